@@ -1,0 +1,4 @@
+//! fleetform: bulk work on fleets of connected devices through pull requests.
+
+pub mod diag;
+pub mod model;

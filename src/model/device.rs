@@ -1,0 +1,93 @@
+//! A device and its twin, as the query language and the views see it. Keys are not part of it: they never leave the registry but
+//! by an export.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// Where a device is in its life (IoT Central); `blocked` is apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeviceState {
+    Registered,
+    Provisioned,
+    WaitingForApproval,
+    Unassociated,
+}
+
+impl DeviceState {
+    /// Every state.
+    pub const ALL: [DeviceState; 4] =
+        [DeviceState::Registered, DeviceState::Provisioned, DeviceState::WaitingForApproval, DeviceState::Unassociated];
+
+    /// Returns the word used in files, output and the registry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeviceState::Registered => "registered",
+            DeviceState::Provisioned => "provisioned",
+            DeviceState::WaitingForApproval => "waiting-for-approval",
+            DeviceState::Unassociated => "unassociated",
+        }
+    }
+
+    /// Returns the state of a word, or `None`.
+    pub fn parse(word: &str) -> Option<DeviceState> {
+        DeviceState::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+/// Whether a device has a connection, in IoT Hub's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionState {
+    Connected,
+    Disconnected,
+}
+
+impl ConnectionState {
+    /// Returns IoT Hub's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnectionState::Connected => "Connected",
+            ConnectionState::Disconnected => "Disconnected",
+        }
+    }
+
+    /// Returns the state of IoT Hub's word, or `None`.
+    pub fn parse(word: &str) -> Option<ConnectionState> {
+        match word {
+            "Connected" => Some(ConnectionState::Connected),
+            "Disconnected" => Some(ConnectionState::Disconnected),
+            _ => None,
+        }
+    }
+}
+
+/// A device with its twin. One at a time: collections of twins never cross rooms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Device {
+    pub device_id: String,
+    pub device_name: String,
+    /// The name of its device template; `None` when unassociated.
+    pub template: Option<String>,
+    /// The path of its organization, such as `acme/eu`; `None` at the root.
+    pub organization: Option<String>,
+    pub state: DeviceState,
+    pub blocked: bool,
+    pub simulated: bool,
+    /// `capabilities.iotEdge` of IoT Hub.
+    pub iot_edge: bool,
+    pub connection_state: ConnectionState,
+    pub last_activity: Option<Timestamp>,
+    /// The assigned edge deployment manifest.
+    pub edge_manifest: Option<String>,
+    /// An object.
+    pub tags: Value,
+    /// An object.
+    pub cloud: Value,
+    /// An object, without `$version`.
+    pub desired: Value,
+    /// Counts the writes of `desired`, from 1.
+    pub desired_version: u64,
+    /// An object, without `$version`.
+    pub reported: Value,
+    /// Counts the writes of `reported`, from 1.
+    pub reported_version: u64,
+}

@@ -1,0 +1,124 @@
+//! Digests: SHA-256 (FIPS 180-4) over canonical JSON or over bytes, shown as 64 lower-case hex digits.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Returns the digest of some bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Digest {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Returns the digest of a value's canonical JSON.
+    pub fn of_json(value: &Value) -> Digest {
+        Digest::of_bytes(canonical_json(value).as_bytes())
+    }
+
+    /// Returns the digest of a sequence of texts; each is framed by its length, so `["ab"]` and `["a", "b"]` differ.
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Digest {
+        let mut hasher = Sha256::new();
+        for text in texts {
+            hasher.update((text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        }
+        Digest(hasher.finalize().into())
+    }
+
+    /// Returns the digest that 64 hex digits spell, or `None`.
+    pub fn parse(hex: &str) -> Option<Digest> {
+        if hex.len() != 64 || !hex.is_ascii() {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).ok()?;
+        }
+        Some(Digest(bytes))
+    }
+
+    /// Returns the first 12 hex digits, for people.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_string()
+    }
+
+    /// Returns the first eight bytes as a number, to seed what must be reproducible.
+    pub fn seed(&self) -> u64 {
+        u64::from_be_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// Returns JSON without white space and with the keys of every object sorted by their bytes.
+///
+/// Numbers are written as serde_json writes them, which is how the author wrote them but for redundant digits.
+pub fn canonical_json(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            write!(text, "{value}").expect("writing to a String cannot fail");
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        Value::Object(members) => {
+            let mut sorted: Vec<_> = members.iter().collect();
+            sorted.sort_by(|left, right| left.0.cmp(right.0));
+            text.push('{');
+            for (at, (key, member)) in sorted.into_iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                write!(text, "{}:", Value::String(key.clone())).expect("writing to a String cannot fail");
+                write_canonical(member, text);
+            }
+            text.push('}');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_order_does_not_count() {
+        let one: Value = serde_json::from_str(r#"{"b": [1, {"d": null, "c": "x"}], "a": 1.5}"#).unwrap();
+        assert_eq!(canonical_json(&one), r#"{"a":1.5,"b":[1,{"c":"x","d":null}]}"#);
+        assert_eq!(Digest::parse(&Digest::of_json(&one).to_string()), Some(Digest::of_json(&one)));
+    }
+
+    #[test]
+    fn texts_are_framed() {
+        assert_ne!(Digest::of_texts(["ab"]), Digest::of_texts(["a", "b"]));
+    }
+}

@@ -1,0 +1,191 @@
+//! The fleet and the documents beside its jobs: organizations, templates, groups, edge manifests and imports.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::digest::Digest;
+use super::id::{DeviceId, Name};
+use super::job::Job;
+
+/// The one Fleet document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fleet {
+    pub name: Name,
+    pub registry: RegistryConfig,
+    pub link: SimulatedLink,
+    pub results: ResultsConfig,
+    pub limits: FleetLimits,
+    /// An IANA time-zone name that has been checked; the default of schedules.
+    pub time_zone: String,
+}
+
+/// Where the devices are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryConfig {
+    /// A SQLite file, relative to the fleet's folder unless absolute.
+    Sqlite { path: String },
+}
+
+impl Default for RegistryConfig {
+    fn default() -> RegistryConfig {
+        RegistryConfig::Sqlite { path: ".fleetform/fleet.db".to_string() }
+    }
+}
+
+/// A probability in millionths: `1%` is 10,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Probability {
+    pub per_million: u32,
+}
+
+/// Simulated devices: who they are is a function of the seed and the device id, so every run meets the same ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimulatedLink {
+    pub seed: u64,
+    /// The mean time between a request and its answer.
+    pub latency: Duration,
+    /// Devices that answer a command with 500.
+    pub failures: Probability,
+    /// Devices that are not connected.
+    pub offline: Probability,
+    /// Devices that behave in a way of their own, whatever the probabilities say.
+    pub devices: BTreeMap<DeviceId, DeviceBehaviour>,
+    /// A file, relative to the fleet's folder, to which each device appends what it executed before it answers.
+    pub journal: Option<String>,
+}
+
+impl Default for SimulatedLink {
+    fn default() -> SimulatedLink {
+        SimulatedLink {
+            seed: 1,
+            latency: Duration::from_millis(20),
+            failures: Probability::default(),
+            offline: Probability::default(),
+            devices: BTreeMap::new(),
+            journal: None,
+        }
+    }
+}
+
+/// What one simulated device does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceBehaviour {
+    /// The status it answers commands with; 400 or more is a failure.
+    pub answers: Option<u16>,
+    /// Not connected.
+    pub offline: bool,
+    /// Connected, but it never answers.
+    pub silent: bool,
+    pub latency: Option<Duration>,
+}
+
+/// Which devices have rows in the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultDevices {
+    All,
+    Failures,
+}
+
+/// Where the results go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultsConfig {
+    /// The branch without `refs/heads/`.
+    pub branch: String,
+    pub devices: ResultDevices,
+}
+
+/// The limits that a fleet may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FleetLimits {
+    pub running_jobs: u32,
+    pub in_flight: u32,
+}
+
+/// A node of the tree of organizations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organization {
+    pub name: Name,
+    pub parent: Option<Name>,
+    /// The names from the root to this one with `/` between them.
+    pub path: String,
+}
+
+/// A device template: a DTDL interface and the cloud properties beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceTemplate {
+    pub name: Name,
+    /// The `@id` of the DTDL interface, such as `dtmi:contoso:Thermostat;1`.
+    pub model_id: String,
+    /// The DTDL document.
+    pub model: Value,
+    /// Cloud property name to the name of its DTDL primitive schema.
+    pub cloud_properties: BTreeMap<String, String>,
+}
+
+/// A saved selection of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceGroup {
+    pub name: Name,
+    pub template: Option<Name>,
+    /// The path of an organization; the group has the devices of it and of all below it.
+    pub organization: Option<String>,
+    /// A condition of the query language that has been checked.
+    pub query: String,
+}
+
+/// An edge deployment manifest (`modulesContent`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct EdgeManifest {
+    pub name: Name,
+    pub content: Map<String, Value>,
+    /// Of the canonical JSON of the content: what a device has been assigned.
+    pub digest: Digest,
+}
+
+/// What happens to devices whose row left the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    Keep,
+    Block,
+    Delete,
+}
+
+impl Removed {
+    /// Returns the word of the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Removed::Keep => "keep",
+            Removed::Block => "block",
+            Removed::Delete => "delete",
+        }
+    }
+}
+
+/// Devices from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceImport {
+    pub name: Name,
+    /// The path of the CSV file from the fleet's folder, resolved against the document's own folder.
+    pub file: String,
+    pub template: Option<Name>,
+    /// The path of an organization.
+    pub organization: Option<String>,
+    pub simulated: bool,
+    pub removed: Removed,
+    /// Of the canonical JSON of the spec, without the file's content.
+    pub spec_digest: Digest,
+}
+
+/// Everything that a tree declares, all references checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    pub fleet: Fleet,
+    pub organizations: BTreeMap<Name, Organization>,
+    pub templates: BTreeMap<Name, DeviceTemplate>,
+    pub groups: BTreeMap<Name, DeviceGroup>,
+    pub edge_manifests: BTreeMap<Name, EdgeManifest>,
+    pub imports: BTreeMap<Name, DeviceImport>,
+    pub jobs: BTreeMap<Name, Job>,
+}

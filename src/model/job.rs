@@ -1,0 +1,139 @@
+//! A job: which devices, what to do with them, how to reach them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::delivery::Delivery;
+use super::digest::Digest;
+use super::id::{DeviceId, Name, RunToken};
+use super::patch::{Patch, Section};
+
+/// A job as declared, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub name: Name,
+    /// The name that it had before it was renamed on purpose.
+    pub previous_name: Option<Name>,
+    pub run: RunToken,
+    pub suspend: bool,
+    /// SHA-256 of the canonical JSON of the spec as written, without the fields that may change while it runs (design: identity).
+    pub spec_digest: Digest,
+    pub organization: Option<Name>,
+    pub target: Target,
+    /// Jobs that must have completed first, in the order written.
+    pub after: Vec<Name>,
+    pub action: Action,
+    pub delivery: Delivery,
+    /// The file that declares it, relative to the fleet's folder.
+    pub file: String,
+}
+
+/// The devices of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub selector: Selector,
+    pub expect: Option<Expect>,
+}
+
+/// How the devices are named; all but `FailedOf` select from the registry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Selector {
+    Group(Name),
+    /// A condition of the query language that has been checked.
+    Query(String),
+    /// Sorted, without duplicates, not empty.
+    Devices(Vec<DeviceId>),
+    FailedOf {
+        job: Name,
+        run: RunToken,
+    },
+}
+
+/// The number of devices that the author expects, both ends inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    pub min: Option<u64>,
+    pub max: Option<u64>,
+}
+
+impl Expect {
+    /// Returns true when `count` is as expected.
+    pub fn holds(self, count: u64) -> bool {
+        self.min.is_none_or(|min| count >= min) && self.max.is_none_or(|max| count <= max)
+    }
+}
+
+/// What a job does to each of its devices.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Desired properties.
+    Property(Patch),
+    CloudProperty(Patch),
+    Tags(Patch),
+    Command(Command),
+    DeviceTemplate(Name),
+    EdgeManifest(Name),
+}
+
+impl Action {
+    /// Returns the word of the manifest.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Action::Property(_) => "property",
+            Action::CloudProperty(_) => "cloudProperty",
+            Action::Tags(_) => "tags",
+            Action::Command(_) => "command",
+            Action::DeviceTemplate(_) => "deviceTemplate",
+            Action::EdgeManifest(_) => "edgeManifest",
+        }
+    }
+
+    /// Returns the twin section and the patch of a property-like action.
+    pub fn patch(&self) -> Option<(Section, &Patch)> {
+        match self {
+            Action::Property(patch) => Some((Section::Desired, patch)),
+            Action::CloudProperty(patch) => Some((Section::Cloud, patch)),
+            Action::Tags(patch) => Some((Section::Tags, patch)),
+            Action::Command(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => None,
+        }
+    }
+
+    /// Returns true when doing it twice to a device is the same as doing it once.
+    pub fn is_idempotent(&self) -> bool {
+        match self {
+            Action::Command(command) => command.idempotent,
+            Action::Property(_)
+            | Action::CloudProperty(_)
+            | Action::Tags(_)
+            | Action::DeviceTemplate(_)
+            | Action::EdgeManifest(_) => true,
+        }
+    }
+}
+
+/// A direct method call (IoT Hub) or command (DTDL).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    pub name: String,
+    /// The DTDL component that has the command; on the wire the method is then `component*name`.
+    pub component: Option<String>,
+    /// Any JSON; `Null` when there is none.
+    pub payload: Value,
+    /// How long to wait for the device to connect, 1 s to 300 s.
+    pub connect_timeout: Duration,
+    /// How long to wait for the answer once it was sent, 1 s to 300 s.
+    pub response_timeout: Duration,
+    /// True when sending it twice is harmless; only then is it ever sent twice.
+    pub idempotent: bool,
+}
+
+impl Command {
+    /// Returns the method name on the wire, IoT plug-and-play's `component*command` for a component.
+    pub fn method(&self) -> String {
+        match &self.component {
+            Some(component) => format!("{component}*{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}

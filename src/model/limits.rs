@@ -1,0 +1,74 @@
+//! Every maximum, with its reason. Nothing in fleetform is unbounded; a bound that is not named here is a bug.
+
+use std::time::Duration;
+
+/// Bytes of one YAML file. Git hosts review files of this size badly, and parsing one stays below 0.2 s.
+pub const YAML_FILE_BYTES_MAX: usize = 1 << 20;
+/// Documents of one fleet: ten times the largest Flux repositories that we know of.
+pub const DOCUMENTS_MAX: usize = 100_000;
+/// Nesting of a YAML document. Our own kinds need 16 (a patch of depth 10 inside a job).
+pub const YAML_DEPTH_MAX: usize = 64;
+/// Nodes of a YAML file after alias expansion: an inline list of 100,000 device ids fits, an alias bomb does not.
+pub const YAML_NODES_MAX: usize = 250_000;
+/// Aliases of a YAML file. Sharing a block among the jobs of one file needs tens.
+pub const YAML_ALIASES_MAX: usize = 1_000;
+/// Characters of `metadata.name`: a legal IoT Hub job id and a legal DNS label.
+pub const NAME_CHARS_MAX: usize = 63;
+/// Characters of a run token; it is a file name on the results branch.
+pub const RUN_TOKEN_CHARS_MAX: usize = 63;
+/// Characters of a device id (IoT Hub).
+pub const DEVICE_ID_CHARS_MAX: usize = 128;
+/// Characters of a device name (IoT Central).
+pub const DEVICE_NAME_CHARS_MAX: usize = 148;
+/// Levels of organizations below the root (IoT Central).
+pub const ORGANIZATION_DEPTH_MAX: usize = 5;
+/// Characters of a query (IoT Hub).
+pub const QUERY_CHARS_MAX: usize = 8_192;
+/// Nesting of a query. Bounds the recursion of parser, evaluator and SQL.
+pub const QUERY_DEPTH_MAX: usize = 64;
+/// Bytes of a merge patch as JSON: the desired section of a twin (IoT Hub, 32 KiB).
+pub const PATCH_BYTES_MAX: usize = 32 * 1024;
+/// Nesting of a merge patch: that of a twin section (IoT Hub).
+pub const PATCH_DEPTH_MAX: usize = 10;
+/// Bytes of a twin key (IoT Hub).
+pub const TWIN_KEY_BYTES_MAX: usize = 1_024;
+/// Bytes of a string value of a twin (IoT Hub).
+pub const TWIN_STRING_BYTES_MAX: usize = 4 * 1024;
+/// Counted size of the tags of a twin (IoT Hub, 8 KiB).
+pub const TAGS_SIZE_MAX: usize = 8 * 1024;
+/// Counted size of the desired, reported or cloud section (IoT Hub, 32 KiB).
+pub const PROPERTIES_SIZE_MAX: usize = 32 * 1024;
+/// The largest integer of a twin, 2^52 - 1; the smallest is -2^52 (IoT Hub).
+pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
+/// Bytes of a command payload (IoT Hub, 128 KiB).
+pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a JSON file that a document names (a DTDL model, a deployment manifest).
+pub const JSON_FILE_BYTES_MAX: usize = 1 << 20;
+/// Jobs that run at once unless the fleet says otherwise (IoT Central).
+pub const RUNNING_JOBS_DEFAULT: u32 = 5;
+/// The most jobs that may run at once.
+pub const RUNNING_JOBS_MAX: u32 = 1_000;
+/// Devices spoken to at once unless the fleet says otherwise: 1,000 x 20 ms keeps a broker at 50,000 commands a second.
+pub const IN_FLIGHT_DEFAULT: u32 = 1_000;
+/// The most devices spoken to at once.
+pub const IN_FLIGHT_MAX: u32 = 100_000;
+/// The shortest and longest connect and response timeout of a command (IoT Hub has 5 to 300 s).
+pub const COMMAND_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// See [`COMMAND_TIMEOUT_MIN`].
+pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// The longest duration of any field: a year is longer than any job should wait.
+pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Retries of one device in one run.
+pub const RETRY_ATTEMPTS_MAX: u32 = 100;
+/// Devices that a job may list by id: beyond it, a tag and a group are the better tool.
+pub const DEVICES_LIST_MAX: usize = 100_000;
+/// Rows of one shard of results: about 4 MB, which git hosts still render.
+pub const SHARD_ROWS_MAX: usize = 50_000;
+/// Devices of one registry transaction: long enough to amortise the commit, short enough to lose little on a crash.
+pub const WRITE_CHUNK: usize = 1_000;
+/// Characters of a device's answer or message that are kept.
+pub const MESSAGE_CHARS_MAX: usize = 256;
+/// Bytes of one row of an import. The longest legal row with tags stays well below it.
+pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
+/// Rejected rows of an import that are written to `errors.csv`; the count is always exact.
+pub const IMPORT_ERRORS_MAX: usize = 10_000;

@@ -1,0 +1,15 @@
+//! The nouns: validated and immutable values that every room shares.
+//!
+//! No IO, no YAML, no SQL. Text becomes a value of this room once, at the edge (`manifest::lower`, `registry`), and is
+//! trusted after.
+
+pub mod delivery;
+pub mod device;
+pub mod digest;
+pub mod fleet;
+pub mod id;
+pub mod job;
+pub mod limits;
+pub mod observation;
+pub mod outcome;
+pub mod patch;

@@ -1,0 +1,122 @@
+//! What the planner sees of the fleet: for each job the sorted ids of its devices and what they have now at the paths
+//! that the job touches. No twins: about 25 bytes a device whatever the size of its twin.
+
+use serde_json::Value;
+
+/// Sorted device ids in one arena of bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceIds {
+    text: String,
+    /// The end of each id in `text`; ids are in ascending byte order without duplicates.
+    ends: Vec<u32>,
+}
+
+impl DeviceIds {
+    /// Returns an empty list.
+    pub fn new() -> DeviceIds {
+        DeviceIds::default()
+    }
+
+    /// Adds an id.
+    ///
+    /// # Panics
+    /// When it is not above the last one, or when the ids pass 4 GiB together.
+    pub fn push(&mut self, id: &str) {
+        assert!(self.last().is_none_or(|last| last < id), "device ids come sorted and without duplicates");
+        self.text.push_str(id);
+        self.ends.push(u32::try_from(self.text.len()).expect("the ids of one target stay below 4 GiB"));
+    }
+
+    /// Returns the number of ids.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns true when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns the id at a place.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    pub fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        &self.text[start..self.ends[at] as usize]
+    }
+
+    /// Returns the place of an id, or `None`.
+    pub fn find(&self, id: &str) -> Option<usize> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(middle).cmp(id) {
+                std::cmp::Ordering::Equal => return Some(middle),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// Iterates in ascending order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.len()).map(|at| self.get(at))
+    }
+
+    fn last(&self) -> Option<&str> {
+        self.len().checked_sub(1).map(|at| self.get(at))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for DeviceIds {
+    /// Collects ids that come sorted and without duplicates.
+    fn from_iter<I: IntoIterator<Item = &'a str>>(ids: I) -> DeviceIds {
+        let mut list = DeviceIds::new();
+        ids.into_iter().for_each(|id| list.push(id));
+        list
+    }
+}
+
+/// What some devices have now; one entry for all devices that are alike in what the job touches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// Blocked devices fail without being spoken to.
+    pub blocked: bool,
+    /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template or edge manifest
+    /// job one value: the name that the device has now. Empty for a command.
+    pub values: Vec<Option<Value>>,
+}
+
+/// The devices of one job.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observation {
+    pub ids: DeviceIds,
+    /// For each id the index of its entry in `table`; as long as `ids`.
+    pub before: Vec<u32>,
+    /// Distinct entries in the order in which they were first met.
+    pub table: Vec<Before>,
+    /// Ids that the job names and the registry does not have, sorted.
+    pub missing: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_by_place_and_by_text() {
+        let ids: DeviceIds = ["a", "b1", "b2", "z"].into_iter().collect();
+        assert_eq!(ids.get(1), "b1");
+        assert_eq!(ids.find("z"), Some(3));
+        assert_eq!(ids.find("b"), None);
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["a", "b1", "b2", "z"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "sorted")]
+    fn unsorted_ids_are_a_bug() {
+        let _: DeviceIds = ["b", "a"].into_iter().collect();
+    }
+}
