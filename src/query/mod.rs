@@ -1,0 +1,84 @@
+//! The target query language: the WHERE condition of IoT Hub queries, and some more.
+//!
+//! In: the text of a condition, such as `tags.line = '3' AND NOT startswith(deviceId, 'lab-')`. Out: a checked [`Query`] or the
+//! [`QueryError`]s with their bytes in the text. `manifest` parses what people wrote, `plan` warns about what they may not have
+//! meant, `registry` lowers a query to SQL. This room does no IO and knows no SQL; [`matches`] is what a query means.
+//!
+//! The language follows the IoT Hub query language
+//! (<https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-query-language>), and adds:
+//!
+//! * `*` alone for every device, `NIN`, true and false, `/* comments */`, keywords and functions in any case;
+//! * `is_null`, `is_string`, `is_number`, `is_bool`, `is_object`, `is_array`, `is_primitive`, `startswith`, `endswith`, `contains`,
+//!   `lower`, `upper` (ASCII letters only) and `length` (code points of a string, elements of an array);
+//! * `[[name]]` after a dot for keys with special characters; a reserved word after a dot is a plain name.
+//!
+//! A property that is not there is undefined, and so are comparisons with undefined, between types, and of objects and arrays:
+//! neither `tags.a = 'x'` nor `tags.a != 'x'` selects a device without `tags.a`. Numbers compare by exact value whether they are
+//! integers or floats, strings by code point. `template` and `organization` are undefined, not null, where a device has none.
+
+pub mod ast;
+mod check;
+mod error;
+mod eval;
+mod lex;
+mod names;
+mod parse;
+mod walk;
+
+pub use ast::{Expr, PathRef, Root};
+pub use error::{QueryError, QueryErrorKind};
+pub use eval::{Answer, evaluate};
+pub(crate) use eval::{evaluate_with, json_value, status};
+pub(crate) use walk::paths_of;
+pub use walk::{negated_paths, paths};
+
+use crate::model::device::Device;
+use crate::model::limits;
+
+/// A condition that was parsed and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    text: String,
+    condition: Expr,
+}
+
+impl Query {
+    /// Returns the text as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the condition; its byte ranges are those of [`Query::text`].
+    pub fn condition(&self) -> &Expr {
+        &self.condition
+    }
+}
+
+/// Parses and checks a condition.
+///
+/// # Errors
+/// Everything that is wrong with it, sorted by place, at least one. After an error the parser resumes at the next AND or OR.
+pub fn parse(text: &str) -> Result<Query, Vec<QueryError>> {
+    let chars = text.chars().count();
+    if chars > limits::QUERY_CHARS_MAX {
+        return Err(vec![QueryError { kind: QueryErrorKind::Long { chars }, start: 0, end: text.len() }]);
+    }
+    let (condition, mut errors) = parse::parse(text);
+    errors.extend(check::check(&condition));
+    errors.sort_by_key(|error| (error.start, error.end));
+    if errors.is_empty() { Ok(Query { text: text.to_string(), condition }) } else { Err(errors) }
+}
+
+/// Parses a part of a query that was checked as a whole; `None` when it is not an expression.
+pub(crate) fn parse_part(text: &str) -> Option<Expr> {
+    let (expr, errors) = parse::parse(text);
+    errors.is_empty().then_some(expr)
+}
+
+/// Returns true when the query selects the device.
+pub fn matches(query: &Query, device: &Device) -> bool {
+    evaluate(&query.condition, device) == Answer::Bool(true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! The properties that a query reads, for indexes and for the plan's warning about devices that lack one.
+
+use std::collections::BTreeSet;
+
+use super::Query;
+use super::ast::{Comparison, Expr, ExprKind, Function, Membership, PathRef};
+
+/// Returns every property that the query reads, sorted, without duplicates; system properties included.
+pub fn paths(query: &Query) -> Vec<PathRef> {
+    paths_of(query.condition())
+}
+
+/// Returns every property that an expression reads, sorted, without duplicates.
+pub(crate) fn paths_of(expr: &Expr) -> Vec<PathRef> {
+    let mut found = BTreeSet::new();
+    collect(expr, &mut |path| {
+        found.insert(path.clone());
+    });
+    found.into_iter().collect()
+}
+
+/// Returns the properties under `!=`, NOT or NIN, sorted, without duplicates: a device that lacks one is not selected, though the
+/// words suggest it.
+///
+/// A property that is asked about with `is_defined` anywhere in the query is left out, since its author thought of it; so is what
+/// stands directly in another `is_…` function, which is never undefined.
+pub fn negated_paths(query: &Query) -> Vec<PathRef> {
+    let mut found = BTreeSet::new();
+    let mut guarded = BTreeSet::new();
+    collect_negated(query.condition(), Polarity::Plain, &mut found, &mut guarded);
+    found.difference(&guarded).cloned().collect()
+}
+
+/// Whether a `!=`, NOT or NIN is above a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Polarity {
+    Plain,
+    Negated,
+}
+
+fn collect(expr: &Expr, found: &mut dyn FnMut(&PathRef)) {
+    if let ExprKind::Path(path) = &expr.kind {
+        found(path);
+    }
+    for child in children(expr) {
+        collect(child, found);
+    }
+}
+
+fn collect_negated(expr: &Expr, polarity: Polarity, found: &mut BTreeSet<PathRef>, guarded: &mut BTreeSet<PathRef>) {
+    let below = match &expr.kind {
+        ExprKind::Not(_)
+        | ExprKind::Compare(Comparison::NotEqual, _, _)
+        | ExprKind::Member(Membership::NotIn, _, _) => Polarity::Negated,
+        ExprKind::Path(path) => {
+            if polarity == Polarity::Negated {
+                found.insert(path.clone());
+            }
+            polarity
+        }
+        ExprKind::Call(function, arguments) if function.is_type_test() => {
+            if let (Function::IsDefined, [Expr { kind: ExprKind::Path(path), .. }]) = (function, arguments.as_slice()) {
+                guarded.insert(path.clone());
+            }
+            return;
+        }
+        ExprKind::All
+        | ExprKind::Literal(_)
+        | ExprKind::Array(_)
+        | ExprKind::And(_)
+        | ExprKind::Or(_)
+        | ExprKind::Negate(_)
+        | ExprKind::Compare(_, _, _)
+        | ExprKind::Arithmetic(_, _, _)
+        | ExprKind::Member(Membership::In, _, _)
+        | ExprKind::Call(_, _) => polarity,
+    };
+    for child in children(expr) {
+        collect_negated(child, below, found, guarded);
+    }
+}
+
+fn children(expr: &Expr) -> Vec<&Expr> {
+    match &expr.kind {
+        ExprKind::All | ExprKind::Literal(_) | ExprKind::Path(_) => Vec::new(),
+        ExprKind::Array(items) | ExprKind::And(items) | ExprKind::Or(items) | ExprKind::Call(_, items) => {
+            items.iter().collect()
+        }
+        ExprKind::Not(operand) | ExprKind::Negate(operand) => vec![operand],
+        ExprKind::Compare(_, left, right) | ExprKind::Arithmetic(_, left, right) => vec![left, right],
+        ExprKind::Member(_, item, elements) => std::iter::once(item.as_ref()).chain(elements).collect(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Where devices live, and how queries reach them.
+
+pub mod sql;

@@ -1,0 +1,582 @@
+//! Lowers a query to SQLite.
+//!
+//! In: a checked [`Query`]. Out: a boolean SQL expression over one table alias and its parameters. `query::matches` is the
+//! reference, and the expression is true for exactly the devices that it selects. Where it is not true it may be false or NULL, so
+//! the devices that a query does *not* select are those where `(…) IS NOT TRUE`.
+//!
+//! NOT is pushed down to the comparisons, which Kleene's logic allows, so that each one needs to tell apart only true from the
+//! rest. The shapes that fleets use (a property against constants, `startswith`, `is_…`) become plain SQL whose
+//! `json_extract(alias.section, '$."key"')` matches an expression index. All other shapes call [`FUNCTION`], which runs the
+//! reference itself on the columns it needs.
+//!
+//! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity` (TEXT;
+//! `template`, `organization` and `last_activity` may be NULL, `last_activity` is written by `Timestamp::to_string`), `blocked`,
+//! `simulated`, `iot_edge` (0 or 1), `desired_version`, `reported_version` (INTEGER), and `tags`, `cloud`, `desired`, `reported`
+//! (TEXT, JSON objects as serde_json writes them).
+
+mod function;
+
+use std::collections::BTreeSet;
+
+use rusqlite::types::Value as SqlValue;
+
+pub use function::register_functions;
+use function::{Column, columns};
+
+use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
+use crate::query::{self, Answer, Query};
+
+/// The SQL function behind the shapes that are not worth lowering: `(part of the query, columns…)`.
+pub const FUNCTION: &str = "ff_condition";
+
+/// A boolean SQL expression with the values of its parameters, in the order of their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lowered {
+    /// Refers to its parameters as `?N`; safe to put in parentheses anywhere that a condition may stand.
+    pub sql: String,
+    /// The values of `?first_param` and those after it, without gaps.
+    pub params: Vec<SqlValue>,
+}
+
+/// Returns the SQL of a query over the table `alias`, whose parameters are numbered from `first_param`.
+///
+/// The connection that runs it needs [`register_functions`].
+pub fn lower(query: &Query, alias: &str, first_param: usize) -> Lowered {
+    let mut lowering = Lowering { text: query.text(), alias, first_param, params: Vec::new() };
+    let sql = lowering.condition(query.condition(), Sense::Is);
+    Lowered { sql, params: lowering.params }
+}
+
+/// Whether a node must be true or false for the device to be selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sense {
+    Is,
+    IsNot,
+}
+
+impl Sense {
+    fn flipped(self) -> Sense {
+        match self {
+            Sense::Is => Sense::IsNot,
+            Sense::IsNot => Sense::Is,
+        }
+    }
+
+    /// Returns the comparison that is true where `operator` is true, or false.
+    fn of(self, operator: Comparison) -> Comparison {
+        match self {
+            Sense::Is => operator,
+            Sense::IsNot => operator.negated(),
+        }
+    }
+}
+
+/// Something that SQL can compare with constants.
+struct Operand {
+    /// NULL when undefined, and for a wrong type unless `kind` is `Json`.
+    value: String,
+    kind: Kind,
+}
+
+/// What `Operand::value` can be.
+enum Kind {
+    Text,
+    Number,
+    /// 0 or 1.
+    Bool,
+    /// Any `json_extract`; `json_type` tells what it is.
+    Json {
+        json_type: String,
+    },
+}
+
+struct Lowering<'a> {
+    text: &'a str,
+    alias: &'a str,
+    first_param: usize,
+    params: Vec<SqlValue>,
+}
+
+impl Lowering<'_> {
+    fn param(&mut self, value: SqlValue) -> String {
+        self.params.push(value);
+        format!("?{}", self.first_param + self.params.len() - 1)
+    }
+
+    fn text_param(&mut self, text: &str) -> String {
+        self.param(SqlValue::Text(text.to_string()))
+    }
+
+    fn number_param(&mut self, number: Number) -> String {
+        self.param(match number {
+            Number::Integer(integer) => SqlValue::Integer(integer),
+            Number::Real(real) => SqlValue::Real(real),
+        })
+    }
+
+    /// Returns SQL that is true exactly where `expr` is true (`Is`) or false (`IsNot`).
+    fn condition(&mut self, expr: &Expr, sense: Sense) -> String {
+        match &expr.kind {
+            ExprKind::Not(operand) => self.condition(operand, sense.flipped()),
+            ExprKind::And(operands) => {
+                self.junction(operands, if sense == Sense::Is { " AND " } else { " OR " }, sense)
+            }
+            ExprKind::Or(operands) => self.junction(operands, if sense == Sense::Is { " OR " } else { " AND " }, sense),
+            ExprKind::Compare(operator, left, right) => {
+                let lean = match (&left.kind, &right.kind) {
+                    (_, ExprKind::Literal(literal)) => self.compare(left, sense.of(*operator), literal),
+                    (ExprKind::Literal(literal), _) => self.compare(right, sense.of(operator.mirrored()), literal),
+                    (_, _) => None,
+                };
+                lean.unwrap_or_else(|| self.fallback(expr, sense))
+            }
+            ExprKind::Member(membership, item, elements) => {
+                let is_in = (*membership == Membership::In) == (sense == Sense::Is);
+                let membership = if is_in { Membership::In } else { Membership::NotIn };
+                self.member(item, membership, elements).unwrap_or_else(|| self.fallback(expr, sense))
+            }
+            ExprKind::Call(function, arguments) => {
+                self.call(*function, arguments, sense).unwrap_or_else(|| self.fallback(expr, sense))
+            }
+            ExprKind::Path(_) => self
+                .compare(expr, Comparison::Equal, &Literal::Bool(sense == Sense::Is))
+                .unwrap_or_else(|| self.fallback(expr, sense)),
+            ExprKind::All
+            | ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Negate(_)
+            | ExprKind::Arithmetic(_, _, _) => self.fallback(expr, sense),
+        }
+    }
+
+    fn junction(&mut self, operands: &[Expr], joint: &str, sense: Sense) -> String {
+        let parts: Vec<String> = operands.iter().map(|operand| self.condition(operand, sense)).collect();
+        balanced(&parts, joint)
+    }
+
+    /// Evaluates what has no property right here, and hands the rest to [`FUNCTION`].
+    fn fallback(&mut self, expr: &Expr, sense: Sense) -> String {
+        let columns = columns(expr);
+        if columns.is_empty() {
+            let answer = query::evaluate_with(expr, &|_| Answer::Undefined);
+            return constant(answer == Answer::Bool(sense == Sense::Is));
+        }
+        let part = &self.text[expr.start..expr.end];
+        let mut arguments = vec![self.text_param(part)];
+        arguments.extend(columns.iter().map(|column| self.column(*column)));
+        let call = format!("{FUNCTION}({})", arguments.join(", "));
+        match sense {
+            Sense::Is => call,
+            Sense::IsNot => format!("NOT {call}"),
+        }
+    }
+
+    fn column(&self, column: Column) -> String {
+        format!("{}.{}", self.alias, column.as_str())
+    }
+
+    /// Returns the operand that an expression is; `None` when it is not worth lowering.
+    fn operand(&self, expr: &Expr) -> Option<Operand> {
+        match &expr.kind {
+            ExprKind::Path(path) => self.path(path),
+            ExprKind::Call(Function::Lower, arguments) => self.text_function("lower", arguments),
+            ExprKind::Call(Function::Upper, arguments) => self.text_function("upper", arguments),
+            ExprKind::All
+            | ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::And(_)
+            | ExprKind::Or(_)
+            | ExprKind::Not(_)
+            | ExprKind::Negate(_)
+            | ExprKind::Compare(_, _, _)
+            | ExprKind::Arithmetic(_, _, _)
+            | ExprKind::Member(_, _, _)
+            | ExprKind::Call(_, _) => None,
+        }
+    }
+
+    fn path(&self, path: &PathRef) -> Option<Operand> {
+        let column = Column::of(path.root)?;
+        let name = self.column(column);
+        if path.root.section().is_some() {
+            let place = json_path(&path.keys)?;
+            return Some(Operand {
+                value: format!("json_extract({name},{place})"),
+                kind: Kind::Json { json_type: format!("json_type({name},{place})") },
+            });
+        }
+        Some(match path.root {
+            Root::Status => Operand {
+                value: format!("CASE {name} WHEN 0 THEN '{}' ELSE '{}' END", query::status(false), query::status(true)),
+                kind: Kind::Text,
+            },
+            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: Kind::Bool },
+            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: Kind::Bool },
+            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: Kind::Number },
+            Root::DeviceId
+            | Root::DeviceName
+            | Root::Template
+            | Root::Organization
+            | Root::ConnectionState
+            | Root::LastActivityTime => Operand { value: name, kind: Kind::Text },
+            Root::Tags | Root::Cloud | Root::Desired | Root::Reported | Root::ModuleId | Root::Configurations => {
+                return None;
+            }
+        })
+    }
+
+    fn text_function(&self, name: &str, arguments: &[Expr]) -> Option<Operand> {
+        let inner = self.operand(arguments.first()?)?;
+        let value = match inner.kind {
+            Kind::Text => format!("{name}({})", inner.value),
+            Kind::Json { json_type } => format!("CASE {json_type} WHEN 'text' THEN {name}({}) END", inner.value),
+            Kind::Number | Kind::Bool => return None,
+        };
+        Some(Operand { value, kind: Kind::Text })
+    }
+
+    fn compare(&mut self, left: &Expr, operator: Comparison, right: &Literal) -> Option<String> {
+        let operand = self.operand(left)?;
+        let equality_only = matches!(operator, Comparison::Equal | Comparison::NotEqual);
+        Some(match (operand.kind, right) {
+            (Kind::Text, Literal::String(text)) => {
+                if let Some(lean) = self.compare_status(left, operator, text) {
+                    return Some(lean);
+                }
+                format!("{} {} {}", operand.value, operator.as_str(), self.text_param(text))
+            }
+            (Kind::Number, Literal::Number(number)) => {
+                format!("{} {} {}", operand.value, operator.as_str(), self.number_param(*number))
+            }
+            (Kind::Bool, Literal::Bool(value)) if equality_only => {
+                format!("{} = {}", operand.value, constant(*value == (operator == Comparison::Equal)))
+            }
+            (Kind::Json { json_type }, literal) => self.compare_json(&operand.value, &json_type, operator, literal),
+            (Kind::Text | Kind::Number | Kind::Bool, _) => constant(false),
+        })
+    }
+
+    /// `status = 'enabled'` is `blocked = 0`.
+    fn compare_status(&self, left: &Expr, operator: Comparison, text: &str) -> Option<String> {
+        let ExprKind::Path(PathRef { root: Root::Status, .. }) = &left.kind else {
+            return None;
+        };
+        let holds = |blocked: bool| operator.holds(query::status(blocked).cmp(text));
+        let blocked = self.column(Column::Blocked);
+        Some(match (holds(false), holds(true)) {
+            (true, true) => constant(true),
+            (true, false) => format!("{blocked} = 0"),
+            (false, true) => format!("{blocked} = 1"),
+            (false, false) => constant(false),
+        })
+    }
+
+    fn compare_json(&mut self, value: &str, json_type: &str, operator: Comparison, literal: &Literal) -> String {
+        let sign = operator.as_str();
+        match literal {
+            Literal::String(text) => {
+                let compared = format!("{value} {sign} {}", self.text_param(text));
+                // Only the text of an object or array can be mistaken for a string, and only for one that starts like it.
+                if operator == Comparison::Equal && !starts_like_json(text) {
+                    return compared;
+                }
+                format!("({compared} AND {json_type} = 'text')")
+            }
+            Literal::Number(number) => {
+                let param = self.number_param(*number);
+                let compared = format!("{value} {sign} {param}");
+                match number_guard(operator, *number) {
+                    NumberGuard::None => compared,
+                    // Every number sorts before every text, so this is an upper bound that an index can use too.
+                    NumberGuard::Text => format!("({compared} AND {value} < '')"),
+                    NumberGuard::Type => format!("({compared} AND {json_type} IN ('integer','real'))"),
+                }
+            }
+            Literal::Bool(expected) => match operator {
+                Comparison::Equal => format!("{json_type} = '{expected}'"),
+                Comparison::NotEqual => format!("{json_type} = '{}'", !expected),
+                Comparison::Less | Comparison::LessOrEqual | Comparison::Greater | Comparison::GreaterOrEqual => {
+                    constant(false)
+                }
+            },
+            Literal::Null if operator == Comparison::Equal => format!("{json_type} = 'null'"),
+            Literal::Null | Literal::Undefined => constant(false),
+        }
+    }
+
+    fn member(&mut self, item: &Expr, membership: Membership, elements: &[Expr]) -> Option<String> {
+        let literals = elements.iter().map(literal).collect::<Option<Vec<_>>>()?;
+        let operand = self.operand(item)?;
+        let by_type = ByType::sort(&literals);
+        let mut parts = Vec::new();
+        match &operand.kind {
+            Kind::Text if !by_type.strings.is_empty() => {
+                parts.push(self.text_list(&operand.value, membership, &by_type.strings));
+            }
+            Kind::Number if !by_type.numbers.is_empty() => {
+                parts.push(self.number_list(&operand.value, membership, &by_type.numbers));
+            }
+            Kind::Text | Kind::Number => {}
+            Kind::Bool => {
+                let bools = by_type.bools.iter().map(|value| constant(*value)).collect::<Vec<_>>().join(",");
+                parts
+                    .extend((!bools.is_empty()).then(|| format!("{} {} ({bools})", operand.value, in_sql(membership))));
+            }
+            Kind::Json { json_type } => self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts),
+        }
+        Some(if parts.is_empty() { constant(false) } else { balanced(&parts, " OR ") })
+    }
+
+    /// An item is in, or not in, the elements of its own type; a type without elements is undefined and has no part.
+    fn json_lists(
+        &mut self,
+        value: &str,
+        json_type: &str,
+        membership: Membership,
+        by_type: &ByType,
+        parts: &mut Vec<String>,
+    ) {
+        let is_in = membership == Membership::In;
+        if !by_type.strings.is_empty() {
+            let list = self.text_list(value, membership, &by_type.strings);
+            let is_lean = is_in && !by_type.strings.iter().any(|text| starts_like_json(text));
+            parts.push(if is_lean { list } else { format!("({list} AND {json_type} = 'text')") });
+        }
+        if !by_type.numbers.is_empty() {
+            let list = self.number_list(value, membership, &by_type.numbers);
+            let is_lean =
+                is_in && by_type.numbers.iter().all(|n| number_guard(Comparison::Equal, *n) == NumberGuard::None);
+            parts.push(if is_lean { list } else { format!("({list} AND {json_type} IN ('integer','real'))") });
+        }
+        let bools: BTreeSet<bool> = by_type.bools.iter().copied().collect();
+        for candidate in [true, false] {
+            if !bools.is_empty() && bools.contains(&candidate) == is_in {
+                parts.push(format!("{json_type} = '{candidate}'"));
+            }
+        }
+        if by_type.has_null && is_in {
+            parts.push(format!("{json_type} = 'null'"));
+        }
+    }
+
+    fn text_list(&mut self, value: &str, membership: Membership, texts: &[&str]) -> String {
+        let params: Vec<String> = texts.iter().map(|text| self.text_param(text)).collect();
+        format!("{value} {} ({})", in_sql(membership), params.join(","))
+    }
+
+    fn number_list(&mut self, value: &str, membership: Membership, numbers: &[Number]) -> String {
+        let params: Vec<String> = numbers.iter().map(|number| self.number_param(*number)).collect();
+        format!("{value} {} ({})", in_sql(membership), params.join(","))
+    }
+
+    fn call(&mut self, function: Function, arguments: &[Expr], sense: Sense) -> Option<String> {
+        let operand = self.operand(arguments.first()?)?;
+        match function {
+            Function::StartsWith | Function::EndsWith | Function::Contains => match &arguments.get(1)?.kind {
+                ExprKind::Literal(Literal::String(part)) => self.text_test(function, &operand, part, sense),
+                _ => None,
+            },
+            Function::IsDefined => Some(type_test(&operand, sense, &[])),
+            Function::IsNull => Some(type_test(&operand, sense, &["null"])),
+            Function::IsString => Some(type_test(&operand, sense, &["text"])),
+            Function::IsNumber => Some(type_test(&operand, sense, &["integer", "real"])),
+            Function::IsBool => Some(type_test(&operand, sense, &["true", "false"])),
+            Function::IsObject => Some(type_test(&operand, sense, &["object"])),
+            Function::IsArray => Some(type_test(&operand, sense, &["array"])),
+            Function::IsPrimitive => {
+                Some(type_test(&operand, sense, &["text", "integer", "real", "true", "false", "null"]))
+            }
+            Function::Lower | Function::Upper | Function::Length => None,
+        }
+    }
+
+    fn text_test(&mut self, function: Function, operand: &Operand, part: &str, sense: Sense) -> Option<String> {
+        let value = &operand.value;
+        let guard = match &operand.kind {
+            Kind::Text => None,
+            Kind::Json { json_type } => Some(format!("{json_type} = 'text'")),
+            Kind::Number | Kind::Bool => return Some(constant(false)),
+        };
+        // A range of strings that start with anything but a bracket holds no object, array or number.
+        let is_lean =
+            function == Function::StartsWith && sense == Sense::Is && !part.is_empty() && !starts_like_json(part);
+        let guard = guard.filter(|_| !is_lean);
+        let test = match (function, sense) {
+            (Function::StartsWith, sense) => self.prefix_range(value, part, sense),
+            (Function::EndsWith, sense) if part.is_empty() => self.prefix_range(value, part, sense),
+            (Function::EndsWith, sense) => {
+                let sign = sense.of(Comparison::Equal).as_str();
+                let count = part.chars().count();
+                format!("substr({value},-{count}) {sign} {}", self.text_param(part))
+            }
+            (_, sense) => {
+                let sign = if sense == Sense::Is { ">" } else { "=" };
+                format!("instr({value},{}) {sign} 0", self.text_param(part))
+            }
+        };
+        Some(match guard {
+            Some(guard) => format!("({guard} AND {test})"),
+            None => test,
+        })
+    }
+
+    /// Strings with a prefix are a range, which an index on the value answers.
+    fn prefix_range(&mut self, value: &str, prefix: &str, sense: Sense) -> String {
+        if prefix.is_empty() {
+            return match sense {
+                Sense::Is => format!("{value} IS NOT NULL"),
+                Sense::IsNot => constant(false),
+            };
+        }
+        let from = self.text_param(prefix);
+        let below = after_prefix(prefix).map(|next| self.text_param(&next));
+        match (sense, below) {
+            (Sense::Is, Some(below)) => format!("({value} >= {from} AND {value} < {below})"),
+            (Sense::Is, None) => format!("{value} >= {from}"),
+            (Sense::IsNot, Some(below)) => format!("({value} < {from} OR {value} >= {below})"),
+            (Sense::IsNot, None) => format!("{value} < {from}"),
+        }
+    }
+}
+
+fn constant(value: bool) -> String {
+    (if value { "1" } else { "0" }).to_string()
+}
+
+fn in_sql(membership: Membership) -> &'static str {
+    match membership {
+        Membership::In => "IN",
+        Membership::NotIn => "NOT IN",
+    }
+}
+
+/// Joins parts as a balanced tree: SQLite refuses expressions deeper than 1,000.
+fn balanced(parts: &[String], joint: &str) -> String {
+    match parts {
+        [] => constant(false),
+        [part] => part.clone(),
+        parts => {
+            let (left, right) = parts.split_at(parts.len() / 2);
+            format!("({}{joint}{})", balanced(left, joint), balanced(right, joint))
+        }
+    }
+}
+
+fn literal(element: &Expr) -> Option<&Literal> {
+    match &element.kind {
+        ExprKind::Literal(literal) => Some(literal),
+        _ => None,
+    }
+}
+
+/// The elements of an array by type; undefined ones are comparable with nothing and left out.
+#[derive(Default)]
+struct ByType<'a> {
+    strings: Vec<&'a str>,
+    numbers: Vec<Number>,
+    bools: Vec<bool>,
+    has_null: bool,
+}
+
+impl<'a> ByType<'a> {
+    fn sort(literals: &[&'a Literal]) -> ByType<'a> {
+        let mut sorted = ByType::default();
+        for literal in literals {
+            match literal {
+                Literal::Undefined => {}
+                Literal::Null => sorted.has_null = true,
+                Literal::Bool(value) => sorted.bools.push(*value),
+                Literal::Number(number) => sorted.numbers.push(*number),
+                Literal::String(text) => sorted.strings.push(text),
+            }
+        }
+        sorted
+    }
+}
+
+fn starts_like_json(text: &str) -> bool {
+    text.starts_with(['{', '['])
+}
+
+/// What must be excluded when `json_extract` is compared with a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NumberGuard {
+    None,
+    /// Texts, which sort after all numbers.
+    Text,
+    /// Texts, and true and false, which extract as 1 and 0.
+    Type,
+}
+
+fn number_guard(operator: Comparison, number: Number) -> NumberGuard {
+    let takes_bool = [0, 1].iter().any(|bit| operator.holds(Number::Integer(*bit).compare(number)));
+    if takes_bool {
+        return NumberGuard::Type;
+    }
+    match operator {
+        Comparison::Equal | Comparison::Less | Comparison::LessOrEqual => NumberGuard::None,
+        Comparison::NotEqual | Comparison::Greater | Comparison::GreaterOrEqual => NumberGuard::Text,
+    }
+}
+
+/// Returns the test for some JSON types, or for any (`json_types` is empty). Type tests are never undefined.
+fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
+    let own: &[&str] = match &operand.kind {
+        Kind::Json { json_type } => return json_type_test(json_type, sense, json_types),
+        Kind::Text => &["text"],
+        Kind::Number => &["integer"],
+        Kind::Bool => &["true"],
+    };
+    let is_possible = json_types.is_empty() || json_types.contains(&own[0]);
+    let value = &operand.value;
+    match (is_possible, sense) {
+        (true, Sense::Is) => format!("{value} IS NOT NULL"),
+        (true, Sense::IsNot) => format!("{value} IS NULL"),
+        (false, sense) => constant(sense == Sense::IsNot),
+    }
+}
+
+fn json_type_test(json_type: &str, sense: Sense, json_types: &[&str]) -> String {
+    match (json_types, sense) {
+        ([], Sense::Is) => format!("{json_type} IS NOT NULL"),
+        ([], Sense::IsNot) => format!("{json_type} IS NULL"),
+        ([only], Sense::Is) => format!("{json_type} = '{only}'"),
+        ([only], Sense::IsNot) => format!("{json_type} IS NOT '{only}'"),
+        (several, Sense::Is) => format!("{json_type} IN ('{}')", several.join("','")),
+        (several, Sense::IsNot) => format!("coalesce({json_type},'') NOT IN ('{}')", several.join("','")),
+    }
+}
+
+/// Returns the path as an SQL literal; `None` for keys that SQLite's paths cannot say.
+fn json_path(keys: &[String]) -> Option<String> {
+    let mut path = String::from("'$");
+    for key in keys {
+        let is_plain = !key.is_empty() && !key.chars().any(|c| c == '"' || c == '\\' || c.is_control());
+        if !is_plain {
+            return None;
+        }
+        path.push_str(".\"");
+        path.push_str(&key.replace('\'', "''"));
+        path.push('"');
+    }
+    path.push('\'');
+    Some(path)
+}
+
+/// Returns the least string above all strings with the prefix; `None` when there is none.
+fn after_prefix(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        let next = match last {
+            char::MAX => continue,
+            '\u{d7ff}' => '\u{e000}',
+            last => char::from_u32(u32::from(last) + 1)?,
+        };
+        chars.push(next);
+        return Some(chars.into_iter().collect());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

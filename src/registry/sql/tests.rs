@@ -1,0 +1,309 @@
+//! Parity: the SQL of a condition selects exactly the devices that `query::matches` selects.
+
+use rusqlite::{Connection, params_from_iter};
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::model::device::{ConnectionState, Device, DeviceState};
+
+/// Pairs of a condition and a device that the parity test compares. Measured in debug: 100,000 take about 5 s.
+const PARITY_CONDITIONS: usize = 1_000;
+const PARITY_DEVICES: usize = 100;
+
+fn device(device_id: &str) -> Device {
+    Device {
+        device_id: device_id.to_string(),
+        device_name: device_id.to_uppercase(),
+        template: None,
+        organization: None,
+        state: DeviceState::Provisioned,
+        blocked: false,
+        simulated: false,
+        iot_edge: false,
+        connection_state: ConnectionState::Connected,
+        last_activity: None,
+        edge_manifest: None,
+        tags: json!({}),
+        cloud: json!({}),
+        desired: json!({}),
+        desired_version: 1,
+        reported: json!({}),
+        reported_version: 1,
+    }
+}
+
+fn database(devices: &[Device]) -> Connection {
+    let connection = Connection::open_in_memory().unwrap();
+    register_functions(&connection).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE device (
+                device_id TEXT PRIMARY KEY, device_name TEXT NOT NULL, template TEXT, organization TEXT,
+                state TEXT NOT NULL, blocked INTEGER NOT NULL, simulated INTEGER NOT NULL, iot_edge INTEGER NOT NULL,
+                connection_state TEXT NOT NULL, last_activity TEXT, tags TEXT NOT NULL, cloud TEXT NOT NULL,
+                desired TEXT NOT NULL, reported TEXT NOT NULL, desired_version INTEGER NOT NULL,
+                reported_version INTEGER NOT NULL
+            ) WITHOUT ROWID, STRICT",
+        )
+        .unwrap();
+    let mut insert = connection.prepare("INSERT INTO device VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)").unwrap();
+    for device in devices {
+        insert
+            .execute(rusqlite::params![
+                device.device_id,
+                device.device_name,
+                device.template,
+                device.organization,
+                device.state.as_str(),
+                device.blocked,
+                device.simulated,
+                device.iot_edge,
+                device.connection_state.as_str(),
+                device.last_activity.map(|at| at.to_string()),
+                device.tags.to_string(),
+                device.cloud.to_string(),
+                device.desired.to_string(),
+                device.reported.to_string(),
+                device.desired_version,
+                device.reported_version,
+            ])
+            .unwrap();
+    }
+    drop(insert);
+    connection
+}
+
+fn selected(connection: &Connection, query: &Query) -> Vec<String> {
+    let lowered = lower(query, "d", 1);
+    let sql = format!("SELECT device_id FROM device AS d WHERE {} ORDER BY device_id", lowered.sql);
+    let mut statement = connection.prepare(&sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let rows = statement.query_map(params_from_iter(lowered.params), |row| row.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error}: {sql}"))
+}
+
+/// A seeded generator (xorshift64*), so that a failure repeats.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len())]
+    }
+}
+
+const KEYS: [&str; 10] = ["a", "b", "c", "n", "in", "my-key", "it's", "q\"t", "b\\s", "\u{e9}\u{1f600}"];
+const TEXTS: [&str; 20] = [
+    "",
+    "a",
+    "ab",
+    "A",
+    "abc",
+    "1",
+    "true",
+    "null",
+    "{",
+    "[",
+    "{\"a\":1}",
+    "[1]",
+    "it's",
+    "\u{e9}a",
+    "\u{1f600}",
+    "\u{d7ff}",
+    "\u{10ffff}x",
+    "a\\b",
+    "a\nb",
+    "\u{c9}Ab",
+];
+const NUMBERS: [&str; 14] = [
+    "0",
+    "1",
+    "2",
+    "-1",
+    "1.0",
+    "1.5",
+    "0.0",
+    "-0.5",
+    "1e3",
+    "1000",
+    "9007199254740993",
+    "9007199254740992.0",
+    "4503599627370495",
+    "9223372036854775807",
+];
+
+fn twin_value(dice: &mut Dice, depth: usize) -> Value {
+    match dice.below(if depth == 0 { 9 } else { 12 }) {
+        0 => Value::Null,
+        1 => json!(true),
+        2 => json!(false),
+        3..=5 => serde_json::from_str(dice.pick(&NUMBERS)).unwrap(),
+        6..=8 => json!(dice.pick(&TEXTS)),
+        9 => Value::Array((0..dice.below(3)).map(|_| twin_value(dice, depth - 1)).collect()),
+        _ => section(dice, depth - 1),
+    }
+}
+
+fn section(dice: &mut Dice, depth: usize) -> Value {
+    let members: Map<String, Value> =
+        (0..dice.below(7)).map(|_| (KEYS[dice.below(KEYS.len())].to_string(), twin_value(dice, depth))).collect();
+    Value::Object(members)
+}
+
+fn random_device(dice: &mut Dice, at: usize) -> Device {
+    let optional = |dice: &mut Dice| (dice.below(2) == 0).then(|| dice.pick(&TEXTS).to_string());
+    let ids = ["a", "ab", "dev-1", "1", "A", "\u{1f600}", "abc", "b"];
+    Device {
+        device_id: if at < ids.len() { ids[at].to_string() } else { format!("{}{at}", dice.pick(&["a", "b", "ab"])) },
+        device_name: dice.pick(&TEXTS).to_string(),
+        template: optional(dice),
+        organization: optional(dice),
+        state: DeviceState::ALL[dice.below(4)],
+        blocked: dice.below(2) == 0,
+        simulated: dice.below(2) == 0,
+        iot_edge: dice.below(2) == 0,
+        connection_state: if dice.below(2) == 0 { ConnectionState::Connected } else { ConnectionState::Disconnected },
+        last_activity: (dice.below(2) == 0).then(|| jiff::Timestamp::from_second(dice.below(1 << 30) as i64).unwrap()),
+        tags: section(dice, 3),
+        cloud: section(dice, 2),
+        desired: section(dice, 2),
+        desired_version: dice.below(3) as u64 + 1,
+        reported: section(dice, 2),
+        reported_version: dice.below(3) as u64 + 1,
+        ..device("")
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    if text.contains('\'') { json } else { format!("'{}'", json[1..json.len() - 1].replace("\\\"", "\"")) }
+}
+
+fn random_path(dice: &mut Dice) -> String {
+    const SYSTEM: [&str; 16] = [
+        "deviceId",
+        "id",
+        "deviceName",
+        "template",
+        "organization",
+        "status",
+        "connectionState",
+        "lastActivityTime",
+        "simulated",
+        "blocked",
+        "capabilities.iotEdge",
+        "$provisioned",
+        "properties.desired.$version",
+        "properties.reported.$version",
+        "moduleId",
+        "configurations.[[c-1]].status",
+    ];
+    if dice.below(4) == 0 {
+        return dice.pick(&SYSTEM).to_string();
+    }
+    let mut path = dice.pick(&["tags", "tags", "cloud", "properties.desired", "properties.reported"]).to_string();
+    for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][dice.below(9)] {
+        path.push_str(&format!(".[[{}]]", KEYS[dice.below(KEYS.len())]));
+    }
+    path
+}
+
+fn random_literal(dice: &mut Dice) -> String {
+    match dice.below(10) {
+        0 => dice.pick(&["true", "false"]).to_string(),
+        1 => dice.pick(&["null", "undefined"]).to_string(),
+        2..=5 => dice.pick(&NUMBERS).to_string(),
+        _ => quoted(dice.pick(&TEXTS)),
+    }
+}
+
+fn random_operand(dice: &mut Dice, depth: usize) -> String {
+    match dice.below(if depth == 0 { 6 } else { 10 }) {
+        0..=3 => random_path(dice),
+        4 | 5 => random_literal(dice),
+        6 => format!("{}({})", dice.pick(&["lower", "upper", "length"]), random_operand(dice, depth - 1)),
+        7 => format!("-{}", random_operand(dice, depth - 1)),
+        _ => format!(
+            "({} {} {})",
+            random_operand(dice, depth - 1),
+            dice.pick(&["+", "-", "*", "/", "%"]),
+            random_operand(dice, depth - 1)
+        ),
+    }
+}
+
+fn random_atom(dice: &mut Dice, depth: usize) -> String {
+    let operator = dice.pick(&["=", "!=", "<>", "<", "<=", ">", ">="]);
+    match dice.below(12) {
+        0..=3 => format!("{} {operator} {}", random_path(dice), random_literal(dice)),
+        4 => format!("{} {operator} {}", random_literal(dice), random_path(dice)),
+        5 => format!("{} {operator} {}", random_operand(dice, 2), random_operand(dice, 2)),
+        6 | 7 => {
+            let list: Vec<_> = (0..dice.below(5)).map(|_| random_literal(dice)).collect();
+            format!("{} {} [{}]", random_operand(dice, 1), dice.pick(&["IN", "NIN"]), list.join(", "))
+        }
+        8 => {
+            let test = dice.pick(&[
+                "is_defined",
+                "is_null",
+                "is_string",
+                "is_number",
+                "is_bool",
+                "is_object",
+                "is_array",
+                "is_primitive",
+            ]);
+            format!("{test}({})", random_operand(dice, 1))
+        }
+        9 => {
+            let test = dice.pick(&["startswith", "endswith", "contains"]);
+            format!("{test}({}, {})", random_operand(dice, 1), quoted(dice.pick(&TEXTS)))
+        }
+        10 => random_path(dice),
+        _ if depth > 0 => format!("({}) = {}", random_condition(dice, depth - 1), dice.pick(&["true", "tags.a"])),
+        _ => dice.pick(&["true", "false"]).to_string(),
+    }
+}
+
+fn random_condition(dice: &mut Dice, depth: usize) -> String {
+    if depth == 0 {
+        return random_atom(dice, 0);
+    }
+    match dice.below(6) {
+        0 | 1 => format!("NOT ({})", random_condition(dice, depth - 1)),
+        2 => format!("({} AND {})", random_condition(dice, depth - 1), random_condition(dice, depth - 1)),
+        3 => format!("({} OR {})", random_condition(dice, depth - 1), random_condition(dice, depth - 1)),
+        _ => random_atom(dice, depth),
+    }
+}
+
+#[test]
+fn sql_selects_what_the_reference_selects() {
+    let mut dice = Dice(0x5EED_F1EE_7F0B_0001);
+    let devices: Vec<Device> = (0..PARITY_DEVICES).map(|at| random_device(&mut dice, at)).collect();
+    let connection = database(&devices);
+    let mut compared = 0;
+    let mut hits = 0;
+    while compared < PARITY_CONDITIONS {
+        let depth = dice.below(4);
+        let text = random_condition(&mut dice, depth);
+        // Some mix types in a way that the check refuses.
+        let Ok(query) = query::parse(&text) else { continue };
+        let mut expect: Vec<String> = devices
+            .iter()
+            .filter(|device| query::matches(&query, device))
+            .map(|device| device.device_id.clone())
+            .collect();
+        expect.sort();
+        let found = selected(&connection, &query);
+        assert_eq!(found, expect, "{text}\n{}", lower(&query, "d", 1).sql);
+        compared += 1;
+        hits += expect.len();
+    }
+    assert!(hits > compared, "the generated conditions select something: {hits} of {compared}");
+}
