@@ -64,7 +64,10 @@ pub fn parse(text: &str) -> Result<Query, Vec<QueryError>> {
         return Err(vec![QueryError { kind: QueryErrorKind::Long { chars }, start: 0, end: text.len() }]);
     }
     let (condition, mut errors) = parse::parse(text);
-    errors.extend(check::check(&condition));
+    // What holds a syntax error is not what was meant, so its type says nothing.
+    let broken: Vec<usize> = errors.iter().map(|error| error.start).collect();
+    let is_whole = |error: &QueryError| !broken.iter().any(|at| (error.start..=error.end).contains(at));
+    errors.extend(check::check(&condition).into_iter().filter(is_whole));
     errors.sort_by_key(|error| (error.start, error.end));
     if errors.is_empty() { Ok(Query { text: text.to_string(), condition }) } else { Err(errors) }
 }

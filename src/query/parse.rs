@@ -3,6 +3,8 @@
 //! Both the nesting and the height of what it builds are bounded by `limits::QUERY_DEPTH_MAX`; chains of AND and OR are one
 //! node each, whatever their length.
 
+mod mistake;
+
 use super::ast::{Arithmetic, Comparison, Expr, ExprKind, Literal, Membership, Number};
 use super::error::{QueryError, QueryErrorKind};
 use super::lex::{Symbol, Token, TokenKind, tokens};
@@ -24,6 +26,9 @@ const COMPARE: u8 = 4;
 const ADD: u8 = 5;
 const MULTIPLY: u8 = 6;
 const NEGATE: u8 = 7;
+
+/// The height of the tree: the deepest nesting, and what stands in it (AND, a comparison, a function, a property).
+const HEIGHT_MAX: usize = QUERY_DEPTH_MAX + 4;
 
 /// The parse of this operand failed and the error is recorded.
 struct Failed;
@@ -88,30 +93,13 @@ impl Parser<'_> {
         }
         let tree = self.expression(OR);
         while !self.is_aborted && self.peek() != &TokenKind::End {
-            self.unexpected_after_operand();
-            self.recover();
-            while self.bracket_closes() {
+            if self.bracket_closes() {
+                self.unexpected_after_operand();
                 self.at += 1;
-                self.recover();
             }
-            if self.peek() != &TokenKind::End {
-                self.at += 1;
-                // The tree is not used any more; this finds the errors of the other operands.
-                let _ = self.expression(OR);
-            }
+            self.resume();
         }
         tree.map_or(nothing, |tree| tree.expr)
-    }
-
-    /// Returns the end of `SELECT … WHERE` (or of its last clause) when the text starts like a whole query.
-    fn full_query_end(&self) -> Option<usize> {
-        let is_start = ["SELECT", "FROM", "WHERE"].iter().any(|word| self.word_is(self.at, word));
-        let is_path = self.tokens.get(self.at + 1).map(|token| &token.kind) == Some(&TokenKind::Symbol(Symbol::Dot));
-        if !is_start || is_path {
-            return None;
-        }
-        let condition = (self.at..self.tokens.len()).find(|at| self.word_is(*at, "WHERE"));
-        Some(condition.map_or(self.text.len(), |at| self.tokens[at].end))
     }
 
     fn token(&self) -> &Token {
@@ -190,44 +178,51 @@ impl Parser<'_> {
         }
     }
 
+    /// Parses what follows a misplaced token for its errors only, up to the bracket that closes this nesting or to the end.
+    fn resume(&mut self) {
+        while !self.is_aborted && self.peek() != &TokenKind::End && !self.bracket_closes() {
+            if self.joins() {
+                self.at += 1;
+                let _ = self.expression(OR);
+            } else {
+                self.unexpected_after_operand();
+                self.recover();
+            }
+        }
+    }
+
+    fn joins(&self) -> bool {
+        self.word_is(self.at, "AND") || self.word_is(self.at, "OR")
+    }
+
     /// Moves to the next AND or OR of this nesting, to the bracket that closes it or to the end.
     fn recover(&mut self) {
         let mut open = 0_usize;
-        loop {
-            match self.peek() {
-                TokenKind::End => return,
-                TokenKind::Symbol(Symbol::ParenOpen | Symbol::BracketOpen) => open += 1,
-                TokenKind::Symbol(Symbol::ParenClose | Symbol::BracketClose) if open == 0 => return,
-                TokenKind::Symbol(Symbol::ParenClose | Symbol::BracketClose) => open -= 1,
-                TokenKind::Word(word) => {
-                    let joins = word.eq_ignore_ascii_case("AND") || word.eq_ignore_ascii_case("OR");
-                    if open == 0 && joins {
-                        return;
-                    }
-                }
-                TokenKind::Symbol(_)
-                | TokenKind::Escaped(_)
-                | TokenKind::String(_)
-                | TokenKind::Number(_)
-                | TokenKind::Bad(_) => {}
+        while self.peek() != &TokenKind::End {
+            let closes = self.bracket_closes();
+            if open == 0 && (closes || self.joins()) {
+                return;
             }
+            let opens = matches!(self.peek(), TokenKind::Symbol(Symbol::ParenOpen | Symbol::BracketOpen));
+            open = open + usize::from(opens) - usize::from(closes);
             self.at += 1;
         }
     }
 
-    /// Parses operators that bind at least as tightly as `least`.
-    fn expression(&mut self, least: u8) -> Result<Tree, Failed> {
-        if self.depth > QUERY_DEPTH_MAX {
+    /// Parses an expression one level deeper, in brackets or after a prefix operator.
+    fn nested(&mut self, least: u8) -> Result<Tree, Failed> {
+        if self.depth >= QUERY_DEPTH_MAX {
             return self.abort();
         }
         self.depth += 1;
-        let tree = self.operators(least);
+        let tree = self.expression(least);
         self.depth -= 1;
         tree
     }
 
-    /// Parses a chain of operators; where AND and OR may follow, an error costs only the operand that it is in.
-    fn operators(&mut self, least: u8) -> Result<Tree, Failed> {
+    /// Parses operators that bind at least as tightly as `least`; where AND and OR may follow, an error costs only the operand
+    /// that it is in.
+    fn expression(&mut self, least: u8) -> Result<Tree, Failed> {
         let start = self.token().start;
         let first = self.operand();
         let mut left = self.or_recover(least, first)?;
@@ -318,8 +313,7 @@ impl Parser<'_> {
     }
 
     fn node(&mut self, kind: ExprKind, height: usize, start: usize) -> Result<Tree, Failed> {
-        // A comparison and its operands are two levels of the tree and none of the text.
-        if height > QUERY_DEPTH_MAX + 2 {
+        if height > HEIGHT_MAX {
             return self.abort();
         }
         Ok(Tree { expr: Expr { kind, start, end: self.end() }, height })
@@ -364,7 +358,7 @@ impl Parser<'_> {
 
     fn minus(&mut self, start: usize) -> Result<Tree, Failed> {
         self.at += 1;
-        let operand = self.expression(NEGATE)?;
+        let operand = self.nested(NEGATE)?;
         let negated = match operand.expr.kind {
             ExprKind::Literal(Literal::Number(Number::Integer(integer))) => integer.checked_neg().map(Number::Integer),
             ExprKind::Literal(Literal::Number(Number::Real(real))) => Some(Number::Real(-real)),
@@ -378,7 +372,7 @@ impl Parser<'_> {
 
     fn parenthesized(&mut self) -> Result<Tree, Failed> {
         self.at += 1;
-        let inner = self.expression(OR)?;
+        let inner = self.nested(OR)?;
         if self.take_symbol(Symbol::ParenClose) {
             return Ok(inner);
         }
@@ -391,19 +385,9 @@ impl Parser<'_> {
         if self.peek() == &TokenKind::End || self.bracket_closes() {
             return self.fail(QueryErrorKind::ExpectedClosing { bracket, found });
         }
-        self.unexpected_after_operand();
-        self.skip_past_close();
-        Err(Failed)
-    }
-
-    /// Moves past the bracket that closes this nesting, or to the end.
-    fn skip_past_close(&mut self) {
-        self.recover();
-        while self.peek() != &TokenKind::End && !self.bracket_closes() {
-            self.at += 1;
-            self.recover();
-        }
+        self.resume();
         self.at += usize::from(self.bracket_closes());
+        Err(Failed)
     }
 
     /// Parses expressions with commas between them up to `close`; returns them with the height of the highest.
@@ -415,7 +399,7 @@ impl Parser<'_> {
             return Ok((elements, height));
         }
         loop {
-            let element = self.expression(OR)?;
+            let element = self.nested(OR)?;
             height = height.max(element.height);
             elements.push(element.expr);
             if self.take_symbol(close) {
@@ -436,7 +420,7 @@ impl Parser<'_> {
             _ if is_path => self.path(),
             "NOT" => {
                 self.at += 1;
-                let operand = self.expression(NOT)?;
+                let operand = self.nested(NOT)?;
                 self.node(ExprKind::Not(Box::new(operand.expr)), operand.height + 1, start)
             }
             "TRUE" => self.leaf(ExprKind::Literal(Literal::Bool(true))),
@@ -491,43 +475,6 @@ impl Parser<'_> {
                 Ok(Tree::leaf(ExprKind::Literal(Literal::Undefined), start, end))
             }
         }
-    }
-
-    /// Returns the error for an unknown name that sticks to a minus and a name before it, as in `tags.my-tag`.
-    fn dashed_name(&self, start: usize, end: usize) -> Option<QueryErrorKind> {
-        let before = self.text[..start].strip_suffix('-')?;
-        let key_start = before.rfind(|c: char| !super::ast::is_name_char(c) && c != '-').map_or(0, |at| at + 1);
-        let is_key = before[..key_start].ends_with('.') && key_start < before.len();
-        is_key.then(|| QueryErrorKind::DashedName { key: self.text[key_start..end].to_string() })
-    }
-
-    /// Records why a token cannot follow an operand.
-    fn unexpected_after_operand(&mut self) {
-        let found = self.found();
-        let kind = match self.peek() {
-            TokenKind::Symbol(Symbol::ParenClose) => QueryErrorKind::UnmatchedClosing(')'),
-            TokenKind::Symbol(Symbol::BracketClose) => QueryErrorKind::UnmatchedClosing(']'),
-            TokenKind::Word(word) => match word.to_ascii_uppercase().as_str() {
-                "LIKE" | "ILIKE" | "RLIKE" | "REGEXP" | "MATCHES" | "BETWEEN" | "IS" => {
-                    QueryErrorKind::ForeignOperator { found: word.clone(), instead: "" }
-                }
-                "NOT" if self.word_is(self.at + 1, "IN") => {
-                    QueryErrorKind::ForeignOperator { found: "NOT IN".to_string(), instead: "NIN" }
-                }
-                "XOR" => QueryErrorKind::ForeignOperator { found: word.clone(), instead: "!=" },
-                "EQ" => QueryErrorKind::ForeignOperator { found: word.clone(), instead: "=" },
-                "NE" | "NEQ" => QueryErrorKind::ForeignOperator { found: word.clone(), instead: "!=" },
-                "ORDER" | "GROUP" | "LIMIT" | "WHERE" | "FROM" => QueryErrorKind::FullQuery,
-                _ => QueryErrorKind::ExpectedOperator { found },
-            },
-            TokenKind::Escaped(_)
-            | TokenKind::String(_)
-            | TokenKind::Number(_)
-            | TokenKind::Symbol(_)
-            | TokenKind::Bad(_)
-            | TokenKind::End => QueryErrorKind::ExpectedOperator { found },
-        };
-        let _: Result<(), Failed> = self.fail(kind);
     }
 }
 

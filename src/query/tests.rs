@@ -1,1 +1,362 @@
-#![allow(unused)]
+use serde_json::json;
+
+use super::*;
+use crate::model::device::{ConnectionState, DeviceState};
+
+fn device() -> Device {
+    Device {
+        device_id: "sim-1".to_string(),
+        device_name: "Chiller 1".to_string(),
+        template: Some("chiller".to_string()),
+        organization: None,
+        state: DeviceState::Provisioned,
+        blocked: false,
+        simulated: true,
+        iot_edge: true,
+        connection_state: ConnectionState::Disconnected,
+        last_activity: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        edge_manifest: None,
+        tags: json!({
+            "location": {"region": "US"}, "building": 9, "environment": "test", "serviceCode": "x", "deviceModelCode": "y",
+            "deviceType": "chiller", "nothing": null, "on": true, "off": false, "list": [1, 2], "real": 1.5, "group": "g", "in": 1,
+            "my-tag": "dash", "a.b": "dot", "word": "h\u{e9}Llo", "one": "1", "big": 9_007_199_254_740_993_i64
+        }),
+        cloud: json!({"owner": "ops"}),
+        desired: json!({"fan": 3}),
+        desired_version: 7,
+        reported: json!({
+            "telemetryConfig": {"sendFrequencyInSecs": 60}, "connectivity": "wifi", "settings": {"syncIntervalSec": 60},
+            "chillerProperties": {"model": "4000x"}, "chillerWaterSettings": {"status": "pending"},
+            "lastDesiredVersion": 7, "lastDesiredStatus": {"code": 200}, "status": "scanning", "fan": 3
+        }),
+        reported_version: 2,
+    }
+}
+
+fn parsed(text: &str) -> Query {
+    parse(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
+}
+
+/// The conditions of the IoT Hub documentation, SDKs and command line.
+#[test]
+fn documented_conditions_select_what_they_say() {
+    let device = device();
+    let check = |text: &str, expect: bool| assert_eq!(matches(&parsed(text), &device), expect, "{text}");
+    check("tags.location.region = 'US'", true);
+    check("tags.location.region = 'US' AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 60", true);
+    check("properties.reported.connectivity IN ['wired', 'wifi']", true);
+    check("is_defined(properties.reported.connectivity)", true);
+    check("status = 'enabled' AND connectionState = 'Disconnected'", true);
+    check("status = 'enabled'", true);
+    check("deviceId = 'test-device'", false);
+    check("deviceId IN ['MyDevice1','MyDevice2']", false);
+    check("DeviceId IN ['sim-1']", true);
+    check("*", true);
+    check(" * ", true);
+    check("IS_DEFINED(DeviceId)", true);
+    check("properties.reported.settings.syncIntervalSec != 30", true);
+    check("tags.building=9 and tags.environment='test'", true);
+    check("tags.environment='dev'", false);
+    check("properties.reported.chillerProperties.model='4000x'", true);
+    check("properties.reported.chillerWaterSettings.status='pending'", true);
+    check("configurations.[[yourconfigname]].status='Applied'", false);
+    check("capabilities.iotEdge = true", true);
+    check("properties.reported.lastDesiredStatus.code = 200", true);
+    check(
+        "properties.desired.$version = properties.reported.lastDesiredVersion and \
+         properties.reported.lastDesiredStatus.code != 200",
+        false,
+    );
+    check("ModuleId = 'AwareMonitoring'", false);
+    check("properties.reported.status = 'scanning' AND deviceId IN ['device1','sim-1']", true);
+    check("moduleId = '$edgeAgent' and configurations.[[c12]].status = 'Applied'", false);
+    check("STARTSWITH(id, 'sim-')", true);
+    check("not startswith(deviceId, 'keep-a') and not startswith(deviceId, 'keep-b')", true);
+    check("tags.serviceCode='x' AND tags.deviceModelCode='y'", true);
+    check("tags.deviceType = 'chiller'", true);
+    check("devices.deviceId = 'sim-1'", true);
+    check(r#"$template = "chiller" AND $provisioned = true"#, true);
+}
+
+/// `Some` is true or false, `None` undefined: an undefined condition and its negation both select nothing.
+#[test]
+fn values_follow_three_valued_logic() {
+    let device = device();
+    let check = |text: &str, expect: Option<bool>| {
+        let query = parsed(text);
+        let expect = expect.map_or(Answer::Undefined, Answer::Bool);
+        assert_eq!(evaluate(query.condition(), &device), expect, "{text}");
+    };
+    let (yes, no, undefined) = (Some(true), Some(false), None);
+    check("tags.gone = 'a'", undefined);
+    check("tags.gone != 'a'", undefined);
+    check("NOT tags.gone = 'a'", undefined);
+    check("NOT (tags.gone = 'a')", undefined);
+    check("tags.building = 'US'", undefined);
+    check("tags.building != '9'", undefined);
+    check("tags.one = 1", undefined);
+    check("tags.on = 1", undefined);
+    check("tags.location = tags.location", undefined);
+    check("tags.list = tags.list", undefined);
+    check("tags.nothing = null", yes);
+    check("tags.nothing != null", no);
+    check("tags.nothing < null", undefined);
+    check("tags.gone = null", undefined);
+    check("tags.on = true", yes);
+    check("tags.on != true", no);
+    check("tags.on > false", undefined);
+    check("tags.gone = 1 AND tags.building = 8", no);
+    check("tags.gone = 1 AND tags.building = 9", undefined);
+    check("tags.gone = 1 OR tags.building = 9", yes);
+    check("tags.gone = 1 OR tags.building = 8", undefined);
+    check("tags.building AND tags.off", no);
+    check("tags.building AND tags.on", undefined);
+    check("NOT tags.building", undefined);
+    check("NOT tags.off", yes);
+    check("tags.building IN [8, 9]", yes);
+    check("tags.building IN [8, 'x']", no);
+    check("tags.building IN ['9', true]", undefined);
+    check("tags.building IN []", undefined);
+    check("tags.building NIN [8]", yes);
+    check("tags.building NIN [9]", no);
+    check("tags.building NIN ['9']", undefined);
+    check("tags.gone NIN ['9']", undefined);
+    check("tags.nothing IN [null]", yes);
+    check("tags.list IN [1]", undefined);
+    check("tags.building IN [tags.gone, tags.building]", yes);
+    check("moduleId = 'a' OR configurations.c.status = 'b'", undefined);
+    check("organization = 'acme'", undefined);
+}
+
+#[test]
+fn operators_and_functions_compute() {
+    let device = device();
+    let check = |text: &str, expect: bool| assert_eq!(matches(&parsed(text), &device), expect, "{text}");
+    check("tags.building + 1 * 2 = 11", true);
+    check("(tags.building + 1) * 2 = 20", true);
+    check("10 - 4 - 3 = 3", true);
+    check("tags.building / 2 = 4.5", true);
+    check("tags.building % 4 = 1", true);
+    check("-7 % 4 = -3", true);
+    check("-tags.building = -9", true);
+    check("- -tags.building = 9", true);
+    check("tags.building / 0 = 0 OR tags.building % 0 = 0", false);
+    check("NOT is_defined(tags.building / 0)", true);
+    check("NOT is_defined(1e308 * 10)", true);
+    check("NOT is_defined(tags.one + 1)", true);
+    check("tags.big = 9007199254740993 AND tags.big != 9007199254740992.0", true);
+    check("tags.building = 9.0 AND tags.building = 0x9 AND tags.building = 9e0", true);
+    check("tags.environment > 'tess' AND tags.environment < 'tesu'", true);
+    check("NOT tags.off AND tags.on", true);
+    check("tags.off = NOT tags.on", true);
+    check("true OR false AND false", true);
+    check("is_null(tags.nothing) AND is_defined(tags.nothing) AND NOT is_null(tags.gone)", true);
+    check("is_string(tags.one) AND is_number(tags.real) AND is_bool(tags.on)", true);
+    check("is_object(tags) AND is_object(tags.location) AND is_array(tags.list)", true);
+    check("is_primitive(tags.nothing) AND NOT is_primitive(tags.list) AND NOT is_primitive(tags.gone)", true);
+    check("StartsWith(tags.word, 'h') AND starts_with(tags.word, '') AND ENDS_WITH(tags.word, 'Llo')", true);
+    check("contains(tags.word, '\\u00e9L') AND NOT contains(tags.word, 'el')", true);
+    check("contains(tags.building, '9') OR NOT contains(tags.building, '9')", false);
+    check("length(tags.word) = 5 AND length(tags.list) = 2", true);
+    check("lower(tags.word) = 'h\u{e9}llo' AND upper(tags.word) = 'H\u{e9}LLO'", true);
+    check("tags.group = 'g' AND tags.in = 1 AND tags.[[my-tag]] = 'dash' AND tags.[[a.b]] = 'dot'", true);
+    check("tags.Group = 'g' OR TAGS.group = 'x'", false);
+    check("Properties.Desired.fan = PROPERTIES.reported.fan", true);
+    check("properties.desired.$version = 7 AND properties.reported.$version = 2", true);
+    check("lastActivityTime >= '2026-01-01' AND cloud.owner = 'ops'", true);
+    check("simulated AND NOT blocked AND deviceName = 'Chiller 1'", true);
+    check("/* all */ tags.building /* nine */ = 9", true);
+    check("(tags.building = 9) = true", true);
+}
+
+#[test]
+fn a_blocked_device_is_disabled() {
+    let blocked = Device { blocked: true, ..device() };
+    assert!(matches(&parsed("status = 'disabled' AND blocked = true"), &blocked));
+    assert!(!matches(&parsed("status = 'enabled'"), &blocked));
+}
+
+fn first_error(text: &str) -> String {
+    let errors = parse(text).map(|_| format!("{text} parses")).unwrap_err();
+    let column = text[..errors[0].start].chars().count() + 1;
+    format!("{column}: {}", errors[0])
+}
+
+/// Each with the column, counted in characters from 1, and the message.
+#[test]
+fn malformed_conditions_say_what_is_wrong() {
+    let check = |text: &str, expect: &str| assert_eq!(first_error(text), expect, "{text}");
+    check("", "1: The condition is empty.");
+    check("   ", "1: The condition is empty.");
+    check("/* nothing */", "1: The condition is empty.");
+    check("tags.a = 'x", "10: This string has no closing '.");
+    check("tags.a = \"x'", "10: This string has no closing \".");
+    check("tags.a = 1 /* x", "12: This comment has no closing `*/`.");
+    check("tags.[[a = 1", "6: This escaped name has no closing `]]`.");
+    check("tags.[[]] = 1", "6: An escaped name may not be empty.");
+    check(r"tags.a = '\q'", r"10: `\q` is not an escape that a string can contain.");
+    check(r"tags.a = '\u12'", r"10: `\u` is not an escape that a string can contain.");
+    check("tags.a = 12abc", "10: `12abc` is not a number.");
+    check("tags.a = 0x", "10: `0x` is not a number.");
+    check("tags.a = 1e999", "10: `1e999` is not a number.");
+    check("tags.a = .5", "10: A value is missing before `.`.");
+    check("tags.a # 1", "8: The character '#' has no meaning here.");
+    check("tags.a = \u{2018}x\u{2019}", "10: The character '\u{2018}' has no meaning here.");
+    check("tags.\u{e9} = 'a' ;", "14: The character ';' has no meaning here.");
+    check("tags.a == 1", "8: `==` is not an operator of conditions.");
+    check("tags.a => 1", "8: `=>` is not an operator of conditions.");
+    check("tags.a = 1 && tags.b = 2", "12: `&&` is not an operator of conditions.");
+    check("tags.a = 1 || tags.b = 2", "12: `||` is not an operator of conditions.");
+    check("!tags.a", "1: `!` is not an operator of conditions.");
+    check("tags.a LIKE 'x%'", "8: `LIKE` is not an operator of conditions.");
+    check("tags.a between 1 and 2", "8: `between` is not an operator of conditions.");
+    check("tags.a IS NOT NULL", "8: `IS` is not an operator of conditions.");
+    check("tags.a NOT IN ['x']", "8: `NOT IN` is not an operator of conditions.");
+    check("tags.a =", "9: A value is missing before the end.");
+    check("= 1", "1: A value is missing before `=`.");
+    check("tags.a = AND tags.b = 1", "10: A value is missing before `AND`.");
+    check("tags.a = 1 AND", "15: A value is missing before the end.");
+    check("AND tags.a = 1", "1: A value is missing before `AND`.");
+    check("NOT", "4: A value is missing before the end.");
+    check("()", "2: A value is missing before `)`.");
+    check("tags.a = 1 tags.b = 2", "12: AND, OR or an operator is missing before `tags`.");
+    check("tags.a = 'it''s'", "14: AND, OR or an operator is missing before a string.");
+    check("tags['a'] = 1", "5: AND, OR or an operator is missing before `[`.");
+    check("tags. = 1", "7: A name is missing after the dot.");
+    check("tags.'a' = 1", "6: A name is missing after the dot.");
+    check("(tags.a = 1", "12: A closing `)` is missing before the end.");
+    check("tags.a IN ['x', 'y'", "20: A closing `]` is missing before the end.");
+    check("is_defined(tags.a", "18: A closing `)` is missing before the end.");
+    check("(tags.a = 1]", "12: A closing `)` is missing before `]`.");
+    check("tags.a = 1)", "11: This `)` closes nothing.");
+    check("tags.a = 1]", "11: This `]` closes nothing.");
+    check("* AND tags.a = 1", "1: `*` means every device and stands alone.");
+    check("SELECT * FROM devices WHERE tags.a = 1", "1: This is more of a query than its condition.");
+    check("where tags.a = 1", "1: This is more of a query than its condition.");
+    check("tags.a = 1 ORDER BY deviceId", "12: This is more of a query than its condition.");
+    check("tag.building = '43'", "1: A device has no property `tag`.");
+    check("tags.a = building", "10: A device has no property `building`.");
+    check("state = 'registered'", "1: A device has no property `state`.");
+    check("desired.a = 1", "1: A device has no property `desired`.");
+    check("properties.a = 1", "1: A device has no property `properties.a`.");
+    check("capabilities.edge = true", "1: A device has no property `capabilities.edge`.");
+    check("devices.jobs.deviceId = 'a'", "1: A device has no property `jobs`.");
+    check("deviceId.x = 'a'", "1: `deviceId` has no parts.");
+    check("tags.my-tag = 'a'", "9: `my-tag` was taken as a subtraction.");
+    check("is_define(tags.a)", "1: There is no function `is_define`.");
+    check("substring(tags.a, 1) = 'a'", "1: There is no function `substring`.");
+    check("startswith(tags.a)", "1: `startswith` takes 2 arguments, and 1 is given.");
+    check("is_defined()", "1: `is_defined` takes 1 argument, and 0 are given.");
+    check("is_defined(tags.a, tags.b)", "1: `is_defined` takes 1 argument, and 2 are given.");
+    check("startswith(1, 'a')", "12: `startswith` needs a string, and this is a number.");
+    check("contains(tags.a, true)", "18: `contains` needs a string, and this is true or false.");
+    check("length(1) = 1", "8: `length` needs a string or array, and this is a number.");
+    check("1 AND 2", "1: AND needs true or false, and this is a number.");
+    check("tags.a = 1 OR 'x'", "15: OR needs true or false, and this is a string.");
+    check("NOT 'x'", "5: NOT needs true or false, and this is a string.");
+    check("'x'", "1: A condition is true or false, and this is a string.");
+    check("tags.a + 1", "1: A condition is true or false, and this is a number.");
+    check("deviceId", "1: A condition is true or false, and this is a string.");
+    check("tags.a + 'x' = 1", "10: `+` needs numbers, and this is a string.");
+    check("-'x' = 1", "2: `-` needs numbers, and this is a string.");
+    check("1 = 'a'", "1: A number is never comparable with a string: the answer would always be undefined.");
+    check("deviceId = 5", "1: A string is never comparable with a number: the answer would always be undefined.");
+    check(
+        "blocked = 'true'",
+        "1: True or false is never comparable with a string: the answer would always be undefined.",
+    );
+    check("1 IN ['a']", "7: A number is never comparable with a string: the answer would always be undefined.");
+    check("tags.a = ['x']", "1: Arrays cannot be compared.");
+    check("tags.a IN 'x'", "11: IN needs an array in brackets on its right.");
+    check("tags.a IN ('x', 'y')", "11: IN needs an array in brackets on its right.");
+    check("tags.a nin tags.b", "12: NIN needs an array in brackets on its right.");
+}
+
+#[test]
+fn help_says_what_to_write() {
+    let check = |text: &str, expect: &str| {
+        assert_eq!(parse(text).unwrap_err()[0].help().as_deref(), Some(expect), "{text}");
+    };
+    check("", "Write `*` for every device.");
+    check("tags.a == 1", "Write =.");
+    check("tags.a && tags.b", "Write AND.");
+    check("tags.a LIKE 'x%'", "Write startswith(x, 'a'), endswith(x, 'a') or contains(x, 'a').");
+    check("tags.a NOT IN ['x']", "Write NIN.");
+    check("SELECT * FROM devices WHERE tags.a = 1", "Give only the condition: what stands after WHERE.");
+    check("tags.a = 'x", "Write ' at its end, and \\' for a quote inside.");
+    check("tag.building = '43'", "Did you mean `tags.building`?");
+    check("building = '43'", "Did you mean `tags.building`? Text needs quotes.");
+    check("tags.a = US", "Did you mean `tags.US`? Text needs quotes.");
+    check("conectionState = 'Connected'", "Did you mean `connectionState`?");
+    check("startwith(tags.a, 'x')", "Did you mean `startswith`?");
+    check("tags.my-tag = 'a'", "Write the name as `[[my-tag]]`.");
+    check("blocked = 'true'", "Write true and false without quotes.");
+    check("template = null", "Write NOT is_defined(x) for a property that is not there.");
+    check("tags.a IN ('x', 'y')", "Write IN ['a', 'b'].");
+    check("deviceId.x = 'a'", "Write just `deviceId`.");
+}
+
+/// One mistake in each operand: each is found, and none causes another.
+#[test]
+fn all_errors_of_a_text_are_found() {
+    let check = |text: &str, expect: &[(usize, usize)]| {
+        let found: Vec<_> = parse(text).unwrap_err().iter().map(|error| (error.start, error.end)).collect();
+        assert_eq!(found, expect, "{text}");
+    };
+    check("tag.a = 1 AND is_define(tags.b) OR 1 = 'x'", &[(0, 5), (14, 23), (35, 42)]);
+    check("tags.a == 1 AND tags.b == 2", &[(7, 9), (23, 25)]);
+    check("(tags.a == 1 OR x = 1) AND tags.b LIKE 'x'", &[(8, 10), (16, 17), (34, 38)]);
+    check("tags.a = 1) AND x = 2", &[(10, 11), (16, 17)]);
+    check("tags.a = AND tags.b = ", &[(9, 12), (22, 22)]);
+}
+
+#[test]
+fn length_and_depth_are_bounded() {
+    let check = |text: &str, expect: Option<QueryErrorKind>| {
+        let found = parse(text).err().map(|errors| errors[0].kind.clone());
+        assert_eq!(found, expect, "{}…", &text[..40]);
+    };
+    let nested = |count: usize| format!("{}tags.a = 1{}", "(".repeat(count), ")".repeat(count));
+    check(&nested(64), None);
+    check(&nested(65), Some(QueryErrorKind::Deep));
+    check(&"(".repeat(8_000), Some(QueryErrorKind::Deep));
+    check(&"NOT ".repeat(2_000), Some(QueryErrorKind::Deep));
+    check(&format!("tags.a = {}1", "-".repeat(8_000)), Some(QueryErrorKind::Deep));
+    check(&format!("tags.a = 1{}", "+1".repeat(4_000)), Some(QueryErrorKind::Deep));
+    check(&format!("tags.a IN {}", "[".repeat(8_000)), Some(QueryErrorKind::Deep));
+    check(&format!("tags.a{}", " = tags.a".repeat(800)), Some(QueryErrorKind::Deep));
+    check(&format!("tags.a = '{}'", "x".repeat(8_181)), None);
+    check(&format!("tags.a = '{}'", "\u{e9}".repeat(8_182)), Some(QueryErrorKind::Long { chars: 8_193 }));
+}
+
+/// Chains are as long as the text may be, and do not count as nesting.
+#[test]
+fn long_chains_are_flat() {
+    let device = device();
+    let or = parsed(&vec!["tags.on"; 700].join(" OR "));
+    assert!(matches(&or, &device));
+    let mixed = parsed(&vec!["a IN[1]".replace('a', "tags.in"); 450].join(" AND "));
+    assert!(matches(&mixed, &device));
+}
+
+#[test]
+fn paths_are_sorted_and_distinct() {
+    let names = |paths: Vec<PathRef>| paths.iter().map(PathRef::to_string).collect::<Vec<_>>();
+    let query = parsed("tags.b = 1 AND (tags.a IN [tags.b, 2] OR NOT startswith(id, 'x')) AND cloud.[[x y]] > 1");
+    assert_eq!(names(paths(&query)), ["deviceId", "tags.a", "tags.b", "cloud.[[x y]]"]);
+    let check = |text: &str, expect: &[&str]| assert_eq!(names(negated_paths(&parsed(text))), expect, "{text}");
+    check("tags.a = 1", &[]);
+    check("tags.a != 1 AND tags.b = 2", &["tags.a"]);
+    check("NOT (tags.a = 1 OR tags.b > 2)", &["tags.a", "tags.b"]);
+    check("tags.a NIN [1]", &["tags.a"]);
+    check("NOT is_defined(tags.a) OR tags.a != 1", &[]);
+    check("NOT is_null(tags.a)", &[]);
+}
+
+#[test]
+fn ranges_are_those_of_the_text() {
+    let query = parsed("tags.\u{e9} = (1 + 2) AND NOT tags.b");
+    let ast::ExprKind::And(operands) = &query.condition().kind else { panic!("{:?}", query.condition()) };
+    let parts: Vec<_> = operands.iter().map(|operand| &query.text()[operand.start..operand.end]).collect();
+    assert_eq!(parts, ["tags.\u{e9} = (1 + 2)", "NOT tags.b"]);
+}

@@ -15,13 +15,14 @@
 //! (TEXT, JSON objects as serde_json writes them).
 
 mod function;
-
-use std::collections::BTreeSet;
+mod json;
+mod text;
 
 use rusqlite::types::Value as SqlValue;
 
 pub use function::register_functions;
 use function::{Column, columns};
+use json::{json_path, json_type_test};
 
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
 use crate::query::{self, Answer, Query};
@@ -105,6 +106,11 @@ impl Lowering<'_> {
 
     fn text_param(&mut self, text: &str) -> String {
         self.param(SqlValue::Text(text.to_string()))
+    }
+
+    /// As bytes, because SQLite's text functions stop at U+0000; a part of valid UTF-8 is found at the same places.
+    fn blob_param(&mut self, text: &str) -> String {
+        self.param(SqlValue::Blob(text.as_bytes().to_vec()))
     }
 
     fn number_param(&mut self, number: Number) -> String {
@@ -271,39 +277,6 @@ impl Lowering<'_> {
         })
     }
 
-    fn compare_json(&mut self, value: &str, json_type: &str, operator: Comparison, literal: &Literal) -> String {
-        let sign = operator.as_str();
-        match literal {
-            Literal::String(text) => {
-                let compared = format!("{value} {sign} {}", self.text_param(text));
-                // Only the text of an object or array can be mistaken for a string, and only for one that starts like it.
-                if operator == Comparison::Equal && !starts_like_json(text) {
-                    return compared;
-                }
-                format!("({compared} AND {json_type} = 'text')")
-            }
-            Literal::Number(number) => {
-                let param = self.number_param(*number);
-                let compared = format!("{value} {sign} {param}");
-                match number_guard(operator, *number) {
-                    NumberGuard::None => compared,
-                    // Every number sorts before every text, so this is an upper bound that an index can use too.
-                    NumberGuard::Text => format!("({compared} AND {value} < '')"),
-                    NumberGuard::Type => format!("({compared} AND {json_type} IN ('integer','real'))"),
-                }
-            }
-            Literal::Bool(expected) => match operator {
-                Comparison::Equal => format!("{json_type} = '{expected}'"),
-                Comparison::NotEqual => format!("{json_type} = '{}'", !expected),
-                Comparison::Less | Comparison::LessOrEqual | Comparison::Greater | Comparison::GreaterOrEqual => {
-                    constant(false)
-                }
-            },
-            Literal::Null if operator == Comparison::Equal => format!("{json_type} = 'null'"),
-            Literal::Null | Literal::Undefined => constant(false),
-        }
-    }
-
     fn member(&mut self, item: &Expr, membership: Membership, elements: &[Expr]) -> Option<String> {
         let literals = elements.iter().map(literal).collect::<Option<Vec<_>>>()?;
         let operand = self.operand(item)?;
@@ -325,38 +298,6 @@ impl Lowering<'_> {
             Kind::Json { json_type } => self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts),
         }
         Some(if parts.is_empty() { constant(false) } else { balanced(&parts, " OR ") })
-    }
-
-    /// An item is in, or not in, the elements of its own type; a type without elements is undefined and has no part.
-    fn json_lists(
-        &mut self,
-        value: &str,
-        json_type: &str,
-        membership: Membership,
-        by_type: &ByType,
-        parts: &mut Vec<String>,
-    ) {
-        let is_in = membership == Membership::In;
-        if !by_type.strings.is_empty() {
-            let list = self.text_list(value, membership, &by_type.strings);
-            let is_lean = is_in && !by_type.strings.iter().any(|text| starts_like_json(text));
-            parts.push(if is_lean { list } else { format!("({list} AND {json_type} = 'text')") });
-        }
-        if !by_type.numbers.is_empty() {
-            let list = self.number_list(value, membership, &by_type.numbers);
-            let is_lean =
-                is_in && by_type.numbers.iter().all(|n| number_guard(Comparison::Equal, *n) == NumberGuard::None);
-            parts.push(if is_lean { list } else { format!("({list} AND {json_type} IN ('integer','real'))") });
-        }
-        let bools: BTreeSet<bool> = by_type.bools.iter().copied().collect();
-        for candidate in [true, false] {
-            if !bools.is_empty() && bools.contains(&candidate) == is_in {
-                parts.push(format!("{json_type} = '{candidate}'"));
-            }
-        }
-        if by_type.has_null && is_in {
-            parts.push(format!("{json_type} = 'null'"));
-        }
     }
 
     fn text_list(&mut self, value: &str, membership: Membership, texts: &[&str]) -> String {
@@ -387,54 +328,6 @@ impl Lowering<'_> {
                 Some(type_test(&operand, sense, &["text", "integer", "real", "true", "false", "null"]))
             }
             Function::Lower | Function::Upper | Function::Length => None,
-        }
-    }
-
-    fn text_test(&mut self, function: Function, operand: &Operand, part: &str, sense: Sense) -> Option<String> {
-        let value = &operand.value;
-        let guard = match &operand.kind {
-            Kind::Text => None,
-            Kind::Json { json_type } => Some(format!("{json_type} = 'text'")),
-            Kind::Number | Kind::Bool => return Some(constant(false)),
-        };
-        // A range of strings that start with anything but a bracket holds no object, array or number.
-        let is_lean =
-            function == Function::StartsWith && sense == Sense::Is && !part.is_empty() && !starts_like_json(part);
-        let guard = guard.filter(|_| !is_lean);
-        let test = match (function, sense) {
-            (Function::StartsWith, sense) => self.prefix_range(value, part, sense),
-            (Function::EndsWith, sense) if part.is_empty() => self.prefix_range(value, part, sense),
-            (Function::EndsWith, sense) => {
-                let sign = sense.of(Comparison::Equal).as_str();
-                let count = part.chars().count();
-                format!("substr({value},-{count}) {sign} {}", self.text_param(part))
-            }
-            (_, sense) => {
-                let sign = if sense == Sense::Is { ">" } else { "=" };
-                format!("instr({value},{}) {sign} 0", self.text_param(part))
-            }
-        };
-        Some(match guard {
-            Some(guard) => format!("({guard} AND {test})"),
-            None => test,
-        })
-    }
-
-    /// Strings with a prefix are a range, which an index on the value answers.
-    fn prefix_range(&mut self, value: &str, prefix: &str, sense: Sense) -> String {
-        if prefix.is_empty() {
-            return match sense {
-                Sense::Is => format!("{value} IS NOT NULL"),
-                Sense::IsNot => constant(false),
-            };
-        }
-        let from = self.text_param(prefix);
-        let below = after_prefix(prefix).map(|next| self.text_param(&next));
-        match (sense, below) {
-            (Sense::Is, Some(below)) => format!("({value} >= {from} AND {value} < {below})"),
-            (Sense::Is, None) => format!("{value} >= {from}"),
-            (Sense::IsNot, Some(below)) => format!("({value} < {from} OR {value} >= {below})"),
-            (Sense::IsNot, None) => format!("{value} < {from}"),
         }
     }
 }
@@ -494,31 +387,6 @@ impl<'a> ByType<'a> {
     }
 }
 
-fn starts_like_json(text: &str) -> bool {
-    text.starts_with(['{', '['])
-}
-
-/// What must be excluded when `json_extract` is compared with a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NumberGuard {
-    None,
-    /// Texts, which sort after all numbers.
-    Text,
-    /// Texts, and true and false, which extract as 1 and 0.
-    Type,
-}
-
-fn number_guard(operator: Comparison, number: Number) -> NumberGuard {
-    let takes_bool = [0, 1].iter().any(|bit| operator.holds(Number::Integer(*bit).compare(number)));
-    if takes_bool {
-        return NumberGuard::Type;
-    }
-    match operator {
-        Comparison::Equal | Comparison::Less | Comparison::LessOrEqual => NumberGuard::None,
-        Comparison::NotEqual | Comparison::Greater | Comparison::GreaterOrEqual => NumberGuard::Text,
-    }
-}
-
 /// Returns the test for some JSON types, or for any (`json_types` is empty). Type tests are never undefined.
 fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
     let own: &[&str] = match &operand.kind {
@@ -534,48 +402,6 @@ fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
         (true, Sense::IsNot) => format!("{value} IS NULL"),
         (false, sense) => constant(sense == Sense::IsNot),
     }
-}
-
-fn json_type_test(json_type: &str, sense: Sense, json_types: &[&str]) -> String {
-    match (json_types, sense) {
-        ([], Sense::Is) => format!("{json_type} IS NOT NULL"),
-        ([], Sense::IsNot) => format!("{json_type} IS NULL"),
-        ([only], Sense::Is) => format!("{json_type} = '{only}'"),
-        ([only], Sense::IsNot) => format!("{json_type} IS NOT '{only}'"),
-        (several, Sense::Is) => format!("{json_type} IN ('{}')", several.join("','")),
-        (several, Sense::IsNot) => format!("coalesce({json_type},'') NOT IN ('{}')", several.join("','")),
-    }
-}
-
-/// Returns the path as an SQL literal; `None` for keys that SQLite's paths cannot say.
-fn json_path(keys: &[String]) -> Option<String> {
-    let mut path = String::from("'$");
-    for key in keys {
-        let is_plain = !key.is_empty() && !key.chars().any(|c| c == '"' || c == '\\' || c.is_control());
-        if !is_plain {
-            return None;
-        }
-        path.push_str(".\"");
-        path.push_str(&key.replace('\'', "''"));
-        path.push('"');
-    }
-    path.push('\'');
-    Some(path)
-}
-
-/// Returns the least string above all strings with the prefix; `None` when there is none.
-fn after_prefix(prefix: &str) -> Option<String> {
-    let mut chars: Vec<char> = prefix.chars().collect();
-    while let Some(last) = chars.pop() {
-        let next = match last {
-            char::MAX => continue,
-            '\u{d7ff}' => '\u{e000}',
-            last => char::from_u32(u32::from(last) + 1)?,
-        };
-        chars.push(next);
-        return Some(chars.into_iter().collect());
-    }
-    None
 }
 
 #[cfg(test)]
