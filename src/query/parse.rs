@@ -165,19 +165,6 @@ impl Parser<'_> {
         Err(Failed)
     }
 
-    /// Returns the current token in words, for a message.
-    fn found(&self) -> String {
-        match self.peek() {
-            TokenKind::String(_) => "a string".to_string(),
-            TokenKind::End => "the end".to_string(),
-            TokenKind::Word(_)
-            | TokenKind::Escaped(_)
-            | TokenKind::Number(_)
-            | TokenKind::Symbol(_)
-            | TokenKind::Bad(_) => format!("`{}`", &self.text[self.token().start..self.token().end]),
-        }
-    }
-
     /// Parses what follows a misplaced token for its errors only, up to the bracket that closes this nesting or to the end.
     fn resume(&mut self) {
         while !self.is_aborted && self.peek() != &TokenKind::End && !self.bracket_closes() {

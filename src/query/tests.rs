@@ -360,3 +360,73 @@ fn ranges_are_those_of_the_text() {
     let parts: Vec<_> = operands.iter().map(|operand| &query.text()[operand.start..operand.end]).collect();
     assert_eq!(parts, ["tags.\u{e9} = (1 + 2)", "NOT tags.b"]);
 }
+
+/// Whatever the text, the parser ends, its ranges lie on characters of the text, and every error is a sentence.
+#[test]
+fn any_text_gets_an_answer() {
+    const WORDS: [&str; 40] = [
+        "tags.a",
+        "tags",
+        "deviceId",
+        "x",
+        "1",
+        "2.5",
+        "'s'",
+        "\"",
+        "'",
+        "true",
+        "null",
+        "undefined",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "NIN",
+        "=",
+        "!=",
+        "<",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "(",
+        ")",
+        "[",
+        "]",
+        "[[",
+        "]]",
+        ".",
+        ",",
+        "/*",
+        "*/",
+        "==",
+        "is_defined(",
+        "startswith(",
+        "\u{e9}",
+        "\\",
+    ];
+    let mut state = 0x5EED_u64;
+    for _ in 0..20_000 {
+        let mut text = String::new();
+        for _ in 0..(state >> 40) % 12 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text.push_str(WORDS[(state >> 33) as usize % WORDS.len()]);
+            text.push_str(if state >> 62 == 0 { "" } else { " " });
+        }
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        match parse(&text) {
+            Ok(query) => {
+                matches(&query, &device());
+            }
+            Err(errors) => {
+                assert!(!errors.is_empty(), "{text}");
+                for error in errors {
+                    assert!(text.get(error.start..error.end).is_some(), "{text}: {error:?}");
+                    assert!(error.to_string().ends_with('.'), "{text}: {error}");
+                    assert!(error.help().is_none_or(|help| help.ends_with(['.', '?'])), "{text}: {:?}", error.help());
+                }
+            }
+        }
+    }
+}

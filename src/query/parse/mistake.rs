@@ -4,6 +4,19 @@ use super::{Failed, Parser, QueryErrorKind, Symbol, TokenKind};
 use crate::query::ast::is_name_char;
 
 impl Parser<'_> {
+    /// Returns the current token in words, for a message.
+    pub(super) fn found(&self) -> String {
+        match self.peek() {
+            TokenKind::String(_) => "a string".to_string(),
+            TokenKind::End => "the end".to_string(),
+            TokenKind::Word(_)
+            | TokenKind::Escaped(_)
+            | TokenKind::Number(_)
+            | TokenKind::Symbol(_)
+            | TokenKind::Bad(_) => format!("`{}`", &self.text[self.token().start..self.token().end]),
+        }
+    }
+
     /// Returns the end of `SELECT … WHERE` (or of its last clause) when the text starts like a whole query.
     pub(super) fn full_query_end(&self) -> Option<usize> {
         let is_start = ["SELECT", "FROM", "WHERE"].iter().any(|word| self.word_is(self.at, word));

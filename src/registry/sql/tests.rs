@@ -307,6 +307,101 @@ fn sql_selects_what_the_reference_selects() {
         compared += 1;
         hits += expect.len();
     }
-    eprintln!("hits {hits} of {}", compared * PARITY_DEVICES);
     assert!(hits > compared, "the generated conditions select something: {hits} of {compared}");
+}
+
+/// The shapes that fleets use most, over the alias `d`.
+#[test]
+fn usual_conditions_are_plain_sql() {
+    let check = |text: &str, expect: &str| {
+        let query = query::parse(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        assert_eq!(lower(&query, "d", 1).sql, expect, "{text}");
+    };
+    let line = r#"json_extract(d.tags,'$."line"')"#;
+    let line_type = r#"json_type(d.tags,'$."line"')"#;
+    check("*", "1");
+    check("deviceId = 'x'", "d.device_id = ?1");
+    check("deviceId IN ['x', 'y']", "d.device_id IN (?1,?2)");
+    check("startswith(deviceId, 'a')", "(d.device_id >= ?1 AND d.device_id < ?2)");
+    check("NOT startswith(deviceId, 'a')", "(d.device_id < ?1 OR d.device_id >= ?2)");
+    check("status = 'enabled'", "d.blocked = 0");
+    check("NOT status = 'enabled'", "d.blocked = 1");
+    check("blocked = true", "d.blocked = 1");
+    check("NOT simulated", "d.simulated = 0");
+    check("tags.line = '3'", &format!("{line} = ?1"));
+    check("'3' = tags.line", &format!("{line} = ?1"));
+    check("tags.line = '{}'", &format!("({line} = ?1 AND {line_type} = 'text')"));
+    check("tags.line != '3'", &format!("({line} != ?1 AND {line_type} = 'text')"));
+    check("NOT tags.line = '3'", &format!("({line} != ?1 AND {line_type} = 'text')"));
+    check("tags.line = 20", &format!("{line} = ?1"));
+    check("tags.line = 1", &format!("({line} = ?1 AND {line_type} IN ('integer','real'))"));
+    check("tags.line > 20", &format!("({line} > ?1 AND {line} < '')"));
+    check("tags.line < 20", &format!("({line} < ?1 AND {line_type} IN ('integer','real'))"));
+    check("tags.line = true", &format!("{line_type} = 'true'"));
+    check("tags.line", &format!("{line_type} = 'true'"));
+    check("tags.line IN ['a', 'b', 7]", &format!("({line} IN (?1,?2) OR {line} IN (?3))"));
+    check("tags.line NIN ['a']", &format!("({line} NOT IN (?1) AND {line_type} = 'text')"));
+    check("is_defined(tags.line)", &format!("{line_type} IS NOT NULL"));
+    check("NOT is_defined(tags.line)", &format!("{line_type} IS NULL"));
+    check("startswith(tags.line, 'a')", &format!("({line} >= ?1 AND {line} < ?2)"));
+    check("tags.[[it's]] = 'a'", r#"json_extract(d.tags,'$."it''s"') = ?1"#);
+    check("tags.[[a\\b]] = 'a'", "ff_condition(?1, d.tags)");
+    check("tags.a = cloud.a AND tags.line = '3'", &format!("(ff_condition(?1, d.tags, d.cloud) AND {line} = ?2)"));
+    check("moduleId = 'x' OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
+}
+
+#[test]
+fn parameters_are_numbered_from_the_first() {
+    let query = query::parse("deviceId = 'x' AND tags.n > 2").unwrap();
+    let lowered = lower(&query, "device", 7);
+    assert!(lowered.sql.contains("device.device_id = ?7") && lowered.sql.contains("> ?8"), "{}", lowered.sql);
+    assert_eq!(lowered.params, [SqlValue::Text("x".to_string()), SqlValue::Integer(2)]);
+}
+
+#[test]
+fn indexes_answer_the_usual_conditions() {
+    let connection = database(&[]);
+    connection.execute_batch(r#"CREATE INDEX line ON device (json_extract(tags,'$."line"'))"#).unwrap();
+    let check = |text: &str, expect: &str| {
+        let lowered = lower(&query::parse(text).unwrap(), "d", 1);
+        let sql = format!("EXPLAIN QUERY PLAN SELECT device_id FROM device AS d WHERE {}", lowered.sql);
+        let mut statement = connection.prepare(&sql).unwrap();
+        let rows = statement.query_map(params_from_iter(lowered.params), |row| row.get::<_, String>(3)).unwrap();
+        let plan = rows.collect::<Result<Vec<_>, _>>().unwrap().join("; ");
+        assert!(plan.contains(expect), "{text}: {plan}");
+    };
+    check("deviceId = 'x'", "SEARCH d USING PRIMARY KEY (device_id=?)");
+    check("deviceId IN ['x', 'y']", "SEARCH d USING PRIMARY KEY (device_id=?)");
+    check("startswith(deviceId, 'a')", "SEARCH d USING PRIMARY KEY (device_id>? AND device_id<?)");
+    check("tags.line = '3' AND blocked = false", "INDEX line (<expr>=?)");
+    check("tags.line IN ['3', '4']", "INDEX line (<expr>=?)");
+    check("tags.line > 20", "INDEX line (<expr>>? AND <expr><?)");
+    check("startswith(tags.line, '3')", "INDEX line (<expr>>? AND <expr><?)");
+}
+
+/// SQLite refuses expressions deeper than 1,000 and functions with too many arguments; no legal condition gets there.
+#[test]
+fn the_longest_conditions_run() {
+    let on = Device { tags: json!({"a": true, "n": 1}), ..device("on") };
+    let devices = [on, device("off")];
+    let connection = database(&devices);
+    let check = |text: &str| {
+        let query = query::parse(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        let expect: Vec<_> =
+            devices.iter().filter(|device| query::matches(&query, device)).map(|d| d.device_id.clone()).collect();
+        assert_eq!(expect, ["on"], "{text}");
+        assert_eq!(selected(&connection, &query), expect, "{text}");
+    };
+    check(&vec!["tags.a"; 800].join(" OR "));
+    check(&vec!["tags.a"; 740].join(" AND "));
+    check(&vec!["tags.n IN [1]"; 450].join(" AND "));
+    check(&format!("tags.n IN [1{}]", ",2".repeat(4_000)));
+    let paths: Vec<String> = (0..700).map(|at| format!("tags.x{at}")).collect();
+    check(&format!("tags.n IN [tags.n, {}]", paths.join(",")));
+    let nested = (0..63).fold("tags.a".to_string(), |inner, at| {
+        let (open, close) = if at % 2 == 0 { ("cloud.a OR ", "") } else { ("tags.n = 1 AND ", " AND tags.a") };
+        format!("({open}{inner}{close})")
+    });
+    check(&nested);
+    check(&format!("{}tags.a{}", "NOT (".repeat(32), ")".repeat(32)));
 }
