@@ -1,4 +1,7 @@
 //! The table of stable codes. A code is never reused; `fleetform explain CODE` prints its entry.
+//!
+//! `FF1xx` reading a file, `FF2xx` structure, `FF3xx` values, `FF4xx` references and sets, `FF5xx` queries, `FF6xx` what a
+//! plan finds. The explanations are the files of `explain/`, one per code.
 
 use super::Severity;
 
@@ -10,9 +13,15 @@ impl Code {
     /// Returns the entry of this code.
     ///
     /// # Panics
-    /// When the code is not in [`CODES`], which a test over all constants excludes.
+    /// When the code is not in [`CODES`], which the table excludes: it makes the constants and the list from one source.
     pub fn info(self) -> &'static CodeInfo {
-        CODES.iter().find(|info| info.code == self).expect("every code is listed in CODES")
+        let found = CODES.binary_search_by(|info| info.code.cmp(&self));
+        &CODES[found.expect("every code is listed in CODES")]
+    }
+
+    /// Returns the code of a text such as `FF104` or `ff104`, or `None`.
+    pub fn parse(text: &str) -> Option<Code> {
+        CODES.iter().find(|info| info.code.0.eq_ignore_ascii_case(text)).map(|info| info.code)
     }
 }
 
@@ -23,9 +32,110 @@ pub struct CodeInfo {
     pub severity: Severity,
     /// Fixed text, without user names, lower-case start.
     pub summary: &'static str,
-    /// What it means, why it matters, how to fix it, with a small example.
+    /// What it means, why it matters, how to fix it, with a bad and a good example.
     pub explanation: &'static str,
 }
 
-/// Every code, sorted.
-pub const CODES: &[CodeInfo] = &[];
+/// Makes a constant for every code and the table of all of them.
+macro_rules! codes {
+    ($($name:ident = $code:literal, $severity:ident, $summary:literal;)*) => {
+        $(
+            #[doc = $summary]
+            pub const $name: Code = Code($code);
+        )*
+
+        /// Every code, sorted.
+        pub const CODES: &[CodeInfo] = &[$(CodeInfo {
+            code: $name,
+            severity: Severity::$severity,
+            summary: $summary,
+            explanation: include_str!(concat!("explain/", $code, ".md")),
+        }),*];
+    };
+}
+
+codes! {
+    NOT_UTF8 = "FF101", Error, "file is not UTF-8";
+    CONTROL_CHARACTER = "FF102", Error, "control character in a file";
+    FILE_TOO_LARGE = "FF103", Error, "file is too large";
+    DUPLICATE_KEY = "FF104", Error, "duplicate key";
+    YAML_SYNTAX = "FF105", Error, "invalid YAML";
+    TOO_DEEP = "FF106", Error, "document is nested too deeply";
+    TOO_MANY_NODES = "FF107", Error, "file has too many values";
+    MERGE_KEY = "FF108", Error, "merge key";
+    YAML_TAG = "FF109", Error, "unsupported YAML tag";
+    KEY_NOT_TEXT = "FF110", Error, "key is not text";
+    NUMBER = "FF111", Error, "number cannot be represented";
+    NOT_A_FILE = "FF112", Error, "symlink or submodule in place of a file";
+    UNREADABLE = "FF113", Error, "file cannot be read";
+    TOO_MANY_DOCUMENTS = "FF114", Error, "too many documents";
+    AMBIGUOUS_SCALAR = "FF115", Warning, "plain word that older YAML reads differently";
+
+    UNSUPPORTED_VERSION = "FF201", Error, "unsupported version";
+    UNKNOWN_KIND = "FF202", Error, "unknown kind";
+    UNSUPPORTED_KIND = "FF203", Error, "kind not supported by this version";
+    MISSING_API_VERSION = "FF204", Warning, "document without apiVersion is passed over";
+    UNKNOWN_FIELD = "FF205", Error, "unknown field";
+    WRONG_TYPE = "FF206", Error, "wrong type";
+    MISSING_FIELD = "FF207", Error, "missing field";
+    UNKNOWN_WORD = "FF208", Error, "unknown word";
+    EXACTLY_ONE = "FF209", Error, "exactly one of these fields is needed";
+
+    NAME = "FF301", Error, "illegal name";
+    RUN_TOKEN = "FF302", Error, "illegal run token";
+    DURATION = "FF303", Error, "illegal duration";
+    AMOUNT = "FF304", Error, "illegal number or percentage";
+    PROBABILITY = "FF305", Error, "illegal probability";
+    OUT_OF_RANGE = "FF306", Error, "number out of range";
+    DEVICE_ID = "FF307", Error, "illegal device id";
+    DEVICE_COUNT = "FF308", Error, "no devices or too many";
+    DUPLICATE_DEVICE = "FF309", Error, "device listed twice";
+    EXPECT_RANGE = "FF310", Error, "expected range is empty";
+    BATCH_SIZE_ZERO = "FF311", Error, "batch size is zero";
+    TIMEOUT = "FF312", Error, "timeout out of range";
+    PATCH_EMPTY = "FF313", Error, "patch changes nothing";
+    TWIN_RULE = "FF314", Error, "twin rule broken";
+    PATCH_TOO_LARGE = "FF315", Error, "patch is too large";
+    PAYLOAD_TOO_LARGE = "FF316", Error, "payload is too large";
+    TIME_ZONE = "FF317", Error, "unknown time zone";
+    BRANCH_NAME = "FF318", Error, "illegal branch name";
+    PATH = "FF319", Error, "illegal path";
+    PROPERTY_SCHEMA = "FF320", Error, "illegal cloud property";
+    COMMAND_NAME = "FF321", Error, "illegal command name";
+
+    UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
+    DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";
+    FLEET_MISSING = "FF403", Error, "no Fleet document";
+    FLEET_SECOND = "FF404", Error, "second Fleet document";
+    ORGANIZATION_CYCLE = "FF405", Error, "organizations form a cycle";
+    ORGANIZATION_DEPTH = "FF406", Error, "organizations are nested too deeply";
+    AFTER_CYCLE = "FF407", Error, "jobs wait for each other";
+    OUTSIDE_ORGANIZATION = "FF408", Error, "group lies outside of the job's organization";
+    FILE_MISSING = "FF409", Error, "file does not exist";
+    FILE_EXTENSION = "FF410", Error, "wrong kind of file";
+    FILE_NOT_JSON = "FF411", Error, "file is not valid JSON";
+    DEVICE_MODEL = "FF412", Error, "not a DTDL interface";
+    EDGE_MODULES = "FF413", Error, "not an edge deployment manifest";
+
+    QUERY = "FF501", Error, "invalid query";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_sorted_unique_and_explained() {
+        assert!(CODES.windows(2).all(|pair| pair[0].code < pair[1].code), "CODES must be sorted without duplicates");
+        for info in CODES {
+            let Code(code) = info.code;
+            assert!(info.explanation.len() > 200, "{code} needs an explanation of several sentences");
+            assert!(
+                info.explanation.contains("Wrong:\n") && info.explanation.contains("Right:\n"),
+                "{code} needs examples"
+            );
+            assert!(info.summary.starts_with(|c: char| !c.is_uppercase() || info.summary.starts_with("YAML")));
+        }
+        assert_eq!(Code::parse("ff104"), Some(DUPLICATE_KEY));
+    }
+}

@@ -3,7 +3,7 @@
 //! Rooms that read what people wrote return `(T, Diagnostics)`; nothing here prints, orders or exits. Views render a
 //! [`Diagnostic`] against the [`SourceMap`] that holds the text it points into.
 
-mod code;
+pub mod code;
 mod source;
 
 pub use code::{CODES, Code, CodeInfo};
@@ -143,4 +143,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+/// Returns what an author wrote as it may stand in a sentence: sanitised, on one line, at most 80 characters.
+pub fn shown(text: &str) -> String {
+    let safe = crate::model::text::sanitize_line(text);
+    crate::model::text::shorten(&safe, 80).into_owned()
 }

@@ -189,3 +189,18 @@ pub struct Declared {
     pub imports: BTreeMap<Name, DeviceImport>,
     pub jobs: BTreeMap<Name, Job>,
 }
+
+impl Declared {
+    /// Returns a fleet that declares nothing else yet.
+    pub fn empty(fleet: Fleet) -> Declared {
+        Declared {
+            fleet,
+            organizations: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            edge_manifests: BTreeMap::new(),
+            imports: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+        }
+    }
+}

@@ -13,3 +13,4 @@ pub mod limits;
 pub mod observation;
 pub mod outcome;
 pub mod patch;
+pub mod text;

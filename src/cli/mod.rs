@@ -1,0 +1,3 @@
+//! The command line: arguments in, views out.
+
+pub mod view;

@@ -1,0 +1,89 @@
+//! The documents beside jobs: organizations, templates, groups, edge manifests and imports.
+
+use super::{Draft, FileFormat, Lowering};
+use crate::diag::{Diagnostic, code, nearest, shown};
+use crate::manifest::node::pointer;
+use crate::manifest::structure::list;
+use crate::manifest::v1::{self, Kind};
+use crate::model::digest::Digest;
+use crate::model::fleet::{DeviceImport, Removed};
+use crate::model::id::Name;
+
+/// The primitive schemas of DTDL v2 ("Schemas" of the language description).
+const PRIMITIVE_SCHEMAS: [&str; 11] =
+    ["boolean", "date", "dateTime", "double", "duration", "float", "integer", "long", "string", "time", "point"];
+
+impl Lowering<'_> {
+    pub(super) fn organization(&mut self, spec: v1::OrganizationSpec) -> Draft {
+        let v1::OrganizationSpec { parent } = spec;
+        Draft::Organization { parent: parent.map(|text| self.reference(Kind::Organization, &text.0, "/spec/parent")) }
+    }
+
+    pub(super) fn device_template(&mut self, spec: v1::DeviceTemplateSpec) -> Draft {
+        let v1::DeviceTemplateSpec { model, cloud_properties } = spec;
+        self.file(&model.0, "/spec/model", FileFormat::Json);
+        for (name, schema) in &cloud_properties {
+            let at = pointer(["spec", "cloudProperties", name]);
+            if !PRIMITIVE_SCHEMAS.contains(&schema.as_str()) {
+                let detail = format!("`{}` is not a primitive schema of DTDL.", shown(schema));
+                let help = match nearest(schema, PRIMITIVE_SCHEMAS) {
+                    Some(near) => format!("Did you mean `{near}`?"),
+                    None => format!("The schemas are {}.", list(PRIMITIVE_SCHEMAS)),
+                };
+                let span = super::span(self.root, &at);
+                self.diagnostics.push(Diagnostic::new(code::PROPERTY_SCHEMA, span, detail).with_help(help));
+            }
+            if !is_dtdl_name(name) {
+                let detail = format!(
+                    "`{}` is not the name of a property: a letter, then at most 63 letters, digits and `_`, and no `_` at the end.",
+                    shown(name)
+                );
+                let span = self.root.locate(&at).key_span();
+                self.diagnostics.push(Diagnostic::new(code::PROPERTY_SCHEMA, span, detail));
+            }
+        }
+        Draft::DeviceTemplate { cloud_properties }
+    }
+
+    pub(super) fn device_group(&mut self, spec: v1::DeviceGroupSpec) -> Draft {
+        let v1::DeviceGroupSpec { template, organization, query } = spec;
+        Draft::DeviceGroup {
+            template: template.map(|text| self.reference(Kind::DeviceTemplate, &text.0, "/spec/template")),
+            organization: self.organization_reference(organization, "/spec/organization"),
+            query,
+        }
+    }
+
+    pub(super) fn edge_manifest(&mut self, spec: v1::EdgeManifestSpec) -> Draft {
+        let v1::EdgeManifestSpec { file } = spec;
+        self.file(&file.0, "/spec/file", FileFormat::Json);
+        Draft::EdgeManifest
+    }
+
+    pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec) -> Draft {
+        let v1::DeviceImportSpec { file, template, organization, simulated, removed } = spec;
+        self.file(&file.0, "/spec/file", FileFormat::Csv);
+        let spec_digest = Digest::of_json(&self.root.at("/spec").map(|spec| spec.to_json()).unwrap_or_default());
+        Draft::DeviceImport(DeviceImport {
+            name,
+            file: file.0,
+            template: template.map(|text| self.reference(Kind::DeviceTemplate, &text.0, "/spec/template")),
+            organization: self.organization_reference(organization, "/spec/organization"),
+            simulated,
+            removed: match removed {
+                None | Some(v1::Removed::Keep) => Removed::Keep,
+                Some(v1::Removed::Block) => Removed::Block,
+                Some(v1::Removed::Delete) => Removed::Delete,
+            },
+            spec_digest,
+        })
+    }
+}
+
+/// Returns true for a name of DTDL v2: `^[a-zA-Z](?:[a-zA-Z0-9_]*[a-zA-Z0-9])?$`, at most 64 characters.
+pub(super) fn is_dtdl_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}

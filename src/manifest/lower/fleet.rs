@@ -1,0 +1,185 @@
+//! The Fleet document.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use super::{Draft, Lowering, id_detail};
+use crate::diag::{Diagnostic, code, nearest, shown};
+use crate::manifest::node::pointer;
+use crate::manifest::v1;
+use crate::model::fleet::{
+    DeviceBehaviour, Fleet, FleetLimits, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
+};
+use crate::model::id::{DeviceId, Name};
+use crate::model::limits;
+
+/// The results branch of a fleet that names none.
+const RESULTS_BRANCH_DEFAULT: &str = "fleetform/results";
+/// The time zone of a fleet that names none.
+const TIME_ZONE_DEFAULT: &str = "UTC";
+
+impl Lowering<'_> {
+    pub(super) fn fleet(&mut self, name: Name, spec: v1::FleetSpec) -> Draft {
+        let v1::FleetSpec { registry, link, results, limits, time_zone } = spec;
+        let fleet = Fleet {
+            name,
+            registry: self.registry(registry),
+            link: self.link(link),
+            results: self.results(results.unwrap_or_default()),
+            limits: self.limits(limits.unwrap_or_default()),
+            time_zone: self.time_zone(time_zone),
+        };
+        Draft::Fleet(Box::new(fleet))
+    }
+
+    fn registry(&mut self, registry: Option<v1::Registry>) -> RegistryConfig {
+        if registry.is_some() {
+            self.exactly_one("/spec/registry", &["sqlite"]);
+        }
+        let Some(path) = registry.and_then(|registry| registry.sqlite).and_then(|sqlite| sqlite.path) else {
+            return RegistryConfig::default();
+        };
+        self.plain_path(&path, "/spec/registry/sqlite/path");
+        RegistryConfig::Sqlite { path }
+    }
+
+    /// Checks a path of the disk where fleetform runs.
+    fn plain_path(&mut self, path: &str, pointer: &str) {
+        let problem = if path.trim().is_empty() {
+            "A path cannot be empty."
+        } else if path.chars().any(crate::model::text::is_unsafe) || path.contains('\n') {
+            "A path cannot contain control characters."
+        } else if path.ends_with('/') {
+            "This is the path of a folder, and a file is needed."
+        } else if !path.starts_with('/') && path.split('/').any(|part| part == "..") {
+            "A path that is relative to the folder of the fleet cannot leave it by `..`. Write an absolute path if that is meant."
+        } else {
+            return;
+        };
+        self.report(code::PATH, pointer, problem);
+    }
+
+    fn link(&mut self, link: Option<v1::Link>) -> SimulatedLink {
+        if link.is_some() {
+            self.exactly_one("/spec/link", &["simulated"]);
+        }
+        let v1::Simulated { seed, latency, failures, offline, devices, journal } =
+            link.and_then(|link| link.simulated).unwrap_or_default();
+        let default = SimulatedLink::default();
+        if let Some(journal) = &journal {
+            self.plain_path(journal, "/spec/link/simulated/journal");
+        }
+        SimulatedLink {
+            seed: seed.unwrap_or(default.seed),
+            latency: self.duration(latency.as_ref(), "/spec/link/simulated/latency", default.latency),
+            failures: self.probability(failures.as_ref(), "/spec/link/simulated/failures"),
+            offline: self.probability(offline.as_ref(), "/spec/link/simulated/offline"),
+            devices: self.behaviours(devices),
+            journal,
+        }
+    }
+
+    fn behaviours(&mut self, devices: BTreeMap<String, v1::Behaviour>) -> BTreeMap<DeviceId, DeviceBehaviour> {
+        let mut found = BTreeMap::new();
+        for (id, behaviour) in devices {
+            let at = pointer(["spec", "link", "simulated", "devices", &id]);
+            let v1::Behaviour { answers, offline, silent, latency } = behaviour;
+            if let Some(status) = answers {
+                self.range(u32::from(status), 100, 599, &format!("{at}/answers"));
+            }
+            let latency = self.optional_duration(latency.as_ref(), &format!("{at}/latency"));
+            match DeviceId::parse(&id) {
+                Ok(id) => {
+                    found.insert(id, DeviceBehaviour { answers, offline, silent, latency });
+                }
+                Err(error) => {
+                    let span = self.root.locate(&at).key_span();
+                    self.diagnostics.push(Diagnostic::new(code::DEVICE_ID, span, id_detail(&id, &error)));
+                }
+            }
+        }
+        found
+    }
+
+    fn results(&mut self, results: v1::Results) -> ResultsConfig {
+        let v1::Results { branch, devices } = results;
+        let branch = branch.unwrap_or_else(|| RESULTS_BRANCH_DEFAULT.to_string());
+        if let Some(problem) = branch_problem(&branch) {
+            let detail = format!("`{}` is not a legal name of a git branch: {problem}.", shown(&branch));
+            self.report(code::BRANCH_NAME, "/spec/results/branch", detail);
+        }
+        let devices = match devices {
+            None | Some(v1::ResultDevices::All) => ResultDevices::All,
+            Some(v1::ResultDevices::Failures) => ResultDevices::Failures,
+        };
+        ResultsConfig { branch, devices }
+    }
+
+    fn limits(&mut self, limits: v1::Limits) -> FleetLimits {
+        let v1::Limits { running_jobs, in_flight } = limits;
+        let running_jobs = running_jobs.unwrap_or(limits::RUNNING_JOBS_DEFAULT);
+        let in_flight = in_flight.unwrap_or(limits::IN_FLIGHT_DEFAULT);
+        FleetLimits {
+            running_jobs: self.range(running_jobs, 1, limits::RUNNING_JOBS_MAX, "/spec/limits/runningJobs"),
+            in_flight: self.range(in_flight, 1, limits::IN_FLIGHT_MAX, "/spec/limits/inFlight"),
+        }
+    }
+
+    fn time_zone(&mut self, name: Option<String>) -> String {
+        let name = name.unwrap_or_else(|| TIME_ZONE_DEFAULT.to_string());
+        // `get` also knows POSIX rules such as `EST5EDT4`; a name of the database is what people can look up.
+        match TimeZone::get(&name) {
+            Ok(zone) if zone.iana_name().is_some() => {}
+            Ok(_) | Err(_) => {
+                let detail = format!("`{}` is not the name of a time zone of the IANA database.", shown(&name));
+                let mut diagnostic = Diagnostic::new(code::TIME_ZONE, super::span(self.root, "/spec/timeZone"), detail);
+                let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
+                if let Some(near) = nearest(&name, known.iter().map(String::as_str)) {
+                    diagnostic = diagnostic.with_help(format!("Did you mean `{near}`?"));
+                }
+                self.diagnostics.push(diagnostic);
+            }
+        }
+        name
+    }
+}
+
+/// Returns why git would refuse a branch name (git-check-ref-format(1)), or `None`.
+fn branch_problem(name: &str) -> Option<&'static str> {
+    let illegal = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.chars().any(illegal) {
+        Some("spaces, control characters and `~^:?*[\\` are not allowed")
+    } else if name.contains("..") || name.contains("@{") || name == "@" {
+        Some("`..`, `@{` and a lone `@` are not allowed")
+    } else if name.starts_with("refs/") || name == "HEAD" {
+        Some("it is written without `refs/heads/`")
+    } else if name.starts_with('-') {
+        Some("it cannot start with `-`")
+    } else if name.split('/').any(str::is_empty) {
+        Some("it cannot start or end with `/` or contain `//`")
+    } else if name.split('/').any(|part| part.starts_with('.') || part.ends_with(".lock")) || name.ends_with('.') {
+        Some("no part may start with `.` or end with `.lock`, and it cannot end with `.`")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::branch_problem;
+
+    #[test]
+    fn branch_names_are_those_of_git() {
+        for good in ["fleetform/results", "a", "a.b/c-d", "fleetform/results-staging", "ä"] {
+            assert_eq!(branch_problem(good), None, "{good}");
+        }
+        let bad =
+            "|a b|a..b|~a|a^|a:b|a?|a*|a[|a\\b|-a|/a|a/|a//b|a.lock|a.lock/b|.a|a/.b|a.|@|a@{b|HEAD|refs/heads/a|a\tb";
+        for bad in bad.split('|') {
+            assert!(branch_problem(bad).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The Job document.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{Draft, Lowering, id_detail};
+use crate::diag::{Diagnostic, code, shown};
+use crate::manifest::node::{Content, Node};
+use crate::manifest::structure::{Subject, list};
+use crate::manifest::v1::{self, Kind};
+use crate::manifest::values;
+use crate::model::delivery::{Amount, Confirm, Delivery, OfflinePolicy, Retry, Threshold, ThresholdScope};
+use crate::model::digest::Digest;
+use crate::model::id::{DeviceId, Name, RunToken};
+use crate::model::job::{Action, Command, Expect, Job, Selector, Target};
+use crate::model::limits;
+use crate::model::patch::Section;
+
+/// The fields of a target that name devices; `expect` stands beside them.
+const SELECTORS: [&str; 4] = ["group", "query", "devices", "failedOf"];
+const ACTIONS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "deviceTemplate", "edgeManifest"];
+/// How long a command waits for a connection and for its answer (IoT Hub's default is 30 s).
+const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+impl Lowering<'_> {
+    pub(super) fn job(&mut self, name: Name, previous_name: Option<Name>, spec: v1::JobSpec) -> Draft {
+        let v1::JobSpec { run, suspend, organization, target, after, action, delivery } = spec;
+        let run = self.run_token(run.is_some(), "/spec/run");
+        let after = after.iter().enumerate();
+        let job = Job {
+            name,
+            previous_name,
+            spec_digest: self.spec_digest(&run),
+            run,
+            suspend,
+            organization: None,
+            target: self.target(target),
+            after: after.map(|(at, text)| self.reference(Kind::Job, &text.0, format!("/spec/after/{at}"))).collect(),
+            action: self.action(action),
+            delivery: self.delivery(delivery.unwrap_or_default()),
+            file: self.path.to_string(),
+        };
+        let organization = self.organization_reference(organization, "/spec/organization");
+        Draft::Job { job: Box::new(job), organization }
+    }
+
+    /// Reports a map that has none or several of some fields.
+    pub(super) fn exactly_one(&mut self, pointer: &str, fields: &[&str]) {
+        let place = self.root.locate(pointer);
+        let given: Vec<_> =
+            place.node.entries().iter().filter(|(key, _)| fields.contains(&key.text.as_str())).collect();
+        match given.as_slice() {
+            [_] => {}
+            [] => {
+                // A field that is not known is reported as that, and may well be one of these misspelt.
+                let is_misspelt = place.node.entries().iter().any(|(key, _)| key.text != "expect");
+                if !is_misspelt {
+                    let detail = format!("{} needs one of {}.", Subject(pointer), list(fields.iter().copied()));
+                    self.diagnostics.push(Diagnostic::new(code::EXACTLY_ONE, place.key_span(), detail));
+                }
+            }
+            [(first, _), others @ ..] => {
+                let words = given.iter().map(|(key, _)| key.text.as_str());
+                let detail = format!("{} has {}, and only one of them can be meant.", Subject(pointer), list(words));
+                let diagnostic = Diagnostic::new(code::EXACTLY_ONE, others[0].0.span, detail);
+                self.diagnostics.push(diagnostic.with_label(first.span, "the first one"));
+            }
+        }
+    }
+
+    /// Returns the run token at a pointer: a number counts as its own text.
+    fn run_token(&mut self, is_given: bool, pointer: &str) -> RunToken {
+        let Some(node) = self.root.at(pointer).filter(|_| is_given) else {
+            return RunToken::default();
+        };
+        let text = self.run_text(node);
+        match RunToken::parse(&text) {
+            Ok(token) => token,
+            Err(error) => {
+                self.report(code::RUN_TOKEN, pointer, id_detail(&text, &error));
+                RunToken::default()
+            }
+        }
+    }
+
+    /// Returns a run token as text: of a number such as `1.10` exactly what the author wrote.
+    fn run_text(&self, node: &Node) -> String {
+        match &node.content {
+            Content::String(text) => text.clone(),
+            Content::Number(_) => self.text[node.span.start..node.span.end].to_string(),
+            Content::Null | Content::Bool(_) | Content::Seq(_) | Content::Map(_) => String::new(),
+        }
+    }
+
+    /// Returns the digest of the spec as written, without the fields that may change while the job runs.
+    ///
+    /// Run tokens count as text, so that `run: 2` and `run: "2"` are the same, and an absent one as `1`.
+    fn spec_digest(&self, run: &RunToken) -> Digest {
+        let mut spec = match self.root.at("/spec").map(Node::to_json) {
+            Some(Value::Object(members)) => members,
+            Some(_) | None => Map::new(),
+        };
+        spec.remove("suspend");
+        spec.remove("description");
+        spec.insert("run".to_string(), Value::String(run.to_string()));
+        if let Some(node) = self.root.at("/spec/target/failedOf/run")
+            && let Some(run) = spec.get_mut("target").and_then(|target| target.pointer_mut("/failedOf/run"))
+        {
+            *run = Value::String(self.run_text(node));
+        }
+        if let Some(Value::Object(delivery)) = spec.get_mut("delivery") {
+            delivery.remove("expiresAfter");
+            delivery.remove("maxExecutionTime");
+            if delivery.is_empty() {
+                spec.remove("delivery");
+            }
+        }
+        Digest::of_json(&Value::Object(spec))
+    }
+
+    fn target(&mut self, target: v1::Target) -> Target {
+        let v1::Target { group, query, devices, failed_of, expect } = target;
+        self.exactly_one("/spec/target", &SELECTORS);
+        let devices = devices.map(|devices| Selector::Devices(self.devices(&devices)));
+        let failed_of = failed_of.map(|v1::FailedOf { job, run }| Selector::FailedOf {
+            job: self.reference(Kind::Job, &job.0, "/spec/target/failedOf/job"),
+            run: self.run_token(run.is_some(), "/spec/target/failedOf/run"),
+        });
+        let group = group.map(|text| Selector::Group(self.reference(Kind::DeviceGroup, &text.0, "/spec/target/group")));
+        let selector = group.or(query.map(Selector::Query)).or(devices).or(failed_of);
+        let expect = expect.map(|v1::Expect { min, max }| Expect { min, max });
+        if let Some(Expect { min: Some(min), max: Some(max) }) = expect
+            && min > max
+        {
+            let detail = format!("At least {min} and at most {max} devices cannot both hold.");
+            self.report(code::EXPECT_RANGE, "/spec/target/expect/min", detail);
+        }
+        // Without a selector there is a diagnostic, so the stand-in is never used.
+        Target { selector: selector.unwrap_or(Selector::Devices(Vec::new())), expect }
+    }
+
+    fn devices(&mut self, texts: &[v1::DeviceIdText]) -> Vec<DeviceId> {
+        let pointer = "/spec/target/devices";
+        if texts.is_empty() {
+            let detail = "The list of devices is empty, so the job would do nothing.";
+            self.report(code::DEVICE_COUNT, pointer, detail);
+        }
+        if texts.len() > limits::DEVICES_LIST_MAX {
+            let detail = format!(
+                "A job lists at most {} devices. Give them a tag, and target a group or a query.",
+                limits::DEVICES_LIST_MAX
+            );
+            self.report(code::DEVICE_COUNT, pointer, detail);
+            return Vec::new();
+        }
+        let mut found: BTreeMap<DeviceId, usize> = BTreeMap::new();
+        for (at, text) in texts.iter().enumerate() {
+            let here = format!("{pointer}/{at}");
+            match DeviceId::parse(&text.0) {
+                Err(error) => self.report(code::DEVICE_ID, &here, id_detail(&text.0, &error)),
+                Ok(id) => {
+                    if let Some(first) = found.get(&id) {
+                        let first = super::span(self.root, &format!("{pointer}/{first}"));
+                        let detail = format!("The device `{id}` is already in this list.");
+                        let diagnostic = Diagnostic::new(code::DUPLICATE_DEVICE, super::span(self.root, &here), detail);
+                        self.diagnostics.push(diagnostic.with_label(first, "first listed here"));
+                    } else {
+                        found.insert(id, at);
+                    }
+                }
+            }
+        }
+        found.into_keys().collect()
+    }
+
+    fn action(&mut self, action: v1::Action) -> Action {
+        let v1::Action { property, cloud_property, tags, command, device_template, edge_manifest } = action;
+        self.exactly_one("/spec/action", &ACTIONS);
+        let property = property.map(|members| Action::Property(self.patch("property", members, Section::Desired)));
+        let cloud_property =
+            cloud_property.map(|members| Action::CloudProperty(self.patch("cloudProperty", members, Section::Cloud)));
+        let tags = tags.map(|members| Action::Tags(self.patch("tags", members, Section::Tags)));
+        let command = command.map(|command| Action::Command(self.command(command)));
+        let device_template = device_template.map(|text| {
+            Action::DeviceTemplate(self.reference(Kind::DeviceTemplate, &text.0, "/spec/action/deviceTemplate"))
+        });
+        let edge_manifest = edge_manifest
+            .map(|text| Action::EdgeManifest(self.reference(Kind::EdgeManifest, &text.0, "/spec/action/edgeManifest")));
+        let action = property.or(cloud_property).or(tags).or(command).or(device_template).or(edge_manifest);
+        // Without an action there is a diagnostic, so the stand-in is never used.
+        action.unwrap_or_else(|| Action::EdgeManifest(Name::parse("unresolved").expect("it is a legal name")))
+    }
+
+    fn command(&mut self, command: v1::Command) -> Command {
+        let v1::Command { name, component, payload, connect_timeout, response_timeout, idempotent } = command;
+        self.command_name(&name, "/spec/action/command/name");
+        if let Some(component) = &component {
+            self.command_name(component, "/spec/action/command/component");
+        }
+        let bytes = payload.to_string().len();
+        if bytes > limits::PAYLOAD_BYTES_MAX {
+            let detail = format!(
+                "This payload has {bytes} bytes as JSON, and at most {} are allowed.",
+                limits::PAYLOAD_BYTES_MAX
+            );
+            self.report(code::PAYLOAD_TOO_LARGE, "/spec/action/command/payload", detail);
+        }
+        if let Some(node) = self.root.at("/spec/action/command/payload") {
+            self.warn_of_old_words(node);
+        }
+        Command {
+            name,
+            component,
+            payload,
+            connect_timeout: self.timeout(connect_timeout.as_ref(), "/spec/action/command/connectTimeout"),
+            response_timeout: self.timeout(response_timeout.as_ref(), "/spec/action/command/responseTimeout"),
+            idempotent,
+        }
+    }
+
+    /// A command is a part of a topic and of a DTDL model; the names of DTDL fit both.
+    fn command_name(&mut self, name: &str, pointer: &str) {
+        if !super::beside::is_dtdl_name(name) {
+            let detail = format!(
+                "`{}` cannot be the name of a command or component: a letter, then at most 63 letters, digits and `_`, and no `_` at the end.",
+                shown(name)
+            );
+            self.report(code::COMMAND_NAME, pointer, detail);
+        }
+    }
+
+    fn timeout(&mut self, text: Option<&v1::DurationText>, pointer: &str) -> Duration {
+        let timeout = self.duration(text, pointer, COMMAND_TIMEOUT_DEFAULT);
+        if !(limits::COMMAND_TIMEOUT_MIN..=limits::COMMAND_TIMEOUT_MAX).contains(&timeout) {
+            let detail = format!(
+                "A timeout lies between {} s and {} s.",
+                limits::COMMAND_TIMEOUT_MIN.as_secs(),
+                limits::COMMAND_TIMEOUT_MAX.as_secs()
+            );
+            self.report(code::TIMEOUT, pointer, detail);
+        }
+        timeout
+    }
+
+    fn delivery(&mut self, delivery: v1::Delivery) -> Delivery {
+        let v1::Delivery {
+            confirm,
+            batch_size,
+            cancellation_threshold,
+            offline,
+            expires_after,
+            retry,
+            max_execution_time,
+        } = delivery;
+        let default = Delivery::default();
+        let batch_size = batch_size.and_then(|text| self.amount(&text, "/spec/delivery/batchSize"));
+        if matches!(batch_size, Some(Amount::Count(0) | Amount::Percent(0))) {
+            let detail = "A batch of no devices would never end. Leave the field out for one batch of all devices.";
+            self.report(code::BATCH_SIZE_ZERO, "/spec/delivery/batchSize", detail);
+        }
+        let v1::Retry { attempts, backoff } = retry.unwrap_or_default();
+        let attempts = attempts.unwrap_or(default.retry.attempts);
+        Delivery {
+            confirm: match confirm {
+                None | Some(v1::Confirm::Written) => Confirm::Written,
+                Some(v1::Confirm::Acknowledged) => Confirm::Acknowledged,
+            },
+            batch_size,
+            threshold: cancellation_threshold.and_then(|threshold| self.threshold(threshold)),
+            offline: match offline {
+                None | Some(v1::Offline::Fail) => OfflinePolicy::Fail,
+                Some(v1::Offline::Wait) => OfflinePolicy::Wait,
+            },
+            expires_after: self.duration(expires_after.as_ref(), "/spec/delivery/expiresAfter", default.expires_after),
+            retry: Retry {
+                attempts: self.range(attempts, 0, limits::RETRY_ATTEMPTS_MAX, "/spec/delivery/retry/attempts"),
+                backoff: self.duration(backoff.as_ref(), "/spec/delivery/retry/backoff", default.retry.backoff),
+            },
+            max_execution_time: self.optional_duration(max_execution_time.as_ref(), "/spec/delivery/maxExecutionTime"),
+        }
+    }
+
+    fn threshold(&mut self, threshold: v1::Threshold) -> Option<Threshold> {
+        let v1::Threshold { failures, per } = threshold;
+        let failures = self.amount(&failures, "/spec/delivery/cancellationThreshold/failures")?;
+        let per = match per {
+            None | Some(v1::ThresholdScope::Job) => ThresholdScope::Job,
+            Some(v1::ThresholdScope::Batch) => ThresholdScope::Batch,
+        };
+        Some(Threshold { failures, per })
+    }
+
+    fn amount(&mut self, amount: &v1::AmountText, pointer: &str) -> Option<Amount> {
+        match amount {
+            v1::AmountText::Count(count) => Some(Amount::Count(*count)),
+            v1::AmountText::Text(text) => match values::amount(text) {
+                Ok(amount) => Some(amount),
+                Err(detail) => {
+                    self.report(code::AMOUNT, pointer, detail);
+                    None
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! From wire types to drafts: every value read and checked on its own, every reference noted for the rules.
+//!
+//! A draft is only used for a plan when no diagnostic of the whole set is an error; until then a value that could not be
+//! read is stood in for by its default.
+
+mod beside;
+mod fleet;
+mod job;
+mod patch;
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::diag::{Code, Diagnostic, Diagnostics, FileId, SourceMap, Span, code, shown};
+use crate::manifest::node::{Content, Node};
+use crate::manifest::structure::{self, Subject, Validators};
+use crate::manifest::v1::{self, Document, JobMetadata, Kind, Metadata, OpenDocument};
+use crate::manifest::values;
+use crate::model::fleet::{DeviceImport, Fleet, Probability};
+use crate::model::id::{IdError, Name};
+use crate::model::job::Job;
+
+/// A document of ours, on its way into the model.
+#[derive(Debug)]
+pub struct Doc {
+    pub kind: Kind,
+    /// `None` when it has no legal name.
+    pub name: Option<Name>,
+    pub file: FileId,
+    /// The path of its file, relative to the folder of the fleet.
+    pub path: String,
+    pub root: Node,
+    /// `None` when its structure is too far off.
+    pub draft: Option<Draft>,
+    pub references: Vec<Reference>,
+    pub files: Vec<FileReference>,
+}
+
+impl Doc {
+    /// Returns the span of a value: of a scalar itself, of anything else its key; of the nearest parent when it is not there.
+    pub fn span(&self, pointer: &str) -> Span {
+        span(&self.root, pointer)
+    }
+}
+
+/// Returns the span of the value at a pointer: of a scalar itself, of a collection or a missing value the nearest key.
+pub fn span(root: &Node, pointer: &str) -> Span {
+    let place = root.locate(pointer);
+    let is_collection = !place.node.entries().is_empty() || matches!(place.node.content, Content::Seq(_));
+    if place.is_exact && !is_collection { place.node.span } else { place.key_span() }
+}
+
+/// What a document declares, before its references are resolved.
+#[derive(Debug)]
+pub enum Draft {
+    Fleet(Box<Fleet>),
+    Organization {
+        parent: Option<Name>,
+    },
+    DeviceTemplate {
+        cloud_properties: std::collections::BTreeMap<String, String>,
+    },
+    DeviceGroup {
+        template: Option<Name>,
+        organization: Option<String>,
+        query: String,
+    },
+    EdgeManifest,
+    /// `organization` is as written, `file` as resolved by the rule over files.
+    DeviceImport(DeviceImport),
+    Job {
+        job: Box<Job>,
+        /// As written: a name or a path.
+        organization: Option<String>,
+    },
+}
+
+/// A name that must be declared somewhere.
+#[derive(Debug)]
+pub struct Reference {
+    pub pointer: String,
+    pub kind: Kind,
+    pub text: String,
+}
+
+/// A file that a document names.
+#[derive(Debug)]
+pub struct FileReference {
+    pub pointer: String,
+    /// As written.
+    pub text: String,
+    pub format: FileFormat,
+}
+
+/// What a named file must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Read and parsed with the manifest.
+    Json,
+    /// Only looked for: it can be large, and the import reads it.
+    Csv,
+}
+
+/// Lowers one document; its problems go to `diagnostics`.
+pub fn lower(
+    kind: Kind,
+    root: Node,
+    file: FileId,
+    sources: &SourceMap,
+    validators: &mut Validators,
+    diagnostics: &mut Diagnostics,
+) -> Doc {
+    let (path, text) = (sources.path(file), sources.text(file));
+    let mut lowering = Lowering { root: &root, path, text, diagnostics, references: Vec::new(), files: Vec::new() };
+    let draft = lowering.document(kind, validators);
+    let name = root.at("/metadata/name").and_then(Node::as_str).and_then(|text| Name::parse(text).ok());
+    let Lowering { references, files, .. } = lowering;
+    Doc { kind, name, file, path: path.to_string(), draft, references, files, root }
+}
+
+struct Lowering<'a> {
+    root: &'a Node,
+    path: &'a str,
+    text: &'a str,
+    diagnostics: &'a mut Diagnostics,
+    references: Vec<Reference>,
+    files: Vec<FileReference>,
+}
+
+impl Lowering<'_> {
+    fn document(&mut self, kind: Kind, validators: &mut Validators) -> Option<Draft> {
+        match kind {
+            Kind::Fleet => {
+                let wire: OpenDocument<Metadata, v1::FleetSpec> = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name)?;
+                Some(self.fleet(name, wire.spec))
+            }
+            Kind::Organization => {
+                let wire: OpenDocument<Metadata, v1::OrganizationSpec> = self.read(kind, validators)?;
+                self.own_name(&wire.metadata.name)?;
+                Some(self.organization(wire.spec))
+            }
+            Kind::DeviceTemplate => {
+                let wire: Document<Metadata, v1::DeviceTemplateSpec> = self.read(kind, validators)?;
+                self.own_name(&wire.metadata.name)?;
+                Some(self.device_template(wire.spec))
+            }
+            Kind::DeviceGroup => {
+                let wire: Document<Metadata, v1::DeviceGroupSpec> = self.read(kind, validators)?;
+                self.own_name(&wire.metadata.name)?;
+                Some(self.device_group(wire.spec))
+            }
+            Kind::EdgeManifest => {
+                let wire: Document<Metadata, v1::EdgeManifestSpec> = self.read(kind, validators)?;
+                self.own_name(&wire.metadata.name)?;
+                Some(self.edge_manifest(wire.spec))
+            }
+            Kind::DeviceImport => {
+                let wire: Document<Metadata, v1::DeviceImportSpec> = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name)?;
+                Some(self.device_import(name, wire.spec))
+            }
+            Kind::Job => {
+                let wire: Document<JobMetadata, v1::JobSpec> = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name)?;
+                let previous = wire.metadata.previous_name.as_ref();
+                let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
+                Some(self.job(name, previous, wire.spec))
+            }
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, kind: Kind, validators: &mut Validators) -> Option<T> {
+        structure::read(self.root, kind, validators, self.diagnostics)
+    }
+
+    fn report(&mut self, code: Code, pointer: &str, detail: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::new(code, span(self.root, pointer), detail));
+    }
+
+    /// Returns the name of the document; `None`, with a diagnostic, when it is not legal.
+    fn own_name(&mut self, text: &v1::NameText) -> Option<Name> {
+        self.name(&text.0, "/metadata/name")
+    }
+
+    fn name(&mut self, text: &str, pointer: &str) -> Option<Name> {
+        match Name::parse(text) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let mut diagnostic = Diagnostic::new(code::NAME, span(self.root, pointer), id_detail(text, &error));
+                let better: String = text.to_lowercase().replace(['_', '.', ' '], "-");
+                if better != text && Name::parse(&better).is_ok() {
+                    diagnostic = diagnostic.with_help(format!("Write `{better}`."));
+                }
+                self.diagnostics.push(diagnostic);
+                None
+            }
+        }
+    }
+
+    /// Notes a reference for the rules and returns its name; a stand-in when it is none, which the rules will report.
+    fn reference(&mut self, kind: Kind, text: &str, pointer: impl Into<String>) -> Name {
+        self.references.push(Reference { pointer: pointer.into(), kind, text: text.to_string() });
+        Name::parse(text).unwrap_or_else(|_| Name::parse("unresolved").expect("it is a legal name"))
+    }
+
+    fn organization_reference(&mut self, text: Option<v1::OrganizationText>, pointer: &str) -> Option<String> {
+        let text = text?.0;
+        self.references.push(Reference { pointer: pointer.to_string(), kind: Kind::Organization, text: text.clone() });
+        Some(text)
+    }
+
+    fn file(&mut self, text: &str, pointer: &str, format: FileFormat) {
+        self.files.push(FileReference { pointer: pointer.to_string(), text: text.to_string(), format });
+    }
+
+    fn duration(&mut self, text: Option<&v1::DurationText>, pointer: &str, default: Duration) -> Duration {
+        self.optional_duration(text, pointer).unwrap_or(default)
+    }
+
+    fn optional_duration(&mut self, text: Option<&v1::DurationText>, pointer: &str) -> Option<Duration> {
+        match values::duration(&text?.0) {
+            Ok(duration) => Some(duration),
+            Err(detail) => {
+                self.report(code::DURATION, pointer, detail);
+                None
+            }
+        }
+    }
+
+    fn probability(&mut self, text: Option<&v1::ProbabilityText>, pointer: &str) -> Probability {
+        match text.map(|text| values::probability(&text.0)) {
+            None => Probability::default(),
+            Some(Ok(probability)) => probability,
+            Some(Err(detail)) => {
+                self.report(code::PROBABILITY, pointer, detail);
+                Probability::default()
+            }
+        }
+    }
+
+    fn range(&mut self, number: u32, min: u32, max: u32, pointer: &str) -> u32 {
+        if !(min..=max).contains(&number) {
+            self.report(code::OUT_OF_RANGE, pointer, format!("{} must lie between {min} and {max}.", Subject(pointer)));
+        }
+        number.clamp(min, max)
+    }
+}
+
+/// Returns why a text is not legal, as a sentence.
+fn id_detail(text: &str, error: &IdError) -> String {
+    match error {
+        IdError::Empty => "An empty text is not legal here.".to_string(),
+        IdError::TooLong { .. } | IdError::Character { .. } | IdError::Edge { .. } => {
+            format!("`{}` {error}.", shown(text))
+        }
+    }
+}

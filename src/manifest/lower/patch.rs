@@ -1,0 +1,102 @@
+//! Patches: the twin rules, at the key or value that breaks them.
+
+use serde_json::{Map, Value};
+
+use super::{Lowering, span};
+use crate::diag::{Diagnostic, code, shown};
+use crate::manifest::node::{Content, Node, pointer};
+use crate::manifest::structure::Subject;
+use crate::model::digest::canonical_json;
+use crate::model::limits;
+use crate::model::patch::{Patch, Section, TwinRule, violations};
+
+impl Lowering<'_> {
+    /// Returns the patch under `spec.action`, checked; a stand-in when it is empty.
+    pub(super) fn patch(&mut self, word: &str, members: Map<String, Value>, section: Section) -> Patch {
+        let at = pointer(["spec", "action", word]);
+        let bytes = canonical_json(&Value::Object(members.clone())).len();
+        if bytes > limits::PATCH_BYTES_MAX {
+            let detail = format!(
+                "This patch has {bytes} bytes as JSON, and at most {} are allowed: a twin could not hold more.",
+                limits::PATCH_BYTES_MAX
+            );
+            self.report(code::PATCH_TOO_LARGE, &at, detail);
+        } else {
+            for violation in violations(&members, section) {
+                let keys = violation.path.iter().map(String::as_str);
+                let place = format!("{at}{}", pointer(keys));
+                let detail = format!("{}.", capitalised(&violation.rule.to_string()));
+                let span = match violation.rule {
+                    TwinRule::KeyCharacter(_) | TwinRule::KeyEmpty | TwinRule::KeyLong | TwinRule::Deep => {
+                        self.root.locate(&place).key_span()
+                    }
+                    TwinRule::StringLong | TwinRule::Integer | TwinRule::Size { .. } => span(self.root, &place),
+                };
+                let mut diagnostic = Diagnostic::new(code::TWIN_RULE, span, detail);
+                if let (TwinRule::KeyCharacter('.'), Some(key)) = (&violation.rule, violation.path.last()) {
+                    diagnostic = diagnostic.with_help(nested_form(key));
+                }
+                self.diagnostics.push(diagnostic);
+            }
+        }
+        if let Some(node) = self.root.at(&at) {
+            self.warn_of_old_words(node);
+        }
+        Patch::new(members).unwrap_or_else(|| {
+            // An empty map that had fields before they were refused is not reported twice.
+            if self.root.at(&at).is_none_or(|node| node.entries().is_empty()) {
+                let detail = format!("{} is empty, so the job would change nothing.", Subject(&at));
+                self.report(code::PATCH_EMPTY, &at, detail);
+            }
+            Patch::new(Map::from_iter([("unresolved".to_string(), Value::Null)])).expect("it is not empty")
+        })
+    }
+
+    /// Warns of plain words that YAML 1.1 reads as a boolean or an octal number, and that are text here.
+    pub(super) fn warn_of_old_words(&mut self, node: &Node) {
+        match &node.content {
+            Content::Null | Content::Bool(_) | Content::Number(_) => {}
+            Content::Seq(items) => items.iter().for_each(|item| self.warn_of_old_words(item)),
+            Content::Map(entries) => entries.iter().for_each(|(_, node)| self.warn_of_old_words(node)),
+            Content::String(text) => {
+                // A plain scalar is exactly as long as its text; quotes make it longer.
+                let is_plain = node.span.end - node.span.start == text.len();
+                let is_word =
+                    matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off") && text.len() <= 3;
+                let is_octal =
+                    text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+                if is_plain && (is_word || is_octal) {
+                    let detail = format!(
+                        "`{}` is sent as text. Older YAML tools read it as a {}.",
+                        shown(text),
+                        if is_word { "boolean" } else { "number" }
+                    );
+                    let help = match text.to_ascii_lowercase().as_str() {
+                        "yes" | "on" => format!("Write `true` for the boolean, `\"{text}\"` for the text."),
+                        "no" | "off" => format!("Write `false` for the boolean, `\"{text}\"` for the text."),
+                        _ => format!(
+                            "Write `{}` for the number, `\"{text}\"` for the text.",
+                            text.trim_start_matches('0')
+                        ),
+                    };
+                    let diagnostic = Diagnostic::new(code::AMBIGUOUS_SCALAR, node.span, detail);
+                    self.diagnostics.push(diagnostic.with_help(help));
+                }
+            }
+        }
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut rest = sentence.chars();
+    rest.next().map_or(String::new(), |first| first.to_uppercase().chain(rest).collect())
+}
+
+/// Returns how a key such as `light.threshold` is meant to be written.
+fn nested_form(key: &str) -> String {
+    let parts: Vec<&str> = key.split('.').collect();
+    if parts.iter().any(|part| part.is_empty()) || parts.len() > limits::PATCH_DEPTH_MAX {
+        return "Nest the keys instead of joining them with dots.".to_string();
+    }
+    format!("Nest the keys: `{}: …{}`.", shown(&parts.join(": {")), "}".repeat(parts.len() - 1))
+}

@@ -1,0 +1,221 @@
+//! Every file that a document names lies in the tree and is what it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Set;
+use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
+use crate::manifest::lower::{Doc, FileFormat, FileReference};
+use crate::manifest::v1::Kind;
+use crate::manifest::{Entry, Input};
+use crate::model::limits;
+use crate::model::text::is_unsafe;
+
+/// The named files of a set.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// The resolved path of each document's file, by the document's index.
+    pub paths: BTreeMap<usize, String>,
+    /// The content of JSON files, by the document's index.
+    pub content: BTreeMap<usize, Value>,
+    /// The bytes of every JSON file, by path.
+    pub bytes: BTreeMap<String, Vec<u8>>,
+    /// Every named file that exists, the ones that were not read included.
+    pub all: BTreeSet<String>,
+}
+
+/// Looks every named file up, reads and checks the ones that are JSON.
+pub fn check(set: &Set, input: &Input<'_>) -> (Named, Diagnostics) {
+    let mut named = Named::default();
+    let mut diagnostics = Diagnostics::new();
+    for (at, doc) in set.docs.iter().enumerate() {
+        for reference in &doc.files {
+            match look_up(doc, reference, input, &mut named) {
+                Ok((path, content)) => {
+                    named.all.insert(path.clone());
+                    named.paths.insert(at, path);
+                    if let Some(content) = content {
+                        named.content.insert(at, content);
+                    }
+                }
+                Err(diagnostic) => diagnostics.push(*diagnostic),
+            }
+        }
+    }
+    (named, diagnostics)
+}
+
+type Found = Result<(String, Option<Value>), Box<Diagnostic>>;
+
+fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut Named) -> Found {
+    let span = doc.span(&reference.pointer);
+    let fail = |code: Code, detail: String| Box::new(Diagnostic::new(code, span, detail));
+    let path = resolve(&doc.path, &reference.text).map_err(|detail| fail(code::PATH, detail.to_string()))?;
+    check_extension(&path, reference.format, span)?;
+    let size = match input.entries.get(&path) {
+        Some(Entry::File { size }) => *size,
+        Some(Entry::Symlink) => {
+            let detail = format!(
+                "`{}` is a symbolic link, which may lead out of the repository. Put the file itself there.",
+                shown(&path)
+            );
+            return Err(fail(code::NOT_A_FILE, detail));
+        }
+        Some(Entry::Submodule) => {
+            let detail = format!("`{}` is a submodule, and a file is needed.", shown(&path));
+            return Err(fail(code::NOT_A_FILE, detail));
+        }
+        None => return Err(missing(&path, span, input)),
+    };
+    if reference.format == FileFormat::Csv {
+        return Ok((path, None));
+    }
+    if size > limits::JSON_FILE_BYTES_MAX as u64 {
+        let detail =
+            format!("`{}` has {size} bytes, and at most {} are read.", shown(&path), limits::JSON_FILE_BYTES_MAX);
+        return Err(fail(code::FILE_TOO_LARGE, detail));
+    }
+    if !named.bytes.contains_key(&path) {
+        let bytes = (input.read)(&path).map_err(|problem| {
+            fail(code::UNREADABLE, format!("`{}` cannot be read: {}.", shown(&path), shown(&problem)))
+        })?;
+        named.bytes.insert(path.clone(), bytes);
+    }
+    let bytes = &named.bytes[&path];
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let content: Value = serde_json::from_slice(bytes)
+        .map_err(|error| fail(code::FILE_NOT_JSON, format!("`{}` is not valid JSON: {error}.", shown(&path))))?;
+    check_content(doc.kind, &content).map_err(|(code, problem)| fail(code, format!("`{}` {problem}", shown(&path))))?;
+    Ok((path, Some(content)))
+}
+
+/// Returns the path in the tree of a path relative to a document's folder, or why there is none.
+fn resolve(document: &str, text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("A path cannot be empty.");
+    }
+    if text.starts_with('/') || text.as_bytes().get(1) == Some(&b':') {
+        return Err(
+            "An absolute path leads out of the repository. Write a path relative to the folder of this document.",
+        );
+    }
+    if text.contains('\\') {
+        return Err("The parts of a path are separated by `/`, not by a backslash.");
+    }
+    if text.chars().any(|c| is_unsafe(c) || c == '\n') {
+        return Err("A path cannot contain control characters.");
+    }
+    let folder = document.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if parts.pop().is_none() {
+                    return Err("This path leaves the folder of the fleet. Keep the files of a fleet inside of it.");
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.first() == Some(&".git") {
+        return Err("This path leads into the folder of git.");
+    }
+    Ok(parts.join("/"))
+}
+
+fn check_extension(path: &str, format: FileFormat, span: Span) -> Result<(), Box<Diagnostic>> {
+    let wanted = match format {
+        FileFormat::Json => ".json",
+        FileFormat::Csv => ".csv",
+    };
+    if path.to_ascii_lowercase().ends_with(wanted) {
+        return Ok(());
+    }
+    let detail = format!("The name of this file must end with `{wanted}`, and `{}` does not.", shown(path));
+    Err(Box::new(Diagnostic::new(code::FILE_EXTENSION, span, detail)))
+}
+
+fn missing(path: &str, span: Span, input: &Input<'_>) -> Box<Diagnostic> {
+    let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_string());
+    let here = folder(path);
+    let prefix = format!("{path}/");
+    let is_folder = input.entries.range(prefix.clone()..).next().is_some_and(|(entry, _)| entry.starts_with(&prefix));
+    if is_folder {
+        let detail = format!("`{}` is a folder, and a file is needed.", shown(path));
+        return Box::new(Diagnostic::new(code::NOT_A_FILE, span, detail));
+    }
+    let detail =
+        format!("There is no file `{}` in the tree. Files are read from git, so it must be committed.", shown(path));
+    let diagnostic = Diagnostic::new(code::FILE_MISSING, span, detail);
+    let beside = input.entries.keys().map(String::as_str).filter(|entry| folder(entry) == here);
+    let wanted = path.rsplit('/').next();
+    let elsewhere = input.entries.keys().map(String::as_str).find(|entry| entry.rsplit('/').next() == wanted);
+    match nearest(path, beside).or(elsewhere) {
+        Some(near) => Box::new(diagnostic.with_help(format!("Did you mean `{}`?", shown(near)))),
+        None => Box::new(diagnostic),
+    }
+}
+
+/// Checks that a JSON file is what the kind of its document needs; the error completes "the file ...".
+fn check_content(kind: Kind, content: &Value) -> Result<(), (Code, String)> {
+    match kind {
+        Kind::DeviceTemplate => check_interface(content).map_err(|problem| (code::DEVICE_MODEL, problem)),
+        Kind::EdgeManifest => check_modules(content).map_err(|problem| (code::EDGE_MODULES, problem)),
+        Kind::Fleet | Kind::Organization | Kind::DeviceGroup | Kind::DeviceImport | Kind::Job => Ok(()),
+    }
+}
+
+/// Returns the DTDL interface of a model file, which may wrap it in an array of one.
+pub fn interface(content: &Value) -> Option<&Value> {
+    match content {
+        Value::Object(_) => Some(content),
+        Value::Array(items) => match items.as_slice() {
+            [only @ Value::Object(_)] => Some(only),
+            _ => None,
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+fn check_interface(content: &Value) -> Result<(), String> {
+    let interface = interface(content).ok_or("must hold one DTDL interface: an object, or a list with one.")?;
+    let id = interface.get("@id").and_then(Value::as_str);
+    if !id.is_some_and(is_dtmi) {
+        return Err("needs an `@id` such as `dtmi:contoso:Thermostat;1`.".to_string());
+    }
+    let is_interface = match interface.get("@type") {
+        Some(Value::String(word)) => word == "Interface",
+        Some(Value::Array(words)) => words.iter().any(|word| word == "Interface"),
+        Some(_) | None => false,
+    };
+    if is_interface { Ok(()) } else { Err("needs `\"@type\": \"Interface\"`.".to_string()) }
+}
+
+/// Returns true for a digital twin model identifier (DTDL v2, "Digital twin model identifier").
+fn is_dtmi(id: &str) -> bool {
+    let Some((path, version)) = id.strip_prefix("dtmi:").and_then(|rest| rest.rsplit_once(';')) else { return false };
+    let is_segment = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !segment.ends_with('_')
+            && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let is_version = !version.is_empty()
+        && version.len() <= 9
+        && !version.starts_with('0')
+        && version.bytes().all(|byte| byte.is_ascii_digit());
+    is_version && path.split(':').all(is_segment)
+}
+
+fn check_modules(content: &Value) -> Result<(), String> {
+    let modules = content.get("modulesContent").and_then(Value::as_object);
+    let modules = modules.ok_or("needs an object `modulesContent`.")?;
+    for module in ["$edgeAgent", "$edgeHub"] {
+        let desired = modules.get(module).and_then(|module| module.get("properties.desired"));
+        if !desired.is_some_and(Value::is_object) {
+            return Err(format!("needs `modulesContent` with `{module}` and its `properties.desired`."));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! A fleet has exactly one Fleet document.
+
+use super::Set;
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::v1::Kind;
+
+/// Reports a missing Fleet document, and every one but the first.
+pub fn check(set: &Set) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    let mut fleets = set.docs.iter().filter(|doc| doc.kind == Kind::Fleet);
+    let Some(first) = fleets.next() else {
+        // It may well be in a file that could not be read.
+        if set.unread.is_empty() {
+            let detail = "No document in this folder has the kind Fleet, so there is no fleet to work on.";
+            let help = "Run `fleetform init` here, or choose the folder of the fleet with `-C`.";
+            diagnostics.push(Diagnostic::new(code::FLEET_MISSING, None, detail).with_help(help));
+        }
+        return diagnostics;
+    };
+    for other in fleets {
+        let detail = "This fleet has another Fleet document, and only one can count. A second fleet lives in a folder of its \
+                      own, with its own `fleetform.yaml`.";
+        let diagnostic = Diagnostic::new(code::FLEET_SECOND, other.span("/kind"), detail);
+        diagnostics.push(diagnostic.with_label(first.span("/kind"), "the first one"));
+    }
+    diagnostics
+}

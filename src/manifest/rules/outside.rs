@@ -1,0 +1,31 @@
+//! A job's group and the job's organization have devices in common.
+
+use super::Set;
+use super::organizations::{Paths, is_within};
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::lower::Draft;
+use crate::manifest::v1::Kind;
+use crate::model::job::Selector;
+
+/// Reports jobs that could never select a device, because their group lies in another part of the tree.
+///
+/// An error and not a warning: the job would complete at once with no devices, and its run token would be spent.
+pub fn check(set: &Set, paths: &Paths) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for doc in &set.docs {
+        let Some(Draft::Job { job, organization: Some(organization) }) = &doc.draft else { continue };
+        let Selector::Group(group) = &job.target.selector else { continue };
+        let Some(group_doc) = set.find(Kind::DeviceGroup, group.as_str()) else { continue };
+        let Some(Draft::DeviceGroup { organization: Some(of_group), .. }) = &group_doc.draft else { continue };
+        let (Some(of_job), Some(of_group)) = (paths.resolve(organization), paths.resolve(of_group)) else { continue };
+        if is_within(of_job, of_group) || is_within(of_group, of_job) {
+            continue;
+        }
+        let detail = format!(
+            "The group `{group}` has devices of `{of_group}` only, and the job may touch devices of `{of_job}` only: there can be none."
+        );
+        let diagnostic = Diagnostic::new(code::OUTSIDE_ORGANIZATION, doc.span("/spec/target/group"), detail);
+        diagnostics.push(diagnostic.with_label(doc.span("/spec/organization"), "the job's organization"));
+    }
+    diagnostics
+}

@@ -1,0 +1,120 @@
+//! Every condition is a legal query; problems point into the YAML scalar.
+
+use super::Set;
+use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
+use crate::manifest::QueryCheck;
+use crate::manifest::lower::Doc;
+use crate::manifest::node::Node;
+use crate::manifest::v1::Kind;
+
+/// Reports every problem of every condition of groups and jobs.
+pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for doc in &set.docs {
+        let Some(node) = condition(doc) else { continue };
+        let Some(text) = node.as_str() else { continue };
+        for problem in check_query(text) {
+            let source = &sources.text(node.span.file)[node.span.start..node.span.end];
+            let span = within(node.span, source, text, problem.start, problem.end);
+            let mut detail = problem.message;
+            if !detail.ends_with(['.', '?', '!']) {
+                detail.push('.');
+            }
+            let mut diagnostic = Diagnostic::new(code::QUERY, span, detail);
+            diagnostic.help = problem.help;
+            diagnostics.push(diagnostic);
+        }
+    }
+    diagnostics
+}
+
+fn condition(doc: &Doc) -> Option<&Node> {
+    match doc.kind {
+        Kind::DeviceGroup => doc.root.at("/spec/query"),
+        Kind::Job => doc.root.at("/spec/target/query"),
+        Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::EdgeManifest | Kind::DeviceImport => None,
+    }
+}
+
+/// Returns the place in the file of the bytes `start..end` of a scalar's text; the scalar's start when it cannot be told.
+fn within(scalar: Span, source: &str, text: &str, start: usize, end: usize) -> Span {
+    let empty = Span { end: scalar.start, ..scalar };
+    let Some(offsets) = align(source, text) else { return empty };
+    let at = |byte: usize| offsets.get(byte.min(text.len())).copied().map(|offset| scalar.start + offset);
+    match (at(start), at(end)) {
+        (Some(start), Some(end)) => Span { start, end: end.max(start), ..scalar },
+        (_, _) => empty,
+    }
+}
+
+/// Returns, for each byte of a scalar's text and its end, the byte of its source that it comes from.
+///
+/// It walks both at once through quotes, the header of a block, indentation and folded lines. `None` when they part ways,
+/// as at an escape by number.
+fn align(source: &str, text: &str) -> Option<Vec<usize>> {
+    let quote = source.chars().next().filter(|first| matches!(first, '\'' | '"'));
+    let is_block = source.starts_with(['|', '>']);
+    let mut at = if is_block { source.find('\n')? } else { usize::from(quote.is_some()) };
+    if is_block {
+        at = skip_white_space(source, at);
+    }
+    let mut offsets = Vec::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        let rest = source.get(at..)?;
+        let next = rest.chars().next();
+        let (from, to) = if quote == Some('\'') && c == '\'' && rest.starts_with("''") {
+            (at, at + 2)
+        } else if quote == Some('"') && rest.starts_with('\\') {
+            let escaped = rest[1..].chars().next()?;
+            let meant = match escaped {
+                't' => '\t',
+                'n' => '\n',
+                '"' | '\\' | '/' | ' ' => escaped,
+                _ => return None,
+            };
+            if meant != c {
+                return None;
+            }
+            (at, at + 1 + escaped.len_utf8())
+        } else if c.is_whitespace() && matches!(next, Some('\n' | '\r')) {
+            (at, skip_white_space(source, at))
+        } else if c == ' ' && rest.trim_start_matches(' ').starts_with(['\n', '\r']) {
+            (at, skip_white_space(source, at))
+        } else if next == Some(c) {
+            (at, at + c.len_utf8())
+        } else if is_block && c == '\n' && next.is_none() {
+            (at, at)
+        } else {
+            return None;
+        };
+        offsets.extend(std::iter::repeat_n(from, c.len_utf8()));
+        at = to;
+    }
+    offsets.push(at);
+    Some(offsets)
+}
+
+fn skip_white_space(source: &str, at: usize) -> usize {
+    let rest = &source[at..];
+    at + (rest.len() - rest.trim_start().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::align;
+
+    #[test]
+    fn text_is_found_in_its_source() {
+        let check = |source: &str, text: &str, word: &str, expect: Option<usize>| {
+            let at = text.find(word).unwrap();
+            assert_eq!(align(source, text).map(|offsets| offsets[at]), expect, "{source}");
+        };
+        check("a = b", "a = b", "b", Some(4));
+        check("'a = ''b'' c'", "a = 'b' c", "c", Some(11));
+        check("\"a = \\\"b\\\" c\"", "a = \"b\" c", "c", Some(11));
+        check("a\n    AND b", "a AND b", "b", Some(10));
+        check("|\n    a\n    AND b\n", "a\nAND b\n", "b", Some(16));
+        check(">-\r\n    a\r\n    AND b", "a AND b", "b", Some(19));
+        check("\"\\u0061 = b\"", "a = b", "b", None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Every reference leads to a document.
+
+use super::Set;
+use super::organizations::Paths;
+use crate::diag::{Diagnostic, Diagnostics, SourceMap, code, nearest, shown};
+use crate::manifest::lower::{Doc, Reference};
+use crate::manifest::v1::Kind;
+
+/// Reports every reference to nothing.
+pub fn check(set: &Set, paths: &Paths, sources: &SourceMap) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for doc in &set.docs {
+        for reference in &doc.references {
+            if !leads_somewhere(reference, set, paths) && !may_be_unread(reference, set, sources) {
+                diagnostics.push(dangling(doc, reference, set, paths));
+            }
+        }
+    }
+    diagnostics
+}
+
+fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
+    match reference.kind {
+        Kind::Organization => paths.resolve(&reference.text).is_some(),
+        Kind::Fleet
+        | Kind::DeviceTemplate
+        | Kind::DeviceGroup
+        | Kind::EdgeManifest
+        | Kind::DeviceImport
+        | Kind::Job => set.find(reference.kind, &reference.text).is_some(),
+    }
+}
+
+/// Returns true when a file that could not be read may declare it: then one slip would be reported twice.
+fn may_be_unread(reference: &Reference, set: &Set, sources: &SourceMap) -> bool {
+    let last = reference.text.rsplit('/').next().unwrap_or_default();
+    set.unread.iter().any(|file| sources.text(*file).contains(last))
+}
+
+fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagnostic {
+    let Reference { pointer, kind, text } = reference;
+    let detail = format!("There is no {} named `{}`.", kind.noun(), shown(text));
+    let near = match kind {
+        Kind::Organization => nearest(text, paths.all().chain(set.names(*kind))),
+        Kind::Fleet
+        | Kind::DeviceTemplate
+        | Kind::DeviceGroup
+        | Kind::EdgeManifest
+        | Kind::DeviceImport
+        | Kind::Job => nearest(text, set.names(*kind)),
+    };
+    let help = match near {
+        Some(near) => format!("Did you mean `{near}`?"),
+        None if set.names(*kind).next().is_none() => format!("Declare it: a document with `kind: {}`.", kind.as_str()),
+        None => format!("Declare it, or use one of: {}.", some_names(set, *kind)),
+    };
+    Diagnostic::new(code::UNKNOWN_REFERENCE, doc.span(pointer), detail).with_help(help)
+}
+
+fn some_names(set: &Set, kind: Kind) -> String {
+    const SHOWN: usize = 5;
+    let count = set.names(kind).count();
+    let names: Vec<String> = set.names(kind).take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
+    let more = if count > SHOWN { format!(", … {} more", count - SHOWN) } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}

@@ -1,0 +1,41 @@
+//! Where the fields of the documents stand, for rooms that find problems later.
+
+use std::collections::BTreeMap;
+
+use super::lower::{self, Doc};
+use super::node::Node;
+use super::v1::Kind;
+use crate::diag::Span;
+use crate::model::id::Name;
+
+/// The documents by kind and name, as trees with places.
+#[derive(Debug, Default)]
+pub struct JobSpans {
+    /// The first document of each kind and name.
+    roots: BTreeMap<(Kind, Name), Node>,
+}
+
+impl JobSpans {
+    pub(super) fn new(docs: Vec<Doc>) -> JobSpans {
+        let mut roots = BTreeMap::new();
+        for doc in docs {
+            if let Some(name) = doc.name {
+                roots.entry((doc.kind, name)).or_insert(doc.root);
+            }
+        }
+        JobSpans { roots }
+    }
+
+    /// Returns where a JSON pointer such as `/spec/action/property/light/threshold` leads in a job's document.
+    ///
+    /// A scalar has its own span, a collection that of its key. Where there is nothing, the nearest parent stands in. `None`
+    /// when there is no such job.
+    pub fn span(&self, job: &Name, pointer: &str) -> Option<Span> {
+        self.span_of(Kind::Job, job, pointer)
+    }
+
+    /// Returns the same for a document of any kind.
+    pub fn span_of(&self, kind: Kind, name: &Name, pointer: &str) -> Option<Span> {
+        self.roots.get(&(kind, name.clone())).map(|root| lower::span(root, pointer))
+    }
+}

@@ -1,0 +1,509 @@
+//! The wire types of `fleetform/v1`: what an author may write, field by field.
+//!
+//! The doc comments are the descriptions of the JSON Schemas, which editors show: they are written for authors. A value that
+//! needs more than its type (a duration, a percentage) stays text here; [`super::lower`] reads it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Number, Value};
+
+/// The version that every document names in `apiVersion`.
+pub const API_VERSION: &str = "fleetform/v1";
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Fleet,
+    Organization,
+    DeviceTemplate,
+    DeviceGroup,
+    EdgeManifest,
+    DeviceImport,
+    Job,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they refer to each other.
+    pub const ALL: [Kind; 7] = [
+        Kind::Fleet,
+        Kind::Organization,
+        Kind::DeviceTemplate,
+        Kind::DeviceGroup,
+        Kind::EdgeManifest,
+        Kind::DeviceImport,
+        Kind::Job,
+    ];
+
+    /// Returns the word of the `kind` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Fleet => "Fleet",
+            Kind::Organization => "Organization",
+            Kind::DeviceTemplate => "DeviceTemplate",
+            Kind::DeviceGroup => "DeviceGroup",
+            Kind::EdgeManifest => "EdgeManifest",
+            Kind::DeviceImport => "DeviceImport",
+            Kind::Job => "Job",
+        }
+    }
+
+    /// Returns what a sentence calls it, such as `device group`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Fleet => "fleet",
+            Kind::Organization => "organization",
+            Kind::DeviceTemplate => "device template",
+            Kind::DeviceGroup => "device group",
+            Kind::EdgeManifest => "edge manifest",
+            Kind::DeviceImport => "device import",
+            Kind::Job => "job",
+        }
+    }
+
+    /// Returns the kind of a word, or `None`.
+    pub fn parse(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A document with the spec of its kind.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document<M, S> {
+    /// The version of the format: `fleetform/v1`.
+    pub api_version: String,
+    /// The kind of the document.
+    pub kind: String,
+    /// Who the document is.
+    pub metadata: M,
+    /// What the document declares.
+    pub spec: S,
+}
+
+/// A document whose spec may be left out, because every field of it has a default.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OpenDocument<M, S: Default> {
+    /// The version of the format: `fleetform/v1`.
+    pub api_version: String,
+    /// The kind of the document.
+    pub kind: String,
+    /// Who the document is.
+    pub metadata: M,
+    /// What the document declares. Default: nothing but defaults.
+    #[serde(default)]
+    pub spec: S,
+}
+
+/// Who a document is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    pub name: NameText,
+    /// Words for people and tools to sort by. They change nothing.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// A sentence for people. It changes nothing.
+    pub description: Option<String>,
+}
+
+/// Who a job is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobMetadata {
+    pub name: NameText,
+    /// Words for people and tools to sort by. They change nothing, and changing them does not run the job again.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// A sentence for people. It changes nothing, and changing it does not run the job again.
+    pub description: Option<String>,
+    /// The name that the job had before. Set it when you rename a job on purpose, so that it is not taken for a new one.
+    pub previous_name: Option<NameText>,
+}
+
+macro_rules! text {
+    ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        #[schemars(extend($keyword = $value))]
+        pub struct $name(pub String);
+    };
+}
+
+text! {
+    /// A name: 1 to 63 lower-case letters, digits and `-`, starting and ending with a letter or digit.
+    "pattern" = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", NameText
+}
+text! {
+    /// The name of an organization, or its path from the root such as `acme/eu`.
+    "pattern" = "^[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)*$", OrganizationText
+}
+text! {
+    /// A duration: numbers with the units `ms`, `s`, `m`, `h` and `d`, such as `30s`, `24h` or `1h30m`.
+    "pattern" = "^([0-9]+(ms|s|m|h|d))+$", DurationText
+}
+text! {
+    /// A probability: a percentage from `0%` to `100%` with up to four decimals, such as `0.5%`.
+    "pattern" = "^[0-9]{1,3}(\\.[0-9]{1,4})?%$", ProbabilityText
+}
+text! {
+    /// A device id: 1 to 128 letters, digits and `-`.
+    "pattern" = "^[A-Za-z0-9-]{1,128}$", DeviceIdText
+}
+text! {
+    /// The path of a file, relative to the folder of this document, with `/` between its parts.
+    "minLength" = 1, PathText
+}
+
+/// A token that tells one run of a job from the next: letters, digits, `.`, `_` and `-`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum RunText {
+    Text(String),
+    Number(Number),
+}
+
+/// A number of devices, or a whole percentage of them such as `10%`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum AmountText {
+    Count(u64),
+    Text(String),
+}
+
+/// The fleet: where its devices are kept, how they are reached, where results go. One per fleet.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FleetSpec {
+    /// Where the devices are kept. Default: a SQLite file in `.fleetform`.
+    pub registry: Option<Registry>,
+    /// How devices are reached. Default: simulated devices that never fail.
+    pub link: Option<Link>,
+    /// Where the results of jobs are committed.
+    pub results: Option<Results>,
+    /// How much may happen at once.
+    pub limits: Option<Limits>,
+    /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: `UTC`.
+    pub time_zone: Option<String>,
+}
+
+/// Where the devices are kept.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Registry {
+    /// A SQLite file.
+    pub sqlite: Option<Sqlite>,
+}
+
+/// A SQLite file.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sqlite {
+    /// The path of the file, relative to the folder of the fleet unless absolute. Default: `.fleetform/fleet.db`.
+    pub path: Option<String>,
+}
+
+/// How devices are reached.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Link {
+    /// Simulated devices: no hardware is needed, and every run meets the same devices.
+    pub simulated: Option<Simulated>,
+}
+
+/// Simulated devices. Who they are is a function of the seed and the device id.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Simulated {
+    /// A number that decides which devices fail and which are offline. Default: 1.
+    pub seed: Option<u64>,
+    /// The mean time between a request and its answer. Default: `20ms`.
+    pub latency: Option<DurationText>,
+    /// The share of devices that answer a command with status 500. Default: `0%`.
+    pub failures: Option<ProbabilityText>,
+    /// The share of devices that are not connected. Default: `0%`.
+    pub offline: Option<ProbabilityText>,
+    /// Devices that behave in a way of their own, by device id, whatever the shares say.
+    pub devices: BTreeMap<String, Behaviour>,
+    /// A file, relative to the folder of the fleet, to which each device appends what it executed, one JSON line each.
+    pub journal: Option<String>,
+}
+
+/// What one simulated device does.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Behaviour {
+    /// The status that it answers commands with, 100 to 599; 400 or more is a failure. Default: 200.
+    #[schemars(range(min = 100, max = 599))]
+    pub answers: Option<u16>,
+    /// True: it is not connected. Default: false.
+    pub offline: bool,
+    /// True: it is connected and never answers. Default: false.
+    pub silent: bool,
+    /// The time between a request and its answer. Default: that of all devices.
+    pub latency: Option<DurationText>,
+}
+
+/// Where the results of jobs are committed.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Results {
+    /// The branch that receives the results. Default: `fleetform/results`.
+    pub branch: Option<String>,
+    /// Which devices have rows in the results: `all` (default) or `failures`.
+    pub devices: Option<ResultDevices>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ResultDevices {
+    All,
+    Failures,
+}
+
+/// How much may happen at once.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Jobs that run at once, 1 to 1,000. Default: 5.
+    #[schemars(range(min = 1, max = 1000))]
+    pub running_jobs: Option<u32>,
+    /// Devices that are spoken to at once, 1 to 100,000. Default: 1,000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub in_flight: Option<u32>,
+}
+
+/// A part of the company that devices belong to. Organizations form a tree, at most 5 deep.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OrganizationSpec {
+    /// The name of the organization above this one. Default: none, it is at the root.
+    pub parent: Option<NameText>,
+}
+
+/// What a kind of device can do: a DTDL v2 interface, and the properties that are kept about it in the cloud.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeviceTemplateSpec {
+    /// A DTDL v2 interface: a `.json` file, relative to the folder of this document.
+    pub model: PathText,
+    /// Properties that the cloud keeps and the device never sees: the name and its DTDL schema, such as `owner: string`.
+    #[serde(default)]
+    pub cloud_properties: BTreeMap<String, String>,
+}
+
+/// A saved selection of devices.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeviceGroupSpec {
+    /// Only devices of this device template. Default: of any.
+    pub template: Option<NameText>,
+    /// Only devices of this organization and of those below it. Default: of any.
+    pub organization: Option<OrganizationText>,
+    /// The condition that a device must meet, such as `tags.line = '3'`; `*` is every device.
+    pub query: String,
+}
+
+/// An edge deployment manifest: the modules of IoT Edge devices.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EdgeManifestSpec {
+    /// The deployment manifest: a `.json` file with `modulesContent`, relative to the folder of this document.
+    pub file: PathText,
+}
+
+/// Devices from a file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeviceImportSpec {
+    /// A `.csv` file with the column `IOTC_DEVICEID`, relative to the folder of this document.
+    pub file: PathText,
+    /// The device template of the devices. Default: none, they are unassociated.
+    pub template: Option<NameText>,
+    /// The organization of the devices. Default: none, they are at the root.
+    pub organization: Option<OrganizationText>,
+    /// True: the devices are simulated. Default: false.
+    #[serde(default)]
+    pub simulated: bool,
+    /// What happens to devices whose row left the file: `keep` (default), `block` or `delete`.
+    pub removed: Option<Removed>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Removed {
+    Keep,
+    Block,
+    Delete,
+}
+
+/// Work on many devices, done once for each run token.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobSpec {
+    /// A token of your choice. Default: `1`. Changing it is the only way to run the job again.
+    pub run: Option<RunText>,
+    /// True stops the job, back to false continues it. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Only devices of this organization and of those below it are ever touched. Default: of any.
+    pub organization: Option<OrganizationText>,
+    /// The devices: exactly one of `group`, `query`, `devices` and `failedOf`.
+    pub target: Target,
+    /// Jobs that must have completed first; the target is resolved then. Default: none.
+    #[serde(default)]
+    pub after: Vec<NameText>,
+    /// What is done to each device: exactly one.
+    pub action: Action,
+    /// How the devices are reached: batches, threshold, waiting, retries.
+    pub delivery: Option<Delivery>,
+}
+
+/// The devices of a job: exactly one of `group`, `query`, `devices` and `failedOf`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["group"]}, {"required": ["query"]}, {"required": ["devices"]}, {"required": ["failedOf"]}
+]))]
+pub struct Target {
+    /// The devices of a device group.
+    pub group: Option<NameText>,
+    /// The devices that meet a condition, such as `tags.building = '43' AND properties.reported.battery > 20`.
+    pub query: Option<String>,
+    /// These devices, by id.
+    #[schemars(length(min = 1))]
+    pub devices: Option<Vec<DeviceIdText>>,
+    /// The devices that failed in a run of another job.
+    pub failed_of: Option<FailedOf>,
+    /// The number of devices that you expect. A plan with fewer or more is refused. Default: any number.
+    pub expect: Option<Expect>,
+}
+
+/// The devices that failed in a run of another job.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailedOf {
+    /// The name of the job.
+    pub job: NameText,
+    /// The run of the job. Default: `1`.
+    pub run: Option<RunText>,
+}
+
+/// The number of devices that you expect, both ends included.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expect {
+    /// At least so many. Default: 0.
+    pub min: Option<u64>,
+    /// At most so many. Default: any number.
+    pub max: Option<u64>,
+}
+
+/// What is done to each device: exactly one. Patches are JSON merge patches: `null` removes.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Action {
+    /// Sets desired properties, several at once if need be, such as `{light: {threshold: 3}}`.
+    #[schemars(extend("minProperties" = 1))]
+    pub property: Option<Map<String, Value>>,
+    /// Sets cloud properties, such as `{owner: north}`.
+    #[schemars(extend("minProperties" = 1))]
+    pub cloud_property: Option<Map<String, Value>>,
+    /// Sets tags, such as `{ring: canary}`.
+    #[schemars(extend("minProperties" = 1))]
+    pub tags: Option<Map<String, Value>>,
+    /// Invokes a command.
+    pub command: Option<Command>,
+    /// Moves the devices to another device template, by name.
+    pub device_template: Option<NameText>,
+    /// Assigns another edge deployment manifest, by name.
+    pub edge_manifest: Option<NameText>,
+}
+
+/// A command.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Command {
+    /// The name of the command.
+    pub name: String,
+    /// The DTDL component that has the command. Default: none, it is the device's own.
+    pub component: Option<String>,
+    /// Any value, sent as JSON, at most 128 KiB. Default: null.
+    #[serde(default)]
+    pub payload: Value,
+    /// How long to wait for a device to connect, `1s` to `300s`. Default: `30s`.
+    pub connect_timeout: Option<DurationText>,
+    /// How long to wait for the answer, `1s` to `300s`. Default: `30s`.
+    pub response_timeout: Option<DurationText>,
+    /// True: sending it twice is harmless, so it may be retried. Default: false, it is never sent twice.
+    #[serde(default)]
+    pub idempotent: bool,
+}
+
+/// How the devices are reached.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Delivery {
+    /// When a property job counts a device as completed: `written` (default) or `acknowledged` by the device.
+    pub confirm: Option<Confirm>,
+    /// How many devices at once: a number or a percentage of the job's devices. Default: all, in one batch.
+    pub batch_size: Option<AmountText>,
+    /// More failures than this cancel the job. Default: failures never cancel it.
+    pub cancellation_threshold: Option<Threshold>,
+    /// What happens to a device that is not connected: `fail` (default), or `wait` until `expiresAfter`.
+    pub offline: Option<Offline>,
+    /// How long a device is waited for. Default: `24h`.
+    pub expires_after: Option<DurationText>,
+    /// Further attempts after a timeout or when a device is offline. Default: none.
+    pub retry: Option<Retry>,
+    /// The longest that the job may run. Default: no limit.
+    pub max_execution_time: Option<DurationText>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Confirm {
+    Written,
+    Acknowledged,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Offline {
+    Fail,
+    Wait,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ThresholdScope {
+    Job,
+    Batch,
+}
+
+/// The number of failures above which a job is canceled.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Threshold {
+    /// A number of devices or a percentage; one more than this cancels, so 0 means the first failure.
+    pub failures: AmountText,
+    /// What the failures are counted over: the `job` (default) or each `batch`.
+    pub per: Option<ThresholdScope>,
+}
+
+/// Further attempts after a timeout or when a device is offline.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts after the first, 0 to 100. Default: 0.
+    #[schemars(range(min = 0, max = 100))]
+    pub attempts: Option<u32>,
+    /// The pause before the second attempt; it doubles with each further one. Default: `30s`.
+    pub backoff: Option<DurationText>,
+}

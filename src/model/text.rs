@@ -1,0 +1,70 @@
+//! Text of people and devices made safe to show: nothing that steers a terminal or reorders a line gets through.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Returns the text with every control character (C0 but tab and line feed, DEL, C1) and every bidirectional or
+/// invisible format character spelled `\u{..}`.
+///
+/// Terminals act on control characters, and bidirectional ones make a line read differently from what it says
+/// ("Trojan Source", CVE-2021-42574).
+pub fn sanitize(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            write!(safe, "\\u{{{:x}}}", u32::from(c)).expect("writing to a String cannot fail");
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Returns the text sanitised and on one line: tabs and line feeds are spelled out as well.
+pub fn sanitize_line(text: &str) -> Cow<'_, str> {
+    match sanitize(text) {
+        safe if safe.contains(['\n', '\t']) => Cow::Owned(safe.replace('\n', "\\n").replace('\t', "\\t")),
+        safe => safe,
+    }
+}
+
+/// Returns the first `chars_max` characters; a longer text ends with `…` in place of its last one.
+pub fn shorten(text: &str, chars_max: usize) -> Cow<'_, str> {
+    if text.chars().nth(chars_max).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut short: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    short.push('…');
+    Cow::Owned(short)
+}
+
+/// Returns true for a character that may not reach a terminal, a page or a log as it is.
+pub fn is_unsafe(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_bidi_characters_are_spelled_out() {
+        let check = |text: &str, expect: &str| assert_eq!(sanitize(text), expect);
+        check("plain é\n\t", "plain é\n\t");
+        check("\u{1b}[31mred", "\\u{1b}[31mred");
+        check("a\u{9b}b\u{7f}\r", "a\\u{9b}b\\u{7f}\\u{d}");
+        check("x\u{202e}y\u{2066}", "x\\u{202e}y\\u{2066}");
+        assert_eq!(sanitize_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn long_text_is_cut_by_characters() {
+        assert_eq!(shorten("éééé", 4), "éééé");
+        assert_eq!(shorten("ééééé", 4), "ééé…");
+    }
+}

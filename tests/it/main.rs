@@ -1,0 +1,3 @@
+//! The tests of whole capabilities, one module each.
+
+mod manifests;
