@@ -118,6 +118,18 @@ codes! {
     EDGE_MODULES = "FF413", Error, "not an edge deployment manifest";
 
     QUERY = "FF501", Error, "invalid query";
+
+    IMPORT_FILE = "FF601", Error, "import file cannot be used";
+    NOTHING_IMPORTED = "FF602", Error, "nothing would be imported";
+    EDITED_RUN = "FF603", Error, "claimed run was edited";
+    CONFLICT = "FF604", Error, "jobs want different things of the same devices";
+    UNEXPECTED_COUNT = "FF605", Error, "target is not of the expected size";
+    SOURCE_NOT_ENDED = "FF606", Error, "run has not ended yet";
+    EMPTY_TARGET = "FF651", Warning, "target is empty";
+    MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
+    REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";
+    OLD_TOKEN = "FF654", Warning, "run token was used before";
+    KEYS_IN_FILE = "FF655", Warning, "device keys in a file";
 }
 
 #[cfg(test)]

@@ -294,7 +294,7 @@ fn parse_number(text: &str) -> Option<Number> {
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        // 128 bits hold more than any float can tell apart from its neighbours in practice; longer ones are refused.
+        // Twin integers have 52 bits; more than 128 are refused.
         let value = u128::from_str_radix(digits, 16).ok()?;
         return Some(i64::try_from(value).map_or(Number::Real(value as f64), Number::Integer));
     }

@@ -2,7 +2,7 @@
 //!
 //! In: the text of a condition, such as `tags.line = '3' AND NOT startswith(deviceId, 'lab-')`. Out: a checked [`Query`] or the
 //! [`QueryError`]s with their bytes in the text. `manifest` parses what people wrote, `plan` warns about what they may not have
-//! meant, `registry` lowers a query to SQL. This room does no IO and knows no SQL; [`matches`] is what a query means.
+//! meant, `registry` lowers a query to SQL. This room does no IO and knows no SQL; [`matches()`] is what a query means.
 //!
 //! The language follows the IoT Hub query language
 //! (<https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-query-language>), and adds:

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::model::device::{ConnectionState, Device, DeviceState};
 
-/// Pairs of a condition and a device that the parity test compares. Measured in debug: 100,000 take about 5 s.
+/// Pairs of a condition and a device that the parity test compares. Half a million take 1 s in debug.
 const PARITY_CONDITIONS: usize = 5_000;
 const PARITY_DEVICES: usize = 100;
 
@@ -122,7 +122,7 @@ const TEXTS: [&str; 22] = [
     "a\0b",
     "\0",
 ];
-const NUMBERS: [&str; 14] = [
+const NUMBERS: [&str; 18] = [
     "0",
     "1",
     "2",
@@ -137,6 +137,10 @@ const NUMBERS: [&str; 14] = [
     "9007199254740992.0",
     "4503599627370495",
     "9223372036854775807",
+    "18446744073709551615",
+    "1e300",
+    "0.1",
+    "123456789.12345679",
 ];
 
 fn twin_value(dice: &mut Dice, depth: usize) -> Value {
