@@ -1,0 +1,87 @@
+//! The ledger: which runs were claimed and what they came to. Pure values and their wire form.
+//!
+//! The results branch is the truth, the registry's journal a cache of it (and the only record of what is in flight). Both
+//! meet in [`Ledger::standing`], the one place that answers "has this run been claimed, and how far is it?".
+
+mod claim;
+mod key;
+mod record;
+
+use std::collections::BTreeMap;
+
+pub use claim::{Claim, ImportReport};
+pub use key::RunKey;
+pub use record::{BatchRecord, Published, RunRecord};
+
+use crate::model::digest::Digest;
+use crate::model::id::{Name, RunToken};
+use crate::model::outcome::RunStatus;
+
+/// The version of every document on the results branch. Readers refuse a larger one and tolerate unknown fields.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything that is known about past and open runs of one fleet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ledger {
+    /// From `claims/`, by job and run token.
+    pub claims: BTreeMap<(Name, RunToken), Claim>,
+    /// From `runs/*/*/run.json`, by job and run token.
+    pub records: BTreeMap<(Name, RunToken), RunRecord>,
+    /// From `imports/*/*/report.json`, by import and digest (hex).
+    pub reports: BTreeMap<(Name, String), ImportReport>,
+    /// From the registry: runs that it has a journal of and that are not closed.
+    pub open: BTreeMap<(Name, RunToken), OpenRun>,
+    /// From the registry: the digest of the last applied state of each import.
+    pub applied_imports: BTreeMap<Name, Digest>,
+}
+
+/// A run that the registry's journal holds open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenRun {
+    pub status: RunStatus,
+    pub total: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub in_flight: u64,
+}
+
+/// How far a run is, as far as anybody knows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing<'a> {
+    /// Never claimed.
+    Unclaimed,
+    /// Claimed and journaled here, not yet ended.
+    Open(&'a Claim, &'a OpenRun),
+    /// Claimed, not ended, and this registry knows nothing of it: its journal was lost.
+    JournalLost(&'a Claim),
+    /// Ended.
+    Ended(&'a Claim, &'a RunRecord),
+}
+
+impl Ledger {
+    /// Returns how far a run is. The results branch decides whether it was claimed and whether it ended.
+    pub fn standing(&self, job: &Name, run: &RunToken) -> Standing<'_> {
+        let key = (job.clone(), run.clone());
+        let Some(claim) = self.claims.get(&key) else {
+            return Standing::Unclaimed;
+        };
+        match (self.records.get(&key), self.open.get(&key)) {
+            (Some(record), _) if record.status.is_final() => Standing::Ended(claim, record),
+            (_, Some(open)) => Standing::Open(claim, open),
+            (_, None) => Standing::JournalLost(claim),
+        }
+    }
+
+    /// Returns the claimed runs of a job, sorted by claim time, oldest first.
+    pub fn claims_of<'a>(&'a self, job: &'a Name) -> Vec<&'a Claim> {
+        let mut claims: Vec<&Claim> = self.claims.values().filter(|claim| claim.job == *job).collect();
+        claims.sort_by(|left, right| (left.claimed_at, &left.run).cmp(&(right.claimed_at, &right.run)));
+        claims
+    }
+
+    /// Returns true when a plan with this id has claimed a run or applied an import.
+    pub fn has_used_plan(&self, plan_id: &str) -> bool {
+        self.claims.values().any(|claim| claim.plan_id == plan_id)
+            || self.reports.values().any(|report| report.plan_id == plan_id)
+    }
+}
