@@ -1,0 +1,171 @@
+//! One line of a plan: a thing of the fleet and what becomes of it.
+
+use crate::model::delivery::Threshold;
+use crate::model::digest::Digest;
+use crate::model::id::{Name, RunToken};
+
+use super::diff::DiffLine;
+
+/// What a change is about; `Display` is its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Import(Name),
+    Job(Name),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Import(name) => write!(f, "import/{name}"),
+            Subject::Job(name) => write!(f, "job/{name}"),
+        }
+    }
+}
+
+impl Subject {
+    /// Returns the kind of the document.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Subject::Import(_) => "DeviceImport",
+            Subject::Job(_) => "Job",
+        }
+    }
+}
+
+/// What becomes of it. A closed list; the views have a symbol and a word for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ActionKind {
+    /// Devices are written from a file.
+    Import,
+    /// A run is claimed and starts.
+    Run,
+    /// An open run goes on.
+    Continue,
+    /// An open run starts no further device.
+    Stop,
+    /// An open run whose journal was lost is closed as failed.
+    Close,
+    /// Nothing now: a suspended job, or one that waits for another.
+    Hold,
+    /// Nothing: it is as declared.
+    Done,
+}
+
+impl ActionKind {
+    /// Returns the word of the JSON plan.
+    pub fn word(self) -> &'static str {
+        match self {
+            ActionKind::Import => "import",
+            ActionKind::Run => "run",
+            ActionKind::Continue => "continue",
+            ActionKind::Stop => "stop",
+            ActionKind::Close => "close",
+            ActionKind::Hold => "hold",
+            ActionKind::Done => "done",
+        }
+    }
+
+    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `.` nothing.
+    pub fn symbol(self) -> char {
+        match self {
+            ActionKind::Import | ActionKind::Run => '+',
+            ActionKind::Continue | ActionKind::Stop => '~',
+            ActionKind::Close => '-',
+            ActionKind::Hold | ActionKind::Done => '.',
+        }
+    }
+
+    /// Returns true when a job is on its way to its end.
+    pub fn goes_on(self) -> bool {
+        match self {
+            ActionKind::Run | ActionKind::Continue => true,
+            ActionKind::Import | ActionKind::Stop | ActionKind::Close | ActionKind::Hold | ActionKind::Done => false,
+        }
+    }
+
+    /// Returns true when applying it does anything.
+    pub fn changes_something(self) -> bool {
+        match self {
+            ActionKind::Import | ActionKind::Run | ActionKind::Continue | ActionKind::Stop | ActionKind::Close => true,
+            ActionKind::Hold | ActionKind::Done => false,
+        }
+    }
+}
+
+/// The devices of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    pub count: u64,
+    /// Of the sorted ids.
+    pub digest: Digest,
+    /// The first few ids, for people.
+    pub sample: Vec<String>,
+    /// Devices that are already as desired: recorded, not written.
+    pub unchanged: u64,
+    /// Devices that are blocked: they fail when their batch starts.
+    pub blocked: u64,
+    /// Ids that the job names and the registry does not have.
+    pub missing: Vec<String>,
+}
+
+/// How a run is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batches {
+    pub count: u64,
+    /// Devices of each batch but perhaps the last.
+    pub size: u64,
+}
+
+/// What an import does, in devices, and its rejected rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImportCounts {
+    pub new: u64,
+    /// Existing devices whose name, template, organization, tags or cloud properties change.
+    pub updated: u64,
+    /// Of the updated ones: those whose name changes.
+    pub renamed: u64,
+    pub unchanged: u64,
+    /// Devices of this import whose row left the file.
+    pub removed: u64,
+    pub rejected: u64,
+    pub rows: u64,
+}
+
+impl ImportCounts {
+    /// Returns the devices that are written or removed.
+    pub fn touched(self) -> u64 {
+        self.new + self.updated + self.removed
+    }
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub subject: Subject,
+    pub action: ActionKind,
+    /// Why, or what it came to: a phrase for people.
+    pub reason: String,
+    pub run: Option<RunToken>,
+    pub targets: Option<Targets>,
+    pub diff: Vec<DiffLine>,
+    pub batches: Option<Batches>,
+    pub threshold: Option<Threshold>,
+    pub import: Option<ImportCounts>,
+}
+
+impl Change {
+    /// Returns a change without devices.
+    pub fn new(subject: Subject, action: ActionKind, reason: impl Into<String>) -> Change {
+        Change {
+            subject,
+            action,
+            reason: reason.into(),
+            run: None,
+            targets: None,
+            diff: Vec::new(),
+            batches: None,
+            threshold: None,
+            import: None,
+        }
+    }
+}

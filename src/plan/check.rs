@@ -1,0 +1,34 @@
+//! What must hold of every finished plan, whatever went in.
+
+use std::collections::BTreeSet;
+
+use super::{ActionKind, Plan};
+
+/// Asserts the invariants of a plan.
+///
+/// # Panics
+/// When one is broken: an address twice, runs that do not match the changes, counts that do not add up. A bug of the planner.
+pub fn check(plan: &Plan) {
+    let mut addresses = BTreeSet::new();
+    for change in &plan.changes {
+        assert!(addresses.insert(&change.subject), "an address is in a plan once: {}", change.subject);
+        assert_eq!(change.action == ActionKind::Run, change.targets.is_some(), "runs and only runs have targets");
+        assert_eq!(change.action == ActionKind::Import, change.import.is_some(), "imports have counts");
+        if let Some(targets) = &change.targets {
+            assert!(targets.unchanged + targets.blocked <= targets.count, "no device is counted twice");
+            let most = targets.count - targets.unchanged - targets.blocked;
+            assert!(change.diff.iter().all(|line| line.devices <= most), "a path changes on the devices that change");
+        }
+        if let Some(import) = change.import {
+            let sum = import.new + import.updated + import.unchanged + import.rejected;
+            assert_eq!(sum, import.rows, "every row of an import is in one place");
+        }
+    }
+    let planned: Vec<_> = plan.changes.iter().filter(|change| change.action == ActionKind::Run).collect();
+    assert_eq!(planned.len(), plan.runs.len(), "each run to start has its devices");
+    for (change, run) in planned.into_iter().zip(&plan.runs) {
+        assert_eq!(change.subject, super::Subject::Job(run.job.clone()), "runs are in the order of their changes");
+        let count = change.targets.as_ref().map(|targets| targets.count);
+        assert_eq!(count, Some(run.ids.len() as u64), "the number of devices is that of the list");
+    }
+}

@@ -1,0 +1,53 @@
+//! What is to be done with a declared job, before anybody looks at devices. An ordered table: the first row that fits wins.
+
+use crate::ledger::{Ledger, RunRecord, Standing};
+use crate::model::job::Job;
+use crate::model::outcome::RunStatus;
+
+/// What is to be done with a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Class {
+    /// Never claimed and `suspend: true`: nothing until it is `false`.
+    Suspended,
+    /// Never claimed: resolve its target and run it.
+    Run,
+    /// Claimed with another spec: refused.
+    Edited { record: Option<RunRecord> },
+    /// Open, and `suspend: true`: no new device starts.
+    Stop,
+    /// Open and already stopped, and `suspend: true`.
+    Stopped,
+    /// Open: go on with its pending devices.
+    Continue,
+    /// Claimed, not ended, and its journal is gone: close it without sending anything.
+    Close,
+    /// Ended.
+    Done { record: RunRecord },
+}
+
+/// Returns what is to be done with a job.
+pub fn classify(job: &Job, ledger: &Ledger) -> Class {
+    let standing = ledger.standing(&job.name, &job.run);
+    let claim = match &standing {
+        Standing::Unclaimed if job.suspend => return Class::Suspended,
+        Standing::Unclaimed => return Class::Run,
+        Standing::Open(claim, _) | Standing::JournalLost(claim) | Standing::Ended(claim, _) => *claim,
+    };
+    if claim.spec_digest != job.spec_digest {
+        let record = match &standing {
+            Standing::Ended(_, record) => Some((*record).clone()),
+            Standing::Unclaimed | Standing::Open(..) | Standing::JournalLost(_) => None,
+        };
+        return Class::Edited { record };
+    }
+    match standing {
+        Standing::Unclaimed => Class::Run,
+        Standing::Ended(_, record) => Class::Done { record: record.clone() },
+        Standing::JournalLost(_) => Class::Close,
+        Standing::Open(_, open) => match (job.suspend, open.status) {
+            (true, RunStatus::Stopped) => Class::Stopped,
+            (true, _) => Class::Stop,
+            (false, _) => Class::Continue,
+        },
+    }
+}

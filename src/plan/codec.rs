@@ -1,0 +1,110 @@
+//! The JSON form of a plan: what `plan --json` prints, `--out` saves and `apply PLAN` compares with.
+
+use serde_json::{Value, json};
+
+use super::{Change, Plan};
+use crate::model::delivery::ThresholdScope;
+use crate::model::digest::Digest;
+
+/// The version of the JSON plan; the major number changes when the meaning of a field does.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// Returns the JSON document of a plan, without diagnostics (the view adds them: they need the source texts).
+pub fn plan_to_json(plan: &Plan) -> Value {
+    let summary = plan.summary();
+    json!({
+        "format_version": FORMAT_VERSION,
+        "plan_id": plan.id,
+        "source": {"commit": plan.source.commit, "tree": plan.source.tree, "digest": plan.source.digest},
+        "base": plan.base,
+        "observed_at": plan.observed_at.to_string(),
+        "changes": plan.changes.iter().map(change_to_json).collect::<Vec<_>>(),
+        "summary": {
+            "run": summary.to_run,
+            "devices": summary.devices,
+            "import": summary.imports,
+            "import_devices": summary.import_devices,
+            "stop": summary.to_stop,
+            "continue": summary.to_continue,
+            "close": summary.to_close,
+        },
+    })
+}
+
+/// Returns the id of a plan: the digest of its content and of the time of its observation, so that no two plans share one.
+pub fn plan_id_of(plan: &Plan) -> String {
+    let mut document = plan_to_json(plan);
+    document.as_object_mut().expect("a plan is an object").remove("plan_id");
+    Digest::of_json(&document).to_string()
+}
+
+fn change_to_json(change: &Change) -> Value {
+    let Change { subject, action, reason, run, targets, diff, batches, threshold, import } = change;
+    let mut document = json!({
+        "address": subject.to_string(),
+        "kind": subject.kind(),
+        "actions": [action.word()],
+        "reason": reason,
+        "run": run.as_ref().map(|run| run.as_str()),
+    });
+    let members = document.as_object_mut().expect("a change is an object");
+    if let Some(targets) = targets {
+        let value = json!({
+            "count": targets.count,
+            "digest": targets.digest.to_string(),
+            "sample": targets.sample,
+            "unchanged": targets.unchanged,
+            "blocked": targets.blocked,
+            "missing": targets.missing.len(),
+        });
+        members.insert("targets".into(), value);
+        let lines = diff
+            .iter()
+            .map(|line| json!({"path": line.path, "from": line.from, "to": line.to, "devices": line.devices}));
+        members.insert("diff".into(), lines.collect());
+    }
+    if let Some(batches) = batches {
+        members.insert("batches".into(), json!({"count": batches.count, "size": batches.size}));
+        let threshold = threshold.map(|threshold| {
+            let per = match threshold.per {
+                ThresholdScope::Job => "job",
+                ThresholdScope::Batch => "batch",
+            };
+            json!({"failures": threshold.failures.to_string(), "per": per})
+        });
+        members.insert("threshold".into(), json!(threshold));
+    }
+    if let Some(import) = import {
+        let value = json!({
+            "new": import.new,
+            "updated": import.updated,
+            "renamed": import.renamed,
+            "unchanged": import.unchanged,
+            "removed": import.removed,
+            "rejected": import.rejected,
+            "rows": import.rows,
+        });
+        members.insert("import".into(), value);
+    }
+    document
+}
+
+/// Returns the addresses, sorted, at which a saved plan wants something that the plan of now does not, or wants otherwise.
+/// Changes of the plan of now that the saved one does not have are no difference: they are simply not applied.
+pub fn differing_addresses(saved: &Value, now: &Plan) -> Vec<String> {
+    let changes = saved.get("changes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut differing = Vec::new();
+    for change in changes {
+        let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
+        let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
+        if action == "hold" || action == "done" {
+            continue;
+        }
+        let today = now.changes.iter().find(|candidate| candidate.subject.to_string() == address);
+        if today.map(change_to_json).as_ref() != Some(change) {
+            differing.push(address.to_string());
+        }
+    }
+    differing.sort();
+    differing
+}

@@ -1,0 +1,114 @@
+//! What a job changes: for each path and each value that devices have there now, how many devices get what instead.
+
+use serde_json::Value;
+
+use crate::model::job::{Action, Job};
+use crate::model::observation::{Before, Observation};
+use crate::model::patch::Section;
+
+/// Devices that have the same value at a path and get the same one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiffLine {
+    /// Below its section; desired properties have no prefix, others `tags.` or `cloud.`; `template` and `edgeManifest` for those
+    /// actions, the method for a command.
+    pub path: String,
+    /// `None`: absent. For a value that differs from device to device beyond what is told apart: the text `(various)`.
+    pub from: Option<Value>,
+    /// `None`: removed.
+    pub to: Option<Value>,
+    pub devices: u64,
+}
+
+/// The diff of one job, and how many devices it leaves alone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Diff {
+    pub lines: Vec<DiffLine>,
+    pub unchanged: u64,
+    pub blocked: u64,
+}
+
+/// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices.
+pub fn diff(job: &Job, observation: &Observation) -> Diff {
+    let mut devices = vec![0_u64; observation.table.len()];
+    for index in &observation.before {
+        devices[*index as usize] += 1;
+    }
+    let wanted = wanted(&job.action);
+    let mut found = Diff::default();
+    for (before, devices) in observation.table.iter().zip(devices) {
+        assert_eq!(before.values.len(), wanted.len(), "an observation has a value for each path of its job");
+        if before.blocked {
+            found.blocked += devices;
+        } else if !wanted.is_empty() && is_satisfied(&wanted, before) {
+            found.unchanged += devices;
+        } else {
+            add_lines(&mut found.lines, &wanted, before, devices);
+        }
+    }
+    if let Action::Command(command) = &job.action {
+        let devices = observation.ids.len() as u64 - found.blocked;
+        let to = Some(command.payload.clone());
+        found.lines.push(DiffLine { path: command.method(), from: None, to, devices });
+    }
+    found.lines.sort_by(|left, right| {
+        let order = left.path.cmp(&right.path).then(right.devices.cmp(&left.devices));
+        order.then_with(|| text_of(&left.from).cmp(&text_of(&right.from)))
+    });
+    found
+}
+
+/// One thing that the job wants at each device.
+struct Wanted {
+    path: String,
+    /// As in an assignment: `Null` removes.
+    value: Value,
+}
+
+fn wanted(action: &Action) -> Vec<Wanted> {
+    let one = |path: &str, name: &str| vec![Wanted { path: path.to_string(), value: Value::String(name.to_string()) }];
+    match action {
+        Action::Property(patch) => wanted_of_patch(Section::Desired, patch),
+        Action::CloudProperty(patch) => wanted_of_patch(Section::Cloud, patch),
+        Action::Tags(patch) => wanted_of_patch(Section::Tags, patch),
+        Action::DeviceTemplate(name) => one("template", name.as_str()),
+        Action::EdgeManifest(name) => one("edgeManifest", name.as_str()),
+        Action::Command(_) => Vec::new(),
+    }
+}
+
+fn wanted_of_patch(section: Section, patch: &crate::model::patch::Patch) -> Vec<Wanted> {
+    let prefix = match section {
+        Section::Desired | Section::Reported => "",
+        Section::Tags => "tags.",
+        Section::Cloud => "cloud.",
+    };
+    let assignments = patch.assignments().into_iter();
+    assignments.map(|one| Wanted { path: format!("{prefix}{}", one.dotted()), value: one.value }).collect()
+}
+
+fn is_satisfied(wanted: &[Wanted], before: &Before) -> bool {
+    wanted.iter().zip(&before.values).all(|(wanted, before)| is_as_wanted(wanted, before.as_ref()))
+}
+
+fn is_as_wanted(wanted: &Wanted, before: Option<&Value>) -> bool {
+    let assignment = crate::model::patch::Assignment { path: Vec::new(), value: wanted.value.clone() };
+    assignment.is_satisfied_by(before)
+}
+
+fn add_lines(lines: &mut Vec<DiffLine>, wanted: &[Wanted], before: &Before, devices: u64) {
+    for (wanted, from) in wanted.iter().zip(&before.values) {
+        if is_as_wanted(wanted, from.as_ref()) {
+            continue;
+        }
+        if let Some(line) = lines.iter_mut().find(|line| line.path == wanted.path && line.from == *from) {
+            line.devices += devices;
+            continue;
+        }
+        let to = if wanted.value.is_null() { None } else { Some(wanted.value.clone()) };
+        lines.push(DiffLine { path: wanted.path.clone(), from: from.clone(), to, devices });
+    }
+}
+
+fn text_of(value: &Option<Value>) -> String {
+    value.as_ref().map_or(String::new(), Value::to_string)
+}

@@ -1,0 +1,44 @@
+//! What a plan is made of.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::change::ImportCounts;
+use crate::ledger::Ledger;
+use crate::model::digest::Digest;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::observation::Observation;
+
+/// Where the declared files were read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Source {
+    /// `None` for a work tree.
+    pub commit: Option<String>,
+    /// The id of the git tree of the fleet's folder; `None` for a work tree.
+    pub tree: Option<String>,
+    /// Of the declared files: what decides whether anything changed.
+    pub digest: String,
+}
+
+/// What applying an import now would do; `None` counts mean that the registry already holds this state of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportObservation {
+    /// Of the spec, the template, the organization and the content of the file.
+    pub digest: Digest,
+    pub counts: ImportCounts,
+}
+
+/// Everything that a plan depends on. Whoever builds it keeps these: `observations` has an entry for each job that
+/// [`classify`](super::classify) wants to run, `imports` one for each import whose digest differs from the applied one.
+#[derive(Debug)]
+pub struct PlanInput<'a> {
+    pub declared: &'a Declared,
+    pub source: Source,
+    pub base: Option<String>,
+    pub ledger: &'a Ledger,
+    pub observations: BTreeMap<Name, Observation>,
+    pub imports: BTreeMap<Name, ImportObservation>,
+    pub observed_at: Timestamp,
+}

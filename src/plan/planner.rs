@@ -1,0 +1,242 @@
+//! The planner: one pass over imports, one over jobs in the order in which they start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::change::{ActionKind, Batches, Change, Subject, Targets};
+use super::classify::{Class, classify};
+use super::codec::plan_id_of;
+use super::conflict::conflicts;
+use super::diff::diff;
+use super::input::PlanInput;
+use super::refusal::{Notice, Refusal};
+use super::{Plan, PlannedRun};
+use crate::ledger::{Ledger, RunRecord};
+use crate::model::digest::Digest;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::job::Job;
+use crate::model::observation::Observation;
+use crate::model::outcome::RunStatus;
+
+/// Ids of a target that a plan carries for people.
+const SAMPLE_IDS: usize = 3;
+
+/// Returns the plan of an input.
+///
+/// # Panics
+/// When the input lacks the observation of a job that is to run: a bug of whoever built it.
+pub fn plan(input: PlanInput<'_>) -> Plan {
+    let mut plan = Plan {
+        id: String::new(),
+        source: input.source.clone(),
+        base: input.base.clone(),
+        observed_at: input.observed_at,
+        changes: Vec::new(),
+        runs: Vec::new(),
+        notices: Vec::new(),
+        refusals: Vec::new(),
+    };
+    plan_imports(&input, &mut plan);
+    let PlanInput { declared, ledger, mut observations, .. } = input;
+    let mut progress = BTreeMap::new();
+    for job in in_start_order(declared) {
+        let wait = wait_of(job, &progress);
+        plan_job(job, ledger, observations.remove(&job.name), &wait, &mut plan);
+        let class = classify(job, ledger);
+        let action = plan.changes.last().map(|change| change.action);
+        progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
+    }
+    plan.refusals.extend(conflicts(declared, &plan.runs).into_iter().map(Refusal::Conflict));
+    plan.changes.sort_by_key(|change| rank(change.action));
+    plan.id = plan_id_of(&plan);
+    plan
+}
+
+/// What is shown first; the order within a rank stays.
+fn rank(action: ActionKind) -> u8 {
+    match action {
+        ActionKind::Import => 0,
+        ActionKind::Close => 1,
+        ActionKind::Stop => 2,
+        ActionKind::Continue => 3,
+        ActionKind::Run => 4,
+        ActionKind::Hold => 5,
+        ActionKind::Done => 6,
+    }
+}
+
+fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
+    for name in input.declared.imports.keys() {
+        let subject = Subject::Import(name.clone());
+        let Some(observed) = input.imports.get(name) else {
+            plan.changes.push(Change::new(subject, ActionKind::Done, "the file is imported"));
+            continue;
+        };
+        let counts = observed.counts;
+        let mut change = Change::new(subject, ActionKind::Import, "the file or its options changed");
+        if !input.ledger.applied_imports.contains_key(name) {
+            change.reason = "the registry has not imported it yet".to_string();
+        }
+        change.import = Some(counts);
+        plan.changes.push(change);
+        if counts.rejected > 0 {
+            let (rejected, rows) = (counts.rejected, counts.rows);
+            plan.notices.push(Notice::RejectedRows { import: name.clone(), rejected, rows });
+        }
+        if counts.rows == counts.rejected {
+            let (rows, rejected) = (counts.rows, counts.rejected);
+            plan.refusals.push(Refusal::NothingImported { import: name.clone(), rows, rejected });
+        }
+    }
+}
+
+/// Where a job is that others may wait for.
+struct Progress {
+    class: Class,
+    /// This plan runs it or goes on with it.
+    is_under_way: bool,
+}
+
+/// What a job waits for.
+enum Wait {
+    Nothing,
+    /// For jobs of this plan.
+    Deferred(String),
+    /// For what this plan does not bring about.
+    Held(String),
+}
+
+/// Returns what a job waits for; the jobs before it in start order have been planned.
+fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress>) -> Wait {
+    let mut deferred = Vec::new();
+    for name in &job.after {
+        let Some(other) = progress.get(name) else {
+            return Wait::Held(format!("waits for {name}, which is not declared"));
+        };
+        match &other.class {
+            Class::Done { record } if record.status == RunStatus::Completed => {}
+            Class::Done { record } => {
+                return Wait::Held(format!("waits for {name}, which was {}", record.status.as_str()));
+            }
+            _ if other.is_under_way => deferred.push(name.as_str()),
+            _ => return Wait::Held(format!("waits for {name}, which is held")),
+        }
+    }
+    if deferred.is_empty() { Wait::Nothing } else { Wait::Deferred(deferred.join(", ")) }
+}
+
+fn plan_job(job: &Job, ledger: &Ledger, observation: Option<Observation>, wait: &Wait, plan: &mut Plan) {
+    let subject = Subject::Job(job.name.clone());
+    let mut change = match classify(job, ledger) {
+        Class::Run => {
+            let observation = observation.expect("a job that is to run has been observed");
+            match wait {
+                Wait::Held(reason) => Change::new(subject, ActionKind::Hold, reason.clone()),
+                Wait::Nothing => plan_run(job, observation, "never claimed", false, plan),
+                Wait::Deferred(names) => {
+                    plan_run(job, observation, &format!("after {names}; its target is resolved then"), true, plan)
+                }
+            }
+        }
+        Class::Suspended => Change::new(subject, ActionKind::Hold, "suspended before it was claimed"),
+        Class::Stopped => Change::new(subject, ActionKind::Hold, format!("stopped, {}", progress(job, ledger))),
+        Class::Stop => Change::new(subject, ActionKind::Stop, progress(job, ledger)),
+        Class::Continue => Change::new(subject, ActionKind::Continue, progress(job, ledger)),
+        Class::Close => {
+            let reason = "its journal was lost: closed as failed, nothing is sent";
+            Change::new(subject, ActionKind::Close, reason)
+        }
+        Class::Done { record } => Change::new(subject, ActionKind::Done, ended(&record)),
+        Class::Edited { record } => {
+            let (name, run) = (job.name.clone(), job.run.clone());
+            plan.refusals.push(Refusal::EditedRun { job: name, run, record });
+            Change::new(subject, ActionKind::Hold, "edited after its run was claimed")
+        }
+    };
+    change.run = Some(job.run.clone());
+    if let Some(newest) = ledger.claims_of(&job.name).last()
+        && newest.run != job.run
+        && change.action == ActionKind::Done
+    {
+        let notice = Notice::OldToken { job: job.name.clone(), run: job.run.clone(), newest: newest.run.clone() };
+        plan.notices.push(notice);
+    }
+    plan.changes.push(change);
+}
+
+fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {
+    let found = diff(job, &observation);
+    let count = observation.ids.len() as u64;
+    let targets_digest = Digest::of_texts(observation.ids.iter());
+    let size = job.delivery.batch_size.map_or(count.max(1), |size| size.batch_size(count));
+    let mut change = Change::new(Subject::Job(job.name.clone()), ActionKind::Run, reason);
+    change.targets = Some(Targets {
+        count,
+        digest: targets_digest,
+        sample: observation.ids.iter().take(SAMPLE_IDS).map(str::to_string).collect(),
+        unchanged: found.unchanged,
+        blocked: found.blocked,
+        missing: observation.missing.clone(),
+    });
+    change.diff = found.lines;
+    change.batches = Some(Batches { count: count.div_ceil(size), size });
+    change.threshold = job.delivery.threshold;
+    if is_deferred {
+        // Judged when the target is resolved for good.
+    } else if let Some(expect) = job.target.expect
+        && !expect.holds(count)
+    {
+        plan.refusals.push(Refusal::Unexpected { job: job.name.clone(), count, expect });
+    } else if count == 0 {
+        plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
+    }
+    if !observation.missing.is_empty() {
+        let sample = observation.missing.iter().take(SAMPLE_IDS).cloned().collect();
+        let count = observation.missing.len() as u64;
+        plan.notices.push(Notice::MissingDevices { job: job.name.clone(), count, sample });
+    }
+    plan.runs.push(PlannedRun {
+        job: job.name.clone(),
+        run: job.run.clone(),
+        ids: observation.ids,
+        targets_digest,
+        is_deferred,
+    });
+    change
+}
+
+fn progress(job: &Job, ledger: &Ledger) -> String {
+    match ledger.open.get(&(job.name.clone(), job.run.clone())) {
+        None => "not started".to_string(),
+        Some(open) => {
+            let done = open.completed + open.failed;
+            let pending = open.total - done;
+            format!("{done} of {} done, {} in flight, {pending} pending", open.total, open.in_flight)
+        }
+    }
+}
+
+fn ended(record: &RunRecord) -> String {
+    let day = record.finished_at.map_or(String::new(), |time| format!(" {}", time.strftime("%F")));
+    let failed = record.counts.failed;
+    let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{}{day}{failures}", record.status.as_str())
+}
+
+/// Returns the jobs so that each comes after those that it waits for, otherwise by name. Cycles were refused with the files.
+fn in_start_order(declared: &Declared) -> Vec<&Job> {
+    let mut ordered = Vec::with_capacity(declared.jobs.len());
+    let mut placed: BTreeSet<&Name> = BTreeSet::new();
+    while ordered.len() < declared.jobs.len() {
+        let before = ordered.len();
+        for job in declared.jobs.values() {
+            let is_free = |name: &Name| placed.contains(name) || !declared.jobs.contains_key(name);
+            if !placed.contains(&job.name) && job.after.iter().all(is_free) {
+                placed.insert(&job.name);
+                ordered.push(job);
+            }
+        }
+        assert!(ordered.len() > before, "jobs that wait for each other were refused with the files");
+    }
+    ordered
+}

@@ -1,0 +1,43 @@
+//! Why a plan cannot be applied, and what its author should know. Data; `prepare` turns it into diagnostics with places.
+
+use super::conflict::Conflict;
+use crate::ledger::RunRecord;
+use crate::model::id::{Name, RunToken};
+use crate::model::job::Expect;
+
+/// A reason not to apply a plan (exit 65).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// The spec of a claimed run changed under the same run token.
+    EditedRun {
+        job: Name,
+        run: RunToken,
+        record: Option<RunRecord>,
+    },
+    Conflict(Conflict),
+    /// The target is not of the expected size.
+    Unexpected {
+        job: Name,
+        count: u64,
+        expect: Expect,
+    },
+    /// Every row of a file was rejected, or it has none.
+    NothingImported {
+        import: Name,
+        rows: u64,
+        rejected: u64,
+    },
+}
+
+/// Something to know (a warning).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A job selects no device.
+    EmptyTarget { job: Name },
+    /// A job names devices that the registry does not have.
+    MissingDevices { job: Name, count: u64, sample: Vec<String> },
+    /// Rows of an import were rejected.
+    RejectedRows { import: Name, rejected: u64, rows: u64 },
+    /// The run token is one that was claimed before the newest one.
+    OldToken { job: Name, run: RunToken, newest: RunToken },
+}
