@@ -1,0 +1,319 @@
+//! The pure machine of one running job.
+//!
+//! [`Rollout::step`] takes an event and the time and returns effects, to be performed in order; the driver (`execute`) performs
+//! them and feeds back what happened. The machine keeps a byte of status a device and a small record for each device that is
+//! being spoken to. It decides; it never looks at a clock, the registry or a device.
+//!
+//! ```text
+//!   Start ──> OpenBatch ──(Opened)──> Write | Send ──(Written, Answered, Tick ...)──> Record ──> CloseBatch ──> ... ──> Finish
+//! ```
+//!
+//! Rules that hold at every step: a terminal device never changes; devices start in order of their id; none starts after the
+//! threshold was crossed, a stop was asked for or the time was up; counts always add up to the target.
+
+mod flight;
+mod retry;
+mod step;
+mod threshold;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::delivery::{Delivery, OfflinePolicy, Retry, Threshold};
+use crate::model::outcome::{Counts, Outcome, Reason, RunStatus};
+
+pub use flight::{Flight, Phase};
+pub use threshold::{Crossing, Scope, failures_left, judge};
+
+/// How the devices of a run are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// The registry is written, several devices an effect; a device is completed when its write is.
+    Write,
+    /// The registry is written, and a device is completed when it has acknowledged the new value.
+    WriteAndConfirm,
+    /// Each device is spoken to.
+    Send {
+        connect_timeout: Duration,
+        response_timeout: Duration,
+        /// True when a command may be sent again after it was perhaps executed.
+        idempotent: bool,
+    },
+}
+
+/// What a rollout needs to know about its job; fixed at the claim.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutSpec {
+    pub total: u32,
+    /// Devices of a batch, at least 1.
+    pub batch_size: u32,
+    pub threshold: Option<Threshold>,
+    pub work: Work,
+    pub offline: OfflinePolicy,
+    pub expires_after: Duration,
+    pub retry: Retry,
+    pub max_execution_time: Option<Duration>,
+    /// Seeds the jitter of retries.
+    pub seed: u64,
+    /// When the run was started for the first time.
+    pub started_at: Timestamp,
+}
+
+impl RolloutSpec {
+    /// Returns the spec of a run of `total` devices.
+    pub fn new(delivery: &Delivery, work: Work, total: u32, seed: u64, started_at: Timestamp) -> RolloutSpec {
+        let batch_size = delivery.batch_size.map_or(u64::from(total).max(1), |size| size.batch_size(u64::from(total)));
+        RolloutSpec {
+            total,
+            batch_size: u32::try_from(batch_size).unwrap_or(u32::MAX),
+            threshold: delivery.threshold,
+            work,
+            offline: delivery.offline,
+            expires_after: delivery.expires_after,
+            retry: delivery.retry,
+            max_execution_time: delivery.max_execution_time,
+            seed,
+            started_at,
+        }
+    }
+
+    /// Returns the number of batches; 0 for a run without devices.
+    pub fn batches(&self) -> u32 {
+        self.total.div_ceil(self.batch_size)
+    }
+
+    /// Returns the ordinals of a batch.
+    pub fn batch_range(&self, batch: u32) -> Range<u32> {
+        let start = batch.saturating_mul(self.batch_size).min(self.total);
+        start..start.saturating_add(self.batch_size).min(self.total)
+    }
+
+    /// Returns the batch, from 0, that an ordinal belongs to.
+    pub fn batch_of(&self, ordinal: u32) -> u32 {
+        ordinal / self.batch_size
+    }
+
+    fn may_retry(&self, attempt: u32) -> bool {
+        let allowed = match self.work {
+            Work::Send { idempotent, .. } => idempotent,
+            Work::Write | Work::WriteAndConfirm => true,
+        };
+        allowed && attempt <= self.retry.attempts
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Begin, or go on after a restart.
+    Start,
+    /// A batch was opened; these of its devices cannot be started (blocked, deleted, of the wrong template).
+    Opened { ineligible: Vec<(u32, Reason)> },
+    /// The registry wrote some devices and recorded their outcomes; the rest of the asked range was not touched.
+    Written { outcomes: Vec<(u32, Reason)> },
+    /// A device answered with a status and a text.
+    Answered { ordinal: u32, code: u16, message: String },
+    /// A device is not connected; nothing was delivered to it.
+    Unreachable { ordinal: u32 },
+    /// A device that was unreachable has connected.
+    Connected { ordinal: u32 },
+    /// Time has passed.
+    Tick,
+    /// A person asked for a stop (`suspend: true`).
+    Stop,
+    /// The process is asked to end; devices in flight are awaited.
+    Interrupt,
+    /// The process ends now.
+    Abandon,
+}
+
+/// What to do next, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Find out which devices of the batch cannot be started, and answer with [`Event::Opened`].
+    OpenBatch { batch: u32, range: Range<u32> },
+    /// Write these devices and record their outcomes in one transaction, one after the other, and stop after the failure that
+    /// follows `failures_left` others; answer with [`Event::Written`].
+    Write { ordinals: Vec<u32>, failures_left: Option<u64> },
+    /// Record outcomes; they are durable before any later effect is performed.
+    Record { outcomes: Vec<Outcome> },
+    /// Mark these devices as sent, durably, then speak to them.
+    Send { devices: Vec<(u32, u32)> },
+    /// Forget the sent marks: nothing was delivered to these devices.
+    Unsend { ordinals: Vec<u32> },
+    /// An answer came after the device was given up: note it beside its outcome, which stays.
+    RecordLate { ordinal: u32, code: u16, message: String },
+    /// Every device of the batch is terminal.
+    CloseBatch { batch: u32 },
+    /// Nothing goes on any more (for now, when the status is not final).
+    Finish { status: RunStatus, reason: Option<String> },
+}
+
+/// Why no further device starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    Canceled(Crossing),
+    Stopped,
+    Interrupted,
+}
+
+/// The state of a running job.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    spec: RolloutSpec,
+    /// A [`Reason`] for each device.
+    reasons: Vec<u8>,
+    counts: Counts,
+    batches: Vec<Counts>,
+    /// The open batch.
+    batch: u32,
+    batch_is_open: bool,
+    /// The next ordinal of the open batch to look at.
+    cursor: u32,
+    /// A `Write` is under way.
+    is_writing: bool,
+    flights: BTreeMap<u32, Flight>,
+    /// Flights whose phase is `Sent`.
+    sent: u32,
+    timers: BTreeSet<(Timestamp, u32)>,
+    /// Devices to send to as soon as there is room, before any new one.
+    ready: BTreeSet<u32>,
+    /// Sent before a restart and never answered; settled at the start.
+    unsettled: Vec<(u32, u32)>,
+    /// The most devices in phase `Sent`, at least 1.
+    window: u32,
+    halt: Option<Halt>,
+    is_finished: bool,
+}
+
+impl Rollout {
+    /// Returns a machine that has started nothing.
+    pub fn new(spec: RolloutSpec) -> Rollout {
+        let batches = (0..spec.batches())
+            .map(|batch| Counts { total: spec.batch_range(batch).len() as u64, ..Counts::default() })
+            .collect();
+        Rollout {
+            reasons: vec![Reason::Queued as u8; spec.total as usize],
+            counts: Counts { total: u64::from(spec.total), ..Counts::default() },
+            batches,
+            batch: 0,
+            batch_is_open: false,
+            cursor: 0,
+            is_writing: false,
+            flights: BTreeMap::new(),
+            sent: 0,
+            timers: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            unsettled: Vec::new(),
+            window: 1,
+            halt: None,
+            is_finished: false,
+            spec,
+        }
+    }
+
+    /// Takes over an outcome that was recorded before a restart.
+    ///
+    /// # Panics
+    /// When the device has one already, or when the machine was started.
+    pub fn restore_outcome(&mut self, ordinal: u32, reason: Reason) {
+        assert!(!self.batch_is_open, "outcomes are restored before the start");
+        self.settle(ordinal, reason);
+    }
+
+    /// Takes over the mark of a device that was sent to before a restart and has no outcome; `attempt` counts from 1.
+    pub fn restore_sent(&mut self, ordinal: u32, attempt: u32) {
+        self.unsettled.push((ordinal, attempt));
+    }
+
+    /// Sets how many devices may be in flight, at least 1.
+    pub fn set_window(&mut self, window: u32) {
+        self.window = window.max(1);
+    }
+
+    /// Returns the counts over the whole job.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Returns the counts of each batch, in order.
+    pub fn batch_counts(&self) -> &[Counts] {
+        &self.batches
+    }
+
+    /// Returns the open batch, from 0.
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Returns what the machine was made of.
+    pub fn spec(&self) -> &RolloutSpec {
+        &self.spec
+    }
+
+    /// Returns where a device is.
+    pub fn reason(&self, ordinal: u32) -> Reason {
+        Reason::from_stored(self.reasons[ordinal as usize]).expect("the machine stores only reasons")
+    }
+
+    /// Returns the number of devices that are being spoken to now.
+    pub fn in_flight(&self) -> u32 {
+        self.sent
+    }
+
+    /// Returns the number of devices that wait to connect or for their next attempt.
+    pub fn waiting(&self) -> usize {
+        self.flights.len() - self.sent as usize
+    }
+
+    /// Returns true when nothing can go on but by a device that connects or by the passing of a long time: the `apply` of a job
+    /// with `offline: wait` ends here.
+    pub fn only_waits(&self) -> bool {
+        let waits = |flight: &Flight| matches!(flight.phase, Phase::WaitingOnline | Phase::Unacknowledged);
+        !self.is_finished
+            && !self.is_writing
+            && self.ready.is_empty()
+            && !self.flights.is_empty()
+            && self.flights.values().all(waits)
+            && self.batch_is_open
+            && self.cursor >= self.spec.batch_range(self.batch).end
+    }
+
+    /// Returns when the machine wants a [`Event::Tick`] at the latest, or `None`.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let end = if self.is_finished { None } else { self.ends_at() };
+        match (timer, end) {
+            (Some(timer), Some(end)) => Some(timer.min(end)),
+            (timer, end) => timer.or(end),
+        }
+    }
+
+    fn ends_at(&self) -> Option<Timestamp> {
+        self.spec.max_execution_time.map(|limit| later(self.spec.started_at, limit))
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        let batch = self.batches.get(self.batch as usize).unwrap_or(&self.counts);
+        Scope { job: &self.counts, batch, batch_index: self.batch }
+    }
+
+    /// Makes a device terminal.
+    fn settle(&mut self, ordinal: u32, reason: Reason) {
+        use crate::model::outcome::DeviceStatus;
+        assert!(reason.status() != DeviceStatus::Pending, "only a terminal reason settles a device");
+        let before = self.reason(ordinal);
+        assert!(before.status() == DeviceStatus::Pending, "a terminal device never changes");
+        self.reasons[ordinal as usize] = reason as u8;
+        self.counts.add(reason);
+        self.batches[self.spec.batch_of(ordinal) as usize].add(reason);
+    }
+}
+
+/// Returns the time that lies `by` after `time`, at most the last one there is.
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
