@@ -1,0 +1,21 @@
+//! Outcomes as bytes to commit: `run.json`, shards of devices, import reports and commit messages. Same input, same bytes.
+
+mod message;
+mod shard;
+
+pub use message::{Trailers, claim_subject, import_subject, run_subject, with_trailers};
+pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, read_shard};
+
+use serde_json::Value;
+
+/// Returns a JSON document as it is committed: indented by two, keys sorted, a line feed at its end.
+pub fn document(value: &Value) -> Vec<u8> {
+    let mut text = format!("{value:#}");
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// Returns the path of a shard; `number` counts from 1.
+pub fn shard_path(folder: &str, number: u32) -> String {
+    format!("{folder}/devices-{number:05}.csv")
+}

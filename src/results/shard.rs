@@ -1,0 +1,190 @@
+//! Shards of devices as CSV (RFC 4180), and the rejected rows of an import.
+//!
+//! Names and messages come from devices and files: a cell that a spreadsheet would run as a formula gets a `'` in front
+//! (OWASP, CSV injection). Ids are never changed; they cannot begin with such a character.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::model::outcome::{DeviceStatus, Outcome, Reason};
+
+/// The columns of a shard, in order.
+pub const SHARD_HEADER: [&str; 10] = [
+    "device_id",
+    "device_name",
+    "status",
+    "reason",
+    "code",
+    "message",
+    "attempts",
+    "batch",
+    "started_at",
+    "finished_at",
+];
+
+/// A shard that is being written. Rows come in the order of their ids.
+pub struct Shard {
+    writer: csv::Writer<Vec<u8>>,
+    rows: usize,
+}
+
+/// A row of a shard as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub device_id: String,
+    pub device_name: String,
+    pub status: DeviceStatus,
+    pub reason: Reason,
+    pub code: Option<u16>,
+    pub message: String,
+    pub attempts: u32,
+    pub batch: u32,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Default for Shard {
+    fn default() -> Shard {
+        Shard::new()
+    }
+}
+
+impl Shard {
+    /// Returns a shard with its header.
+    pub fn new() -> Shard {
+        let mut writer = csv_writer();
+        writer.write_record(SHARD_HEADER).expect("writing to memory cannot fail");
+        Shard { writer, rows: 0 }
+    }
+
+    /// Adds a device; `batch` counts from 1.
+    pub fn push(&mut self, device_id: &str, device_name: &str, outcome: &Outcome, batch: u32) {
+        let Outcome { ordinal: _, reason, code, message, attempts, started_at, finished_at } = outcome;
+        let time = |time: &Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
+        let cells: [&str; 10] = [
+            device_id,
+            &defuse(device_name),
+            reason.status().as_str(),
+            reason.as_str(),
+            &code.map_or(String::new(), |code| code.to_string()),
+            &defuse(message),
+            &attempts.to_string(),
+            &batch.to_string(),
+            &time(started_at),
+            &time(finished_at),
+        ];
+        self.writer.write_record(cells).expect("writing to memory cannot fail");
+        self.rows += 1;
+    }
+
+    /// Returns the number of devices.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Returns the bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.writer.into_inner().expect("writing to memory cannot fail")
+    }
+}
+
+/// Calls `visit` for each row of a shard.
+///
+/// # Errors
+/// Says what is wrong with which line.
+pub fn read_shard(bytes: &[u8], mut visit: impl FnMut(Row)) -> Result<(), String> {
+    let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
+    for record in reader.records() {
+        let record = record.map_err(|error| format!("a shard is no CSV: {error}"))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        visit(row_of(&record).ok_or_else(|| format!("line {line} of a shard is malformed"))?);
+    }
+    Ok(())
+}
+
+fn row_of(record: &csv::StringRecord) -> Option<Row> {
+    let optional = |at: usize| record.get(at).filter(|cell| !cell.is_empty());
+    Some(Row {
+        device_id: record.get(0)?.to_string(),
+        device_name: record.get(1)?.to_string(),
+        status: DeviceStatus::parse(record.get(2)?)?,
+        reason: Reason::parse(record.get(3)?)?,
+        code: optional(4).map(str::parse).transpose().ok()?,
+        message: record.get(5)?.to_string(),
+        attempts: record.get(6)?.parse().ok()?,
+        batch: record.get(7)?.parse().ok()?,
+        started_at: optional(8).map(str::parse).transpose().ok()?,
+        finished_at: optional(9).map(str::parse).transpose().ok()?,
+    })
+}
+
+/// The rejected rows of an import, as `errors.csv`.
+pub struct ImportErrors {
+    writer: csv::Writer<Vec<u8>>,
+}
+
+impl Default for ImportErrors {
+    fn default() -> ImportErrors {
+        ImportErrors::new()
+    }
+}
+
+impl ImportErrors {
+    /// Returns a file with its header.
+    pub fn new() -> ImportErrors {
+        let mut writer = csv_writer();
+        writer.write_record(["line", "device_id", "message"]).expect("writing to memory cannot fail");
+        ImportErrors { writer }
+    }
+
+    /// Adds a rejected row. Its id is untrusted text here, so it is defused too.
+    pub fn push(&mut self, line: u64, device_id: &str, message: &str) {
+        let cells = [line.to_string(), defuse(device_id).into_owned(), defuse(message).into_owned()];
+        self.writer.write_record(cells).expect("writing to memory cannot fail");
+    }
+
+    /// Returns the bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.writer.into_inner().expect("writing to memory cannot fail")
+    }
+}
+
+fn csv_writer() -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new())
+}
+
+/// Puts a `'` before what a spreadsheet would run, and takes control characters out.
+fn defuse(cell: &str) -> Cow<'_, str> {
+    let clean = crate::model::text::sanitize_line(cell);
+    if clean.starts_with(['=', '+', '-', '@', '\t', '\r']) { Cow::Owned(format!("'{clean}")) } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_reads_back_and_formulas_are_defused() {
+        let outcome = Outcome {
+            ordinal: 0,
+            reason: Reason::Rejected,
+            code: Some(500),
+            message: "=HYPERLINK(\"x\"), said \u{1b}[31mit".to_string(),
+            attempts: 1,
+            started_at: Some("2026-11-20T10:00:00Z".parse().unwrap()),
+            finished_at: None,
+        };
+        let mut shard = Shard::new();
+        shard.push("d-1", "-2+3", &outcome, 4);
+        let bytes = shard.into_bytes();
+        let mut rows = Vec::new();
+        read_shard(&bytes, |row| rows.push(row)).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].device_name, "'-2+3");
+        assert!(rows[0].message.starts_with("'=HYPERLINK"), "{}", rows[0].message);
+        assert!(!rows[0].message.contains('\u{1b}'));
+        assert_eq!((rows[0].reason, rows[0].code, rows[0].batch), (Reason::Rejected, Some(500), 4));
+        assert!(String::from_utf8(bytes).unwrap().starts_with("device_id,device_name,status,reason,code,"));
+    }
+}
