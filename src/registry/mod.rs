@@ -1,3 +1,137 @@
-//! Where devices live, and how queries reach them.
+//! The device registry and the journal of runs, in one SQLite file.
+//!
+//! Devices with their twins, their keys (in a table of their own, so that no query over devices can show one), the digests of
+//! applied imports, and the journal: targets, sent marks and outcomes of runs. A registry write and its outcome row share a
+//! transaction, so a crash loses both or neither.
+//!
+//! What differs from what is desired is found here by SQL; twins never cross this room's door but one at a time.
 
-pub mod sql;
+mod devices;
+mod error;
+mod import;
+mod journal;
+mod migrations;
+mod observe;
+mod rows;
+mod sql;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+pub use devices::DeviceFilter;
+pub use error::RegistryError;
+pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
+pub use journal::{JournaledRun, NewRun, ResultRow};
+pub use observe::{Request, Selection, Touched};
+pub use write::{Assignment, Chunk};
+
+/// How long a statement waits for another process's transaction before the registry counts as locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open registry.
+pub struct Registry {
+    connection: Connection,
+    /// For messages; `:memory:` for a registry that does not exist yet.
+    path: PathBuf,
+    /// True when staged imports are laid over the devices: queries then read the view `fleet`.
+    is_overlaid: bool,
+}
+
+impl Registry {
+    /// Opens the registry for writing; makes the file and its folder when they do not exist.
+    ///
+    /// # Errors
+    /// The file cannot be made, is not a registry, belongs to another fleet or is of a newer version.
+    pub fn open(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| RegistryError::Folder { path: folder.to_path_buf(), source })?;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
+        let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+        registry.configure()?;
+        let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+        registry.connection.execute_batch(journal).map_err(|e| registry.error("prepare it", e))?;
+        registry.migrate(fleet)?;
+        restrict(path);
+        Ok(registry)
+    }
+
+    /// Opens the registry for reading; one that does not exist yet reads as empty, and no file is made.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub fn open_for_reading(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
+        if !path.exists() {
+            let connection =
+                Connection::open_in_memory().map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
+            let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+            registry.configure()?;
+            registry.migrate(fleet)?;
+            return Ok(registry);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
+        let registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+        registry.configure()?;
+        registry.check_identity(fleet)?;
+        Ok(registry)
+    }
+
+    fn configure(&self) -> Result<(), RegistryError> {
+        let configure = || {
+            self.connection.busy_timeout(BUSY_TIMEOUT)?;
+            self.connection.set_prepared_statement_cache_capacity(64);
+            self.connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE;")?;
+            sql::register_functions(&self.connection)?;
+            observe::register_functions(&self.connection)?;
+            import::register_functions(&self.connection)
+        };
+        configure().map_err(|e| self.error("prepare it", e))
+    }
+
+    fn check_identity(&self, fleet: &str) -> Result<(), RegistryError> {
+        migrations::check_version(&self.connection, &self.path)?;
+        let known: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'fleet'", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.error("read whose it is", e))?;
+        match known {
+            Some(known) if known != fleet => Err(RegistryError::Foreign { path: self.path.clone(), known }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn migrate(&mut self, fleet: &str) -> Result<(), RegistryError> {
+        migrations::migrate(&mut self.connection, &self.path, fleet)?;
+        self.check_identity(fleet)
+    }
+
+    fn error(&self, doing: &'static str, source: rusqlite::Error) -> RegistryError {
+        RegistryError::from_sqlite(&self.path, doing, source)
+    }
+
+    /// Returns the name of what queries over devices read.
+    fn source(&self) -> &'static str {
+        if self.is_overlaid { "temp.fleet" } else { "main.device" }
+    }
+}
+
+/// Makes the file readable by its owner only: it holds the devices' keys. A failure leaves the mode that the file has.
+fn restrict(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        drop(std::fs::set_permissions(path, mode));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}

@@ -1,0 +1,112 @@
+//! Reading devices one at a time, for lists and exports.
+
+use rusqlite::OptionalExtension;
+
+use super::rows::{DEVICE_COLUMNS, device_of_row};
+use super::{Registry, RegistryError, Request, Selection, Touched};
+use crate::model::device::Device;
+use crate::query::Query;
+
+/// Which devices to list.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceFilter {
+    pub query: Option<Query>,
+    /// The path of an organization; devices in or below it.
+    pub organization: Option<String>,
+    /// At most this many, in the order of their ids.
+    pub limit: Option<u64>,
+}
+
+/// The keys of a device as an export shows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceKeys {
+    pub primary_key: Option<Vec<u8>>,
+    pub secondary_key: Option<Vec<u8>>,
+    pub primary_thumbprint: Option<String>,
+    pub secondary_thumbprint: Option<String>,
+}
+
+impl Registry {
+    /// Calls `visit` for each device that the filter selects, in the order of their ids, until it fails.
+    ///
+    /// # Errors
+    /// The registry cannot be read; or the error of `visit`.
+    pub fn each_device<E: From<RegistryError>>(
+        &self,
+        filter: &DeviceFilter,
+        mut visit: impl FnMut(Device) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let fail = |e| E::from(self.error("read devices", e));
+        let request = request_of(filter);
+        let condition = self.condition(&request).map_err(fail)?;
+        let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+        let text = format!(
+            "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
+            self.source(),
+            condition.sql
+        );
+        let mut statement = self.connection.prepare(&text).map_err(fail)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(condition.params)).map_err(fail)?;
+        while let Some(row) = rows.next().map_err(fail)? {
+            visit(device_of_row(row).map_err(fail)?)?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many devices the filter selects, whatever its limit.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, RegistryError> {
+        let count = || {
+            let condition = self.condition(&request_of(filter))?;
+            let text = format!("SELECT count(*) FROM {} AS d WHERE {}", self.source(), condition.sql);
+            self.connection.query_row(&text, rusqlite::params_from_iter(condition.params), |row| row.get(0))
+        };
+        count().map_err(|e| self.error("count devices", e))
+    }
+
+    /// Returns one device, or `None`.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn device(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
+        let read = || {
+            let text = format!("SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE d.device_id = ?1", self.source());
+            self.connection.prepare_cached(&text)?.query_row([device_id], device_of_row).optional()
+        };
+        read().map_err(|e| self.error("read a device", e))
+    }
+
+    /// Returns the keys of a device; empty when it has none.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT primary_key, secondary_key, primary_thumbprint, secondary_thumbprint
+                 FROM device_key WHERE device_id = ?1",
+            )?;
+            let found = statement.query_row([device_id], |row| {
+                Ok(DeviceKeys {
+                    primary_key: row.get(0)?,
+                    secondary_key: row.get(1)?,
+                    primary_thumbprint: row.get(2)?,
+                    secondary_thumbprint: row.get(3)?,
+                })
+            });
+            found.optional()
+        };
+        let keys = read().map_err(|e| self.error("read keys", e))?;
+        Ok(keys.unwrap_or_default())
+    }
+}
+
+fn request_of(filter: &DeviceFilter) -> Request {
+    Request {
+        selection: Selection::Matching { template: None, conditions: filter.query.iter().cloned().collect() },
+        within: filter.organization.iter().cloned().collect(),
+        touched: Touched::Nothing,
+    }
+}

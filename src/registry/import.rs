@@ -1,0 +1,649 @@
+//! Device imports: a CSV file is staged beside the devices, compared with them, and laid over them (for a plan) or written
+//! (by an apply). Rows stream through; a file of any length needs the same memory.
+//!
+//! Format: the bulk import of IoT Central (`IOTC_DEVICEID`, `IOTC_DEVICENAME`, and as its export has them
+//! `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY`), with a byte-order mark and CRLF as its published sample has,
+//! and our columns `TAG.<path>` and `CLOUD.<path>`. The file owns what it has a column for: an empty cell of a `TAG.` or `CLOUD.`
+//! column removes the value. Everything else of a device is left alone.
+
+use std::cell::{Cell, RefCell};
+use std::io::Read;
+use std::rc::Rc;
+
+use base64::Engine as _;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::{Map, Value};
+
+use super::{Registry, RegistryError};
+use crate::diag::nearest;
+use crate::model::digest::Digest;
+use crate::model::fleet::Removed;
+use crate::model::id::DeviceId;
+use crate::model::limits;
+use crate::model::patch::{Section, merge, violations};
+
+/// What an import says about all of its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportSpec {
+    pub name: String,
+    pub template: Option<String>,
+    /// The path of an organization.
+    pub organization: Option<String>,
+    pub simulated: bool,
+    pub removed: Removed,
+    /// Of the spec and of the content of the file.
+    pub digest: Digest,
+}
+
+/// What staging a file found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StagedImport {
+    pub new: u64,
+    pub updated: u64,
+    /// Of the updated ones.
+    pub renamed: u64,
+    pub unchanged: u64,
+    /// Devices of this import whose row left the file.
+    pub removed: u64,
+    pub rejected: u64,
+    pub rows: u64,
+    /// The first rejected rows, at most [`limits::IMPORT_ERRORS_MAX`], in file order.
+    pub errors: Vec<RowError>,
+    /// The file has columns with keys in it.
+    pub has_keys: bool,
+}
+
+/// A row that was rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowError {
+    /// The line of the file on which the row starts, from 1.
+    pub line: u64,
+    /// As in the file: untrusted.
+    pub device_id: String,
+    pub message: String,
+}
+
+/// Why a file cannot be staged at all.
+#[derive(Debug)]
+pub enum ImportFailure {
+    Registry(RegistryError),
+    /// The file itself: its header, or bytes that are no CSV.
+    File {
+        line: u64,
+        message: String,
+        help: Option<String>,
+    },
+}
+
+impl From<RegistryError> for ImportFailure {
+    fn from(error: RegistryError) -> ImportFailure {
+        ImportFailure::Registry(error)
+    }
+}
+
+/// The rows of staged imports; the columns of `device` first, so that a row can be moved over as it is.
+const STAGE: &str = "
+    CREATE TEMP TABLE IF NOT EXISTS staged (
+        device_id TEXT PRIMARY KEY, device_name TEXT, template TEXT, organization TEXT, state TEXT, blocked INTEGER,
+        simulated INTEGER, iot_edge INTEGER, connection_state TEXT, last_activity TEXT, edge_manifest TEXT, tags TEXT,
+        cloud TEXT, desired TEXT, desired_version INTEGER, reported TEXT, reported_version INTEGER, import TEXT,
+        kind INTEGER NOT NULL, primary_key BLOB, secondary_key BLOB
+    ) WITHOUT ROWID;
+    CREATE TEMP TABLE IF NOT EXISTS staged_removed (device_id TEXT PRIMARY KEY, policy TEXT NOT NULL) WITHOUT ROWID;";
+
+/// The columns of `device`, in its order.
+const COLUMNS: &str = "device_id, device_name, template, organization, state, blocked, simulated, iot_edge, \
+     connection_state, last_activity, edge_manifest, tags, cloud, desired, desired_version, reported, \
+     reported_version, import";
+
+/// What a staged row does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowKind {
+    Unchanged = 0,
+    Updated = 1,
+    New = 2,
+}
+
+impl Registry {
+    /// Stages a file: compares each row with the registry and keeps the result beside it until [`Registry::apply_staged`] or the end
+    /// of the connection. Nothing of the registry's file changes.
+    ///
+    /// # Errors
+    /// The file is no CSV with an `IOTC_DEVICEID` column, or the registry fails.
+    pub fn stage_import(&mut self, spec: &ImportSpec, file: impl Read) -> Result<StagedImport, ImportFailure> {
+        let fail = |e| RegistryError::from_sqlite(&self.path, "stage an import", e);
+        self.connection.execute_batch(STAGE).map_err(fail)?;
+        let path = self.path.clone();
+        // A transaction of the temporary database only: the registry's file is read.
+        let transaction = self.connection.transaction().map_err(fail)?;
+        let mut staged = Stager::new(&transaction, spec, &path)?.run(file)?;
+        staged.removed = stage_removed(&transaction, spec)
+            .map_err(|e| RegistryError::from_sqlite(&path, "find removed devices", e))?;
+        transaction.commit().map_err(|e| RegistryError::from_sqlite(&path, "stage an import", e))?;
+        Ok(staged)
+    }
+
+    /// Lays all staged imports over the devices for the queries of this connection: what a plan sees.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn overlay_staged(&mut self) -> Result<(), RegistryError> {
+        let columns = COLUMNS;
+        let view = format!(
+            "CREATE TEMP VIEW IF NOT EXISTS fleet AS
+               SELECT {columns} FROM main.device AS d
+               WHERE NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id AND s.kind > 0)
+                 AND NOT EXISTS (SELECT 1 FROM temp.staged_removed AS r WHERE r.device_id = d.device_id)
+             UNION ALL
+               SELECT {columns} FROM temp.staged WHERE kind > 0
+             UNION ALL
+               SELECT {} FROM temp.staged_removed AS r JOIN main.device AS d USING (device_id) WHERE r.policy = 'block';",
+            columns.replace("blocked", "1 AS blocked")
+        );
+        let made = self.connection.execute_batch(STAGE).and_then(|()| self.connection.execute_batch(&view));
+        made.map_err(|e| self.error("lay imports over the devices", e))?;
+        self.is_overlaid = true;
+        Ok(())
+    }
+
+    /// Writes what is staged of one import and notes its digest, in one transaction.
+    ///
+    /// # Errors
+    /// The registry cannot be written; then nothing of the import was.
+    pub fn apply_staged(&mut self, spec: &ImportSpec, now: jiff::Timestamp) -> Result<(), RegistryError> {
+        let columns = COLUMNS;
+        let name = spec.name.as_str();
+        self.in_transaction("import devices", |transaction| {
+            let insert = format!(
+                "INSERT INTO main.device ({columns}) SELECT {columns} FROM temp.staged WHERE import = ?1 AND kind = 2"
+            );
+            transaction.execute(&insert, [name])?;
+            let replace = format!(
+                "INSERT OR REPLACE INTO main.device ({columns})
+                 SELECT {columns} FROM temp.staged WHERE import = ?1 AND kind = 1"
+            );
+            transaction.execute(&replace, [name])?;
+            transaction.execute(
+                "INSERT INTO main.device_key (device_id, primary_key, secondary_key)
+                 SELECT device_id, coalesce(primary_key, fleetform_new_key()),
+                        coalesce(secondary_key, fleetform_new_key())
+                 FROM temp.staged WHERE import = ?1 AND kind = 2
+                 ON CONFLICT (device_id) DO NOTHING",
+                [name],
+            )?;
+            for removal in [
+                "UPDATE main.device SET blocked = 1 WHERE device_id IN
+                 (SELECT device_id FROM temp.staged_removed WHERE policy = 'block') AND import = ?1",
+                "DELETE FROM main.device_key WHERE device_id IN
+                 (SELECT r.device_id FROM temp.staged_removed AS r JOIN main.device AS d USING (device_id)
+                  WHERE r.policy = 'delete' AND d.import = ?1)",
+                "DELETE FROM main.device WHERE device_id IN
+                 (SELECT device_id FROM temp.staged_removed WHERE policy = 'delete') AND import = ?1",
+            ] {
+                transaction.execute(removal, [name])?;
+            }
+            transaction.execute("DELETE FROM temp.staged WHERE import = ?1", [name])?;
+            transaction.execute(
+                "INSERT INTO import (name, digest, applied_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
+                params![name, spec.digest.to_string(), now.to_string()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Returns the digest of the last applied state of each import.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn applied_imports(&self) -> Result<Vec<(String, String)>, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached("SELECT name, digest FROM import ORDER BY name")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(|e| self.error("read what was imported", e))
+    }
+}
+
+/// Finds the devices of the import that have no row in its file.
+fn stage_removed(connection: &Connection, spec: &ImportSpec) -> rusqlite::Result<u64> {
+    let gone = "FROM main.device AS d WHERE d.import = ?1
+        AND NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id)";
+    match spec.removed {
+        Removed::Keep => Ok(0),
+        Removed::Block => {
+            let text = format!(
+                "INSERT OR IGNORE INTO temp.staged_removed SELECT d.device_id, 'block' {gone} AND d.blocked = 0"
+            );
+            Ok(connection.execute(&text, [&spec.name])? as u64)
+        }
+        Removed::Delete => {
+            let text = format!("INSERT OR IGNORE INTO temp.staged_removed SELECT d.device_id, 'delete' {gone}");
+            Ok(connection.execute(&text, [&spec.name])? as u64)
+        }
+    }
+}
+
+/// Registers `fleetform_new_key()`: 32 bytes from the operating system's source of randomness.
+pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let pool = RefCell::new(Vec::new());
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function("fleetform_new_key", 0, flags, move |_| {
+        let mut pool = pool.try_borrow_mut().map_err(|e| rusqlite::Error::UserFunctionError(Box::new(e)))?;
+        if pool.len() < 32 {
+            pool.resize(4096, 0);
+            getrandom::fill(&mut pool).map_err(|e| rusqlite::Error::UserFunctionError(e.to_string().into()))?;
+        }
+        let rest = pool.len() - 32;
+        Ok(pool.split_off(rest))
+    })
+}
+
+/// A column of the file.
+enum Column {
+    Id,
+    Name,
+    PrimaryKey,
+    SecondaryKey,
+    Twin {
+        section: Section,
+        path: Vec<String>,
+    },
+    /// Thumbprints of an export: read and left alone.
+    Ignored,
+}
+
+struct Stager<'a> {
+    connection: &'a Connection,
+    spec: &'a ImportSpec,
+    path: &'a std::path::Path,
+    found: StagedImport,
+}
+
+/// A row that has been read and not yet compared.
+struct Row {
+    device_id: String,
+    name: String,
+    tags: Map<String, Value>,
+    cloud: Map<String, Value>,
+    primary_key: Option<Vec<u8>>,
+    secondary_key: Option<Vec<u8>>,
+}
+
+impl<'a> Stager<'a> {
+    fn new(
+        connection: &'a Connection,
+        spec: &'a ImportSpec,
+        path: &'a std::path::Path,
+    ) -> Result<Stager<'a>, ImportFailure> {
+        Ok(Stager { connection, spec, path, found: StagedImport::default() })
+    }
+
+    fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
+        let since_row = Rc::new(Cell::new(0));
+        let bounded = BoundedRows { inner: file, since_row: Rc::clone(&since_row) };
+        let mut reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(bounded);
+        let mut record = csv::ByteRecord::new();
+        if !read_record(&mut reader, &mut record, &since_row)? {
+            let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
+            return Err(ImportFailure::File { line: 1, message: "the file is empty".to_string(), help });
+        }
+        let columns = self.header(&record)?;
+        while read_record(&mut reader, &mut record, &since_row)? {
+            let line = record.position().map_or(0, csv::Position::line);
+            self.found.rows += 1;
+            if let Err(message) = self.row(&columns, &record)? {
+                self.reject(&columns, &record, line, message);
+            }
+        }
+        Ok(self.found)
+    }
+
+    fn header(&mut self, record: &csv::ByteRecord) -> Result<Vec<Column>, ImportFailure> {
+        let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line: 1, message, help });
+        let mut columns = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for (at, name) in record.iter().enumerate() {
+            let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+            let Ok(name) = std::str::from_utf8(name) else {
+                return fail(format!("the name of column {} is not UTF-8", at + 1), None);
+            };
+            let name = name.trim();
+            if !seen.insert(name.to_string()) {
+                return fail(format!("the column `{}` is there twice", crate::model::text::sanitize(name)), None);
+            }
+            match column_of(name) {
+                Ok(column) => columns.push(column),
+                Err((message, help)) => return fail(message, help),
+            }
+        }
+        self.found.has_keys = columns.iter().any(|c| matches!(c, Column::PrimaryKey | Column::SecondaryKey));
+        if !columns.iter().any(|column| matches!(column, Column::Id)) {
+            let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
+            return fail("the file has no column `IOTC_DEVICEID`".to_string(), help);
+        }
+        Ok(columns)
+    }
+
+    fn reject(&mut self, columns: &[Column], record: &csv::ByteRecord, line: u64, message: String) {
+        self.found.rejected += 1;
+        if self.found.errors.len() < limits::IMPORT_ERRORS_MAX {
+            let at = columns.iter().position(|column| matches!(column, Column::Id));
+            let id = at.and_then(|at| record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
+            let device_id = crate::model::text::shorten(&id, limits::DEVICE_ID_CHARS_MAX).into_owned();
+            self.found.errors.push(RowError { line, device_id, message });
+        }
+    }
+
+    /// Stages one row; the inner error says why it is rejected.
+    fn row(&mut self, columns: &[Column], record: &csv::ByteRecord) -> Result<Result<(), String>, ImportFailure> {
+        match parse_row(columns, record) {
+            Ok(row) => {
+                let staged = self.stage(&row);
+                staged.map_err(|e| RegistryError::from_sqlite(self.path, "stage an import", e).into())
+            }
+            Err(message) => Ok(Err(message)),
+        }
+    }
+
+    fn stage(&mut self, row: &Row) -> rusqlite::Result<Result<(), String>> {
+        let mut look = self.connection.prepare_cached(
+            "SELECT device_name, template, organization, simulated, tags, cloud, import, state
+             FROM main.device WHERE device_id = ?1",
+        )?;
+        let known = look
+            .query_row([&row.device_id], |found| {
+                Ok(Known {
+                    name: found.get(0)?,
+                    template: found.get(1)?,
+                    organization: found.get(2)?,
+                    simulated: found.get(3)?,
+                    tags: found.get(4)?,
+                    cloud: found.get(5)?,
+                    import: found.get(6)?,
+                    state: found.get(7)?,
+                })
+            })
+            .optional()?;
+        if let Some(owner) = known.as_ref().and_then(|known| known.import.as_ref())
+            && *owner != self.spec.name
+        {
+            return Ok(Err(format!("the device belongs to import/{owner} already")));
+        }
+        match self.next_state(row, known.as_ref()) {
+            Ok(next) => self.insert(row, &next),
+            Err(message) => Ok(Err(message)),
+        }
+    }
+
+    /// Returns what the device will be.
+    fn next_state(&self, row: &Row, known: Option<&Known>) -> Result<Next, String> {
+        let section = |text: Option<&String>, patch: &Map<String, Value>, section: Section| {
+            let before = text.map_or("{}", String::as_str);
+            if patch.is_empty() {
+                return Ok((before.to_string(), false));
+            }
+            let mut value: Value = serde_json::from_str(before).unwrap_or_else(|_| Value::Object(Map::new()));
+            let old = value.clone();
+            merge(&mut value, &Value::Object(patch.clone()));
+            match value.as_object().map(|members| violations(members, section)).unwrap_or_default().first() {
+                Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
+                None => Ok((value.to_string(), value != old)),
+            }
+        };
+        let (tags, tags_change) = section(known.map(|known| &known.tags), &row.tags, Section::Tags)?;
+        let (cloud, cloud_changes) = section(known.map(|known| &known.cloud), &row.cloud, Section::Cloud)?;
+        // A device that has a template keeps it: moving it to another is a job's work.
+        let template = known.and_then(|known| known.template.clone()).or_else(|| self.spec.template.clone());
+        let state = match (known, &template) {
+            (None, None) => "unassociated",
+            (None, Some(_)) => "registered",
+            (Some(known), Some(_)) if known.state == "unassociated" => "registered",
+            (Some(known), _) => known.state.as_str(),
+        }
+        .to_string();
+        let (kind, renamed) = match known {
+            None => (RowKind::New, false),
+            Some(known) => {
+                let renamed = known.name != row.name;
+                let changed = renamed
+                    || known.template != template
+                    || known.organization != self.spec.organization
+                    || known.simulated != self.spec.simulated
+                    || tags_change
+                    || cloud_changes
+                    || known.import.is_none();
+                (if changed { RowKind::Updated } else { RowKind::Unchanged }, renamed)
+            }
+        };
+        Ok(Next { kind, renamed, template, state, tags, cloud })
+    }
+
+    fn insert(&mut self, row: &Row, next: &Next) -> rusqlite::Result<Result<(), String>> {
+        let from_device = match next.kind {
+            RowKind::New | RowKind::Unchanged => {
+                "INSERT INTO temp.staged VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0, 'Disconnected', NULL, NULL, ?7, ?8, '{}', 1,
+                                                 '{}', 1, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (device_id) DO NOTHING"
+            }
+            RowKind::Updated => {
+                "INSERT INTO temp.staged
+                 SELECT ?1, ?2, ?3, ?4, ?5, blocked, ?6, iot_edge, connection_state, last_activity, edge_manifest, ?7, ?8,
+                        desired, desired_version, reported, reported_version, ?9, ?10, ?11, ?12
+                 FROM main.device WHERE device_id = ?1
+                 ON CONFLICT (device_id) DO NOTHING"
+            }
+        };
+        let inserted = self.connection.prepare_cached(from_device)?.execute(params![
+            row.device_id,
+            row.name,
+            next.template,
+            self.spec.organization,
+            next.state,
+            self.spec.simulated,
+            next.tags,
+            next.cloud,
+            self.spec.name,
+            next.kind as u8,
+            row.primary_key,
+            row.secondary_key,
+        ])?;
+        if inserted == 0 {
+            let mut look = self.connection.prepare_cached("SELECT import FROM temp.staged WHERE device_id = ?1")?;
+            let owner: String = look.query_row([&row.device_id], |found| found.get(0))?;
+            return Ok(Err(if owner == self.spec.name {
+                "the device is in this file twice; the first row is used".to_string()
+            } else {
+                format!("the device is in import/{owner} too, and can be in one import only")
+            }));
+        }
+        match next.kind {
+            RowKind::New => self.found.new += 1,
+            RowKind::Unchanged => self.found.unchanged += 1,
+            RowKind::Updated => self.found.updated += 1,
+        }
+        self.found.renamed += u64::from(next.renamed);
+        Ok(Ok(()))
+    }
+}
+
+/// What the registry has of a device that an import can change.
+struct Known {
+    name: String,
+    template: Option<String>,
+    organization: Option<String>,
+    simulated: bool,
+    tags: String,
+    cloud: String,
+    import: Option<String>,
+    state: String,
+}
+
+/// What a device will be.
+struct Next {
+    kind: RowKind,
+    renamed: bool,
+    template: Option<String>,
+    state: String,
+    tags: String,
+    cloud: String,
+}
+
+fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
+    const KNOWN: [&str; 6] = [
+        "IOTC_DEVICEID",
+        "IOTC_DEVICENAME",
+        "IOTC_SASKEY_PRIMARY",
+        "IOTC_SASKEY_SECONDARY",
+        "IOTC_X509THUMBPRINT_PRIMARY",
+        "IOTC_X509THUMBPRINT_SECONDARY",
+    ];
+    let twin = |section: Section, path: &str| {
+        let path: Vec<String> = path.split('.').map(str::to_string).collect();
+        let mut members = Map::new();
+        set_path(&mut members, &path, Value::String(String::new()));
+        match violations(&members, section).first() {
+            Some(broken) => {
+                let name = crate::model::text::sanitize(name);
+                Err((format!("the column `{name}` is no path of a twin: {}", broken.rule), None))
+            }
+            None => Ok(Column::Twin { section, path }),
+        }
+    };
+    match name {
+        "IOTC_DEVICEID" => Ok(Column::Id),
+        "IOTC_DEVICENAME" => Ok(Column::Name),
+        "IOTC_SASKEY_PRIMARY" => Ok(Column::PrimaryKey),
+        "IOTC_SASKEY_SECONDARY" => Ok(Column::SecondaryKey),
+        "IOTC_X509THUMBPRINT_PRIMARY" | "IOTC_X509THUMBPRINT_SECONDARY" => Ok(Column::Ignored),
+        _ => {
+            if let Some(path) = name.strip_prefix("TAG.") {
+                return twin(Section::Tags, path);
+            }
+            if let Some(path) = name.strip_prefix("CLOUD.") {
+                return twin(Section::Cloud, path);
+            }
+            let shown = crate::model::text::shorten(&crate::model::text::sanitize_line(name), 60).into_owned();
+            let help = match nearest(name, KNOWN) {
+                Some(near) => format!("Did you mean `{near}`?"),
+                None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TAG.<path> and CLOUD.<path>.".to_string(),
+            };
+            Err((format!("the column `{shown}` is not known"), Some(help)))
+        }
+    }
+}
+
+fn parse_row(columns: &[Column], record: &csv::ByteRecord) -> Result<Row, String> {
+    if record.len() != columns.len() {
+        return Err(format!("the row has {} cells, and the header has {}", record.len(), columns.len()));
+    }
+    let mut row = Row {
+        device_id: String::new(),
+        name: String::new(),
+        tags: Map::new(),
+        cloud: Map::new(),
+        primary_key: None,
+        secondary_key: None,
+    };
+    for (column, cell) in columns.iter().zip(record) {
+        let cell = std::str::from_utf8(cell).map_err(|_| "a cell is not UTF-8".to_string())?;
+        match column {
+            Column::Id => {
+                let id = DeviceId::parse(cell).map_err(|error| format!("the device id {error}"))?;
+                row.device_id = id.to_string();
+            }
+            Column::Name => row.name = checked_name(cell)?,
+            Column::PrimaryKey => row.primary_key = key_of(cell)?,
+            Column::SecondaryKey => row.secondary_key = key_of(cell)?,
+            Column::Ignored => {}
+            Column::Twin { section, path } => {
+                if let Some(control) = cell.chars().find(|c| c.is_control()) {
+                    return Err(format!("the cell of {}.{} contains {control:?}", section.root(), path.join(".")));
+                }
+                let value = if cell.is_empty() { Value::Null } else { Value::String(cell.to_string()) };
+                let members = if *section == Section::Tags { &mut row.tags } else { &mut row.cloud };
+                set_path(members, path, value);
+            }
+        }
+    }
+    if row.name.is_empty() {
+        row.name.clone_from(&row.device_id);
+    }
+    Ok(row)
+}
+
+fn checked_name(cell: &str) -> Result<String, String> {
+    let count = cell.chars().count();
+    if count > limits::DEVICE_NAME_CHARS_MAX {
+        return Err(format!(
+            "the name has {count} characters, and at most {} are allowed",
+            limits::DEVICE_NAME_CHARS_MAX
+        ));
+    }
+    match cell.chars().find(|c| c.is_control()) {
+        Some(control) => Err(format!("the name contains {control:?}, and control characters are not allowed")),
+        None => Ok(cell.to_string()),
+    }
+}
+
+fn key_of(cell: &str) -> Result<Option<Vec<u8>>, String> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    // The cell is a secret: the message does not show it.
+    match base64::engine::general_purpose::STANDARD.decode(cell) {
+        Ok(key) if (16..=64).contains(&key.len()) => Ok(Some(key)),
+        Ok(_) | Err(_) => Err("a key is not base64 of 16 to 64 bytes".to_string()),
+    }
+}
+
+fn set_path(members: &mut Map<String, Value>, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        members.insert(first.clone(), value);
+        return;
+    }
+    let inner = members.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
+    if !inner.is_object() {
+        *inner = Value::Object(Map::new());
+    }
+    if let Some(inner) = inner.as_object_mut() {
+        set_path(inner, rest, value);
+    }
+}
+
+/// Reads the next record; false at the end.
+fn read_record<R: Read>(
+    reader: &mut csv::Reader<R>,
+    record: &mut csv::ByteRecord,
+    since_row: &Rc<Cell<usize>>,
+) -> Result<bool, ImportFailure> {
+    since_row.set(0);
+    reader.read_byte_record(record).map_err(|error| {
+        let line = reader.position().line();
+        let message = match error.kind() {
+            csv::ErrorKind::Io(error) => error.to_string(),
+            _ => "it is not a CSV file".to_string(),
+        };
+        ImportFailure::File { line, message, help: Some("Look for a quote that is never closed.".to_string()) }
+    })
+}
+
+/// Refuses to read on when one row does not end: an open quote would otherwise take the whole file into memory.
+struct BoundedRows<R> {
+    inner: R,
+    since_row: Rc<Cell<usize>>,
+}
+
+impl<R: Read> Read for BoundedRows<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        // What is read ahead for the next rows counts too; the buffer of the reader is far below the bound.
+        if self.since_row.get() > limits::IMPORT_ROW_BYTES_MAX {
+            return Err(std::io::Error::other(format!("a row is longer than {} bytes", limits::IMPORT_ROW_BYTES_MAX)));
+        }
+        let read = self.inner.read(buffer)?;
+        self.since_row.set(self.since_row.get() + read);
+        Ok(read)
+    }
+}

@@ -1,0 +1,461 @@
+//! The journal of runs: targets, sent marks and outcomes. What the results branch does not hold yet.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{Registry, RegistryError};
+use crate::ledger::{Claim, OpenRun};
+use crate::model::id::{Name, RunToken};
+use crate::model::limits;
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
+
+pub(super) const INSERT_OUTCOME: &str =
+    "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(super) const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at";
+
+/// A run about to be claimed.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    pub claim: &'a Claim,
+    /// The claim document, as it goes to the results branch.
+    pub document: String,
+    pub ids: &'a DeviceIds,
+}
+
+/// A run that the journal holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournaledRun {
+    pub run_id: i64,
+    pub job: Name,
+    pub run: RunToken,
+    pub is_claimed: bool,
+    pub status: RunStatus,
+    pub reason: Option<String>,
+    pub total: u32,
+    /// The claim document.
+    pub claim: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One row of the results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultRow {
+    pub device_id: String,
+    /// Empty when the device is gone.
+    pub device_name: String,
+    pub outcome: Outcome,
+}
+
+impl Registry {
+    /// Writes a run with its target, not yet claimed, and returns its number.
+    ///
+    /// # Errors
+    /// The registry cannot be written, or it has the run already.
+    pub fn journal_claim(&mut self, new: &NewRun<'_>) -> Result<i64, RegistryError> {
+        let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, "journal a claim", e);
+        let transaction = self.connection.transaction().map_err(fail)?;
+        let write = || {
+            transaction.execute(
+                "INSERT INTO run (job, run, is_claimed, status, total, claim) VALUES (?1, ?2, 0, 'pending', ?3, ?4)",
+                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document],
+            )?;
+            let run_id = transaction.last_insert_rowid();
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO run_target (run_id, first, ids) VALUES (?1, ?2, ?3)")?;
+            let (mut first, mut text) = (0, String::new());
+            for (at, id) in new.ids.iter().enumerate() {
+                text.push_str(id);
+                text.push('\n');
+                if (at + 1) % limits::WRITE_CHUNK == 0 || at + 1 == new.ids.len() {
+                    insert.execute(params![run_id, first, text])?;
+                    first = i64::try_from(at + 1).expect("a target is bounded");
+                    text.clear();
+                }
+            }
+            Ok(run_id)
+        };
+        let run_id = write().map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+        Ok(run_id)
+    }
+
+    /// Notes that the claim of a run is on the results branch.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn confirm_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
+        self.execute("confirm a claim", "UPDATE run SET is_claimed = 1 WHERE run_id = ?1", params![run_id])
+    }
+
+    /// Forgets a run whose claim did not reach the results branch: nothing of it was started.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn drop_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
+        self.execute("drop a claim", "DELETE FROM run WHERE run_id = ?1 AND is_claimed = 0", params![run_id])
+    }
+
+    /// Returns the runs that are not closed, in the order in which they were journaled.
+    ///
+    /// # Errors
+    /// The registry cannot be read, or a row holds what it should not.
+    pub fn open_journal(&self) -> Result<Vec<JournaledRun>, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at
+                 FROM run WHERE is_closed = 0 ORDER BY run_id",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let (job, run, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
+                let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
+                Ok(JournaledRun {
+                    run_id: row.get(0)?,
+                    job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
+                    run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
+                    is_claimed: row.get(3)?,
+                    status: RunStatus::parse(&status).ok_or_else(|| super::rows::malformed(4, &status))?,
+                    reason: row.get(5)?,
+                    total: row.get(6)?,
+                    claim: row.get(7)?,
+                    started_at: started.and_then(|text| text.parse().ok()),
+                    finished_at: finished.and_then(|text| text.parse().ok()),
+                })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<JournaledRun>>>()
+        };
+        read().map_err(|e| self.error("read the journal", e))
+    }
+
+    /// Returns how far each open, claimed run is.
+    ///
+    /// # Errors
+    /// As [`Registry::open_journal`].
+    pub fn open_runs(&self) -> Result<BTreeMap<(Name, RunToken), OpenRun>, RegistryError> {
+        let mut open = BTreeMap::new();
+        for run in self.open_journal()? {
+            if !run.is_claimed {
+                continue;
+            }
+            let count = |text: &str| self.connection.query_row(text, [run.run_id], |row| row.get::<_, u64>(0));
+            let read = || {
+                let completed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason < 20")?;
+                let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
+                let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1")?;
+                let (status, total) = (run.status, u64::from(run.total));
+                Ok(OpenRun { status, total, completed, failed, in_flight })
+            };
+            open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
+        }
+        Ok(open)
+    }
+
+    /// Returns how many runs the journal has, closed ones too.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn count_runs(&self) -> Result<usize, RegistryError> {
+        let count = self.connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0));
+        count.map_err(|e| self.error("count runs", e))
+    }
+
+    /// Returns the target of a run.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
+        let read = || {
+            let mut ids = DeviceIds::new();
+            let mut statement =
+                self.connection.prepare_cached("SELECT ids FROM run_target WHERE run_id = ?1 ORDER BY first")?;
+            let mut rows = statement.query([run_id])?;
+            while let Some(row) = rows.next()? {
+                row.get_ref(0)?.as_str()?.lines().for_each(|id| ids.push(id));
+            }
+            Ok(ids)
+        };
+        read().map_err(|e| self.error("read a target", e))
+    }
+
+    /// Calls `restore` for each recorded outcome of a run, in order.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn each_outcome(&self, run_id: i64, mut restore: impl FnMut(u32, Reason)) -> Result<(), RegistryError> {
+        let mut read = || {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT ordinal, reason FROM outcome WHERE run_id = ?1 ORDER BY ordinal")?;
+            let mut rows = statement.query([run_id])?;
+            while let Some(row) = rows.next()? {
+                restore(row.get(0)?, reason_of(row, 1)?);
+            }
+            Ok(())
+        };
+        read().map_err(|e| self.error("read outcomes", e))
+    }
+
+    /// Returns the sent marks of a run as (ordinal, attempt).
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+        let read = || {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT ordinal, attempt FROM sent WHERE run_id = ?1 ORDER BY ordinal")?;
+            statement.query_map([run_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(|e| self.error("read sent marks", e))
+    }
+
+    /// Notes that a run has started, or goes on.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn start_run(&mut self, run_id: i64, now: Timestamp) -> Result<(), RegistryError> {
+        self.execute(
+            "start a run",
+            "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?2) WHERE run_id = ?1",
+            params![run_id, now.to_string()],
+        )
+    }
+
+    /// Notes that a run does not go on now; a final status keeps its time.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn end_run(
+        &mut self,
+        run_id: i64,
+        status: RunStatus,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        let finished = status.is_final().then(|| now.to_string());
+        self.execute(
+            "end a run",
+            "UPDATE run SET status = ?2, reason = ?3, finished_at = ?4 WHERE run_id = ?1",
+            params![run_id, status.as_str(), reason, finished],
+        )
+    }
+
+    /// Notes that the end of a run is on the results branch.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn close_run(&mut self, run_id: i64) -> Result<(), RegistryError> {
+        self.execute("close a run", "UPDATE run SET is_closed = 1 WHERE run_id = ?1", params![run_id])
+    }
+
+    /// Marks devices as sent: (ordinal, attempt). Durable when it returns.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn mark_sent(&mut self, run_id: i64, devices: &[(u32, u32)], now: Timestamp) -> Result<(), RegistryError> {
+        self.in_transaction("mark devices as sent", |transaction| {
+            let mut insert = transaction.prepare_cached(INSERT_SENT)?;
+            for (ordinal, attempt) in devices {
+                insert.execute(params![run_id, ordinal, attempt, now.as_microsecond()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes sent marks: nothing was delivered.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn unmark_sent(&mut self, run_id: i64, ordinals: &[u32]) -> Result<(), RegistryError> {
+        self.in_transaction("remove sent marks", |transaction| {
+            let mut delete = transaction.prepare_cached("DELETE FROM sent WHERE run_id = ?1 AND ordinal = ?2")?;
+            for ordinal in ordinals {
+                delete.execute(params![run_id, ordinal])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records outcomes, and what they say of the devices' connection. Durable when it returns.
+    ///
+    /// # Errors
+    /// The registry cannot be written, or a device has an outcome already.
+    pub fn record(&mut self, run_id: i64, outcomes: &[Outcome], ids: &DeviceIds) -> Result<(), RegistryError> {
+        self.in_transaction("record outcomes", |transaction| {
+            let mut insert = transaction.prepare_cached(INSERT_OUTCOME)?;
+            let mut unmark = transaction.prepare_cached("DELETE FROM sent WHERE run_id = ?1 AND ordinal = ?2")?;
+            let mut online = transaction.prepare_cached(
+                "UPDATE device SET connection_state = 'Connected', last_activity = ?2,
+                        state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
+                 WHERE device_id = ?1",
+            )?;
+            let mut offline = transaction.prepare_cached(
+                "UPDATE device SET connection_state = 'Disconnected'
+                 WHERE device_id = ?1 AND connection_state <> 'Disconnected'",
+            )?;
+            for outcome in outcomes {
+                let Outcome { ordinal, reason, code, message, attempts, started_at, finished_at } = outcome;
+                let message = if message.is_empty() { None } else { Some(message) };
+                insert.execute(params![
+                    run_id,
+                    ordinal,
+                    *reason as u8,
+                    code,
+                    message,
+                    attempts,
+                    started_at.map(|time| time.as_microsecond()),
+                    finished_at.map(|time| time.as_microsecond()),
+                ])?;
+                unmark.execute(params![run_id, ordinal])?;
+                let id = ids.get(*ordinal as usize);
+                match reason {
+                    Reason::Responded | Reason::Acknowledged | Reason::Rejected => {
+                        online.execute(params![id, finished_at.map(|time| time.to_string())])?;
+                    }
+                    Reason::Offline => {
+                        offline.execute(params![id])?;
+                    }
+                    Reason::Queued
+                    | Reason::InFlight
+                    | Reason::Waiting
+                    | Reason::Written
+                    | Reason::Unchanged
+                    | Reason::Timeout
+                    | Reason::Expired
+                    | Reason::Blocked
+                    | Reason::Deleted
+                    | Reason::TemplateMismatch
+                    | Reason::OutcomeUnknown
+                    | Reason::Error => {}
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes an answer that came after its device had an outcome.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn record_late(
+        &mut self,
+        run_id: i64,
+        ordinal: u32,
+        code: u16,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.execute(
+            "note a late answer",
+            "INSERT INTO late (run_id, ordinal, code, message, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![run_id, ordinal, code, message, now.as_microsecond()],
+        )
+    }
+
+    /// Calls `visit` for the rows of a run with `first <= ordinal < end`, in order; without an outcome a device is pending,
+    /// and `pending` says whether such rows are wanted.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn each_result(
+        &self,
+        run_id: i64,
+        ids: &DeviceIds,
+        range: std::ops::Range<u32>,
+        pending: bool,
+        mut visit: impl FnMut(ResultRow),
+    ) -> Result<(), RegistryError> {
+        let mut read = || {
+            let mut outcomes = self.connection.prepare_cached(
+                "SELECT ordinal, reason, code, message, attempts, started_at, finished_at
+                 FROM outcome WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal",
+            )?;
+            let mut name = self.connection.prepare_cached("SELECT device_name FROM device WHERE device_id = ?1")?;
+            let mut name_of = |id: &str| -> rusqlite::Result<String> {
+                let found: Option<String> = name.query_row([id], |row| row.get(0)).optional()?;
+                Ok(found.unwrap_or_default())
+            };
+            let mut rows = outcomes.query(params![run_id, range.start, range.end])?;
+            let mut next = rows.next()?.map(outcome_of_row).transpose()?;
+            for ordinal in range.clone() {
+                let id = ids.get(ordinal as usize);
+                if next.as_ref().is_some_and(|outcome| outcome.ordinal == ordinal) {
+                    let outcome = next.take().expect("it was just looked at");
+                    next = rows.next()?.map(outcome_of_row).transpose()?;
+                    visit(ResultRow { device_id: id.to_string(), device_name: name_of(id)?, outcome });
+                } else if pending {
+                    let outcome = pending_outcome(ordinal);
+                    visit(ResultRow { device_id: id.to_string(), device_name: name_of(id)?, outcome });
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|e| self.error("read results", e))
+    }
+
+    fn execute(
+        &mut self,
+        doing: &'static str,
+        text: &str,
+        params: &[&dyn rusqlite::ToSql],
+    ) -> Result<(), RegistryError> {
+        let run = || self.connection.prepare_cached(text)?.execute(params);
+        run().map(drop).map_err(|e| self.error(doing, e))
+    }
+
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        doing: &'static str,
+        body: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, RegistryError> {
+        let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, doing, e);
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior).map_err(fail)?;
+        let result = body(&transaction).map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+        Ok(result)
+    }
+}
+
+fn pending_outcome(ordinal: u32) -> Outcome {
+    Outcome {
+        ordinal,
+        reason: Reason::Queued,
+        code: None,
+        message: String::new(),
+        attempts: 0,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+fn outcome_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {
+    let message: Option<String> = row.get(3)?;
+    let time = |column: usize| -> rusqlite::Result<Option<Timestamp>> {
+        let micros: Option<i64> = row.get(column)?;
+        Ok(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
+    };
+    let reason = reason_of(row, 1)?;
+    assert!(reason.status() != DeviceStatus::Pending, "only terminal devices have an outcome");
+    Ok(Outcome {
+        ordinal: row.get(0)?,
+        reason,
+        code: row.get(2)?,
+        message: message.unwrap_or_default(),
+        attempts: row.get(4)?,
+        started_at: time(5)?,
+        finished_at: time(6)?,
+    })
+}
+
+fn reason_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Reason> {
+    let stored: u8 = row.get(column)?;
+    Reason::from_stored(stored).ok_or_else(|| super::rows::malformed(column, &stored.to_string()))
+}

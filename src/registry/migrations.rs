@@ -1,0 +1,62 @@
+//! The versions of the registry's schema. A migration is never changed once it was released; a new one is added.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::RegistryError;
+
+/// Marks the file as ours (`PRAGMA application_id`): the letters "flee".
+const APPLICATION_ID: i64 = 0x666c_6565;
+
+/// One script for each version, from 1.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql")];
+
+fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).expect("there are few migrations")
+}
+
+/// Brings the schema to the newest version, in one transaction, and marks whose registry it is.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> Result<(), RegistryError> {
+    let fail = |e| RegistryError::from_sqlite(path, "bring its schema up to date", e);
+    let version = version(connection, path)?;
+    if version >= newest() {
+        return check_version(connection, path);
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
+    // Another process may have migrated between the look and the lock.
+    let current: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    for (at, script) in MIGRATIONS.iter().enumerate() {
+        let at = i64::try_from(at).expect("there are few migrations");
+        if at >= current {
+            transaction.execute_batch(script).map_err(fail)?;
+        }
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
+    transaction.pragma_update(None, "user_version", newest()).map_err(fail)?;
+    transaction.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('fleet', ?1)", [fleet]).map_err(fail)?;
+    transaction.commit().map_err(fail)
+}
+
+/// Refuses a file that is no registry or that is of another version.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), RegistryError> {
+    let version = version(connection, path)?;
+    let (path, known) = (path.to_path_buf(), newest());
+    match version.cmp(&known) {
+        std::cmp::Ordering::Greater => Err(RegistryError::Newer { path, version, known }),
+        std::cmp::Ordering::Less => Err(RegistryError::Older { path, version, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// Returns the version of the file, 0 for an empty one.
+fn version(connection: &Connection, path: &Path) -> Result<i64, RegistryError> {
+    let fail = |e| RegistryError::from_sqlite(path, "read its version", e);
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM main.sqlite_master", [], |row| row.get(0)).map_err(fail)?;
+    if id != APPLICATION_ID && (id != 0 || tables > 0) {
+        return Err(RegistryError::NotARegistry { path: path.to_path_buf() });
+    }
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)
+}

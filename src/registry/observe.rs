@@ -1,0 +1,279 @@
+//! What the planner sees: the ids of a selection in order, and what its devices have at the paths that a job touches.
+
+use std::collections::HashMap;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::Value as SqlValue;
+use serde_json::Value;
+
+use super::sql::{self, Lowered};
+use super::{Registry, RegistryError};
+use crate::model::observation::{Before, Observation};
+use crate::model::patch::{Assignment, Section};
+use crate::query::Query;
+
+/// Distinct entries that are told apart before values that are not as desired become "(various)": memory stays bounded
+/// when every device has a value of its own.
+const TABLE_MAX: usize = 4_096;
+/// What stands for values that are no longer told apart.
+const VARIOUS: &str = "(various)";
+
+/// Which devices.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All that meet every condition.
+    Matching { template: Option<String>, conditions: Vec<Query> },
+    /// These, sorted and without duplicates; those that the registry does not have are reported as missing.
+    Listed(Vec<String>),
+}
+
+/// A selection, bounded by organizations.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub selection: Selection,
+    /// Paths of organizations; a device must be in or below each of them.
+    pub within: Vec<String>,
+    pub touched: Touched,
+}
+
+/// What of a device the job touches.
+#[derive(Debug, Clone)]
+pub enum Touched {
+    Section { section: Section, assignments: Vec<Assignment> },
+    Template { wanted: String },
+    EdgeManifest { wanted: String },
+    Nothing,
+}
+
+impl Registry {
+    /// Returns the observation of one job.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn observe(&self, request: &Request) -> Result<Observation, RegistryError> {
+        self.observe_rows(request).map_err(|e| self.error("find the devices of a job", e))
+    }
+
+    fn observe_rows(&self, request: &Request) -> rusqlite::Result<Observation> {
+        let columns = touched_columns(&request.touched);
+        let condition = self.condition(request)?;
+        let list: String = columns.iter().map(|column| format!(", {column}")).collect();
+        let text = format!(
+            "SELECT d.device_id, d.blocked{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            self.source(),
+            condition.sql
+        );
+        let mut statement = self.connection.prepare(&text)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(condition.params))?;
+        let wanted = wanted_values(&request.touched);
+        let mut table = Table::new(&wanted);
+        let mut found = Observation::default();
+        while let Some(row) = rows.next()? {
+            found.ids.push(row.get_ref(0)?.as_str()?);
+            found.before.push(table.index_of(row, columns.len())?);
+        }
+        found.table = table.entries;
+        if let Selection::Listed(ids) = &request.selection {
+            found.missing = ids.iter().filter(|id| found.ids.find(id).is_none()).cloned().collect();
+        }
+        Ok(found)
+    }
+
+    /// Returns the condition of a request as SQL over the alias `d`.
+    pub(super) fn condition(&self, request: &Request) -> rusqlite::Result<Lowered> {
+        let mut terms: Vec<String> = Vec::new();
+        let mut params: Vec<SqlValue> = Vec::new();
+        for path in &request.within {
+            params.push(path.clone().into());
+            params.push(format!("{path}/").into());
+            params.push(format!("{path}0").into());
+            let at = params.len();
+            // `0` is the character after `/`: everything that starts with "path/" lies between them.
+            let below = format!("(d.organization >= ?{} AND d.organization < ?{at})", at - 1);
+            terms.push(format!("(d.organization = ?{} OR {below})", at - 2));
+        }
+        match &request.selection {
+            Selection::Listed(ids) => {
+                self.fill_wanted(ids)?;
+                terms.push("d.device_id IN (SELECT device_id FROM temp.wanted)".to_string());
+            }
+            Selection::Matching { template, conditions } => {
+                if let Some(template) = template {
+                    params.push(template.clone().into());
+                    terms.push(format!("d.template = ?{}", params.len()));
+                }
+                for query in conditions {
+                    let lowered = sql::lower(query, "d", params.len() + 1);
+                    terms.push(format!("({})", lowered.sql));
+                    params.extend(lowered.params);
+                }
+            }
+        }
+        let sql = if terms.is_empty() { "1".to_string() } else { terms.join(" AND ") };
+        Ok(Lowered { sql, params })
+    }
+
+    fn fill_wanted(&self, ids: &[String]) -> rusqlite::Result<()> {
+        self.connection.execute_batch(
+            "CREATE TEMP TABLE IF NOT EXISTS wanted (device_id TEXT PRIMARY KEY) WITHOUT ROWID;
+             DELETE FROM temp.wanted;",
+        )?;
+        let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO temp.wanted VALUES (?1)")?;
+        for id in ids {
+            insert.execute([id])?;
+        }
+        Ok(())
+    }
+}
+
+fn touched_columns(touched: &Touched) -> Vec<String> {
+    match touched {
+        Touched::Nothing => Vec::new(),
+        // Names are quoted as JSON so that every column holds JSON text or NULL.
+        Touched::Template { .. } => vec!["nullif(json_quote(d.template), 'null')".to_string()],
+        Touched::EdgeManifest { .. } => vec!["nullif(json_quote(d.edge_manifest), 'null')".to_string()],
+        Touched::Section { section, assignments } => {
+            let column = match section {
+                Section::Tags => "tags",
+                Section::Cloud => "cloud",
+                Section::Desired => "desired",
+                Section::Reported => "reported",
+            };
+            assignments.iter().map(|one| json_at(&format!("d.{column}"), &one.path)).collect()
+        }
+    }
+}
+
+fn wanted_values(touched: &Touched) -> Vec<Assignment> {
+    let one = |name: &String| vec![Assignment { path: Vec::new(), value: Value::String(name.clone()) }];
+    match touched {
+        Touched::Nothing => Vec::new(),
+        Touched::Template { wanted } | Touched::EdgeManifest { wanted } => one(wanted),
+        Touched::Section { assignments, .. } => assignments.clone(),
+    }
+}
+
+/// Distinct entries, found again by the bytes of their columns.
+struct Table<'a> {
+    wanted: &'a [Assignment],
+    entries: Vec<Before>,
+    by_key: HashMap<Vec<u8>, u32>,
+    key: Vec<u8>,
+    last: (Vec<u8>, u32),
+}
+
+impl<'a> Table<'a> {
+    fn new(wanted: &'a [Assignment]) -> Table<'a> {
+        Table { wanted, entries: Vec::new(), by_key: HashMap::new(), key: Vec::new(), last: (Vec::new(), u32::MAX) }
+    }
+
+    /// Returns the index of the entry of a row: column 1 is `blocked`, the values follow.
+    fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
+        self.key.clear();
+        self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
+        for column in 2..2 + values {
+            match row.get_ref(column)?.as_str_or_null()? {
+                None => self.key.push(0),
+                Some(text) => {
+                    self.key.push(1);
+                    self.key.extend_from_slice(text.as_bytes());
+                    // No JSON text holds a raw control character, so the end is unambiguous.
+                    self.key.push(2);
+                }
+            }
+        }
+        if self.last.1 != u32::MAX && self.last.0 == self.key {
+            return Ok(self.last.1);
+        }
+        let index = match self.by_key.get(&self.key) {
+            Some(index) => *index,
+            None => self.add(row, values)?,
+        };
+        self.last.0.clone_from(&self.key);
+        self.last.1 = index;
+        Ok(index)
+    }
+
+    fn add(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
+        let mut entry = Before { blocked: self.key[0] == 1, values: Vec::with_capacity(values) };
+        for column in 2..2 + values {
+            let value = match row.get_ref(column)?.as_str_or_null()? {
+                None => None,
+                Some(text) => Some(serde_json::from_str(text).map_err(|_| super::rows::malformed(column, text))?),
+            };
+            entry.values.push(value);
+        }
+        let mut key = self.key.clone();
+        if self.entries.len() >= TABLE_MAX {
+            key = coarse_key(&mut entry, self.wanted);
+            if let Some(index) = self.by_key.get(&key) {
+                return Ok(*index);
+            }
+        }
+        let index = u32::try_from(self.entries.len()).expect("the table is small");
+        self.entries.push(entry);
+        self.by_key.insert(key, index);
+        Ok(index)
+    }
+}
+
+/// Replaces what is not as desired by "(various)" and returns a key under which all entries that are alike after this are found.
+fn coarse_key(entry: &mut Before, wanted: &[Assignment]) -> Vec<u8> {
+    // Keys of single rows start with 0 or 1.
+    let mut key = vec![2, u8::from(entry.blocked)];
+    for (value, wanted) in entry.values.iter_mut().zip(wanted) {
+        let is_satisfied = wanted.is_satisfied_by(value.as_ref());
+        key.push(match (value.is_some(), is_satisfied) {
+            (_, true) => 0,
+            (false, false) => 1,
+            (true, false) => 2,
+        });
+        if value.is_some() && !is_satisfied {
+            *value = Some(Value::String(VARIOUS.to_string()));
+        }
+    }
+    key
+}
+
+/// Returns SQL for the JSON text at a path of a column, NULL where it is absent.
+fn json_at(column: &str, path: &[String]) -> String {
+    let is_plain = |key: &String| key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    if path.iter().all(is_plain) {
+        let keys: String = path.iter().map(|key| format!(".\"{key}\"")).collect();
+        return format!("{column} -> '${keys}'");
+    }
+    let keys = Value::from(path.to_vec()).to_string().replace('\'', "''");
+    format!("fleetform_json_at({column}, '{keys}')")
+}
+
+/// Registers `fleetform_json_at(json, keys)`: for keys that a JSON path of SQLite cannot spell, such as those with a quote.
+pub(super) fn register_functions(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("fleetform_json_at", 2, flags, |context| {
+        let (json, keys): (String, String) = (context.get(0)?, context.get(1)?);
+        let malformed = |_| rusqlite::Error::UserFunctionError("malformed JSON".into());
+        let mut value: Value = serde_json::from_str(&json).map_err(malformed)?;
+        let keys: Vec<String> = serde_json::from_str(&keys).map_err(malformed)?;
+        for key in keys {
+            match value.get_mut(&key) {
+                Some(inner) => value = inner.take(),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value.to_string()))
+    })
+}
+
+trait StrOrNull<'a> {
+    fn as_str_or_null(self) -> rusqlite::Result<Option<&'a str>>;
+}
+
+impl<'a> StrOrNull<'a> for rusqlite::types::ValueRef<'a> {
+    /// Returns the text of a column, `None` when it is NULL.
+    fn as_str_or_null(self) -> rusqlite::Result<Option<&'a str>> {
+        match self {
+            rusqlite::types::ValueRef::Null => Ok(None),
+            other => Ok(Some(other.as_str()?)),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Rows of the table of devices as values.
+
+use rusqlite::Row;
+use serde_json::Value;
+
+use crate::model::device::{ConnectionState, Device, DeviceState};
+
+/// The columns of a device in the order that [`device_of_row`] reads.
+pub(super) const DEVICE_COLUMNS: &str = "d.device_id, d.device_name, d.template, d.organization, d.state, d.blocked, \
+     d.simulated, d.iot_edge, d.connection_state, d.last_activity, d.edge_manifest, d.tags, d.cloud, d.desired, \
+     d.desired_version, d.reported, d.reported_version";
+
+/// Returns the device of a row of [`DEVICE_COLUMNS`]; the error says which column holds what it should not.
+pub(super) fn device_of_row(row: &Row<'_>) -> rusqlite::Result<Device> {
+    let state: String = row.get(4)?;
+    let connection: String = row.get(8)?;
+    let last_activity: Option<String> = row.get(9)?;
+    Ok(Device {
+        device_id: row.get(0)?,
+        device_name: row.get(1)?,
+        template: row.get(2)?,
+        organization: row.get(3)?,
+        state: DeviceState::parse(&state).ok_or_else(|| malformed(4, &state))?,
+        blocked: row.get(5)?,
+        simulated: row.get(6)?,
+        iot_edge: row.get(7)?,
+        connection_state: ConnectionState::parse(&connection).ok_or_else(|| malformed(8, &connection))?,
+        last_activity: last_activity.and_then(|text| text.parse().ok()),
+        edge_manifest: row.get(10)?,
+        tags: json_of(row, 11)?,
+        cloud: json_of(row, 12)?,
+        desired: json_of(row, 13)?,
+        desired_version: row.get(14)?,
+        reported: json_of(row, 15)?,
+        reported_version: row.get(16)?,
+    })
+}
+
+fn json_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|_| malformed(column, &text))
+}
+
+pub(super) fn malformed(column: usize, text: &str) -> rusqlite::Error {
+    let what = format!("unexpected value {text:?}");
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
+}

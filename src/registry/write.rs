@@ -1,0 +1,230 @@
+//! Writing devices: what a job does to the registry, with the outcome of each device in the same transaction.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Transaction};
+use serde_json::Value;
+
+use super::{Registry, RegistryError};
+use crate::model::job::Action;
+use crate::model::outcome::Reason;
+use crate::model::patch::{Section, counted_size, merge, violations};
+
+/// What is written to each device of a job.
+#[derive(Debug, Clone)]
+pub enum Assignment {
+    Patch { section: Section, patch: Value },
+    Template(String),
+    EdgeManifest(String),
+}
+
+impl Assignment {
+    /// Returns what an action writes; `None` for a command.
+    pub fn of_action(action: &Action) -> Option<Assignment> {
+        match action {
+            Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
+                let (section, patch) = action.patch()?;
+                Some(Assignment::Patch { section, patch: patch.to_value() })
+            }
+            Action::DeviceTemplate(name) => Some(Assignment::Template(name.to_string())),
+            Action::EdgeManifest(name) => Some(Assignment::EdgeManifest(name.to_string())),
+            Action::Command(_) => None,
+        }
+    }
+}
+
+/// Devices to write, and when to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk<'a> {
+    pub run_id: i64,
+    /// (ordinal, device id), ascending.
+    pub devices: &'a [(u32, &'a str)],
+    /// Stop after the failure that follows this many others.
+    pub failures_left: Option<u64>,
+    /// A written device is not done: it has a sent mark until it acknowledges.
+    pub awaits_acknowledgement: bool,
+    pub now: Timestamp,
+}
+
+/// The statements of one kind of write: `fast` changes a device when it can be done without a closer look.
+struct Statements {
+    fast: &'static str,
+    /// The patch or the name.
+    value: String,
+    /// Sections whose text is longer than this get the closer look: they might break a size limit.
+    safe_length: usize,
+}
+
+impl Registry {
+    /// Writes devices one after the other in one transaction, each with its outcome, and returns what became of those that
+    /// were reached.
+    ///
+    /// # Errors
+    /// The registry cannot be written; then nothing of the chunk was.
+    pub fn write_chunk(
+        &mut self,
+        assignment: &Assignment,
+        chunk: Chunk<'_>,
+    ) -> Result<Vec<(u32, Reason)>, RegistryError> {
+        let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, "write devices", e);
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
+        let written = write_devices(&transaction, assignment, chunk).map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+        Ok(written)
+    }
+
+    /// Returns those of the devices that are blocked, as (place in the list). Devices that are gone are found when they are reached.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn blocked_between(&self, first: &str, last: &str) -> Result<Vec<String>, RegistryError> {
+        let read = || {
+            let text =
+                "SELECT device_id FROM device WHERE blocked = 1 AND device_id BETWEEN ?1 AND ?2 ORDER BY device_id";
+            let mut statement = self.connection.prepare_cached(text)?;
+            statement.query_map([first, last], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
+        };
+        read().map_err(|e| self.error("find blocked devices", e))
+    }
+
+    /// Returns true when the registry has the device.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn has_device(&self, device_id: &str) -> Result<bool, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached("SELECT 1 FROM device WHERE device_id = ?1")?;
+            statement.exists([device_id])
+        };
+        read().map_err(|e| self.error("look for a device", e))
+    }
+}
+
+fn write_devices(
+    transaction: &Transaction<'_>,
+    assignment: &Assignment,
+    chunk: Chunk<'_>,
+) -> rusqlite::Result<Vec<(u32, Reason)>> {
+    let statements = statements(assignment);
+    let mut fast = transaction.prepare_cached(statements.fast)?;
+    let mut outcome = transaction.prepare_cached(super::journal::INSERT_OUTCOME)?;
+    let mut sent = transaction.prepare_cached(super::journal::INSERT_SENT)?;
+    let safe_length = i64::try_from(statements.safe_length).unwrap_or(i64::MAX);
+    let micros = chunk.now.as_microsecond();
+    let mut written = Vec::with_capacity(chunk.devices.len());
+    let mut failures = 0;
+    for (ordinal, device_id) in chunk.devices.iter().copied() {
+        let (reason, message) = if fast.execute(rusqlite::params![device_id, statements.value, safe_length])? == 1 {
+            (Reason::Written, None)
+        } else {
+            look_closer(transaction, assignment, device_id)?
+        };
+        if chunk.awaits_acknowledgement && reason == Reason::Written {
+            sent.execute(rusqlite::params![chunk.run_id, ordinal, 1, micros])?;
+        } else {
+            let attempts = u32::from(reason == Reason::Written);
+            let none: Option<u16> = None;
+            outcome.execute(rusqlite::params![
+                chunk.run_id,
+                ordinal,
+                reason as u8,
+                none,
+                message,
+                attempts,
+                micros,
+                micros
+            ])?;
+        }
+        written.push((ordinal, reason));
+        if reason.status() == crate::model::outcome::DeviceStatus::Failed {
+            failures += 1;
+            if chunk.failures_left.is_some_and(|left| failures > left) {
+                break;
+            }
+        }
+    }
+    Ok(written)
+}
+
+fn statements(assignment: &Assignment) -> Statements {
+    // The patch is compared by its effect: when it changes nothing, nothing is written and no version moves.
+    match assignment {
+        Assignment::Patch { section, patch } => {
+            let patch = patch.to_string();
+            let fast = match section {
+                Section::Desired | Section::Reported => {
+                    "UPDATE device SET desired = json_patch(desired, ?2), desired_version = desired_version + 1
+                     WHERE device_id = ?1 AND blocked = 0 AND length(desired) <= ?3
+                       AND json_patch(desired, ?2) <> desired"
+                }
+                Section::Tags => {
+                    "UPDATE device SET tags = json_patch(tags, ?2)
+                     WHERE device_id = ?1 AND blocked = 0 AND length(tags) <= ?3 AND json_patch(tags, ?2) <> tags"
+                }
+                Section::Cloud => {
+                    "UPDATE device SET cloud = json_patch(cloud, ?2)
+                     WHERE device_id = ?1 AND blocked = 0 AND length(cloud) <= ?3 AND json_patch(cloud, ?2) <> cloud"
+                }
+            };
+            // A section counts at most eight bytes for each character of its text (a one-digit number does).
+            let safe_length = (section.size_max() / 8).saturating_sub(patch.len());
+            Statements { fast, value: patch, safe_length }
+        }
+        Assignment::Template(name) => Statements {
+            fast: "UPDATE device SET template = ?2,
+                     state = CASE state WHEN 'unassociated' THEN 'registered' ELSE state END
+                   WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0 AND template IS NOT ?2",
+            value: name.clone(),
+            safe_length: 0,
+        },
+        Assignment::EdgeManifest(name) => Statements {
+            fast: "UPDATE device SET edge_manifest = ?2
+                   WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0 AND edge_manifest IS NOT ?2",
+            value: name.clone(),
+            safe_length: 0,
+        },
+    }
+}
+
+/// Decides about a device that the fast statement left alone: gone, blocked, already as desired, or near a limit.
+fn look_closer(
+    transaction: &Transaction<'_>,
+    assignment: &Assignment,
+    device_id: &str,
+) -> rusqlite::Result<(Reason, Option<String>)> {
+    let column = match assignment {
+        Assignment::Patch { section: Section::Tags, .. } => "tags",
+        Assignment::Patch { section: Section::Cloud, .. } => "cloud",
+        Assignment::Patch { section: Section::Desired | Section::Reported, .. } => "desired",
+        Assignment::Template(_) | Assignment::EdgeManifest(_) => "'{}'",
+    };
+    let mut look = transaction.prepare_cached(&format!("SELECT blocked, {column} FROM device WHERE device_id = ?1"))?;
+    let found: Option<(bool, String)> = look.query_row([device_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((blocked, text)) = found else {
+        return Ok((Reason::Deleted, Some("it is no longer in the registry".to_string())));
+    };
+    if blocked {
+        return Ok((Reason::Blocked, Some("it was blocked".to_string())));
+    }
+    let Assignment::Patch { section, patch } = assignment else {
+        return Ok((Reason::Unchanged, None));
+    };
+    let before: Value = serde_json::from_str(&text).map_err(|_| super::rows::malformed(1, &text))?;
+    let mut after = before.clone();
+    merge(&mut after, patch);
+    if after == before {
+        return Ok((Reason::Unchanged, None));
+    }
+    let members = after.as_object().cloned().unwrap_or_default();
+    if let Some(broken) = violations(&members, *section).first() {
+        let size = counted_size(&before);
+        let message = format!("{} (it counts {size} now)", broken.rule);
+        return Ok((Reason::Error, Some(message)));
+    }
+    let version = if column == "desired" { ", desired_version = desired_version + 1" } else { "" };
+    let mut write =
+        transaction.prepare_cached(&format!("UPDATE device SET {column} = ?2{version} WHERE device_id = ?1"))?;
+    write.execute(rusqlite::params![device_id, after.to_string()])?;
+    Ok((Reason::Written, None))
+}
