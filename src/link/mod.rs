@@ -1,0 +1,50 @@
+//! The way to the devices: requests go out, reports come back later.
+//!
+//! A link never blocks and never looks at a clock: the driver passes the time in, asks when something is due and polls.
+//! The simulated devices are the only link so far; the one over MQTT will have the same face.
+
+mod simulated;
+
+pub use simulated::SimulatedDevices;
+
+use serde_json::Value;
+
+use crate::model::digest::Digest;
+
+/// One command for one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Which of the driver's runs it belongs to; comes back with the report.
+    pub run_id: i64,
+    pub ordinal: u32,
+    pub attempt: u32,
+    pub device_id: String,
+    /// The same on every re-send, so that a device can recognise a command that it has executed.
+    pub execution_id: Digest,
+    pub method: String,
+    pub payload: Value,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub run_id: i64,
+    pub ordinal: u32,
+    pub kind: ReportKind,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportKind {
+    /// The device answered with a status (an HTTP-like code) and a text that is not to be trusted.
+    Answered { code: u16, message: String },
+    /// The device is not connected: nothing was delivered.
+    Unreachable,
+}
+
+/// A failure of the link itself, not of a device.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("the journal {path} of the simulated devices cannot be written")]
+    Journal { path: String, source: std::io::Error },
+}

@@ -1,0 +1,251 @@
+//! Simulated devices: who is offline, who is slow and who fails is a function of the seed and the device's id, so that every run
+//! of a fleet meets the same devices, in any process.
+//!
+//! A request is executed half-way through its latency: the device appends to the journal first and answers after, as a real one
+//! that keeps a log would.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{LinkError, Report, ReportKind, Request};
+use crate::model::digest::Digest;
+use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
+
+/// The devices behind a fleet without real ones.
+pub struct SimulatedDevices {
+    config: SimulatedLink,
+    /// Ordered by time, then by when they were asked for.
+    queue: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    /// What the queue points to.
+    requests: Vec<Option<(Request, Step)>>,
+    free: Vec<usize>,
+    asked: u64,
+    journal: Option<(File, String)>,
+}
+
+/// What happens next to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// The device executes it, and answers (or does not) at the given time.
+    Execute {
+        answer: Option<(Timestamp, u16)>,
+    },
+    Answer {
+        code: u16,
+    },
+    Refuse,
+}
+
+impl SimulatedDevices {
+    /// Returns the devices of a fleet; a journal is relative to `folder`.
+    ///
+    /// # Errors
+    /// The journal cannot be opened.
+    pub fn new(config: &SimulatedLink, folder: &Path) -> Result<SimulatedDevices, LinkError> {
+        let journal = match &config.journal {
+            None => None,
+            Some(path) => {
+                let file = File::options().create(true).append(true).open(folder.join(path));
+                let file = file.map_err(|source| LinkError::Journal { path: path.clone(), source })?;
+                Some((file, path.clone()))
+            }
+        };
+        Ok(SimulatedDevices {
+            config: config.clone(),
+            queue: BinaryHeap::new(),
+            requests: Vec::new(),
+            free: Vec::new(),
+            asked: 0,
+            journal,
+        })
+    }
+
+    /// Takes a request; its report is due later.
+    pub fn send(&mut self, now: Timestamp, request: Request) {
+        let behaviour = self.behaviour(&request.device_id);
+        if behaviour.offline {
+            return self.schedule(now, request, Step::Refuse);
+        }
+        let latency = self.latency(&request, behaviour);
+        let code = behaviour.answers.unwrap_or_else(|| self.code(&request));
+        let executes_at = add(now, latency / 2);
+        let answer = if behaviour.silent { None } else { Some((add(now, latency), code)) };
+        self.schedule(executes_at, request, Step::Execute { answer });
+    }
+
+    /// Returns the time of the next report or of the next thing that a device does, `None` when nothing is under way.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.queue.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// Returns what is due by now, in the order in which it happened.
+    ///
+    /// # Errors
+    /// The journal cannot be written; the devices that were to write have not answered.
+    pub fn poll(&mut self, now: Timestamp) -> Result<Vec<Report>, LinkError> {
+        let mut reports = Vec::new();
+        while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.queue.pop();
+            let (request, step) = self.requests[slot].take().expect("the queue points to requests that are under way");
+            self.free.push(slot);
+            let kind = match step {
+                Step::Refuse => ReportKind::Unreachable,
+                Step::Answer { code } => {
+                    let message = if code >= 400 { "the simulated device refused" } else { "" };
+                    ReportKind::Answered { code, message: message.to_string() }
+                }
+                Step::Execute { answer } => {
+                    self.note(&request, at)?;
+                    if let Some((answers_at, code)) = answer {
+                        self.schedule(answers_at, request, Step::Answer { code });
+                    }
+                    continue;
+                }
+            };
+            reports.push(Report { run_id: request.run_id, ordinal: request.ordinal, kind });
+        }
+        Ok(reports)
+    }
+
+    fn schedule(&mut self, at: Timestamp, request: Request, step: Step) {
+        self.asked += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.requests.push(None);
+            self.requests.len() - 1
+        });
+        self.requests[slot] = Some((request, step));
+        self.queue.push(Reverse((at, self.asked, slot)));
+    }
+
+    fn note(&mut self, request: &Request, at: Timestamp) -> Result<(), LinkError> {
+        let Some((file, path)) = &mut self.journal else { return Ok(()) };
+        let line = json!({
+            "device_id": request.device_id,
+            "method": request.method,
+            "execution_id": request.execution_id.to_string(),
+            "at": at.to_string(),
+        });
+        // One write a line: what a device executed is in the journal before it answers, whatever happens to the process.
+        file.write_all(format!("{line}\n").as_bytes())
+            .map_err(|source| LinkError::Journal { path: path.clone(), source })
+    }
+
+    fn behaviour(&self, device_id: &str) -> DeviceBehaviour {
+        if let Some(own) = self.config.devices.get(device_id) {
+            return *own;
+        }
+        let offline = self.happens(self.config.offline, &["offline", device_id]);
+        DeviceBehaviour { offline, ..DeviceBehaviour::default() }
+    }
+
+    fn code(&self, request: &Request) -> u16 {
+        let attempt = request.attempt.to_string();
+        let fails = self.happens(self.config.failures, &["failure", &request.execution_id.to_string(), &attempt]);
+        if fails { 500 } else { 200 }
+    }
+
+    /// Between half and one and a half of the mean.
+    fn latency(&self, request: &Request, behaviour: DeviceBehaviour) -> Duration {
+        if let Some(own) = behaviour.latency {
+            return own;
+        }
+        let attempt = request.attempt.to_string();
+        let chosen = self.chosen(&["latency", &request.execution_id.to_string(), &attempt]) % 1_000;
+        self.config.latency.mul_f64(0.5 + chosen as f64 / 1_000.0)
+    }
+
+    fn happens(&self, probability: Probability, about: &[&str]) -> bool {
+        self.chosen(about) % 1_000_000 < u64::from(probability.per_million)
+    }
+
+    fn chosen(&self, about: &[&str]) -> u64 {
+        let seed = self.config.seed.to_string();
+        Digest::of_texts(std::iter::once(seed.as_str()).chain(about.iter().copied())).seed()
+    }
+}
+
+fn add(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::DeviceId;
+
+    fn request(device_id: &str) -> Request {
+        Request {
+            run_id: 1,
+            ordinal: 7,
+            attempt: 1,
+            device_id: device_id.to_string(),
+            execution_id: Digest::of_bytes(device_id.as_bytes()),
+            method: "reboot".to_string(),
+            payload: serde_json::Value::Null,
+        }
+    }
+
+    fn devices(behaviour: &[(&str, DeviceBehaviour)]) -> SimulatedDevices {
+        let devices = behaviour.iter().map(|(id, own)| (DeviceId::parse(id).unwrap(), *own)).collect();
+        let config = SimulatedLink { devices, ..SimulatedLink::default() };
+        SimulatedDevices::new(&config, Path::new(".")).unwrap()
+    }
+
+    /// Returns all reports by running time forward to whatever is due.
+    fn run(devices: &mut SimulatedDevices) -> Vec<ReportKind> {
+        let mut kinds = Vec::new();
+        while let Some(at) = devices.due() {
+            kinds.extend(devices.poll(at).unwrap().into_iter().map(|report| report.kind));
+        }
+        kinds
+    }
+
+    #[test]
+    fn each_behaviour_is_seen() {
+        let check = |behaviour: DeviceBehaviour, expect: &[ReportKind]| {
+            let mut devices = devices(&[("d-1", behaviour)]);
+            devices.send(Timestamp::UNIX_EPOCH, request("d-1"));
+            assert_eq!(run(&mut devices), expect);
+        };
+        let message = "the simulated device refused".to_string();
+        check(DeviceBehaviour::default(), &[ReportKind::Answered { code: 200, message: String::new() }]);
+        check(
+            DeviceBehaviour { answers: Some(503), ..DeviceBehaviour::default() },
+            &[ReportKind::Answered { code: 503, message }],
+        );
+        check(DeviceBehaviour { offline: true, ..DeviceBehaviour::default() }, &[ReportKind::Unreachable]);
+        check(DeviceBehaviour { silent: true, ..DeviceBehaviour::default() }, &[]);
+    }
+
+    #[test]
+    fn probabilities_are_kept_and_the_same_in_every_process() {
+        let config = SimulatedLink {
+            offline: Probability { per_million: 20_000 },
+            failures: Probability { per_million: 100_000 },
+            ..SimulatedLink::default()
+        };
+        let count = || {
+            let mut devices = SimulatedDevices::new(&config, Path::new(".")).unwrap();
+            for at in 0..10_000 {
+                devices.send(Timestamp::UNIX_EPOCH, request(&format!("d-{at}")));
+            }
+            let kinds = run(&mut devices);
+            let offline = kinds.iter().filter(|kind| **kind == ReportKind::Unreachable).count();
+            let failed = kinds.iter().filter(|k| matches!(k, ReportKind::Answered { code: 500, .. })).count();
+            (offline, failed)
+        };
+        let (offline, failed) = count();
+        assert!((150..250).contains(&offline) && (900..1100).contains(&failed), "{offline} offline, {failed} failed");
+        assert_eq!((offline, failed), count());
+    }
+}
