@@ -1,0 +1,177 @@
+//! Git, concrete: the fleet's tree at a commit or in the work tree goes out, results go in.
+//!
+//! Reading never checks anything out, and writing results goes straight into the object database: a person's work tree and index
+//! are left alone. Uses git2 (libgit2) for objects and local references.
+
+mod read;
+mod work;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+pub use read::{Entry, FleetTree};
+pub use write::{BlobId, Content, FileChange, ResultsBranch};
+
+/// The name of the Fleet document's file, at the root of each fleet.
+pub const FLEET_FILE: &str = "fleetform.yaml";
+
+/// A failure of git or of the repository. `Display` says what happened; [`RepoError::help`] what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    #[error("{} is not inside a git repository", path.display())]
+    NoRepository { path: PathBuf },
+    #[error("there is no fleet at {}: no {FLEET_FILE} in it", path.display())]
+    NoFleet { path: PathBuf },
+    #[error("the repository has no commit yet")]
+    NoCommit,
+    #[error("the revision `{revision}` is not a commit of this repository")]
+    NoRevision { revision: String },
+    #[error("`{path}` is {what}")]
+    NotAFile { path: String, what: &'static str },
+    #[error("`{path}` has {size} bytes, and at most {max} are read")]
+    TooLarge { path: String, size: u64, max: u64 },
+    #[error("`{path}` exists on the results branch already")]
+    AlreadyWritten { path: String },
+    #[error("the branch {branch} kept moving while results were written to it")]
+    Contended { branch: String },
+    #[error("the repository {} cannot be written", path.display())]
+    ReadOnly { path: PathBuf },
+    #[error("the disk is full: the repository {} cannot grow", path.display())]
+    Full { path: PathBuf },
+    #[error("`{path}` on the results branch cannot be used: {what}")]
+    Malformed { path: String, what: String },
+    #[error("git failed to {doing}")]
+    Git { doing: String, source: git2::Error },
+    #[error("{} cannot be {doing}", path.display())]
+    Io { path: PathBuf, doing: &'static str, source: std::io::Error },
+}
+
+impl RepoError {
+    /// Returns what to do about it, one sentence.
+    pub fn help(&self) -> String {
+        match self {
+            RepoError::NoRepository { .. } => "Run `fleetform init` to make a fleet repository here.".to_string(),
+            RepoError::NoFleet { .. } => {
+                "Go to the fleet's folder or name it with -C; `fleetform init` makes a new one.".to_string()
+            }
+            RepoError::NoCommit => "Commit the fleet's files first: `git add . && git commit`.".to_string(),
+            RepoError::NoRevision { .. } => "Name a branch, a tag or a commit.".to_string(),
+            RepoError::NotAFile { .. } => "Put a plain file in its place.".to_string(),
+            RepoError::TooLarge { .. } => "Split the file.".to_string(),
+            RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } => {
+                "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+            }
+            RepoError::ReadOnly { .. } => "Check the permissions of its .git folder; nothing was lost.".to_string(),
+            RepoError::Full { .. } => {
+                "Make room on the disk and run the command again: it goes on where it was, nothing is lost.".to_string()
+            }
+            RepoError::Malformed { .. } => {
+                "Somebody edited the results branch: restore it with `git reflog` or from a clone.".to_string()
+            }
+            RepoError::Git { .. } => "Look at the repository with `git fsck` and `git status`.".to_string(),
+            RepoError::Io { .. } => "Check the path and its permissions.".to_string(),
+        }
+    }
+
+    fn git(doing: impl Into<String>, path: &Path, source: git2::Error) -> RepoError {
+        let text = source.message();
+        let (path, doing) = (path.to_path_buf(), doing.into());
+        if text.contains("No space left") {
+            RepoError::Full { path }
+        } else if text.contains("Permission denied") || text.contains("Read-only file system") {
+            RepoError::ReadOnly { path }
+        } else {
+            RepoError::Git { doing, source }
+        }
+    }
+}
+
+/// A git repository and the folder of one fleet in it.
+pub struct Repo {
+    repository: git2::Repository,
+    /// The fleet's folder from the root of the repository, with `/` at its end; empty at the root.
+    prefix: String,
+    /// The fleet's folder on disk; `None` in a bare repository.
+    folder: Option<PathBuf>,
+}
+
+impl Repo {
+    /// Opens the repository around a folder that is the root of a fleet.
+    ///
+    /// # Errors
+    /// There is no repository around the folder.
+    pub fn open(folder: &Path) -> Result<Repo, RepoError> {
+        make_writes_durable();
+        let absolute = folder.canonicalize().map_err(|source| RepoError::Io {
+            path: folder.to_path_buf(),
+            doing: "opened",
+            source,
+        })?;
+        let repository = git2::Repository::discover(&absolute).map_err(|e| match e.code() {
+            git2::ErrorCode::NotFound => RepoError::NoRepository { path: absolute.clone() },
+            _ => RepoError::git("open the repository", &absolute, e),
+        })?;
+        let root = repository.workdir().map(Path::to_path_buf);
+        let Some(root) = root else {
+            return Ok(Repo { repository, prefix: String::new(), folder: None });
+        };
+        let root = root.canonicalize().unwrap_or(root);
+        let inner = absolute.strip_prefix(&root).unwrap_or(Path::new(""));
+        let mut prefix: String = inner.iter().map(|part| format!("{}/", part.to_string_lossy())).collect();
+        if inner.as_os_str().is_empty() {
+            prefix.clear();
+        }
+        Ok(Repo { repository, prefix, folder: Some(absolute) })
+    }
+
+    /// Returns the fleet's folder on disk; in a bare repository the repository's own.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_deref().unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns true when the repository has no work tree.
+    pub fn is_bare(&self) -> bool {
+        self.folder.is_none()
+    }
+
+    /// Returns the results branch of the fleet.
+    pub fn results<'a>(&'a self, branch: &str) -> ResultsBranch<'a> {
+        ResultsBranch::new(&self.repository, branch)
+    }
+
+    /// Returns the id of the commit that a revision names.
+    ///
+    /// # Errors
+    /// It names no commit.
+    pub fn resolve(&self, revision: &str) -> Result<String, RepoError> {
+        let missing = || RepoError::NoRevision { revision: revision.to_string() };
+        let object = self.repository.revparse_single(revision).map_err(|_| missing())?;
+        let commit = object.peel_to_commit().map_err(|_| missing())?;
+        Ok(commit.id().to_string())
+    }
+
+    /// Returns the id of the commit of `HEAD`.
+    ///
+    /// # Errors
+    /// There is no commit yet.
+    pub fn head(&self) -> Result<String, RepoError> {
+        let head = self.repository.head().and_then(|head| head.peel_to_commit());
+        head.map(|commit| commit.id().to_string()).map_err(|_| RepoError::NoCommit)
+    }
+}
+
+/// Makes libgit2 fsync objects and references: a claim counts only when it survives a power cut.
+fn make_writes_durable() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: sets a global switch of libgit2 that takes one int; `git2` initialises the library on first use.
+        // git2 0.21 has no safe call for it.
+        #[expect(unsafe_code, reason = "the only way to reach GIT_OPT_ENABLE_FSYNC_GITDIR")]
+        unsafe {
+            libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as libc_int, 1 as libc_int);
+        }
+    });
+}
+
+#[expect(non_camel_case_types, reason = "the C type of the call above")]
+type libc_int = std::ffi::c_int;

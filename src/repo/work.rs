@@ -1,0 +1,65 @@
+//! What a person's side of the repository needs: making one, and the first commit.
+
+use std::path::{Path, PathBuf};
+
+use git2::{FileMode, Repository, RepositoryInitOptions, Signature};
+
+use super::{Repo, RepoError};
+
+impl Repo {
+    /// Opens the repository around a folder, or makes one in it; the folder is made when it is not there.
+    ///
+    /// # Errors
+    /// The folder or the repository cannot be made.
+    pub fn open_or_init(folder: &Path) -> Result<Repo, RepoError> {
+        std::fs::create_dir_all(folder).map_err(|source| RepoError::Io {
+            path: folder.to_path_buf(),
+            doing: "made",
+            source,
+        })?;
+        match Repo::open(folder) {
+            Err(RepoError::NoRepository { .. }) => {
+                let mut options = RepositoryInitOptions::new();
+                options.initial_head("main").no_reinit(true);
+                Repository::init_opts(folder, &options).map_err(|e| RepoError::git("make a repository", folder, e))?;
+                Repo::open(folder)
+            }
+            other => other,
+        }
+    }
+
+    /// Returns true when the fleet's folder is the root of the repository.
+    pub fn is_at_root(&self) -> bool {
+        self.prefix.is_empty()
+    }
+
+    /// Adds files of the fleet to the index and commits just them on `HEAD`; returns the commit.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    pub fn commit_files(&self, paths: &[String], message: &str) -> Result<String, RepoError> {
+        let commit = || {
+            let parent = self.repository.head().and_then(|head| head.peel_to_commit()).ok();
+            let before = match &parent {
+                Some(parent) => parent.tree()?,
+                None => self.repository.find_tree(self.repository.treebuilder(None)?.write()?)?,
+            };
+            let mut index = self.repository.index()?;
+            let mut update = git2::build::TreeUpdateBuilder::new();
+            for path in paths {
+                let from_root = format!("{}{path}", self.prefix);
+                index.add_path(&PathBuf::from(&from_root))?;
+                let id = self.repository.blob_path(&self.folder().join(path))?;
+                update.upsert(from_root, id, FileMode::Blob);
+            }
+            index.write()?;
+            // Only these files: what else a person has staged stays staged.
+            let tree = self.repository.find_tree(update.create_updated(&self.repository, &before)?)?;
+            let author = self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))?;
+            let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+            self.repository.commit(Some("HEAD"), &author, &author, message, &tree, &parents)
+        };
+        let id = commit().map_err(|e| RepoError::git("commit the files", self.repository.path(), e))?;
+        Ok(id.to_string())
+    }
+}

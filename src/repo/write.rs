@@ -1,0 +1,214 @@
+//! The results branch: an orphan branch that only grows.
+//!
+//! A commit is made of blobs and trees and then the reference is moved by compare-and-swap. Two writers:
+//!
+//! 1. A and B read the tip T.
+//! 2. A commits T -> A1 and swaps T for A1.
+//! 3. B commits T -> B1; its swap finds A1 instead of T and fails.
+//! 4. B builds its change again on A1, unless A1 has a file that B's change must be the first to write: then B has lost.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use git2::{FileMode, ObjectType, Oid, Repository, Signature, TreeWalkMode, TreeWalkResult};
+
+use super::RepoError;
+
+/// How often a writer builds its change again before it gives up.
+const ATTEMPTS_MAX: usize = 100;
+
+/// A file to write.
+#[derive(Debug, Clone)]
+pub struct FileChange {
+    pub path: String,
+    pub content: Content,
+    /// The change is refused when the branch has a file there: claims.
+    pub must_be_new: bool,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone)]
+pub enum Content {
+    Bytes(Vec<u8>),
+    /// Written before with [`ResultsBranch::write_blob`].
+    Blob(BlobId),
+}
+
+/// A blob in the object database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobId(Oid);
+
+impl FileChange {
+    /// Returns a file with some bytes, which may replace another.
+    pub fn bytes(path: impl Into<String>, bytes: Vec<u8>) -> FileChange {
+        FileChange { path: path.into(), content: Content::Bytes(bytes), must_be_new: false }
+    }
+
+    /// Returns a file that is a blob written before.
+    pub fn blob(path: impl Into<String>, blob: BlobId) -> FileChange {
+        FileChange { path: path.into(), content: Content::Blob(blob), must_be_new: false }
+    }
+
+    /// Refuses the change when the file exists.
+    #[must_use]
+    pub fn first(mut self) -> FileChange {
+        self.must_be_new = true;
+        self
+    }
+}
+
+/// The branch that results are committed to.
+pub struct ResultsBranch<'a> {
+    repository: &'a Repository,
+    reference: String,
+}
+
+impl<'a> ResultsBranch<'a> {
+    pub(super) fn new(repository: &'a Repository, branch: &str) -> ResultsBranch<'a> {
+        ResultsBranch { repository, reference: format!("refs/heads/{branch}") }
+    }
+
+    /// Returns the name of the branch without `refs/heads/`.
+    pub fn name(&self) -> &str {
+        self.reference.trim_start_matches("refs/heads/")
+    }
+
+    /// Returns the id of its newest commit, `None` when there is no such branch.
+    ///
+    /// # Errors
+    /// The reference cannot be read.
+    pub fn tip(&self) -> Result<Option<String>, RepoError> {
+        Ok(self.tip_id()?.map(|id| id.to_string()))
+    }
+
+    fn tip_id(&self) -> Result<Option<Oid>, RepoError> {
+        match self.repository.refname_to_id(&self.reference) {
+            Ok(id) => Ok(Some(id)),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(self.error("read the results branch", error)),
+        }
+    }
+
+    /// Returns the bytes of a file at the tip, `None` when it is not there.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        let Some(tip) = self.tip_id()? else { return Ok(None) };
+        let fail = |e| self.error("read results", e);
+        let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
+        match tree.get_path(Path::new(path)) {
+            Ok(entry) => {
+                let blob = self.repository.find_blob(entry.id()).map_err(fail)?;
+                Ok(Some(blob.content().to_vec()))
+            }
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// Returns the bytes of every file at the tip that `wanted` picks by its path, sorted by path.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn read_all(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, RepoError> {
+        let mut files = BTreeMap::new();
+        let Some(tip) = self.tip_id()? else { return Ok(files) };
+        let fail = |e| self.error("read results", e);
+        let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
+        let mut ids = Vec::new();
+        tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
+            if entry.kind() == Some(ObjectType::Blob)
+                && let Ok(name) = entry.name()
+            {
+                let path = format!("{folder}{name}");
+                if wanted(&path) {
+                    ids.push((path, entry.id()));
+                }
+            }
+            TreeWalkResult::Ok
+        })
+        .map_err(fail)?;
+        for (path, id) in ids {
+            let blob = self.repository.find_blob(id).map_err(fail)?;
+            files.insert(path, blob.content().to_vec());
+        }
+        Ok(files)
+    }
+
+    /// Writes a blob that a later commit will name: large results need not be held in memory together.
+    ///
+    /// # Errors
+    /// The object database cannot be written.
+    pub fn write_blob(&self, bytes: &[u8]) -> Result<BlobId, RepoError> {
+        self.repository.blob(bytes).map(BlobId).map_err(|e| self.error("write results", e))
+    }
+
+    /// Commits changes on the tip of the branch, which is made when it is not there, and returns the new tip. Without an effect there
+    /// is no commit. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; [`RepoError::Contended`] when other writers kept winning;
+    /// otherwise the repository cannot be written.
+    pub fn commit(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
+        let fail = |e| self.error("write results", e);
+        let mut blobs = Vec::with_capacity(changes.len());
+        for change in changes {
+            let id = match &change.content {
+                Content::Blob(blob) => blob.0,
+                Content::Bytes(bytes) => self.repository.blob(bytes).map_err(fail)?,
+            };
+            blobs.push((change, id));
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let tip = self.tip_id()?;
+            let parent = tip.map(|tip| self.repository.find_commit(tip)).transpose().map_err(fail)?;
+            let before = match &parent {
+                Some(parent) => parent.tree().map_err(fail)?,
+                None => {
+                    let empty = self.repository.treebuilder(None).and_then(|builder| builder.write()).map_err(fail)?;
+                    self.repository.find_tree(empty).map_err(fail)?
+                }
+            };
+            let mut update = git2::build::TreeUpdateBuilder::new();
+            for (change, id) in &blobs {
+                if change.must_be_new && before.get_path(Path::new(&change.path)).is_ok() {
+                    return Err(RepoError::AlreadyWritten { path: change.path.clone() });
+                }
+                update.upsert(change.path.as_str(), *id, FileMode::Blob);
+            }
+            let after = update.create_updated(self.repository, &before).map_err(fail)?;
+            if let (Some(tip), true) = (tip, after == before.id()) {
+                return Ok(tip.to_string());
+            }
+            let tree = self.repository.find_tree(after).map_err(fail)?;
+            let author = self.signature().map_err(fail)?;
+            let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+            let commit = self.repository.commit(None, &author, &author, message, &tree, &parents).map_err(fail)?;
+            let log = message.lines().next().unwrap_or_default();
+            let moved = match tip {
+                Some(tip) => self.repository.reference_matching(&self.reference, commit, true, tip, log),
+                None => self.repository.reference(&self.reference, commit, false, log),
+            };
+            match moved {
+                Ok(_) => return Ok(commit.to_string()),
+                Err(error) if is_lost_race(&error) => {}
+                Err(error) => return Err(fail(error)),
+            }
+        }
+        Err(RepoError::Contended { branch: self.name().to_string() })
+    }
+
+    /// Who writes: the user of the repository, or fleetform itself where nobody is configured.
+    fn signature(&self) -> Result<Signature<'static>, git2::Error> {
+        self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))
+    }
+
+    fn error(&self, doing: &str, source: git2::Error) -> RepoError {
+        RepoError::git(doing, self.repository.path(), source)
+    }
+}
+
+fn is_lost_race(error: &git2::Error) -> bool {
+    matches!(error.code(), git2::ErrorCode::Modified | git2::ErrorCode::Exists | git2::ErrorCode::Locked)
+}
