@@ -1,0 +1,36 @@
+//! Being asked to end: once means "start nothing more and finish what is in flight".
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// Set once, seen by whoever waits.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    state: Arc<(AtomicBool, Notify)>,
+}
+
+impl Interrupt {
+    /// Returns one that is not set.
+    pub fn new() -> Interrupt {
+        Interrupt::default()
+    }
+
+    /// Asks to end.
+    pub fn set(&self) {
+        self.state.0.store(true, Ordering::SeqCst);
+        self.state.1.notify_waiters();
+        self.state.1.notify_one();
+    }
+
+    /// Returns true when it was asked to end.
+    pub fn is_set(&self) -> bool {
+        self.state.0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is asked to end; for ever when it was asked before.
+    pub async fn notified(&self) {
+        self.state.1.notified().await;
+    }
+}

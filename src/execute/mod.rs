@@ -1,0 +1,37 @@
+//! The driver: performs the effects of the rollout machines and feeds back what happened.
+//!
+//! One loop for all running jobs. It makes no decision about devices: those are the machine's. What it owns is order (an outcome
+//! is durable before the effect that follows from it, a sent mark before the device is spoken to) and time.
+
+mod clock;
+mod driver;
+mod interrupt;
+mod perform;
+mod progress;
+mod publish;
+
+pub use clock::{Clock, SystemClock};
+pub use driver::{Executor, RunInput};
+pub use interrupt::Interrupt;
+pub use progress::Progress;
+pub use publish::{publish_claim, publish_import, publish_lost};
+
+use crate::link::LinkError;
+use crate::registry::RegistryError;
+use crate::repo::RepoError;
+
+/// What can keep the driver from going on. Whatever was done is journaled: the next start goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Who writes results: shown in the trailers of their commits.
+pub fn writer() -> String {
+    format!("fleetform {} (process {})", env!("CARGO_PKG_VERSION"), std::process::id())
+}

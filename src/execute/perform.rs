@@ -1,0 +1,304 @@
+//! One running job: its machine, and its effects done in an order that a crash cannot hurt.
+
+use jiff::Timestamp;
+
+use super::publish::{Publication, publish};
+use super::{Clock, ExecuteError, Executor, Progress, RunInput};
+use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
+use crate::link::Request;
+use crate::model::delivery::Confirm;
+use crate::model::job::{Action, Job};
+use crate::model::limits;
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{Outcome, Reason, RunStatus};
+use crate::registry::{Assignment, Chunk, Registry};
+use crate::rollout::{Effect, Event, Rollout, RolloutSpec, Work};
+
+/// A run that goes on.
+pub(super) struct Active {
+    pub run_id: i64,
+    pub rollout: Rollout,
+    pub finished: Option<RunRecord>,
+    job: Job,
+    claim: Claim,
+    key: Option<RunKey>,
+    ids: DeviceIds,
+    published: Published,
+    /// Devices to write when it is this job's turn.
+    write: Option<(Vec<u32>, Option<u64>)>,
+    /// Batches that were closed before this start are not told again.
+    is_replaying: bool,
+}
+
+/// Effects of several steps, brought into the order in which they are done.
+#[derive(Default)]
+struct Bundle {
+    outcomes: Vec<Outcome>,
+    late: Vec<(u32, u16, String)>,
+    unsend: Vec<u32>,
+    send: Vec<(u32, u32)>,
+    /// What has its own order.
+    rest: Vec<Effect>,
+}
+
+impl Bundle {
+    fn add(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Record { outcomes } => self.outcomes.extend(outcomes),
+                Effect::RecordLate { ordinal, code, message } => self.late.push((ordinal, code, message)),
+                Effect::Unsend { ordinals } => self.unsend.extend(ordinals),
+                Effect::Send { devices } => self.send.extend(devices),
+                other @ (Effect::OpenBatch { .. }
+                | Effect::Write { .. }
+                | Effect::CloseBatch { .. }
+                | Effect::Finish { .. }) => self.rest.push(other),
+            }
+        }
+    }
+}
+
+impl Active {
+    /// Returns a run with what the journal knows of it.
+    pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
+        let RunInput { run_id, job, claim, ids, started_at, published, is_stop: _ } = input;
+        let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
+        assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
+        let work = match &job.action {
+            Action::Command(command) => Work::Send {
+                connect_timeout: command.connect_timeout,
+                response_timeout: command.response_timeout,
+                idempotent: command.idempotent,
+            },
+            Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => Work::WriteAndConfirm,
+            Action::Property(_)
+            | Action::CloudProperty(_)
+            | Action::Tags(_)
+            | Action::DeviceTemplate(_)
+            | Action::EdgeManifest(_) => Work::Write,
+        };
+        let seed = claim.targets_digest.seed();
+        let spec = RolloutSpec::new(&job.delivery, work, total, seed, started_at.unwrap_or(now));
+        let mut rollout = Rollout::new(spec);
+        registry.each_outcome(run_id, |ordinal, reason| rollout.restore_outcome(ordinal, reason))?;
+        for (ordinal, attempt) in registry.sent_marks(run_id)? {
+            rollout.restore_sent(ordinal, attempt);
+        }
+        Ok(Active {
+            run_id,
+            rollout,
+            finished: None,
+            job,
+            claim,
+            key: None,
+            ids,
+            published,
+            write: None,
+            is_replaying: true,
+        })
+    }
+
+    pub fn started(&self) -> Progress {
+        Progress::RunStarted {
+            job: self.job.name.clone(),
+            run: self.job.run.clone(),
+            batches: self.rollout.spec().batches(),
+            counts: self.rollout.counts(),
+        }
+    }
+
+    fn advanced(&self) -> Progress {
+        let batch = self.rollout.batch();
+        let batches = self.rollout.batch_counts();
+        let last = batches.len().saturating_sub(1);
+        Progress::Advanced {
+            job: self.job.name.clone(),
+            run: self.job.run.clone(),
+            counts: self.rollout.counts(),
+            batch: batch + 1,
+            batch_counts: batches.get((batch as usize).min(last)).copied().unwrap_or_default(),
+            in_flight: self.rollout.in_flight(),
+        }
+    }
+
+    fn record(&self, status: RunStatus, reason: Option<String>, now: Timestamp) -> RunRecord {
+        RunRecord {
+            job: self.job.name.clone(),
+            run: self.job.run.clone(),
+            status,
+            reason,
+            counts: self.rollout.counts(),
+            started_at: Some(self.rollout.spec().started_at),
+            finished_at: status.is_final().then_some(now),
+            source_commit: self.claim.source_commit.clone(),
+            plan_id: self.claim.plan_id.clone(),
+            spec_digest: self.claim.spec_digest,
+            per_batch: self.rollout.batch_counts().iter().map(|counts| BatchRecord { counts: *counts }).collect(),
+            published: self.published,
+        }
+    }
+}
+
+impl<C: Clock> Executor<'_, C> {
+    /// Takes events into a run and performs what follows, but for registry writes, which wait for their turn.
+    pub(super) fn feed(&mut self, run: &mut Active, now: Timestamp, events: Vec<Event>) -> Result<(), ExecuteError> {
+        let mut events = events;
+        let before = run.rollout.counts();
+        while !events.is_empty() {
+            let mut bundle = Bundle::default();
+            for event in events.drain(..) {
+                bundle.add(run.rollout.step(now, event));
+            }
+            events = self.perform(run, now, bundle)?;
+        }
+        run.is_replaying = false;
+        if run.rollout.counts() != before {
+            (self.observer)(&run.advanced());
+        }
+        Ok(())
+    }
+
+    /// Does what a bundle says and returns the events that come of it.
+    fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
+        let Bundle { outcomes, late, unsend, send, rest } = bundle;
+        if !outcomes.is_empty() {
+            self.registry.record(run.run_id, &outcomes, &run.ids)?;
+        }
+        for (ordinal, code, message) in late {
+            self.registry.record_late(run.run_id, ordinal, code, &message, now)?;
+        }
+        if !unsend.is_empty() {
+            self.registry.unmark_sent(run.run_id, &unsend)?;
+        }
+        if !send.is_empty() {
+            self.registry.mark_sent(run.run_id, &send, now)?;
+            self.send(run, now, &send);
+        }
+        let mut events = Vec::new();
+        for effect in rest {
+            match effect {
+                Effect::OpenBatch { range, .. } => {
+                    let (first, last) = (run.ids.get(range.start as usize), run.ids.get(range.end as usize - 1));
+                    let blocked = self.registry.blocked_between(first, last)?;
+                    let ordinal = |id: String| run.ids.find(&id).and_then(|at| u32::try_from(at).ok());
+                    let ineligible = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked));
+                    events.push(Event::Opened { ineligible: ineligible.collect() });
+                }
+                Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
+                Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
+                Effect::Finish { status, reason } => self.finish(run, status, reason, now)?,
+                Effect::Record { .. } | Effect::RecordLate { .. } | Effect::Unsend { .. } | Effect::Send { .. } => {}
+            }
+        }
+        Ok(events)
+    }
+
+    fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
+        let Action::Command(command) = &run.job.action else { return };
+        let fleet = &self.fleet.name;
+        let key = run.key.get_or_insert_with(|| run.claim.key(fleet));
+        for (ordinal, attempt) in devices {
+            let device_id = run.ids.get(*ordinal as usize).to_string();
+            let request = Request {
+                run_id: run.run_id,
+                ordinal: *ordinal,
+                attempt: *attempt,
+                execution_id: key.execution_id(&device_id),
+                device_id,
+                method: command.method(),
+                payload: command.payload.clone(),
+            };
+            self.link.send(now, request);
+        }
+    }
+
+    /// Performs the registry write that a run has waiting; false when it has none.
+    pub(super) fn write_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
+        let Some((ordinals, failures_left)) = run.write.take() else { return Ok(false) };
+        let assignment = Assignment::of_action(&run.job.action).expect("only jobs that write ask for a write");
+        let devices: Vec<(u32, &str)> = ordinals.iter().map(|at| (*at, run.ids.get(*at as usize))).collect();
+        let chunk = Chunk {
+            run_id: run.run_id,
+            devices: &devices,
+            failures_left,
+            awaits_acknowledgement: run.rollout.spec().work == Work::WriteAndConfirm,
+            now,
+        };
+        let outcomes = self.registry.write_chunk(&assignment, chunk)?;
+        self.feed(run, now, vec![Event::Written { outcomes }])?;
+        Ok(true)
+    }
+
+    fn close_batch(&mut self, run: &mut Active, batch: u32, now: Timestamp) -> Result<(), ExecuteError> {
+        if run.is_replaying {
+            return Ok(());
+        }
+        let spec = run.rollout.spec();
+        let (batches, end) = (spec.batches(), spec.batch_range(batch).end);
+        (self.observer)(&Progress::BatchFinished {
+            job: run.job.name.clone(),
+            run: run.job.run.clone(),
+            batch: batch + 1,
+            batches,
+            counts: run.rollout.batch_counts()[batch as usize],
+        });
+        let waiting = (end - run.published.devices) as usize;
+        if batch + 1 < batches && waiting >= limits::SHARD_ROWS_MAX {
+            let mut record = run.record(RunStatus::Running, None, now);
+            self.publish(run, &mut record, end)?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        run: &mut Active,
+        status: RunStatus,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), ExecuteError> {
+        self.registry.end_run(run.run_id, status, reason.as_deref(), now)?;
+        let mut record = run.record(status, reason, now);
+        if status.is_final() {
+            let total = run.rollout.spec().total;
+            self.publish(run, &mut record, total)?;
+            self.registry.close_run(run.run_id)?;
+            (self.observer)(&Progress::RunFinished { record: record.clone() });
+        } else {
+            // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
+            let done = run.rollout.spec().batch_range(run.rollout.batch()).start;
+            if status == RunStatus::Stopped || done > run.published.devices {
+                self.publish(run, &mut record, done)?;
+            }
+            let waiting = run.rollout.waiting() as u64;
+            (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
+        }
+        run.finished = Some(record);
+        Ok(())
+    }
+
+    /// Leaves a run that only waits for devices to come online.
+    pub(super) fn pause(&mut self, run: &mut Active) -> Result<(), ExecuteError> {
+        let now = self.clock.now();
+        let waiting = run.rollout.waiting() as u64;
+        let reason = format!("{waiting} devices wait to come online");
+        let record = run.record(RunStatus::Running, Some(reason), now);
+        (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
+        run.finished = Some(record);
+        Ok(())
+    }
+
+    fn publish(&mut self, run: &mut Active, record: &mut RunRecord, upto: u32) -> Result<(), ExecuteError> {
+        let key = run.claim.key(&self.fleet.name);
+        let publication = Publication {
+            run_id: run.run_id,
+            key: &key,
+            ids: &run.ids,
+            devices: self.fleet.results.devices,
+            upto,
+            batch_size: run.rollout.spec().batch_size,
+        };
+        run.published = publish(self.branch, self.registry, &publication, record)?;
+        Ok(())
+    }
+}

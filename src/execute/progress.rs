@@ -1,0 +1,51 @@
+//! What a view is told while jobs run.
+
+use crate::ledger::{ImportReport, RunRecord};
+use crate::model::id::{Name, RunToken};
+use crate::model::outcome::Counts;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    ImportFinished {
+        import: Name,
+        report: ImportReport,
+    },
+    RunClaimed {
+        job: Name,
+        run: RunToken,
+        total: u64,
+    },
+    RunStarted {
+        job: Name,
+        run: RunToken,
+        batches: u32,
+        counts: Counts,
+    },
+    /// Some devices of a run became terminal; at most once for each turn of the driver.
+    Advanced {
+        job: Name,
+        run: RunToken,
+        counts: Counts,
+        batch: u32,
+        batch_counts: Counts,
+        in_flight: u32,
+    },
+    /// `batch` counts from 1.
+    BatchFinished {
+        job: Name,
+        run: RunToken,
+        batch: u32,
+        batches: u32,
+        counts: Counts,
+    },
+    /// The run has ended.
+    RunFinished {
+        record: RunRecord,
+    },
+    /// The run does not go on now: it was stopped or interrupted, or its devices wait to come online.
+    RunPaused {
+        record: RunRecord,
+        waiting: u64,
+    },
+}

@@ -1,0 +1,137 @@
+//! What goes to the results branch, and when: the claim before the first device, a shard when enough batches are done, the rest
+//! at the end.
+
+use super::{ExecuteError, writer};
+use crate::ledger::{Claim, ImportReport, Published, RunKey, RunRecord};
+use crate::model::fleet::ResultDevices;
+use crate::model::id::Name;
+use crate::model::limits;
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::DeviceStatus;
+use crate::registry::{Registry, RowError};
+use crate::repo::{FileChange, RepoError, ResultsBranch};
+use crate::results::{
+    ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
+};
+
+/// Commits a claim; it must be the first for its run.
+///
+/// # Errors
+/// [`RepoError::AlreadyWritten`] when somebody else has claimed the run.
+pub fn publish_claim(branch: &ResultsBranch<'_>, fleet: &Name, claim: &Claim) -> Result<(), RepoError> {
+    let key = claim.key(fleet);
+    let change = FileChange::bytes(key.claim_path(), document(&claim.to_json(fleet))).first();
+    let writer = writer();
+    let trailers =
+        Trailers { run: Some(&key), source: Some(&claim.source_commit), plan: Some(&claim.plan_id), writer: &writer };
+    branch.commit(&[change], &with_trailers(&claim_subject(claim), &trailers))?;
+    Ok(())
+}
+
+/// Commits the report of an import, with its rejected rows.
+///
+/// # Errors
+/// The repository cannot be written.
+pub fn publish_import(
+    branch: &ResultsBranch<'_>,
+    import: &Name,
+    digest: &str,
+    report: &ImportReport,
+    errors: &[RowError],
+) -> Result<(), RepoError> {
+    let folder = format!("imports/{import}/{digest}");
+    let mut changes = vec![FileChange::bytes(format!("{folder}/report.json"), document(&report.to_json()))];
+    if !errors.is_empty() {
+        let mut file = ImportErrors::new();
+        errors.iter().for_each(|error| file.push(error.line, &error.device_id, &error.message));
+        changes.push(FileChange::bytes(format!("{folder}/errors.csv"), file.into_bytes()));
+    }
+    let writer = writer();
+    let trailers =
+        Trailers { run: None, source: Some(&report.source_commit), plan: Some(&report.plan_id), writer: &writer };
+    branch.commit(&changes, &with_trailers(&import_subject(import, report), &trailers))?;
+    Ok(())
+}
+
+/// Commits the end of a run whose journal was lost: what is on the branch stays, nothing is sent.
+///
+/// # Errors
+/// The repository cannot be written.
+pub fn publish_lost(branch: &ResultsBranch<'_>, key: &RunKey, record: &RunRecord) -> Result<(), RepoError> {
+    commit_record(branch, key, record, Vec::new())
+}
+
+/// What is published of a run.
+pub(super) struct Publication<'a> {
+    pub run_id: i64,
+    pub key: &'a RunKey,
+    pub ids: &'a DeviceIds,
+    pub devices: ResultDevices,
+    /// Devices before this place are terminal, or the run has ended.
+    pub upto: u32,
+    pub batch_size: u32,
+}
+
+/// Commits the record with the shards that are new, and returns how far the branch is then.
+pub(super) fn publish(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    publication: &Publication<'_>,
+    record: &mut RunRecord,
+) -> Result<Published, ExecuteError> {
+    let Publication { run_id, key, ids, devices, upto, batch_size } = publication;
+    let mut published = record.published;
+    let mut changes = Vec::new();
+    let mut shard = Shard::new();
+    let mut failure = None;
+    let folder = key.results_folder();
+    let mut write = |shard: &mut Shard| {
+        let full = std::mem::take(shard);
+        match branch.write_blob(&full.into_bytes()) {
+            Ok(blob) => {
+                published.shards += 1;
+                changes.push(FileChange::blob(shard_path(&folder, published.shards), blob));
+            }
+            Err(error) => failure = failure.take().or(Some(error)),
+        }
+    };
+    let wants_pending = record.status.is_final() && *devices == ResultDevices::All;
+    registry.each_result(*run_id, ids, record.published.devices..*upto, wants_pending, |row| {
+        let is_wanted = match devices {
+            ResultDevices::All => true,
+            ResultDevices::Failures => row.outcome.reason.status() == DeviceStatus::Failed,
+        };
+        if is_wanted {
+            let batch = row.outcome.ordinal / batch_size + 1;
+            shard.push(&row.device_id, &row.device_name, &row.outcome, batch);
+            if shard.rows() == limits::SHARD_ROWS_MAX {
+                write(&mut shard);
+            }
+        }
+    })?;
+    if shard.rows() > 0 {
+        write(&mut shard);
+    }
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    published.devices = *upto;
+    record.published = published;
+    commit_record(branch, key, record, changes)?;
+    Ok(published)
+}
+
+fn commit_record(
+    branch: &ResultsBranch<'_>,
+    key: &RunKey,
+    record: &RunRecord,
+    mut changes: Vec<FileChange>,
+) -> Result<(), RepoError> {
+    let path = format!("{}/run.json", key.results_folder());
+    changes.push(FileChange::bytes(path, document(&record.to_json())));
+    let writer = writer();
+    let trailers =
+        Trailers { run: Some(key), source: Some(&record.source_commit), plan: Some(&record.plan_id), writer: &writer };
+    branch.commit(&changes, &with_trailers(&run_subject(record), &trailers))?;
+    Ok(())
+}
