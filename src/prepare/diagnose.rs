@@ -1,0 +1,144 @@
+//! What the planner refuses or wants to be known, as diagnostics that point into the files.
+
+use super::StagedFile;
+use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::manifest::{Kind, Loaded};
+use crate::model::id::Name;
+use crate::model::job::Expect;
+use crate::model::text::{sanitize_line, shorten};
+use crate::plan::{Conflict, Notice, Plan, Refusal};
+
+/// Rejected rows that a warning shows.
+const ROWS_SHOWN: usize = 3;
+
+/// Returns the diagnostics of a plan.
+pub fn diagnose(plan: &Plan, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for refusal in &plan.refusals {
+        diagnostics.push(of_refusal(refusal, loaded, staged));
+    }
+    for notice in &plan.notices {
+        diagnostics.push(of_notice(notice, loaded, staged));
+    }
+    for file in staged.iter().filter(|file| file.found.has_keys) {
+        let span = span_of_import(loaded, &file.import);
+        let detail = format!(
+            "The file of import `{}` has columns with device keys, and whoever can read the repository can read them.",
+            file.import
+        );
+        let help = "Leave the columns out: fleetform makes keys of its own.".to_string();
+        diagnostics.push(Diagnostic::new(code::KEYS_IN_FILE, span, detail).with_help(help));
+    }
+    diagnostics
+}
+
+fn of_refusal(refusal: &Refusal, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostic {
+    match refusal {
+        Refusal::EditedRun { job, run, record } => {
+            let state = record.as_ref().map_or("is under way".to_string(), |record| {
+                let counts = &record.counts;
+                format!(
+                    "ended {} with {} completed and {} failed",
+                    record.status.as_str(),
+                    counts.completed,
+                    counts.failed
+                )
+            });
+            let detail = format!(
+                "Run {run} of job `{job}` was claimed with another spec, and it {state}. \
+                 A run is executed once, as it was claimed."
+            );
+            let next = run.as_str().parse::<u64>().map_or("2".to_string(), |number| (number + 1).to_string());
+            let help = format!("To run the job again as it is now, give it a new token:\n\n    run: \"{next}\"");
+            Diagnostic::new(code::EDITED_RUN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
+        }
+        Refusal::Conflict(conflict) => of_conflict(conflict, loaded),
+        Refusal::Unexpected { job, count, expect } => {
+            let Expect { min, max } = expect;
+            let bounds = match (min, max) {
+                (Some(min), Some(max)) => format!("between {min} and {max}"),
+                (Some(min), None) => format!("at least {min}"),
+                (None, Some(max)) => format!("at most {max}"),
+                (None, None) => "any number of".to_string(),
+            };
+            let detail = format!("Job `{job}` selects {count} devices, and its `expect` allows {bounds}.");
+            let help = "Correct the target, or `expect` when the number is right.".to_string();
+            let span = span_of_job(loaded, job, "/spec/target/expect");
+            Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
+        }
+        Refusal::NothingImported { import, rows, rejected } => {
+            let detail = if *rows == 0 {
+                format!("The file of import `{import}` has a header and no row.")
+            } else {
+                format!("All {rejected} rows of import `{import}` were rejected:{}", row_errors(import, staged))
+            };
+            Diagnostic::new(code::NOTHING_IMPORTED, span_of_import(loaded, import), detail)
+        }
+    }
+}
+
+fn of_conflict(conflict: &Conflict, loaded: &Loaded) -> Diagnostic {
+    let Conflict { left, right, path, devices, sample } = conflict;
+    let more = devices.saturating_sub(sample.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let detail = format!(
+        "Jobs `{left}` and `{right}` write `{path}` of the same {devices} devices ({}{more}) with different values.",
+        sample.join(", ")
+    );
+    let help = format!("Say which comes first: `after: [{left}]` in job `{right}`, or the other way round.");
+    let mut diagnostic =
+        Diagnostic::new(code::CONFLICT, span_of_job(loaded, right, "/spec/action"), detail).with_help(help);
+    if let Some(span) = span_of_job(loaded, left, "/spec/action") {
+        diagnostic = diagnostic.with_label(span, "the other job");
+    }
+    diagnostic
+}
+
+fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostic {
+    match notice {
+        Notice::EmptyTarget { job } => {
+            let detail = format!("Job `{job}` selects no device now; its run will be claimed and completed at once.");
+            let help = "Set `expect: {min: 1}` to make this an error.".to_string();
+            Diagnostic::new(code::EMPTY_TARGET, span_of_job(loaded, job, "/spec/target"), detail).with_help(help)
+        }
+        Notice::MissingDevices { job, count, sample } => {
+            let detail = format!(
+                "{count} devices that job `{job}` names are not in the registry and get nothing: {}.",
+                sample.join(", ")
+            );
+            Diagnostic::new(code::MISSING_DEVICES, span_of_job(loaded, job, "/spec/target/devices"), detail)
+        }
+        Notice::RejectedRows { import, rejected, rows } => {
+            let detail =
+                format!("{rejected} of {rows} rows of import `{import}` are rejected:{}", row_errors(import, staged));
+            let help = "All of them are in errors.csv beside the report of the import.".to_string();
+            Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail).with_help(help)
+        }
+        Notice::OldToken { job, run, newest } => {
+            let detail =
+                format!("Run {run} of job `{job}` has ended, and the newest run is {newest}: nothing is sent.");
+            let help = "Take a token that was never used to run the job again.".to_string();
+            Diagnostic::new(code::OLD_TOKEN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
+        }
+    }
+}
+
+fn row_errors(import: &Name, staged: &[StagedFile]) -> String {
+    let Some(file) = staged.iter().find(|file| file.import == *import) else { return String::new() };
+    let shown = file.found.errors.iter().take(ROWS_SHOWN).map(|error| {
+        let id = shorten(&error.device_id, 40).into_owned();
+        let id = if id.is_empty() { String::new() } else { format!(" `{}`", sanitize_line(&id)) };
+        format!("\n  line {}{id}: {}", error.line, sanitize_line(&error.message))
+    });
+    let more = file.found.rejected.saturating_sub(ROWS_SHOWN as u64);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    format!("{}{more}", shown.collect::<String>())
+}
+
+fn span_of_job(loaded: &Loaded, job: &Name, pointer: &str) -> Option<Span> {
+    loaded.spans.span(job, pointer)
+}
+
+fn span_of_import(loaded: &Loaded, import: &Name) -> Option<Span> {
+    loaded.spans.span_of(Kind::DeviceImport, import, "/spec/file")
+}

@@ -1,0 +1,185 @@
+//! The ledger: what the results branch and the journal say together.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord};
+use crate::model::digest::Digest;
+use crate::model::id::{Name, RunToken};
+use crate::model::outcome::DeviceStatus;
+use crate::registry::{Registry, RegistryError};
+use crate::repo::{RepoError, ResultsBranch};
+use crate::results::read_shard;
+
+/// Why the history cannot be trusted; each is a hold: nothing is touched.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("`{path}` on the branch {branch} cannot be used: {what}")]
+    Malformed { branch: String, path: String, what: String },
+    #[error("the branch {branch} holds the results of the fleet `{found}`, and this is the fleet `{fleet}`")]
+    OtherFleet { branch: String, found: String, fleet: String },
+    #[error("the branch {branch} is gone, and the registry remembers {runs} unfinished or finished runs")]
+    BranchGone { branch: String, runs: usize },
+    #[error(
+        "there is no branch {branch} and no registry, so nobody knows whether the {jobs} declared jobs have run before"
+    )]
+    Unknown { branch: String, jobs: usize },
+}
+
+impl HistoryError {
+    /// Returns what to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            HistoryError::Repo(error) => error.help(),
+            HistoryError::Registry(error) => error.help().to_string(),
+            HistoryError::Malformed { .. } => {
+                "Somebody edited the results branch: restore it with `git reflog` or from another clone.".to_string()
+            }
+            HistoryError::OtherFleet { .. } => {
+                "Give each fleet a branch of its own in `spec.results.branch`.".to_string()
+            }
+            HistoryError::BranchGone { branch, .. } => {
+                format!("Restore it, for example with `git fetch origin {branch}:{branch}`, and run the command again.")
+            }
+            HistoryError::Unknown { branch, .. } => format!(
+                "In a repository that is new, run `fleetform init`. Otherwise fetch the branch: \
+                 `git fetch origin {branch}:{branch}`."
+            ),
+        }
+    }
+}
+
+/// Returns the ledger of a fleet.
+///
+/// # Errors
+/// The branch or the registry cannot be read, or holds what it should not.
+pub fn read_ledger(branch: &ResultsBranch<'_>, registry: &Registry, fleet: &Name) -> Result<Ledger, HistoryError> {
+    let mut ledger = Ledger::default();
+    let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
+    for (path, bytes) in branch.read_all(wanted)? {
+        let malformed =
+            |what: String| HistoryError::Malformed { branch: branch.name().into(), path: path.clone(), what };
+        let document: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        if path == "fleet.json" {
+            check_fleet(branch, &document, fleet).map_err(|error| match error {
+                Ok(other) => other,
+                Err(what) => malformed(what),
+            })?;
+        } else if path.starts_with("claims/") {
+            let claim = Claim::from_json(&document).map_err(malformed)?;
+            check_place(&path, &format!("claims/{}/{}.json", claim.job, claim.run)).map_err(malformed)?;
+            ledger.claims.insert((claim.job.clone(), claim.run.clone()), claim);
+        } else if is_record(&path) {
+            let record = RunRecord::from_json(&document).map_err(malformed)?;
+            check_place(&path, &format!("runs/{}/{}/run.json", record.job, record.run)).map_err(malformed)?;
+            ledger.records.insert((record.job.clone(), record.run.clone()), record);
+        } else {
+            let report = ImportReport::from_json(&document).map_err(malformed)?;
+            let mut parts = path.split('/').skip(1);
+            let (name, digest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let name = Name::parse(name).map_err(|error| malformed(format!("its folder {error}")))?;
+            ledger.reports.insert((name, digest.to_string()), report);
+        }
+    }
+    ledger.open = registry.open_runs()?;
+    ledger.applied_imports = applied_imports(registry)?;
+    Ok(ledger)
+}
+
+/// Returns the records of all runs, those that are open with what the journal knows of them, sorted by job and run.
+pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
+    let mut records: BTreeMap<(Name, RunToken), RunRecord> = ledger.records.clone();
+    for (key, open) in &ledger.open {
+        let Some(claim) = ledger.claims.get(key) else { continue };
+        if records.get(key).is_some_and(|record| record.status.is_final()) {
+            continue;
+        }
+        let known = records.get(key).cloned();
+        let counts = crate::model::outcome::Counts {
+            total: open.total,
+            completed: open.completed,
+            failed: open.failed,
+            unchanged: known.as_ref().map_or(0, |record| record.counts.unchanged.min(open.completed)),
+        };
+        let record = RunRecord {
+            job: claim.job.clone(),
+            run: claim.run.clone(),
+            status: open.status,
+            reason: known.as_ref().and_then(|record| record.reason.clone()),
+            counts,
+            started_at: known.as_ref().and_then(|record| record.started_at),
+            finished_at: None,
+            source_commit: claim.source_commit.clone(),
+            plan_id: claim.plan_id.clone(),
+            spec_digest: claim.spec_digest,
+            per_batch: known.as_ref().map_or_else(Vec::new, |record| record.per_batch.clone()),
+            published: known.map_or_else(Default::default, |record| record.published),
+        };
+        records.insert(key.clone(), record);
+    }
+    records.into_values().collect()
+}
+
+/// Returns the sorted ids of the devices that failed in a run, from its shards.
+///
+/// # Errors
+/// A shard cannot be read.
+pub fn failed_devices(branch: &ResultsBranch<'_>, folder: &str) -> Result<Vec<String>, HistoryError> {
+    let prefix = format!("{folder}/devices-");
+    let mut failed = Vec::new();
+    for (path, bytes) in branch.read_all(|path| path.starts_with(&prefix))? {
+        read_shard(&bytes, |row| {
+            if row.status == DeviceStatus::Failed {
+                failed.push(row.device_id);
+            }
+        })
+        .map_err(|what| HistoryError::Malformed { branch: branch.name().into(), path, what })?;
+    }
+    failed.sort();
+    failed.dedup();
+    Ok(failed)
+}
+
+fn is_record(path: &str) -> bool {
+    path.starts_with("runs/") && path.ends_with("/run.json")
+}
+
+fn is_report(path: &str) -> bool {
+    path.starts_with("imports/") && path.ends_with("/report.json")
+}
+
+fn check_place(path: &str, expected: &str) -> Result<(), String> {
+    if path == expected { Ok(()) } else { Err(format!("it says that it is `{expected}`")) }
+}
+
+/// The inner error: another fleet's branch, or what is malformed.
+fn check_fleet(branch: &ResultsBranch<'_>, document: &Value, fleet: &Name) -> Result<(), Result<HistoryError, String>> {
+    let version = document.get("format_version").and_then(Value::as_u64);
+    if version.is_none_or(|version| version > u64::from(FORMAT_VERSION)) {
+        return Err(Err(format!("its format version is not one up to {FORMAT_VERSION}: use a newer fleetform")));
+    }
+    match document.get("fleet").and_then(Value::as_str) {
+        Some(found) if found == fleet.as_str() => Ok(()),
+        Some(found) => Err(Ok(HistoryError::OtherFleet {
+            branch: branch.name().into(),
+            found: found.into(),
+            fleet: fleet.to_string(),
+        })),
+        None => Err(Err("`fleet` is missing".to_string())),
+    }
+}
+
+fn applied_imports(registry: &Registry) -> Result<BTreeMap<Name, Digest>, HistoryError> {
+    let mut applied = BTreeMap::new();
+    for (name, digest) in registry.applied_imports()? {
+        if let (Ok(name), Some(digest)) = (Name::parse(&name), Digest::parse(&digest)) {
+            applied.insert(name, digest);
+        }
+    }
+    Ok(applied)
+}

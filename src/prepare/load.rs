@@ -1,0 +1,42 @@
+//! From the files of a tree to what they declare.
+
+use std::collections::BTreeMap;
+
+use crate::manifest::{Entry, Input, Loaded, QueryProblem};
+use crate::model::limits;
+use crate::repo::{self, FleetTree};
+
+/// Reads and checks every declared file of a tree.
+pub fn load(tree: &FleetTree<'_>) -> Loaded {
+    let entries: BTreeMap<String, Entry> = tree
+        .entries
+        .iter()
+        .map(|(path, entry)| {
+            let entry = match entry {
+                repo::Entry::File { size } => Entry::File { size: *size },
+                repo::Entry::Symlink => Entry::Symlink,
+                repo::Entry::Submodule => Entry::Submodule,
+            };
+            (path.clone(), entry)
+        })
+        .collect();
+    let max = limits::JSON_FILE_BYTES_MAX.max(limits::YAML_FILE_BYTES_MAX) as u64;
+    let read = |path: &str| tree.read(path, max).map_err(|error| error.to_string());
+    crate::manifest::load(&Input { entries: &entries, read: &read, check_query })
+}
+
+/// Returns what is wrong with a condition.
+fn check_query(text: &str) -> Vec<QueryProblem> {
+    match crate::query::parse(text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .into_iter()
+            .map(|error| QueryProblem {
+                start: error.start,
+                end: error.end,
+                message: error.to_string(),
+                help: error.help(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,29 @@
+//! The only place that turns a tree, the results branch and the registry into the input of the planner, and what the planner
+//! refuses into diagnostics with places.
+//!
+//! Order matters: the files are read first, then the ledger, then the registry, so that what is observed is at least as new as
+//! what is known to have been done.
+
+mod diagnose;
+mod history;
+mod load;
+mod observe;
+
+pub use diagnose::diagnose;
+pub use history::{HistoryError, failed_devices, read_ledger, records_of};
+pub use load::load;
+pub use observe::{Preparation, StagedFile, prepare};
+
+use crate::registry::RegistryError;
+use crate::repo::RepoError;
+
+/// What can keep a plan from being made, apart from what the author wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}

@@ -1,0 +1,187 @@
+//! Who is meant, and what they have now: from declared jobs and imports to the input of the planner.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{PrepareError, failed_devices};
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::ledger::{Ledger, RunKey, Standing};
+use crate::manifest::{Kind, Loaded};
+use crate::model::digest::Digest;
+use crate::model::fleet::{Declared, DeviceImport};
+use crate::model::id::Name;
+use crate::model::job::{Action, Job, Selector};
+use crate::model::observation::Observation;
+use crate::plan::{Class, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify, plan};
+use crate::registry::{ImportFailure, ImportSpec, Registry, Request, Selection, StagedImport, Touched};
+use crate::repo::{FleetTree, ResultsBranch};
+
+/// What planning reads.
+pub struct Preparation<'a> {
+    pub loaded: &'a Loaded,
+    pub declared: &'a Declared,
+    pub tree: &'a FleetTree<'a>,
+    pub branch: &'a ResultsBranch<'a>,
+    pub ledger: &'a Ledger,
+    pub now: Timestamp,
+}
+
+/// An import file that has been compared with the registry and is ready to be written.
+#[derive(Debug, Clone)]
+pub struct StagedFile {
+    pub import: Name,
+    pub spec: ImportSpec,
+    pub found: StagedImport,
+}
+
+/// Observes the fleet and plans. Staged files stay with the registry's connection until they are applied.
+///
+/// # Errors
+/// The registry or the repository cannot be read. What the author did wrong is in the diagnostics.
+pub fn prepare(
+    preparation: &Preparation<'_>,
+    registry: &mut Registry,
+) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
+    let mut diagnostics = Diagnostics::new();
+    let staged = stage_imports(preparation, registry, &mut diagnostics)?;
+    if !staged.is_empty() {
+        registry.overlay_staged()?;
+    }
+    let mut observations = BTreeMap::new();
+    for job in preparation.declared.jobs.values() {
+        if matches!(classify(job, preparation.ledger), Class::Run) {
+            let observation = match request_of(preparation, job, &mut diagnostics)? {
+                Some(request) => registry.observe(&request)?,
+                None => Observation::default(),
+            };
+            observations.insert(job.name.clone(), observation);
+        }
+    }
+    let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
+    let input = PlanInput {
+        declared: preparation.declared,
+        source: Source {
+            commit: preparation.tree.commit.clone(),
+            tree: preparation.tree.tree.clone(),
+            digest: preparation.loaded.digest.to_string(),
+        },
+        base: preparation.branch.tip()?,
+        ledger: preparation.ledger,
+        observations,
+        imports,
+        observed_at: preparation.now,
+    };
+    let plan = plan(input);
+    crate::plan::check(&plan);
+    diagnostics.extend(super::diagnose(&plan, preparation.loaded, &staged));
+    Ok((plan, staged, diagnostics))
+}
+
+fn observation_of(file: &StagedFile) -> ImportObservation {
+    let found = &file.found;
+    ImportObservation {
+        digest: file.spec.digest,
+        counts: ImportCounts {
+            new: found.new,
+            updated: found.updated,
+            renamed: found.renamed,
+            unchanged: found.unchanged,
+            removed: found.removed,
+            rejected: found.rejected,
+            rows: found.rows,
+        },
+    }
+}
+
+fn stage_imports(
+    preparation: &Preparation<'_>,
+    registry: &mut Registry,
+    diagnostics: &mut Diagnostics,
+) -> Result<Vec<StagedFile>, PrepareError> {
+    let mut staged = Vec::new();
+    for import in preparation.declared.imports.values() {
+        let spec = import_spec(preparation, import)?;
+        if preparation.ledger.applied_imports.get(&import.name) == Some(&spec.digest) {
+            continue;
+        }
+        let file = preparation.tree.open(&import.file)?;
+        match registry.stage_import(&spec, file) {
+            Ok(found) => staged.push(StagedFile { import: import.name.clone(), spec, found }),
+            Err(ImportFailure::Registry(error)) => return Err(error.into()),
+            Err(ImportFailure::File { line, message, help }) => {
+                let span = preparation.loaded.spans.span_of(Kind::DeviceImport, &import.name, "/spec/file");
+                let detail = format!("{}, line {line}: {message}.", import.file);
+                let mut diagnostic = Diagnostic::new(code::IMPORT_FILE, span, detail);
+                diagnostic.help = help;
+                diagnostics.push(diagnostic);
+            }
+        }
+    }
+    Ok(staged)
+}
+
+/// The digest covers whatever decides what the rows become: the spec, the organization's place and the file's content.
+fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<ImportSpec, PrepareError> {
+    let content = preparation.tree.content_id(&import.file)?;
+    let spec = import.spec_digest.to_string();
+    let organization = import.organization.clone();
+    let parts = [spec.as_str(), organization.as_deref().unwrap_or_default(), content.as_str()];
+    Ok(ImportSpec {
+        name: import.name.to_string(),
+        template: import.template.as_ref().map(Name::to_string),
+        digest: Digest::of_texts(parts),
+        organization,
+        simulated: import.simulated,
+        removed: import.removed,
+    })
+}
+
+/// Returns what to ask the registry for a job; `None` when its target cannot be told, which is in the diagnostics then.
+fn request_of(
+    preparation: &Preparation<'_>,
+    job: &Job,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<Request>, PrepareError> {
+    let declared = preparation.declared;
+    let path_of = |name: &Name| declared.organizations.get(name).map(|organization| organization.path.clone());
+    let mut within: Vec<String> = job.organization.iter().filter_map(path_of).collect();
+    let parse = |text: &str| crate::query::parse(text).expect("queries were checked with the files");
+    let selection = match &job.target.selector {
+        Selector::Query(text) => Selection::Matching { template: None, conditions: vec![parse(text)] },
+        Selector::Group(name) => {
+            let group = declared.groups.get(name).expect("references were checked with the files");
+            within.extend(group.organization.clone());
+            let template = group.template.as_ref().map(Name::to_string);
+            Selection::Matching { template, conditions: vec![parse(&group.query)] }
+        }
+        Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
+        Selector::FailedOf { job: other, run } => {
+            if !matches!(preparation.ledger.standing(other, run), Standing::Ended(..)) {
+                let span = preparation.loaded.spans.span(&job.name, "/spec/target/failedOf");
+                let detail = format!(
+                    "Job `{}` takes the failed devices of job `{other}` run {run}, which has not ended.",
+                    job.name
+                );
+                let help = format!("Add `after: [{other}]`, or wait until it has ended.");
+                diagnostics.push(Diagnostic::new(code::SOURCE_NOT_ENDED, span, detail).with_help(help));
+                return Ok(None);
+            }
+            let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
+            Selection::Listed(failed_devices(preparation.branch, &key.results_folder())?)
+        }
+    };
+    Ok(Some(Request { selection, within, touched: touched(&job.action) }))
+}
+
+fn touched(action: &Action) -> Touched {
+    match action {
+        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => match action.patch() {
+            Some((section, patch)) => Touched::Section { section, assignments: patch.assignments() },
+            None => Touched::Nothing,
+        },
+        Action::Command(_) => Touched::Nothing,
+        Action::DeviceTemplate(name) => Touched::Template { wanted: name.to_string() },
+        Action::EdgeManifest(name) => Touched::EdgeManifest { wanted: name.to_string() },
+    }
+}
