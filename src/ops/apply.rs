@@ -1,0 +1,422 @@
+//! Executes the plan of `HEAD`: imports, claims, batches, results. Plans again until nothing is left that can go on now, because
+//! jobs that come after others get their target only then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::workspace::{declared_of, findings_of};
+use super::{Environment, Findings, OpsError, Workspace};
+use crate::execute::{Clock, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_lost};
+use crate::ledger::{Claim, ImportReport, Ledger, RunRecord};
+use crate::link::SimulatedDevices;
+use crate::manifest::Loaded;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::outcome::{Counts, Reason, RunStatus};
+use crate::plan::{ActionKind, Plan, PlannedRun, Subject, differing_addresses};
+use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger};
+use crate::registry::{NewRun, Registry};
+use crate::repo::{FleetTree, RepoError, ResultsBranch};
+use crate::results::document;
+
+/// How to apply.
+#[derive(Debug, Clone)]
+pub struct ApplyOptions {
+    /// A saved plan: only its changes are made, and only when nothing about them has moved.
+    pub saved: Option<Value>,
+    /// Stay for devices that wait to come online.
+    pub waits: bool,
+    /// How long devices in flight are awaited after an interrupt.
+    pub grace: Duration,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> ApplyOptions {
+        ApplyOptions { saved: None, waits: false, grace: Duration::from_secs(10) }
+    }
+}
+
+/// What an apply came to.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// Runs that ended or were left to go on later, in that order.
+    pub records: Vec<RunRecord>,
+    pub imports: Vec<(Name, ImportReport)>,
+    pub was_interrupted: bool,
+    /// The user did not agree.
+    pub was_declined: bool,
+    /// There was nothing to do.
+    pub was_empty: bool,
+}
+
+/// Shows a plan and its findings and returns whether to go on. Called once, for the first plan.
+pub type Agree<'a> = dyn FnMut(&Plan, &Findings) -> bool + 'a;
+
+/// Applies the plan of `HEAD`.
+///
+/// # Errors
+/// The files are invalid or uncommitted, somebody else applies, the history cannot be trusted, or the surroundings fail.
+pub async fn apply<C: Clock>(
+    environment: &Environment,
+    options: &ApplyOptions,
+    clock: &C,
+    interrupt: &Interrupt,
+    agree: &mut Agree<'_>,
+    observer: &mut dyn FnMut(&Progress),
+) -> Result<Applied, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let head = workspace.repo.head()?;
+    let (tree, loaded) = workspace.load_commit(&head)?;
+    let declared = declared_of(&loaded)?;
+    refuse_uncommitted(&workspace, &tree, &loaded)?;
+    let _lock = workspace.lock(&declared.fleet)?;
+    let registry = workspace.open_for_writing(&declared.fleet)?;
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
+    let apply = Apply { declared, loaded: &loaded, tree: &tree, branch, registry, link, head, options };
+    apply.run(clock, interrupt, agree, observer).await
+}
+
+struct Apply<'a> {
+    declared: &'a Declared,
+    loaded: &'a Loaded,
+    tree: &'a FleetTree<'a>,
+    branch: ResultsBranch<'a>,
+    registry: Registry,
+    link: SimulatedDevices,
+    head: String,
+    options: &'a ApplyOptions,
+}
+
+impl Apply<'_> {
+    async fn run<C: Clock>(
+        mut self,
+        clock: &C,
+        interrupt: &Interrupt,
+        agree: &mut Agree<'_>,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<Applied, OpsError> {
+        let mut applied = Applied::default();
+        // A run that was left (it waits, or it was interrupted) is not taken up again by the same apply.
+        let mut left: BTreeSet<Name> = BTreeSet::new();
+        let mut is_first = true;
+        loop {
+            let now = clock.now();
+            let ledger = self.settle_journal()?;
+            let preparation = Preparation {
+                loaded: self.loaded,
+                declared: self.declared,
+                tree: self.tree,
+                branch: &self.branch,
+                ledger: &ledger,
+                now,
+            };
+            let (plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
+            let findings = findings_of(self.loaded, diagnostics);
+            if findings.diagnostics.has_errors() {
+                return Err(OpsError::Invalid(Box::new(findings)));
+            }
+            if is_first {
+                self.check_saved(&plan, &ledger)?;
+                applied.was_empty = !plan.has_changes();
+                if applied.was_empty || !agree(&plan, &findings) {
+                    applied.was_declined = !applied.was_empty;
+                    return Ok(applied);
+                }
+                is_first = false;
+            }
+            let work = self.begin(&plan, &staged, &ledger, &left, now, &mut applied, observer)?;
+            if work.is_empty() {
+                return Ok(applied);
+            }
+            let mut executor = Executor {
+                registry: &mut self.registry,
+                branch: &self.branch,
+                link: &mut self.link,
+                clock,
+                fleet: &self.declared.fleet,
+                interrupt,
+                grace: self.options.grace,
+                waits: self.options.waits,
+                observer,
+            };
+            let records = executor.execute(work).await?;
+            left.extend(records.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
+            applied.records.extend(records);
+            if interrupt.is_set() {
+                applied.was_interrupted = true;
+                return Ok(applied);
+            }
+        }
+    }
+
+    /// Brings the journal in line with the results branch and returns the ledger.
+    ///
+    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the branch or it never
+    /// was), or a run whose end is on the branch and not in the journal.
+    fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
+        let fleet = &self.declared.fleet.name;
+        self.check_history()?;
+        let ledger = read_ledger(&self.branch, &self.registry, fleet)?;
+        let mut has_moved = false;
+        for run in self.registry.open_journal()? {
+            let key = (run.job.clone(), run.run.clone());
+            let claim = ledger.claims.get(&key);
+            if !run.is_claimed {
+                has_moved = true;
+                match claim {
+                    Some(claim) if document(&claim.to_json(fleet)) == run.claim.as_bytes() => {
+                        self.registry.confirm_claim(run.run_id)?;
+                    }
+                    Some(_) | None => self.registry.drop_claim(run.run_id)?,
+                }
+            } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
+                has_moved = true;
+                self.registry.close_run(run.run_id)?;
+            }
+        }
+        if has_moved { Ok(read_ledger(&self.branch, &self.registry, fleet)?) } else { Ok(ledger) }
+    }
+
+    /// Holds when nobody can know what has run before.
+    fn check_history(&self) -> Result<(), OpsError> {
+        if self.branch.tip()?.is_some() || self.declared.jobs.is_empty() {
+            return Ok(());
+        }
+        let branch = self.branch.name().to_string();
+        let runs = self.registry.count_runs()?;
+        if runs > 0 {
+            return Err(HistoryError::BranchGone { branch, runs }.into());
+        }
+        Err(HistoryError::Unknown { branch, jobs: self.declared.jobs.len() }.into())
+    }
+
+    fn check_saved(&self, plan: &Plan, ledger: &Ledger) -> Result<(), OpsError> {
+        let Some(saved) = &self.options.saved else { return Ok(()) };
+        let id = saved.get("plan_id").and_then(Value::as_str).unwrap_or_default();
+        let help = "Make a new plan with `fleetform plan --out FILE`.".to_string();
+        if ledger.has_used_plan(id) {
+            return Err(OpsError::Held { what: "the saved plan was applied before".to_string(), help });
+        }
+        let differing = differing_addresses(saved, plan);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let what = format!("the fleet has changed since the plan was saved, at {}", differing.join(", "));
+        Err(OpsError::Held { what, help })
+    }
+
+    /// Returns true when an address is to be changed: always, or when the saved plan changes it.
+    fn is_wanted(&self, subject: &Subject) -> bool {
+        let Some(saved) = &self.options.saved else { return true };
+        let changes = saved.get("changes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let address = subject.to_string();
+        changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
+    }
+
+    /// Does what needs no driver (imports, claims, closing) and returns the runs for it.
+    #[expect(clippy::too_many_arguments, reason = "one caller, and each argument is a different thing")]
+    fn begin(
+        &mut self,
+        plan: &Plan,
+        staged: &[StagedFile],
+        ledger: &Ledger,
+        left: &BTreeSet<Name>,
+        now: Timestamp,
+        applied: &mut Applied,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<Vec<RunInput>, OpsError> {
+        let planned: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();
+        let mut work = Vec::new();
+        for change in &plan.changes {
+            if !self.is_wanted(&change.subject) {
+                continue;
+            }
+            match (&change.subject, change.action) {
+                (Subject::Import(name), ActionKind::Import) => {
+                    if let Some(file) = staged.iter().find(|file| file.import == *name) {
+                        let report = self.import(plan, file, now)?;
+                        observer(&Progress::ImportFinished { import: name.clone(), report: report.clone() });
+                        applied.imports.push((name.clone(), report));
+                    }
+                }
+                (Subject::Job(name), ActionKind::Run) => {
+                    let run = planned.get(name).expect("a plan has the devices of each run");
+                    if !run.is_deferred {
+                        let input = self.claim(plan, run, now)?;
+                        observer(&Progress::RunClaimed {
+                            job: name.clone(),
+                            run: run.run.clone(),
+                            total: run.ids.len() as u64,
+                        });
+                        work.push(input);
+                    }
+                }
+                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop) if !left.contains(name) => {
+                    work.push(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
+                }
+                (Subject::Job(name), ActionKind::Close) => {
+                    let record = self.close_lost(name, ledger, now)?;
+                    observer(&Progress::RunFinished { record: record.clone() });
+                    applied.records.push(record);
+                }
+                _ => {}
+            }
+        }
+        Ok(work)
+    }
+
+    fn import(&mut self, plan: &Plan, file: &StagedFile, now: Timestamp) -> Result<ImportReport, OpsError> {
+        let found = &file.found;
+        let report = ImportReport {
+            plan_id: plan.id.clone(),
+            source_commit: self.head.clone(),
+            imported: found.new,
+            updated: found.updated,
+            unchanged: found.unchanged,
+            removed: found.removed,
+            rejected: found.rejected,
+            rows: found.rows,
+        };
+        self.registry.apply_staged(&file.spec, now)?;
+        let digest = file.spec.digest.to_string();
+        publish_import(&self.branch, &file.import, &digest, &report, &found.errors)?;
+        Ok(report)
+    }
+
+    /// Journals and commits a claim: from here on the run is ours, and nobody runs it again.
+    fn claim(&mut self, plan: &Plan, run: &PlannedRun, now: Timestamp) -> Result<RunInput, OpsError> {
+        let job = self.declared.jobs.get(&run.job).expect("a plan runs declared jobs");
+        let claim = Claim {
+            job: run.job.clone(),
+            run: run.run.clone(),
+            spec_digest: job.spec_digest,
+            total: run.ids.len() as u64,
+            targets_digest: run.targets_digest,
+            source_commit: self.head.clone(),
+            plan_id: plan.id.clone(),
+            claimed_at: now,
+        };
+        let fleet = &self.declared.fleet.name;
+        let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
+        let run_id = self.registry.journal_claim(&NewRun { claim: &claim, document: text, ids: &run.ids })?;
+        match publish_claim(&self.branch, fleet, &claim) {
+            Ok(()) => self.registry.confirm_claim(run_id)?,
+            Err(error) => {
+                if matches!(error, RepoError::AlreadyWritten { .. }) {
+                    self.registry.drop_claim(run_id)?;
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(RunInput {
+            run_id,
+            job: job.clone(),
+            claim,
+            ids: run.ids.clone(),
+            started_at: None,
+            published: crate::ledger::Published::default(),
+            is_stop: false,
+        })
+    }
+
+    /// Returns an open run as the journal has it.
+    fn reopen(&mut self, name: &Name, ledger: &Ledger, is_stop: bool) -> Result<RunInput, OpsError> {
+        let job = self.declared.jobs.get(name).expect("a plan continues declared jobs");
+        let key = (job.name.clone(), job.run.clone());
+        let journal = self.registry.open_journal()?;
+        let run = journal.into_iter().find(|run| (&run.job, &run.run) == (&key.0, &key.1));
+        let run = run.expect("an open run is in the journal");
+        let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
+        let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
+        let ids = self.registry.targets(run.run_id)?;
+        Ok(RunInput {
+            run_id: run.run_id,
+            job: job.clone(),
+            claim,
+            ids,
+            started_at: run.started_at,
+            published,
+            is_stop,
+        })
+    }
+
+    /// Closes a run whose journal is gone: what is on the branch stays, nobody knows about the rest, nothing is sent.
+    fn close_lost(&mut self, name: &Name, ledger: &Ledger, now: Timestamp) -> Result<RunRecord, OpsError> {
+        let job = self.declared.jobs.get(name).expect("a plan closes declared jobs");
+        let key = (job.name.clone(), job.run.clone());
+        let claim = ledger.claims.get(&key).expect("a lost run is claimed");
+        let known = ledger.records.get(&key);
+        let run_key = claim.key(&self.declared.fleet.name);
+        let mut counts = Counts { total: claim.total, ..Counts::default() };
+        for reason in self.published_reasons(&run_key.results_folder())? {
+            counts.add(reason);
+        }
+        let unknown = counts.pending();
+        for _ in 0..unknown {
+            counts.add(Reason::OutcomeUnknown);
+        }
+        let reason = format!(
+            "journal-lost: the registry's journal of this run is gone, and the outcome of {unknown} of {} devices is unknown",
+            claim.total
+        );
+        let record = RunRecord {
+            job: claim.job.clone(),
+            run: claim.run.clone(),
+            status: RunStatus::Failed,
+            reason: Some(reason),
+            counts,
+            started_at: known.and_then(|record| record.started_at),
+            finished_at: Some(now),
+            source_commit: claim.source_commit.clone(),
+            plan_id: claim.plan_id.clone(),
+            spec_digest: claim.spec_digest,
+            per_batch: Vec::new(),
+            published: known.map_or_else(Default::default, |record| record.published),
+        };
+        publish_lost(&self.branch, &run_key, &record)?;
+        Ok(record)
+    }
+
+    fn published_reasons(&self, folder: &str) -> Result<Vec<Reason>, OpsError> {
+        let prefix = format!("{folder}/devices-");
+        let mut reasons = Vec::new();
+        for (path, bytes) in self.branch.read_all(|path| path.starts_with(&prefix))? {
+            crate::results::read_shard(&bytes, |row| reasons.push(row.reason))
+                .map_err(|what| RepoError::Malformed { path, what })?;
+        }
+        Ok(reasons)
+    }
+}
+
+/// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
+fn refuse_uncommitted(workspace: &Workspace, tree: &FleetTree<'_>, loaded: &Loaded) -> Result<(), OpsError> {
+    if workspace.repo.is_bare() {
+        return Ok(());
+    }
+    let work = workspace.repo.work_tree()?;
+    let here = crate::prepare::load(&work);
+    let paths: BTreeSet<&String> = loaded.declared_files.iter().chain(&here.declared_files).collect();
+    let mut differing = Vec::new();
+    for path in paths {
+        let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
+        let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
+        match (committed, present) {
+            (Ok(one), Ok(two)) if one == two => {}
+            _ => differing.push(path.clone()),
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = differing.len().saturating_sub(5);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(OpsError::Held {
+        what: format!("declared files are not committed: {shown}{more}"),
+        help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
+    })
+}

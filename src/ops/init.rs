@@ -1,0 +1,142 @@
+//! Makes a fleet repository, or a fleet in a repository that exists, and its results branch.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Environment, OpsError, Workspace};
+use crate::ledger::FORMAT_VERSION;
+use crate::model::id::Name;
+use crate::model::limits;
+use crate::repo::{FLEET_FILE, FileChange, Repo};
+use crate::results::{Trailers, document, with_trailers};
+
+/// The files of the example fleet, by path; embedded so that the first run needs nothing but the binary.
+const EXAMPLE: &[(&str, &str)] = &[
+    ("fleetform.yaml", include_str!("../../examples/quickstart/fleetform.yaml")),
+    ("templates/lamp.yaml", include_str!("../../examples/quickstart/templates/lamp.yaml")),
+    ("templates/lamp.dtdl.json", include_str!("../../examples/quickstart/templates/lamp.dtdl.json")),
+    ("templates/lamp-v2.dtdl.json", include_str!("../../examples/quickstart/templates/lamp-v2.dtdl.json")),
+    ("groups/halls.yaml", include_str!("../../examples/quickstart/groups/halls.yaml")),
+    ("imports/lamps.yaml", include_str!("../../examples/quickstart/imports/lamps.yaml")),
+    ("imports/lamps.csv", include_str!("../../examples/quickstart/imports/lamps.csv")),
+    ("jobs/assign-owner.yaml", include_str!("../../examples/quickstart/jobs/assign-owner.yaml")),
+    ("jobs/canary-template.yaml", include_str!("../../examples/quickstart/jobs/canary-template.yaml")),
+    ("jobs/dim-hall-a.yaml", include_str!("../../examples/quickstart/jobs/dim-hall-a.yaml")),
+    ("jobs/mark-tested.yaml", include_str!("../../examples/quickstart/jobs/mark-tested.yaml")),
+    ("jobs/reboot-hall-c.yaml", include_str!("../../examples/quickstart/jobs/reboot-hall-c.yaml")),
+];
+
+/// The branch that the example names; another is put in its place when the fleet is not at the root of its repository.
+const DEFAULT_BRANCH: &str = "fleetform/results";
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Initialised {
+    pub fleet: Name,
+    pub branch: String,
+    /// Empty when the fleet was there and got a results branch only.
+    pub files: Vec<String>,
+    /// False when there was one.
+    pub made_branch: bool,
+}
+
+/// Makes a fleet in a folder: a repository when there is none around it, the files, a first commit, the results branch.
+///
+/// # Errors
+/// The folder holds files that would be overwritten, or nothing can be written.
+pub fn init(folder: &Path, with_example: bool) -> Result<Initialised, OpsError> {
+    let repo = Repo::open_or_init(folder)?;
+    if folder.join(FLEET_FILE).exists() {
+        if with_example {
+            return Err(OpsError::Usage {
+                what: format!("{} holds a fleet already", folder.display()),
+                help: "Name an empty folder, or run `fleetform apply` in this one.".to_string(),
+            });
+        }
+        return adopt(folder);
+    }
+    let fleet = fleet_name(repo.folder());
+    let branch = if repo.is_at_root() { DEFAULT_BRANCH.to_string() } else { format!("{DEFAULT_BRANCH}-{fleet}") };
+    let files = files_of(&fleet, &branch, with_example);
+    for (path, _) in &files {
+        if folder.join(path).exists() {
+            return Err(OpsError::Usage {
+                what: format!("{} exists already", folder.join(path).display()),
+                help: "Name an empty folder.".to_string(),
+            });
+        }
+    }
+    for (path, text) in &files {
+        write_file(&folder.join(path), text)?;
+    }
+    let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
+    repo.commit_files(&paths, &format!("fleet {fleet}: first files"))?;
+    let made_branch = make_branch(&repo, &fleet, &branch)?;
+    Ok(Initialised { fleet, branch, files: paths, made_branch })
+}
+
+/// Gives a fleet that is declared already its results branch.
+fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
+    let environment = Environment { folder: folder.to_path_buf(), registry: None };
+    let workspace = Workspace::open(&environment)?;
+    let (_, loaded) = workspace.load_work_tree()?;
+    let declared = super::workspace::declared_of(&loaded)?;
+    let (fleet, branch) = (declared.fleet.name.clone(), declared.fleet.results.branch.clone());
+    let made_branch = make_branch(&workspace.repo, &fleet, &branch)?;
+    Ok(Initialised { fleet, branch, files: Vec::new(), made_branch })
+}
+
+fn make_branch(repo: &Repo, fleet: &Name, branch: &str) -> Result<bool, OpsError> {
+    let results = repo.results(branch);
+    if results.tip()?.is_some() {
+        return Ok(false);
+    }
+    let content = json!({"format_version": FORMAT_VERSION, "fleet": fleet.as_str()});
+    let change = FileChange::bytes("fleet.json", document(&content)).first();
+    let writer = crate::execute::writer();
+    let trailers = Trailers { writer: &writer, ..Trailers::default() };
+    results.commit(&[change], &with_trailers(&format!("fleet {fleet}: results"), &trailers))?;
+    Ok(true)
+}
+
+fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, String)> {
+    let mut files = vec![(
+        ".gitignore".to_string(),
+        "# The registry and its lock: a cache, made again from the files.\n.fleetform/\n".to_string(),
+    )];
+    if with_example {
+        for (path, text) in EXAMPLE {
+            let text = text
+                .replace("name: quickstart", &format!("name: {fleet}"))
+                .replace(&format!("branch: {DEFAULT_BRANCH}"), &format!("branch: {branch}"));
+            files.push(((*path).to_string(), text));
+        }
+    } else {
+        let text = format!(
+            "apiVersion: fleetform/v1\nkind: Fleet\nmetadata:\n  name: {fleet}\nspec:\n  \
+             # Devices are simulated, and kept in .fleetform/fleet.db, until you say otherwise.\n  \
+             results: {{branch: {branch}}}\n"
+        );
+        files.push((FLEET_FILE.to_string(), text));
+    }
+    files
+}
+
+/// Makes a legal name of the folder's; `fleet` when nothing of it is legal.
+fn fleet_name(folder: &Path) -> Name {
+    let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let legal: String =
+        name.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let short: String = legal.trim_matches('-').chars().take(limits::NAME_CHARS_MAX).collect();
+    let fallback = || Name::parse("fleet").expect("it is a legal name");
+    Name::parse(short.trim_end_matches('-')).unwrap_or_else(|_| fallback())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), OpsError> {
+    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    std::fs::write(path, text).map_err(fail)
+}

@@ -1,0 +1,13 @@
+//! The use cases, one a file. Each takes an [`Environment`] and options, and returns values to show; none prints.
+
+pub mod apply;
+pub mod device;
+mod error;
+pub mod init;
+pub mod job;
+pub mod plan;
+pub mod validate;
+mod workspace;
+
+pub use error::OpsError;
+pub use workspace::{Environment, Findings, Workspace};

@@ -1,0 +1,32 @@
+//! Checks every declared file and says everything that is wrong.
+
+use super::{Environment, Findings, OpsError, Workspace};
+
+/// What a validation found.
+#[derive(Debug, Clone)]
+pub struct Validated {
+    pub findings: Findings,
+    /// Documents of each kind, by kind; empty when there are errors.
+    pub documents: Vec<(&'static str, usize)>,
+}
+
+/// Validates the work tree.
+///
+/// # Errors
+/// The files cannot be read. What is wrong in them is in the findings.
+pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let (_, loaded) = workspace.load_work_tree()?;
+    let documents = loaded.declared.as_ref().map_or_else(Vec::new, |declared| {
+        vec![
+            ("Fleet", 1),
+            ("Organization", declared.organizations.len()),
+            ("DeviceTemplate", declared.templates.len()),
+            ("DeviceGroup", declared.groups.len()),
+            ("EdgeManifest", declared.edge_manifests.len()),
+            ("DeviceImport", declared.imports.len()),
+            ("Job", declared.jobs.len()),
+        ]
+    });
+    Ok(Validated { findings: super::workspace::findings_of(&loaded, crate::diag::Diagnostics::new()), documents })
+}

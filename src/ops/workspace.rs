@@ -1,0 +1,172 @@
+//! A fleet that has been opened: its repository, what it declares, and the way to its registry.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::OpsError;
+use crate::diag::{Diagnostics, SourceMap};
+use crate::manifest::Loaded;
+use crate::model::fleet::{Declared, Fleet, RegistryConfig};
+use crate::prepare::load;
+use crate::registry::Registry;
+use crate::repo::{FLEET_FILE, FleetTree, Repo};
+
+/// What a command is told by its surroundings, read once.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The fleet's folder.
+    pub folder: PathBuf,
+    /// `--registry`: overrides the Fleet document; a path is relative to the folder that the command was called in.
+    pub registry: Option<String>,
+}
+
+/// Diagnostics with the texts that they point into.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    pub sources: SourceMap,
+    pub diagnostics: Diagnostics,
+}
+
+/// An opened fleet repository.
+pub struct Workspace {
+    pub repo: Repo,
+    environment: Environment,
+}
+
+/// The exclusive right to apply, for as long as it lives: a lock that the operating system takes back when the process ends.
+pub struct ApplyLock {
+    _file: File,
+}
+
+impl Workspace {
+    /// Opens the repository around the environment's folder.
+    ///
+    /// # Errors
+    /// There is no repository.
+    pub fn open(environment: &Environment) -> Result<Workspace, OpsError> {
+        let repo = Repo::open(&environment.folder)?;
+        Ok(Workspace { repo, environment: environment.clone() })
+    }
+
+    /// Returns what the work tree declares, with all findings.
+    ///
+    /// # Errors
+    /// The folder cannot be read or is not the root of a fleet.
+    pub fn load_work_tree(&self) -> Result<(FleetTree<'_>, Loaded), OpsError> {
+        let tree = self.repo.work_tree()?;
+        self.check_is_fleet(&tree)?;
+        let loaded = load(&tree);
+        Ok((tree, loaded))
+    }
+
+    /// Returns what a commit declares, with all findings.
+    ///
+    /// # Errors
+    /// The commit cannot be read or has no fleet in the folder.
+    pub fn load_commit(&self, commit: &str) -> Result<(FleetTree<'_>, Loaded), OpsError> {
+        let tree = self.repo.tree_at(commit)?;
+        self.check_is_fleet(&tree)?;
+        let loaded = load(&tree);
+        Ok((tree, loaded))
+    }
+
+    /// Returns what `HEAD` declares, or what the work tree does when `HEAD` is invalid: for commands that only look at what
+    /// was done, and that a mistake in one file should not keep from it.
+    ///
+    /// # Errors
+    /// Both are invalid.
+    pub fn declared_somewhere(&self) -> Result<Declared, OpsError> {
+        if let Ok(head) = self.repo.head()
+            && let Ok((_, loaded)) = self.load_commit(&head)
+            && let Ok(declared) = declared_of(&loaded)
+        {
+            return Ok(declared.clone());
+        }
+        let (_, loaded) = self.load_work_tree()?;
+        declared_of(&loaded).cloned()
+    }
+
+    fn check_is_fleet(&self, tree: &FleetTree<'_>) -> Result<(), OpsError> {
+        if tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml") {
+            return Ok(());
+        }
+        Err(crate::repo::RepoError::NoFleet { path: self.repo.folder().to_path_buf() }.into())
+    }
+
+    /// Returns the path of the registry's file.
+    ///
+    /// # Errors
+    /// `--registry` is not one that this fleetform knows.
+    pub fn registry_path(&self, fleet: &Fleet) -> Result<PathBuf, OpsError> {
+        if let Some(url) = &self.environment.registry {
+            return match url.strip_prefix("sqlite:") {
+                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+                Some(_) | None => Err(OpsError::Usage {
+                    what: "the value of --registry is not understood".to_string(),
+                    help: "Write it as `sqlite:PATH`.".to_string(),
+                }),
+            };
+        }
+        let RegistryConfig::Sqlite { path } = &fleet.registry;
+        Ok(self.repo.folder().join(path))
+    }
+
+    /// Opens the registry for reading.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
+        Ok(Registry::open_for_reading(&self.registry_path(fleet)?, fleet.name.as_str())?)
+    }
+
+    /// Opens the registry for writing.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open_for_writing(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
+        Ok(Registry::open(&self.registry_path(fleet)?, fleet.name.as_str())?)
+    }
+
+    /// Takes the right to apply to the registry.
+    ///
+    /// # Errors
+    /// Another process has it, or the lock file cannot be made.
+    pub fn lock(&self, fleet: &Fleet) -> Result<ApplyLock, OpsError> {
+        let path = self.registry_path(fleet)?.with_extension("lock");
+        lock_file(&path)
+    }
+}
+
+fn lock_file(path: &Path) -> Result<ApplyLock, OpsError> {
+    let fail = |source: std::io::Error| OpsError::Output {
+        what: format!("the lock {} cannot be made", path.display()),
+        source,
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(ApplyLock { _file: file }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
+            what: "another fleetform is applying to this registry".to_string(),
+            help: "Wait until it is done, then run the command again.".to_string(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+/// Returns what is declared, or all findings as an error.
+pub(super) fn declared_of(loaded: &Loaded) -> Result<&Declared, OpsError> {
+    match &loaded.declared {
+        Some(declared) if !loaded.diagnostics.has_errors() => Ok(declared),
+        Some(_) | None => Err(OpsError::Invalid(Box::new(findings_of(loaded, Diagnostics::new())))),
+    }
+}
+
+/// Returns the findings of the files and of what came after them.
+pub(super) fn findings_of(loaded: &Loaded, later: Diagnostics) -> Findings {
+    let mut diagnostics = loaded.diagnostics.clone();
+    diagnostics.extend(later);
+    Findings { sources: loaded.sources.clone(), diagnostics }
+}
