@@ -1,3 +1,53 @@
-//! The command line: arguments in, views out.
+//! The command line: arguments in, one use case of `ops`, a view out.
+//!
+//! Results go to stdout, talk to stderr. This room owns what touches the terminal, the environment and the process.
 
-pub mod view;
+mod args;
+mod commands;
+mod error;
+mod output;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use args::{Cli, Command};
+pub use view::diagnostic;
+
+use error::CommandError;
+use output::Output;
+
+/// The exit codes, from sysexits.h where it has one; 2 is kept for `--detailed-exitcode`.
+pub mod exit {
+    pub const OK: u8 = 0;
+    pub const ERROR: u8 = 1;
+    pub const CHANGES: u8 = 2;
+    pub const RUN_FAILED: u8 = 3;
+    pub const USAGE: u8 = 64;
+    pub const INVALID: u8 = 65;
+    pub const UNAVAILABLE: u8 = 69;
+    pub const HELD: u8 = 75;
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Parses the arguments of the process, runs the command and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            // Nothing can be said when the terminal is gone.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let output = Output::new(&cli.global);
+    let code = match commands::run(&cli, &output) {
+        Ok(code) => code,
+        Err(error) => error.report(&output),
+    };
+    ExitCode::from(code)
+}
+
+type CommandResult = Result<u8, CommandError>;

@@ -28,6 +28,7 @@ use structure::{Identity, Validators};
 pub use schema::{file_name as schema_file_name, schema, schema_text};
 pub use spans::JobSpans;
 pub use v1::{API_VERSION, Kind};
+pub use values::duration as parse_duration;
 
 /// One entry of the tree of the fleet, relative to its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,6 +41,28 @@ pub fn shorten(text: &str, chars_max: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
+/// Returns true when a text is what a pattern describes: `*` stands for any characters, `?` for one.
+pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when the characters after the last `*` do not fit here: one character later.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == '*' {
+            retry = Some((p + 1, t));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
+            (p, t) = (p + 1, t + 1);
+        } else if let Some((after, from)) = retry {
+            retry = Some((after, from + 1));
+            (p, t) = (after, from + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
 /// Returns true for a character that may not reach a terminal, a page or a log as it is.
 pub fn is_unsafe(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
@@ -51,6 +73,19 @@ pub fn is_unsafe(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wildcards_match_whole_texts() {
+        let check = |pattern: &str, text: &str, expect: bool| {
+            assert_eq!(matches_wildcard(pattern, text), expect, "{pattern} {text}");
+        };
+        check("line-3-*", "line-3-0001", true);
+        check("line-3-*", "line-30-1", false);
+        check("*-0?", "lamp-07", true);
+        check("*a*b*", "xxaxxbx", true);
+        check("", "", true);
+        check("a", "ab", false);
+    }
 
     #[test]
     fn control_and_bidi_characters_are_spelled_out() {

@@ -1,0 +1,238 @@
+//! The arguments. Their doc comments are the manual.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Bulk work on fleets of connected devices through pull requests.
+///
+/// Jobs, device imports and groups are YAML files in a git repository. fleetform shows what a change would do, does it in batches, and
+/// commits what happened.
+///
+/// New here? Run `fleetform quickstart my-fleet`.
+#[derive(Debug, Parser)]
+#[command(name = "fleetform", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The folder of the fleet (the one with fleetform.yaml)
+    #[arg(short = 'C', value_name = "DIR", global = true, default_value = ".", hide_default_value = true)]
+    pub directory: PathBuf,
+    /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`
+    #[arg(long, value_name = "URL", global = true, env = "FLEETFORM_REGISTRY", hide_env_values = true)]
+    pub registry: Option<String>,
+    /// Print JSON lines on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", global = true, value_enum, default_value_t = ColorChoice::Auto, hide_possible_values = false)]
+    pub color: ColorChoice,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make an example fleet and run it: the first thing to try
+    Quickstart {
+        /// A new folder
+        #[arg(default_value = "my-fleet")]
+        directory: PathBuf,
+    },
+    /// Make a fleet repository, or give a fleet in this one its results branch
+    Init {
+        /// The folder; the current one when absent
+        directory: Option<PathBuf>,
+        /// Fill it with the fleet of the quickstart
+        #[arg(long)]
+        example: bool,
+    },
+    /// Check every declared file
+    Validate {
+        /// How to print what is wrong
+        #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
+        format: ReportFormat,
+    },
+    /// Show what apply would do; writes nothing
+    Plan(PlanArgs),
+    /// Execute the plan of HEAD
+    Apply(ApplyArgs),
+    /// Look at jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Look at devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Explain a diagnostic code, such as FF301
+    Explain {
+        /// The code; all of them when absent
+        code: Option<String>,
+    },
+    /// Print the JSON Schema of a kind, for editors
+    Schema {
+        /// The kind, such as Job; a list of the kinds when absent
+        kind: Option<String>,
+    },
+    /// Print the completions of a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to print diagnostics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Human,
+    Json,
+    /// Workflow commands of GitHub Actions
+    Github,
+    /// SARIF 2.1.0
+    Sarif,
+    Junit,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Plan a commit, a branch or a tag; the work tree when absent
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Save the plan, to apply just this with `fleetform apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Exit with 2 when the plan has changes, with 0 when it has none
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// A plan saved with `fleetform plan --out`
+    pub plan: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Exit with 3 also when any device failed or a row of an import was rejected
+    #[arg(long)]
+    pub strict: bool,
+    /// Stay for devices that wait to come online
+    #[arg(long)]
+    pub wait: bool,
+    /// Seconds that devices in flight are awaited after Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub grace: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// List runs, the newest first
+    List {
+        /// Runs with this status
+        #[arg(long, value_parser = parse_run_status)]
+        status: Option<crate::model::outcome::RunStatus>,
+        /// Runs of the last days, hours or minutes, such as 30d
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Show a run: its batches, and its devices when asked for
+    Show {
+        name: String,
+        /// The run token; the newest run when absent
+        #[arg(long)]
+        run: Option<String>,
+        #[command(flatten)]
+        devices: DeviceGrid,
+    },
+    /// Write the devices of a run as CSV
+    Results {
+        name: String,
+        /// The run token; the newest run when absent
+        #[arg(long)]
+        run: Option<String>,
+        /// A file; stdout when absent
+        #[arg(short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceGrid {
+    /// Show the devices
+    #[arg(long)]
+    pub devices: bool,
+    /// Only devices that are pending, completed or failed
+    #[arg(long, value_parser = parse_device_status)]
+    pub status: Option<crate::model::outcome::DeviceStatus>,
+    /// Only devices whose id fits, with * and ?
+    #[arg(long, value_name = "PATTERN")]
+    pub device: Option<String>,
+    /// Columns of the device grid, such as id,status,reason
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub columns: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// List devices
+    List {
+        #[command(flatten)]
+        choice: DeviceArgs,
+        /// Print only how many
+        #[arg(long)]
+        count: bool,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Show a device and its twin
+    Show { device_id: String },
+    /// Write devices with their keys to a file that only you can read
+    Export {
+        #[command(flatten)]
+        choice: DeviceArgs,
+        /// The file
+        #[arg(short, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// A condition, such as "tags.line = '3'"
+    #[arg(long, value_name = "CONDITION")]
+    pub query: Option<String>,
+    /// An organization; devices of it and of those below it
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
+}
+
+fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {
+    crate::model::outcome::RunStatus::parse(word)
+        .ok_or_else(|| "it is one of pending, running, completed, failed, stopped, canceled".to_string())
+}
+
+fn parse_device_status(word: &str) -> Result<crate::model::outcome::DeviceStatus, String> {
+    crate::model::outcome::DeviceStatus::parse(word)
+        .ok_or_else(|| "it is one of pending, completed, failed".to_string())
+}

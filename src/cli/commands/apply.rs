@@ -1,0 +1,165 @@
+//! `apply`
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{CommandResult, Output};
+use crate::cli::args::ApplyArgs;
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::view::plan::PlanView;
+use crate::cli::view::progress::{Bars, event_json, event_line};
+use crate::execute::{Interrupt, Progress, SystemClock};
+use crate::model::outcome::RunStatus;
+use crate::ops::apply::{Applied, ApplyOptions, apply};
+use crate::ops::{Environment, Findings, OpsError};
+use crate::plan::Plan;
+
+/// `apply [PLAN] [--yes] [--strict] [--wait]`
+pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
+    if !arguments.yes && !can_ask() {
+        return Err(CommandError::Usage {
+            what: "apply asks before it changes anything, and there is nobody to ask".to_string(),
+            help: "Add --yes to apply without a question.".to_string(),
+        });
+    }
+    let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
+    let options = ApplyOptions { saved, waits: arguments.wait, grace: Duration::from_secs(arguments.grace) };
+    let applied = execute(environment, &options, arguments.yes, output)?;
+    finish(&applied, arguments.strict, output)
+}
+
+/// Applies with progress on the terminal, until it is done or interrupted.
+pub(super) fn execute(
+    environment: &Environment,
+    options: &ApplyOptions,
+    is_agreed: bool,
+    output: &Output,
+) -> Result<Applied, CommandError> {
+    let interrupt = Interrupt::new();
+    let mut bars = Bars::new(output);
+    let shows_bars = output.is_interactive() && !output.is_json && !output.is_quiet;
+    let mut observer = |progress: &Progress| {
+        if output.is_json {
+            if let Some(event) = event_json(progress) {
+                // A reader that is gone does not stop the work.
+                drop(output.json_line(&event));
+            }
+        } else if shows_bars {
+            bars.show(progress);
+        } else if let Some(line) = event_line(progress, output.talk_painter()) {
+            output.say(&line);
+        }
+    };
+    let mut agree = |plan: &Plan, findings: &Findings| {
+        if !output.is_json {
+            let view = PlanView { painter: output.talk_painter(), is_verbose: output.is_verbose };
+            output.say(view.render(plan).trim_end());
+            output.findings(findings);
+        }
+        is_agreed || ask("Apply this plan?")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let applied = runtime.block_on(async {
+        listen_for_signals(&interrupt, output.is_quiet);
+        apply(environment, options, &SystemClock, &interrupt, &mut agree, &mut observer).await
+    });
+    Ok(applied?)
+}
+
+fn finish(applied: &Applied, is_strict: bool, output: &Output) -> CommandResult {
+    if applied.was_empty {
+        output.say("Nothing to do: everything that is declared has been done.");
+        return Ok(exit::OK);
+    }
+    if applied.was_declined {
+        output.say("Nothing was changed.");
+        return Ok(exit::OK);
+    }
+    if applied.was_interrupted {
+        output.say("Interrupted. Nothing is lost: `fleetform apply` goes on from here.");
+        return Ok(exit::INTERRUPTED);
+    }
+    let is_bad = |status: RunStatus| matches!(status, RunStatus::Failed | RunStatus::Canceled);
+    let has_bad_run = applied.records.iter().any(|record| is_bad(record.status));
+    let has_failure = applied.records.iter().any(|record| record.counts.failed > 0)
+        || applied.imports.iter().any(|(_, report)| report.rejected > 0);
+    for record in applied.records.iter().filter(|record| is_bad(record.status)) {
+        output.say(&format!(
+            "\nTo see why job {} was {}:\n\n    fleetform job show {}",
+            record.job,
+            record.status.as_str(),
+            record.job
+        ));
+    }
+    Ok(if has_bad_run || (is_strict && has_failure) { exit::RUN_FAILED } else { exit::OK })
+}
+
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn ask(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    let asked = write!(stderr, "\n{question} Only `yes` or `y` is a yes: ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    if asked.is_err() || std::io::stdin().lock().read_line(&mut answer).is_err() {
+        return false;
+    }
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+fn read_plan(path: &Path) -> Result<Value, CommandError> {
+    let fail = |what: String| {
+        let help = "Name a file that was made with `fleetform plan --out FILE`.".to_string();
+        CommandError::Usage { what, help }
+    };
+    let bytes = std::fs::read(path).map_err(|e| fail(format!("the plan {} cannot be read: {e}", path.display())))?;
+    let plan: Value =
+        serde_json::from_slice(&bytes).map_err(|_| fail(format!("{} is not a saved plan", path.display())))?;
+    match plan.get("format_version").and_then(Value::as_str) {
+        Some(version) if version.starts_with("1.") && plan.get("changes").is_some_and(Value::is_array) => Ok(plan),
+        Some(version) if !version.starts_with("1.") => Err(CommandError::Ops(OpsError::Held {
+            what: format!("{} has format version {version}, and this fleetform reads version 1", path.display()),
+            help: "Use the fleetform that made it, or make a new plan.".to_string(),
+        })),
+        Some(_) | None => Err(fail(format!("{} is not a saved plan", path.display()))),
+    }
+}
+
+/// The first Ctrl-C or SIGTERM asks to end; the second ends at once.
+fn listen_for_signals(interrupt: &Interrupt, is_quiet: bool) {
+    let interrupt = interrupt.clone();
+    tokio::spawn(async move {
+        loop {
+            if next_signal().await.is_err() {
+                return;
+            }
+            if interrupt.is_set() {
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+            if !is_quiet {
+                drop(writeln!(std::io::stderr().lock(), "Ending: no new device starts, those in flight are awaited."));
+            }
+            interrupt.set();
+        }
+    });
+}
+
+async fn next_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

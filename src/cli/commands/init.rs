@@ -1,0 +1,61 @@
+//! `init` and `quickstart`
+
+use std::path::Path;
+
+use super::{CommandResult, Output, apply};
+use crate::cli::exit;
+use crate::ops::Environment;
+use crate::ops::apply::ApplyOptions;
+use crate::ops::init::{Initialised, init as make};
+
+/// `init [DIR] [--example]`
+pub fn init(folder: &Path, with_example: bool, output: &Output) -> CommandResult {
+    let made = make(folder, with_example)?;
+    if output.is_json {
+        let document = serde_json::json!({"fleet": made.fleet.as_str(), "branch": made.branch, "files": made.files});
+        output.json_line(&document)?;
+        return Ok(exit::OK);
+    }
+    output.say(&sentence(&made, folder));
+    if !made.files.is_empty() {
+        output.say(&format!("\nNext:\n\n    fleetform -C {} plan", folder.display()));
+    }
+    Ok(exit::OK)
+}
+
+fn sentence(made: &Initialised, folder: &Path) -> String {
+    let Initialised { fleet, branch, files, made_branch } = made;
+    match (files.is_empty(), made_branch) {
+        (false, _) => format!(
+            "Made the fleet {fleet} in {}: {} files in a first commit; results go to the branch {branch}.",
+            folder.display(),
+            files.len()
+        ),
+        (true, true) => format!("The fleet {fleet} is ready: results go to the new branch {branch}."),
+        (true, false) => format!("The fleet {fleet} is ready already: results go to the branch {branch}."),
+    }
+}
+
+/// `quickstart [DIR]`: init with the example, apply, and what to look at. Exits with 0 although a job of the example is canceled:
+/// to show that is what it is for.
+pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> CommandResult {
+    let made = make(folder, true)?;
+    output.say(&sentence(&made, folder));
+    output.say("");
+    let inside = Environment { folder: folder.to_path_buf(), registry: environment.registry.clone() };
+    let applied = apply::execute(&inside, &ApplyOptions::default(), true, output)?;
+    if applied.was_interrupted {
+        return Ok(exit::INTERRUPTED);
+    }
+    let shown = folder.display();
+    output.say(&format!(
+        "\nDone. One job was canceled on purpose: too many of its devices failed. Have a look:\n\n    \
+         fleetform -C {shown} job show reboot-hall-c\n    \
+         fleetform -C {shown} job show reboot-hall-c --devices --status failed\n    \
+         git -C {shown} log {}\n\n\
+         Then change a file in {shown}/jobs, commit it, and see what would happen:\n\n    \
+         fleetform -C {shown} plan",
+        made.branch
+    ));
+    Ok(exit::OK)
+}

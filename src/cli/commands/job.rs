@@ -1,0 +1,155 @@
+//! `job list|show|results`
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{CommandResult, Output};
+use crate::cli::args::{DeviceGrid, JobCommand};
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::view::{Table, job as view};
+use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show};
+use crate::ops::{Environment, OpsError};
+use crate::results::{Row, SHARD_HEADER};
+
+/// `job …`
+pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> CommandResult {
+    match command {
+        JobCommand::List { status, since } => {
+            let since = since.as_deref().map(time_before).transpose()?;
+            let records = list(environment, &JobFilter { status: *status, since })?;
+            if output.is_json {
+                for record in &records {
+                    output.json_line(&record.to_summary_json())?;
+                }
+            } else if records.is_empty() {
+                output.say("No job has run yet.");
+            } else {
+                output.result(&view::list(&records))?;
+            }
+            Ok(exit::OK)
+        }
+        JobCommand::Show { name, run, devices } => {
+            let choice = RunChoice { job: name.clone(), run: run.clone() };
+            show_run(environment, &choice, devices, output)
+        }
+        JobCommand::Results { name, run, output: file } => {
+            let choice = RunChoice { job: name.clone(), run: run.clone() };
+            results(environment, &choice, file.as_deref(), output)
+        }
+    }
+}
+
+fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, output: &Output) -> CommandResult {
+    let wants_devices = grid.devices || grid.status.is_some() || grid.device.is_some() || !grid.columns.is_empty();
+    if !wants_devices {
+        let shown = show(environment, choice)?;
+        if output.is_json {
+            output.json_line(&view::show_json(&shown))?;
+        } else {
+            output.result(&view::show(&shown, output.painter()))?;
+        }
+        return Ok(exit::OK);
+    }
+    let wanted = DeviceChoice { status: grid.status, pattern: grid.device.clone() };
+    if output.is_json {
+        devices(environment, choice, &wanted, &mut |row| {
+            output.json_line(&view::row_json(&row)).map_err(stdout_error)
+        })?;
+        return Ok(exit::OK);
+    }
+    let columns: Vec<&str> = if grid.columns.is_empty() {
+        view::DEFAULT_COLUMNS.to_vec()
+    } else {
+        grid.columns.iter().map(String::as_str).collect()
+    };
+    check_columns(&columns)?;
+    let headers: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+    let mut table = Table::new(&headers);
+    let mut count = 0_u64;
+    devices(environment, choice, &wanted, &mut |row| {
+        count += 1;
+        table.push(columns.iter().filter_map(|column| view::cell(&row, column)).collect());
+        Ok(())
+    })?;
+    if count == 0 {
+        output.say("No device of the run fits.");
+    } else {
+        output.result(&table.render())?;
+    }
+    Ok(exit::OK)
+}
+
+fn check_columns(columns: &[&str]) -> Result<(), CommandError> {
+    let known = |column: &str| column == "id" || column == "name" || view::COLUMNS.contains(&column);
+    let Some(unknown) = columns.iter().find(|column| !known(column)) else { return Ok(()) };
+    let help = match crate::diag::nearest(unknown, view::COLUMNS) {
+        Some(near) => format!("Did you mean `{near}`?"),
+        None => format!("The columns are {}.", view::COLUMNS.join(", ")),
+    };
+    Err(CommandError::Usage { what: format!("there is no column `{unknown}`"), help })
+}
+
+fn results(environment: &Environment, choice: &RunChoice, file: Option<&Path>, output: &Output) -> CommandResult {
+    let wanted = DeviceChoice::default();
+    if output.is_json {
+        devices(environment, choice, &wanted, &mut |row| {
+            output.json_line(&view::row_json(&row)).map_err(stdout_error)
+        })?;
+        return Ok(exit::OK);
+    }
+    let Some(path) = file else {
+        let mut writer = csv_writer(std::io::stdout().lock());
+        write_rows(environment, choice, &mut writer, &stdout_error)?;
+        return Ok(exit::OK);
+    };
+    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    let partial = path.with_extension("partial");
+    let opened = std::fs::File::create(&partial).map_err(fail)?;
+    let mut writer = csv_writer(opened);
+    if let Err(error) = write_rows(environment, choice, &mut writer, &fail) {
+        drop(std::fs::remove_file(&partial));
+        return Err(error.into());
+    }
+    std::fs::rename(&partial, path).map_err(fail)?;
+    output.say(&format!("Wrote {}.", path.display()));
+    Ok(exit::OK)
+}
+
+fn csv_writer<W: std::io::Write>(to: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to)
+}
+
+fn write_rows<W: std::io::Write>(
+    environment: &Environment,
+    choice: &RunChoice,
+    writer: &mut csv::Writer<W>,
+    fail: &dyn Fn(std::io::Error) -> OpsError,
+) -> Result<(), OpsError> {
+    let csv_fail = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => fail(error),
+        other => fail(std::io::Error::other(format!("{other:?}"))),
+    };
+    writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
+    devices(environment, choice, &DeviceChoice::default(), &mut |row: Row| {
+        let cells = SHARD_HEADER.iter().filter_map(|column| view::cell(&row, column));
+        writer.write_record(cells).map_err(csv_fail)
+    })?;
+    writer.flush().map_err(fail)
+}
+
+fn stdout_error(source: std::io::Error) -> OpsError {
+    OpsError::Output { what: "the output cannot be written".to_string(), source }
+}
+
+fn time_before(text: &str) -> Result<Timestamp, CommandError> {
+    let usage = || CommandError::Usage {
+        what: format!("`{}` is not a time span", crate::model::text::sanitize_line(text)),
+        help: "Write it as a number and d, h, m or s, such as 30d or 12h.".to_string(),
+    };
+    let span = crate::manifest::parse_duration(text).map_err(|_| usage())?;
+    let span = SignedDuration::try_from(span).map_err(|_| usage())?;
+    Timestamp::now().checked_sub(span).map_err(|_| usage())
+}

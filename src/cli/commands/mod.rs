@@ -1,0 +1,33 @@
+//! One command a file: options in, one use case, one view.
+
+mod apply;
+mod device;
+mod init;
+mod job;
+mod plan;
+mod reference;
+mod validate;
+
+use super::args::{Cli, Command};
+use super::output::Output;
+use super::{CommandResult, args};
+use crate::ops::Environment;
+
+/// Runs the command and returns its exit code.
+pub fn run(cli: &Cli, output: &Output) -> CommandResult {
+    let environment = Environment { folder: cli.global.directory.clone(), registry: cli.global.registry.clone() };
+    match &cli.command {
+        Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
+        Command::Init { directory, example } => {
+            init::init(directory.as_deref().unwrap_or(&environment.folder), *example, output)
+        }
+        Command::Validate { format } => validate::run(&environment, *format, output),
+        Command::Plan(arguments) => plan::run(&environment, arguments, output),
+        Command::Apply(arguments) => apply::run(&environment, arguments, output),
+        Command::Job(command) => job::run(&environment, command, output),
+        Command::Device(command) => device::run(&environment, command, output),
+        Command::Explain { code } => reference::explain(code.as_deref(), output),
+        Command::Schema { kind } => reference::schema(kind.as_deref(), output),
+        Command::Completions { shell } => reference::completions(*shell, output),
+    }
+}

@@ -1,0 +1,49 @@
+//! `plan`
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{CommandResult, Output};
+use crate::cli::args::PlanArgs;
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::view::diagnostic;
+use crate::cli::view::plan::PlanView;
+use crate::ops::plan::{PlanOptions, Planned, plan};
+use crate::ops::{Environment, OpsError};
+use crate::plan::plan_to_json;
+
+/// `plan [--rev R] [--out F] [--json] [--detailed-exitcode]`
+pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> CommandResult {
+    let options = PlanOptions { revision: arguments.rev.clone() };
+    let planned = plan(environment, &options, Timestamp::now())?;
+    if output.is_json {
+        output.json_line(&to_json(&planned))?;
+    } else {
+        let view = PlanView { painter: output.painter(), is_verbose: output.is_verbose };
+        output.result(&view.render(&planned.plan))?;
+        output.findings(&planned.findings);
+    }
+    if planned.findings.diagnostics.has_errors() {
+        return Ok(exit::INVALID);
+    }
+    if let Some(path) = &arguments.out {
+        let text = format!("{:#}\n", to_json(&planned));
+        std::fs::write(path, text).map_err(|source| {
+            let what = format!("the plan {} cannot be written", path.display());
+            CommandError::from(OpsError::Output { what, source })
+        })?;
+        output.say(&format!("Saved. To apply just this plan:\n\n    fleetform apply {}", path.display()));
+    }
+    Ok(if arguments.detailed_exitcode && planned.plan.has_changes() { exit::CHANGES } else { exit::OK })
+}
+
+fn to_json(planned: &Planned) -> Value {
+    let mut document = plan_to_json(&planned.plan);
+    let sorted = planned.findings.diagnostics.sorted();
+    let list = sorted.iter().map(|item| diagnostic::to_json(item, &planned.findings.sources)).collect();
+    if let Some(members) = document.as_object_mut() {
+        members.insert("diagnostics".into(), list);
+    }
+    document
+}

@@ -1,0 +1,123 @@
+//! How a command fails: one sentence, one hint, one exit code. The only place that chooses exit codes of failures.
+
+use super::exit;
+use super::output::Output;
+use crate::model::text::sanitize;
+use crate::ops::OpsError;
+use crate::prepare::HistoryError;
+use crate::registry::RegistryError;
+use crate::repo::RepoError;
+
+/// A failed command.
+#[derive(Debug)]
+pub enum CommandError {
+    Ops(OpsError),
+    /// The command line itself.
+    Usage {
+        what: String,
+        help: String,
+    },
+    /// The reader of stdout is gone: nothing to say, and nobody to say it to.
+    BrokenPipe,
+    Output(std::io::Error),
+}
+
+impl From<OpsError> for CommandError {
+    fn from(error: OpsError) -> CommandError {
+        match error {
+            OpsError::Output { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => {
+                CommandError::BrokenPipe
+            }
+            error => CommandError::Ops(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(error: std::io::Error) -> CommandError {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => CommandError::BrokenPipe,
+            _ => CommandError::Output(error),
+        }
+    }
+}
+
+impl CommandError {
+    /// Says what went wrong on stderr and returns the exit code.
+    pub fn report(&self, output: &Output) -> u8 {
+        match self {
+            CommandError::BrokenPipe => return exit::OK,
+            CommandError::Ops(OpsError::Invalid(findings)) => output.findings(findings),
+            CommandError::Ops(error) => output.error(&sentence(error), &error.help()),
+            CommandError::Usage { what, help } => output.error(what, help),
+            CommandError::Output(error) => {
+                output.error(&format!("the output cannot be written: {error}"), "Check the disk and the terminal.");
+            }
+        }
+        self.code()
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            CommandError::BrokenPipe => exit::OK,
+            CommandError::Usage { .. } => exit::USAGE,
+            CommandError::Output(_) => exit::ERROR,
+            CommandError::Ops(error) => code_of(error),
+        }
+    }
+}
+
+fn code_of(error: &OpsError) -> u8 {
+    match error {
+        OpsError::Invalid(_) => exit::INVALID,
+        OpsError::Held { .. } => exit::HELD,
+        OpsError::Usage { .. } => exit::USAGE,
+        OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(_) => exit::ERROR,
+        OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),
+        OpsError::Repo(error) | OpsError::History(HistoryError::Repo(error)) => code_of_repo(error),
+        OpsError::History(_) => exit::HELD,
+    }
+}
+
+fn code_of_registry(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::Locked { .. } | RegistryError::Foreign { .. } | RegistryError::Newer { .. } => exit::HELD,
+        RegistryError::Older { .. } => exit::HELD,
+        RegistryError::Folder { .. }
+        | RegistryError::Full { .. }
+        | RegistryError::ReadOnly { .. }
+        | RegistryError::NotARegistry { .. }
+        | RegistryError::Corrupt { .. }
+        | RegistryError::Sqlite { .. } => exit::UNAVAILABLE,
+    }
+}
+
+fn code_of_repo(error: &RepoError) -> u8 {
+    match error {
+        RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } | RepoError::Malformed { .. } => exit::HELD,
+        RepoError::NoRepository { .. } | RepoError::NoFleet { .. } | RepoError::NoRevision { .. } => exit::USAGE,
+        RepoError::NoCommit => exit::HELD,
+        RepoError::NotAFile { .. }
+        | RepoError::TooLarge { .. }
+        | RepoError::ReadOnly { .. }
+        | RepoError::Full { .. }
+        | RepoError::Git { .. }
+        | RepoError::Io { .. } => exit::ERROR,
+    }
+}
+
+/// Returns an error with its causes, on one line.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Transparent errors say what their source says.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    sanitize(&text).into_owned()
+}

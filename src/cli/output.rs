@@ -1,0 +1,150 @@
+//! Where a command's words go: results to stdout, talk to stderr, colour where it is wanted.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+
+use super::args::{ColorChoice, Global};
+use super::view::{diagnostic, number};
+use crate::ops::Findings;
+
+/// The terminal, or what stands for it.
+#[derive(Debug)]
+pub struct Output {
+    pub is_json: bool,
+    pub is_quiet: bool,
+    pub is_verbose: bool,
+    /// Colour on stdout and on stderr.
+    colors: (bool, bool),
+}
+
+/// The styles that views use; colour never carries meaning alone.
+#[derive(Debug, Clone, Copy)]
+pub enum Tone {
+    Plain,
+    Good,
+    Bad,
+    Careful,
+    Quiet,
+    Strong,
+}
+
+impl Tone {
+    fn style(self) -> Style {
+        match self {
+            Tone::Plain => Style::new(),
+            Tone::Good => Style::new().fg_color(Some(AnsiColor::Green.into())),
+            Tone::Bad => Style::new().fg_color(Some(AnsiColor::Red.into())),
+            Tone::Careful => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
+            Tone::Quiet => Style::new().dimmed(),
+            Tone::Strong => Style::new().bold(),
+        }
+    }
+}
+
+/// Puts a text into a tone, or leaves it as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Painter {
+    pub is_on: bool,
+}
+
+impl Painter {
+    /// Returns the text in the tone.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        if !self.is_on || text.is_empty() {
+            return text.to_string();
+        }
+        let style = tone.style();
+        format!("{style}{text}{style:#}")
+    }
+}
+
+impl Output {
+    /// Returns the output that the arguments and the terminal ask for.
+    pub fn new(global: &Global) -> Output {
+        let wants = |choice: anstream::ColorChoice| match global.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => choice != anstream::ColorChoice::Never,
+        };
+        let colors = (
+            wants(anstream::AutoStream::choice(&std::io::stdout())),
+            wants(anstream::AutoStream::choice(&std::io::stderr())),
+        );
+        Output { is_json: global.json, is_quiet: global.quiet, is_verbose: global.verbose, colors }
+    }
+
+    /// Returns the painter of stdout.
+    pub fn painter(&self) -> Painter {
+        Painter { is_on: self.colors.0 }
+    }
+
+    /// Returns the painter of stderr.
+    pub fn talk_painter(&self) -> Painter {
+        Painter { is_on: self.colors.1 }
+    }
+
+    /// Returns true when a person sees stderr.
+    pub fn is_interactive(&self) -> bool {
+        std::io::stderr().is_terminal()
+    }
+
+    /// Prints a result.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn result(&self, text: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Prints a result as one line of JSON.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn json_line(&self, value: &Value) -> std::io::Result<()> {
+        self.result(&format!("{value}\n"))
+    }
+
+    /// Says something on stderr, unless quiet. A terminal that is gone is not an error: the work goes on.
+    pub fn say(&self, text: &str) {
+        if !self.is_quiet {
+            drop(writeln!(std::io::stderr().lock(), "{text}"));
+        }
+    }
+
+    /// Says what went wrong, and what to do.
+    pub fn error(&self, what: &str, help: &str) {
+        let painter = self.talk_painter();
+        let mut text = format!("{}: {what}.", painter.paint(Tone::Bad, "error"));
+        if !help.is_empty() {
+            text.push_str(&format!("\n{}: {help}", painter.paint(Tone::Strong, "help")));
+        }
+        drop(writeln!(std::io::stderr().lock(), "{text}"));
+    }
+
+    /// Says all findings on stderr (as JSON lines on stdout with `--json`) and how many there are.
+    pub fn findings(&self, findings: &Findings) {
+        let sorted = findings.diagnostics.sorted();
+        if self.is_json {
+            for item in sorted {
+                drop(self.json_line(&diagnostic::to_json(item, &findings.sources)));
+            }
+            return;
+        }
+        for item in &sorted {
+            let text = diagnostic::render(item, &findings.sources, self.colors.1);
+            drop(writeln!(std::io::stderr().lock(), "{}\n", text.trim_end()));
+        }
+        let (errors, warnings) = findings.diagnostics.counts();
+        if errors > 0 {
+            let noun = |count: usize, word: &str| {
+                format!("{} {word}{}", number(count as u64), if count == 1 { "" } else { "s" })
+            };
+            let warned = if warnings > 0 { format!(" and {}", noun(warnings, "warning")) } else { String::new() };
+            drop(writeln!(std::io::stderr().lock(), "{}{warned}. Nothing was changed.", noun(errors, "error")));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Runs for people and as JSON.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Table, counted, number};
+use crate::cli::output::{Painter, Tone};
+use crate::ledger::RunRecord;
+use crate::model::outcome::RunStatus;
+use crate::model::text::sanitize_line;
+use crate::ops::job::ShownRun;
+use crate::results::Row;
+
+/// The columns of the device grid: those of the results, and `id` for `device_id`.
+pub const COLUMNS: [&str; 10] = [
+    "device_id",
+    "device_name",
+    "status",
+    "reason",
+    "code",
+    "message",
+    "attempts",
+    "batch",
+    "started_at",
+    "finished_at",
+];
+
+/// The columns that are shown when nobody chose others.
+pub const DEFAULT_COLUMNS: [&str; 6] = ["device_id", "status", "reason", "code", "batch", "message"];
+
+/// Batches of a run that are shown.
+const BATCHES_MAX: usize = 20;
+
+/// Returns a table of runs.
+pub fn list(records: &[RunRecord]) -> String {
+    let mut table = Table::new(&["JOB", "RUN", "STATUS", "DEVICES", "COMPLETED", "FAILED", "PENDING", "STARTED"]);
+    for record in records {
+        let counts = &record.counts;
+        table.push(vec![
+            record.job.to_string(),
+            record.run.to_string(),
+            record.status.as_str().to_string(),
+            number(counts.total),
+            number(counts.completed),
+            number(counts.failed),
+            number(counts.pending()),
+            time(record.started_at),
+        ]);
+    }
+    table.render()
+}
+
+/// Returns one line for a run that ended or was left.
+pub fn outcome_line(record: &RunRecord, painter: Painter) -> String {
+    let counts = &record.counts;
+    let mut line = format!(
+        "job {} run {}: {}, {} completed, {} failed",
+        record.job,
+        record.run,
+        painter.paint(tone(record.status), record.status.as_str()),
+        number(counts.completed),
+        number(counts.failed)
+    );
+    if counts.unchanged > 0 {
+        line.push_str(&format!(", {} of them unchanged", number(counts.unchanged)));
+    }
+    if counts.pending() > 0 {
+        line.push_str(&format!(", {} pending", number(counts.pending())));
+    }
+    if let Some(reason) = &record.reason {
+        line.push_str(&format!(" ({})", sanitize_line(reason)));
+    }
+    line
+}
+
+/// Returns a run with its batches.
+pub fn show(shown: &ShownRun, painter: Painter) -> String {
+    let record = &shown.record;
+    let counts = &record.counts;
+    let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("job {} run {}", record.job, record.run)));
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
+    line("status", painter.paint(tone(record.status), record.status.as_str()));
+    if let Some(reason) = &record.reason {
+        line("because", sanitize_line(reason).into_owned());
+    }
+    let unchanged =
+        if counts.unchanged > 0 { format!(" ({} unchanged)", number(counts.unchanged)) } else { String::new() };
+    line(
+        "devices",
+        format!(
+            "{}: {} completed{unchanged}, {} failed, {} pending",
+            number(counts.total),
+            number(counts.completed),
+            number(counts.failed),
+            number(counts.pending())
+        ),
+    );
+    line("claimed", time(Some(shown.claimed_at)));
+    line("started", time(record.started_at));
+    line("finished", time(record.finished_at));
+    line("source", record.source_commit.chars().take(12).collect());
+    if record.per_batch.len() > 1 {
+        let mut table = Table::new(&["BATCH", "DEVICES", "COMPLETED", "FAILED", "PENDING"]);
+        for (at, batch) in record.per_batch.iter().enumerate().take(BATCHES_MAX) {
+            let counts = &batch.counts;
+            let cells = [counts.total, counts.completed, counts.failed, counts.pending()].map(number);
+            table.push(std::iter::once(number(at as u64 + 1)).chain(cells).collect());
+        }
+        text.push('\n');
+        table.render().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        let more = record.per_batch.len().saturating_sub(BATCHES_MAX);
+        if more > 0 {
+            text.push_str(&format!("  … {} more (--json shows them)\n", counted(more as u64, "batch")));
+        }
+    }
+    text
+}
+
+/// Returns `job show --json`: the keys of `job list`, and the counts of each batch.
+pub fn show_json(shown: &ShownRun) -> Value {
+    let mut document = shown.record.to_json();
+    if let Some(members) = document.as_object_mut() {
+        members.insert("claimed_at".into(), json!(shown.claimed_at.to_string()));
+        members.remove("published");
+        members.remove("format_version");
+    }
+    document
+}
+
+/// Returns a device of a run as an object with the columns of the results.
+pub fn row_json(row: &Row) -> Value {
+    json!({
+        "device_id": row.device_id,
+        "device_name": row.device_name,
+        "status": row.status.as_str(),
+        "reason": row.reason.as_str(),
+        "code": row.code,
+        "message": row.message,
+        "attempts": row.attempts,
+        "batch": row.batch,
+        "started_at": row.started_at.map(|time| time.to_string()),
+        "finished_at": row.finished_at.map(|time| time.to_string()),
+    })
+}
+
+/// Returns the cell of a column; `None` for a column that there is not.
+pub fn cell(row: &Row, column: &str) -> Option<String> {
+    let time = |time: Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
+    Some(match column {
+        "id" | "device_id" => row.device_id.clone(),
+        "name" | "device_name" => row.device_name.clone(),
+        "status" => row.status.as_str().to_string(),
+        "reason" => row.reason.as_str().to_string(),
+        "code" => row.code.map_or(String::new(), |code| code.to_string()),
+        "message" => row.message.clone(),
+        "attempts" => row.attempts.to_string(),
+        "batch" => row.batch.to_string(),
+        "started_at" => time(row.started_at),
+        "finished_at" => time(row.finished_at),
+        _ => return None,
+    })
+}
+
+fn tone(status: RunStatus) -> Tone {
+    match status {
+        RunStatus::Completed => Tone::Good,
+        RunStatus::Failed | RunStatus::Canceled => Tone::Bad,
+        RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => Tone::Careful,
+    }
+}
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or("-".to_string(), |time| time.strftime("%F %T UTC").to_string())
+}

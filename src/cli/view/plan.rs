@@ -1,0 +1,158 @@
+//! A plan for people.
+
+use serde_json::Value;
+
+use super::{counted, number};
+use crate::cli::output::{Painter, Tone};
+use crate::model::delivery::ThresholdScope;
+use crate::model::text::{sanitize_line, shorten};
+use crate::plan::{ActionKind, Change, DiffLine, Plan};
+
+/// Lines of a diff that are shown for one job.
+const DIFF_LINES_MAX: usize = 12;
+/// Characters of a value that are shown.
+const VALUE_CHARS_MAX: usize = 40;
+
+/// How much to show.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanView {
+    pub painter: Painter,
+    /// Lines of the diff are not cut.
+    pub is_verbose: bool,
+}
+
+impl PlanView {
+    /// Returns the plan as text, its summary last.
+    pub fn render(self, plan: &Plan) -> String {
+        let mut text = String::new();
+        let width = plan.changes.iter().map(|change| title(change).chars().count()).max().unwrap_or(0).min(44);
+        for change in &plan.changes {
+            self.change(change, width, &mut text);
+        }
+        text.push_str(&self.summary(plan));
+        text.push('\n');
+        text
+    }
+
+    fn change(self, change: &Change, width: usize, text: &mut String) {
+        let action = change.action;
+        let head = format!("{} {:<8}", action.symbol(), action.word());
+        let tone = match action {
+            ActionKind::Import | ActionKind::Run => Tone::Good,
+            ActionKind::Continue | ActionKind::Stop => Tone::Careful,
+            ActionKind::Close => Tone::Bad,
+            ActionKind::Hold | ActionKind::Done => Tone::Quiet,
+        };
+        let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), facts(change));
+        text.push_str(line.trim_end());
+        text.push('\n');
+        let shown = if self.is_verbose { change.diff.len() } else { change.diff.len().min(DIFF_LINES_MAX) };
+        let lines = &change.diff[..shown];
+        let paths = lines.iter().map(|line| line.path.chars().count()).max().unwrap_or(0);
+        let values = lines.iter().map(|line| values(line).chars().count()).max().unwrap_or(0);
+        for line in lines {
+            let devices = counted(line.devices, "device");
+            let what = format!("{:<paths$}  {:<values$}", sanitize_line(&line.path), values_of(line, action));
+            text.push_str(&format!("      {} {what}  {devices}\n", self.painter.paint(Tone::Careful, "~")));
+        }
+        if change.diff.len() > shown {
+            text.push_str(&format!("        … {} more values (-v shows them)\n", change.diff.len() - shown));
+        }
+        if let Some(targets) = &change.targets
+            && !targets.sample.is_empty()
+        {
+            let more = targets.count - targets.sample.len() as u64;
+            let more = if more > 0 { format!(", … {} more", number(more)) } else { String::new() };
+            let ids = format!("{}{more}", targets.sample.join(", "));
+            text.push_str(&format!("        {}\n", self.painter.paint(Tone::Quiet, &ids)));
+        }
+    }
+
+    fn summary(self, plan: &Plan) -> String {
+        let summary = plan.summary();
+        let mut parts = Vec::new();
+        if summary.to_run > 0 {
+            parts.push(format!("{} to run on {}", number(summary.to_run), counted(summary.devices, "device")));
+        }
+        if summary.imports > 0 {
+            let devices = counted(summary.import_devices, "device");
+            parts.push(format!("{} of {devices}", counted(summary.imports, "import")));
+        }
+        for (count, what) in [
+            (summary.to_continue, "to continue"),
+            (summary.to_stop, "to stop"),
+            (summary.to_close, "to close as failed"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{} {what}", number(count)));
+            }
+        }
+        if parts.is_empty() {
+            return "Plan: nothing to do.".to_string();
+        }
+        self.painter.paint(Tone::Strong, &format!("Plan: {}.", parts.join(", ")))
+    }
+}
+
+fn title(change: &Change) -> String {
+    match &change.run {
+        Some(run) => format!("{} run {run}", change.subject),
+        None => change.subject.to_string(),
+    }
+}
+
+/// Returns what there is to know about a change in one line.
+fn facts(change: &Change) -> String {
+    let mut facts = Vec::new();
+    if let Some(import) = change.import {
+        facts.push(format!("{} new", number(import.new)));
+        let renamed = if import.renamed > 0 { format!(" ({} renamed)", number(import.renamed)) } else { String::new() };
+        facts.push(format!("{} updated{renamed}", number(import.updated)));
+        facts.push(format!("{} removed", number(import.removed)));
+        facts.push(counted(import.rejected, "rejected row"));
+        return facts.join(" · ");
+    }
+    let Some(targets) = &change.targets else { return change.reason.clone() };
+    let batches = change.batches.map_or(0, |batches| batches.count);
+    let devices = counted(targets.count, "device");
+    facts.push(if batches > 1 { format!("{devices} in {}", counted(batches, "batch")) } else { devices });
+    if targets.unchanged > 0 {
+        facts.push(format!("{} unchanged", number(targets.unchanged)));
+    }
+    if targets.blocked > 0 {
+        facts.push(format!("{} blocked", number(targets.blocked)));
+    }
+    if !targets.missing.is_empty() {
+        facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
+    }
+    if let (Some(threshold), Some(batches)) = (change.threshold, change.batches) {
+        facts.push(match threshold.per {
+            ThresholdScope::Job => {
+                format!("cancel above {}", counted(threshold.allowed(targets.count), "failure"))
+            }
+            ThresholdScope::Batch => {
+                format!("cancel above {} in a batch", counted(threshold.allowed(batches.size), "failure"))
+            }
+        });
+    }
+    if change.reason != "never claimed" {
+        facts.push(change.reason.clone());
+    }
+    facts.join(" · ")
+}
+
+fn values(line: &DiffLine) -> String {
+    format!("{} -> {}", value(line.from.as_ref()), value(line.to.as_ref()))
+}
+
+fn values_of(line: &DiffLine, action: ActionKind) -> String {
+    debug_assert!(action == ActionKind::Run, "only runs have a diff");
+    values(line)
+}
+
+fn value(value: Option<&Value>) -> String {
+    match value {
+        None => "(none)".to_string(),
+        Some(value) => shorten(&sanitize_line(&value.to_string()), VALUE_CHARS_MAX).into_owned(),
+    }
+}

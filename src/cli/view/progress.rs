@@ -1,0 +1,176 @@
+//! What is shown while jobs run: bars on a terminal, lines in a pipe, events as JSON.
+
+use std::collections::BTreeMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{counted, job, number};
+use crate::cli::output::{Output, Painter};
+use crate::execute::Progress;
+use crate::model::outcome::Counts;
+
+/// Returns an event of `apply --json`; `None` for one that only bars need.
+pub fn event_json(progress: &Progress) -> Option<Value> {
+    Some(match progress {
+        Progress::Advanced { .. } => return None,
+        Progress::ImportFinished { import, report } => {
+            let mut event = report.to_json();
+            if let Some(members) = event.as_object_mut() {
+                members.remove("format_version");
+                members.insert("event".into(), json!("import_finished"));
+                members.insert("import".into(), json!(import.as_str()));
+            }
+            event
+        }
+        Progress::RunClaimed { job, run, total } => {
+            json!({"event": "run_claimed", "job": job.as_str(), "run": run.as_str(), "total": total})
+        }
+        Progress::RunStarted { job, run, batches, counts } => json!({
+            "event": "run_started",
+            "job": job.as_str(),
+            "run": run.as_str(),
+            "total": counts.total,
+            "batches": batches,
+        }),
+        Progress::BatchFinished { job, run, batch, batches, counts } => json!({
+            "event": "batch_finished",
+            "job": job.as_str(),
+            "run": run.as_str(),
+            "batch": batch,
+            "batches": batches,
+            "total": counts.total,
+            "completed": counts.completed,
+            "failed": counts.failed,
+            "unchanged": counts.unchanged,
+        }),
+        Progress::RunFinished { record } => with_event("run_finished", record.to_summary_json()),
+        Progress::RunPaused { record, waiting } => {
+            let mut event = with_event("run_paused", record.to_summary_json());
+            if let Some(members) = event.as_object_mut() {
+                members.insert("waiting".into(), json!(waiting));
+            }
+            event
+        }
+    })
+}
+
+fn with_event(name: &str, mut summary: Value) -> Value {
+    if let Some(members) = summary.as_object_mut() {
+        members.insert("event".into(), json!(name));
+    }
+    summary
+}
+
+/// Returns a line for a pipe; `None` for what is not worth one.
+pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
+    Some(match progress {
+        Progress::Advanced { .. } | Progress::RunClaimed { .. } => return None,
+        Progress::ImportFinished { import, report } => {
+            let mut line = format!("import {import}: {} imported", number(report.imported));
+            for (count, what) in [
+                (report.updated, "updated"),
+                (report.unchanged, "unchanged"),
+                (report.removed, "removed"),
+                (report.rejected, "rejected"),
+            ] {
+                if count > 0 {
+                    line.push_str(&format!(", {} {what}", number(count)));
+                }
+            }
+            line
+        }
+        Progress::RunStarted { job, run, batches, counts } => {
+            let devices = counted(counts.total, "device");
+            format!("job {job} run {run}: running, {devices} in {}", counted(u64::from(*batches), "batch"))
+        }
+        Progress::BatchFinished { batches: 1, .. } => return None,
+        Progress::BatchFinished { job, run, batch, batches, counts } => {
+            format!("job {job} run {run}: batch {batch} of {batches} done, {}", done(counts))
+        }
+        Progress::RunFinished { record } => job::outcome_line(record, painter),
+        Progress::RunPaused { record, waiting } if *waiting > 0 => {
+            let devices = counted(*waiting, "device");
+            format!("job {} run {}: {devices} wait to come online; apply --wait stays for them", record.job, record.run)
+        }
+        Progress::RunPaused { record, .. } => job::outcome_line(record, painter),
+    })
+}
+
+fn done(counts: &Counts) -> String {
+    format!("{} completed, {} failed", number(counts.completed), number(counts.failed))
+}
+
+/// The bars of one apply: one a job, and under it one for its open batch when it has several.
+pub struct Bars {
+    group: MultiProgress,
+    by_job: BTreeMap<String, JobBars>,
+    painter: Painter,
+}
+
+struct JobBars {
+    job: ProgressBar,
+    batch: Option<ProgressBar>,
+    batches: u32,
+}
+
+impl Bars {
+    /// Returns the bars of a terminal.
+    pub fn new(output: &Output) -> Bars {
+        let group = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter() }
+    }
+
+    /// Shows what happened.
+    pub fn show(&mut self, progress: &Progress) {
+        match progress {
+            Progress::RunStarted { job, batches, counts, .. } => self.start(job.as_str(), *batches, counts),
+            Progress::Advanced { job, counts, batch, batch_counts, in_flight, .. } => {
+                if let Some(bars) = self.by_job.get(job.as_str()) {
+                    bars.job.set_position(counts.completed + counts.failed);
+                    let flying = if *in_flight > 0 {
+                        format!(", {} in flight", number(u64::from(*in_flight)))
+                    } else {
+                        String::new()
+                    };
+                    bars.job.set_message(format!("{} failed{flying}", number(counts.failed)));
+                    if let Some(bar) = &bars.batch {
+                        bar.set_length(batch_counts.total);
+                        bar.set_position(batch_counts.completed + batch_counts.failed);
+                        bar.set_prefix(format!("  batch {batch} of {}", bars.batches));
+                        bar.set_message(format!("{} failed", number(batch_counts.failed)));
+                    }
+                }
+            }
+            Progress::BatchFinished { .. } | Progress::RunClaimed { .. } => {}
+            Progress::ImportFinished { .. } => self.line(progress),
+            Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
+                if let Some(bars) = self.by_job.remove(record.job.as_str()) {
+                    bars.batch.iter().for_each(ProgressBar::finish_and_clear);
+                    bars.job.finish_and_clear();
+                }
+                self.line(progress);
+            }
+        }
+    }
+
+    fn line(&self, progress: &Progress) {
+        if let Some(line) = event_line(progress, self.painter) {
+            // A terminal that is gone is no reason to stop.
+            drop(self.group.println(line));
+        }
+    }
+
+    fn start(&mut self, job: &str, batches: u32, counts: &Counts) {
+        let style = |width: usize| {
+            let template = format!("{{prefix:28!}} [{{bar:{width}}}] {{human_pos}}/{{human_len}} {{msg}}");
+            ProgressStyle::with_template(&template).expect("the template is legal").progress_chars("=> ")
+        };
+        let bar =
+            self.group.add(ProgressBar::new(counts.total).with_style(style(30)).with_prefix(format!("job {job}")));
+        bar.set_position(counts.completed + counts.failed);
+        let batch =
+            (batches > 1).then(|| self.group.add(ProgressBar::new(0).with_style(style(20)).with_prefix("  batch 1")));
+        self.by_job.insert(job.to_string(), JobBars { job: bar, batch, batches });
+    }
+}
