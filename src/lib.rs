@@ -1,4 +1,73 @@
 //! fleetform: bulk work on fleets of connected devices through pull requests.
+//!
+//! Jobs, device imports, groups and templates are YAML files in a git repository. fleetform diffs what they declare against what the
+//! registry observes, shows a plan, executes it in batches with cancellation thresholds, and commits what happened.
+//!
+//! # The way of one `apply`
+//!
+//! ```text
+//!  files at HEAD ──repo──> bytes ──manifest──> Declared + Diagnostics        (errors end here: exit 65)
+//!  results branch ──repo──> claims, records ──┐
+//!  journal ──registry──> open runs ───────────┴─ledger──> Ledger             (what was done; read before what is observed)
+//!  registry.observe(targets, touched paths) ──> Observations                 (ids and the values there now, no twins)
+//!
+//!      plan::plan(declared, ledger, observations) ──> Plan                   pure: same input, same bytes
+//!
+//!  claim: journaled, then committed to the results branch (compare-and-swap) (a lost race ends here: exit 75)
+//!  execute: event ──> rollout::step ──> effects, in order ──> event …        intent before effect, outcome before decision
+//!  results::{shards, run.json} ──repo──> a commit on the results branch
+//! ```
+//!
+//! # Rooms, and who may import whom
+//!
+//! A room may import the rooms of lower levels as listed, never its siblings; a test holds this table against the source
+//! (`tests/it/tidy.rs`).
+//!
+//! | level | room | what it is | may import |
+//! | --- | --- | --- | --- |
+//! | 0 | [`diag`] | what we tell the author of a file, as data | nothing of ours but `model::text` |
+//! | 0 | [`model`] | the nouns, validated and immutable | nothing of ours |
+//! | 1 | [`query`] | the target language: text, AST, reference semantics | diag, model |
+//! | 2 | [`manifest`] | what users write: YAML into the model | diag, model, query |
+//! | 2 | [`ledger`] | claims and records of runs, run keys | model |
+//! | 2 | [`plan`] | the brain | model, query, ledger |
+//! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
+//! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
+//! | | **the IO line** | clock, files, network and async only below | |
+//! | 4 | [`registry`] | devices, imports, the journal: SQLite | diag, model, query, ledger |
+//! | 4 | [`link`] | the way to the devices | model |
+//! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
+//! | 5 | [`prepare`] | from a tree and the registry to the planner's input | levels 0 to 3, registry, repo |
+//! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
+//! | 6 | [`ops`] | one use case a file | everything above |
+//! | 7 | [`cli`] | arguments, commands, views | ops and the values that it shows |
+//!
+//! Two rooms are ours beyond the usual: `prepare` is apart from `plan` so that a planner that cannot see the registry cannot
+//! call it, and apart from `ops` because `plan` and `apply` must prepare alike to the letter.
+//!
+//! Traits are few: [`execute::Clock`] has a real and a virtual implementation. The registry and the link are concrete until a
+//! second one of each comes.
+//!
+//! # Invariants
+//!
+//! 1. A plan is immutable and complete: execution makes no choice that a plan could have made.
+//! 2. Planning is a function of its input; same input, same bytes.
+//! 3. Claimed before started, journaled before done, decided after journaled.
+//! 4. A run key is executed once, whatever is deleted, renamed, reverted or restarted.
+//! 5. A reconcile starts from what it reads, never from what woke it.
+//! 6. Nothing is unbounded: [`model::limits`] names every maximum.
+//! 7. Every device in scope ends in exactly one place, and the counts add up to the target.
+//! 8. Only the rooms below the IO line touch the world.
+//!
+//! # Files that fleetform touches
+//!
+//! | what | who | where |
+//! | --- | --- | --- |
+//! | declared files | read only, from a commit or the work tree | the fleet's folder |
+//! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
+//! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
+//! | new fleets | `ops::init` | the folder that it is given |
+//! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 
 pub mod cli;
 pub mod diag;

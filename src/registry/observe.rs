@@ -1,6 +1,6 @@
 //! What the planner sees: the ids of a selection in order, and what its devices have at the paths that a job touches.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value as SqlValue;
@@ -157,14 +157,14 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
 struct Table<'a> {
     wanted: &'a [Assignment],
     entries: Vec<Before>,
-    by_key: HashMap<Vec<u8>, u32>,
+    by_key: BTreeMap<Vec<u8>, u32>,
     key: Vec<u8>,
     last: (Vec<u8>, u32),
 }
 
 impl<'a> Table<'a> {
     fn new(wanted: &'a [Assignment]) -> Table<'a> {
-        Table { wanted, entries: Vec::new(), by_key: HashMap::new(), key: Vec::new(), last: (Vec::new(), u32::MAX) }
+        Table { wanted, entries: Vec::new(), by_key: BTreeMap::new(), key: Vec::new(), last: (Vec::new(), u32::MAX) }
     }
 
     /// Returns the index of the entry of a row: column 1 is `blocked`, the values follow.

@@ -1,0 +1,274 @@
+//! The numbers of fleetform, each beside its raw floor in the same run, as a ratio.
+//!
+//! ```text
+//! cargo bench --bench fleet                         # 1,000,000 devices
+//! cargo bench --bench fleet -- --devices 10000      # a smoke test
+//! ```
+//!
+//! Each measurement is a process of its own, so that its peak memory is its own. The floors do by hand, with the same libraries and
+//! the same durability (WAL, `synchronous = FULL`), just what the operation cannot do without:
+//!
+//! * plan: a scan of the devices that reads the path which the job writes;
+//! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
+//! * import: one insert of the device and one of its keys a row, in one transaction.
+
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fleetform::execute::{Interrupt, SystemClock};
+use fleetform::ops::apply::{ApplyOptions, apply};
+use fleetform::ops::plan::{PlanOptions, plan};
+use fleetform::ops::{Environment, init};
+use fleetform::repo::Repo;
+use rusqlite::Connection;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1)).cloned();
+    if let (Some(phase), Some(folder)) = (after("--phase"), after("--folder")) {
+        return run_phase(&phase, Path::new(&folder));
+    }
+    let devices: u32 = after("--devices").map_or(Ok(1_000_000), |text| text.parse())?;
+    let folder = scratch_folder()?;
+    let result = measure(&folder, devices);
+    std::fs::remove_dir_all(&folder)?;
+    result
+}
+
+fn scratch_folder() -> Result<PathBuf, Failure> {
+    let folder = std::env::temp_dir().join(format!("fleetform-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Runs all phases and prints the table.
+fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
+    println!("{devices} devices, twins of about 200 bytes\n");
+    println!(
+        "{:<26} {:>9} {:>9} {:>7} {:>11} {:>11}",
+        "what", "floor s", "ours s", "ratio", "must reach", "memory MiB"
+    );
+    make_fleet(folder, devices)?;
+    let floor = phase("raw-import", folder)?;
+    let ours = phase("import", folder)?;
+    row("import", &floor, &ours, "3.0");
+    give_twins(folder)?;
+    declare_job(folder)?;
+    let floor = phase("raw-plan", folder)?;
+    let ours = phase("plan", folder)?;
+    row("plan of one property job", &floor, &ours, "3.0");
+    std::fs::copy(folder.join("fleet/.fleetform/fleet.db"), folder.join("raw.db"))?;
+    let floor = phase("raw-apply", folder)?;
+    let ours = phase("apply", folder)?;
+    row("apply of it", &floor, &ours, "2.0");
+    println!("\nmemory must stay below 200 MiB for the plan and 300 MiB for the apply (all of the process is counted)");
+    Ok(())
+}
+
+struct Measured {
+    took: Duration,
+    peak_kib: u64,
+}
+
+fn row(name: &str, floor: &Measured, ours: &Measured, must: &str) {
+    let ratio = ours.took.as_secs_f64() / floor.took.as_secs_f64();
+    println!(
+        "{name:<26} {:>9.2} {:>9.2} {ratio:>7.2} {must:>11} {:>11.0}",
+        floor.took.as_secs_f64(),
+        ours.took.as_secs_f64(),
+        ours.peak_kib as f64 / 1024.0
+    );
+}
+
+/// Runs one phase in a process of its own.
+fn phase(name: &str, folder: &Path) -> Result<Measured, Failure> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--phase", name, "--folder"])
+        .arg(folder)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("the phase {name} failed").into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let (micros, peak) = text.trim().split_once(' ').ok_or("a phase prints two numbers")?;
+    Ok(Measured { took: Duration::from_micros(micros.parse()?), peak_kib: peak.parse()? })
+}
+
+fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
+    let start = Instant::now();
+    match name {
+        "raw-import" => raw_import(folder)?,
+        "raw-plan" => raw_plan(folder)?,
+        "plan" => plan_fleet(folder)?,
+        "raw-apply" => raw_apply(folder)?,
+        "import" | "apply" => apply_fleet(folder)?,
+        other => return Err(format!("there is no phase {other}").into()),
+    }
+    println!("{} {}", start.elapsed().as_micros(), peak_kib());
+    Ok(())
+}
+
+/// The peak resident memory of this process (`VmHWM`, proc(5)); 0 where there is no /proc.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn environment(folder: &Path) -> Environment {
+    Environment { folder: folder.join("fleet"), registry: None }
+}
+
+/// A fleet with one import and no job.
+fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
+    let fleet = folder.join("fleet");
+    init::init(&fleet, false)?;
+    let mut csv = String::from("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.building,TAG.line,TAG.ring\r\n");
+    for n in 0..devices {
+        let ring = if n % 10 == 0 { "canary" } else { "stable" };
+        csv.push_str(&format!("device-{n:07},Device {n},{},{},{ring}\r\n", n % 50, n % 7));
+    }
+    std::fs::write(fleet.join("devices.csv"), csv)?;
+    let import = "apiVersion: fleetform/v1\nkind: DeviceImport\nmetadata: {name: all}\nspec: {file: devices.csv}\n";
+    commit(&fleet, "import.yaml", import, &["devices.csv"])
+}
+
+/// Twins as a fleet has them after a while: about 200 bytes.
+fn give_twins(folder: &Path) -> Result<(), Failure> {
+    let connection = Connection::open(folder.join("fleet/.fleetform/fleet.db"))?;
+    connection.execute_batch(
+        "UPDATE device SET
+           desired = json_object('light', json_object('threshold', 1 + (CAST(substr(device_id, 8) AS INTEGER) % 2),
+                                                      'level', 40),
+                                 'telemetryConfig', json_object('sendFrequency', '5m')),
+           reported = json_object('battery', 20 + CAST(substr(device_id, 8) AS INTEGER) % 80, 'firmware', '1.4.2');
+         PRAGMA wal_checkpoint(TRUNCATE);",
+    )?;
+    Ok(())
+}
+
+fn declare_job(folder: &Path) -> Result<(), Failure> {
+    let job = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: dim}\nspec:\n  \
+               target: {query: \"tags.ring IN ['canary', 'stable']\"}\n  \
+               action: {property: {light: {threshold: 3}}}\n";
+    commit(&folder.join("fleet"), "job.yaml", job, &[])
+}
+
+fn commit(fleet: &Path, path: &str, text: &str, more: &[&str]) -> Result<(), Failure> {
+    std::fs::write(fleet.join(path), text)?;
+    let paths: Vec<String> = std::iter::once(path).chain(more.iter().copied()).map(str::to_string).collect();
+    Repo::open(fleet)?.commit_files(&paths, "bench")?;
+    Ok(())
+}
+
+fn plan_fleet(folder: &Path) -> Result<(), Failure> {
+    let planned = plan(&environment(folder), &PlanOptions::default(), jiff::Timestamp::now())?;
+    assert!(planned.plan.has_changes(), "there is something to do");
+    Ok(())
+}
+
+fn apply_fleet(folder: &Path) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let applied = runtime.block_on(apply(
+        &environment(folder),
+        &ApplyOptions::default(),
+        &SystemClock,
+        &Interrupt::new(),
+        &mut |_, _| true,
+        &mut |_| {},
+    ))?;
+    assert!(!applied.was_empty, "there was something to do");
+    Ok(())
+}
+
+/// One row a device and one of its keys, in one transaction.
+fn raw_import(folder: &Path) -> Result<(), Failure> {
+    let mut connection = open_raw(&folder.join("raw-import.db"))?;
+    connection.execute_batch(include_str!("../src/registry/migrations/001.sql"))?;
+    let transaction = connection.transaction()?;
+    {
+        let mut device = transaction.prepare(
+            "INSERT INTO device VALUES (?1, ?2, NULL, NULL, 'unassociated', 0, 0, 0, 'Disconnected', NULL, NULL, ?3,
+                                        '{}', '{}', 1, '{}', 1, 'all')",
+        )?;
+        let mut key = transaction.prepare("INSERT INTO device_key VALUES (?1, ?2, ?3, NULL, NULL)")?;
+        let mut reader = csv::Reader::from_path(folder.join("fleet/devices.csv"))?;
+        let mut record = csv::StringRecord::new();
+        while reader.read_record(&mut record)? {
+            let (building, line, ring) = (&record[2], &record[3], &record[4]);
+            let tags = format!("{{\"building\":\"{building}\",\"line\":\"{line}\",\"ring\":\"{ring}\"}}");
+            device.execute((&record[0], &record[1], tags))?;
+            key.execute((&record[0], [1_u8; 32], [2_u8; 32]))?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn raw_plan(folder: &Path) -> Result<(), Failure> {
+    let connection = Connection::open(folder.join("fleet/.fleetform/fleet.db"))?;
+    let mut statement = connection.prepare(
+        "SELECT device_id, json_extract(desired, '$.light.threshold') FROM device
+         WHERE json_extract(tags, '$.ring') IN ('canary', 'stable')",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut differing = 0_u64;
+    while let Some(row) = rows.next()? {
+        let id = row.get_ref(0)?.as_str()?;
+        let value: i64 = row.get(1)?;
+        differing += u64::from(value != 3 && !id.is_empty());
+    }
+    assert!(differing > 0, "there is something to do");
+    Ok(())
+}
+
+/// One update and one outcome row a device, 1,000 a transaction; a CSV of the outcomes; one commit.
+fn raw_apply(folder: &Path) -> Result<(), Failure> {
+    let mut connection = open_raw(&folder.join("raw.db"))?;
+    let ids: Vec<String> = {
+        let mut statement = connection.prepare("SELECT device_id FROM device ORDER BY device_id")?;
+        statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
+    };
+    let now = jiff::Timestamp::now();
+    for (chunk, part) in ids.chunks(1_000).enumerate() {
+        let transaction = connection.transaction()?;
+        {
+            let mut update = transaction.prepare_cached(
+                "UPDATE device SET desired = json_patch(desired, '{\"light\":{\"threshold\":3}}'),
+                        desired_version = desired_version + 1 WHERE device_id = ?1",
+            )?;
+            let mut outcome =
+                transaction.prepare_cached("INSERT INTO outcome VALUES (1, ?1, 10, NULL, NULL, 1, ?2, ?2)")?;
+            for (at, id) in part.iter().enumerate() {
+                update.execute([id])?;
+                outcome.execute((chunk * 1_000 + at, now.as_microsecond()))?;
+            }
+        }
+        transaction.commit()?;
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let text = now.to_string();
+    for id in &ids {
+        writer.write_record([id.as_str(), "Device", "completed", "written", "", "", "1", "1", &text, &text])?;
+    }
+    let repository = git2::Repository::init(folder.join("raw-git"))?;
+    let blob = repository.blob(&writer.into_inner()?)?;
+    let mut tree = repository.treebuilder(None)?;
+    tree.insert("devices.csv", blob, 0o100_644)?;
+    let tree = repository.find_tree(tree.write()?)?;
+    let author = git2::Signature::now("bench", "bench@localhost")?;
+    repository.commit(Some("refs/heads/results"), &author, &author, "results", &tree, &[])?;
+    Ok(())
+}
+
+fn open_raw(path: &Path) -> Result<Connection, Failure> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    Ok(connection)
+}
