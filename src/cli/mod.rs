@@ -6,7 +6,7 @@ mod args;
 mod commands;
 mod error;
 mod output;
-mod view;
+pub mod view;
 
 use std::process::ExitCode;
 

@@ -1,3 +1,4 @@
 //! The tests of whole capabilities, one module each.
 
 mod manifests;
+mod tidy;
