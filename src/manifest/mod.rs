@@ -5,9 +5,11 @@
 //! drafts together. Every file is checked: an error never hides those of other documents.
 
 mod assemble;
+mod kind;
 mod lower;
 mod node;
 mod rules;
+mod scalar;
 mod schema;
 mod spans;
 mod structure;

@@ -6,22 +6,24 @@
 //! and our columns `TAG.<path>` and `CLOUD.<path>`. The file owns what it has a column for: an empty cell of a `TAG.` or `CLOUD.`
 //! column removes the value. Everything else of a device is left alone.
 
+mod record;
+mod row;
+
 use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::rc::Rc;
 
-use base64::Engine as _;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::{Registry, RegistryError};
-use crate::diag::nearest;
 use crate::model::digest::Digest;
 use crate::model::fleet::Removed;
-use crate::model::id::DeviceId;
 use crate::model::limits;
 use crate::model::patch::{Section, merge, violations};
+use record::{BoundedRows, read_record};
+use row::{Column, Row, column_of, parse_row};
 
 /// What an import says about all of its rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,35 +242,11 @@ pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()
     })
 }
 
-/// A column of the file.
-enum Column {
-    Id,
-    Name,
-    PrimaryKey,
-    SecondaryKey,
-    Twin {
-        section: Section,
-        path: Vec<String>,
-    },
-    /// Thumbprints of an export: read and left alone.
-    Ignored,
-}
-
 struct Stager<'a> {
     connection: &'a Connection,
     spec: &'a ImportSpec,
     path: &'a std::path::Path,
     found: StagedImport,
-}
-
-/// A row that has been read and not yet compared.
-struct Row {
-    device_id: String,
-    name: String,
-    tags: Map<String, Value>,
-    cloud: Map<String, Value>,
-    primary_key: Option<Vec<u8>>,
-    secondary_key: Option<Vec<u8>>,
 }
 
 impl<'a> Stager<'a> {
@@ -488,162 +466,4 @@ struct Next {
     state: String,
     tags: String,
     cloud: String,
-}
-
-fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
-    const KNOWN: [&str; 6] = [
-        "IOTC_DEVICEID",
-        "IOTC_DEVICENAME",
-        "IOTC_SASKEY_PRIMARY",
-        "IOTC_SASKEY_SECONDARY",
-        "IOTC_X509THUMBPRINT_PRIMARY",
-        "IOTC_X509THUMBPRINT_SECONDARY",
-    ];
-    let twin = |section: Section, path: &str| {
-        let path: Vec<String> = path.split('.').map(str::to_string).collect();
-        let mut members = Map::new();
-        set_path(&mut members, &path, Value::String(String::new()));
-        match violations(&members, section).first() {
-            Some(broken) => {
-                let name = crate::model::text::sanitize(name);
-                Err((format!("the column `{name}` is no path of a twin: {}", broken.rule), None))
-            }
-            None => Ok(Column::Twin { section, path }),
-        }
-    };
-    match name {
-        "IOTC_DEVICEID" => Ok(Column::Id),
-        "IOTC_DEVICENAME" => Ok(Column::Name),
-        "IOTC_SASKEY_PRIMARY" => Ok(Column::PrimaryKey),
-        "IOTC_SASKEY_SECONDARY" => Ok(Column::SecondaryKey),
-        "IOTC_X509THUMBPRINT_PRIMARY" | "IOTC_X509THUMBPRINT_SECONDARY" => Ok(Column::Ignored),
-        _ => {
-            if let Some(path) = name.strip_prefix("TAG.") {
-                return twin(Section::Tags, path);
-            }
-            if let Some(path) = name.strip_prefix("CLOUD.") {
-                return twin(Section::Cloud, path);
-            }
-            let shown = crate::model::text::shorten(&crate::model::text::sanitize_line(name), 60).into_owned();
-            let help = match nearest(name, KNOWN) {
-                Some(near) => format!("Did you mean `{near}`?"),
-                None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TAG.<path> and CLOUD.<path>.".to_string(),
-            };
-            Err((format!("the column `{shown}` is not known"), Some(help)))
-        }
-    }
-}
-
-fn parse_row(columns: &[Column], record: &csv::ByteRecord) -> Result<Row, String> {
-    if record.len() != columns.len() {
-        return Err(format!("the row has {} cells, and the header has {}", record.len(), columns.len()));
-    }
-    let mut row = Row {
-        device_id: String::new(),
-        name: String::new(),
-        tags: Map::new(),
-        cloud: Map::new(),
-        primary_key: None,
-        secondary_key: None,
-    };
-    for (column, cell) in columns.iter().zip(record) {
-        let cell = std::str::from_utf8(cell).map_err(|_| "a cell is not UTF-8".to_string())?;
-        match column {
-            Column::Id => {
-                let id = DeviceId::parse(cell).map_err(|error| format!("the device id {error}"))?;
-                row.device_id = id.to_string();
-            }
-            Column::Name => row.name = checked_name(cell)?,
-            Column::PrimaryKey => row.primary_key = key_of(cell)?,
-            Column::SecondaryKey => row.secondary_key = key_of(cell)?,
-            Column::Ignored => {}
-            Column::Twin { section, path } => {
-                if let Some(control) = cell.chars().find(|c| c.is_control()) {
-                    return Err(format!("the cell of {}.{} contains {control:?}", section.root(), path.join(".")));
-                }
-                let value = if cell.is_empty() { Value::Null } else { Value::String(cell.to_string()) };
-                let members = if *section == Section::Tags { &mut row.tags } else { &mut row.cloud };
-                set_path(members, path, value);
-            }
-        }
-    }
-    if row.name.is_empty() {
-        row.name.clone_from(&row.device_id);
-    }
-    Ok(row)
-}
-
-fn checked_name(cell: &str) -> Result<String, String> {
-    let count = cell.chars().count();
-    if count > limits::DEVICE_NAME_CHARS_MAX {
-        return Err(format!(
-            "the name has {count} characters, and at most {} are allowed",
-            limits::DEVICE_NAME_CHARS_MAX
-        ));
-    }
-    match cell.chars().find(|c| c.is_control()) {
-        Some(control) => Err(format!("the name contains {control:?}, and control characters are not allowed")),
-        None => Ok(cell.to_string()),
-    }
-}
-
-fn key_of(cell: &str) -> Result<Option<Vec<u8>>, String> {
-    if cell.is_empty() {
-        return Ok(None);
-    }
-    // The cell is a secret: the message does not show it.
-    match base64::engine::general_purpose::STANDARD.decode(cell) {
-        Ok(key) if (16..=64).contains(&key.len()) => Ok(Some(key)),
-        Ok(_) | Err(_) => Err("a key is not base64 of 16 to 64 bytes".to_string()),
-    }
-}
-
-fn set_path(members: &mut Map<String, Value>, path: &[String], value: Value) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        members.insert(first.clone(), value);
-        return;
-    }
-    let inner = members.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
-    if !inner.is_object() {
-        *inner = Value::Object(Map::new());
-    }
-    if let Some(inner) = inner.as_object_mut() {
-        set_path(inner, rest, value);
-    }
-}
-
-/// Reads the next record; false at the end.
-fn read_record<R: Read>(
-    reader: &mut csv::Reader<R>,
-    record: &mut csv::ByteRecord,
-    since_row: &Rc<Cell<usize>>,
-) -> Result<bool, ImportFailure> {
-    since_row.set(0);
-    reader.read_byte_record(record).map_err(|error| {
-        let line = reader.position().line();
-        let message = match error.kind() {
-            csv::ErrorKind::Io(error) => error.to_string(),
-            _ => "it is not a CSV file".to_string(),
-        };
-        ImportFailure::File { line, message, help: Some("Look for a quote that is never closed.".to_string()) }
-    })
-}
-
-/// Refuses to read on when one row does not end: an open quote would otherwise take the whole file into memory.
-struct BoundedRows<R> {
-    inner: R,
-    since_row: Rc<Cell<usize>>,
-}
-
-impl<R: Read> Read for BoundedRows<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        // What is read ahead for the next rows counts too; the buffer of the reader is far below the bound.
-        if self.since_row.get() > limits::IMPORT_ROW_BYTES_MAX {
-            return Err(std::io::Error::other(format!("a row is longer than {} bytes", limits::IMPORT_ROW_BYTES_MAX)));
-        }
-        let read = self.inner.read(buffer)?;
-        self.since_row.set(self.since_row.get() + read);
-        Ok(read)
-    }
 }

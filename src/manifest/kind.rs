@@ -1,0 +1,57 @@
+//! The kinds of documents.
+
+/// The kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Fleet,
+    Organization,
+    DeviceTemplate,
+    DeviceGroup,
+    EdgeManifest,
+    DeviceImport,
+    Job,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they refer to each other.
+    pub const ALL: [Kind; 7] = [
+        Kind::Fleet,
+        Kind::Organization,
+        Kind::DeviceTemplate,
+        Kind::DeviceGroup,
+        Kind::EdgeManifest,
+        Kind::DeviceImport,
+        Kind::Job,
+    ];
+
+    /// Returns the word of the `kind` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Fleet => "Fleet",
+            Kind::Organization => "Organization",
+            Kind::DeviceTemplate => "DeviceTemplate",
+            Kind::DeviceGroup => "DeviceGroup",
+            Kind::EdgeManifest => "EdgeManifest",
+            Kind::DeviceImport => "DeviceImport",
+            Kind::Job => "Job",
+        }
+    }
+
+    /// Returns what a sentence calls it, such as `device group`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Fleet => "fleet",
+            Kind::Organization => "organization",
+            Kind::DeviceTemplate => "device template",
+            Kind::DeviceGroup => "device group",
+            Kind::EdgeManifest => "edge manifest",
+            Kind::DeviceImport => "device import",
+            Kind::Job => "job",
+        }
+    }
+
+    /// Returns the kind of a word, or `None`.
+    pub fn parse(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
