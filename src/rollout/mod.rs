@@ -297,7 +297,9 @@ impl Rollout {
     }
 
     fn scope(&self) -> Scope<'_> {
-        let batch = self.batches.get(self.batch as usize).unwrap_or(&self.counts);
+        // Behind the last batch there is none to judge any more.
+        const NO_BATCH: &Counts = &Counts { total: 0, completed: 0, failed: 0, unchanged: 0 };
+        let batch = self.batches.get(self.batch as usize).unwrap_or(NO_BATCH);
         Scope { job: &self.counts, batch, batch_index: self.batch }
     }
 
@@ -316,4 +318,37 @@ impl Rollout {
 /// Returns the time that lies `by` after `time`, at most the last one there is.
 fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::delivery::{Amount, ThresholdScope};
+
+    fn send(total: u32, batch_size: Option<Amount>, threshold: Threshold) -> Rollout {
+        let timeout = Duration::from_secs(30);
+        let work = Work::Send { connect_timeout: timeout, response_timeout: timeout, idempotent: false };
+        let delivery = Delivery { batch_size, threshold: Some(threshold), ..Delivery::default() };
+        let mut rollout = Rollout::new(RolloutSpec::new(&delivery, work, total, 1, Timestamp::UNIX_EPOCH));
+        rollout.set_window(2);
+        rollout
+    }
+
+    fn answer(ordinal: u32, code: u16) -> Event {
+        Event::Answered { ordinal, code, message: String::new() }
+    }
+
+    #[test]
+    fn failures_of_different_batches_are_not_summed_at_the_end() {
+        let threshold = Threshold { failures: Amount::Count(1), per: ThresholdScope::Batch };
+        let mut rollout = send(2, Some(Amount::Count(1)), threshold);
+        let now = Timestamp::UNIX_EPOCH;
+        rollout.step(now, Event::Start);
+        for ordinal in 0..2 {
+            rollout.step(now, Event::Opened { ineligible: Vec::new() });
+            let effects = rollout.step(now, answer(ordinal, 500));
+            let ended = Effect::Finish { status: RunStatus::Completed, reason: None };
+            assert_eq!(effects.contains(&ended), ordinal == 1, "{effects:?}");
+        }
+    }
 }
