@@ -15,6 +15,8 @@ pub struct Output {
     pub is_json: bool,
     pub is_quiet: bool,
     pub is_verbose: bool,
+    /// How this program was called: what a person can copy into the next command.
+    pub program: String,
     /// Colour on stdout and on stderr.
     colors: (bool, bool),
 }
@@ -22,7 +24,6 @@ pub struct Output {
 /// The styles that views use; colour never carries meaning alone.
 #[derive(Debug, Clone, Copy)]
 pub enum Tone {
-    Plain,
     Good,
     Bad,
     Careful,
@@ -33,7 +34,6 @@ pub enum Tone {
 impl Tone {
     fn style(self) -> Style {
         match self {
-            Tone::Plain => Style::new(),
             Tone::Good => Style::new().fg_color(Some(AnsiColor::Green.into())),
             Tone::Bad => Style::new().fg_color(Some(AnsiColor::Red.into())),
             Tone::Careful => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
@@ -72,7 +72,8 @@ impl Output {
             wants(anstream::AutoStream::choice(&std::io::stdout())),
             wants(anstream::AutoStream::choice(&std::io::stderr())),
         );
-        Output { is_json: global.json, is_quiet: global.quiet, is_verbose: global.verbose, colors }
+        let program = std::env::args().next().unwrap_or_else(|| "fleetform".to_string());
+        Output { program, is_json: global.json, is_quiet: global.quiet, is_verbose: global.verbose, colors }
     }
 
     /// Returns the painter of stdout.

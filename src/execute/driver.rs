@@ -142,7 +142,8 @@ impl<C: Clock> Executor<'_, C> {
     fn collect(&mut self, active: &mut Vec<Active>, ended: &mut Vec<RunRecord>) -> Result<(), ExecuteError> {
         let mut at = 0;
         while at < active.len() {
-            if active[at].finished.is_none() && !self.waits && active[at].rollout.only_waits() {
+            let is_idle = self.link.due().is_none();
+            if active[at].finished.is_none() && !self.waits && is_idle && active[at].rollout.only_waits() {
                 self.pause(&mut active[at])?;
             }
             match active[at].finished.take() {

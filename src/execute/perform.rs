@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::publish::{Publication, publish};
 use super::{Clock, ExecuteError, Executor, Progress, RunInput};
 use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
-use crate::link::Request;
+use crate::link::{Ask, Request};
 use crate::model::delivery::Confirm;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
@@ -37,6 +37,7 @@ struct Bundle {
     late: Vec<(u32, u16, String)>,
     unsend: Vec<u32>,
     send: Vec<(u32, u32)>,
+    notify: Vec<u32>,
     /// What has its own order.
     rest: Vec<Effect>,
 }
@@ -49,6 +50,7 @@ impl Bundle {
                 Effect::RecordLate { ordinal, code, message } => self.late.push((ordinal, code, message)),
                 Effect::Unsend { ordinals } => self.unsend.extend(ordinals),
                 Effect::Send { devices } => self.send.extend(devices),
+                Effect::Notify { ordinals } => self.notify.extend(ordinals),
                 other @ (Effect::OpenBatch { .. }
                 | Effect::Write { .. }
                 | Effect::CloseBatch { .. }
@@ -160,7 +162,7 @@ impl<C: Clock> Executor<'_, C> {
 
     /// Does what a bundle says and returns the events that come of it.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
-        let Bundle { outcomes, late, unsend, send, rest } = bundle;
+        let Bundle { outcomes, late, unsend, send, notify, rest } = bundle;
         if !outcomes.is_empty() {
             self.registry.record(run.run_id, &outcomes, &run.ids)?;
         }
@@ -174,6 +176,8 @@ impl<C: Clock> Executor<'_, C> {
             self.registry.mark_sent(run.run_id, &send, now)?;
             self.send(run, now, &send);
         }
+        let told: Vec<(u32, u32)> = notify.into_iter().map(|ordinal| (ordinal, 1)).collect();
+        self.send(run, now, &told);
         let mut events = Vec::new();
         for effect in rest {
             match effect {
@@ -187,14 +191,22 @@ impl<C: Clock> Executor<'_, C> {
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
                 Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
                 Effect::Finish { status, reason } => self.finish(run, status, reason, now)?,
-                Effect::Record { .. } | Effect::RecordLate { .. } | Effect::Unsend { .. } | Effect::Send { .. } => {}
+                Effect::Record { .. }
+                | Effect::RecordLate { .. }
+                | Effect::Unsend { .. }
+                | Effect::Send { .. }
+                | Effect::Notify { .. } => {}
             }
         }
         Ok(events)
     }
 
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
-        let Action::Command(command) = &run.job.action else { return };
+        let ask = match &run.job.action {
+            Action::Command(command) => Ask::Command { method: command.method(), payload: command.payload.clone() },
+            Action::Property(patch) => Ask::Desired { patch: patch.to_value() },
+            Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return,
+        };
         let fleet = &self.fleet.name;
         let key = run.key.get_or_insert_with(|| run.claim.key(fleet));
         for (ordinal, attempt) in devices {
@@ -205,8 +217,7 @@ impl<C: Clock> Executor<'_, C> {
                 attempt: *attempt,
                 execution_id: key.execution_id(&device_id),
                 device_id,
-                method: command.method(),
-                payload: command.payload.clone(),
+                ask: ask.clone(),
             };
             self.link.send(now, request);
         }

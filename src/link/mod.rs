@@ -11,7 +11,16 @@ use serde_json::Value;
 
 use crate::model::digest::Digest;
 
-/// One command for one device.
+/// What a device is asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// Execute a method and answer.
+    Command { method: String, payload: Value },
+    /// Take over new desired properties, which the registry has, and acknowledge them.
+    Desired { patch: Value },
+}
+
+/// One request to one device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Which of the driver's runs it belongs to; comes back with the report.
@@ -21,8 +30,7 @@ pub struct Request {
     pub device_id: String,
     /// The same on every re-send, so that a device can recognise a command that it has executed.
     pub execution_id: Digest,
-    pub method: String,
-    pub payload: Value,
+    pub ask: Ask,
 }
 
 /// What became of a request.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{LinkError, Report, ReportKind, Request};
+use super::{Ask, LinkError, Report, ReportKind, Request};
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
 
@@ -128,10 +128,12 @@ impl SimulatedDevices {
     }
 
     fn note(&mut self, request: &Request, at: Timestamp) -> Result<(), LinkError> {
-        let Some((file, path)) = &mut self.journal else { return Ok(()) };
+        let (Some((file, path)), Ask::Command { method, .. }) = (&mut self.journal, &request.ask) else {
+            return Ok(());
+        };
         let line = json!({
             "device_id": request.device_id,
-            "method": request.method,
+            "method": method,
             "execution_id": request.execution_id.to_string(),
             "at": at.to_string(),
         });
@@ -190,8 +192,7 @@ mod tests {
             attempt: 1,
             device_id: device_id.to_string(),
             execution_id: Digest::of_bytes(device_id.as_bytes()),
-            method: "reboot".to_string(),
-            payload: serde_json::Value::Null,
+            ask: Ask::Command { method: "reboot".to_string(), payload: serde_json::Value::Null },
         }
     }
 

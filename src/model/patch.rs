@@ -107,10 +107,14 @@ fn collect_assignments(members: &Map<String, Value>, path: &mut Vec<String>, fou
 
 /// Applies a merge patch (RFC 7396, section 2). Recursion is bounded by the depth that [`violations`] has checked.
 pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(members) = patch else {
-        *target = patch.clone();
-        return;
-    };
+    match patch {
+        Value::Object(members) => merge_members(target, members),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => *target = patch.clone(),
+    }
+}
+
+/// Applies a merge patch given by its members.
+pub fn merge_members(target: &mut Value, members: &Map<String, Value>) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }

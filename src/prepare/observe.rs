@@ -44,6 +44,7 @@ pub fn prepare(
     registry: &mut Registry,
 ) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
     let mut diagnostics = Diagnostics::new();
+    registry.clear_staged()?;
     let staged = stage_imports(preparation, registry, &mut diagnostics)?;
     if !staged.is_empty() {
         registry.overlay_staged()?;
@@ -131,6 +132,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
         name: import.name.to_string(),
         template: import.template.as_ref().map(Name::to_string),
         digest: Digest::of_texts(parts),
+        others: preparation.declared.imports.keys().filter(|name| **name != import.name).map(Name::to_string).collect(),
         organization,
         simulated: import.simulated,
         removed: import.removed,

@@ -10,18 +10,19 @@ mod record;
 mod row;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::rc::Rc;
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use serde_json::{Map, Value};
 
 use super::{Registry, RegistryError};
 use crate::model::digest::Digest;
 use crate::model::fleet::Removed;
 use crate::model::limits;
-use crate::model::patch::{Section, merge, violations};
+use crate::model::patch::{Section, violations};
 use record::{BoundedRows, read_record};
 use row::{Column, Row, column_of, parse_row};
 
@@ -34,6 +35,8 @@ pub struct ImportSpec {
     pub organization: Option<String>,
     pub simulated: bool,
     pub removed: Removed,
+    /// The other imports that are declared: their devices are not this one's to take. A device of an import that is no longer declared is.
+    pub others: BTreeSet<String>,
     /// Of the spec and of the content of the file.
     pub digest: Digest,
 }
@@ -84,20 +87,8 @@ impl From<RegistryError> for ImportFailure {
     }
 }
 
-/// The rows of staged imports; the columns of `device` first, so that a row can be moved over as it is.
-const STAGE: &str = "
-    CREATE TEMP TABLE IF NOT EXISTS staged (
-        device_id TEXT PRIMARY KEY, device_name TEXT, template TEXT, organization TEXT, state TEXT, blocked INTEGER,
-        simulated INTEGER, iot_edge INTEGER, connection_state TEXT, last_activity TEXT, edge_manifest TEXT, tags TEXT,
-        cloud TEXT, desired TEXT, desired_version INTEGER, reported TEXT, reported_version INTEGER, import TEXT,
-        kind INTEGER NOT NULL, primary_key BLOB, secondary_key BLOB
-    ) WITHOUT ROWID;
-    CREATE TEMP TABLE IF NOT EXISTS staged_removed (device_id TEXT PRIMARY KEY, policy TEXT NOT NULL) WITHOUT ROWID;";
-
-/// The columns of `device`, in its order.
-const COLUMNS: &str = "device_id, device_name, template, organization, state, blocked, simulated, iot_edge, \
-     connection_state, last_activity, edge_manifest, tags, cloud, desired, desired_version, reported, \
-     reported_version, import";
+/// The temporary tables of staged imports and the views over them.
+const STAGE: &str = include_str!("import/stage.sql");
 
 /// What a staged row does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,25 +117,24 @@ impl Registry {
         Ok(staged)
     }
 
+    /// Forgets what is staged: the next plan stages anew.
+    ///
+    /// # Errors
+    /// The temporary tables cannot be emptied.
+    pub fn clear_staged(&mut self) -> Result<(), RegistryError> {
+        self.is_overlaid = false;
+        let clear = "DELETE FROM temp.staged; DELETE FROM temp.staged_import; DELETE FROM temp.staged_rejected;
+                     DELETE FROM temp.staged_removed;";
+        let cleared = self.connection.execute_batch(STAGE).and_then(|()| self.connection.execute_batch(clear));
+        cleared.map_err(|e| self.error("forget staged imports", e))
+    }
+
     /// Lays all staged imports over the devices for the queries of this connection: what a plan sees.
     ///
     /// # Errors
     /// The registry cannot be read.
     pub fn overlay_staged(&mut self) -> Result<(), RegistryError> {
-        let columns = COLUMNS;
-        let view = format!(
-            "CREATE TEMP VIEW IF NOT EXISTS fleet AS
-               SELECT {columns} FROM main.device AS d
-               WHERE NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id AND s.kind > 0)
-                 AND NOT EXISTS (SELECT 1 FROM temp.staged_removed AS r WHERE r.device_id = d.device_id)
-             UNION ALL
-               SELECT {columns} FROM temp.staged WHERE kind > 0
-             UNION ALL
-               SELECT {} FROM temp.staged_removed AS r JOIN main.device AS d USING (device_id) WHERE r.policy = 'block';",
-            columns.replace("blocked", "1 AS blocked")
-        );
-        let made = self.connection.execute_batch(STAGE).and_then(|()| self.connection.execute_batch(&view));
-        made.map_err(|e| self.error("lay imports over the devices", e))?;
+        self.connection.execute_batch(STAGE).map_err(|e| self.error("lay imports over the devices", e))?;
         self.is_overlaid = true;
         Ok(())
     }
@@ -154,24 +144,20 @@ impl Registry {
     /// # Errors
     /// The registry cannot be written; then nothing of the import was.
     pub fn apply_staged(&mut self, spec: &ImportSpec, now: jiff::Timestamp) -> Result<(), RegistryError> {
-        let columns = COLUMNS;
         let name = spec.name.as_str();
         self.in_transaction("import devices", |transaction| {
-            let insert = format!(
-                "INSERT INTO main.device ({columns}) SELECT {columns} FROM temp.staged WHERE import = ?1 AND kind = 2"
-            );
-            transaction.execute(&insert, [name])?;
-            let replace = format!(
-                "INSERT OR REPLACE INTO main.device ({columns})
-                 SELECT {columns} FROM temp.staged WHERE import = ?1 AND kind = 1"
-            );
-            transaction.execute(&replace, [name])?;
+            transaction.execute("INSERT INTO main.device SELECT * FROM temp.staged_new WHERE import = ?1", [name])?;
             transaction.execute(
                 "INSERT INTO main.device_key (device_id, primary_key, secondary_key)
-                 SELECT device_id, coalesce(primary_key, fleetform_new_key()),
-                        coalesce(secondary_key, fleetform_new_key())
-                 FROM temp.staged WHERE import = ?1 AND kind = 2
+                 SELECT s.device_id, coalesce(s.primary_key, fleetform_new_key()),
+                        coalesce(s.secondary_key, fleetform_new_key())
+                 FROM temp.staged AS s CROSS JOIN temp.staged_import AS i ON i.import_id = s.import_id
+                 WHERE i.name = ?1 AND s.kind = 2
                  ON CONFLICT (device_id) DO NOTHING",
+                [name],
+            )?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO main.device SELECT * FROM temp.staged_updated WHERE import = ?1",
                 [name],
             )?;
             for removal in [
@@ -185,7 +171,6 @@ impl Registry {
             ] {
                 transaction.execute(removal, [name])?;
             }
-            transaction.execute("DELETE FROM temp.staged WHERE import = ?1", [name])?;
             transaction.execute(
                 "INSERT INTO import (name, digest, applied_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
@@ -211,7 +196,8 @@ impl Registry {
 /// Finds the devices of the import that have no row in its file.
 fn stage_removed(connection: &Connection, spec: &ImportSpec) -> rusqlite::Result<u64> {
     let gone = "FROM main.device AS d WHERE d.import = ?1
-        AND NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id)";
+        AND NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id)
+        AND NOT EXISTS (SELECT 1 FROM temp.staged_rejected AS r WHERE r.device_id = d.device_id)";
     match spec.removed {
         Removed::Keep => Ok(0),
         Removed::Block => {
@@ -246,8 +232,17 @@ struct Stager<'a> {
     connection: &'a Connection,
     spec: &'a ImportSpec,
     path: &'a std::path::Path,
+    /// `None` when the registry has no device, so that there is nothing to compare with.
+    look: Option<Statement<'a>>,
+    insert: Statement<'a>,
+    import_id: i64,
     found: StagedImport,
 }
+
+const LOOK: &str = "SELECT device_name, template, organization, simulated, tags, cloud, import, state
+    FROM main.device WHERE device_id = ?1";
+const INSERT: &str = "INSERT INTO temp.staged VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    ON CONFLICT (device_id) DO NOTHING";
 
 impl<'a> Stager<'a> {
     fn new(
@@ -255,7 +250,24 @@ impl<'a> Stager<'a> {
         spec: &'a ImportSpec,
         path: &'a std::path::Path,
     ) -> Result<Stager<'a>, ImportFailure> {
-        Ok(Stager { connection, spec, path, found: StagedImport::default() })
+        let prepare = || {
+            connection.execute(
+                "INSERT INTO temp.staged_import (name, template, organization, simulated) VALUES (?1, ?2, ?3, ?4)",
+                params![spec.name, spec.template, spec.organization, spec.simulated],
+            )?;
+            let has_devices: bool =
+                connection.query_row("SELECT EXISTS (SELECT 1 FROM main.device)", [], |row| row.get(0))?;
+            Ok(Stager {
+                connection,
+                spec,
+                path,
+                look: if has_devices { Some(connection.prepare(LOOK)?) } else { None },
+                insert: connection.prepare(INSERT)?,
+                import_id: connection.last_insert_rowid(),
+                found: StagedImport::default(),
+            })
+        };
+        prepare().map_err(|e| RegistryError::from_sqlite(path, "stage an import", e).into())
     }
 
     fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
@@ -272,7 +284,8 @@ impl<'a> Stager<'a> {
             let line = record.position().map_or(0, csv::Position::line);
             self.found.rows += 1;
             if let Err(message) = self.row(&columns, &record)? {
-                self.reject(&columns, &record, line, message);
+                self.reject(&columns, &record, line, message)
+                    .map_err(|e| RegistryError::from_sqlite(self.path, "stage an import", e))?;
             }
         }
         Ok(self.found)
@@ -304,14 +317,23 @@ impl<'a> Stager<'a> {
         Ok(columns)
     }
 
-    fn reject(&mut self, columns: &[Column], record: &csv::ByteRecord, line: u64, message: String) {
+    fn reject(
+        &mut self,
+        columns: &[Column],
+        record: &csv::ByteRecord,
+        line: u64,
+        message: String,
+    ) -> rusqlite::Result<()> {
         self.found.rejected += 1;
+        let at = columns.iter().position(|column| matches!(column, Column::Id));
+        let id = at.and_then(|at| record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
+        let id = crate::model::text::shorten(&id, limits::DEVICE_ID_CHARS_MAX).into_owned();
+        let mut note = self.connection.prepare_cached("INSERT OR IGNORE INTO temp.staged_rejected VALUES (?1)")?;
+        note.execute([&id])?;
         if self.found.errors.len() < limits::IMPORT_ERRORS_MAX {
-            let at = columns.iter().position(|column| matches!(column, Column::Id));
-            let id = at.and_then(|at| record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
-            let device_id = crate::model::text::shorten(&id, limits::DEVICE_ID_CHARS_MAX).into_owned();
-            self.found.errors.push(RowError { line, device_id, message });
+            self.found.errors.push(RowError { line, device_id: id, message });
         }
+        Ok(())
     }
 
     /// Stages one row; the inner error says why it is rejected.
@@ -326,26 +348,12 @@ impl<'a> Stager<'a> {
     }
 
     fn stage(&mut self, row: &Row) -> rusqlite::Result<Result<(), String>> {
-        let mut look = self.connection.prepare_cached(
-            "SELECT device_name, template, organization, simulated, tags, cloud, import, state
-             FROM main.device WHERE device_id = ?1",
-        )?;
-        let known = look
-            .query_row([&row.device_id], |found| {
-                Ok(Known {
-                    name: found.get(0)?,
-                    template: found.get(1)?,
-                    organization: found.get(2)?,
-                    simulated: found.get(3)?,
-                    tags: found.get(4)?,
-                    cloud: found.get(5)?,
-                    import: found.get(6)?,
-                    state: found.get(7)?,
-                })
-            })
-            .optional()?;
+        let known = match &mut self.look {
+            Some(look) => look.query_row([&row.device_id], known_of_row).optional()?,
+            None => None,
+        };
         if let Some(owner) = known.as_ref().and_then(|known| known.import.as_ref())
-            && *owner != self.spec.name
+            && self.spec.others.contains(owner)
         {
             return Ok(Err(format!("the device belongs to import/{owner} already")));
         }
@@ -357,30 +365,17 @@ impl<'a> Stager<'a> {
 
     /// Returns what the device will be.
     fn next_state(&self, row: &Row, known: Option<&Known>) -> Result<Next, String> {
-        let section = |text: Option<&String>, patch: &Map<String, Value>, section: Section| {
-            let before = text.map_or("{}", String::as_str);
-            if patch.is_empty() {
-                return Ok((before.to_string(), false));
-            }
-            let mut value: Value = serde_json::from_str(before).unwrap_or_else(|_| Value::Object(Map::new()));
-            let old = value.clone();
-            merge(&mut value, &Value::Object(patch.clone()));
-            match value.as_object().map(|members| violations(members, section)).unwrap_or_default().first() {
-                Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
-                None => Ok((value.to_string(), value != old)),
-            }
-        };
-        let (tags, tags_change) = section(known.map(|known| &known.tags), &row.tags, Section::Tags)?;
-        let (cloud, cloud_changes) = section(known.map(|known| &known.cloud), &row.cloud, Section::Cloud)?;
+        let (tags, tags_change) = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
+        let (cloud, cloud_changes) =
+            section_after(known.map(|known| known.cloud.as_str()), &row.cloud, Section::Cloud)?;
         // A device that has a template keeps it: moving it to another is a job's work.
         let template = known.and_then(|known| known.template.clone()).or_else(|| self.spec.template.clone());
         let state = match (known, &template) {
-            (None, None) => "unassociated",
-            (None, Some(_)) => "registered",
-            (Some(known), Some(_)) if known.state == "unassociated" => "registered",
-            (Some(known), _) => known.state.as_str(),
-        }
-        .to_string();
+            (None, None) => "unassociated".to_string(),
+            (None, Some(_)) => "registered".to_string(),
+            (Some(known), Some(_)) if known.state == "unassociated" => "registered".to_string(),
+            (Some(known), _) => known.state.clone(),
+        };
         let (kind, renamed) = match known {
             None => (RowKind::New, false),
             Some(known) => {
@@ -391,7 +386,7 @@ impl<'a> Stager<'a> {
                     || known.simulated != self.spec.simulated
                     || tags_change
                     || cloud_changes
-                    || known.import.is_none();
+                    || known.import.as_ref() != Some(&self.spec.name);
                 (if changed { RowKind::Updated } else { RowKind::Unchanged }, renamed)
             }
         };
@@ -399,36 +394,24 @@ impl<'a> Stager<'a> {
     }
 
     fn insert(&mut self, row: &Row, next: &Next) -> rusqlite::Result<Result<(), String>> {
-        let from_device = match next.kind {
-            RowKind::New | RowKind::Unchanged => {
-                "INSERT INTO temp.staged VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 0, 'Disconnected', NULL, NULL, ?7, ?8, '{}', 1,
-                                                 '{}', 1, ?9, ?10, ?11, ?12)
-                 ON CONFLICT (device_id) DO NOTHING"
-            }
-            RowKind::Updated => {
-                "INSERT INTO temp.staged
-                 SELECT ?1, ?2, ?3, ?4, ?5, blocked, ?6, iot_edge, connection_state, last_activity, edge_manifest, ?7, ?8,
-                        desired, desired_version, reported, reported_version, ?9, ?10, ?11, ?12
-                 FROM main.device WHERE device_id = ?1
-                 ON CONFLICT (device_id) DO NOTHING"
-            }
-        };
-        let inserted = self.connection.prepare_cached(from_device)?.execute(params![
+        let no_cloud = next.cloud == "{}";
+        let of_import = next.kind == RowKind::New;
+        let inserted = self.insert.execute(params![
             row.device_id,
-            row.name,
-            next.template,
-            self.spec.organization,
-            next.state,
-            self.spec.simulated,
-            next.tags,
-            next.cloud,
-            self.spec.name,
+            self.import_id,
             next.kind as u8,
+            row.name,
+            if of_import { None } else { next.template.as_ref() },
+            if of_import { None } else { Some(&next.state) },
+            next.tags,
+            if no_cloud { None } else { Some(&next.cloud) },
             row.primary_key,
             row.secondary_key,
         ])?;
         if inserted == 0 {
-            let mut look = self.connection.prepare_cached("SELECT import FROM temp.staged WHERE device_id = ?1")?;
+            let mut look = self.connection.prepare_cached(
+                "SELECT i.name FROM temp.staged AS s JOIN temp.staged_import AS i USING (import_id) WHERE s.device_id = ?1",
+            )?;
             let owner: String = look.query_row([&row.device_id], |found| found.get(0))?;
             return Ok(Err(if owner == self.spec.name {
                 "the device is in this file twice; the first row is used".to_string()
@@ -444,6 +427,35 @@ impl<'a> Stager<'a> {
         self.found.renamed += u64::from(next.renamed);
         Ok(Ok(()))
     }
+}
+
+/// Returns a section after the row's patch, and whether that changes it; the error says which rule it would break.
+fn section_after(before: Option<&str>, patch: &Map<String, Value>, section: Section) -> Result<(String, bool), String> {
+    let before = before.unwrap_or("{}");
+    if patch.is_empty() {
+        return Ok((before.to_string(), false));
+    }
+    let old: Value = serde_json::from_str(before).unwrap_or_else(|_| Value::Object(Map::new()));
+    let mut new = old.clone();
+    crate::model::patch::merge_members(&mut new, patch);
+    match new.as_object().map(|members| violations(members, section)).unwrap_or_default().first() {
+        Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
+        None if new == old => Ok((before.to_string(), false)),
+        None => Ok((new.to_string(), true)),
+    }
+}
+
+fn known_of_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<Known> {
+    Ok(Known {
+        name: found.get(0)?,
+        template: found.get(1)?,
+        organization: found.get(2)?,
+        simulated: found.get(3)?,
+        tags: found.get(4)?,
+        cloud: found.get(5)?,
+        import: found.get(6)?,
+        state: found.get(7)?,
+    })
 }
 
 /// What the registry has of a device that an import can change.

@@ -18,6 +18,9 @@ pub(super) const INSERT_OUTCOME: &str =
 pub(super) const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
      ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at";
 
+/// Devices whose names are read together.
+const NAMES_AT_ONCE: u32 = 1_000;
+
 /// A run about to be claimed.
 #[derive(Debug)]
 pub struct NewRun<'a> {
@@ -376,27 +379,54 @@ impl Registry {
                 "SELECT ordinal, reason, code, message, attempts, started_at, finished_at
                  FROM outcome WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal",
             )?;
-            let mut name = self.connection.prepare_cached("SELECT device_name FROM device WHERE device_id = ?1")?;
-            let mut name_of = |id: &str| -> rusqlite::Result<String> {
-                let found: Option<String> = name.query_row([id], |row| row.get(0)).optional()?;
-                Ok(found.unwrap_or_default())
-            };
             let mut rows = outcomes.query(params![run_id, range.start, range.end])?;
             let mut next = rows.next()?.map(outcome_of_row).transpose()?;
-            for ordinal in range.clone() {
-                let id = ids.get(ordinal as usize);
-                if next.as_ref().is_some_and(|outcome| outcome.ordinal == ordinal) {
-                    let outcome = next.take().expect("it was just looked at");
-                    next = rows.next()?.map(outcome_of_row).transpose()?;
-                    visit(ResultRow { device_id: id.to_string(), device_name: name_of(id)?, outcome });
-                } else if pending {
-                    let outcome = pending_outcome(ordinal);
-                    visit(ResultRow { device_id: id.to_string(), device_name: name_of(id)?, outcome });
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min(at + NAMES_AT_ONCE);
+                let names = self.names(ids, at..end)?;
+                for (ordinal, device_name) in (at..end).zip(names) {
+                    let device_id = ids.get(ordinal as usize).to_string();
+                    if next.as_ref().is_some_and(|outcome| outcome.ordinal == ordinal) {
+                        let outcome = next.take().expect("it was just looked at");
+                        next = rows.next()?.map(outcome_of_row).transpose()?;
+                        visit(ResultRow { device_id, device_name, outcome });
+                    } else if pending {
+                        visit(ResultRow { device_id, device_name, outcome: pending_outcome(ordinal) });
+                    }
                 }
+                at = end;
             }
             Ok(())
         };
         read().map_err(|e| self.error("read results", e))
+    }
+
+    /// Returns the names of some devices, empty for those that are gone. Where the devices lie close together one walk over the
+    /// registry finds them all; what it does not reach is looked up one by one.
+    fn names(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> rusqlite::Result<Vec<String>> {
+        let wanted: Vec<&str> = range.map(|at| ids.get(at as usize)).collect();
+        let mut names = Vec::with_capacity(wanted.len());
+        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(names) };
+        let mut walk = self.connection.prepare_cached(
+            "SELECT device_id, device_name FROM device WHERE device_id BETWEEN ?1 AND ?2 ORDER BY device_id LIMIT ?3",
+        )?;
+        let mut rows = walk.query(params![first, last, 2 * NAMES_AT_ONCE])?;
+        while let Some(row) = rows.next()? {
+            let found = row.get_ref(0)?.as_str()?;
+            while names.len() < wanted.len() && wanted[names.len()] < found {
+                names.push(String::new());
+            }
+            if wanted.get(names.len()) == Some(&found) {
+                names.push(row.get(1)?);
+            }
+        }
+        let mut look = self.connection.prepare_cached("SELECT device_name FROM device WHERE device_id = ?1")?;
+        for id in &wanted[names.len()..] {
+            let found: Option<String> = look.query_row([id], |row| row.get(0)).optional()?;
+            names.push(found.unwrap_or_default());
+        }
+        Ok(names)
     }
 
     fn execute(

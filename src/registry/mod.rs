@@ -88,7 +88,9 @@ impl Registry {
         let configure = || {
             self.connection.busy_timeout(BUSY_TIMEOUT)?;
             self.connection.set_prepared_statement_cache_capacity(64);
-            self.connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE;")?;
+            self.connection.execute_batch(
+                "PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -16384;",
+            )?;
             sql::register_functions(&self.connection)?;
             observe::register_functions(&self.connection)?;
             import::register_functions(&self.connection)

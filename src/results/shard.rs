@@ -27,6 +27,8 @@ pub const SHARD_HEADER: [&str; 10] = [
 pub struct Shard {
     writer: csv::Writer<Vec<u8>>,
     rows: usize,
+    /// The last time that was written and its text: devices that were written together share theirs.
+    last_time: Option<(Timestamp, String)>,
 }
 
 /// A row of a shard as it is read back.
@@ -55,13 +57,14 @@ impl Shard {
     pub fn new() -> Shard {
         let mut writer = csv_writer();
         writer.write_record(SHARD_HEADER).expect("writing to memory cannot fail");
-        Shard { writer, rows: 0 }
+        Shard { writer, rows: 0, last_time: None }
     }
 
     /// Adds a device; `batch` counts from 1.
     pub fn push(&mut self, device_id: &str, device_name: &str, outcome: &Outcome, batch: u32) {
         let Outcome { ordinal: _, reason, code, message, attempts, started_at, finished_at } = outcome;
-        let time = |time: &Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
+        let started_at = started_at.map(|time| self.text_of(time)).unwrap_or_default();
+        let finished_at = finished_at.map(|time| self.text_of(time)).unwrap_or_default();
         let cells: [&str; 10] = [
             device_id,
             &defuse(device_name),
@@ -71,11 +74,22 @@ impl Shard {
             &defuse(message),
             &attempts.to_string(),
             &batch.to_string(),
-            &time(started_at),
-            &time(finished_at),
+            &started_at,
+            &finished_at,
         ];
         self.writer.write_record(cells).expect("writing to memory cannot fail");
         self.rows += 1;
+    }
+
+    fn text_of(&mut self, time: Timestamp) -> String {
+        match &self.last_time {
+            Some((last, text)) if *last == time => text.clone(),
+            Some(_) | None => {
+                let text = time.to_string();
+                self.last_time = Some((time, text.clone()));
+                text
+            }
+        }
     }
 
     /// Returns the number of devices.

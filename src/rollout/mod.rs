@@ -142,6 +142,8 @@ pub enum Effect {
     Record { outcomes: Vec<Outcome> },
     /// Mark these devices as sent, durably, then speak to them.
     Send { devices: Vec<(u32, u32)> },
+    /// Tell these devices of their new desired properties, which the registry has; they acknowledge, or never do.
+    Notify { ordinals: Vec<u32> },
     /// Forget the sent marks: nothing was delivered to these devices.
     Unsend { ordinals: Vec<u32> },
     /// An answer came after the device was given up: note it beside its outcome, which stays.

@@ -51,7 +51,7 @@ impl Rollout {
                 }
                 self.batch_is_open = true;
             }
-            Event::Written { outcomes } => self.written(now, outcomes),
+            Event::Written { outcomes } => self.written(now, outcomes, &mut effects),
             Event::Answered { ordinal, code, message } => self.answered(now, ordinal, code, message, &mut effects),
             Event::Unreachable { ordinal } => self.unreachable(now, ordinal, &mut effects),
             Event::Connected { ordinal } => self.connected(ordinal),
@@ -75,43 +75,47 @@ impl Rollout {
     }
 
     fn start(&mut self, now: Timestamp, effects: &mut Effects) {
+        let mut notify = Vec::new();
         for (ordinal, attempt) in std::mem::take(&mut self.unsettled) {
-            let resend = match self.spec.work {
-                Work::Send { idempotent, .. } => idempotent,
-                Work::Write | Work::WriteAndConfirm => true,
-            };
-            if resend {
-                let phase = match self.spec.work {
-                    Work::WriteAndConfirm => Phase::Unacknowledged,
-                    Work::Write | Work::Send { .. } => Phase::Connecting,
-                };
-                let deadline = later(self.spec.started_at, self.spec.expires_after);
-                self.fly(ordinal, Flight { phase, attempt, started_at: now, deadline });
-                if matches!(self.spec.work, Work::Send { .. }) {
+            let deadline = later(self.spec.started_at, self.spec.expires_after);
+            match self.spec.work {
+                Work::Write | Work::WriteAndConfirm => {
+                    self.fly(ordinal, Flight { phase: Phase::Unacknowledged, attempt, started_at: now, deadline });
+                    notify.push(ordinal);
+                }
+                Work::Send { idempotent: true, .. } => {
+                    self.fly(ordinal, Flight { phase: Phase::Connecting, attempt, started_at: now, deadline });
                     self.ready.insert(ordinal);
                 }
-            } else {
-                let message = "the process ended after it was sent and before the answer was recorded";
-                let flight = Flight { phase: Phase::Sent, attempt, started_at: now, deadline: now };
-                self.flights.insert(ordinal, flight);
-                self.sent += 1;
-                self.end_device(ordinal, Reason::OutcomeUnknown, None, message.into(), now, effects);
+                Work::Send { idempotent: false, .. } => {
+                    let message = "the process ended after it was sent and before the answer was recorded";
+                    self.fly(ordinal, Flight { phase: Phase::Sent, attempt, started_at: now, deadline: now });
+                    self.end_device(ordinal, Reason::OutcomeUnknown, None, message.into(), now, effects);
+                }
             }
+        }
+        if !notify.is_empty() {
+            effects.push(Effect::Notify { ordinals: notify });
         }
     }
 
-    fn written(&mut self, now: Timestamp, outcomes: Vec<(u32, Reason)>) {
+    fn written(&mut self, now: Timestamp, outcomes: Vec<(u32, Reason)>, effects: &mut Effects) {
         assert!(self.is_writing, "a write is answered only when it was asked for");
         self.is_writing = false;
+        let mut notify = Vec::new();
         for (ordinal, reason) in outcomes {
             self.cursor = self.cursor.max(ordinal + 1);
             if self.spec.work == Work::WriteAndConfirm && reason == Reason::Written {
                 let deadline = later(self.spec.started_at, self.spec.expires_after);
                 let flight = Flight { phase: Phase::Unacknowledged, attempt: 1, started_at: now, deadline };
                 self.fly(ordinal, flight);
+                notify.push(ordinal);
             } else {
                 self.settle(ordinal, reason);
             }
+        }
+        if !notify.is_empty() {
+            effects.push(Effect::Notify { ordinals: notify });
         }
     }
 

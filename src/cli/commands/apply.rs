@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{CommandResult, Output};
+use super::{CommandResult, Output, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
@@ -29,7 +29,7 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
     let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
     let options = ApplyOptions { saved, waits: arguments.wait, grace: Duration::from_secs(arguments.grace) };
     let applied = execute(environment, &options, arguments.yes, output)?;
-    finish(&applied, arguments.strict, output)
+    finish(&applied, arguments.strict, &folder_option(environment), output)
 }
 
 /// Applies with progress on the terminal, until it is done or interrupted.
@@ -70,7 +70,7 @@ pub(super) fn execute(
     Ok(applied?)
 }
 
-fn finish(applied: &Applied, is_strict: bool, output: &Output) -> CommandResult {
+fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> CommandResult {
     if applied.was_empty {
         output.say("Nothing to do: everything that is declared has been done.");
         return Ok(exit::OK);
@@ -88,12 +88,9 @@ fn finish(applied: &Applied, is_strict: bool, output: &Output) -> CommandResult 
     let has_failure = applied.records.iter().any(|record| record.counts.failed > 0)
         || applied.imports.iter().any(|(_, report)| report.rejected > 0);
     for record in applied.records.iter().filter(|record| is_bad(record.status)) {
-        output.say(&format!(
-            "\nTo see why job {} was {}:\n\n    fleetform job show {}",
-            record.job,
-            record.status.as_str(),
-            record.job
-        ));
+        let (program, job) = (&output.program, &record.job);
+        let status = record.status.as_str();
+        output.say(&format!("\nTo see why job {job} was {status}:\n\n    {program}{folder} job show {job}"));
     }
     Ok(if has_bad_run || (is_strict && has_failure) { exit::RUN_FAILED } else { exit::OK })
 }

@@ -18,7 +18,7 @@ pub fn init(folder: &Path, with_example: bool, output: &Output) -> CommandResult
     }
     output.say(&sentence(&made, folder));
     if !made.files.is_empty() {
-        output.say(&format!("\nNext:\n\n    fleetform -C {} plan", folder.display()));
+        output.say(&format!("\nNext:\n\n    {} -C {} plan", output.program, folder.display()));
     }
     Ok(exit::OK)
 }
@@ -47,14 +47,14 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
     if applied.was_interrupted {
         return Ok(exit::INTERRUPTED);
     }
-    let shown = folder.display();
+    let (program, shown) = (&output.program, folder.display());
     output.say(&format!(
         "\nDone. One job was canceled on purpose: too many of its devices failed. Have a look:\n\n    \
-         fleetform -C {shown} job show reboot-hall-c\n    \
-         fleetform -C {shown} job show reboot-hall-c --devices --status failed\n    \
+         {program} -C {shown} job show reboot-hall-c\n    \
+         {program} -C {shown} job show reboot-hall-c --devices --status failed\n    \
          git -C {shown} log {}\n\n\
          Then change a file in {shown}/jobs, commit it, and see what would happen:\n\n    \
-         fleetform -C {shown} plan",
+         {program} -C {shown} plan",
         made.branch
     ));
     Ok(exit::OK)

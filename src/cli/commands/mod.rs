@@ -31,3 +31,11 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Completions { shell } => reference::completions(*shell, output),
     }
 }
+
+/// Returns ` -C DIR` as it stands in a command to copy; empty for the current folder.
+fn folder_option(environment: &Environment) -> String {
+    if environment.folder == std::path::Path::new(".") {
+        return String::new();
+    }
+    format!(" -C {}", environment.folder.display())
+}

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{CommandResult, Output};
+use super::{CommandResult, Output, folder_option};
 use crate::cli::args::PlanArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
@@ -33,7 +33,12 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
             let what = format!("the plan {} cannot be written", path.display());
             CommandError::from(OpsError::Output { what, source })
         })?;
-        output.say(&format!("Saved. To apply just this plan:\n\n    fleetform apply {}", path.display()));
+        let folder = folder_option(environment);
+        output.say(&format!(
+            "Saved. To apply just this plan:\n\n    {}{folder} apply {}",
+            output.program,
+            path.display()
+        ));
     }
     Ok(if arguments.detailed_exitcode && planned.plan.has_changes() { exit::CHANGES } else { exit::OK })
 }
