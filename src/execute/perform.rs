@@ -30,7 +30,7 @@ pub(super) struct Active {
     is_replaying: bool,
 }
 
-/// Effects of several steps, brought into the order in which they are done.
+/// Effects of a step, brought into the order in which they are done.
 #[derive(Default)]
 struct Bundle {
     outcomes: Vec<Outcome>,
@@ -148,9 +148,7 @@ impl<C: Clock> Executor<'_, C> {
         let before = run.rollout.counts();
         while !events.is_empty() {
             let mut bundle = Bundle::default();
-            for event in events.drain(..) {
-                bundle.add(run.rollout.step(now, event));
-            }
+            bundle.add(run.rollout.step_all(now, events.drain(..)));
             events = self.perform(run, now, bundle)?;
         }
         run.is_replaying = false;

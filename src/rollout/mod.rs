@@ -1,6 +1,6 @@
 //! The pure machine of one running job.
 //!
-//! [`Rollout::step`] takes an event and the time and returns effects, to be performed in order; the driver (`execute`) performs
+//! [`Rollout::step_all`] takes events and the time and returns effects, to be performed in order; the driver (`execute`) performs
 //! them and feeds back what happened. The machine keeps a byte of status a device and a small record for each device that is
 //! being spoken to. It decides; it never looks at a clock, the registry or a device.
 //!
@@ -352,5 +352,17 @@ mod tests {
             let ended = Effect::Finish { status: RunStatus::Completed, reason: None };
             assert_eq!(effects.contains(&ended), ordinal == 1, "{effects:?}");
         }
+    }
+
+    #[test]
+    fn nothing_starts_when_what_comes_in_together_crosses() {
+        let threshold = Threshold { failures: Amount::Count(0), per: ThresholdScope::Job };
+        let mut rollout = send(3, None, threshold);
+        let now = Timestamp::UNIX_EPOCH;
+        rollout.step(now, Event::Start);
+        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        let effects = rollout.step_all(now, [answer(0, 200), answer(1, 500)]);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
+        assert_eq!(rollout.counts().pending(), 1);
     }
 }

@@ -33,39 +33,56 @@ impl Rollout {
     /// Takes one event in and returns what to do, in order.
     ///
     /// # Panics
+    /// As [`Rollout::step_all`].
+    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        self.step_all(now, [event])
+    }
+
+    /// Takes in everything that has happened by now, decides once, and returns what to do, in order: what crosses the threshold is
+    /// known before any device is started, whatever came in with it.
+    ///
+    /// # Panics
     /// When an event contradicts the state: a device that is terminal becomes terminal again, or a write is answered that was
     /// not asked for. Both are bugs of the driver.
-    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+    pub fn step_all(&mut self, now: Timestamp, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
         let mut effects = Effects::default();
-        if self.is_finished {
-            self.after_the_end(event, &mut effects);
-            return effects.list;
+        for event in events {
+            if self.is_finished {
+                self.after_the_end(event, &mut effects);
+            } else {
+                self.take(now, event, &mut effects);
+            }
         }
+        if !self.is_finished {
+            self.advance(now, &mut effects);
+        }
+        effects.list
+    }
+
+    /// Changes the state by an event, without deciding what follows.
+    fn take(&mut self, now: Timestamp, event: Event, effects: &mut Effects) {
         match event {
-            Event::Start => self.start(now, &mut effects),
+            Event::Start => self.start(now, effects),
             Event::Opened { ineligible } => {
                 for (ordinal, reason) in ineligible {
                     if self.reason(ordinal).status() == DeviceStatus::Pending {
-                        self.end_device(ordinal, reason, None, String::new(), now, &mut effects);
+                        self.end_device(ordinal, reason, None, String::new(), now, effects);
                     }
                 }
                 self.batch_is_open = true;
             }
-            Event::Written { outcomes } => self.written(now, outcomes, &mut effects),
-            Event::Answered { ordinal, code, message } => self.answered(now, ordinal, code, message, &mut effects),
-            Event::Unreachable { ordinal } => self.unreachable(now, ordinal, &mut effects),
+            Event::Written { outcomes } => self.written(now, outcomes, effects),
+            Event::Answered { ordinal, code, message } => self.answered(now, ordinal, code, message, effects),
+            Event::Unreachable { ordinal } => self.unreachable(now, ordinal, effects),
             Event::Connected { ordinal } => self.connected(ordinal),
-            Event::Tick => self.tick(now, &mut effects),
+            Event::Tick => self.tick(now, effects),
             Event::Stop => self.halt = self.halt.or(Some(Halt::Stopped)),
             Event::Interrupt => self.halt = self.halt.or(Some(Halt::Interrupted)),
             Event::Abandon => {
                 let status = if self.halt == Some(Halt::Stopped) { RunStatus::Stopped } else { RunStatus::Running };
-                self.finish(status, None, &mut effects);
-                return effects.list;
+                self.finish(status, None, effects);
             }
         }
-        self.advance(now, &mut effects);
-        effects.list
     }
 
     fn after_the_end(&mut self, event: Event, effects: &mut Effects) {
