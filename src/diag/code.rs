@@ -66,7 +66,7 @@ codes! {
     YAML_TAG = "FF109", Error, "unsupported YAML tag";
     KEY_NOT_TEXT = "FF110", Error, "key is not text";
     NUMBER = "FF111", Error, "number cannot be represented";
-    NOT_A_FILE = "FF112", Error, "symlink or submodule in place of a file";
+    NOT_A_FILE = "FF112", Error, "not a regular file";
     UNREADABLE = "FF113", Error, "file cannot be read";
     TOO_MANY_DOCUMENTS = "FF114", Error, "too many documents";
     AMBIGUOUS_SCALAR = "FF115", Warning, "plain word that older YAML reads differently";

@@ -13,6 +13,8 @@ mod scalar;
 mod schema;
 mod spans;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod values;
 mod yaml;
@@ -205,7 +207,7 @@ impl Reader {
             self.unread.push(file);
             let span = Span { file, start, end: start + c.len_utf8() };
             let detail = format!("The character U+{:04X} may not stand in a YAML file.", u32::from(c));
-            let help = format!("Remove it, or write it as an escape in a quoted text: `\"\\x{:02x}\"`.", u32::from(c));
+            let help = "Remove it.";
             self.diagnostics.push(Diagnostic::new(code::CONTROL_CHARACTER, span, detail).with_help(help));
             return None;
         }

@@ -210,6 +210,7 @@ fn unknown_field(root: &Node, path: &str, name: &str, allowed: &[String]) -> Dia
     let missing = allowed.iter().map(String::as_str).filter(|field| root.locate(path).node.get(field).is_none());
     let help = match nearest(name, missing) {
         Some(near) => format!("Did you mean `{near}`?"),
+        None if allowed.len() == 1 => format!("The only field is `{}`.", allowed[0]),
         None => format!("The fields are {}.", list(allowed.iter().map(String::as_str))),
     };
     Diagnostic::new(code::UNKNOWN_FIELD, place.key_span(), detail).with_help(help)
@@ -228,7 +229,7 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
     }
     let detail = format!("{} is {}, and it must be {wanted}.", Subject(path), describe(place.node));
     let diagnostic = Diagnostic::new(code::WRONG_TYPE, place.node.span, detail);
-    let wants_text = words.iter().any(|word| word == "string");
+    let wants_text = words == ["string"];
     let wants_boolean = words.iter().any(|word| word == "boolean");
     match &place.node.content {
         Content::Number(_) | Content::Bool(_) if wants_text => {

@@ -19,8 +19,10 @@ pub const API_VERSION: &str = "fleetform/v1";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Document<M, S> {
     /// The version of the format: `fleetform/v1`.
+    #[expect(dead_code, reason = "judged before the wire type is known, and part of the schema")]
     pub api_version: String,
     /// The kind of the document.
+    #[expect(dead_code, reason = "judged before the wire type is known, and part of the schema")]
     pub kind: String,
     /// Who the document is.
     pub metadata: M,
@@ -33,8 +35,10 @@ pub struct Document<M, S> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OpenDocument<M, S: Default> {
     /// The version of the format: `fleetform/v1`.
+    #[expect(dead_code, reason = "judged before the wire type is known, and part of the schema")]
     pub api_version: String,
     /// The kind of the document.
+    #[expect(dead_code, reason = "judged before the wire type is known, and part of the schema")]
     pub kind: String,
     /// Who the document is.
     pub metadata: M,
@@ -50,8 +54,10 @@ pub struct Metadata {
     pub name: NameText,
     /// Words for people and tools to sort by. They change nothing.
     #[serde(default)]
+    #[expect(dead_code, reason = "for people, and checked to be text")]
     pub labels: BTreeMap<String, String>,
     /// A sentence for people. It changes nothing.
+    #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
 }
 
@@ -62,8 +68,10 @@ pub struct JobMetadata {
     pub name: NameText,
     /// Words for people and tools to sort by. They change nothing, and changing them does not run the job again.
     #[serde(default)]
+    #[expect(dead_code, reason = "for people, and checked to be text")]
     pub labels: BTreeMap<String, String>,
     /// A sentence for people. It changes nothing, and changing it does not run the job again.
+    #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
     /// The name that the job had before. Set it when you rename a job on purpose, so that it is not taken for a new one.
     pub previous_name: Option<NameText>,
@@ -107,6 +115,7 @@ text! {
 /// A token that tells one run of a job from the next: letters, digits, `.`, `_` and `-`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "lowering takes the text of the source, which keeps `1.10` apart from `1.1`")]
 pub enum RunText {
     Text(String),
     Number(Number),

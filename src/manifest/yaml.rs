@@ -384,11 +384,15 @@ impl<'a> Builder<'a> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the crate has 60 variants and may grow")]
         let diagnostic = match error.kind() {
             ErrorKind::RecursionLimitExceeded => Diagnostic::new(code::TOO_DEEP, span, too_deep()),
+            ErrorKind::UnknownAnchor => {
+                let detail = "This alias repeats an anchor that is not defined before it in this document.";
+                Diagnostic::new(code::YAML_SYNTAX, span, detail).with_help("Put text that starts with `*` in quotes.")
+            }
             kind => {
                 let detail = format!("This is not valid YAML: {}.", shown(&error.info()));
                 let diagnostic = Diagnostic::new(code::YAML_SYNTAX, span, detail);
                 match kind {
-                    ErrorKind::TabNotAllowed | ErrorKind::TabInIndentation => {
+                    ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
                         diagnostic.with_help("Indent with spaces, not with tabs.")
                     }
                     _ => diagnostic,

@@ -135,6 +135,31 @@ fn invalid_fixtures_say_what_is_wrong() {
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
+/// The fast path does not run the schema, so every document that it accepts must be legal there too.
+#[test]
+fn valid_fixtures_are_legal_in_the_schemas() {
+    let validators: BTreeMap<&str, jsonschema::Validator> = Kind::ALL
+        .iter()
+        .map(|kind| (kind.as_str(), jsonschema::draft202012::new(&manifest::schema(*kind)).unwrap()))
+        .collect();
+    let mut count = 0;
+    for path in fixtures("valid") {
+        for (path, bytes) in tree_of(&path).files.iter().filter(|(path, _)| manifest::is_yaml(path)) {
+            let text = std::str::from_utf8(bytes).unwrap();
+            for document in serde_yaml::from_multiple::<serde_json::Value>(text).unwrap() {
+                if document["apiVersion"] == manifest::API_VERSION {
+                    let validator = &validators[document["kind"].as_str().unwrap()];
+                    let problems: Vec<String> =
+                        validator.iter_errors(&document).map(|error| error.to_string()).collect();
+                    assert!(problems.is_empty(), "{path}: {problems:?}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 10);
+}
+
 /// Files that are too large or too odd to commit, with the code that each gives.
 fn generated() -> Vec<(&'static str, Tree)> {
     let job = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  target: {query: '*'}\n";

@@ -38,7 +38,14 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) -> Stri
         group = group.element(Level::HELP.message(sanitize(help).into_owned()));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    renderer.term_width(LINE_CHARS_MAX * 2).render(&[group])
+    let text = renderer.term_width(LINE_CHARS_MAX * 2).render(&[group]);
+    text.lines().filter(|line| !is_gap(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns true for the line that the renderer puts before a snippet whose path was already named: `:::` and nothing else.
+fn is_gap(line: &str) -> bool {
+    let line = anstream::adapter::strip_str(line).to_string();
+    line.trim() == ":::"
 }
 
 /// Returns a diagnostic as the JSON object that every command prints with `--json`.
@@ -104,6 +111,13 @@ impl Excerpt {
     }
 }
 
+impl Excerpt {
+    /// Returns true when both show the same text of the same line, and so can share it.
+    fn is_beside(&self, other: &Excerpt) -> bool {
+        (self.span.file, self.line, &self.text) == (other.span.file, other.line, &other.text)
+    }
+}
+
 /// Returns the three parts of a line cut to what is shown.
 fn crop(before: &str, inside: &str, after: &str) -> (String, String, String) {
     let count = |text: &str| text.chars().count();
@@ -134,7 +148,7 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// Returns one snippet for each line, the places of the main file first, in the order of the file.
+/// Returns one snippet for each line, the main file first, in the order of the file.
 fn snippets(
     excerpts: Vec<Option<Excerpt>>,
     main: Option<crate::diag::FileId>,
@@ -142,15 +156,15 @@ fn snippets(
     let mut excerpts: Vec<Excerpt> = excerpts.into_iter().flatten().collect();
     excerpts.sort_by_key(|excerpt| (Some(excerpt.span.file) != main, excerpt.span.file, excerpt.span.start));
     let mut snippets = Vec::new();
-    for excerpt in excerpts {
-        let Excerpt { span, path, line, text, range, kind, label } = excerpt;
-        let mut annotation = kind.span(range);
-        if !label.is_empty() {
-            annotation = annotation.label(label);
+    for line in excerpts.chunk_by(|left, right| left.is_beside(right)) {
+        let first = &line[0];
+        let mut snippet = Snippet::source(first.text.clone()).line_start(first.line).fold(false);
+        for Excerpt { range, kind, label, .. } in line {
+            let annotation = kind.span(range.clone());
+            snippet = snippet.annotation(if label.is_empty() { annotation } else { annotation.label(label.clone()) });
         }
-        let mut snippet = Snippet::source(text).line_start(line).fold(false).annotation(annotation);
-        if Some(span.file) != main {
-            snippet = snippet.path(path);
+        if Some(first.span.file) != main {
+            snippet = snippet.path(first.path.clone());
         }
         snippets.push(snippet);
     }

@@ -27,7 +27,6 @@ pub struct Doc {
     pub kind: Kind,
     /// `None` when it has no legal name.
     pub name: Option<Name>,
-    pub file: FileId,
     /// The path of its file, relative to the folder of the fleet.
     pub path: String,
     pub root: Node,
@@ -116,7 +115,7 @@ pub fn lower(
     let draft = lowering.document(kind, validators);
     let name = root.at("/metadata/name").and_then(Node::as_str).and_then(|text| Name::parse(text).ok());
     let Lowering { references, files, .. } = lowering;
-    Doc { kind, name, file, path: path.to_string(), draft, references, files, root }
+    Doc { kind, name, path: path.to_string(), draft, references, files, root }
 }
 
 struct Lowering<'a> {

@@ -66,7 +66,7 @@ fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut 
             let detail = format!("`{}` is a submodule, and a file is needed.", shown(&path));
             return Err(fail(code::NOT_A_FILE, detail));
         }
-        None => return Err(missing(&path, span, input)),
+        None => return Err(missing(doc, &path, span, input)),
     };
     if reference.format == FileFormat::Csv {
         return Ok((path, None));
@@ -137,7 +137,7 @@ fn check_extension(path: &str, format: FileFormat, span: Span) -> Result<(), Box
     Err(Box::new(Diagnostic::new(code::FILE_EXTENSION, span, detail)))
 }
 
-fn missing(path: &str, span: Span, input: &Input<'_>) -> Box<Diagnostic> {
+fn missing(doc: &Doc, path: &str, span: Span, input: &Input<'_>) -> Box<Diagnostic> {
     let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_string());
     let here = folder(path);
     let prefix = format!("{path}/");
@@ -149,13 +149,24 @@ fn missing(path: &str, span: Span, input: &Input<'_>) -> Box<Diagnostic> {
     let detail =
         format!("There is no file `{}` in the tree. Files are read from git, so it must be committed.", shown(path));
     let diagnostic = Diagnostic::new(code::FILE_MISSING, span, detail);
-    let beside = input.entries.keys().map(String::as_str).filter(|entry| folder(entry) == here);
+    let extension = path.rsplit('.').next();
+    let alike = |entry: &&str| folder(entry) == here && entry.rsplit('.').next() == extension;
+    let beside = input.entries.keys().map(String::as_str).filter(alike);
     let wanted = path.rsplit('/').next();
     let elsewhere = input.entries.keys().map(String::as_str).find(|entry| entry.rsplit('/').next() == wanted);
     match nearest(path, beside).or(elsewhere) {
-        Some(near) => Box::new(diagnostic.with_help(format!("Did you mean `{}`?", shown(near)))),
+        Some(near) => Box::new(diagnostic.with_help(format!("Did you mean `{}`?", shown(&relative(&doc.path, near))))),
         None => Box::new(diagnostic),
     }
+}
+
+/// Returns how a document would write the path of a file, the reverse of [`resolve`].
+fn relative(document: &str, path: &str) -> String {
+    let folder: Vec<&str> = document.rsplit_once('/').map_or(Vec::new(), |(folder, _)| folder.split('/').collect());
+    let parts: Vec<&str> = path.split('/').collect();
+    let shared = folder.iter().zip(&parts).take_while(|(left, right)| left == right).count();
+    let up = std::iter::repeat_n("..", folder.len() - shared);
+    up.chain(parts[shared..].iter().copied()).collect::<Vec<_>>().join("/")
 }
 
 /// Checks that a JSON file is what the kind of its document needs; the error completes "the file ...".

@@ -14,8 +14,10 @@ pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnos
         let Some(node) = condition(doc) else { continue };
         let Some(text) = node.as_str() else { continue };
         for problem in check_query(text) {
-            let source = &sources.text(node.span.file)[node.span.start..node.span.end];
-            let span = within(node.span, source, text, problem.start, problem.end);
+            let file = sources.text(node.span.file);
+            let indent = node.span.start - file[..node.span.start].rfind('\n').map_or(0, |at| at + 1);
+            let source = &file[node.span.start..node.span.end];
+            let span = within(node.span, indent, source, text, problem.start, problem.end);
             let mut detail = problem.message;
             if !detail.ends_with(['.', '?', '!']) {
                 detail.push('.');
@@ -37,9 +39,9 @@ fn condition(doc: &Doc) -> Option<&Node> {
 }
 
 /// Returns the place in the file of the bytes `start..end` of a scalar's text; the scalar's start when it cannot be told.
-fn within(scalar: Span, source: &str, text: &str, start: usize, end: usize) -> Span {
+fn within(scalar: Span, indent: usize, source: &str, text: &str, start: usize, end: usize) -> Span {
     let empty = Span { end: scalar.start, ..scalar };
-    let Some(offsets) = align(source, text) else { return empty };
+    let Some(offsets) = align(source, text, indent) else { return empty };
     let at = |byte: usize| offsets.get(byte.min(text.len())).copied().map(|offset| scalar.start + offset);
     match (at(start), at(end)) {
         (Some(start), Some(end)) => Span { start, end: end.max(start), ..scalar },
@@ -49,15 +51,11 @@ fn within(scalar: Span, source: &str, text: &str, start: usize, end: usize) -> S
 
 /// Returns, for each byte of a scalar's text and its end, the byte of its source that it comes from.
 ///
-/// It walks both at once through quotes, the header of a block, indentation and folded lines. `None` when they part ways,
-/// as at an escape by number.
-fn align(source: &str, text: &str) -> Option<Vec<usize>> {
+/// It walks both at once through quotes, indentation and folded lines; the source of a block starts behind its header, at
+/// column `indent`. `None` when they part ways, as at an escape by number.
+fn align(source: &str, text: &str, indent: usize) -> Option<Vec<usize>> {
     let quote = source.chars().next().filter(|first| matches!(first, '\'' | '"'));
-    let is_block = source.starts_with(['|', '>']);
-    let mut at = if is_block { source.find('\n')? } else { usize::from(quote.is_some()) };
-    if is_block {
-        at = skip_white_space(source, at);
-    }
+    let mut at = usize::from(quote.is_some());
     let mut offsets = Vec::with_capacity(text.len() + 1);
     for c in text.chars() {
         let rest = source.get(at..)?;
@@ -77,12 +75,14 @@ fn align(source: &str, text: &str) -> Option<Vec<usize>> {
             }
             (at, at + 1 + escaped.len_utf8())
         } else if c.is_whitespace() && matches!(next, Some('\n' | '\r')) {
-            (at, skip_white_space(source, at))
+            let line = at + rest.find('\n')? + 1;
+            // A line of a literal block keeps its own indentation, a folded line has none.
+            (at, if c == '\n' { skip_indentation(source, line, indent) } else { skip_white_space(source, at) })
         } else if c == ' ' && rest.trim_start_matches(' ').starts_with(['\n', '\r']) {
             (at, skip_white_space(source, at))
         } else if next == Some(c) {
             (at, at + c.len_utf8())
-        } else if is_block && c == '\n' && next.is_none() {
+        } else if c == '\n' && next.is_none() {
             (at, at)
         } else {
             return None;
@@ -92,6 +92,10 @@ fn align(source: &str, text: &str) -> Option<Vec<usize>> {
     }
     offsets.push(at);
     Some(offsets)
+}
+
+fn skip_indentation(source: &str, at: usize, indent: usize) -> usize {
+    at + source[at..].bytes().take(indent).take_while(|byte| *byte == b' ').count()
 }
 
 fn skip_white_space(source: &str, at: usize) -> usize {
@@ -107,14 +111,14 @@ mod tests {
     fn text_is_found_in_its_source() {
         let check = |source: &str, text: &str, word: &str, expect: Option<usize>| {
             let at = text.find(word).unwrap();
-            assert_eq!(align(source, text).map(|offsets| offsets[at]), expect, "{source}");
+            assert_eq!(align(source, text, 4).map(|offsets| offsets[at]), expect, "{source}");
         };
         check("a = b", "a = b", "b", Some(4));
         check("'a = ''b'' c'", "a = 'b' c", "c", Some(11));
         check("\"a = \\\"b\\\" c\"", "a = \"b\" c", "c", Some(11));
         check("a\n    AND b", "a AND b", "b", Some(10));
-        check("|\n    a\n    AND b\n", "a\nAND b\n", "b", Some(16));
-        check(">-\r\n    a\r\n    AND b", "a AND b", "b", Some(19));
+        check("a\n      AND b\n", "a\n  AND b\n", "b", Some(12));
+        check("a\r\n    AND b", "a AND b", "b", Some(11));
         check("\"\\u0061 = b\"", "a = b", "b", None);
     }
 }

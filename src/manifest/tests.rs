@@ -1,0 +1,167 @@
+//! The front door: what a tree declares, where it stands, and what counts for digests.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::id::Name;
+use crate::model::job::Selector;
+
+const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: acme}\n";
+
+fn load_files(files: &[(&str, &str)]) -> Loaded {
+    let mut all: BTreeMap<&str, &str> = BTreeMap::from([("fleetform.yaml", FLEET)]);
+    all.extend(files.iter().copied());
+    let entries = all.iter().map(|(path, text)| (path.to_string(), Entry::File { size: text.len() as u64 })).collect();
+    let read = |path: &str| Ok(all[path].as_bytes().to_vec());
+    load(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() })
+}
+
+fn job(spec: &str) -> String {
+    format!("apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: a}}\nspec: {spec}\n")
+}
+
+fn declared(text: &str) -> Declared {
+    let loaded = load_files(&[("jobs/a.yaml", text)]);
+    loaded.declared.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+}
+
+fn spec_digest(text: &str) -> Digest {
+    declared(text).jobs["a"].spec_digest
+}
+
+#[test]
+fn the_spec_digest_ignores_form_and_what_may_change_while_a_job_runs() {
+    let base = spec_digest(&job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}"));
+    let same = [
+        job("{action: {tags: {n: 1, ring: 'canary'}}, target: {query: \"*\"}} # comment"),
+        job("\n  run: 1\n  target:\n    query: '*'\n  action:\n    tags:\n      ring: canary\n      n: 1"),
+        job("{run: '1', suspend: true, target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}"),
+        job(
+            "{delivery: {expiresAfter: 1h, maxExecutionTime: 2h}, target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}",
+        ),
+        job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}")
+            .replace("name: a", "name: a, description: x"),
+        job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}").replace('\n', "\r\n"),
+    ];
+    for text in &same {
+        assert_eq!(spec_digest(text), base, "{text}");
+    }
+    let other = [
+        job("{run: 2, target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}"),
+        job("{target: {query: '*'}, action: {tags: {ring: canary, n: '1'}}}"),
+        job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}, delivery: {batchSize: 1}}"),
+    ];
+    for text in &other {
+        assert_ne!(spec_digest(text), base, "{text}");
+    }
+}
+
+#[test]
+fn a_run_token_is_the_text_that_was_written() {
+    let check = |written: &str, expect: &str| {
+        let text = job(&format!("{{run: {written}, target: {{query: '*'}}, action: {{tags: {{a: 1}}}}}}"));
+        assert_eq!(declared(&text).jobs["a"].run.as_str(), expect);
+    };
+    check("1", "1");
+    check("1.10", "1.10");
+    check("007", "007");
+    check("0x1F", "0x1F");
+    check("2026-11", "2026-11");
+    check("\"2\"", "2");
+}
+
+#[test]
+fn spans_point_at_the_text_whatever_the_line_ends() {
+    let text =
+        job("\n  target: {devices: [d-2, d-1]}\n  action:\n    property:\n      é: 'x'\n      light: {threshold: 3}");
+    for text in [text.clone(), format!("\u{feff}{text}"), text.replace('\n', "\r\n")] {
+        let loaded = load_files(&[("jobs/a.yaml", &text)]);
+        let name = Name::parse("a").unwrap();
+        let check = |pointer: &str, expect: &str| {
+            let span = loaded.spans.span(&name, pointer).unwrap();
+            assert_eq!(&loaded.sources.text(span.file)[span.start..span.end], expect, "{pointer}");
+        };
+        check("/metadata/name", "a");
+        check("/spec/action/property/light/threshold", "3");
+        check("/spec/action/property/é", "'x'");
+        check("/spec/action/property/light", "light");
+        check("/spec/target/devices/1", "d-1");
+        check("/spec/run", "spec");
+        check("/spec/action/property/light/threshold/deeper", "threshold");
+        assert_eq!(loaded.spans.span(&Name::parse("b").unwrap(), "/spec"), None);
+        let devices = loaded.declared.unwrap().jobs["a"].target.selector.clone();
+        assert!(matches!(devices, Selector::Devices(ids) if ids.iter().map(|id| id.as_str()).eq(["d-1", "d-2"])));
+    }
+}
+
+#[test]
+fn organizations_are_given_by_name_or_by_path() {
+    let text = "apiVersion: fleetform/v1\nkind: Organization\nmetadata: {name: acme}\n---\n\
+                apiVersion: fleetform/v1\nkind: Organization\nmetadata: {name: eu}\nspec: {parent: acme}\n---\n\
+                apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: g}\nspec: {organization: eu, query: '*'}\n---\n";
+    let text = format!("{text}{}", job("{organization: acme/eu, target: {group: g}, action: {tags: {a: 1}}}"));
+    let declared = declared(&text);
+    assert_eq!(declared.organizations["eu"].path, "acme/eu");
+    assert_eq!(declared.groups["g"].organization.as_deref(), Some("acme/eu"));
+    assert_eq!(declared.jobs["a"].organization, Some(Name::parse("eu").unwrap()));
+}
+
+#[test]
+fn only_declared_files_count_for_the_digest() {
+    let ours = job("{target: {query: '*'}, action: {tags: {a: 1}}}");
+    let import = "apiVersion: fleetform/v1\nkind: DeviceImport\nmetadata: {name: i}\nspec: {file: d.csv}\n";
+    let files =
+        [("a.yaml", ours.as_str()), ("i.yaml", import), ("d.csv", "IOTC_DEVICEID\n"), ("values.yaml", "a: 1\n")];
+    let base = load_files(&files);
+    assert_eq!(base.declared_files, ["a.yaml", "d.csv", "fleetform.yaml", "i.yaml"]);
+    let with = |path: &str, text: &str| {
+        let mut files = files.to_vec();
+        files.push((path, ""));
+        files.retain(|(candidate, _)| *candidate != path);
+        files.push((path, text));
+        load_files(&files).digest
+    };
+    assert_eq!(with("values.yaml", "a: 2\n"), base.digest);
+    assert_eq!(with("README.md", "# Fleet\n"), base.digest);
+    assert_eq!(with("d.csv", "IOTC_DEVICEID\nd-1\n"), base.digest, "imports digest their own file");
+    assert_ne!(with("a.yaml", &format!("{ours}# comment\n")), base.digest);
+}
+
+#[test]
+fn one_broken_document_does_not_make_references_to_it_dangle() {
+    let group =
+        "apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: line-3}\nspec: {query: '*', tempalte: t}\n";
+    let text = job("{target: {group: line-3}, action: {tags: {a: 1}}}");
+    for group in [group.to_string(), group.replace("tempalte: t", "query: 'x'"), group.replace('}', "")] {
+        let loaded = load_files(&[("group.yaml", &group), ("jobs/a.yaml", &text)]);
+        assert_eq!(loaded.diagnostics.counts(), (1, 0), "{:?}", loaded.diagnostics);
+    }
+}
+
+/// Roughly the ratio of design's numbers: loading against parsing alone. Run it with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_load_against_parse() {
+    let texts: Vec<(String, String)> = (0..10_000)
+        .map(|n| {
+            let text = job(&format!("\n  run: \"{n}\"\n  target: {{query: \"tags.line = '{n}'\", expect: {{min: 1, max: 5000}}}}\n  action:\n    property: {{light: {{threshold: {n}}}, mode: eco}}\n  delivery: {{batchSize: 10%, cancellationThreshold: {{failures: 5%}}, expiresAfter: 24h}}"));
+            (format!("jobs/{n}.yaml"), text.replace("name: a", &format!("name: job-{n}")))
+        })
+        .collect();
+    #[allow(clippy::disallowed_methods, reason = "it measures")]
+    let now = std::time::Instant::now;
+    let start = now();
+    let parsed: usize = texts.iter().map(|(_, text)| yaml::parse(FileId(0), text).0.documents.len()).sum();
+    let parse = start.elapsed();
+    let files: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let start = now();
+    let loaded = load_files(&files);
+    let load = start.elapsed();
+    assert_eq!((parsed, loaded.declared.map(|declared| declared.jobs.len())), (10_000, Some(10_000)));
+    let ratio = load.as_secs_f64() / parse.as_secs_f64();
+    std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("parse {parse:?}, load {load:?}: {ratio:.2}\n").as_bytes(),
+    )
+    .unwrap();
+}
