@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::kind::Kind;
 use super::lower::{Doc, Draft};
 use super::rules::files::{Named, interface};
 use super::rules::organizations::Paths;
@@ -9,20 +10,32 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
 
-/// Returns what the documents declare.
+/// Returns what the documents declare; their drafts move into it.
 ///
 /// # Panics
 /// When a reference or file is missing that the rules have found: they report every other case as an error, and this is
 /// only called without errors.
-pub fn assemble(docs: &[Doc], paths: &Paths, named: &Named) -> Declared {
-    let fleet = docs.iter().find_map(fleet).expect("the rule over fleets requires one");
+pub fn assemble(docs: &mut [Doc], paths: &Paths, named: &Named) -> Declared {
+    let fleet = docs.iter_mut().find_map(take_fleet).expect("the rule over fleets requires one");
     let mut declared = Declared::empty(fleet);
-    for (at, doc) in docs.iter().enumerate() {
+    for (at, doc) in docs.iter_mut().enumerate().filter(|(_, doc)| doc.kind != Kind::Fleet) {
         let name = doc.name.clone().expect("a document without a legal name is an error");
-        let draft = doc.draft.as_ref().expect("a document without a draft is an error");
+        let draft = doc.draft.take().expect("a document without a draft is an error");
         add(&mut declared, name, draft, &At { at, paths, named });
     }
     declared
+}
+
+fn take_fleet(doc: &mut Doc) -> Option<Fleet> {
+    match doc.draft.take_if(|_| doc.kind == Kind::Fleet)? {
+        Draft::Fleet(fleet) => Some(*fleet),
+        Draft::Organization { .. }
+        | Draft::DeviceTemplate { .. }
+        | Draft::DeviceGroup { .. }
+        | Draft::EdgeManifest
+        | Draft::DeviceImport(_)
+        | Draft::Job { .. } => None,
+    }
 }
 
 /// What the rules worked out about a document.
@@ -42,40 +55,23 @@ impl At<'_> {
     }
 }
 
-fn fleet(doc: &Doc) -> Option<Fleet> {
-    match doc.draft.as_ref()? {
-        Draft::Fleet(fleet) => Some(fleet.as_ref().clone()),
-        Draft::Organization { .. }
-        | Draft::DeviceTemplate { .. }
-        | Draft::DeviceGroup { .. }
-        | Draft::EdgeManifest
-        | Draft::DeviceImport(_)
-        | Draft::Job { .. } => None,
-    }
-}
-
-fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
+fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
     match draft {
         Draft::Fleet(_) => {}
         Draft::Organization { parent } => {
             let path = at.paths.resolve(name.as_str()).expect("every organization has a path").to_string();
-            let organization = Organization { name: name.clone(), parent: parent.clone(), path };
+            let organization = Organization { name: name.clone(), parent, path };
             declared.organizations.insert(name, organization);
         }
         Draft::DeviceTemplate { cloud_properties } => {
             let model = interface(at.content()).expect("the model is checked").clone();
             let model_id = model["@id"].as_str().expect("the model is checked").to_string();
-            let cloud_properties = cloud_properties.clone();
             let template = DeviceTemplate { name: name.clone(), model_id, model, cloud_properties };
             declared.templates.insert(name, template);
         }
         Draft::DeviceGroup { template, organization, query } => {
-            let group = DeviceGroup {
-                name: name.clone(),
-                template: template.clone(),
-                organization: at.path(organization.as_ref()),
-                query: query.clone(),
-            };
+            let group =
+                DeviceGroup { name: name.clone(), template, organization: at.path(organization.as_ref()), query };
             declared.groups.insert(name, group);
         }
         Draft::EdgeManifest => {
@@ -84,17 +80,15 @@ fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
             let manifest = EdgeManifest { name: name.clone(), content: members, digest: Digest::of_json(content) };
             declared.edge_manifests.insert(name, manifest);
         }
-        Draft::DeviceImport(import) => {
-            let mut import = import.clone();
+        Draft::DeviceImport(mut import) => {
             import.organization = at.path(import.organization.as_ref());
             import.file = at.named.paths[&at.at].clone();
             declared.imports.insert(name, import);
         }
-        Draft::Job { job, organization } => {
-            let mut job = job.as_ref().clone();
+        Draft::Job { mut job, organization } => {
             let last = organization.as_ref().and_then(|text| text.rsplit('/').next());
             job.organization = last.map(|name| Name::parse(name).expect("references are checked"));
-            declared.jobs.insert(name, job);
+            declared.jobs.insert(name, *job);
         }
     }
 }

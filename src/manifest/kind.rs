@@ -1,6 +1,6 @@
 //! The kinds of documents.
 
-/// The kinds of documents.
+/// What a document declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Fleet,

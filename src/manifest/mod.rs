@@ -1,7 +1,7 @@
 //! What users write: YAML documents in, [`Declared`] and diagnostics out.
 //!
 //! A pure room: the caller names the files of the tree and lends a function that reads them. Files become spanned trees
-//! ([`yaml`]), trees become wire types ([`structure`], [`v1`]), wire types become drafts ([`lower`]), and the [`rules`] look at all
+//! (`yaml.rs`), trees become wire types (`structure.rs`, `v1.rs`), wire types become drafts (`lower`), and the `rules` look at all
 //! drafts together. Every file is checked: an error never hides those of other documents.
 
 mod assemble;
@@ -29,9 +29,10 @@ use lower::Doc;
 use rules::Set;
 use structure::{Identity, Validators};
 
+pub use kind::Kind;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
 pub use spans::JobSpans;
-pub use v1::{API_VERSION, Kind};
+pub use v1::API_VERSION;
 pub use values::duration as parse_duration;
 
 /// One entry of the tree of the fleet, relative to its folder.
@@ -90,7 +91,7 @@ pub fn load(input: &Input<'_>) -> Loaded {
         reader.file(path, *entry, input);
     }
     let Reader { sources, mut diagnostics, docs, unread, digests, .. } = reader;
-    let set = Set::new(docs, unread);
+    let mut set = Set::new(docs, unread);
     let (paths, found) = rules::organizations::check(&set);
     diagnostics.extend(found);
     let (named, found) = rules::files::check(&set, input);
@@ -101,7 +102,7 @@ pub fn load(input: &Input<'_>) -> Loaded {
     diagnostics.extend(rules::order::check(&set));
     diagnostics.extend(rules::outside::check(&set, &paths));
     diagnostics.extend(rules::queries::check(&set, input.check_query, &sources));
-    let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&set.docs, &paths, &named));
+    let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));
     let yaml: BTreeSet<&str> = set.docs.iter().map(|doc| doc.path.as_str()).collect();
     let mut files: BTreeMap<&str, Digest> = digests.iter().map(|(path, digest)| (path.as_str(), *digest)).collect();
     files.retain(|path, _| yaml.contains(path));
@@ -123,6 +124,17 @@ pub fn load(input: &Input<'_>) -> Loaded {
 pub fn is_yaml(path: &str) -> bool {
     let is_hidden = path.split('/').any(|part| part.starts_with('.'));
     !is_hidden && (path.ends_with(".yaml") || path.ends_with(".yml"))
+}
+
+/// Returns the first character that YAML does not allow (YAML 1.2.2, section 5.1), and where it is.
+fn find_control(text: &str) -> Option<(usize, char)> {
+    // Nearly every file is plain ASCII, and bytes are quicker to look at than characters.
+    if text.bytes().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~')) {
+        return None;
+    }
+    let illegal =
+        |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
+    text.char_indices().find(|(_, c)| illegal(*c))
 }
 
 #[derive(Default)]
@@ -199,9 +211,7 @@ impl Reader {
                 return None;
             }
         };
-        let illegal =
-            |c: char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
-        let found = text.char_indices().find(|(_, c)| illegal(*c));
+        let found = find_control(&text);
         let file = self.sources.add(path, text);
         if let Some((start, c)) = found {
             self.unread.push(file);

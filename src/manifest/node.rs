@@ -1,5 +1,7 @@
 //! A YAML document as a tree that knows where each key and value stands.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 use crate::diag::Span;
@@ -77,10 +79,10 @@ impl Node {
     pub fn locate(&self, pointer: &str) -> Place<'_> {
         let mut place = Place { key: None, node: self, is_exact: true };
         for segment in pointer.split('/').skip(1) {
-            let segment = segment.replace("~1", "/").replace("~0", "~");
+            let segment = unescaped(segment);
             let next = match &place.node.content {
                 Content::Map(entries) => {
-                    entries.iter().find(|(key, _)| key.text == segment).map(|(key, node)| (Some(key), node))
+                    entries.iter().find(|(key, _)| key.text == *segment).map(|(key, node)| (Some(key), node))
                 }
                 Content::Seq(items) => {
                     segment.parse::<usize>().ok().and_then(|at| items.get(at)).map(|node| (None, node))
@@ -114,6 +116,15 @@ impl Node {
                 Value::Object(members.collect::<Map<String, Value>>())
             }
         }
+    }
+}
+
+/// Returns the key that a segment of a JSON pointer means (RFC 6901, section 4).
+pub fn unescaped(segment: &str) -> Cow<'_, str> {
+    if segment.contains('~') {
+        Cow::Owned(segment.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(segment)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a plain scalar means: the core schema of YAML 1.2.2.
+//! What a plain YAML scalar means: the core schema of YAML 1.2.2 (section 10.3).
 
 use serde_json::Number;
 
@@ -64,4 +64,61 @@ fn is_float(text: &str) -> bool {
         !unsigned.is_empty() && digits(unsigned)
     });
     has_digit && digits(whole) && digits(fraction) && exponent_is_legal
+}
+
+/// Returns the suffix of the core schema's tag of a value, such as `int`.
+pub fn core_type(content: &Content) -> &'static str {
+    match content {
+        Content::Null => "null",
+        Content::Bool(_) => "bool",
+        Content::Number(number) if number.is_f64() => "float",
+        Content::Number(_) => "int",
+        Content::String(_) => "str",
+        Content::Seq(_) => "seq",
+        Content::Map(_) => "map",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(text: &str, expect: Option<Value>) {
+        let found = resolve(text).ok().map(|content| match content {
+            Content::Null => Value::Null,
+            Content::Bool(value) => Value::Bool(value),
+            Content::Number(number) => Value::Number(number),
+            Content::String(text) => Value::String(text),
+            Content::Seq(_) | Content::Map(_) => panic!("a scalar is no collection"),
+        });
+        assert_eq!(found, expect, "{text}");
+    }
+
+    #[test]
+    fn plain_scalars_have_the_types_of_the_core_schema() {
+        check("", Some(Value::Null));
+        check("~", Some(Value::Null));
+        check("NULL", Some(Value::Null));
+        check("nULL", Some(json!("nULL")));
+        check("True", Some(json!(true)));
+        for word in ["yes", "NO", "on", "y", "-", "+", ".", "1_000", "12:30:45", "0x", "0b1", "1e", "e5", "--1", "0o8"]
+        {
+            check(word, Some(json!(word)));
+        }
+        check("0", Some(json!(0)));
+        check("+7", Some(json!(7)));
+        check("-9223372036854775808", Some(json!(i64::MIN)));
+        check("18446744073709551615", Some(json!(u64::MAX)));
+        check("0x1F", Some(json!(31)));
+        check("0o17", Some(json!(15)));
+        check("012", Some(json!("012")));
+        check("1.50", Some(json!(1.5)));
+        check(".5", Some(json!(0.5)));
+        check("-1e3", Some(json!(-1000.0)));
+        check("2.", Some(json!(2.0)));
+        for bad in [".inf", "-.INF", ".nan", "1e999", "18446744073709551616", "0xFFFFFFFFFFFFFFFFF"] {
+            check(bad, None);
+        }
+    }
 }

@@ -9,7 +9,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::v1::{self, Document, JobMetadata, Kind, Metadata, OpenDocument};
+use super::kind::Kind;
+use super::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
 
 /// Returns the schema of whole documents of a kind.
 pub fn schema(kind: Kind) -> Value {

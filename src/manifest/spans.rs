@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::kind::Kind;
 use super::lower::{self, Doc};
 use super::node::Node;
-use super::v1::Kind;
 use crate::diag::Span;
 use crate::model::id::Name;
 

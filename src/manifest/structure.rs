@@ -10,9 +10,10 @@ use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::node::{Content, Node, Place, pointer};
+use super::kind::Kind;
+use super::node::{Content, Node, Place, pointer, unescaped};
 use super::schema;
-use super::v1::{API_VERSION, Kind};
+use super::v1::API_VERSION;
 use crate::diag::{Diagnostic, Diagnostics, code, nearest, shown};
 
 /// The schemas that were needed so far, each compiled once a load.
@@ -48,7 +49,8 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
             word.is_some_and(|word| Kind::parse(word).is_some() || word == "Schedule") && root.get("spec").is_some();
         let warning = ours.then(|| {
             let detail = format!(
-                "This document has a `kind` of ours and no `apiVersion`, so it is passed over. Add `apiVersion: {API_VERSION}` if it is meant for fleetform."
+                "This document has a `kind` of ours and no `apiVersion`, so it is passed over. Add `apiVersion: \
+                 {API_VERSION}` if it is meant for fleetform."
             );
             Diagnostic::new(code::MISSING_API_VERSION, root.locate("/kind").key_span(), detail)
         });
@@ -92,7 +94,7 @@ fn kinds() -> String {
     format!("The kinds are {}.", list(Kind::ALL.map(Kind::as_str)))
 }
 
-/// Returns the wire type of a document; `None` when what is left of it after its problems is not enough for one.
+/// Returns the wire type of a document and its JSON; `None` when what is left of it after its problems is not enough for one.
 ///
 /// With problems, the wire type lacks the fields that have them, so that the rest can still be checked.
 pub fn read<T: DeserializeOwned>(
@@ -100,13 +102,13 @@ pub fn read<T: DeserializeOwned>(
     kind: Kind,
     validators: &mut Validators,
     diagnostics: &mut Diagnostics,
-) -> Option<T> {
+) -> Option<(T, Value)> {
     let mut value = root.to_json();
     let problem = if has_null(root, &mut Vec::new()) {
         "a value is missing".to_string()
     } else {
         match T::deserialize(&value) {
-            Ok(wire) => return Some(wire),
+            Ok(wire) => return Some((wire, value)),
             Err(error) => error.to_string(),
         }
     };
@@ -123,13 +125,14 @@ pub fn read<T: DeserializeOwned>(
     }
     if !is_explained {
         let detail = format!(
-            "This document does not have the structure of its kind: {}. That fleetform cannot say it better is a bug: please report it.",
+            "This document does not have the structure of its kind: {}. That fleetform cannot say it better is a \
+             bug: please report it.",
             shown(&problem)
         );
         diagnostics.push(Diagnostic::new(code::WRONG_TYPE, root.locate("/spec").key_span(), detail));
     }
     faulty.iter().for_each(|path| remove(&mut value, path));
-    T::deserialize(&value).ok()
+    T::deserialize(&value).ok().map(|wire| (wire, value))
 }
 
 /// Fields whose content is the author's own; null means something there.
@@ -283,7 +286,7 @@ impl std::fmt::Display for Subject<'_> {
             if !path.is_empty() {
                 path.push('.');
             }
-            path.push_str(&segment.replace("~1", "/").replace("~0", "~"));
+            path.push_str(&unescaped(segment));
         }
         write!(f, "`{}`", shown(&path))
     }
@@ -338,10 +341,10 @@ fn joined(words: &[&str], conjunction: &str) -> String {
 fn remove(value: &mut Value, path: &str) {
     let mut path = path;
     while let Some((parent, last)) = path.rsplit_once('/') {
-        let last = last.replace("~1", "/").replace("~0", "~");
+        let last = unescaped(last);
         match value.pointer_mut(parent) {
             Some(Value::Object(members)) => {
-                members.remove(&last);
+                members.remove(last.as_ref());
                 return;
             }
             _ => path = parent,

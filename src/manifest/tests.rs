@@ -36,9 +36,8 @@ fn the_spec_digest_ignores_form_and_what_may_change_while_a_job_runs() {
         job("{action: {tags: {n: 1, ring: 'canary'}}, target: {query: \"*\"}} # comment"),
         job("\n  run: 1\n  target:\n    query: '*'\n  action:\n    tags:\n      ring: canary\n      n: 1"),
         job("{run: '1', suspend: true, target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}"),
-        job(
-            "{delivery: {expiresAfter: 1h, maxExecutionTime: 2h}, target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}",
-        ),
+        job("{delivery: {expiresAfter: 1h, maxExecutionTime: 2h}, target: {query: '*'}, action: {tags: \
+             {ring: canary, n: 1}}}"),
         job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}")
             .replace("name: a", "name: a, description: x"),
         job("{target: {query: '*'}, action: {tags: {ring: canary, n: 1}}}").replace('\n', "\r\n"),
@@ -72,8 +71,8 @@ fn a_run_token_is_the_text_that_was_written() {
 
 #[test]
 fn spans_point_at_the_text_whatever_the_line_ends() {
-    let text =
-        job("\n  target: {devices: [d-2, d-1]}\n  action:\n    property:\n      é: 'x'\n      light: {threshold: 3}");
+    let text = job("\n  target: {devices: [d-2, d-1]}\n  action:\n    property:\n      é: 'x'\n      light: \
+            {threshold: 3}");
     for text in [text.clone(), format!("\u{feff}{text}"), text.replace('\n', "\r\n")] {
         let loaded = load_files(&[("jobs/a.yaml", &text)]);
         let name = Name::parse("a").unwrap();
@@ -144,7 +143,11 @@ fn one_broken_document_does_not_make_references_to_it_dangle() {
 fn measure_load_against_parse() {
     let texts: Vec<(String, String)> = (0..10_000)
         .map(|n| {
-            let text = job(&format!("\n  run: \"{n}\"\n  target: {{query: \"tags.line = '{n}'\", expect: {{min: 1, max: 5000}}}}\n  action:\n    property: {{light: {{threshold: {n}}}, mode: eco}}\n  delivery: {{batchSize: 10%, cancellationThreshold: {{failures: 5%}}, expiresAfter: 24h}}"));
+            let text = job(&format!(
+                "\n  run: \"{n}\"\n  target: {{query: \"tags.line = '{n}'\", \
+                 expect: {{min: 1, max: 5000}}}}\n  action:\n    property: {{light: {{threshold: {n}}}, mode: eco}}\n\
+                 \x20 delivery: {{batchSize: 10%, cancellationThreshold: {{failures: 5%}}, expiresAfter: 24h}}"
+            ));
             (format!("jobs/{n}.yaml"), text.replace("name: a", &format!("name: job-{n}")))
         })
         .collect();

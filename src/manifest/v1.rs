@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
-pub use super::kind::Kind;
-
 /// The version that every document names in `apiVersion`.
 pub const API_VERSION: &str = "fleetform/v1";
 

@@ -54,7 +54,8 @@ fn too_long() -> String {
 
 /// Returns the amount of a text such as `10%` (a number is not text); the error is a sentence.
 pub fn amount(text: &str) -> Result<Amount, String> {
-    let malformed = "A percentage is a whole number from 0 to 100 and `%`, such as `10%`; a number of devices stands without quotes.";
+    let malformed = "A percentage is a whole number from 0 to 100 and `%`, such as `10%`; a number of devices \
+                     stands without quotes.";
     let digits = text.strip_suffix('%').ok_or(malformed)?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     match digits.parse::<u8>() {

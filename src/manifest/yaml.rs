@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::node::{Content, Key, Node};
-use super::scalar::{Unrepresentable, resolve};
+use super::scalar::{Unrepresentable, core_type, resolve};
 use crate::diag::{self, Diagnostic, Diagnostics, FileId, Span, code};
 use crate::model::limits;
 
@@ -174,7 +174,8 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let detail = format!(
-            "This file has more than {} values once its aliases are expanded. Split it into several files, and repeat less by alias.",
+            "This file has more than {} values once its aliases are expanded. Split it into several files, and \
+             repeat less by alias.",
             limits::YAML_NODES_MAX
         );
         self.report(Diagnostic::new(code::TOO_MANY_NODES, span, detail));
@@ -267,8 +268,8 @@ impl<'a> Builder<'a> {
 
     fn key(&mut self, text: String, span: Span, is_merge: bool) {
         if is_merge {
-            let detail = "Merge keys (`<<`) are not supported: they were dropped from YAML 1.2, and what they add cannot be \
-                          seen in a review. Write the fields out, or repeat a whole value with an alias.";
+            let detail = "Merge keys (`<<`) are not supported: they were dropped from YAML 1.2, and what they add \
+                          cannot be seen in a review. Write the fields out, or repeat a whole value with an alias.";
             self.report(Diagnostic::new(code::MERGE_KEY, span, detail));
         }
         if let Some(Open { frame: Frame::Map { key, .. }, .. }) = self.open.last_mut() {
@@ -368,10 +369,13 @@ impl<'a> Builder<'a> {
         };
         content.unwrap_or_else(|Unrepresentable| {
             let detail = format!(
-                "`{}` cannot be kept without changing it: numbers are those of JSON, integers of 64 bits or finite fractions.",
+                "`{}` cannot be kept without changing it: numbers are those of JSON, integers of 64 bits or finite \
+                 fractions.",
                 shown(text)
             );
-            self.report(Diagnostic::new(code::NUMBER, span, detail).with_help("Put it in quotes if it is meant as text."));
+            self.report(
+                Diagnostic::new(code::NUMBER, span, detail).with_help("Put it in quotes if it is meant as text."),
+            );
             Content::Null
         })
     }
@@ -409,18 +413,6 @@ fn too_deep() -> String {
 
 fn shown(text: &str) -> String {
     diag::shown(text)
-}
-
-fn core_type(content: &Content) -> &'static str {
-    match content {
-        Content::Null => "null",
-        Content::Bool(_) => "bool",
-        Content::Number(number) if number.is_f64() => "float",
-        Content::Number(_) => "int",
-        Content::String(_) => "str",
-        Content::Seq(_) => "seq",
-        Content::Map(_) => "map",
-    }
 }
 
 /// Returns the span without the white space that the parser counts to the end of a scalar.

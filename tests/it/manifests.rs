@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use fleetform::cli::view::{annotations, diagnostic, junit, sarif};
 use fleetform::diag::CODES;
 use fleetform::manifest::{self, Entry, Input, Kind, Loaded, QueryProblem};
+use proptest::prelude::*;
 
 const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: acme}\nspec: {}\n";
 
@@ -241,7 +242,8 @@ fn committed_schemas_are_fresh() {
 
 #[test]
 fn the_formats_of_ci_systems_hold_every_diagnostic() {
-    let text = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  target: {group: <b>}\n  action: {tags: {a: yes}}\n";
+    let text = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a}\n\
+                spec: {target: {group: <b>}, action: {tags: {a: yes}}}\n";
     let loaded = Tree::of("jobs/a, b.yaml", text).load();
     let sorted = loaded.diagnostics.sorted();
     insta::assert_snapshot!(annotations::github(&sorted, &loaded.sources));
@@ -250,4 +252,47 @@ fn the_formats_of_ci_systems_hold_every_diagnostic() {
     insta::assert_snapshot!(format!("{:#}", log["runs"][0]["results"]));
     let json: Vec<String> = sorted.iter().map(|item| diagnostic::to_json(item, &loaded.sources).to_string()).collect();
     insta::assert_snapshot!(json.join("\n"));
+}
+
+/// A valid document with bytes cut out, put in or replaced.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let sources: Vec<Vec<u8>> = fixtures("valid")
+        .iter()
+        .flat_map(|path| tree_of(path).files.into_values().collect::<Vec<_>>())
+        .filter(|bytes| bytes.len() < 4_000)
+        .collect();
+    let pieces = [
+        "{", "}", "[", "]", ":", "- ", "\n", "  ", "'", "\"", "&a ", "*a", "!!x ", "---\n", "<<: ", "\u{feff}", "é",
+        "|\n", "null",
+    ];
+    let edit = (any::<prop::sample::Index>(), 0_usize..6, prop::sample::select(pieces.to_vec()));
+    (prop::sample::select(sources), prop::collection::vec(edit, 1..6)).prop_map(|(mut bytes, edits)| {
+        for (at, cut, piece) in edits {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, piece.bytes());
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever an author writes ends in a model or in diagnostics that can be shown, and never in both or neither.
+    #[test]
+    fn no_text_makes_loading_panic(bytes in damaged()) {
+        let loaded = Tree::of("jobs/a.yaml", bytes).load();
+        prop_assert_eq!(loaded.declared.is_some(), !loaded.diagnostics.has_errors());
+        let sorted = loaded.diagnostics.sorted();
+        prop_assert!(rendered(&loaded).len() <= 4_000 * sorted.len().max(1));
+        sarif::sarif(&sorted, &loaded.sources);
+        for item in sorted {
+            prop_assert!(item.detail.ends_with(['.', '?', '!']), "{}", item.detail);
+            if let Some(span) = item.span {
+                let text = loaded.sources.text(span.file);
+                prop_assert!(text.get(span.start..span.end).is_some(), "{:?} is no place of the text", span);
+            }
+        }
+    }
 }

@@ -24,7 +24,9 @@ pub fn junit(diagnostics: &[&Diagnostic], sources: &SourceMap) -> String {
         cases.push_str("    <testcase classname=\"fleetform.validate\" name=\"fleet\"/>\n");
     }
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"fleetform validate\" tests=\"{}\" failures=\"{failures}\">\n{cases}  </testsuite>\n</testsuites>\n",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n\
+         \x20 <testsuite name=\"fleetform validate\" tests=\"{}\" failures=\"{failures}\">\n\
+         {cases}\x20 </testsuite>\n</testsuites>\n",
         files.len().max(1)
     )
 }

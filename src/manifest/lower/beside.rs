@@ -1,10 +1,13 @@
 //! The documents beside jobs: organizations, templates, groups, edge manifests and imports.
 
+use serde_json::Value;
+
 use super::{Draft, FileFormat, Lowering};
 use crate::diag::{Diagnostic, code, nearest, shown};
+use crate::manifest::kind::Kind;
 use crate::manifest::node::pointer;
 use crate::manifest::structure::list;
-use crate::manifest::v1::{self, Kind};
+use crate::manifest::v1;
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceImport, Removed};
 use crate::model::id::Name;
@@ -35,7 +38,8 @@ impl Lowering<'_> {
             }
             if !is_dtdl_name(name) {
                 let detail = format!(
-                    "`{}` is not the name of a property: a letter, then at most 63 letters, digits and `_`, and no `_` at the end.",
+                    "`{}` is not the name of a property: a letter, then at most 63 letters, digits and `_`, and no \
+                     `_` at the end.",
                     shown(name)
                 );
                 let span = self.root.locate(&at).key_span();
@@ -60,10 +64,10 @@ impl Lowering<'_> {
         Draft::EdgeManifest
     }
 
-    pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec) -> Draft {
+    pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec, written: &Value) -> Draft {
         let v1::DeviceImportSpec { file, template, organization, simulated, removed } = spec;
         self.file(&file.0, "/spec/file", FileFormat::Csv);
-        let spec_digest = Digest::of_json(&self.root.at("/spec").map(|spec| spec.to_json()).unwrap_or_default());
+        let spec_digest = Digest::of_json(written);
         Draft::DeviceImport(DeviceImport {
             name,
             file: file.0,

@@ -53,7 +53,8 @@ impl Lowering<'_> {
         } else if path.ends_with('/') {
             "This is the path of a folder, and a file is needed."
         } else if !path.starts_with('/') && path.split('/').any(|part| part == "..") {
-            "A path that is relative to the folder of the fleet cannot leave it by `..`. Write an absolute path if that is meant."
+            "A path that is relative to the folder of the fleet cannot leave it by `..`. Write an absolute path if \
+             that is meant."
         } else {
             return;
         };

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{Draft, Lowering, id_detail};
 use crate::diag::{Diagnostic, code, shown};
+use crate::manifest::kind::Kind;
 use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{Subject, list};
-use crate::manifest::v1::{self, Kind};
+use crate::manifest::v1;
 use crate::manifest::values;
 use crate::model::delivery::{Amount, Confirm, Delivery, OfflinePolicy, Retry, Threshold, ThresholdScope};
 use crate::model::digest::Digest;
@@ -25,14 +26,14 @@ const ACTIONS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "dev
 const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 impl Lowering<'_> {
-    pub(super) fn job(&mut self, name: Name, previous_name: Option<Name>, spec: v1::JobSpec) -> Draft {
+    pub(super) fn job(&mut self, name: Name, previous_name: Option<Name>, spec: v1::JobSpec, written: Value) -> Draft {
         let v1::JobSpec { run, suspend, organization, target, after, action, delivery } = spec;
         let run = self.run_token(run.is_some(), "/spec/run");
         let after = after.iter().enumerate();
         let job = Job {
             name,
             previous_name,
-            spec_digest: self.spec_digest(&run),
+            spec_digest: self.spec_digest(&run, written),
             run,
             suspend,
             organization: None,
@@ -97,8 +98,8 @@ impl Lowering<'_> {
     /// Returns the digest of the spec as written, without the fields that may change while the job runs.
     ///
     /// Run tokens count as text, so that `run: 2` and `run: "2"` are the same, and an absent one as `1`.
-    fn spec_digest(&self, run: &RunToken) -> Digest {
-        let mut spec = match self.root.at("/spec").map(Node::to_json) {
+    fn spec_digest(&self, run: &RunToken, mut written: Value) -> Digest {
+        let mut spec = match written.get_mut("spec").map(Value::take) {
             Some(Value::Object(members)) => members,
             Some(_) | None => Map::new(),
         };
@@ -224,7 +225,8 @@ impl Lowering<'_> {
     fn command_name(&mut self, name: &str, pointer: &str) {
         if !super::beside::is_dtdl_name(name) {
             let detail = format!(
-                "`{}` cannot be the name of a command or component: a letter, then at most 63 letters, digits and `_`, and no `_` at the end.",
+                "`{}` cannot be the name of a command or component: a letter, then at most 63 letters, digits and \
+                 `_`, and no `_` at the end.",
                 shown(name)
             );
             self.report(code::COMMAND_NAME, pointer, detail);

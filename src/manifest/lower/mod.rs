@@ -11,11 +11,13 @@ mod patch;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, FileId, SourceMap, Span, code, shown};
+use crate::manifest::kind::Kind;
 use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{self, Subject, Validators};
-use crate::manifest::v1::{self, Document, JobMetadata, Kind, Metadata, OpenDocument};
+use crate::manifest::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
 use crate::manifest::values;
 use crate::model::fleet::{DeviceImport, Fleet, Probability};
 use crate::model::id::{IdError, Name};
@@ -131,46 +133,46 @@ impl Lowering<'_> {
     fn document(&mut self, kind: Kind, validators: &mut Validators) -> Option<Draft> {
         match kind {
             Kind::Fleet => {
-                let wire: OpenDocument<Metadata, v1::FleetSpec> = self.read(kind, validators)?;
+                let (wire, _): (OpenDocument<Metadata, v1::FleetSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name)?;
                 Some(self.fleet(name, wire.spec))
             }
             Kind::Organization => {
-                let wire: OpenDocument<Metadata, v1::OrganizationSpec> = self.read(kind, validators)?;
+                let (wire, _): (OpenDocument<Metadata, v1::OrganizationSpec>, Value) = self.read(kind, validators)?;
                 self.own_name(&wire.metadata.name)?;
                 Some(self.organization(wire.spec))
             }
             Kind::DeviceTemplate => {
-                let wire: Document<Metadata, v1::DeviceTemplateSpec> = self.read(kind, validators)?;
+                let (wire, _): (Document<Metadata, v1::DeviceTemplateSpec>, Value) = self.read(kind, validators)?;
                 self.own_name(&wire.metadata.name)?;
                 Some(self.device_template(wire.spec))
             }
             Kind::DeviceGroup => {
-                let wire: Document<Metadata, v1::DeviceGroupSpec> = self.read(kind, validators)?;
+                let (wire, _): (Document<Metadata, v1::DeviceGroupSpec>, Value) = self.read(kind, validators)?;
                 self.own_name(&wire.metadata.name)?;
                 Some(self.device_group(wire.spec))
             }
             Kind::EdgeManifest => {
-                let wire: Document<Metadata, v1::EdgeManifestSpec> = self.read(kind, validators)?;
+                let (wire, _): (Document<Metadata, v1::EdgeManifestSpec>, Value) = self.read(kind, validators)?;
                 self.own_name(&wire.metadata.name)?;
                 Some(self.edge_manifest(wire.spec))
             }
             Kind::DeviceImport => {
-                let wire: Document<Metadata, v1::DeviceImportSpec> = self.read(kind, validators)?;
+                let (wire, value): (Document<Metadata, v1::DeviceImportSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name)?;
-                Some(self.device_import(name, wire.spec))
+                Some(self.device_import(name, wire.spec, &value["spec"]))
             }
             Kind::Job => {
-                let wire: Document<JobMetadata, v1::JobSpec> = self.read(kind, validators)?;
+                let (wire, value): (Document<JobMetadata, v1::JobSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name)?;
                 let previous = wire.metadata.previous_name.as_ref();
                 let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
-                Some(self.job(name, previous, wire.spec))
+                Some(self.job(name, previous, wire.spec, value))
             }
         }
     }
 
-    fn read<T: DeserializeOwned>(&mut self, kind: Kind, validators: &mut Validators) -> Option<T> {
+    fn read<T: DeserializeOwned>(&mut self, kind: Kind, validators: &mut Validators) -> Option<(T, Value)> {
         structure::read(self.root, kind, validators, self.diagnostics)
     }
 

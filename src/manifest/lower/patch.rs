@@ -6,7 +6,6 @@ use super::{Lowering, span};
 use crate::diag::{Diagnostic, code, shown};
 use crate::manifest::node::{Content, Node, pointer};
 use crate::manifest::structure::Subject;
-use crate::model::digest::canonical_json;
 use crate::model::limits;
 use crate::model::patch::{Patch, Section, TwinRule, violations};
 
@@ -14,7 +13,7 @@ impl Lowering<'_> {
     /// Returns the patch under `spec.action`, checked; a stand-in when it is empty.
     pub(super) fn patch(&mut self, word: &str, members: Map<String, Value>, section: Section) -> Patch {
         let at = pointer(["spec", "action", word]);
-        let bytes = canonical_json(&Value::Object(members.clone())).len();
+        let bytes = serde_json::to_vec(&members).map_or(0, |json| json.len());
         if bytes > limits::PATCH_BYTES_MAX {
             let detail = format!(
                 "This patch has {bytes} bytes as JSON, and at most {} are allowed: a twin could not hold more.",

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Set;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
+use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, FileFormat, FileReference};
-use crate::manifest::v1::Kind;
 use crate::manifest::{Entry, Input};
 use crate::model::limits;
 use crate::model::text::is_unsafe;

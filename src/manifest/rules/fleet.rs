@@ -2,7 +2,7 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::v1::Kind;
+use crate::manifest::kind::Kind;
 
 /// Reports a missing Fleet document, and every one but the first.
 pub fn check(set: &Set) -> Diagnostics {
@@ -18,8 +18,8 @@ pub fn check(set: &Set) -> Diagnostics {
         return diagnostics;
     };
     for other in fleets {
-        let detail = "This fleet has another Fleet document, and only one can count. A second fleet lives in a folder of its \
-                      own, with its own `fleetform.yaml`.";
+        let detail = "This fleet has another Fleet document, and only one can count. A second fleet lives in a \
+                      folder of its own, with its own `fleetform.yaml`.";
         let diagnostic = Diagnostic::new(code::FLEET_SECOND, other.span("/kind"), detail);
         diagnostics.push(diagnostic.with_label(first.span("/kind"), "the first one"));
     }

@@ -14,8 +14,8 @@ pub mod references;
 
 use std::collections::BTreeMap;
 
+use super::kind::Kind;
 use super::lower::Doc;
-use super::v1::Kind;
 use crate::diag::FileId;
 
 /// All documents of a fleet.
@@ -23,7 +23,7 @@ pub struct Set {
     /// In the order of their files.
     pub docs: Vec<Doc>,
     /// The first document of each kind and name.
-    pub by_name: BTreeMap<(Kind, String), usize>,
+    pub by_name: BTreeMap<Kind, BTreeMap<String, usize>>,
     /// Files of which a part could not be read.
     pub unread: Vec<FileId>,
 }
@@ -31,10 +31,10 @@ pub struct Set {
 impl Set {
     /// Returns the set of some documents.
     pub fn new(docs: Vec<Doc>, unread: Vec<FileId>) -> Set {
-        let mut by_name = BTreeMap::new();
+        let mut by_name: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
         for (at, doc) in docs.iter().enumerate() {
             if let Some(name) = written_name(doc) {
-                by_name.entry((doc.kind, name.to_string())).or_insert(at);
+                by_name.entry(doc.kind).or_default().entry(name.to_string()).or_insert(at);
             }
         }
         Set { docs, by_name, unread }
@@ -42,12 +42,17 @@ impl Set {
 
     /// Returns the first document of a kind and name.
     pub fn find(&self, kind: Kind, name: &str) -> Option<&Doc> {
-        self.by_name.get(&(kind, name.to_string())).map(|at| &self.docs[*at])
+        self.first(kind, name).map(|at| &self.docs[at])
+    }
+
+    /// Returns the index of the first document of a kind and name.
+    pub fn first(&self, kind: Kind, name: &str) -> Option<usize> {
+        self.by_name.get(&kind)?.get(name).copied()
     }
 
     /// Returns every name of a kind, sorted.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
-        self.by_name.keys().filter(move |(candidate, _)| *candidate == kind).map(|(_, name)| name.as_str())
+        self.by_name.get(&kind).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
     }
 }
 

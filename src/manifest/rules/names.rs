@@ -2,14 +2,14 @@
 
 use super::{Set, written_name};
 use crate::diag::{Diagnostic, Diagnostics, code, shown};
-use crate::manifest::v1::Kind;
+use crate::manifest::kind::Kind;
 
 /// Reports every document but the first of a kind and name. Fleets have a rule of their own.
 pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for (at, doc) in set.docs.iter().enumerate() {
         let Some(name) = written_name(doc) else { continue };
-        let first = set.by_name[&(doc.kind, name.to_string())];
+        let Some(first) = set.first(doc.kind, name) else { continue };
         if first == at || doc.kind == Kind::Fleet {
             continue;
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::kind::Kind;
 use crate::manifest::lower::Draft;
-use crate::manifest::v1::Kind;
+use crate::model::id::Name;
 
 /// Reports every cycle of `after` once, at its first name.
 pub fn check(set: &Set) -> Diagnostics {
@@ -27,7 +28,7 @@ fn walk<'a>(set: &'a Set, start: &'a str, finished: &mut BTreeSet<&'a str>, diag
     while let Some((name, next)) = chain.last_mut() {
         let (name, at) = (*name, *next);
         *next += 1;
-        let Some(other) = after(set, name).get(at).copied() else {
+        let Some(other) = after(set, name).get(at).map(|other| other.as_str()) else {
             chain.pop();
             position.remove(name);
             finished.insert(name);
@@ -57,9 +58,9 @@ fn report(set: &Set, cycle: &[(&str, usize)], diagnostics: &mut Diagnostics) {
     diagnostics.push(Diagnostic::new(code::AFTER_CYCLE, span, detail));
 }
 
-fn after<'a>(set: &'a Set, name: &str) -> Vec<&'a str> {
+fn after<'a>(set: &'a Set, name: &str) -> &'a [Name] {
     match set.find(Kind::Job, name).and_then(|doc| doc.draft.as_ref()) {
-        Some(Draft::Job { job, .. }) => job.after.iter().map(|name| name.as_str()).collect(),
+        Some(Draft::Job { job, .. }) => &job.after,
         Some(
             Draft::Fleet(_)
             | Draft::Organization { .. }
@@ -68,6 +69,6 @@ fn after<'a>(set: &'a Set, name: &str) -> Vec<&'a str> {
             | Draft::EdgeManifest
             | Draft::DeviceImport(_),
         )
-        | None => Vec::new(),
+        | None => &[],
     }
 }

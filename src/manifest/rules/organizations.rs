@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::kind::Kind;
 use crate::manifest::lower::Draft;
-use crate::manifest::v1::Kind;
 use crate::model::limits;
 
 /// The paths of the organizations by name, such as `eu` to `acme/eu`.
@@ -39,10 +39,7 @@ pub fn is_within(inner: &str, outer: &str) -> bool {
 pub fn check(set: &Set) -> (Paths, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut paths = Paths::default();
-    for ((kind, name), at) in &set.by_name {
-        if *kind != Kind::Organization {
-            continue;
-        }
+    for (name, at) in set.by_name.get(&Kind::Organization).into_iter().flatten() {
         let mut chain: Vec<&str> = vec![name];
         let mut cycle: Option<usize> = None;
         while let Some(parent) = parent(set, chain[chain.len() - 1]) {

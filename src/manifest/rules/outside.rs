@@ -3,8 +3,8 @@
 use super::Set;
 use super::organizations::{Paths, is_within};
 use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::kind::Kind;
 use crate::manifest::lower::Draft;
-use crate::manifest::v1::Kind;
 use crate::model::job::Selector;
 
 /// Reports jobs that could never select a device, because their group lies in another part of the tree.
@@ -22,7 +22,8 @@ pub fn check(set: &Set, paths: &Paths) -> Diagnostics {
             continue;
         }
         let detail = format!(
-            "The group `{group}` has devices of `{of_group}` only, and the job may touch devices of `{of_job}` only: there can be none."
+            "The group `{group}` has devices of `{of_group}` only, and the job may touch devices of `{of_job}` \
+             only: there can be none."
         );
         let diagnostic = Diagnostic::new(code::OUTSIDE_ORGANIZATION, doc.span("/spec/target/group"), detail);
         diagnostics.push(diagnostic.with_label(doc.span("/spec/organization"), "the job's organization"));

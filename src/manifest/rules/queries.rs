@@ -3,9 +3,9 @@
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
 use crate::manifest::QueryCheck;
+use crate::manifest::kind::Kind;
 use crate::manifest::lower::Doc;
 use crate::manifest::node::Node;
-use crate::manifest::v1::Kind;
 
 /// Reports every problem of every condition of groups and jobs.
 pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnostics {
