@@ -149,7 +149,7 @@ fn plan_job(job: &Job, ledger: &Ledger, observation: Option<Observation>, wait: 
         Class::Done { record } => Change::new(subject, ActionKind::Done, ended(&record)),
         Class::Edited { record } => {
             let (name, run) = (job.name.clone(), job.run.clone());
-            plan.refusals.push(Refusal::EditedRun { job: name, run, record });
+            plan.refusals.push(Refusal::EditedRun { job: name, run, record: record.map(Box::new) });
             Change::new(subject, ActionKind::Hold, "edited after its run was claimed")
         }
     };

@@ -12,7 +12,7 @@ pub enum Refusal {
     EditedRun {
         job: Name,
         run: RunToken,
-        record: Option<RunRecord>,
+        record: Option<Box<RunRecord>>,
     },
     Conflict(Conflict),
     /// The target is not of the expected size.

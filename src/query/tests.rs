@@ -184,6 +184,7 @@ fn first_error(text: &str) -> String {
 
 /// Each with the column, counted in characters from 1, and the message.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn malformed_conditions_say_what_is_wrong() {
     let check = |text: &str, expect: &str| assert_eq!(first_error(text), expect, "{text}");
     check("", "1: The condition is empty.");

@@ -172,7 +172,7 @@ impl<'a> Table<'a> {
         self.key.clear();
         self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
         for column in 2..2 + values {
-            match row.get_ref(column)?.as_str_or_null()? {
+            match row.get_ref(column)?.text_or_null()? {
                 None => self.key.push(0),
                 Some(text) => {
                     self.key.push(1);
@@ -197,7 +197,7 @@ impl<'a> Table<'a> {
     fn add(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         let mut entry = Before { blocked: self.key[0] == 1, values: Vec::with_capacity(values) };
         for column in 2..2 + values {
-            let value = match row.get_ref(column)?.as_str_or_null()? {
+            let value = match row.get_ref(column)?.text_or_null()? {
                 None => None,
                 Some(text) => Some(serde_json::from_str(text).map_err(|_| super::rows::malformed(column, text))?),
             };
@@ -265,12 +265,12 @@ pub(super) fn register_functions(connection: &rusqlite::Connection) -> rusqlite:
 }
 
 trait StrOrNull<'a> {
-    fn as_str_or_null(self) -> rusqlite::Result<Option<&'a str>>;
+    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>>;
 }
 
 impl<'a> StrOrNull<'a> for rusqlite::types::ValueRef<'a> {
     /// Returns the text of a column, `None` when it is NULL.
-    fn as_str_or_null(self) -> rusqlite::Result<Option<&'a str>> {
+    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>> {
         match self {
             rusqlite::types::ValueRef::Null => Ok(None),
             other => Ok(Some(other.as_str()?)),

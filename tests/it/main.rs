@@ -1,4 +1,10 @@
 //! The tests of whole capabilities, one module each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails, and may look at the clock"
+)]
+
 mod manifests;
 mod tidy;

@@ -9,6 +9,7 @@ use crate::cli::args::{DeviceGrid, JobCommand};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{Table, job as view};
+use crate::execute::{Clock as _, SystemClock};
 use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show};
 use crate::ops::{Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER};
@@ -151,5 +152,5 @@ fn time_before(text: &str) -> Result<Timestamp, CommandError> {
     };
     let span = crate::manifest::parse_duration(text).map_err(|_| usage())?;
     let span = SignedDuration::try_from(span).map_err(|_| usage())?;
-    Timestamp::now().checked_sub(span).map_err(|_| usage())
+    SystemClock.now().checked_sub(span).map_err(|_| usage())
 }

@@ -1,6 +1,5 @@
 //! `plan`
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{CommandResult, Output, folder_option};
@@ -9,6 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::diagnostic;
 use crate::cli::view::plan::PlanView;
+use crate::execute::{Clock as _, SystemClock};
 use crate::ops::plan::{PlanOptions, Planned, plan};
 use crate::ops::{Environment, OpsError};
 use crate::plan::plan_to_json;
@@ -16,7 +16,7 @@ use crate::plan::plan_to_json;
 /// `plan [--rev R] [--out F] [--json] [--detailed-exitcode]`
 pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> CommandResult {
     let options = PlanOptions { revision: arguments.rev.clone() };
-    let planned = plan(environment, &options, Timestamp::now())?;
+    let planned = plan(environment, &options, SystemClock.now())?;
     if output.is_json {
         output.json_line(&to_json(&planned))?;
     } else {
