@@ -62,10 +62,10 @@ impl<C: Clock> Executor<'_, C> {
         loop {
             while active.len() < self.fleet.limits.running_jobs as usize && !self.interrupt.is_set() {
                 let Some(next) = queue.pop_front() else { break };
-                active.push(self.start(next)?);
+                active.push(self.open(next)?);
             }
-            self.share_window(&mut active);
             let now = self.clock.now();
+            self.share_window(&mut active, now)?;
             if self.interrupt.is_set() && abandon_at.is_none() {
                 abandon_at = Some(now.checked_add(self.grace).unwrap_or(Timestamp::MAX));
                 for run in &mut active {
@@ -91,23 +91,29 @@ impl<C: Clock> Executor<'_, C> {
         }
     }
 
-    fn start(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
+    fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
         let now = self.clock.now();
         if !input.is_stop {
             self.registry.start_run(input.run_id, now)?;
         }
-        let is_stop = input.is_stop;
-        let mut run = Active::new(input, self.registry, now)?;
+        let run = Active::new(input, self.registry, now)?;
         (self.observer)(&run.started());
-        let first = if is_stop { Event::Stop } else { Event::Start };
-        self.feed(&mut run, now, vec![first])?;
         Ok(run)
     }
 
-    /// Divides what may be in flight among the running jobs.
-    fn share_window(&self, active: &mut [Active]) {
+    /// Divides what may be in flight among the running jobs, and starts those that were just opened. A job that may have more in
+    /// flight than before goes on at once: what it has in flight may be silent for long.
+    fn share_window(&mut self, active: &mut [Active], now: Timestamp) -> Result<(), ExecuteError> {
         let share = self.fleet.limits.in_flight / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
-        active.iter_mut().for_each(|run| run.rollout.set_window(share));
+        for run in active {
+            let has_grown = run.rollout.set_window(share);
+            match run.first.take() {
+                Some(first) => self.feed(run, now, vec![first])?,
+                None if has_grown => self.feed(run, now, vec![Event::Tick])?,
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what has happened and does one piece of work for each job; false when there was nothing to do.

@@ -19,6 +19,8 @@ pub(super) struct Active {
     pub run_id: i64,
     pub rollout: Rollout,
     pub finished: Option<RunRecord>,
+    /// What it begins with, as soon as it has its share of the window.
+    pub first: Option<Event>,
     job: Job,
     claim: Claim,
     key: Option<RunKey>,
@@ -63,7 +65,7 @@ impl Bundle {
 impl Active {
     /// Returns a run with what the journal knows of it.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, claim, ids, started_at, published, is_stop: _ } = input;
+        let RunInput { run_id, job, claim, ids, started_at, published, is_stop } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
         assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
         let work = match &job.action {
@@ -90,6 +92,7 @@ impl Active {
             run_id,
             rollout,
             finished: None,
+            first: Some(if is_stop { Event::Stop } else { Event::Start }),
             job,
             claim,
             key: None,

@@ -231,9 +231,10 @@ impl Rollout {
         self.unsettled.push((ordinal, attempt));
     }
 
-    /// Sets how many devices may be in flight, at least 1.
-    pub fn set_window(&mut self, window: u32) {
-        self.window = window.max(1);
+    /// Sets how many devices may be in flight, at least 1. Returns true when they are more than before: the next step may start some.
+    pub fn set_window(&mut self, window: u32) -> bool {
+        let before = std::mem::replace(&mut self.window, window.max(1));
+        self.window > before
     }
 
     /// Returns the counts over the whole job.
