@@ -7,4 +7,6 @@
 )]
 
 mod manifests;
+mod threshold;
 mod tidy;
+mod world;

@@ -1,0 +1,323 @@
+//! A fleet to test with: a real repository and a real registry in a folder of its own, and a clock that only the test moves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fleetform::execute::{Clock, Interrupt, Progress};
+use fleetform::model::device::Device;
+use fleetform::ops::apply::{Applied, ApplyOptions, apply};
+use fleetform::ops::plan::{PlanOptions, Planned, plan};
+use fleetform::ops::{Environment, OpsError};
+use fleetform::plan::ActionKind;
+use fleetform::registry::{DeviceFilter, Registry, RegistryError};
+use fleetform::results::{Row, read_shard};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The branch that results go to.
+pub const BRANCH: &str = "fleetform/results";
+
+/// Time that passes only when somebody waits for it.
+pub struct VirtualClock {
+    now: Cell<Timestamp>,
+    /// Sets an interrupt as soon as this time is reached.
+    interrupt: RefCell<Option<(Timestamp, Interrupt)>>,
+}
+
+impl VirtualClock {
+    fn new() -> VirtualClock {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        VirtualClock { now: Cell::new(now), interrupt: RefCell::new(None) }
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    async fn sleep_until(&self, time: Timestamp) {
+        let mut until = time;
+        if let Some((at, interrupt)) = self.interrupt.borrow().as_ref()
+            && *at <= time
+            && !interrupt.is_set()
+        {
+            until = *at;
+            interrupt.set();
+        }
+        self.now.set(self.now.get().max(until));
+    }
+}
+
+/// A fleet repository with its results branch.
+pub struct World {
+    folder: tempfile::TempDir,
+    pub clock: VirtualClock,
+}
+
+impl World {
+    /// Returns a fleet `acme` with a spec in YAML's flow style, such as `{link: {simulated: {seed: 3}}}`, committed.
+    pub fn new(spec: &str) -> World {
+        let world = World { folder: folder(), clock: VirtualClock::new() };
+        let mut options = git2::RepositoryInitOptions::new();
+        git2::Repository::init_opts(world.path(), options.initial_head("main")).unwrap();
+        world.write(".gitignore", ".fleetform/\n");
+        world.declare("fleetform.yaml", "Fleet", "acme", spec);
+        world.commit("fleet");
+        fleetform::ops::init::init(world.path(), false).unwrap();
+        world
+    }
+
+    /// Returns a fleet with devices `d-001`, `d-002`, … in one import; their tag `n` is their number, and `parity` is `odd` or `even`.
+    pub fn with_devices(spec: &str, count: usize) -> World {
+        let world = World::new(spec);
+        world.write("devices.csv", &devices_csv(count));
+        world.declare("imports.yaml", "DeviceImport", "all", "{file: devices.csv}");
+        world.commit("devices");
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.path().join(path)
+    }
+
+    pub fn registry_path(&self) -> PathBuf {
+        self.file(".fleetform/fleet.db")
+    }
+
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.file(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Writes a file with one document.
+    pub fn declare(&self, path: &str, kind: &str, name: &str, spec: &str) {
+        let text = format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n");
+        self.write(path, text);
+    }
+
+    /// Declares a job in a file of its own and commits it.
+    pub fn job(&self, name: &str, spec: &str) {
+        self.declare(&format!("jobs/{name}.yaml"), "Job", name, spec);
+        self.commit(name);
+    }
+
+    /// Commits everything in the work tree.
+    pub fn commit(&self, message: &str) {
+        let repository = self.repository();
+        let mut index = repository.index().unwrap();
+        index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).unwrap();
+        index.update_all(["*"], None).unwrap();
+        index.write().unwrap();
+        let tree = repository.find_tree(index.write_tree().unwrap()).unwrap();
+        let author = git2::Signature::now("Test", "test@example.com").unwrap();
+        let parent = repository.head().ok().map(|head| head.peel_to_commit().unwrap());
+        let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+        repository.commit(Some("HEAD"), &author, &author, message, &tree, &parents).unwrap();
+    }
+
+    pub fn repository(&self) -> git2::Repository {
+        git2::Repository::open(self.path()).unwrap()
+    }
+
+    pub fn head(&self) -> String {
+        self.repository().head().unwrap().target().unwrap().to_string()
+    }
+
+    pub fn environment(&self) -> Environment {
+        Environment { folder: self.path().to_path_buf(), registry: None }
+    }
+
+    pub fn plan(&self) -> Result<Planned, OpsError> {
+        plan(&self.environment(), &PlanOptions::default(), self.clock.now())
+    }
+
+    /// Returns what the plan does with a job.
+    pub fn planned_action(&self, job: &str) -> ActionKind {
+        let planned = self.plan().unwrap();
+        let address = format!("job/{job}");
+        planned.plan.changes.iter().find(|change| change.subject.to_string() == address).unwrap().action
+    }
+
+    pub fn apply(&self) -> Result<Applied, OpsError> {
+        self.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |_| {})
+    }
+
+    /// Applies and is interrupted after a time.
+    pub fn apply_interrupted(&self, after: std::time::Duration) -> Applied {
+        let interrupt = Interrupt::new();
+        let at = self.clock.now().checked_add(after).unwrap();
+        *self.clock.interrupt.borrow_mut() = Some((at, interrupt.clone()));
+        let applied = self.apply_with(&ApplyOptions::default(), &interrupt, &mut |_| {}).unwrap();
+        *self.clock.interrupt.borrow_mut() = None;
+        applied
+    }
+
+    pub fn apply_with(
+        &self,
+        options: &ApplyOptions,
+        interrupt: &Interrupt,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<Applied, OpsError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let environment = self.environment();
+        runtime.block_on(apply(&environment, options, &self.clock, interrupt, &mut |_, _| true, observer))
+    }
+
+    /// Moves the clock.
+    pub fn pass(&self, time: std::time::Duration) {
+        self.clock.now.set(self.clock.now.get().checked_add(time).unwrap());
+    }
+
+    /// Returns the files at the tip of the results branch.
+    pub fn results(&self) -> BTreeMap<String, Vec<u8>> {
+        let repository = self.repository();
+        let Ok(tip) = repository.find_reference(&format!("refs/heads/{BRANCH}")) else { return BTreeMap::new() };
+        let mut files = BTreeMap::new();
+        tip.peel_to_tree()
+            .unwrap()
+            .walk(git2::TreeWalkMode::PreOrder, |folder, entry| {
+                if entry.kind() == Some(git2::ObjectType::Blob) {
+                    let blob = repository.find_blob(entry.id()).unwrap();
+                    files.insert(format!("{folder}{}", entry.name().unwrap()), blob.content().to_vec());
+                }
+                git2::TreeWalkResult::Ok
+            })
+            .unwrap();
+        files
+    }
+
+    /// Returns `run.json` of a run.
+    pub fn record(&self, job: &str, run: &str) -> Value {
+        let files = self.results();
+        let path = format!("runs/{job}/{run}/run.json");
+        serde_json::from_slice(files.get(&path).unwrap_or_else(|| panic!("no {path}"))).unwrap()
+    }
+
+    /// Returns the rows of all shards of a run, in order.
+    pub fn rows(&self, job: &str, run: &str) -> Vec<Row> {
+        let prefix = format!("runs/{job}/{run}/devices-");
+        let mut rows = Vec::new();
+        for (_, bytes) in self.results().iter().filter(|(path, _)| path.starts_with(&prefix)) {
+            read_shard(bytes, |row| rows.push(row)).unwrap();
+        }
+        rows
+    }
+
+    /// Returns the messages of the results branch, the oldest first.
+    pub fn messages(&self) -> Vec<String> {
+        let repository = self.repository();
+        let mut walk = repository.revwalk().unwrap();
+        walk.push_ref(&format!("refs/heads/{BRANCH}")).unwrap();
+        let mut found: Vec<String> =
+            walk.map(|id| repository.find_commit(id.unwrap()).unwrap().message().unwrap().to_string()).collect();
+        found.reverse();
+        found
+    }
+
+    /// Returns the first lines of [`World::messages`].
+    pub fn subjects(&self) -> Vec<String> {
+        self.messages().iter().map(|message| message.lines().next().unwrap().to_string()).collect()
+    }
+
+    pub fn registry(&self) -> Registry {
+        Registry::open_for_reading(&self.registry_path(), "acme").unwrap()
+    }
+
+    pub fn device(&self, id: &str) -> Device {
+        self.registry().device(id).unwrap().unwrap_or_else(|| panic!("no device {id}"))
+    }
+
+    pub fn devices(&self) -> Vec<Device> {
+        let mut devices = Vec::new();
+        self.registry()
+            .each_device::<RegistryError>(&DeviceFilter::default(), |device| {
+                devices.push(device);
+                Ok(())
+            })
+            .unwrap();
+        devices
+    }
+
+    /// Runs SQL on the registry's file, past fleetform.
+    pub fn sql(&self, text: &str) {
+        rusqlite::Connection::open(self.registry_path()).unwrap().execute_batch(text).unwrap();
+    }
+
+    /// Returns the lines of the journal of the simulated devices as (device, execution id).
+    pub fn executions(&self) -> Vec<(String, String)> {
+        let text = fs::read_to_string(self.file("devices.jsonl")).unwrap_or_default();
+        let field = |line: &Value, name: &str| line[name].as_str().unwrap().to_string();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .map(|line: Value| (field(&line, "device_id"), field(&line, "execution_id")))
+            .collect()
+    }
+
+    /// Runs the binary in the fleet.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = fleetform();
+        command.arg("-C").arg(self.path()).args(arguments);
+        Ran::of(&mut command)
+    }
+}
+
+/// Returns a new folder, in memory where the system has such: no test is about a power cut, and every claim waits for the disk.
+pub fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+/// Returns the text of an import of [`World::with_devices`].
+pub fn devices_csv(count: usize) -> String {
+    let row = |n: usize| format!("d-{n:03},Device {n},{n},{}\n", if n.is_multiple_of(2) { "even" } else { "odd" });
+    let rows: String = (1..=count).map(row).collect();
+    format!("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.n,TAG.parity\n{rows}")
+}
+
+/// Returns the binary, with nothing of the surroundings that changes what it does.
+pub fn fleetform() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
+    command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    command
+}
+
+/// What the binary did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Ran {
+        let output = command.output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Returns stdout as JSON lines.
+    pub fn json(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// Fails, showing all, when the code is another.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+}
