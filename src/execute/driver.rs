@@ -78,7 +78,7 @@ impl<C: Clock> Executor<'_, C> {
                     self.feed(run, now, vec![Event::Abandon])?;
                 }
             }
-            self.collect(&mut active, &mut ended)?;
+            self.collect(&mut active, &mut ended, now)?;
             if active.is_empty() && (queue.is_empty() || self.interrupt.is_set()) {
                 return Ok(ended);
             }
@@ -144,12 +144,19 @@ impl<C: Clock> Executor<'_, C> {
         Ok(worked)
     }
 
-    /// Takes the runs that do not go on out of the list.
-    fn collect(&mut self, active: &mut Vec<Active>, ended: &mut Vec<RunRecord>) -> Result<(), ExecuteError> {
+    /// Takes the runs that do not go on out of the list. One whose devices have waited long enough goes on: they expire now.
+    fn collect(
+        &mut self,
+        active: &mut Vec<Active>,
+        ended: &mut Vec<RunRecord>,
+        now: Timestamp,
+    ) -> Result<(), ExecuteError> {
         let mut at = 0;
         while at < active.len() {
-            let is_idle = self.link.due().is_none();
-            if active[at].finished.is_none() && !self.waits && is_idle && active[at].rollout.only_waits() {
+            let rollout = &active[at].rollout;
+            let is_over = rollout.deadline().is_some_and(|deadline| deadline <= now);
+            let is_idle = !self.waits && self.link.due().is_none() && !is_over;
+            if active[at].finished.is_none() && is_idle && rollout.only_waits() {
                 self.pause(&mut active[at])?;
             }
             match active[at].finished.take() {
