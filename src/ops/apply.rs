@@ -13,6 +13,7 @@ use crate::execute::{Clock, Executor, Interrupt, Progress, RunInput, publish_cla
 use crate::ledger::{Claim, ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
+use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::outcome::{Counts, Reason, RunStatus};
@@ -21,6 +22,8 @@ use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger
 use crate::registry::{NewRun, Registry};
 use crate::repo::{FleetTree, RepoError, ResultsBranch};
 use crate::results::document;
+
+const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
 
 /// How to apply.
 #[derive(Debug, Clone)]
@@ -114,7 +117,7 @@ impl Apply<'_> {
                 ledger: &ledger,
                 now,
             };
-            let (plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
+            let (mut plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
             let findings = findings_of(self.loaded, diagnostics);
             if findings.diagnostics.has_errors() {
                 return Err(OpsError::Invalid(Box::new(findings)));
@@ -127,6 +130,10 @@ impl Apply<'_> {
                     return Ok(applied);
                 }
                 is_first = false;
+            }
+            if let Some(id) = self.saved_id()? {
+                // What is done in the name of a saved plan bears its id: it is how a second use is seen.
+                plan.id = id;
             }
             let work = self.begin(&plan, &staged, &ledger, &left, now, &mut applied, observer)?;
             if work.is_empty() {
@@ -194,11 +201,19 @@ impl Apply<'_> {
         Err(HistoryError::Unknown { branch, jobs: self.declared.jobs.len() }.into())
     }
 
+    /// Returns the id of the saved plan, `None` without one. It goes into documents and commit messages, so it is looked at.
+    fn saved_id(&self) -> Result<Option<String>, OpsError> {
+        let Some(saved) = &self.options.saved else { return Ok(None) };
+        let id = saved.get("plan_id").and_then(Value::as_str).and_then(Digest::parse);
+        let malformed =
+            || OpsError::Usage { what: "the saved plan has no plan_id".to_string(), help: SAVED_HELP.to_string() };
+        Ok(Some(id.ok_or_else(malformed)?.to_string()))
+    }
+
     fn check_saved(&self, plan: &Plan, ledger: &Ledger) -> Result<(), OpsError> {
-        let Some(saved) = &self.options.saved else { return Ok(()) };
-        let id = saved.get("plan_id").and_then(Value::as_str).unwrap_or_default();
-        let help = "Make a new plan with `fleetform plan --out FILE`.".to_string();
-        if ledger.has_used_plan(id) {
+        let (Some(saved), Some(id)) = (&self.options.saved, self.saved_id()?) else { return Ok(()) };
+        let help = SAVED_HELP.to_string();
+        if ledger.has_used_plan(&id) {
             return Err(OpsError::Held { what: "the saved plan was applied before".to_string(), help });
         }
         let differing = differing_addresses(saved, plan);
