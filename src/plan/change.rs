@@ -146,6 +146,8 @@ pub struct Change {
     /// Why, or what it came to: a phrase for people.
     pub reason: String,
     pub run: Option<RunToken>,
+    /// The action of a job to run, in the word of the manifest, such as `property` or `command`.
+    pub work: Option<&'static str>,
     pub targets: Option<Targets>,
     pub diff: Vec<DiffLine>,
     pub batches: Option<Batches>,
@@ -161,6 +163,7 @@ impl Change {
             action,
             reason: reason.into(),
             run: None,
+            work: None,
             targets: None,
             diff: Vec::new(),
             batches: None,

@@ -39,13 +39,14 @@ pub fn plan_id_of(plan: &Plan) -> String {
 }
 
 fn change_to_json(change: &Change) -> Value {
-    let Change { subject, action, reason, run, targets, diff, batches, threshold, import } = change;
+    let Change { subject, action, reason, run, work, targets, diff, batches, threshold, import } = change;
     let mut document = json!({
         "address": subject.to_string(),
         "kind": subject.kind(),
         "actions": [action.word()],
         "reason": reason,
         "run": run.as_ref().map(|run| run.as_str()),
+        "work": work,
     });
     let members = document.as_object_mut().expect("a change is an object");
     if let Some(targets) = targets {

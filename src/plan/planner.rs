@@ -178,6 +178,7 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
         blocked: found.blocked,
         missing: observation.missing.clone(),
     });
+    change.work = Some(job.action.word());
     change.diff = found.lines;
     change.batches = Some(Batches { count: count.div_ceil(size), size });
     change.threshold = job.delivery.threshold;

@@ -61,15 +61,14 @@ fn counts_in_scope<'a>(threshold: Threshold, scope: Scope<'a>) -> &'a Counts {
 impl fmt::Display for Crossing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} devices", self.failed, self.total)?;
-        match self.batch {
-            Some(batch) => write!(f, " of batch {} failed", batch + 1)?,
-            None => write!(f, " failed")?,
+        if let Some(batch) = self.batch {
+            write!(f, " of batch {}", batch + 1)?;
         }
-        write!(f, ", and the cancellation threshold allows {}", self.allowed)?;
         let per = match self.threshold.per {
             ThresholdScope::Job => "job",
             ThresholdScope::Batch => "batch",
         };
-        write!(f, " (failures: {}, per: {per})", self.threshold.failures)
+        let allowed = self.allowed;
+        write!(f, " failed, and at most {allowed} may (threshold: {} per {per})", self.threshold.failures)
     }
 }

@@ -199,7 +199,7 @@ impl<'a> Driver<'a> {
                 Effect::Send { devices } => self.send(&devices),
                 Effect::Write { ordinals, failures_left } => self.write(&ordinals, failures_left),
                 Effect::Record { outcomes } => outcomes.iter().for_each(|one| self.record(one.ordinal, one.reason)),
-                Effect::Unsend { .. } => {}
+                Effect::Notify { .. } | Effect::Unsend { .. } => {}
                 Effect::RecordLate { .. } => panic!("no device answers twice here"),
                 Effect::CloseBatch { batch } => self.assert_terminal_before(batch + 1),
                 Effect::Finish { status, reason } => self.finished = Some((status, reason)),
@@ -378,7 +378,7 @@ fn one_device_at_a_time_reaches_just_the_crossing() {
     // 100 * 3 is not above 33 * 10, and 100 * 4 is.
     assert_eq!((driver.machine.counts().failed, driver.machine.counts().pending()), (4, 6));
     let (_, reason) = driver.finished.unwrap();
-    let expect = "4 of 10 devices failed, and the cancellation threshold allows 3 (failures: 33%, per: job)";
+    let expect = "4 of 10 devices failed, and at most 3 may (threshold: 33% per job)";
     assert_eq!(reason.as_deref(), Some(expect));
 }
 

@@ -48,12 +48,15 @@ impl PlanView {
         text.push('\n');
         let shown = if self.is_verbose { change.diff.len() } else { change.diff.len().min(DIFF_LINES_MAX) };
         let lines = &change.diff[..shown];
+        let is_call = change.work == Some("command");
+        let values = |line: &DiffLine| if is_call { value(line.to.as_ref()) } else { change_of(line) };
+        let symbol = if is_call { "!" } else { "~" };
         let paths = lines.iter().map(|line| line.path.chars().count()).max().unwrap_or(0);
-        let values = lines.iter().map(|line| values(line).chars().count()).max().unwrap_or(0);
+        let widest = lines.iter().map(|line| values(line).chars().count()).max().unwrap_or(0);
         for line in lines {
             let devices = counted(line.devices, "device");
-            let what = format!("{:<paths$}  {:<values$}", sanitize_line(&line.path), values_of(line, action));
-            text.push_str(&format!("      {} {what}  {devices}\n", self.painter.paint(Tone::Careful, "~")));
+            let what = format!("{:<paths$}  {:<widest$}", sanitize_line(&line.path), values(line));
+            text.push_str(&format!("      {} {what}  {devices}\n", self.painter.paint(Tone::Careful, symbol)));
         }
         if change.diff.len() > shown {
             text.push_str(&format!("        … {} more values (-v shows them)\n", change.diff.len() - shown));
@@ -141,13 +144,8 @@ fn facts(change: &Change) -> String {
     facts.join(" · ")
 }
 
-fn values(line: &DiffLine) -> String {
+fn change_of(line: &DiffLine) -> String {
     format!("{} -> {}", value(line.from.as_ref()), value(line.to.as_ref()))
-}
-
-fn values_of(line: &DiffLine, action: ActionKind) -> String {
-    debug_assert!(action == ActionKind::Run, "only runs have a diff");
-    values(line)
 }
 
 fn value(value: Option<&Value>) -> String {
