@@ -38,6 +38,8 @@ pub struct Registry {
     path: PathBuf,
     /// True when staged imports are laid over the devices: queries then read the view `fleet`.
     is_overlaid: bool,
+    /// Dropped after `connection`: takes away what that one leaves beside the file.
+    _sweeper: Option<Connection>,
 }
 
 impl Registry {
@@ -53,7 +55,7 @@ impl Registry {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+        let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: None };
         registry.configure()?;
         let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
         registry.connection.execute_batch(journal).map_err(|e| registry.error("prepare it", e))?;
@@ -70,15 +72,16 @@ impl Registry {
         if !path.exists() {
             let connection =
                 Connection::open_in_memory().map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-            let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+            let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: None };
             registry.configure()?;
             registry.migrate(fleet)?;
             return Ok(registry);
         }
+        let sweeper = sweeper(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false };
+        let registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: sweeper };
         registry.configure()?;
         registry.check_identity(fleet)?;
         Ok(registry)
@@ -124,6 +127,21 @@ impl Registry {
     fn source(&self) -> &'static str {
         if self.is_overlaid { "temp.fleet" } else { "main.device" }
     }
+}
+
+/// Returns a connection that does nothing but close last. A connection for reading makes the files `-wal` and `-shm` of a registry at
+/// rest and may not remove them; this one does when nobody else has the registry open. `None` where the file cannot be
+/// written, or when a process that died left work in its `-wal` file: the next apply takes that over, a reader leaves it alone.
+fn sweeper(path: &Path) -> Option<Connection> {
+    let mut wal = path.as_os_str().to_os_string();
+    wal.push("-wal");
+    if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
+        return None;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).ok()?;
+    let read: rusqlite::Result<i64> = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+    read.ok().map(|_| connection)
 }
 
 /// Makes the file readable by its owner only: it holds the devices' keys. A failure leaves the mode that the file has.
