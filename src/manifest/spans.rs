@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::kind::Kind;
 use super::lower::{self, Doc};
 use super::node::Node;
@@ -32,6 +34,12 @@ impl JobSpans {
     /// when there is no such job.
     pub fn span(&self, job: &Name, pointer: &str) -> Option<Span> {
         self.span_of(Kind::Job, job, pointer)
+    }
+
+    /// Returns the spec of a job as JSON, as it is written. `None` when there is no such job.
+    pub fn spec(&self, job: &Name) -> Option<Value> {
+        let root = self.roots.get(&(Kind::Job, job.clone()))?;
+        root.at("/spec").map(Node::to_json)
     }
 
     /// Returns the same for a document of any kind.

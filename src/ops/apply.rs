@@ -20,7 +20,7 @@ use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject, differing_addresses};
 use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger};
 use crate::registry::{NewRun, Registry};
-use crate::repo::{FleetTree, RepoError, ResultsBranch};
+use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 use crate::results::document;
 
 const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
@@ -79,12 +79,14 @@ pub async fn apply<C: Clock>(
     let registry = workspace.open_for_writing(&declared.fleet)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
-    let apply = Apply { declared, loaded: &loaded, tree: &tree, branch, registry, link, head, options };
+    let apply =
+        Apply { repo: &workspace.repo, declared, loaded: &loaded, tree: &tree, branch, registry, link, head, options };
     apply.run(clock, interrupt, agree, observer).await
 }
 
 struct Apply<'a> {
     declared: &'a Declared,
+    repo: &'a Repo,
     loaded: &'a Loaded,
     tree: &'a FleetTree<'a>,
     branch: ResultsBranch<'a>,
@@ -110,6 +112,7 @@ impl Apply<'_> {
             let now = clock.now();
             let ledger = self.settle_journal()?;
             let preparation = Preparation {
+                repo: self.repo,
                 loaded: self.loaded,
                 declared: self.declared,
                 tree: self.tree,

@@ -36,7 +36,15 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, &declared.fleet.name)?;
-    let preparation = Preparation { loaded: &loaded, declared, tree: &tree, branch: &branch, ledger: &ledger, now };
+    let preparation = Preparation {
+        repo: &workspace.repo,
+        loaded: &loaded,
+        declared,
+        tree: &tree,
+        branch: &branch,
+        ledger: &ledger,
+        now,
+    };
     let (plan, _, diagnostics) = prepare(&preparation, &mut registry)?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics) })
 }

@@ -1,9 +1,11 @@
 //! What the planner refuses or wants to be known, as diagnostics that point into the files.
 
-use super::StagedFile;
+use super::edit::edit_since;
+use super::{Preparation, StagedFile};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::ledger::RunRecord;
 use crate::manifest::{Kind, Loaded};
-use crate::model::id::Name;
+use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{Conflict, Notice, Plan, Refusal};
@@ -12,10 +14,11 @@ use crate::plan::{Conflict, Notice, Plan, Refusal};
 const ROWS_SHOWN: usize = 3;
 
 /// Returns the diagnostics of a plan.
-pub fn diagnose(plan: &Plan, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostics {
+pub fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostics {
+    let loaded = preparation.loaded;
     let mut diagnostics = Diagnostics::new();
     for refusal in &plan.refusals {
-        diagnostics.push(of_refusal(refusal, loaded, staged));
+        diagnostics.push(of_refusal(refusal, preparation, staged));
     }
     for notice in &plan.notices {
         diagnostics.push(of_notice(notice, loaded, staged));
@@ -32,26 +35,10 @@ pub fn diagnose(plan: &Plan, loaded: &Loaded, staged: &[StagedFile]) -> Diagnost
     diagnostics
 }
 
-fn of_refusal(refusal: &Refusal, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostic {
+fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostic {
+    let loaded = preparation.loaded;
     match refusal {
-        Refusal::EditedRun { job, run, record } => {
-            let state = record.as_ref().map_or("is under way".to_string(), |record| {
-                let counts = &record.counts;
-                format!(
-                    "ended {} with {} completed and {} failed",
-                    record.status.as_str(),
-                    counts.completed,
-                    counts.failed
-                )
-            });
-            let detail = format!(
-                "Run {run} of job `{job}` was claimed with another spec, and it {state}. \
-                 A run is executed once, as it was claimed."
-            );
-            let next = run.as_str().parse::<u64>().map_or("2".to_string(), |number| (number + 1).to_string());
-            let help = format!("To run the job again as it is now, give it a new token:\n\n    run: \"{next}\"");
-            Diagnostic::new(code::EDITED_RUN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
-        }
+        Refusal::EditedRun { job, run, record } => of_edit(job, run, record.as_deref(), preparation),
         Refusal::Conflict(conflict) => of_conflict(conflict, loaded),
         Refusal::Unexpected { job, count, expect } => {
             let Expect { min, max } = expect;
@@ -75,6 +62,29 @@ fn of_refusal(refusal: &Refusal, loaded: &Loaded, staged: &[StagedFile]) -> Diag
             Diagnostic::new(code::NOTHING_IMPORTED, span_of_import(loaded, import), detail)
         }
     }
+}
+
+fn of_edit(job: &Name, run: &RunToken, record: Option<&RunRecord>, preparation: &Preparation<'_>) -> Diagnostic {
+    let state = record.map_or("is under way".to_string(), |record| {
+        let counts = &record.counts;
+        format!("ended {} with {} completed and {} failed", record.status.as_str(), counts.completed, counts.failed)
+    });
+    let claim = preparation.ledger.claims.get(&(job.clone(), run.clone()));
+    let edit = claim.and_then(|claim| edit_since(preparation, job, &claim.source_commit));
+    let mut detail = format!(
+        "Run {run} of job `{job}` was claimed with another spec, and it {state}. A run is executed once, as it was claimed."
+    );
+    let mut pointer = "/spec/run".to_string();
+    if let Some(edit) = edit.filter(|edit| !edit.pointers.is_empty()) {
+        let fields: Vec<String> = edit.pointers.iter().map(|field| field[1..].replace('/', ".")).collect();
+        detail.push_str(&format!("\nChanged since: {}.", fields.join(", ")));
+        edit.lines.iter().for_each(|line| detail.push_str(&format!("\n  {line}")));
+        pointer = format!("/spec{}", edit.pointers[0]);
+    }
+    let next = run.as_str().parse::<u64>().map_or("2".to_string(), |number| number.saturating_add(1).to_string());
+    let help = format!("To run the job again as it is now, give it a new token: `run: \"{next}\"`.");
+    let span = span_of_job(preparation.loaded, job, &pointer);
+    Diagnostic::new(code::EDITED_RUN, span, detail).with_help(help)
 }
 
 fn of_conflict(conflict: &Conflict, loaded: &Loaded) -> Diagnostic {

@@ -5,6 +5,7 @@
 //! what is known to have been done.
 
 mod diagnose;
+mod edit;
 mod history;
 mod load;
 mod observe;

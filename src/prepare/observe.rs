@@ -15,10 +15,11 @@ use crate::model::job::{Action, Job, Selector};
 use crate::model::observation::Observation;
 use crate::plan::{Class, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify, plan};
 use crate::registry::{ImportFailure, ImportSpec, Registry, Request, Selection, StagedImport, Touched};
-use crate::repo::{FleetTree, ResultsBranch};
+use crate::repo::{FleetTree, Repo, ResultsBranch};
 
 /// What planning reads.
 pub struct Preparation<'a> {
+    pub repo: &'a Repo,
     pub loaded: &'a Loaded,
     pub declared: &'a Declared,
     pub tree: &'a FleetTree<'a>,
@@ -75,7 +76,7 @@ pub fn prepare(
     };
     let plan = plan(input);
     crate::plan::check(&plan);
-    diagnostics.extend(super::diagnose(&plan, preparation.loaded, &staged));
+    diagnostics.extend(super::diagnose(&plan, preparation, &staged));
     Ok((plan, staged, diagnostics))
 }
 

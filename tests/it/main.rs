@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and may look at the clock"
 )]
 
+mod apply;
 mod manifests;
 mod threshold;
 mod tidy;

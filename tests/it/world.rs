@@ -88,6 +88,11 @@ impl World {
         self.path().join(path)
     }
 
+    /// Returns a path, as text, that is not part of the repository's declared files.
+    pub fn folder_file(&self, name: &str) -> String {
+        self.file(".git").join(name).to_str().unwrap().to_string()
+    }
+
     pub fn registry_path(&self) -> PathBuf {
         self.file(".fleetform/fleet.db")
     }

@@ -72,6 +72,10 @@ impl PlanView {
     }
 
     fn summary(self, plan: &Plan) -> String {
+        if !plan.refusals.is_empty() {
+            let errors = counted(plan.refusals.len() as u64, "error");
+            return self.painter.paint(Tone::Bad, &format!("Plan: cannot be applied, {errors}."));
+        }
         let summary = plan.summary();
         let mut parts = Vec::new();
         if summary.to_run > 0 {

@@ -1,0 +1,83 @@
+//! What changed between the spec that was claimed and the one that is declared now.
+
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
+
+use super::Preparation;
+use crate::model::id::Name;
+use crate::model::text::{sanitize_line, shorten};
+
+/// Lines of the difference that are shown.
+const LINES_MAX: usize = 12;
+/// Characters of such a line.
+const LINE_CHARS_MAX: usize = 100;
+
+/// An edit of a job's spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// JSON pointers below the spec to what is new, gone or another, in order.
+    pub pointers: Vec<String>,
+    /// The changed lines, each with `-` or `+` before it.
+    pub lines: Vec<String>,
+}
+
+/// Returns how a job differs from the way that a commit declared it; `None` when that commit cannot be read any more.
+pub fn edit_since(preparation: &Preparation<'_>, job: &Name, commit: &str) -> Option<Edit> {
+    let then = preparation.repo.tree_at(commit).ok()?;
+    let before = super::load(&then).spans.spec(job)?;
+    let after = preparation.loaded.spans.spec(job)?;
+    Some(edit(&before, &after))
+}
+
+fn edit(before: &Value, after: &Value) -> Edit {
+    let mut pointers = Vec::new();
+    collect(before, after, &mut String::new(), &mut pointers);
+    let (one, two) = (format!("{before:#}"), format!("{after:#}"));
+    let diff = TextDiff::from_lines(&one, &two);
+    let changed = diff.iter_all_changes().filter_map(|change| {
+        let sign = match change.tag() {
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+            ChangeTag::Equal => return None,
+        };
+        let line = change.value().trim().trim_end_matches(',');
+        Some(format!("{sign} {}", shorten(&sanitize_line(line), LINE_CHARS_MAX)))
+    });
+    Edit { pointers, lines: changed.take(LINES_MAX).collect() }
+}
+
+fn collect(before: &Value, after: &Value, pointer: &mut String, found: &mut Vec<String>) {
+    let (Value::Object(one), Value::Object(two)) = (before, after) else {
+        if before != after {
+            found.push(pointer.clone());
+        }
+        return;
+    };
+    let keys: std::collections::BTreeSet<&String> = one.keys().chain(two.keys()).collect();
+    for key in keys {
+        let length = pointer.len();
+        pointer.push('/');
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+        match (one.get(key), two.get(key)) {
+            (Some(before), Some(after)) => collect(before, after, pointer, found),
+            _ => found.push(pointer.clone()),
+        }
+        pointer.truncate(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_edit_names_its_fields() {
+        let before = json!({"action": {"property": {"level": 60}}, "target": {"group": "a"}});
+        let after = json!({"action": {"property": {"level": 61}}, "target": {"group": "a"}, "run": "1"});
+        let found = edit(&before, &after);
+        assert_eq!(found.pointers, ["/action/property/level", "/run"]);
+        assert!(found.lines.contains(&"- \"level\": 60".to_string()), "{:?}", found.lines);
+        assert!(found.lines.contains(&"+ \"level\": 61".to_string()), "{:?}", found.lines);
+    }
+}
