@@ -9,10 +9,9 @@
 mod record;
 mod row;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::rc::Rc;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
@@ -23,7 +22,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::Removed;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
-use record::{BoundedRows, read_record};
+use record::Records;
 use row::{Column, Row, column_of, parse_row};
 
 /// What an import says about all of its rows.
@@ -271,17 +270,14 @@ impl<'a> Stager<'a> {
     }
 
     fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
-        let since_row = Rc::new(Cell::new(0));
-        let bounded = BoundedRows { inner: file, since_row: Rc::clone(&since_row) };
-        let mut reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(bounded);
+        let mut records = Records::new(file);
         let mut record = csv::ByteRecord::new();
-        if !read_record(&mut reader, &mut record, &since_row)? {
+        let Some(line) = records.read(&mut record)? else {
             let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
             return Err(ImportFailure::File { line: 1, message: "the file is empty".to_string(), help });
-        }
-        let columns = self.header(&record)?;
-        while read_record(&mut reader, &mut record, &since_row)? {
-            let line = record.position().map_or(0, csv::Position::line);
+        };
+        let columns = self.header(&record, line)?;
+        while let Some(line) = records.read(&mut record)? {
             self.found.rows += 1;
             if let Err(message) = self.row(&columns, &record)? {
                 self.reject(&columns, &record, line, message)
@@ -291,8 +287,8 @@ impl<'a> Stager<'a> {
         Ok(self.found)
     }
 
-    fn header(&mut self, record: &csv::ByteRecord) -> Result<Vec<Column>, ImportFailure> {
-        let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line: 1, message, help });
+    fn header(&mut self, record: &csv::ByteRecord, line: u64) -> Result<Vec<Column>, ImportFailure> {
+        let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line, message, help });
         let mut columns = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         for (at, name) in record.iter().enumerate() {
