@@ -8,6 +8,7 @@
 
 mod apply;
 mod manifests;
+mod registry;
 mod threshold;
 mod tidy;
 mod world;
