@@ -8,6 +8,7 @@
 
 mod apply;
 mod manifests;
+mod planner;
 mod registry;
 mod threshold;
 mod tidy;
