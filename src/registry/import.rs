@@ -170,6 +170,7 @@ impl Registry {
             ] {
                 transaction.execute(removal, [name])?;
             }
+            forget_staged(transaction, name)?;
             transaction.execute(
                 "INSERT INTO import (name, digest, applied_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
@@ -190,6 +191,25 @@ impl Registry {
         };
         read().map_err(|e| self.error("read what was imported", e))
     }
+}
+
+/// Takes an import that was written out of what is staged. The last one takes everything along: emptying a table is far cheaper
+/// than deleting its rows.
+fn forget_staged(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    let others: i64 =
+        connection.query_row("SELECT count(*) FROM temp.staged_import WHERE name <> ?1", [name], |row| row.get(0))?;
+    if others == 0 {
+        return connection.execute_batch(
+            "DELETE FROM temp.staged; DELETE FROM temp.staged_import; DELETE FROM temp.staged_rejected;
+             DELETE FROM temp.staged_removed;",
+        );
+    }
+    connection.execute(
+        "DELETE FROM temp.staged WHERE import_id = (SELECT import_id FROM temp.staged_import WHERE name = ?1)",
+        [name],
+    )?;
+    connection.execute("DELETE FROM temp.staged_import WHERE name = ?1", [name])?;
+    Ok(())
 }
 
 /// Finds the devices of the import that have no row in its file.

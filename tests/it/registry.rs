@@ -36,6 +36,7 @@ fn spec(name: &str) -> ImportSpec {
         organization: None,
         simulated: false,
         removed: Removed::Keep,
+        others: ["a", "b", "other"].iter().filter(|other| **other != name).map(ToString::to_string).collect(),
         digest: Digest::of_bytes(b"state"),
     }
 }
