@@ -9,6 +9,7 @@
 mod apply;
 mod manifests;
 mod planner;
+mod readme;
 mod registry;
 mod threshold;
 mod tidy;

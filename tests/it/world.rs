@@ -74,7 +74,7 @@ impl World {
     /// Returns a fleet with devices `d-001`, `d-002`, … in one import; their tag `n` is their number, and `parity` is `odd` or `even`.
     pub fn with_devices(spec: &str, count: usize) -> World {
         let world = World::new(spec);
-        world.write("devices.csv", &devices_csv(count));
+        world.write("devices.csv", devices_csv(count));
         world.declare("imports.yaml", "DeviceImport", "all", "{file: devices.csv}");
         world.commit("devices");
         world
