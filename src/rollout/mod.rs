@@ -288,7 +288,7 @@ impl Rollout {
     /// Returns when the machine wants a [`Event::Tick`] at the latest, or `None`.
     pub fn deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let end = if self.is_finished { None } else { self.ends_at() };
+        let end = if self.is_finished || self.halt.is_some() { None } else { self.ends_at() };
         match (timer, end) {
             (Some(timer), Some(end)) => Some(timer.min(end)),
             (timer, end) => timer.or(end),
@@ -365,5 +365,27 @@ mod tests {
         let effects = rollout.step_all(now, [answer(0, 200), answer(1, 500)]);
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
         assert_eq!(rollout.counts().pending(), 1);
+    }
+
+    #[test]
+    fn a_job_whose_time_is_up_starts_nothing_and_a_canceled_one_stays_canceled() {
+        let threshold = Threshold { failures: Amount::Count(0), per: ThresholdScope::Job };
+        let limit = Duration::from_secs(60);
+        let (now, over) = (Timestamp::UNIX_EPOCH, later(Timestamp::UNIX_EPOCH, limit));
+        let mut rollout = send(3, None, threshold);
+        rollout.spec.threshold = None;
+        rollout.spec.max_execution_time = Some(limit);
+        let effects = rollout.step(over, Event::Start);
+        assert!(matches!(effects.last(), Some(Effect::Finish { status: RunStatus::Completed, .. })), "{effects:?}");
+        assert_eq!(rollout.reason(0), Reason::Expired);
+
+        let mut rollout = send(3, None, threshold);
+        rollout.spec.max_execution_time = Some(limit);
+        rollout.step(now, Event::Start);
+        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(now, answer(0, 500));
+        assert_eq!(rollout.deadline(), Some(later(now, Duration::from_secs(30))), "that of the device in flight");
+        rollout.step(over, answer(1, 200));
+        assert_eq!((rollout.counts().failed, rollout.counts().pending()), (1, 1));
     }
 }

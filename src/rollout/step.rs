@@ -195,16 +195,10 @@ impl Rollout {
                 }
             }
         }
-        if self.ends_at().is_some_and(|end| end <= now) {
-            self.expire_all(now, effects);
-        }
     }
 
     /// Gives up every device that is not terminal: the job's `maxExecutionTime` is over.
     fn expire_all(&mut self, now: Timestamp, effects: &mut Effects) {
-        if self.is_writing {
-            return;
-        }
         for ordinal in 0..self.spec.total {
             if self.reason(ordinal).status() == DeviceStatus::Pending {
                 let message = "the maxExecutionTime of the job had passed".to_string();
@@ -234,8 +228,12 @@ impl Rollout {
         }
     }
 
-    /// Goes on as far as the state allows: judges the threshold, starts devices, closes and opens batches, finishes.
+    /// Goes on as far as the state allows: judges the time and the threshold, starts devices, closes and opens batches, finishes.
     fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
+        // A run that is winding down leaves its pending devices pending, and what is being written is known soon.
+        if self.halt.is_none() && !self.is_writing && self.ends_at().is_some_and(|end| end <= now) {
+            self.expire_all(now, effects);
+        }
         loop {
             if self.halt.is_none()
                 && let Some(crossing) = judge(self.spec.threshold, self.scope())
