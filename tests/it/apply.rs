@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use fleetform::execute::Interrupt;
+use fleetform::execute::{Interrupt, Progress};
 use fleetform::model::outcome::{DeviceStatus, Reason, RunStatus};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::{ActionKind, plan_to_json};
@@ -569,7 +569,7 @@ fn kill_while_in_flight(world: &World) -> Vec<String> {
     let mut batch = 0;
     let applied = world
         .apply_with(&options, &interrupt, &mut |progress| {
-            if let fleetform::execute::Progress::Advanced { .. } = progress {
+            if let Progress::Advanced { .. } = progress {
                 batch += 1;
                 if batch == 2 {
                     interrupt.set();
@@ -773,4 +773,188 @@ fn retries_do_not_count_twice() {
     let rows = world.rows("reboot", "1");
     assert_eq!((rows[1].reason, rows[1].attempts), (Reason::Timeout, 3));
     assert_eq!(count_executions(&world)["d-002"], 3);
+}
+
+/// The process dies when it looks at the clock: first the first time, then the second, and so on until it gets to its end.
+#[test]
+fn a_process_that_dies_at_any_moment_is_survived() {
+    let job = "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {batchSize: 4}}";
+    for kills in 1..200 {
+        let world = slow_world(job);
+        world.declare("jobs/dim.yaml", "Job", "dim", PROPERTY);
+        world.commit("dim");
+        let was_killed = world.apply_killed(kills);
+        // And once more, early in the second start.
+        if was_killed {
+            world.apply_killed(kills % 7 + 1);
+        }
+        world.apply().unwrap();
+        let executions = count_executions(&world);
+        assert!(executions.values().all(|count| *count == 1), "killed at {kills}: {executions:?}");
+        for name in ["dim", "reboot"] {
+            let record = world.record(name, "1");
+            let rows = world.rows(name, "1");
+            let failed = rows.iter().filter(|row| row.status == DeviceStatus::Failed).count();
+            assert_eq!((&record["status"], rows.len()), (&json!("completed"), 10), "killed at {kills}");
+            assert_eq!((&record["failed"], &record["completed"]), (&json!(failed), &json!(10 - failed)));
+            assert!(rows.iter().all(|row| failed == 0 || row.reason != Reason::Timeout), "killed at {kills}");
+            assert!(name == "reboot" || failed == 0, "a write is never in doubt");
+            let claims = world.subjects().iter().filter(|line| line.starts_with(&format!("claim job {name}"))).count();
+            assert_eq!(claims, 1, "killed at {kills}");
+        }
+        assert!(world.apply().unwrap().was_empty, "killed at {kills}");
+        if !was_killed {
+            assert!(kills > 10, "there is something to be killed in");
+            return;
+        }
+    }
+    panic!("it never gets to its end");
+}
+
+#[test]
+fn a_claim_that_was_not_confirmed_is_settled_by_the_branch() {
+    // It reached the branch: the run goes on.
+    let world = slow_world(REBOOT);
+    world.apply_interrupted(Duration::from_millis(2_000));
+    world.sql("UPDATE run SET is_claimed = 0");
+    assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
+    assert_eq!(world.executions().len(), 10);
+    // It did not: nothing of it was started, and the run is claimed anew.
+    let world = slow_world(REBOOT);
+    let unlocked = |world: &World| fs::remove_file(world.file(&format!(".git/refs/heads/{BRANCH}.lock"))).unwrap();
+    world.write(&format!(".git/refs/heads/{BRANCH}.lock"), "");
+    assert!(world.apply().is_err());
+    unlocked(&world);
+    assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
+    assert_eq!(world.executions().len(), 10);
+}
+
+#[test]
+fn a_run_that_somebody_else_claimed_is_left_to_them() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", PROPERTY);
+    // Another clone claims the run between this one's plan and its claim.
+    let other = World::with_devices("{}", 2);
+    other.job("dim", PROPERTY);
+    other.apply().unwrap();
+    let theirs = other.results().remove("claims/dim/1.json").unwrap();
+    let claim = |world: &World| {
+        let repository = world.repository();
+        let blob = repository.blob(&theirs).unwrap();
+        let tip = repository.find_reference(&format!("refs/heads/{BRANCH}")).unwrap().peel_to_commit().unwrap();
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        update.upsert("claims/dim/1.json", blob, git2::FileMode::Blob);
+        let tree = update.create_updated(&repository, &tip.tree().unwrap()).unwrap();
+        let (tree, author) = (repository.find_tree(tree).unwrap(), tip.author());
+        let name = format!("refs/heads/{BRANCH}");
+        repository.commit(Some(&name), &author, &author, "claim job dim run 1", &tree, &[&tip]).unwrap();
+    };
+    let mut is_claimed = false;
+    let result = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        // The import is done before the job is claimed.
+        if !is_claimed && matches!(progress, Progress::ImportFinished { .. }) {
+            is_claimed = true;
+            claim(&world);
+        }
+    });
+    assert!(result.unwrap_err().to_string().contains("claims/dim/1.json"));
+    assert_eq!(world.device("d-001").desired, json!({}), "whoever loses the race does not run");
+}
+
+#[test]
+fn at_most_the_allowed_jobs_run_at_once() {
+    let world = World::with_devices("{limits: {runningJobs: 2}}", 3);
+    for n in 0..5 {
+        world.declare(&format!("jobs/j-{n}.yaml"), "Job", &format!("j-{n}"), REBOOT);
+    }
+    world.commit("five jobs");
+    let (mut running, mut most, mut started) = (0, 0, Vec::new());
+    let applied = world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| match progress {
+            Progress::RunStarted { job, .. } => {
+                running += 1;
+                most = most.max(running);
+                started.push(job.to_string());
+            }
+            Progress::RunFinished { .. } => running -= 1,
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!((most, running, applied.records.len()), (2, 0, 5));
+    assert_eq!(started, ["j-0", "j-1", "j-2", "j-3", "j-4"]);
+}
+
+#[test]
+fn nothing_starts_when_the_time_of_the_job_is_up() {
+    let world = slow_world(&REBOOT.replace("{target", "{delivery: {maxExecutionTime: 10s}, target"));
+    world.apply_interrupted(Duration::from_millis(2_000));
+    let executions = world.executions().len();
+    world.pass(Duration::from_secs(3_600));
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!(world.executions().len(), executions);
+    assert_eq!(record.counts.failed as usize, 10 - executions);
+    for row in world.rows("reboot", "1") {
+        let expect = if row.attempts == 1 { Reason::Responded } else { Reason::Expired };
+        assert_eq!(row.reason, expect, "{row:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_before_the_start_leaves_everything_to_the_next_apply() {
+    let world = slow_world(REBOOT);
+    let interrupt = Interrupt::new();
+    interrupt.set();
+    let applied = world.apply_with(&ApplyOptions::default(), &interrupt, &mut |_| {}).unwrap();
+    assert!(applied.was_interrupted);
+    assert_eq!(world.executions().len(), 0);
+    assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
+}
+
+#[test]
+fn a_fleet_that_wants_failures_only_has_no_other_rows() {
+    let link = "link: {simulated: {devices: {d-002: {answers: 503}}}}";
+    let world = World::with_devices(&format!("{{results: {{devices: failures}}, {link}}}"), 4);
+    world.job("reboot", REBOOT);
+    world.apply().unwrap();
+    let ids: Vec<String> = world.rows("reboot", "1").into_iter().map(|row| row.device_id).collect();
+    assert_eq!(ids, ["d-002"]);
+    assert_eq!(world.record("reboot", "1")["completed"], json!(3));
+}
+
+#[test]
+fn a_fleet_in_a_folder_of_a_repository_has_a_branch_of_its_own() {
+    let world = World::new("{}");
+    world.write("notes.txt", "not staged");
+    let inner = world.file("fleets/staging");
+    Ran::of(fleetform().arg("init").arg(&inner).arg("--example")).expect(0);
+    let at = |arguments: &[&str]| Ran::of(fleetform().arg("-C").arg(&inner).args(arguments));
+    at(&["plan", "--detailed-exitcode"]).expect(2);
+    at(&["apply", "--yes"]).expect(3);
+    at(&["plan", "--detailed-exitcode"]).expect(0);
+    let repository = world.repository();
+    assert!(repository.find_reference("refs/heads/fleetform/results-staging").is_ok());
+    assert_eq!(world.subjects(), ["fleet acme: results"], "the outer fleet is another one");
+    // The outer fleet does not see the inner one.
+    assert!(!world.plan().unwrap().plan.has_changes());
+    assert!(repository.status_file(std::path::Path::new("notes.txt")).unwrap().is_wt_new());
+}
+
+#[test]
+fn a_results_branch_that_was_edited_holds() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", PROPERTY);
+    world.apply().unwrap();
+    let repository = world.repository();
+    let name = format!("refs/heads/{BRANCH}");
+    let tip = repository.find_reference(&name).unwrap().peel_to_commit().unwrap();
+    let mut claim: Value = serde_json::from_slice(&world.results()["claims/dim/1.json"]).unwrap();
+    claim["job"] = json!("dim-2");
+    let blob = repository.blob(claim.to_string().as_bytes()).unwrap();
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    update.upsert("claims/dim/1.json", blob, git2::FileMode::Blob);
+    let tree = repository.find_tree(update.create_updated(&repository, &tip.tree().unwrap()).unwrap()).unwrap();
+    repository.commit(Some(&name), &tip.author(), &tip.author(), "edited", &tree, &[&tip]).unwrap();
+    let ran = world.run(&["apply", "--yes"]).expect(75);
+    assert!(ran.stderr.contains("claims/dim/1.json"), "{}", ran.stderr);
+    world.run(&["plan"]).expect(75);
 }

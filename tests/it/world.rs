@@ -25,17 +25,25 @@ pub struct VirtualClock {
     now: Cell<Timestamp>,
     /// Sets an interrupt as soon as this time is reached.
     interrupt: RefCell<Option<(Timestamp, Interrupt)>>,
+    /// How often the time may still be asked for before the process dies; `None` for ever.
+    looks_left: Cell<Option<u32>>,
 }
 
 impl VirtualClock {
     fn new() -> VirtualClock {
         let now = "2026-11-20T10:00:00Z".parse().unwrap();
-        VirtualClock { now: Cell::new(now), interrupt: RefCell::new(None) }
+        VirtualClock { now: Cell::new(now), interrupt: RefCell::new(None), looks_left: Cell::new(None) }
     }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
+        if let Some(left) = self.looks_left.get() {
+            self.looks_left.set(Some(left.saturating_sub(1)));
+            if left == 0 {
+                std::panic::resume_unwind(Box::new("killed"));
+            }
+        }
         self.now.get()
     }
 
@@ -164,6 +172,14 @@ impl World {
         let applied = self.apply_with(&ApplyOptions::default(), &interrupt, &mut |_| {}).unwrap();
         *self.clock.interrupt.borrow_mut() = None;
         applied
+    }
+
+    /// Applies with a process that dies when it looks at the clock for the `looks`th time; false when it got to its end before.
+    pub fn apply_killed(&self, looks: u32) -> bool {
+        self.clock.looks_left.set(Some(looks));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.apply().unwrap()));
+        self.clock.looks_left.set(None);
+        ended.is_err()
     }
 
     pub fn apply_with(
