@@ -10,7 +10,8 @@
 //!
 //! * plan: a scan of the devices that reads the path which the job writes;
 //! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
-//! * import: one insert of the device and one of its keys a row, in one transaction.
+//! * import: one insert of the device and one of its keys a row, in one transaction;
+//! * validate: parsing 10,000 files into values with the YAML library, and nothing else.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use fleetform::execute::{Interrupt, SystemClock};
 use fleetform::ops::apply::{ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, plan};
+use fleetform::ops::validate::validate;
 use fleetform::ops::{Environment, init};
 use fleetform::repo::Repo;
 use rusqlite::Connection;
@@ -66,6 +68,10 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let floor = phase("raw-apply", folder)?;
     let ours = phase("apply", folder)?;
     row("apply of it", &floor, &ours, "2.0");
+    make_jobs(folder)?;
+    let floor = phase("raw-validate", folder)?;
+    let ours = phase("validate", folder)?;
+    row("validate 10,000 files", &floor, &ours, "2.0");
     println!("\nmemory must stay below 200 MiB for the plan and 300 MiB for the apply (all of the process is counted)");
     Ok(())
 }
@@ -108,6 +114,8 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "plan" => plan_fleet(folder)?,
         "raw-apply" => raw_apply(folder)?,
         "import" | "apply" => apply_fleet(folder)?,
+        "raw-validate" => raw_validate(folder)?,
+        "validate" => validate_jobs(folder)?,
         other => return Err(format!("there is no phase {other}").into()),
     }
     println!("{} {}", start.elapsed().as_micros(), peak_kib());
@@ -264,6 +272,37 @@ fn raw_apply(folder: &Path) -> Result<(), Failure> {
     let tree = repository.find_tree(tree.write()?)?;
     let author = git2::Signature::now("bench", "bench@localhost")?;
     repository.commit(Some("refs/heads/results"), &author, &author, "results", &tree, &[])?;
+    Ok(())
+}
+
+/// A fleet of its own with 10,000 job files.
+fn make_jobs(folder: &Path) -> Result<(), Failure> {
+    let fleet = folder.join("many");
+    init::init(&fleet, false)?;
+    std::fs::create_dir(fleet.join("jobs"))?;
+    for n in 0..10_000 {
+        let job = format!(
+            "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: job-{n}}}\nspec:\n  target:\n    \
+             query: \"tags.line = '{n}'\"\n    expect: {{min: 1, max: 5000}}\n  action:\n    \
+             property: {{light: {{threshold: {n}}}, mode: eco}}\n  delivery: {{batchSize: 10%, expiresAfter: 24h}}\n"
+        );
+        std::fs::write(fleet.join(format!("jobs/{n}.yaml")), job)?;
+    }
+    Ok(())
+}
+
+fn raw_validate(folder: &Path) -> Result<(), Failure> {
+    for n in 0..10_000 {
+        let text = std::fs::read_to_string(folder.join(format!("many/jobs/{n}.yaml")))?;
+        let value: serde_json::Value = serde_yaml::from_str(&text)?;
+        assert!(value.is_object(), "a job is an object");
+    }
+    Ok(())
+}
+
+fn validate_jobs(folder: &Path) -> Result<(), Failure> {
+    let validated = validate(&Environment { folder: folder.join("many"), registry: None })?;
+    assert!(!validated.findings.diagnostics.has_errors(), "the jobs are valid");
     Ok(())
 }
 

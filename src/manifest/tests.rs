@@ -136,35 +136,3 @@ fn one_broken_document_does_not_make_references_to_it_dangle() {
         assert_eq!(loaded.diagnostics.counts(), (1, 0), "{:?}", loaded.diagnostics);
     }
 }
-
-/// Roughly the ratio of design's numbers: loading against parsing alone. Run it with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_load_against_parse() {
-    let texts: Vec<(String, String)> = (0..10_000)
-        .map(|n| {
-            let text = job(&format!(
-                "\n  run: \"{n}\"\n  target: {{query: \"tags.line = '{n}'\", \
-                 expect: {{min: 1, max: 5000}}}}\n  action:\n    property: {{light: {{threshold: {n}}}, mode: eco}}\n\
-                 \x20 delivery: {{batchSize: 10%, cancellationThreshold: {{failures: 5%}}, expiresAfter: 24h}}"
-            ));
-            (format!("jobs/{n}.yaml"), text.replace("name: a", &format!("name: job-{n}")))
-        })
-        .collect();
-    #[allow(clippy::disallowed_methods, reason = "it measures")]
-    let now = std::time::Instant::now;
-    let start = now();
-    let parsed: usize = texts.iter().map(|(_, text)| yaml::parse(FileId(0), text).0.documents.len()).sum();
-    let parse = start.elapsed();
-    let files: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    let start = now();
-    let loaded = load_files(&files);
-    let load = start.elapsed();
-    assert_eq!((parsed, loaded.declared.map(|declared| declared.jobs.len())), (10_000, Some(10_000)));
-    let ratio = load.as_secs_f64() / parse.as_secs_f64();
-    std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("parse {parse:?}, load {load:?}: {ratio:.2}\n").as_bytes(),
-    )
-    .unwrap();
-}
