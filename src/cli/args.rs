@@ -78,7 +78,7 @@ pub enum Command {
     Plan(PlanArgs),
     /// Execute the plan of HEAD
     Apply(ApplyArgs),
-    /// Look at jobs
+    /// Look at jobs; stop, continue, copy and rerun them
     #[command(subcommand)]
     Job(JobCommand),
     /// Look at devices
@@ -164,6 +164,37 @@ pub enum JobCommand {
         #[command(flatten)]
         devices: DeviceGrid,
     },
+    /// Stop a job: no new device starts, those in flight finish (commits `suspend: true`)
+    Stop {
+        name: String,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Continue a stopped job with its pending devices (commits `suspend: false`)
+    Continue {
+        name: String,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Make a new job like this one
+    Copy {
+        name: String,
+        /// The name of the new job; the old one with -copy when absent
+        new_name: Option<String>,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Make a new job for the devices that failed
+    Rerun {
+        name: String,
+        /// The name of the new job; the old one with -rerun when absent
+        new_name: Option<String>,
+        /// The run token; the newest run when absent
+        #[arg(long)]
+        run: Option<String>,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
     /// Write the devices of a run as CSV
     Results {
         name: String,
@@ -174,6 +205,13 @@ pub enum JobCommand {
         #[arg(short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct EditArgs {
+    /// Edit the file only
+    #[arg(long)]
+    pub no_commit: bool,
 }
 
 #[derive(Debug, Args)]

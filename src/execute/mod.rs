@@ -14,7 +14,7 @@ pub use clock::{Clock, SystemClock};
 pub use driver::{Executor, RunInput};
 pub use interrupt::Interrupt;
 pub use progress::Progress;
-pub use publish::{publish_claim, publish_import, publish_lost};
+pub use publish::{publish_claim, publish_import, publish_record};
 
 use crate::link::LinkError;
 use crate::registry::RegistryError;

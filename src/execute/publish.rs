@@ -53,11 +53,11 @@ pub fn publish_import(
     Ok(())
 }
 
-/// Commits the end of a run whose journal was lost: what is on the branch stays, nothing is sent.
+/// Commits the record of a run without new devices: one whose journal was lost, or that nothing declares any more.
 ///
 /// # Errors
 /// The repository cannot be written.
-pub fn publish_lost(branch: &ResultsBranch<'_>, key: &RunKey, record: &RunRecord) -> Result<(), RepoError> {
+pub fn publish_record(branch: &ResultsBranch<'_>, key: &RunKey, record: &RunRecord) -> Result<(), RepoError> {
     commit_record(branch, key, record, Vec::new())
 }
 

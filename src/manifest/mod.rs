@@ -5,6 +5,7 @@
 //! drafts together. Every file is checked: an error never hides those of other documents.
 
 mod assemble;
+pub mod edit;
 mod kind;
 mod lower;
 mod node;

@@ -69,6 +69,11 @@ pub fn parse(file: FileId, text: &str) -> (Parsed, Diagnostics) {
     (Parsed { documents: builder.documents, is_complete: builder.is_complete }, builder.diagnostics)
 }
 
+/// Returns a JSON value as YAML text; `None` when the crate cannot write it.
+pub fn to_text(value: &serde_json::Value) -> Option<String> {
+    serde_yaml::to_string(value).ok()
+}
+
 /// A limit was broken and has been reported: the rest of the file is not read.
 struct Stop;
 

@@ -9,17 +9,17 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::execute::{Clock, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_lost};
+use crate::execute::{Clock, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_record};
 use crate::ledger::{Claim, ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
-use crate::model::id::Name;
+use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject, differing_addresses};
-use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger};
-use crate::registry::{NewRun, Registry};
+use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger, records_of};
+use crate::registry::{JournaledRun, NewRun, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 use crate::results::document;
 
@@ -273,6 +273,11 @@ impl Apply<'_> {
                         work.push(input);
                     }
                 }
+                (Subject::Job(name), ActionKind::Stop) if !self.is_declared(name, change.run.as_ref()) => {
+                    let record = self.stop_undeclared(name, change.run.as_ref(), ledger, now)?;
+                    observer(&Progress::RunPaused { record: record.clone(), waiting: 0 });
+                    applied.records.push(record);
+                }
                 (Subject::Job(name), ActionKind::Continue | ActionKind::Stop) if !left.contains(name) => {
                     work.push(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
                 }
@@ -362,6 +367,30 @@ impl Apply<'_> {
         })
     }
 
+    fn is_declared(&self, name: &Name, run: Option<&RunToken>) -> bool {
+        self.declared.jobs.get(name).is_some_and(|job| Some(&job.run) == run)
+    }
+
+    /// Notes that an open run which nothing declares any more is stopped. It can be continued by declaring it again.
+    fn stop_undeclared(
+        &mut self,
+        name: &Name,
+        run: Option<&RunToken>,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<RunRecord, OpsError> {
+        let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;
+        let record = records_of(ledger).into_iter().find(is_it).expect("an open run has a record");
+        let is_journal = |entry: &JournaledRun| entry.job == *name && Some(&entry.run) == run;
+        let journal = self.registry.open_journal()?.into_iter().find(is_journal).expect("an open run is journaled");
+        let reason = Some("its document is not declared any more".to_string());
+        self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now)?;
+        let record = RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, ..record };
+        let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
+        publish_record(&self.branch, &claim.key(&self.declared.fleet.name), &record)?;
+        Ok(record)
+    }
+
     /// Closes a run whose journal is gone: what is on the branch stays, nobody knows about the rest, nothing is sent.
     fn close_lost(&mut self, name: &Name, ledger: &Ledger, now: Timestamp) -> Result<RunRecord, OpsError> {
         let job = self.declared.jobs.get(name).expect("a plan closes declared jobs");
@@ -395,7 +424,7 @@ impl Apply<'_> {
             per_batch: Vec::new(),
             published: known.map_or_else(Default::default, |record| record.published),
         };
-        publish_lost(&self.branch, &run_key, &record)?;
+        publish_record(&self.branch, &run_key, &record)?;
         Ok(record)
     }
 

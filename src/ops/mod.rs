@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod device;
+pub mod edit;
 mod error;
 pub mod init;
 pub mod job;

@@ -11,7 +11,11 @@ use super::{ActionKind, Plan};
 pub fn check(plan: &Plan) {
     let mut addresses = BTreeSet::new();
     for change in &plan.changes {
-        assert!(addresses.insert(&change.subject), "an address is in a plan once: {}", change.subject);
+        assert!(
+            addresses.insert((&change.subject, &change.run)),
+            "an address is in a plan once for each run: {}",
+            change.subject
+        );
         assert_eq!(change.action == ActionKind::Run, change.targets.is_some(), "runs and only runs have targets");
         assert_eq!(change.action == ActionKind::Import, change.import.is_some(), "imports have counts");
         if let Some(targets) = &change.targets {

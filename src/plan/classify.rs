@@ -23,12 +23,15 @@ pub enum Class {
     Close,
     /// Ended.
     Done { record: RunRecord },
+    /// It says that it was renamed, and its run under the old name is under way.
+    RenamedEarly,
 }
 
 /// Returns what is to be done with a job.
 pub fn classify(job: &Job, ledger: &Ledger) -> Class {
     let standing = ledger.standing(&job.name, &job.run);
     let claim = match &standing {
+        Standing::Unclaimed if job.previous_name.is_some() => return classify_renamed(job, ledger),
         Standing::Unclaimed if job.suspend => return Class::Suspended,
         Standing::Unclaimed => return Class::Run,
         Standing::Open(claim, _) | Standing::JournalLost(claim) | Standing::Ended(claim, _) => *claim,
@@ -49,5 +52,20 @@ pub fn classify(job: &Job, ledger: &Ledger) -> Class {
             (true, _) => Class::Stop,
             (false, _) => Class::Continue,
         },
+    }
+}
+
+/// Returns what is to be done with a job that was never claimed under its name and names an older one: what ended under the old
+/// name has ended.
+fn classify_renamed(job: &Job, ledger: &Ledger) -> Class {
+    let old = job.previous_name.as_ref().unwrap_or(&job.name);
+    match ledger.standing(old, &job.run) {
+        Standing::Ended(claim, record) if claim.spec_digest == job.spec_digest => {
+            Class::Done { record: record.clone() }
+        }
+        Standing::Ended(_, record) => Class::Edited { record: Some(record.clone()) },
+        Standing::Open(..) | Standing::JournalLost(_) => Class::RenamedEarly,
+        Standing::Unclaimed if job.suspend => Class::Suspended,
+        Standing::Unclaimed => Class::Run,
     }
 }

@@ -101,8 +101,8 @@ pub fn differing_addresses(saved: &Value, now: &Plan) -> Vec<String> {
         if action == "hold" || action == "done" {
             continue;
         }
-        let today = now.changes.iter().find(|candidate| candidate.subject.to_string() == address);
-        if today.map(change_to_json).as_ref() != Some(change) {
+        let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);
+        if !is_same {
             differing.push(address.to_string());
         }
     }

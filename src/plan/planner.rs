@@ -10,7 +10,7 @@ use super::diff::diff;
 use super::input::PlanInput;
 use super::refusal::{Notice, Refusal};
 use super::{Plan, PlannedRun};
-use crate::ledger::{Ledger, RunRecord};
+use crate::ledger::{Claim, Ledger, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -41,11 +41,12 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared) {
         let wait = wait_of(job, &progress);
-        plan_job(job, ledger, observations.remove(&job.name), &wait, &mut plan);
+        plan_job(job, (declared, ledger), observations.remove(&job.name), &wait, &mut plan);
         let class = classify(job, ledger);
         let action = plan.changes.last().map(|change| change.action);
         progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
     }
+    plan_undeclared(declared, ledger, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);
@@ -125,9 +126,27 @@ fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress>) -> Wait {
     if deferred.is_empty() { Wait::Nothing } else { Wait::Deferred(deferred.join(", ")) }
 }
 
-fn plan_job(job: &Job, ledger: &Ledger, observation: Option<Observation>, wait: &Wait, plan: &mut Plan) {
+fn plan_job(
+    job: &Job,
+    (declared, ledger): (&Declared, &Ledger),
+    observation: Option<Observation>,
+    wait: &Wait,
+    plan: &mut Plan,
+) {
     let subject = Subject::Job(job.name.clone());
     let mut change = match classify(job, ledger) {
+        Class::Run if let Some(claim) = renamed_from(job, declared, ledger) => {
+            let (old, run) = (claim.job.clone(), claim.run.clone());
+            let reason = format!("looks like {old}, renamed");
+            plan.refusals.push(Refusal::Renamed { job: job.name.clone(), old, run });
+            Change::new(subject, ActionKind::Hold, reason)
+        }
+        Class::RenamedEarly => {
+            let (name, run) = (job.name.clone(), job.run.clone());
+            let old = job.previous_name.clone().unwrap_or_else(|| name.clone());
+            plan.refusals.push(Refusal::RenamedEarly { job: name, old, run });
+            Change::new(subject, ActionKind::Hold, "renamed while its run was under way")
+        }
         Class::Run => {
             let observation = observation.expect("a job that is to run has been observed");
             match wait {
@@ -162,6 +181,39 @@ fn plan_job(job: &Job, ledger: &Ledger, observation: Option<Observation>, wait: 
         plan.notices.push(notice);
     }
     plan.changes.push(change);
+}
+
+/// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
+/// new job.
+fn renamed_from<'a>(job: &Job, declared: &Declared, ledger: &'a Ledger) -> Option<&'a Claim> {
+    let is_old = |claim: &&Claim| {
+        claim.spec_digest == job.spec_digest
+            && claim.job != job.name
+            && !declared.jobs.contains_key(&claim.job)
+            && job.previous_name.as_ref() != Some(&claim.job)
+    };
+    ledger.claims.values().find(is_old)
+}
+
+/// Plans the open runs that nothing declares any more: their file is gone, or has another token. They are stopped; what is done stays.
+fn plan_undeclared(declared: &Declared, ledger: &Ledger, plan: &mut Plan) {
+    for ((name, run), open) in &ledger.open {
+        let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);
+        let is_renamed = declared.jobs.values().any(|job| job.previous_name.as_ref() == Some(name) && job.run == *run);
+        if is_declared
+            || is_renamed
+            || ledger.records.get(&(name.clone(), run.clone())).is_some_and(|r| r.status.is_final())
+        {
+            continue;
+        }
+        let action = if open.status == RunStatus::Stopped { ActionKind::Hold } else { ActionKind::Stop };
+        let done = open.completed + open.failed;
+        let pending = open.total - done;
+        let reason = format!("not declared any more; {done} of {} done, {pending} stay pending", open.total);
+        let mut change = Change::new(Subject::Job(name.clone()), action, reason);
+        change.run = Some(run.clone());
+        plan.changes.push(change);
+    }
 }
 
 fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {

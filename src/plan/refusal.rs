@@ -14,6 +14,18 @@ pub enum Refusal {
         run: RunToken,
         record: Option<Box<RunRecord>>,
     },
+    /// A job that was never claimed has the spec of a claimed run whose job is gone: most likely it was renamed.
+    Renamed {
+        job: Name,
+        old: Name,
+        run: RunToken,
+    },
+    /// A job was renamed on purpose while its run was under way.
+    RenamedEarly {
+        job: Name,
+        old: Name,
+        run: RunToken,
+    },
     Conflict(Conflict),
     /// The target is not of the expected size.
     Unexpected {

@@ -39,6 +39,21 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
     let loaded = preparation.loaded;
     match refusal {
         Refusal::EditedRun { job, run, record } => of_edit(job, run, record.as_deref(), preparation),
+        Refusal::Renamed { job, old, run } => {
+            let detail = format!(
+                "Job `{job}` has the spec of job `{old}`, whose run {run} was claimed and which is no longer declared. \
+                 Under the new name it would run again."
+            );
+            let help = format!(
+                "If it was renamed, add `previousName: {old}` to its metadata; to run it again, give it a new `run`."
+            );
+            Diagnostic::new(code::RENAMED_JOB, span_of_job(loaded, job, "/metadata/name"), detail).with_help(help)
+        }
+        Refusal::RenamedEarly { job, old, run } => {
+            let detail = format!("Job `{job}` was renamed from `{old}` while run {run} is under way.");
+            let help = format!("Name it `{old}` again until the run has ended.");
+            Diagnostic::new(code::RENAMED_JOB, span_of_job(loaded, job, "/metadata/name"), detail).with_help(help)
+        }
         Refusal::Conflict(conflict) => of_conflict(conflict, loaded),
         Refusal::Unexpected { job, count, expect } => {
             let Expect { min, max } = expect;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{FileMode, Repository, RepositoryInitOptions, Signature};
 
-use super::{Repo, RepoError};
+use super::{FleetTree, Repo, RepoError};
 
 impl Repo {
     /// Opens the repository around a folder, or makes one in it; the folder is made when it is not there.
@@ -31,6 +31,16 @@ impl Repo {
     /// Returns true when the fleet's folder is the root of the repository.
     pub fn is_at_root(&self) -> bool {
         self.prefix.is_empty()
+    }
+
+    /// Returns true when a file of the work tree is what `HEAD` has.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn is_committed(&self, work: &FleetTree<'_>, path: &str) -> Result<bool, RepoError> {
+        let Ok(head) = self.head() else { return Ok(false) };
+        let committed = self.tree_at(&head)?;
+        Ok(committed.entries.contains_key(path) && committed.content_id(path)? == work.content_id(path)?)
     }
 
     /// Adds files of the fleet to the index and commits just them on `HEAD`; returns the commit.

@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod lifecycle;
 mod manifests;
 mod planner;
 mod readme;

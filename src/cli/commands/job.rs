@@ -1,15 +1,16 @@
-//! `job list|show|results`
+//! `job list|show|stop|continue|copy|rerun|results`
 
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{CommandResult, Output};
-use crate::cli::args::{DeviceGrid, JobCommand};
+use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{Table, job as view};
 use crate::execute::{Clock as _, SystemClock};
+use crate::ops::edit::{Edit, edit};
 use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show};
 use crate::ops::{Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER};
@@ -35,11 +36,48 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
             let choice = RunChoice { job: name.clone(), run: run.clone() };
             show_run(environment, &choice, devices, output)
         }
+        JobCommand::Stop { name, edit } => change(environment, name, &Edit::Stop, edit, output),
+        JobCommand::Continue { name, edit } => change(environment, name, &Edit::Continue, edit, output),
+        JobCommand::Copy { name, new_name, edit } => {
+            change(environment, name, &Edit::Copy { new_name: new_name.clone() }, edit, output)
+        }
+        JobCommand::Rerun { name, new_name, run, edit } => {
+            let wanted = Edit::Rerun { run: run.clone(), new_name: new_name.clone() };
+            change(environment, name, &wanted, edit, output)
+        }
         JobCommand::Results { name, run, output: file } => {
             let choice = RunChoice { job: name.clone(), run: run.clone() };
             results(environment, &choice, file.as_deref(), output)
         }
     }
+}
+
+fn change(
+    environment: &Environment,
+    name: &str,
+    wanted: &Edit,
+    arguments: &EditArgs,
+    output: &Output,
+) -> CommandResult {
+    let edited = edit(environment, name, wanted, !arguments.no_commit)?;
+    if output.is_json {
+        output.json_line(&serde_json::json!({
+            "job": edited.job.as_str(),
+            "file": edited.file,
+            "commit": edited.commit,
+            "changed": edited.has_changed,
+        }))?;
+        return Ok(exit::OK);
+    }
+    if !edited.has_changed {
+        output.say(&format!("{} says so already: nothing was changed.", edited.file));
+        return Ok(exit::OK);
+    }
+    let commit = edited.commit.as_ref().map_or("not committed".to_string(), |id| format!("commit {}", &id[..12]));
+    output.say(&format!("Wrote {} ({commit}).", edited.file));
+    let folder = super::folder_option(environment);
+    output.say(&format!("\nTo make it so:\n\n    {}{folder} apply", output.program));
+    Ok(exit::OK)
 }
 
 fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, output: &Output) -> CommandResult {

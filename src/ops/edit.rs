@@ -1,0 +1,164 @@
+//! Stop, continue, copy and rerun a job: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
+//! daemon act on the commit.
+
+use super::workspace::declared_of;
+use super::{Environment, OpsError, Workspace};
+use crate::manifest::edit::{self, EditError};
+use crate::model::id::{Name, RunToken};
+use crate::model::job::Job;
+use crate::model::limits;
+use crate::prepare::read_ledger;
+
+/// What to do to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// `suspend: true`: no new device starts, those in flight finish.
+    Stop,
+    /// `suspend: false`: it goes on with its pending devices.
+    Continue,
+    /// A new job beside it; `None` names it after the old one, with `-copy`.
+    Copy { new_name: Option<String> },
+    /// A new job on the devices that failed in a run; `None` takes the newest one that has ended, and `-rerun`.
+    Rerun { run: Option<String>, new_name: Option<String> },
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// The file that was written, relative to the fleet's folder.
+    pub file: String,
+    /// The job that it is about: the new one of a copy or rerun.
+    pub job: Name,
+    /// `None` when it was not asked for.
+    pub commit: Option<String>,
+    /// False when the file said so already.
+    pub has_changed: bool,
+}
+
+/// Edits a job.
+///
+/// # Errors
+/// The files are invalid, there is no such job, its file cannot be edited safely or has changes that are not committed.
+pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let (tree, loaded) = workspace.load_work_tree()?;
+    let declared = declared_of(&loaded)?;
+    let job = declared.jobs.get(name).ok_or_else(|| not_there(name, declared.jobs.keys()))?;
+    let bytes = tree.read(&job.file, limits::YAML_FILE_BYTES_MAX as u64)?;
+    let text = String::from_utf8(bytes).map_err(|_| unusual(&job.file, "it is not UTF-8"))?;
+    if commits && !workspace.repo.is_committed(&tree, &job.file)? {
+        return Err(OpsError::Held {
+            what: format!("{} has changes that are not committed", job.file),
+            help: "Commit them first, or add --no-commit to edit the file only.".to_string(),
+        });
+    }
+    let (file, written, target, subject) = match edit {
+        Edit::Stop | Edit::Continue => {
+            let stops = *edit == Edit::Stop;
+            let written = edit::set_suspend(&text, &job.name, stops).map_err(|e| cannot(&job.file, &e))?;
+            let verb = if stops { "stop" } else { "continue" };
+            (job.file.clone(), written, job.name.clone(), format!("job {}: {verb}", job.name))
+        }
+        Edit::Copy { new_name } => {
+            let target = free_name(new_name.as_deref(), &job.name, "copy", |name| declared.jobs.contains_key(name))?;
+            let written = edit::copy(&text, &job.name, &target).map_err(|e| cannot(&job.file, &e))?;
+            let subject = format!("job {target}: copy of {}", job.name);
+            (beside(job, &target), written, target, subject)
+        }
+        Edit::Rerun { run, new_name } => {
+            let target = free_name(new_name.as_deref(), &job.name, "rerun", |name| declared.jobs.contains_key(name))?;
+            let run = failed_run(&workspace, declared, job, run.as_deref())?;
+            let written = edit::rerun(&text, &job.name, &run, &target).map_err(|e| cannot(&job.file, &e))?;
+            let subject = format!("job {target}: the failed devices of {} run {run}", job.name);
+            (beside(job, &target), written, target, subject)
+        }
+    };
+    let is_new = file != job.file;
+    if is_new && tree.entries.contains_key(&file) {
+        let help = "Name the new job otherwise.".to_string();
+        return Err(OpsError::Usage { what: format!("{file} exists already"), help });
+    }
+    if !is_new && written == text {
+        return Ok(Edited { file, job: target, commit: None, has_changed: false });
+    }
+    let path = workspace.repo.folder().join(&file);
+    std::fs::write(&path, written)
+        .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
+    let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
+    Ok(Edited { file, job: target, commit, has_changed: true })
+}
+
+fn not_there<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> OpsError {
+    let near = crate::diag::nearest(name, known.map(Name::as_str)).map(|near| format!("Did you mean `{near}`?"));
+    OpsError::NotFound {
+        what: format!("there is no job `{}`", crate::diag::shown(name)),
+        help: near.unwrap_or_else(|| "`fleetform plan` shows the declared jobs.".to_string()),
+    }
+}
+
+fn cannot(file: &str, error: &EditError) -> OpsError {
+    unusual(file, &error.to_string())
+}
+
+fn unusual(file: &str, why: &str) -> OpsError {
+    OpsError::NotFound {
+        what: format!("{file} was not changed: {why}"),
+        help: "Edit the file by hand; `fleetform plan` shows what it means.".to_string(),
+    }
+}
+
+/// Returns the chosen name, or the old one with a word behind it, and a number when that is taken.
+fn free_name(chosen: Option<&str>, old: &Name, word: &str, is_taken: impl Fn(&str) -> bool) -> Result<Name, OpsError> {
+    let usage = |what: String| OpsError::Usage { what, help: "Choose another name.".to_string() };
+    if let Some(chosen) = chosen {
+        let name =
+            Name::parse(chosen).map_err(|error| usage(format!("the name `{}` {error}", crate::diag::shown(chosen))))?;
+        return if is_taken(chosen) { Err(usage(format!("there is a job `{name}` already"))) } else { Ok(name) };
+    }
+    for number in 1..1_000 {
+        let suffix = if number == 1 { format!("-{word}") } else { format!("-{word}-{number}") };
+        let kept: String = old.as_str().chars().take(limits::NAME_CHARS_MAX - suffix.len()).collect();
+        let candidate = format!("{}{suffix}", kept.trim_end_matches('-'));
+        if !is_taken(&candidate)
+            && let Ok(name) = Name::parse(&candidate)
+        {
+            return Ok(name);
+        }
+    }
+    Err(usage(format!("job `{old}` has too many of them")))
+}
+
+fn beside(job: &Job, target: &Name) -> String {
+    match job.file.rfind('/') {
+        Some(at) => format!("{}/{target}.yaml", &job.file[..at]),
+        None => format!("{target}.yaml"),
+    }
+}
+
+/// Returns the run whose failed devices are meant.
+fn failed_run(
+    workspace: &Workspace,
+    declared: &crate::model::fleet::Declared,
+    job: &Job,
+    chosen: Option<&str>,
+) -> Result<RunToken, OpsError> {
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let ledger = read_ledger(&branch, &registry, &declared.fleet.name)?;
+    let ended = ledger.claims_of(&job.name).into_iter().rev().filter_map(|claim| {
+        let record = ledger.records.get(&(claim.job.clone(), claim.run.clone()))?;
+        record.status.is_final().then_some(record)
+    });
+    let mut ended = ended.filter(|record| chosen.is_none_or(|run| record.run.as_str() == run));
+    match ended.next() {
+        Some(record) if record.counts.failed > 0 => Ok(record.run.clone()),
+        Some(record) => Err(OpsError::NotFound {
+            what: format!("no device failed in job `{}` run {}", job.name, record.run),
+            help: "There is nothing to run again. To run the whole job again, give it a new `run` token.".to_string(),
+        }),
+        None => Err(OpsError::NotFound {
+            what: format!("job `{}` has no such run that has ended", job.name),
+            help: "`fleetform job list` shows the runs.".to_string(),
+        }),
+    }
+}

@@ -1,0 +1,135 @@
+//! The life of a job as its commits tell it: stopped, continued, copied, rerun, renamed, deleted.
+
+use std::time::Duration;
+
+use fleetform::model::outcome::RunStatus;
+use fleetform::ops::OpsError;
+use fleetform::plan::ActionKind;
+use serde_json::json;
+
+use crate::world::World;
+
+const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
+
+/// A fleet whose ten devices take a second each, one after the other.
+fn slow_world() -> World {
+    let world = World::with_devices("{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {inFlight: 1}}", 10);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    let command = "{name: reboot, responseTimeout: 10s}";
+    world.job("reboot", &format!("{{target: {{query: '*'}}, action: {{command: {command}}}}}"));
+    world.commit("Reboot");
+    world
+}
+
+fn refused_with(world: &World) -> String {
+    match world.apply() {
+        Err(OpsError::Invalid(findings)) => {
+            let codes: Vec<&str> = findings.diagnostics.sorted().iter().map(|item| item.code.0).collect();
+            codes.join(" ")
+        }
+        other => panic!("the apply is not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn stop_and_continue_are_commits_that_keep_the_file() {
+    let world = slow_world();
+    let path = world.file("jobs/reboot.yaml");
+    let text = format!("# why\n{}# end\n", std::fs::read_to_string(&path).unwrap());
+    world.write("jobs/reboot.yaml", &text);
+    world.commit("Comment");
+    assert!(world.apply_interrupted(Duration::from_millis(2_500)).was_interrupted);
+
+    world.run(&["job", "stop", "reboot"]).expect(0);
+    let stopped = std::fs::read_to_string(&path).unwrap();
+    assert!(stopped.starts_with("# why\n") && stopped.ends_with("# end\n") && stopped.contains("suspend: true"));
+    assert_eq!(world.planned_action("reboot"), ActionKind::Stop);
+    let applied = world.apply().unwrap();
+    assert_eq!(applied.records[0].status, RunStatus::Stopped);
+    assert_eq!(world.record("reboot", "1")["status"], json!("stopped"));
+    assert!(world.apply().unwrap().was_empty, "a stopped job stays stopped");
+
+    world.run(&["job", "continue", "reboot"]).expect(0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), stopped.replace("suspend: true", "suspend: false"));
+    let applied = world.apply().unwrap();
+    assert_eq!((applied.records[0].status, applied.records[0].counts.completed), (RunStatus::Completed, 10));
+    assert_eq!(world.executions().len(), 10, "each device rebooted once");
+}
+
+#[test]
+fn a_stop_does_not_commit_what_a_person_has_not() {
+    let world = slow_world();
+    let path = world.file("jobs/reboot.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    world.write("jobs/reboot.yaml", format!("{text}# unfinished thought\n"));
+    world.run(&["job", "stop", "reboot"]).expect(75);
+    world.run(&["job", "stop", "reboot", "--no-commit"]).expect(0);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("# unfinished thought"));
+}
+
+#[test]
+fn a_copy_is_a_new_job_and_a_rerun_takes_the_failed_devices() {
+    let devices = "{d-002: {answers: 500}, d-004: {answers: 500}}";
+    let world = World::with_devices(&format!("{{link: {{simulated: {{devices: {devices}}}}}}}"), 6);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.commit("Reboot");
+    assert_eq!(world.apply().unwrap().records[0].counts.failed, 2);
+
+    world.run(&["job", "rerun", "reboot"]).expect(0);
+    world.run(&["job", "copy", "reboot"]).expect(0);
+    let applied = world.apply().unwrap();
+    let counts: Vec<(String, u64)> =
+        applied.records.iter().map(|record| (record.job.to_string(), record.counts.total)).collect();
+    assert!(counts.contains(&("reboot-rerun".to_string(), 2)) && counts.contains(&("reboot-copy".to_string(), 6)));
+    let rerun: Vec<String> = world.rows("reboot-rerun", "1").into_iter().map(|row| row.device_id).collect();
+    assert_eq!(rerun, ["d-002", "d-004"]);
+}
+
+#[test]
+fn a_rerun_of_a_run_without_failures_says_so() {
+    let world = World::with_devices("{}", 3);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    world.apply().unwrap();
+    let ran = world.run(&["job", "rerun", "dim"]).expect(1);
+    assert!(ran.stderr.contains("no device failed"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_renamed_job_does_not_run_again() {
+    let world = World::with_devices("{}", 3);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    world.apply().unwrap();
+    std::fs::remove_file(world.file("jobs/dim.yaml")).unwrap();
+    world.job("darken", DIM);
+    world.commit("Rename");
+    assert_eq!(refused_with(&world), "FF607");
+
+    let text = std::fs::read_to_string(world.file("jobs/darken.yaml")).unwrap();
+    world.write("jobs/darken.yaml", text.replace("name: darken", "name: darken, previousName: dim"));
+    world.commit("Say so");
+    assert!(world.apply().unwrap().was_empty);
+    world.job("dim", DIM);
+    world.commit("A copy beside the renamed one");
+    assert_eq!(world.planned_action("dim"), ActionKind::Done);
+}
+
+#[test]
+fn a_job_that_is_deleted_while_it_runs_is_stopped_and_goes_on_when_it_is_back() {
+    let world = slow_world();
+    let text = std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
+    assert!(world.apply_interrupted(Duration::from_millis(2_500)).was_interrupted);
+    let before = world.executions().len();
+    std::fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+    world.commit("Delete");
+    assert_eq!(world.planned_action("reboot"), ActionKind::Stop);
+    assert_eq!(world.apply().unwrap().records[0].status, RunStatus::Stopped);
+    assert!(world.apply().unwrap().was_empty);
+    assert_eq!(world.executions().len(), before, "nothing was sent");
+
+    world.write("jobs/reboot.yaml", text);
+    world.commit("Bring it back");
+    assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
+    assert_eq!(world.executions().len(), 10, "each device rebooted once");
+}
