@@ -104,6 +104,20 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
+        let applied = self.reconcile(clock, interrupt, agree, observer).await?;
+        if let Some(tip) = self.branch.tip()? {
+            self.registry.note_results_tip(&tip)?;
+        }
+        Ok(applied)
+    }
+
+    async fn reconcile<C: Clock>(
+        &mut self,
+        clock: &C,
+        interrupt: &Interrupt,
+        agree: &mut Agree<'_>,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<Applied, OpsError> {
         let mut applied = Applied::default();
         // A run that was left (it waits, or it was interrupted) is not taken up again by the same apply.
         let mut left: BTreeSet<Name> = BTreeSet::new();

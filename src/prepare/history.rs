@@ -9,7 +9,7 @@ use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::DeviceStatus;
 use crate::registry::{Registry, RegistryError};
-use crate::repo::{RepoError, ResultsBranch};
+use crate::repo::{Audit, RepoError, ResultsBranch};
 use crate::results::read_shard;
 
 /// Why the history cannot be trusted; each is a hold: nothing is touched.
@@ -21,6 +21,10 @@ pub enum HistoryError {
     Registry(#[from] RegistryError),
     #[error("`{path}` on the branch {branch} cannot be used: {what}")]
     Malformed { branch: String, path: String, what: String },
+    #[error("the branch {branch} was rewritten: the commit {seen} that was its tip is no longer part of it")]
+    Rewritten { branch: String, seen: String },
+    #[error("the branch {branch} has the commit {commit}, which fleetform did not write")]
+    Foreign { branch: String, commit: String },
     #[error("the branch {branch} holds the results of the fleet `{found}`, and this is the fleet `{fleet}`")]
     OtherFleet { branch: String, found: String, fleet: String },
     #[error("the branch {branch} is gone, and the registry remembers {runs} unfinished or finished runs")]
@@ -39,6 +43,12 @@ impl HistoryError {
             HistoryError::Registry(error) => error.help().to_string(),
             HistoryError::Malformed { .. } => {
                 "Somebody edited the results branch: restore it with `git reflog` or from another clone.".to_string()
+            }
+            HistoryError::Rewritten { branch, seen } => {
+                format!("Put it back where it was: `git branch -f {branch} {seen}`, or fetch it from another clone.")
+            }
+            HistoryError::Foreign { branch, commit } => {
+                format!("Put the branch back to the commit before: `git branch -f {branch} {commit}~1`.")
             }
             HistoryError::OtherFleet { .. } => {
                 "Give each fleet a branch of its own in `spec.results.branch`.".to_string()
@@ -60,6 +70,7 @@ impl HistoryError {
 /// The branch or the registry cannot be read, or holds what it should not.
 pub fn read_ledger(branch: &ResultsBranch<'_>, registry: &Registry, fleet: &Name) -> Result<Ledger, HistoryError> {
     let mut ledger = Ledger::default();
+    let claimed = registry.claim_documents()?;
     let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
     for (path, bytes) in branch.read_all(wanted)? {
         let malformed =
@@ -72,6 +83,9 @@ pub fn read_ledger(branch: &ResultsBranch<'_>, registry: &Registry, fleet: &Name
             })?;
         } else if path.starts_with("claims/") {
             let claim = Claim::from_json(&document).map_err(malformed)?;
+            if claimed.get(&path).is_some_and(|text| text.as_bytes() != bytes) {
+                return Err(malformed("it is not what was claimed".to_string()));
+            }
             check_place(&path, &format!("claims/{}/{}.json", claim.job, claim.run)).map_err(malformed)?;
             ledger.claims.insert((claim.job.clone(), claim.run.clone()), claim);
         } else if is_record(&path) {
@@ -86,6 +100,7 @@ pub fn read_ledger(branch: &ResultsBranch<'_>, registry: &Registry, fleet: &Name
             ledger.reports.insert((name, digest.to_string()), report);
         }
     }
+    check_history(branch, registry)?;
     ledger.open = registry.open_runs()?;
     ledger.applied_imports = applied_imports(registry)?;
     Ok(ledger)
@@ -143,6 +158,18 @@ pub fn failed_devices(branch: &ResultsBranch<'_>, folder: &str) -> Result<Vec<St
     failed.sort();
     failed.dedup();
     Ok(failed)
+}
+
+/// Holds when somebody else has written to the branch or rewritten it since it was last used here.
+fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), HistoryError> {
+    let seen = registry.results_tip()?;
+    match branch.audit(seen.as_deref())? {
+        Audit::Sound => Ok(()),
+        Audit::Rewritten => {
+            Err(HistoryError::Rewritten { branch: branch.name().into(), seen: seen.unwrap_or_default() })
+        }
+        Audit::Foreign { commit } => Err(HistoryError::Foreign { branch: branch.name().into(), commit }),
+    }
 }
 
 fn is_record(path: &str) -> bool {

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Registry, RegistryError};
-use crate::ledger::{Claim, OpenRun};
+use crate::ledger::OpenRun;
 use crate::model::id::{Name, RunToken};
-use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 
@@ -20,15 +19,6 @@ pub(super) const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt
 
 /// Devices whose names are read together.
 const NAMES_AT_ONCE: u32 = 1_000;
-
-/// A run about to be claimed.
-#[derive(Debug)]
-pub struct NewRun<'a> {
-    pub claim: &'a Claim,
-    /// The claim document, as it goes to the results branch.
-    pub document: String,
-    pub ids: &'a DeviceIds,
-}
 
 /// A run that the journal holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,55 +46,6 @@ pub struct ResultRow {
 }
 
 impl Registry {
-    /// Writes a run with its target, not yet claimed, and returns its number.
-    ///
-    /// # Errors
-    /// The registry cannot be written, or it has the run already.
-    pub fn journal_claim(&mut self, new: &NewRun<'_>) -> Result<i64, RegistryError> {
-        let path = self.path.clone();
-        let fail = |e| RegistryError::from_sqlite(&path, "journal a claim", e);
-        let transaction = self.connection.transaction().map_err(fail)?;
-        let write = || {
-            transaction.execute(
-                "INSERT INTO run (job, run, is_claimed, status, total, claim) VALUES (?1, ?2, 0, 'pending', ?3, ?4)",
-                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document],
-            )?;
-            let run_id = transaction.last_insert_rowid();
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO run_target (run_id, first, ids) VALUES (?1, ?2, ?3)")?;
-            let (mut first, mut text) = (0, String::new());
-            for (at, id) in new.ids.iter().enumerate() {
-                text.push_str(id);
-                text.push('\n');
-                if (at + 1) % limits::WRITE_CHUNK == 0 || at + 1 == new.ids.len() {
-                    insert.execute(params![run_id, first, text])?;
-                    first = i64::try_from(at + 1).expect("a target is bounded");
-                    text.clear();
-                }
-            }
-            Ok(run_id)
-        };
-        let run_id = write().map_err(fail)?;
-        transaction.commit().map_err(fail)?;
-        Ok(run_id)
-    }
-
-    /// Notes that the claim of a run is on the results branch.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn confirm_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
-        self.execute("confirm a claim", "UPDATE run SET is_claimed = 1 WHERE run_id = ?1", params![run_id])
-    }
-
-    /// Forgets a run whose claim did not reach the results branch: nothing of it was started.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn drop_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
-        self.execute("drop a claim", "DELETE FROM run WHERE run_id = ?1 AND is_claimed = 0", params![run_id])
-    }
-
     /// Returns the runs that are not closed, in the order in which they were journaled.
     ///
     /// # Errors
@@ -157,15 +98,6 @@ impl Registry {
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
         }
         Ok(open)
-    }
-
-    /// Returns how many runs the journal has, closed ones too.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn count_runs(&self) -> Result<usize, RegistryError> {
-        let count = self.connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0));
-        count.map_err(|e| self.error("count runs", e))
     }
 
     /// Returns the target of a run.
@@ -429,7 +361,7 @@ impl Registry {
         Ok(names)
     }
 
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         doing: &'static str,
         text: &str,

@@ -6,6 +6,7 @@
 //!
 //! What differs from what is desired is found here by SQL; twins never cross this room's door but one at a time.
 
+mod claims;
 mod devices;
 mod error;
 mod import;
@@ -21,10 +22,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+pub use claims::NewRun;
 pub use devices::DeviceFilter;
 pub use error::RegistryError;
 pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
-pub use journal::{JournaledRun, NewRun, ResultRow};
+pub use journal::{JournaledRun, ResultRow};
 pub use observe::{Request, Selection, Touched};
 pub use write::{Assignment, Chunk};
 

@@ -3,12 +3,14 @@
 //! Reading never checks anything out, and writing results goes straight into the object database: a person's work tree and index
 //! are left alone. Uses git2 (libgit2) for objects and local references.
 
+mod audit;
 mod read;
 mod work;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+pub use audit::Audit;
 pub use read::{Entry, FleetTree};
 pub use write::{BlobId, Content, FileChange, ResultsBranch};
 

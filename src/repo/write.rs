@@ -81,7 +81,7 @@ impl<'a> ResultsBranch<'a> {
         Ok(self.tip_id()?.map(|id| id.to_string()))
     }
 
-    fn tip_id(&self) -> Result<Option<Oid>, RepoError> {
+    pub(super) fn tip_id(&self) -> Result<Option<Oid>, RepoError> {
         match self.repository.refname_to_id(&self.reference) {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
@@ -204,7 +204,11 @@ impl<'a> ResultsBranch<'a> {
         self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))
     }
 
-    fn error(&self, doing: &str, source: git2::Error) -> RepoError {
+    pub(super) fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
+    pub(super) fn error(&self, doing: &str, source: git2::Error) -> RepoError {
         RepoError::git(doing, self.repository.path(), source)
     }
 }

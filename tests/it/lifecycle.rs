@@ -7,13 +7,14 @@ use fleetform::ops::OpsError;
 use fleetform::plan::ActionKind;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{BRANCH, World};
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
 
 /// A fleet whose ten devices take a second each, one after the other.
 fn slow_world() -> World {
-    let world = World::with_devices("{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {inFlight: 1}}", 10);
+    let world =
+        World::with_devices("{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {inFlight: 1}}", 10);
     world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
     let command = "{name: reboot, responseTimeout: 10s}";
     world.job("reboot", &format!("{{target: {{query: '*'}}, action: {{command: {command}}}}}"));
@@ -132,4 +133,31 @@ fn a_job_that_is_deleted_while_it_runs_is_stopped_and_goes_on_when_it_is_back() 
     world.commit("Bring it back");
     assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
     assert_eq!(world.executions().len(), 10, "each device rebooted once");
+}
+
+#[test]
+fn a_results_branch_that_others_wrote_to_or_rewrote_holds() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    world.apply().unwrap();
+    let repository = world.repository();
+    let name = format!("refs/heads/{BRANCH}");
+    let sound = repository.find_reference(&name).unwrap().peel_to_commit().unwrap();
+    let subjects = world.subjects();
+
+    let foreign =
+        repository.commit(None, &sound.author(), &sound.author(), "mine", &sound.tree().unwrap(), &[&sound]).unwrap();
+    repository.reference(&name, foreign, true, "test").unwrap();
+    let ran = world.run(&["apply", "--yes"]).expect(75);
+    assert!(ran.stderr.contains(&foreign.to_string()), "{}", ran.stderr);
+
+    repository.reference(&name, sound.parent_id(0).unwrap(), true, "test").unwrap();
+    let ran = world.run(&["apply", "--yes"]).expect(75);
+    assert!(ran.stderr.contains("was rewritten"), "{}", ran.stderr);
+    world.run(&["plan"]).expect(75);
+
+    repository.reference(&name, sound.id(), true, "test").unwrap();
+    world.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(world.subjects(), subjects, "nothing was written");
 }

@@ -1,0 +1,122 @@
+//! Claims as the journal keeps them, and the tip of the results branch that they were last seen on.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Registry, RegistryError};
+use crate::ledger::Claim;
+use crate::model::limits;
+use crate::model::observation::DeviceIds;
+
+/// A run about to be claimed.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    pub claim: &'a Claim,
+    /// The claim document, as it goes to the results branch.
+    pub document: String,
+    pub ids: &'a DeviceIds,
+}
+
+impl Registry {
+    /// Writes a run with its target, not yet claimed, and returns its number.
+    ///
+    /// # Errors
+    /// The registry cannot be written, or it has the run already.
+    pub fn journal_claim(&mut self, new: &NewRun<'_>) -> Result<i64, RegistryError> {
+        let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, "journal a claim", e);
+        let transaction = self.connection.transaction().map_err(fail)?;
+        let write = || {
+            transaction.execute(
+                "INSERT INTO run (job, run, is_claimed, status, total, claim) VALUES (?1, ?2, 0, 'pending', ?3, ?4)",
+                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document],
+            )?;
+            let run_id = transaction.last_insert_rowid();
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO run_target (run_id, first, ids) VALUES (?1, ?2, ?3)")?;
+            let (mut first, mut text) = (0, String::new());
+            for (at, id) in new.ids.iter().enumerate() {
+                text.push_str(id);
+                text.push('\n');
+                if (at + 1) % limits::WRITE_CHUNK == 0 || at + 1 == new.ids.len() {
+                    insert.execute(params![run_id, first, text])?;
+                    first = i64::try_from(at + 1).expect("a target is bounded");
+                    text.clear();
+                }
+            }
+            Ok(run_id)
+        };
+        let run_id = write().map_err(fail)?;
+        transaction.commit().map_err(fail)?;
+        Ok(run_id)
+    }
+
+    /// Notes that the claim of a run is on the results branch.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn confirm_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
+        self.execute("confirm a claim", "UPDATE run SET is_claimed = 1 WHERE run_id = ?1", params![run_id])
+    }
+
+    /// Forgets a run whose claim did not reach the results branch: nothing of it was started.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn drop_claim(&mut self, run_id: i64) -> Result<(), RegistryError> {
+        self.execute("drop a claim", "DELETE FROM run WHERE run_id = ?1 AND is_claimed = 0", params![run_id])
+    }
+
+    /// Returns the claim documents of all claimed runs, by their path on the results branch.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn claim_documents(&self) -> Result<BTreeMap<String, String>, RegistryError> {
+        let read = || {
+            let mut statement =
+                self.connection.prepare_cached("SELECT job, run, claim FROM run WHERE is_claimed = 1")?;
+            let rows = statement.query_map([], |row| {
+                let (job, run): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok((format!("claims/{job}/{run}.json"), row.get(2)?))
+            })?;
+            rows.collect::<rusqlite::Result<BTreeMap<String, String>>>()
+        };
+        read().map_err(|e| self.error("read claims", e))
+    }
+
+    /// Returns the tip of the results branch when it was last used with this registry.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn results_tip(&self) -> Result<Option<String>, RegistryError> {
+        let text = "SELECT value FROM meta WHERE key = 'results_tip'";
+        let found = self.connection.query_row(text, [], |row| row.get(0)).optional();
+        found.map_err(|e| self.error("read what was seen", e))
+    }
+
+    /// Notes the tip of the results branch; writes nothing when it is the one that is noted.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn note_results_tip(&mut self, tip: &str) -> Result<(), RegistryError> {
+        if self.results_tip()?.as_deref() == Some(tip) {
+            return Ok(());
+        }
+        self.execute(
+            "note what was seen",
+            "INSERT INTO meta (key, value) VALUES ('results_tip', ?1)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            params![tip],
+        )
+    }
+
+    /// Returns how many runs the journal has, closed ones too.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn count_runs(&self) -> Result<usize, RegistryError> {
+        let count = self.connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0));
+        count.map_err(|e| self.error("count runs", e))
+    }
+}

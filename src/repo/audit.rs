@@ -1,0 +1,45 @@
+//! Whether the results branch is what fleetform made of it.
+
+use git2::Oid;
+
+use super::{RepoError, ResultsBranch};
+
+/// What a look at the history of the results branch found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audit {
+    /// It grew commit by commit, each written by fleetform.
+    Sound,
+    /// The commit that was its tip before is no longer part of it.
+    Rewritten,
+    /// A commit that fleetform did not write, or a merge.
+    Foreign { commit: String },
+}
+
+impl ResultsBranch<'_> {
+    /// Looks at the commits since `seen`, a former tip; at all of them without one. No branch is a sound branch.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn audit(&self, seen: Option<&str>) -> Result<Audit, RepoError> {
+        let Some(tip) = self.tip_id()? else { return Ok(Audit::Sound) };
+        let fail = |e| self.error("read the history of results", e);
+        let seen = seen.and_then(|seen| Oid::from_str(seen).ok());
+        let mut at = tip;
+        loop {
+            if Some(at) == seen {
+                return Ok(Audit::Sound);
+            }
+            let commit = self.repository().find_commit(at).map_err(fail)?;
+            let message = commit.message().unwrap_or_default().to_string();
+            let is_ours = message.lines().any(|line| line.starts_with("Fleetform-Writer: "));
+            if !is_ours || commit.parent_count() > 1 {
+                return Ok(Audit::Foreign { commit: at.to_string() });
+            }
+            match commit.parent_id(0) {
+                Ok(parent) => at = parent,
+                Err(_) if seen.is_some() => return Ok(Audit::Rewritten),
+                Err(_) => return Ok(Audit::Sound),
+            }
+        }
+    }
+}
