@@ -47,7 +47,8 @@ pub struct Initialised {
 /// The folder holds files that would be overwritten, or nothing can be written.
 pub fn init(folder: &Path, with_example: bool) -> Result<Initialised, OpsError> {
     let repo = Repo::open_or_init(folder)?;
-    if folder.join(FLEET_FILE).exists() {
+    // A bare repository holds no files to write beside; what it may have is a fleet that was pushed.
+    if repo.is_bare() || folder.join(FLEET_FILE).exists() {
         if with_example {
             return Err(OpsError::Usage {
                 what: format!("{} holds a fleet already", folder.display()),
