@@ -651,6 +651,50 @@ fn suspend_stops_a_run_and_its_removal_continues_it() {
 }
 
 #[test]
+fn a_deleted_file_stops_its_run_and_its_return_continues_it() {
+    let world = slow_world(REBOOT);
+    world.apply_interrupted(Duration::from_millis(2_000));
+    let done = world.executions().len();
+    fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+    world.commit("gone");
+    let plan = world.run(&["plan", "--detailed-exitcode"]).expect(2).stdout;
+    assert!(plan.contains("~ stop") && plan.contains("job/reboot") && plan.contains("not declared any more"), "{plan}");
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!((record.status, record.counts.total, record.counts.completed), (RunStatus::Stopped, 10, done as u64));
+    assert_eq!(world.record("reboot", "1")["status"], "stopped");
+    assert_eq!(world.executions().len(), done);
+    let messages = world.messages();
+    assert!(world.apply().unwrap().was_empty, "it stays stopped");
+    assert_eq!(world.messages(), messages);
+
+    world.job("reboot", REBOOT);
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!((record.status, record.counts.completed), (RunStatus::Completed, 10));
+    assert_eq!(world.executions().len(), 10);
+    assert_eq!(world.rows("reboot", "1").len(), 10);
+    // Deleted when it has ended: nothing.
+    fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+    world.commit("gone for good");
+    assert!(world.apply().unwrap().was_empty);
+}
+
+#[test]
+fn a_bare_repository_is_applied_as_it_was_pushed() {
+    let world = World::with_devices("{}", 3);
+    world.job("dim", PROPERTY);
+    let folder = crate::world::folder();
+    let bare = folder.path().join("fleet.git");
+    let from = world.file(".git");
+    git2::build::RepoBuilder::new().bare(true).clone(from.to_str().unwrap(), &bare).unwrap();
+    let at = |arguments: &[&str]| Ran::of(fleetform().arg("-C").arg(&bare).args(arguments));
+    at(&["apply", "--yes"]).expect(75);
+    Ran::of(fleetform().arg("init").arg(&bare)).expect(0);
+    assert!(!bare.join("fleetform.yaml").exists());
+    at(&["apply", "--yes"]).expect(0);
+    at(&["plan", "--detailed-exitcode"]).expect(0);
+}
+
+#[test]
 fn a_locked_registry_is_one_sentence() {
     let world = World::with_devices("{}", 2);
     world.apply().unwrap();

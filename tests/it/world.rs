@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::RwLock;
 
 use fleetform::execute::{Clock, Interrupt, Progress};
 use fleetform::model::device::Device;
@@ -19,6 +20,10 @@ use serde_json::Value;
 
 /// The branch that results go to.
 pub const BRANCH: &str = "fleetform/results";
+
+/// A child has the files of its parent until it executes another program, the lock of an apply among them: no process is started
+/// while an apply of this one runs.
+static APPLIES: RwLock<()> = RwLock::new(());
 
 /// Time that passes only when somebody waits for it.
 pub struct VirtualClock {
@@ -190,6 +195,7 @@ impl World {
     ) -> Result<Applied, OpsError> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let environment = self.environment();
+        let _no_child = APPLIES.read().unwrap();
         runtime.block_on(apply(&environment, options, &self.clock, interrupt, &mut |_, _| true, observer))
     }
 
@@ -307,7 +313,7 @@ pub fn devices_csv(count: usize) -> String {
 /// Returns the binary, with nothing of the surroundings that changes what it does.
 pub fn fleetform() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
-    command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
@@ -321,7 +327,12 @@ pub struct Ran {
 
 impl Ran {
     pub fn of(command: &mut Command) -> Ran {
-        let output = command.output().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = {
+            let _no_apply = APPLIES.write().unwrap();
+            command.spawn().unwrap()
+        };
+        let output = child.wait_with_output().unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
