@@ -50,7 +50,7 @@ pub struct Executor<'a, C: Clock> {
 
 impl<C: Clock> Executor<'_, C> {
     /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the given order, until each has ended or
-    /// cannot go on without time passing. Returns what each came to.
+    /// cannot go on without time passing. Commands to the same device wait for each other, job by job. Returns what each came to.
     ///
     /// # Errors
     /// The registry, the repository or the link failed. What was done is journaled.
@@ -59,12 +59,15 @@ impl<C: Clock> Executor<'_, C> {
         let mut active: Vec<Active> = Vec::new();
         let mut ended = Vec::new();
         let mut abandon_at: Option<Timestamp> = None;
+        let mut has_room = true;
         loop {
-            while active.len() < self.fleet.limits.running_jobs as usize && !self.interrupt.is_set() {
-                let Some(next) = queue.pop_front() else { break };
-                active.push(self.open(next)?);
+            while has_room && !self.interrupt.is_set() {
+                match self.next(&active, &mut queue) {
+                    Some(next) => active.push(self.open(next)?),
+                    None => has_room = false,
+                }
             }
-            let now = self.clock.now();
+            let (now, known) = (self.clock.now(), ended.len());
             self.share_window(&mut active, now)?;
             if self.interrupt.is_set() && abandon_at.is_none() {
                 abandon_at = Some(now.checked_add(self.grace).unwrap_or(Timestamp::MAX));
@@ -79,6 +82,7 @@ impl<C: Clock> Executor<'_, C> {
                 }
             }
             self.collect(&mut active, &mut ended, now)?;
+            has_room = has_room || ended.len() > known;
             if active.is_empty() && (queue.is_empty() || self.interrupt.is_set()) {
                 return Ok(ended);
             }
@@ -89,6 +93,15 @@ impl<C: Clock> Executor<'_, C> {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Takes the first run out of the queue that may start beside the active ones.
+    fn next(&self, active: &[Active], queue: &mut VecDeque<RunInput>) -> Option<RunInput> {
+        if active.len() >= self.fleet.limits.running_jobs as usize {
+            return None;
+        }
+        let is_free = |next: &RunInput| !active.iter().any(|run| run.collides_with(next));
+        queue.iter().position(is_free).and_then(|at| queue.remove(at))
     }
 
     fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {

@@ -103,6 +103,12 @@ impl Active {
         })
     }
 
+    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
+    pub fn collides_with(&self, other: &RunInput) -> bool {
+        let is_command = |job: &Job| matches!(job.action, Action::Command(_));
+        !other.is_stop && is_command(&self.job) && is_command(&other.job) && self.ids.intersects(&other.ids)
+    }
+
     pub fn started(&self) -> Progress {
         Progress::RunStarted {
             job: self.job.name.clone(),

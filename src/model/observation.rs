@@ -60,6 +60,19 @@ impl DeviceIds {
         None
     }
 
+    /// Returns true when some id is in both lists.
+    pub fn intersects(&self, other: &DeviceIds) -> bool {
+        let (mut left, mut right) = (0, 0);
+        while left < self.len() && right < other.len() {
+            match self.get(left).cmp(other.get(right)) {
+                std::cmp::Ordering::Equal => return true,
+                std::cmp::Ordering::Less => left += 1,
+                std::cmp::Ordering::Greater => right += 1,
+            }
+        }
+        false
+    }
+
     /// Iterates in ascending order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.len()).map(|at| self.get(at))
@@ -112,6 +125,9 @@ mod tests {
         assert_eq!(ids.find("z"), Some(3));
         assert_eq!(ids.find("b"), None);
         assert_eq!(ids.iter().collect::<Vec<_>>(), ["a", "b1", "b2", "z"]);
+        let of = |ids: &[&str]| ids.iter().copied().collect::<DeviceIds>();
+        assert!(ids.intersects(&of(&["b", "b2", "c"])) && ids.intersects(&of(&["z"])));
+        assert!(!ids.intersects(&of(&["b", "c", "zz"])) && !ids.intersects(&of(&[])));
     }
 
     #[test]
