@@ -907,9 +907,10 @@ fn a_run_that_somebody_else_claimed_is_left_to_them() {
 
 #[test]
 fn at_most_the_allowed_jobs_run_at_once() {
-    let world = World::with_devices("{limits: {runningJobs: 2}}", 3);
+    let world = World::with_devices("{limits: {runningJobs: 2}}", 5);
     for n in 0..5 {
-        world.declare(&format!("jobs/j-{n}.yaml"), "Job", &format!("j-{n}"), REBOOT);
+        let job = REBOOT.replace("query: '*'", &format!("devices: [d-00{}]", n + 1));
+        world.declare(&format!("jobs/j-{n}.yaml"), "Job", &format!("j-{n}"), &job);
     }
     world.commit("five jobs");
     let (mut running, mut most, mut started) = (0, 0, Vec::new());
@@ -926,6 +927,31 @@ fn at_most_the_allowed_jobs_run_at_once() {
         .unwrap();
     assert_eq!((most, running, applied.records.len()), (2, 0, 5));
     assert_eq!(started, ["j-0", "j-1", "j-2", "j-3", "j-4"]);
+}
+
+#[test]
+fn a_device_has_one_command_in_flight() {
+    let world = World::with_devices("{link: {simulated: {latency: 1s}}}", 4);
+    let command = |name: &str| format!("action: {{command: {{name: {name}}}}}");
+    let job = |name: &str, devices: &str, action: &str| {
+        world.declare(
+            &format!("jobs/{name}.yaml"),
+            "Job",
+            name,
+            &format!("{{target: {{devices: [{devices}]}}, {action}}}"),
+        );
+    };
+    job("a", "d-001, d-002", &command("reboot"));
+    job("b", "d-002, d-003", &command("reset"));
+    job("c", "d-004", &command("reboot"));
+    job("d", "d-001, d-002", "action: {tags: {x: '1'}}");
+    world.commit("four jobs");
+    let applied = world.apply().unwrap();
+    assert!(applied.records.iter().all(|record| record.counts.pending() == 0 && record.counts.failed == 0));
+    let end = |name: &str| world.rows(name, "1").iter().map(|row| row.finished_at.unwrap()).max().unwrap();
+    let start = |name: &str| world.rows(name, "1").iter().map(|row| row.started_at.unwrap()).min().unwrap();
+    assert!(start("b") >= end("a"), "b waits for a");
+    assert!(start("c") == start("a") && start("d") == start("a"), "nobody else waits");
 }
 
 #[test]
