@@ -679,6 +679,27 @@ fn a_deleted_file_stops_its_run_and_its_return_continues_it() {
 }
 
 #[test]
+fn a_new_token_stops_the_open_run_and_the_old_one_continues_it() {
+    let world = slow_world(REBOOT);
+    world.apply_interrupted(Duration::from_millis(2_000));
+    let done = world.executions().len();
+    world.job("reboot", &REBOOT.replace("{target", "{run: '2', target"));
+    let plan = plan_to_json(&world.plan().unwrap().plan);
+    let stop = &plan["changes"][0];
+    assert_eq!((&stop["actions"], &stop["run"]), (&json!(["stop"]), &json!("1")), "{plan}");
+    assert!(stop["reason"].as_str().unwrap().contains("5 of 10 done"), "{stop}");
+    let applied = world.apply().unwrap();
+    let of: Vec<(&str, RunStatus)> = applied.records.iter().map(|one| (one.run.as_str(), one.status)).collect();
+    assert_eq!(of, [("1", RunStatus::Stopped), ("2", RunStatus::Completed)]);
+    assert_eq!(world.executions().len(), done + 10);
+    assert_eq!(world.record("reboot", "1")["status"], "stopped");
+    assert!(world.apply().unwrap().was_empty);
+    world.job("reboot", REBOOT);
+    assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
+    assert_eq!(world.executions().len(), 20, "the pending ones of run 1, and no other");
+}
+
+#[test]
 fn a_bare_repository_is_applied_as_it_was_pushed() {
     let world = World::with_devices("{}", 3);
     world.job("dim", PROPERTY);
