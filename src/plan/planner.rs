@@ -80,13 +80,11 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
         }
         change.import = Some(counts);
         plan.changes.push(change);
-        if counts.rejected > 0 {
-            let (rejected, rows) = (counts.rejected, counts.rows);
-            plan.notices.push(Notice::RejectedRows { import: name.clone(), rejected, rows });
-        }
-        if counts.rows == counts.rejected {
-            let (rows, rejected) = (counts.rows, counts.rejected);
+        let (rows, rejected) = (counts.rows, counts.rejected);
+        if rows == rejected {
             plan.refusals.push(Refusal::NothingImported { import: name.clone(), rows, rejected });
+        } else if rejected > 0 {
+            plan.notices.push(Notice::RejectedRows { import: name.clone(), rejected, rows });
         }
     }
 }
