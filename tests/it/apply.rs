@@ -386,6 +386,18 @@ fn an_import_twice_is_a_no_op() {
 }
 
 #[test]
+fn a_renamed_import_keeps_its_devices() {
+    let world = World::with_devices("{}", 3);
+    world.apply().unwrap();
+    let devices = world.devices();
+    world.declare("imports.yaml", "DeviceImport", "lamps", "{file: devices.csv, removed: delete}");
+    world.commit("another name");
+    let report = world.apply().unwrap().imports.remove(0).1;
+    assert_eq!((report.updated, report.rejected), (3, 0));
+    assert_eq!(world.devices(), devices);
+}
+
+#[test]
 fn a_file_with_a_byte_order_mark_and_crlf_imports() {
     let world = World::new("{}");
     world.write("d.csv", "\u{feff}IOTC_DEVICEID,IOTC_DEVICENAME\r\nd-1,\"One, the first\"\r\n\r\nd-2,\r\n");

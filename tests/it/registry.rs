@@ -277,6 +277,18 @@ fn a_device_of_two_staged_files_belongs_to_the_first() {
 }
 
 #[test]
+fn an_import_that_is_gone_gives_its_devices_up() {
+    let mut fixture = Fixture::new();
+    fixture.import(&spec("gone"), "IOTC_DEVICEID,TAG.x\nd-1,1\nd-2,1\n");
+    let keys = fixture.registry.keys("d-1").unwrap();
+    let found = fixture.import(&spec("a"), "IOTC_DEVICEID\nd-1\n");
+    assert_eq!((found.updated, found.rejected), (1, 0));
+    assert_eq!((fixture.device("d-1").tags, fixture.registry.keys("d-1").unwrap()), (json!({"x": "1"}), keys));
+    assert_eq!(fixture.import(&spec("a"), "IOTC_DEVICEID\nd-1\n").unchanged, 1);
+    assert_eq!(fixture.import(&spec("b"), "IOTC_DEVICEID\nd-1\nd-2\n").rejected, 1, "it has an owner again");
+}
+
+#[test]
 fn a_write_changes_only_what_differs() {
     let twins = [json!({}), json!({"level": 3}), json!({"level": 2, "color": "red"}), json!({"level": 1}), json!({})];
     let mut fixture = Fixture::with_desired(&twins);
