@@ -299,7 +299,8 @@ impl<C: Clock> Executor<'_, C> {
     pub(super) fn pause(&mut self, run: &mut Active) -> Result<(), ExecuteError> {
         let now = self.clock.now();
         let waiting = run.rollout.waiting() as u64;
-        let reason = format!("{waiting} devices wait to come online");
+        let words = if waiting == 1 { "device waits" } else { "devices wait" };
+        let reason = format!("{waiting} {words} to come online");
         let record = run.record(RunStatus::Running, Some(reason), now);
         (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
         run.finished = Some(record);

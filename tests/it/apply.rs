@@ -818,7 +818,8 @@ fn waiting_devices_leave_the_job_to_the_next_apply() {
     let world = World::with_devices("{link: {simulated: {devices: {d-002: {offline: true}}}}}", 3);
     let job = REBOOT.replace("{target", "{delivery: {offline: wait, expiresAfter: 1h}, target");
     world.job("reboot", &job);
-    world.run(&["apply", "--yes"]).expect(0);
+    let ran = world.run(&["apply", "--yes"]).expect(0);
+    assert!(ran.stderr.contains("1 device waits to come online; apply --wait stays for"), "{}", ran.stderr);
     assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
     let shown = world.run(&["job", "list", "--json"]).expect(0).json();
     assert_eq!(

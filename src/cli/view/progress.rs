@@ -90,8 +90,8 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
         }
         Progress::RunFinished { record } => job::outcome_line(record, painter),
         Progress::RunPaused { record, waiting } if *waiting > 0 => {
-            let devices = counted(*waiting, "device");
-            format!("job {} run {}: {devices} wait to come online; apply --wait stays for them", record.job, record.run)
+            let devices = format!("{}{}", counted(*waiting, "device"), if *waiting == 1 { " waits" } else { " wait" });
+            format!("job {} run {}: {devices} to come online; apply --wait stays for them", record.job, record.run)
         }
         Progress::RunPaused { record, .. } => job::outcome_line(record, painter),
     })
