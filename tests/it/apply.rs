@@ -889,6 +889,34 @@ fn a_process_that_dies_at_any_moment_is_survived() {
     panic!("it never gets to its end");
 }
 
+/// The same with a device that fails and a threshold of zero: whenever the process dies, nothing starts behind the crossing.
+#[test]
+fn a_crossing_outlives_the_process() {
+    let spec = WITH_JOURNAL.replace("latency: 1s", "latency: 1s, devices: {d-004: {answers: 500}}");
+    for kills in 1..200 {
+        let world = World::with_devices(&spec, 10);
+        world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+        world.job("reboot", &REBOOT.replace("{target", "{delivery: {cancellationThreshold: {failures: 0}}, target"));
+        let was_killed = world.apply_killed(kills);
+        world.apply().unwrap();
+        let (record, rows) = (world.record("reboot", "1"), world.rows("reboot", "1"));
+        assert_eq!((&record["status"], rows.len()), (&json!("canceled"), 10), "killed at {kills}");
+        let count = |status| json!(rows.iter().filter(|row| row.status == status).count());
+        assert_eq!(record["completed"], count(DeviceStatus::Completed), "killed at {kills}");
+        assert_eq!(record["failed"], count(DeviceStatus::Failed), "killed at {kills}");
+        assert_eq!(record["pending"], count(DeviceStatus::Pending), "killed at {kills}");
+        let failed = rows.iter().filter(|row| row.status == DeviceStatus::Failed);
+        let crossing = failed.map(|row| row.finished_at.unwrap()).min().unwrap();
+        let sent = rows.iter().filter(|row| row.reason != Reason::OutcomeUnknown);
+        assert!(sent.filter_map(|row| row.started_at).all(|start| start < crossing), "killed at {kills}: {rows:?}");
+        assert!(count_executions(&world).values().all(|count| *count == 1), "killed at {kills}");
+        if !was_killed {
+            return;
+        }
+    }
+    panic!("it never gets to its end");
+}
+
 #[test]
 fn a_claim_that_was_not_confirmed_is_settled_by_the_branch() {
     // It reached the branch: the run goes on.
