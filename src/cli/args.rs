@@ -139,6 +139,9 @@ pub struct ApplyArgs {
     /// Stay for devices that wait to come online
     #[arg(long)]
     pub wait: bool,
+    /// Apply although the history was rewound since the last apply
+    #[arg(long)]
+    pub accept_rewind: bool,
     /// Seconds that devices in flight are awaited after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,

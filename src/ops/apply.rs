@@ -1,6 +1,8 @@
 //! Executes the plan of `HEAD`: imports, claims, batches, results. Plans again until nothing is left that can go on now, because
 //! jobs that come after others get their target only then.
 
+mod guards;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,11 +19,12 @@ use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
-use crate::plan::{ActionKind, Plan, PlannedRun, Subject, differing_addresses};
-use crate::prepare::{HistoryError, Preparation, StagedFile, prepare, read_ledger, records_of};
+use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
+use crate::prepare::{Preparation, StagedFile, prepare, read_ledger, records_of};
 use crate::registry::{JournaledRun, NewRun, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 use crate::results::document;
+use guards::refuse_uncommitted;
 
 const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
 
@@ -32,13 +35,15 @@ pub struct ApplyOptions {
     pub saved: Option<Value>,
     /// Stay for devices that wait to come online.
     pub waits: bool,
+    /// Apply although the history was rewound since the last apply.
+    pub accepts_rewind: bool,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
 }
 
 impl Default for ApplyOptions {
     fn default() -> ApplyOptions {
-        ApplyOptions { saved: None, waits: false, grace: Duration::from_secs(10) }
+        ApplyOptions { saved: None, waits: false, accepts_rewind: false, grace: Duration::from_secs(10) }
     }
 }
 
@@ -104,9 +109,12 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
+        self.check_rewind()?;
         let applied = self.reconcile(clock, interrupt, agree, observer).await?;
-        if let Some(tip) = self.branch.tip()? {
-            self.registry.note_results_tip(&tip)?;
+        if let Some(tip) = self.branch.tip()?
+            && !applied.was_declined
+        {
+            self.registry.note_seen(&tip, &self.head)?;
         }
         Ok(applied)
     }
@@ -205,19 +213,6 @@ impl Apply<'_> {
         if has_moved { Ok(read_ledger(&self.branch, &self.registry, fleet)?) } else { Ok(ledger) }
     }
 
-    /// Holds when nobody can know what has run before.
-    fn check_history(&self) -> Result<(), OpsError> {
-        if self.branch.tip()?.is_some() || self.declared.jobs.is_empty() {
-            return Ok(());
-        }
-        let branch = self.branch.name().to_string();
-        let runs = self.registry.count_runs()?;
-        if runs > 0 {
-            return Err(HistoryError::BranchGone { branch, runs }.into());
-        }
-        Err(HistoryError::Unknown { branch, jobs: self.declared.jobs.len() }.into())
-    }
-
     /// Returns the id of the saved plan, `None` without one. It goes into documents and commit messages, so it is looked at.
     fn saved_id(&self) -> Result<Option<String>, OpsError> {
         let Some(saved) = &self.options.saved else { return Ok(None) };
@@ -225,20 +220,6 @@ impl Apply<'_> {
         let malformed =
             || OpsError::Usage { what: "the saved plan has no plan_id".to_string(), help: SAVED_HELP.to_string() };
         Ok(Some(id.ok_or_else(malformed)?.to_string()))
-    }
-
-    fn check_saved(&self, plan: &Plan, ledger: &Ledger) -> Result<(), OpsError> {
-        let (Some(saved), Some(id)) = (&self.options.saved, self.saved_id()?) else { return Ok(()) };
-        let help = SAVED_HELP.to_string();
-        if ledger.has_used_plan(&id) {
-            return Err(OpsError::Held { what: "the saved plan was applied before".to_string(), help });
-        }
-        let differing = differing_addresses(saved, plan);
-        if differing.is_empty() {
-            return Ok(());
-        }
-        let what = format!("the fleet has changed since the plan was saved, at {}", differing.join(", "));
-        Err(OpsError::Held { what, help })
     }
 
     /// Returns true when an address is to be changed: always, or when the saved plan changes it.
@@ -451,33 +432,4 @@ impl Apply<'_> {
         }
         Ok(reasons)
     }
-}
-
-/// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
-fn refuse_uncommitted(workspace: &Workspace, tree: &FleetTree<'_>, loaded: &Loaded) -> Result<(), OpsError> {
-    if workspace.repo.is_bare() {
-        return Ok(());
-    }
-    let work = workspace.repo.work_tree()?;
-    let here = crate::prepare::load(&work);
-    let paths: BTreeSet<&String> = loaded.declared_files.iter().chain(&here.declared_files).collect();
-    let mut differing = Vec::new();
-    for path in paths {
-        let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
-        let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
-        match (committed, present) {
-            (Ok(one), Ok(two)) if one == two => {}
-            _ => differing.push(path.clone()),
-        }
-    }
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = differing.len().saturating_sub(5);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(OpsError::Held {
-        what: format!("declared files are not committed: {shown}{more}"),
-        help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
-    })
 }

@@ -23,6 +23,8 @@ pub enum HistoryError {
     Malformed { branch: String, path: String, what: String },
     #[error("the branch {branch} was rewritten: the commit {seen} that was its tip is no longer part of it")]
     Rewritten { branch: String, seen: String },
+    #[error("history was rewound: the commit {head} does not come after {last}, which was applied last")]
+    Rewound { head: String, last: String },
     #[error("the branch {branch} has the commit {commit}, which fleetform did not write")]
     Foreign { branch: String, commit: String },
     #[error("the branch {branch} holds the results of the fleet `{found}`, and this is the fleet `{fleet}`")]
@@ -46,6 +48,9 @@ impl HistoryError {
             }
             HistoryError::Rewritten { branch, seen } => {
                 format!("Put it back where it was: `git branch -f {branch} {seen}`, or fetch it from another clone.")
+            }
+            HistoryError::Rewound { .. } => {
+                "Look at `git reflog` and `fleetform plan`; if this is meant, apply with --accept-rewind.".to_string()
             }
             HistoryError::Foreign { branch, commit } => {
                 format!("Put the branch back to the commit before: `git branch -f {branch} {commit}~1`.")

@@ -90,25 +90,36 @@ impl Registry {
     /// # Errors
     /// The registry cannot be read.
     pub fn results_tip(&self) -> Result<Option<String>, RegistryError> {
-        let text = "SELECT value FROM meta WHERE key = 'results_tip'";
-        let found = self.connection.query_row(text, [], |row| row.get(0)).optional();
+        self.noted("results_tip")
+    }
+
+    /// Returns the commit that was last applied to this registry.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn applied_head(&self) -> Result<Option<String>, RegistryError> {
+        self.noted("applied_head")
+    }
+
+    fn noted(&self, key: &str) -> Result<Option<String>, RegistryError> {
+        let text = "SELECT value FROM meta WHERE key = ?1";
+        let found = self.connection.query_row(text, [key], |row| row.get(0)).optional();
         found.map_err(|e| self.error("read what was seen", e))
     }
 
-    /// Notes the tip of the results branch; writes nothing when it is the one that is noted.
+    /// Notes the tip of the results branch and the commit that was applied; writes nothing when they are the ones that are noted.
     ///
     /// # Errors
     /// The registry cannot be written.
-    pub fn note_results_tip(&mut self, tip: &str) -> Result<(), RegistryError> {
-        if self.results_tip()?.as_deref() == Some(tip) {
-            return Ok(());
+    pub fn note_seen(&mut self, results_tip: &str, applied_head: &str) -> Result<(), RegistryError> {
+        for (key, value) in [("results_tip", results_tip), ("applied_head", applied_head)] {
+            if self.noted(key)?.as_deref() != Some(value) {
+                let text = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+                            ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+                self.execute("note what was seen", text, params![key, value])?;
+            }
         }
-        self.execute(
-            "note what was seen",
-            "INSERT INTO meta (key, value) VALUES ('results_tip', ?1)
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            params![tip],
-        )
+        Ok(())
     }
 
     /// Returns how many runs the journal has, closed ones too.

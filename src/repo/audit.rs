@@ -16,6 +16,26 @@ pub enum Audit {
 }
 
 impl ResultsBranch<'_> {
+    /// Returns the commit that the newest results came from, as their trailers say; `None` when none of them says.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn last_source(&self) -> Result<Option<String>, RepoError> {
+        let Some(mut at) = self.tip_id()? else { return Ok(None) };
+        loop {
+            let fail = |e| self.error("read the history of results", e);
+            let commit = self.repository().find_commit(at).map_err(fail)?;
+            let message = commit.message().unwrap_or_default();
+            if let Some(source) = message.lines().find_map(|line| line.strip_prefix("Fleetform-Source: ")) {
+                return Ok(Some(source.trim().to_string()));
+            }
+            match commit.parent_id(0) {
+                Ok(parent) => at = parent,
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
     /// Looks at the commits since `seen`, a former tip; at all of them without one. No branch is a sound branch.
     ///
     /// # Errors

@@ -152,6 +152,13 @@ impl Repo {
         Ok(commit.id().to_string())
     }
 
+    /// Returns true when a commit is another one or comes after it; `None` when one of them is not there.
+    pub fn descends(&self, commit: &str, from: &str) -> Option<bool> {
+        let (commit, from) = (git2::Oid::from_str(commit).ok()?, git2::Oid::from_str(from).ok()?);
+        self.repository.find_commit(from).ok()?;
+        Some(commit == from || self.repository.graph_descendant_of(commit, from).ok()?)
+    }
+
     /// Returns the id of the commit of `HEAD`.
     ///
     /// # Errors

@@ -161,3 +161,36 @@ fn a_results_branch_that_others_wrote_to_or_rewrote_holds() {
     world.run(&["apply", "--yes"]).expect(0);
     assert_eq!(world.subjects(), subjects, "nothing was written");
 }
+
+#[test]
+fn a_rewound_history_holds_and_a_squash_does_not() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    let before = world.head();
+    world.job("tag", "{target: {query: '*'}, action: {tags: {ring: canary}}}");
+    world.commit("Tag");
+    world.apply().unwrap();
+    let applied = world.head();
+
+    let reset = |to: &str| {
+        let repository = world.repository();
+        let commit = repository.revparse_single(to).unwrap();
+        repository.reset(&commit, git2::ResetType::Hard, None).unwrap();
+    };
+    reset(&before);
+    let ran = world.run(&["apply", "--yes"]).expect(75);
+    assert!(ran.stderr.contains("rewound") && ran.stderr.contains("--accept-rewind"), "{}", ran.stderr);
+
+    // The same files as one commit: a squash.
+    let repository = world.repository();
+    let tip = repository.find_commit(git2::Oid::from_str(&applied).unwrap()).unwrap();
+    let squashed = repository.commit(None, &tip.author(), &tip.author(), "Squash", &tip.tree().unwrap(), &[]).unwrap();
+    reset(&squashed.to_string());
+    world.run(&["apply", "--yes"]).expect(0);
+
+    reset(&before);
+    world.run(&["apply", "--yes"]).expect(75);
+    world.run(&["apply", "--yes", "--accept-rewind"]).expect(0);
+    world.run(&["apply", "--yes"]).expect(0);
+}

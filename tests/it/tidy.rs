@@ -292,7 +292,9 @@ fn what_is_above_the_io_line_does_not_touch_the_world() {
 fn a_use_case_does_not_import_another() {
     let mut violations = Vec::new();
     for source in sources().iter().filter(|source| source.room() == Some("ops") && !source.path.ends_with("/mod.rs")) {
-        let mut named = named_after(&source.code, "super::");
+        // A use case that is large enough for a folder is still one: below it `super` is the use case itself.
+        let is_part = source.path.trim_start_matches("src/ops/").contains('/');
+        let mut named = if is_part { Vec::new() } else { named_after(&source.code, "super::") };
         named.extend(named_after(&source.code, "crate::ops::"));
         for (line, name) in named {
             if !OPS_SHARED.contains(&name.as_str()) {

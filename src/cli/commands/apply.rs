@@ -27,7 +27,12 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         });
     }
     let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
-    let options = ApplyOptions { saved, waits: arguments.wait, grace: Duration::from_secs(arguments.grace) };
+    let options = ApplyOptions {
+        saved,
+        waits: arguments.wait,
+        accepts_rewind: arguments.accept_rewind,
+        grace: Duration::from_secs(arguments.grace),
+    };
     let applied = execute(environment, &options, arguments.yes, output)?;
     finish(&applied, arguments.strict, &folder_option(environment), output)
 }

@@ -1,0 +1,101 @@
+//! Why an apply does not start: what is uncommitted, who knows what has run, what a saved plan was made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Apply, SAVED_HELP};
+use crate::ledger::Ledger;
+use crate::manifest::Loaded;
+use crate::ops::{OpsError, Workspace};
+use crate::plan::{Plan, differing_addresses};
+use crate::prepare::HistoryError;
+use crate::repo::{FleetTree, RepoError};
+
+impl Apply<'_> {
+    /// Holds when `HEAD` does not come after the commit that was applied last, unless both declare the same: a squash or a rebase is no rewind.
+    pub(super) fn check_rewind(&self) -> Result<(), OpsError> {
+        if self.options.accepts_rewind {
+            return Ok(());
+        }
+        let last = match self.registry.applied_head()? {
+            Some(last) => last,
+            None => match self.branch.last_source()? {
+                Some(last) => last,
+                None => return Ok(()),
+            },
+        };
+        if self.repo.descends(&self.head, &last) == Some(true) {
+            return Ok(());
+        }
+        let declared_at = |commit: &str| {
+            let tree = self.repo.tree_at(commit).ok()?;
+            let loaded = crate::prepare::load(&tree);
+            content_of(&tree, &loaded).ok()
+        };
+        let now = content_of(self.tree, self.loaded)?;
+        if declared_at(&last) == Some(now) {
+            return Ok(());
+        }
+        Err(HistoryError::Rewound { head: self.head.clone(), last }.into())
+    }
+
+    /// Holds when nobody can know what has run before.
+    pub(super) fn check_history(&self) -> Result<(), OpsError> {
+        if self.branch.tip()?.is_some() || self.declared.jobs.is_empty() {
+            return Ok(());
+        }
+        let branch = self.branch.name().to_string();
+        let runs = self.registry.count_runs()?;
+        if runs > 0 {
+            return Err(HistoryError::BranchGone { branch, runs }.into());
+        }
+        Err(HistoryError::Unknown { branch, jobs: self.declared.jobs.len() }.into())
+    }
+
+    pub(super) fn check_saved(&self, plan: &Plan, ledger: &Ledger) -> Result<(), OpsError> {
+        let (Some(saved), Some(id)) = (&self.options.saved, self.saved_id()?) else { return Ok(()) };
+        let help = SAVED_HELP.to_string();
+        if ledger.has_used_plan(&id) {
+            return Err(OpsError::Held { what: "the saved plan was applied before".to_string(), help });
+        }
+        let differing = differing_addresses(saved, plan);
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let what = format!("the fleet has changed since the plan was saved, at {}", differing.join(", "));
+        Err(OpsError::Held { what, help })
+    }
+}
+
+/// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
+pub(super) fn refuse_uncommitted(workspace: &Workspace, tree: &FleetTree<'_>, loaded: &Loaded) -> Result<(), OpsError> {
+    if workspace.repo.is_bare() {
+        return Ok(());
+    }
+    let work = workspace.repo.work_tree()?;
+    let here = crate::prepare::load(&work);
+    let paths: BTreeSet<&String> = loaded.declared_files.iter().chain(&here.declared_files).collect();
+    let mut differing = Vec::new();
+    for path in paths {
+        let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
+        let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
+        match (committed, present) {
+            (Ok(one), Ok(two)) if one == two => {}
+            _ => differing.push(path.clone()),
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = differing.len().saturating_sub(5);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(OpsError::Held {
+        what: format!("declared files are not committed: {shown}{more}"),
+        help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
+    })
+}
+
+/// Returns the declared files with what git calls their content.
+fn content_of(tree: &FleetTree<'_>, loaded: &Loaded) -> Result<BTreeMap<String, String>, RepoError> {
+    loaded.declared_files.iter().map(|path| Ok((path.clone(), tree.content_id(path)?))).collect()
+}
