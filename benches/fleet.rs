@@ -136,7 +136,7 @@ fn environment(folder: &Path) -> Environment {
 /// A fleet with one import and no job.
 fn make_fleet(folder: &Path, devices: u32) -> Result<(), Failure> {
     let fleet = folder.join("fleet");
-    init::init(&fleet, false)?;
+    init::init(&fleet, init::InitOptions::default())?;
     let mut csv = String::from("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.building,TAG.line,TAG.ring\r\n");
     for n in 0..devices {
         let ring = if n % 10 == 0 { "canary" } else { "stable" };
@@ -278,7 +278,7 @@ fn raw_apply(folder: &Path) -> Result<(), Failure> {
 /// A fleet of its own with 10,000 job files.
 fn make_jobs(folder: &Path) -> Result<(), Failure> {
     let fleet = folder.join("many");
-    init::init(&fleet, false)?;
+    init::init(&fleet, init::InitOptions::default())?;
     std::fs::create_dir(fleet.join("jobs"))?;
     for n in 0..10_000 {
         let job = format!(

@@ -95,7 +95,10 @@ fn code_of_registry(error: &RegistryError) -> u8 {
 fn code_of_repo(error: &RepoError) -> u8 {
     match error {
         RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } | RepoError::Malformed { .. } => exit::HELD,
-        RepoError::NoRepository { .. } | RepoError::NoFleet { .. } | RepoError::NoRevision { .. } => exit::USAGE,
+        RepoError::NoRepository { .. }
+        | RepoError::NoFleet { .. }
+        | RepoError::NoFleetAt { .. }
+        | RepoError::NoRevision { .. } => exit::USAGE,
         RepoError::NoCommit => exit::HELD,
         RepoError::NotAFile { .. }
         | RepoError::TooLarge { .. }

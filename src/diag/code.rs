@@ -131,6 +131,7 @@ codes! {
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";
     OLD_TOKEN = "FF654", Warning, "run token was used before";
     KEYS_IN_FILE = "FF655", Warning, "device keys in a file";
+    NEW_REGISTRY = "FF656", Warning, "registry is new";
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Simulated devices: who is offline, who is slow and who fails is a function of the seed and the device's id, so that every run
-//! of a fleet meets the same devices, in any process.
+//! Simulated devices: who is offline is a function of the seed and the device's id; how long a command takes and whether it fails, of
+//! the seed and the execution id. So a run is the same in any process, and the next run is another one.
 //!
 //! A request is executed half-way through its latency: the device appends to the journal first and answers after, as a real one
 //! that keeps a log would.

@@ -236,7 +236,7 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
     let wants_boolean = words.iter().any(|word| word == "boolean");
     match &place.node.content {
         Content::Number(_) | Content::Bool(_) if wants_text => {
-            diagnostic.with_help("Put it in quotes: then it is text.")
+            diagnostic.with_help("A text is meant here: put it in quotes, and a time needs its unit, such as `30s`.")
         }
         Content::String(text) if wants_boolean => match text.to_lowercase().as_str() {
             "yes" | "on" | "y" => diagnostic.with_help("Write `true`."),

@@ -169,7 +169,7 @@ pub struct Link {
     pub simulated: Option<Simulated>,
 }
 
-/// Simulated devices. Who they are is a function of the seed and the device id.
+/// Simulated devices. Who is offline is a function of the seed and the device id; how long a command takes and whether it fails, of the seed, the run and the device.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Simulated {

@@ -191,8 +191,7 @@ impl Apply<'_> {
     /// was), or a run whose end is on the branch and not in the journal.
     fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
-        self.check_history()?;
-        let ledger = read_ledger(&self.branch, &self.registry, fleet)?;
+        let ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
         let mut has_moved = false;
         for run in self.registry.open_journal()? {
             let key = (run.job.clone(), run.run.clone());
@@ -210,7 +209,7 @@ impl Apply<'_> {
                 self.registry.close_run(run.run_id)?;
             }
         }
-        if has_moved { Ok(read_ledger(&self.branch, &self.registry, fleet)?) } else { Ok(ledger) }
+        if has_moved { Ok(read_ledger(&self.branch, &self.registry, self.declared)?) } else { Ok(ledger) }
     }
 
     /// Returns the id of the saved plan, `None` without one. It goes into documents and commit messages, so it is looked at.

@@ -144,7 +144,7 @@ fn failed_run(
 ) -> Result<RunToken, OpsError> {
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared.fleet.name)?;
+    let ledger = read_ledger(&branch, &registry, declared)?;
     let ended = ledger.claims_of(&job.name).into_iter().rev().filter_map(|claim| {
         let record = ledger.records.get(&(claim.job.clone(), claim.run.clone()))?;
         record.status.is_final().then_some(record)

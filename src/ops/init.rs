@@ -41,12 +41,22 @@ pub struct Initialised {
     pub made_branch: bool,
 }
 
+/// What to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InitOptions {
+    /// Fill it with the fleet of the quickstart.
+    pub with_example: bool,
+    /// Make a repository of its own, also inside of another one: a first try must not commit to whatever is around it.
+    pub is_apart: bool,
+}
+
 /// Makes a fleet in a folder: a repository when there is none around it, the files, a first commit, the results branch.
 ///
 /// # Errors
-/// The folder holds files that would be overwritten, or nothing can be written.
-pub fn init(folder: &Path, with_example: bool) -> Result<Initialised, OpsError> {
-    let repo = Repo::open_or_init(folder)?;
+/// The folder holds files that would be overwritten, a fleet is around it, or nothing can be written.
+pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError> {
+    let InitOptions { with_example, is_apart } = options;
+    let repo = if is_apart { Repo::make(folder)? } else { Repo::open_or_init(folder)? };
     // A bare repository holds no files to write beside; what it may have is a fleet that was pushed.
     if repo.is_bare() || folder.join(FLEET_FILE).exists() {
         if with_example {
@@ -57,8 +67,22 @@ pub fn init(folder: &Path, with_example: bool) -> Result<Initialised, OpsError> 
         }
         return adopt(folder);
     }
+    if let Some(around) = repo.fleet_around()
+        && has_documents(folder)
+    {
+        return Err(OpsError::Usage {
+            what: format!("{} is inside the fleet at {}", folder.display(), around.display()),
+            help: "A fleet inside another would hide files from it; name a folder beside it.".to_string(),
+        });
+    }
     let fleet = fleet_name(repo.folder());
     let branch = if repo.is_at_root() { DEFAULT_BRANCH.to_string() } else { format!("{DEFAULT_BRANCH}-{fleet}") };
+    if repo.results(&branch).tip()?.is_some() {
+        return Err(OpsError::Usage {
+            what: format!("the branch {branch} exists: the results of a fleet of this name are on it"),
+            help: "Name the folder otherwise: a fleet is called after its folder.".to_string(),
+        });
+    }
     let files = files_of(&fleet, &branch, with_example);
     for (path, _) in &files {
         if folder.join(path).exists() {
@@ -75,6 +99,14 @@ pub fn init(folder: &Path, with_example: bool) -> Result<Initialised, OpsError> 
     repo.commit_files(&paths, &format!("fleet {fleet}: first files"))?;
     let made_branch = make_branch(&repo, &fleet, &branch)?;
     Ok(Initialised { fleet, branch, files: paths, made_branch })
+}
+
+/// Returns true when a folder holds YAML files: those of the fleet around it, which a fleet of its own would hide from it.
+fn has_documents(folder: &Path) -> bool {
+    let files =
+        std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
+    let is_yaml = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    files.is_ok_and(|files| files.iter().any(is_yaml))
 }
 
 /// Gives a fleet that is declared already its results branch.
@@ -104,7 +136,7 @@ fn make_branch(repo: &Repo, fleet: &Name, branch: &str) -> Result<bool, OpsError
 fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, String)> {
     let mut files = vec![(
         ".gitignore".to_string(),
-        "# The registry and its lock: a cache, made again from the files.\n.fleetform/\n".to_string(),
+        "# The registry: the devices with their twins and keys. Back it up; it is not made again from the files.\n.fleetform/\n".to_string(),
     )];
     if with_example {
         for (path, text) in EXAMPLE {

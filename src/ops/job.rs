@@ -119,7 +119,7 @@ fn with_history<T>(
     let declared = workspace.declared_somewhere()?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared.fleet.name)?;
+    let ledger = read_ledger(&branch, &registry, &declared)?;
     body(&History { declared: &declared, branch, registry, ledger })
 }
 

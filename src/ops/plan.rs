@@ -35,7 +35,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let declared = declared_of(&loaded)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared.fleet.name)?;
+    let ledger = read_ledger(&branch, &registry, declared)?;
     let preparation = Preparation {
         repo: &workspace.repo,
         loaded: &loaded,

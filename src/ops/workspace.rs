@@ -54,7 +54,10 @@ impl Workspace {
     /// The folder cannot be read or is not the root of a fleet.
     pub fn load_work_tree(&self) -> Result<(FleetTree<'_>, Loaded), OpsError> {
         let tree = self.repo.work_tree()?;
-        self.check_is_fleet(&tree)?;
+        if !is_fleet(&tree) {
+            let (path, around) = (self.repo.folder().to_path_buf(), self.repo.fleet_around());
+            return Err(crate::repo::RepoError::NoFleet { path, around }.into());
+        }
         let loaded = load(&tree);
         Ok((tree, loaded))
     }
@@ -65,7 +68,16 @@ impl Workspace {
     /// The commit cannot be read or has no fleet in the folder.
     pub fn load_commit(&self, commit: &str) -> Result<(FleetTree<'_>, Loaded), OpsError> {
         let tree = self.repo.tree_at(commit)?;
-        self.check_is_fleet(&tree)?;
+        if !is_fleet(&tree) {
+            let is_declared = self.repo.folder().join(FLEET_FILE).exists();
+            let (path, around) = (self.repo.folder().to_path_buf(), self.repo.fleet_around());
+            let revision = commit.to_string();
+            return Err(if is_declared {
+                crate::repo::RepoError::NoFleetAt { revision }.into()
+            } else {
+                crate::repo::RepoError::NoFleet { path, around }.into()
+            });
+        }
         let loaded = load(&tree);
         Ok((tree, loaded))
     }
@@ -84,13 +96,6 @@ impl Workspace {
         }
         let (_, loaded) = self.load_work_tree()?;
         declared_of(&loaded).cloned()
-    }
-
-    fn check_is_fleet(&self, tree: &FleetTree<'_>) -> Result<(), OpsError> {
-        if tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml") {
-            return Ok(());
-        }
-        Err(crate::repo::RepoError::NoFleet { path: self.repo.folder().to_path_buf() }.into())
     }
 
     /// Returns the path of the registry's file.
@@ -119,11 +124,23 @@ impl Workspace {
         Ok(Registry::open_for_reading(&self.registry_path(fleet)?, fleet.name.as_str())?)
     }
 
-    /// Opens the registry for writing.
+    /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn open_for_writing(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
+        let path = self.registry_path(fleet)?;
+        if let Some(folder) = path.parent()
+            && folder.file_name().is_some_and(|name| name == ".fleetform")
+            && !folder.join(".gitignore").exists()
+        {
+            let ignore = folder.join(".gitignore");
+            let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&ignore, "*\n"));
+            made.map_err(|source| OpsError::Output {
+                what: format!("{} cannot be written", ignore.display()),
+                source,
+            })?;
+        }
         Ok(Registry::open(&self.registry_path(fleet)?, fleet.name.as_str())?)
     }
 
@@ -135,6 +152,10 @@ impl Workspace {
         let path = self.registry_path(fleet)?.with_extension("lock");
         lock_file(&path)
     }
+}
+
+fn is_fleet(tree: &FleetTree<'_>) -> bool {
+    tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
 }
 
 fn lock_file(path: &Path) -> Result<ApplyLock, OpsError> {

@@ -125,8 +125,12 @@ pub struct ImportCounts {
     /// Of the updated ones: those whose name changes.
     pub renamed: u64,
     pub unchanged: u64,
-    /// Devices of this import whose row left the file.
+    /// Devices of this import whose row left the file and that are blocked or deleted for it.
     pub removed: u64,
+    /// The removed ones are deleted, not blocked.
+    pub is_deletion: bool,
+    /// Devices whose row left the file and that stay.
+    pub kept: u64,
     pub rejected: u64,
     pub rows: u64,
 }

@@ -82,6 +82,8 @@ fn change_to_json(change: &Change) -> Value {
             "renamed": import.renamed,
             "unchanged": import.unchanged,
             "removed": import.removed,
+            "deletes": import.is_deletion,
+            "kept": import.kept,
             "rejected": import.rejected,
             "rows": import.rows,
         });

@@ -37,6 +37,10 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         refusals: Vec::new(),
     };
     plan_imports(&input, &mut plan);
+    let is_new = input.ledger.applied_imports.is_empty() && input.imports.values().any(|found| found.counts.new > 0);
+    if is_new && !input.ledger.claims.is_empty() {
+        plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
+    }
     let PlanInput { declared, ledger, mut observations, .. } = input;
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared) {

@@ -139,6 +139,14 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
             let help = "All of them are in errors.csv beside the report of the import.".to_string();
             Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail).with_help(help)
         }
+        Notice::NewRegistry { runs } => {
+            let detail = format!(
+                "The registry is new, and {runs} runs are recorded. The devices come back as their files have them, with new keys; \
+                 what the jobs wrote to them does not, for a run is executed once."
+            );
+            let help = "Restore the registry from a backup, or give the jobs new `run` tokens.".to_string();
+            Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
+        }
         Notice::OldToken { job, run, newest } => {
             let detail =
                 format!("Run {run} of job `{job}` has ended, and the newest run is {newest}: nothing is sent.");

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord};
 use crate::model::digest::Digest;
+use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::DeviceStatus;
 use crate::registry::{Registry, RegistryError};
@@ -32,7 +33,7 @@ pub enum HistoryError {
     #[error("the branch {branch} is gone, and the registry remembers {runs} unfinished or finished runs")]
     BranchGone { branch: String, runs: usize },
     #[error(
-        "there is no branch {branch} and no registry, so nobody knows whether the {jobs} declared jobs have run before"
+        "there is no branch {branch} and no registry that remembers, so nobody knows which of the {jobs} declared jobs have run before"
     )]
     Unknown { branch: String, jobs: usize },
 }
@@ -73,7 +74,13 @@ impl HistoryError {
 ///
 /// # Errors
 /// The branch or the registry cannot be read, or holds what it should not.
-pub fn read_ledger(branch: &ResultsBranch<'_>, registry: &Registry, fleet: &Name) -> Result<Ledger, HistoryError> {
+pub fn read_ledger(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    declared: &Declared,
+) -> Result<Ledger, HistoryError> {
+    let fleet = &declared.fleet.name;
+    check_known(branch, registry, declared)?;
     let mut ledger = Ledger::default();
     let claimed = registry.claim_documents()?;
     let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
@@ -163,6 +170,18 @@ pub fn failed_devices(branch: &ResultsBranch<'_>, folder: &str) -> Result<Vec<St
     failed.sort();
     failed.dedup();
     Ok(failed)
+}
+
+/// Holds when nobody can know what has run before: the branch is gone, or there never was one.
+fn check_known(branch: &ResultsBranch<'_>, registry: &Registry, declared: &Declared) -> Result<(), HistoryError> {
+    if branch.tip()?.is_some() || declared.jobs.is_empty() {
+        return Ok(());
+    }
+    let name = branch.name().to_string();
+    match registry.count_runs()? {
+        0 => Err(HistoryError::Unknown { branch: name, jobs: declared.jobs.len() }),
+        runs => Err(HistoryError::BranchGone { branch: name, runs }),
+    }
 }
 
 /// Holds when somebody else has written to the branch or rewritten it since it was last used here.

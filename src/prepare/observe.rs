@@ -9,7 +9,7 @@ use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{Ledger, RunKey, Standing};
 use crate::manifest::{Kind, Loaded};
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport};
+use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job, Selector};
 use crate::model::observation::Observation;
@@ -90,6 +90,8 @@ fn observation_of(file: &StagedFile) -> ImportObservation {
             renamed: found.renamed,
             unchanged: found.unchanged,
             removed: found.removed,
+            is_deletion: file.spec.removed == Removed::Delete,
+            kept: found.kept,
             rejected: found.rejected,
             rows: found.rows,
         },
@@ -161,6 +163,10 @@ fn request_of(
         Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
         Selector::FailedOf { job: other, run } => {
             if !matches!(preparation.ledger.standing(other, run), Standing::Ended(..)) {
+                if job.after.contains(other) {
+                    // It is resolved when the other job has ended.
+                    return Ok(None);
+                }
                 let span = preparation.loaded.spans.span(&job.name, "/spec/target/failedOf");
                 let detail = format!(
                     "Job `{}` takes the failed devices of job `{other}` run {run}, which has not ended.",

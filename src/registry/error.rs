@@ -23,7 +23,7 @@ pub enum RegistryError {
     Newer { path: PathBuf, version: i64, known: i64 },
     #[error("the registry {} has version {version}, and version {known} is needed", path.display())]
     Older { path: PathBuf, version: i64, known: i64 },
-    #[error("the registry {} holds a value that it should not: {what}", path.display())]
+    #[error("the registry {} cannot be used: {what}", path.display())]
     Corrupt { path: PathBuf, what: String },
     #[error("the registry {} failed to {doing}", path.display())]
     Sqlite { path: PathBuf, doing: &'static str, source: rusqlite::Error },
@@ -38,6 +38,7 @@ impl RegistryError {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 RegistryError::ReadOnly { path }
             }
+            Some(ErrorCode::DatabaseCorrupt) => RegistryError::Corrupt { path, what: "it is damaged".to_string() },
             Some(ErrorCode::NotADatabase) => RegistryError::NotARegistry { path },
             _ => RegistryError::Sqlite { path, doing, source },
         }

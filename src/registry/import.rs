@@ -8,6 +8,7 @@
 
 mod record;
 mod row;
+mod staged;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use record::Records;
 use row::{Column, Row, column_of, parse_row};
+use staged::{forget_staged, stage_removed};
 
 /// What an import says about all of its rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +50,10 @@ pub struct StagedImport {
     /// Of the updated ones.
     pub renamed: u64,
     pub unchanged: u64,
-    /// Devices of this import whose row left the file.
+    /// Devices of this import whose row left the file, and that are blocked or deleted for it.
     pub removed: u64,
+    /// Devices whose row left the file and that stay: as the import says, or because rows were rejected and nobody knows what they were.
+    pub kept: u64,
     pub rejected: u64,
     pub rows: u64,
     /// The first rejected rows, at most [`limits::IMPORT_ERRORS_MAX`], in file order.
@@ -110,8 +114,13 @@ impl Registry {
         // A transaction of the temporary database only: the registry's file is read.
         let transaction = self.connection.transaction().map_err(fail)?;
         let mut staged = Stager::new(&transaction, spec, &path)?.run(file)?;
-        staged.removed = stage_removed(&transaction, spec)
+        let removal = if staged.rejected > 0 { Removed::Keep } else { spec.removed };
+        let gone = stage_removed(&transaction, &spec.name, removal)
             .map_err(|e| RegistryError::from_sqlite(&path, "find removed devices", e))?;
+        match removal {
+            Removed::Keep => staged.kept = gone,
+            Removed::Block | Removed::Delete => staged.removed = gone,
+        }
         transaction.commit().map_err(|e| RegistryError::from_sqlite(&path, "stage an import", e))?;
         Ok(staged)
     }
@@ -190,45 +199,6 @@ impl Registry {
             statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()
         };
         read().map_err(|e| self.error("read what was imported", e))
-    }
-}
-
-/// Takes an import that was written out of what is staged. The last one takes everything along: emptying a table is far cheaper
-/// than deleting its rows.
-fn forget_staged(connection: &Connection, name: &str) -> rusqlite::Result<()> {
-    let others: i64 =
-        connection.query_row("SELECT count(*) FROM temp.staged_import WHERE name <> ?1", [name], |row| row.get(0))?;
-    if others == 0 {
-        return connection.execute_batch(
-            "DELETE FROM temp.staged; DELETE FROM temp.staged_import; DELETE FROM temp.staged_rejected;
-             DELETE FROM temp.staged_removed;",
-        );
-    }
-    connection.execute(
-        "DELETE FROM temp.staged WHERE import_id = (SELECT import_id FROM temp.staged_import WHERE name = ?1)",
-        [name],
-    )?;
-    connection.execute("DELETE FROM temp.staged_import WHERE name = ?1", [name])?;
-    Ok(())
-}
-
-/// Finds the devices of the import that have no row in its file.
-fn stage_removed(connection: &Connection, spec: &ImportSpec) -> rusqlite::Result<u64> {
-    let gone = "FROM main.device AS d WHERE d.import = ?1
-        AND NOT EXISTS (SELECT 1 FROM temp.staged AS s WHERE s.device_id = d.device_id)
-        AND NOT EXISTS (SELECT 1 FROM temp.staged_rejected AS r WHERE r.device_id = d.device_id)";
-    match spec.removed {
-        Removed::Keep => Ok(0),
-        Removed::Block => {
-            let text = format!(
-                "INSERT OR IGNORE INTO temp.staged_removed SELECT d.device_id, 'block' {gone} AND d.blocked = 0"
-            );
-            Ok(connection.execute(&text, [&spec.name])? as u64)
-        }
-        Removed::Delete => {
-            let text = format!("INSERT OR IGNORE INTO temp.staged_removed SELECT d.device_id, 'delete' {gone}");
-            Ok(connection.execute(&text, [&spec.name])? as u64)
-        }
     }
 }
 

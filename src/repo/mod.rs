@@ -23,7 +23,9 @@ pub enum RepoError {
     #[error("{} is not inside a git repository", path.display())]
     NoRepository { path: PathBuf },
     #[error("there is no fleet at {}: no {FLEET_FILE} in it", path.display())]
-    NoFleet { path: PathBuf },
+    NoFleet { path: PathBuf, around: Option<PathBuf> },
+    #[error("the revision {revision} has no fleet: no {FLEET_FILE} in the folder of this one")]
+    NoFleetAt { revision: String },
     #[error("the repository has no commit yet")]
     NoCommit,
     #[error("the revision `{revision}` is not a commit of this repository")]
@@ -53,6 +55,10 @@ impl RepoError {
     pub fn help(&self) -> String {
         match self {
             RepoError::NoRepository { .. } => "Run `fleetform init` to make a fleet repository here.".to_string(),
+            RepoError::NoFleet { around: Some(around), .. } => {
+                format!("It is inside the fleet at {}: name that with -C.", around.display())
+            }
+            RepoError::NoFleetAt { .. } => "Name a revision of the branch that has the fleet's files.".to_string(),
             RepoError::NoFleet { .. } => {
                 "Go to the fleet's folder or name it with -C; `fleetform init` makes a new one.".to_string()
             }
@@ -129,6 +135,13 @@ impl Repo {
     /// Returns the fleet's folder on disk; in a bare repository the repository's own.
     pub fn folder(&self) -> &Path {
         self.folder.as_deref().unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns the nearest folder above the fleet's, inside the repository, that is the root of a fleet.
+    pub fn fleet_around(&self) -> Option<PathBuf> {
+        let root = self.repository.workdir()?.canonicalize().ok()?;
+        let above = self.folder.as_deref()?.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
+        above.into_iter().find(|folder| folder.join(FLEET_FILE).exists()).map(Path::to_path_buf)
     }
 
     /// Returns true when the repository has no work tree.

@@ -46,7 +46,7 @@ impl Repo {
             root
         } else {
             let entry = root.get_path(Path::new(self.prefix.trim_end_matches('/')));
-            let missing = |_| RepoError::NoFleet { path: PathBuf::from(self.prefix.clone()) };
+            let missing = |_| RepoError::NoFleetAt { revision: commit.to_string() };
             let object = entry.and_then(|entry| entry.to_object(&self.repository)).map_err(missing)?;
             object.peel_to_tree().map_err(missing)?
         };

@@ -18,14 +18,27 @@ impl Repo {
             source,
         })?;
         match Repo::open(folder) {
-            Err(RepoError::NoRepository { .. }) => {
-                let mut options = RepositoryInitOptions::new();
-                options.initial_head("main").no_reinit(true);
-                Repository::init_opts(folder, &options).map_err(|e| RepoError::git("make a repository", folder, e))?;
-                Repo::open(folder)
-            }
+            Err(RepoError::NoRepository { .. }) => Repo::make(folder),
             other => other,
         }
+    }
+
+    /// Makes a repository in a folder, also inside of another one; the folder is made when it is not there. One that is there is opened.
+    ///
+    /// # Errors
+    /// The folder or the repository cannot be made.
+    pub fn make(folder: &Path) -> Result<Repo, RepoError> {
+        std::fs::create_dir_all(folder).map_err(|source| RepoError::Io {
+            path: folder.to_path_buf(),
+            doing: "made",
+            source,
+        })?;
+        if !folder.join(".git").exists() {
+            let mut options = RepositoryInitOptions::new();
+            options.initial_head("main").no_reinit(true);
+            Repository::init_opts(folder, &options).map_err(|e| RepoError::git("make a repository", folder, e))?;
+        }
+        Repo::open(folder)
     }
 
     /// Returns true when the fleet's folder is the root of the repository.

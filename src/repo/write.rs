@@ -81,7 +81,24 @@ impl<'a> ResultsBranch<'a> {
         Ok(self.tip_id()?.map(|id| id.to_string()))
     }
 
+    /// The tip of the local branch; in a fresh clone, which has none, that of the branch as a remote had it. The first commit makes the local
+    /// branch on top of it.
     pub(super) fn tip_id(&self) -> Result<Option<Oid>, RepoError> {
+        let fail = |error| self.error("read the results branch", error);
+        if let Some(local) = self.local_id()? {
+            return Ok(Some(local));
+        }
+        let remotes = self.repository.remotes().map_err(fail)?;
+        for remote in remotes.iter().flatten().flatten() {
+            let name = format!("refs/remotes/{remote}/{}", self.name());
+            if let Ok(id) = self.repository.refname_to_id(&name) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn local_id(&self) -> Result<Option<Oid>, RepoError> {
         match self.repository.refname_to_id(&self.reference) {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
@@ -186,8 +203,11 @@ impl<'a> ResultsBranch<'a> {
             let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
             let commit = self.repository.commit(None, &author, &author, message, &tree, &parents).map_err(fail)?;
             let log = message.lines().next().unwrap_or_default();
-            let moved = match tip {
-                Some(tip) => self.repository.reference_matching(&self.reference, commit, true, tip, log),
+            let moved = match self.local_id()? {
+                Some(local) if Some(local) == tip => {
+                    self.repository.reference_matching(&self.reference, commit, true, local, log)
+                }
+                Some(_) => continue,
                 None => self.repository.reference(&self.reference, commit, false, log),
             };
             match moved {

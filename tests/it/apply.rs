@@ -720,7 +720,6 @@ fn a_bare_repository_is_applied_as_it_was_pushed() {
     let from = world.file(".git");
     git2::build::RepoBuilder::new().bare(true).clone(from.to_str().unwrap(), &bare).unwrap();
     let at = |arguments: &[&str]| Ran::of(fleetform().arg("-C").arg(&bare).args(arguments));
-    at(&["apply", "--yes"]).expect(75);
     Ran::of(fleetform().arg("init").arg(&bare)).expect(0);
     assert!(!bare.join("fleetform.yaml").exists());
     at(&["apply", "--yes"]).expect(0);

@@ -80,7 +80,7 @@ impl World {
         world.write(".gitignore", ".fleetform/\n");
         world.declare("fleetform.yaml", "Fleet", "acme", spec);
         world.commit("fleet");
-        fleetform::ops::init::init(world.path(), false).unwrap();
+        fleetform::ops::init::init(world.path(), fleetform::ops::init::InitOptions::default()).unwrap();
         world
     }
 

@@ -36,14 +36,17 @@ impl PlanView {
 
     fn change(self, change: &Change, width: usize, text: &mut String) {
         let action = change.action;
-        let head = format!("{} {:<8}", action.symbol(), action.word());
+        let removes = change.import.is_some_and(|counts| counts.removed > 0);
+        let symbol = if removes { '-' } else { action.symbol() };
+        let head = format!("{symbol} {:<8}", action.word());
         let tone = match action {
+            ActionKind::Import if removes => Tone::Bad,
             ActionKind::Import | ActionKind::Run => Tone::Good,
             ActionKind::Continue | ActionKind::Stop => Tone::Careful,
             ActionKind::Close => Tone::Bad,
             ActionKind::Hold | ActionKind::Done => Tone::Quiet,
         };
-        let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), facts(change));
+        let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));
         text.push_str(line.trim_end());
         text.push('\n');
         let shown = if self.is_verbose { change.diff.len() } else { change.diff.len().min(DIFF_LINES_MAX) };
@@ -69,6 +72,55 @@ impl PlanView {
             let ids = format!("{}{more}", targets.sample.join(", "));
             text.push_str(&format!("        {}\n", self.painter.paint(Tone::Quiet, &ids)));
         }
+    }
+
+    /// Returns what there is to know about a change in one line.
+    fn facts(self, change: &Change) -> String {
+        let mut facts = Vec::new();
+        if let Some(import) = change.import {
+            facts.push(format!("{} new", number(import.new)));
+            let renamed =
+                if import.renamed > 0 { format!(" ({} renamed)", number(import.renamed)) } else { String::new() };
+            facts.push(format!("{} updated{renamed}", number(import.updated)));
+            facts.push(match (import.removed, import.is_deletion) {
+                (0, _) => "0 removed".to_string(),
+                (removed, true) => self.painter.paint(Tone::Bad, &format!("{} to delete", number(removed))),
+                (removed, false) => self.painter.paint(Tone::Bad, &format!("{} to block", number(removed))),
+            });
+            if import.kept > 0 {
+                facts.push(format!("{} left the file and stay", number(import.kept)));
+            }
+            facts.push(counted(import.rejected, "rejected row"));
+            return facts.join(" · ");
+        }
+        let Some(targets) = &change.targets else { return change.reason.clone() };
+        let batches = change.batches.map_or(0, |batches| batches.count);
+        let devices = counted(targets.count, "device");
+        let devices = if change.reason.starts_with("after ") { format!("{devices} as of now") } else { devices };
+        facts.push(if batches > 1 { format!("{devices} in {}", counted(batches, "batch")) } else { devices });
+        if targets.unchanged > 0 {
+            facts.push(format!("{} unchanged", number(targets.unchanged)));
+        }
+        if targets.blocked > 0 {
+            facts.push(format!("{} blocked", number(targets.blocked)));
+        }
+        if !targets.missing.is_empty() {
+            facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
+        }
+        if let (Some(threshold), Some(batches)) = (change.threshold, change.batches) {
+            facts.push(match threshold.per {
+                ThresholdScope::Job => {
+                    format!("cancel above {}", counted(threshold.allowed(targets.count), "failure"))
+                }
+                ThresholdScope::Batch => {
+                    format!("cancel above {} in a batch", counted(threshold.allowed(batches.size), "failure"))
+                }
+            });
+        }
+        if change.reason != "never claimed" {
+            facts.push(change.reason.clone());
+        }
+        facts.join(" · ")
     }
 
     fn summary(self, plan: &Plan) -> String {
@@ -106,46 +158,6 @@ fn title(change: &Change) -> String {
         Some(run) => format!("{} run {run}", change.subject),
         None => change.subject.to_string(),
     }
-}
-
-/// Returns what there is to know about a change in one line.
-fn facts(change: &Change) -> String {
-    let mut facts = Vec::new();
-    if let Some(import) = change.import {
-        facts.push(format!("{} new", number(import.new)));
-        let renamed = if import.renamed > 0 { format!(" ({} renamed)", number(import.renamed)) } else { String::new() };
-        facts.push(format!("{} updated{renamed}", number(import.updated)));
-        facts.push(format!("{} removed", number(import.removed)));
-        facts.push(counted(import.rejected, "rejected row"));
-        return facts.join(" · ");
-    }
-    let Some(targets) = &change.targets else { return change.reason.clone() };
-    let batches = change.batches.map_or(0, |batches| batches.count);
-    let devices = counted(targets.count, "device");
-    facts.push(if batches > 1 { format!("{devices} in {}", counted(batches, "batch")) } else { devices });
-    if targets.unchanged > 0 {
-        facts.push(format!("{} unchanged", number(targets.unchanged)));
-    }
-    if targets.blocked > 0 {
-        facts.push(format!("{} blocked", number(targets.blocked)));
-    }
-    if !targets.missing.is_empty() {
-        facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
-    }
-    if let (Some(threshold), Some(batches)) = (change.threshold, change.batches) {
-        facts.push(match threshold.per {
-            ThresholdScope::Job => {
-                format!("cancel above {}", counted(threshold.allowed(targets.count), "failure"))
-            }
-            ThresholdScope::Batch => {
-                format!("cancel above {} in a batch", counted(threshold.allowed(batches.size), "failure"))
-            }
-        });
-    }
-    if change.reason != "never claimed" {
-        facts.push(change.reason.clone());
-    }
-    facts.join(" · ")
 }
 
 fn change_of(line: &DiffLine) -> String {

@@ -38,19 +38,6 @@ impl Apply<'_> {
         Err(HistoryError::Rewound { head: self.head.clone(), last }.into())
     }
 
-    /// Holds when nobody can know what has run before.
-    pub(super) fn check_history(&self) -> Result<(), OpsError> {
-        if self.branch.tip()?.is_some() || self.declared.jobs.is_empty() {
-            return Ok(());
-        }
-        let branch = self.branch.name().to_string();
-        let runs = self.registry.count_runs()?;
-        if runs > 0 {
-            return Err(HistoryError::BranchGone { branch, runs }.into());
-        }
-        Err(HistoryError::Unknown { branch, jobs: self.declared.jobs.len() }.into())
-    }
-
     pub(super) fn check_saved(&self, plan: &Plan, ledger: &Ledger) -> Result<(), OpsError> {
         let (Some(saved), Some(id)) = (&self.options.saved, self.saved_id()?) else { return Ok(()) };
         let help = SAVED_HELP.to_string();
@@ -91,7 +78,7 @@ pub(super) fn refuse_uncommitted(workspace: &Workspace, tree: &FleetTree<'_>, lo
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Err(OpsError::Held {
         what: format!("declared files are not committed: {shown}{more}"),
-        help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
+        help: "Commit them, or put them aside with `git stash -u`: apply executes what is committed.".to_string(),
     })
 }
 
