@@ -41,6 +41,13 @@ impl SourceMap {
         FileId(id)
     }
 
+    /// Returns the same texts with something put before each path.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> SourceMap {
+        let files = self.files.iter().map(|(path, text)| (format!("{prefix}{path}"), text.clone()));
+        SourceMap { files: files.collect() }
+    }
+
     /// Returns the path of a file.
     pub fn path(&self, file: FileId) -> &str {
         &self.files[file.0 as usize].0

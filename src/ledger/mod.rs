@@ -43,6 +43,8 @@ pub struct OpenRun {
     pub completed: u64,
     pub failed: u64,
     pub in_flight: u64,
+    /// `None` when no device was started yet.
+    pub started_at: Option<jiff::Timestamp>,
 }
 
 /// How far a run is, as far as anybody knows.

@@ -149,6 +149,9 @@ impl Apply<'_> {
             }
             if is_first {
                 self.check_saved(&plan, &ledger)?;
+                if self.options.saved.is_some() {
+                    plan = plan.restricted(|change| self.is_wanted(&change.subject));
+                }
                 applied.was_empty = !plan.has_changes();
                 if applied.was_empty || !agree(&plan, &findings) {
                     applied.was_declined = !applied.was_empty;

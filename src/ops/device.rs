@@ -9,6 +9,7 @@ use base64::Engine as _;
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
 use crate::model::device::Device;
+use crate::model::fleet::Declared;
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
 
@@ -130,12 +131,22 @@ fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, D
     let query = choice.query.as_deref().map(parse).transpose()?;
     let workspace = Workspace::open(environment)?;
     let declared = workspace.declared_somewhere()?;
-    let organization = choice.organization.as_ref().map(|wanted| {
-        let by_name = declared.organizations.get(wanted.as_str());
-        by_name.map_or_else(|| wanted.clone(), |organization| organization.path.clone())
-    });
+    let organization = choice.organization.as_deref().map(|wanted| path_of(&declared, wanted)).transpose()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     Ok((registry, DeviceFilter { query, organization, limit: choice.limit }))
+}
+
+/// Returns the path of an organization that is given by its name or path.
+fn path_of(declared: &Declared, wanted: &str) -> Result<String, OpsError> {
+    let known = || declared.organizations.values();
+    let found = known().find(|organization| organization.name.as_str() == wanted || organization.path == wanted);
+    found.map(|organization| organization.path.clone()).ok_or_else(|| {
+        let near = crate::diag::nearest(wanted, known().map(|organization| organization.path.as_str()));
+        OpsError::NotFound {
+            what: format!("there is no organization `{}`", crate::diag::shown(wanted)),
+            help: near.map_or(String::new(), |near| format!("Did you mean `{near}`?")),
+        }
+    })
 }
 
 /// Returns the condition, or what is wrong with it as findings over the text itself.

@@ -164,7 +164,9 @@ impl History<'_> {
         let folder = self.key(&record.job, &record.run).results_folder();
         for number in 1..=record.published.shards {
             let path = crate::results::shard_path(&folder, number);
-            let Some(bytes) = self.branch.read(&path)? else { continue };
+            let missing =
+                || crate::repo::RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
+            let bytes = self.branch.read(&path)?.ok_or_else(missing)?;
             read_shard(&bytes, &mut *each).map_err(|what| crate::repo::RepoError::Malformed { path, what })?;
         }
         Ok(())

@@ -6,6 +6,8 @@ use super::{Environment, Findings, OpsError, Workspace};
 #[derive(Debug, Clone)]
 pub struct Validated {
     pub findings: Findings,
+    /// The fleet's folder from the root of the repository, with `/` at its end: what tools of a CI want before the paths.
+    pub prefix: String,
     /// Documents of each kind, by kind; empty when there are errors.
     pub documents: Vec<(&'static str, usize)>,
 }
@@ -28,5 +30,9 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
             ("Job", declared.jobs.len()),
         ]
     });
-    Ok(Validated { findings: super::workspace::findings_of(&loaded, crate::diag::Diagnostics::new()), documents })
+    Ok(Validated {
+        prefix: workspace.repo.prefix().to_string(),
+        findings: super::workspace::findings_of(&loaded, crate::diag::Diagnostics::new()),
+        documents,
+    })
 }

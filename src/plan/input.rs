@@ -1,6 +1,6 @@
 //! What a plan is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -40,5 +40,7 @@ pub struct PlanInput<'a> {
     pub ledger: &'a Ledger,
     pub observations: BTreeMap<Name, Observation>,
     pub imports: BTreeMap<Name, ImportObservation>,
+    /// Imports whose file cannot be used, which is in the diagnostics.
+    pub unusable: BTreeSet<Name>,
     pub observed_at: Timestamp,
 }

@@ -79,6 +79,16 @@ impl Plan {
         self.changes.iter().any(|change| change.action.changes_something())
     }
 
+    /// Returns the plan with only the changes that are wanted: what an apply of a saved plan shows and does.
+    #[must_use]
+    pub fn restricted(&self, is_wanted: impl Fn(&Change) -> bool) -> Plan {
+        let mut plan = self.clone();
+        plan.changes.retain(&is_wanted);
+        let runs = |name: &Name| plan.changes.iter().any(|change| change.subject == Subject::Job(name.clone()));
+        plan.runs.retain(|run| runs(&run.job));
+        plan
+    }
+
     /// Returns the sums over the changes.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary::default();

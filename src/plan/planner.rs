@@ -73,6 +73,10 @@ fn rank(action: ActionKind) -> u8 {
 fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
     for name in input.declared.imports.keys() {
         let subject = Subject::Import(name.clone());
+        if input.unusable.contains(name) {
+            plan.changes.push(Change::new(subject, ActionKind::Hold, "its file cannot be used"));
+            continue;
+        }
         let Some(observed) = input.imports.get(name) else {
             plan.changes.push(Change::new(subject, ActionKind::Done, "the file is imported"));
             continue;

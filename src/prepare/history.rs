@@ -139,7 +139,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
             status: open.status,
             reason: known.as_ref().and_then(|record| record.reason.clone()),
             counts,
-            started_at: known.as_ref().and_then(|record| record.started_at),
+            started_at: open.started_at,
             finished_at: None,
             source_commit: claim.source_commit.clone(),
             plan_id: claim.plan_id.clone(),

@@ -1,6 +1,6 @@
 //! Who is meant, and what they have now: from declared jobs and imports to the input of the planner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -46,7 +46,7 @@ pub fn prepare(
 ) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
     let mut diagnostics = Diagnostics::new();
     registry.clear_staged()?;
-    let staged = stage_imports(preparation, registry, &mut diagnostics)?;
+    let (staged, unusable) = stage_imports(preparation, registry, &mut diagnostics)?;
     if !staged.is_empty() {
         registry.overlay_staged()?;
     }
@@ -72,6 +72,7 @@ pub fn prepare(
         ledger: preparation.ledger,
         observations,
         imports,
+        unusable,
         observed_at: preparation.now,
     };
     let plan = plan(input);
@@ -102,8 +103,8 @@ fn stage_imports(
     preparation: &Preparation<'_>,
     registry: &mut Registry,
     diagnostics: &mut Diagnostics,
-) -> Result<Vec<StagedFile>, PrepareError> {
-    let mut staged = Vec::new();
+) -> Result<(Vec<StagedFile>, BTreeSet<Name>), PrepareError> {
+    let (mut staged, mut unusable) = (Vec::new(), BTreeSet::new());
     for import in preparation.declared.imports.values() {
         let spec = import_spec(preparation, import)?;
         if preparation.ledger.applied_imports.get(&import.name) == Some(&spec.digest) {
@@ -119,10 +120,11 @@ fn stage_imports(
                 let mut diagnostic = Diagnostic::new(code::IMPORT_FILE, span, detail);
                 diagnostic.help = help;
                 diagnostics.push(diagnostic);
+                unusable.insert(import.name.clone());
             }
         }
     }
-    Ok(staged)
+    Ok((staged, unusable))
 }
 
 /// The digest covers whatever decides what the rows become: the spec, the organization's place and the file's content.

@@ -93,7 +93,7 @@ impl Registry {
                 let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
                 let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1")?;
                 let (status, total) = (run.status, u64::from(run.total));
-                Ok(OpenRun { status, total, completed, failed, in_flight })
+                Ok(OpenRun { status, total, completed, failed, in_flight, started_at: run.started_at })
             };
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
         }

@@ -144,6 +144,11 @@ impl Repo {
         above.into_iter().find(|folder| folder.join(FLEET_FILE).exists()).map(Path::to_path_buf)
     }
 
+    /// Returns the fleet's folder from the root of the repository, with `/` at its end; empty at the root.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Returns true when the repository has no work tree.
     pub fn is_bare(&self) -> bool {
         self.folder.is_none()

@@ -349,7 +349,7 @@ fn events_are_one_object_a_line_with_the_keys_of_job_list() {
 
 #[test]
 fn wrong_usage_is_never_two() {
-    let world = World::new("{}");
+    let world = World::with_devices("{}", 1);
     let wrong: [&[&str]; 9] = [
         &[],
         &["plann"],

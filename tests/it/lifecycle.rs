@@ -194,3 +194,52 @@ fn a_rewound_history_holds_and_a_squash_does_not() {
     world.run(&["apply", "--yes", "--accept-rewind"]).expect(0);
     world.run(&["apply", "--yes"]).expect(0);
 }
+
+#[test]
+fn a_first_try_commits_nothing_to_the_repository_around_it() {
+    let world = World::new("{}");
+    let head = world.head();
+    let inner = world.file("my-fleet");
+    let ran = crate::world::Ran::of(crate::world::fleetform().arg("quickstart").arg(&inner));
+    ran.expect(0);
+    assert_eq!(world.head(), head);
+    assert!(inner.join(".git").is_dir());
+    assert!(git2::Repository::open(&inner).unwrap().find_reference("refs/heads/fleetform/results").is_ok());
+}
+
+#[test]
+fn a_clone_knows_what_has_run_from_its_remote() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    world.apply().unwrap();
+    let folder = crate::world::folder();
+    let clone = folder.path().join("clone");
+    git2::build::RepoBuilder::new().clone(world.path().to_str().unwrap(), &clone).unwrap();
+    let at =
+        |arguments: &[&str]| crate::world::Ran::of(crate::world::fleetform().arg("-C").arg(&clone).args(arguments));
+    let listed = at(&["job", "list", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["status"], json!("completed"));
+    at(&["init"]).expect(0);
+    let planned = at(&["plan"]).expect(0);
+    assert!(planned.stdout.contains("done     job/dim"), "{}", planned.stdout);
+    at(&["apply", "--yes"]).expect(0);
+    assert_eq!(at(&["job", "list", "--json"]).expect(0).json().len(), 1, "nothing ran again");
+}
+
+#[test]
+fn nothing_is_removed_while_rows_are_rejected() {
+    let world = World::new("{}");
+    world.write("devices.csv", "IOTC_DEVICEID\na-1\na-2\n");
+    world.declare("import.yaml", "DeviceImport", "all", "{file: devices.csv, removed: delete}");
+    world.commit("Import");
+    world.apply().unwrap();
+    world.write("devices.csv", "IOTC_DEVICEID\na-1\na_2\n");
+    world.commit("A slip of the finger");
+    world.apply().unwrap();
+    assert_eq!(world.devices().len(), 2);
+    world.write("devices.csv", "IOTC_DEVICEID\na-1\n");
+    world.commit("On purpose");
+    world.apply().unwrap();
+    assert_eq!(world.devices().len(), 1);
+}

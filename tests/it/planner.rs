@@ -204,7 +204,9 @@ impl Input {
         match drawn.past {
             Past::Nothing | Past::JournalLost => {}
             Past::Open(status) => {
-                self.ledger.open.insert(key, OpenRun { status, total: 4, completed: 1, failed: 0, in_flight: 1 });
+                self.ledger
+                    .open
+                    .insert(key, OpenRun { status, total: 4, completed: 1, failed: 0, in_flight: 1, started_at: None });
             }
             Past::Ended(status) => drop(self.ledger.records.insert(key, record(status))),
             Past::OtherToken | Past::Edited => drop(self.ledger.records.insert(key, record(RunStatus::Completed))),
@@ -217,6 +219,7 @@ impl Input {
 
     fn plan_with(&self, observations: BTreeMap<Name, Observation>) -> Plan {
         plan(PlanInput {
+            unusable: BTreeSet::new(),
             declared: &self.declared,
             source: Source::default(),
             base: None,

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use indicatif::MultiProgress;
 use serde_json::Value;
 
 use super::{CommandResult, Output, folder_option};
@@ -20,12 +21,6 @@ use crate::plan::Plan;
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
 pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
-    if !arguments.yes && !can_ask() {
-        return Err(CommandError::Usage {
-            what: "apply asks before it changes anything, and there is nobody to ask".to_string(),
-            help: "Add --yes to apply without a question.".to_string(),
-        });
-    }
     let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
     let options = ApplyOptions {
         saved,
@@ -34,6 +29,12 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         grace: Duration::from_secs(arguments.grace),
     };
     let applied = execute(environment, &options, arguments.yes, output)?;
+    if applied.was_declined && !can_ask() {
+        return Err(CommandError::Usage {
+            what: "apply asks before it changes anything, and there is nobody to ask".to_string(),
+            help: "Add --yes to apply without a question.".to_string(),
+        });
+    }
     finish(&applied, arguments.strict, &folder_option(environment), output)
 }
 
@@ -46,6 +47,7 @@ pub(super) fn execute(
 ) -> Result<Applied, CommandError> {
     let interrupt = Interrupt::new();
     let mut bars = Bars::new(output);
+    let printer = bars.printer();
     let shows_bars = output.is_interactive() && !output.is_json && !output.is_quiet;
     let mut observer = |progress: &Progress| {
         if output.is_json {
@@ -61,15 +63,20 @@ pub(super) fn execute(
     };
     let mut agree = |plan: &Plan, findings: &Findings| {
         if !output.is_json {
-            let view = PlanView { painter: output.talk_painter(), is_verbose: output.is_verbose };
+            let view = PlanView {
+                painter: output.talk_painter(),
+                is_verbose: output.is_verbose,
+                errors: findings.diagnostics.counts().0,
+            };
             output.say(view.render(plan).trim_end());
             output.findings(findings);
         }
-        is_agreed || ask("Apply this plan?")
+        is_agreed || (can_ask() && ask("Apply this plan?"))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let applied = runtime.block_on(async {
-        listen_for_signals(&interrupt, output.is_quiet);
+        let says = (!output.is_quiet).then_some((printer, shows_bars));
+        listen_for_signals(&interrupt, says);
         apply(environment, options, &SystemClock, &interrupt, &mut agree, &mut observer).await
     });
     Ok(applied?)
@@ -85,7 +92,7 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
         return Ok(exit::OK);
     }
     if applied.was_interrupted {
-        output.say("Interrupted. Nothing is lost: `fleetform apply` goes on from here.");
+        output.say("Interrupted. What was done is recorded, and the next apply goes on from here.");
         return Ok(exit::INTERRUPTED);
     }
     let is_bad = |status: RunStatus| matches!(status, RunStatus::Failed | RunStatus::Canceled);
@@ -133,7 +140,7 @@ fn read_plan(path: &Path) -> Result<Value, CommandError> {
 }
 
 /// The first Ctrl-C or SIGTERM asks to end; the second ends at once.
-fn listen_for_signals(interrupt: &Interrupt, is_quiet: bool) {
+fn listen_for_signals(interrupt: &Interrupt, says: Option<(MultiProgress, bool)>) {
     let interrupt = interrupt.clone();
     tokio::spawn(async move {
         loop {
@@ -143,8 +150,11 @@ fn listen_for_signals(interrupt: &Interrupt, is_quiet: bool) {
             if interrupt.is_set() {
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
-            if !is_quiet {
-                drop(writeln!(std::io::stderr().lock(), "Ending: no new device starts, those in flight are awaited."));
+            let text = "Ending: no new device starts, those in flight are awaited. Once more ends at once.";
+            match &says {
+                Some((bars, true)) => drop(bars.println(text)),
+                Some((_, false)) => drop(writeln!(std::io::stderr().lock(), "{text}")),
+                None => {}
             }
             interrupt.set();
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CommandResult, Output, apply};
+use super::{CommandResult, Output, apply, folder_option, shell_word};
 use crate::cli::exit;
 use crate::ops::Environment;
 use crate::ops::apply::ApplyOptions;
@@ -18,7 +18,9 @@ pub fn init(folder: &Path, with_example: bool, output: &Output) -> CommandResult
     }
     output.say(&sentence(&made, folder));
     if !made.files.is_empty() {
-        output.say(&format!("\nNext:\n\n    {} -C {} plan", output.program, folder.display()));
+        let program = &output.program;
+        let option = folder_option(&Environment { folder: folder.to_path_buf(), registry: None });
+        output.say(&format!("\nNext: declare devices and jobs beside it (`{program} schema Job`), commit them, and look:\n\n    {program}{option} plan"));
     }
     Ok(exit::OK)
 }
@@ -47,7 +49,7 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
     if applied.was_interrupted {
         return Ok(exit::INTERRUPTED);
     }
-    let (program, shown) = (&output.program, folder.display());
+    let (program, shown) = (&output.program, shell_word(folder));
     output.say(&format!(
         "\nDone. One job was canceled on purpose: too many of its devices failed. Have a look:\n\n    \
          {program} -C {shown} job show reboot-hall-c\n    \

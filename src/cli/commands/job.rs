@@ -26,7 +26,8 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
                     output.json_line(&record.to_summary_json())?;
                 }
             } else if records.is_empty() {
-                output.say("No job has run yet.");
+                let is_filtered = status.is_some() || since.is_some();
+                output.say(if is_filtered { "No run fits." } else { "No job has run yet." });
             } else {
                 output.result(&view::list(&records))?;
             }

@@ -37,5 +37,12 @@ fn folder_option(environment: &Environment) -> String {
     if environment.folder == std::path::Path::new(".") {
         return String::new();
     }
-    format!(" -C {}", environment.folder.display())
+    format!(" -C {}", shell_word(&environment.folder))
+}
+
+/// Returns a path as one word of a command line.
+fn shell_word(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | '@' | '~');
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -20,7 +20,11 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
     if output.is_json {
         output.json_line(&to_json(&planned))?;
     } else {
-        let view = PlanView { painter: output.painter(), is_verbose: output.is_verbose };
+        let view = PlanView {
+            painter: output.painter(),
+            is_verbose: output.is_verbose,
+            errors: planned.findings.diagnostics.counts().0,
+        };
         output.result(&view.render(&planned.plan))?;
         output.findings(&planned.findings);
     }

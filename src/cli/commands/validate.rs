@@ -9,7 +9,8 @@ use crate::ops::validate::{Validated, validate};
 
 /// `validate [--format F]`
 pub fn run(environment: &Environment, format: ReportFormat, output: &Output) -> CommandResult {
-    let Validated { findings, documents } = validate(environment)?;
+    let Validated { findings, prefix, documents } = validate(environment)?;
+    let from_root = findings.sources.below(&prefix);
     let sorted = findings.diagnostics.sorted();
     let format = if output.is_json && format == ReportFormat::Human { ReportFormat::Json } else { format };
     match format {
@@ -26,9 +27,9 @@ pub fn run(environment: &Environment, format: ReportFormat, output: &Output) -> 
                 output.json_line(&diagnostic::to_json(item, &findings.sources))?;
             }
         }
-        ReportFormat::Github => output.result(&annotations::github(&sorted, &findings.sources))?,
-        ReportFormat::Sarif => output.result(&sarif::sarif(&sorted, &findings.sources))?,
-        ReportFormat::Junit => output.result(&junit::junit(&sorted, &findings.sources))?,
+        ReportFormat::Github => output.result(&annotations::github(&sorted, &from_root))?,
+        ReportFormat::Sarif => output.result(&sarif::sarif(&sorted, &from_root))?,
+        ReportFormat::Junit => output.result(&junit::junit(&sorted, &from_root))?,
     }
     Ok(if findings.diagnostics.has_errors() { exit::INVALID } else { exit::OK })
 }

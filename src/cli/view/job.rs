@@ -73,6 +73,15 @@ pub fn outcome_line(record: &RunRecord, painter: Painter) -> String {
     line
 }
 
+/// Returns one line for a run that was left before its end.
+pub fn paused_line(record: &RunRecord, painter: Painter) -> String {
+    let counts = &record.counts;
+    let word = if record.status == RunStatus::Stopped { "stopped" } else { "left, to be continued" };
+    let (completed, failed, pending) = (number(counts.completed), number(counts.failed), number(counts.pending()));
+    let word = painter.paint(Tone::Careful, word);
+    format!("job {} run {}: {word}, {completed} completed, {failed} failed, {pending} pending", record.job, record.run)
+}
+
 /// Returns a run with its batches.
 pub fn show(shown: &ShownRun, painter: Painter) -> String {
     let record = &shown.record;

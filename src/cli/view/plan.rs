@@ -19,6 +19,8 @@ pub struct PlanView {
     pub painter: Painter,
     /// Lines of the diff are not cut.
     pub is_verbose: bool,
+    /// Errors of the files and of the plan: with any, it cannot be applied.
+    pub errors: usize,
 }
 
 impl PlanView {
@@ -124,8 +126,8 @@ impl PlanView {
     }
 
     fn summary(self, plan: &Plan) -> String {
-        if !plan.refusals.is_empty() {
-            let errors = counted(plan.refusals.len() as u64, "error");
+        if self.errors > 0 {
+            let errors = counted(self.errors as u64, "error");
             return self.painter.paint(Tone::Bad, &format!("Plan: cannot be applied, {errors}."));
         }
         let summary = plan.summary();

@@ -93,7 +93,7 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
             let devices = format!("{}{}", counted(*waiting, "device"), if *waiting == 1 { " waits" } else { " wait" });
             format!("job {} run {}: {devices} to come online; apply --wait stays for them", record.job, record.run)
         }
-        Progress::RunPaused { record, .. } => job::outcome_line(record, painter),
+        Progress::RunPaused { record, .. } => job::paused_line(record, painter),
     })
 }
 
@@ -119,6 +119,11 @@ impl Bars {
     pub fn new(output: &Output) -> Bars {
         let group = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter() }
+    }
+
+    /// Returns what prints a line above the bars, also from elsewhere.
+    pub fn printer(&self) -> MultiProgress {
+        self.group.clone()
     }
 
     /// Shows what happened.
