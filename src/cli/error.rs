@@ -47,7 +47,10 @@ impl CommandError {
     pub fn report(&self, output: &Output) -> u8 {
         match self {
             CommandError::BrokenPipe => return exit::OK,
-            CommandError::Ops(OpsError::Invalid(findings)) => output.findings(findings),
+            CommandError::Ops(OpsError::Invalid(findings)) => {
+                output.findings(findings);
+                output.say("Nothing was changed.");
+            }
             CommandError::Ops(error) => output.error(&sentence(error), &error.help()),
             CommandError::Usage { what, help } => output.error(what, help),
             CommandError::Output(error) => {
@@ -94,7 +97,10 @@ fn code_of_registry(error: &RegistryError) -> u8 {
 
 fn code_of_repo(error: &RepoError) -> u8 {
     match error {
-        RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } | RepoError::Malformed { .. } => exit::HELD,
+        RepoError::AlreadyWritten { .. }
+        | RepoError::Contended { .. }
+        | RepoError::Locked { .. }
+        | RepoError::Malformed { .. } => exit::HELD,
         RepoError::NoRepository { .. }
         | RepoError::NoFleet { .. }
         | RepoError::NoFleetAt { .. }

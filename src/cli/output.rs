@@ -145,7 +145,7 @@ impl Output {
                 format!("{} {word}{}", number(count as u64), if count == 1 { "" } else { "s" })
             };
             let warned = if warnings > 0 { format!(" and {}", noun(warnings, "warning")) } else { String::new() };
-            drop(writeln!(std::io::stderr().lock(), "{}{warned}. Nothing was changed.", noun(errors, "error")));
+            drop(writeln!(std::io::stderr().lock(), "{}{warned}.", noun(errors, "error")));
         }
     }
 }

@@ -102,6 +102,7 @@ codes! {
     PATH = "FF319", Error, "illegal path";
     PROPERTY_SCHEMA = "FF320", Error, "illegal cloud property";
     COMMAND_NAME = "FF321", Error, "illegal command name";
+    SECRET = "FF322", Error, "secret in a payload";
 
     UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
     DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";

@@ -13,7 +13,7 @@ use crate::model::fleet::Fleet;
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::model::text::shorten;
+use crate::model::text::{sanitize_line, shorten};
 use crate::registry::Registry;
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
@@ -137,7 +137,7 @@ impl<C: Clock> Executor<'_, C> {
             let ordinal = report.ordinal;
             events[at].push(match report.kind {
                 ReportKind::Answered { code, message } => {
-                    let message = shorten(&message, limits::MESSAGE_CHARS_MAX).into_owned();
+                    let message = shorten(&sanitize_line(&message), limits::MESSAGE_CHARS_MAX).into_owned();
                     Event::Answered { ordinal, code, message }
                 }
                 ReportKind::Unreachable => Event::Unreachable { ordinal },

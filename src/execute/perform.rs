@@ -192,8 +192,14 @@ impl<C: Clock> Executor<'_, C> {
                     let (first, last) = (run.ids.get(range.start as usize), run.ids.get(range.end as usize - 1));
                     let blocked = self.registry.blocked_between(first, last)?;
                     let ordinal = |id: String| run.ids.find(&id).and_then(|at| u32::try_from(at).ok());
-                    let ineligible = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked));
-                    events.push(Event::Opened { ineligible: ineligible.collect() });
+                    let blocked = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked));
+                    let mut ineligible: Vec<(u32, Reason)> = blocked.collect();
+                    // A write finds out by itself that its device is gone; a command would be sent to it.
+                    if matches!(run.job.action, Action::Command(_)) {
+                        let absent = self.registry.absent(&run.ids, range)?;
+                        ineligible.extend(absent.into_iter().map(|at| (at, Reason::Deleted)));
+                    }
+                    events.push(Event::Opened { ineligible });
                 }
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
                 Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
@@ -284,7 +290,8 @@ impl<C: Clock> Executor<'_, C> {
             (self.observer)(&Progress::RunFinished { record: record.clone() });
         } else {
             // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
-            let done = run.rollout.spec().batch_range(run.rollout.batch()).start;
+            // A run that is only stopped has not looked at its batches: what is published stays published.
+            let done = run.rollout.spec().batch_range(run.rollout.batch()).start.max(run.published.devices);
             if status == RunStatus::Stopped || done > run.published.devices {
                 self.publish(run, &mut record, done)?;
             }

@@ -80,6 +80,7 @@ pub(super) fn publish(
     record: &mut RunRecord,
 ) -> Result<Published, ExecuteError> {
     let Publication { run_id, key, ids, devices, upto, batch_size } = publication;
+    assert!(*upto >= record.published.devices, "what is published is never taken back");
     let mut published = record.published;
     let mut changes = Vec::new();
     let mut shard = Shard::new();
@@ -90,7 +91,7 @@ pub(super) fn publish(
         match branch.write_blob(&full.into_bytes()) {
             Ok(blob) => {
                 published.shards += 1;
-                changes.push(FileChange::blob(shard_path(&folder, published.shards), blob));
+                changes.push(FileChange::blob(shard_path(&folder, published.shards), blob).first());
             }
             Err(error) => failure = failure.take().or(Some(error)),
         }

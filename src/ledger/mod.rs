@@ -75,8 +75,10 @@ impl Ledger {
     }
 
     /// Returns the claimed runs of a job, sorted by claim time, oldest first.
-    pub fn claims_of<'a>(&'a self, job: &'a Name) -> Vec<&'a Claim> {
-        let mut claims: Vec<&Claim> = self.claims.values().filter(|claim| claim.job == *job).collect();
+    pub fn claims_of<'a>(&'a self, job: &Name) -> Vec<&'a Claim> {
+        let from = (job.clone(), RunToken::least());
+        let of_job = self.claims.range(from..).take_while(|((name, _), _)| name == job);
+        let mut claims: Vec<&Claim> = of_job.map(|(_, claim)| claim).collect();
         claims.sort_by(|left, right| (left.claimed_at, &left.run).cmp(&(right.claimed_at, &right.run)));
         claims
     }

@@ -100,6 +100,13 @@ impl RunToken {
     }
 }
 
+impl RunToken {
+    /// Returns a bound below every token, for ranges of ordered maps; it is no token itself.
+    pub fn least() -> RunToken {
+        RunToken(String::new())
+    }
+}
+
 impl Default for RunToken {
     /// Returns `1`, the token of a job that names none.
     fn default() -> RunToken {

@@ -58,6 +58,8 @@ pub struct Applied {
     pub was_declined: bool,
     /// There was nothing to do.
     pub was_empty: bool,
+    /// Why jobs that came after others could not be claimed: found when their targets were resolved.
+    pub refused: Option<Findings>,
 }
 
 /// Shows a plan and its findings and returns whether to go on. Called once, for the first plan.
@@ -145,7 +147,11 @@ impl Apply<'_> {
             let (mut plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
             let findings = findings_of(self.loaded, diagnostics);
             if findings.diagnostics.has_errors() {
-                return Err(OpsError::Invalid(Box::new(findings)));
+                if is_first {
+                    return Err(OpsError::Invalid(Box::new(findings)));
+                }
+                applied.refused = Some(findings);
+                return Ok(applied);
             }
             if is_first {
                 self.check_saved(&plan, &ledger)?;
@@ -395,10 +401,11 @@ impl Apply<'_> {
         let claim = ledger.claims.get(&key).expect("a lost run is claimed");
         let known = ledger.records.get(&key);
         let run_key = claim.key(&self.declared.fleet.name);
-        let mut counts = Counts { total: claim.total, ..Counts::default() };
-        for reason in self.published_reasons(&run_key.results_folder())? {
-            counts.add(reason);
-        }
+        // The record is committed with the shards that it counts, so it knows of devices that have no row too.
+        let mut counts = match known {
+            Some(known) => known.counts,
+            None => Counts { total: claim.total, ..Counts::default() },
+        };
         let unknown = counts.pending();
         for _ in 0..unknown {
             counts.add(Reason::OutcomeUnknown);
@@ -418,20 +425,10 @@ impl Apply<'_> {
             source_commit: claim.source_commit.clone(),
             plan_id: claim.plan_id.clone(),
             spec_digest: claim.spec_digest,
-            per_batch: Vec::new(),
+            per_batch: known.map_or_else(Vec::new, |record| record.per_batch.clone()),
             published: known.map_or_else(Default::default, |record| record.published),
         };
         publish_record(&self.branch, &run_key, &record)?;
         Ok(record)
-    }
-
-    fn published_reasons(&self, folder: &str) -> Result<Vec<Reason>, OpsError> {
-        let prefix = format!("{folder}/devices-");
-        let mut reasons = Vec::new();
-        for (path, bytes) in self.branch.read_all(|path| path.starts_with(&prefix))? {
-            crate::results::read_shard(&bytes, |row| reasons.push(row.reason))
-                .map_err(|what| RepoError::Malformed { path, what })?;
-        }
-        Ok(reasons)
     }
 }

@@ -68,15 +68,15 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<Device, OpsErr
     })
 }
 
-/// Writes devices with their keys to a new file that only its owner can read (mode 0600) and returns how many. The file is complete or
+/// Writes devices with their keys to a file that only its owner can read (mode 0600), in place of one that is there, and returns how many. The file is complete or
 /// not there.
 ///
 /// # Errors
-/// The file exists or cannot be written, or the registry cannot be read.
+/// The file cannot be written, or the registry cannot be read.
 pub fn export(environment: &Environment, choice: &DeviceChoice, path: &Path) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
-    let partial = path.with_extension("partial");
+    let partial = partial_path(path);
     let file = owner_only(&partial).map_err(fail)?;
     let written = write_export(&registry, &filter, file, &partial);
     let count = match written {
@@ -116,9 +116,16 @@ fn write_export(registry: &Registry, filter: &DeviceFilter, file: File, path: &P
     Ok(count)
 }
 
+/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its place.
+fn partial_path(path: &Path) -> std::path::PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.partial", std::process::id()));
+    path.with_file_name(name)
+}
+
 fn owner_only(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;

@@ -134,10 +134,7 @@ fn make_branch(repo: &Repo, fleet: &Name, branch: &str) -> Result<bool, OpsError
 }
 
 fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, String)> {
-    let mut files = vec![(
-        ".gitignore".to_string(),
-        "# The registry: the devices with their twins and keys. Back it up; it is not made again from the files.\n.fleetform/\n".to_string(),
-    )];
+    let mut files = Vec::new();
     if with_example {
         for (path, text) in EXAMPLE {
             let text = text

@@ -157,6 +157,8 @@ pub struct Change {
     pub batches: Option<Batches>,
     pub threshold: Option<Threshold>,
     pub import: Option<ImportCounts>,
+    /// Of what is declared: the spec of a job to run, or the spec and the file of an import. A saved plan holds for these only.
+    pub declared_digest: Option<Digest>,
 }
 
 impl Change {
@@ -173,6 +175,7 @@ impl Change {
             batches: None,
             threshold: None,
             import: None,
+            declared_digest: None,
         }
     }
 }

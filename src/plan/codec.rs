@@ -39,7 +39,8 @@ pub fn plan_id_of(plan: &Plan) -> String {
 }
 
 fn change_to_json(change: &Change) -> Value {
-    let Change { subject, action, reason, run, work, targets, diff, batches, threshold, import } = change;
+    let Change { subject, action, reason, run, work, targets, diff, batches, threshold, import, declared_digest } =
+        change;
     let mut document = json!({
         "address": subject.to_string(),
         "kind": subject.kind(),
@@ -47,6 +48,7 @@ fn change_to_json(change: &Change) -> Value {
         "reason": reason,
         "run": run.as_ref().map(|run| run.as_str()),
         "work": work,
+        "declared_digest": declared_digest.map(|digest| digest.to_string()),
     });
     let members = document.as_object_mut().expect("a change is an object");
     if let Some(targets) = targets {

@@ -1,11 +1,14 @@
 //! Two jobs of one plan that want different things of the same device.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::observation::DeviceIds;
+use crate::model::patch::{Assignment, Section};
 
 use super::PlannedRun;
 
@@ -22,19 +25,32 @@ pub struct Conflict {
 }
 
 /// Returns every conflict among the runs, sorted by job names; at most one a pair.
+///
+/// The cheap question comes first: most pairs of jobs write nothing in common. Who waits for whom is asked last, and once a job.
 pub fn conflicts(declared: &Declared, runs: &[PlannedRun]) -> Vec<Conflict> {
+    let writers: Vec<(&PlannedRun, &Job, Writes)> = runs
+        .iter()
+        .filter_map(|run| {
+            let job = declared.jobs.get(&run.job)?;
+            Some((run, job, writes_of(&job.action)?))
+        })
+        .collect();
+    let mut ancestors: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
     let mut found = Vec::new();
-    for (at, left) in runs.iter().enumerate() {
-        for right in &runs[at + 1..] {
-            let (Some(one), Some(two)) = (declared.jobs.get(&left.job), declared.jobs.get(&right.job)) else {
-                continue;
-            };
-            if is_after(declared, one, two) || is_after(declared, two, one) {
+    for (at, (left, one, ours)) in writers.iter().enumerate() {
+        for (right, two, theirs) in &writers[at + 1..] {
+            let Some(path) = contested_path(ours, theirs) else { continue };
+            let (devices, sample) = intersection(&left.ids, &right.ids);
+            if devices == 0 {
                 continue;
             }
-            let Some(path) = contested_path(&one.action, &two.action) else { continue };
-            let (devices, sample) = intersection(&left.ids, &right.ids);
-            if devices > 0 {
+            let mut is_after = |job: &'_ Name, other: &Name| {
+                let job = declared.jobs.get_key_value(job).map(|(name, _)| name);
+                job.is_some_and(|job| {
+                    ancestors.entry(job).or_insert_with(|| ancestors_of(declared, job)).contains(other)
+                })
+            };
+            if !is_after(&one.name, &two.name) && !is_after(&two.name, &one.name) {
                 found.push(Conflict { left: left.job.clone(), right: right.job.clone(), path, devices, sample });
             }
         }
@@ -43,49 +59,63 @@ pub fn conflicts(declared: &Declared, runs: &[PlannedRun]) -> Vec<Conflict> {
     found
 }
 
-/// Returns true when `job` waits for `other`, directly or through others. Cycles were refused with the files.
-fn is_after(declared: &Declared, job: &Job, other: &Job) -> bool {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut open: Vec<&Name> = job.after.iter().collect();
+/// Returns the jobs that a job waits for, directly or through others. Cycles were refused with the files.
+fn ancestors_of<'a>(declared: &'a Declared, job: &Name) -> BTreeSet<&'a Name> {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<&Name> = declared.jobs.get(job).map_or_else(Vec::new, |job| job.after.iter().collect());
     while let Some(name) = open.pop() {
-        if *name == other.name {
-            return true;
-        }
         if seen.insert(name)
             && let Some(next) = declared.jobs.get(name)
         {
             open.extend(next.after.iter());
         }
     }
-    false
+    seen
 }
 
-/// Returns a path that both actions write with different values, or `None`. A parent path contests each path below it.
-fn contested_path(left: &Action, right: &Action) -> Option<String> {
-    match (left, right) {
-        (Action::DeviceTemplate(one), Action::DeviceTemplate(two)) => (one != two).then(|| "template".to_string()),
-        (Action::EdgeManifest(one), Action::EdgeManifest(two)) => (one != two).then(|| "edgeManifest".to_string()),
-        _ => {
-            let ((section, one), (other, two)) = (left.patch()?, right.patch()?);
-            if section != other {
-                return None;
-            }
-            let (ours, theirs) = (one.assignments(), two.assignments());
-            for a in &ours {
-                for b in &theirs {
-                    let same = a.path == b.path;
-                    let nested = a.path.starts_with(&b.path) || b.path.starts_with(&a.path);
-                    let clear = Value::Object(serde_json::Map::new());
-                    let differ = if same { a.value != b.value } else { nested && a.value != clear && b.value != clear };
-                    if differ {
-                        let longer = if a.path.len() >= b.path.len() { a } else { b };
-                        return Some(format!("{}.{}", section.root(), longer.dotted()));
-                    }
-                }
-            }
-            None
+/// What a job writes to each of its devices.
+enum Writes {
+    Template(Name),
+    EdgeManifest(Name),
+    Section(Section, Vec<Assignment>),
+}
+
+/// Returns what an action writes; `None` for a command.
+fn writes_of(action: &Action) -> Option<Writes> {
+    match action {
+        Action::DeviceTemplate(name) => Some(Writes::Template(name.clone())),
+        Action::EdgeManifest(name) => Some(Writes::EdgeManifest(name.clone())),
+        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
+            action.patch().map(|(section, patch)| Writes::Section(section, patch.assignments()))
         }
+        Action::Command(_) => None,
     }
+}
+
+/// Returns a path that both write with different values, or `None`. A parent path contests each path below it.
+fn contested_path(left: &Writes, right: &Writes) -> Option<String> {
+    match (left, right) {
+        (Writes::Template(one), Writes::Template(two)) => (one != two).then(|| "template".to_string()),
+        (Writes::EdgeManifest(one), Writes::EdgeManifest(two)) => (one != two).then(|| "edgeManifest".to_string()),
+        (Writes::Section(section, ours), Writes::Section(other, theirs)) if section == other => {
+            let pairs = ours.iter().flat_map(|a| theirs.iter().map(move |b| (a, b)));
+            let contested = pairs.into_iter().find(|(a, b)| is_contested(a, b));
+            contested.map(|(a, b)| {
+                let longer = if a.path.len() >= b.path.len() { a } else { b };
+                format!("{}.{}", section.root(), longer.dotted())
+            })
+        }
+        _ => None,
+    }
+}
+
+fn is_contested(one: &Assignment, two: &Assignment) -> bool {
+    if one.path == two.path {
+        return one.value != two.value;
+    }
+    let empty = Value::Object(serde_json::Map::new());
+    let is_nested = one.path.starts_with(&two.path) || two.path.starts_with(&one.path);
+    is_nested && one.value != empty && two.value != empty
 }
 
 /// Returns how many ids are in both lists, and the first three.

@@ -87,6 +87,7 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
             change.reason = "the registry has not imported it yet".to_string();
         }
         change.import = Some(counts);
+        change.declared_digest = Some(observed.digest);
         plan.changes.push(change);
         let (rows, rejected) = (counts.rows, counts.rejected);
         if rows == rejected {
@@ -237,6 +238,7 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
         missing: observation.missing.clone(),
     });
     change.work = Some(job.action.word());
+    change.declared_digest = Some(job.spec_digest);
     change.diff = found.lines;
     change.batches = Some(Batches { count: count.div_ceil(size), size });
     change.threshold = job.delivery.threshold;
@@ -282,20 +284,28 @@ fn ended(record: &RunRecord) -> String {
     format!("{}{day}{failures}", record.status.as_str())
 }
 
-/// Returns the jobs so that each comes after those that it waits for, otherwise by name. Cycles were refused with the files.
+/// Returns the jobs so that each comes after those that it waits for, otherwise by name (Kahn's algorithm). Cycles were refused with
+/// the files.
 fn in_start_order(declared: &Declared) -> Vec<&Job> {
+    let mut waits: BTreeMap<&Name, usize> = BTreeMap::new();
+    let mut followers: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
+    for job in declared.jobs.values() {
+        let before: BTreeSet<&Name> = job.after.iter().filter(|name| declared.jobs.contains_key(*name)).collect();
+        waits.insert(&job.name, before.len());
+        before.into_iter().for_each(|name| followers.entry(name).or_default().push(&job.name));
+    }
+    let mut free: BTreeSet<&Name> = waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
     let mut ordered = Vec::with_capacity(declared.jobs.len());
-    let mut placed: BTreeSet<&Name> = BTreeSet::new();
-    while ordered.len() < declared.jobs.len() {
-        let before = ordered.len();
-        for job in declared.jobs.values() {
-            let is_free = |name: &Name| placed.contains(name) || !declared.jobs.contains_key(name);
-            if !placed.contains(&job.name) && job.after.iter().all(is_free) {
-                placed.insert(&job.name);
-                ordered.push(job);
+    while let Some(name) = free.pop_first() {
+        ordered.extend(declared.jobs.get(name));
+        for follower in followers.get(name).into_iter().flatten() {
+            let count = waits.get_mut(follower).expect("every job is counted");
+            *count -= 1;
+            if *count == 0 {
+                free.insert(follower);
             }
         }
-        assert!(ordered.len() > before, "jobs that wait for each other were refused with the files");
     }
+    assert_eq!(ordered.len(), declared.jobs.len(), "jobs that wait for each other were refused with the files");
     ordered
 }

@@ -174,8 +174,15 @@ pub fn failed_devices(branch: &ResultsBranch<'_>, folder: &str) -> Result<Vec<St
 
 /// Holds when nobody can know what has run before: the branch is gone, or there never was one.
 fn check_known(branch: &ResultsBranch<'_>, registry: &Registry, declared: &Declared) -> Result<(), HistoryError> {
-    if branch.tip()?.is_some() || declared.jobs.is_empty() {
-        return Ok(());
+    if branch.tip()?.is_some() {
+        return match branch.read("fleet.json")? {
+            Some(_) => Ok(()),
+            None => Err(HistoryError::Malformed {
+                branch: branch.name().into(),
+                path: "fleet.json".into(),
+                what: "it is missing".into(),
+            }),
+        };
     }
     let name = branch.name().to_string();
     match registry.count_runs()? {

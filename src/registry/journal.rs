@@ -317,7 +317,8 @@ impl Registry {
             while at < range.end {
                 let end = range.end.min(at + NAMES_AT_ONCE);
                 let names = self.names(ids, at..end)?;
-                for (ordinal, device_name) in (at..end).zip(names) {
+                for (ordinal, name) in (at..end).zip(names) {
+                    let device_name = name.unwrap_or_default();
                     let device_id = ids.get(ordinal as usize).to_string();
                     if next.as_ref().is_some_and(|outcome| outcome.ordinal == ordinal) {
                         let outcome = next.take().expect("it was just looked at");
@@ -334,9 +335,25 @@ impl Registry {
         read().map_err(|e| self.error("read results", e))
     }
 
-    /// Returns the names of some devices, empty for those that are gone. Where the devices lie close together one walk over the
+    /// Returns those of some devices that the registry does not have, as ordinals.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn absent(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> Result<Vec<u32>, RegistryError> {
+        let mut absent = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + NAMES_AT_ONCE);
+            let names = self.names(ids, at..end).map_err(|e| self.error("look for devices", e))?;
+            absent.extend((at..end).zip(names).filter(|(_, name)| name.is_none()).map(|(ordinal, _)| ordinal));
+            at = end;
+        }
+        Ok(absent)
+    }
+
+    /// Returns the names of some devices, `None` for those that are gone. Where the devices lie close together one walk over the
     /// registry finds them all; what it does not reach is looked up one by one.
-    fn names(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> rusqlite::Result<Vec<String>> {
+    fn names(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> rusqlite::Result<Vec<Option<String>>> {
         let wanted: Vec<&str> = range.map(|at| ids.get(at as usize)).collect();
         let mut names = Vec::with_capacity(wanted.len());
         let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(names) };
@@ -347,16 +364,16 @@ impl Registry {
         while let Some(row) = rows.next()? {
             let found = row.get_ref(0)?.as_str()?;
             while names.len() < wanted.len() && wanted[names.len()] < found {
-                names.push(String::new());
+                names.push(None);
             }
             if wanted.get(names.len()) == Some(&found) {
-                names.push(row.get(1)?);
+                names.push(Some(row.get(1)?));
             }
         }
         let mut look = self.connection.prepare_cached("SELECT device_name FROM device WHERE device_id = ?1")?;
         for id in &wanted[names.len()..] {
             let found: Option<String> = look.query_row([id], |row| row.get(0)).optional()?;
-            names.push(found.unwrap_or_default());
+            names.push(found);
         }
         Ok(names)
     }

@@ -54,6 +54,7 @@ impl Registry {
             std::fs::create_dir_all(folder)
                 .map_err(|source| RegistryError::Folder { path: folder.to_path_buf(), source })?;
         }
+        make_private(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
@@ -62,7 +63,6 @@ impl Registry {
         let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
         registry.connection.execute_batch(journal).map_err(|e| registry.error("prepare it", e))?;
         registry.migrate(fleet)?;
-        restrict(path);
         Ok(registry)
     }
 
@@ -146,13 +146,14 @@ fn sweeper(path: &Path) -> Option<Connection> {
     read.ok().map(|_| connection)
 }
 
-/// Makes the file readable by its owner only: it holds the devices' keys. A failure leaves the mode that the file has.
-fn restrict(path: &Path) {
+/// Makes the file, or an existing one, readable by its owner only before anything is in it: it holds the devices' keys, and SQLite
+/// gives its journal the mode of the file. A failure is told by SQLite, which cannot open it either.
+fn make_private(path: &Path) {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::Permissions::from_mode(0o600);
-        drop(std::fs::set_permissions(path, mode));
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+        drop(std::fs::File::options().create(true).append(true).mode(0o600).open(path));
+        drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
     }
     #[cfg(not(unix))]
     let _ = path;

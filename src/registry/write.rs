@@ -74,7 +74,7 @@ impl Registry {
         Ok(written)
     }
 
-    /// Returns those of the devices that are blocked, as (place in the list). Devices that are gone are found when they are reached.
+    /// Returns the blocked devices whose id lies between two, both included, sorted.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -86,18 +86,6 @@ impl Registry {
             statement.query_map([first, last], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
         };
         read().map_err(|e| self.error("find blocked devices", e))
-    }
-
-    /// Returns true when the registry has the device.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn has_device(&self, device_id: &str) -> Result<bool, RegistryError> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached("SELECT 1 FROM device WHERE device_id = ?1")?;
-            statement.exists([device_id])
-        };
-        read().map_err(|e| self.error("look for a device", e))
     }
 }
 

@@ -38,6 +38,8 @@ pub enum RepoError {
     AlreadyWritten { path: String },
     #[error("the branch {branch} kept moving while results were written to it")]
     Contended { branch: String },
+    #[error("the branch {branch} is locked: {} is there", path.display())]
+    Locked { branch: String, path: PathBuf },
     #[error("the repository {} cannot be written", path.display())]
     ReadOnly { path: PathBuf },
     #[error("the disk is full: the repository {} cannot grow", path.display())]
@@ -68,6 +70,9 @@ impl RepoError {
             RepoError::TooLarge { .. } => "Split the file.".to_string(),
             RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } => {
                 "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+            }
+            RepoError::Locked { .. } => {
+                "When no git and no fleetform is running, a process died and left that file: remove it.".to_string()
             }
             RepoError::ReadOnly { .. } => "Check the permissions of its .git folder; nothing was lost.".to_string(),
             RepoError::Full { .. } => {

@@ -16,6 +16,8 @@ use super::RepoError;
 
 /// How often a writer builds its change again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
+/// How long a writer waits for another's lock on the reference before it tries again: 2 s in all.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// A file to write.
 #[derive(Debug, Clone)]
@@ -177,6 +179,7 @@ impl<'a> ResultsBranch<'a> {
             };
             blobs.push((change, id));
         }
+        let mut is_locked = false;
         for _ in 0..ATTEMPTS_MAX {
             let tip = self.tip_id()?;
             let parent = tip.map(|tip| self.repository.find_commit(tip)).transpose().map_err(fail)?;
@@ -212,9 +215,17 @@ impl<'a> ResultsBranch<'a> {
             };
             match moved {
                 Ok(_) => return Ok(commit.to_string()),
-                Err(error) if is_lost_race(&error) => {}
+                Err(error) if error.code() == git2::ErrorCode::Locked => {
+                    is_locked = true;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) if is_lost_race(&error) => is_locked = false,
                 Err(error) => return Err(fail(error)),
             }
+        }
+        if is_locked {
+            let path = self.repository.path().join(format!("{}.lock", self.reference));
+            return Err(RepoError::Locked { branch: self.name().to_string(), path });
         }
         Err(RepoError::Contended { branch: self.name().to_string() })
     }
@@ -234,5 +245,5 @@ impl<'a> ResultsBranch<'a> {
 }
 
 fn is_lost_race(error: &git2::Error) -> bool {
-    matches!(error.code(), git2::ErrorCode::Modified | git2::ErrorCode::Exists | git2::ErrorCode::Locked)
+    matches!(error.code(), git2::ErrorCode::Modified | git2::ErrorCode::Exists)
 }

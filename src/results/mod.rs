@@ -4,7 +4,7 @@ mod message;
 mod shard;
 
 pub use message::{Trailers, claim_subject, import_subject, run_subject, with_trailers};
-pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, read_shard};
+pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, defuse, read_shard};
 
 use serde_json::Value;
 

@@ -169,7 +169,7 @@ fn csv_writer() -> csv::Writer<Vec<u8>> {
 }
 
 /// Puts a `'` before what a spreadsheet would run, and takes control characters out.
-fn defuse(cell: &str) -> Cow<'_, str> {
+pub fn defuse(cell: &str) -> Cow<'_, str> {
     let clean = crate::model::text::sanitize_line(cell);
     if clean.starts_with(['=', '+', '-', '@', '\t', '\r']) { Cow::Owned(format!("'{clean}")) } else { clean }
 }

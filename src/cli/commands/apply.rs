@@ -95,6 +95,11 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
         output.say("Interrupted. What was done is recorded, and the next apply goes on from here.");
         return Ok(exit::INTERRUPTED);
     }
+    if let Some(findings) = &applied.refused {
+        output.findings(findings);
+        output.say("The jobs above ran; those that come after them were not claimed.");
+        return Ok(exit::INVALID);
+    }
     let is_bad = |status: RunStatus| matches!(status, RunStatus::Failed | RunStatus::Canceled);
     let has_bad_run = applied.records.iter().any(|record| is_bad(record.status));
     let has_failure = applied.records.iter().any(|record| record.counts.failed > 0)

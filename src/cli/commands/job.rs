@@ -13,7 +13,7 @@ use crate::execute::{Clock as _, SystemClock};
 use crate::ops::edit::{Edit, edit};
 use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show};
 use crate::ops::{Environment, OpsError};
-use crate::results::{Row, SHARD_HEADER};
+use crate::results::{Row, SHARD_HEADER, defuse};
 
 /// `job …`
 pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> CommandResult {
@@ -174,7 +174,12 @@ fn write_rows<W: std::io::Write>(
     };
     writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
     devices(environment, choice, &DeviceChoice::default(), &mut |row: Row| {
-        let cells = SHARD_HEADER.iter().filter_map(|column| view::cell(&row, column));
+        // Rows of a run that goes on come from the journal, where they are as the devices said.
+        let cell = |column: &&str| {
+            let text = view::cell(&row, column)?;
+            Some(if *column == "device_id" { text } else { defuse(&text).into_owned() })
+        };
+        let cells = SHARD_HEADER.iter().filter_map(cell);
         writer.write_record(cells).map_err(csv_fail)
     })?;
     writer.flush().map_err(fail)

@@ -208,6 +208,10 @@ impl Lowering<'_> {
             );
             self.report(code::PAYLOAD_TOO_LARGE, "/spec/action/command/payload", detail);
         }
+        if mentions_secret(&payload) {
+            let detail = "A payload may not hold a key `$secret`: secrets by reference are not supported by this version, and it would be sent as it stands here.";
+            self.report(code::SECRET, "/spec/action/command/payload", detail);
+        }
         if let Some(node) = self.root.at("/spec/action/command/payload") {
             self.warn_of_old_words(node);
         }
@@ -305,5 +309,14 @@ impl Lowering<'_> {
                 }
             },
         }
+    }
+}
+
+/// Returns true when an object anywhere in a value has the key `$secret`.
+fn mentions_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.contains_key("$secret") || members.values().any(mentions_secret),
+        Value::Array(items) => items.iter().any(mentions_secret),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
