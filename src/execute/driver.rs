@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::perform::Active;
-use super::{Clock, ExecuteError, Interrupt, Progress};
+use super::{Clock, CrashPoints, ExecuteError, Interrupt, Progress};
 use crate::ledger::{Claim, Published, RunRecord};
 use crate::link::{ReportKind, SimulatedDevices};
 use crate::model::fleet::Fleet;
@@ -45,6 +45,8 @@ pub struct Executor<'a, C: Clock> {
     pub grace: Duration,
     /// Stay for devices that wait to come online.
     pub waits: bool,
+    /// Where the process may die.
+    pub crash: &'a CrashPoints,
     pub observer: &'a mut dyn FnMut(&Progress),
 }
 
@@ -107,7 +109,7 @@ impl<C: Clock> Executor<'_, C> {
     fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
         let now = self.clock.now();
         if !input.is_stop {
-            self.registry.start_run(input.run_id, now)?;
+            self.crash.around("start run", || self.registry.start_run(input.run_id, now))?;
         }
         let run = Active::new(input, self.registry, now)?;
         (self.observer)(&run.started());
@@ -132,7 +134,7 @@ impl<C: Clock> Executor<'_, C> {
     /// Takes in what has happened and does one piece of work for each job; false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
         let mut events: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
-        for report in self.link.poll(now)? {
+        for report in self.crash.around("poll", || self.link.poll(now))? {
             let Some(at) = active.iter().position(|run| run.run_id == report.run_id) else { continue };
             let ordinal = report.ordinal;
             events[at].push(match report.kind {

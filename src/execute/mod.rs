@@ -4,6 +4,7 @@
 //! is durable before the effect that follows from it, a sent mark before the device is spoken to) and time.
 
 mod clock;
+mod crash;
 mod driver;
 mod interrupt;
 mod perform;
@@ -11,6 +12,7 @@ mod progress;
 mod publish;
 
 pub use clock::{Clock, SystemClock};
+pub use crash::{CrashPoints, Died};
 pub use driver::{Executor, RunInput};
 pub use interrupt::Interrupt;
 pub use progress::Progress;

@@ -171,16 +171,16 @@ impl<C: Clock> Executor<'_, C> {
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
         let Bundle { outcomes, late, unsend, send, notify, rest } = bundle;
         if !outcomes.is_empty() {
-            self.registry.record(run.run_id, &outcomes, &run.ids)?;
+            self.crash.around("record", || self.registry.record(run.run_id, &outcomes, &run.ids))?;
         }
         for (ordinal, code, message) in late {
-            self.registry.record_late(run.run_id, ordinal, code, &message, now)?;
+            self.crash.around("record late", || self.registry.record_late(run.run_id, ordinal, code, &message, now))?;
         }
         if !unsend.is_empty() {
-            self.registry.unmark_sent(run.run_id, &unsend)?;
+            self.crash.around("unmark", || self.registry.unmark_sent(run.run_id, &unsend))?;
         }
         if !send.is_empty() {
-            self.registry.mark_sent(run.run_id, &send, now)?;
+            self.crash.around("mark sent", || self.registry.mark_sent(run.run_id, &send, now))?;
             self.send(run, now, &send);
         }
         let told: Vec<(u32, u32)> = notify.into_iter().map(|ordinal| (ordinal, 1)).collect();
@@ -232,7 +232,7 @@ impl<C: Clock> Executor<'_, C> {
                 device_id,
                 ask: ask.clone(),
             };
-            self.link.send(now, request);
+            self.crash.around("send", || self.link.send(now, request));
         }
     }
 
@@ -248,7 +248,7 @@ impl<C: Clock> Executor<'_, C> {
             awaits_acknowledgement: run.rollout.spec().work == Work::WriteAndConfirm,
             now,
         };
-        let outcomes = self.registry.write_chunk(&assignment, chunk)?;
+        let outcomes = self.crash.around("write", || self.registry.write_chunk(&assignment, chunk))?;
         self.feed(run, now, vec![Event::Written { outcomes }])?;
         Ok(true)
     }
@@ -281,12 +281,12 @@ impl<C: Clock> Executor<'_, C> {
         reason: Option<String>,
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
-        self.registry.end_run(run.run_id, status, reason.as_deref(), now)?;
+        self.crash.around("end run", || self.registry.end_run(run.run_id, status, reason.as_deref(), now))?;
         let mut record = run.record(status, reason, now);
         if status.is_final() {
             let total = run.rollout.spec().total;
             self.publish(run, &mut record, total)?;
-            self.registry.close_run(run.run_id)?;
+            self.crash.around("close run", || self.registry.close_run(run.run_id))?;
             (self.observer)(&Progress::RunFinished { record: record.clone() });
         } else {
             // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
@@ -324,7 +324,7 @@ impl<C: Clock> Executor<'_, C> {
             upto,
             batch_size: run.rollout.spec().batch_size,
         };
-        run.published = publish(self.branch, self.registry, &publication, record)?;
+        run.published = self.crash.around("publish", || publish(self.branch, self.registry, &publication, record))?;
         Ok(())
     }
 }

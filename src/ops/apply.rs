@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::execute::{Clock, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_record};
+use crate::execute::{
+    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_record,
+};
 use crate::ledger::{Claim, ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
@@ -39,11 +41,19 @@ pub struct ApplyOptions {
     pub accepts_rewind: bool,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
+    /// Where the process may die: for simulations.
+    pub crash: CrashPoints,
 }
 
 impl Default for ApplyOptions {
     fn default() -> ApplyOptions {
-        ApplyOptions { saved: None, waits: false, accepts_rewind: false, grace: Duration::from_secs(10) }
+        ApplyOptions {
+            saved: None,
+            waits: false,
+            accepts_rewind: false,
+            grace: Duration::from_secs(10),
+            crash: CrashPoints::default(),
+        }
     }
 }
 
@@ -81,7 +91,7 @@ pub async fn apply<C: Clock>(
     let head = workspace.repo.head()?;
     let (tree, loaded) = workspace.load_commit(&head)?;
     let declared = declared_of(&loaded)?;
-    refuse_uncommitted(&workspace, &tree, &loaded)?;
+    workspace.refuse_uncommitted(&tree, &loaded)?;
     let _lock = workspace.lock(&declared.fleet)?;
     let registry = workspace.open_for_writing(&declared.fleet)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
@@ -116,7 +126,7 @@ impl Apply<'_> {
         if let Some(tip) = self.branch.tip()?
             && !applied.was_declined
         {
-            self.registry.note_seen(&tip, &self.head)?;
+            self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
         }
         Ok(applied)
     }
@@ -182,6 +192,7 @@ impl Apply<'_> {
                 interrupt,
                 grace: self.options.grace,
                 waits: self.options.waits,
+                crash: &self.options.crash,
                 observer,
             };
             let records = executor.execute(work).await?;
@@ -201,7 +212,7 @@ impl Apply<'_> {
     fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
         let ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
-        let mut has_moved = false;
+        let (mut has_moved, crash) = (false, &self.options.crash);
         for run in self.registry.open_journal()? {
             let key = (run.job.clone(), run.run.clone());
             let claim = ledger.claims.get(&key);
@@ -209,13 +220,13 @@ impl Apply<'_> {
                 has_moved = true;
                 match claim {
                     Some(claim) if document(&claim.to_json(fleet)) == run.claim.as_bytes() => {
-                        self.registry.confirm_claim(run.run_id)?;
+                        crash.around("confirm claim", || self.registry.confirm_claim(run.run_id))?;
                     }
-                    Some(_) | None => self.registry.drop_claim(run.run_id)?,
+                    Some(_) | None => crash.around("drop claim", || self.registry.drop_claim(run.run_id))?,
                 }
             } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
                 has_moved = true;
-                self.registry.close_run(run.run_id)?;
+                crash.around("close run", || self.registry.close_run(run.run_id))?;
             }
         }
         if has_moved { Ok(read_ledger(&self.branch, &self.registry, self.declared)?) } else { Ok(ledger) }
@@ -307,9 +318,11 @@ impl Apply<'_> {
             rejected: found.rejected,
             rows: found.rows,
         };
-        self.registry.apply_staged(&file.spec, now)?;
+        let crash = &self.options.crash;
+        crash.around("import", || self.registry.apply_staged(&file.spec, now))?;
         let digest = file.spec.digest.to_string();
-        publish_import(&self.branch, &file.import, &digest, &report, &found.errors)?;
+        crash
+            .around("publish import", || publish_import(&self.branch, &file.import, &digest, &report, &found.errors))?;
         Ok(report)
     }
 
@@ -328,12 +341,14 @@ impl Apply<'_> {
         };
         let fleet = &self.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
-        let run_id = self.registry.journal_claim(&NewRun { claim: &claim, document: text, ids: &run.ids })?;
-        match publish_claim(&self.branch, fleet, &claim) {
-            Ok(()) => self.registry.confirm_claim(run_id)?,
+        let crash = &self.options.crash;
+        let new = NewRun { claim: &claim, document: text, ids: &run.ids };
+        let run_id = crash.around("journal claim", || self.registry.journal_claim(&new))?;
+        match crash.around("publish claim", || publish_claim(&self.branch, fleet, &claim)) {
+            Ok(()) => crash.around("confirm claim", || self.registry.confirm_claim(run_id))?,
             Err(error) => {
                 if matches!(error, RepoError::AlreadyWritten { .. }) {
-                    self.registry.drop_claim(run_id)?;
+                    crash.around("drop claim", || self.registry.drop_claim(run_id))?;
                 }
                 return Err(error.into());
             }
@@ -387,10 +402,13 @@ impl Apply<'_> {
         let is_journal = |entry: &JournaledRun| entry.job == *name && Some(&entry.run) == run;
         let journal = self.registry.open_journal()?.into_iter().find(is_journal).expect("an open run is journaled");
         let reason = Some("its document is not declared any more".to_string());
-        self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now)?;
+        let crash = &self.options.crash;
+        crash
+            .around("end run", || self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now))?;
         let record = RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, ..record };
         let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
-        publish_record(&self.branch, &claim.key(&self.declared.fleet.name), &record)?;
+        let key = claim.key(&self.declared.fleet.name);
+        crash.around("publish", || publish_record(&self.branch, &key, &record))?;
         Ok(record)
     }
 
@@ -428,7 +446,7 @@ impl Apply<'_> {
             per_batch: known.map_or_else(Vec::new, |record| record.per_batch.clone()),
             published: known.map_or_else(Default::default, |record| record.published),
         };
-        publish_record(&self.branch, &run_key, &record)?;
+        self.options.crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
         Ok(record)
     }
 }

@@ -1,5 +1,6 @@
 //! A fleet that has been opened: its repository, what it declares, and the way to its registry.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -151,6 +152,35 @@ impl Workspace {
     pub fn lock(&self, fleet: &Fleet) -> Result<ApplyLock, OpsError> {
         let path = self.registry_path(fleet)?.with_extension("lock");
         lock_file(&path)
+    }
+
+    /// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
+    pub(super) fn refuse_uncommitted(&self, tree: &FleetTree<'_>, loaded: &Loaded) -> Result<(), OpsError> {
+        if self.repo.is_bare() {
+            return Ok(());
+        }
+        let work = self.repo.work_tree()?;
+        let here = load(&work);
+        let paths: BTreeSet<&String> = loaded.declared_files.iter().chain(&here.declared_files).collect();
+        let mut differing = Vec::new();
+        for path in paths {
+            let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
+            let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
+            match (committed, present) {
+                (Ok(one), Ok(two)) if one == two => {}
+                _ => differing.push(path.clone()),
+            }
+        }
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let more = differing.len().saturating_sub(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(OpsError::Held {
+            what: format!("declared files are not committed: {shown}{more}"),
+            help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
+        })
     }
 }
 

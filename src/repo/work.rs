@@ -56,7 +56,7 @@ impl Repo {
         Ok(committed.entries.contains_key(path) && committed.content_id(path)? == work.content_id(path)?)
     }
 
-    /// Adds files of the fleet to the index and commits just them on `HEAD`; returns the commit.
+    /// Adds files of the fleet to the index and commits just them on `HEAD`, those that are gone as removed; returns the commit.
     ///
     /// # Errors
     /// The repository cannot be written.
@@ -71,6 +71,13 @@ impl Repo {
             let mut update = git2::build::TreeUpdateBuilder::new();
             for path in paths {
                 let from_root = format!("{}{path}", self.prefix);
+                if !self.folder().join(path).exists() {
+                    index.remove_path(&PathBuf::from(&from_root))?;
+                    if before.get_path(&PathBuf::from(&from_root)).is_ok() {
+                        update.remove(from_root);
+                    }
+                    continue;
+                }
                 index.add_path(&PathBuf::from(&from_root))?;
                 let id = self.repository.blob_path(&self.folder().join(path))?;
                 update.upsert(from_root, id, FileMode::Blob);

@@ -27,6 +27,7 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         waits: arguments.wait,
         accepts_rewind: arguments.accept_rewind,
         grace: Duration::from_secs(arguments.grace),
+        ..ApplyOptions::default()
     };
     let applied = execute(environment, &options, arguments.yes, output)?;
     if applied.was_declined && !can_ask() {
