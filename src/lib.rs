@@ -41,6 +41,7 @@
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
 //! | 6 | [`ops`] | one use case a file | everything above |
 //! | 7 | [`cli`] | arguments, commands, views | ops and the values that it shows |
+//! | 7 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
 //!
 //! Two rooms are ours beyond the usual: `prepare` is apart from `plan` so that a planner that cannot see the registry cannot
 //! call it, and apart from `ops` because `plan` and `apply` must prepare alike to the letter.
@@ -84,3 +85,4 @@ pub mod registry;
 pub mod repo;
 pub mod results;
 pub mod rollout;
+pub mod sim;

@@ -1,0 +1,269 @@
+//! Judges a world from the outside: by what was declared, what the devices' own journal says and what the results branch says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
+use super::{DeclaredJob, Ended, Kind, People, World};
+use crate::model::delivery::ThresholdScope;
+use crate::model::outcome::{DeviceStatus, Reason};
+use crate::ops::OpsError;
+use crate::repo::RepoError;
+
+/// What must hold, and what was seen so far.
+#[derive(Default)]
+pub struct Auditor {
+    claimed: BTreeMap<Key, Claimed>,
+    /// Files that must keep their bytes.
+    immutable: BTreeMap<String, Vec<u8>>,
+    tip: Option<String>,
+    /// Bytes of the devices' journal.
+    executed: usize,
+    /// How often the registry was deleted.
+    losses: u32,
+}
+
+/// What is known of a run from the moment of its claim.
+struct Claimed {
+    job: DeclaredJob,
+    targets: BTreeSet<String>,
+    /// The auditor's `losses` then.
+    losses: u32,
+}
+
+impl Auditor {
+    /// Notes that the registry was deleted.
+    pub fn lose_registry(&mut self) {
+        self.losses += 1;
+    }
+
+    /// Looks at the world after an apply.
+    ///
+    /// # Errors
+    /// Says what is not as it must be.
+    pub fn look(&mut self, world: &World, people: &People, ended: &Ended, may_be_locked: bool) -> Result<(), String> {
+        let branch = Branch::read(world)?;
+        let journal = world.journal();
+        let has_sent = journal.len() > self.executed;
+        let has_written = branch.tip != self.tip;
+        match ended {
+            Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
+            Ended::Applied(applied) if applied.was_empty && (has_sent || has_written) => {
+                return Err("there was nothing to do, and something was done".to_string());
+            }
+            Ended::Refused(error) => match error.as_ref() {
+                OpsError::Invalid(_) if !people.edited.is_empty() && !has_sent => {}
+                OpsError::Invalid(findings) => {
+                    return Err(format!("invalid without an edit: {:?}", findings.diagnostics));
+                }
+                OpsError::Repo(RepoError::Contended { .. }) if may_be_locked => {}
+                other => return Err(format!("it was refused: {other} ({other:?})")),
+            },
+            Ended::Applied(_) | Ended::Died(_) => {}
+        }
+        self.check_immutable(&branch)?;
+        self.note_claims(&branch, people)?;
+        for (key, run) in &branch.runs {
+            let claimed = self.claimed.get(key).ok_or_else(|| format!("{key:?} has results and no claim"))?;
+            check_run(run, claimed).map_err(|what| format!("{key:?}: {what}"))?;
+        }
+        self.check_executions(&branch, &executions(&journal)?)?;
+        (self.tip, self.executed) = (branch.tip, journal.len());
+        Ok(())
+    }
+
+    /// Looks at a world that was healed and has come to rest.
+    ///
+    /// # Errors
+    /// Says what is not as it must be.
+    pub fn look_at_rest(&self, world: &World, people: &People) -> Result<(), String> {
+        let branch = Branch::read(world)?;
+        for (key, claimed) in &self.claimed {
+            let run = branch.runs.get(key);
+            let is_declared = people.jobs.get(&key.0).is_some_and(|job| job.run.to_string() == key.1);
+            let is_stopped = run.is_some_and(|run| run.status() == "stopped");
+            let is_held = !is_declared && (is_stopped || claimed.losses < self.losses);
+            if !run.is_some_and(Run::is_final) && !is_held {
+                let status = run.map_or("none", |run| run.status());
+                return Err(format!("{key:?} is neither ended nor held at rest: {status}"));
+            }
+        }
+        for name in people.jobs.values().filter(|job| job.after.is_none()).map(|job| &job.name) {
+            let key = (name.clone(), people.jobs[name].run.to_string());
+            if !branch.claims.contains_key(&key) {
+                return Err(format!("{key:?} was never run"));
+            }
+        }
+        self.check_twins(world, &branch)
+    }
+
+    fn check_immutable(&mut self, branch: &Branch) -> Result<(), String> {
+        for (path, bytes) in &self.immutable {
+            match branch.files.get(path) {
+                Some(now) if now == bytes => {}
+                Some(_) => return Err(format!("{path} was changed")),
+                None => return Err(format!("{path} is gone")),
+            }
+        }
+        let fresh = branch.files.iter().filter(|(path, _)| branch.is_immutable(path));
+        self.immutable = fresh.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
+        Ok(())
+    }
+
+    /// A run is claimed by what was declared at the time, for the devices that there were.
+    fn note_claims(&mut self, branch: &Branch, people: &People) -> Result<(), String> {
+        for (key, claim) in &branch.claims {
+            if self.claimed.contains_key(key) {
+                continue;
+            }
+            let declared = people.jobs.get(&key.0).filter(|job| job.run.to_string() == key.1);
+            let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?.clone();
+            if job.suspend {
+                return Err(format!("{key:?} was claimed and is suspended"));
+            }
+            let targets = job.target.ids(people.devices);
+            let total = claim["targets"]["count"].as_u64();
+            if total != Some(targets.len() as u64) {
+                return Err(format!("{key:?} was claimed for {total:?} devices, and {} are meant", targets.len()));
+            }
+            self.claimed.insert(key.clone(), Claimed { job, targets, losses: self.losses });
+        }
+        Ok(())
+    }
+
+    fn check_executions(&self, branch: &Branch, executions: &[Execution]) -> Result<(), String> {
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for Execution { device_id, execution_id, .. } in executions {
+            *counts.entry((device_id, execution_id)).or_default() += 1;
+        }
+        let mut known: BTreeMap<(String, String), &str> = BTreeMap::new();
+        for (key, Claimed { job, targets, .. }) in &self.claimed {
+            let Kind::Command { idempotent } = job.kind else { continue };
+            let rows = branch.runs.get(key).map_or(&[][..], |run| &run.rows);
+            let rows: BTreeMap<&str, Reason> = rows.iter().map(|row| (row.device_id.as_str(), row.reason)).collect();
+            for device_id in targets {
+                let id = execution_id(key, device_id);
+                let count = counts.get(&(device_id.as_str(), id.as_str())).copied().unwrap_or_default();
+                let reason = rows.get(device_id.as_str()).copied();
+                if count > 1 && !idempotent {
+                    return Err(format!("{key:?} was executed {count} times on {device_id}"));
+                }
+                let is_fine = match reason {
+                    Some(Reason::Responded | Reason::Rejected) => count > 0,
+                    Some(Reason::Queued | Reason::Blocked | Reason::Deleted) => count == 0,
+                    Some(Reason::Offline) => count == 0 || idempotent,
+                    Some(_) | None => true,
+                };
+                if !is_fine {
+                    return Err(format!("{key:?} on {device_id} is {reason:?} and was executed {count} times"));
+                }
+                known.insert((device_id.clone(), id), &key.0);
+            }
+        }
+        for Execution { device_id, method, execution_id } in executions {
+            if known.get(&(device_id.clone(), execution_id.clone())) != Some(&method.as_str()) {
+                return Err(format!("{device_id} executed {method} for no claim that means it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A device has at each job's path the value of a run that reached it, or nothing when none did.
+    fn check_twins(&self, world: &World, branch: &Branch) -> Result<(), String> {
+        let registry = world.registry().map_err(|error| error.to_string())?;
+        for (key, Claimed { job, targets, losses }) in &self.claimed {
+            if *losses < self.losses || matches!(job.kind, Kind::Command { .. }) {
+                continue;
+            }
+            let rows = branch.runs.get(key).map_or(&[][..], |run| &run.rows);
+            for row in rows.iter().filter(|row| targets.contains(&row.device_id)) {
+                let device = registry.device(&row.device_id).map_err(|error| error.to_string())?;
+                let device = device.ok_or_else(|| format!("{} is gone", row.device_id))?;
+                let section = match job.kind {
+                    Kind::Property | Kind::Acknowledged => &device.desired,
+                    Kind::Tags => &device.tags,
+                    Kind::Cloud => &device.cloud,
+                    Kind::Command { .. } => continue,
+                };
+                let value = section.get(&key.0).and_then(serde_json::Value::as_u64);
+                let runs = self.claimed.iter().filter(|(other, _)| other.0 == key.0);
+                let known: BTreeSet<u64> = runs.map(|(_, claimed)| claimed.job.value()).collect();
+                let is_fine = match value {
+                    Some(value) => known.contains(&value),
+                    None => row.status != DeviceStatus::Completed,
+                };
+                if !is_fine {
+                    return Err(format!("{key:?}: {} is {:?} and has {value:?}", row.device_id, row.reason));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks what the branch says of one run.
+fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
+    let total = claimed.targets.len() as u64;
+    let counts = [run.count("completed"), run.count("failed"), run.count("pending")];
+    if run.count("total") != total || counts.iter().try_fold(0_u64, |sum, n| sum.checked_add(*n)) != Some(total) {
+        return Err(format!("its counts {counts:?} do not add up to {total}"));
+    }
+    let batches = run.record["per_batch"].as_array().map_or(&[][..], Vec::as_slice);
+    for (at, field) in ["completed", "failed", "pending"].iter().enumerate() {
+        let sum: u64 = batches.iter().map(|batch| batch[*field].as_u64().unwrap_or_default()).sum();
+        if !batches.is_empty() && sum != counts[at] {
+            return Err(format!("its batches have {sum} {field}, and it has {}", counts[at]));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for row in &run.rows {
+        if !claimed.targets.contains(&row.device_id) {
+            return Err(format!("{} is not meant", row.device_id));
+        }
+        if !seen.insert(&row.device_id) {
+            return Err(format!("{} has two rows", row.device_id));
+        }
+        if u64::from(row.attempts) > claimed.job.retries + 1 {
+            return Err(format!("{} was tried {} times", row.device_id, row.attempts));
+        }
+        if row.status == DeviceStatus::Pending && !run.is_final() {
+            return Err(format!("{} is published as pending", row.device_id));
+        }
+    }
+    if !run.is_final() || run.is_lost() {
+        return Ok(());
+    }
+    if seen.len() as u64 != total {
+        return Err(format!("it has {} rows for {total} devices", seen.len()));
+    }
+    let states = [DeviceStatus::Completed, DeviceStatus::Failed, DeviceStatus::Pending];
+    let rows = states.map(|status| run.rows.iter().filter(|row| row.status == status).count() as u64);
+    if rows != counts {
+        return Err(format!("its rows are {rows:?}, and its counts {counts:?}"));
+    }
+    if run.status() == "completed" && counts[2] > 0 {
+        return Err(format!("it is completed, and {} devices are pending", counts[2]));
+    }
+    check_threshold(run, &claimed.job, total)
+}
+
+/// A run is canceled when, and only when, more devices failed than may.
+fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), String> {
+    let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
+        ThresholdScope::Job => run.count("failed") > threshold.allowed(total),
+        ThresholdScope::Batch => {
+            let size = job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
+            let mut failed: BTreeMap<u32, u64> = BTreeMap::new();
+            for row in run.rows.iter().filter(|row| row.status == DeviceStatus::Failed) {
+                *failed.entry(row.batch).or_default() += 1;
+            }
+            failed.iter().any(|(batch, failed)| {
+                let before = size * u64::from(batch - 1);
+                *failed > threshold.allowed(size.min(total - before))
+            })
+        }
+    });
+    match (run.status(), has_crossed) {
+        ("canceled", true) | ("completed", false) => Ok(()),
+        (status, _) => Err(format!("it is {status}, and its threshold is {:?}", job.threshold)),
+    }
+}

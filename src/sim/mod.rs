@@ -1,0 +1,24 @@
+//! A seeded world to prove that a job runs never twice and is never lost.
+//!
+//! Production code runs unmodified: [`crate::ops::apply`] over a real SQLite registry and a real git repository in a folder that
+//! the caller gives. What is made up here is time, the devices' faults, the people who commit and the moments at which the process
+//! dies. One seed decides all of it. A world goes through two phases: first faults, then everything is healed and must come to rest
+//! in a bounded number of applies. The [`Auditor`] judges both from the outside: what was declared, what the devices wrote into
+//! their own journal, and the results branch.
+//!
+//! Called by `tests/sim.rs`. Never used by the other rooms.
+
+mod auditor;
+mod clock;
+mod ledger;
+mod people;
+mod random;
+mod session;
+mod world;
+
+pub use auditor::Auditor;
+pub use clock::VirtualClock;
+pub use people::{DeclaredJob, Kind, People, Target};
+pub use random::Random;
+pub use session::{Failure, Session, run_seed};
+pub use world::{Ended, Faults, World};
