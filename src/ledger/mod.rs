@@ -15,7 +15,7 @@ pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
-use crate::model::outcome::RunStatus;
+use crate::model::outcome::{Counts, RunStatus};
 
 /// The version of every document on the results branch. Readers refuse a larger one and tolerate unknown fields.
 pub const FORMAT_VERSION: u32 = 1;
@@ -72,6 +72,17 @@ impl Ledger {
             (_, Some(open)) => Standing::Open(claim, open),
             (_, None) => Standing::JournalLost(claim),
         }
+    }
+
+    /// Returns true when an open run is stopped and the results branch says so, with the numbers that the journal has: a process
+    /// that died between the two has only journaled it.
+    pub fn is_stop_published(&self, job: &Name, run: &RunToken, open: &OpenRun) -> bool {
+        let is_it = |record: &RunRecord| {
+            let Counts { total, completed, failed, unchanged: _ } = record.counts;
+            record.status == RunStatus::Stopped
+                && (total, completed, failed) == (open.total, open.completed, open.failed)
+        };
+        open.status == RunStatus::Stopped && self.records.get(&(job.clone(), run.clone())).is_some_and(is_it)
     }
 
     /// Returns the claimed runs of a job, sorted by claim time, oldest first.

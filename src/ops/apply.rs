@@ -14,7 +14,7 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::execute::{
     Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_record,
 };
-use crate::ledger::{Claim, ImportReport, Ledger, RunRecord};
+use crate::ledger::{BatchRecord, Claim, ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
@@ -405,11 +405,30 @@ impl Apply<'_> {
         let crash = &self.options.crash;
         crash
             .around("end run", || self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now))?;
-        let record = RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, ..record };
+        let per_batch = self.batches_of(journal.run_id, &record.per_batch)?;
+        let record =
+            RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
         let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
         let key = claim.key(&self.declared.fleet.name);
         crash.around("publish", || publish_record(&self.branch, &key, &record))?;
         Ok(record)
+    }
+
+    /// Returns batches with the counts that the journal has now; of those that were on the branch only the sizes still hold.
+    fn batches_of(&self, run_id: i64, known: &[BatchRecord]) -> Result<Vec<BatchRecord>, OpsError> {
+        let mut batches: Vec<Counts> =
+            known.iter().map(|batch| Counts { total: batch.counts.total, ..Counts::default() }).collect();
+        self.registry.each_outcome(run_id, |ordinal, reason| {
+            let mut end = 0;
+            let batch = batches.iter_mut().find(|batch| {
+                end += batch.total;
+                u64::from(ordinal) < end
+            });
+            if let Some(batch) = batch {
+                batch.add(reason);
+            }
+        })?;
+        Ok(batches.into_iter().map(|counts| BatchRecord { counts }).collect())
     }
 
     /// Closes a run whose journal is gone: what is on the branch stays, nobody knows about the rest, nothing is sent.

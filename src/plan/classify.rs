@@ -2,7 +2,6 @@
 
 use crate::ledger::{Ledger, RunRecord, Standing};
 use crate::model::job::Job;
-use crate::model::outcome::RunStatus;
 
 /// What is to be done with a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,10 +46,10 @@ pub fn classify(job: &Job, ledger: &Ledger) -> Class {
         Standing::Unclaimed => Class::Run,
         Standing::Ended(_, record) => Class::Done { record: record.clone() },
         Standing::JournalLost(_) => Class::Close,
-        Standing::Open(_, open) => match (job.suspend, open.status) {
-            (true, RunStatus::Stopped) => Class::Stopped,
-            (true, _) => Class::Stop,
-            (false, _) => Class::Continue,
+        Standing::Open(_, open) => match job.suspend {
+            true if ledger.is_stop_published(&job.name, &job.run, open) => Class::Stopped,
+            true => Class::Stop,
+            false => Class::Continue,
         },
     }
 }

@@ -213,7 +213,8 @@ fn plan_undeclared(declared: &Declared, ledger: &Ledger, plan: &mut Plan) {
         {
             continue;
         }
-        let action = if open.status == RunStatus::Stopped { ActionKind::Hold } else { ActionKind::Stop };
+        let is_stopped = ledger.is_stop_published(name, run, open);
+        let action = if is_stopped { ActionKind::Hold } else { ActionKind::Stop };
         let done = open.completed + open.failed;
         let pending = open.total - done;
         let reason = format!("not declared any more; {done} of {} done, {pending} stay pending", open.total);
