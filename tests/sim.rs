@@ -14,11 +14,13 @@
     reason = "a test that cannot go on fails, and reads its settings from the environment"
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fleetform::sim::run_seed;
+use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
+use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_seed};
 
 const SEEDS: &str = include_str!("../fixtures/seeds.txt");
 /// Two, however many cores there are: the other tests want some too.
@@ -62,4 +64,96 @@ fn no_seed_finds_a_violation() {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A small world with a job of each kind, and devices that are offline, silent, slow and failing.
+fn small_world(folder: &Path) -> Session {
+    let fleet = "{limits: {runningJobs: 2, inFlight: 4}, link: {simulated: {journal: devices.jsonl, latency: 500ms, \
+                 devices: {d-002: {answers: 500}, d-003: {silent: true}, d-004: {offline: true}, d-005: {latency: 3s}}}}}";
+    let mut session = Session::new(folder, 6, fleet);
+    let batches = |size| Some(Amount::Count(size));
+    let threshold = Some(Threshold { failures: Amount::Count(1), per: ThresholdScope::Job });
+    let jobs = [
+        DeclaredJob { batch_size: batches(4), ..DeclaredJob::new("once", Kind::Command { idempotent: false }) },
+        DeclaredJob { retries: 1, waits_online: true, ..DeclaredJob::new("often", Kind::Command { idempotent: true }) },
+        DeclaredJob {
+            threshold,
+            after: Some("tag".into()),
+            ..DeclaredJob::new("late", Kind::Command { idempotent: false })
+        },
+        DeclaredJob { batch_size: batches(3), ..DeclaredJob::new("tag", Kind::Tags) },
+        DeclaredJob::new("confirm", Kind::Acknowledged),
+    ];
+    for job in jobs {
+        session.people.declare(&session.world, job);
+    }
+    session
+}
+
+const HEALED: &str = "{link: {simulated: {journal: devices.jsonl}}}";
+
+/// The process dies at the first crash point, then at the second, and so on until it gets to its end; after each death people stop
+/// a job or not, and the second start dies too, at another point.
+#[test]
+fn every_crash_point_is_survived() {
+    let next = AtomicU64::new(0);
+    let (end, places) = (AtomicU64::new(u64::MAX), Mutex::new(BTreeSet::new()));
+    let failures = Mutex::new(Vec::new());
+    let check = |point: u64| -> Result<(), Failure> {
+        let folder = folder();
+        let mut session = small_world(folder.path());
+        let (ended, _) = session.apply(&Faults { crash_at: Some(point), ..Faults::default() })?;
+        let Ended::Died(place) = ended else {
+            end.fetch_min(point, Ordering::SeqCst);
+            return Ok(());
+        };
+        places.lock().unwrap().insert(place);
+        if point % 3 == 1 {
+            let name = ["once", "often", "late"][point as usize / 3 % 3];
+            let job = session.people.jobs[name].clone();
+            session.people.declare(&session.world, DeclaredJob { suspend: true, ..job });
+        } else if point % 3 == 2 {
+            session.people.run_again(&session.world, ["once", "confirm"][point as usize / 3 % 2]);
+        }
+        session.apply(&Faults { crash_at: Some(point % 41), ..Faults::default() })?;
+        session.heal(HEALED)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let point = next.fetch_add(1, Ordering::SeqCst);
+                    if point >= end.load(Ordering::SeqCst) || failures.lock().unwrap().len() >= 3 {
+                        return;
+                    }
+                    if let Err(failure) = check(point) {
+                        failures.lock().unwrap().push(format!("died at point {point}\n{failure}\n"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let places = places.into_inner().unwrap();
+    for place in [
+        "import",
+        "publish import",
+        "journal claim",
+        "publish claim",
+        "confirm claim",
+        "start run",
+        "mark sent",
+        "send",
+        "poll",
+        "record",
+        "write",
+        "unmark",
+        "end run",
+        "publish",
+        "close run",
+        "note tip",
+    ] {
+        assert!(places.contains(place), "nobody died at `{place}`: {places:?}");
+    }
 }

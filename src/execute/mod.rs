@@ -16,7 +16,7 @@ pub use crash::{CrashPoints, Died};
 pub use driver::{Executor, RunInput};
 pub use interrupt::Interrupt;
 pub use progress::Progress;
-pub use publish::{publish_claim, publish_import, publish_record};
+pub use publish::{import_letter, publish_claim, publish_letter, publish_record};
 
 use crate::link::LinkError;
 use crate::registry::RegistryError;

@@ -1,6 +1,8 @@
 //! What goes to the results branch, and when: the claim before the first device, a shard when enough batches are done, the rest
 //! at the end.
 
+use serde_json::{Map, Value, json};
+
 use super::{ExecuteError, writer};
 use crate::ledger::{Claim, ImportReport, Published, RunKey, RunRecord};
 use crate::model::fleet::ResultDevices;
@@ -28,28 +30,37 @@ pub fn publish_claim(branch: &ResultsBranch<'_>, fleet: &Name, claim: &Claim) ->
     Ok(())
 }
 
-/// Commits the report of an import, with its rejected rows.
-///
-/// # Errors
-/// The repository cannot be written.
-pub fn publish_import(
-    branch: &ResultsBranch<'_>,
-    import: &Name,
-    digest: &str,
-    report: &ImportReport,
-    errors: &[RowError],
-) -> Result<(), RepoError> {
+/// Returns the report of an import, with its rejected rows, as a letter for [`publish_letter`].
+pub fn import_letter(import: &Name, digest: &str, report: &ImportReport, errors: &[RowError]) -> String {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a report is UTF-8");
     let folder = format!("imports/{import}/{digest}");
-    let mut changes = vec![FileChange::bytes(format!("{folder}/report.json"), document(&report.to_json()))];
+    let mut files = Map::new();
+    files.insert(format!("{folder}/report.json"), text(document(&report.to_json())).into());
     if !errors.is_empty() {
         let mut file = ImportErrors::new();
         errors.iter().for_each(|error| file.push(error.line, &error.device_id, &error.message));
-        changes.push(FileChange::bytes(format!("{folder}/errors.csv"), file.into_bytes()));
+        files.insert(format!("{folder}/errors.csv"), text(file.into_bytes()).into());
     }
     let writer = writer();
     let trailers =
         Trailers { run: None, source: Some(&report.source_commit), plan: Some(&report.plan_id), writer: &writer };
-    branch.commit(&changes, &with_trailers(&import_subject(import, report), &trailers))?;
+    json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
+}
+
+/// Commits a letter; without an effect when the branch has it.
+///
+/// # Errors
+/// The repository cannot be written, or the letter is not one of [`import_letter`].
+pub fn publish_letter(branch: &ResultsBranch<'_>, letter: &str) -> Result<(), RepoError> {
+    let malformed = || RepoError::Malformed { path: "the outbox".to_string(), what: "it holds no letter".to_string() };
+    let letter: Value = serde_json::from_str(letter).map_err(|_| malformed())?;
+    let files = letter["files"].as_object().ok_or_else(malformed)?;
+    let changes = files.iter().map(|(path, text)| {
+        let bytes = text.as_str().ok_or_else(malformed)?.as_bytes().to_vec();
+        Ok(FileChange::bytes(path.clone(), bytes))
+    });
+    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    branch.commit(&changes, letter["message"].as_str().ok_or_else(malformed)?)?;
     Ok(())
 }
 

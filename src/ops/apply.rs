@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::execute::{
-    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, publish_claim, publish_import, publish_record,
+    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, import_letter, publish_claim, publish_letter,
+    publish_record,
 };
 use crate::ledger::{BatchRecord, Claim, ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
@@ -26,7 +27,6 @@ use crate::prepare::{Preparation, StagedFile, prepare, read_ledger, records_of};
 use crate::registry::{JournaledRun, NewRun, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 use crate::results::document;
-use guards::refuse_uncommitted;
 
 const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
 
@@ -211,7 +211,11 @@ impl Apply<'_> {
     /// was), or a run whose end is on the branch and not in the journal.
     fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
-        let ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+        let mut ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+        if !self.registry.outbox()?.is_empty() {
+            self.empty_outbox()?;
+            ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+        }
         let (mut has_moved, crash) = (false, &self.options.crash);
         for run in self.registry.open_journal()? {
             let key = (run.job.clone(), run.run.clone());
@@ -318,12 +322,21 @@ impl Apply<'_> {
             rejected: found.rejected,
             rows: found.rows,
         };
+        let letter = import_letter(&file.import, &file.spec.digest.to_string(), &report, &found.errors);
         let crash = &self.options.crash;
-        crash.around("import", || self.registry.apply_staged(&file.spec, now))?;
-        let digest = file.spec.digest.to_string();
-        crash
-            .around("publish import", || publish_import(&self.branch, &file.import, &digest, &report, &found.errors))?;
+        crash.around("import", || self.registry.apply_staged(&file.spec, now, &letter))?;
+        self.empty_outbox()?;
         Ok(report)
+    }
+
+    /// Publishes what the registry has done and the branch has not heard of.
+    fn empty_outbox(&mut self) -> Result<(), OpsError> {
+        let crash = &self.options.crash;
+        for (about, letter) in self.registry.outbox()? {
+            crash.around("publish import", || publish_letter(&self.branch, &letter))?;
+            crash.around("take letter", || self.registry.take_letter(&about))?;
+        }
+        Ok(())
     }
 
     /// Journals and commits a claim: from here on the run is ours, and nobody runs it again.

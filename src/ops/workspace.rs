@@ -179,7 +179,7 @@ impl Workspace {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Err(OpsError::Held {
             what: format!("declared files are not committed: {shown}{more}"),
-            help: "Commit them, or put them aside with `git stash`: apply executes what is committed.".to_string(),
+            help: "Commit them, or put them aside with `git stash -u`: apply executes what is committed.".to_string(),
         })
     }
 }

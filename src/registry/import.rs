@@ -151,7 +151,7 @@ impl Registry {
     ///
     /// # Errors
     /// The registry cannot be written; then nothing of the import was.
-    pub fn apply_staged(&mut self, spec: &ImportSpec, now: jiff::Timestamp) -> Result<(), RegistryError> {
+    pub fn apply_staged(&mut self, spec: &ImportSpec, now: jiff::Timestamp, letter: &str) -> Result<(), RegistryError> {
         let name = spec.name.as_str();
         self.in_transaction("import devices", |transaction| {
             transaction.execute("INSERT INTO main.device SELECT * FROM temp.staged_new WHERE import = ?1", [name])?;
@@ -185,6 +185,7 @@ impl Registry {
                  ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, applied_at = excluded.applied_at",
                 params![name, spec.digest.to_string(), now.to_string()],
             )?;
+            super::outbox::put(transaction, name, letter)?;
             Ok(())
         })
     }

@@ -13,6 +13,7 @@ mod import;
 mod journal;
 mod migrations;
 mod observe;
+mod outbox;
 mod rows;
 mod sql;
 mod write;

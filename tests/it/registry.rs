@@ -54,7 +54,7 @@ impl Fixture {
         let found = self.registry.stage_import(spec, file.as_bytes()).unwrap();
         let sum = found.new + found.updated + found.unchanged + found.rejected;
         assert_eq!(sum, found.rows, "every row is in one place: {found:?}");
-        self.registry.apply_staged(spec, now()).unwrap();
+        self.registry.apply_staged(spec, now(), "").unwrap();
         found
     }
 
@@ -271,8 +271,8 @@ fn a_device_of_two_staged_files_belongs_to_the_first() {
     let found = fixture.registry.stage_import(&b, &b"IOTC_DEVICEID\nd-1\nd-2\n"[..]).unwrap();
     assert_eq!((found.new, found.rejected), (1, 1));
     assert!(found.errors[0].message.contains("import/a"), "{:?}", found.errors);
-    fixture.registry.apply_staged(&a, now()).unwrap();
-    fixture.registry.apply_staged(&b, now()).unwrap();
+    fixture.registry.apply_staged(&a, now(), "").unwrap();
+    fixture.registry.apply_staged(&b, now(), "").unwrap();
     assert_eq!(fixture.ids(), ["d-1", "d-2"]);
 }
 

@@ -53,35 +53,6 @@ impl Apply<'_> {
     }
 }
 
-/// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
-pub(super) fn refuse_uncommitted(workspace: &Workspace, tree: &FleetTree<'_>, loaded: &Loaded) -> Result<(), OpsError> {
-    if workspace.repo.is_bare() {
-        return Ok(());
-    }
-    let work = workspace.repo.work_tree()?;
-    let here = crate::prepare::load(&work);
-    let paths: BTreeSet<&String> = loaded.declared_files.iter().chain(&here.declared_files).collect();
-    let mut differing = Vec::new();
-    for path in paths {
-        let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
-        let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
-        match (committed, present) {
-            (Ok(one), Ok(two)) if one == two => {}
-            _ => differing.push(path.clone()),
-        }
-    }
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = differing.len().saturating_sub(5);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(OpsError::Held {
-        what: format!("declared files are not committed: {shown}{more}"),
-        help: "Commit them, or put them aside with `git stash -u`: apply executes what is committed.".to_string(),
-    })
-}
-
 /// Returns the declared files with what git calls their content.
 fn content_of(tree: &FleetTree<'_>, loaded: &Loaded) -> Result<BTreeMap<String, String>, RepoError> {
     loaded.declared_files.iter().map(|path| Ok((path.clone(), tree.content_id(path)?))).collect()
