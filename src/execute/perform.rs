@@ -290,7 +290,7 @@ impl<C: Clock> Executor<'_, C> {
             (self.observer)(&Progress::RunFinished { record: record.clone() });
         } else {
             // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
-            // A run that is only stopped has not looked at its batches: what is published stays published.
+            // A run that is stopped before it goes on has not looked at its batches: it stands at the first.
             let done = run.rollout.spec().batch_range(run.rollout.batch()).start.max(run.published.devices);
             if status == RunStatus::Stopped || done > run.published.devices {
                 self.publish(run, &mut record, done)?;

@@ -93,6 +93,7 @@ pub(super) fn publish(
     let Publication { run_id, key, ids, devices, upto, batch_size } = publication;
     assert!(*upto >= record.published.devices, "what is published is never taken back");
     let mut published = record.published;
+    assert!(published.devices <= *upto, "what is on the branch is never published again");
     let mut changes = Vec::new();
     let mut shard = Shard::new();
     let mut failure = None;

@@ -67,7 +67,7 @@ impl World {
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
         world.write("fleetform.yaml", &fleet);
         world.commit(&[".gitignore".to_string(), "fleetform.yaml".to_string()]);
-        crate::ops::init::init(folder, false).expect("a results branch can be made");
+        crate::ops::init::init(folder, crate::ops::init::InitOptions::default()).expect("a results branch can be made");
         world
     }
 

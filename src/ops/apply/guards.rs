@@ -1,11 +1,11 @@
 //! Why an apply does not start: what is uncommitted, who knows what has run, what a saved plan was made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Apply, SAVED_HELP};
 use crate::ledger::Ledger;
 use crate::manifest::Loaded;
-use crate::ops::{OpsError, Workspace};
+use crate::ops::OpsError;
 use crate::plan::{Plan, differing_addresses};
 use crate::prepare::HistoryError;
 use crate::repo::{FleetTree, RepoError};
