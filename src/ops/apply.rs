@@ -475,10 +475,17 @@ impl Apply<'_> {
             source_commit: claim.source_commit.clone(),
             plan_id: claim.plan_id.clone(),
             spec_digest: claim.spec_digest,
-            per_batch: known.map_or_else(Vec::new, |record| record.per_batch.clone()),
+            per_batch: known.map_or_else(Vec::new, |record| record.per_batch.iter().map(all_unknown).collect()),
             published: known.map_or_else(Default::default, |record| record.published),
         };
         self.options.crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
         Ok(record)
     }
+}
+
+/// Returns the counts of a batch when nobody knows what became of its pending devices.
+fn all_unknown(batch: &BatchRecord) -> BatchRecord {
+    let mut counts = batch.counts;
+    (0..counts.pending()).for_each(|_| counts.add(Reason::OutcomeUnknown));
+    BatchRecord { counts }
 }

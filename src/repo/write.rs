@@ -16,8 +16,10 @@ use super::RepoError;
 
 /// How often a writer builds its change again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
-/// How long a writer waits for another's lock on the reference before it tries again: 2 s in all.
+/// How long a writer waits for another's lock on the reference before it tries again.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// How often it finds the lock before it gives up: after half a second nobody is writing, somebody died.
+const LOCKED_MAX: usize = 25;
 
 /// A file to write.
 #[derive(Debug, Clone)]
@@ -179,7 +181,7 @@ impl<'a> ResultsBranch<'a> {
             };
             blobs.push((change, id));
         }
-        let mut is_locked = false;
+        let mut locked = 0;
         for _ in 0..ATTEMPTS_MAX {
             let tip = self.tip_id()?;
             let parent = tip.map(|tip| self.repository.find_commit(tip)).transpose().map_err(fail)?;
@@ -216,16 +218,16 @@ impl<'a> ResultsBranch<'a> {
             match moved {
                 Ok(_) => return Ok(commit.to_string()),
                 Err(error) if error.code() == git2::ErrorCode::Locked => {
-                    is_locked = true;
+                    locked += 1;
+                    if locked == LOCKED_MAX {
+                        let path = self.repository.path().join(format!("{}.lock", self.reference));
+                        return Err(RepoError::Locked { branch: self.name().to_string(), path });
+                    }
                     std::thread::sleep(LOCK_PAUSE);
                 }
-                Err(error) if is_lost_race(&error) => is_locked = false,
+                Err(error) if is_lost_race(&error) => {}
                 Err(error) => return Err(fail(error)),
             }
-        }
-        if is_locked {
-            let path = self.repository.path().join(format!("{}.lock", self.reference));
-            return Err(RepoError::Locked { branch: self.name().to_string(), path });
         }
         Err(RepoError::Contended { branch: self.name().to_string() })
     }

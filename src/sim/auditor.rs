@@ -58,7 +58,7 @@ impl Auditor {
                 OpsError::Invalid(findings) => {
                     return Err(format!("invalid without an edit: {:?}", findings.diagnostics));
                 }
-                OpsError::Repo(RepoError::Contended { .. }) if may_be_locked => {}
+                OpsError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) if may_be_locked => {}
                 other => return Err(format!("it was refused: {other} ({other:?})")),
             },
             Ended::Applied(_) | Ended::Died(_) => {}
