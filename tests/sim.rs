@@ -52,8 +52,10 @@ fn no_seed_finds_a_violation() {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
                     let folder = folder();
-                    if let Err(failure) = run_seed(*seed, folder.path()) {
-                        failures.lock().unwrap().push(format!("seed {seed}\n{failure}\n"));
+                    match run_seed(*seed, folder.path()) {
+                        Ok(trace) if seeds.len() == 1 => println!("seed {seed}\n  {}", trace.join("\n  ")),
+                        Ok(_) => {}
+                        Err(failure) => failures.lock().unwrap().push(format!("seed {seed}\n{failure}\n")),
                     }
                     if failures.lock().unwrap().len() >= 5 {
                         return;

@@ -176,6 +176,18 @@ impl SimulatedDevices {
     }
 }
 
+impl Drop for SimulatedDevices {
+    /// What was sent reaches its device, whether or not anybody is left to wait for the answer.
+    fn drop(&mut self) {
+        while let Some(Reverse((at, _, slot))) = self.queue.pop() {
+            if let Some((request, Step::Execute { .. })) = self.requests[slot].take() {
+                // Nobody is left to be told that the journal cannot be written.
+                drop(self.note(&request, at));
+            }
+        }
+    }
+}
+
 fn add(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -100,11 +100,11 @@ impl Session {
     }
 }
 
-/// Runs the world of a seed in an empty folder.
+/// Runs the world of a seed in an empty folder and returns what happened.
 ///
 /// # Errors
 /// Something is not as it must be.
-pub fn run_seed(seed: u64, folder: &Path) -> Result<(), Failure> {
+pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
     let devices = random.between(5, 30) * random.between(1, 2);
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 40));
@@ -123,7 +123,8 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<(), Failure> {
         }
         disturb(&mut session, &mut random, &limits);
     }
-    session.heal(&format!("{{{limits}, link: {{simulated: {{journal: {}}}}}}}", super::world::JOURNAL))
+    session.heal(&format!("{{{limits}, link: {{simulated: {{journal: {}}}}}}}", super::world::JOURNAL))?;
+    Ok(session.trace)
 }
 
 /// What happens between two applies.
