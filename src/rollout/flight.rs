@@ -25,4 +25,6 @@ pub struct Flight {
     pub attempt: u32,
     pub started_at: Timestamp,
     pub deadline: Timestamp,
+    /// An earlier attempt may have been executed, and nobody knows: its sent mark stays.
+    pub is_in_doubt: bool,
 }

@@ -97,16 +97,25 @@ impl Rollout {
             let deadline = later(self.spec.started_at, self.spec.expires_after);
             match self.spec.work {
                 Work::Write | Work::WriteAndConfirm => {
-                    self.fly(ordinal, Flight { phase: Phase::Unacknowledged, attempt, started_at: now, deadline });
+                    self.fly(
+                        ordinal,
+                        Flight { phase: Phase::Unacknowledged, attempt, started_at: now, deadline, is_in_doubt: false },
+                    );
                     notify.push(ordinal);
                 }
                 Work::Send { idempotent: true, .. } => {
-                    self.fly(ordinal, Flight { phase: Phase::Connecting, attempt, started_at: now, deadline });
+                    self.fly(
+                        ordinal,
+                        Flight { phase: Phase::Connecting, attempt, started_at: now, deadline, is_in_doubt: true },
+                    );
                     self.ready.insert(ordinal);
                 }
                 Work::Send { idempotent: false, .. } => {
                     let message = "the process ended after it was sent and before the answer was recorded";
-                    self.fly(ordinal, Flight { phase: Phase::Sent, attempt, started_at: now, deadline: now });
+                    self.fly(
+                        ordinal,
+                        Flight { phase: Phase::Sent, attempt, started_at: now, deadline: now, is_in_doubt: true },
+                    );
                     self.end_device(ordinal, Reason::OutcomeUnknown, None, message.into(), now, effects);
                 }
             }
@@ -124,7 +133,8 @@ impl Rollout {
             self.cursor = self.cursor.max(ordinal + 1);
             if self.spec.work == Work::WriteAndConfirm && reason == Reason::Written {
                 let deadline = later(self.spec.started_at, self.spec.expires_after);
-                let flight = Flight { phase: Phase::Unacknowledged, attempt: 1, started_at: now, deadline };
+                let flight =
+                    Flight { phase: Phase::Unacknowledged, attempt: 1, started_at: now, deadline, is_in_doubt: false };
                 self.fly(ordinal, flight);
                 notify.push(ordinal);
             } else {
@@ -154,7 +164,9 @@ impl Rollout {
         if flight.phase != Phase::Sent {
             return;
         }
-        effects.push(Effect::Unsend { ordinals: vec![ordinal] });
+        if !flight.is_in_doubt {
+            effects.push(Effect::Unsend { ordinals: vec![ordinal] });
+        }
         let connect_timeout = match self.spec.work {
             Work::Send { connect_timeout, .. } => connect_timeout,
             Work::Write | Work::WriteAndConfirm => Duration::ZERO,
@@ -215,9 +227,9 @@ impl Rollout {
                 phase: Phase::Backoff { failed },
                 attempt: flight.attempt + 1,
                 deadline: later(now, pause),
+                is_in_doubt: flight.is_in_doubt || failed == Reason::Timeout,
                 ..flight
             };
-            effects.push(Effect::Unsend { ordinals: vec![ordinal] });
             self.fly(ordinal, next);
         } else {
             let message = match failed {
@@ -307,9 +319,9 @@ impl Rollout {
         let mut devices = Vec::new();
         let end = self.spec.batch_range(self.batch).end;
         while self.sent < self.window {
-            let (ordinal, attempt, started_at) = if let Some(ordinal) = self.ready.pop_first() {
+            let (ordinal, attempt, started_at, is_in_doubt) = if let Some(ordinal) = self.ready.pop_first() {
                 let flight = self.flights.get(&ordinal).expect("what is ready has been started");
-                (ordinal, flight.attempt, flight.started_at)
+                (ordinal, flight.attempt, flight.started_at, flight.is_in_doubt)
             } else {
                 while self.cursor < end && self.reason(self.cursor) != Reason::Queued {
                     self.cursor += 1;
@@ -318,10 +330,10 @@ impl Rollout {
                     break;
                 }
                 self.cursor += 1;
-                (self.cursor - 1, 1, now)
+                (self.cursor - 1, 1, now, false)
             };
             let deadline = later(now, response_timeout);
-            self.fly(ordinal, Flight { phase: Phase::Sent, attempt, started_at, deadline });
+            self.fly(ordinal, Flight { phase: Phase::Sent, attempt, started_at, deadline, is_in_doubt });
             devices.push((ordinal, attempt));
         }
         devices
@@ -336,6 +348,10 @@ impl Rollout {
                 (Phase::Backoff { failed }, Halt::Canceled(_)) => {
                     let message = "it was not tried again because the job was canceled".to_string();
                     self.end_device(ordinal, failed, None, message, now, effects);
+                }
+                (_, Halt::Canceled(_)) if flight.is_in_doubt => {
+                    let message = "it was sent, it did not answer, and the job was canceled before it was sent again";
+                    self.end_device(ordinal, Reason::OutcomeUnknown, None, message.to_string(), now, effects);
                 }
                 _ => self.unfly(ordinal),
             }

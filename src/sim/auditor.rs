@@ -209,7 +209,7 @@ impl Auditor {
 /// Returns true when reports of imports came and nothing else did: what a process that died left to be published is caught up
 /// with before there is nothing to do.
 fn only_reports_differ(now: &Files, before: &Files) -> bool {
-    now.len() > before.len()
+    now.len() >= before.len()
         && now.iter().all(|(path, bytes)| path.starts_with("imports/") || before.get(path) == Some(bytes))
 }
 
@@ -227,10 +227,18 @@ fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
             return Err(format!("its batches have {sum} {field}, and it has {}", counts[at]));
         }
     }
+    let size = claimed.job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
     let mut seen = BTreeSet::new();
     for row in &run.rows {
         if !claimed.targets.contains(&row.device_id) {
             return Err(format!("{} is not meant", row.device_id));
+        }
+        let place = claimed.targets.range(..row.device_id.clone()).count() as u64;
+        if u64::from(row.batch) != place / size + 1 {
+            return Err(format!(
+                "{} was in the batch {}, and batches were claimed with {size}",
+                row.device_id, row.batch
+            ));
         }
         if !seen.insert(&row.device_id) {
             return Err(format!("{} has two rows", row.device_id));
