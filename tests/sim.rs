@@ -29,8 +29,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
 use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_seed};
@@ -38,6 +38,8 @@ use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_see
 const SEEDS: &str = include_str!("../fixtures/seeds.txt");
 /// Two, however many cores there are: the other tests want some too.
 const THREADS: usize = 2;
+/// One test after the other, so that there are never more threads.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
@@ -55,6 +57,7 @@ fn known_seeds() -> Vec<u64> {
 
 #[test]
 fn no_seed_finds_a_violation() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seeds: Vec<u64> = match setting("FLEETFORM_SIM_SEED") {
         Some(seed) => vec![seed],
         None => {
@@ -115,6 +118,7 @@ const HEALED: &str = "{link: {simulated: {journal: devices.jsonl}}}";
 /// a job or not, and the second start dies too, at another point.
 #[test]
 fn every_crash_point_is_survived() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let next = AtomicU64::new(0);
     let (end, places) = (AtomicU64::new(u64::MAX), Mutex::new(BTreeSet::new()));
     let failures = Mutex::new(Vec::new());
@@ -154,6 +158,7 @@ fn every_crash_point_is_survived() {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    println!("{} crash points", end.into_inner());
     let places = places.into_inner().unwrap();
     for place in [
         "import",
