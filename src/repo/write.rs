@@ -18,8 +18,8 @@ use super::RepoError;
 const ATTEMPTS_MAX: usize = 100;
 /// How long a writer waits for another's lock on the reference before it tries again.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-/// How often it finds the lock before it gives up: after half a second nobody is writing, somebody died.
-const LOCKED_MAX: usize = 25;
+/// How often it finds the lock before it gives up: after a fifth of a second nobody is writing, somebody died.
+const LOCKED_MAX: usize = 10;
 
 /// A file to write.
 #[derive(Debug, Clone)]
