@@ -43,11 +43,6 @@ impl Digest {
         Some(Digest(bytes))
     }
 
-    /// Returns the first 12 hex digits, for people.
-    pub fn short(&self) -> String {
-        self.to_string()[..12].to_string()
-    }
-
     /// Returns the first eight bytes as a number, to seed what must be reproducible.
     pub fn seed(&self) -> u64 {
         u64::from_be_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))

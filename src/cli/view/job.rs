@@ -11,19 +11,8 @@ use crate::model::text::sanitize_line;
 use crate::ops::job::ShownRun;
 use crate::results::Row;
 
-/// The columns of the device grid: those of the results, and `id` for `device_id`.
-pub const COLUMNS: [&str; 10] = [
-    "device_id",
-    "device_name",
-    "status",
-    "reason",
-    "code",
-    "message",
-    "attempts",
-    "batch",
-    "started_at",
-    "finished_at",
-];
+/// The columns of the device grid: those of the results; `id` and `name` stand for the first two.
+pub use crate::results::SHARD_HEADER as COLUMNS;
 
 /// The columns that are shown when nobody chose others.
 pub const DEFAULT_COLUMNS: [&str; 6] = ["device_id", "status", "reason", "code", "batch", "message"];
