@@ -101,7 +101,8 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::Contended { .. }
         | RepoError::Locked { .. }
         | RepoError::Malformed { .. } => exit::HELD,
-        RepoError::NoRepository { .. }
+        RepoError::NoFolder { .. }
+        | RepoError::NoRepository { .. }
         | RepoError::NoFleet { .. }
         | RepoError::NoFleetAt { .. }
         | RepoError::NoRevision { .. } => exit::USAGE,

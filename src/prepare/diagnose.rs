@@ -63,7 +63,7 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
                 (None, Some(max)) => format!("at most {max}"),
                 (None, None) => "any number of".to_string(),
             };
-            let detail = format!("Job `{job}` selects {count} devices, and its `expect` allows {bounds}.");
+            let detail = format!("Job `{job}` selects {}, and its `expect` allows {bounds}.", devices_of(*count));
             let help = "Correct the target, or `expect` when the number is right.".to_string();
             let span = span_of_job(loaded, job, "/spec/target/expect");
             Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
@@ -107,7 +107,8 @@ fn of_conflict(conflict: &Conflict, loaded: &Loaded) -> Diagnostic {
     let more = devices.saturating_sub(sample.len() as u64);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let detail = format!(
-        "Jobs `{left}` and `{right}` write `{path}` of the same {devices} devices ({}{more}) with different values.",
+        "Jobs `{left}` and `{right}` write `{path}` of the same {} ({}{more}) with different values.",
+        devices_of(*devices),
         sample.join(", ")
     );
     let help = format!("Say which comes first: `after: [{left}]` in job `{right}`, or the other way round.");
@@ -128,7 +129,8 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
         }
         Notice::MissingDevices { job, count, sample } => {
             let detail = format!(
-                "{count} devices that job `{job}` names are not in the registry and get nothing: {}.",
+                "Job `{job}` names {} that it cannot select, because the registry or its organization does not have them: {}.",
+                devices_of(*count),
                 sample.join(", ")
             );
             Diagnostic::new(code::MISSING_DEVICES, span_of_job(loaded, job, "/spec/target/devices"), detail)
@@ -136,7 +138,7 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
         Notice::RejectedRows { import, rejected, rows } => {
             let detail =
                 format!("{rejected} of {rows} rows of import `{import}` are rejected:{}", row_errors(import, staged));
-            let help = "All of them are in errors.csv beside the report of the import.".to_string();
+            let help = "They are in errors.csv beside the report of the import.".to_string();
             Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail).with_help(help)
         }
         Notice::NewRegistry { runs } => {
@@ -154,6 +156,10 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
             Diagnostic::new(code::OLD_TOKEN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
         }
     }
+}
+
+fn devices_of(count: u64) -> String {
+    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
 }
 
 fn row_errors(import: &Name, staged: &[StagedFile]) -> String {

@@ -20,6 +20,8 @@ pub const FLEET_FILE: &str = "fleetform.yaml";
 /// A failure of git or of the repository. `Display` says what happened; [`RepoError::help`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
+    #[error("there is no folder {}", path.display())]
+    NoFolder { path: PathBuf },
     #[error("{} is not inside a git repository", path.display())]
     NoRepository { path: PathBuf },
     #[error("there is no fleet at {}: no {FLEET_FILE} in it", path.display())]
@@ -56,6 +58,9 @@ impl RepoError {
     /// Returns what to do about it, one sentence.
     pub fn help(&self) -> String {
         match self {
+            RepoError::NoFolder { .. } => {
+                "Name the fleet's folder with -C; `fleetform init` makes a new one.".to_string()
+            }
             RepoError::NoRepository { .. } => "Run `fleetform init` to make a fleet repository here.".to_string(),
             RepoError::NoFleet { around: Some(around), .. } => {
                 format!("It is inside the fleet at {}: name that with -C.", around.display())
@@ -115,10 +120,9 @@ impl Repo {
     /// There is no repository around the folder.
     pub fn open(folder: &Path) -> Result<Repo, RepoError> {
         make_writes_durable();
-        let absolute = folder.canonicalize().map_err(|source| RepoError::Io {
-            path: folder.to_path_buf(),
-            doing: "opened",
-            source,
+        let absolute = folder.canonicalize().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => RepoError::NoFolder { path: folder.to_path_buf() },
+            _ => RepoError::Io { path: folder.to_path_buf(), doing: "opened", source },
         })?;
         let repository = git2::Repository::discover(&absolute).map_err(|e| match e.code() {
             git2::ErrorCode::NotFound => RepoError::NoRepository { path: absolute.clone() },

@@ -243,3 +243,35 @@ fn nothing_is_removed_while_rows_are_rejected() {
     world.apply().unwrap();
     assert_eq!(world.devices().len(), 1);
 }
+
+#[test]
+fn a_saved_plan_holds_for_the_very_job_and_file_that_it_was_made_of() {
+    let world = World::with_devices("{}", 2);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.commit("Reboot");
+    let file = world.folder_file("plan.json");
+    world.run(&["plan", "--out", &file]).expect(0);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot, idempotent: true}}}");
+    world.commit("Another command, as far as a device is concerned");
+    let ran = world.run(&["apply", &file, "--yes"]).expect(75);
+    assert!(ran.stderr.contains("job/reboot"), "{}", ran.stderr);
+
+    world.run(&["plan", "--out", &file]).expect(0);
+    let devices = std::fs::read_to_string(world.file("devices.csv")).unwrap();
+    world.write("devices.csv", devices.replace("Device 1", "Somebody else's"));
+    world.commit("Another file of the same length in rows");
+    let ran = world.run(&["apply", &file, "--yes"]).expect(75);
+    assert!(ran.stderr.contains("import/all"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_refusal_of_a_later_job_does_not_hide_what_ran() {
+    let world = World::with_devices("{}", 3);
+    world.job("tag", "{target: {query: '*'}, action: {tags: {ring: canary}}}");
+    let target = "{query: \"tags.ring = 'canary'\", expect: {max: 1}}";
+    world.job("dim", &format!("{{target: {target}, after: [tag], action: {{property: {{light: 1}}}}}}"));
+    world.commit("One after the other");
+    let ran = world.run(&["apply", "--yes"]).expect(65);
+    assert!(ran.stderr.contains("FF605") && ran.stderr.contains("job tag run 1: completed"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("Nothing was changed"), "{}", ran.stderr);
+}
