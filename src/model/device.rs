@@ -4,6 +4,16 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// The columns of IoT Central's device export, in its order; an import knows the same ones.
+pub const IOTC_COLUMNS: [&str; 6] = [
+    "IOTC_DEVICEID",
+    "IOTC_DEVICENAME",
+    "IOTC_SASKEY_PRIMARY",
+    "IOTC_SASKEY_SECONDARY",
+    "IOTC_X509THUMBPRINT_PRIMARY",
+    "IOTC_X509THUMBPRINT_SECONDARY",
+];
+
 /// Where a device is in its life (IoT Central); `blocked` is apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceState {

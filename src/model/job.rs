@@ -98,18 +98,6 @@ impl Action {
             Action::Command(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => None,
         }
     }
-
-    /// Returns true when doing it twice to a device is the same as doing it once.
-    pub fn is_idempotent(&self) -> bool {
-        match self {
-            Action::Command(command) => command.idempotent,
-            Action::Property(_)
-            | Action::CloudProperty(_)
-            | Action::Tags(_)
-            | Action::DeviceTemplate(_)
-            | Action::EdgeManifest(_) => true,
-        }
-    }
 }
 
 /// A direct method call (IoT Hub) or command (DTDL).

@@ -8,7 +8,7 @@ use base64::Engine as _;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
-use crate::model::device::Device;
+use crate::model::device::{Device, IOTC_COLUMNS};
 use crate::model::fleet::Declared;
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
@@ -22,16 +22,6 @@ pub struct DeviceChoice {
     pub organization: Option<String>,
     pub limit: Option<u64>,
 }
-
-/// The columns of an export, as IoT Central has them.
-pub const EXPORT_COLUMNS: [&str; 6] = [
-    "IOTC_DEVICEID",
-    "IOTC_DEVICENAME",
-    "IOTC_SASKEY_PRIMARY",
-    "IOTC_SASKEY_SECONDARY",
-    "IOTC_X509THUMBPRINT_PRIMARY",
-    "IOTC_X509THUMBPRINT_SECONDARY",
-];
 
 /// Calls `visit` for each device, sorted by id.
 ///
@@ -94,7 +84,7 @@ fn write_export(registry: &Registry, filter: &DeviceFilter, file: File, path: &P
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
     let csv_fail = |error: csv::Error| fail(std::io::Error::other(error));
-    writer.write_record(EXPORT_COLUMNS).map_err(csv_fail)?;
+    writer.write_record(IOTC_COLUMNS).map_err(csv_fail)?;
     let mut count = 0;
     let text =
         |key: Option<Vec<u8>>| key.map_or(String::new(), |key| base64::engine::general_purpose::STANDARD.encode(key));

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use crate::diag::nearest;
+use crate::model::device::IOTC_COLUMNS;
 use crate::model::id::DeviceId;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
@@ -34,14 +35,6 @@ pub struct Row {
 
 /// Returns the column of a name; the error is a phrase and a hint.
 pub fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
-    const KNOWN: [&str; 6] = [
-        "IOTC_DEVICEID",
-        "IOTC_DEVICENAME",
-        "IOTC_SASKEY_PRIMARY",
-        "IOTC_SASKEY_SECONDARY",
-        "IOTC_X509THUMBPRINT_PRIMARY",
-        "IOTC_X509THUMBPRINT_SECONDARY",
-    ];
     let twin = |section: Section, path: &str| {
         let path: Vec<String> = path.split('.').map(str::to_string).collect();
         let mut members = Map::new();
@@ -68,7 +61,7 @@ pub fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
                 return twin(Section::Cloud, path);
             }
             let shown = crate::model::text::shorten(&crate::model::text::sanitize_line(name), 60).into_owned();
-            let help = match nearest(name, KNOWN) {
+            let help = match nearest(name, IOTC_COLUMNS) {
                 Some(near) => format!("Did you mean `{near}`?"),
                 None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TAG.<path> and CLOUD.<path>.".to_string(),
             };
