@@ -2,6 +2,7 @@
 //! jobs that come after others get their target only then.
 
 mod guards;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,21 +12,17 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::execute::{
-    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, import_letter, publish_claim, publish_letter,
-    publish_record,
-};
-use crate::ledger::{BatchRecord, Claim, ImportReport, Ledger, RunRecord};
+use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, import_letter, publish_letter};
+use crate::ledger::{ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
-use crate::model::id::{Name, RunToken};
-use crate::model::outcome::{Counts, Reason, RunStatus};
+use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
-use crate::prepare::{Preparation, StagedFile, prepare, read_ledger, records_of};
-use crate::registry::{JournaledRun, NewRun, Registry};
-use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
+use crate::prepare::{Preparation, StagedFile, prepare, read_ledger};
+use crate::registry::Registry;
+use crate::repo::{FleetTree, Repo, ResultsBranch};
 use crate::results::document;
 
 const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
@@ -338,154 +335,4 @@ impl Apply<'_> {
         }
         Ok(())
     }
-
-    /// Journals and commits a claim: from here on the run is ours, and nobody runs it again.
-    fn claim(&mut self, plan: &Plan, run: &PlannedRun, now: Timestamp) -> Result<RunInput, OpsError> {
-        let job = self.declared.jobs.get(&run.job).expect("a plan runs declared jobs");
-        let claim = Claim {
-            job: run.job.clone(),
-            run: run.run.clone(),
-            spec_digest: job.spec_digest,
-            total: run.ids.len() as u64,
-            targets_digest: run.targets_digest,
-            source_commit: self.head.clone(),
-            plan_id: plan.id.clone(),
-            claimed_at: now,
-        };
-        let fleet = &self.declared.fleet.name;
-        let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
-        let crash = &self.options.crash;
-        let new = NewRun { claim: &claim, document: text, ids: &run.ids };
-        let run_id = crash.around("journal claim", || self.registry.journal_claim(&new))?;
-        match crash.around("publish claim", || publish_claim(&self.branch, fleet, &claim)) {
-            Ok(()) => crash.around("confirm claim", || self.registry.confirm_claim(run_id))?,
-            Err(error) => {
-                if matches!(error, RepoError::AlreadyWritten { .. }) {
-                    crash.around("drop claim", || self.registry.drop_claim(run_id))?;
-                }
-                return Err(error.into());
-            }
-        }
-        Ok(RunInput {
-            run_id,
-            job: job.clone(),
-            claim,
-            ids: run.ids.clone(),
-            started_at: None,
-            published: crate::ledger::Published::default(),
-            is_stop: false,
-        })
-    }
-
-    /// Returns an open run as the journal has it.
-    fn reopen(&mut self, name: &Name, ledger: &Ledger, is_stop: bool) -> Result<RunInput, OpsError> {
-        let job = self.declared.jobs.get(name).expect("a plan continues declared jobs");
-        let key = (job.name.clone(), job.run.clone());
-        let journal = self.registry.open_journal()?;
-        let run = journal.into_iter().find(|run| (&run.job, &run.run) == (&key.0, &key.1));
-        let run = run.expect("an open run is in the journal");
-        let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
-        let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
-        let ids = self.registry.targets(run.run_id)?;
-        Ok(RunInput {
-            run_id: run.run_id,
-            job: job.clone(),
-            claim,
-            ids,
-            started_at: run.started_at,
-            published,
-            is_stop,
-        })
-    }
-
-    fn is_declared(&self, name: &Name, run: Option<&RunToken>) -> bool {
-        self.declared.jobs.get(name).is_some_and(|job| Some(&job.run) == run)
-    }
-
-    /// Notes that an open run which nothing declares any more is stopped. It can be continued by declaring it again.
-    fn stop_undeclared(
-        &mut self,
-        name: &Name,
-        run: Option<&RunToken>,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<RunRecord, OpsError> {
-        let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;
-        let record = records_of(ledger).into_iter().find(is_it).expect("an open run has a record");
-        let is_journal = |entry: &JournaledRun| entry.job == *name && Some(&entry.run) == run;
-        let journal = self.registry.open_journal()?.into_iter().find(is_journal).expect("an open run is journaled");
-        let reason = Some("its document is not declared any more".to_string());
-        let crash = &self.options.crash;
-        crash
-            .around("end run", || self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now))?;
-        let per_batch = self.batches_of(journal.run_id, &record.per_batch)?;
-        let record =
-            RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
-        let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
-        let key = claim.key(&self.declared.fleet.name);
-        crash.around("publish", || publish_record(&self.branch, &key, &record))?;
-        Ok(record)
-    }
-
-    /// Returns batches with the counts that the journal has now; of those that were on the branch only the sizes still hold.
-    fn batches_of(&self, run_id: i64, known: &[BatchRecord]) -> Result<Vec<BatchRecord>, OpsError> {
-        let mut batches: Vec<Counts> =
-            known.iter().map(|batch| Counts { total: batch.counts.total, ..Counts::default() }).collect();
-        self.registry.each_outcome(run_id, |ordinal, reason| {
-            let mut end = 0;
-            let batch = batches.iter_mut().find(|batch| {
-                end += batch.total;
-                u64::from(ordinal) < end
-            });
-            if let Some(batch) = batch {
-                batch.add(reason);
-            }
-        })?;
-        Ok(batches.into_iter().map(|counts| BatchRecord { counts }).collect())
-    }
-
-    /// Closes a run whose journal is gone: what is on the branch stays, nobody knows about the rest, nothing is sent.
-    fn close_lost(&mut self, name: &Name, ledger: &Ledger, now: Timestamp) -> Result<RunRecord, OpsError> {
-        let job = self.declared.jobs.get(name).expect("a plan closes declared jobs");
-        let key = (job.name.clone(), job.run.clone());
-        let claim = ledger.claims.get(&key).expect("a lost run is claimed");
-        let known = ledger.records.get(&key);
-        let run_key = claim.key(&self.declared.fleet.name);
-        // The record is committed with the shards that it counts, so it knows of devices that have no row too.
-        let mut counts = match known {
-            Some(known) => known.counts,
-            None => Counts { total: claim.total, ..Counts::default() },
-        };
-        let unknown = counts.pending();
-        for _ in 0..unknown {
-            counts.add(Reason::OutcomeUnknown);
-        }
-        let reason = format!(
-            "journal-lost: the registry's journal of this run is gone, and the outcome of {unknown} of {} devices is unknown",
-            claim.total
-        );
-        let record = RunRecord {
-            job: claim.job.clone(),
-            run: claim.run.clone(),
-            status: RunStatus::Failed,
-            reason: Some(reason),
-            counts,
-            started_at: known.and_then(|record| record.started_at),
-            finished_at: Some(now),
-            source_commit: claim.source_commit.clone(),
-            plan_id: claim.plan_id.clone(),
-            spec_digest: claim.spec_digest,
-            per_batch: known.map_or_else(Vec::new, |record| record.per_batch.iter().map(all_unknown).collect()),
-            published: known.map_or_else(Default::default, |record| record.published),
-        };
-        self.options.crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
-        Ok(record)
-    }
-}
-
-/// Returns the counts of a batch when nobody knows what became of its pending devices.
-fn all_unknown(batch: &BatchRecord) -> BatchRecord {
-    let mut counts = batch.counts;
-    (0..counts.pending()).for_each(|_| counts.add(Reason::OutcomeUnknown));
-    BatchRecord { counts }
 }
