@@ -10,6 +10,7 @@ use super::{Clock, CrashPoints, ExecuteError, Interrupt, Progress};
 use crate::ledger::{Claim, Published, RunRecord};
 use crate::link::{ReportKind, SimulatedDevices};
 use crate::model::fleet::Fleet;
+use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
@@ -50,60 +51,106 @@ pub struct Executor<'a, C: Clock> {
     pub observer: &'a mut dyn FnMut(&Progress),
 }
 
+/// The runs that are executed now, and those that wait for their turn.
+#[derive(Default)]
+pub struct Running {
+    queue: VecDeque<RunInput>,
+    active: Vec<Active>,
+    /// When what is in flight is given up after an interrupt.
+    abandon_at: Option<Timestamp>,
+    /// A run may start now that could not before.
+    has_room: bool,
+}
+
+impl Running {
+    /// Takes a run in, behind those that wait.
+    pub fn add(&mut self, run: RunInput) {
+        self.queue.push_back(run);
+        self.has_room = true;
+    }
+
+    /// Returns true when there is nothing to execute.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.active.is_empty()
+    }
+
+    /// Returns true when nothing is executed; runs may wait.
+    pub fn is_idle(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    /// Returns the jobs and run tokens, those that are executed first.
+    pub fn runs(&self) -> Vec<(Name, RunToken)> {
+        let active = self.active.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
+        let queued = self.queue.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
+        active.chain(queued).collect()
+    }
+
+    /// Lets a job start no further device; what is in flight finishes.
+    pub fn stop(&mut self, job: &Name) {
+        self.active.iter_mut().filter(|run| run.job.name == *job).for_each(|run| run.is_asked_to_stop = true);
+        for run in self.queue.iter_mut().filter(|run| run.job.name == *job) {
+            run.is_stop = true;
+            self.has_room = true;
+        }
+    }
+
+    /// Takes the first run out of the queue that may start beside the active ones; one that only notes its stop always may.
+    fn next(&mut self, slots: u32) -> Option<RunInput> {
+        let has_slot = self.active.len() < slots as usize;
+        let may_start =
+            |next: &RunInput| next.is_stop || (has_slot && !self.active.iter().any(|run| run.collides_with(next)));
+        self.queue.iter().position(may_start).and_then(|at| self.queue.remove(at))
+    }
+}
+
 impl<C: Clock> Executor<'_, C> {
-    /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the given order, until each has ended or
-    /// cannot go on without time passing. Commands to the same device wait for each other, job by job. Returns what each came to.
+    /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the order in which they came, until one or
+    /// more have ended or cannot go on without time passing, or until a time. Commands to the same device wait for each other, job
+    /// by job. Returns what ended, which is nothing when the time came first; after an interrupt what waits is left.
     ///
     /// # Errors
     /// The registry, the repository or the link failed. What was done is journaled.
-    pub async fn execute(&mut self, runs: Vec<RunInput>) -> Result<Vec<RunRecord>, ExecuteError> {
-        let mut queue: VecDeque<RunInput> = runs.into();
-        let mut active: Vec<Active> = Vec::new();
-        let mut ended = Vec::new();
-        let mut abandon_at: Option<Timestamp> = None;
-        let mut has_room = true;
+    pub async fn execute(&mut self, running: &mut Running, until: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
         loop {
-            while has_room && !self.interrupt.is_set() {
-                match self.next(&active, &mut queue) {
-                    Some(next) => active.push(self.open(next)?),
-                    None => has_room = false,
+            while running.has_room && !self.interrupt.is_set() {
+                match running.next(self.fleet.limits.running_jobs) {
+                    Some(next) => running.active.push(self.open(next)?),
+                    None => running.has_room = false,
                 }
             }
-            let (now, known) = (self.clock.now(), ended.len());
-            self.share_window(&mut active, now)?;
-            if self.interrupt.is_set() && abandon_at.is_none() {
-                abandon_at = Some(now.checked_add(self.grace).unwrap_or(Timestamp::MAX));
-                for run in &mut active {
+            let now = self.clock.now();
+            let active = &mut running.active;
+            self.share_window(active, now)?;
+            for run in active.iter_mut().filter(|run| run.is_asked_to_stop) {
+                run.is_asked_to_stop = false;
+                self.feed(run, now, vec![Event::Stop])?;
+            }
+            if self.interrupt.is_set() && running.abandon_at.is_none() {
+                running.abandon_at = Some(now.checked_add(self.grace).unwrap_or(Timestamp::MAX));
+                for run in active.iter_mut() {
                     self.feed(run, now, vec![Event::Interrupt])?;
                 }
             }
-            let worked = self.turn(&mut active, now)?;
-            if abandon_at.is_some_and(|at| at <= now) {
-                for run in &mut active {
+            let worked = self.turn(active, now)?;
+            if running.abandon_at.is_some_and(|at| at <= now) {
+                for run in active.iter_mut() {
                     self.feed(run, now, vec![Event::Abandon])?;
                 }
             }
-            self.collect(&mut active, &mut ended, now)?;
-            has_room = has_room || ended.len() > known;
-            if active.is_empty() && (queue.is_empty() || self.interrupt.is_set()) {
+            let ended = self.collect(active, now)?;
+            running.has_room |= !ended.is_empty();
+            let is_over = active.is_empty() && (running.queue.is_empty() || self.interrupt.is_set());
+            if !ended.is_empty() || is_over || until <= now {
                 return Ok(ended);
             }
             if !worked && !active.is_empty() {
-                self.wait(&active, abandon_at).await;
+                self.wait(active, running.abandon_at, until).await;
             } else {
                 // Lets signals be seen between two chunks of registry writes.
                 tokio::task::yield_now().await;
             }
         }
-    }
-
-    /// Takes the first run out of the queue that may start beside the active ones.
-    fn next(&self, active: &[Active], queue: &mut VecDeque<RunInput>) -> Option<RunInput> {
-        if active.len() >= self.fleet.limits.running_jobs as usize {
-            return None;
-        }
-        let is_free = |next: &RunInput| !active.iter().any(|run| run.collides_with(next));
-        queue.iter().position(is_free).and_then(|at| queue.remove(at))
     }
 
     fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
@@ -160,12 +207,8 @@ impl<C: Clock> Executor<'_, C> {
     }
 
     /// Takes the runs that do not go on out of the list. One whose devices have waited long enough goes on: they expire now.
-    fn collect(
-        &mut self,
-        active: &mut Vec<Active>,
-        ended: &mut Vec<RunRecord>,
-        now: Timestamp,
-    ) -> Result<(), ExecuteError> {
+    fn collect(&mut self, active: &mut Vec<Active>, now: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
+        let mut ended = Vec::new();
         let mut at = 0;
         while at < active.len() {
             let rollout = &active[at].rollout;
@@ -182,13 +225,13 @@ impl<C: Clock> Executor<'_, C> {
                 None => at += 1,
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
-    async fn wait(&self, active: &[Active], abandon_at: Option<Timestamp>) {
+    async fn wait(&self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
         let deadlines = active.iter().filter_map(|run| run.rollout.deadline());
-        let until = deadlines.chain(self.link.due()).chain(abandon_at).min();
-        let until = until.expect("a run that neither works nor waits has finished");
+        let next = deadlines.chain(self.link.due()).chain(abandon_at).min();
+        let until = next.expect("a run that neither works nor waits has finished").min(until);
         tokio::select! {
             () = self.clock.sleep_until(until) => {}
             () = self.interrupt.notified() => {}

@@ -13,7 +13,7 @@ mod publish;
 
 pub use clock::{Clock, SystemClock};
 pub use crash::{CrashPoints, Died};
-pub use driver::{Executor, RunInput};
+pub use driver::{Executor, RunInput, Running};
 pub use interrupt::Interrupt;
 pub use progress::Progress;
 pub use publish::{import_letter, publish_claim, publish_letter, publish_record};

@@ -21,7 +21,9 @@ pub(super) struct Active {
     pub finished: Option<RunRecord>,
     /// What it begins with, as soon as it has its share of the window.
     pub first: Option<Event>,
-    job: Job,
+    /// A person stopped it while it was executed; not yet fed to the machine.
+    pub is_asked_to_stop: bool,
+    pub job: Job,
     claim: Claim,
     key: Option<RunKey>,
     ids: DeviceIds,
@@ -93,6 +95,7 @@ impl Active {
             rollout,
             finished: None,
             first: Some(if is_stop { Event::Stop } else { Event::Start }),
+            is_asked_to_stop: false,
             job,
             claim,
             key: None,

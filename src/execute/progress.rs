@@ -22,6 +22,12 @@ pub enum Progress {
         batches: u32,
         counts: Counts,
     },
+    /// Somebody has committed that the run is to stop.
+    StopSeen {
+        job: Name,
+        run: RunToken,
+        commit: String,
+    },
     /// Some devices of a run became terminal; at most once for each turn of the driver.
     Advanced {
         job: Name,

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, import_letter, publish_letter};
+use crate::execute::{
+    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, Running, import_letter, publish_letter,
+};
 use crate::ledger::{ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
@@ -25,6 +27,8 @@ use crate::registry::Registry;
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 use crate::results::document;
 
+/// How often a running apply looks for stops that were committed meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const SAVED_HELP: &str = "Make a new plan with `fleetform plan --out FILE`.";
 
 /// How to apply.
@@ -93,9 +97,28 @@ pub async fn apply<C: Clock>(
     let registry = workspace.open_for_writing(&declared.fleet)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
-    let apply =
-        Apply { repo: &workspace.repo, declared, loaded: &loaded, tree: &tree, branch, registry, link, head, options };
+    let apply = Apply {
+        repo: &workspace.repo,
+        declared,
+        loaded: &loaded,
+        tree: &tree,
+        branch,
+        registry,
+        link,
+        looked_at: head.clone(),
+        head,
+        options,
+    };
     apply.run(clock, interrupt, agree, observer).await
+}
+
+/// Where the loop of an apply is.
+struct Round {
+    is_first: bool,
+    /// It is time to plan.
+    is_due: bool,
+    /// The last plan had jobs that wait for others of it.
+    has_deferred: bool,
 }
 
 struct Apply<'a> {
@@ -107,6 +130,8 @@ struct Apply<'a> {
     registry: Registry,
     link: SimulatedDevices,
     head: String,
+    /// The newest commit that was looked at for stops.
+    looked_at: String,
     options: &'a ApplyOptions,
 }
 
@@ -136,50 +161,19 @@ impl Apply<'_> {
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
         let mut applied = Applied::default();
-        // A run that was left (it waits, or it was interrupted) is not taken up again by the same apply.
+        // A run that was left (it waits, it was stopped or interrupted) is not taken up again by the same apply.
         let mut left: BTreeSet<Name> = BTreeSet::new();
-        let mut is_first = true;
+        let mut running = Running::default();
+        let mut round = Round { is_first: true, is_due: true, has_deferred: false };
         loop {
-            let now = clock.now();
-            let ledger = self.settle_journal()?;
-            let preparation = Preparation {
-                repo: self.repo,
-                loaded: self.loaded,
-                declared: self.declared,
-                tree: self.tree,
-                branch: &self.branch,
-                ledger: &ledger,
-                now,
-            };
-            let (mut plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
-            let findings = findings_of(self.loaded, diagnostics);
-            if findings.diagnostics.has_errors() {
-                if is_first {
-                    return Err(OpsError::Invalid(Box::new(findings)));
-                }
-                applied.refused = Some(findings);
-                return Ok(applied);
-            }
-            if is_first {
-                self.check_saved(&plan, &ledger)?;
-                if self.options.saved.is_some() {
-                    plan = plan.restricted(|change| self.is_wanted(&change.subject));
-                }
-                applied.was_empty = !plan.has_changes();
-                if applied.was_empty || !agree(&plan, &findings) {
-                    applied.was_declined = !applied.was_empty;
+            if round.is_due {
+                let may_go_on =
+                    self.plan_and_begin(clock.now(), &mut round, &left, &mut running, &mut applied, agree, observer)?;
+                if !may_go_on {
                     return Ok(applied);
                 }
-                is_first = false;
             }
-            if let Some(id) = self.saved_id()? {
-                // What is done in the name of a saved plan bears its id: it is how a second use is seen.
-                plan.id = id;
-            }
-            let work = self.begin(&plan, &staged, &ledger, &left, now, &mut applied, observer)?;
-            if work.is_empty() {
-                return Ok(applied);
-            }
+            let look_at = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
             let mut executor = Executor {
                 registry: &mut self.registry,
                 branch: &self.branch,
@@ -192,14 +186,100 @@ impl Apply<'_> {
                 crash: &self.options.crash,
                 observer,
             };
-            let records = executor.execute(work).await?;
-            left.extend(records.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
-            applied.records.extend(records);
+            let ended = executor.execute(&mut running, look_at).await?;
+            left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
+            round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
+            applied.records.extend(ended);
             if interrupt.is_set() {
-                applied.was_interrupted = true;
-                return Ok(applied);
+                if running.is_idle() {
+                    applied.was_interrupted = true;
+                    return Ok(applied);
+                }
+                round.is_due = false;
+            } else if !running.is_empty() {
+                self.heed_stops(&mut running, observer);
             }
         }
+    }
+
+    /// Plans and begins what can be begun; false when this apply has come to its end.
+    #[expect(clippy::too_many_arguments, reason = "one caller, and each argument is a different thing")]
+    fn plan_and_begin(
+        &mut self,
+        now: Timestamp,
+        round: &mut Round,
+        left: &BTreeSet<Name>,
+        running: &mut Running,
+        applied: &mut Applied,
+        agree: &mut Agree<'_>,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<bool, OpsError> {
+        let ledger = self.settle_journal()?;
+        let preparation = Preparation {
+            repo: self.repo,
+            loaded: self.loaded,
+            declared: self.declared,
+            tree: self.tree,
+            branch: &self.branch,
+            ledger: &ledger,
+            now,
+        };
+        let (mut plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
+        let findings = findings_of(self.loaded, diagnostics);
+        if findings.diagnostics.has_errors() {
+            if round.is_first {
+                return Err(OpsError::Invalid(Box::new(findings)));
+            }
+            // What runs is not held up by what cannot be claimed.
+            applied.refused = Some(findings);
+            round.has_deferred = false;
+            return Ok(!running.is_empty());
+        }
+        if round.is_first {
+            self.check_saved(&plan, &ledger)?;
+            if self.options.saved.is_some() {
+                plan = plan.restricted(|change| self.is_wanted(&change.subject));
+            }
+            applied.was_empty = !plan.has_changes();
+            if applied.was_empty || !agree(&plan, &findings) {
+                applied.was_declined = !applied.was_empty;
+                return Ok(false);
+            }
+            round.is_first = false;
+        }
+        if let Some(id) = self.saved_id()? {
+            // What is done in the name of a saved plan bears its id: it is how a second use is seen.
+            plan.id = id;
+        }
+        round.has_deferred = plan.runs.iter().any(|run| run.is_deferred);
+        let busy: BTreeSet<Name> = running.runs().into_iter().map(|(job, _)| job).chain(left.iter().cloned()).collect();
+        let work = self.begin(&plan, &staged, &ledger, &busy, now, applied, observer)?;
+        work.into_iter().for_each(|run| running.add(run));
+        Ok(!running.is_empty())
+    }
+
+    /// Looks whether somebody has committed a stop (`suspend: true`, or the file deleted) of what runs. Nothing else of a newer
+    /// commit is taken up: it has not been agreed to. What cannot be read now is looked at again later.
+    fn heed_stops(&mut self, running: &mut Running, observer: &mut dyn FnMut(&Progress)) {
+        let Ok(head) = self.repo.head() else { return };
+        if head == self.looked_at || self.repo.descends(&head, &self.head) != Some(true) {
+            return;
+        }
+        let Ok(tree) = self.repo.tree_at(&head) else { return };
+        let loaded = crate::prepare::load(&tree);
+        let Some(declared) = &loaded.declared else { return };
+        for (name, run) in running.runs() {
+            let is_stopped = match declared.jobs.get(&name) {
+                Some(job) => job.suspend || job.run != run,
+                // With an error somewhere a document may be missing that nobody deleted.
+                None => !loaded.diagnostics.has_errors(),
+            };
+            if is_stopped {
+                running.stop(&name);
+                observer(&Progress::StopSeen { job: name, run, commit: head.clone() });
+            }
+        }
+        self.looked_at = head;
     }
 
     /// Brings the journal in line with the results branch and returns the ledger.
@@ -250,14 +330,14 @@ impl Apply<'_> {
         changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
     }
 
-    /// Does what needs no driver (imports, claims, closing) and returns the runs for it.
+    /// Does what needs no driver (imports, claims, closing) and returns the runs for it, but for jobs that are busy.
     #[expect(clippy::too_many_arguments, reason = "one caller, and each argument is a different thing")]
     fn begin(
         &mut self,
         plan: &Plan,
         staged: &[StagedFile],
         ledger: &Ledger,
-        left: &BTreeSet<Name>,
+        busy: &BTreeSet<Name>,
         now: Timestamp,
         applied: &mut Applied,
         observer: &mut dyn FnMut(&Progress),
@@ -293,7 +373,7 @@ impl Apply<'_> {
                     observer(&Progress::RunPaused { record: record.clone(), waiting: 0 });
                     applied.records.push(record);
                 }
-                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop) if !left.contains(name) => {
+                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop) if !busy.contains(name) => {
                     work.push(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
                 }
                 (Subject::Job(name), ActionKind::Close) => {

@@ -201,7 +201,8 @@ fn lock_file(path: &Path) -> Result<ApplyLock, OpsError> {
         Ok(()) => Ok(ApplyLock { _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
             what: "another fleetform is applying to this registry".to_string(),
-            help: "Wait until it is done, then run the command again.".to_string(),
+            help: "Wait until it is done, then run the command again. It stops jobs whose stop is committed."
+                .to_string(),
         }),
         Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use fleetform::execute::{Interrupt, Progress};
 use fleetform::model::outcome::RunStatus;
 use fleetform::ops::OpsError;
+use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::ActionKind;
 use serde_json::json;
 
@@ -274,4 +276,63 @@ fn a_refusal_of_a_later_job_does_not_hide_what_ran() {
     let ran = world.run(&["apply", "--yes"]).expect(65);
     assert!(ran.stderr.contains("FF605") && ran.stderr.contains("job tag run 1: completed"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("Nothing was changed"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_running_apply_heeds_a_stop_that_is_committed_meanwhile() {
+    let world = slow_world();
+    let text = std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
+    let mut seen = Vec::new();
+    let applied = world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| match progress {
+            Progress::Advanced { counts, .. } if counts.completed == 3 => {
+                world.write("jobs/reboot.yaml", text.replace("spec: {", "spec: {suspend: true, "));
+                world.job("other", "{target: {query: '*'}, action: {tags: {x: 1}}}");
+            }
+            Progress::StopSeen { job, .. } => seen.push(job.to_string()),
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!(seen, ["reboot"]);
+    let [record] = applied.records.as_slice() else { panic!("one run: {:?}", applied.records) };
+    assert_eq!(record.status, RunStatus::Stopped);
+    assert!((3..10).contains(&record.counts.completed), "{:?}", record.counts);
+    assert_eq!(world.executions().len() as u64, record.counts.completed, "what was in flight is recorded");
+    assert_eq!(world.planned_action("other"), ActionKind::Run, "nothing else of the new commit is taken up");
+    assert_eq!(world.planned_action("reboot"), ActionKind::Hold);
+}
+
+#[test]
+fn a_file_that_is_deleted_while_its_job_runs_stops_it() {
+    let world = slow_world();
+    let mut is_done = false;
+    let applied = world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+            if let Progress::Advanced { .. } = progress
+                && !std::mem::replace(&mut is_done, true)
+            {
+                std::fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+                world.commit("No reboot");
+            }
+        })
+        .unwrap();
+    assert_eq!(applied.records[0].status, RunStatus::Stopped);
+    assert!(world.apply().unwrap().was_empty);
+}
+
+#[test]
+fn a_job_after_another_does_not_wait_for_a_third() {
+    let world = slow_world();
+    world.job("first", "{target: {query: '*'}, action: {tags: {x: 1}}}");
+    world.job("second", "{after: [first], target: {query: 'tags.x = 1'}, action: {tags: {y: 1}}}");
+    let mut order = Vec::new();
+    world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+            if let Progress::RunFinished { record } = progress {
+                order.push((record.job.to_string(), record.counts.completed));
+            }
+        })
+        .unwrap();
+    let expected = [("first", 10), ("second", 10), ("reboot", 10)];
+    assert_eq!(order, expected.map(|(name, count)| (name.to_string(), count)));
 }

@@ -33,6 +33,9 @@ pub fn event_json(progress: &Progress) -> Option<Value> {
             "total": counts.total,
             "batches": batches,
         }),
+        Progress::StopSeen { job, run, commit } => {
+            json!({"event": "stop_seen", "job": job.as_str(), "run": run.as_str(), "commit": commit})
+        }
         Progress::BatchFinished { job, run, batch, batches, counts } => json!({
             "event": "batch_finished",
             "job": job.as_str(),
@@ -83,6 +86,10 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
         Progress::RunStarted { job, run, batches, counts } => {
             let devices = counted(counts.total, "device");
             format!("job {job} run {run}: running, {devices} in {}", counted(u64::from(*batches), "batch"))
+        }
+        Progress::StopSeen { job, run, commit } => {
+            let commit: String = commit.chars().take(12).collect();
+            format!("job {job} run {run}: stopping, as commit {commit} says; what is in flight finishes")
         }
         Progress::BatchFinished { batches: 1, .. } => return None,
         Progress::BatchFinished { job, run, batch, batches, counts } => {
@@ -148,7 +155,7 @@ impl Bars {
                 }
             }
             Progress::BatchFinished { .. } | Progress::RunClaimed { .. } => {}
-            Progress::ImportFinished { .. } => self.line(progress),
+            Progress::ImportFinished { .. } | Progress::StopSeen { .. } => self.line(progress),
             Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
                 if let Some(bars) = self.by_job.remove(record.job.as_str()) {
                     bars.batch.iter().for_each(ProgressBar::finish_and_clear);
