@@ -86,7 +86,8 @@ impl Active {
         let seed = claim.targets_digest.seed();
         let spec = RolloutSpec::new(&job.delivery, work, total, seed, started_at.unwrap_or(now));
         let mut rollout = Rollout::new(spec);
-        registry.each_outcome(run_id, |ordinal, reason| rollout.restore_outcome(ordinal, reason))?;
+        registry
+            .each_outcome(run_id, |ordinal, reason, attempts| rollout.restore_outcome(ordinal, reason, attempts))?;
         for (ordinal, attempt) in registry.sent_marks(run_id)? {
             rollout.restore_sent(ordinal, attempt);
         }

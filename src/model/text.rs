@@ -41,6 +41,18 @@ pub fn shorten(text: &str, chars_max: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
+/// Returns a duration as a manifest has it: a number of the largest unit that it is a whole number of, such as `90m` or `2d`.
+pub fn duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() != 0 {
+        return format!("{}ms", duration.as_millis());
+    }
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds > 0 && seconds.is_multiple_of(*length));
+    let (length, word) = unit.unwrap_or((1, "s"));
+    format!("{}{word}", seconds / length)
+}
+
 /// Returns true when a text is what a pattern describes: `*` stands for any characters, `?` for one.
 pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());

@@ -118,18 +118,18 @@ impl Registry {
         read().map_err(|e| self.error("read a target", e))
     }
 
-    /// Calls `restore` for each recorded outcome of a run, in order.
+    /// Calls `restore` for each recorded outcome of a run, in order: the device's ordinal, its reason and its attempts.
     ///
     /// # Errors
     /// The registry cannot be read.
-    pub fn each_outcome(&self, run_id: i64, mut restore: impl FnMut(u32, Reason)) -> Result<(), RegistryError> {
+    pub fn each_outcome(&self, run_id: i64, mut restore: impl FnMut(u32, Reason, u32)) -> Result<(), RegistryError> {
         let mut read = || {
             let mut statement = self
                 .connection
-                .prepare_cached("SELECT ordinal, reason FROM outcome WHERE run_id = ?1 ORDER BY ordinal")?;
+                .prepare_cached("SELECT ordinal, reason, attempts FROM outcome WHERE run_id = ?1 ORDER BY ordinal")?;
             let mut rows = statement.query([run_id])?;
             while let Some(row) = rows.next()? {
-                restore(row.get(0)?, reason_of(row, 1)?);
+                restore(row.get(0)?, reason_of(row, 1)?, row.get(2)?);
             }
             Ok(())
         };

@@ -188,6 +188,10 @@ pub struct Rollout {
     /// The most devices in phase `Sent`, at least 1.
     window: u32,
     halt: Option<Halt>,
+    /// The job's `maxExecutionTime` is over, and what had to end for it has.
+    is_overdue: bool,
+    /// Devices that expired for it before anybody spoke to them.
+    unattempted: u64,
     is_finished: bool,
 }
 
@@ -212,17 +216,20 @@ impl Rollout {
             unsettled: Vec::new(),
             window: 1,
             halt: None,
+            is_overdue: false,
+            unattempted: 0,
             is_finished: false,
             spec,
         }
     }
 
-    /// Takes over an outcome that was recorded before a restart.
+    /// Takes over an outcome that was recorded before a restart; `attempts` is 0 when nobody spoke to the device.
     ///
     /// # Panics
     /// When the device has one already, or when the machine was started.
-    pub fn restore_outcome(&mut self, ordinal: u32, reason: Reason) {
+    pub fn restore_outcome(&mut self, ordinal: u32, reason: Reason, attempts: u32) {
         assert!(!self.batch_is_open, "outcomes are restored before the start");
+        self.unattempted += u64::from(reason == Reason::Expired && attempts == 0);
         self.settle(ordinal, reason);
     }
 
@@ -288,7 +295,8 @@ impl Rollout {
     /// Returns when the machine wants a [`Event::Tick`] at the latest, or `None`.
     pub fn deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let end = if self.is_finished || self.halt.is_some() { None } else { self.ends_at() };
+        let is_winding_down = self.is_finished || self.is_overdue || self.halt.is_some();
+        let end = if is_winding_down { None } else { self.ends_at() };
         match (timer, end) {
             (Some(timer), Some(end)) => Some(timer.min(end)),
             (timer, end) => timer.or(end),
@@ -304,6 +312,13 @@ impl Rollout {
         const NO_BATCH: &Counts = &Counts { total: 0, completed: 0, failed: 0, unchanged: 0 };
         let batch = self.batches.get(self.batch as usize).unwrap_or(NO_BATCH);
         Scope { job: &self.counts, batch, batch_index: self.batch }
+    }
+
+    /// Returns the crossing of the threshold by what is known so far, in whichever batch.
+    fn crossing(&self) -> Option<Crossing> {
+        let scopes =
+            self.batches.iter().zip(0..).map(|(batch, at)| Scope { job: &self.counts, batch, batch_index: at });
+        scopes.into_iter().find_map(|scope| judge(self.spec.threshold, scope))
     }
 
     /// Makes a device terminal.
@@ -368,6 +383,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_after_the_crossing_finds_the_job_canceled() {
+        let threshold = Threshold { failures: Amount::Count(0), per: ThresholdScope::Batch };
+        let mut rollout = send(4, Some(Amount::Count(2)), threshold);
+        rollout.restore_outcome(0, Reason::Responded, 1);
+        rollout.restore_outcome(1, Reason::Rejected, 1);
+        rollout.restore_sent(2, 1);
+        let effects = rollout.step(Timestamp::UNIX_EPOCH, Event::Stop);
+        assert!(matches!(effects.last(), Some(Effect::Finish { status: RunStatus::Canceled, .. })), "{effects:?}");
+        assert_eq!((rollout.reason(2), rollout.reason(3)), (Reason::OutcomeUnknown, Reason::Queued));
+    }
+
+    #[test]
     fn a_job_whose_time_is_up_starts_nothing_and_a_canceled_one_stays_canceled() {
         let threshold = Threshold { failures: Amount::Count(0), per: ThresholdScope::Job };
         let limit = Duration::from_secs(60);
@@ -376,8 +403,29 @@ mod tests {
         rollout.spec.threshold = None;
         rollout.spec.max_execution_time = Some(limit);
         let effects = rollout.step(over, Event::Start);
-        assert!(matches!(effects.last(), Some(Effect::Finish { status: RunStatus::Completed, .. })), "{effects:?}");
+        let reason = "maxExecutionTime: 1m were over before 3 of 3 devices were attempted".to_string();
+        assert_eq!(effects.last(), Some(&Effect::Finish { status: RunStatus::Failed, reason: Some(reason) }));
         assert_eq!(rollout.reason(0), Reason::Expired);
+
+        let mut rollout = send(3, None, threshold);
+        rollout.spec.threshold = None;
+        rollout.spec.max_execution_time = Some(limit);
+        rollout.step(now, Event::Start);
+        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(over, Event::Tick);
+        assert_eq!((rollout.reason(0), rollout.reason(2)), (Reason::Timeout, Reason::Expired));
+
+        let mut rollout = send(3, None, threshold);
+        rollout.spec.threshold = None;
+        rollout.spec.max_execution_time = Some(Duration::from_secs(10));
+        rollout.step(now, Event::Start);
+        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        let soon = later(now, Duration::from_secs(10));
+        rollout.step(soon, Event::Tick);
+        assert_eq!((rollout.reason(0), rollout.reason(2)), (Reason::InFlight, Reason::Expired));
+        rollout.step(soon, answer(0, 200));
+        let effects = rollout.step(soon, answer(1, 200));
+        assert!(matches!(effects.last(), Some(Effect::Finish { status: RunStatus::Failed, .. })), "{effects:?}");
 
         let mut rollout = send(3, None, threshold);
         rollout.spec.max_execution_time = Some(limit);

@@ -8,6 +8,7 @@ use super::{Effect, Event, Flight, Halt, Phase, Rollout, Work, failures_left, ju
 use crate::model::delivery::OfflinePolicy;
 use crate::model::limits;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
+use crate::model::text;
 
 /// The effects of one step; outcomes are gathered into one `Record` that goes before whatever they allow.
 #[derive(Default)]
@@ -76,12 +77,24 @@ impl Rollout {
             Event::Unreachable { ordinal } => self.unreachable(now, ordinal, effects),
             Event::Connected { ordinal } => self.connected(ordinal),
             Event::Tick => self.tick(now, effects),
-            Event::Stop => self.halt = self.halt.or(Some(Halt::Stopped)),
+            Event::Stop => self.stop(now, effects),
             Event::Interrupt => self.halt = self.halt.or(Some(Halt::Interrupted)),
             Event::Abandon => {
                 let status = if self.halt == Some(Halt::Stopped) { RunStatus::Stopped } else { RunStatus::Running };
                 self.finish(status, None, effects);
             }
+        }
+    }
+
+    /// Stops, unless the threshold was crossed before: a process that died had no time to say so. Then the run has ended, and what
+    /// was sent and not answered has an outcome.
+    fn stop(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.halt.is_some() {
+            return;
+        }
+        self.halt = self.crossing().map(Halt::Canceled).or(Some(Halt::Stopped));
+        if let Some(Halt::Canceled(_)) = self.halt {
+            self.start(now, effects);
         }
     }
 
@@ -164,6 +177,9 @@ impl Rollout {
         if flight.phase != Phase::Sent {
             return;
         }
+        if self.is_overdue {
+            return self.end_device(ordinal, Reason::Offline, None, "it was not connected".to_string(), now, effects);
+        }
         if !flight.is_in_doubt {
             effects.push(Effect::Unsend { ordinals: vec![ordinal] });
         }
@@ -209,11 +225,15 @@ impl Rollout {
         }
     }
 
-    /// Gives up every device that is not terminal: the job's `maxExecutionTime` is over.
+    /// Gives up every device that is neither terminal nor about to answer: the job's `maxExecutionTime` is over.
     fn expire_all(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.is_overdue = true;
         for ordinal in 0..self.spec.total {
-            if self.reason(ordinal).status() == DeviceStatus::Pending {
-                let message = "the maxExecutionTime of the job had passed".to_string();
+            let is_pending = self.reason(ordinal).status() == DeviceStatus::Pending;
+            let flight = self.flights.get(&ordinal);
+            if is_pending && flight.is_none_or(|flight| flight.phase != Phase::Sent) {
+                self.unattempted += u64::from(flight.is_none());
+                let message = "the maxExecutionTime of the job was over".to_string();
                 self.end_device(ordinal, Reason::Expired, None, message, now, effects);
             }
         }
@@ -221,7 +241,7 @@ impl Rollout {
     }
 
     fn fail_attempt(&mut self, ordinal: u32, flight: Flight, failed: Reason, now: Timestamp, effects: &mut Effects) {
-        if self.halt.is_none() && self.spec.may_retry(flight.attempt) {
+        if self.halt.is_none() && !self.is_overdue && self.spec.may_retry(flight.attempt) {
             let pause = retry::pause(self.spec.retry, self.spec.seed, ordinal, flight.attempt + 1);
             let next = Flight {
                 phase: Phase::Backoff { failed },
@@ -243,7 +263,8 @@ impl Rollout {
     /// Goes on as far as the state allows: judges the time and the threshold, starts devices, closes and opens batches, finishes.
     fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
         // A run that is winding down leaves its pending devices pending, and what is being written is known soon.
-        if self.halt.is_none() && !self.is_writing && self.ends_at().is_some_and(|end| end <= now) {
+        let may_expire = self.halt.is_none() && !self.is_overdue && !self.is_writing;
+        if may_expire && self.ends_at().is_some_and(|end| end <= now) {
             self.expire_all(now, effects);
         }
         loop {
@@ -257,7 +278,8 @@ impl Rollout {
                 return;
             }
             if self.batch >= self.spec.batches() {
-                self.finish(RunStatus::Completed, None, effects);
+                let (status, reason) = self.end();
+                self.finish(status, reason, effects);
                 return;
             }
             if self.batches[self.batch as usize].pending() == 0 {
@@ -365,6 +387,18 @@ impl Rollout {
             Halt::Stopped => self.finish(RunStatus::Stopped, None, effects),
             Halt::Interrupted => self.finish(RunStatus::Running, None, effects),
         }
+    }
+
+    /// Returns what a run came to whose devices are all terminal: completed when each was attempted.
+    fn end(&self) -> (RunStatus, Option<String>) {
+        let (unattempted, total) = (self.unattempted, self.spec.total);
+        let Some(limit) = self.spec.max_execution_time.filter(|_| unattempted > 0) else {
+            return (RunStatus::Completed, None);
+        };
+        let limit = text::duration(limit);
+        let reason =
+            format!("maxExecutionTime: {limit} were over before {unattempted} of {total} devices were attempted");
+        (RunStatus::Failed, Some(reason))
     }
 
     fn finish(&mut self, status: RunStatus, reason: Option<String>, effects: &mut Effects) {

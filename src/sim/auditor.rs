@@ -267,7 +267,7 @@ fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
     check_threshold(run, &claimed.job, total)
 }
 
-/// A run is canceled when, and only when, more devices failed than may.
+/// A run is canceled when, and only when, more devices failed than may; one whose time was up has failed.
 fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), String> {
     let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
         ThresholdScope::Job => run.count("failed") > threshold.allowed(total),
@@ -285,6 +285,7 @@ fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), Strin
     });
     match (run.status(), has_crossed) {
         ("canceled", true) | ("completed", false) => Ok(()),
+        ("failed", false) if job.max_execution.is_some() => Ok(()),
         (status, _) => Err(format!("it is {status}, and its threshold is {:?}", job.threshold)),
     }
 }

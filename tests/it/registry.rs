@@ -119,7 +119,7 @@ impl Fixture {
         let ordinals: Vec<u32> = written.iter().map(|(ordinal, _)| *ordinal).collect();
         assert_eq!(ordinals, (0..written.len() as u32).collect::<Vec<_>>(), "one after the other, in order");
         let mut recorded = Vec::new();
-        self.registry.each_outcome(run_id, |ordinal, reason| recorded.push((ordinal, reason))).unwrap();
+        self.registry.each_outcome(run_id, |ordinal, reason, _| recorded.push((ordinal, reason))).unwrap();
         assert_eq!(recorded, written, "a write and its outcome are one");
         written.into_iter().map(|(_, reason)| reason).collect()
     }

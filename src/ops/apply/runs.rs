@@ -107,7 +107,7 @@ impl Apply<'_> {
     fn batches_of(&self, run_id: i64, known: &[BatchRecord]) -> Result<Vec<BatchRecord>, OpsError> {
         let mut batches: Vec<Counts> =
             known.iter().map(|batch| Counts { total: batch.counts.total, ..Counts::default() }).collect();
-        self.registry.each_outcome(run_id, |ordinal, reason| {
+        self.registry.each_outcome(run_id, |ordinal, reason, _| {
             let mut end = 0;
             let batch = batches.iter_mut().find(|batch| {
                 end += batch.total;
