@@ -127,6 +127,7 @@ codes! {
     UNEXPECTED_COUNT = "FF605", Error, "target is not of the expected size";
     SOURCE_NOT_ENDED = "FF606", Error, "run has not ended yet";
     RENAMED_JOB = "FF607", Error, "job looks like a renamed one";
+    TOO_MANY_BATCHES = "FF608", Error, "too many batches";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";

@@ -66,6 +66,8 @@ pub const DEVICES_LIST_MAX: usize = 100_000;
 pub const SHARD_ROWS_MAX: usize = 50_000;
 /// Devices of one registry transaction: long enough to amortise the commit, short enough to lose little on a crash.
 pub const WRITE_CHUNK: usize = 1_000;
+/// Batches of one run: their counts are in its record, which stays below 1 MB.
+pub const BATCHES_MAX: u64 = 10_000;
 /// Characters of a device's answer or message that are kept.
 pub const MESSAGE_CHARS_MAX: usize = 256;
 /// Bytes of one row of an import. The longest legal row with tags stays well below it.

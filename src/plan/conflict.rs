@@ -24,39 +24,68 @@ pub struct Conflict {
     pub sample: Vec<String>,
 }
 
-/// Returns every conflict among the runs, sorted by job names; at most one a pair.
+/// Returns every conflict among the runs, and between them and what is pending of jobs that go on, sorted by job names; at most
+/// one a pair.
 ///
 /// The cheap question comes first: most pairs of jobs write nothing in common. Who waits for whom is asked last, and once a job.
-pub fn conflicts(declared: &Declared, runs: &[PlannedRun]) -> Vec<Conflict> {
-    let writers: Vec<(&PlannedRun, &Job, Writes)> = runs
-        .iter()
-        .filter_map(|run| {
-            let job = declared.jobs.get(&run.job)?;
-            Some((run, job, writes_of(&job.action)?))
-        })
-        .collect();
+pub fn conflicts(declared: &Declared, runs: &[PlannedRun], pending: &BTreeMap<Name, DeviceIds>) -> Vec<Conflict> {
+    let mut writers: Vec<Writer<'_>> =
+        runs.iter().filter_map(|run| Writer::new(declared, &run.job, &run.ids)).collect();
+    let fresh = writers.len();
+    writers.extend(pending.iter().filter_map(|(name, ids)| Writer::new(declared, name, ids)));
     let mut ancestors: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
     let mut found = Vec::new();
-    for (at, (left, one, ours)) in writers.iter().enumerate() {
-        for (right, two, theirs) in &writers[at + 1..] {
-            let Some(path) = contested_path(ours, theirs) else { continue };
-            let (devices, sample) = intersection(&left.ids, &right.ids);
+    for (at, one) in writers[..fresh].iter().enumerate() {
+        for two in &writers[at + 1..] {
+            let Some(path) = contested_path(&one.writes, &two.writes) else { continue };
+            let (devices, sample) = intersection(one.ids, two.ids);
             if devices == 0 {
                 continue;
             }
-            let mut is_after = |job: &'_ Name, other: &Name| {
-                let job = declared.jobs.get_key_value(job).map(|(name, _)| name);
+            let mut is_after = |job: &Job, other: &Name| {
+                let job = declared.jobs.get_key_value(&job.name).map(|(name, _)| name);
                 job.is_some_and(|job| {
                     ancestors.entry(job).or_insert_with(|| ancestors_of(declared, job)).contains(other)
                 })
             };
-            if !is_after(&one.name, &two.name) && !is_after(&two.name, &one.name) {
-                found.push(Conflict { left: left.job.clone(), right: right.job.clone(), path, devices, sample });
+            if !is_after(one.job, &two.job.name) && !is_after(two.job, &one.job.name) {
+                // The one that is named last is the one to change: a run that goes on is not.
+                let mut names = [one.job.name.clone(), two.job.name.clone()];
+                if pending.contains_key(&two.job.name) {
+                    names.reverse();
+                } else {
+                    names.sort();
+                }
+                let [left, right] = names;
+                found.push(Conflict { left, right, path, devices, sample });
             }
         }
     }
     found.sort_by(|one, two| (&one.left, &one.right).cmp(&(&two.left, &two.right)));
     found
+}
+
+/// Returns true when two jobs write a path in common with different values.
+pub fn contest(one: &Action, two: &Action) -> bool {
+    match (writes_of(one), writes_of(two)) {
+        (Some(ours), Some(theirs)) => contested_path(&ours, &theirs).is_some(),
+        _ => false,
+    }
+}
+
+/// A job with what it writes, and to which devices.
+struct Writer<'a> {
+    job: &'a Job,
+    writes: Writes,
+    ids: &'a DeviceIds,
+}
+
+impl<'a> Writer<'a> {
+    /// `None` for a job that writes nothing.
+    fn new(declared: &'a Declared, name: &Name, ids: &'a DeviceIds) -> Option<Writer<'a>> {
+        let job = declared.jobs.get(name)?;
+        Some(Writer { job, writes: writes_of(&job.action)?, ids })
+    }
 }
 
 /// Returns the jobs that a job waits for, directly or through others. Cycles were refused with the files.

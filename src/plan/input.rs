@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
-use crate::model::observation::Observation;
+use crate::model::observation::{DeviceIds, Observation};
 
 /// Where the declared files were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,5 +42,10 @@ pub struct PlanInput<'a> {
     pub imports: BTreeMap<Name, ImportObservation>,
     /// Imports whose file cannot be used, which is in the diagnostics.
     pub unusable: BTreeSet<Name>,
+    /// For jobs that were never claimed: how many commits ago they were last changed; absent for what is not committed. A
+    /// job that has been there for longer starts first.
+    pub ages: BTreeMap<Name, u64>,
+    /// For jobs that go on: those of their devices that are not terminal, where a new job writes the same path.
+    pub pending: BTreeMap<Name, DeviceIds>,
     pub observed_at: Timestamp,
 }

@@ -19,7 +19,7 @@ pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
 pub use check::check;
 pub use classify::{Class, classify};
 pub use codec::{FORMAT_VERSION, differing_addresses, plan_id_of, plan_to_json};
-pub use conflict::Conflict;
+pub use conflict::{Conflict, contest};
 pub use diff::DiffLine;
 pub use input::{ImportObservation, PlanInput, Source};
 pub use planner::plan;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::change::{ActionKind, Batches, Change, Subject, Targets};
 use super::classify::{Class, classify};
 use super::codec::plan_id_of;
@@ -15,6 +17,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::Job;
+use crate::model::limits;
 use crate::model::observation::Observation;
 use crate::model::outcome::RunStatus;
 
@@ -41,9 +44,9 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     if is_new && !input.ledger.claims.is_empty() {
         plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
     }
-    let PlanInput { declared, ledger, mut observations, .. } = input;
+    let PlanInput { declared, ledger, mut observations, ages, pending, .. } = input;
     let mut progress = BTreeMap::new();
-    for job in in_start_order(declared) {
+    for job in in_start_order(declared, ledger, &ages) {
         let wait = wait_of(job, &progress);
         plan_job(job, (declared, ledger), observations.remove(&job.name), &wait, &mut plan);
         let class = classify(job, ledger);
@@ -51,7 +54,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
     }
     plan_undeclared(declared, ledger, &mut plan);
-    plan.refusals.extend(conflicts(declared, &plan.runs).into_iter().map(Refusal::Conflict));
+    plan.refusals.extend(conflicts(declared, &plan.runs, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);
     plan
@@ -249,6 +252,8 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
         && !expect.holds(count)
     {
         plan.refusals.push(Refusal::Unexpected { job: job.name.clone(), count, expect });
+    } else if count.div_ceil(size) > limits::BATCHES_MAX {
+        plan.refusals.push(Refusal::TooManyBatches { job: job.name.clone(), count, size });
     } else if count == 0 {
         plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
     }
@@ -285,9 +290,18 @@ fn ended(record: &RunRecord) -> String {
     format!("{}{day}{failures}", record.status.as_str())
 }
 
-/// Returns the jobs so that each comes after those that it waits for, otherwise by name (Kahn's algorithm). Cycles were refused with
-/// the files.
-fn in_start_order(declared: &Declared) -> Vec<&Job> {
+/// When a job starts among others that may start: first what was claimed, in that order, then what has been declared for longer, then
+/// by name.
+type Turn<'a> = (bool, Option<Timestamp>, std::cmp::Reverse<Option<u64>>, &'a Name);
+
+/// Returns the jobs so that each comes after those that it waits for, otherwise by their turn (Kahn's algorithm). Cycles were
+/// refused with the files.
+fn in_start_order<'a>(declared: &'a Declared, ledger: &Ledger, ages: &BTreeMap<Name, u64>) -> Vec<&'a Job> {
+    let turn = |name: &'a Name| -> Turn<'a> {
+        let run = declared.jobs.get(name).map(|job| (name.clone(), job.run.clone()));
+        let claimed_at = run.and_then(|run| ledger.claims.get(&run)).map(|claim| claim.claimed_at);
+        (claimed_at.is_none(), claimed_at, std::cmp::Reverse(ages.get(name).copied()), name)
+    };
     let mut waits: BTreeMap<&Name, usize> = BTreeMap::new();
     let mut followers: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
     for job in declared.jobs.values() {
@@ -295,15 +309,16 @@ fn in_start_order(declared: &Declared) -> Vec<&Job> {
         waits.insert(&job.name, before.len());
         before.into_iter().for_each(|name| followers.entry(name).or_default().push(&job.name));
     }
-    let mut free: BTreeSet<&Name> = waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    let mut free: BTreeSet<Turn<'_>> =
+        waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| turn(name)).collect();
     let mut ordered = Vec::with_capacity(declared.jobs.len());
-    while let Some(name) = free.pop_first() {
+    while let Some((.., name)) = free.pop_first() {
         ordered.extend(declared.jobs.get(name));
         for follower in followers.get(name).into_iter().flatten() {
             let count = waits.get_mut(follower).expect("every job is counted");
             *count -= 1;
             if *count == 0 {
-                free.insert(follower);
+                free.insert(turn(follower));
             }
         }
     }

@@ -33,6 +33,12 @@ pub enum Refusal {
         count: u64,
         expect: Expect,
     },
+    /// The batch size cuts the target into more than [`limits::BATCHES_MAX`](crate::model::limits::BATCHES_MAX) batches.
+    TooManyBatches {
+        job: Name,
+        count: u64,
+        size: u64,
+    },
     /// Every row of a file was rejected, or it has none.
     NothingImported {
         import: Name,

@@ -7,6 +7,7 @@ use crate::ledger::RunRecord;
 use crate::manifest::{Kind, Loaded};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
+use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{Conflict, Notice, Plan, Refusal};
 
@@ -67,6 +68,16 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             let help = "Correct the target, or `expect` when the number is right.".to_string();
             let span = span_of_job(loaded, job, "/spec/target/expect");
             Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
+        }
+        Refusal::TooManyBatches { job, count, size } => {
+            let (max, batches) = (limits::BATCHES_MAX, count.div_ceil(*size));
+            let detail = format!(
+                "Job `{job}` cuts {} into {batches} batches of {size}, and a run has at most {max}.",
+                devices_of(*count)
+            );
+            let help = format!("Take batches of at least {}, or a percentage.", count.div_ceil(max));
+            let span = span_of_job(loaded, job, "/spec/delivery/batchSize");
+            Diagnostic::new(code::TOO_MANY_BATCHES, span, detail).with_help(help)
         }
         Refusal::NothingImported { import, rows, rejected } => {
             let detail = if *rows == 0 {

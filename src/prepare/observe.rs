@@ -12,8 +12,8 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job, Selector};
-use crate::model::observation::Observation;
-use crate::plan::{Class, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify, plan};
+use crate::model::observation::{DeviceIds, Observation};
+use crate::plan::{Class, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify, contest, plan};
 use crate::registry::{ImportFailure, ImportSpec, Registry, Request, Selection, StagedImport, Touched};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 
@@ -51,8 +51,13 @@ pub fn prepare(
         registry.overlay_staged()?;
     }
     let mut observations = BTreeMap::new();
+    let (mut fresh, mut continued) = (Vec::new(), Vec::new());
     for job in preparation.declared.jobs.values() {
-        if matches!(classify(job, preparation.ledger), Class::Run) {
+        let class = classify(job, preparation.ledger);
+        if class == Class::Continue {
+            continued.push(job);
+        } else if class == Class::Run {
+            fresh.push(job);
             let observation = match request_of(preparation, job, &mut diagnostics)? {
                 Some(request) => registry.observe(&request)?,
                 None => Observation::default(),
@@ -73,12 +78,50 @@ pub fn prepare(
         observations,
         imports,
         unusable,
+        ages: ages(preparation, registry, &fresh)?,
+        pending: pending(registry, &fresh, &continued)?,
         observed_at: preparation.now,
     };
     let plan = plan(input);
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose(&plan, preparation, &staged));
     Ok((plan, staged, diagnostics))
+}
+
+/// Returns how long ago each of some jobs was last changed, in commits; nothing for a single one, which has no order.
+fn ages(
+    preparation: &Preparation<'_>,
+    registry: &Registry,
+    jobs: &[&Job],
+) -> Result<BTreeMap<Name, u64>, PrepareError> {
+    if jobs.len() < 2 {
+        return Ok(BTreeMap::new());
+    }
+    let loaded = preparation.loaded;
+    let path_of = |job: &&Job| {
+        let span = loaded.spans.span(&job.name, "")?;
+        Some((job.name.clone(), loaded.sources.path(span.file).to_string()))
+    };
+    let paths: BTreeMap<Name, String> = jobs.iter().filter_map(path_of).collect();
+    let base = registry.applied_head()?;
+    let ages = preparation.repo.ages(&paths.values().cloned().collect(), base.as_deref());
+    Ok(paths.into_iter().filter_map(|(name, path)| Some((name, *ages.get(&path)?))).collect())
+}
+
+/// Returns those devices of jobs that go on that are not terminal, for jobs that write what a new one writes too.
+fn pending(registry: &Registry, fresh: &[&Job], continued: &[&Job]) -> Result<BTreeMap<Name, DeviceIds>, PrepareError> {
+    let mut pending = BTreeMap::new();
+    let is_contested = |job: &Job| fresh.iter().any(|other| contest(&job.action, &other.action));
+    let mut contested = continued.iter().filter(|job| is_contested(job)).peekable();
+    if contested.peek().is_none() {
+        return Ok(pending);
+    }
+    let journal = registry.open_journal()?;
+    for job in contested {
+        let Some(run) = journal.iter().find(|run| (&run.job, &run.run) == (&job.name, &job.run)) else { continue };
+        pending.insert(job.name.clone(), registry.pending_targets(run.run_id)?);
+    }
+    Ok(pending)
 }
 
 fn observation_of(file: &StagedFile) -> ImportObservation {

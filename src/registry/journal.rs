@@ -118,6 +118,20 @@ impl Registry {
         read().map_err(|e| self.error("read a target", e))
     }
 
+    /// Returns those devices of the target of a run that have no outcome.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn pending_targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
+        let (ids, mut pending, mut next) = (self.targets(run_id)?, DeviceIds::new(), 0);
+        self.each_outcome(run_id, |ordinal, _, _| {
+            (next..ordinal as usize).for_each(|at| pending.push(ids.get(at)));
+            next = ordinal as usize + 1;
+        })?;
+        (next..ids.len()).for_each(|at| pending.push(ids.get(at)));
+        Ok(pending)
+    }
+
     /// Calls `restore` for each recorded outcome of a run, in order: the device's ordinal, its reason and its attempts.
     ///
     /// # Errors

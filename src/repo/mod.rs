@@ -4,6 +4,7 @@
 //! are left alone. Uses git2 (libgit2) for objects and local references.
 
 mod audit;
+mod order;
 mod read;
 mod work;
 mod write;

@@ -9,6 +9,7 @@
 mod apply;
 mod lifecycle;
 mod manifests;
+mod order;
 mod planner;
 mod readme;
 mod registry;

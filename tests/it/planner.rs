@@ -219,6 +219,8 @@ impl Input {
 
     fn plan_with(&self, observations: BTreeMap<Name, Observation>) -> Plan {
         plan(PlanInput {
+            ages: BTreeMap::new(),
+            pending: BTreeMap::new(),
             unusable: BTreeSet::new(),
             declared: &self.declared,
             source: Source::default(),
