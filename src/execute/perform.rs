@@ -220,7 +220,11 @@ impl<C: Clock> Executor<'_, C> {
 
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
         let ask = match &run.job.action {
-            Action::Command(command) => Ask::Command { method: command.method(), payload: command.payload.clone() },
+            Action::Command(command) => Ask::Command {
+                method: command.method(),
+                payload: command.payload.clone(),
+                is_idempotent: command.idempotent,
+            },
             Action::Property(patch) => Ask::Desired { patch: patch.to_value() },
             Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return,
         };

@@ -3,6 +3,7 @@
 //! A link never blocks and never looks at a clock: the driver passes the time in, asks when something is due and polls.
 //! The simulated devices are the only link so far; the one over MQTT will have the same face.
 
+mod journal;
 mod simulated;
 
 pub use simulated::SimulatedDevices;
@@ -14,8 +15,9 @@ use crate::model::digest::Digest;
 /// What a device is asked to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    /// Execute a method and answer.
-    Command { method: String, payload: Value },
+    /// Execute a method and answer. One that is idempotent may be sent again, and a device that keeps a log of execution ids
+    /// recognises it.
+    Command { method: String, payload: Value, is_idempotent: bool },
     /// Take over new desired properties, which the registry has, and acknowledge them.
     Desired { patch: Value },
 }
@@ -53,6 +55,6 @@ pub enum ReportKind {
 /// A failure of the link itself, not of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    #[error("the journal {path} of the simulated devices cannot be written")]
+    #[error("the journal {path} of the simulated devices cannot be read or written")]
     Journal { path: String, source: std::io::Error },
 }

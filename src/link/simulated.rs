@@ -2,21 +2,20 @@
 //! the seed and the execution id. So a run is the same in any process, and the next run is another one.
 //!
 //! A request is executed half-way through its latency: the device appends to the journal first and answers after, as a real one
-//! that keeps a log would.
+//! that keeps a log would. One that keeps a journal recognises a command that may be sent again (`idempotent: true`) by its
+//! execution id: it answers as it would, and does not execute it a second time. Other commands are never recognised: nobody may
+//! send them twice, and an execution too many is how such a bug is seen.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::json;
-
+use super::journal::{DeviceJournal, Execution};
 use super::{Ask, LinkError, Report, ReportKind, Request};
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
+use jiff::Timestamp;
 
 /// The devices behind a fleet without real ones.
 pub struct SimulatedDevices {
@@ -27,7 +26,7 @@ pub struct SimulatedDevices {
     requests: Vec<Option<(Request, Step)>>,
     free: Vec<usize>,
     asked: u64,
-    journal: Option<(File, String)>,
+    journal: Option<DeviceJournal>,
 }
 
 /// What happens next to a request.
@@ -47,16 +46,9 @@ impl SimulatedDevices {
     /// Returns the devices of a fleet; a journal is relative to `folder`.
     ///
     /// # Errors
-    /// The journal cannot be opened.
+    /// The journal cannot be opened or read.
     pub fn new(config: &SimulatedLink, folder: &Path) -> Result<SimulatedDevices, LinkError> {
-        let journal = match &config.journal {
-            None => None,
-            Some(path) => {
-                let file = File::options().create(true).append(true).open(folder.join(path));
-                let file = file.map_err(|source| LinkError::Journal { path: path.clone(), source })?;
-                Some((file, path.clone()))
-            }
-        };
+        let journal = config.journal.as_ref().map(|name| DeviceJournal::open(folder, name)).transpose()?;
         Ok(SimulatedDevices {
             config: config.clone(),
             queue: BinaryHeap::new(),
@@ -88,7 +80,7 @@ impl SimulatedDevices {
     /// Returns what is due by now, in the order in which it happened.
     ///
     /// # Errors
-    /// The journal cannot be written; the devices that were to write have not answered.
+    /// The journal cannot be read or written; the device that was to write has not answered.
     pub fn poll(&mut self, now: Timestamp) -> Result<Vec<Report>, LinkError> {
         let mut reports = Vec::new();
         while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
@@ -128,18 +120,11 @@ impl SimulatedDevices {
     }
 
     fn note(&mut self, request: &Request, at: Timestamp) -> Result<(), LinkError> {
-        let (Some((file, path)), Ask::Command { method, .. }) = (&mut self.journal, &request.ask) else {
+        let (Some(journal), Ask::Command { method, is_idempotent, .. }) = (&mut self.journal, &request.ask) else {
             return Ok(());
         };
-        let line = json!({
-            "device_id": request.device_id,
-            "method": method,
-            "execution_id": request.execution_id.to_string(),
-            "at": at.to_string(),
-        });
-        // One write a line: what a device executed is in the journal before it answers, whatever happens to the process.
-        file.write_all(format!("{line}\n").as_bytes())
-            .map_err(|source| LinkError::Journal { path: path.clone(), source })
+        let execution = Execution { device_id: &request.device_id, method, execution_id: request.execution_id, at };
+        if *is_idempotent { journal.append_once(execution) } else { journal.append(execution) }
     }
 
     fn behaviour(&self, device_id: &str) -> DeviceBehaviour {
@@ -177,7 +162,8 @@ impl SimulatedDevices {
 }
 
 impl Drop for SimulatedDevices {
-    /// What was sent reaches its device, whether or not anybody is left to wait for the answer.
+    /// What was sent reaches its device, whether or not anybody is left to wait for the answer: a process that ends in good order
+    /// has handed over everything. One that is killed has not, and what it sent may be lost on the way.
     fn drop(&mut self) {
         while let Some(Reverse((at, _, slot))) = self.queue.pop() {
             if let Some((request, Step::Execute { .. })) = self.requests[slot].take() {
@@ -204,8 +190,12 @@ mod tests {
             attempt: 1,
             device_id: device_id.to_string(),
             execution_id: Digest::of_bytes(device_id.as_bytes()),
-            ask: Ask::Command { method: "reboot".to_string(), payload: serde_json::Value::Null },
+            ask: ask(false),
         }
+    }
+
+    fn ask(is_idempotent: bool) -> Ask {
+        Ask::Command { method: "reboot".to_string(), payload: serde_json::Value::Null, is_idempotent }
     }
 
     fn devices(behaviour: &[(&str, DeviceBehaviour)]) -> SimulatedDevices {
@@ -260,5 +250,78 @@ mod tests {
         let (offline, failed) = count();
         assert!((150..250).contains(&offline) && (900..1100).contains(&failed), "{offline} offline, {failed} failed");
         assert_eq!((offline, failed), count());
+    }
+
+    /// A folder for a journal, and devices of a new process with it.
+    fn with_journal(folder: &Path) -> SimulatedDevices {
+        let config = SimulatedLink { journal: Some("devices.jsonl".to_string()), ..SimulatedLink::default() };
+        SimulatedDevices::new(&config, folder).unwrap()
+    }
+
+    fn journal(folder: &Path) -> String {
+        std::fs::read_to_string(folder.join("devices.jsonl")).unwrap()
+    }
+
+    /// Sends a command and returns its answer.
+    fn execute(devices: &mut SimulatedDevices, device_id: &str, is_idempotent: bool, attempt: u32) -> Vec<ReportKind> {
+        devices.send(Timestamp::UNIX_EPOCH, Request { attempt, ask: ask(is_idempotent), ..request(device_id) });
+        run(devices)
+    }
+
+    #[test]
+    fn a_command_that_may_be_sent_again_is_executed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let answered = [ReportKind::Answered { code: 200, message: String::new() }];
+        for _ in 0..2 {
+            let mut devices = with_journal(folder.path());
+            for attempt in 1..=2 {
+                assert_eq!(execute(&mut devices, "d-1", true, attempt), answered);
+            }
+            // What nobody waits for any more is recognised too.
+            devices.send(Timestamp::UNIX_EPOCH, Request { ask: ask(true), ..request("d-1") });
+        }
+        assert_eq!(journal(folder.path()).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_command_that_may_not_be_sent_again_shows_that_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut devices = with_journal(folder.path());
+        for _ in 0..2 {
+            execute(&mut devices, "d-1", false, 1);
+        }
+        assert_eq!(journal(folder.path()).lines().count(), 2);
+    }
+
+    #[test]
+    fn what_other_jobs_executed_before_the_first_question_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut devices = with_journal(folder.path());
+        execute(&mut devices, "d-1", false, 1);
+        execute(&mut devices, "d-2", true, 1);
+        execute(&mut devices, "d-1", true, 1);
+        assert_eq!(journal(folder.path()).lines().count(), 2);
+    }
+
+    #[test]
+    fn a_torn_line_is_completed_and_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        execute(&mut with_journal(folder.path()), "d-1", true, 1);
+        execute(&mut with_journal(folder.path()), "d-2", true, 1);
+        let whole = journal(folder.path());
+        for cut in 1..=whole.len() - whole.find('\n').unwrap() - 1 {
+            let torn = &whole[..whole.len() - cut];
+            std::fs::write(folder.path().join("devices.jsonl"), torn).unwrap();
+            let mut devices = with_journal(folder.path());
+            assert_eq!(journal(folder.path()), torn, "opening changes nothing");
+            for device_id in ["d-1", "d-2", "d-2"] {
+                execute(&mut devices, device_id, true, 1);
+            }
+            let separator = if torn.ends_with('\n') { "" } else { "\n" };
+            let second = whole.lines().nth(1).unwrap();
+            // One that lacks only its end is whole: nothing is appended.
+            let expected = if cut == 1 { torn.to_string() } else { format!("{torn}{separator}{second}\n") };
+            assert_eq!(journal(folder.path()), expected);
+        }
     }
 }

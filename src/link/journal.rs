@@ -1,0 +1,113 @@
+//! The log of what simulated devices executed, one line of JSON an execution. Written before the answer, so that a device that is
+//! asked again after a crash recognises what it has done.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::LinkError;
+use crate::model::digest::Digest;
+
+/// One execution, as the journal keeps it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Execution<'a> {
+    pub device_id: &'a str,
+    pub method: &'a str,
+    pub execution_id: Digest,
+    pub at: Timestamp,
+}
+
+/// The journal of all devices of a fleet.
+pub(super) struct DeviceJournal {
+    file: File,
+    path: PathBuf,
+    /// As the fleet declares it, for people.
+    name: String,
+    /// The last line has no end: a process died, or the disk was full, in the middle of it. Nobody answered for it.
+    is_torn: bool,
+    /// The ids that were executed before, 32 bytes each; `None` until somebody asks, as most fleets never do.
+    known: Option<BTreeSet<Digest>>,
+}
+
+impl DeviceJournal {
+    /// Opens a journal, which is made when it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be opened or read.
+    pub fn open(folder: &Path, name: &str) -> Result<DeviceJournal, LinkError> {
+        let path = folder.join(name);
+        let fail = |source| LinkError::Journal { path: name.to_string(), source };
+        let mut file = File::options().create(true).append(true).read(true).open(&path).map_err(fail)?;
+        let mut is_torn = false;
+        // What has no length (a pipe, `/dev/null`) has no last line.
+        if file.metadata().map_err(fail)?.len() > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map_err(fail)?;
+            is_torn = last != *b"\n";
+        }
+        Ok(DeviceJournal { file, path, name: name.to_string(), is_torn, known: None })
+    }
+
+    /// Appends an execution.
+    ///
+    /// # Errors
+    /// The file cannot be written; then the device has not executed.
+    pub fn append(&mut self, execution: Execution<'_>) -> Result<(), LinkError> {
+        let Execution { device_id, method, execution_id, at } = execution;
+        let line = json!({
+            "device_id": device_id,
+            "method": method,
+            "execution_id": execution_id.to_string(),
+            "at": at.to_string(),
+        });
+        let torn = if self.is_torn { "\n" } else { "" };
+        // One write a line: what a device executed is in the journal before it answers, whatever happens to the process.
+        let written = self.file.write_all(format!("{torn}{line}\n").as_bytes());
+        self.is_torn = written.is_err();
+        written.map_err(|source| LinkError::Journal { path: self.name.clone(), source })
+    }
+
+    /// Appends an execution that a device recognises when it has executed it, in this process or in one before: then nothing
+    /// is written.
+    ///
+    /// # Errors
+    /// The file cannot be read or written; then the device has not executed.
+    pub fn append_once(&mut self, execution: Execution<'_>) -> Result<(), LinkError> {
+        if self.known.is_none() {
+            let known = self.read_known();
+            self.known = Some(known.map_err(|source| LinkError::Journal { path: self.name.clone(), source })?);
+        }
+        if self.known.as_ref().is_some_and(|known| known.contains(&execution.execution_id)) {
+            return Ok(());
+        }
+        self.append(execution)?;
+        if let Some(known) = &mut self.known {
+            known.insert(execution.execution_id);
+        }
+        Ok(())
+    }
+
+    /// Reads the ids of all whole lines. A torn one counts for nothing, also after it was given an end: no beginning of a line of
+    /// ours is JSON. One that lacks only its end is whole.
+    fn read_known(&self) -> std::io::Result<BTreeSet<Digest>> {
+        let mut known = BTreeSet::new();
+        if !self.file.metadata()?.is_file() {
+            return Ok(known);
+        }
+        let mut reader = BufReader::new(File::open(&self.path)?);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if let Ok(value) = serde_json::from_slice::<Value>(&line)
+                && let Some(id) = value.get("execution_id").and_then(Value::as_str).and_then(Digest::parse)
+            {
+                known.insert(id);
+            }
+            line.clear();
+        }
+        Ok(known)
+    }
+}
