@@ -10,7 +10,7 @@ use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::DeviceStatus;
-use crate::registry::{Registry, RowError};
+use crate::registry::{PendingRows, Registry, RowError};
 use crate::repo::{FileChange, RepoError, ResultsBranch};
 use crate::results::{
     ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
@@ -108,8 +108,9 @@ pub(super) fn publish(
             Err(error) => failure = failure.take().or(Some(error)),
         }
     };
-    let wants_pending = record.status.is_final() && *devices == ResultDevices::All;
-    registry.each_result(*run_id, ids, record.published.devices..*upto, wants_pending, |row| {
+    let is_whole = record.status.is_final() && *devices == ResultDevices::All;
+    let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
+    registry.each_result(*run_id, ids, record.published.devices..*upto, pending, |row| {
         let is_wanted = match devices {
             ResultDevices::All => true,
             ResultDevices::Failures => row.outcome.reason.status() == DeviceStatus::Failed,

@@ -42,7 +42,10 @@ pub struct OpenRun {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
+    /// Devices that were spoken to and may answer yet.
     pub in_flight: u64,
+    /// Devices that wait to come online, or to acknowledge what was written.
+    pub waiting: u64,
     /// `None` when no device was started yet.
     pub started_at: Option<jiff::Timestamp>,
 }

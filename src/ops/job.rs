@@ -7,7 +7,7 @@ use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{DeviceStatus, RunStatus};
 use crate::model::text::matches_wildcard;
 use crate::prepare::{read_ledger, records_of};
-use crate::registry::Registry;
+use crate::registry::{PendingRows, Registry};
 use crate::repo::ResultsBranch;
 use crate::results::{Row, read_shard};
 
@@ -180,7 +180,7 @@ impl History<'_> {
         let ids = self.registry.targets(run.run_id)?;
         let job = self.declared.jobs.get(&record.job);
         let size = job.and_then(|job| job.delivery.batch_size).map_or(u64::MAX, |s| s.batch_size(u64::from(run.total)));
-        self.registry.each_result(run.run_id, &ids, 0..run.total, true, |row| {
+        self.registry.each_result(run.run_id, &ids, 0..run.total, PendingRows::UnderWay, |row| {
             let outcome = row.outcome;
             each(Row {
                 device_id: row.device_id,

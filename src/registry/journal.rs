@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
+use super::marks::{Mark, PendingRows, SELECT_MARKS};
 use super::{Registry, RegistryError};
 use crate::ledger::OpenRun;
 use crate::model::id::{Name, RunToken};
@@ -14,8 +15,6 @@ use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 pub(super) const INSERT_OUTCOME: &str =
     "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-pub(super) const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
-     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at";
 
 /// Devices whose names are read together.
 const NAMES_AT_ONCE: u32 = 1_000;
@@ -91,9 +90,10 @@ impl Registry {
             let read = || {
                 let completed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason < 20")?;
                 let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
-                let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1")?;
+                let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = 0")?;
+                let waiting = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits <> 0")?;
                 let (status, total) = (run.status, u64::from(run.total));
-                Ok(OpenRun { status, total, completed, failed, in_flight, started_at: run.started_at })
+                Ok(OpenRun { status, total, completed, failed, in_flight, waiting, started_at: run.started_at })
             };
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
         }
@@ -150,20 +150,6 @@ impl Registry {
         read().map_err(|e| self.error("read outcomes", e))
     }
 
-    /// Returns the sent marks of a run as (ordinal, attempt).
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
-        let read = || {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT ordinal, attempt FROM sent WHERE run_id = ?1 ORDER BY ordinal")?;
-            statement.query_map([run_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()
-        };
-        read().map_err(|e| self.error("read sent marks", e))
-    }
-
     /// Notes that a run has started, or goes on.
     ///
     /// # Errors
@@ -201,34 +187,6 @@ impl Registry {
     /// The registry cannot be written.
     pub fn close_run(&mut self, run_id: i64) -> Result<(), RegistryError> {
         self.execute("close a run", "UPDATE run SET is_closed = 1 WHERE run_id = ?1", params![run_id])
-    }
-
-    /// Marks devices as sent: (ordinal, attempt). Durable when it returns.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn mark_sent(&mut self, run_id: i64, devices: &[(u32, u32)], now: Timestamp) -> Result<(), RegistryError> {
-        self.in_transaction("mark devices as sent", |transaction| {
-            let mut insert = transaction.prepare_cached(INSERT_SENT)?;
-            for (ordinal, attempt) in devices {
-                insert.execute(params![run_id, ordinal, attempt, now.as_microsecond()])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Removes sent marks: nothing was delivered.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn unmark_sent(&mut self, run_id: i64, ordinals: &[u32]) -> Result<(), RegistryError> {
-        self.in_transaction("remove sent marks", |transaction| {
-            let mut delete = transaction.prepare_cached("DELETE FROM sent WHERE run_id = ?1 AND ordinal = ?2")?;
-            for ordinal in ordinals {
-                delete.execute(params![run_id, ordinal])?;
-            }
-            Ok(())
-        })
     }
 
     /// Records outcomes, and what they say of the devices' connection. Durable when it returns.
@@ -288,27 +246,8 @@ impl Registry {
         })
     }
 
-    /// Notes an answer that came after its device had an outcome.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn record_late(
-        &mut self,
-        run_id: i64,
-        ordinal: u32,
-        code: u16,
-        message: &str,
-        now: Timestamp,
-    ) -> Result<(), RegistryError> {
-        self.execute(
-            "note a late answer",
-            "INSERT INTO late (run_id, ordinal, code, message, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![run_id, ordinal, code, message, now.as_microsecond()],
-        )
-    }
-
-    /// Calls `visit` for the rows of a run with `first <= ordinal < end`, in order; without an outcome a device is pending,
-    /// and `pending` says whether such rows are wanted.
+    /// Calls `visit` for the rows of a run with `first <= ordinal < end`, in order; a device without an outcome is pending, and has a
+    /// row unless `pending` leaves it out.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -317,7 +256,7 @@ impl Registry {
         run_id: i64,
         ids: &DeviceIds,
         range: std::ops::Range<u32>,
-        pending: bool,
+        pending: PendingRows,
         mut visit: impl FnMut(ResultRow),
     ) -> Result<(), RegistryError> {
         let mut read = || {
@@ -327,20 +266,25 @@ impl Registry {
             )?;
             let mut rows = outcomes.query(params![run_id, range.start, range.end])?;
             let mut next = rows.next()?.map(outcome_of_row).transpose()?;
+            let mut marks = self.connection.prepare_cached(SELECT_MARKS)?;
+            let mut marks = marks.query(params![run_id, range.start, range.end])?;
+            let mut mark = marks.next()?.map(Mark::of_row).transpose()?;
             let mut at = range.start;
             while at < range.end {
                 let end = range.end.min(at + NAMES_AT_ONCE);
                 let names = self.names(ids, at..end)?;
                 for (ordinal, name) in (at..end).zip(names) {
-                    let device_name = name.unwrap_or_default();
-                    let device_id = ids.get(ordinal as usize).to_string();
-                    if next.as_ref().is_some_and(|outcome| outcome.ordinal == ordinal) {
-                        let outcome = next.take().expect("it was just looked at");
-                        next = rows.next()?.map(outcome_of_row).transpose()?;
-                        visit(ResultRow { device_id, device_name, outcome });
-                    } else if pending {
-                        visit(ResultRow { device_id, device_name, outcome: pending_outcome(ordinal) });
+                    let marked = mark.take_if(|mark| mark.ordinal == ordinal);
+                    if marked.is_some() {
+                        mark = marks.next()?.map(Mark::of_row).transpose()?;
                     }
+                    let recorded = next.take_if(|outcome| outcome.ordinal == ordinal);
+                    if recorded.is_some() {
+                        next = rows.next()?.map(outcome_of_row).transpose()?;
+                    }
+                    let Some(outcome) = recorded.or_else(|| pending.outcome(ordinal, marked)) else { continue };
+                    let device_id = ids.get(ordinal as usize).to_string();
+                    visit(ResultRow { device_id, device_name: name.unwrap_or_default(), outcome });
                 }
                 at = end;
             }
@@ -414,18 +358,6 @@ impl Registry {
         let result = body(&transaction).map_err(fail)?;
         transaction.commit().map_err(fail)?;
         Ok(result)
-    }
-}
-
-fn pending_outcome(ordinal: u32) -> Outcome {
-    Outcome {
-        ordinal,
-        reason: Reason::Queued,
-        code: None,
-        message: String::new(),
-        attempts: 0,
-        started_at: None,
-        finished_at: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod devices;
 mod error;
 mod import;
 mod journal;
+mod marks;
 mod migrations;
 mod observe;
 mod outbox;
@@ -28,6 +29,7 @@ pub use devices::DeviceFilter;
 pub use error::RegistryError;
 pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
 pub use journal::{JournaledRun, ResultRow};
+pub use marks::PendingRows;
 pub use observe::{Request, Selection, Touched};
 pub use write::{Assignment, Chunk};
 

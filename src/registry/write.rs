@@ -97,7 +97,7 @@ fn write_devices(
     let statements = statements(assignment);
     let mut fast = transaction.prepare_cached(statements.fast)?;
     let mut outcome = transaction.prepare_cached(super::journal::INSERT_OUTCOME)?;
-    let mut sent = transaction.prepare_cached(super::journal::INSERT_SENT)?;
+    let mut sent = transaction.prepare_cached(super::marks::INSERT_WRITTEN)?;
     let safe_length = i64::try_from(statements.safe_length).unwrap_or(i64::MAX);
     let micros = chunk.now.as_microsecond();
     let mut written = Vec::with_capacity(chunk.devices.len());
@@ -109,7 +109,7 @@ fn write_devices(
             look_closer(transaction, assignment, device_id)?
         };
         if chunk.awaits_acknowledgement && reason == Reason::Written {
-            sent.execute(rusqlite::params![chunk.run_id, ordinal, 1, micros])?;
+            sent.execute(rusqlite::params![chunk.run_id, ordinal, micros])?;
         } else {
             let attempts = u32::from(reason == Reason::Written);
             let none: Option<u16> = None;

@@ -8,6 +8,7 @@
 
 mod apply;
 mod lifecycle;
+mod looking;
 mod manifests;
 mod order;
 mod planner;

@@ -204,9 +204,10 @@ impl Input {
         match drawn.past {
             Past::Nothing | Past::JournalLost => {}
             Past::Open(status) => {
-                self.ledger
-                    .open
-                    .insert(key, OpenRun { status, total: 4, completed: 1, failed: 0, in_flight: 1, started_at: None });
+                self.ledger.open.insert(
+                    key,
+                    OpenRun { status, total: 4, completed: 1, failed: 0, in_flight: 1, waiting: 0, started_at: None },
+                );
             }
             Past::Ended(status) => drop(self.ledger.records.insert(key, record(status))),
             Past::OtherToken | Past::Edited => drop(self.ledger.records.insert(key, record(RunStatus::Completed))),

@@ -89,6 +89,8 @@ CREATE TABLE sent (
     ordinal INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     sent_at INTEGER NOT NULL,
+    -- 0: an answer may come. 1: not delivered; it waits to come online. 2: written; it waits to be acknowledged.
+    waits   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (run_id, ordinal)
 ) WITHOUT ROWID;
 

@@ -1,0 +1,150 @@
+//! Sent marks: which devices of a run were spoken to and have no outcome, and what they wait for. And the answers that came after
+//! the outcome.
+
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+
+use super::{Registry, RegistryError};
+use crate::model::outcome::{Outcome, Reason};
+
+/// What a mark says; stored, never changed. A device that was spoken to may answer yet.
+const SENT: u8 = 0;
+/// Nothing was delivered: the device waits to come online.
+const OFFLINE: u8 = 1;
+/// The registry has the new value, and the device has not acknowledged it.
+const UNACKNOWLEDGED: u8 = 2;
+
+/// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
+const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0";
+/// Marks a device as written and not acknowledged: run, ordinal, microseconds.
+pub(super) const INSERT_WRITTEN: &str =
+    "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits) VALUES (?1, ?2, 1, ?3, 2)
+     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2";
+/// The columns of [`Mark::of_row`]: run, first ordinal, end.
+pub(super) const SELECT_MARKS: &str = "SELECT ordinal, attempt, sent_at, waits FROM sent
+     WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal";
+
+/// Which rows of pending devices are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PendingRows {
+    /// None: terminal devices only.
+    Omitted,
+    /// Those of a run that can still go on.
+    UnderWay,
+    /// Those of a run that has ended: they stay pending for good, and their message says what they were left in.
+    Ended,
+}
+
+/// The mark of one device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub ordinal: u32,
+    attempt: u32,
+    sent_at: Option<Timestamp>,
+    waits: u8,
+}
+
+impl Mark {
+    /// Returns the mark of a row of [`SELECT_MARKS`].
+    pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
+        let micros: i64 = row.get(2)?;
+        let sent_at = Timestamp::from_microsecond(micros).ok();
+        Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits: row.get(3)? })
+    }
+}
+
+impl PendingRows {
+    /// Returns the row of a device without an outcome; `None` when it is not wanted.
+    pub(super) fn outcome(self, ordinal: u32, mark: Option<Mark>) -> Option<Outcome> {
+        let has_ended = match self {
+            PendingRows::Omitted => return None,
+            PendingRows::UnderWay => false,
+            PendingRows::Ended => true,
+        };
+        let (reason, message) = match mark.map(|mark| mark.waits) {
+            None => (Reason::Queued, ""),
+            Some(SENT) => (Reason::InFlight, ""),
+            Some(UNACKNOWLEDGED) if has_ended => {
+                (Reason::Waiting, "written; the job ended before the device acknowledged it")
+            }
+            Some(UNACKNOWLEDGED) => (Reason::Waiting, "written; not acknowledged yet"),
+            Some(_) if has_ended => (Reason::Waiting, "not delivered; the job ended before the device came online"),
+            Some(_) => (Reason::Waiting, "not delivered; it waits to come online"),
+        };
+        Some(Outcome {
+            ordinal,
+            reason,
+            code: None,
+            message: message.to_string(),
+            attempts: mark.map_or(0, |mark| mark.attempt),
+            started_at: mark.and_then(|mark| mark.sent_at),
+            finished_at: None,
+        })
+    }
+}
+
+impl Registry {
+    /// Returns the marks of a run's devices that may have got what was sent, as (ordinal, attempt), sorted; those that wait to come
+    /// online got nothing.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+        let read = || {
+            let text = "SELECT ordinal, attempt FROM sent WHERE run_id = ?1 AND waits <> ?2 ORDER BY ordinal";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let marks = statement.query_map(params![run_id, OFFLINE], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            marks.collect::<rusqlite::Result<Vec<(u32, u32)>>>()
+        };
+        read().map_err(|e| self.error("read sent marks", e))
+    }
+
+    /// Marks devices as sent: (ordinal, attempt). Durable when it returns.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn mark_sent(&mut self, run_id: i64, devices: &[(u32, u32)], now: Timestamp) -> Result<(), RegistryError> {
+        self.in_transaction("mark devices as sent", |transaction| {
+            let mut insert = transaction.prepare_cached(INSERT_SENT)?;
+            for (ordinal, attempt) in devices {
+                insert.execute(params![run_id, ordinal, attempt, now.as_microsecond()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes of devices that were marked as sent that nothing was delivered: they wait to come online.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn unmark_sent(&mut self, run_id: i64, ordinals: &[u32]) -> Result<(), RegistryError> {
+        self.in_transaction("take back sent marks", |transaction| {
+            let mut update =
+                transaction.prepare_cached("UPDATE sent SET waits = ?3 WHERE run_id = ?1 AND ordinal = ?2")?;
+            for ordinal in ordinals {
+                update.execute(params![run_id, ordinal, OFFLINE])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes an answer that came after its device had an outcome.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn record_late(
+        &mut self,
+        run_id: i64,
+        ordinal: u32,
+        code: u16,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.execute(
+            "note a late answer",
+            "INSERT INTO late (run_id, ordinal, code, message, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![run_id, ordinal, code, message, now.as_microsecond()],
+        )
+    }
+}
