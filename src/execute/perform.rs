@@ -28,6 +28,8 @@ pub(super) struct Active {
     key: Option<RunKey>,
     ids: DeviceIds,
     published: Published,
+    /// Late answers that are recorded.
+    late: u64,
     /// Devices to write when it is this job's turn.
     write: Option<(Vec<u32>, Option<u64>)>,
     /// Batches that were closed before this start are not told again.
@@ -102,6 +104,7 @@ impl Active {
             key: None,
             ids,
             published,
+            late: registry.count_late(run_id)?,
             write: None,
             is_replaying: true,
         })
@@ -150,6 +153,7 @@ impl Active {
             spec_digest: self.claim.spec_digest,
             per_batch: self.rollout.batch_counts().iter().map(|counts| BatchRecord { counts: *counts }).collect(),
             published: self.published,
+            late: self.late,
         }
     }
 }
@@ -179,6 +183,7 @@ impl<C: Clock> Executor<'_, C> {
         }
         for (ordinal, code, message) in late {
             self.crash.around("record late", || self.registry.record_late(run.run_id, ordinal, code, &message, now))?;
+            run.late += 1;
         }
         if !unsend.is_empty() {
             self.crash.around("unmark", || self.registry.unmark_sent(run.run_id, &unsend))?;

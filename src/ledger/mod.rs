@@ -46,6 +46,8 @@ pub struct OpenRun {
     pub in_flight: u64,
     /// Devices that wait to come online, or to acknowledge what was written.
     pub waiting: u64,
+    /// Answers that came after their device had an outcome.
+    pub late: u64,
     /// `None` when no device was started yet.
     pub started_at: Option<jiff::Timestamp>,
 }

@@ -27,6 +27,8 @@ pub struct RunRecord {
     pub per_batch: Vec<BatchRecord>,
     /// How far the results are on the branch: devices (by their place in the sorted target) and shards.
     pub published: Published,
+    /// Answers that came after their device had an outcome; they change none.
+    pub late: u64,
 }
 
 /// How much of a run's results is on the branch. Kept in `run.json`, in the commit of the shards, so that a restart never
@@ -70,6 +72,7 @@ impl RunRecord {
         members.insert("format_version".into(), json!(FORMAT_VERSION));
         members.insert("plan_id".into(), json!(self.plan_id));
         members.insert("spec_digest".into(), json!(self.spec_digest.to_string()));
+        members.insert("late".into(), json!(self.late));
         let published = json!({"devices": self.published.devices, "shards": self.published.shards});
         members.insert("published".into(), published);
         let per_batch = self.per_batch.iter().enumerate().map(|(at, batch)| {
@@ -101,6 +104,8 @@ impl RunRecord {
             reason: document.get("reason").and_then(Value::as_str).map(str::to_string),
             counts: counts(document)?,
             published: published(document)?,
+            // Runs of before it was counted have none.
+            late: document.get("late").and_then(Value::as_u64).unwrap_or(0),
             started_at: timestamp(document, "started_at")?,
             finished_at: timestamp(document, "finished_at")?,
             source_commit: text(document, "source_commit")?.to_string(),
@@ -155,12 +160,16 @@ mod tests {
             spec_digest: Digest::of_bytes(b""),
             per_batch: vec![BatchRecord { counts }],
             published: Published { devices: 10, shards: 1 },
+            late: 3,
         }
     }
 
     #[test]
     fn a_record_reads_back() {
         assert_eq!(RunRecord::from_json(&record().to_json()), Ok(record()));
+        let mut older = record().to_json();
+        older.as_object_mut().unwrap().remove("late");
+        assert_eq!(RunRecord::from_json(&older), Ok(RunRecord { late: 0, ..record() }));
     }
 
     #[test]

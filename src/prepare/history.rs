@@ -146,6 +146,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
             spec_digest: claim.spec_digest,
             per_batch: known.as_ref().map_or_else(Vec::new, |record| record.per_batch.clone()),
             published: known.map_or_else(Default::default, |record| record.published),
+            late: open.late,
         };
         records.insert(key.clone(), record);
     }

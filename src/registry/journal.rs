@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::marks::{Mark, PendingRows, SELECT_MARKS};
+use super::marks::{COUNT_LATE, Mark, PendingRows, SELECT_MARKS};
 use super::{Registry, RegistryError};
 use crate::ledger::OpenRun;
 use crate::model::id::{Name, RunToken};
@@ -92,8 +92,9 @@ impl Registry {
                 let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
                 let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = 0")?;
                 let waiting = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits <> 0")?;
-                let (status, total) = (run.status, u64::from(run.total));
-                Ok(OpenRun { status, total, completed, failed, in_flight, waiting, started_at: run.started_at })
+                let late = count(COUNT_LATE)?;
+                let (status, total, started_at) = (run.status, u64::from(run.total), run.started_at);
+                Ok(OpenRun { status, total, completed, failed, in_flight, waiting, late, started_at })
             };
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
         }

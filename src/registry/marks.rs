@@ -25,6 +25,8 @@ pub(super) const INSERT_WRITTEN: &str =
 pub(super) const SELECT_MARKS: &str = "SELECT ordinal, attempt, sent_at, waits FROM sent
      WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal";
 
+pub(super) const COUNT_LATE: &str = "SELECT count(*) FROM late WHERE run_id = ?1";
+
 /// Which rows of pending devices are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingRows {
@@ -34,6 +36,18 @@ pub enum PendingRows {
     UnderWay,
     /// Those of a run that has ended: they stay pending for good, and their message says what they were left in.
     Ended,
+}
+
+/// An answer that came after its device had an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateAnswer {
+    /// The place of the device in the run's sorted target, from 0.
+    pub ordinal: u32,
+    pub code: u16,
+    /// What the device said; untrusted, sanitised and cut when it was recorded.
+    pub message: String,
+    /// When it came, UTC.
+    pub at: Timestamp,
 }
 
 /// The mark of one device.
@@ -146,5 +160,34 @@ impl Registry {
             "INSERT INTO late (run_id, ordinal, code, message, at) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![run_id, ordinal, code, message, now.as_microsecond()],
         )
+    }
+
+    /// Returns how many late answers a run has.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn count_late(&self, run_id: i64) -> Result<u64, RegistryError> {
+        self.connection
+            .query_row(COUNT_LATE, [run_id], |row| row.get(0))
+            .map_err(|e| self.error("count late answers", e))
+    }
+
+    /// Returns the first late answers of a run in the order in which they came.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn late_answers(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError> {
+        let read = || {
+            let text = "SELECT ordinal, code, message, at FROM late WHERE run_id = ?1 ORDER BY at, ordinal LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let answers = statement.query_map(params![run_id, most], |row| {
+                let micros: i64 = row.get(3)?;
+                let at =
+                    Timestamp::from_microsecond(micros).map_err(|_| super::rows::malformed(3, &micros.to_string()))?;
+                Ok(LateAnswer { ordinal: row.get(0)?, code: row.get(1)?, message: row.get(2)?, at })
+            })?;
+            answers.collect::<rusqlite::Result<Vec<LateAnswer>>>()
+        };
+        read().map_err(|e| self.error("read late answers", e))
     }
 }

@@ -104,7 +104,7 @@ fn results_are_commits_of_one_job_each() {
     assert_eq!(trailers.len(), 4);
 
     let mut expect: Vec<&str> = SUMMARY_KEYS.to_vec();
-    expect.extend(["format_version", "per_batch", "plan_id", "published", "spec_digest"]);
+    expect.extend(["format_version", "late", "per_batch", "plan_id", "published", "spec_digest"]);
     expect.sort_unstable();
     let mut found = keys(&record);
     found.sort_unstable();

@@ -85,3 +85,31 @@ fn a_canceled_run_says_which_devices_were_written_and_not_acknowledged() {
         assert_eq!(row.message, "written; the job ended before the device acknowledged it");
     }
 }
+
+/// A fleet that reboots its devices one after the other; d-001 answers when it was given up long ago.
+fn late_world(devices: usize) -> World {
+    let own = "{d-001: {latency: 5s}}";
+    let spec = format!("{{link: {{simulated: {{latency: 1s, devices: {own}}}}}, limits: {{inFlight: 1}}}}");
+    let world = World::with_devices(&spec, devices);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot, responseTimeout: 2s}}}");
+    world
+}
+
+#[test]
+fn a_late_answer_is_counted_and_changes_no_outcome() {
+    let world = late_world(8);
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!((record.counts.failed, record.late), (1, 1));
+    assert_eq!(world.record("reboot", "1")["late"], json!(1));
+    assert_eq!(world.rows("reboot", "1")[0].reason, Reason::Timeout);
+    let shown = world.run(&["job", "show", "reboot"]).expect(0);
+    assert!(shown.stdout.contains("late answers 1: it came after"), "{}", shown.stdout);
+    let shown = world.run(&["job", "show", "reboot", "--json"]).expect(0).json();
+    assert_eq!(shown[0]["late"], json!(1));
+
+    // Nobody was there any more to take the answer.
+    let world = late_world(2);
+    assert_eq!(world.apply().unwrap().records[0].late, 0);
+    let shown = world.run(&["job", "show", "reboot"]).expect(0);
+    assert!(!shown.stdout.contains("late"), "{}", shown.stdout);
+}

@@ -199,6 +199,7 @@ impl Input {
             spec_digest,
             per_batch: vec![BatchRecord { counts }],
             published: Published { devices: 4, shards: 1 },
+            late: 0,
         };
         self.ledger.claims.insert(key.clone(), claim);
         match drawn.past {
@@ -206,7 +207,16 @@ impl Input {
             Past::Open(status) => {
                 self.ledger.open.insert(
                     key,
-                    OpenRun { status, total: 4, completed: 1, failed: 0, in_flight: 1, waiting: 0, started_at: None },
+                    OpenRun {
+                        status,
+                        total: 4,
+                        completed: 1,
+                        failed: 0,
+                        in_flight: 1,
+                        waiting: 0,
+                        late: 0,
+                        started_at: None,
+                    },
                 );
             }
             Past::Ended(status) => drop(self.ledger.records.insert(key, record(status))),

@@ -93,6 +93,11 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
             number(counts.pending())
         ),
     );
+    if record.late > 0 {
+        let verb = if record.late == 1 { "it came" } else { "they came" };
+        let note = format!("{}: {verb} after the outcome of the device, which stays", number(record.late));
+        line("late answers", note);
+    }
     line("claimed", time(Some(shown.claimed_at)));
     line("started", time(record.started_at));
     line("finished", time(record.finished_at));

@@ -153,6 +153,7 @@ impl Apply<'_> {
             spec_digest: claim.spec_digest,
             per_batch: known.map_or_else(Vec::new, |record| record.per_batch.iter().map(all_unknown).collect()),
             published: known.map_or_else(Default::default, |record| record.published),
+            late: known.map_or(0, |record| record.late),
         };
         self.options.crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
         Ok(record)
