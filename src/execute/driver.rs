@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::perform::Active;
 use super::{Clock, CrashPoints, ExecuteError, Interrupt, Progress};
 use crate::ledger::{Claim, Published, RunRecord};
-use crate::link::{ReportKind, SimulatedDevices};
+use crate::link::{Report, ReportKind, SimulatedDevices};
 use crate::model::fleet::Fleet;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
@@ -18,6 +19,11 @@ use crate::model::text::{sanitize_line, shorten};
 use crate::registry::Registry;
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
+
+/// What is kept of what a device says.
+pub(super) fn answer_text(text: &str) -> String {
+    shorten(&sanitize_line(text), limits::MESSAGE_CHARS_MAX).into_owned()
+}
 
 /// A claimed run to be started, continued or stopped.
 #[derive(Debug)]
@@ -181,16 +187,29 @@ impl<C: Clock> Executor<'_, C> {
     /// Takes in what has happened and does one piece of work for each job; false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
         let mut events: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
+        let mut reported: Vec<Vec<(u32, Value)>> = active.iter().map(|_| Vec::new()).collect();
         for report in self.crash.around("poll", || self.link.poll(now))? {
-            let Some(at) = active.iter().position(|run| run.run_id == report.run_id) else { continue };
-            let ordinal = report.ordinal;
-            events[at].push(match report.kind {
-                ReportKind::Answered { code, message } => {
-                    let message = shorten(&sanitize_line(&message), limits::MESSAGE_CHARS_MAX).into_owned();
-                    Event::Answered { ordinal, code, message }
+            let Report { run_id, ordinal, kind } = report;
+            let Some(at) = active.iter().position(|run| run.run_id == run_id) else {
+                // Its run has ended here, and its device has an outcome or stays pending.
+                if let ReportKind::Answered { code, message } = kind {
+                    let message = answer_text(&message);
+                    self.crash
+                        .around("record late", || self.registry.record_late(run_id, ordinal, code, &message, now))?;
                 }
-                ReportKind::Unreachable => Event::Unreachable { ordinal },
-            });
+                continue;
+            };
+            match kind {
+                ReportKind::Answered { code, message } => {
+                    events[at].push(Event::Answered { ordinal, code, message: answer_text(&message) });
+                }
+                ReportKind::Reported { patch } => reported[at].push((ordinal, patch)),
+                ReportKind::Unreachable => events[at].push(Event::Unreachable { ordinal }),
+                ReportKind::Connected => events[at].push(Event::Connected { ordinal }),
+            }
+        }
+        for (at, reports) in reported.iter().enumerate().filter(|(_, reports)| !reports.is_empty()) {
+            events[at].extend(self.take_reports(&active[at], reports, now)?);
         }
         let mut worked = false;
         for (run, mut events) in active.iter_mut().zip(events) {
@@ -213,7 +232,7 @@ impl<C: Clock> Executor<'_, C> {
         while at < active.len() {
             let rollout = &active[at].rollout;
             let is_over = rollout.deadline().is_some_and(|deadline| deadline <= now);
-            let is_idle = !self.waits && self.link.due().is_none() && !is_over;
+            let is_idle = !self.waits && self.link.is_quiet() && !is_over;
             if active[at].finished.is_none() && is_idle && rollout.only_waits() {
                 self.pause(&mut active[at])?;
             }

@@ -1,11 +1,14 @@
 //! One running job: its machine, and its effects done in an order that a crash cannot hurt.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use super::driver::answer_text;
 use super::publish::{Publication, publish};
 use super::{Clock, ExecuteError, Executor, Progress, RunInput};
 use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
 use crate::link::{Ask, Request};
+use crate::model::acknowledgement::Acknowledgement;
 use crate::model::delivery::Confirm;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
@@ -192,8 +195,9 @@ impl<C: Clock> Executor<'_, C> {
             self.crash.around("mark sent", || self.registry.mark_sent(run.run_id, &send, now))?;
             self.send(run, now, &send);
         }
-        let told: Vec<(u32, u32)> = notify.into_iter().map(|ordinal| (ordinal, 1)).collect();
-        self.send(run, now, &told);
+        if !notify.is_empty() {
+            self.notify(run, now, &notify)?;
+        }
         let mut events = Vec::new();
         for effect in rest {
             match effect {
@@ -223,30 +227,56 @@ impl<C: Clock> Executor<'_, C> {
         Ok(events)
     }
 
+    /// Speaks to devices: (ordinal, attempt). Only commands do that.
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
-        let ask = match &run.job.action {
-            Action::Command(command) => Ask::Command {
-                method: command.method(),
-                payload: command.payload.clone(),
-                is_idempotent: command.idempotent,
-            },
-            Action::Property(patch) => Ask::Desired { patch: patch.to_value() },
-            Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return,
-        };
+        let Action::Command(command) = &run.job.action else { return };
+        let (method, payload, is_idempotent) = (command.method(), command.payload.clone(), command.idempotent);
+        let ask = Ask::Command { method, payload, is_idempotent };
+        for (ordinal, attempt) in devices {
+            self.request(run, now, (*ordinal, *attempt), ask.clone());
+        }
+    }
+
+    /// Tells devices of the version of their desired properties that the run has written.
+    fn notify(&mut self, run: &mut Active, now: Timestamp, ordinals: &[u32]) -> Result<(), ExecuteError> {
+        let Action::Property(patch) = &run.job.action else { return Ok(()) };
+        let patch = patch.to_value();
+        let versions = self.registry.written_versions(run.run_id, ordinals)?;
+        for (ordinal, version) in ordinals.iter().zip(versions) {
+            self.request(run, now, (*ordinal, 1), Ask::Desired { patch: patch.clone(), version });
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, run: &mut Active, now: Timestamp, (ordinal, attempt): (u32, u32), ask: Ask) {
         let fleet = &self.fleet.name;
         let key = run.key.get_or_insert_with(|| run.claim.key(fleet));
-        for (ordinal, attempt) in devices {
-            let device_id = run.ids.get(*ordinal as usize).to_string();
-            let request = Request {
-                run_id: run.run_id,
-                ordinal: *ordinal,
-                attempt: *attempt,
-                execution_id: key.execution_id(&device_id),
-                device_id,
-                ask: ask.clone(),
-            };
-            self.crash.around("send", || self.link.send(now, request));
-        }
+        let device_id = run.ids.get(ordinal as usize).to_string();
+        let execution_id = key.execution_id(&device_id);
+        let request = Request { run_id: run.run_id, ordinal, attempt, execution_id, device_id, ask };
+        self.crash.around("send", || self.link.send(now, request));
+    }
+
+    /// Merges what devices report into their twins and returns the answers that are in it.
+    pub(super) fn take_reports(
+        &mut self,
+        run: &Active,
+        reports: &[(u32, Value)],
+        now: Timestamp,
+    ) -> Result<Vec<Event>, ExecuteError> {
+        let Action::Property(patch) = &run.job.action else { return Ok(Vec::new()) };
+        let written = patch.to_value();
+        let rows: Vec<(u32, &str, &Value)> =
+            reports.iter().map(|(ordinal, patch)| (*ordinal, run.ids.get(*ordinal as usize), patch)).collect();
+        let take = || self.registry.take_reports(run.run_id, &rows, &written, now);
+        let acknowledgements = self.crash.around("take reports", take)?;
+        let events = reports.iter().zip(acknowledgements).filter_map(|((ordinal, _), given)| match given {
+            Acknowledgement::Pending => None,
+            Acknowledgement::Given { code, text } => {
+                Some(Event::Answered { ordinal: *ordinal, code, message: answer_text(&text) })
+            }
+        });
+        Ok(events.collect())
     }
 
     /// Performs the registry write that a run has waiting; false when it has none.

@@ -18,8 +18,8 @@ pub enum Ask {
     /// Execute a method and answer. One that is idempotent may be sent again, and a device that keeps a log of execution ids
     /// recognises it.
     Command { method: String, payload: Value, is_idempotent: bool },
-    /// Take over new desired properties, which the registry has, and acknowledge them.
-    Desired { patch: Value },
+    /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them or a later one.
+    Desired { patch: Value, version: u64 },
 }
 
 /// One request to one device.
@@ -36,7 +36,7 @@ pub struct Request {
 }
 
 /// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub run_id: i64,
     pub ordinal: u32,
@@ -44,12 +44,16 @@ pub struct Report {
 }
 
 /// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ReportKind {
-    /// The device answered with a status (an HTTP-like code) and a text that is not to be trusted.
+    /// The device answered a command with a status (an HTTP-like code) and a text that is not to be trusted.
     Answered { code: u16, message: String },
+    /// The device reported properties: a merge patch of its reported section.
+    Reported { patch: Value },
     /// The device is not connected: nothing was delivered.
     Unreachable,
+    /// A device that was not connected is now.
+    Connected,
 }
 
 /// A failure of the link itself, not of a device.

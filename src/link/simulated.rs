@@ -7,12 +7,13 @@
 //! send them twice, and an execution too many is how such a bug is seen.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 use std::time::Duration;
 
 use super::journal::{DeviceJournal, Execution};
 use super::{Ask, LinkError, Report, ReportKind, Request};
+use crate::model::acknowledgement::acknowledge;
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
 use jiff::Timestamp;
@@ -26,6 +27,10 @@ pub struct SimulatedDevices {
     requests: Vec<Option<(Request, Step)>>,
     free: Vec<usize>,
     asked: u64,
+    /// When devices connect that were asked while they were offline (`connectsAfter`).
+    connects: BTreeMap<String, Timestamp>,
+    /// Things in the queue that only wait for a device to connect.
+    waiting: usize,
     journal: Option<DeviceJournal>,
 }
 
@@ -40,6 +45,8 @@ enum Step {
         code: u16,
     },
     Refuse,
+    /// The device connects; a new value of its twin is executed then, for a command its sender is told.
+    Connect,
 }
 
 impl SimulatedDevices {
@@ -55,6 +62,8 @@ impl SimulatedDevices {
             requests: Vec::new(),
             free: Vec::new(),
             asked: 0,
+            connects: BTreeMap::new(),
+            waiting: 0,
             journal,
         })
     }
@@ -62,9 +71,22 @@ impl SimulatedDevices {
     /// Takes a request; its report is due later.
     pub fn send(&mut self, now: Timestamp, request: Request) {
         let behaviour = self.behaviour(&request.device_id);
-        if behaviour.offline {
-            return self.schedule(now, request, Step::Refuse);
+        if behaviour.offline && self.connects.get(&request.device_id).is_none_or(|at| *at > now) {
+            let is_command = matches!(request.ask, Ask::Command { .. });
+            if let Some(after) = behaviour.connects_after {
+                let at = *self.connects.entry(request.device_id.clone()).or_insert_with(|| add(now, after));
+                self.waiting += 1;
+                self.schedule(at, request.clone(), Step::Connect);
+            }
+            if is_command || behaviour.connects_after.is_none() {
+                self.schedule(now, request, Step::Refuse);
+            }
+            return;
         }
+        self.execute(now, request, behaviour);
+    }
+
+    fn execute(&mut self, now: Timestamp, request: Request, behaviour: DeviceBehaviour) {
         let latency = self.latency(&request, behaviour);
         let code = behaviour.answers.unwrap_or_else(|| self.code(&request));
         let executes_at = add(now, latency / 2);
@@ -75,6 +97,11 @@ impl SimulatedDevices {
     /// Returns the time of the next report or of the next thing that a device does, `None` when nothing is under way.
     pub fn due(&self) -> Option<Timestamp> {
         self.queue.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// Returns true when nothing is under way but devices that will connect.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.len() == self.waiting
     }
 
     /// Returns what is due by now, in the order in which it happened.
@@ -92,9 +119,23 @@ impl SimulatedDevices {
             self.free.push(slot);
             let kind = match step {
                 Step::Refuse => ReportKind::Unreachable,
+                Step::Connect => {
+                    self.waiting -= 1;
+                    if let Ask::Desired { .. } = request.ask {
+                        let behaviour = self.behaviour(&request.device_id);
+                        self.execute(at, request, behaviour);
+                        continue;
+                    }
+                    ReportKind::Connected
+                }
                 Step::Answer { code } => {
                     let message = if code >= 400 { "the simulated device refused" } else { "" };
-                    ReportKind::Answered { code, message: message.to_string() }
+                    match &request.ask {
+                        Ask::Command { .. } => ReportKind::Answered { code, message: message.to_string() },
+                        Ask::Desired { patch, version } => {
+                            ReportKind::Reported { patch: acknowledge(patch, *version, code, message) }
+                        }
+                    }
                 }
                 Step::Execute { answer } => {
                     self.note(&request, at)?;

@@ -198,6 +198,8 @@ pub struct Behaviour {
     pub offline: bool,
     /// True: it is connected and never answers. Default: false.
     pub silent: bool,
+    /// It is not connected, and connects so long after it was first asked for something. Default: never.
+    pub connects_after: Option<DurationText>,
     /// The time between a request and its answer. Default: that of all devices.
     pub latency: Option<DurationText>,
 }

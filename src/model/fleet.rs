@@ -78,6 +78,8 @@ pub struct DeviceBehaviour {
     pub offline: bool,
     /// Connected, but it never answers.
     pub silent: bool,
+    /// An offline device connects so long after it was first asked for something.
+    pub connects_after: Option<Duration>,
     pub latency: Option<Duration>,
 }
 

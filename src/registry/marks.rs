@@ -2,9 +2,11 @@
 //! the outcome.
 
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
+use serde_json::Value;
 
 use super::{Registry, RegistryError};
+use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::outcome::{Outcome, Reason};
 
 /// What a mark says; stored, never changed. A device that was spoken to may answer yet.
@@ -17,10 +19,11 @@ const UNACKNOWLEDGED: u8 = 2;
 /// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
 const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
      ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0";
-/// Marks a device as written and not acknowledged: run, ordinal, microseconds.
-pub(super) const INSERT_WRITTEN: &str =
-    "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits) VALUES (?1, ?2, 1, ?3, 2)
-     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2";
+/// Marks a device as written and not acknowledged: run, ordinal, microseconds, device.
+pub(super) const INSERT_WRITTEN: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits, version)
+     SELECT ?1, ?2, 1, ?3, 2, desired_version FROM device WHERE device_id = ?4
+     ON CONFLICT (run_id, ordinal)
+     DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
 /// The columns of [`Mark::of_row`]: run, first ordinal, end.
 pub(super) const SELECT_MARKS: &str = "SELECT ordinal, attempt, sent_at, waits FROM sent
      WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal";
@@ -140,6 +143,61 @@ impl Registry {
                 update.execute(params![run_id, ordinal, OFFLINE])?;
             }
             Ok(())
+        })
+    }
+
+    /// Returns the version of the desired section that a run has written to some devices, in their order; 0 for one that was not written.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn written_versions(&self, run_id: i64, ordinals: &[u32]) -> Result<Vec<u64>, RegistryError> {
+        let read = || {
+            let text = "SELECT version FROM sent WHERE run_id = ?1 AND ordinal = ?2";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let version = |ordinal: &u32| -> rusqlite::Result<u64> {
+                let found: Option<Option<u64>> =
+                    statement.query_row(params![run_id, ordinal], |row| row.get(0)).optional()?;
+                Ok(found.flatten().unwrap_or_default())
+            };
+            ordinals.iter().map(version).collect::<rusqlite::Result<Vec<u64>>>()
+        };
+        read().map_err(|e| self.error("read what was written", e))
+    }
+
+    /// Merges what devices report into their twins and returns for each whether it acknowledges the patch that a run has written, in
+    /// the same order. A device that is gone acknowledges nothing.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn take_reports(
+        &mut self,
+        run_id: i64,
+        reports: &[(u32, &str, &Value)],
+        written: &Value,
+        now: Timestamp,
+    ) -> Result<Vec<Acknowledgement>, RegistryError> {
+        let ordinals: Vec<u32> = reports.iter().map(|(ordinal, ..)| *ordinal).collect();
+        let versions = self.written_versions(run_id, &ordinals)?;
+        self.in_transaction("take in reported properties", |transaction| {
+            let mut update = transaction.prepare_cached(
+                "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1,
+                        connection_state = 'Connected', last_activity = ?3,
+                        state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
+                 WHERE device_id = ?1 RETURNING reported",
+            )?;
+            let mut acknowledgements = Vec::with_capacity(reports.len());
+            for ((_, device_id, patch), version) in reports.iter().zip(versions) {
+                let row = params![device_id, patch.to_string(), now.to_string()];
+                let reported: Option<String> = update.query_row(row, |row| row.get(0)).optional()?;
+                acknowledgements.push(match reported {
+                    None => Acknowledgement::Pending,
+                    Some(text) => {
+                        let reported = serde_json::from_str(&text).map_err(|_| super::rows::malformed(0, &text))?;
+                        acknowledgement(written, version, &reported)
+                    }
+                });
+            }
+            Ok(acknowledgements)
         })
     }
 

@@ -109,7 +109,7 @@ fn write_devices(
             look_closer(transaction, assignment, device_id)?
         };
         if chunk.awaits_acknowledgement && reason == Reason::Written {
-            sent.execute(rusqlite::params![chunk.run_id, ordinal, micros])?;
+            sent.execute(rusqlite::params![chunk.run_id, ordinal, micros, device_id])?;
         } else {
             let attempts = u32::from(reason == Reason::Written);
             let none: Option<u16> = None;

@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod delivery;
 mod lifecycle;
 mod looking;
 mod manifests;

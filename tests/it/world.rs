@@ -199,6 +199,10 @@ impl World {
         runtime.block_on(apply(&environment, options, &self.clock, interrupt, &mut |_, _| true, observer))
     }
 
+    pub fn clock_now(&self) -> Timestamp {
+        self.clock.now.get()
+    }
+
     /// Moves the clock.
     pub fn pass(&self, time: std::time::Duration) {
         self.clock.now.set(self.clock.now.get().checked_add(time).unwrap());

@@ -85,14 +85,16 @@ impl Lowering<'_> {
         let mut found = BTreeMap::new();
         for (id, behaviour) in devices {
             let at = pointer(["spec", "link", "simulated", "devices", &id]);
-            let v1::Behaviour { answers, offline, silent, latency } = behaviour;
+            let v1::Behaviour { answers, offline, silent, connects_after, latency } = behaviour;
             if let Some(status) = answers {
                 self.range(u32::from(status), 100, 599, &format!("{at}/answers"));
             }
             let latency = self.optional_duration(latency.as_ref(), &format!("{at}/latency"));
+            let connects_after = self.optional_duration(connects_after.as_ref(), &format!("{at}/connectsAfter"));
             match DeviceId::parse(&id) {
                 Ok(id) => {
-                    found.insert(id, DeviceBehaviour { answers, offline, silent, latency });
+                    let offline = offline || connects_after.is_some();
+                    found.insert(id, DeviceBehaviour { answers, offline, silent, connects_after, latency });
                 }
                 Err(error) => {
                     let span = self.root.locate(&at).key_span();

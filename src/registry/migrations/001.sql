@@ -91,6 +91,8 @@ CREATE TABLE sent (
     sent_at INTEGER NOT NULL,
     -- 0: an answer may come. 1: not delivered; it waits to come online. 2: written; it waits to be acknowledged.
     waits   INTEGER NOT NULL DEFAULT 0,
+    -- Of a written device: the version of its desired section that the write made.
+    version INTEGER,
     PRIMARY KEY (run_id, ordinal)
 ) WITHOUT ROWID;
 
