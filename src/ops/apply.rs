@@ -42,6 +42,8 @@ pub struct ApplyOptions {
     pub accepts_rewind: bool,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
+    /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
+    pub growth: Option<u32>,
     /// Where the process may die: for simulations.
     pub crash: CrashPoints,
 }
@@ -53,6 +55,7 @@ impl Default for ApplyOptions {
             waits: false,
             accepts_rewind: false,
             grace: Duration::from_secs(10),
+            growth: None,
             crash: CrashPoints::default(),
         }
     }
@@ -94,7 +97,10 @@ pub async fn apply<C: Clock>(
     let declared = declared_of(&loaded)?;
     workspace.refuse_uncommitted(&tree, &loaded)?;
     let _lock = workspace.lock(&declared.fleet)?;
-    let registry = workspace.open_for_writing(&declared.fleet)?;
+    let mut registry = workspace.open_for_writing(&declared.fleet)?;
+    if let Some(pages) = options.growth {
+        registry.limit_growth(pages)?;
+    }
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let apply = Apply {

@@ -92,6 +92,19 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Lets the registry grow by so many pages of 4 KiB at most while it is open; what needs more fails as on a full disk.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
+        let limit = || {
+            let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            let most = now + i64::from(pages);
+            self.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get::<_, i64>(0))
+        };
+        limit().map(drop).map_err(|e| self.error("limit its size", e))
+    }
+
     fn configure(&self) -> Result<(), RegistryError> {
         let configure = || {
             self.connection.busy_timeout(BUSY_TIMEOUT)?;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
 use super::world::Files;
-use super::{DeclaredJob, Ended, Kind, People, World};
+use super::{DeclaredJob, Ended, Faults, Kind, People, World};
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
+use crate::registry::RegistryError;
 use crate::repo::RepoError;
 
 /// What must hold, and what was seen so far.
@@ -39,11 +40,11 @@ impl Auditor {
         self.losses += 1;
     }
 
-    /// Looks at the world after an apply.
+    /// Looks at the world after an apply of what people had declared before it, with some faults.
     ///
     /// # Errors
     /// Says what is not as it must be.
-    pub fn look(&mut self, world: &World, people: &People, ended: &Ended, may_be_locked: bool) -> Result<(), String> {
+    pub fn look(&mut self, world: &World, people: &People, ended: &Ended, faults: &Faults) -> Result<(), String> {
         let branch = Branch::read(world)?;
         let journal = world.journal();
         let has_sent = journal.len() > self.executed;
@@ -58,7 +59,8 @@ impl Auditor {
                 OpsError::Invalid(findings) => {
                     return Err(format!("invalid without an edit: {:?}", findings.diagnostics));
                 }
-                OpsError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) if may_be_locked => {}
+                OpsError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) if faults.lock_at.is_some() => {}
+                OpsError::Registry(RegistryError::Full { .. }) if faults.growth.is_some() => {}
                 other => return Err(format!("it was refused: {other} ({other:?})")),
             },
             Ended::Applied(_) | Ended::Died(_) => {}

@@ -258,6 +258,15 @@ impl People {
         }
     }
 
+    /// Stops a job, unless it has another run by now; true when that changes its file.
+    pub fn stop(&mut self, world: &World, name: &str, run: &str) -> bool {
+        let Some(job) = self.jobs.get(name).filter(|job| job.run.to_string() == run && !job.suspend).cloned() else {
+            return false;
+        };
+        self.declare(world, DeclaredJob { suspend: true, ..job });
+        true
+    }
+
     /// Changes one thing, chosen at random, and says what.
     pub fn act(&mut self, world: &World, random: &mut Random) -> String {
         let names: Vec<String> = self.jobs.keys().cloned().collect();

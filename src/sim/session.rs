@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::execute::Progress;
+
 use super::{Auditor, Ended, Faults, People, Random, World};
 
 /// Applies in the first phase.
@@ -51,7 +53,19 @@ impl Session {
     /// Something is not as it must be.
     pub fn apply(&mut self, faults: &Faults) -> Result<(Ended, u64), Failure> {
         self.people.commit(&self.world);
-        let (ended, passed) = self.world.apply(faults);
+        let before = self.people.clone();
+        let (people, world, trace) = (&mut self.people, &self.world, &mut self.trace);
+        let mut events = 0;
+        let (ended, passed) = world.apply_with(faults, &mut |progress| {
+            if faults.stop_at.is_some_and(|at| at <= events)
+                && let Progress::Advanced { job, run, .. } = progress
+                && people.stop(world, job.as_str(), run.as_str())
+            {
+                trace.push(format!("{job} is stopped while it runs"));
+                people.commit(world);
+            }
+            events += 1;
+        });
         let told = match &ended {
             Ended::Applied(applied) if applied.was_empty => "nothing to do".to_string(),
             Ended::Applied(applied) => {
@@ -65,7 +79,7 @@ impl Session {
             Ended::Panicked(what) => format!("panicked: {what}"),
         };
         self.trace.push(format!("apply with {faults:?}: {told}"));
-        let looked = self.auditor.look(&self.world, &self.people, &ended, faults.lock_at.is_some());
+        let looked = self.auditor.look(&self.world, &before, &ended, faults);
         looked.map_err(|what| self.failure(what))?;
         Ok((ended, passed))
     }
@@ -106,7 +120,7 @@ impl Session {
 /// Something is not as it must be.
 pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
-    let devices = random.between(5, 30) * random.between(1, 2);
+    let devices = random.between(5, 30) * *random.pick(&[1, 1, 1, 2, 2, 8]);
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 40));
     let fleet = faulty_fleet(&mut random, devices, &limits);
     let mut session = Session::new(folder, devices, &fleet);
@@ -159,7 +173,11 @@ fn faults(random: &mut Random) -> Faults {
         0..=3 => faults.crash_at = Some(random.between(0, *random.clone().pick(&[10, 40, 150, 600]))),
         4 => faults.interrupt_after = Some(Duration::from_millis(random.between(0, 30_000))),
         5 => faults.lock_at = Some(random.between(0, 12)),
+        6 => faults.growth = Some(0),
         _ => {}
+    }
+    if random.chance(15) {
+        faults.stop_at = Some(random.between(0, 20));
     }
     if random.chance(10) {
         faults.overshoot = Some(random.clone());

@@ -29,6 +29,10 @@ pub struct Faults {
     pub interrupt_after: Option<Duration>,
     /// The reference of the results branch is locked by another program from this progress event on.
     pub lock_at: Option<u64>,
+    /// The registry can grow by no more than so many pages: the disk is full then.
+    pub growth: Option<u32>,
+    /// At this progress event, counted from 0, somebody commits a stop of the job that it is about.
+    pub stop_at: Option<u64>,
     /// Some waits last longer.
     pub overshoot: Option<Random>,
 }
@@ -132,18 +136,24 @@ impl World {
     /// Applies `HEAD` in a process of its own, as it were: nothing in memory outlives it. Returns how it ended, and how many crash
     /// points it passed.
     pub fn apply(&self, faults: &Faults) -> (Ended, u64) {
+        self.apply_with(faults, &mut |_| {})
+    }
+
+    /// The same, and tells of each progress event.
+    pub fn apply_with(&self, faults: &Faults, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = CrashPoints::at(faults.crash_at.unwrap_or(PLACES_MAX));
-        let options = ApplyOptions { crash: crash.clone(), ..ApplyOptions::default() };
+        let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..ApplyOptions::default() };
         let interrupt = Interrupt::new();
         self.clock.interrupt_after(faults.interrupt_after.map(|after| (after, interrupt.clone())));
         self.clock.overshoot(faults.overshoot.clone());
         let lock = self.folder.join(format!(".git/refs/heads/{BRANCH}.lock"));
         let mut events = 0;
-        let mut observer = |_: &Progress| {
+        let mut observer = |progress: &Progress| {
             if faults.lock_at == Some(events) {
                 std::fs::write(&lock, "").expect("a lock can be made");
             }
             events += 1;
+            told(progress);
         };
         let environment = Environment { folder: self.folder.clone(), registry: None };
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use fleetform::execute::Interrupt;
 use fleetform::model::outcome::{Reason, RunStatus};
+use fleetform::ops::OpsError;
 use fleetform::ops::apply::ApplyOptions;
+use fleetform::registry::RegistryError;
 use serde_json::json;
 
 use crate::world::World;
@@ -102,4 +104,27 @@ fn a_device_that_connects_gets_its_twin() {
     let took = |field: &str| record[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let took = took("finished_at").duration_since(took("started_at"));
     assert_eq!(took.unsigned_abs(), Duration::from_secs(3_600));
+}
+
+#[test]
+fn a_registry_that_cannot_grow_loses_nothing() {
+    let world = World::with_devices("{}", 300);
+    world.job(
+        "tag",
+        "{target: {query: '*'}, action: {tags: {ring: a-long-name-for-a-ring}}, delivery: {batchSize: 30}}",
+    );
+    let mut refusals = 0;
+    for growth in (0..60).step_by(2) {
+        let options = ApplyOptions { growth: Some(growth), ..ApplyOptions::default() };
+        match world.apply_with(&options, &Interrupt::new(), &mut |_| {}) {
+            Err(OpsError::Registry(RegistryError::Full { .. })) => refusals += 1,
+            Ok(applied) if applied.was_empty => break,
+            other => drop(other.unwrap()),
+        }
+    }
+    assert!(refusals > 1, "{refusals}");
+    world.apply().unwrap();
+    let record = world.record("tag", "1");
+    assert_eq!((&record["status"], &record["completed"]), (&json!("completed"), &json!(300)));
+    assert_eq!(world.rows("tag", "1").len(), 300);
 }
