@@ -103,6 +103,7 @@ codes! {
     PROPERTY_SCHEMA = "FF320", Error, "illegal cloud property";
     COMMAND_NAME = "FF321", Error, "illegal command name";
     SECRET = "FF322", Error, "secret in a payload";
+    NO_EFFECT = "FF323", Warning, "field has no effect";
 
     UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
     DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";

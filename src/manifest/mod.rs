@@ -101,6 +101,7 @@ pub fn load(input: &Input<'_>) -> Loaded {
     diagnostics.extend(rules::names::check(&set));
     diagnostics.extend(rules::references::check(&set, &paths, &sources));
     diagnostics.extend(rules::order::check(&set));
+    diagnostics.extend(rules::effect::check(&set));
     diagnostics.extend(rules::outside::check(&set, &paths));
     diagnostics.extend(rules::queries::check(&set, input.check_query, &sources));
     let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));

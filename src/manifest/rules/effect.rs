@@ -1,0 +1,54 @@
+//! Fields of a job's delivery that do nothing for its action.
+
+use super::Set;
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::lower::Draft;
+use crate::model::delivery::{Confirm, OfflinePolicy};
+use crate::model::job::{Action, Job};
+
+/// Warns of what its author may count on and will not get. A field that is written out with its default says nothing.
+pub fn check(set: &Set) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    for doc in &set.docs {
+        let Some(Draft::Job { job, .. }) = &doc.draft else { continue };
+        for (pointer, detail) in without_effect(job) {
+            let pointer = format!("/spec/delivery/{pointer}");
+            if doc.root.at(&pointer).is_some() {
+                diagnostics.push(Diagnostic::new(code::NO_EFFECT, doc.span(&pointer), detail));
+            }
+        }
+    }
+    diagnostics
+}
+
+/// Returns the fields, below `spec.delivery`, and what is so about them.
+fn without_effect(job: &Job) -> Vec<(&'static str, String)> {
+    let delivery = &job.delivery;
+    let is_idempotent = match &job.action {
+        Action::Command(command) => Some(command.idempotent),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    if delivery.confirm == Confirm::Acknowledged && !matches!(job.action, Action::Property(_)) {
+        found.push(("confirm", format!("Only desired properties are acknowledged; a `{}` is not.", job.action.word())));
+    }
+    if delivery.offline == OfflinePolicy::Wait && is_idempotent.is_none() {
+        let detail = "Only commands wait for a device to come online; anything else is kept in the registry, whether or not it is.";
+        found.push(("offline", detail.to_string()));
+    }
+    if delivery.retry.attempts > 0 {
+        match is_idempotent {
+            Some(true) => {}
+            Some(false) => {
+                let detail =
+                    "A command is sent again only when it says `idempotent: true`: the device may have executed it.";
+                found.push(("retry/attempts", detail.to_string()));
+            }
+            None => {
+                let detail = "Only commands time out and are tried again; this is written to the registry at once.";
+                found.push(("retry/attempts", detail.to_string()));
+            }
+        }
+    }
+    found
+}
