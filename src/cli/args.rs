@@ -164,6 +164,9 @@ pub enum JobCommand {
         /// The run token; the newest run when absent
         #[arg(long)]
         run: Option<String>,
+        /// Say why it is where it is: the numbers behind a cancel, a hold, a wait, a stop or a failure
+        #[arg(long, conflicts_with_all = ["devices", "status", "device", "columns"])]
+        why: bool,
         #[command(flatten)]
         devices: DeviceGrid,
     },

@@ -1,15 +1,22 @@
-//! What became of jobs: lists, one run with its devices, results as a file.
+//! What became of jobs: lists, one run with its devices, why a run is where it is.
 
-use super::{Environment, OpsError, Workspace};
-use crate::ledger::{Ledger, RunKey, RunRecord};
-use crate::model::fleet::Declared;
-use crate::model::id::{Name, RunToken};
-use crate::model::outcome::{DeviceStatus, RunStatus};
+mod crossing;
+mod history;
+mod planned;
+mod why;
+
+use super::workspace::{declared_of, findings_of};
+use super::{Environment, Findings, OpsError, Workspace};
+use crate::ledger::RunRecord;
+use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::text::matches_wildcard;
-use crate::prepare::{read_ledger, records_of};
-use crate::registry::{PendingRows, Registry};
-use crate::repo::ResultsBranch;
-use crate::results::{Row, read_shard};
+use crate::prepare::records_of;
+use crate::results::Row;
+use history::with_history;
+
+pub use crossing::{After, CountedFailure, Crossed};
+pub use planned::Refused;
+pub use why::{Cause, Predecessor, Progress, StopCause, Waiting, Why, why};
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +47,8 @@ pub struct DeviceChoice {
 pub struct ShownRun {
     pub record: RunRecord,
     pub claimed_at: jiff::Timestamp,
+    /// How many devices failed for each reason, the most frequent first; empty when none failed.
+    pub failures: Vec<(Reason, u64)>,
 }
 
 /// Returns runs, the newest first.
@@ -71,7 +80,8 @@ pub fn show(environment: &Environment, choice: &RunChoice) -> Result<ShownRun, O
     with_history(environment, |history| {
         let record = history.find(choice)?;
         let claimed_at = history.claimed_at(&record);
-        Ok(ShownRun { record, claimed_at })
+        let failures = history.failures(&record)?;
+        Ok(ShownRun { record, claimed_at, failures })
     })
 }
 
@@ -88,113 +98,13 @@ pub fn devices(
     with_history(environment, |history| {
         let record = history.find(choice)?;
         let mut failure = None;
-        let mut each = |row: Row| {
+        history.each_row(&record, &mut |row: Row| {
             let is_wanted = wanted.status.is_none_or(|status| row.status == status)
                 && wanted.pattern.as_ref().is_none_or(|pattern| matches_wildcard(pattern, &row.device_id));
             if is_wanted && failure.is_none() {
                 failure = visit(row).err();
             }
-        };
-        if record.status.is_final() {
-            history.published_rows(&record, &mut each)?;
-        } else {
-            history.journaled_rows(&record, &mut each)?;
-        }
+        })?;
         failure.map_or(Ok(()), Err)
     })
-}
-
-struct History<'a> {
-    declared: &'a Declared,
-    branch: ResultsBranch<'a>,
-    registry: Registry,
-    ledger: Ledger,
-}
-
-fn with_history<T>(
-    environment: &Environment,
-    body: impl FnOnce(&History<'_>) -> Result<T, OpsError>,
-) -> Result<T, OpsError> {
-    let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared)?;
-    body(&History { declared: &declared, branch, registry, ledger })
-}
-
-impl History<'_> {
-    fn claimed_at(&self, record: &RunRecord) -> jiff::Timestamp {
-        let claim = self.ledger.claims.get(&(record.job.clone(), record.run.clone()));
-        claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
-    }
-
-    fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
-        let records = records_of(&self.ledger);
-        let of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
-        let found = match &choice.run {
-            Some(run) => of_job.iter().find(|record| record.run.as_str() == run).copied(),
-            None => of_job.iter().max_by_key(|record| self.claimed_at(record)).copied(),
-        };
-        if let Some(record) = found {
-            return Ok(record.clone());
-        }
-        let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
-        let is_declared = self.declared.jobs.contains_key(choice.job.as_str());
-        let names = self.declared.jobs.keys().map(Name::as_str);
-        let (what, help) = match &choice.run {
-            Some(run) if !runs.is_empty() => {
-                (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
-            }
-            _ if is_declared => (format!("job `{}` has not run yet", choice.job), "Run `fleetform apply`.".to_string()),
-            _ => {
-                let near = crate::diag::nearest(&choice.job, names).map(|near| format!("Did you mean `{near}`?"));
-                let help = near.unwrap_or_else(|| "`fleetform job list` shows the jobs that have run.".to_string());
-                (format!("there is no job `{}`", choice.job), help)
-            }
-        };
-        Err(OpsError::NotFound { what, help })
-    }
-
-    fn key(&self, job: &Name, run: &RunToken) -> RunKey {
-        RunKey { fleet: self.declared.fleet.name.clone(), job: job.clone(), run: run.clone() }
-    }
-
-    fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let folder = self.key(&record.job, &record.run).results_folder();
-        for number in 1..=record.published.shards {
-            let path = crate::results::shard_path(&folder, number);
-            let missing =
-                || crate::repo::RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
-            let bytes = self.branch.read(&path)?.ok_or_else(missing)?;
-            read_shard(&bytes, &mut *each).map_err(|what| crate::repo::RepoError::Malformed { path, what })?;
-        }
-        Ok(())
-    }
-
-    fn journaled_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let journal = self.registry.open_journal()?;
-        let Some(run) = journal.into_iter().find(|run| run.job == record.job && run.run == record.run) else {
-            return Ok(());
-        };
-        let ids = self.registry.targets(run.run_id)?;
-        let job = self.declared.jobs.get(&record.job);
-        let size = job.and_then(|job| job.delivery.batch_size).map_or(u64::MAX, |s| s.batch_size(u64::from(run.total)));
-        self.registry.each_result(run.run_id, &ids, 0..run.total, PendingRows::UnderWay, |row| {
-            let outcome = row.outcome;
-            each(Row {
-                device_id: row.device_id,
-                device_name: row.device_name,
-                status: outcome.reason.status(),
-                reason: outcome.reason,
-                code: outcome.code,
-                message: outcome.message,
-                attempts: outcome.attempts,
-                batch: u32::try_from(u64::from(outcome.ordinal) / size + 1).unwrap_or(u32::MAX),
-                started_at: outcome.started_at,
-                finished_at: outcome.finished_at,
-            });
-        })?;
-        Ok(())
-    }
 }

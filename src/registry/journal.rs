@@ -16,6 +16,9 @@ pub(super) const INSERT_OUTCOME: &str =
     "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
+const SELECT_RUN: &str =
+    "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at FROM run";
+
 /// Devices whose names are read together.
 const NAMES_AT_ONCE: u32 = 1_000;
 
@@ -51,29 +54,21 @@ impl Registry {
     /// The registry cannot be read, or a row holds what it should not.
     pub fn open_journal(&self) -> Result<Vec<JournaledRun>, RegistryError> {
         let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at
-                 FROM run WHERE is_closed = 0 ORDER BY run_id",
-            )?;
-            let rows = statement.query_map([], |row| {
-                let (job, run, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
-                let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
-                Ok(JournaledRun {
-                    run_id: row.get(0)?,
-                    job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
-                    run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
-                    is_claimed: row.get(3)?,
-                    status: RunStatus::parse(&status).ok_or_else(|| super::rows::malformed(4, &status))?,
-                    reason: row.get(5)?,
-                    total: row.get(6)?,
-                    claim: row.get(7)?,
-                    started_at: started.and_then(|text| text.parse().ok()),
-                    finished_at: finished.and_then(|text| text.parse().ok()),
-                })
-            })?;
-            rows.collect::<rusqlite::Result<Vec<JournaledRun>>>()
+            let text = format!("{SELECT_RUN} WHERE is_closed = 0 ORDER BY run_id");
+            let mut statement = self.connection.prepare_cached(&text)?;
+            statement.query_map([], journaled_run)?.collect::<rusqlite::Result<Vec<JournaledRun>>>()
         };
         read().map_err(|e| self.error("read the journal", e))
+    }
+
+    /// Returns a run that was claimed here, whether it has ended or not; `None` when the journal has no such run.
+    ///
+    /// # Errors
+    /// As [`Registry::open_journal`].
+    pub fn journaled(&self, job: &Name, run: &RunToken) -> Result<Option<JournaledRun>, RegistryError> {
+        let text = format!("{SELECT_RUN} WHERE job = ?1 AND run = ?2 AND is_claimed = 1");
+        let found = self.connection.query_row(&text, [job.as_str(), run.as_str()], journaled_run).optional();
+        found.map_err(|e| self.error("read the journal", e))
     }
 
     /// Returns how far each open, claimed run is.
@@ -360,6 +355,24 @@ impl Registry {
         transaction.commit().map_err(fail)?;
         Ok(result)
     }
+}
+
+/// Returns the run of a row of [`SELECT_RUN`].
+fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
+    let (job, run, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
+    let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
+    Ok(JournaledRun {
+        run_id: row.get(0)?,
+        job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
+        run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
+        is_claimed: row.get(3)?,
+        status: RunStatus::parse(&status).ok_or_else(|| super::rows::malformed(4, &status))?,
+        reason: row.get(5)?,
+        total: row.get(6)?,
+        claim: row.get(7)?,
+        started_at: started.and_then(|text| text.parse().ok()),
+        finished_at: finished.and_then(|text| text.parse().ok()),
+    })
 }
 
 fn outcome_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Outcome> {

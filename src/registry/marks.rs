@@ -9,12 +9,23 @@ use super::{Registry, RegistryError};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::outcome::{Outcome, Reason};
 
-/// What a mark says; stored, never changed. A device that was spoken to may answer yet.
-const SENT: u8 = 0;
-/// Nothing was delivered: the device waits to come online.
-const OFFLINE: u8 = 1;
-/// The registry has the new value, and the device has not acknowledged it.
-const UNACKNOWLEDGED: u8 = 2;
+/// What a marked device waits for. The discriminants are stored and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Waits {
+    /// It was spoken to and may answer yet.
+    ToAnswer = 0,
+    /// Nothing was delivered: it waits to come online.
+    ToConnect = 1,
+    /// The registry has the new value, and it has not acknowledged it.
+    ToAcknowledge = 2,
+}
+
+impl Waits {
+    fn from_stored(stored: u8) -> Option<Waits> {
+        [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge].into_iter().find(|waits| *waits as u8 == stored)
+    }
+}
 
 /// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
 const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
@@ -59,7 +70,7 @@ pub(super) struct Mark {
     pub ordinal: u32,
     attempt: u32,
     sent_at: Option<Timestamp>,
-    waits: u8,
+    waits: Waits,
 }
 
 impl Mark {
@@ -67,7 +78,9 @@ impl Mark {
     pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
         let micros: i64 = row.get(2)?;
         let sent_at = Timestamp::from_microsecond(micros).ok();
-        Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits: row.get(3)? })
+        let stored: u8 = row.get(3)?;
+        let waits = Waits::from_stored(stored).ok_or_else(|| super::rows::malformed(3, &stored.to_string()))?;
+        Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits })
     }
 }
 
@@ -81,13 +94,15 @@ impl PendingRows {
         };
         let (reason, message) = match mark.map(|mark| mark.waits) {
             None => (Reason::Queued, ""),
-            Some(SENT) => (Reason::InFlight, ""),
-            Some(UNACKNOWLEDGED) if has_ended => {
+            Some(Waits::ToAnswer) => (Reason::InFlight, ""),
+            Some(Waits::ToAcknowledge) if has_ended => {
                 (Reason::Waiting, "written; the job ended before the device acknowledged it")
             }
-            Some(UNACKNOWLEDGED) => (Reason::Waiting, "written; not acknowledged yet"),
-            Some(_) if has_ended => (Reason::Waiting, "not delivered; the job ended before the device came online"),
-            Some(_) => (Reason::Waiting, "not delivered; it waits to come online"),
+            Some(Waits::ToAcknowledge) => (Reason::Waiting, "written; not acknowledged yet"),
+            Some(Waits::ToConnect) if has_ended => {
+                (Reason::Waiting, "not delivered; the job ended before the device came online")
+            }
+            Some(Waits::ToConnect) => (Reason::Waiting, "not delivered; it waits to come online"),
         };
         Some(Outcome {
             ordinal,
@@ -111,10 +126,27 @@ impl Registry {
         let read = || {
             let text = "SELECT ordinal, attempt FROM sent WHERE run_id = ?1 AND waits <> ?2 ORDER BY ordinal";
             let mut statement = self.connection.prepare_cached(text)?;
-            let marks = statement.query_map(params![run_id, OFFLINE], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let marks =
+                statement.query_map(params![run_id, Waits::ToConnect as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
             marks.collect::<rusqlite::Result<Vec<(u32, u32)>>>()
         };
         read().map_err(|e| self.error("read sent marks", e))
+    }
+
+    /// Returns how many devices of a run wait for something, and the first of them as ordinals, sorted.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn waiting(&self, run_id: i64, waits: Waits, most: u32) -> Result<(u64, Vec<u32>), RegistryError> {
+        let read = || {
+            let count = "SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = ?2";
+            let count = self.connection.query_row(count, params![run_id, waits as u8], |row| row.get(0))?;
+            let text = "SELECT ordinal FROM sent WHERE run_id = ?1 AND waits = ?2 ORDER BY ordinal LIMIT ?3";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let first = statement.query_map(params![run_id, waits as u8, most], |row| row.get(0))?;
+            Ok((count, first.collect::<rusqlite::Result<Vec<u32>>>()?))
+        };
+        read().map_err(|e| self.error("count waiting devices", e))
     }
 
     /// Marks devices as sent: (ordinal, attempt). Durable when it returns.
@@ -140,7 +172,7 @@ impl Registry {
             let mut update =
                 transaction.prepare_cached("UPDATE sent SET waits = ?3 WHERE run_id = ?1 AND ordinal = ?2")?;
             for ordinal in ordinals {
-                update.execute(params![run_id, ordinal, OFFLINE])?;
+                update.execute(params![run_id, ordinal, Waits::ToConnect as u8])?;
             }
             Ok(())
         })

@@ -29,7 +29,7 @@ pub use devices::DeviceFilter;
 pub use error::RegistryError;
 pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
 pub use journal::{JournaledRun, ResultRow};
-pub use marks::{LateAnswer, PendingRows};
+pub use marks::{LateAnswer, PendingRows, Waits};
 pub use observe::{Request, Selection, Touched};
 pub use write::{Assignment, Chunk};
 

@@ -113,3 +113,234 @@ fn a_late_answer_is_counted_and_changes_no_outcome() {
     let shown = world.run(&["job", "show", "reboot"]).expect(0);
     assert!(!shown.stdout.contains("late"), "{}", shown.stdout);
 }
+
+/// Returns the one cause with a word that `job show --why` gives.
+#[track_caller]
+fn cause(world: &World, arguments: &[&str], word: &str) -> Value {
+    let mut all = vec!["job", "show", "--why", "--json"];
+    all.extend(arguments);
+    let answer = world.run(&all).expect(0).json().remove(0);
+    let documented = include_str!("../../docs/why.md");
+    for one in answer["why"].as_array().unwrap() {
+        let word = one["cause"].as_str().unwrap();
+        assert!(documented.contains(&format!("| `{word}` |")), "docs/why.md has no `{word}`");
+        for key in one.as_object().unwrap().keys().filter(|key| *key != "cause") {
+            assert!(documented.contains(&format!("`{key}`")), "docs/why.md has no key `{key}` of `{word}`");
+        }
+    }
+    let found: Vec<&Value> =
+        answer["why"].as_array().unwrap().iter().filter(|one| one["cause"] == json!(word)).collect();
+    assert_eq!(found.len(), 1, "{answer:#}");
+    found[0].clone()
+}
+
+/// Ten devices, two of a batch, of which d-002, d-003 and d-004 refuse; one after the other, a second each.
+fn canceled_world(threshold: &str) -> World {
+    let own = "{d-002: {answers: 500}, d-003: {answers: 503}, d-004: {answers: 500}}";
+    let spec = format!("{{link: {{simulated: {{latency: 1s, devices: {own}}}}}, limits: {{inFlight: 1}}}}");
+    let world = World::with_devices(&spec, 10);
+    let delivery = format!("{{batchSize: 2, cancellationThreshold: {threshold}}}");
+    world.job(
+        "reboot",
+        &format!("{{target: {{query: '*'}}, action: {{command: {{name: reboot}}}}, delivery: {delivery}}}"),
+    );
+    assert_eq!(world.apply().unwrap().records[0].status, RunStatus::Canceled);
+    world
+}
+
+fn ids(rows: &Value) -> Vec<&str> {
+    rows.as_array().unwrap().iter().map(|row| row["device_id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_crossing_of_a_threshold_is_replayed_in_the_order_of_recording() {
+    let world = canceled_world("{failures: 20%}");
+    let crossed = cause(&world, &["reboot"], "threshold-crossed");
+    assert_eq!((&crossed["allowed"], &crossed["total"], &crossed["batch"]), (&json!(2), &json!(10), &Value::Null));
+    assert_eq!(ids(&crossed["failures"]), ["d-002", "d-003", "d-004"]);
+    let flags: Vec<&Value> = crossed["failures"].as_array().unwrap().iter().map(|row| &row["crossed"]).collect();
+    assert_eq!(flags, [&json!(false), &json!(false), &json!(true)]);
+    assert_eq!((&crossed["after"]["completed"], &crossed["after"]["failed"]), (&json!(0), &json!(0)));
+    assert_eq!((&crossed["pending"], &crossed["pending_waiting"]), (&json!(6), &json!(0)));
+    assert_eq!(cause(&world, &["reboot"], "failures")["by_reason"], json!({"rejected": 3}));
+
+    let told = world.run(&["job", "show", "reboot", "--why"]).expect(0).stdout;
+    assert!(
+        told.contains("Threshold 20% per job: at most 2 of the 10 devices may fail. Failure 3 crossed it:"),
+        "{told}"
+    );
+    assert!(told.lines().any(|line| line.contains("d-004") && line.ends_with("<- crossed")), "{told}");
+    assert!(told.contains("6 devices stay pending."), "{told}");
+    let shown = world.run(&["job", "show", "reboot"]).expect(0).stdout;
+    assert!(shown.contains("failed     3 rejected"), "{shown}");
+
+    // The document says something else now: what was recorded still has the numbers.
+    world.job(
+        "reboot",
+        "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {cancellationThreshold: {failures: 9}}}",
+    );
+    assert_eq!(cause(&world, &["reboot"], "threshold-crossed"), crossed);
+    cause(&world, &["reboot"], "edited");
+}
+
+#[test]
+fn a_threshold_of_a_batch_counts_in_its_batch() {
+    let world = canceled_world("{failures: 1, per: batch}");
+    let crossed = cause(&world, &["reboot"], "threshold-crossed");
+    assert_eq!((&crossed["allowed"], &crossed["total"], &crossed["batch"]), (&json!(1), &json!(2), &json!(2)));
+    assert_eq!(ids(&crossed["failures"]), ["d-003", "d-004"], "the failure of batch 1 is not of this count");
+}
+
+#[test]
+fn what_was_in_flight_at_the_crossing_is_told_apart() {
+    let own = "{d-001: {latency: 3s}, d-002: {answers: 500, latency: 1s}, d-003: {answers: 500, latency: 2s}}";
+    let spec = format!("{{link: {{simulated: {{devices: {own}}}}}, limits: {{inFlight: 3}}}}");
+    let world = World::with_devices(&spec, 6);
+    let delivery = "{cancellationThreshold: {failures: 0}}";
+    world.job(
+        "reboot",
+        &format!("{{target: {{query: '*'}}, action: {{command: {{name: reboot}}}}, delivery: {delivery}}}"),
+    );
+    world.apply().unwrap();
+    let crossed = cause(&world, &["reboot"], "threshold-crossed");
+    assert_eq!(ids(&crossed["failures"]), ["d-002"]);
+    assert_eq!((&crossed["after"]["completed"], &crossed["after"]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(ids(&crossed["after"]["sample"]), ["d-003", "d-001"], "in the order in which they ended");
+}
+
+#[test]
+fn a_long_list_of_failures_is_cut_and_ends_with_the_crossing() {
+    let spec = "{link: {simulated: {latency: 1s, failures: 100%}}, limits: {inFlight: 1}}";
+    let world = World::with_devices(spec, 40);
+    let delivery = "{cancellationThreshold: {failures: 29}}";
+    world.job(
+        "reboot",
+        &format!("{{target: {{query: '*'}}, action: {{command: {{name: reboot}}}}, delivery: {delivery}}}"),
+    );
+    world.apply().unwrap();
+    let told = world.run(&["job", "show", "reboot", "--why"]).expect(0).stdout;
+    assert!(
+        told.contains("… 24 more") && told.lines().any(|l| l.contains("30      d-030") && l.ends_with("crossed")),
+        "{told}"
+    );
+    assert!(told.lines().count() < 15, "{told}");
+}
+
+#[test]
+fn a_run_that_waits_says_for_what_and_until_when() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-002: {offline: true}}}}}", 4);
+    let delivery = "{offline: wait, expiresAfter: 2h, batchSize: 2}";
+    world.job(
+        "reboot",
+        &format!("{{target: {{query: '*'}}, action: {{command: {{name: reboot}}}}, delivery: {delivery}}}"),
+    );
+    world.apply().unwrap();
+    let waits = cause(&world, &["reboot"], "offline");
+    assert_eq!((&waits["devices"], &waits["sample"]), (&json!(1), &json!(["d-002"])));
+    assert_eq!(waits["until"], json!("2026-11-20T12:00:00Z"));
+    let batch = cause(&world, &["reboot"], "open-batch");
+    assert_eq!((&batch["batch"], &batch["batches"], &batch["pending"]), (&json!(1), &json!(2), &json!(1)));
+    assert_eq!(cause(&world, &["reboot"], "queued")["devices"], json!(2));
+    let told = world.run(&["job", "show", "reboot", "--why"]).expect(0).stdout;
+    assert!(
+        told.contains("1 device waits to come online, until 2026-11-20 12:00:00 UTC (expiresAfter): d-002."),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_run_whose_devices_do_not_acknowledge_says_so() {
+    let world = unacknowledged_world(1);
+    world.apply().unwrap();
+    let waits = cause(&world, &["dim"], "unacknowledged");
+    assert_eq!((&waits["devices"], &waits["until"]), (&json!(2), &json!("2026-11-20T11:00:00Z")));
+}
+
+#[test]
+fn a_claimed_run_without_a_slot_says_who_has_it() {
+    let world = World::with_devices("{link: {simulated: {latency: 1s}}, limits: {runningJobs: 1}}", 4);
+    for job in ["a", "b"] {
+        world.job(job, "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    }
+    leave_in_flight(&world, 1);
+    let slot = cause(&world, &["b"], "slot");
+    assert_eq!((&slot["running"], &slot["limit"]), (&json!(1), &json!(1)));
+    assert_eq!(cause(&world, &["b"], "same-devices")["job"], json!("a"));
+    assert!(cause(&world, &["a"], "in-flight")["devices"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_stopped_run_says_who_stopped_it() {
+    let world = late_world(8);
+    world.apply_interrupted(Duration::from_millis(3_500));
+    world.run(&["job", "stop", "reboot"]).expect(0);
+    let told = world.run(&["job", "show", "reboot", "--why"]).expect(0).stdout;
+    assert!(told.contains("says `suspend: true`: the next apply stops it."), "{told}");
+    world.apply().unwrap();
+    let stopped = cause(&world, &["reboot"], "stopped");
+    let sum: u64 = ["done", "in_flight", "waiting", "queued"].iter().map(|key| stopped[key].as_u64().unwrap()).sum();
+    assert_eq!((&stopped["by"], &stopped["total"], sum), (&json!("suspend"), &json!(8), 8));
+
+    std::fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+    world.commit("Delete");
+    assert_eq!(cause(&world, &["reboot"], "stopped")["by"], json!("undeclared"));
+}
+
+#[test]
+fn a_completed_and_a_lost_run_have_their_numbers() {
+    let world = late_world(8);
+    world.apply_interrupted(Duration::from_millis(3_500));
+    std::fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.run(&["job", "show", "reboot", "--why"]).expect(0);
+    assert_eq!(cause(&world, &["reboot"], "planned")["action"], json!("close"));
+    world.apply().unwrap();
+    let lost = cause(&world, &["reboot"], "journal-lost");
+    assert_eq!((&lost["total"], &lost["unknown"]), (&json!(8), &json!(8)));
+    assert_eq!(cause(&world, &["reboot"], "failures")["by_reason"], json!({"outcome-unknown": 8}));
+
+    let world = late_world(8);
+    world.apply().unwrap();
+    let completed = cause(&world, &["reboot"], "completed");
+    assert_eq!((&completed["completed"], &completed["failed"]), (&json!(7), &json!(1)));
+    let late = cause(&world, &["reboot"], "late");
+    assert_eq!((&late["total"], &late["answers"][0]["device_id"]), (&json!(1), &json!("d-001")));
+}
+
+#[test]
+fn a_job_that_was_never_claimed_says_what_the_planner_says() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-001: {answers: 500}}}}}", 3);
+    world.job(
+        "one",
+        "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {cancellationThreshold: {failures: 0}}}",
+    );
+    let planned = cause(&world, &["one"], "planned");
+    assert_eq!(
+        (&planned["action"], &planned["devices"], &planned["committed"]),
+        (&json!("run"), &json!(3), &json!(true))
+    );
+    world.apply().unwrap();
+    world.job("two", "{target: {query: '*'}, after: [one], action: {tags: {a: '1'}}}");
+    let planned = cause(&world, &["two"], "planned");
+    assert_eq!((&planned["action"], &planned["reason"]), (&json!("hold"), &json!("waits for one, which was canceled")));
+    let before = cause(&world, &["two"], "after");
+    assert_eq!((&before["status"], &before["counts"]["failed"]), (&json!("canceled"), &json!(1)));
+
+    world.job("three", "{target: {query: '*', expect: {max: 2}}, action: {tags: {b: '1'}}}");
+    assert_eq!(cause(&world, &["three"], "refused")["code"], json!("FF605"));
+    assert_eq!(cause(&world, &["two"], "others-refused")["errors"], json!(1));
+
+    world.declare("jobs/four.yaml", "Job", "four", "{suspend: true, target: {query: '*'}, action: {tags: {c: '1'}}}");
+    let planned = cause(&world, &["four"], "planned");
+    assert_eq!((&planned["action"], &planned["committed"]), (&json!("hold"), &json!(false)));
+    let ran = world.run(&["job", "show", "fuor", "--why"]).expect(1);
+    assert!(ran.stderr.contains("there is no job `fuor`"), "{}", ran.stderr);
+
+    // A new token of a job that has run: what is asked about is the run that has not been claimed; the old one has its own.
+    let text = std::fs::read_to_string(world.file("jobs/one.yaml")).unwrap().replace("spec: {", "spec: {run: '2', ");
+    world.write("jobs/one.yaml", text);
+    world.commit("Again");
+    assert_eq!(cause(&world, &["one"], "planned")["action"], json!("run"));
+    cause(&world, &["one", "--run", "1"], "threshold-crossed");
+    world.run(&["job", "show", "one", "--why", "--run", "7"]).expect(1);
+    world.run(&["job", "show", "one", "--why", "--devices"]).expect(64);
+}

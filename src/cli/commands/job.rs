@@ -8,10 +8,10 @@ use super::{CommandResult, Output};
 use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::{Table, job as view};
+use crate::cli::view::{Table, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ops::edit::{Edit, edit};
-use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show};
+use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
 use crate::ops::{Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER, defuse};
 
@@ -33,7 +33,16 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
             }
             Ok(exit::OK)
         }
-        JobCommand::Show { name, run, devices } => {
+        JobCommand::Show { name, run, why: true, .. } => {
+            let found = why(environment, &RunChoice { job: name.clone(), run: run.clone() }, SystemClock.now())?;
+            if output.is_json {
+                output.json_line(&why_view::to_json(&found))?;
+            } else {
+                output.result(&why_view::render(&found, output.painter()))?;
+            }
+            Ok(exit::OK)
+        }
+        JobCommand::Show { name, run, why: false, devices } => {
             let choice = RunChoice { job: name.clone(), run: run.clone() };
             show_run(environment, &choice, devices, output)
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Table, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
-use crate::model::outcome::RunStatus;
+use crate::model::outcome::{Reason, RunStatus};
 use crate::model::text::sanitize_line;
 use crate::ops::job::ShownRun;
 use crate::results::Row;
@@ -98,6 +98,9 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
         let note = format!("{}: {verb} after the outcome of the device, which stays", number(record.late));
         line("late answers", note);
     }
+    if !shown.failures.is_empty() {
+        line("failed", by_reason(&shown.failures));
+    }
     line("claimed", time(Some(shown.claimed_at)));
     line("started", time(record.started_at));
     line("finished", time(record.finished_at));
@@ -123,6 +126,8 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
 pub fn show_json(shown: &ShownRun) -> Value {
     let mut document = shown.record.to_json();
     if let Some(members) = document.as_object_mut() {
+        let failures = shown.failures.iter().map(|(reason, devices)| (reason.as_str().to_string(), json!(devices)));
+        members.insert("failures".into(), Value::Object(failures.collect()));
         members.insert("claimed_at".into(), json!(shown.claimed_at.to_string()));
         members.remove("published");
         members.remove("format_version");
@@ -164,7 +169,13 @@ pub fn cell(row: &Row, column: &str) -> Option<String> {
     })
 }
 
-fn tone(status: RunStatus) -> Tone {
+/// Returns counts by reason as `3 offline, 2 rejected`.
+pub(super) fn by_reason(failures: &[(Reason, u64)]) -> String {
+    let parts = failures.iter().map(|(reason, devices)| format!("{} {}", number(*devices), reason.as_str()));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn tone(status: RunStatus) -> Tone {
     match status {
         RunStatus::Completed => Tone::Good,
         RunStatus::Failed | RunStatus::Canceled => Tone::Bad,
@@ -172,6 +183,6 @@ fn tone(status: RunStatus) -> Tone {
     }
 }
 
-fn time(time: Option<Timestamp>) -> String {
+pub(super) fn time(time: Option<Timestamp>) -> String {
     time.map_or("-".to_string(), |time| time.strftime("%F %T UTC").to_string())
 }

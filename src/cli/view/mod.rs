@@ -9,6 +9,7 @@ pub mod plan;
 pub mod progress;
 pub mod sarif;
 mod table;
+pub mod why;
 
 pub use table::Table;
 

@@ -1,0 +1,157 @@
+//! What is known of runs: the ledger, and the devices of a run from wherever they are.
+
+use super::{Environment, OpsError, RunChoice, Workspace};
+use crate::ledger::{Ledger, RunKey, RunRecord};
+use crate::model::fleet::Declared;
+use crate::model::id::{Name, RunToken};
+use crate::model::job::Job;
+use crate::model::outcome::{DeviceStatus, Reason};
+use crate::prepare::{read_ledger, records_of};
+use crate::registry::{PendingRows, Registry};
+use crate::repo::{RepoError, ResultsBranch};
+use crate::results::{Row, read_shard};
+
+/// The runs of a fleet.
+pub(super) struct History<'a> {
+    pub declared: &'a Declared,
+    pub branch: ResultsBranch<'a>,
+    pub registry: Registry,
+    pub ledger: Ledger,
+}
+
+/// Opens the history of a fleet for a look at it.
+pub(super) fn with_history<T>(
+    environment: &Environment,
+    body: impl FnOnce(&History<'_>) -> Result<T, OpsError>,
+) -> Result<T, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let declared = workspace.declared_somewhere()?;
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let ledger = read_ledger(&branch, &registry, &declared)?;
+    body(&History { declared: &declared, branch, registry, ledger })
+}
+
+impl History<'_> {
+    pub(super) fn claimed_at(&self, record: &RunRecord) -> jiff::Timestamp {
+        let claim = self.ledger.claims.get(&(record.job.clone(), record.run.clone()));
+        claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
+    }
+
+    pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
+        let records = records_of(&self.ledger);
+        let of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
+        let found = match &choice.run {
+            Some(run) => of_job.iter().find(|record| record.run.as_str() == run).copied(),
+            None => of_job.iter().max_by_key(|record| self.claimed_at(record)).copied(),
+        };
+        if let Some(record) = found {
+            return Ok(record.clone());
+        }
+        let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
+        let is_declared = self.declared.jobs.contains_key(choice.job.as_str());
+        let names = self.declared.jobs.keys().map(Name::as_str);
+        let (what, help) = match &choice.run {
+            Some(run) if !runs.is_empty() => {
+                (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
+            }
+            _ if is_declared => {
+                let help = "Run `fleetform apply`; `fleetform job show --why` says what keeps it.".to_string();
+                (format!("job `{}` has not run yet", choice.job), help)
+            }
+            _ => {
+                let near = crate::diag::nearest(&choice.job, names).map(|near| format!("Did you mean `{near}`?"));
+                let help = near.unwrap_or_else(|| "`fleetform job list` shows the jobs that have run.".to_string());
+                (format!("there is no job `{}`", crate::diag::shown(&choice.job)), help)
+            }
+        };
+        Err(OpsError::NotFound { what, help })
+    }
+
+    /// Returns the job of a run as it is declared now; `None` when it was edited, has another token, or is gone.
+    pub(super) fn declared_job(&self, record: &RunRecord) -> Option<&Job> {
+        let job = self.declared.jobs.get(&record.job)?;
+        (job.spec_digest == record.spec_digest).then_some(job)
+    }
+
+    /// Returns the devices of a batch; more than there are when the run has one batch only.
+    pub(super) fn batch_size(&self, record: &RunRecord) -> u64 {
+        let declared = self.declared.jobs.get(&record.job).and_then(|job| job.delivery.batch_size);
+        declared.map_or(u64::MAX, |size| size.batch_size(record.counts.total))
+    }
+
+    /// Calls `each` for the devices of a run, sorted by id: from the results of one that has ended, else from the journal.
+    pub(super) fn each_row(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
+        if record.status.is_final() { self.published_rows(record, each) } else { self.journaled_rows(record, each) }
+    }
+
+    /// Returns how many devices of a run failed for each reason, the most frequent first.
+    pub(super) fn failures(&self, record: &RunRecord) -> Result<Vec<(Reason, u64)>, OpsError> {
+        if record.counts.failed == 0 {
+            return Ok(Vec::new());
+        }
+        let mut failures: Vec<(Reason, u64)> = Vec::new();
+        let mut count = |reason: Reason, devices: u64| match failures.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, known)) => *known += devices,
+            None => failures.push((reason, devices)),
+        };
+        let mut known = 0;
+        let mut each = |reason: Reason| {
+            if reason.status() == DeviceStatus::Failed {
+                known += 1;
+                count(reason, 1);
+            }
+        };
+        if record.status.is_final() {
+            self.published_rows(record, &mut |row| each(row.reason))?;
+        } else if let Some(run) = self.registry.journaled(&record.job, &record.run)? {
+            self.registry.each_outcome(run.run_id, |_, reason, _| each(reason))?;
+        }
+        // The devices of a run whose journal was lost are counted and have no row.
+        let unknown = record.counts.failed.saturating_sub(known);
+        if unknown > 0 {
+            count(Reason::OutcomeUnknown, unknown);
+        }
+        failures.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
+        Ok(failures)
+    }
+
+    fn key(&self, job: &Name, run: &RunToken) -> RunKey {
+        RunKey { fleet: self.declared.fleet.name.clone(), job: job.clone(), run: run.clone() }
+    }
+
+    pub(super) fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
+        let folder = self.key(&record.job, &record.run).results_folder();
+        for number in 1..=record.published.shards {
+            let path = crate::results::shard_path(&folder, number);
+            let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
+            let bytes = self.branch.read(&path)?.ok_or_else(missing)?;
+            read_shard(&bytes, &mut *each).map_err(|what| RepoError::Malformed { path, what })?;
+        }
+        Ok(())
+    }
+
+    fn journaled_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
+        let Some(run) = self.registry.journaled(&record.job, &record.run)? else {
+            return Ok(());
+        };
+        let ids = self.registry.targets(run.run_id)?;
+        let size = self.batch_size(record);
+        self.registry.each_result(run.run_id, &ids, 0..run.total, PendingRows::UnderWay, |row| {
+            let outcome = row.outcome;
+            each(Row {
+                device_id: row.device_id,
+                device_name: row.device_name,
+                status: outcome.reason.status(),
+                reason: outcome.reason,
+                code: outcome.code,
+                message: outcome.message,
+                attempts: outcome.attempts,
+                batch: u32::try_from(u64::from(outcome.ordinal) / size + 1).unwrap_or(u32::MAX),
+                started_at: outcome.started_at,
+                finished_at: outcome.finished_at,
+            });
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What the planner says of a job that was never claimed, or whose journal is gone: nothing recorded explains it.
+
+use jiff::Timestamp;
+
+use super::why::{Cause, Predecessor, Why};
+use super::{Environment, Findings, OpsError, Workspace, declared_of, findings_of};
+use crate::diag::{Diagnostic, Diagnostics, Severity, code};
+use crate::ledger::{Ledger, Standing};
+use crate::manifest::Loaded;
+use crate::model::id::Name;
+use crate::model::job::Job;
+use crate::model::outcome::RunStatus;
+use crate::plan::{Plan, Refusal, Subject};
+use crate::prepare::{Preparation, diagnose, prepare, read_ledger};
+use crate::repo::FleetTree;
+
+/// Why a plan with the job cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Of the diagnostic, such as `FF605`.
+    pub code: &'static str,
+    pub detail: String,
+    pub help: Option<String>,
+}
+
+/// Returns what the planner says of a job: of `HEAD`, or of the work tree when only that declares it. `None` when neither does, or
+/// when it is declared with another run token than the wanted one.
+///
+/// # Errors
+/// The files are invalid, or something cannot be read.
+pub(super) fn planned(
+    environment: &Environment,
+    name: &str,
+    run: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Why>, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let has_job = |loaded: &Loaded| declared_of(loaded).is_ok_and(|declared| declared.jobs.contains_key(name));
+    let committed = workspace.repo.head().ok().and_then(|head| workspace.load_commit(&head).ok());
+    if let Some((tree, loaded)) = committed.filter(|(_, loaded)| has_job(loaded)) {
+        return of_tree(&workspace, (&tree, &loaded), (name, run), true, now);
+    }
+    let (tree, loaded) = workspace.load_work_tree()?;
+    of_tree(&workspace, (&tree, &loaded), (name, run), false, now)
+}
+
+fn of_tree(
+    workspace: &Workspace,
+    (tree, loaded): (&FleetTree<'_>, &Loaded),
+    (name, run): (&str, Option<&str>),
+    is_committed: bool,
+    now: Timestamp,
+) -> Result<Option<Why>, OpsError> {
+    let declared = declared_of(loaded)?;
+    let Some(job) = declared.jobs.get(name).filter(|job| run.is_none_or(|run| job.run.as_str() == run)) else {
+        return Ok(None);
+    };
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let mut registry = workspace.open_for_reading(&declared.fleet)?;
+    let ledger = read_ledger(&branch, &registry, declared)?;
+    let preparation =
+        Preparation { repo: &workspace.repo, loaded, declared, tree, branch: &branch, ledger: &ledger, now };
+    let (plan, staged, diagnostics) = prepare(&preparation, &mut registry)?;
+    let own = diagnose(&own_part(&plan, &job.name), &preparation, &[]);
+    let source = loaded.spans.span(&job.name, "/spec/target/failedOf");
+    let is_own = |item: &Diagnostic| {
+        item.severity == Severity::Error
+            && (own.iter().any(|one| one == item) || item.code == code::SOURCE_NOT_ENDED && item.span == source)
+    };
+    let Findings { diagnostics: all, .. } = findings_of(loaded, diagnostics);
+    drop(staged);
+    let mut causes = vec![decision(&plan, job, is_committed)];
+    causes.extend(job.after.iter().filter_map(|before| predecessor(before, &ledger, declared.jobs.get(before))));
+    causes.extend(all.sorted().into_iter().filter(|item| is_own(item)).map(refused));
+    let others = errors(&all) - all.sorted().into_iter().filter(|item| is_own(item)).count();
+    if others > 0 {
+        causes.push(Cause::OthersRefused { errors: others as u64 });
+    }
+    let key = (job.name.clone(), job.run.clone());
+    let status = ledger.records.get(&key).map(|record| record.status);
+    Ok(Some(Why { job: job.name.clone(), run: job.run.clone(), status, causes }))
+}
+
+fn decision(plan: &Plan, job: &Job, is_committed: bool) -> Cause {
+    let subject = Subject::Job(job.name.clone());
+    let is_it = |change: &&crate::plan::Change| change.subject == subject && change.run.as_ref() == Some(&job.run);
+    let change = plan.changes.iter().find(is_it).expect("a plan says something of every declared job");
+    Cause::Planned {
+        action: change.action,
+        reason: change.reason.clone(),
+        devices: change.targets.as_ref().map(|targets| targets.count),
+        is_committed,
+    }
+}
+
+/// Returns a job that must have completed first and has not.
+fn predecessor(name: &Name, ledger: &Ledger, declared: Option<&Job>) -> Option<Cause> {
+    let Some(job) = declared else {
+        let before = Predecessor { job: name.clone(), run: None, status: None, counts: None };
+        return Some(Cause::After(before));
+    };
+    let (status, counts) = match ledger.standing(name, &job.run) {
+        Standing::Ended(_, record) if record.status == RunStatus::Completed => return None,
+        Standing::Ended(_, record) => (Some(record.status), Some(record.counts)),
+        Standing::Open(_, open) => (Some(open.status), None),
+        Standing::JournalLost(_) | Standing::Unclaimed => (None, None),
+    };
+    Some(Cause::After(Predecessor { job: name.clone(), run: Some(job.run.clone()), status, counts }))
+}
+
+/// Returns the plan with only the refusals of one job.
+fn own_part(plan: &Plan, name: &Name) -> Plan {
+    let mut part = plan.clone();
+    part.notices.clear();
+    part.refusals.retain(|refusal| match refusal {
+        Refusal::EditedRun { job, .. }
+        | Refusal::Renamed { job, .. }
+        | Refusal::RenamedEarly { job, .. }
+        | Refusal::Unexpected { job, .. }
+        | Refusal::TooManyBatches { job, .. } => job == name,
+        Refusal::Conflict(conflict) => conflict.left == *name || conflict.right == *name,
+        Refusal::NothingImported { .. } => false,
+    });
+    part
+}
+
+fn refused(item: &Diagnostic) -> Cause {
+    Cause::Refused(Refused { code: item.code.0, detail: item.detail.clone(), help: item.help.clone() })
+}
+
+fn errors(diagnostics: &Diagnostics) -> usize {
+    diagnostics.counts().0
+}

@@ -1,0 +1,316 @@
+//! Why a run is where it is: the recorded numbers behind a cancel, a hold, a wait, a stop or a failure.
+
+use jiff::Timestamp;
+
+use super::crossing::{Crossed, replay};
+use super::history::{History, with_history};
+use super::planned::{Refused, planned};
+use super::{Environment, OpsError, RunChoice};
+use crate::ledger::{OpenRun, RunRecord, Standing};
+use crate::model::id::{Name, RunToken};
+use crate::model::job::{Action, Job};
+use crate::model::outcome::{Counts, Reason, RunStatus};
+use crate::plan::ActionKind;
+use crate::registry::{JournaledRun, LateAnswer, Waits};
+
+/// Devices that are named where many wait.
+const SAMPLE_IDS: u32 = 3;
+/// Late answers that are listed.
+const LATE_MAX: u32 = 20;
+
+/// A run and what it is where it is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Why {
+    pub job: Name,
+    pub run: RunToken,
+    /// `None`: it was never claimed, or nothing was recorded since.
+    pub status: Option<RunStatus>,
+    /// The most telling first; never empty.
+    pub causes: Vec<Cause>,
+}
+
+/// One thing that keeps a run where it is, or that brought it there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cause {
+    /// Too many devices failed.
+    Crossed(Box<Crossed>),
+    /// What was recorded when the run ended, where no numbers can be replayed.
+    Recorded { reason: String },
+    /// Every device was attempted.
+    Completed { counts: Counts },
+    /// The registry's journal of the run is gone: the outcome of `unknown` devices is not known.
+    JournalLost { total: u64, unknown: u64 },
+    /// It is stopped, or will be by the next apply.
+    Stopped { by: StopCause, progress: Progress },
+    /// It is claimed and waits for one of the `limit` slots, of which `running` are taken.
+    Slot { running: u64, limit: u64 },
+    /// It is a command for devices that a command of another run may be under way to.
+    SameDevices { job: Name, run: RunToken },
+    /// The first batch whose devices are not all terminal; the next one waits for them. `batch` counts from 1.
+    OpenBatch { batch: u32, batches: u32, counts: Counts },
+    /// Devices that it waits for.
+    Waiting(Waiting),
+    /// Devices that were not started.
+    Queued { devices: u64 },
+    /// Its document was edited after it was claimed; apply refuses that.
+    Edited,
+    /// What the planner does with a job that nothing recorded explains.
+    Planned { action: ActionKind, reason: String, devices: Option<u64>, is_committed: bool },
+    /// A job that must have completed first, and has not.
+    After(Predecessor),
+    /// Why apply refuses a plan with it.
+    Refused(Refused),
+    /// Errors that are about something else; apply refuses the plan as a whole.
+    OthersRefused { errors: u64 },
+    /// How many devices failed for each reason, the most frequent first.
+    Failures { by_reason: Vec<(Reason, u64)> },
+    /// Answers that came after the outcome of their device: all are counted, the first listed with their device where the journal
+    /// still has them.
+    Late { total: u64, answers: Vec<(String, LateAnswer)> },
+}
+
+/// Why a run is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// `suspend: true`.
+    Suspended,
+    /// Nothing declares it any more.
+    Undeclared,
+    /// It was stopped and is declared to go on: the next apply does.
+    Continued,
+}
+
+/// How far an open run is; `done`, `in_flight`, `waiting` and `queued` add up to its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub total: u64,
+    pub done: u64,
+    pub in_flight: u64,
+    pub waiting: u64,
+    pub queued: u64,
+}
+
+/// Devices that a run waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    pub waits: Waits,
+    pub devices: u64,
+    /// The first of them, sorted.
+    pub sample: Vec<String>,
+    /// When they are given up (`expiresAfter` after the start); `None` when nobody knows, and for devices in flight.
+    pub until: Option<Timestamp>,
+}
+
+/// A job that must have completed before another starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predecessor {
+    pub job: Name,
+    /// `None`: it is not declared.
+    pub run: Option<RunToken>,
+    /// `None`: it has not been claimed.
+    pub status: Option<RunStatus>,
+    /// Of a run that has ended.
+    pub counts: Option<Counts>,
+}
+
+/// Returns why a run is where it is. Without a token: the declared run when it has not been claimed, else the newest one.
+///
+/// # Errors
+/// There is no such run, the files are invalid, or something cannot be read.
+pub fn why(environment: &Environment, choice: &RunChoice, now: Timestamp) -> Result<Why, OpsError> {
+    let recorded = with_history(environment, |history| {
+        let declared = history.declared.jobs.get(choice.job.as_str());
+        let declared = declared.filter(|job| choice.run.as_ref().is_none_or(|run| job.run.as_str() == run));
+        let is_known = declared.is_none_or(|job| {
+            let standing = history.ledger.standing(&job.name, &job.run);
+            matches!(standing, Standing::Open(..) | Standing::Ended(..))
+        });
+        match history.find(choice) {
+            Ok(record) if is_known => of_record(history, &record).map(Ok),
+            Ok(_) => Ok(Err(None)),
+            Err(error) => Ok(Err(Some(error))),
+        }
+    })?;
+    let missing = match recorded {
+        Ok(why) => return Ok(why),
+        Err(missing) => missing,
+    };
+    if let Some(why) = planned(environment, &choice.job, choice.run.as_deref(), now)? {
+        return Ok(why);
+    }
+    Err(missing.unwrap_or_else(|| OpsError::NotFound {
+        what: format!("job `{}` is not declared any more", crate::diag::shown(&choice.job)),
+        help: "`fleetform job list` shows the runs; choose one with --run.".to_string(),
+    }))
+}
+
+fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError> {
+    let key = (record.job.clone(), record.run.clone());
+    let journal = history.registry.journaled(&record.job, &record.run)?;
+    let mut causes = match history.ledger.open.get(&key) {
+        Some(open) if !record.status.is_final() => of_open(history, record, open, journal.as_ref())?,
+        Some(_) | None => vec![of_ended(history, record)?],
+    };
+    let declared = history.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
+    if declared.is_some_and(|job| job.spec_digest != record.spec_digest) {
+        causes.push(Cause::Edited);
+    }
+    let by_reason = history.failures(record)?;
+    if !by_reason.is_empty() {
+        causes.push(Cause::Failures { by_reason });
+    }
+    if record.late > 0 {
+        let answers = match &journal {
+            Some(run) => late_answers(history, run)?,
+            None => Vec::new(),
+        };
+        causes.push(Cause::Late { total: record.late, answers });
+    }
+    Ok(Why { job: record.job.clone(), run: record.run.clone(), status: Some(record.status), causes })
+}
+
+fn late_answers(history: &History<'_>, run: &JournaledRun) -> Result<Vec<(String, LateAnswer)>, OpsError> {
+    let answers = history.registry.late_answers(run.run_id, LATE_MAX)?;
+    if answers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = history.registry.targets(run.run_id)?;
+    Ok(answers.into_iter().map(|answer| (ids.get(answer.ordinal as usize).to_string(), answer)).collect())
+}
+
+fn of_ended(history: &History<'_>, record: &RunRecord) -> Result<Cause, OpsError> {
+    let recorded = || Cause::Recorded {
+        reason: record.reason.clone().unwrap_or_else(|| format!("it was {}", record.status.as_str())),
+    };
+    Ok(match record.status {
+        RunStatus::Canceled => match replay(history, record)? {
+            Some(crossed) => Cause::Crossed(Box::new(crossed)),
+            None => recorded(),
+        },
+        RunStatus::Completed => Cause::Completed { counts: record.counts },
+        RunStatus::Failed => match record.reason.as_deref().and_then(unknown_in) {
+            Some(unknown) => Cause::JournalLost { total: record.counts.total, unknown },
+            None => recorded(),
+        },
+        RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => {
+            let reason = "nothing declares it any more, and the registry's journal of it is gone: it is left alone";
+            Cause::Recorded { reason: reason.to_string() }
+        }
+    })
+}
+
+/// Reads the number of devices whose outcome is unknown back from the sentence that was recorded.
+fn unknown_in(sentence: &str) -> Option<u64> {
+    let rest = sentence.strip_prefix("journal-lost: ")?;
+    let (_, rest) = rest.split_once("the outcome of ")?;
+    rest.split_once(' ')?.0.parse().ok()
+}
+
+fn of_open(
+    history: &History<'_>,
+    record: &RunRecord,
+    open: &OpenRun,
+    journal: Option<&JournaledRun>,
+) -> Result<Vec<Cause>, OpsError> {
+    let done = open.completed + open.failed;
+    let queued = (open.total - done).saturating_sub(open.in_flight + open.waiting);
+    let (total, in_flight, waiting) = (open.total, open.in_flight, open.waiting);
+    let progress = Progress { total, done, in_flight, waiting, queued };
+    let mut causes = Vec::new();
+    let declared = history.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
+    let by = match declared {
+        None => Some(StopCause::Undeclared),
+        Some(job) if job.suspend => Some(StopCause::Suspended),
+        Some(_) if open.status == RunStatus::Stopped => Some(StopCause::Continued),
+        Some(_) => None,
+    };
+    causes.extend(by.map(|by| Cause::Stopped { by, progress }));
+    let Some(run) = journal else { return Ok(causes) };
+    if open.status == RunStatus::Pending {
+        causes.extend(of_pending(history, record, run)?);
+    }
+    if open.status != RunStatus::Pending {
+        causes.extend(open_batch(history, record, run)?);
+    }
+    for waits in [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge] {
+        causes.extend(waiting_for(history, declared, run, waits)?.map(Cause::Waiting));
+    }
+    if queued > 0 {
+        causes.push(Cause::Queued { devices: queued });
+    }
+    Ok(causes)
+}
+
+/// Returns what a claimed run waits for before its first device starts.
+fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Vec<Cause>, OpsError> {
+    let running: Vec<&(Name, RunToken)> =
+        history.ledger.open.iter().filter(|(_, open)| open.status == RunStatus::Running).map(|(key, _)| key).collect();
+    let limit = u64::from(history.declared.fleet.limits.running_jobs);
+    let mut causes = vec![Cause::Slot { running: running.len() as u64, limit }];
+    let is_command = |job: &Job| matches!(job.action, Action::Command(_));
+    let declared = |name: &Name| history.declared.jobs.get(name).filter(|job| is_command(job));
+    if declared(&record.job).is_none() {
+        return Ok(causes);
+    }
+    let ids = history.registry.targets(run.run_id)?;
+    for (job, token) in running.into_iter().filter(|(job, _)| declared(job).is_some()) {
+        let Some(other) = history.registry.journaled(job, token)? else { continue };
+        if history.registry.targets(other.run_id)?.intersects(&ids) {
+            causes.push(Cause::SameDevices { job: job.clone(), run: token.clone() });
+        }
+    }
+    Ok(causes)
+}
+
+/// Returns the batch that is open; `None` when every device is terminal.
+fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
+    let total = u64::from(run.total);
+    let size = history.batch_size(record).min(total.max(1));
+    let batches = total.div_ceil(size);
+    let total_of = |batch: u64| size.min(total - batch * size);
+    let mut counts: Vec<Counts> =
+        (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
+    history.registry.each_outcome(run.run_id, |ordinal, reason, _| {
+        if let Some(batch) = counts.get_mut(usize::try_from(u64::from(ordinal) / size).unwrap_or(usize::MAX)) {
+            batch.add(reason);
+        }
+    })?;
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let open = counts.iter().position(|counts| counts.pending() > 0);
+    Ok(open.map(|at| Cause::OpenBatch { batch: narrow(at as u64 + 1), batches: narrow(batches), counts: counts[at] }))
+}
+
+fn waiting_for(
+    history: &History<'_>,
+    declared: Option<&Job>,
+    run: &JournaledRun,
+    waits: Waits,
+) -> Result<Option<Waiting>, OpsError> {
+    let (devices, first) = history.registry.waiting(run.run_id, waits, SAMPLE_IDS)?;
+    if devices == 0 {
+        return Ok(None);
+    }
+    let ids = history.registry.targets(run.run_id)?;
+    let sample = first.into_iter().map(|ordinal| ids.get(ordinal as usize).to_string()).collect();
+    let until = match waits {
+        Waits::ToAnswer => None,
+        Waits::ToConnect | Waits::ToAcknowledge => declared.and_then(|job| {
+            let start = run.started_at?;
+            start.checked_add(job.delivery.expires_after).ok()
+        }),
+    };
+    Ok(Some(Waiting { waits, devices, sample, until }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_sentence_has_the_number_of_unknown_outcomes() {
+        let sentence =
+            "journal-lost: the registry's journal of this run is gone, and the outcome of 7 of 10 devices is unknown";
+        assert_eq!(unknown_in(sentence), Some(7));
+        assert_eq!(unknown_in("7 of 10 devices failed"), None);
+    }
+}
