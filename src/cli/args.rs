@@ -157,6 +157,9 @@ pub enum JobCommand {
         /// Runs of the last days, hours or minutes, such as 30d
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
+        /// Runs that are about a device whose id fits, with * and ?; and what became of it in each
+        #[arg(long, value_name = "PATTERN")]
+        device: Option<String>,
     },
     /// Show a run: its batches, and its devices when asked for
     Show {

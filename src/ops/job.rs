@@ -24,6 +24,26 @@ pub struct JobFilter {
     pub status: Option<RunStatus>,
     /// Runs that started (or, when they have not, were claimed) at or after this time.
     pub since: Option<jiff::Timestamp>,
+    /// Runs whose target has a device with such an id, with `*` and `?`.
+    pub device: Option<String>,
+}
+
+/// A run of a list.
+#[derive(Debug, Clone)]
+pub struct ListedRun {
+    pub record: RunRecord,
+    /// `None` when nobody asked for devices.
+    pub fitting: Option<Fitting>,
+}
+
+/// The devices of a run that fit a pattern: at least one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitting {
+    pub devices: u64,
+    /// The first of them, by id.
+    pub device_id: String,
+    /// The row of the only one; `None` when there are several, or when the results keep failures only and it is not among them.
+    pub row: Option<Row>,
 }
 
 /// Which run.
@@ -55,20 +75,28 @@ pub struct ShownRun {
 ///
 /// # Errors
 /// The files are invalid, or something cannot be read.
-pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<RunRecord>, OpsError> {
+pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<ListedRun>, OpsError> {
     with_history(environment, |history| {
-        let mut found: Vec<(jiff::Timestamp, RunRecord)> = Vec::new();
+        let mut found: Vec<(jiff::Timestamp, ListedRun)> = Vec::new();
         for record in records_of(&history.ledger) {
             let claimed_at = history.claimed_at(&record);
             let time = record.started_at.unwrap_or(claimed_at);
             let is_wanted = filter.status.is_none_or(|status| record.status == status)
                 && filter.since.is_none_or(|since| time >= since);
-            if is_wanted {
-                found.push((claimed_at, record));
+            if !is_wanted {
+                continue;
             }
+            let fitting = match &filter.device {
+                None => None,
+                Some(pattern) => match history.fitting(&record, pattern)? {
+                    None => continue,
+                    fitting => fitting,
+                },
+            };
+            found.push((claimed_at, ListedRun { record, fitting }));
         }
-        found.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
-        Ok(found.into_iter().map(|(_, record)| record).collect())
+        found.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.record.job.cmp(&right.1.record.job)));
+        Ok(found.into_iter().map(|(_, run)| run).collect())
     })
 }
 

@@ -344,3 +344,51 @@ fn a_job_that_was_never_claimed_says_what_the_planner_says() {
     world.run(&["job", "show", "one", "--why", "--run", "7"]).expect(1);
     world.run(&["job", "show", "one", "--why", "--devices"]).expect(64);
 }
+
+#[test]
+fn a_list_of_runs_can_be_asked_about_a_device() {
+    let world =
+        World::with_devices("{link: {simulated: {devices: {d-002: {answers: 500}, d-003: {offline: true}}}}}", 6);
+    world.job("odd", "{target: {query: \"tags.parity = 'odd'\"}, action: {tags: {seen: '1'}}}");
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {offline: wait}}");
+    world.apply().unwrap();
+    let listed = |pattern: &str| -> Vec<(Value, Value, Value, Value)> {
+        let runs = world.run(&["job", "list", "--json", "--device", pattern]).expect(0).json();
+        let mut of: Vec<_> = runs
+            .iter()
+            .map(|run| {
+                let of = |key: &str| run[key].clone();
+                (of("job"), of("devices"), of("device_status"), of("device_reason"))
+            })
+            .collect();
+        of.sort_by_key(|run| run.0.to_string());
+        of
+    };
+    let run = |job: &str, devices: u64, status: Value, reason: Value| (json!(job), json!(devices), status, reason);
+    assert_eq!(listed("d-002"), [run("reboot", 1, json!("failed"), json!("rejected"))]);
+    let waits = run("reboot", 1, json!("pending"), json!("waiting"));
+    assert_eq!(listed("d-003"), [run("odd", 1, json!("completed"), json!("written")), waits]);
+    assert_eq!(listed("d-00?"), [run("odd", 3, Value::Null, Value::Null), run("reboot", 6, Value::Null, Value::Null)]);
+    assert_eq!(listed("e-*"), []);
+
+    let table = world.run(&["job", "list", "--device", "d-002"]).expect(0).stdout;
+    assert!(table.lines().nth(1).unwrap().ends_with("d-002   failed         rejected"), "{table}");
+    let plain = world.run(&["job", "list"]).expect(0).stdout;
+    assert!(!plain.contains("DEVICE-STATUS"), "{plain}");
+    assert!(world.run(&["job", "list", "--json"]).expect(0).json()[0].get("device_id").is_none());
+}
+
+#[test]
+fn a_device_is_found_in_a_run_that_keeps_failures_only() {
+    let world =
+        World::with_devices("{results: {devices: failures}, link: {simulated: {devices: {d-002: {answers: 500}}}}}", 3);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.apply().unwrap();
+    let listed = |device: &str| world.run(&["job", "list", "--json", "--device", device]).expect(0).json();
+    assert_eq!(listed("d-002")[0]["device_reason"], json!("rejected"));
+    assert_eq!(
+        (&listed("d-001")[0]["device_id"], &listed("d-001")[0]["device_status"]),
+        (&json!("d-001"), &Value::Null)
+    );
+    assert!(listed("d-009").is_empty());
+}

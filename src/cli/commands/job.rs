@@ -18,18 +18,18 @@ use crate::results::{Row, SHARD_HEADER, defuse};
 /// `job …`
 pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> CommandResult {
     match command {
-        JobCommand::List { status, since } => {
+        JobCommand::List { status, since, device } => {
             let since = since.as_deref().map(time_before).transpose()?;
-            let records = list(environment, &JobFilter { status: *status, since })?;
+            let runs = list(environment, &JobFilter { status: *status, since, device: device.clone() })?;
             if output.is_json {
-                for record in &records {
-                    output.json_line(&record.to_summary_json())?;
+                for run in &runs {
+                    output.json_line(&view::listed_json(run))?;
                 }
-            } else if records.is_empty() {
-                let is_filtered = status.is_some() || since.is_some();
+            } else if runs.is_empty() {
+                let is_filtered = status.is_some() || since.is_some() || device.is_some();
                 output.say(if is_filtered { "No run fits." } else { "No job has run yet." });
             } else {
-                output.result(&view::list(&records))?;
+                output.result(&view::list(&runs))?;
             }
             Ok(exit::OK)
         }

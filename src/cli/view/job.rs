@@ -8,7 +8,7 @@ use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{Reason, RunStatus};
 use crate::model::text::sanitize_line;
-use crate::ops::job::ShownRun;
+use crate::ops::job::{Fitting, ListedRun, ShownRun};
 use crate::results::Row;
 
 /// The columns of the device grid: those of the results; `id` and `name` stand for the first two.
@@ -20,12 +20,16 @@ pub const DEFAULT_COLUMNS: [&str; 6] = ["device_id", "status", "reason", "code",
 /// Batches of a run that are shown.
 const BATCHES_MAX: usize = 20;
 
-/// Returns a table of runs.
-pub fn list(records: &[RunRecord]) -> String {
-    let mut table = Table::new(&["JOB", "RUN", "STATUS", "DEVICES", "COMPLETED", "FAILED", "PENDING", "STARTED"]);
-    for record in records {
+/// Returns a table of runs; what became of the devices that were asked for stands beside them.
+pub fn list(runs: &[ListedRun]) -> String {
+    let mut header = vec!["JOB", "RUN", "STATUS", "DEVICES", "COMPLETED", "FAILED", "PENDING", "STARTED"];
+    if runs.iter().any(|run| run.fitting.is_some()) {
+        header.extend(["DEVICE", "DEVICE-STATUS", "REASON"]);
+    }
+    let mut table = Table::new(&header);
+    for ListedRun { record, fitting } in runs {
         let counts = &record.counts;
-        table.push(vec![
+        let mut cells = vec![
             record.job.to_string(),
             record.run.to_string(),
             record.status.as_str().to_string(),
@@ -34,9 +38,27 @@ pub fn list(records: &[RunRecord]) -> String {
             number(counts.failed),
             number(counts.pending()),
             time(record.started_at),
-        ]);
+        ];
+        if let Some(Fitting { devices, device_id, row }) = fitting {
+            cells.push(if *devices == 1 { device_id.clone() } else { counted(*devices, "device") });
+            cells.push(row.as_ref().map_or("-".to_string(), |row| row.status.as_str().to_string()));
+            cells.push(row.as_ref().map_or("-".to_string(), |row| row.reason.as_str().to_string()));
+        }
+        table.push(cells);
     }
     table.render()
+}
+
+/// Returns a run with the keys of `job list`, and with what became of the devices that were asked for.
+pub fn listed_json(run: &ListedRun) -> Value {
+    let mut summary = run.record.to_summary_json();
+    if let (Some(Fitting { devices, device_id, row }), Some(members)) = (&run.fitting, summary.as_object_mut()) {
+        members.insert("devices".into(), json!(devices));
+        members.insert("device_id".into(), json!((*devices == 1).then_some(device_id)));
+        members.insert("device_status".into(), json!(row.as_ref().map(|row| row.status.as_str())));
+        members.insert("device_reason".into(), json!(row.as_ref().map(|row| row.reason.as_str())));
+    }
+    summary
 }
 
 /// Returns one line for a run that ended or was left.

@@ -1,13 +1,15 @@
 //! What is known of runs: the ledger, and the devices of a run from wherever they are.
 
-use super::{Environment, OpsError, RunChoice, Workspace};
+use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
 use crate::ledger::{Ledger, RunKey, RunRecord};
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
+use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
+use crate::model::text::matches_wildcard;
 use crate::prepare::{read_ledger, records_of};
-use crate::registry::{PendingRows, Registry};
+use crate::registry::{JournaledRun, PendingRows, Registry};
 use crate::repo::{RepoError, ResultsBranch};
 use crate::results::{Row, read_shard};
 
@@ -85,6 +87,43 @@ impl History<'_> {
         if record.status.is_final() { self.published_rows(record, each) } else { self.journaled_rows(record, each) }
     }
 
+    /// Returns the devices of a run that fit a pattern; `None` when there is none.
+    pub(super) fn fitting(&self, record: &RunRecord, pattern: &str) -> Result<Option<Fitting>, OpsError> {
+        let mut found: Option<Fitting> = None;
+        let mut add = |device_id: &str, row: Option<Row>| match &mut found {
+            Some(found) => {
+                found.devices += 1;
+                found.row = None;
+            }
+            None => found = Some(Fitting { devices: 1, device_id: device_id.to_string(), row }),
+        };
+        let mut rows = 0;
+        if record.status.is_final() {
+            self.published_rows(record, &mut |row| {
+                rows += 1;
+                if matches_wildcard(pattern, &row.device_id) {
+                    let device_id = row.device_id.clone();
+                    add(&device_id, Some(row));
+                }
+            })?;
+            if rows == record.counts.total {
+                return Ok(found);
+            }
+            // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if anywhere.
+        }
+        let Some(run) = self.registry.journaled(&record.job, &record.run)? else { return Ok(found) };
+        let ids = self.registry.targets(run.run_id)?;
+        let mut fitting = ids.iter().enumerate().filter(|(_, id)| matches_wildcard(pattern, id));
+        let Some((first, device_id)) = fitting.next() else { return Ok(found) };
+        let devices = 1 + fitting.count() as u64;
+        let mut row = found.filter(|found| found.devices == 1 && devices == 1).and_then(|found| found.row);
+        if devices == 1 && !record.status.is_final() {
+            let ordinal = u32::try_from(first).expect("a target is bounded by the arena of its ids");
+            self.journaled_rows_in(record, &run, &ids, ordinal..ordinal + 1, &mut |one| row = Some(one))?;
+        }
+        Ok(Some(Fitting { devices, device_id: device_id.to_string(), row }))
+    }
+
     /// Returns how many devices of a run failed for each reason, the most frequent first.
     pub(super) fn failures(&self, record: &RunRecord) -> Result<Vec<(Reason, u64)>, OpsError> {
         if record.counts.failed == 0 {
@@ -136,8 +175,19 @@ impl History<'_> {
             return Ok(());
         };
         let ids = self.registry.targets(run.run_id)?;
+        self.journaled_rows_in(record, &run, &ids, 0..run.total, each)
+    }
+
+    fn journaled_rows_in(
+        &self,
+        record: &RunRecord,
+        run: &JournaledRun,
+        ids: &DeviceIds,
+        range: std::ops::Range<u32>,
+        each: &mut dyn FnMut(Row),
+    ) -> Result<(), OpsError> {
         let size = self.batch_size(record);
-        self.registry.each_result(run.run_id, &ids, 0..run.total, PendingRows::UnderWay, |row| {
+        self.registry.each_result(run.run_id, ids, range, PendingRows::UnderWay, |row| {
             let outcome = row.outcome;
             each(Row {
                 device_id: row.device_id,
