@@ -68,6 +68,7 @@
 //! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
 //! | new fleets | `ops::init` | the folder that it is given |
+//! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 
 pub mod cli;

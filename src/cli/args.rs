@@ -234,7 +234,7 @@ pub struct DeviceGrid {
     /// Only devices whose id fits, with * and ?
     #[arg(long, value_name = "PATTERN")]
     pub device: Option<String>,
-    /// Columns of the device grid, such as id,status,reason
+    /// Columns of the device grid, such as id,status,reason; remembered for the next time, until `--columns default`
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub columns: Vec<String>,
 }

@@ -3,6 +3,7 @@
 //! Results go to stdout, talk to stderr. This room owns what touches the terminal, the environment and the process.
 
 mod args;
+mod columns;
 mod commands;
 mod error;
 mod output;

@@ -392,3 +392,73 @@ fn a_device_is_found_in_a_run_that_keeps_failures_only() {
     );
     assert!(listed("d-009").is_empty());
 }
+
+#[test]
+fn chosen_columns_are_remembered_until_they_are_forgotten() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", "{target: {query: '*'}, action: {property: {level: 3}}}");
+    world.apply().unwrap();
+    let header = |arguments: &[&str]| {
+        let mut all = vec!["job", "show", "dim"];
+        all.extend(arguments);
+        let ran = world.run(&all).expect(0);
+        let words: Vec<&str> = ran.stdout.lines().next().unwrap().split_whitespace().collect();
+        (words.join(" "), ran.stderr)
+    };
+    const DEFAULT: &str = "DEVICE_ID STATUS REASON CODE BATCH MESSAGE";
+    let file = world.config_home().join("fleetform/columns.yaml");
+    assert_eq!(header(&["--devices"]), (DEFAULT.to_string(), String::new()));
+    assert!(!file.exists());
+
+    let (words, said) = header(&["--columns", "id,reason"]);
+    assert_eq!((words.as_str(), said.lines().count()), ("ID REASON", 1));
+    assert!(said.contains(&format!("remembered in {}", file.display())), "{said}");
+    assert_eq!(header(&["--columns", "id,reason"]).1, "", "it is known already");
+    assert_eq!(header(&["--devices"]), ("ID REASON".to_string(), String::new()));
+    assert_eq!(header(&["--status", "completed"]).0, "ID REASON");
+    let row = world.run(&["job", "show", "dim", "--devices", "--json"]).expect(0).json().remove(0);
+    assert_eq!(row.as_object().unwrap().len(), 10, "JSON has all columns");
+    let csv = world.run(&["job", "results", "dim"]).expect(0).stdout;
+    assert!(csv.starts_with("device_id,device_name,status,"), "{csv}");
+
+    world.run(&["job", "show", "dim", "--columns", "id,colour"]).expect(64);
+    assert_eq!(header(&["--devices"]).0, "ID REASON", "a mistake is not remembered");
+    let (words, said) = header(&["--columns", "default"]);
+    assert_eq!((words.as_str(), said.lines().count()), (DEFAULT, 1));
+    assert_eq!(header(&["--devices"]), (DEFAULT.to_string(), String::new()));
+    assert!(!file.exists());
+}
+
+#[test]
+fn remembered_columns_that_cannot_be_used_or_kept_are_one_line() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", "{target: {query: '*'}, action: {property: {level: 3}}}");
+    world.apply().unwrap();
+    let file = world.config_home().join("fleetform/columns.yaml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let texts = ["columns: [id, colour]", "columns: []", "columns: 7", "{", "- id", "\u{0}\u{1b}[31m", ""];
+    for bytes in texts.iter().map(|text| text.as_bytes()).chain([&b"\xff\xfe"[..]]) {
+        std::fs::write(&file, bytes).unwrap();
+        let ran = world.run(&["job", "show", "dim", "--devices"]).expect(0);
+        assert!(ran.stdout.starts_with("DEVICE_ID  STATUS"), "{ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+        assert!(ran.stderr.starts_with("warning: ") && !ran.stderr.contains('\u{1b}'), "{ran:?}");
+    }
+    // A folder where the file should be, and a file where the folder should be.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("inside")).unwrap();
+    for choice in ["id,status", "default"] {
+        let ran = world.run(&["job", "show", "dim", "--columns", choice]).expect(0);
+        assert_eq!((ran.stdout.lines().count(), ran.stderr.lines().count()), (3, 1), "{ran:?}");
+    }
+    std::fs::remove_dir_all(world.config_home()).unwrap();
+    std::fs::write(world.config_home(), "").unwrap();
+    let ran = world.run(&["job", "show", "dim", "--columns", "id"]).expect(0);
+    assert!(ran.stdout.starts_with("ID\n") && ran.stderr.contains("are not remembered"), "{ran:?}");
+    assert_eq!(world.run(&["job", "show", "dim", "--devices"]).expect(0).stderr, "");
+    let left: Vec<_> = std::fs::read_dir(world.file(".git"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".partial"))
+        .collect();
+    assert!(left.is_empty());
+}

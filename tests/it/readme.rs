@@ -50,6 +50,7 @@ fn run(command: &str, folder: &Path) -> String {
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).current_dir(folder).env("PATH", path).env("NO_COLOR", "1");
+    shell.env("XDG_CONFIG_HOME", folder.join("config-home"));
     for (name, value) in [("NAME", "Reader"), ("EMAIL", "reader@localhost")] {
         shell.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
     }

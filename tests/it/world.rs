@@ -293,10 +293,15 @@ impl World {
             .collect()
     }
 
+    /// Returns the configuration folder of the user who runs the binary in this fleet.
+    pub fn config_home(&self) -> PathBuf {
+        self.file(".git/config-home")
+    }
+
     /// Runs the binary in the fleet.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         let mut command = fleetform();
-        command.arg("-C").arg(self.path()).args(arguments);
+        command.arg("-C").arg(self.path()).args(arguments).env("XDG_CONFIG_HOME", self.config_home());
         Ran::of(&mut command)
     }
 }
@@ -318,6 +323,8 @@ pub fn devices_csv(count: usize) -> String {
 pub fn fleetform() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
     command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(Stdio::null());
+    // Nobody writes there: what is remembered of one test is not seen by another, and never by the person who runs them.
+    command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));
     command
 }
 

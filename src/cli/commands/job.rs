@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{CommandResult, Output};
 use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
+use crate::cli::columns;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{Table, job as view, why as why_view};
@@ -108,12 +109,7 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
         })?;
         return Ok(exit::OK);
     }
-    let columns: Vec<&str> = if grid.columns.is_empty() {
-        view::DEFAULT_COLUMNS.to_vec()
-    } else {
-        grid.columns.iter().map(String::as_str).collect()
-    };
-    check_columns(&columns)?;
+    let columns = choose_columns(grid, output)?;
     let headers: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let mut table = Table::new(&headers);
@@ -131,9 +127,27 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     Ok(exit::OK)
 }
 
-fn check_columns(columns: &[&str]) -> Result<(), CommandError> {
-    let known = |column: &str| column == "id" || column == "name" || view::COLUMNS.contains(&column);
-    let Some(unknown) = columns.iter().find(|column| !known(column)) else { return Ok(()) };
+/// Returns the columns that are asked for, that were asked for last, or those for everybody.
+fn choose_columns(grid: &DeviceGrid, output: &Output) -> Result<Vec<String>, CommandError> {
+    let for_everybody = || view::DEFAULT_COLUMNS.iter().map(|column| (*column).to_string()).collect();
+    if grid.columns.is_empty() {
+        return Ok(columns::remembered(output, is_column).unwrap_or_else(for_everybody));
+    }
+    if grid.columns == ["default"] {
+        columns::forget(output);
+        return Ok(for_everybody());
+    }
+    check_columns(&grid.columns)?;
+    columns::remember(output, &grid.columns);
+    Ok(grid.columns.clone())
+}
+
+fn is_column(column: &str) -> bool {
+    column == "id" || column == "name" || view::COLUMNS.contains(&column)
+}
+
+fn check_columns(columns: &[String]) -> Result<(), CommandError> {
+    let Some(unknown) = columns.iter().find(|column| !is_column(column)) else { return Ok(()) };
     let help = match crate::diag::nearest(unknown, view::COLUMNS) {
         Some(near) => format!("Did you mean `{near}`?"),
         None => format!("The columns are {}.", view::COLUMNS.join(", ")),
