@@ -7,11 +7,14 @@ mod columns;
 mod commands;
 mod error;
 mod output;
+mod version;
 pub mod view;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 pub use args::{Cli, Command};
 pub use view::diagnostic;
@@ -36,6 +39,11 @@ pub mod exit {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion && version::is_verbose(std::env::args_os()) => {
+            // Nothing can be said when the terminal is gone.
+            drop(std::io::stdout().write_all(version::long().as_bytes()));
+            return ExitCode::from(exit::OK);
+        }
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
             // Nothing can be said when the terminal is gone.

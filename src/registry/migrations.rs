@@ -12,15 +12,14 @@ const APPLICATION_ID: i64 = 0x666c_6565;
 /// One script for each version, from 1.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql")];
 
-fn newest() -> i64 {
-    i64::try_from(MIGRATIONS.len()).expect("there are few migrations")
-}
+/// The version of the schema that this fleetform reads and writes.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the schema to the newest version, in one transaction, and marks whose registry it is.
 pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> Result<(), RegistryError> {
     let fail = |e| RegistryError::from_sqlite(path, "bring its schema up to date", e);
     let version = version(connection, path)?;
-    if version >= newest() {
+    if version >= SCHEMA_VERSION {
         return check_version(connection, path);
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
@@ -33,7 +32,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> 
         }
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
-    transaction.pragma_update(None, "user_version", newest()).map_err(fail)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(fail)?;
     transaction.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('fleet', ?1)", [fleet]).map_err(fail)?;
     transaction.commit().map_err(fail)
 }
@@ -41,7 +40,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> 
 /// Refuses a file that is no registry or that is of another version.
 pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), RegistryError> {
     let version = version(connection, path)?;
-    let (path, known) = (path.to_path_buf(), newest());
+    let (path, known) = (path.to_path_buf(), SCHEMA_VERSION);
     match version.cmp(&known) {
         std::cmp::Ordering::Greater => Err(RegistryError::Newer { path, version, known }),
         std::cmp::Ordering::Less => Err(RegistryError::Older { path, version, known }),

@@ -30,6 +30,7 @@ pub use error::RegistryError;
 pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
 pub use journal::{JournaledRun, ResultRow};
 pub use marks::{LateAnswer, PendingRows, Waits};
+pub use migrations::SCHEMA_VERSION;
 pub use observe::{Request, Selection, Touched};
 pub use write::{Assignment, Chunk};
 

@@ -462,3 +462,24 @@ fn remembered_columns_that_cannot_be_used_or_kept_are_one_line() {
         .collect();
     assert!(left.is_empty());
 }
+
+#[test]
+fn the_long_version_has_those_of_the_formats_and_of_the_time_zones() {
+    let world = World::new("{}");
+    let short = world.run(&["--version"]).expect(0).stdout;
+    assert_eq!(short, format!("fleetform {}\n", env!("CARGO_PKG_VERSION")));
+    let long = world.run(&["--version", "-v"]).expect(0).stdout;
+    assert_eq!(long, world.run(&["-v", "-V"]).expect(0).stdout);
+    for line in ["manifests  fleetform/v1", "results    format 1", "registry   schema 1", "plan       format 1.0"] {
+        assert!(long.lines().any(|found| found == line), "{line}: {long}");
+    }
+    assert!(long.starts_with("fleetform  "), "{long}");
+    let zones = long.lines().find_map(|line| line.strip_prefix("time zones ")).unwrap();
+    assert!(zones.starts_with("20") || zones.starts_with("of an unknown version"), "{long}");
+    assert!(zones.contains("built in"), "{long}");
+
+    // A folder that is no database: the one in the binary is taken, or that of the system where it has one.
+    let mut elsewhere = crate::world::fleetform();
+    elsewhere.args(["--version", "-v"]).env("TZDIR", world.path());
+    assert!(crate::world::Ran::of(&mut elsewhere).expect(0).stdout.contains("built in"));
+}
