@@ -98,6 +98,7 @@ fn code_of_registry(error: &RegistryError) -> u8 {
 fn code_of_repo(error: &RepoError) -> u8 {
     match error {
         RepoError::AlreadyWritten { .. }
+        | RepoError::Gone { .. }
         | RepoError::Contended { .. }
         | RepoError::Locked { .. }
         | RepoError::Malformed { .. } => exit::HELD,

@@ -135,6 +135,7 @@ codes! {
     OLD_TOKEN = "FF654", Warning, "run token was used before";
     KEYS_IN_FILE = "FF655", Warning, "device keys in a file";
     NEW_REGISTRY = "FF656", Warning, "registry is new";
+    BRANCH_GONE = "FF657", Warning, "results branch is gone";
 }
 
 #[cfg(test)]

@@ -10,13 +10,15 @@ mod interrupt;
 mod perform;
 mod progress;
 mod publish;
+mod republish;
 
 pub use clock::{Clock, SystemClock};
 pub use crash::{CrashPoints, Died};
 pub use driver::{Executor, RunInput, Running};
 pub use interrupt::Interrupt;
 pub use progress::Progress;
-pub use publish::{import_letter, publish_claim, publish_letter, publish_record};
+pub use publish::{import_letter, publish_claim, publish_letter, publish_record, text_of};
+pub use republish::{fleet_file, republish};
 
 use crate::link::LinkError;
 use crate::registry::RegistryError;

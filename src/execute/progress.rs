@@ -7,6 +7,11 @@ use crate::model::outcome::Counts;
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
+    /// The results branch was gone and is made anew from the registry, with so many runs.
+    BranchRepublished {
+        branch: String,
+        runs: u64,
+    },
     ImportFinished {
         import: Name,
         report: ImportReport,

@@ -9,8 +9,7 @@ use crate::model::fleet::ResultDevices;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::DeviceStatus;
-use crate::registry::{PendingRows, Registry, RowError};
+use crate::registry::{PendingRows, Registry, ResultRow, RowError};
 use crate::repo::{FileChange, RepoError, ResultsBranch};
 use crate::results::{
     ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
@@ -47,21 +46,20 @@ pub fn import_letter(import: &Name, digest: &str, report: &ImportReport, errors:
     json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
 }
 
-/// Commits a letter; without an effect when the branch has it.
+/// Commits a letter, without an effect when the branch has it, and returns its files as (path, bytes).
 ///
 /// # Errors
 /// The repository cannot be written, or the letter is not one of [`import_letter`].
-pub fn publish_letter(branch: &ResultsBranch<'_>, letter: &str) -> Result<(), RepoError> {
+pub fn publish_letter(branch: &ResultsBranch<'_>, letter: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
     let malformed = || RepoError::Malformed { path: "the outbox".to_string(), what: "it holds no letter".to_string() };
     let letter: Value = serde_json::from_str(letter).map_err(|_| malformed())?;
     let files = letter["files"].as_object().ok_or_else(malformed)?;
-    let changes = files.iter().map(|(path, text)| {
-        let bytes = text.as_str().ok_or_else(malformed)?.as_bytes().to_vec();
-        Ok(FileChange::bytes(path.clone(), bytes))
-    });
-    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    let bytes_of = |text: &Value| Ok(text.as_str().ok_or_else(malformed)?.as_bytes().to_vec());
+    let files = files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
+    let changes: Vec<FileChange> =
+        files.iter().map(|(path, bytes)| FileChange::bytes(path.clone(), bytes.clone())).collect();
     branch.commit(&changes, letter["message"].as_str().ok_or_else(malformed)?)?;
-    Ok(())
+    Ok(files)
 }
 
 /// Commits the record of a run without new devices: one whose journal was lost, or that nothing declares any more.
@@ -83,56 +81,86 @@ pub(super) struct Publication<'a> {
     pub batch_size: u32,
 }
 
-/// Commits the record with the shards that are new, and returns how far the branch is then.
+/// Commits the record with the shards that are new, and returns how far the branch is then. The journal has the record before the
+/// branch does: it is never behind.
 pub(super) fn publish(
     branch: &ResultsBranch<'_>,
-    registry: &Registry,
+    registry: &mut Registry,
     publication: &Publication<'_>,
     record: &mut RunRecord,
 ) -> Result<Published, ExecuteError> {
     let Publication { run_id, key, ids, devices, upto, batch_size } = publication;
     assert!(*upto >= record.published.devices, "what is published is never taken back");
-    let mut published = record.published;
-    assert!(published.devices <= *upto, "what is on the branch is never published again");
-    let mut changes = Vec::new();
-    let mut shard = Shard::new();
-    let mut failure = None;
-    let folder = key.results_folder();
-    let mut write = |shard: &mut Shard| {
-        let full = std::mem::take(shard);
-        match branch.write_blob(&full.into_bytes()) {
-            Ok(blob) => {
-                published.shards += 1;
-                changes.push(FileChange::blob(shard_path(&folder, published.shards), blob).first());
-            }
-            Err(error) => failure = failure.take().or(Some(error)),
-        }
-    };
+    let mut cutter = Cutter::new(branch, key.results_folder(), record.published.shards);
     let is_whole = record.status.is_final() && *devices == ResultDevices::All;
     let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
     registry.each_result(*run_id, ids, record.published.devices..*upto, pending, |row| {
-        let is_wanted = match devices {
-            ResultDevices::All => true,
-            ResultDevices::Failures => row.outcome.reason.status() == DeviceStatus::Failed,
-        };
-        if is_wanted {
-            let batch = row.outcome.ordinal / batch_size + 1;
-            shard.push(&row.device_id, &row.device_name, &row.outcome, batch);
-            if shard.rows() == limits::SHARD_ROWS_MAX {
-                write(&mut shard);
-            }
+        if row.outcome.is_wanted(*devices) {
+            cutter.push(&row, row.outcome.ordinal / batch_size + 1);
         }
     })?;
-    if shard.rows() > 0 {
-        write(&mut shard);
-    }
-    if let Some(error) = failure {
-        return Err(error.into());
-    }
-    published.devices = *upto;
-    record.published = published;
+    let (shards, changes) = cutter.finish()?;
+    record.published = Published { devices: *upto, shards };
+    registry.keep_record(*run_id, &text_of(record), Some(*devices))?;
     commit_record(branch, key, record, changes)?;
-    Ok(published)
+    Ok(record.published)
+}
+
+/// Returns `run.json`.
+pub fn text_of(record: &RunRecord) -> String {
+    String::from_utf8(document(&record.to_json())).expect("JSON is UTF-8")
+}
+
+/// Cuts the rows of a run into shards, each written as a blob as soon as it is full.
+pub(super) struct Cutter<'a> {
+    branch: &'a ResultsBranch<'a>,
+    folder: String,
+    shard: Shard,
+    /// Shards that are written, those from before included.
+    shards: u32,
+    changes: Vec<FileChange>,
+    /// The first failure; nothing is written after it.
+    failure: Option<RepoError>,
+}
+
+impl<'a> Cutter<'a> {
+    /// Returns a cutter of rows that come after so many shards.
+    pub fn new(branch: &'a ResultsBranch<'a>, folder: String, shards: u32) -> Cutter<'a> {
+        Cutter { branch, folder, shard: Shard::new(), shards, changes: Vec::new(), failure: None }
+    }
+
+    /// Adds a row; `batch` counts from 1.
+    pub fn push(&mut self, row: &ResultRow, batch: u32) {
+        self.shard.push(&row.device_id, &row.device_name, &row.outcome, batch);
+        if self.shard.rows() == limits::SHARD_ROWS_MAX {
+            self.write();
+        }
+    }
+
+    /// Returns how many shards there are now, and those that are new.
+    pub fn finish(mut self) -> Result<(u32, Vec<FileChange>), RepoError> {
+        if self.shard.rows() > 0 {
+            self.write();
+        }
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok((self.shards, self.changes)),
+        }
+    }
+
+    fn write(&mut self) {
+        let full = std::mem::take(&mut self.shard);
+        if self.failure.is_some() {
+            return;
+        }
+        match self.branch.write_blob(&full.into_bytes()) {
+            Ok(blob) => {
+                self.shards += 1;
+                self.changes.push(FileChange::blob(shard_path(&self.folder, self.shards), blob).first());
+            }
+            Err(error) => self.failure = Some(error),
+        }
+    }
 }
 
 fn commit_record(

@@ -36,6 +36,16 @@ impl RunKey {
     }
 }
 
+/// Returns the path of the claim of the run that a file of the results branch belongs to; `None` for files of no run.
+pub fn claim_path_of(path: &str) -> Option<String> {
+    if path.starts_with("claims/") {
+        return Some(path.to_string());
+    }
+    let mut parts = path.strip_prefix("runs/")?.split('/');
+    let (job, run) = (parts.next()?, parts.next()?);
+    Some(format!("claims/{job}/{run}.json"))
+}
+
 impl fmt::Display for RunKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "job {} run {}", self.job, self.run)

@@ -10,7 +10,7 @@ mod record;
 use std::collections::BTreeMap;
 
 pub use claim::{Claim, ImportReport};
-pub use key::RunKey;
+pub use key::{RunKey, claim_path_of};
 pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;
@@ -33,6 +33,8 @@ pub struct Ledger {
     pub open: BTreeMap<(Name, RunToken), OpenRun>,
     /// From the registry: the digest of the last applied state of each import.
     pub applied_imports: BTreeMap<Name, Digest>,
+    /// The name of the results branch when it is gone: then the claims, records and reports are those that the registry remembers.
+    pub gone_branch: Option<String>,
 }
 
 /// A run that the registry's journal holds open.

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::fleet::ResultDevices;
+
 /// The status of a run of a job, in IoT Central's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunStatus {
@@ -191,6 +193,16 @@ pub struct Outcome {
     pub attempts: u32,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+}
+
+impl Outcome {
+    /// Returns true when the results of a fleet that wants some devices only have a row for this one.
+    pub fn is_wanted(&self, devices: ResultDevices) -> bool {
+        match devices {
+            ResultDevices::All => true,
+            ResultDevices::Failures => self.reason.status() == DeviceStatus::Failed,
+        }
+    }
 }
 
 /// How many devices of a scope are where; always adds up to the total.

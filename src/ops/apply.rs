@@ -2,6 +2,7 @@
 //! jobs that come after others get their target only then.
 
 mod guards;
+mod recover;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,6 +150,7 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
+        self.republish(observer)?;
         self.check_rewind()?;
         let applied = self.reconcile(clock, interrupt, agree, observer).await?;
         if let Some(tip) = self.branch.tip()?
@@ -295,6 +297,7 @@ impl Apply<'_> {
     fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
         let mut ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+        self.keep_results()?;
         if !self.registry.outbox()?.is_empty() {
             self.empty_outbox()?;
             ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
@@ -416,8 +419,8 @@ impl Apply<'_> {
     fn empty_outbox(&mut self) -> Result<(), OpsError> {
         let crash = &self.options.crash;
         for (about, letter) in self.registry.outbox()? {
-            crash.around("publish import", || publish_letter(&self.branch, &letter))?;
-            crash.around("take letter", || self.registry.take_letter(&about))?;
+            let files = crash.around("publish import", || publish_letter(&self.branch, &letter))?;
+            crash.around("take letter", || self.registry.take_letter(&about, &files))?;
         }
         Ok(())
     }

@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
 use super::{Environment, OpsError, Workspace};
-use crate::ledger::FORMAT_VERSION;
+use crate::execute::fleet_file;
 use crate::model::id::Name;
 use crate::model::limits;
-use crate::repo::{FLEET_FILE, FileChange, Repo};
-use crate::results::{Trailers, document, with_trailers};
+use crate::repo::{FLEET_FILE, Repo};
+use crate::results::{Trailers, with_trailers};
 
 /// The files of the example fleet, by path; embedded so that the first run needs nothing but the binary.
 const EXAMPLE: &[(&str, &str)] = &[
@@ -116,6 +114,12 @@ fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
     let (_, loaded) = workspace.load_work_tree()?;
     let declared = super::workspace::declared_of(&loaded)?;
     let (fleet, branch) = (declared.fleet.name.clone(), declared.fleet.results.branch.clone());
+    if workspace.repo.results(&branch).tip()?.is_none() && workspace.open_for_reading(&declared.fleet)?.remembers()? {
+        return Err(OpsError::Usage {
+            what: format!("the branch {branch} is gone, and the registry remembers what was on it"),
+            help: "Run `fleetform apply`: it publishes the branch again.".to_string(),
+        });
+    }
     let made_branch = make_branch(&workspace.repo, &fleet, &branch)?;
     Ok(Initialised { fleet, branch, files: Vec::new(), made_branch })
 }
@@ -125,11 +129,9 @@ fn make_branch(repo: &Repo, fleet: &Name, branch: &str) -> Result<bool, OpsError
     if results.tip()?.is_some() {
         return Ok(false);
     }
-    let content = json!({"format_version": FORMAT_VERSION, "fleet": fleet.as_str()});
-    let change = FileChange::bytes("fleet.json", document(&content)).first();
     let writer = crate::execute::writer();
     let trailers = Trailers { writer: &writer, ..Trailers::default() };
-    results.commit(&[change], &with_trailers(&format!("fleet {fleet}: results"), &trailers))?;
+    results.create(&[fleet_file(fleet)], &with_trailers(&format!("fleet {fleet}: results"), &trailers))?;
     Ok(true)
 }
 

@@ -44,6 +44,10 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     if is_new && !input.ledger.claims.is_empty() {
         plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
     }
+    if let Some(branch) = &input.ledger.gone_branch {
+        let runs = input.ledger.claims.len() as u64;
+        plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
+    }
     let PlanInput { declared, ledger, mut observations, ages, pending, .. } = input;
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared, ledger, &ages) {

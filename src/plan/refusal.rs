@@ -56,6 +56,8 @@ pub enum Notice {
     MissingDevices { job: Name, count: u64, sample: Vec<String> },
     /// Rows of an import were rejected.
     RejectedRows { import: Name, rejected: u64, rows: u64 },
+    /// The results branch is gone: the plan is made of what the registry remembers of it.
+    BranchGone { branch: String, runs: u64 },
     /// The registry is new although runs are recorded: what they wrote to the devices is not written again.
     NewRegistry { runs: u64 },
     /// The run token is one that was claimed before the newest one.

@@ -152,6 +152,15 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
             let help = "They are in errors.csv beside the report of the import.".to_string();
             Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail).with_help(help)
         }
+        Notice::BranchGone { branch, runs } => {
+            let runs = if *runs == 1 { "1 run".to_string() } else { format!("{runs} runs") };
+            let detail = format!(
+                "The branch `{branch}` is gone, and the registry remembers {runs}: the plan is made of these, and the next apply \
+                 publishes the branch again."
+            );
+            let help = format!("Where another clone has it, fetch it first: `git fetch origin {branch}:{branch}`.");
+            Diagnostic::new(code::BRANCH_GONE, None, detail).with_help(help)
+        }
         Notice::NewRegistry { runs } => {
             let detail = format!(
                 "The registry is new, and {runs} runs are recorded. The devices come back as their files have them, with new keys; \

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::remembered::remembered_documents;
 use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
-use crate::model::outcome::DeviceStatus;
 use crate::registry::{Registry, RegistryError};
 use crate::repo::{Audit, RepoError, ResultsBranch};
-use crate::results::read_shard;
 
 /// Why the history cannot be trusted; each is a hold: nothing is touched.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +29,6 @@ pub enum HistoryError {
     Foreign { branch: String, commit: String },
     #[error("the branch {branch} holds the results of the fleet `{found}`, and this is the fleet `{fleet}`")]
     OtherFleet { branch: String, found: String, fleet: String },
-    #[error("the branch {branch} is gone, and the registry remembers {runs} unfinished or finished runs")]
-    BranchGone { branch: String, runs: usize },
     #[error(
         "there is no branch {branch} and no registry that remembers, so nobody knows which of the {jobs} declared jobs have run before"
     )]
@@ -59,12 +56,10 @@ impl HistoryError {
             HistoryError::OtherFleet { .. } => {
                 "Give each fleet a branch of its own in `spec.results.branch`.".to_string()
             }
-            HistoryError::BranchGone { branch, .. } => {
-                format!("Restore it, for example with `git fetch origin {branch}:{branch}`, and run the command again.")
-            }
             HistoryError::Unknown { branch, .. } => format!(
                 "In a repository that is new, run `fleetform init`. Otherwise fetch the branch: \
-                 `git fetch origin {branch}:{branch}`."
+                 `git fetch origin {branch}:{branch}`. When both are lost for good, `fleetform adopt --mark-done` runs \
+                 nothing that is declared now, and `fleetform adopt --run` all of it."
             ),
         }
     }
@@ -80,14 +75,14 @@ pub fn read_ledger(
     declared: &Declared,
 ) -> Result<Ledger, HistoryError> {
     let fleet = &declared.fleet.name;
-    check_known(branch, registry, declared)?;
-    let mut ledger = Ledger::default();
+    let documents = documents(branch, registry, declared)?;
+    let gone_branch = branch.tip()?.is_none().then(|| branch.name().to_string());
+    let mut ledger = Ledger { gone_branch, ..Ledger::default() };
     let claimed = registry.claim_documents()?;
-    let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
-    for (path, bytes) in branch.read_all(wanted)? {
+    for (path, bytes) in &documents {
         let malformed =
             |what: String| HistoryError::Malformed { branch: branch.name().into(), path: path.clone(), what };
-        let document: Value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let document: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         if path == "fleet.json" {
             check_fleet(branch, &document, fleet).map_err(|error| match error {
                 Ok(other) => other,
@@ -95,14 +90,14 @@ pub fn read_ledger(
             })?;
         } else if path.starts_with("claims/") {
             let claim = Claim::from_json(&document).map_err(malformed)?;
-            if claimed.get(&path).is_some_and(|text| text.as_bytes() != bytes) {
+            if claimed.get(path).is_some_and(|text| text.as_bytes() != bytes) {
                 return Err(malformed("it is not what was claimed".to_string()));
             }
-            check_place(&path, &format!("claims/{}/{}.json", claim.job, claim.run)).map_err(malformed)?;
+            check_place(path, &format!("claims/{}/{}.json", claim.job, claim.run)).map_err(malformed)?;
             ledger.claims.insert((claim.job.clone(), claim.run.clone()), claim);
-        } else if is_record(&path) {
+        } else if is_record(path) {
             let record = RunRecord::from_json(&document).map_err(malformed)?;
-            check_place(&path, &format!("runs/{}/{}/run.json", record.job, record.run)).map_err(malformed)?;
+            check_place(path, &format!("runs/{}/{}/run.json", record.job, record.run)).map_err(malformed)?;
             ledger.records.insert((record.job.clone(), record.run.clone()), record);
         } else {
             let report = ImportReport::from_json(&document).map_err(malformed)?;
@@ -113,7 +108,10 @@ pub fn read_ledger(
         }
     }
     check_history(branch, registry)?;
-    ledger.open = registry.open_runs()?;
+    ledger.open = registry.open_runs(|run| {
+        let path = format!("claims/{}/{}.json", run.job, run.run);
+        documents.get(&path).is_some_and(|bytes| bytes == run.claim.as_bytes())
+    })?;
     ledger.applied_imports = applied_imports(registry)?;
     Ok(ledger)
 }
@@ -153,42 +151,28 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
     records.into_values().collect()
 }
 
-/// Returns the sorted ids of the devices that failed in a run, from its shards.
-///
-/// # Errors
-/// A shard cannot be read.
-pub fn failed_devices(branch: &ResultsBranch<'_>, folder: &str) -> Result<Vec<String>, HistoryError> {
-    let prefix = format!("{folder}/devices-");
-    let mut failed = Vec::new();
-    for (path, bytes) in branch.read_all(|path| path.starts_with(&prefix))? {
-        read_shard(&bytes, |row| {
-            if row.status == DeviceStatus::Failed {
-                failed.push(row.device_id);
-            }
-        })
-        .map_err(|what| HistoryError::Malformed { branch: branch.name().into(), path, what })?;
-    }
-    failed.sort();
-    failed.dedup();
-    Ok(failed)
-}
-
-/// Holds when nobody can know what has run before: the branch is gone, or there never was one.
-fn check_known(branch: &ResultsBranch<'_>, registry: &Registry, declared: &Declared) -> Result<(), HistoryError> {
+/// Returns the claims, records and reports of a fleet by their path on the results branch; when that is gone, as the registry
+/// remembers them.
+fn documents(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    declared: &Declared,
+) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
+    let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
     if branch.tip()?.is_some() {
-        return match branch.read("fleet.json")? {
-            Some(_) => Ok(()),
-            None => Err(HistoryError::Malformed {
+        let documents = branch.read_all(wanted)?;
+        return match documents.contains_key("fleet.json") {
+            true => Ok(documents),
+            false => Err(HistoryError::Malformed {
                 branch: branch.name().into(),
                 path: "fleet.json".into(),
                 what: "it is missing".into(),
             }),
         };
     }
-    let name = branch.name().to_string();
-    match registry.count_runs()? {
-        0 => Err(HistoryError::Unknown { branch: name, jobs: declared.jobs.len() }),
-        runs => Err(HistoryError::BranchGone { branch: name, runs }),
+    match registry.remembers()? {
+        true => remembered_documents(registry, wanted),
+        false => Err(HistoryError::Unknown { branch: branch.name().into(), jobs: declared.jobs.len() }),
     }
 }
 

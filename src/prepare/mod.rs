@@ -9,11 +9,13 @@ mod edit;
 mod history;
 mod load;
 mod observe;
+mod remembered;
 
 pub use diagnose::diagnose;
-pub use history::{HistoryError, failed_devices, read_ledger, records_of};
+pub use history::{HistoryError, read_ledger, records_of};
 pub use load::load;
 pub use observe::{Preparation, StagedFile, prepare};
+pub use remembered::{failed_devices, remembered_rows};
 
 use crate::registry::RegistryError;
 use crate::repo::RepoError;

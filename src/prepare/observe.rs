@@ -58,7 +58,7 @@ pub fn prepare(
             continued.push(job);
         } else if class == Class::Run {
             fresh.push(job);
-            let observation = match request_of(preparation, job, &mut diagnostics)? {
+            let observation = match request_of(preparation, registry, job, &mut diagnostics)? {
                 Some(request) => registry.observe(&request)?,
                 None => Observation::default(),
             };
@@ -190,6 +190,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
 /// Returns what to ask the registry for a job; `None` when its target cannot be told, which is in the diagnostics then.
 fn request_of(
     preparation: &Preparation<'_>,
+    registry: &Registry,
     job: &Job,
     diagnostics: &mut Diagnostics,
 ) -> Result<Option<Request>, PrepareError> {
@@ -222,7 +223,7 @@ fn request_of(
                 return Ok(None);
             }
             let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
-            Selection::Listed(failed_devices(preparation.branch, &key.results_folder())?)
+            Selection::Listed(failed_devices(preparation.branch, registry, &key)?)
         }
     };
     Ok(Some(Request { selection, within, touched: touched(&job.action) }))

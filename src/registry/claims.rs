@@ -101,7 +101,7 @@ impl Registry {
         self.noted("applied_head")
     }
 
-    fn noted(&self, key: &str) -> Result<Option<String>, RegistryError> {
+    pub(super) fn noted(&self, key: &str) -> Result<Option<String>, RegistryError> {
         let text = "SELECT value FROM meta WHERE key = ?1";
         let found = self.connection.query_row(text, [key], |row| row.get(0)).optional();
         found.map_err(|e| self.error("read what was seen", e))
@@ -112,22 +112,24 @@ impl Registry {
     /// # Errors
     /// The registry cannot be written.
     pub fn note_seen(&mut self, results_tip: &str, applied_head: &str) -> Result<(), RegistryError> {
-        for (key, value) in [("results_tip", results_tip), ("applied_head", applied_head)] {
-            if self.noted(key)?.as_deref() != Some(value) {
-                let text = "INSERT INTO meta (key, value) VALUES (?1, ?2)
-                            ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-                self.execute("note what was seen", text, params![key, value])?;
-            }
-        }
-        Ok(())
+        self.note("results_tip", results_tip)?;
+        self.note("applied_head", applied_head)
     }
 
-    /// Returns how many runs the journal has, closed ones too.
+    /// Notes the tip that the results branch is about to have.
     ///
     /// # Errors
-    /// The registry cannot be read.
-    pub fn count_runs(&self) -> Result<usize, RegistryError> {
-        let count = self.connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0));
-        count.map_err(|e| self.error("count runs", e))
+    /// The registry cannot be written.
+    pub fn note_results_tip(&mut self, tip: &str) -> Result<(), RegistryError> {
+        self.note("results_tip", tip)
+    }
+
+    pub(super) fn note(&mut self, key: &str, value: &str) -> Result<(), RegistryError> {
+        if self.noted(key)?.as_deref() == Some(value) {
+            return Ok(());
+        }
+        let text = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        self.execute("note what was seen", text, params![key, value])
     }
 }

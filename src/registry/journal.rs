@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::marks::{COUNT_LATE, Mark, PendingRows, SELECT_MARKS};
 use super::{Registry, RegistryError};
 use crate::ledger::OpenRun;
+use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
@@ -71,14 +72,18 @@ impl Registry {
         found.map_err(|e| self.error("read the journal", e))
     }
 
-    /// Returns how far each open, claimed run is.
+    /// Returns how far each open run is that is claimed: that the journal knows to be, or of which `is_published` knows that its
+    /// claim is on the results branch although the process died before it could be noted.
     ///
     /// # Errors
     /// As [`Registry::open_journal`].
-    pub fn open_runs(&self) -> Result<BTreeMap<(Name, RunToken), OpenRun>, RegistryError> {
+    pub fn open_runs(
+        &self,
+        is_published: impl Fn(&JournaledRun) -> bool,
+    ) -> Result<BTreeMap<(Name, RunToken), OpenRun>, RegistryError> {
         let mut open = BTreeMap::new();
         for run in self.open_journal()? {
-            if !run.is_claimed {
+            if !run.is_claimed && !is_published(&run) {
                 continue;
             }
             let count = |text: &str| self.connection.query_row(text, [run.run_id], |row| row.get::<_, u64>(0));
@@ -174,6 +179,24 @@ impl Registry {
             "end a run",
             "UPDATE run SET status = ?2, reason = ?3, finished_at = ?4 WHERE run_id = ?1",
             params![run_id, status.as_str(), reason, finished],
+        )
+    }
+
+    /// Notes `run.json` as it is about to be published, and of which devices new shards beside it have rows; `None` when there are
+    /// no new ones.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn keep_record(
+        &mut self,
+        run_id: i64,
+        record: &str,
+        devices: Option<ResultDevices>,
+    ) -> Result<(), RegistryError> {
+        self.execute(
+            "keep the record of a run",
+            "UPDATE run SET record = ?2, is_failures = coalesce(?3, is_failures) WHERE run_id = ?1",
+            params![run_id, record, devices.map(|devices| devices == ResultDevices::Failures)],
         )
     }
 

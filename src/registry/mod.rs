@@ -15,6 +15,7 @@ mod marks;
 mod migrations;
 mod observe;
 mod outbox;
+mod remembered;
 mod rows;
 mod sql;
 mod write;
@@ -32,6 +33,7 @@ pub use journal::{JournaledRun, ResultRow};
 pub use marks::{LateAnswer, PendingRows, Waits};
 pub use migrations::SCHEMA_VERSION;
 pub use observe::{Request, Selection, Touched};
+pub use remembered::{KeptFile, RememberedRun};
 pub use write::{Assignment, Chunk};
 
 /// How long a statement waits for another process's transaction before the registry counts as locked.

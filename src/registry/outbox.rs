@@ -23,12 +23,17 @@ impl Registry {
         read().map_err(|e| self.error("read the outbox", e))
     }
 
-    /// Takes a letter out: the branch has it.
+    /// Takes a letter out: the branch has it. Its files, as (path, bytes), are kept.
     ///
     /// # Errors
     /// The registry cannot be written.
-    pub fn take_letter(&mut self, about: &str) -> Result<(), RegistryError> {
-        self.execute("take out a letter", "DELETE FROM meta WHERE key = ?1 || ?2", params![KEY, about])
+    pub fn take_letter(&mut self, about: &str, files: &[(String, Vec<u8>)]) -> Result<(), RegistryError> {
+        self.in_transaction("take out a letter", |transaction| {
+            for (path, content) in files {
+                super::remembered::keep(transaction, path, content, None)?;
+            }
+            transaction.execute("DELETE FROM meta WHERE key = ?1 || ?2", params![KEY, about]).map(drop)
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod order;
 mod read;
+mod root;
 mod work;
 mod write;
 
@@ -39,6 +40,8 @@ pub enum RepoError {
     TooLarge { path: String, size: u64, max: u64 },
     #[error("`{path}` exists on the results branch already")]
     AlreadyWritten { path: String },
+    #[error("the branch {branch} is gone")]
+    Gone { branch: String },
     #[error("the branch {branch} kept moving while results were written to it")]
     Contended { branch: String },
     #[error("the branch {branch} is locked: {} is there", path.display())]
@@ -76,6 +79,9 @@ impl RepoError {
             RepoError::TooLarge { .. } => "Split the file.".to_string(),
             RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } => {
                 "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+            }
+            RepoError::Gone { .. } => {
+                "Run the command again: the branch is published again from what the registry remembers.".to_string()
             }
             RepoError::Locked { .. } => {
                 "When no git and no fleetform is running, a process died and left that file: remove it.".to_string()

@@ -40,7 +40,13 @@ pub enum Content {
 
 /// A blob in the object database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlobId(Oid);
+pub struct BlobId(pub(super) Oid);
+
+impl std::fmt::Display for BlobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl FileChange {
     /// Returns a file with some bytes, which may replace another.
@@ -64,7 +70,7 @@ impl FileChange {
 /// The branch that results are committed to.
 pub struct ResultsBranch<'a> {
     repository: &'a Repository,
-    reference: String,
+    pub(super) reference: String,
 }
 
 impl<'a> ResultsBranch<'a> {
@@ -133,28 +139,41 @@ impl<'a> ResultsBranch<'a> {
     /// # Errors
     /// The object database cannot be read.
     pub fn read_all(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, RepoError> {
-        let mut files = BTreeMap::new();
-        let Some(tip) = self.tip_id()? else { return Ok(files) };
+        let entries = self.entries(wanted)?.into_iter();
+        entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
+    }
+
+    /// Returns the blob of every file at the tip that `wanted` picks by its path, sorted by path.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn entries(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, BlobId>, RepoError> {
+        let mut entries = BTreeMap::new();
+        let Some(tip) = self.tip_id()? else { return Ok(entries) };
         let fail = |e| self.error("read results", e);
         let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
-        let mut ids = Vec::new();
         tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
             if entry.kind() == Some(ObjectType::Blob)
                 && let Ok(name) = entry.name()
             {
                 let path = format!("{folder}{name}");
                 if wanted(&path) {
-                    ids.push((path, entry.id()));
+                    entries.insert(path, BlobId(entry.id()));
                 }
             }
             TreeWalkResult::Ok
         })
         .map_err(fail)?;
-        for (path, id) in ids {
-            let blob = self.repository.find_blob(id).map_err(fail)?;
-            files.insert(path, blob.content().to_vec());
-        }
-        Ok(files)
+        Ok(entries)
+    }
+
+    /// Returns the bytes of a blob.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn read_blob(&self, blob: BlobId) -> Result<Vec<u8>, RepoError> {
+        let found = self.repository.find_blob(blob.0).map_err(|e| self.error("read results", e))?;
+        Ok(found.content().to_vec())
     }
 
     /// Writes a blob that a later commit will name: large results need not be held in memory together.
@@ -165,33 +184,20 @@ impl<'a> ResultsBranch<'a> {
         self.repository.blob(bytes).map(BlobId).map_err(|e| self.error("write results", e))
     }
 
-    /// Commits changes on the tip of the branch, which is made when it is not there, and returns the new tip. Without an effect there
-    /// is no commit. Durable when it returns.
+    /// Commits changes on the tip of the branch and returns the new tip. Without an effect there is no commit. Durable when it returns.
     ///
     /// # Errors
     /// [`RepoError::AlreadyWritten`] when a file that must be new is there; [`RepoError::Contended`] when other writers kept winning;
-    /// otherwise the repository cannot be written.
+    /// [`RepoError::Gone`] when there is no branch: a commit would hide that its history is missing. Otherwise the repository cannot be
+    /// written.
     pub fn commit(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
         let fail = |e| self.error("write results", e);
-        let mut blobs = Vec::with_capacity(changes.len());
-        for change in changes {
-            let id = match &change.content {
-                Content::Blob(blob) => blob.0,
-                Content::Bytes(bytes) => self.repository.blob(bytes).map_err(fail)?,
-            };
-            blobs.push((change, id));
-        }
+        let blobs = self.blobs_of(changes)?;
         let mut locked = 0;
         for _ in 0..ATTEMPTS_MAX {
-            let tip = self.tip_id()?;
-            let parent = tip.map(|tip| self.repository.find_commit(tip)).transpose().map_err(fail)?;
-            let before = match &parent {
-                Some(parent) => parent.tree().map_err(fail)?,
-                None => {
-                    let empty = self.repository.treebuilder(None).and_then(|builder| builder.write()).map_err(fail)?;
-                    self.repository.find_tree(empty).map_err(fail)?
-                }
-            };
+            let tip = self.tip_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
+            let parent = self.repository.find_commit(tip).map_err(fail)?;
+            let before = parent.tree().map_err(fail)?;
             let mut update = git2::build::TreeUpdateBuilder::new();
             for (change, id) in &blobs {
                 if change.must_be_new && before.get_path(Path::new(&change.path)).is_ok() {
@@ -200,16 +206,15 @@ impl<'a> ResultsBranch<'a> {
                 update.upsert(change.path.as_str(), *id, FileMode::Blob);
             }
             let after = update.create_updated(self.repository, &before).map_err(fail)?;
-            if let (Some(tip), true) = (tip, after == before.id()) {
+            if after == before.id() {
                 return Ok(tip.to_string());
             }
             let tree = self.repository.find_tree(after).map_err(fail)?;
             let author = self.signature().map_err(fail)?;
-            let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
-            let commit = self.repository.commit(None, &author, &author, message, &tree, &parents).map_err(fail)?;
+            let commit = self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map_err(fail)?;
             let log = message.lines().next().unwrap_or_default();
             let moved = match self.local_id()? {
-                Some(local) if Some(local) == tip => {
+                Some(local) if local == tip => {
                     self.repository.reference_matching(&self.reference, commit, true, local, log)
                 }
                 Some(_) => continue,
@@ -217,14 +222,7 @@ impl<'a> ResultsBranch<'a> {
             };
             match moved {
                 Ok(_) => return Ok(commit.to_string()),
-                Err(error) if error.code() == git2::ErrorCode::Locked => {
-                    locked += 1;
-                    if locked == LOCKED_MAX {
-                        let path = self.repository.path().join(format!("{}.lock", self.reference));
-                        return Err(RepoError::Locked { branch: self.name().to_string(), path });
-                    }
-                    std::thread::sleep(LOCK_PAUSE);
-                }
+                Err(error) if error.code() == git2::ErrorCode::Locked => self.wait_for_lock(&mut locked)?,
                 Err(error) if is_lost_race(&error) => {}
                 Err(error) => return Err(fail(error)),
             }
@@ -232,8 +230,28 @@ impl<'a> ResultsBranch<'a> {
         Err(RepoError::Contended { branch: self.name().to_string() })
     }
 
+    /// Returns the blob of each change, written when it was not.
+    pub(super) fn blobs_of<'c>(&self, changes: &'c [FileChange]) -> Result<Vec<(&'c FileChange, Oid)>, RepoError> {
+        let blob = |change: &'c FileChange| match &change.content {
+            Content::Blob(blob) => Ok((change, blob.0)),
+            Content::Bytes(bytes) => self.write_blob(bytes).map(|blob| (change, blob.0)),
+        };
+        changes.iter().map(blob).collect()
+    }
+
+    /// Gives whoever has locked the reference some time; fails when that was tried often enough.
+    pub(super) fn wait_for_lock(&self, locked: &mut usize) -> Result<(), RepoError> {
+        *locked += 1;
+        if *locked == LOCKED_MAX {
+            let path = self.repository.path().join(format!("{}.lock", self.reference));
+            return Err(RepoError::Locked { branch: self.name().to_string(), path });
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        Ok(())
+    }
+
     /// Who writes: the user of the repository, or fleetform itself where nobody is configured.
-    fn signature(&self) -> Result<Signature<'static>, git2::Error> {
+    pub(super) fn signature(&self) -> Result<Signature<'static>, git2::Error> {
         self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))
     }
 

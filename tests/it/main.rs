@@ -14,6 +14,7 @@ mod manifests;
 mod order;
 mod planner;
 mod readme;
+mod recovery;
 mod registry;
 mod threshold;
 mod tidy;

@@ -14,6 +14,9 @@ use crate::model::outcome::Counts;
 pub fn event_json(progress: &Progress) -> Option<Value> {
     Some(match progress {
         Progress::Advanced { .. } => return None,
+        Progress::BranchRepublished { branch, runs } => {
+            json!({"event": "branch_republished", "branch": branch, "runs": runs})
+        }
         Progress::ImportFinished { import, report } => {
             let mut event = report.to_json();
             if let Some(members) = event.as_object_mut() {
@@ -69,6 +72,9 @@ fn with_event(name: &str, mut summary: Value) -> Value {
 pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
     Some(match progress {
         Progress::Advanced { .. } | Progress::RunClaimed { .. } => return None,
+        Progress::BranchRepublished { branch, runs } => {
+            format!("the branch {branch} was gone: published again from the registry, {}", counted(*runs, "run"))
+        }
         Progress::ImportFinished { import, report } => {
             let mut line = format!("import {import}: {} imported", number(report.imported));
             for (count, what) in [
@@ -155,7 +161,9 @@ impl Bars {
                 }
             }
             Progress::BatchFinished { .. } | Progress::RunClaimed { .. } => {}
-            Progress::ImportFinished { .. } | Progress::StopSeen { .. } => self.line(progress),
+            Progress::ImportFinished { .. } | Progress::StopSeen { .. } | Progress::BranchRepublished { .. } => {
+                self.line(progress);
+            }
             Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
                 if let Some(bars) = self.by_job.remove(record.job.as_str()) {
                     bars.batch.iter().for_each(ProgressBar::finish_and_clear);

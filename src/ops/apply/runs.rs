@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 
 use super::Apply;
-use crate::execute::{RunInput, publish_claim, publish_record};
+use crate::execute::{RunInput, publish_claim, publish_record, text_of};
 use crate::ledger::{BatchRecord, Claim, Ledger, RunRecord};
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
 use crate::prepare::records_of;
-use crate::registry::{JournaledRun, NewRun};
+use crate::registry::{JournaledRun, KeptFile, NewRun};
 use crate::repo::RepoError;
 use crate::results::document;
 
@@ -99,6 +99,7 @@ impl Apply<'_> {
             RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
         let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
         let key = claim.key(&self.declared.fleet.name);
+        crash.around("keep record", || self.registry.keep_record(journal.run_id, &text_of(&record), None))?;
         crash.around("publish", || publish_record(&self.branch, &key, &record))?;
         Ok(record)
     }
@@ -155,7 +156,14 @@ impl Apply<'_> {
             published: known.map_or_else(Default::default, |record| record.published),
             late: known.map_or(0, |record| record.late),
         };
-        self.options.crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
+        let file = KeptFile {
+            path: format!("{}/run.json", run_key.results_folder()),
+            content: text_of(&record).into_bytes(),
+            blob_id: None,
+        };
+        let crash = &self.options.crash;
+        crash.around("keep record", || self.registry.keep_files::<OpsError>(std::iter::once(Ok(file))))?;
+        crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
         Ok(record)
     }
 }

@@ -8,7 +8,7 @@ use crate::model::job::Job;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::model::text::matches_wildcard;
-use crate::prepare::{read_ledger, records_of};
+use crate::prepare::{read_ledger, records_of, remembered_rows};
 use crate::registry::{JournaledRun, PendingRows, Registry};
 use crate::repo::{RepoError, ResultsBranch};
 use crate::results::{Row, read_shard};
@@ -160,7 +160,11 @@ impl History<'_> {
     }
 
     pub(super) fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let folder = self.key(&record.job, &record.run).results_folder();
+        let key = self.key(&record.job, &record.run);
+        if self.branch.tip()?.is_none() {
+            return Ok(remembered_rows(&self.registry, &key, &mut *each)?);
+        }
+        let folder = key.results_folder();
         for number in 1..=record.published.shards {
             let path = crate::results::shard_path(&folder, number);
             let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };

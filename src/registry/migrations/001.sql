@@ -59,6 +59,10 @@ CREATE TABLE run (
     finished_at TEXT,
     -- 1 when its end is on the results branch.
     is_closed   INTEGER NOT NULL DEFAULT 0,
+    -- `run.json` as it was last published, or was about to be; null while there is nothing but the claim.
+    record      TEXT,
+    -- 1 when the shards that go with it have the failed devices only.
+    is_failures INTEGER NOT NULL DEFAULT 0,
     UNIQUE (job, run)
 );
 
@@ -103,4 +107,13 @@ CREATE TABLE late (
     code    INTEGER NOT NULL,
     message TEXT    NOT NULL,
     at      INTEGER NOT NULL
+);
+
+-- Files of the results branch that the tables above cannot make again: the reports of imports, and runs whose journal was lost or that
+-- were never here. Without them a branch that is gone could not be published again.
+CREATE TABLE kept_file (
+    path    TEXT PRIMARY KEY,
+    content BLOB NOT NULL,
+    -- What git calls the content; null until it was compared with the branch.
+    blob_id TEXT
 );

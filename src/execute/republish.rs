@@ -1,0 +1,64 @@
+//! The results branch as the registry remembers it, for when the branch is gone.
+
+use serde_json::json;
+
+use super::publish::{Cutter, text_of};
+use super::{CrashPoints, ExecuteError, writer};
+use crate::ledger::{FORMAT_VERSION, Published};
+use crate::model::id::Name;
+use crate::registry::Registry;
+use crate::repo::{FileChange, ResultsBranch};
+use crate::results::{Trailers, document, with_trailers};
+
+/// Returns the file that says whose results are on the branch: the first of every results branch.
+pub fn fleet_file(fleet: &Name) -> FileChange {
+    let content = json!({"format_version": FORMAT_VERSION, "fleet": fleet.as_str()});
+    FileChange::bytes("fleet.json", document(&content)).first()
+}
+
+/// Makes the branch anew, in one commit, from what the registry remembers, and returns the number of runs on it.
+///
+/// Claims, reports and the runs of a lost journal keep their bytes. Shards may be cut otherwise than before; they hold the same rows,
+/// with the names that the devices have now.
+///
+/// The tip is noted before the branch points to it: whenever the process dies, either the branch is gone still or it is the
+/// one that is noted.
+///
+/// # Errors
+/// The registry or the repository cannot be read or written, or there is a branch after all.
+pub fn republish(
+    branch: &ResultsBranch<'_>,
+    registry: &mut Registry,
+    fleet: &Name,
+    crash: &CrashPoints,
+) -> Result<u64, ExecuteError> {
+    let mut changes = vec![fleet_file(fleet)];
+    let mut runs = 0;
+    for run in registry.remembered_runs()? {
+        runs += 1;
+        changes.push(FileChange::bytes(run.claim_path(), run.claim.clone().into_bytes()));
+        let Some(mut record) = run.record.clone() else { continue };
+        let mut cutter = Cutter::new(branch, run.results_folder(), 0);
+        registry.each_published(&run, |row, batch| cutter.push(&row, batch))?;
+        let (shards, files) = cutter.finish()?;
+        changes.extend(files);
+        record.published = Published { devices: record.published.devices, shards };
+        changes.push(FileChange::bytes(format!("{}/run.json", run.results_folder()), text_of(&record).into_bytes()));
+    }
+    registry.each_kept_file::<ExecuteError>(
+        |_| true,
+        |path, content| {
+            runs += u64::from(path.starts_with("claims/"));
+            changes.push(FileChange::blob(path, branch.write_blob(content)?));
+            Ok(())
+        },
+    )?;
+    let (writer, source) = (writer(), registry.applied_head()?);
+    let trailers = Trailers { source: source.as_deref(), writer: &writer, ..Trailers::default() };
+    let noun = if runs == 1 { "run" } else { "runs" };
+    let subject = format!("fleet {fleet}: results of {runs} {noun}, published again from the registry");
+    let root = branch.write_root(&changes, &with_trailers(&subject, &trailers))?;
+    crash.around("note root", || registry.note_results_tip(&root))?;
+    crash.around("publish again", || branch.plant(&root))?;
+    Ok(runs)
+}

@@ -1,0 +1,59 @@
+//! The first commit of the results branch: made whole before the branch points to it, so that there is all of it or none.
+
+use git2::{FileMode, Oid};
+
+use super::{FileChange, RepoError, ResultsBranch};
+
+impl ResultsBranch<'_> {
+    /// Makes the branch with one commit. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::write_root`] and [`ResultsBranch::plant`].
+    pub fn create(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
+        let root = self.write_root(changes, message)?;
+        self.plant(&root)?;
+        Ok(root)
+    }
+
+    /// Writes a commit without parents that the branch may start with, and returns its id. The branch is left alone.
+    ///
+    /// # Errors
+    /// The repository cannot be written.
+    pub fn write_root(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for (change, id) in self.blobs_of(changes)? {
+            update.upsert(change.path.as_str(), id, FileMode::Blob);
+        }
+        let mut write = || {
+            let repository = self.repository();
+            let empty = repository.find_tree(repository.treebuilder(None)?.write()?)?;
+            let tree = repository.find_tree(update.create_updated(repository, &empty)?)?;
+            let author = self.signature()?;
+            repository.commit(None, &author, &author, message, &tree, &[])
+        };
+        let id = write().map_err(|e| self.error("write results", e))?;
+        Ok(id.to_string())
+    }
+
+    /// Makes the branch point to a commit of [`ResultsBranch::write_root`]. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`RepoError::AlreadyWritten`] when there is a branch, here or as a remote had it; otherwise the repository cannot be written.
+    pub fn plant(&self, root: &str) -> Result<(), RepoError> {
+        let fail = |e| self.error("make the results branch", e);
+        let exists = || RepoError::AlreadyWritten { path: "fleet.json".to_string() };
+        let root = Oid::from_str(root).map_err(fail)?;
+        let mut locked = 0;
+        loop {
+            if self.tip_id()?.is_some() {
+                return Err(exists());
+            }
+            match self.repository().reference(&self.reference, root, false, "results") {
+                Ok(_) => return Ok(()),
+                Err(error) if error.code() == git2::ErrorCode::Locked => self.wait_for_lock(&mut locked)?,
+                Err(error) if error.code() == git2::ErrorCode::Exists => return Err(exists()),
+                Err(error) => return Err(fail(error)),
+            }
+        }
+    }
+}

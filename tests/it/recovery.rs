@@ -1,0 +1,245 @@
+//! What was done is known from the results branch or from the registry: losing one of them loses nothing, losing both holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use fleetform::execute::{Interrupt, Progress};
+use fleetform::model::outcome::RunStatus;
+use fleetform::ops::apply::ApplyOptions;
+use fleetform::plan::ActionKind;
+use fleetform::results::Row;
+use serde_json::{Value, json};
+
+use crate::world::{BRANCH, World};
+
+const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot, responseTimeout: 10s}}, \
+                      delivery: {batchSize: 3, cancellationThreshold: {failures: 1}}}";
+const TAG: &str = "{target: {query: '*'}, action: {tags: {ring: canary}}}";
+
+/// A fleet of ten devices, two of which fail; a command takes a second each.
+fn world() -> World {
+    let devices = "devices: {d-004: {answers: 500}, d-009: {offline: true}}";
+    let link = format!("{{latency: 1s, journal: devices.jsonl, {devices}}}");
+    let world = World::with_devices(&format!("{{link: {{simulated: {link}}}, limits: {{inFlight: 1}}}}"), 10);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    world.job("tag", TAG);
+    world.job("reboot", REBOOT);
+    world
+}
+
+fn delete_branch(world: &World) {
+    world.repository().find_reference(&format!("refs/heads/{BRANCH}")).unwrap().delete().unwrap();
+    assert!(world.results().is_empty());
+}
+
+fn delete_registry(world: &World) {
+    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+}
+
+/// The documents of the branch without how shards are cut, and the rows of each run.
+fn said(world: &World) -> (BTreeMap<String, Value>, BTreeMap<String, Vec<Row>>) {
+    let (mut documents, mut rows) = (BTreeMap::new(), BTreeMap::new());
+    for (path, bytes) in world.results() {
+        if let Some((folder, _)) = path.split_once("/devices-") {
+            let rows: &mut Vec<Row> = rows.entry(folder.to_string()).or_default();
+            fleetform::results::read_shard(&bytes, |row| rows.push(row)).unwrap();
+        } else if path.ends_with(".json") {
+            let mut document: Value = serde_json::from_slice(&bytes).unwrap();
+            if let Some(published) = document.pointer_mut("/published/shards") {
+                published.take();
+            }
+            documents.insert(path, document);
+        } else {
+            documents.insert(path, String::from_utf8(bytes).unwrap().into());
+        }
+    }
+    (documents, rows)
+}
+
+fn republished(world: &World) -> (bool, Option<u64>) {
+    let mut found = None;
+    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        if let Progress::BranchRepublished { runs, branch } = progress {
+            assert_eq!(branch, BRANCH);
+            found = Some(*runs);
+        }
+    });
+    (applied.unwrap().was_empty, found)
+}
+
+#[test]
+fn a_branch_that_is_gone_is_published_again_and_nothing_is_sent() {
+    let world = world();
+    world.apply().unwrap();
+    let (before, claims) = (said(&world), claims(&world));
+    assert_eq!(before.1.len(), 2, "both runs have rows");
+    let executions = world.executions();
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(2)));
+    assert_eq!(said(&world), before);
+    assert_eq!(self::claims(&world), claims, "claims keep their bytes");
+    assert_eq!(world.executions(), executions, "nothing was sent");
+    let subjects = world.subjects();
+    assert_eq!(subjects, ["fleet acme: results of 2 runs, published again from the registry"]);
+    assert_eq!(republished(&world), (true, None), "the tip is the one that was noted");
+    assert_eq!(world.subjects(), subjects);
+    // It grows as before, and is published again as often as it is lost.
+    world.job("more", TAG.replace("canary", "all").as_str());
+    assert_eq!(world.apply().unwrap().records[0].status, RunStatus::Completed);
+    let before = said(&world);
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(3)));
+    assert_eq!(said(&world), before);
+}
+
+fn claims(world: &World) -> BTreeMap<String, Vec<u8>> {
+    world.results().into_iter().filter(|(path, _)| path.starts_with("claims/")).collect()
+}
+
+#[test]
+fn what_reads_does_not_write_while_the_branch_is_gone() {
+    let world = world();
+    world.apply().unwrap();
+    let asked: [&[&str]; 4] = [
+        &["job", "list", "--json"],
+        &["job", "show", "reboot", "--devices", "--json"],
+        &["job", "results", "reboot"],
+        &["plan", "--detailed-exitcode"],
+    ];
+    let answers = |world: &World| asked.map(|arguments| world.run(arguments).expect(0).stdout);
+    let before = answers(&world);
+    delete_branch(&world);
+    assert_eq!(answers(&world), before);
+    let ran = world.run(&["plan"]).expect(0);
+    assert!(ran.stderr.contains("FF657") && ran.stderr.contains("2 runs"), "{}", ran.stderr);
+    world.job("again", "{target: {failedOf: {job: reboot, run: '1'}}, action: {tags: {bad: 1}}}");
+    let plan = world.run(&["plan"]).expect(0).stdout;
+    assert!(plan.contains("job/again run 1") && plan.contains("d-004"), "{plan}");
+    assert!(world.results().is_empty(), "nothing was written");
+    let ran = world.run(&["apply", "--yes"]).expect(0);
+    let told = "the branch fleetform/results was gone: published again from the registry, 2 runs";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("FF657"), "{}", ran.stderr);
+    delete_branch(&world);
+    let events = world.run(&["apply", "--yes", "--json"]).expect(0).json();
+    assert_eq!(events[0], json!({"event": "branch_republished", "branch": BRANCH, "runs": 3}));
+}
+
+#[test]
+fn a_stopped_run_goes_on_after_its_branch_was_lost() {
+    let world = world();
+    let text = fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
+    assert!(world.apply_interrupted(Duration::from_millis(4_500)).was_interrupted);
+    world.write("jobs/reboot.yaml", text.replace("spec: {", "spec: {suspend: true, "));
+    world.commit("Stop");
+    assert_eq!(world.apply().unwrap().records[0].status, RunStatus::Stopped);
+    let (before, sent) = (said(&world), world.executions().len());
+    assert_eq!(before.1["runs/reboot/1"].len(), 3, "the finished batch is published");
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(2)));
+    assert_eq!(said(&world), before);
+    assert_eq!(world.planned_action("reboot"), ActionKind::Hold);
+
+    delete_branch(&world);
+    world.write("jobs/reboot.yaml", text);
+    world.commit("Continue");
+    assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!((record.status, record.counts.completed, record.counts.failed), (RunStatus::Canceled, 7, 2));
+    let rows = world.rows("reboot", "1");
+    assert_eq!(rows.len(), 10, "every device has one row");
+    assert_eq!(rows[..3], before.1["runs/reboot/1"][..]);
+    assert!(world.executions().len() > sent && world.executions().len() <= 8, "no device was asked twice");
+}
+
+#[test]
+fn a_process_that_dies_while_it_publishes_again_is_survived() {
+    for point in 0..6 {
+        let world = world();
+        world.apply().unwrap();
+        let before = said(&world);
+        delete_branch(&world);
+        let crash = fleetform::execute::CrashPoints::at(point);
+        let options = ApplyOptions { crash, ..ApplyOptions::default() };
+        let apply = std::panic::AssertUnwindSafe(|| world.apply_with(&options, &Interrupt::new(), &mut |_| {}));
+        let died = std::panic::catch_unwind(apply).is_err();
+        assert!(world.results().is_empty() || said(&world) == before, "all of it or nothing");
+        assert!(world.apply().unwrap().was_empty, "after {point}");
+        assert_eq!(said(&world), before);
+        assert!(died || point > 3, "places are passed while it publishes");
+    }
+}
+
+#[test]
+fn what_a_new_registry_has_seen_outlives_the_branch() {
+    let world = world();
+    world.job("first", "{target: {query: '*'}, action: {tags: {a: 1}}}");
+    world.apply().unwrap();
+    delete_registry(&world);
+    world.job("later", "{target: {query: '*'}, action: {tags: {b: 1}}}");
+    world.apply().unwrap();
+    let (before, sent) = (world.results(), world.executions());
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(4)));
+    assert_eq!(world.results(), before, "nothing was cut otherwise");
+    assert_eq!(world.executions(), sent);
+}
+
+#[test]
+fn a_fleet_that_wanted_failures_only_gets_those_again() {
+    let world = world();
+    let fleet = fs::read_to_string(world.file("fleetform.yaml")).unwrap();
+    world.write("fleetform.yaml", fleet.replace("spec: {", "spec: {results: {devices: failures}, "));
+    world.commit("Failures");
+    world.apply().unwrap();
+    let before = world.results();
+    world.write("fleetform.yaml", fleet);
+    world.commit("All from now on");
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(2)));
+    assert_eq!(world.results(), before);
+}
+
+#[test]
+fn a_branch_that_vanishes_during_an_apply_is_not_begun_anew() {
+    let world = world();
+    let mut is_gone = false;
+    let ended = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        if !is_gone && matches!(progress, Progress::RunStarted { .. }) {
+            is_gone = true;
+            delete_branch(&world);
+        }
+    });
+    assert!(ended.unwrap_err().to_string().contains("is gone"));
+    assert!(world.results().is_empty());
+    // The end of the other run was journaled before the branch was to have it.
+    assert_eq!(world.apply().unwrap().records.len(), 1);
+    assert_eq!(world.record("tag", "1")["status"], "completed");
+    assert_eq!(world.rows("reboot", "1").len(), 10);
+    assert!(world.executions().len() <= 8, "no device was asked twice");
+}
+
+#[test]
+fn a_claim_that_was_not_confirmed_is_published_and_goes_on() {
+    let world = world();
+    assert!(world.apply_interrupted(Duration::from_millis(2_500)).was_interrupted);
+    world.sql("UPDATE run SET is_claimed = 0 WHERE job = 'reboot'");
+    assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
+    let claims = claims(&world);
+    delete_branch(&world);
+    assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
+    world.apply().unwrap();
+    assert_eq!(self::claims(&world), claims);
+    assert_eq!(world.record("reboot", "1")["status"], "canceled");
+}
+
+#[test]
+fn init_leaves_a_branch_that_is_remembered_to_the_next_apply() {
+    let world = world();
+    world.apply().unwrap();
+    delete_branch(&world);
+    let ran = world.run(&["init"]).expect(64);
+    assert!(ran.stderr.contains("fleetform apply"), "{}", ran.stderr);
+    assert!(world.results().is_empty());
+}
