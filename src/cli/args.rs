@@ -78,6 +78,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Execute the plan of HEAD
     Apply(ApplyArgs),
+    /// Begin again when the results branch and the registry are both lost: say what became of the declared jobs
+    Adopt(AdoptArgs),
     /// Look at jobs; stop, continue, copy and rerun them
     #[command(subcommand)]
     Job(JobCommand),
@@ -145,6 +147,17 @@ pub struct ApplyArgs {
     /// Seconds that devices in flight are awaited after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct AdoptArgs {
+    /// They have run: mark every declared job as done, and run none of them
+    #[arg(long)]
+    pub mark_done: bool,
+    /// They have not run: let the next apply run every declared job
+    #[arg(long)]
+    pub run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! The use cases, one a file. Each takes an [`Environment`] and options, and returns values to show; none prints.
 
+pub mod adopt;
 pub mod apply;
 pub mod device;
 pub mod edit;

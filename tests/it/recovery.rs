@@ -243,3 +243,88 @@ fn init_leaves_a_branch_that_is_remembered_to_the_next_apply() {
     assert!(ran.stderr.contains("fleetform apply"), "{}", ran.stderr);
     assert!(world.results().is_empty());
 }
+
+/// A fleet whose jobs ran and of which neither the branch nor the registry is left.
+fn lost() -> World {
+    let world = world();
+    world.apply().unwrap();
+    delete_branch(&world);
+    delete_registry(&world);
+    world
+}
+
+#[test]
+fn both_lost_holds_and_offers_to_adopt() {
+    let world = lost();
+    let executions = world.executions();
+    for command in [&["apply", "--yes"][..], &["plan"], &["job", "list"]] {
+        let ran = world.run(command).expect(75);
+        assert!(ran.stderr.contains("fleetform adopt --mark-done"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("fleetform adopt --run"), "{}", ran.stderr);
+    }
+    assert!(world.results().is_empty());
+    assert_eq!(world.executions(), executions);
+}
+
+#[test]
+fn what_is_marked_as_done_does_not_run() {
+    let world = lost();
+    let executions = world.executions();
+    let adopted = world.run(&["adopt", "--mark-done", "--json"]).expect(0).json();
+    let jobs = json!([{"job": "reboot", "run": "1"}, {"job": "tag", "run": "1"}]);
+    assert_eq!(adopted, [json!({"fleet": "acme", "branch": BRANCH, "mode": "mark-done", "jobs": jobs})]);
+    assert_eq!(world.subjects(), ["fleet acme: adopted, 2 jobs marked as done"]);
+    let record = world.record("reboot", "1");
+    assert_eq!((&record["status"], &record["total"]), (&json!("completed"), &json!(0)));
+    assert!(record["reason"].as_str().unwrap().starts_with("adopted: marked as done without running"), "{record}");
+    assert!(claims(&world).contains_key("claims/tag/1.json"));
+    assert_eq!(world.planned_action("reboot"), ActionKind::Done);
+    world.run(&["job", "show", "reboot", "--devices"]).expect(0);
+
+    let applied = world.apply().unwrap();
+    assert_eq!((applied.records.len(), applied.imports.len()), (0, 1), "the devices come back, and no job runs");
+    assert!(world.apply().unwrap().was_empty);
+    assert_eq!(world.executions(), executions);
+    // It is known for good, and a new token is how a job runs again.
+    delete_branch(&world);
+    assert_eq!(republished(&world), (true, Some(2)));
+    world.job("reboot", &REBOOT.replace("{target", "{run: '2', target"));
+    assert_eq!(world.apply().unwrap().records[0].counts.total, 10);
+}
+
+#[test]
+fn what_is_adopted_to_run_runs() {
+    let world = lost();
+    let executions = world.executions().len();
+    let ran = world.run(&["adopt", "--run"]).expect(0);
+    assert!(ran.stderr.contains("2 jobs to run"), "{}", ran.stderr);
+    assert!(claims(&world).is_empty());
+    assert_eq!(world.executions().len(), executions, "adopt runs nothing by itself");
+    let mut jobs: Vec<String> = world.apply().unwrap().records.iter().map(|record| record.job.to_string()).collect();
+    jobs.sort();
+    assert_eq!(jobs, ["reboot", "tag"]);
+    assert!(world.executions().len() > executions);
+    assert!(world.apply().unwrap().was_empty);
+}
+
+#[test]
+fn there_is_nothing_to_adopt_while_anything_is_known() {
+    let world = world();
+    for mode in ["--mark-done", "--run"] {
+        let ran = world.run(&["adopt", mode]).expect(64);
+        assert!(ran.stderr.contains("nothing to adopt") && ran.stderr.contains(BRANCH), "{}", ran.stderr);
+    }
+    world.apply().unwrap();
+    delete_branch(&world);
+    let ran = world.run(&["adopt", "--run"]).expect(64);
+    assert!(ran.stderr.contains("the registry remembers"), "{}", ran.stderr);
+    delete_registry(&world);
+    for arguments in [&["adopt"][..], &["adopt", "--run", "--mark-done"]] {
+        world.run(arguments).expect(64);
+    }
+    world.job("reboot", &REBOOT.replace("reboot", "restart"));
+    world.declare("jobs/loose.yaml", "Job", "loose", TAG);
+    let ran = world.run(&["adopt", "--mark-done"]).expect(75);
+    assert!(ran.stderr.contains("jobs/loose.yaml"), "what is not committed is not adopted: {}", ran.stderr);
+    assert!(world.results().is_empty());
+}

@@ -1,5 +1,6 @@
 //! One command a file: options in, one use case, one view.
 
+mod adopt;
 mod apply;
 mod device;
 mod init;
@@ -24,6 +25,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Validate { format } => validate::run(&environment, *format, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
+        Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
         Command::Job(command) => job::run(&environment, command, output),
         Command::Device(command) => device::run(&environment, command, output),
         Command::Explain { code } => reference::explain(code.as_deref(), output),
