@@ -386,7 +386,7 @@ impl Apply<'_> {
                     work.push(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
                 }
                 (Subject::Job(name), ActionKind::Close) => {
-                    let record = self.close_lost(name, ledger, now)?;
+                    let record = self.close_lost(name, change.run.as_ref(), ledger, now)?;
                     observer(&Progress::RunFinished { record: record.clone() });
                     applied.records.push(record);
                 }

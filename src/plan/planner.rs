@@ -12,7 +12,7 @@ use super::diff::diff;
 use super::input::PlanInput;
 use super::refusal::{Notice, Refusal};
 use super::{Plan, PlannedRun};
-use crate::ledger::{Claim, Ledger, RunRecord};
+use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -23,6 +23,9 @@ use crate::model::outcome::RunStatus;
 
 /// Ids of a target that a plan carries for people.
 const SAMPLE_IDS: usize = 3;
+
+/// Why a run is closed that nobody knows about any more.
+const JOURNAL_LOST: &str = "its journal was lost: closed as failed, nothing is sent";
 
 /// Returns the plan of an input.
 ///
@@ -175,10 +178,7 @@ fn plan_job(
         Class::Stopped => Change::new(subject, ActionKind::Hold, format!("stopped, {}", progress(job, ledger))),
         Class::Stop => Change::new(subject, ActionKind::Stop, progress(job, ledger)),
         Class::Continue => Change::new(subject, ActionKind::Continue, progress(job, ledger)),
-        Class::Close => {
-            let reason = "its journal was lost: closed as failed, nothing is sent";
-            Change::new(subject, ActionKind::Close, reason)
-        }
+        Class::Close => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
         Class::Done { record } => Change::new(subject, ActionKind::Done, ended(&record)),
         Class::Edited { record } => {
             let (name, run) = (job.name.clone(), job.run.clone());
@@ -209,23 +209,35 @@ fn renamed_from<'a>(job: &Job, declared: &Declared, ledger: &'a Ledger) -> Optio
     ledger.claims.values().find(is_old)
 }
 
-/// Plans the open runs that nothing declares any more: their file is gone, or has another token. They are stopped; what is done stays.
+/// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
+/// is done stays; those whose journal was lost are closed as they would be if they were declared.
 fn plan_undeclared(declared: &Declared, ledger: &Ledger, plan: &mut Plan) {
-    for ((name, run), open) in &ledger.open {
-        let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);
-        let is_renamed = declared.jobs.values().any(|job| job.previous_name.as_ref() == Some(name) && job.run == *run);
-        if is_declared
-            || is_renamed
-            || ledger.records.get(&(name.clone(), run.clone())).is_some_and(|r| r.status.is_final())
-        {
+    for claim in ledger.claims.values() {
+        let (name, run) = (&claim.job, &claim.run);
+        let standing = ledger.standing(name, run);
+        if matches!(standing, Standing::Unclaimed | Standing::Ended(..)) {
             continue;
         }
-        let is_stopped = ledger.is_stop_published(name, run, open);
-        let action = if is_stopped { ActionKind::Hold } else { ActionKind::Stop };
-        let done = open.completed + open.failed;
-        let pending = open.total - done;
-        let reason = format!("not declared any more; {done} of {} done, {pending} stay pending", open.total);
-        let mut change = Change::new(Subject::Job(name.clone()), action, reason);
+        let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);
+        let is_renamed = declared.jobs.values().any(|job| job.previous_name.as_ref() == Some(name) && job.run == *run);
+        if is_declared || is_renamed {
+            continue;
+        }
+        let subject = Subject::Job(name.clone());
+        let mut change = match standing {
+            Standing::Unclaimed | Standing::Ended(..) => continue,
+            Standing::JournalLost(_) => {
+                Change::new(subject, ActionKind::Close, format!("not declared any more; {JOURNAL_LOST}"))
+            }
+            Standing::Open(_, open) => {
+                let is_stopped = ledger.is_stop_published(name, run, open);
+                let action = if is_stopped { ActionKind::Hold } else { ActionKind::Stop };
+                let done = open.completed + open.failed;
+                let pending = open.total - done;
+                let reason = format!("not declared any more; {done} of {} done, {pending} stay pending", open.total);
+                Change::new(subject, action, reason)
+            }
+        };
         change.run = Some(run.clone());
         plan.changes.push(change);
     }

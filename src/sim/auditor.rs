@@ -86,7 +86,7 @@ impl Auditor {
             let run = branch.runs.get(key);
             let is_declared = people.jobs.get(&key.0).is_some_and(|job| job.run.to_string() == key.1);
             let is_stopped = run.is_some_and(|run| run.status() == "stopped");
-            let is_held = !is_declared && (is_stopped || claimed.losses < self.losses);
+            let is_held = !is_declared && is_stopped && claimed.losses == self.losses;
             if !run.is_some_and(Run::is_final) && !is_held {
                 let status = run.map_or("none", |run| run.status());
                 return Err(format!("{key:?} is neither ended nor held at rest: {status}"));

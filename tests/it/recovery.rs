@@ -328,3 +328,34 @@ fn there_is_nothing_to_adopt_while_anything_is_known() {
     assert!(ran.stderr.contains("jobs/loose.yaml"), "what is not committed is not adopted: {}", ran.stderr);
     assert!(world.results().is_empty());
 }
+
+#[test]
+fn a_run_whose_journal_is_lost_is_closed_also_when_nothing_declares_it() {
+    let check = |world: &World, edit: &dyn Fn()| {
+        assert!(world.apply_interrupted(Duration::from_millis(4_500)).was_interrupted);
+        let executions = world.executions();
+        delete_registry(world);
+        edit();
+        let plan = world.run(&["plan"]).expect(0).stdout;
+        assert!(plan.contains("- close    job/reboot run 1") && plan.contains("not declared any more"), "{plan}");
+        let records = world.apply().unwrap().records;
+        let closed =
+            records.iter().find(|record| (record.job.as_str(), record.run.as_str()) == ("reboot", "1")).unwrap();
+        assert_eq!((closed.status, closed.counts.pending()), (RunStatus::Failed, 0));
+        assert!(world.record("reboot", "1")["reason"].as_str().unwrap().starts_with("journal-lost"));
+        assert!(world.apply().unwrap().was_empty);
+        executions
+    };
+    let deleted = world();
+    let before = check(&deleted, &|| {
+        fs::remove_file(deleted.file("jobs/reboot.yaml")).unwrap();
+        deleted.commit("Delete");
+    });
+    assert_eq!(deleted.executions(), before, "nothing is sent");
+    deleted.job("reboot", REBOOT);
+    assert!(deleted.apply().unwrap().was_empty, "it stays closed when it is back");
+
+    let renewed = world();
+    check(&renewed, &|| renewed.job("reboot", &REBOOT.replace("{target", "{run: '2', target")));
+    assert_eq!(renewed.record("reboot", "2")["total"], json!(10), "the new run is another one");
+}

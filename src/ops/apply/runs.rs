@@ -122,9 +122,14 @@ impl Apply<'_> {
     }
 
     /// Closes a run whose journal is gone: what is on the branch stays, nobody knows about the rest, nothing is sent.
-    pub(super) fn close_lost(&mut self, name: &Name, ledger: &Ledger, now: Timestamp) -> Result<RunRecord, OpsError> {
-        let job = self.declared.jobs.get(name).expect("a plan closes declared jobs");
-        let key = (job.name.clone(), job.run.clone());
+    pub(super) fn close_lost(
+        &mut self,
+        name: &Name,
+        run: Option<&RunToken>,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<RunRecord, OpsError> {
+        let key = (name.clone(), run.expect("a plan names the run that it closes").clone());
         let claim = ledger.claims.get(&key).expect("a lost run is claimed");
         let known = ledger.records.get(&key);
         let run_key = claim.key(&self.declared.fleet.name);
