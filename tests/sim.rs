@@ -115,7 +115,7 @@ fn small_world(folder: &Path) -> Session {
 const HEALED: &str = "{link: {simulated: {journal: devices.jsonl}}}";
 
 /// The process dies at the first crash point, then at the second, and so on until it gets to its end; after each death people stop
-/// a job or not, and the second start dies too, at another point.
+/// a job or not, the results branch is deleted or not, and the second start dies too, at another point.
 #[test]
 fn every_crash_point_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,6 +137,9 @@ fn every_crash_point_is_survived() {
             session.people.declare(&session.world, DeclaredJob { suspend: true, ..job });
         } else if point % 3 == 2 {
             session.people.run_again(&session.world, ["once", "confirm"][point as usize / 3 % 2]);
+        }
+        if point.is_multiple_of(4) {
+            session.lose_branch();
         }
         session.apply(&Faults { crash_at: Some(point % 41), ..Faults::default() })?;
         session.heal(HEALED)

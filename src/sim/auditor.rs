@@ -24,6 +24,14 @@ pub struct Auditor {
     executed: usize,
     /// How often the registry was deleted.
     losses: u32,
+    /// The registry was deleted, and no apply has come to its end since: it may not know yet what the branch knows.
+    is_behind: bool,
+    /// The branch was deleted and was not seen since.
+    is_branch_lost: bool,
+    /// What was declared at each commit: the jobs, and how many devices.
+    declared: BTreeMap<String, (BTreeMap<String, DeclaredJob>, u64)>,
+    /// The commit that is applied.
+    head: String,
 }
 
 /// What is known of a run from the moment of its claim.
@@ -38,6 +46,28 @@ impl Auditor {
     /// Notes that the registry was deleted.
     pub fn lose_registry(&mut self) {
         self.losses += 1;
+        self.is_behind = true;
+    }
+
+    /// Returns true when the registry knows all that is on the branch: then the branch may be lost.
+    pub fn may_lose_branch(&self) -> bool {
+        !self.is_behind && !self.is_branch_lost
+    }
+
+    /// Returns true when the branch has not been seen since it was deleted.
+    pub fn is_branch_lost(&self) -> bool {
+        self.is_branch_lost
+    }
+
+    /// Notes that the results branch was deleted.
+    pub fn lose_branch(&mut self) {
+        self.is_branch_lost = true;
+    }
+
+    /// Notes what people have committed before an apply looks at it.
+    pub fn note_declared(&mut self, world: &World, people: &People) {
+        self.head = world.head();
+        self.declared.insert(self.head.clone(), (people.jobs.clone(), people.devices));
     }
 
     /// Looks at the world after an apply of what people had declared before it, with some faults.
@@ -48,7 +78,8 @@ impl Auditor {
         let branch = Branch::read(world)?;
         let journal = world.journal();
         let has_sent = journal.len() > self.executed;
-        let has_written = branch.tip != self.tip && !only_reports_differ(&branch.files, &self.files);
+        let was_lost = self.is_branch_lost;
+        let has_written = !was_lost && branch.tip != self.tip && !only_reports_differ(&branch.files, &self.files);
         match ended {
             Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
             Ended::Applied(applied) if applied.was_empty && (has_sent || has_written) => {
@@ -65,8 +96,21 @@ impl Auditor {
             },
             Ended::Applied(_) | Ended::Died(_) => {}
         }
-        self.check_immutable(&branch)?;
-        self.note_claims(&branch, people)?;
+        self.is_behind &= !matches!(ended, Ended::Applied(_));
+        if was_lost && branch.tip.is_none() {
+            return match ended {
+                Ended::Died(_) | Ended::Refused(_) if !has_sent => Ok(()),
+                _ => Err("it went on although the branch is gone".to_string()),
+            };
+        }
+        if was_lost {
+            self.check_republished(&branch)?;
+            self.is_branch_lost = false;
+        } else {
+            self.check_immutable(&branch)?;
+        }
+        self.note_immutable(&branch);
+        self.note_claims(&branch, !was_lost)?;
         for (key, run) in &branch.runs {
             let claimed = self.claimed.get(key).ok_or_else(|| format!("{key:?} has results and no claim"))?;
             check_run(run, claimed).map_err(|what| format!("{key:?}: {what}"))?;
@@ -112,23 +156,58 @@ impl Auditor {
                 None => return Err(format!("{path} is gone")),
             }
         }
-        let fresh = branch.files.iter().filter(|(path, _)| branch.is_immutable(path));
-        self.immutable = fresh.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
         Ok(())
     }
 
-    /// A run is claimed by what was declared at the time, for the devices that there were.
-    fn note_claims(&mut self, branch: &Branch, people: &People) -> Result<(), String> {
+    /// A branch that was made anew has every claim, every end of a run and every row, however they are cut into files.
+    fn check_republished(&self, branch: &Branch) -> Result<(), String> {
+        let before = Branch::of(self.tip.clone(), self.files.clone())?;
+        for (path, bytes) in &before.files {
+            let is_kept = match path.split('/').next() {
+                Some("claims") => branch.files.get(path) == Some(bytes),
+                Some("imports" | "fleet.json") => branch.files.contains_key(path),
+                _ => true,
+            };
+            if !is_kept {
+                return Err(format!("{path} did not come back as it was"));
+            }
+        }
+        for (key, run) in &before.runs {
+            let now = branch.runs.get(key).ok_or_else(|| format!("the results of {key:?} did not come back"))?;
+            if run.is_final() && run.outcome() != now.outcome() {
+                return Err(format!("{key:?} ended otherwise: {} and then {}", run.record, now.record));
+            }
+            if let Some(row) = run.rows.iter().find(|row| !now.rows.contains(row)) {
+                return Err(format!("{key:?} lost the row {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_immutable(&mut self, branch: &Branch) {
+        let fresh = branch.files.iter().filter(|(path, _)| branch.is_immutable(path));
+        self.immutable = fresh.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
+    }
+
+    /// A run is claimed by what was declared at the commit that it names, for the devices that there were. That commit is the one that
+    /// was applied (`is_new`) but on a branch that was made anew: a claim that was only journaled is on it too.
+    fn note_claims(&mut self, branch: &Branch, is_new: bool) -> Result<(), String> {
         for (key, claim) in &branch.claims {
             if self.claimed.contains_key(key) {
                 continue;
             }
-            let declared = people.jobs.get(&key.0).filter(|job| job.run.to_string() == key.1);
+            let source = claim["source_commit"].as_str().unwrap_or_default();
+            if is_new && self.head != source {
+                return Err(format!("{key:?} was claimed for the commit {source}, and applied is {}", self.head));
+            }
+            let unknown = || format!("{key:?} was claimed for the commit {source}, which nobody made");
+            let (jobs, devices) = self.declared.get(source).ok_or_else(unknown)?;
+            let declared = jobs.get(&key.0).filter(|job| job.run.to_string() == key.1);
             let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?.clone();
             if job.suspend {
                 return Err(format!("{key:?} was claimed and is suspended"));
             }
-            let targets = job.target.ids(people.devices);
+            let targets = job.target.ids(*devices);
             let total = claim["targets"]["count"].as_u64();
             if total != Some(targets.len() as u64) {
                 return Err(format!("{key:?} was claimed for {total:?} devices, and {} are meant", targets.len()));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::World;
-use super::world::FLEET;
+use super::world::{FLEET, Files};
 use crate::ledger::RunKey;
 use crate::model::id::{Name, RunToken};
 use crate::results::{Row, read_shard};
@@ -16,7 +16,7 @@ pub(super) type Key = (String, String);
 /// What the branch says.
 pub(super) struct Branch {
     pub tip: Option<String>,
-    pub files: BTreeMap<String, Vec<u8>>,
+    pub files: Files,
     pub claims: BTreeMap<Key, Value>,
     pub runs: BTreeMap<Key, Run>,
 }
@@ -44,6 +44,15 @@ impl Run {
         self.record["reason"].as_str().is_some_and(|reason| reason.starts_with("journal-lost"))
     }
 
+    /// Returns what it came to: `run.json` without how many shards there are.
+    pub fn outcome(&self) -> Value {
+        let mut record = self.record.clone();
+        if let Some(shards) = record.pointer_mut("/published/shards") {
+            shards.take();
+        }
+        record
+    }
+
     pub fn count(&self, field: &str) -> u64 {
         self.record[field].as_u64().unwrap_or(u64::MAX)
     }
@@ -53,6 +62,11 @@ impl Branch {
     /// Reads the branch of a world.
     pub fn read(world: &World) -> Result<Branch, String> {
         let (tip, files) = world.results().map_err(|error| error.to_string())?;
+        Branch::of(tip, files)
+    }
+
+    /// Reads the files of a branch.
+    pub fn of(tip: Option<String>, files: Files) -> Result<Branch, String> {
         let mut branch = Branch { tip, files, claims: BTreeMap::new(), runs: BTreeMap::new() };
         for (path, bytes) in &branch.files {
             let parts: Vec<&str> = path.split('/').collect();

@@ -53,6 +53,7 @@ impl Session {
     /// Something is not as it must be.
     pub fn apply(&mut self, faults: &Faults) -> Result<(Ended, u64), Failure> {
         self.people.commit(&self.world);
+        self.auditor.note_declared(&self.world, &self.people);
         let before = self.people.clone();
         let (people, world, trace) = (&mut self.people, &self.world, &mut self.trace);
         let mut events = 0;
@@ -109,6 +110,18 @@ impl Session {
         Err(self.failure(format!("not at rest after {HEALING_ROUNDS_MAX} applies without faults")))
     }
 
+    /// Deletes the results branch when the registry knows all that is on it; false when it does not.
+    pub fn lose_branch(&mut self) -> bool {
+        let remembers = self.world.registry().and_then(|registry| Ok(registry.remembers()?)).unwrap_or(false);
+        if !remembers || !self.auditor.may_lose_branch() {
+            return false;
+        }
+        self.world.delete_branch();
+        self.auditor.lose_branch();
+        self.trace.push("the results branch is deleted".to_string());
+        true
+    }
+
     fn failure(&self, what: String) -> Failure {
         Failure { what, trace: self.trace.clone() }
     }
@@ -152,10 +165,14 @@ fn disturb(session: &mut Session, random: &mut Random, limits: &str) {
         session.trace.push(format!("fleet {fleet}"));
         session.people.set_fleet(&session.world, &fleet);
     }
-    if random.chance(4) {
+    // One of the two knows what has run: whoever loses both has to say it himself.
+    let loss = random.between(0, 99);
+    if loss < 4 && !session.auditor.is_branch_lost() {
         session.world.delete_registry();
         session.auditor.lose_registry();
         session.trace.push("the registry is deleted".to_string());
+    } else if (4..7).contains(&loss) {
+        session.lose_branch();
     }
     let seconds = match random.between(0, 9) {
         0 => -(random.between(1, 300) as i64),

@@ -110,6 +110,25 @@ impl World {
         }
     }
 
+    /// Deletes the results branch, as `git branch -D` does.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn delete_branch(&self) {
+        let git = self.folder.join(".git");
+        std::fs::remove_file(git.join("refs/heads").join(BRANCH)).expect("the branch is there");
+        drop(std::fs::remove_file(git.join("logs/refs/heads").join(BRANCH)));
+    }
+
+    /// Returns the commit that people made last.
+    ///
+    /// # Panics
+    /// When the repository cannot be read.
+    pub fn head(&self) -> String {
+        let repo = Repo::open(&self.folder).expect("the repository is there");
+        repo.head().expect("people have committed")
+    }
+
     /// Returns the registry, read only.
     ///
     /// # Errors
