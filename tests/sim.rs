@@ -20,6 +20,15 @@
 //! | the sent mark is not written (`execute::perform`) | both tests | a command was executed twice on a device |
 //! | a failure is counted for each retry too (`rollout::step`) | `no_seed_finds_a_violation` | counts and batches differ, or a count passes the target |
 //! | the spec digest of a claimed run is not compared (`plan::classify`) | `no_seed_finds_a_violation` | a device is in another batch than was claimed |
+//!
+//! The same for what is lost, with 300 seeds:
+//!
+//! | broken | noticed by | as |
+//! | --- | --- | --- |
+//! | a lost run that nothing declares is not closed (`plan::planner`) | `no_seed_finds_a_violation` | a run is neither ended nor held at rest |
+//! | a new registry does not keep what is on the branch (`ops::apply`) | `no_seed_finds_a_violation` | a claim did not come back |
+//! | a claim that was not confirmed is not published again (`registry`) | `every_crash_point_is_survived` | a claim did not come back |
+//! | the tip of a new branch is noted after it is there (`execute::republish`) | `no_seed_finds_a_violation` | an apply is refused: the branch was rewritten |
 
 #![allow(
     clippy::unwrap_used,
