@@ -5,6 +5,8 @@
 //! that keeps a log would. One that keeps a journal recognises a command that may be sent again (`idempotent: true`) by its
 //! execution id: it answers as it would, and does not execute it a second time. Other commands are never recognised: nobody may
 //! send them twice, and an execution too many is how such a bug is seen.
+//!
+//! Without a journal nobody can tell when a request was executed, and only the answer is waited for.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -21,6 +23,8 @@ use jiff::Timestamp;
 /// The devices behind a fleet without real ones.
 pub struct SimulatedDevices {
     config: SimulatedLink,
+    /// The seed as a text: what every choice is made of.
+    seed: String,
     /// Ordered by time, then by when they were asked for.
     queue: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
     /// What the queue points to.
@@ -32,6 +36,8 @@ pub struct SimulatedDevices {
     /// Things in the queue that only wait for a device to connect.
     waiting: usize,
     journal: Option<DeviceJournal>,
+    /// When the first step of a rhythm was, and how long each is; `None` where each report is due at its own time.
+    rhythm: Option<(Timestamp, Duration)>,
 }
 
 /// What happens next to a request.
@@ -58,6 +64,7 @@ impl SimulatedDevices {
         let journal = config.journal.as_ref().map(|name| DeviceJournal::open(folder, name)).transpose()?;
         Ok(SimulatedDevices {
             config: config.clone(),
+            seed: config.seed.to_string(),
             queue: BinaryHeap::new(),
             requests: Vec::new(),
             free: Vec::new(),
@@ -65,7 +72,16 @@ impl SimulatedDevices {
             connects: BTreeMap::new(),
             waiting: 0,
             journal,
+            rhythm: None,
         })
+    }
+
+    /// Makes reports due in steps: in virtual time, where work takes none, they are then handled in groups as in reality. What is due by
+    /// a time stays so, in its order; only the wake-ups for it are fewer.
+    #[must_use]
+    pub fn in_rhythm(mut self, start: Timestamp, step: Duration) -> SimulatedDevices {
+        self.rhythm = (!step.is_zero()).then_some((start, step));
+        self
     }
 
     /// Takes a request; its report is due later.
@@ -87,16 +103,22 @@ impl SimulatedDevices {
     }
 
     fn execute(&mut self, now: Timestamp, request: Request, behaviour: DeviceBehaviour) {
-        let latency = self.latency(&request, behaviour);
-        let code = behaviour.answers.unwrap_or_else(|| self.code(&request));
+        let about = [request.execution_id.to_string(), request.attempt.to_string()];
+        let latency = behaviour.latency.unwrap_or_else(|| self.latency(&about));
+        let code = behaviour.answers.unwrap_or_else(|| self.code(&about));
         let executes_at = add(now, latency / 2);
         let answer = if behaviour.silent { None } else { Some((add(now, latency), code)) };
-        self.schedule(executes_at, request, Step::Execute { answer });
+        match (&self.journal, answer) {
+            (Some(_), answer) => self.schedule(executes_at, request, Step::Execute { answer }),
+            (None, Some((at, code))) => self.schedule(at, request, Step::Answer { code }),
+            (None, None) => {}
+        }
     }
 
     /// Returns the time of the next report or of the next thing that a device does, `None` when nothing is under way.
     pub fn due(&self) -> Option<Timestamp> {
-        self.queue.peek().map(|Reverse((at, _, _))| *at)
+        let Reverse((at, _, _)) = self.queue.peek()?;
+        Some(self.rhythm.map_or(*at, |(start, step)| next_step(start, step, *at)))
     }
 
     /// Returns true when nothing is under way but devices that will connect.
@@ -176,29 +198,24 @@ impl SimulatedDevices {
         DeviceBehaviour { offline, ..DeviceBehaviour::default() }
     }
 
-    fn code(&self, request: &Request) -> u16 {
-        let attempt = request.attempt.to_string();
-        let fails = self.happens(self.config.failures, &["failure", &request.execution_id.to_string(), &attempt]);
+    /// Of an execution id and an attempt.
+    fn code(&self, [id, attempt]: &[String; 2]) -> u16 {
+        let fails = self.happens(self.config.failures, &["failure", id, attempt]);
         if fails { 500 } else { 200 }
     }
 
-    /// Between half and one and a half of the mean.
-    fn latency(&self, request: &Request, behaviour: DeviceBehaviour) -> Duration {
-        if let Some(own) = behaviour.latency {
-            return own;
-        }
-        let attempt = request.attempt.to_string();
-        let chosen = self.chosen(&["latency", &request.execution_id.to_string(), &attempt]) % 1_000;
+    /// Of an execution id and an attempt: between half and one and a half of the mean.
+    fn latency(&self, [id, attempt]: &[String; 2]) -> Duration {
+        let chosen = self.chosen(&["latency", id, attempt]) % 1_000;
         self.config.latency.mul_f64(0.5 + chosen as f64 / 1_000.0)
     }
 
     fn happens(&self, probability: Probability, about: &[&str]) -> bool {
-        self.chosen(about) % 1_000_000 < u64::from(probability.per_million)
+        probability.per_million > 0 && self.chosen(about) % 1_000_000 < u64::from(probability.per_million)
     }
 
     fn chosen(&self, about: &[&str]) -> u64 {
-        let seed = self.config.seed.to_string();
-        Digest::of_texts(std::iter::once(seed.as_str()).chain(about.iter().copied())).seed()
+        Digest::of_texts(std::iter::once(self.seed.as_str()).chain(about.iter().copied())).seed()
     }
 }
 
@@ -213,6 +230,14 @@ impl Drop for SimulatedDevices {
             }
         }
     }
+}
+
+/// Returns the end of the step that a time is in; a time between two steps is its own.
+fn next_step(start: Timestamp, step: Duration, at: Timestamp) -> Timestamp {
+    let Ok(since) = Duration::try_from(at.duration_since(start)) else { return at };
+    let steps = since.as_nanos().div_ceil(step.as_nanos());
+    let until = u64::try_from(steps * step.as_nanos()).map(Duration::from_nanos);
+    until.map_or(at, |until| add(start, until))
 }
 
 fn add(time: Timestamp, by: Duration) -> Timestamp {
@@ -269,6 +294,32 @@ mod tests {
         );
         check(DeviceBehaviour { offline: true, ..DeviceBehaviour::default() }, &[ReportKind::Unreachable]);
         check(DeviceBehaviour { silent: true, ..DeviceBehaviour::default() }, &[]);
+    }
+
+    #[test]
+    fn a_rhythm_makes_wake_ups_fewer_and_changes_nothing_else() {
+        let start: Timestamp = "2026-11-20T10:00:00.0003Z".parse().unwrap();
+        let run = |step: Duration| {
+            let mut devices = devices(&[]).in_rhythm(start, step);
+            for at in 0..200 {
+                devices.send(start, request(&format!("d-{at}")));
+            }
+            let (mut reports, mut wakes) = (Vec::new(), 0);
+            while let Some(at) = devices.due() {
+                wakes += 1;
+                reports.extend(devices.poll(at).unwrap());
+            }
+            (reports, wakes)
+        };
+        let (each, many) = run(Duration::ZERO);
+        let (grouped, few) = run(Duration::from_millis(5));
+        assert_eq!(each, grouped);
+        // Between 10 ms and 30 ms of latency.
+        assert!(few <= 5 && many > 100, "{few} and {many}");
+        let mut devices = devices(&[("d-1", DeviceBehaviour { offline: true, ..DeviceBehaviour::default() })])
+            .in_rhythm(start, Duration::from_secs(1));
+        devices.send(start, request("d-1"));
+        assert_eq!(devices.due(), Some(start), "what is due at a step is not put off");
     }
 
     #[test]
