@@ -17,6 +17,7 @@ mod observe;
 mod outbox;
 mod remembered;
 mod rows;
+mod scratch;
 mod sql;
 mod write;
 

@@ -7,6 +7,7 @@ mod audit;
 mod order;
 mod read;
 mod root;
+mod scratch;
 mod work;
 mod write;
 
