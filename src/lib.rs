@@ -69,6 +69,7 @@
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
+//! | rehearsals | `ops::apply::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 
 pub mod cli;

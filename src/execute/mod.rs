@@ -12,7 +12,7 @@ mod progress;
 mod publish;
 mod republish;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, VirtualClock};
 pub use crash::{CrashPoints, Died};
 pub use driver::{Executor, RunInput, Running};
 pub use interrupt::Interrupt;

@@ -3,6 +3,7 @@
 
 mod guards;
 mod recover;
+pub mod rehearse;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,8 @@ pub struct Applied {
     pub refused: Option<Findings>,
 }
 
-/// Shows a plan and its findings and returns whether to go on. Called once, for the first plan.
+/// Shows a plan and its findings and returns whether to go on. Called once, for the first plan; of one that changes nothing it is told
+/// too, and its answer counts for nothing.
 pub type Agree<'a> = dyn FnMut(&Plan, &Findings) -> bool + 'a;
 
 /// Applies the plan of `HEAD`.
@@ -112,6 +114,7 @@ pub async fn apply<C: Clock>(
         branch,
         registry,
         link,
+        heeds_stops: true,
         looked_at: head.clone(),
         head,
         options,
@@ -137,6 +140,8 @@ struct Apply<'a> {
     registry: Registry,
     link: SimulatedDevices,
     head: String,
+    /// Look for stops that are committed meanwhile.
+    heeds_stops: bool,
     /// The newest commit that was looked at for stops.
     looked_at: String,
     options: &'a ApplyOptions,
@@ -181,7 +186,8 @@ impl Apply<'_> {
                     return Ok(applied);
                 }
             }
-            let look_at = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
+            let next_look = if self.heeds_stops { clock.now().checked_add(LOOK_INTERVAL).ok() } else { None };
+            let look_at = next_look.unwrap_or(Timestamp::MAX);
             let mut executor = Executor {
                 registry: &mut self.registry,
                 branch: &self.branch,
@@ -204,7 +210,7 @@ impl Apply<'_> {
                     return Ok(applied);
                 }
                 round.is_due = false;
-            } else if !running.is_empty() {
+            } else if self.heeds_stops && !running.is_empty() {
                 self.heed_stops(&mut running, observer);
             }
         }
@@ -249,7 +255,7 @@ impl Apply<'_> {
                 plan = plan.restricted(|change| self.is_wanted(&change.subject));
             }
             applied.was_empty = !plan.has_changes();
-            if applied.was_empty || !agree(&plan, &findings) {
+            if !agree(&plan, &findings) || applied.was_empty {
                 applied.was_declined = !applied.was_empty;
                 return Ok(false);
             }

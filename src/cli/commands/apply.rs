@@ -63,6 +63,9 @@ pub(super) fn execute(
         }
     };
     let mut agree = |plan: &Plan, findings: &Findings| {
+        if !plan.has_changes() {
+            return true;
+        }
         if !output.is_json {
             let view = PlanView {
                 painter: output.talk_painter(),
@@ -167,7 +170,7 @@ fn listen_for_signals(interrupt: &Interrupt, says: Option<(MultiProgress, bool)>
     });
 }
 
-async fn next_signal() -> std::io::Result<()> {
+pub(super) async fn next_signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
