@@ -80,6 +80,11 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Begin again when the results branch and the registry are both lost: say what became of the declared jobs
     Adopt(AdoptArgs),
+    /// Rehearse the plan on a copy, in virtual time; changes nothing
+    ///
+    /// Tells what would become of each job and how long it would take, with the devices that the fleet simulates or with those that the
+    /// options describe. Exits as the apply would: with 3 when a job would end failed or canceled.
+    Simulate(SimulateArgs),
     /// Look at jobs; stop, continue, copy and rerun them
     #[command(subcommand)]
     Job(JobCommand),
@@ -158,6 +163,28 @@ pub struct AdoptArgs {
     /// They have not run: let the next apply run every declared job
     #[arg(long)]
     pub run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Rehearse a commit, a branch or a tag; the work tree when absent
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Devices that refuse, such as 5%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_probability)]
+    pub failures: Option<crate::model::fleet::Probability>,
+    /// Devices that are not connected, such as 2%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_probability)]
+    pub offline: Option<crate::model::fleet::Probability>,
+    /// The mean time until a device answers, such as 200ms
+    #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
+    pub latency: Option<std::time::Duration>,
+    /// Chooses which devices fail; another seed is another rehearsal
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Leave devices that wait to come online, as apply without --wait does, and do not wait until they expire
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -285,6 +312,10 @@ pub struct DeviceArgs {
     /// An organization; devices of it and of those below it
     #[arg(long, value_name = "NAME")]
     pub organization: Option<String>,
+}
+
+fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {
+    crate::manifest::parse_probability(text)
 }
 
 fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {

@@ -34,7 +34,7 @@ pub use kind::Kind;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
-pub use values::duration as parse_duration;
+pub use values::{duration as parse_duration, probability as parse_probability};
 
 /// One entry of the tree of the fleet, relative to its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

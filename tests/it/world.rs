@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::RwLock;
 
 use fleetform::execute::{Clock, Interrupt, Progress};
@@ -338,11 +338,16 @@ pub struct Ran {
 
 impl Ran {
     pub fn of(command: &mut Command) -> Ran {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = {
-            let _no_apply = APPLIES.write().unwrap();
-            command.spawn().unwrap()
-        };
+        Ran::after(Ran::start(command))
+    }
+
+    /// Starts the binary, to be waited for with [`Ran::after`].
+    pub fn start(command: &mut Command) -> Child {
+        let _no_apply = APPLIES.write().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    pub fn after(child: Child) -> Ran {
         let output = child.wait_with_output().unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),

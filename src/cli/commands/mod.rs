@@ -7,6 +7,7 @@ mod init;
 mod job;
 mod plan;
 mod reference;
+mod simulate;
 mod validate;
 
 use super::args::{Cli, Command};
@@ -26,6 +27,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
+        Command::Simulate(arguments) => simulate::run(&environment, arguments, output),
         Command::Job(command) => job::run(&environment, command, output),
         Command::Device(command) => device::run(&environment, command, output),
         Command::Explain { code } => reference::explain(code.as_deref(), output),

@@ -7,6 +7,7 @@ pub mod job;
 pub mod junit;
 pub mod plan;
 pub mod progress;
+pub mod rehearsal;
 pub mod sarif;
 mod table;
 pub mod why;

@@ -119,6 +119,8 @@ pub struct Bars {
     group: MultiProgress,
     by_job: BTreeMap<String, JobBars>,
     painter: Painter,
+    /// What happened also gets a line, which stays when the bars are gone.
+    keeps_lines: bool,
 }
 
 struct JobBars {
@@ -131,7 +133,12 @@ impl Bars {
     /// Returns the bars of a terminal.
     pub fn new(output: &Output) -> Bars {
         let group = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter() }
+        Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter(), keeps_lines: true }
+    }
+
+    /// Returns bars that leave nothing behind.
+    pub fn without_lines(output: &Output) -> Bars {
+        Bars { keeps_lines: false, ..Bars::new(output) }
     }
 
     /// Returns what prints a line above the bars, also from elsewhere.
@@ -175,7 +182,9 @@ impl Bars {
     }
 
     fn line(&self, progress: &Progress) {
-        if let Some(line) = event_line(progress, self.painter) {
+        if self.keeps_lines
+            && let Some(line) = event_line(progress, self.painter)
+        {
             // A terminal that is gone is no reason to stop.
             drop(self.group.println(line));
         }
