@@ -11,6 +11,8 @@
 //! * plan: a scan of the devices that reads the path which the job writes;
 //! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
 //! * import: one insert of the device and one of its keys a row, in one transaction;
+//! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it must reach is a
+//!   time, not a ratio;
 //! * validate: parsing 10,000 files into values with the YAML library, and nothing else.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
@@ -20,6 +22,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fleetform::execute::{Interrupt, SystemClock};
+use fleetform::model::fleet::Probability;
+use fleetform::ops::apply::rehearse::{RehearsalOptions, ScratchFolder, rehearse};
 use fleetform::ops::apply::{ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, plan};
 use fleetform::ops::validate::validate;
@@ -65,9 +69,15 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let ours = phase("plan", folder)?;
     row("plan of one property job", &floor, &ours, "3.0");
     std::fs::copy(folder.join("fleet/.fleetform/fleet.db"), folder.join("raw.db"))?;
+    let simulated = phase("simulate", folder)?;
     let floor = phase("raw-apply", folder)?;
     let ours = phase("apply", folder)?;
     row("apply of it", &floor, &ours, "2.0");
+    row("simulate of it", &ours, &simulated, "10 s");
+    declare_command(folder)?;
+    let simulated = phase("simulate", folder)?;
+    let ours = phase("apply", folder)?;
+    row("simulate of a command", &ours, &simulated, "10 s");
     make_jobs(folder)?;
     let floor = phase("raw-validate", folder)?;
     let ours = phase("validate", folder)?;
@@ -114,6 +124,7 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "plan" => plan_fleet(folder)?,
         "raw-apply" => raw_apply(folder)?,
         "import" | "apply" => apply_fleet(folder)?,
+        "simulate" => simulate_fleet(folder)?,
         "raw-validate" => raw_validate(folder)?,
         "validate" => validate_jobs(folder)?,
         other => return Err(format!("there is no phase {other}").into()),
@@ -168,6 +179,12 @@ fn declare_job(folder: &Path) -> Result<(), Failure> {
     commit(&folder.join("fleet"), "job.yaml", job, &[])
 }
 
+fn declare_command(folder: &Path) -> Result<(), Failure> {
+    let job = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: reboot}\nspec:\n  target: {query: '*'}\n  \
+               action: {command: {name: reboot}}\n  delivery: {batchSize: 10%}\n";
+    commit(&folder.join("fleet"), "command.yaml", job, &[])
+}
+
 fn commit(fleet: &Path, path: &str, text: &str, more: &[&str]) -> Result<(), Failure> {
     std::fs::write(fleet.join(path), text)?;
     let paths: Vec<String> = std::iter::once(path).chain(more.iter().copied()).map(str::to_string).collect();
@@ -192,6 +209,22 @@ fn apply_fleet(folder: &Path) -> Result<(), Failure> {
         &mut |_| {},
     ))?;
     assert!(!applied.was_empty, "there was something to do");
+    Ok(())
+}
+
+/// With devices that fail and devices that are not connected.
+fn simulate_fleet(folder: &Path) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let percent = |percent: u32| Some(Probability { per_million: percent * 10_000 });
+    let options = RehearsalOptions { failures: percent(5), offline: percent(2), ..RehearsalOptions::default() };
+    let rehearsed = runtime.block_on(rehearse(
+        &environment(folder),
+        &options,
+        &ScratchFolder::make()?,
+        jiff::Timestamp::now(),
+        &mut |_| {},
+    ))?;
+    assert!(!rehearsed.was_empty, "there was something to do");
     Ok(())
 }
 
