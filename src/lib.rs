@@ -67,6 +67,7 @@
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
 //! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
+//! | the mark of who moves it | `repo`, empty unless somebody died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | rehearsals | `ops::apply::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |

@@ -10,6 +10,7 @@ mod root;
 mod scratch;
 mod work;
 mod write;
+mod writer;
 
 use std::path::{Path, PathBuf};
 

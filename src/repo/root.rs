@@ -2,6 +2,7 @@
 
 use git2::{FileMode, Oid};
 
+use super::writer::Writer;
 use super::{FileChange, RepoError, ResultsBranch};
 
 impl ResultsBranch<'_> {
@@ -43,7 +44,8 @@ impl ResultsBranch<'_> {
         let fail = |e| self.error("make the results branch", e);
         let exists = || RepoError::AlreadyWritten { path: "fleet.json".to_string() };
         let root = Oid::from_str(root).map_err(fail)?;
-        let mut locked = 0;
+        let (mut writer, mut locked) = (Writer::begin(self.repository().commondir(), &self.reference), 0);
+        writer.moves_to(root);
         loop {
             if self.tip_id()?.is_some() {
                 return Err(exists());

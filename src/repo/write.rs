@@ -13,12 +13,14 @@ use std::path::Path;
 use git2::{FileMode, ObjectType, Oid, Repository, Signature, TreeWalkMode, TreeWalkResult};
 
 use super::RepoError;
+use super::writer::{Writer, lock_path};
 
 /// How often a writer builds its change again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
 /// How long a writer waits for another's lock on the reference before it tries again.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-/// How often it finds the lock before it gives up: after a fifth of a second nobody is writing, somebody died.
+/// How often it finds the lock before it gives up: after a fifth of a second nobody is writing, somebody died that was no
+/// fleetform ([`Writer`] cleans up after those).
 const LOCKED_MAX: usize = 10;
 
 /// A file to write.
@@ -193,7 +195,7 @@ impl<'a> ResultsBranch<'a> {
     pub fn commit(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
         let fail = |e| self.error("write results", e);
         let blobs = self.blobs_of(changes)?;
-        let mut locked = 0;
+        let (mut writer, mut locked) = (Writer::begin(self.repository.commondir(), &self.reference), 0);
         for _ in 0..ATTEMPTS_MAX {
             let tip = self.tip_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
             let parent = self.repository.find_commit(tip).map_err(fail)?;
@@ -212,6 +214,7 @@ impl<'a> ResultsBranch<'a> {
             let tree = self.repository.find_tree(after).map_err(fail)?;
             let author = self.signature().map_err(fail)?;
             let commit = self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map_err(fail)?;
+            writer.moves_to(commit);
             let log = message.lines().next().unwrap_or_default();
             let moved = match self.local_id()? {
                 Some(local) if local == tip => {
@@ -243,7 +246,7 @@ impl<'a> ResultsBranch<'a> {
     pub(super) fn wait_for_lock(&self, locked: &mut usize) -> Result<(), RepoError> {
         *locked += 1;
         if *locked == LOCKED_MAX {
-            let path = self.repository.path().join(format!("{}.lock", self.reference));
+            let path = lock_path(self.repository.commondir(), &self.reference);
             return Err(RepoError::Locked { branch: self.name().to_string(), path });
         }
         std::thread::sleep(LOCK_PAUSE);
