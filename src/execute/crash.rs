@@ -16,8 +16,17 @@ pub struct CrashPoints {
 
 #[derive(Debug)]
 struct Countdown {
+    /// Only this place counts; `None` when all do.
+    place: Option<String>,
     left: Cell<u64>,
     passed: Cell<u64>,
+}
+
+/// A side of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Before,
+    After,
 }
 
 /// What a process that dies unwinds with: the place.
@@ -27,10 +36,22 @@ pub struct Died(pub &'static str);
 impl CrashPoints {
     /// Returns points of which the one with this number, counted from 0, is the last.
     pub fn at(number: u64) -> CrashPoints {
-        CrashPoints { countdown: Some(Rc::new(Countdown { left: Cell::new(number), passed: Cell::new(0) })) }
+        CrashPoints::of(None, number)
     }
 
-    /// Returns how many places were passed.
+    /// Returns points of which the last is before or after the step that is the `occurrence`th, counted from 1, of its name.
+    pub fn at_step(side: Side, step: &str, occurrence: u64) -> CrashPoints {
+        // Each step has a point before it and one after it.
+        let before = occurrence.saturating_sub(1) * 2;
+        CrashPoints::of(Some(step.to_string()), if side == Side::Before { before } else { before + 1 })
+    }
+
+    fn of(place: Option<String>, left: u64) -> CrashPoints {
+        let countdown = Countdown { place, left: Cell::new(left), passed: Cell::new(0) };
+        CrashPoints { countdown: Some(Rc::new(countdown)) }
+    }
+
+    /// Returns how many places that count were passed.
     pub fn passed(&self) -> u64 {
         self.countdown.as_ref().map_or(0, |countdown| countdown.passed.get())
     }
@@ -41,6 +62,9 @@ impl CrashPoints {
     /// When the process is to die here.
     pub fn pass(&self, place: &'static str) {
         let Some(countdown) = &self.countdown else { return };
+        if countdown.place.as_ref().is_some_and(|only| only != place) {
+            return;
+        }
         let left = countdown.left.get();
         if left == 0 {
             std::panic::resume_unwind(Box::new(Died(place)));

@@ -13,7 +13,7 @@ mod publish;
 mod republish;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
-pub use crash::{CrashPoints, Died};
+pub use crash::{CrashPoints, Died, Side};
 pub use driver::{Executor, RunInput, Running};
 pub use interrupt::Interrupt;
 pub use progress::Progress;
