@@ -6,19 +6,25 @@
 //! in a bounded number of applies. The [`Auditor`] judges both from the outside: what was declared, what the devices wrote into
 //! their own journal, and the results branch.
 //!
-//! Called by `tests/sim.rs`. Never used by the other rooms.
+//! A script (`fixtures/scripts`) is the same world without chance: a person writes down what happens, and its transcript is read.
+//!
+//! Called by `tests/sim.rs` and `tests/it/scripts.rs`. Never used by the other rooms.
 
 mod auditor;
 mod clock;
 mod ledger;
 mod people;
 mod random;
+mod script;
 mod session;
+mod stage;
+mod transcript;
 mod world;
 
 pub use auditor::Auditor;
 pub use clock::VirtualClock;
 pub use people::{DeclaredJob, Kind, People, Target};
 pub use random::Random;
+pub use script::{ScriptError, run_script};
 pub use session::{Failure, Session, run_seed};
 pub use world::{Ended, Faults, World};

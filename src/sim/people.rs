@@ -86,7 +86,8 @@ impl DeclaredJob {
         self.run
     }
 
-    fn text(&self) -> String {
+    /// Returns the text of its file.
+    pub fn text(&self) -> String {
         let name = &self.name;
         let (run, value) = (self.run, self.value());
         let action = match self.kind {

@@ -1,4 +1,5 @@
-//! A fleet's repository, registry and devices in a folder, and an `apply` that may be made to fail.
+//! A fleet's repository, registry and devices in a folder, and an `apply` that may be made to fail. Uses git2 for what people do with
+//! git and fleetform never does: rewinding, and looking at the log.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Random, VirtualClock};
-use crate::execute::{CrashPoints, Died, Interrupt, Progress};
+use crate::execute::{CrashPoints, Died, Interrupt, Progress, Side};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, OpsError};
 use crate::registry::Registry;
@@ -25,6 +26,8 @@ const PLACES_MAX: u64 = 100_000;
 pub struct Faults {
     /// The process dies at this crash point, counted from 0.
     pub crash_at: Option<u64>,
+    /// The process dies before or after the step of this name and number, counted from 1; goes before `crash_at`.
+    pub crash_step: Option<(Side, String, u64)>,
     /// The process is asked to end after some time.
     pub interrupt_after: Option<Duration>,
     /// The reference of the results branch is locked by another program from this progress event on.
@@ -152,6 +155,60 @@ impl World {
         std::fs::read_to_string(self.folder.join(JOURNAL)).unwrap_or_default()
     }
 
+    /// Returns the text of a file of the work tree, `None` when it is not there.
+    pub fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.folder.join(path)).ok()
+    }
+
+    /// Takes the last commits back, as `git reset --hard` does.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn rewind(&self, commits: usize) -> Result<(), String> {
+        let reset = || {
+            let repository = git2::Repository::open(&self.folder)?;
+            let target = repository.revparse_single(&format!("HEAD~{commits}"))?;
+            repository.reset(&target, git2::ResetType::Hard, None)
+        };
+        reset().map_err(|error| error.message().to_string())
+    }
+
+    /// Returns the first lines of the messages of the results branch, the oldest first; empty when there is no branch.
+    pub fn subjects(&self) -> Vec<String> {
+        let read = || {
+            let repository = git2::Repository::open(&self.folder)?;
+            let mut walk = repository.revwalk()?;
+            walk.push_ref(&format!("refs/heads/{BRANCH}"))?;
+            let subject = |id| Ok(repository.find_commit(id)?.summary().ok().flatten().unwrap_or_default().to_string());
+            walk.map(|id| id.and_then(subject)).collect::<Result<Vec<String>, git2::Error>>()
+        };
+        let mut subjects = read().unwrap_or_default();
+        subjects.reverse();
+        subjects
+    }
+
+    /// Makes the lock that another program would hold on the results branch.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn lock_branch(&self) {
+        std::fs::write(self.branch_lock(), "").expect("a lock can be made");
+    }
+
+    /// Takes the lock of the results branch away, if it is there.
+    pub fn unlock_branch(&self) {
+        drop(std::fs::remove_file(self.branch_lock()));
+    }
+
+    fn branch_lock(&self) -> PathBuf {
+        self.folder.join(format!(".git/refs/heads/{BRANCH}.lock"))
+    }
+
+    /// Returns where commands are called.
+    pub fn environment(&self) -> Environment {
+        Environment { folder: self.folder.clone(), registry: None }
+    }
+
     /// Applies `HEAD` in a process of its own, as it were: nothing in memory outlives it. Returns how it ended, and how many crash
     /// points it passed.
     pub fn apply(&self, faults: &Faults) -> (Ended, u64) {
@@ -160,33 +217,43 @@ impl World {
 
     /// The same, and tells of each progress event.
     pub fn apply_with(&self, faults: &Faults, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
-        let crash = CrashPoints::at(faults.crash_at.unwrap_or(PLACES_MAX));
-        let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..ApplyOptions::default() };
+        let ended = self.apply_as(faults, &ApplyOptions::default(), told);
+        if faults.lock_at.is_some() {
+            self.unlock_branch();
+        }
+        ended
+    }
+
+    /// The same with options; the crash points and the growth of the journal are those of `faults`. A lock that they made stays.
+    pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
+        let crash = match &faults.crash_step {
+            Some((side, step, occurrence)) => CrashPoints::at_step(*side, step, *occurrence),
+            None => CrashPoints::at(faults.crash_at.unwrap_or(PLACES_MAX)),
+        };
+        let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..options.clone() };
         let interrupt = Interrupt::new();
         self.clock.interrupt_after(faults.interrupt_after.map(|after| (after, interrupt.clone())));
         self.clock.overshoot(faults.overshoot.clone());
-        let lock = self.folder.join(format!(".git/refs/heads/{BRANCH}.lock"));
         let mut events = 0;
         let mut observer = |progress: &Progress| {
             if faults.lock_at == Some(events) {
-                std::fs::write(&lock, "").expect("a lock can be made");
+                self.lock_branch();
             }
             events += 1;
             told(progress);
         };
-        let environment = Environment { folder: self.folder.clone(), registry: None };
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let agree = &mut |_: &_, _: &_| true;
+            let (agree, environment) = (&mut |_: &_, _: &_| true, self.environment());
             self.runtime.block_on(apply(&environment, &options, &self.clock, &interrupt, agree, &mut observer))
         }));
-        drop(std::fs::remove_file(&lock));
         self.clock.interrupt_after(None);
         self.clock.overshoot(None);
+        let is_meant = faults.crash_at.is_some() || faults.crash_step.is_some();
         let ended = match ended {
             Ok(Ok(applied)) => Ended::Applied(Box::new(applied)),
             Ok(Err(error)) => Ended::Refused(Box::new(error)),
             Err(payload) => match payload.downcast_ref::<Died>() {
-                Some(Died(place)) if faults.crash_at.is_some() => Ended::Died(place),
+                Some(Died(place)) if is_meant => Ended::Died(place),
                 Some(Died(place)) => Ended::Panicked(format!("it runs in circles around `{place}`")),
                 None => Ended::Panicked(message_of(payload.as_ref())),
             },

@@ -16,6 +16,7 @@ mod planner;
 mod readme;
 mod recovery;
 mod registry;
+mod scripts;
 mod simulate;
 mod threshold;
 mod tidy;
