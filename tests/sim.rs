@@ -29,6 +29,14 @@
 //! | a new registry does not keep what is on the branch (`ops::apply`) | `no_seed_finds_a_violation` | a claim did not come back |
 //! | a claim that was not confirmed is not published again (`registry`) | `every_crash_point_is_survived` | a claim did not come back |
 //! | the tip of a new branch is noted after it is there (`execute::republish`) | `no_seed_finds_a_violation` | an apply is refused: the branch was rewritten |
+//!
+//! What is declared is compared by its content, and other tests hold that (`cargo test --test it`):
+//!
+//! | broken | noticed by |
+//! | --- | --- |
+//! | trees are not compared after a squash (`ops::apply::guards`) | `a_rewound_history_holds_and_a_squash_does_not` |
+//! | a rewound history is not looked for (`ops::apply::guards`) | `a_rewound_history_holds_and_a_squash_does_not` |
+//! | uncommitted files are not compared with `HEAD` (`ops::workspace`) | `uncommitted_files_hold_apply` |
 
 #![allow(
     clippy::unwrap_used,
