@@ -359,3 +359,44 @@ fn a_run_whose_journal_is_lost_is_closed_also_when_nothing_declares_it() {
     check(&renewed, &|| renewed.job("reboot", &REBOOT.replace("{target", "{run: '2', target")));
     assert_eq!(renewed.record("reboot", "2")["total"], json!(10), "the new run is another one");
 }
+
+/// Commits to the results branch as fleetform would, with another text in one file.
+fn rewrite(world: &World, path: &str, change: impl Fn(&mut Value)) {
+    let repository = world.repository();
+    let name = format!("refs/heads/{BRANCH}");
+    let tip = repository.find_reference(&name).unwrap().peel_to_commit().unwrap();
+    let mut document: Value = serde_json::from_slice(&world.results()[path]).unwrap();
+    change(&mut document);
+    let blob = repository.blob(document.to_string().as_bytes()).unwrap();
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    update.upsert(path, blob, git2::FileMode::Blob);
+    let tree = repository.find_tree(update.create_updated(&repository, &tip.tree().unwrap()).unwrap()).unwrap();
+    let message = "changed\n\nFleetform-Writer: a newer one\n";
+    repository.commit(Some(&name), &tip.author(), &tip.author(), message, &tree, &[&tip]).unwrap();
+}
+
+#[test]
+fn newer_versions_and_other_fleets_hold_and_touch_nothing() {
+    let check = |damage: &dyn Fn(&World), expected: &[&str]| {
+        let world = world();
+        world.apply().unwrap();
+        world.job("more", &TAG.replace("ring", "belt"));
+        damage(&world);
+        let (results, registry) = (world.results(), fs::read(world.registry_path()).unwrap());
+        for command in [&["apply", "--yes"][..], &["plan"][..]] {
+            let ran = world.run(command).expect(75);
+            for words in expected {
+                assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+            }
+        }
+        assert_eq!((results, registry), (world.results(), fs::read(world.registry_path()).unwrap()));
+    };
+    let newer = |document: &mut Value| document["format_version"] = json!(2);
+    check(&|world| rewrite(world, "fleet.json", newer), &["fleet.json", "use a newer fleetform"]);
+    check(&|world| rewrite(world, "claims/tag/1.json", newer), &["claims/tag/1.json", "use a newer fleetform"]);
+    check(&|world| rewrite(world, "runs/tag/1/run.json", newer), &["runs/tag/1/run.json", "use a newer fleetform"]);
+    let other = |document: &mut Value| document["fleet"] = json!("globex");
+    check(&|world| rewrite(world, "fleet.json", other), &["globex", "acme"]);
+    check(&|world| world.sql("UPDATE meta SET value = 'globex' WHERE key = 'fleet'"), &["globex"]);
+    check(&|world| world.sql("PRAGMA user_version = 99"), &["99"]);
+}
