@@ -40,6 +40,8 @@ use verdict::judge;
 
 /// How much longer an apply takes with the job that waits.
 const PATIENCE: Duration = Duration::from_millis(3_500);
+/// After how many kills the object database is checked as a whole.
+const OBJECTS_EVERY: u64 = 4;
 /// No apply takes so long, however busy the machine is.
 const FOR_EVER: Duration = Duration::from_secs(120);
 
@@ -148,7 +150,7 @@ fn kill_many(
     let mut told = Told { generations: 1, phases: BTreeMap::new() };
     fleet.declare(1);
     let (mut branch, mut tables) = (Branch::read(fleet)?, Tables::read(fleet)?);
-    let (mut done, mut left) = (0, random.between(1, 4));
+    let (mut done, mut left) = (0, random.between(1, 5));
     while done < kills {
         // Imports, claims and most writes are the short beginning of a generation, so many kills aim at that. `length` is of an
         // apply without the job that waits. A generation that was killed often enough is let to its end: the next has a beginning.
@@ -156,15 +158,19 @@ fn kill_many(
         let most = match random.between(0, 9) {
             _ if left == 0 => FOR_EVER,
             0..=4 => length.mul_f64(0.4),
-            5..=7 => length,
-            _ => length + PATIENCE,
+            5..=7 => length.mul_f64(0.8),
+            _ if fleet::is_patient(told.generations) => length + PATIENCE,
+            _ => length,
         };
         let part = if left == 0 { 1_000 } else { random.between(0, 1_000) };
         let ended = fleet.start().wait(most.mul_f64(part as f64 / 1_000.0))?;
         let now = (Branch::read(fleet)?, Tables::read(fleet)?);
         now.0.check_growth(&branch, fleet)?;
-        check_objects(fleet)?;
         executions(fleet)?;
+        // It reads every object, of which there are more and more.
+        if done % OBJECTS_EVERY == 0 {
+            check_objects(fleet)?;
+        }
         if ended.is_none() && left == 0 {
             return Err("an apply takes for ever".to_string());
         }
@@ -173,7 +179,7 @@ fn kill_many(
             told.generations += 1;
             fleet.declare(told.generations);
             next(told.generations);
-            left = random.between(1, 4);
+            left = random.between(1, 5);
         } else {
             (done, left) = (done + 1, left - 1);
             for phase in now.1.phases(&tables, &now.0, told.generations) {
@@ -188,6 +194,7 @@ fn kill_many(
 /// Applies once more without a kill, and demands that a second time there is nothing to do.
 fn come_to_rest(fleet: &Fleet) -> Result<(), String> {
     fleet.apply()?;
+    check_objects(fleet)?;
     let look = || Ok::<_, String>((Branch::read(fleet)?.tip, Tables::read(fleet)?, executions(fleet)?));
     let before = look()?;
     fleet.apply()?;

@@ -47,7 +47,7 @@ pub const JOBS: &[Job] = &[
         kind: Kind::Write,
         target: "{query: '*'}",
         action: "{property: {light: {level: {g}}}}",
-        rest: "delivery: {batchSize: 2}",
+        rest: "delivery: {batchSize: 6}",
         every: 1,
     },
     Job {
@@ -55,7 +55,7 @@ pub const JOBS: &[Job] = &[
         kind: Kind::Write,
         target: "{query: '*'}",
         action: "{tags: {wave: {g}}}",
-        rest: "delivery: {batchSize: 3}",
+        rest: "delivery: {batchSize: 10}",
         every: 1,
     },
     Job {
@@ -63,7 +63,7 @@ pub const JOBS: &[Job] = &[
         kind: Kind::Write,
         target: "{query: \"tags.ring != 'd'\"}",
         action: "{cloudProperty: {owner: 'team {g}'}}",
-        rest: "delivery: {batchSize: 4}",
+        rest: "delivery: {batchSize: 40}",
         every: 1,
     },
     Job {
@@ -106,7 +106,7 @@ pub const JOBS: &[Job] = &[
         target: "{devices: [d-003, d-007, d-011, d-015]}",
         action: "{command: {name: locate, idempotent: true, connectTimeout: 1s, responseTimeout: 1s}}",
         rest: "delivery: {batchSize: 3, retry: {attempts: 1, backoff: 1s}}",
-        every: 4,
+        every: 6,
     },
 ];
 
