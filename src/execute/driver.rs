@@ -12,7 +12,7 @@ use crate::ledger::{Claim, Published, RunRecord};
 use crate::link::{Report, ReportKind, SimulatedDevices};
 use crate::model::fleet::Fleet;
 use crate::model::id::{Name, RunToken};
-use crate::model::job::Job;
+use crate::model::job::{Action, Job};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::text::{sanitize_line, shorten};
@@ -38,6 +38,19 @@ pub struct RunInput {
     pub published: Published,
     /// Start no device: note that it is stopped.
     pub is_stop: bool,
+}
+
+impl RunInput {
+    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
+    pub(super) fn collides_with(&self, other: &RunInput) -> bool {
+        !self.is_stop && !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
+    }
+}
+
+/// Returns true when both jobs are commands and some device is in both.
+pub(super) fn collide(one: (&Job, &DeviceIds), two: (&Job, &DeviceIds)) -> bool {
+    let is_command = |job: &Job| matches!(job.action, Action::Command(_));
+    is_command(one.0) && is_command(two.0) && one.1.intersects(two.1)
 }
 
 /// The world that runs are executed in.
@@ -92,21 +105,31 @@ impl Running {
         active.chain(queued).collect()
     }
 
-    /// Lets a job start no further device; what is in flight finishes.
-    pub fn stop(&mut self, job: &Name) {
-        self.active.iter_mut().filter(|run| run.job.name == *job).for_each(|run| run.is_asked_to_stop = true);
-        for run in self.queue.iter_mut().filter(|run| run.job.name == *job) {
-            run.is_stop = true;
-            self.has_room = true;
+    /// Lets a job start no further device; what is in flight finishes. Returns false when that was asked for before.
+    pub fn stop(&mut self, job: &Name) -> bool {
+        let mut is_new = false;
+        for run in self.active.iter_mut().filter(|run| run.job.name == *job) {
+            is_new |= !run.is_stopping;
+            (run.is_asked_to_stop, run.is_stopping) = (!run.is_stopping, true);
         }
+        for run in self.queue.iter_mut().filter(|run| run.job.name == *job) {
+            is_new |= !run.is_stop;
+            (run.is_stop, self.has_room) = (true, true);
+        }
+        is_new
     }
 
-    /// Takes the first run out of the queue that may start beside the active ones; one that only notes its stop always may.
+    /// Takes the first run out of the queue that may start beside the active ones and before those that came earlier; one that only
+    /// notes its stop always may.
     fn next(&mut self, slots: u32) -> Option<RunInput> {
         let has_slot = self.active.len() < slots as usize;
-        let may_start =
-            |next: &RunInput| next.is_stop || (has_slot && !self.active.iter().any(|run| run.collides_with(next)));
-        self.queue.iter().position(may_start).and_then(|at| self.queue.remove(at))
+        let may_start = |at: usize| {
+            let next = &self.queue[at];
+            let is_first = || !self.queue.iter().take(at).any(|earlier| earlier.collides_with(next));
+            next.is_stop || (has_slot && !self.active.iter().any(|run| run.collides_with(next)) && is_first())
+        };
+        let at = (0..self.queue.len()).find(|at| may_start(*at))?;
+        self.queue.remove(at)
     }
 }
 
@@ -159,22 +182,51 @@ impl<C: Clock> Executor<'_, C> {
         }
     }
 
+    /// Ends after a failure: starts nothing more, awaits what is in flight for the grace at most, and journals what comes of it. Nothing
+    /// is published, and what fails now too is left to the next start.
+    pub async fn drain(&mut self, running: &mut Running) {
+        running.queue.clear();
+        let active = &mut running.active;
+        let start = self.clock.now();
+        let end = start.checked_add(self.grace).unwrap_or(Timestamp::MAX);
+        for run in active.iter_mut() {
+            run.is_draining = true;
+            // A run whose step failed has taken it: what it has in flight is awaited all the same.
+            drop(self.feed(run, start, vec![Event::Interrupt]));
+        }
+        while active.iter().any(|run| run.rollout.in_flight() > 0) {
+            self.wait(active, Some(end), end).await;
+            let now = self.clock.now();
+            if self.turn(active, now).is_err() || end <= now {
+                return;
+            }
+        }
+    }
+
     fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
         let now = self.clock.now();
         if !input.is_stop {
             self.crash.around("start run", || self.registry.start_run(input.run_id, now))?;
         }
+        let is_stop = input.is_stop;
         let run = Active::new(input, self.registry, now)?;
-        (self.observer)(&run.started());
+        if !is_stop {
+            (self.observer)(&run.started());
+        }
         Ok(run)
     }
 
     /// Divides what may be in flight among the running jobs, and starts those that were just opened. A job that may have more in
     /// flight than before goes on at once: what it has in flight may be silent for long.
     fn share_window(&mut self, active: &mut [Active], now: Timestamp) -> Result<(), ExecuteError> {
-        let share = self.fleet.limits.in_flight / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
-        for run in active {
-            let has_grown = run.rollout.set_window(share);
+        let limit = self.fleet.limits.in_flight;
+        let share = limit / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
+        for at in 0..active.len() {
+            // Those that were here first may have more than their share in flight still.
+            let others = active.iter().enumerate().filter(|(other, _)| *other != at);
+            let taken: u32 = others.map(|(_, run)| run.rollout.in_flight()).sum();
+            let run = &mut active[at];
+            let has_grown = run.rollout.set_window(share.min(limit.saturating_sub(taken)));
             match run.first.take() {
                 Some(first) => self.feed(run, now, vec![first])?,
                 None if has_grown => self.feed(run, now, vec![Event::Tick])?,
@@ -211,16 +263,35 @@ impl<C: Clock> Executor<'_, C> {
         for (at, reports) in reported.iter().enumerate().filter(|(_, reports)| !reports.is_empty()) {
             events[at].extend(self.take_reports(&active[at], reports, now)?);
         }
-        let mut worked = false;
+        // What has come for one run is not lost because another one failed.
+        let (mut worked, mut failure) = (false, None);
         for (run, mut events) in active.iter_mut().zip(events) {
             if run.rollout.deadline().is_some_and(|deadline| deadline <= now) {
                 events.push(Event::Tick);
             }
-            if !events.is_empty() {
-                worked = true;
-                self.feed(run, now, events)?;
+            match self.turn_of(run, now, events, failure.is_none()) {
+                Ok(has_worked) => worked |= has_worked,
+                Err(error) => failure = failure.or(Some(error)),
             }
+        }
+        failure.map_or(Ok(worked), Err)
+    }
+
+    /// Takes in what has happened to one run and, if it may start something, does one piece of work for it.
+    fn turn_of(
+        &mut self,
+        run: &mut Active,
+        now: Timestamp,
+        events: Vec<Event>,
+        may_start: bool,
+    ) -> Result<bool, ExecuteError> {
+        let mut worked = !events.is_empty();
+        if worked {
+            self.feed(run, now, events)?;
+        }
+        if may_start {
             worked |= self.write_next(run, now)?;
+            worked |= self.notify_next(run, now)?;
         }
         Ok(worked)
     }
@@ -232,7 +303,7 @@ impl<C: Clock> Executor<'_, C> {
         while at < active.len() {
             let rollout = &active[at].rollout;
             let is_over = rollout.deadline().is_some_and(|deadline| deadline <= now);
-            let is_idle = !self.waits && self.link.is_quiet() && !is_over;
+            let is_idle = !self.waits && self.link.is_quiet() && active[at].to_notify.is_empty() && !is_over;
             if active[at].finished.is_none() && is_idle && rollout.only_waits() {
                 self.pause(&mut active[at])?;
             }

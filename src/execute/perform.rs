@@ -1,9 +1,12 @@
 //! One running job: its machine, and its effects done in an order that a crash cannot hurt.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::driver::answer_text;
+use super::driver::{answer_text, collide};
 use super::publish::{Publication, publish};
 use super::{Clock, ExecuteError, Executor, Progress, RunInput};
 use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
@@ -26,6 +29,12 @@ pub(super) struct Active {
     pub first: Option<Event>,
     /// A person stopped it while it was executed; not yet fed to the machine.
     pub is_asked_to_stop: bool,
+    /// A stop was asked for at some time.
+    pub is_stopping: bool,
+    /// Something failed: outcomes are journaled, and nothing is published.
+    pub is_draining: bool,
+    /// Written devices that are to be told of it as soon as there is room.
+    pub to_notify: VecDeque<u32>,
     pub job: Job,
     claim: Claim,
     key: Option<RunKey>,
@@ -35,6 +44,8 @@ pub(super) struct Active {
     late: u64,
     /// Devices to write when it is this job's turn.
     write: Option<(Vec<u32>, Option<u64>)>,
+    /// False for a run that is stopped before it ever started.
+    has_started: bool,
     /// Batches that were closed before this start are not told again.
     is_replaying: bool,
 }
@@ -102,6 +113,10 @@ impl Active {
             finished: None,
             first: Some(if is_stop { Event::Stop } else { Event::Start }),
             is_asked_to_stop: false,
+            is_stopping: is_stop,
+            is_draining: false,
+            to_notify: VecDeque::new(),
+            has_started: !is_stop || started_at.is_some(),
             job,
             claim,
             key: None,
@@ -115,8 +130,7 @@ impl Active {
 
     /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
     pub fn collides_with(&self, other: &RunInput) -> bool {
-        let is_command = |job: &Job| matches!(job.action, Action::Command(_));
-        !other.is_stop && is_command(&self.job) && is_command(&other.job) && self.ids.intersects(&other.ids)
+        !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
     }
 
     pub fn started(&self) -> Progress {
@@ -149,7 +163,7 @@ impl Active {
             status,
             reason,
             counts: self.rollout.counts(),
-            started_at: Some(self.rollout.spec().started_at),
+            started_at: self.has_started.then_some(self.rollout.spec().started_at),
             finished_at: status.is_final().then_some(now),
             source_commit: self.claim.source_commit.clone(),
             plan_id: self.claim.plan_id.clone(),
@@ -195,9 +209,7 @@ impl<C: Clock> Executor<'_, C> {
             self.crash.around("mark sent", || self.registry.mark_sent(run.run_id, &send, now))?;
             self.send(run, now, &send);
         }
-        if !notify.is_empty() {
-            self.notify(run, now, &notify)?;
-        }
+        run.to_notify.extend(notify);
         let mut events = Vec::new();
         for effect in rest {
             match effect {
@@ -230,22 +242,30 @@ impl<C: Clock> Executor<'_, C> {
     /// Speaks to devices: (ordinal, attempt). Only commands do that.
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
         let Action::Command(command) = &run.job.action else { return };
-        let (method, payload, is_idempotent) = (command.method(), command.payload.clone(), command.idempotent);
+        let (method, payload, is_idempotent) =
+            (command.method(), Arc::new(command.payload.clone()), command.idempotent);
         let ask = Ask::Command { method, payload, is_idempotent };
         for (ordinal, attempt) in devices {
             self.request(run, now, (*ordinal, *attempt), ask.clone());
         }
     }
 
-    /// Tells devices of the version of their desired properties that the run has written.
-    fn notify(&mut self, run: &mut Active, now: Timestamp, ordinals: &[u32]) -> Result<(), ExecuteError> {
-        let Action::Property(patch) = &run.job.action else { return Ok(()) };
-        let patch = patch.to_value();
-        let versions = self.registry.written_versions(run.run_id, ordinals)?;
-        for (ordinal, version) in ordinals.iter().zip(versions) {
-            self.request(run, now, (*ordinal, 1), Ask::Desired { patch: patch.clone(), version });
+    /// Tells some devices of the version of their desired properties that the run has written, as many as may be spoken to at once;
+    /// false when there was none, or no room.
+    pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
+        let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
+        let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
+        let Action::Property(patch) = &run.job.action else { return Ok(false) };
+        if next == 0 {
+            return Ok(false);
         }
-        Ok(())
+        let patch = Arc::new(patch.to_value());
+        let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
+        let versions = self.registry.written_versions(run.run_id, &ordinals)?;
+        for (ordinal, version) in ordinals.iter().zip(versions) {
+            self.request(run, now, (*ordinal, 1), Ask::Desired { patch: Arc::clone(&patch), version });
+        }
+        Ok(true)
     }
 
     fn request(&mut self, run: &mut Active, now: Timestamp, (ordinal, attempt): (u32, u32), ask: Ask) {
@@ -310,7 +330,7 @@ impl<C: Clock> Executor<'_, C> {
             counts: run.rollout.batch_counts()[batch as usize],
         });
         let waiting = (end - run.published.devices) as usize;
-        if batch + 1 < batches && waiting >= limits::SHARD_ROWS_MAX {
+        if !run.is_draining && batch + 1 < batches && waiting >= limits::SHARD_ROWS_MAX {
             let mut record = run.record(RunStatus::Running, None, now);
             self.publish(run, &mut record, end)?;
         }
@@ -326,6 +346,11 @@ impl<C: Clock> Executor<'_, C> {
     ) -> Result<(), ExecuteError> {
         self.crash.around("end run", || self.registry.end_run(run.run_id, status, reason.as_deref(), now))?;
         let mut record = run.record(status, reason, now);
+        if run.is_draining {
+            // The next start finds it in the journal and publishes it.
+            run.finished = Some(record);
+            return Ok(());
+        }
         if status.is_final() {
             let total = run.rollout.spec().total;
             self.publish(run, &mut record, total)?;
@@ -345,12 +370,18 @@ impl<C: Clock> Executor<'_, C> {
         Ok(())
     }
 
-    /// Leaves a run that only waits for devices to come online.
+    /// Leaves a run that only waits for devices.
     pub(super) fn pause(&mut self, run: &mut Active) -> Result<(), ExecuteError> {
         let now = self.clock.now();
         let waiting = run.rollout.waiting() as u64;
-        let words = if waiting == 1 { "device waits" } else { "devices wait" };
-        let reason = format!("{waiting} {words} to come online");
+        let unacknowledged = run.rollout.unacknowledged() as u64;
+        let told = |count: u64, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 device waits to {what}")),
+            _ => Some(format!("{count} devices wait to {what}")),
+        };
+        let parts = [told(waiting - unacknowledged, "come online"), told(unacknowledged, "acknowledge")];
+        let reason = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let record = run.record(RunStatus::Running, Some(reason), now);
         (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
         run.finished = Some(record);

@@ -44,6 +44,8 @@ pub struct OpenRun {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
+    /// Of the completed ones: those that were as desired already.
+    pub unchanged: u64,
     /// Devices that were spoken to and may answer yet.
     pub in_flight: u64,
     /// Devices that wait to come online, or to acknowledge what was written.

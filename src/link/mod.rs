@@ -8,6 +8,8 @@ mod simulated;
 
 pub use simulated::SimulatedDevices;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::model::digest::Digest;
@@ -17,9 +19,9 @@ use crate::model::digest::Digest;
 pub enum Ask {
     /// Execute a method and answer. One that is idempotent may be sent again, and a device that keeps a log of execution ids
     /// recognises it.
-    Command { method: String, payload: Value, is_idempotent: bool },
+    Command { method: String, payload: Arc<Value>, is_idempotent: bool },
     /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them or a later one.
-    Desired { patch: Value, version: u64 },
+    Desired { patch: Arc<Value>, version: u64 },
 }
 
 /// One request to one device.

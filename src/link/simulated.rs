@@ -121,6 +121,11 @@ impl SimulatedDevices {
         Some(self.rhythm.map_or(*at, |(start, step)| next_step(start, step, *at)))
     }
 
+    /// Returns how many requests are under way, but for those that wait for a device to connect.
+    pub fn under_way(&self) -> usize {
+        self.queue.len() - self.waiting
+    }
+
     /// Returns true when nothing is under way but devices that will connect.
     pub fn is_quiet(&self) -> bool {
         self.queue.len() == self.waiting
@@ -261,7 +266,7 @@ mod tests {
     }
 
     fn ask(is_idempotent: bool) -> Ask {
-        Ask::Command { method: "reboot".to_string(), payload: serde_json::Value::Null, is_idempotent }
+        Ask::Command { method: "reboot".to_string(), payload: std::sync::Arc::default(), is_idempotent }
     }
 
     fn devices(behaviour: &[(&str, DeviceBehaviour)]) -> SimulatedDevices {

@@ -25,8 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diag::{Diagnostic, Diagnostics, FileId, SourceMap, Span, code};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
+use crate::model::id::{Name, RunToken};
 use crate::model::limits;
-use lower::Doc;
+use lower::{Doc, Draft};
 use rules::Set;
 use structure::{Identity, Validators};
 
@@ -78,6 +79,8 @@ pub struct Loaded {
     /// The texts that the diagnostics point into.
     pub sources: SourceMap,
     pub diagnostics: Diagnostics,
+    /// The jobs that could be read, whatever is wrong with others: the run token, and whether it is suspended.
+    pub jobs: BTreeMap<Name, (RunToken, bool)>,
     pub spans: JobSpans,
     /// Of path and bytes of every declared file but the ones of imports, which are not read here.
     pub digest: Digest,
@@ -104,6 +107,11 @@ pub fn load(input: &Input<'_>) -> Loaded {
     diagnostics.extend(rules::effect::check(&set));
     diagnostics.extend(rules::outside::check(&set, &paths));
     diagnostics.extend(rules::queries::check(&set, input.check_query, &sources));
+    let jobs = set.docs.iter().filter_map(|doc| match &doc.draft {
+        Some(Draft::Job { job, .. }) => Some((job.name.clone(), (job.run.clone(), job.suspend))),
+        _ => None,
+    });
+    let jobs = jobs.collect();
     let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));
     let yaml: BTreeSet<&str> = set.docs.iter().map(|doc| doc.path.as_str()).collect();
     let mut files: BTreeMap<&str, Digest> = digests.iter().map(|(path, digest)| (path.as_str(), *digest)).collect();
@@ -115,6 +123,7 @@ pub fn load(input: &Input<'_>) -> Loaded {
     Loaded {
         declared,
         diagnostics,
+        jobs,
         digest: Digest::of_texts(framed.iter().map(String::as_str)),
         declared_files: declared_files.into_iter().collect(),
         spans: JobSpans::new(set.docs),

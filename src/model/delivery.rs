@@ -98,6 +98,13 @@ pub struct Delivery {
     pub max_execution_time: Option<Duration>,
 }
 
+impl Delivery {
+    /// Returns the devices of each batch but perhaps the last, of a job of `total` devices; at least 1.
+    pub fn devices_a_batch(&self, total: u64) -> u64 {
+        self.batch_size.map_or(total.max(1), |size| size.batch_size(total))
+    }
+}
+
 impl Default for Delivery {
     fn default() -> Delivery {
         Delivery {

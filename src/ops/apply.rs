@@ -2,6 +2,7 @@
 //! jobs that come after others get their target only then.
 
 mod guards;
+mod heed;
 mod recover;
 pub mod rehearse;
 mod runs;
@@ -74,6 +75,8 @@ pub struct Applied {
     pub was_declined: bool,
     /// There was nothing to do.
     pub was_empty: bool,
+    /// What the first plan held: suspended or stopped jobs, and those that wait for others.
+    pub held: u64,
     /// Why jobs that came after others could not be claimed: found when their targets were resolved.
     pub refused: Option<Findings>,
 }
@@ -180,27 +183,28 @@ impl Apply<'_> {
         let mut round = Round { is_first: true, is_due: true, has_deferred: false };
         loop {
             if round.is_due {
-                let may_go_on =
-                    self.plan_and_begin(clock.now(), &mut round, &left, &mut running, &mut applied, agree, observer)?;
-                if !may_go_on {
-                    return Ok(applied);
+                let begun =
+                    self.plan_and_begin(clock.now(), &mut round, &left, &mut running, &mut applied, agree, observer);
+                match begun {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(applied),
+                    Err(error) => {
+                        self.executor(clock, interrupt, observer).drain(&mut running).await;
+                        return Err(error);
+                    }
                 }
             }
             let next_look = if self.heeds_stops { clock.now().checked_add(LOOK_INTERVAL).ok() } else { None };
             let look_at = next_look.unwrap_or(Timestamp::MAX);
-            let mut executor = Executor {
-                registry: &mut self.registry,
-                branch: &self.branch,
-                link: &mut self.link,
-                clock,
-                fleet: &self.declared.fleet,
-                interrupt,
-                grace: self.options.grace,
-                waits: self.options.waits,
-                crash: &self.options.crash,
-                observer,
+            let mut executor = self.executor(clock, interrupt, observer);
+            let ended = match executor.execute(&mut running, look_at).await {
+                Ok(ended) => ended,
+                Err(error) => {
+                    // What the other runs have in flight is not lost for it.
+                    executor.drain(&mut running).await;
+                    return Err(error.into());
+                }
             };
-            let ended = executor.execute(&mut running, look_at).await?;
             left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
             round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
@@ -213,6 +217,26 @@ impl Apply<'_> {
             } else if self.heeds_stops && !running.is_empty() {
                 self.heed_stops(&mut running, observer);
             }
+        }
+    }
+
+    fn executor<'e, C: Clock>(
+        &'e mut self,
+        clock: &'e C,
+        interrupt: &'e Interrupt,
+        observer: &'e mut dyn FnMut(&Progress),
+    ) -> Executor<'e, C> {
+        Executor {
+            registry: &mut self.registry,
+            branch: &self.branch,
+            link: &mut self.link,
+            clock,
+            fleet: &self.declared.fleet,
+            interrupt,
+            grace: self.options.grace,
+            waits: self.options.waits,
+            crash: &self.options.crash,
+            observer,
         }
     }
 
@@ -255,6 +279,7 @@ impl Apply<'_> {
                 plan = plan.restricted(|change| self.is_wanted(&change.subject));
             }
             applied.was_empty = !plan.has_changes();
+            applied.held = plan.changes.iter().filter(|change| change.action == ActionKind::Hold).count() as u64;
             if !agree(&plan, &findings) || applied.was_empty {
                 applied.was_declined = !applied.was_empty;
                 return Ok(false);
@@ -270,30 +295,6 @@ impl Apply<'_> {
         let work = self.begin(&plan, &staged, &ledger, &busy, now, applied, observer)?;
         work.into_iter().for_each(|run| running.add(run));
         Ok(!running.is_empty())
-    }
-
-    /// Looks whether somebody has committed a stop (`suspend: true`, or the file deleted) of what runs. Nothing else of a newer
-    /// commit is taken up: it has not been agreed to. What cannot be read now is looked at again later.
-    fn heed_stops(&mut self, running: &mut Running, observer: &mut dyn FnMut(&Progress)) {
-        let Ok(head) = self.repo.head() else { return };
-        if head == self.looked_at || self.repo.descends(&head, &self.head) != Some(true) {
-            return;
-        }
-        let Ok(tree) = self.repo.tree_at(&head) else { return };
-        let loaded = crate::prepare::load(&tree);
-        let Some(declared) = &loaded.declared else { return };
-        for (name, run) in running.runs() {
-            let is_stopped = match declared.jobs.get(&name) {
-                Some(job) => job.suspend || job.run != run,
-                // With an error somewhere a document may be missing that nobody deleted.
-                None => !loaded.diagnostics.has_errors(),
-            };
-            if is_stopped {
-                running.stop(&name);
-                observer(&Progress::StopSeen { job: name, run, commit: head.clone() });
-            }
-        }
-        self.looked_at = head;
     }
 
     /// Brings the journal in line with the results branch and returns the ledger.

@@ -247,7 +247,7 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
     let found = diff(job, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
-    let size = job.delivery.batch_size.map_or(count.max(1), |size| size.batch_size(count));
+    let size = job.delivery.devices_a_batch(count);
     let mut change = Change::new(Subject::Job(job.name.clone()), ActionKind::Run, reason);
     change.targets = Some(Targets {
         count,

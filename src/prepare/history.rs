@@ -23,6 +23,8 @@ pub enum HistoryError {
     Malformed { branch: String, path: String, what: String },
     #[error("the branch {branch} was rewritten: the commit {seen} that was its tip is no longer part of it")]
     Rewritten { branch: String, seen: String },
+    #[error("the branch {branch} lacks `{path}`, which was claimed here: it was put back to an earlier commit")]
+    ClaimMissing { branch: String, path: String },
     #[error("history was rewound: the commit {head} does not come after {last}, which was applied last")]
     Rewound { head: String, last: String },
     #[error("the branch {branch} has the commit {commit}, which fleetform did not write")]
@@ -45,7 +47,13 @@ impl HistoryError {
                 "Somebody edited the results branch: restore it with `git reflog` or from another clone.".to_string()
             }
             HistoryError::Rewritten { branch, seen } => {
-                format!("Put it back where it was: `git branch -f {branch} {seen}`, or fetch it from another clone.")
+                format!(
+                    "Put it back where it was: `git branch -f {branch} {seen}`, or fetch it from another clone. {}",
+                    help_republish(branch)
+                )
+            }
+            HistoryError::ClaimMissing { branch, .. } => {
+                format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }
             HistoryError::Rewound { .. } => {
                 "Look at `git reflog` and `fleetform plan`; if this is meant, apply with --accept-rewind.".to_string()
@@ -63,6 +71,14 @@ impl HistoryError {
             ),
         }
     }
+}
+
+/// Returns the way out when the commits of a branch are lost for good, and the registry is not.
+fn help_republish(branch: &str) -> String {
+    format!(
+        "When that commit is lost, the registry still remembers: delete the branch (`git branch -D {branch}`) and what remotes had of \
+         it (`git update-ref -d refs/remotes/origin/{branch}`), and the next apply publishes it again."
+    )
 }
 
 /// Returns the ledger of a fleet.
@@ -108,6 +124,9 @@ pub fn read_ledger(
         }
     }
     check_history(branch, registry)?;
+    if let Some(path) = claimed.keys().find(|path| !documents.contains_key(*path)) {
+        return Err(HistoryError::ClaimMissing { branch: branch.name().into(), path: path.clone() });
+    }
     ledger.open = registry.open_runs(|run| {
         let path = format!("claims/{}/{}.json", run.job, run.run);
         documents.get(&path).is_some_and(|bytes| bytes == run.claim.as_bytes())
@@ -129,7 +148,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
             total: open.total,
             completed: open.completed,
             failed: open.failed,
-            unchanged: known.as_ref().map_or(0, |record| record.counts.unchanged.min(open.completed)),
+            unchanged: open.unchanged,
         };
         let record = RunRecord {
             job: claim.job.clone(),

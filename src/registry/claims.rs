@@ -16,6 +16,8 @@ pub struct NewRun<'a> {
     /// The claim document, as it goes to the results branch.
     pub document: String,
     pub ids: &'a DeviceIds,
+    /// Devices of each batch but perhaps the last, at least 1.
+    pub batch_size: u64,
 }
 
 impl Registry {
@@ -29,8 +31,9 @@ impl Registry {
         let transaction = self.connection.transaction().map_err(fail)?;
         let write = || {
             transaction.execute(
-                "INSERT INTO run (job, run, is_claimed, status, total, claim) VALUES (?1, ?2, 0, 'pending', ?3, ?4)",
-                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document],
+                "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size)
+                 VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5)",
+                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document, new.batch_size],
             )?;
             let run_id = transaction.last_insert_rowid();
             let mut insert =

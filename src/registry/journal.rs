@@ -18,7 +18,8 @@ pub(super) const INSERT_OUTCOME: &str =
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 const SELECT_RUN: &str =
-    "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at FROM run";
+    "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size
+     FROM run";
 
 /// Devices whose names are read together.
 const NAMES_AT_ONCE: u32 = 1_000;
@@ -33,6 +34,8 @@ pub struct JournaledRun {
     pub status: RunStatus,
     pub reason: Option<String>,
     pub total: u32,
+    /// Devices of each batch but perhaps the last, at least 1.
+    pub batch_size: u64,
     /// The claim document.
     pub claim: String,
     pub started_at: Option<Timestamp>,
@@ -90,11 +93,14 @@ impl Registry {
             let read = || {
                 let completed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason < 20")?;
                 let failed = count("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason >= 20")?;
+                let unchanged =
+                    format!("SELECT count(*) FROM outcome WHERE run_id = ?1 AND reason = {}", Reason::Unchanged as u8);
+                let unchanged = count(&unchanged)?;
                 let in_flight = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = 0")?;
                 let waiting = count("SELECT count(*) FROM sent WHERE run_id = ?1 AND waits <> 0")?;
                 let late = count(COUNT_LATE)?;
                 let (status, total, started_at) = (run.status, u64::from(run.total), run.started_at);
-                Ok(OpenRun { status, total, completed, failed, in_flight, waiting, late, started_at })
+                Ok(OpenRun { status, total, completed, failed, unchanged, in_flight, waiting, late, started_at })
             };
             open.insert((run.job.clone(), run.run.clone()), read().map_err(|e| self.error("count outcomes", e))?);
         }
@@ -386,6 +392,7 @@ fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
     let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
     Ok(JournaledRun {
         run_id: row.get(0)?,
+        batch_size: row.get(10)?,
         job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
         run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
         is_claimed: row.get(3)?,

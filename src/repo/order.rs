@@ -7,7 +7,7 @@ use git2::{Commit, Oid, Tree};
 
 use super::Repo;
 
-/// Comparisons of a file between two commits before the walk ends: about a second.
+/// Commits and comparisons of a file between two of them before the walk ends: a second or two.
 const COMPARISONS_MAX: usize = 1_000_000;
 
 impl Repo {
@@ -27,6 +27,7 @@ impl Repo {
         while !open.is_empty() && Some(commit.id()) != base && compared < COMPARISONS_MAX {
             let before = commit.parent(0).ok();
             let tree_before = before.as_ref().and_then(|before| self.fleet_tree(before));
+            compared += 1;
             if tree_before.as_ref().map(Tree::id) != Some(tree.id()) {
                 compared += open.len();
                 let entry = |tree: &Tree<'_>, path: &str| tree.get_path(Path::new(path)).ok().map(|entry| entry.id());

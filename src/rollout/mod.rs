@@ -65,7 +65,7 @@ pub struct RolloutSpec {
 impl RolloutSpec {
     /// Returns the spec of a run of `total` devices.
     pub fn new(delivery: &Delivery, work: Work, total: u32, seed: u64, started_at: Timestamp) -> RolloutSpec {
-        let batch_size = delivery.batch_size.map_or(u64::from(total).max(1), |size| size.batch_size(u64::from(total)));
+        let batch_size = delivery.devices_a_batch(u64::from(total));
         RolloutSpec {
             total,
             batch_size: u32::try_from(batch_size).unwrap_or(u32::MAX),
@@ -277,6 +277,11 @@ impl Rollout {
     /// Returns the number of devices that wait to connect or for their next attempt.
     pub fn waiting(&self) -> usize {
         self.flights.len() - self.sent as usize
+    }
+
+    /// Returns the number of devices that were written and have not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.flights.values().filter(|flight| flight.phase == Phase::Unacknowledged).count()
     }
 
     /// Returns true when nothing can go on but by a device that connects or by the passing of a long time: the `apply` of a job

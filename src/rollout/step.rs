@@ -268,7 +268,9 @@ impl Rollout {
             self.expire_all(now, effects);
         }
         loop {
+            // What expired because the time was over is no reason to cancel: nothing would start any more.
             if self.halt.is_none()
+                && !self.is_overdue
                 && let Some(crossing) = judge(self.spec.threshold, self.scope())
             {
                 self.halt = Some(Halt::Canceled(crossing));

@@ -208,6 +208,7 @@ impl Input {
                 self.ledger.open.insert(
                     key,
                     OpenRun {
+                        unchanged: 0,
                         status,
                         total: 4,
                         completed: 1,

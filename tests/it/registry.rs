@@ -106,7 +106,10 @@ impl Fixture {
             plan_id: "p".to_string(),
             claimed_at: now(),
         };
-        let run = self.registry.journal_claim(&NewRun { claim: &claim, document: String::new(), ids: &ids }).unwrap();
+        let run = self
+            .registry
+            .journal_claim(&NewRun { claim: &claim, document: String::new(), ids: &ids, batch_size: 3 })
+            .unwrap();
         (run, names)
     }
 

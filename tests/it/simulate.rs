@@ -143,7 +143,7 @@ fn devices_that_wait_are_waited_for_unless_told_otherwise() {
     let left = simulate(&world, &["--no-wait"]).expect(0).json();
     assert_eq!(line(&left, "dim")["status"], "running");
     assert!(line(&left, "dim")["pending"].as_u64().unwrap() > 0);
-    assert!(line(&left, "dim")["reason"].as_str().unwrap().contains("to come online"));
+    assert!(line(&left, "dim")["reason"].as_str().unwrap().contains("to acknowledge"));
     let lines = assert_predicted(&world, &[], 0, &ApplyOptions { waits: true, ..ApplyOptions::default() });
     assert_eq!(line(&lines, "dim")["status"], "completed");
     assert_eq!(line(&lines, "dim")["takes_seconds"], 7200.0);

@@ -11,6 +11,7 @@ use super::{CommandResult, Output, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::view::counted;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
 use crate::execute::{Interrupt, Progress, SystemClock};
@@ -88,7 +89,15 @@ pub(super) fn execute(
 
 fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> CommandResult {
     if applied.was_empty {
-        output.say("Nothing to do: everything that is declared has been done.");
+        match applied.held {
+            0 => output.say("Nothing to do: everything that is declared has been done."),
+            held => {
+                let (program, what) = (&output.program, counted(held, "document"));
+                output.say(&format!(
+                    "Nothing to do now: {what} held (`{program}{folder} plan` says why), the others done."
+                ));
+            }
+        }
         return Ok(exit::OK);
     }
     if applied.was_declined {

@@ -103,8 +103,8 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
         }
         Progress::RunFinished { record } => job::outcome_line(record, painter),
         Progress::RunPaused { record, waiting } if *waiting > 0 => {
-            let devices = format!("{}{}", counted(*waiting, "device"), if *waiting == 1 { " waits" } else { " wait" });
-            format!("job {} run {}: {devices} to come online; apply --wait stays for them", record.job, record.run)
+            let reason = record.reason.as_deref().unwrap_or_default();
+            format!("job {} run {}: {reason}; apply --wait stays for them", record.job, record.run)
         }
         Progress::RunPaused { record, .. } => job::paused_line(record, painter),
     })

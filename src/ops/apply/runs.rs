@@ -31,7 +31,8 @@ impl Apply<'_> {
         let fleet = &self.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
         let crash = &self.options.crash;
-        let new = NewRun { claim: &claim, document: text, ids: &run.ids };
+        let batch_size = job.delivery.devices_a_batch(claim.total);
+        let new = NewRun { claim: &claim, document: text, ids: &run.ids, batch_size };
         let run_id = crash.around("journal claim", || self.registry.journal_claim(&new))?;
         match crash.around("publish claim", || publish_claim(&self.branch, fleet, &claim)) {
             Ok(()) => crash.around("confirm claim", || self.registry.confirm_claim(run_id))?,
@@ -94,7 +95,7 @@ impl Apply<'_> {
         let crash = &self.options.crash;
         crash
             .around("end run", || self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now))?;
-        let per_batch = self.batches_of(journal.run_id, &record.per_batch)?;
+        let per_batch = self.batches_of(&journal)?;
         let record =
             RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
         let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
@@ -104,17 +105,14 @@ impl Apply<'_> {
         Ok(record)
     }
 
-    /// Returns batches with the counts that the journal has now; of those that were on the branch only the sizes still hold.
-    fn batches_of(&self, run_id: i64, known: &[BatchRecord]) -> Result<Vec<BatchRecord>, OpsError> {
-        let mut batches: Vec<Counts> =
-            known.iter().map(|batch| Counts { total: batch.counts.total, ..Counts::default() }).collect();
-        self.registry.each_outcome(run_id, |ordinal, reason, _| {
-            let mut end = 0;
-            let batch = batches.iter_mut().find(|batch| {
-                end += batch.total;
-                u64::from(ordinal) < end
-            });
-            if let Some(batch) = batch {
+    /// Returns the batches of a run with the counts that the journal has now.
+    fn batches_of(&self, run: &JournaledRun) -> Result<Vec<BatchRecord>, OpsError> {
+        let total = u64::from(run.total);
+        let sizes = (0..total.div_ceil(run.batch_size)).map(|at| run.batch_size.min(total - at * run.batch_size));
+        let mut batches: Vec<Counts> = sizes.map(|total| Counts { total, ..Counts::default() }).collect();
+        self.registry.each_outcome(run.run_id, |ordinal, reason, _| {
+            let batch = usize::try_from(u64::from(ordinal) / run.batch_size).unwrap_or(usize::MAX);
+            if let Some(batch) = batches.get_mut(batch) {
                 batch.add(reason);
             }
         })?;

@@ -76,10 +76,10 @@ impl History<'_> {
         (job.spec_digest == record.spec_digest).then_some(job)
     }
 
-    /// Returns the devices of a batch; more than there are when the run has one batch only.
-    pub(super) fn batch_size(&self, record: &RunRecord) -> u64 {
-        let declared = self.declared.jobs.get(&record.job).and_then(|job| job.delivery.batch_size);
-        declared.map_or(u64::MAX, |size| size.batch_size(record.counts.total))
+    /// Returns the devices of a batch, as the journal has it; all of them when it has nothing.
+    pub(super) fn batch_size(&self, record: &RunRecord) -> Result<u64, OpsError> {
+        let run = self.registry.journaled(&record.job, &record.run)?;
+        Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
     }
 
     /// Calls `each` for the devices of a run, sorted by id: from the results of one that has ended, else from the journal.
@@ -119,7 +119,7 @@ impl History<'_> {
         let mut row = found.filter(|found| found.devices == 1 && devices == 1).and_then(|found| found.row);
         if devices == 1 && !record.status.is_final() {
             let ordinal = u32::try_from(first).expect("a target is bounded by the arena of its ids");
-            self.journaled_rows_in(record, &run, &ids, ordinal..ordinal + 1, &mut |one| row = Some(one))?;
+            self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |one| row = Some(one))?;
         }
         Ok(Some(Fitting { devices, device_id: device_id.to_string(), row }))
     }
@@ -179,18 +179,17 @@ impl History<'_> {
             return Ok(());
         };
         let ids = self.registry.targets(run.run_id)?;
-        self.journaled_rows_in(record, &run, &ids, 0..run.total, each)
+        self.journaled_rows_in(&run, &ids, 0..run.total, each)
     }
 
     fn journaled_rows_in(
         &self,
-        record: &RunRecord,
         run: &JournaledRun,
         ids: &DeviceIds,
         range: std::ops::Range<u32>,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
-        let size = self.batch_size(record);
+        let size = run.batch_size;
         self.registry.each_result(run.run_id, ids, range, PendingRows::UnderWay, |row| {
             let outcome = row.outcome;
             each(Row {

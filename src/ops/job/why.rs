@@ -187,6 +187,8 @@ fn of_ended(history: &History<'_>, record: &RunRecord) -> Result<Cause, OpsError
             Some(crossed) => Cause::Crossed(Box::new(crossed)),
             None => recorded(),
         },
+        // Nobody ran it: `adopt` says so.
+        RunStatus::Completed if record.reason.is_some() => recorded(),
         RunStatus::Completed => Cause::Completed { counts: record.counts },
         RunStatus::Failed => match record.reason.as_deref().and_then(unknown_in) {
             Some(unknown) => Cause::JournalLost { total: record.counts.total, unknown },
@@ -265,7 +267,7 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
 /// Returns the batch that is open; `None` when every device is terminal.
 fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
     let total = u64::from(run.total);
-    let size = history.batch_size(record).min(total.max(1));
+    let size = history.batch_size(record)?.min(total.max(1));
     let batches = total.div_ceil(size);
     let total_of = |batch: u64| size.min(total - batch * size);
     let mut counts: Vec<Counts> =

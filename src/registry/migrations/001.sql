@@ -53,6 +53,8 @@ CREATE TABLE run (
     status      TEXT    NOT NULL,
     reason      TEXT,
     total       INTEGER NOT NULL,
+    -- Devices of each batch but perhaps the last.
+    batch_size  INTEGER NOT NULL,
     -- The claim document.
     claim       TEXT    NOT NULL,
     started_at  TEXT,
