@@ -336,3 +336,48 @@ fn a_job_after_another_does_not_wait_for_a_third() {
     let expected = [("first", 10), ("second", 10), ("reboot", 10)];
     assert_eq!(order, expected.map(|(name, count)| (name.to_string(), count)));
 }
+
+#[test]
+fn a_stop_is_heeded_whatever_else_is_wrong_with_its_commit() {
+    let world = slow_world();
+    let text = std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
+    let mut is_done = false;
+    let applied = world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+            if let Progress::Advanced { .. } = progress
+                && !std::mem::replace(&mut is_done, true)
+            {
+                world.write("jobs/reboot.yaml", text.replace("spec: {", "spec: {suspend: true, "));
+                world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: Jobb\n");
+                world.commit("stop, and a slip");
+            }
+        })
+        .unwrap();
+    assert_eq!(applied.records[0].status, RunStatus::Stopped);
+}
+
+#[test]
+fn the_failure_of_one_run_loses_nothing_of_another() {
+    let world = World::with_devices("{link: {simulated: {latency: 4s, journal: devices.jsonl}}}", 4);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    world.job("slow", "{target: {query: '*'}, action: {command: {name: slow, responseTimeout: 20s}}}");
+    world.job("tag", "{target: {query: '*'}, action: {tags: {x: 1}}}");
+    let lock = world.file(&format!(".git/refs/heads/{BRANCH}.lock"));
+    let refused = world
+        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+            if let Progress::RunStarted { job, .. } = progress
+                && job.as_str() == "tag"
+            {
+                std::fs::write(&lock, "").unwrap();
+            }
+        })
+        .unwrap_err();
+    assert!(refused.to_string().contains("is locked"), "{refused}");
+    assert_eq!(world.executions().len(), 4, "what was sent was awaited");
+    std::fs::remove_file(&lock).unwrap();
+    world.apply().unwrap();
+    for job in ["slow", "tag"] {
+        assert_eq!(world.record(job, "1")["completed"], json!(4), "{job}");
+    }
+    assert_eq!(world.executions().len(), 4);
+}

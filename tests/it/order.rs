@@ -93,3 +93,18 @@ fn a_run_has_at_most_ten_thousand_batches() {
     world.job("fine", &spec.replace("batchSize: 1", "batchSize: 2"));
     assert!(!world.plan().unwrap().findings.diagnostics.has_errors());
 }
+
+#[test]
+fn commands_to_one_device_keep_the_order_of_their_jobs() {
+    let spec = "{link: {simulated: {latency: 1s, journal: devices.jsonl}}}";
+    let world = World::with_devices(spec, 3);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    let command = |name: &str, devices: &str| {
+        format!("{{target: {{devices: [{devices}]}}, action: {{command: {{name: {name}, responseTimeout: 5s}}}}}}")
+    };
+    world.job("one", &command("one", "d-001"));
+    world.job("two", &command("two", "d-001, d-002"));
+    world.job("three", &command("three", "d-002"));
+    world.job("four", &command("four", "d-003"));
+    assert_eq!(starts(&world), ["one", "four", "two", "three"], "four is about another device");
+}

@@ -400,3 +400,24 @@ fn newer_versions_and_other_fleets_hold_and_touch_nothing() {
     check(&|world| world.sql("UPDATE meta SET value = 'globex' WHERE key = 'fleet'"), &["globex"]);
     check(&|world| world.sql("PRAGMA user_version = 99"), &["99"]);
 }
+
+#[test]
+fn a_branch_that_was_put_back_before_a_claim_holds_until_it_is_published_again() {
+    let world = world();
+    world.apply().unwrap();
+    let name = format!("refs/heads/{BRANCH}");
+    let before = world.repository().find_reference(&name).unwrap().target().unwrap();
+    world.job("more", &TAG.replace("ring", "belt"));
+    world.apply().unwrap();
+    world.repository().reference(&name, before, true, "put back").unwrap();
+    // As when the process died before it could note the new tip.
+    world.sql(&format!("UPDATE meta SET value = '{before}' WHERE key = 'results_tip'"));
+    for command in [&["apply", "--yes"][..], &["plan"][..]] {
+        let ran = world.run(command).expect(75);
+        assert!(ran.stderr.contains("claims/more/1.json") && ran.stderr.contains("git branch -D"), "{}", ran.stderr);
+    }
+    delete_branch(&world);
+    world.apply().unwrap();
+    assert_eq!(world.record("more", "1")["status"], json!("completed"));
+    assert!(world.apply().unwrap().was_empty);
+}
