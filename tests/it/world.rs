@@ -25,6 +25,12 @@ pub const BRANCH: &str = "fleetform/results";
 /// while an apply of this one runs.
 static APPLIES: RwLock<()> = RwLock::new(());
 
+/// Does what applies in this process, while no other process is started.
+pub fn without_children<T>(work: impl FnOnce() -> T) -> T {
+    let _no_child = APPLIES.read().unwrap();
+    work()
+}
+
 /// Time that passes only when somebody waits for it.
 pub struct VirtualClock {
     now: Cell<Timestamp>,
