@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo test --test kill                        20 kills
-//! FLEETFORM_KILLS=200 cargo test --test kill    more
+//! FLEETFORM_KILLS=200 cargo test --test kill    more, in three minutes
 //! FLEETFORM_KILL_SEED=7 ...                     at other moments
 //! ```
 //!
@@ -40,6 +40,8 @@ use verdict::judge;
 
 /// How much longer an apply takes with the job that waits.
 const PATIENCE: Duration = Duration::from_millis(3_500);
+/// After how many kills the next ones are of another fleet, with the next seed.
+const KILLS_PER_FLEET: usize = 25;
 /// After how many kills the object database is checked as a whole.
 const OBJECTS_EVERY: u64 = 4;
 /// No apply takes so long, however busy the machine is.
@@ -62,14 +64,16 @@ fn main() -> ExitCode {
     let (kills, seed) = (setting("FLEETFORM_KILLS", 20), setting("FLEETFORM_KILL_SEED", 1));
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    match run(folder.path(), kills, seed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            let kept = folder.keep();
-            eprintln!("seed {seed}, {kills} kills: {what}\nThe fleets are in {}.", kept.display());
-            ExitCode::FAILURE
+    // Fleets grow old here as they never do outside, a generation every few seconds, and every apply reads their whole ledger.
+    for (fleets, done) in (0..kills).step_by(KILLS_PER_FLEET).enumerate() {
+        let (kills, seed) = ((kills - done).min(KILLS_PER_FLEET as u64), seed + fleets as u64);
+        let name = format!("{}", fleets + 1);
+        if let Err(what) = run(&folder.path().join(name), kills, seed) {
+            eprintln!("FLEETFORM_KILL_SEED={seed}: {what}\nThe fleets are in {}.", folder.keep().display());
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// Kills so many applies of one fleet, and judges it beside another that was left alone.
@@ -94,7 +98,7 @@ fn run(folder: &Path, kills: u64, seed: u64) -> Result<(), String> {
     let verdict = judge(&killed, &undisturbed, told.generations)?;
     let phases: Vec<String> = told.phases.iter().map(|(phase, count)| format!("{phase} {count}")).collect();
     println!(
-        "{kills} kills over {} generations of {} runs, {} ms each, in {:.0} s; a kill may hit several phases: {}",
+        "seed {seed}: {kills} kills over {} generations of {} runs, {} ms each, in {:.0} s; a kill may hit several phases: {}",
         told.generations,
         fleet::JOBS.len(),
         length.into_inner() / 1_000,
