@@ -28,7 +28,8 @@
 //! | 0 | [`diag`] | what we tell the author of a file, as data | nothing of ours but `model::text` |
 //! | 0 | [`model`] | the nouns, validated and immutable | nothing of ours |
 //! | 1 | [`query`] | the target language: text, AST, reference semantics | diag, model |
-//! | 2 | [`manifest`] | what users write: YAML into the model | diag, model, query |
+//! | 1 | [`template`] | DTDL interfaces: what a job may set and call on a device | diag, model |
+//! | 2 | [`manifest`] | what users write: YAML into the model | diag, model, query, template |
 //! | 2 | [`ledger`] | claims and records of runs, run keys | model |
 //! | 2 | [`plan`] | the brain | model, query, ledger |
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
@@ -89,3 +90,4 @@ pub mod repo;
 pub mod results;
 pub mod rollout;
 pub mod sim;
+pub mod template;

@@ -44,6 +44,18 @@ pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
 pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a JSON file that a document names (a DTDL model, a deployment manifest).
 pub const JSON_FILE_BYTES_MAX: usize = 1 << 20;
+/// Characters of a name in a DTDL model (version 3; version 2 has 64).
+pub const DTDL_NAME_CHARS_MAX: usize = 512;
+/// Characters of a name that a job calls or a cloud property has (DTDL version 2).
+pub const CAPABILITY_NAME_CHARS_MAX: usize = 64;
+/// Characters of an identifier in a DTDL model (version 3; version 2 has 128 for an interface).
+pub const DTMI_CHARS_MAX: usize = 2_048;
+/// Complex schemas below another one (DTDL).
+pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
+/// Interfaces that stand on each other by `extends` (DTDL).
+pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
+/// Problems of a model that are looked for: nobody reads more at once.
+pub const DTDL_PROBLEMS_MAX: usize = 100;
 /// Jobs that run at once unless the fleet says otherwise (IoT Central).
 pub const RUNNING_JOBS_DEFAULT: u32 = 5;
 /// The most jobs that may run at once.

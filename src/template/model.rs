@@ -1,0 +1,98 @@
+//! A model: interfaces with their contents, and how they extend one another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::schema::Schema;
+
+/// The interfaces of a file. Inherited contents are looked up and not copied, so a model is never larger than its file.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(super) interfaces: Vec<Interface>,
+    /// The interface of the device itself.
+    pub(super) root: usize,
+    pub(super) id: String,
+}
+
+/// An interface.
+#[derive(Debug, Clone, Default)]
+pub struct Interface {
+    /// What it says itself, by name.
+    pub contents: BTreeMap<String, Content>,
+    /// The interfaces that it extends, as places in [`Model::interfaces`].
+    pub extends: Vec<usize>,
+}
+
+/// One thing that a device has or does.
+#[derive(Debug, Clone)]
+pub enum Content {
+    Telemetry,
+    Relationship,
+    Property {
+        schema: Schema,
+        writable: bool,
+        /// IoT Central's `Cloud`: kept about the device, never sent to it.
+        is_cloud: bool,
+    },
+    Command {
+        request: Option<Request>,
+    },
+    /// Another interface under a name of its own, as a place in [`Model::interfaces`].
+    Component {
+        interface: usize,
+    },
+}
+
+/// What a command takes.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub schema: Schema,
+    /// Version 3: null will do.
+    pub is_nullable: bool,
+}
+
+impl Model {
+    /// Returns the `@id` of the device's interface, such as `dtmi:contoso:Thermostat;1`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns what an interface or one that it extends has under a name.
+    pub(super) fn find(&self, interface: usize, name: &str) -> Option<&Content> {
+        let mut found = None;
+        self.walk(interface, |one| {
+            if found.is_none() {
+                found = one.contents.get(name);
+            }
+        });
+        found
+    }
+
+    /// Returns the names of those contents of an interface for which `is_wanted` holds.
+    pub(super) fn names(&self, interface: usize, is_wanted: impl Fn(&Content) -> bool) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        self.walk(interface, |one| {
+            names.extend(one.contents.iter().filter(|(_, content)| is_wanted(content)).map(|(name, _)| name.as_str()));
+        });
+        names
+    }
+
+    pub(super) fn desired_names(&self) -> BTreeSet<&str> {
+        self.names(self.root, |content| match content {
+            Content::Property { writable, is_cloud, .. } => *writable && !is_cloud,
+            Content::Component { .. } => true,
+            Content::Telemetry | Content::Relationship | Content::Command { .. } => false,
+        })
+    }
+
+    /// Visits an interface and then what it extends, each once.
+    fn walk<'a>(&'a self, interface: usize, mut visit: impl FnMut(&'a Interface)) {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![interface];
+        while let Some(at) = open.pop() {
+            if seen.insert(at) {
+                visit(&self.interfaces[at]);
+                open.extend(self.interfaces[at].extends.iter().rev());
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From a JSON pointer to a line and a column.
+
+use std::borrow::Cow;
+
+use crate::diag::Position;
+
+/// Returns where a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the text is
+/// not JSON.
+///
+/// It walks the text once and reads only the keys on its way.
+pub fn locate(text: &str, pointer: &str) -> Option<Position> {
+    let mut scanner = Scanner { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0 };
+    scanner.space();
+    let mut start = scanner.at;
+    for segment in pointer.split('/').skip(1) {
+        let key = segment.replace("~1", "/").replace("~0", "~");
+        scanner.at = start;
+        match scanner.find(&key)? {
+            Some(found) => start = found,
+            None => break,
+        }
+    }
+    let before = scanner.text.get(..start)?;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    Some(Position {
+        line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+    })
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while self.peek().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.at += 1;
+        }
+    }
+
+    /// Returns where the member or item of the value at hand begins: the last one of its name, as the parser takes it. The inner
+    /// `None`: there is no such; the outer: this is not JSON.
+    fn find(&mut self, key: &str) -> Option<Option<usize>> {
+        let is_object = match self.peek()? {
+            b'{' => true,
+            b'[' => false,
+            _ => return Some(None),
+        };
+        self.at += 1;
+        let (mut found, mut index) = (None, 0);
+        loop {
+            self.space();
+            if matches!(self.peek()?, b'}' | b']') {
+                return Some(found);
+            }
+            let is_it = if is_object {
+                let name = self.string()?;
+                self.space();
+                self.at += 1; // the colon
+                self.space();
+                name == key
+            } else {
+                index += 1;
+                key.parse() == Ok(index - 1)
+            };
+            if is_it {
+                found = Some(self.at);
+            }
+            self.skip()?;
+            self.space();
+            if self.peek()? == b',' {
+                self.at += 1;
+            }
+        }
+    }
+
+    /// Returns the string at hand and goes behind it.
+    fn string(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at;
+        self.skip_string()?;
+        let raw = self.text.get(start..self.at)?;
+        if raw.contains('\\') {
+            serde_json::from_str(raw).ok().map(Cow::Owned)
+        } else {
+            raw.get(1..raw.len() - 1).map(Cow::Borrowed)
+        }
+    }
+
+    fn skip_string(&mut self) -> Option<()> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        self.at += 1;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => self.at += 2,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// Goes behind the value at hand.
+    fn skip(&mut self) -> Option<()> {
+        let mut depth = 0_usize;
+        loop {
+            match self.peek()? {
+                b'"' => {
+                    self.skip_string()?;
+                }
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1)?;
+                    self.at += 1;
+                }
+                b',' | b':' if depth == 0 => return None,
+                b',' | b':' => {
+                    self.at += 1;
+                    continue;
+                }
+                byte if byte.is_ascii_whitespace() => {
+                    self.at += 1;
+                    continue;
+                }
+                _ => {
+                    let is_plain = |byte: u8| !matches!(byte, b',' | b']' | b'}') && !byte.is_ascii_whitespace();
+                    while self.peek().is_some_and(is_plain) {
+                        self.at += 1;
+                    }
+                }
+            }
+            if depth == 0 {
+                return Some(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_lead_to_lines_and_columns() {
+        let text = "{\n  \"a\": [1, {\"b/c\": \"x\\\"]\", \"é\": true}],\n  \"d\": {}, \"a~\\u0062\": null\n}";
+        let check = |pointer: &str, line: usize, column: usize| {
+            assert_eq!(locate(text, pointer), Some(Position { line, column }), "{pointer}");
+        };
+        check("", 1, 1);
+        check("/a", 2, 8);
+        check("/a/0", 2, 9);
+        check("/a/1/b~1c", 2, 20);
+        check("/a/1/é", 2, 33);
+        check("/d", 3, 8);
+        check("/a~0b", 3, 24);
+        check("/d/nothing/here", 3, 8);
+        check("/a/7", 2, 8);
+        assert_eq!(locate("{\"a\": ", "/a/b"), None);
+    }
+}
