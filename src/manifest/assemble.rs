@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::kind::Kind;
 use super::lower::{Doc, Draft};
-use super::rules::files::{Named, interface};
+use super::rules::files::Named;
 use super::rules::organizations::Paths;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
@@ -64,8 +64,8 @@ fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
             declared.organizations.insert(name, organization);
         }
         Draft::DeviceTemplate { cloud_properties } => {
-            let model = interface(at.content()).expect("the model is checked").clone();
-            let model_id = model["@id"].as_str().expect("the model is checked").to_string();
+            let model = at.content().clone();
+            let model_id = crate::template::read(&model).expect("the model is checked").id().to_string();
             let template = DeviceTemplate { name: name.clone(), model_id, model, cloud_properties };
             declared.templates.insert(name, template);
         }

@@ -245,7 +245,7 @@ pub struct OrganizationSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceTemplateSpec {
-    /// A DTDL v2 interface: a `.json` file, relative to the folder of this document.
+    /// A DTDL v2 or v3 interface, or a list of the interface and those that it refers to: a `.json` file, relative to the folder of this document.
     pub model: PathText,
     /// Properties that the cloud keeps and the device never sees: the name and its DTDL schema, such as `owner: string`.
     #[serde(default)]

@@ -120,9 +120,9 @@ pub struct DeviceTemplate {
     pub name: Name,
     /// The `@id` of the DTDL interface, such as `dtmi:contoso:Thermostat;1`.
     pub model_id: String,
-    /// The DTDL document.
+    /// The DTDL document: the interface, or a list of interfaces that refer to each other.
     pub model: Value,
-    /// Cloud property name to the name of its DTDL primitive schema.
+    /// Cloud property name to the word of its DTDL schema.
     pub cloud_properties: BTreeMap<String, String>,
 }
 

@@ -11,10 +11,8 @@ use crate::manifest::v1;
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceImport, Removed};
 use crate::model::id::Name;
-
-/// The primitive schemas of DTDL v2 ("Schemas" of the language description).
-const PRIMITIVE_SCHEMAS: [&str; 11] =
-    ["boolean", "date", "dateTime", "double", "duration", "float", "integer", "long", "string", "time", "point"];
+use crate::model::limits;
+use crate::template::{SCHEMA_WORDS, is_name};
 
 impl Lowering<'_> {
     pub(super) fn organization(&mut self, spec: v1::OrganizationSpec) -> Draft {
@@ -27,11 +25,11 @@ impl Lowering<'_> {
         self.file(&model.0, "/spec/model", FileFormat::Json);
         for (name, schema) in &cloud_properties {
             let at = pointer(["spec", "cloudProperties", name]);
-            if !PRIMITIVE_SCHEMAS.contains(&schema.as_str()) {
-                let detail = format!("`{}` is not a primitive schema of DTDL.", shown(schema));
-                let help = match nearest(schema, PRIMITIVE_SCHEMAS) {
+            if !SCHEMA_WORDS.contains(&schema.as_str()) {
+                let detail = format!("`{}` is not a schema of DTDL that is a word.", shown(schema));
+                let help = match nearest(schema, SCHEMA_WORDS) {
                     Some(near) => format!("Did you mean `{near}`?"),
-                    None => format!("The schemas are {}.", list(PRIMITIVE_SCHEMAS)),
+                    None => format!("The schemas are {}.", list(SCHEMA_WORDS)),
                 };
                 let span = super::span(self.root, &at);
                 self.diagnostics.push(Diagnostic::new(code::PROPERTY_SCHEMA, span, detail).with_help(help));
@@ -84,10 +82,7 @@ impl Lowering<'_> {
     }
 }
 
-/// Returns true for a name of DTDL v2: `^[a-zA-Z](?:[a-zA-Z0-9_]*[a-zA-Z0-9])?$`, at most 64 characters.
+/// Returns true for the name of a command, a component or a property.
 pub(super) fn is_dtdl_name(name: &str) -> bool {
-    name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.ends_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    is_name(name, limits::CAPABILITY_NAME_CHARS_MAX)
 }

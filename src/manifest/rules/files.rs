@@ -11,6 +11,7 @@ use crate::manifest::lower::{Doc, FileFormat, FileReference};
 use crate::manifest::{Entry, Input};
 use crate::model::limits;
 use crate::model::text::is_unsafe;
+use crate::template;
 
 /// The named files of a set.
 #[derive(Debug, Default)]
@@ -86,7 +87,7 @@ fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut 
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let content: Value = serde_json::from_slice(bytes)
         .map_err(|error| fail(code::FILE_NOT_JSON, format!("`{}` is not valid JSON: {error}.", shown(&path))))?;
-    check_content(doc.kind, &content).map_err(|(code, problem)| fail(code, format!("`{}` {problem}", shown(&path))))?;
+    check_content(doc.kind, &path, bytes, &content).map_err(|(code, detail)| fail(code, detail))?;
     Ok((path, Some(content)))
 }
 
@@ -169,54 +170,32 @@ fn relative(document: &str, path: &str) -> String {
     up.chain(parts[shared..].iter().copied()).collect::<Vec<_>>().join("/")
 }
 
-/// Checks that a JSON file is what the kind of its document needs; the error completes "the file ...".
-fn check_content(kind: Kind, content: &Value) -> Result<(), (Code, String)> {
+/// Checks that a JSON file is what the kind of its document needs; the error is a sentence about the file.
+fn check_content(kind: Kind, path: &str, text: &[u8], content: &Value) -> Result<(), (Code, String)> {
     match kind {
-        Kind::DeviceTemplate => check_interface(content).map_err(|problem| (code::DEVICE_MODEL, problem)),
-        Kind::EdgeManifest => check_modules(content).map_err(|problem| (code::EDGE_MODULES, problem)),
+        Kind::DeviceTemplate => check_model(path, text, content).map_err(|detail| (code::DEVICE_MODEL, detail)),
+        Kind::EdgeManifest => {
+            let sentence = |problem: String| (code::EDGE_MODULES, format!("`{}` {problem}", shown(path)));
+            check_modules(content).map_err(sentence)
+        }
         Kind::Fleet | Kind::Organization | Kind::DeviceGroup | Kind::DeviceImport | Kind::Job => Ok(()),
     }
 }
 
-/// Returns the DTDL interface of a model file, which may wrap it in an array of one.
-pub fn interface(content: &Value) -> Option<&Value> {
-    match content {
-        Value::Object(_) => Some(content),
-        Value::Array(items) => match items.as_slice() {
-            [only @ Value::Object(_)] => Some(only),
-            _ => None,
-        },
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
-}
-
-fn check_interface(content: &Value) -> Result<(), String> {
-    let interface = interface(content).ok_or("must hold one DTDL interface: an object, or a list with one.")?;
-    let id = interface.get("@id").and_then(Value::as_str);
-    if !id.is_some_and(is_dtmi) {
-        return Err("needs an `@id` such as `dtmi:contoso:Thermostat;1`.".to_string());
-    }
-    let is_interface = match interface.get("@type") {
-        Some(Value::String(word)) => word == "Interface",
-        Some(Value::Array(words)) => words.iter().any(|word| word == "Interface"),
-        Some(_) | None => false,
+fn check_model(path: &str, text: &[u8], content: &Value) -> Result<(), String> {
+    /// Problems that are shown.
+    const SHOWN: usize = 5;
+    let Err(problems) = template::read(content) else { return Ok(()) };
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let line = |problem: &template::Problem| {
+        let place = template::locate(text, &problem.pointer);
+        let place = place.map_or(String::new(), |at| format!("line {}, column {}: ", at.line, at.column));
+        format!("\n  {place}{}", problem.message)
     };
-    if is_interface { Ok(()) } else { Err("needs `\"@type\": \"Interface\"`.".to_string()) }
-}
-
-/// Returns true for a digital twin model identifier (DTDL v2, "Digital twin model identifier").
-fn is_dtmi(id: &str) -> bool {
-    let Some((path, version)) = id.strip_prefix("dtmi:").and_then(|rest| rest.rsplit_once(';')) else { return false };
-    let is_segment = |segment: &str| {
-        segment.starts_with(|c: char| c.is_ascii_alphabetic())
-            && !segment.ends_with('_')
-            && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    let is_version = !version.is_empty()
-        && version.len() <= 9
-        && !version.starts_with('0')
-        && version.bytes().all(|byte| byte.is_ascii_digit());
-    is_version && path.split(':').all(is_segment)
+    let lines: String = problems.iter().take(SHOWN).map(line).collect();
+    let more = problems.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    Err(format!("`{}` is not a model that a template can have:{lines}{more}", shown(path)))
 }
 
 fn check_modules(content: &Value) -> Result<(), String> {
