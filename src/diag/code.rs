@@ -129,6 +129,7 @@ codes! {
     SOURCE_NOT_ENDED = "FF606", Error, "run has not ended yet";
     RENAMED_JOB = "FF607", Error, "job looks like a renamed one";
     TOO_MANY_BATCHES = "FF608", Error, "too many batches";
+    FITS_NO_TEMPLATE = "FF611", Error, "job fits the template of none of its devices";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";
@@ -136,6 +137,7 @@ codes! {
     KEYS_IN_FILE = "FF655", Warning, "device keys in a file";
     NEW_REGISTRY = "FF656", Warning, "registry is new";
     BRANCH_GONE = "FF657", Warning, "results branch is gone";
+    TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit the template of some devices";
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The loop over all running jobs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +32,8 @@ pub struct RunInput {
     pub job: Job,
     pub claim: Claim,
     pub ids: DeviceIds,
+    /// Device templates that the job does not fit: their devices fail when their batch starts.
+    pub mismatching: BTreeSet<Name>,
     /// Of the first start; `None` when it has never started.
     pub started_at: Option<Timestamp>,
     /// How far its results are on the branch.

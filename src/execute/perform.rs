@@ -1,6 +1,6 @@
 //! One running job: its machine, and its effects done in an order that a crash cannot hurt.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
 use crate::link::{Ask, Request};
 use crate::model::acknowledgement::Acknowledgement;
 use crate::model::delivery::Confirm;
+use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
@@ -39,6 +40,7 @@ pub(super) struct Active {
     claim: Claim,
     key: Option<RunKey>,
     ids: DeviceIds,
+    mismatching: BTreeSet<Name>,
     published: Published,
     /// Late answers that are recorded.
     late: u64,
@@ -83,7 +85,7 @@ impl Bundle {
 impl Active {
     /// Returns a run with what the journal knows of it.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, claim, ids, started_at, published, is_stop } = input;
+        let RunInput { run_id, job, claim, ids, mismatching, started_at, published, is_stop } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
         assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
         let work = match &job.action {
@@ -121,6 +123,7 @@ impl Active {
             claim,
             key: None,
             ids,
+            mismatching,
             published,
             late: registry.count_late(run_id)?,
             write: None,
@@ -219,6 +222,10 @@ impl<C: Clock> Executor<'_, C> {
                     let ordinal = |id: String| run.ids.find(&id).and_then(|at| u32::try_from(at).ok());
                     let blocked = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked));
                     let mut ineligible: Vec<(u32, Reason)> = blocked.collect();
+                    if !run.mismatching.is_empty() {
+                        let mismatched = self.registry.with_templates(&run.mismatching, &run.ids, range.clone())?;
+                        ineligible.extend(mismatched.into_iter().map(|at| (at, Reason::TemplateMismatch)));
+                    }
                     // A write finds out by itself that its device is gone; a command would be sent to it.
                     if matches!(run.job.action, Action::Command(_)) {
                         let absent = self.registry.absent(&run.ids, range)?;

@@ -36,6 +36,11 @@ impl JobSpans {
         self.span_of(Kind::Job, job, pointer)
     }
 
+    /// Returns where the key of what a JSON pointer leads to stands, in a job's document; otherwise as [`JobSpans::span`].
+    pub fn key_span(&self, job: &Name, pointer: &str) -> Option<Span> {
+        self.roots.get(&(Kind::Job, job.clone())).map(|root| root.locate(pointer).key_span())
+    }
+
     /// Returns the spec of a job as JSON, as it is written. `None` when there is no such job.
     pub fn spec(&self, job: &Name) -> Option<Value> {
         let root = self.roots.get(&(Kind::Job, job.clone()))?;

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use super::id::Name;
+
 /// Sorted device ids in one arena of bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceIds {
@@ -97,6 +99,9 @@ impl<'a> FromIterator<&'a str> for DeviceIds {
 pub struct Before {
     /// Blocked devices fail without being spoken to.
     pub blocked: bool,
+    /// The device template that the job does not fit: such devices fail without being spoken to. `None` for all others, whatever
+    /// their template.
+    pub mismatch: Option<Name>,
     /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template or edge manifest
     /// job one value: the name that the device has now. Empty for a command.
     pub values: Vec<Option<Value>>,

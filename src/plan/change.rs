@@ -1,5 +1,7 @@
 //! One line of a plan: a thing of the fleet and what becomes of it.
 
+use std::collections::BTreeMap;
+
 use crate::model::delivery::Threshold;
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
@@ -104,8 +106,17 @@ pub struct Targets {
     pub unchanged: u64,
     /// Devices that are blocked: they fail when their batch starts.
     pub blocked: u64,
+    /// Devices that are not blocked and whose template the job does not fit, by template: they fail when their batch starts.
+    pub mismatched: BTreeMap<Name, u64>,
     /// Ids that the job names and the registry does not have.
     pub missing: Vec<String>,
+}
+
+impl Targets {
+    /// Returns the number of devices whose template the job does not fit.
+    pub fn mismatches(&self) -> u64 {
+        self.mismatched.values().sum()
+    }
 }
 
 /// How a run is cut.

@@ -58,6 +58,10 @@ fn change_to_json(change: &Change) -> Value {
             "sample": targets.sample,
             "unchanged": targets.unchanged,
             "blocked": targets.blocked,
+            "mismatched": targets.mismatches(),
+            "mismatched_templates": targets.mismatched.iter().map(|(template, devices)| {
+                json!({"template": template.as_str(), "devices": devices})
+            }).collect::<Vec<_>>(),
             "missing": targets.missing.len(),
         });
         members.insert("targets".into(), value);

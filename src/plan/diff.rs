@@ -1,7 +1,10 @@
 //! What a job changes: for each path and each value that devices have there now, how many devices get what instead.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::observation::{Before, Observation};
 use crate::model::patch::Section;
@@ -25,6 +28,10 @@ pub struct Diff {
     pub lines: Vec<DiffLine>,
     pub unchanged: u64,
     pub blocked: u64,
+    /// Devices that are not blocked and whose template the job does not fit, by template.
+    pub mismatched: BTreeMap<Name, u64>,
+    /// The job fits no device at all.
+    pub fits_none: bool,
 }
 
 /// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices.
@@ -34,11 +41,14 @@ pub fn diff(job: &Job, observation: &Observation) -> Diff {
         devices[*index as usize] += 1;
     }
     let wanted = wanted(&job.action);
-    let mut found = Diff::default();
+    let mut found = Diff { fits_none: !observation.ids.is_empty(), ..Diff::default() };
     for (before, devices) in observation.table.iter().zip(devices) {
+        found.fits_none &= devices == 0 || before.mismatch.is_some();
         assert_eq!(before.values.len(), wanted.len(), "an observation has a value for each path of its job");
         if before.blocked {
             found.blocked += devices;
+        } else if let Some(template) = before.mismatch.as_ref().filter(|_| devices > 0) {
+            *found.mismatched.entry(template.clone()).or_default() += devices;
         } else if !wanted.is_empty() && is_satisfied(&wanted, before) {
             found.unchanged += devices;
         } else {
@@ -46,7 +56,7 @@ pub fn diff(job: &Job, observation: &Observation) -> Diff {
         }
     }
     if let Action::Command(command) = &job.action {
-        let devices = observation.ids.len() as u64 - found.blocked;
+        let devices = observation.ids.len() as u64 - found.blocked - found.mismatched.values().sum::<u64>();
         let to = Some(command.payload.clone());
         found.lines.push(DiffLine { path: command.method(), from: None, to, devices });
     }

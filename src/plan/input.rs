@@ -39,6 +39,8 @@ pub struct PlanInput<'a> {
     pub base: Option<String>,
     pub ledger: &'a Ledger,
     pub observations: BTreeMap<Name, Observation>,
+    /// For each of those jobs the declared device templates that it does not fit; absent where it fits all.
+    pub mismatching: BTreeMap<Name, BTreeSet<Name>>,
     pub imports: BTreeMap<Name, ImportObservation>,
     /// Imports whose file cannot be used, which is in the diagnostics.
     pub unusable: BTreeSet<Name>,

@@ -25,6 +25,8 @@ pub use input::{ImportObservation, PlanInput, Source};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
 
+use std::collections::BTreeSet;
+
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::DeviceIds;
@@ -55,6 +57,8 @@ pub struct PlannedRun {
     pub run: RunToken,
     pub ids: DeviceIds,
     pub targets_digest: Digest,
+    /// Device templates that the job does not fit. Devices that have one of them when their batch starts are not touched.
+    pub mismatching: BTreeSet<Name>,
     /// It waits for jobs of this very plan: its target is as of now and is resolved again when they have completed.
     pub is_deferred: bool,
 }

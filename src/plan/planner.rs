@@ -51,11 +51,14 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         let runs = input.ledger.claims.len() as u64;
         plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
     }
-    let PlanInput { declared, ledger, mut observations, ages, pending, .. } = input;
+    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, .. } = input;
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared, ledger, &ages) {
         let wait = wait_of(job, &progress);
-        plan_job(job, (declared, ledger), observations.remove(&job.name), &wait, &mut plan);
+        let seen = observations
+            .remove(&job.name)
+            .map(|observation| Seen { observation, mismatching: mismatching.remove(&job.name).unwrap_or_default() });
+        plan_job(job, (declared, ledger), seen, &wait, &mut plan);
         let class = classify(job, ledger);
         let action = plan.changes.last().map(|change| change.action);
         progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
@@ -143,13 +146,13 @@ fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress>) -> Wait {
     if deferred.is_empty() { Wait::Nothing } else { Wait::Deferred(deferred.join(", ")) }
 }
 
-fn plan_job(
-    job: &Job,
-    (declared, ledger): (&Declared, &Ledger),
-    observation: Option<Observation>,
-    wait: &Wait,
-    plan: &mut Plan,
-) {
+/// What was found out about a job that is to run.
+struct Seen {
+    observation: Observation,
+    mismatching: BTreeSet<Name>,
+}
+
+fn plan_job(job: &Job, (declared, ledger): (&Declared, &Ledger), seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
     let subject = Subject::Job(job.name.clone());
     let mut change = match classify(job, ledger) {
         Class::Run if let Some(claim) = renamed_from(job, declared, ledger) => {
@@ -165,12 +168,12 @@ fn plan_job(
             Change::new(subject, ActionKind::Hold, "renamed while its run was under way")
         }
         Class::Run => {
-            let observation = observation.expect("a job that is to run has been observed");
+            let seen = seen.expect("a job that is to run has been observed");
             match wait {
                 Wait::Held(reason) => Change::new(subject, ActionKind::Hold, reason.clone()),
-                Wait::Nothing => plan_run(job, observation, "never claimed", false, plan),
+                Wait::Nothing => plan_run(job, seen, "never claimed", false, plan),
                 Wait::Deferred(names) => {
-                    plan_run(job, observation, &format!("after {names}; its target is resolved then"), true, plan)
+                    plan_run(job, seen, &format!("after {names}; its target is resolved then"), true, plan)
                 }
             }
         }
@@ -243,7 +246,8 @@ fn plan_undeclared(declared: &Declared, ledger: &Ledger, plan: &mut Plan) {
     }
 }
 
-fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {
+fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {
+    let Seen { observation, mismatching } = seen;
     let found = diff(job, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
@@ -255,6 +259,7 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
         sample: observation.ids.iter().take(SAMPLE_IDS).map(str::to_string).collect(),
         unchanged: found.unchanged,
         blocked: found.blocked,
+        mismatched: found.mismatched.clone(),
         missing: observation.missing.clone(),
     });
     change.work = Some(job.action.word());
@@ -273,6 +278,7 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
     } else if count == 0 {
         plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
     }
+    judge_templates(job, found.mismatched, found.fits_none, count, is_deferred, plan);
     if !observation.missing.is_empty() {
         let sample = observation.missing.iter().take(SAMPLE_IDS).cloned().collect();
         let count = observation.missing.len() as u64;
@@ -283,9 +289,28 @@ fn plan_run(job: &Job, observation: Observation, reason: &str, is_deferred: bool
         run: job.run.clone(),
         ids: observation.ids,
         targets_digest,
+        mismatching,
         is_deferred,
     });
     change
+}
+
+/// Refuses a job that fits no device, and warns of one that does not fit some. A target that is resolved later is judged then: what
+/// comes before may change the templates.
+fn judge_templates(
+    job: &Job,
+    templates: BTreeMap<Name, u64>,
+    fits_none: bool,
+    count: u64,
+    is_deferred: bool,
+    plan: &mut Plan,
+) {
+    let job = job.name.clone();
+    if fits_none && !is_deferred {
+        plan.refusals.push(Refusal::FitsNone { job, count, templates });
+    } else if !templates.is_empty() {
+        plan.notices.push(Notice::Mismatches { job, count, templates, is_deferred });
+    }
 }
 
 fn progress(job: &Job, ledger: &Ledger) -> String {

@@ -1,5 +1,7 @@
 //! Why a plan cannot be applied, and what its author should know. Data; `prepare` turns it into diagnostics with places.
 
+use std::collections::BTreeMap;
+
 use super::conflict::Conflict;
 use crate::ledger::RunRecord;
 use crate::model::id::{Name, RunToken};
@@ -39,6 +41,13 @@ pub enum Refusal {
         count: u64,
         size: u64,
     },
+    /// The job fits the template of none of its devices.
+    FitsNone {
+        job: Name,
+        count: u64,
+        /// Devices that are not blocked, by template.
+        templates: BTreeMap<Name, u64>,
+    },
     /// Every row of a file was rejected, or it has none.
     NothingImported {
         import: Name,
@@ -60,6 +69,15 @@ pub enum Notice {
     BranchGone { branch: String, runs: u64 },
     /// The registry is new although runs are recorded: what they wrote to the devices is not written again.
     NewRegistry { runs: u64 },
+    /// The job does not fit the template of some of its devices.
+    Mismatches {
+        job: Name,
+        count: u64,
+        /// Devices that are not blocked, by template.
+        templates: BTreeMap<Name, u64>,
+        /// The target is as of now.
+        is_deferred: bool,
+    },
     /// The run token is one that was claimed before the newest one.
     OldToken { job: Name, run: RunToken, newest: RunToken },
 }

@@ -1,7 +1,7 @@
 //! What the planner refuses or wants to be known, as diagnostics that point into the files.
 
 use super::edit::edit_since;
-use super::{Preparation, StagedFile};
+use super::{Preparation, StagedFile, templates};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::ledger::RunRecord;
 use crate::manifest::{Kind, Loaded};
@@ -22,7 +22,7 @@ pub fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile
         diagnostics.push(of_refusal(refusal, preparation, staged));
     }
     for notice in &plan.notices {
-        diagnostics.push(of_notice(notice, loaded, staged));
+        diagnostics.push(of_notice(notice, preparation, staged));
     }
     for file in staged.iter().filter(|file| file.found.has_keys) {
         let span = span_of_import(loaded, &file.import);
@@ -79,6 +79,7 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             let span = span_of_job(loaded, job, "/spec/delivery/batchSize");
             Diagnostic::new(code::TOO_MANY_BATCHES, span, detail).with_help(help)
         }
+        Refusal::FitsNone { job, count, templates } => templates::fits_none(job, *count, templates, preparation),
         Refusal::NothingImported { import, rows, rejected } => {
             let detail = if *rows == 0 {
                 format!("The file of import `{import}` has a header and no row.")
@@ -131,7 +132,8 @@ fn of_conflict(conflict: &Conflict, loaded: &Loaded) -> Diagnostic {
     diagnostic
 }
 
-fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnostic {
+fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostic {
+    let loaded = preparation.loaded;
     match notice {
         Notice::EmptyTarget { job } => {
             let detail = format!("Job `{job}` selects no device now; its run will be claimed and completed at once.");
@@ -169,6 +171,9 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
             let help = "Restore the registry from a backup, or give the jobs new `run` tokens.".to_string();
             Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
         }
+        Notice::Mismatches { job, count, templates, is_deferred } => {
+            templates::fits_some(job, *count, templates, *is_deferred, preparation)
+        }
         Notice::OldToken { job, run, newest } => {
             let detail =
                 format!("Run {run} of job `{job}` has ended, and the newest run is {newest}: nothing is sent.");
@@ -178,7 +183,7 @@ fn of_notice(notice: &Notice, loaded: &Loaded, staged: &[StagedFile]) -> Diagnos
     }
 }
 
-fn devices_of(count: u64) -> String {
+pub(super) fn devices_of(count: u64) -> String {
     if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
 }
 

@@ -10,12 +10,14 @@ mod history;
 mod load;
 mod observe;
 mod remembered;
+mod templates;
 
 pub use diagnose::diagnose;
 pub use history::{HistoryError, read_ledger, records_of};
 pub use load::load;
 pub use observe::{Preparation, StagedFile, prepare};
 pub use remembered::{failed_devices, remembered_rows};
+pub use templates::mismatching;
 
 use crate::registry::RegistryError;
 use crate::repo::RepoError;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::templates::Templates;
 use super::{PrepareError, failed_devices};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{Ledger, RunKey, Standing};
@@ -51,6 +52,8 @@ pub fn prepare(
         registry.overlay_staged()?;
     }
     let mut observations = BTreeMap::new();
+    let mut templates = Templates::new(preparation.declared);
+    let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
     for job in preparation.declared.jobs.values() {
         let class = classify(job, preparation.ledger);
@@ -58,7 +61,16 @@ pub fn prepare(
             continued.push(job);
         } else if class == Class::Run {
             fresh.push(job);
-            let observation = match request_of(preparation, registry, job, &mut diagnostics)? {
+            let found = templates.mismatching(job);
+            let request = selection_of(preparation, registry, job, &mut diagnostics)?;
+            if !found.is_empty() {
+                mismatching.insert(job.name.clone(), found.clone());
+            }
+            let request = request.map(|(selection, within)| {
+                let touched = touched(&job.action);
+                Request { selection, within, touched, mismatching: found }
+            });
+            let observation = match request {
                 Some(request) => registry.observe(&request)?,
                 None => Observation::default(),
             };
@@ -76,6 +88,7 @@ pub fn prepare(
         base: preparation.branch.tip()?,
         ledger: preparation.ledger,
         observations,
+        mismatching,
         imports,
         unusable,
         ages: ages(preparation, registry, &fresh)?,
@@ -187,13 +200,14 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     })
 }
 
-/// Returns what to ask the registry for a job; `None` when its target cannot be told, which is in the diagnostics then.
-fn request_of(
+/// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
+/// which is in the diagnostics then.
+fn selection_of(
     preparation: &Preparation<'_>,
     registry: &Registry,
     job: &Job,
     diagnostics: &mut Diagnostics,
-) -> Result<Option<Request>, PrepareError> {
+) -> Result<Option<(Selection, Vec<String>)>, PrepareError> {
     let declared = preparation.declared;
     let path_of = |name: &Name| declared.organizations.get(name).map(|organization| organization.path.clone());
     let mut within: Vec<String> = job.organization.iter().filter_map(path_of).collect();
@@ -226,7 +240,7 @@ fn request_of(
             Selection::Listed(failed_devices(preparation.branch, registry, &key)?)
         }
     };
-    Ok(Some(Request { selection, within, touched: touched(&job.action) }))
+    Ok(Some((selection, within)))
 }
 
 fn touched(action: &Action) -> Touched {

@@ -1,5 +1,7 @@
 //! Reading devices one at a time, for lists and exports.
 
+use std::collections::BTreeSet;
+
 use rusqlite::OptionalExtension;
 
 use super::rows::{DEVICE_COLUMNS, device_of_row};
@@ -108,5 +110,6 @@ fn request_of(filter: &DeviceFilter) -> Request {
         selection: Selection::Matching { template: None, conditions: filter.query.iter().cloned().collect() },
         within: filter.organization.iter().cloned().collect(),
         touched: Touched::Nothing,
+        mismatching: BTreeSet::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! What the planner sees: the ids of a selection in order, and what its devices have at the paths that a job touches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value as SqlValue;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::sql::{self, Lowered};
 use super::{Registry, RegistryError};
+use crate::model::id::Name;
 use crate::model::observation::{Before, Observation};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
@@ -34,6 +35,8 @@ pub struct Request {
     /// Paths of organizations; a device must be in or below each of them.
     pub within: Vec<String>,
     pub touched: Touched,
+    /// Device templates that the job does not fit.
+    pub mismatching: BTreeSet<Name>,
 }
 
 /// What of a device the job touches.
@@ -58,15 +61,16 @@ impl Registry {
         let columns = touched_columns(&request.touched);
         let condition = self.condition(request)?;
         let list: String = columns.iter().map(|column| format!(", {column}")).collect();
+        let template = if request.mismatching.is_empty() { "NULL" } else { "d.template" };
         let text = format!(
-            "SELECT d.device_id, d.blocked{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            "SELECT d.device_id, d.blocked, {template}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
             self.source(),
             condition.sql
         );
         let mut statement = self.connection.prepare(&text)?;
         let mut rows = statement.query(rusqlite::params_from_iter(condition.params))?;
         let wanted = wanted_values(&request.touched);
-        let mut table = Table::new(&wanted);
+        let mut table = Table::new(&wanted, &request.mismatching);
         let mut found = Observation::default();
         while let Some(row) = rows.next()? {
             found.ids.push(row.get_ref(0)?.as_str()?);
@@ -156,6 +160,7 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
 /// Distinct entries, found again by the bytes of their columns.
 struct Table<'a> {
     wanted: &'a [Assignment],
+    mismatching: &'a BTreeSet<Name>,
     entries: Vec<Before>,
     by_key: BTreeMap<Vec<u8>, u32>,
     key: Vec<u8>,
@@ -163,15 +168,30 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(wanted: &'a [Assignment]) -> Table<'a> {
-        Table { wanted, entries: Vec::new(), by_key: BTreeMap::new(), key: Vec::new(), last: (Vec::new(), u32::MAX) }
+    fn new(wanted: &'a [Assignment], mismatching: &'a BTreeSet<Name>) -> Table<'a> {
+        Table {
+            wanted,
+            mismatching,
+            entries: Vec::new(),
+            by_key: BTreeMap::new(),
+            key: Vec::new(),
+            last: (Vec::new(), u32::MAX),
+        }
     }
 
-    /// Returns the index of the entry of a row: column 1 is `blocked`, the values follow.
+    /// Returns the template of a row when the job does not fit it.
+    fn mismatch(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<&'a Name>> {
+        let template = row.get_ref(2)?.text_or_null()?;
+        Ok(template.and_then(|name| self.mismatching.get(name)))
+    }
+
+    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 the template, the values follow.
     fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         self.key.clear();
         self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
-        for column in 2..2 + values {
+        let mismatch = self.mismatch(row)?;
+        push_mismatch(&mut self.key, mismatch);
+        for column in 3..3 + values {
             match row.get_ref(column)?.text_or_null()? {
                 None => self.key.push(0),
                 Some(text) => {
@@ -195,8 +215,9 @@ impl<'a> Table<'a> {
     }
 
     fn add(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
-        let mut entry = Before { blocked: self.key[0] == 1, values: Vec::with_capacity(values) };
-        for column in 2..2 + values {
+        let mismatch = self.mismatch(row)?.cloned();
+        let mut entry = Before { blocked: self.key[0] == 1, mismatch, values: Vec::with_capacity(values) };
+        for column in 3..3 + values {
             let value = match row.get_ref(column)?.text_or_null()? {
                 None => None,
                 Some(text) => Some(serde_json::from_str(text).map_err(|_| super::rows::malformed(column, text))?),
@@ -217,10 +238,19 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Adds a template to a key, ended as a value is.
+fn push_mismatch(key: &mut Vec<u8>, template: Option<&Name>) {
+    if let Some(name) = template {
+        key.extend_from_slice(name.as_str().as_bytes());
+    }
+    key.push(2);
+}
+
 /// Replaces what is not as desired by "(various)" and returns a key under which all entries that are alike after this are found.
 fn coarse_key(entry: &mut Before, wanted: &[Assignment]) -> Vec<u8> {
     // Keys of single rows start with 0 or 1.
     let mut key = vec![2, u8::from(entry.blocked)];
+    push_mismatch(&mut key, entry.mismatch.as_ref());
     for (value, wanted) in entry.values.iter_mut().zip(wanted) {
         let is_satisfied = wanted.is_satisfied_by(value.as_ref());
         key.push(match (value.is_some(), is_satisfied) {

@@ -1,11 +1,15 @@
 //! Writing devices: what a job does to the registry, with the outcome of each device in the same transaction.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
 use serde_json::Value;
 
 use super::{Registry, RegistryError};
+use crate::model::id::Name;
 use crate::model::job::Action;
+use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
 use crate::model::patch::{Section, counted_size, merge, violations};
 
@@ -86,6 +90,37 @@ impl Registry {
             statement.query_map([first, last], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
         };
         read().map_err(|e| self.error("find blocked devices", e))
+    }
+
+    /// Returns those of some devices that have one of some templates, as ordinals, ascending.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    ///
+    /// # Panics
+    /// When the range is empty or not one of `ids`.
+    pub fn with_templates(
+        &self,
+        templates: &BTreeSet<Name>,
+        ids: &DeviceIds,
+        range: std::ops::Range<u32>,
+    ) -> Result<Vec<u32>, RegistryError> {
+        let read = || {
+            let text = "SELECT device_id FROM device WHERE device_id BETWEEN ?1 AND ?2
+                          AND template IN (SELECT value FROM json_each(?3)) ORDER BY device_id";
+            let (first, last) = (ids.get(range.start as usize), ids.get(range.end as usize - 1));
+            let names = Value::from(templates.iter().map(Name::as_str).collect::<Vec<_>>()).to_string();
+            let mut statement = self.connection.prepare_cached(text)?;
+            let mut rows = statement.query([first, last, &names])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                // The range is of ids that are there now; only those of the run count.
+                let at = ids.find(row.get_ref(0)?.as_str()?);
+                found.extend(at.and_then(|at| u32::try_from(at).ok()));
+            }
+            Ok(found)
+        };
+        read().map_err(|e| self.error("look at the templates of devices", e))
     }
 }
 

@@ -234,9 +234,12 @@ fn each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired() {
     world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
     world.write(
         "m.json",
-        r#"{"@context": "dtmi:dtdl:context;2", "@id": "dtmi:x:M;1", "@type": "Interface", "contents": []}"#,
+        r#"{"@context": "dtmi:dtdl:context;2", "@id": "dtmi:x:M;1", "@type": "Interface", "contents": [
+          {"@type": "Property", "name": "light", "writable": true, "schema":
+            {"@type": "Object", "fields": [{"name": "level", "schema": "integer"}]}},
+          {"@type": "Command", "name": "reboot"}]}"#,
     );
-    world.declare("t.yaml", "DeviceTemplate", "lamp", "{model: m.json}");
+    world.declare("t.yaml", "DeviceTemplate", "lamp", "{model: m.json, cloudProperties: {owner: string}}");
     let edge = r#"{"modulesContent": {"$edgeAgent": {"properties.desired": {"schemaVersion": "1.1"}}, "$edgeHub": {"properties.desired": {"schemaVersion": "1.1"}}}}"#;
     world.write("g.json", edge);
     world.declare("g.yaml", "EdgeManifest", "gateway", "{file: g.json}");

@@ -18,6 +18,7 @@ mod recovery;
 mod registry;
 mod scripts;
 mod simulate;
+mod templates;
 mod threshold;
 mod tidy;
 mod world;

@@ -14,7 +14,7 @@ use fleetform::model::observation::{Before, Observation};
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::model::patch::Patch;
 use fleetform::plan::{
-    ActionKind, Class, Plan, PlanInput, Refusal, Source, Subject, check, classify, differing_addresses, plan,
+    ActionKind, Class, Notice, Plan, PlanInput, Refusal, Source, Subject, check, classify, differing_addresses, plan,
     plan_to_json,
 };
 use jiff::Timestamp;
@@ -233,6 +233,7 @@ impl Input {
         plan(PlanInput {
             ages: BTreeMap::new(),
             pending: BTreeMap::new(),
+            mismatching: self.declared.jobs.keys().map(|job| (job.clone(), BTreeSet::from([name(9)]))).collect(),
             unusable: BTreeSet::new(),
             declared: &self.declared,
             source: Source::default(),
@@ -257,6 +258,7 @@ fn observation(job: &Job, drawn: &Drawn) -> Observation {
     for n in (0..16).filter(|n| drawn.devices >> n & 1 == 1) {
         let entry = Before {
             blocked: drawn.blocked >> n & 1 == 1,
+            mismatch: (drawn.values[(n + 7) % 32] == drawn.values[0]).then(|| name(9)),
             values: (0..paths).map(|path| values[drawn.values[(n + path) % 32] as usize].clone()).collect(),
         };
         found.ids.push(&device(n));
@@ -355,6 +357,26 @@ proptest! {
             let batches = change.batches.unwrap();
             prop_assert!(batches.count * batches.size >= targets.count);
             prop_assert!(batches.count.saturating_sub(1) * batches.size <= targets.count);
+        }
+    }
+
+    #[test]
+    fn templates_that_a_job_does_not_fit_are_counted_and_judged(drawn in fleets()) {
+        let input = Input::of(&drawn);
+        let plan = input.plan();
+        for run in &plan.runs {
+            prop_assert_eq!(&run.mismatching, &BTreeSet::from([name(9)]), "whatever was observed");
+            let found = &input.observations[&run.job];
+            let entries: Vec<&Before> = found.before.iter().map(|at| &found.table[*at as usize]).collect();
+            let mismatches = entries.iter().filter(|entry| entry.mismatch.is_some() && !entry.blocked).count() as u64;
+            let change = plan.changes.iter().find(|change| change.subject == Subject::Job(run.job.clone())).unwrap();
+            prop_assert_eq!(change.targets.as_ref().unwrap().mismatches(), mismatches);
+            let fits_none = !entries.is_empty() && entries.iter().all(|entry| entry.mismatch.is_some());
+            let is_refused =
+                plan.refusals.iter().any(|one| matches!(one, Refusal::FitsNone { job, .. } if *job == run.job));
+            prop_assert_eq!(is_refused, fits_none && !run.is_deferred);
+            let is_told = plan.notices.iter().any(|one| matches!(one, Notice::Mismatches { job, .. } if *job == run.job));
+            prop_assert_eq!(is_told, mismatches > 0 && !is_refused);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The contract of a registry, through its public methods: imports, observations and writes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use fleetform::ledger::Claim;
@@ -131,7 +132,9 @@ impl Fixture {
         let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
         let selection = Selection::Matching { template: None, conditions: Vec::new() };
         let touched = Touched::Section { section, assignments };
-        self.registry.observe(&Request { selection, within: Vec::new(), touched }).unwrap()
+        self.registry
+            .observe(&Request { selection, within: Vec::new(), touched, mismatching: BTreeSet::new() })
+            .unwrap()
     }
 }
 
@@ -399,7 +402,7 @@ fn many_values_are_told_together_and_counts_stay_exact() {
 fn devices_that_are_named_and_not_there_are_missing() {
     let fixture = Fixture::with_desired(&[json!({}), json!({})]);
     let selection = Selection::Listed(vec!["d-0001".to_string(), "x-1".to_string(), "x-2".to_string()]);
-    let request = Request { selection, within: Vec::new(), touched: Touched::Nothing };
+    let request = Request { selection, within: Vec::new(), touched: Touched::Nothing, mismatching: BTreeSet::new() };
     let found = fixture.registry.observe(&request).unwrap();
     assert_eq!(found.ids.iter().collect::<Vec<_>>(), ["d-0001"]);
     assert_eq!(found.missing, ["x-1", "x-2"]);

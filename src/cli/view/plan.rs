@@ -106,6 +106,9 @@ impl PlanView {
         if targets.blocked > 0 {
             facts.push(format!("{} blocked", number(targets.blocked)));
         }
+        if targets.mismatches() > 0 {
+            facts.push(format!("{} template-mismatch", number(targets.mismatches())));
+        }
         if !targets.missing.is_empty() {
             facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
         }

@@ -9,7 +9,7 @@ use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
-use crate::prepare::records_of;
+use crate::prepare::{mismatching, records_of};
 use crate::registry::{JournaledRun, KeptFile, NewRun};
 use crate::repo::RepoError;
 use crate::results::document;
@@ -48,6 +48,7 @@ impl Apply<'_> {
             job: job.clone(),
             claim,
             ids: run.ids.clone(),
+            mismatching: run.mismatching.clone(),
             started_at: None,
             published: crate::ledger::Published::default(),
             is_stop: false,
@@ -69,6 +70,8 @@ impl Apply<'_> {
             job: job.clone(),
             claim,
             ids,
+            // What was decided at the claim depends on nothing but the declared documents.
+            mismatching: mismatching(self.declared, job),
             started_at: run.started_at,
             published,
             is_stop,

@@ -117,6 +117,7 @@ fn own_part(plan: &Plan, name: &Name) -> Plan {
         | Refusal::Renamed { job, .. }
         | Refusal::RenamedEarly { job, .. }
         | Refusal::Unexpected { job, .. }
+        | Refusal::FitsNone { job, .. }
         | Refusal::TooManyBatches { job, .. } => job == name,
         Refusal::Conflict(conflict) => conflict.left == *name || conflict.right == *name,
         Refusal::NothingImported { .. } => false,

@@ -1,0 +1,120 @@
+//! Which of the declared device templates a job does not fit, and how that is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Preparation;
+use super::diagnose::devices_of;
+use crate::diag::{Diagnostic, Span, code};
+use crate::manifest::Loaded;
+use crate::model::fleet::{Declared, DeviceTemplate};
+use crate::model::id::Name;
+use crate::model::job::{Action, Job};
+use crate::template::{Template, Violation, violations};
+
+/// Templates that a diagnostic names.
+const TEMPLATES_SHOWN: usize = 3;
+/// Violations that it tells for each of them.
+const VIOLATIONS_SHOWN: usize = 3;
+
+/// The declared device templates, read when the first job asks for them: most plans have nothing to run.
+pub struct Templates<'a> {
+    declared: &'a Declared,
+    read: Option<BTreeMap<&'a Name, Template>>,
+}
+
+impl<'a> Templates<'a> {
+    pub fn new(declared: &'a Declared) -> Templates<'a> {
+        Templates { declared, read: None }
+    }
+
+    fn all(&mut self) -> &BTreeMap<&'a Name, Template> {
+        let declared = self.declared;
+        let all = || declared.templates.iter().map(|(name, document)| (name, template_of(document))).collect();
+        self.read.get_or_insert_with(all)
+    }
+
+    /// Returns the names of the templates that a job does not fit. That no device has one of them is not looked at.
+    pub fn mismatching(&mut self, job: &Job) -> BTreeSet<Name> {
+        match &job.action {
+            Action::Property(_) | Action::CloudProperty(_) | Action::Command(_) => {}
+            Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return BTreeSet::new(),
+        }
+        let all = self.all().iter();
+        all.filter(|(_, one)| !violations(one, &job.action).is_empty()).map(|(name, _)| (*name).clone()).collect()
+    }
+}
+
+fn template_of(document: &DeviceTemplate) -> Template {
+    Template::of(document).expect("models were checked with the files")
+}
+
+/// Returns the names of the declared device templates that a job does not fit.
+pub fn mismatching(declared: &Declared, job: &Job) -> BTreeSet<Name> {
+    Templates::new(declared).mismatching(job)
+}
+
+/// Returns the diagnostic of a job that fits no device.
+pub fn fits_none(job: &Name, count: u64, templates: &BTreeMap<Name, u64>, preparation: &Preparation<'_>) -> Diagnostic {
+    let (list, span) = explained(job, templates, preparation);
+    let detail = format!("Job `{job}` fits the template of none of its {}.{list}", devices_of(count));
+    let help = "Correct the action, or the target.".to_string();
+    Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(help)
+}
+
+/// Returns the diagnostic of a job that fits some of its devices.
+pub fn fits_some(
+    job: &Name,
+    count: u64,
+    templates: &BTreeMap<Name, u64>,
+    is_deferred: bool,
+    preparation: &Preparation<'_>,
+) -> Diagnostic {
+    let (list, span) = explained(job, templates, preparation);
+    let mismatches: u64 = templates.values().sum();
+    let verb = if mismatches == 1 { "has" } else { "have" };
+    let when = if is_deferred { " as of now" } else { "" };
+    let detail = format!(
+        "{mismatches} of the {} of job `{job}` {verb} a template that it does not fit{when}, and will fail with \
+         template-mismatch.{list}",
+        devices_of(count)
+    );
+    let mut diagnostic = Diagnostic::new(code::TEMPLATE_MISMATCH, span, detail);
+    if is_deferred {
+        diagnostic = diagnostic.with_help("It is judged again when the jobs before it have completed.");
+    } else {
+        diagnostic = diagnostic.with_help("Narrow the target, or correct the action where it is meant for all.");
+    }
+    diagnostic
+}
+
+/// Returns what keeps a job from some templates, a template a line, and where the first of it stands.
+fn explained(job: &Name, templates: &BTreeMap<Name, u64>, preparation: &Preparation<'_>) -> (String, Option<Span>) {
+    let declared = preparation.declared;
+    let job = declared.jobs.get(job).expect("a plan runs declared jobs");
+    let mut by_count: Vec<(&Name, u64)> = templates.iter().map(|(name, devices)| (name, *devices)).collect();
+    by_count.sort_by_key(|(name, devices)| (std::cmp::Reverse(*devices), *name));
+    let (mut list, mut span) = (String::new(), None);
+    for (name, devices) in by_count.iter().take(TEMPLATES_SHOWN) {
+        let Some(document) = declared.templates.get(*name) else { continue };
+        let found = violations(&template_of(document), &job.action);
+        let shown: Vec<&str> = found.iter().take(VIOLATIONS_SHOWN).map(|one| one.message.as_str()).collect();
+        let more = found.len() - shown.len();
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        list.push_str(&format!("\n  template `{name}`, {}: {}{more}", devices_of(*devices), shown.join("; ")));
+        span = span.or_else(|| found.first().and_then(|first| span_of(job, first, preparation.loaded)));
+    }
+    let more = by_count.len().saturating_sub(TEMPLATES_SHOWN);
+    if more > 0 {
+        list.push_str(&format!("\n  and {more} more templates"));
+    }
+    let anywhere = || preparation.loaded.spans.span(&job.name, "/spec/action");
+    (list, span.or_else(anywhere))
+}
+
+fn span_of(job: &Job, violation: &Violation, loaded: &Loaded) -> Option<Span> {
+    let pointer = format!("/spec/action/{}{}", job.action.word(), violation.pointer);
+    match violation.is_key {
+        true => loaded.spans.key_span(&job.name, &pointer),
+        false => loaded.spans.span(&job.name, &pointer),
+    }
+}
