@@ -138,6 +138,7 @@ codes! {
     NEW_REGISTRY = "FF656", Warning, "registry is new";
     BRANCH_GONE = "FF657", Warning, "results branch is gone";
     TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit the template of some devices";
+    STRAY_PROPERTIES = "FF662", Warning, "desired properties have no place in the new template";
 }
 
 #[cfg(test)]

@@ -117,6 +117,17 @@ pub struct Observation {
     pub table: Vec<Before>,
     /// Ids that the job names and the registry does not have, sorted.
     pub missing: Vec<String>,
+    /// For a job that changes the device template.
+    pub strays: Strays,
+}
+
+/// Desired properties of devices that have no place in the device template which they are to get.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// The most frequent ones with the number of devices that have them, by falling number, then by name.
+    pub names: Vec<(String, u64)>,
+    /// How many further names there are.
+    pub more: u64,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
-use crate::model::job::Job;
+use crate::model::job::{Action, Job};
 use crate::model::limits;
 use crate::model::observation::Observation;
 use crate::model::outcome::RunStatus;
@@ -279,6 +279,12 @@ fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut P
         plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
     }
     judge_templates(job, found.mismatched, found.fits_none, count, is_deferred, plan);
+    if let Action::DeviceTemplate(template) = &job.action
+        && !observation.strays.names.is_empty()
+    {
+        let (job, template) = (job.name.clone(), template.clone());
+        plan.notices.push(Notice::StrayProperties { job, template, strays: observation.strays });
+    }
     if !observation.missing.is_empty() {
         let sample = observation.missing.iter().take(SAMPLE_IDS).cloned().collect();
         let count = observation.missing.len() as u64;

@@ -6,6 +6,7 @@ use super::conflict::Conflict;
 use crate::ledger::RunRecord;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
+use crate::model::observation::Strays;
 
 /// A reason not to apply a plan (exit 65).
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +79,8 @@ pub enum Notice {
         /// The target is as of now.
         is_deferred: bool,
     },
+    /// Desired properties of the devices have no place in the template that they get.
+    StrayProperties { job: Name, template: Name, strays: Strays },
     /// The run token is one that was claimed before the newest one.
     OldToken { job: Name, run: RunToken, newest: RunToken },
 }

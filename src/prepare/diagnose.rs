@@ -174,6 +174,7 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
         Notice::Mismatches { job, count, templates, is_deferred } => {
             templates::fits_some(job, *count, templates, *is_deferred, preparation)
         }
+        Notice::StrayProperties { job, template, strays } => templates::strays(job, template, strays, loaded),
         Notice::OldToken { job, run, newest } => {
             let detail =
                 format!("Run {run} of job `{job}` has ended, and the newest run is {newest}: nothing is sent.");

@@ -67,7 +67,7 @@ pub fn prepare(
                 mismatching.insert(job.name.clone(), found.clone());
             }
             let request = request.map(|(selection, within)| {
-                let touched = touched(&job.action);
+                let touched = touched(&job.action, &mut templates);
                 Request { selection, within, touched, mismatching: found }
             });
             let observation = match request {
@@ -243,14 +243,16 @@ fn selection_of(
     Ok(Some((selection, within)))
 }
 
-fn touched(action: &Action) -> Touched {
+fn touched(action: &Action, templates: &mut Templates<'_>) -> Touched {
     match action {
         Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => match action.patch() {
             Some((section, patch)) => Touched::Section { section, assignments: patch.assignments() },
             None => Touched::Nothing,
         },
         Action::Command(_) => Touched::Nothing,
-        Action::DeviceTemplate(name) => Touched::Template { wanted: name.to_string() },
+        Action::DeviceTemplate(name) => {
+            Touched::Template { wanted: name.to_string(), desired_names: templates.desired_names(name) }
+        }
         Action::EdgeManifest(name) => Touched::EdgeManifest { wanted: name.to_string() },
     }
 }

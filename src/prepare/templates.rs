@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Preparation;
 use super::diagnose::devices_of;
-use crate::diag::{Diagnostic, Span, code};
+use crate::diag::{Diagnostic, Span, code, shown};
 use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, DeviceTemplate};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
+use crate::model::observation::Strays;
 use crate::template::{Template, Violation, violations};
 
 /// Templates that a diagnostic names.
@@ -41,6 +42,12 @@ impl<'a> Templates<'a> {
         }
         let all = self.all().iter();
         all.filter(|(_, one)| !violations(one, &job.action).is_empty()).map(|(name, _)| (*name).clone()).collect()
+    }
+
+    /// Returns the desired properties that have a place in a declared template.
+    pub fn desired_names(&mut self, template: &Name) -> BTreeSet<String> {
+        let names = |template: &Template| template.desired_names().into_iter().map(str::to_string).collect();
+        self.all().get(template).map_or_else(BTreeSet::new, names)
     }
 }
 
@@ -117,4 +124,19 @@ fn span_of(job: &Job, violation: &Violation, loaded: &Loaded) -> Option<Span> {
         true => loaded.spans.key_span(&job.name, &pointer),
         false => loaded.spans.span(&job.name, &pointer),
     }
+}
+
+/// Returns the diagnostic of a job that moves devices to a template which has no place for what they have.
+pub fn strays(job: &Name, template: &Name, strays: &Strays, loaded: &Loaded) -> Diagnostic {
+    let name = |(name, devices): &(String, u64)| format!("`{}` ({})", shown(name), devices_of(*devices));
+    let names: Vec<String> = strays.names.iter().map(name).collect();
+    let more = if strays.more > 0 { format!(" and {} more", strays.more) } else { String::new() };
+    let detail = format!(
+        "Job `{job}` moves devices to the template `{template}`, which has no place for desired properties that they have: \
+         {}{more}. They stay in the twins.",
+        names.join(", ")
+    );
+    let help = "Add them to the model of the template, or remove them with a property job that sets them to `null`.";
+    let span = loaded.spans.span(job, "/spec/action/deviceTemplate");
+    Diagnostic::new(code::STRAY_PROPERTIES, span, detail).with_help(help)
 }

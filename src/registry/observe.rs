@@ -9,13 +9,15 @@ use serde_json::Value;
 use super::sql::{self, Lowered};
 use super::{Registry, RegistryError};
 use crate::model::id::Name;
-use crate::model::observation::{Before, Observation};
+use crate::model::observation::{Before, Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
 /// Distinct entries that are told apart before values that are not as desired become "(various)": memory stays bounded
 /// when every device has a value of its own.
 const TABLE_MAX: usize = 4_096;
+/// Stray properties that are named.
+const STRAYS_NAMED: usize = 5;
 /// What stands for values that are no longer told apart.
 const VARIOUS: &str = "(various)";
 
@@ -42,9 +44,18 @@ pub struct Request {
 /// What of a device the job touches.
 #[derive(Debug, Clone)]
 pub enum Touched {
-    Section { section: Section, assignments: Vec<Assignment> },
-    Template { wanted: String },
-    EdgeManifest { wanted: String },
+    Section {
+        section: Section,
+        assignments: Vec<Assignment>,
+    },
+    /// `desired_names` are the desired properties that have a place in the wanted template.
+    Template {
+        wanted: String,
+        desired_names: BTreeSet<String>,
+    },
+    EdgeManifest {
+        wanted: String,
+    },
     Nothing,
 }
 
@@ -80,7 +91,36 @@ impl Registry {
         if let Selection::Listed(ids) = &request.selection {
             found.missing = ids.iter().filter(|id| found.ids.find(id).is_none()).cloned().collect();
         }
+        if let Touched::Template { wanted, desired_names } = &request.touched {
+            found.strays = self.strays(request, wanted, desired_names)?;
+        }
         Ok(found)
+    }
+
+    /// Counts the top-level desired properties of the devices that are to get another template, but for those that have a place in it.
+    fn strays(&self, request: &Request, wanted: &str, names: &BTreeSet<String>) -> rusqlite::Result<Strays> {
+        let Lowered { sql: condition, mut params } = self.condition(request)?;
+        params.push(wanted.to_string().into());
+        let names = Value::from(names.iter().cloned().collect::<Vec<_>>());
+        params.push(names.to_string().into());
+        let at = params.len();
+        let text = format!(
+            "SELECT j.key, count(*), count(*) OVER () FROM {} AS d, json_each(d.desired) AS j
+             WHERE ({condition}) AND d.blocked = 0 AND d.template IS NOT ?{}
+               AND j.key NOT IN (SELECT value FROM json_each(?{at}))
+             GROUP BY j.key ORDER BY count(*) DESC, j.key LIMIT {STRAYS_NAMED}",
+            self.source(),
+            at - 1
+        );
+        let mut statement = self.connection.prepare(&text)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(params))?;
+        let mut strays = Strays::default();
+        while let Some(row) = rows.next()? {
+            strays.names.push((row.get(0)?, row.get(1)?));
+            // Of all groups, those behind the limit too.
+            strays.more = row.get::<_, u64>(2)? - strays.names.len() as u64;
+        }
+        Ok(strays)
     }
 
     /// Returns the condition of a request as SQL over the alias `d`.
@@ -152,7 +192,7 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
     let one = |name: &String| vec![Assignment { path: Vec::new(), value: Value::String(name.clone()) }];
     match touched {
         Touched::Nothing => Vec::new(),
-        Touched::Template { wanted } | Touched::EdgeManifest { wanted } => one(wanted),
+        Touched::Template { wanted, .. } | Touched::EdgeManifest { wanted } => one(wanted),
         Touched::Section { assignments, .. } => assignments.clone(),
     }
 }

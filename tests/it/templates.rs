@@ -285,6 +285,54 @@ fn mismatches_count_for_the_threshold_and_survive_a_restart() {
 }
 
 #[test]
+fn a_migration_says_what_has_no_place_in_the_new_template() {
+    let world = world();
+    world.apply().unwrap();
+    world.sql(
+        "UPDATE device SET desired = '{\"light\":{\"level\":1},\"dimmer\":2}' WHERE device_id IN ('l-1', 'l-2');
+         UPDATE device SET desired = '{\"light\":{\"level\":1}}' WHERE device_id = 'l-3';
+         UPDATE device SET desired = '{\"sensor\":{\"target\":1}}' WHERE device_id = 'l-4';
+         UPDATE device SET desired = '{\"old\":1}' WHERE device_id = 't-1';",
+    );
+    job(&world, "migrate", "{deviceTemplate: thermostat}");
+    let said = plan(&world);
+    assert_eq!(said.code, 0);
+    let detail = said.one("FF662")["detail"].as_str().unwrap();
+    // `sensor` has a place; t-1 has the template already.
+    assert!(detail.contains("the template `thermostat`"), "{detail}");
+    assert!(detail.contains("`light` (3 devices), `dimmer` (2 devices). They stay"), "{detail}");
+    world.apply().unwrap();
+    let migrated = world.device("l-1");
+    assert_eq!(migrated.template.as_deref(), Some("thermostat"));
+    assert_eq!(migrated.desired, json!({"light": {"level": 1}, "dimmer": 2}));
+
+    // A later job is judged by the template that the devices have then; what comes behind a migration is told as of now.
+    world.job("back", "{target: {devices: [l-1]}, action: {deviceTemplate: lamp}}");
+    world.job("dim", "{target: {devices: [l-1]}, after: [back], action: {property: {light: {level: 7}}}}");
+    let said = plan(&world);
+    assert_eq!(said.code, 0, "{:#?}", said.findings);
+    let about = |code: &str| said.findings.iter().find(|item| item["code"] == code).unwrap()["detail"].to_string();
+    assert_eq!(said.findings.len(), 2, "{:#?}", said.findings);
+    assert!(about("FF661").contains("does not fit as of now"));
+    assert!(about("FF662").contains("`dimmer` (1 device). They stay"));
+    world.apply().unwrap();
+    assert_eq!(reasons(&world, "dim"), [("l-1".to_string(), Reason::Written)]);
+}
+
+#[test]
+fn many_stray_names_are_cut() {
+    let world = world();
+    world.apply().unwrap();
+    world.sql(
+        "UPDATE device SET desired = '{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1}' WHERE device_id = 'l-1'",
+    );
+    job(&world, "migrate", "{deviceTemplate: thermostat}");
+    let said = plan(&world);
+    let detail = said.one("FF662")["detail"].as_str().unwrap();
+    assert!(detail.contains("`d` (1 device), `e` (1 device) and 2 more. They stay"), "{detail}");
+}
+
+#[test]
 fn a_saved_plan_does_not_hold_when_the_templates_moved() {
     let world = world();
     world.apply().unwrap();
