@@ -18,6 +18,7 @@ mod structure;
 mod tests;
 mod v1;
 mod values;
+mod write;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ pub use schema::{file_name as schema_file_name, schema, schema_text};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
 pub use values::{duration as parse_duration, probability as parse_probability};
+pub use write::document_text;
 
 /// One entry of the tree of the fleet, relative to its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,8 +69,8 @@ pub fn parse(file: FileId, text: &str) -> (Parsed, Diagnostics) {
     (Parsed { documents: builder.documents, is_complete: builder.is_complete }, builder.diagnostics)
 }
 
-/// Returns a JSON value as YAML text; `None` when the crate cannot write it.
-pub fn to_text(value: &serde_json::Value) -> Option<String> {
+/// Returns a value as YAML text; `None` when the crate cannot write it.
+pub fn to_text<T: serde::Serialize>(value: &T) -> Option<String> {
     serde_yaml::to_string(value).ok()
 }
 
