@@ -34,6 +34,7 @@
 //! | 2 | [`plan`] | the brain | model, query, ledger |
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
+//! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, manifest |
 //! | | **the IO line** | clock, files, network and async only below | |
 //! | 4 | [`registry`] | devices, imports, the journal: SQLite | diag, model, query, ledger |
 //! | 4 | [`link`] | the way to the devices | model |
@@ -73,8 +74,10 @@
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | rehearsals | `ops::apply::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
+//! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
 pub mod cli;
+pub mod convert;
 pub mod diag;
 pub mod execute;
 pub mod ledger;

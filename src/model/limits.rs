@@ -56,6 +56,8 @@ pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
 /// Problems of a model that are looked for: nobody reads more at once.
 pub const DTDL_PROBLEMS_MAX: usize = 100;
+/// Bytes of one file of another system that is converted: some ten thousand jobs, and read in a second.
+pub const CONVERT_FILE_BYTES_MAX: usize = 16 << 20;
 /// Jobs that run at once unless the fleet says otherwise (IoT Central).
 pub const RUNNING_JOBS_DEFAULT: u32 = 5;
 /// The most jobs that may run at once.

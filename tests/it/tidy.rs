@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 3.
     ("rollout", "model plan ledger"),
     ("results", "model ledger"),
+    ("convert", "diag model query manifest"),
     // Level 4, below the IO line; siblings never import each other. `diag` for near names.
     ("registry", "diag model query ledger"),
     ("link", "model"),
@@ -33,17 +34,17 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 6.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan rollout results registry link repo prepare execute",
+        "diag model query schedule template manifest ledger plan rollout results convert registry link repo prepare execute",
     ),
     // Level 7: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
-    ("cli", "diag model manifest ledger plan results registry repo prepare execute ops"),
+    ("cli", "diag model manifest ledger plan results convert registry repo prepare execute ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry repo execute ops"),
 ];
 
 /// The rooms of levels 0 to 3: no clock, randomness, environment, files, network or async.
 const ABOVE_THE_LINE: &[&str] =
-    &["diag", "model", "query", "schedule", "template", "manifest", "ledger", "plan", "rollout", "results"];
+    &["diag", "model", "query", "schedule", "template", "manifest", "ledger", "plan", "rollout", "results", "convert"];
 
 /// What does not pass the IO line. `env!` and `include_str!` are of the compiler, and stay.
 const WORLDLY: &[&str] = &[

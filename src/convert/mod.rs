@@ -1,0 +1,229 @@
+//! From the JSON of Azure IoT Central and IoT Hub to documents of ours.
+//!
+//! A pure room. In: the bytes of JSON files and the time, which decides whether a start lies in the future. Out: [`Document`]s, each
+//! with notes of what has no equal here or was changed, and [`Refusal`]s of what cannot be converted. `ops::convert` reads and
+//! writes the files. The shapes are those of the REST APIs: IoT Central data plane 2022-07-31 and 2022-10-31-preview
+//! (<https://learn.microsoft.com/rest/api/iotcentral/>), IoT Hub service 2021-04-12
+//! (<https://learn.microsoft.com/rest/api/iothub/>).
+//!
+//! A file holds one value, an array, or a page `{"value": [...]}` of them, kinds mixed as they come. All files of a call are converted
+//! together, so that a job finds the name of its group. [`Source::of`] tells kinds apart by their shape.
+//!
+//! Nothing is emitted that `manifest` would refuse, but for references to documents that the caller has to add and for schedules that
+//! this version does not know: `check.rs` loads what was made.
+
+mod central;
+mod check;
+mod document;
+mod fields;
+mod hub;
+mod names;
+mod source;
+mod work;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::model::limits;
+use document::Draft;
+use names::Names;
+
+pub use document::{Document, DocumentKind, File};
+pub use source::Source;
+
+/// A file to convert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What messages call it, such as its path.
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// What a conversion takes into account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What every item is; by its shape when `None`.
+    pub source: Option<Source>,
+    /// A start behind it becomes a schedule.
+    pub now: Timestamp,
+}
+
+/// What became of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conversion {
+    /// In the order of the input; an item may give several.
+    pub documents: Vec<Document>,
+    /// About whole files: sentences, safe to show.
+    pub notes: Vec<String>,
+    /// What could not be converted, in the order of the input.
+    pub refusals: Vec<Refusal>,
+}
+
+/// An item, or a whole file, that could not be converted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which one, such as `jobs.json, item 3 (job-014)`.
+    pub place: String,
+    /// Whole sentences: what is wrong, and what was expected.
+    pub what: String,
+}
+
+/// One JSON object of the input.
+struct Item<'a> {
+    place: String,
+    source: Source,
+    members: &'a Map<String, Value>,
+}
+
+/// What the conversion of an item may look at.
+struct Context<'a> {
+    now: Timestamp,
+    names: Names,
+    /// The device templates of the input, by their `@id`.
+    templates: BTreeMap<&'a str, &'a Map<String, Value>>,
+    /// The ids of the templates that the device groups of the input have, by the ids of those.
+    group_templates: BTreeMap<&'a str, String>,
+}
+
+/// Converts everything that can be converted.
+pub fn convert(inputs: &[Input], options: Options) -> Conversion {
+    // Each refusal with its place in the input: some are only found when all is converted.
+    let mut refusals: Vec<(usize, Refusal)> = Vec::new();
+    let values = parsed(inputs, &mut refusals);
+    let items = items(&values, options.source, &mut refusals);
+    let mut context = Context {
+        now: options.now,
+        names: Names::default(),
+        templates: BTreeMap::new(),
+        group_templates: BTreeMap::new(),
+    };
+    for (_, item) in &items {
+        central::declare(item, &mut context);
+    }
+    let mut made: BTreeMap<usize, (&Item<'_>, Vec<Draft>)> = BTreeMap::new();
+    for (order, item) in &items {
+        match convert_item(item, &mut context) {
+            Ok(drafts) => drop(made.insert(*order, (item, drafts))),
+            Err(what) => refusals.push((*order, Refusal { place: item.place.clone(), what })),
+        }
+    }
+    let mut documents: Vec<(usize, &Draft, Document)> = Vec::new();
+    let mut invalid = BTreeMap::new();
+    for (order, (item, drafts)) in &made {
+        for draft in drafts {
+            match draft.document(item.source, &item.place) {
+                Ok(document) => documents.push((*order, draft, document)),
+                Err(what) => drop(invalid.insert(*order, what)),
+            }
+        }
+    }
+    invalid.extend(check::invalid(&documents));
+    documents.retain(|(order, _, _)| !invalid.contains_key(order));
+    let late = invalid.into_iter().map(|(order, what)| (order, Refusal { place: made[&order].0.place.clone(), what }));
+    refusals.extend(late);
+    refusals.sort_by_key(|(order, _)| *order);
+    Conversion {
+        documents: documents.into_iter().map(|(_, _, document)| document).collect(),
+        notes: notes(&values),
+        refusals: refusals.into_iter().map(|(_, refusal)| refusal).collect(),
+    }
+}
+
+/// A file that is JSON.
+struct Parsed {
+    name: String,
+    /// The place of its first item in the input.
+    order: usize,
+    value: Value,
+}
+
+impl Parsed {
+    /// Returns the items when it is a list of them.
+    fn list(&self) -> Option<&Vec<Value>> {
+        match &self.value {
+            Value::Array(list) => Some(list),
+            Value::Object(members) => members.get("value").and_then(Value::as_array),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        }
+    }
+}
+
+/// Returns the JSON of every file that is JSON.
+fn parsed(inputs: &[Input], refusals: &mut Vec<(usize, Refusal)>) -> Vec<Parsed> {
+    let mut values = Vec::new();
+    let mut order = 0;
+    for input in inputs {
+        let refuse = |what: String| (order, Refusal { place: input.name.clone(), what });
+        let bytes = input.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&input.bytes);
+        if bytes.len() > limits::CONVERT_FILE_BYTES_MAX {
+            refusals.push(refuse(TOO_LARGE.to_string()));
+        } else {
+            match serde_json::from_slice(bytes) {
+                Ok(value) => values.push(Parsed { name: input.name.clone(), order, value }),
+                Err(error) => {
+                    refusals.push(refuse(format!("This is not valid JSON: {error}. {}", source::expected())));
+                }
+            }
+        }
+        order += values.last().and_then(Parsed::list).map_or(1, |list| list.len().max(1));
+    }
+    values
+}
+
+/// Notes about whole files.
+fn notes(values: &[Parsed]) -> Vec<String> {
+    let pages = values.iter().filter(|file| file.value.get("nextLink").is_some_and(Value::is_string));
+    let note = |file: &Parsed| format!("{}: it has a `nextLink`, so there are more pages than this one.", file.name);
+    pages.map(note).collect()
+}
+
+/// Why a file is not read.
+const TOO_LARGE: &str = "It has more than the 16 MiB that are read. Split it into several files.";
+const _: () = assert!(limits::CONVERT_FILE_BYTES_MAX == 16 << 20, "the text above says so");
+
+/// Returns the objects of all files, each with its kind and its place in the input.
+fn items<'a>(
+    files: &'a [Parsed],
+    forced: Option<Source>,
+    refusals: &mut Vec<(usize, Refusal)>,
+) -> Vec<(usize, Item<'a>)> {
+    let mut items = Vec::new();
+    for file in files {
+        let list = file.list();
+        let single = std::slice::from_ref(&file.value);
+        for (at, value) in list.map_or(single, Vec::as_slice).iter().enumerate() {
+            let place = source::place(&file.name, list.map(|_| at + 1), value);
+            let order = file.order + at;
+            let Some(members) = value.as_object() else {
+                let described = fields::described(value);
+                let what = format!("This is {described}, and not a JSON object. {}", source::expected());
+                refusals.push((order, Refusal { place, what }));
+                continue;
+            };
+            match forced.map_or_else(|| Source::of(members), Ok) {
+                Ok(source) => items.push((order, Item { place, source, members })),
+                Err(what) => refusals.push((order, Refusal { place, what })),
+            }
+        }
+        if list.is_some_and(Vec::is_empty) {
+            let what = format!("The list is empty. {}", source::expected());
+            refusals.push((file.order, Refusal { place: file.name.clone(), what }));
+        }
+    }
+    items
+}
+
+/// Returns the documents of an item; the error is whole sentences.
+fn convert_item(item: &Item<'_>, context: &mut Context<'_>) -> Result<Vec<Draft>, String> {
+    match item.source {
+        Source::CentralJob => central::job::job(item.members, context),
+        Source::CentralScheduledJob => central::job::scheduled_job(item.members, context),
+        Source::CentralDeviceGroup => central::group::group(item.members, context),
+        Source::CentralDeviceTemplate => central::template::template(item.members, context),
+        Source::CentralDeploymentManifest => central::manifest::manifest(item.members, context),
+        Source::HubJob => hub::job::job(item.members, context),
+        Source::HubConfiguration => hub::configuration::configuration(item.members, context),
+    }
+}

@@ -1,0 +1,134 @@
+//! What a JSON object is, by its shape.
+
+use serde_json::{Map, Value};
+
+use crate::diag::shown;
+
+/// What is converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    CentralJob,
+    CentralScheduledJob,
+    CentralDeviceGroup,
+    CentralDeviceTemplate,
+    CentralDeploymentManifest,
+    HubJob,
+    HubConfiguration,
+}
+
+impl Source {
+    /// Every kind.
+    pub const ALL: [Source; 7] = [
+        Source::CentralJob,
+        Source::CentralScheduledJob,
+        Source::CentralDeviceGroup,
+        Source::CentralDeviceTemplate,
+        Source::CentralDeploymentManifest,
+        Source::HubJob,
+        Source::HubConfiguration,
+    ];
+
+    /// Returns the word of `--from`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::CentralJob => "iot-central-job",
+            Source::CentralScheduledJob => "iot-central-scheduled-job",
+            Source::CentralDeviceGroup => "iot-central-device-group",
+            Source::CentralDeviceTemplate => "iot-central-device-template",
+            Source::CentralDeploymentManifest => "iot-central-deployment-manifest",
+            Source::HubJob => "iot-hub-job",
+            Source::HubConfiguration => "iot-hub-configuration",
+        }
+    }
+
+    /// Returns what a sentence calls it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Source::CentralJob => "IoT Central job",
+            Source::CentralScheduledJob => "IoT Central scheduled job",
+            Source::CentralDeviceGroup => "IoT Central device group",
+            Source::CentralDeviceTemplate => "IoT Central device template",
+            Source::CentralDeploymentManifest => "IoT Central deployment manifest",
+            Source::HubJob => "IoT Hub job",
+            Source::HubConfiguration => "IoT Hub configuration",
+        }
+    }
+
+    /// Returns the kind of a word, or `None`.
+    pub fn parse(word: &str) -> Option<Source> {
+        Source::ALL.into_iter().find(|source| source.as_str() == word)
+    }
+
+    /// Returns what an object is by the members that only its kind has; the first that fits:
+    ///
+    /// | kind | its members |
+    /// | --- | --- |
+    /// | IoT Hub job | `queryCondition`, `updateTwin` or `cloudToDeviceMethod`, or one of its two words in `type` |
+    /// | IoT Hub configuration | `targetCondition`, or `content` with `deviceContent`, `moduleContent` or `modulesContent` |
+    /// | IoT Central device template | `capabilityModel` |
+    /// | IoT Central deployment manifest | `data` with `modulesContent` |
+    /// | IoT Central scheduled job | `data` and `schedule` |
+    /// | IoT Central job | `data` that is an array |
+    /// | IoT Central device group | `filter` |
+    ///
+    /// # Errors
+    /// It is none of them; whole sentences.
+    pub fn of(members: &Map<String, Value>) -> Result<Source, String> {
+        let has = |name: &str| members.get(name).is_some_and(|value| !value.is_null());
+        let within = |name: &str, inner: &str| members.get(name).is_some_and(|value| value.get(inner).is_some());
+        let word = members.get("type").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        if matches!(word.as_str(), "import" | "export") || has("inputBlobContainerUri") || has("outputBlobContainerUri")
+        {
+            return Err("This is a job that imports or exports device identities, which has no equal. Declare a \
+                        `DeviceImport` with the file that it wrote."
+                .to_string());
+        }
+        let is_hub_job = matches!(word.as_str(), "scheduleupdatetwin" | "scheduledevicemethod");
+        if is_hub_job || has("queryCondition") || has("updateTwin") || has("cloudToDeviceMethod") {
+            return Ok(Source::HubJob);
+        }
+        let contents = ["deviceContent", "moduleContent", "modulesContent"];
+        if members.contains_key("targetCondition") || contents.iter().any(|inner| within("content", inner)) {
+            return Ok(Source::HubConfiguration);
+        }
+        if has("capabilityModel") {
+            return Ok(Source::CentralDeviceTemplate);
+        }
+        if within("data", "modulesContent") {
+            return Ok(Source::CentralDeploymentManifest);
+        }
+        let is_list = members.get("data").is_some_and(Value::is_array);
+        if is_list && has("schedule") {
+            return Ok(Source::CentralScheduledJob);
+        }
+        if is_list {
+            return Ok(Source::CentralJob);
+        }
+        if has("filter") {
+            return Ok(Source::CentralDeviceGroup);
+        }
+        let keys: Vec<String> = members.keys().take(6).map(|key| format!("`{}`", shown(key))).collect();
+        let found = if keys.is_empty() { "no members".to_string() } else { keys.join(", ") };
+        Err(format!("This has the shape of nothing that can be converted: it has {found}. {}", expected()))
+    }
+}
+
+/// Returns what a file may hold, as sentences.
+pub fn expected() -> String {
+    let kinds: Vec<&str> = Source::ALL.iter().map(|source| source.as_str()).collect();
+    format!(
+        "Expected is the JSON of one of {}: one object, an array, or a page `{{\"value\": [...]}}` of them. `--from` says which \
+         it is when its shape does not.",
+        kinds.join(", ")
+    )
+}
+
+/// Returns what messages call an item: its file, its number from 1 in a list, and its id.
+pub fn place(file: &str, number: Option<usize>, value: &Value) -> String {
+    let id = ["id", "jobId", "@id", "displayName"].iter().find_map(|name| value.get(name)?.as_str());
+    let id = id.map_or(String::new(), |id| format!(" ({})", shown(id)));
+    match number {
+        Some(number) => format!("{file}, item {number}{id}"),
+        None => format!("{file}{id}"),
+    }
+}
