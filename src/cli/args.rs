@@ -85,6 +85,8 @@ pub enum Command {
     /// Tells what would become of each job and how long it would take, with the devices that the fleet simulates or with those that the
     /// options describe. Exits as the apply would: with 3 when a job would end failed or canceled.
     Simulate(SimulateArgs),
+    /// Make documents of the JSON of Azure IoT Central and IoT Hub, with a note of what has no equal
+    Convert(ConvertArgs),
     /// Look at jobs; stop, continue, copy and rerun them
     #[command(subcommand)]
     Job(JobCommand),
@@ -152,6 +154,20 @@ pub struct ApplyArgs {
     /// Seconds that devices in flight are awaited after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// JSON files, each with one object, an array, or a page {"value": [...]}; `-` is stdin. What refers to each other finds each
+    /// other when it is converted in one call
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write a file for each document below this folder (jobs/, groups/, …), and none over another; stdout when absent
+    #[arg(short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// What the files hold, such as iot-hub-job or iot-central-device-group; told by its shape when absent
+    #[arg(long, value_name = "KIND", value_parser = parse_source)]
+    pub from: Option<crate::convert::Source>,
 }
 
 #[derive(Debug, Args)]
@@ -316,6 +332,11 @@ pub struct DeviceArgs {
 
 fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {
     crate::manifest::parse_probability(text)
+}
+
+fn parse_source(word: &str) -> Result<crate::convert::Source, String> {
+    let words = crate::convert::Source::ALL.map(crate::convert::Source::as_str);
+    crate::convert::Source::parse(word).ok_or_else(|| format!("it is one of {}", words.join(", ")))
 }
 
 fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod apply;
+pub mod convert;
 pub mod device;
 pub mod edit;
 mod error;

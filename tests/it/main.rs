@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod convert;
 mod delivery;
 mod lifecycle;
 mod looking;

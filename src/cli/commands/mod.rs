@@ -2,6 +2,7 @@
 
 mod adopt;
 mod apply;
+mod convert;
 mod device;
 mod init;
 mod job;
@@ -28,6 +29,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
         Command::Simulate(arguments) => simulate::run(&environment, arguments, output),
+        Command::Convert(arguments) => convert::run(arguments, output),
         Command::Job(command) => job::run(&environment, command, output),
         Command::Device(command) => device::run(&environment, command, output),
         Command::Explain { code } => reference::explain(code.as_deref(), output),

@@ -1,0 +1,83 @@
+//! `convert`
+
+use serde_json::json;
+
+use super::{CommandResult, Output};
+use crate::cli::args::ConvertArgs;
+use crate::cli::exit;
+use crate::cli::view::counted;
+use crate::convert::Document;
+use crate::execute::{Clock as _, SystemClock};
+use crate::ops::convert::{ConvertOptions, Converted, convert_files};
+
+/// Notes that are listed on stderr; all of them stand in the documents.
+const NOTES_SHOWN: usize = 20;
+
+/// `convert FILE... [-o DIR] [--from KIND]`
+pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
+    let options = ConvertOptions {
+        files: arguments.files.clone(),
+        folder: arguments.output.clone(),
+        source: arguments.from,
+        now: SystemClock.now(),
+    };
+    let Converted { conversion, written } = convert_files(&options)?;
+    let documents = &conversion.documents;
+    let is_shown = arguments.output.is_none();
+    if output.is_json {
+        for document in documents {
+            output.json_line(&to_json(document))?;
+        }
+    } else if is_shown {
+        let texts: Vec<String> = documents.iter().map(to_text).collect();
+        output.result(&texts.join("---\n"))?;
+    }
+    for path in &written {
+        output.say(&format!("wrote {}", path.display()));
+    }
+    let about_documents = documents.iter().flat_map(|document| notes(document, is_shown));
+    let notes: Vec<String> = conversion.notes.iter().cloned().chain(about_documents).collect();
+    if !notes.is_empty() {
+        output.say(&format!("{}:", counted(notes.len() as u64, "note")));
+        notes.iter().take(NOTES_SHOWN).for_each(|note| output.say(&format!("  {note}")));
+        if notes.len() > NOTES_SHOWN {
+            output.say(&format!("  … {} more, which stand in the documents too", notes.len() - NOTES_SHOWN));
+        }
+    }
+    for refusal in &conversion.refusals {
+        let what = refusal.what.trim_end_matches('.');
+        output.error(&crate::model::text::sanitize_line(&format!("{}: {what}", refusal.place)), "");
+    }
+    Ok(if conversion.refusals.is_empty() { exit::OK } else { exit::INVALID })
+}
+
+/// Returns the notes of a document, each behind its path.
+fn notes(document: &Document, is_shown: bool) -> Vec<String> {
+    let missing = document.files.iter().filter(|_| is_shown).map(|file| missing(&file.path));
+    document.notes.iter().cloned().chain(missing).map(|note| format!("{}: {note}", document.path)).collect()
+}
+
+fn missing(path: &str) -> String {
+    format!("`{path}`, which it names, is not shown: `-o DIR` writes it.")
+}
+
+/// Returns the text of a document for stdout, with a note behind the others about the files beside it.
+fn to_text(document: &Document) -> String {
+    let is_comment = |line: &&str| line.starts_with('#');
+    let comments: usize = document.text.split_inclusive('\n').take_while(is_comment).map(str::len).sum();
+    let missing: String = document.files.iter().map(|file| format!("# Note: {}\n", missing(&file.path))).collect();
+    let (before, after) = document.text.split_at(comments);
+    format!("{before}{missing}{after}")
+}
+
+fn to_json(document: &Document) -> serde_json::Value {
+    let files: Vec<_> = document.files.iter().map(|file| json!({"path": file.path, "text": file.text})).collect();
+    json!({
+        "kind": document.kind.word(),
+        "name": document.name.as_str(),
+        "path": document.path,
+        "text": document.text,
+        "notes": document.notes,
+        "files": files,
+    })
+}

@@ -1,0 +1,91 @@
+//! Converts the JSON of Azure IoT Central and IoT Hub, and writes what came of it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::OpsError;
+use crate::convert::{Conversion, Input, Options, Source, convert};
+use crate::model::limits;
+
+/// What to convert, and where it goes.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// JSON files; `-` is stdin.
+    pub files: Vec<PathBuf>,
+    /// The folder of a fleet that gets the files; nothing is written when `None`.
+    pub folder: Option<PathBuf>,
+    /// What the files hold; by its shape when `None`.
+    pub source: Option<Source>,
+    pub now: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    pub conversion: Conversion,
+    /// The files that were written, in the order of the documents; empty without a folder.
+    pub written: Vec<PathBuf>,
+}
+
+/// Converts files, all together.
+///
+/// # Errors
+/// A file cannot be read or written, or one that is to be written is there: then none is. What cannot be converted is no error; it
+/// is in the conversion.
+pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
+    let inputs = options.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let conversion = convert(&inputs, Options { source: options.source, now: options.now });
+    let mut written = Vec::new();
+    if let Some(folder) = &options.folder {
+        let documents = conversion.documents.iter();
+        let files: Vec<(PathBuf, &str)> = documents
+            .flat_map(|document| {
+                let beside = document.files.iter().map(|file| (folder.join(&file.path), file.text.as_str()));
+                std::iter::once((folder.join(&document.path), document.text.as_str())).chain(beside)
+            })
+            .collect();
+        if let Some((path, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
+            return Err(OpsError::Usage {
+                what: format!("{} exists already", path.display()),
+                help: "Nothing was written. Name another folder with -o, or move that file away.".to_string(),
+            });
+        }
+        for (path, text) in files {
+            write(&path, text)?;
+            written.push(path);
+        }
+    }
+    Ok(Converted { conversion, written })
+}
+
+/// Reads a file up to one byte more than is converted, so that a longer one is seen to be.
+fn read(path: &Path) -> Result<Input, OpsError> {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "stdin".to_string() } else { path.display().to_string() };
+    let max = limits::CONVERT_FILE_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    let result = if is_stdin {
+        std::io::stdin().lock().take(max).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(max).read_to_end(&mut bytes))
+    };
+    match result {
+        Ok(_) => Ok(Input { name, bytes }),
+        Err(error) => Err(OpsError::NotFound {
+            what: format!("{name} cannot be read: {error}"),
+            help: "Name a file with the JSON of IoT Central or IoT Hub, or `-` for stdin.".to_string(),
+        }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), OpsError> {
+    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(fail)?;
+    file.write_all(text.as_bytes()).map_err(fail)
+}

@@ -1,0 +1,387 @@
+//! From the JSON of IoT Central and IoT Hub to documents of ours: every fixture of `fixtures/convert`, with what comes of it, and the
+//! command around it.
+//!
+//! `UPDATE_FIXTURES=1 cargo test --test it convert` writes the expected output anew; review it as prose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use fleetform::convert::{Conversion, Input, Options, Source, convert};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::world::{Ran, World, fleetform, folder};
+
+/// A time between the starts of the fixtures.
+const NOW: &str = "2026-11-20T10:00:00Z";
+
+fn options() -> Options {
+    Options { source: None, now: NOW.parse().unwrap() }
+}
+
+fn convert_value(value: &Value) -> Conversion {
+    convert(&[Input { name: "in.json".to_string(), bytes: value.to_string().into_bytes() }], options())
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/convert");
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    found.sort();
+    assert!(found.len() > 10);
+    found
+}
+
+fn converted(path: &Path) -> Conversion {
+    let name = path.file_name().unwrap().to_str().unwrap().to_string();
+    convert(&[Input { name, bytes: fs::read(path).unwrap() }], options())
+}
+
+/// Returns everything that came of a conversion, as one text.
+fn rendered(conversion: &Conversion) -> String {
+    let mut text = String::new();
+    for note in &conversion.notes {
+        writeln!(text, "== note: {note}").unwrap();
+    }
+    for document in &conversion.documents {
+        writeln!(text, "== {}\n{}", document.path, document.text).unwrap();
+        for file in &document.files {
+            writeln!(text, "== {}\n{}", file.path, file.text).unwrap();
+        }
+    }
+    for refusal in &conversion.refusals {
+        writeln!(text, "== refused: {}\n{}", refusal.place, refusal.what).unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_fixture_becomes_what_is_expected_of_it() {
+    let mut problems = Vec::new();
+    for path in fixtures() {
+        let (expected, actual) = (path.with_extension("expected"), rendered(&converted(&path)));
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            fs::write(expected, actual).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != actual {
+            problems.push(format!("{} expects something else than:\n{actual}", expected.display()));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
+/// Returns the documents that the documents of a conversion refer to and that are not among them, each as a file.
+fn stand_ins(documents: &[Value]) -> Vec<(String, String)> {
+    let mut wanted: BTreeSet<(&str, String)> = BTreeSet::new();
+    let mut want = |kind, value: &Value| {
+        if let Some(name) = value.as_str() {
+            wanted.insert((kind, name.to_string()));
+        }
+    };
+    for document in documents {
+        let spec = &document["spec"];
+        want("Organization", &spec["organization"]);
+        want("DeviceTemplate", &spec["template"]);
+        want("DeviceGroup", &spec["target"]["group"]);
+        want("DeviceTemplate", &spec["action"]["deviceTemplate"]);
+        want("EdgeManifest", &spec["action"]["edgeManifest"]);
+    }
+    let is_there = |kind: &str, name: &str| {
+        documents.iter().any(|document| document["kind"] == kind && document["metadata"]["name"] == name)
+    };
+    wanted.retain(|(kind, name)| !is_there(kind, name));
+    let mut files = vec![
+        ("x.dtdl.json".to_string(), json!({"@id": "dtmi:x:y;1", "@type": "Interface", "contents": []}).to_string()),
+        (
+            "x.deployment.json".to_string(),
+            json!({"modulesContent": {"$edgeAgent": {"properties.desired": {}}, "$edgeHub": {"properties.desired": {}}}})
+                .to_string(),
+        ),
+    ];
+    for (kind, name) in wanted {
+        let spec = match kind {
+            "DeviceTemplate" => "{model: x.dtdl.json}",
+            "DeviceGroup" => "{query: '*'}",
+            "EdgeManifest" => "{file: x.deployment.json}",
+            _ => "{}",
+        };
+        let text = format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: \"{name}\"}}\nspec: {spec}\n");
+        files.push((format!("stand-in-{kind}-{name}.yaml"), text));
+    }
+    files
+}
+
+/// Validates what came of a conversion in a fleet of its own.
+fn validate(conversion: &Conversion, subject: &str) {
+    let world = World::new("{}");
+    let supported: Vec<_> = conversion.documents.iter().filter(|document| document.kind.is_supported()).collect();
+    let values: Vec<Value> = supported.iter().map(|document| serde_yaml::from_str(&document.text).unwrap()).collect();
+    for document in &supported {
+        assert!(!world.file(&document.path).exists(), "{subject}: {} is there twice", document.path);
+        world.write(&document.path, &document.text);
+        document.files.iter().for_each(|file| world.write(&file.path, &file.text));
+    }
+    for (path, text) in stand_ins(&values) {
+        world.write(&path, text);
+    }
+    let ran = world.run(&["validate"]);
+    assert_eq!(ran.code, 0, "{subject}: {}", ran.stderr);
+}
+
+#[test]
+fn whatever_is_emitted_is_valid_in_a_fleet() {
+    for path in fixtures() {
+        validate(&converted(&path), &path.display().to_string());
+    }
+}
+
+#[test]
+fn a_schedule_holds_a_job_that_is_valid_and_says_that_it_does_not_run_yet() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/convert/central-scheduled-jobs.json");
+    let conversion = converted(&path);
+    assert!(conversion.documents.len() >= 4);
+    for document in &conversion.documents {
+        let value: Value = serde_yaml::from_str(&document.text).unwrap();
+        assert_eq!(value["kind"], "Schedule");
+        let is_said = document.text.contains("does not run `kind: Schedule` yet");
+        assert_eq!(is_said, !document.kind.is_supported());
+        let job = json!({"apiVersion": "fleetform/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": value["spec"]["job"]});
+        let schema =
+            jsonschema::draft202012::new(&fleetform::manifest::schema(fleetform::manifest::Kind::Job)).unwrap();
+        assert!(schema.is_valid(&job), "{job}");
+    }
+}
+
+#[test]
+fn every_kind_is_told_by_its_shape_or_forced() {
+    let mut seen = BTreeSet::new();
+    for path in fixtures() {
+        let value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let list = value.as_array().or_else(|| value["value"].as_array());
+        for item in list.map_or(std::slice::from_ref(&value), Vec::as_slice) {
+            if let Some(Ok(source)) = item.as_object().map(Source::of) {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                let system = if source.as_str().starts_with("iot-hub") { "hub" } else { "central" };
+                assert!(name.starts_with(system) || name == "refused.json", "{name}: {source:?}");
+                seen.insert(source);
+            }
+        }
+    }
+    assert_eq!(seen.len(), Source::ALL.len());
+    let group = json!({"filter": "SELECT * FROM devices", "queryCondition": "*", "id": "a"});
+    let forced = Options { source: Some(Source::CentralDeviceGroup), ..options() };
+    let made = convert(&[Input { name: "a".to_string(), bytes: group.to_string().into_bytes() }], forced);
+    assert_eq!(made.documents[0].path, "groups/a.yaml");
+    assert!(convert_value(&group).documents.is_empty());
+}
+
+#[test]
+fn references_are_resolved_across_files_in_any_order() {
+    let id = "5d1f6c2a-1111-4222-8333-944445555666";
+    let job = json!({"id": "j", "group": id, "data": [{"type": "command", "path": "reboot"}]});
+    let group = json!({"id": id, "displayName": "Hall A", "filter": "SELECT * FROM devices"});
+    let inputs = [job, group].map(|value| Input { name: "in".to_string(), bytes: value.to_string().into_bytes() });
+    let made = convert(&inputs, options());
+    assert!(made.documents[0].text.contains("group: hall-a\n"), "{}", made.documents[0].text);
+    assert_eq!(made.documents[1].path, "groups/hall-a.yaml");
+}
+
+/// The second job of a split finds the devices that the first one found.
+#[test]
+fn what_the_condition_reads_is_written_last() {
+    let check = |condition: &str, expect: &[&str]| {
+        let job = json!({"jobId": "j", "queryCondition": condition,
+            "updateTwin": {"etag": "*", "tags": {"a": 1}, "properties": {"desired": {"b": 2}}}});
+        let documents = convert_value(&job).documents;
+        let values: Vec<Value> = documents.iter().map(|one| serde_yaml::from_str(&one.text).unwrap()).collect();
+        let actions: Vec<&str> = values
+            .iter()
+            .map(|one| one["spec"]["action"].as_object().unwrap().keys().next().unwrap().as_str())
+            .collect();
+        assert_eq!(actions, expect, "{condition}");
+        assert_eq!(values[1]["spec"]["after"], json!(["j"]));
+    };
+    check("*", &["tags", "property"]);
+    check("properties.desired.b = 1", &["tags", "property"]);
+    check("tags.a = 2", &["property", "tags"]);
+}
+
+#[test]
+fn a_start_makes_a_schedule_only_in_the_future() {
+    let check = |start: &str, kind: &str| {
+        let job = json!({"jobId": "j", "queryCondition": "*", "startTime": start, "updateTwin": {"tags": {"a": 1}}});
+        assert_eq!(convert_value(&job).documents[0].kind.word(), kind, "{start}");
+    };
+    check("2026-11-20T10:00:00Z", "Job");
+    check("2026-11-20T10:00:01.0000000Z", "Schedule");
+    check("2026-11-20T11:00:01+02:00", "Job");
+    check("2026-11-20T10:00:01", "Schedule");
+}
+
+fn convert_stdin(input: &[u8], arguments: &[&str]) -> Ran {
+    let folder = folder();
+    fs::write(folder.path().join("in"), input).unwrap();
+    let file = fs::File::open(folder.path().join("in")).unwrap();
+    Ran::of(fleetform().args(["convert", "-"]).args(arguments).stdin(Stdio::from(file)))
+}
+
+const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/convert/central-device-template.json");
+
+#[test]
+fn documents_go_to_stdout_and_notes_to_stderr_as_well() {
+    let ran = Ran::of(fleetform().args(["convert", TEMPLATE])).expect(0);
+    let document: Value = serde_yaml::from_str(&ran.stdout).unwrap();
+    assert_eq!(document["spec"]["model"], "thermostat.dtdl.json");
+    assert!(ran.stdout.contains("# Note: `templates/thermostat.dtdl.json`, which it names, is not shown: `-o DIR`"));
+    assert!(ran.stderr.starts_with("4 notes:\n  templates/thermostat.yaml: "), "{}", ran.stderr);
+    let groups = TEMPLATE.replace("template", "groups");
+    let ran = Ran::of(fleetform().args(["convert", "-q", TEMPLATE, &groups])).expect(0);
+    assert_eq!(serde_yaml::from_multiple::<Value>(&ran.stdout).unwrap().len(), 5);
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn files_are_written_in_their_folders_and_never_over_others() {
+    let folder = folder();
+    let target = folder.path().join("fleet");
+    let arguments = ["convert", TEMPLATE, "-o", target.to_str().unwrap()];
+    let ran = Ran::of(fleetform().args(arguments)).expect(0);
+    assert_eq!(ran.stdout, "");
+    let text = fs::read_to_string(target.join("templates/thermostat.yaml")).unwrap();
+    assert!(!text.contains("is not shown"), "{text}");
+    let model: Value =
+        serde_json::from_slice(&fs::read(target.join("templates/thermostat.dtdl.json")).unwrap()).unwrap();
+    let names: Vec<&str> =
+        model["contents"].as_array().unwrap().iter().map(|content| content["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["temperature", "targetTemperature", "maxTempSinceLastReboot", "getMaxMinReport"]);
+    for name in ["thermostat.yaml", "thermostat.dtdl.json"] {
+        let line = format!("wrote {}\n", target.join("templates").join(name).display());
+        assert!(ran.stderr.contains(&line), "{}", ran.stderr);
+    }
+
+    fs::remove_file(target.join("templates/thermostat.yaml")).unwrap();
+    fs::write(target.join("templates/thermostat.dtdl.json"), "mine").unwrap();
+    let ran = Ran::of(fleetform().args(arguments)).expect(64);
+    assert!(ran.stderr.contains("templates/thermostat.dtdl.json exists already"), "{}", ran.stderr);
+    assert!(!target.join("templates/thermostat.yaml").exists());
+    assert_eq!(fs::read_to_string(target.join("templates/thermostat.dtdl.json")).unwrap(), "mine");
+}
+
+#[test]
+fn json_has_an_object_for_each_document() {
+    let ran = Ran::of(fleetform().args(["convert", "--json", TEMPLATE])).expect(0);
+    let [document] = ran.json().try_into().unwrap();
+    assert_eq!(document["kind"], "DeviceTemplate");
+    assert_eq!(document["name"], "thermostat");
+    assert_eq!(document["path"], "templates/thermostat.yaml");
+    assert!(document["text"].as_str().unwrap().contains("kind: DeviceTemplate"));
+    assert_eq!(document["notes"].as_array().unwrap().len(), 3);
+    assert_eq!(document["files"][0]["path"], "templates/thermostat.dtdl.json");
+}
+
+#[test]
+fn bad_input_says_what_was_expected() {
+    let check = |input: &[u8], expect: &str| {
+        let ran = convert_stdin(input, &[]).expect(65);
+        assert_eq!(ran.stdout, "");
+        assert!(ran.stderr.starts_with("error: stdin") && ran.stderr.contains(expect), "{}", ran.stderr);
+        assert!(ran.stderr.len() < 1_000, "{}", ran.stderr);
+    };
+    check(
+        b"",
+        "This is not valid JSON: EOF while parsing a value at line 1 column 0. Expected is the JSON of one of iot-central-job,",
+    );
+    check(b"kind: Job", "not valid JSON");
+    check(b"{\"a\": 1}", "it has `a`. Expected is");
+    check(b"{\"\\u001b[31m\": 1}", "it has `\\u{1b}[31m`");
+    check(b"[]", "The list is empty");
+    check(b"3", "This is a number, and not a JSON object");
+    check(b"[[]]", "item 1: This is an array");
+    check(&vec![b' '; (16 << 20) + 1], "more than the 16 MiB that are read");
+    check("[".repeat(100_000).as_bytes(), "recursion limit exceeded");
+    check(b"\xff\xfe{\0}\0", "not valid JSON");
+}
+
+#[test]
+fn one_bad_item_does_not_stop_the_others() {
+    let input =
+        json!([{"a": 1}, {"jobId": "good", "queryCondition": "*", "updateTwin": {"tags": {"a": 1}}}]).to_string();
+    let ran = convert_stdin(input.as_bytes(), &[]).expect(65);
+    assert!(ran.stdout.contains("name: good"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("stdin, item 1: "), "{}", ran.stderr);
+    // A byte order mark, as Windows tools write it.
+    let marked = format!("\u{feff}{input}");
+    assert!(convert_stdin(marked.as_bytes(), &[]).stdout.contains("name: good"));
+}
+
+#[test]
+fn a_wrong_call_is_no_bad_input() {
+    let ran = Ran::of(fleetform().args(["convert", "no-such-file.json"])).expect(1);
+    assert!(ran.stderr.contains("no-such-file.json cannot be read"), "{}", ran.stderr);
+    let ran = convert_stdin(b"{}", &["--from", "iot-hub"]).expect(64);
+    assert!(ran.stderr.contains("iot-hub-configuration"), "{}", ran.stderr);
+    convert_stdin(b"{}", &["--from", "iot-central-job"]).expect(65);
+    Ran::of(fleetform().args(["convert"])).expect(64);
+    let folder = folder();
+    fs::File::create(folder.path().join("jobs")).unwrap().write_all(b"a file").unwrap();
+    let input = json!({"jobId": "good", "queryCondition": "*", "updateTwin": {"tags": {"a": 1}}}).to_string();
+    convert_stdin(input.as_bytes(), &["-o", folder.path().to_str().unwrap()]).expect(1);
+}
+
+/// Returns the JSON pointers of every value below one.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_string());
+    match value {
+        Value::Object(members) => {
+            let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
+            members.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{}", escaped(key)), found));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, value)| pointers(value, &format!("{at}/{n}"), found));
+        }
+        _ => {}
+    }
+}
+
+fn odd_values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([{}, [], null])),
+        Just(json!({"$x": {"a.b": 1}})),
+        Just(json!("x".repeat(40_000))),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        "[-a-z$\"'=<>()\\[\\] ./*\\\\]{0,30}".prop_map(Value::from),
+        "(SELECT \\* FROM devices WHERE )?(\\$template = \"[a:;1]{0,5}\"|\"[a.]{0,3}\" > 1|NOT|AND|OR|[().,\\[\\]]| ){0,8}".prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Nothing that a file may hold makes it panic, and what is emitted loads: `check.rs` is not what this relies on alone.
+    #[test]
+    fn a_fixture_with_an_odd_value_is_converted_or_refused(at in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), odd in odd_values()) {
+        let fixtures = fixtures();
+        let path = at.get(&fixtures);
+        let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let mut found = Vec::new();
+        pointers(&value, "", &mut found);
+        let pointer: &String = place.get(&found);
+        *value.pointer_mut(pointer).unwrap() = odd;
+        let made = convert_value(&value);
+        let mut names = BTreeMap::new();
+        for document in &made.documents {
+            let text: Value = serde_yaml::from_str(&document.text).unwrap();
+            prop_assert_eq!(&text["metadata"]["name"], document.name.as_str());
+            prop_assert_eq!(names.insert(document.path.clone(), ()), None);
+            prop_assert!(document.notes.iter().all(|note| !note.contains('\n')));
+        }
+    }
+}
