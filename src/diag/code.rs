@@ -125,7 +125,7 @@ codes! {
     NOTHING_IMPORTED = "FF602", Error, "nothing would be imported";
     EDITED_RUN = "FF603", Error, "claimed run was edited";
     CONFLICT = "FF604", Error, "jobs want different things of the same devices";
-    UNEXPECTED_COUNT = "FF605", Error, "target is not of the expected size";
+    UNEXPECTED_COUNT = "FF605", Error, "not of the expected size";
     SOURCE_NOT_ENDED = "FF606", Error, "run has not ended yet";
     RENAMED_JOB = "FF607", Error, "job looks like a renamed one";
     TOO_MANY_BATCHES = "FF608", Error, "too many batches";
@@ -137,6 +137,8 @@ codes! {
     KEYS_IN_FILE = "FF655", Warning, "device keys in a file";
     NEW_REGISTRY = "FF656", Warning, "registry is new";
     BRANCH_GONE = "FF657", Warning, "results branch is gone";
+    ALIKE_IDS = "FF658", Warning, "device ids differ only in case";
+    MODULES_PASSED_OVER = "FF659", Warning, "modules are not imported";
     TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit the template of some devices";
     STRAY_PROPERTIES = "FF662", Warning, "desired properties have no place in the new template";
 }

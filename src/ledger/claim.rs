@@ -75,10 +75,10 @@ pub struct ImportReport {
     pub imported: u64,
     pub updated: u64,
     pub unchanged: u64,
-    /// Devices of this import whose row left the file.
+    /// Devices of this import whose row left the file, and those that their row deletes.
     pub removed: u64,
     pub rejected: u64,
-    /// Rows of the file without its header and blank lines: imported + updated + unchanged + rejected.
+    /// Rows of the file without its header and blank lines: imported + updated + unchanged + rejected, and those that delete.
     pub rows: u64,
 }
 

@@ -102,8 +102,8 @@ text! {
     "pattern" = "^[0-9]{1,3}(\\.[0-9]{1,4})?%$", ProbabilityText
 }
 text! {
-    /// A device id: 1 to 128 letters, digits and `-`.
-    "pattern" = "^[A-Za-z0-9-]{1,128}$", DeviceIdText
+    /// A device id: 1 to 128 letters, digits and the characters `- : . + % _ # * ? ! ( ) , = @ ; $ '`.
+    "pattern" = "^[-A-Za-z0-9:.+%_#*?!(),=@;$']{1,128}$", DeviceIdText
 }
 text! {
     /// The path of a file, relative to the folder of this document, with `/` between its parts.
@@ -276,7 +276,8 @@ pub struct EdgeManifestSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceImportSpec {
-    /// A `.csv` file with the column `IOTC_DEVICEID`, relative to the folder of this document.
+    /// A `.csv` file with the column `IOTC_DEVICEID`, or a `.jsonl` file or `devices.txt` with one ExportImportDevice of IoT Hub a
+    /// line, relative to the folder of this document.
     pub file: PathText,
     /// The device template of the devices. Default: none, they are unassociated.
     pub template: Option<NameText>,
@@ -287,6 +288,20 @@ pub struct DeviceImportSpec {
     pub simulated: bool,
     /// What happens to devices whose row left the file: `keep` (default), `block` or `delete`.
     pub removed: Option<Removed>,
+    /// What you expect of the file. A plan with more or less is refused. Default: anything.
+    pub expect: Option<ImportExpect>,
+}
+
+/// How many devices you expect an import to have and to remove.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportExpect {
+    /// The file has at least so many devices. Default: 0.
+    pub min: Option<u64>,
+    /// The file has at most so many devices. Default: any number.
+    pub max: Option<u64>,
+    /// At most so many devices are blocked or deleted. Default: any number.
+    pub removed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]

@@ -70,6 +70,41 @@ impl ConnectionState {
     }
 }
 
+/// How a device proves who it is, in IoT Hub's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Authentication {
+    /// With one of two symmetric keys.
+    #[default]
+    Sas,
+    /// With a certificate that one of two thumbprints is of.
+    SelfSigned,
+    /// With a certificate of an authority that the service knows.
+    CertificateAuthority,
+    /// Not at all: it does not connect by itself.
+    None,
+}
+
+impl Authentication {
+    /// Every way.
+    pub const ALL: [Authentication; 4] =
+        [Authentication::Sas, Authentication::SelfSigned, Authentication::CertificateAuthority, Authentication::None];
+
+    /// Returns IoT Hub's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Authentication::Sas => "sas",
+            Authentication::SelfSigned => "selfSigned",
+            Authentication::CertificateAuthority => "certificateAuthority",
+            Authentication::None => "none",
+        }
+    }
+
+    /// Returns the way of IoT Hub's word, in any case, or `None`.
+    pub fn parse(word: &str) -> Option<Authentication> {
+        Authentication::ALL.into_iter().find(|way| way.as_str().eq_ignore_ascii_case(word))
+    }
+}
+
 /// A device with its twin. One at a time: collections of twins never cross rooms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
@@ -100,4 +135,24 @@ pub struct Device {
     pub reported: Value,
     /// Counts the writes of `reported`, from 1.
     pub reported_version: u64,
+}
+
+impl Device {
+    /// Returns the desired properties with their `$version`, as IoT Hub shows them.
+    pub fn desired_with_version(&self) -> Value {
+        with_version(&self.desired, self.desired_version)
+    }
+
+    /// Returns the reported properties with their `$version`, as IoT Hub shows them.
+    pub fn reported_with_version(&self) -> Value {
+        with_version(&self.reported, self.reported_version)
+    }
+}
+
+fn with_version(section: &Value, version: u64) -> Value {
+    let mut section = section.clone();
+    if let Some(members) = section.as_object_mut() {
+        members.insert("$version".into(), Value::from(version));
+    }
+    section
 }

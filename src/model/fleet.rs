@@ -165,17 +165,62 @@ impl Removed {
     }
 }
 
+/// How an import file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportFormat {
+    /// A CSV file of IoT Central.
+    Csv,
+    /// One `ExportImportDevice` of IoT Hub a line, as JSON.
+    IotHub,
+}
+
+impl ImportFormat {
+    /// Returns the format that the name of a file tells: `*.csv`, `*.jsonl`, or `devices.txt` as IoT Hub names it; `None` for any other.
+    pub fn of_path(path: &str) -> Option<ImportFormat> {
+        let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+        if name.ends_with(".csv") {
+            Some(ImportFormat::Csv)
+        } else if name.ends_with(".jsonl") || name == "devices.txt" {
+            Some(ImportFormat::IotHub)
+        } else {
+            None
+        }
+    }
+}
+
+/// What an import may come to; both ends of a range are included, and absent is any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImportExpect {
+    /// The devices of the file: rows that are not rejected and do not delete.
+    pub min: Option<u64>,
+    pub max: Option<u64>,
+    /// The most devices that are blocked or deleted.
+    pub removed: Option<u64>,
+}
+
+impl ImportExpect {
+    /// Returns true when a file with so many devices, which blocks or deletes so many, is as expected.
+    pub fn allows(&self, devices: u64, removed: u64) -> bool {
+        let ImportExpect { min, max, removed: removed_max } = *self;
+        min.is_none_or(|min| devices >= min)
+            && max.is_none_or(|max| devices <= max)
+            && removed_max.is_none_or(|most| removed <= most)
+    }
+}
+
 /// Devices from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceImport {
     pub name: Name,
-    /// The path of the CSV file from the fleet's folder, resolved against the document's own folder.
+    /// The path of the file from the fleet's folder, resolved against the document's own folder.
     pub file: String,
+    pub format: ImportFormat,
     pub template: Option<Name>,
     /// The path of an organization.
     pub organization: Option<String>,
     pub simulated: bool,
     pub removed: Removed,
+    pub expect: ImportExpect,
     /// Of the canonical JSON of the spec, without the file's content.
     pub spec_digest: Digest,
 }

@@ -49,7 +49,7 @@ checked_text! {
     Name
 }
 checked_text! {
-    /// A device id of an import: 1 to 128 letters, digits and `-`.
+    /// A device id: 1 to 128 of the characters that IoT Hub allows; letters are told apart by their case.
     DeviceId
 }
 checked_text! {
@@ -59,7 +59,8 @@ checked_text! {
 
 const NAME_CHARACTERS: &str = "lower-case letters, digits and `-`";
 const NAME_EDGES: &str = "a lower-case letter or a digit";
-const DEVICE_ID_CHARACTERS: &str = "letters, digits and `-`";
+const DEVICE_ID_CHARACTERS: &str = "letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '";
+const CENTRAL_ID_CHARACTERS: &str = "letters, digits and `-`";
 const RUN_TOKEN_CHARACTERS: &str = "letters, digits, `.`, `_` and `-`";
 const RUN_TOKEN_EDGES: &str = "a letter or a digit";
 
@@ -77,12 +78,23 @@ impl Name {
 }
 
 impl DeviceId {
-    /// Returns the device id.
+    /// Returns the device id of an IoT Hub (`DeviceIdentity` of its REST interface).
     ///
     /// # Errors
     /// Says which character or length is not legal.
     pub fn parse(text: &str) -> Result<DeviceId, IdError> {
-        check(text, limits::DEVICE_ID_CHARS_MAX, |c| c.is_ascii_alphanumeric() || c == '-', DEVICE_ID_CHARACTERS)?;
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-:.+%_#*?!(),=@;$'".contains(c);
+        check(text, limits::DEVICE_ID_CHARS_MAX, legal, DEVICE_ID_CHARACTERS)?;
+        Ok(DeviceId(text.to_string()))
+    }
+
+    /// Returns the device id of a CSV file of IoT Central, whose import allows fewer characters: letters, digits and `-`.
+    ///
+    /// # Errors
+    /// Says which character or length is not legal.
+    pub fn parse_central(text: &str) -> Result<DeviceId, IdError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        check(text, limits::DEVICE_ID_CHARS_MAX, legal, CENTRAL_ID_CHARACTERS)?;
         Ok(DeviceId(text.to_string()))
     }
 }

@@ -86,5 +86,8 @@ pub const BATCHES_MAX: u64 = 10_000;
 pub const MESSAGE_CHARS_MAX: usize = 256;
 /// Bytes of one row of an import. The longest legal row with tags stays well below it.
 pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one line of an import of IoT Hub's form: a full twin (72 KiB as counted) with the `$metadata` of each of its values, which an
+/// export of IoT Hub has, stays below it.
+pub const IMPORT_LINE_BYTES_MAX: usize = 1 << 20;
 /// Rejected rows of an import that are written to `errors.csv`; the count is always exact.
 pub const IMPORT_ERRORS_MAX: usize = 10_000;

@@ -411,7 +411,7 @@ impl Apply<'_> {
             imported: found.new,
             updated: found.updated,
             unchanged: found.unchanged,
-            removed: found.removed,
+            removed: found.removed + found.deleted,
             rejected: found.rejected,
             rows: found.rows,
         };

@@ -131,11 +131,13 @@ pub struct Batches {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportCounts {
     pub new: u64,
-    /// Existing devices whose name, template, organization, tags or cloud properties change.
+    /// Existing devices of which anything changes.
     pub updated: u64,
     /// Of the updated ones: those whose name changes.
     pub renamed: u64,
     pub unchanged: u64,
+    /// Devices that their row deletes.
+    pub deleted: u64,
     /// Devices of this import whose row left the file and that are blocked or deleted for it.
     pub removed: u64,
     /// The removed ones are deleted, not blocked.
@@ -147,9 +149,14 @@ pub struct ImportCounts {
 }
 
 impl ImportCounts {
+    /// Returns the devices that the file has: its rows but for those that are rejected or delete.
+    pub fn devices(self) -> u64 {
+        self.new + self.updated + self.unchanged
+    }
+
     /// Returns the devices that are written or removed.
     pub fn touched(self) -> u64 {
-        self.new + self.updated + self.removed
+        self.new + self.updated + self.deleted + self.removed
     }
 }
 

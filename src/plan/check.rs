@@ -25,7 +25,7 @@ pub fn check(plan: &Plan) {
             assert!(change.diff.iter().all(|line| line.devices <= most), "a path changes on the devices that change");
         }
         if let Some(import) = change.import {
-            let sum = import.new + import.updated + import.unchanged + import.rejected;
+            let sum = import.new + import.updated + import.unchanged + import.deleted + import.rejected;
             assert_eq!(sum, import.rows, "every row of an import is in one place");
         }
     }

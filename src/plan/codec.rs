@@ -87,6 +87,7 @@ fn change_to_json(change: &Change) -> Value {
             "updated": import.updated,
             "renamed": import.renamed,
             "unchanged": import.unchanged,
+            "deleted": import.deleted,
             "removed": import.removed,
             "deletes": import.is_deletion,
             "kept": import.kept,

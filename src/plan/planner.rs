@@ -84,7 +84,7 @@ fn rank(action: ActionKind) -> u8 {
 }
 
 fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
-    for name in input.declared.imports.keys() {
+    for (name, declared) in &input.declared.imports {
         let subject = Subject::Import(name.clone());
         if input.unusable.contains(name) {
             plan.changes.push(Change::new(subject, ActionKind::Hold, "its file cannot be used"));
@@ -103,6 +103,11 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
         change.declared_digest = Some(observed.digest);
         plan.changes.push(change);
         let (rows, rejected) = (counts.rows, counts.rejected);
+        let (devices, removed) = (counts.devices(), counts.removed + counts.deleted);
+        if !declared.expect.allows(devices, removed) {
+            let (import, expect) = (name.clone(), declared.expect);
+            plan.refusals.push(Refusal::UnexpectedImport { import, devices, removed, expect });
+        }
         if rows == rejected {
             plan.refusals.push(Refusal::NothingImported { import: name.clone(), rows, rejected });
         } else if rejected > 0 {

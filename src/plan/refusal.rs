@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::conflict::Conflict;
 use crate::ledger::RunRecord;
+use crate::model::fleet::ImportExpect;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
 use crate::model::observation::Strays;
@@ -48,6 +49,13 @@ pub enum Refusal {
         count: u64,
         /// Devices that are not blocked, by template.
         templates: BTreeMap<Name, u64>,
+    },
+    /// An import has, or removes, more or fewer devices than expected.
+    UnexpectedImport {
+        import: Name,
+        devices: u64,
+        removed: u64,
+        expect: ImportExpect,
     },
     /// Every row of a file was rejected, or it has none.
     NothingImported {

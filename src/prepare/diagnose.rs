@@ -5,11 +5,13 @@ use super::{Preparation, StagedFile, templates};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::ledger::RunRecord;
 use crate::manifest::{Kind, Loaded};
+use crate::model::fleet::ImportExpect;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{Conflict, Notice, Plan, Refusal};
+use crate::registry::Alike;
 
 /// Rejected rows that a warning shows.
 const ROWS_SHOWN: usize = 3;
@@ -24,16 +26,42 @@ pub fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile
     for notice in &plan.notices {
         diagnostics.push(of_notice(notice, preparation, staged));
     }
-    for file in staged.iter().filter(|file| file.found.has_keys) {
-        let span = span_of_import(loaded, &file.import);
-        let detail = format!(
-            "The file of import `{}` has columns with device keys, and whoever can read the repository can read them.",
-            file.import
-        );
-        let help = "Leave the columns out: fleetform makes keys of its own.".to_string();
-        diagnostics.push(Diagnostic::new(code::KEYS_IN_FILE, span, detail).with_help(help));
+    for file in staged {
+        diagnose_file(file, loaded, &mut diagnostics);
     }
     diagnostics
+}
+
+/// Says what is noteworthy about a file that can be used.
+fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnostics) {
+    let (import, span) = (&file.import, span_of_import(loaded, &file.import));
+    if file.found.has_keys {
+        let detail = format!(
+            "The file of import `{import}` has device keys in it, and whoever can read the repository can read them."
+        );
+        let help = "Leave them out: fleetform makes keys of its own.".to_string();
+        diagnostics.push(Diagnostic::new(code::KEYS_IN_FILE, span, detail).with_help(help));
+    }
+    if let Some(Alike { groups, sample: [one, other] }) = &file.found.alike {
+        let more = if *groups > 1 { format!(", and {} more of the kind", groups - 1) } else { String::new() };
+        let detail = format!(
+            "Import `{import}` has the devices `{}` and `{}`{more}: the ids differ only in the case of letters.",
+            sanitize_line(one),
+            sanitize_line(other)
+        );
+        let help = "They are two devices. Check whether one of them is a typing mistake.".to_string();
+        diagnostics.push(Diagnostic::new(code::ALIKE_IDS, span, detail).with_help(help));
+    }
+    if file.found.modules > 0 {
+        let modules = file.found.modules;
+        let lines = if modules == 1 {
+            "1 line with a `moduleId` is".to_string()
+        } else {
+            format!("{modules} lines with a `moduleId` are")
+        };
+        let detail = format!("Of import `{import}`, {lines} passed over: modules are not kept.");
+        diagnostics.push(Diagnostic::new(code::MODULES_PASSED_OVER, span, detail));
+    }
 }
 
 fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostic {
@@ -58,15 +86,33 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
         Refusal::Conflict(conflict) => of_conflict(conflict, loaded),
         Refusal::Unexpected { job, count, expect } => {
             let Expect { min, max } = expect;
-            let bounds = match (min, max) {
-                (Some(min), Some(max)) => format!("between {min} and {max}"),
-                (Some(min), None) => format!("at least {min}"),
-                (None, Some(max)) => format!("at most {max}"),
-                (None, None) => "any number of".to_string(),
-            };
+            let bounds = bounds_of(*min, *max);
             let detail = format!("Job `{job}` selects {}, and its `expect` allows {bounds}.", devices_of(*count));
             let help = "Correct the target, or `expect` when the number is right.".to_string();
             let span = span_of_job(loaded, job, "/spec/target/expect");
+            Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
+        }
+        Refusal::UnexpectedImport { import, devices, removed, expect } => {
+            let ImportExpect { min, max, removed: removed_max } = *expect;
+            let (pointer, detail) = match removed_max.filter(|most| removed > most) {
+                Some(most) => (
+                    "/spec/expect/removed",
+                    format!(
+                        "Import `{import}` would block or delete {}, and its `expect` allows at most {most}.",
+                        devices_of(*removed)
+                    ),
+                ),
+                None => (
+                    "/spec/expect",
+                    format!(
+                        "The file of import `{import}` has {}, and its `expect` allows {}.",
+                        devices_of(*devices),
+                        bounds_of(min, max)
+                    ),
+                ),
+            };
+            let help = "Correct the file, or `expect` when the number is right.".to_string();
+            let span = loaded.spans.span_of(Kind::DeviceImport, import, pointer);
             Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
         }
         Refusal::TooManyBatches { job, count, size } => {
@@ -82,7 +128,7 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
         Refusal::FitsNone { job, count, templates } => templates::fits_none(job, *count, templates, preparation),
         Refusal::NothingImported { import, rows, rejected } => {
             let detail = if *rows == 0 {
-                format!("The file of import `{import}` has a header and no row.")
+                format!("The file of import `{import}` has no row.")
             } else {
                 format!("All {rejected} rows of import `{import}` were rejected:{}", row_errors(import, staged))
             };
@@ -181,6 +227,15 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             let help = "Take a token that was never used to run the job again.".to_string();
             Diagnostic::new(code::OLD_TOKEN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
         }
+    }
+}
+
+fn bounds_of(min: Option<u64>, max: Option<u64>) -> String {
+    match (min, max) {
+        (Some(min), Some(max)) => format!("between {min} and {max}"),
+        (Some(min), None) => format!("at least {min}"),
+        (None, Some(max)) => format!("at most {max}"),
+        (None, None) => "any number of".to_string(),
     }
 }
 

@@ -146,6 +146,7 @@ fn observation_of(file: &StagedFile) -> ImportObservation {
             updated: found.updated,
             renamed: found.renamed,
             unchanged: found.unchanged,
+            deleted: found.deleted,
             removed: found.removed,
             is_deletion: file.spec.removed == Removed::Delete,
             kept: found.kept,
@@ -180,6 +181,14 @@ fn stage_imports(
             }
         }
     }
+    for owner in registry.owners_to_ask()? {
+        if let Some(import) = preparation.declared.imports.get(owner.as_str()) {
+            registry.ask_owner(&owner, import.format, preparation.tree.open(&import.file)?)?;
+        }
+    }
+    for StagedFile { spec, found, .. } in &mut staged {
+        registry.settle_staged(spec, found)?;
+    }
     Ok((staged, unusable))
 }
 
@@ -191,6 +200,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     let parts = [spec.as_str(), organization.as_deref().unwrap_or_default(), content.as_str()];
     Ok(ImportSpec {
         name: import.name.to_string(),
+        format: import.format,
         template: import.template.as_ref().map(Name::to_string),
         digest: Digest::of_texts(parts),
         others: preparation.declared.imports.keys().filter(|name| **name != import.name).map(Name::to_string).collect(),

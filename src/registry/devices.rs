@@ -6,7 +6,7 @@ use rusqlite::OptionalExtension;
 
 use super::rows::{DEVICE_COLUMNS, device_of_row};
 use super::{Registry, RegistryError, Request, Selection, Touched};
-use crate::model::device::Device;
+use crate::model::device::{Authentication, Device};
 use crate::query::Query;
 
 /// Which devices to list.
@@ -19,13 +19,43 @@ pub struct DeviceFilter {
     pub limit: Option<u64>,
 }
 
-/// The keys of a device as an export shows them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How a device proves who it is, as an export shows it.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct DeviceKeys {
+    pub authentication: Authentication,
     pub primary_key: Option<Vec<u8>>,
     pub secondary_key: Option<Vec<u8>>,
     pub primary_thumbprint: Option<String>,
     pub secondary_thumbprint: Option<String>,
+}
+
+/// Without the keys.
+impl std::fmt::Debug for DeviceKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceKeys").field("authentication", &self.authentication).finish_non_exhaustive()
+    }
+}
+
+/// The columns of a device's keys in the order that [`keys_of_row`] reads; NULL for a device that has none.
+pub(super) const KEY_COLUMNS: &str = "k.device_id IS NOT NULL, k.authentication, k.primary_key, k.secondary_key, k.primary_thumbprint, k.secondary_thumbprint";
+
+/// Returns the keys of the columns from `first` on.
+pub(super) fn keys_of_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<DeviceKeys> {
+    if !row.get(first)? {
+        return Ok(DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() });
+    }
+    let word: Option<String> = row.get(first + 1)?;
+    let authentication = match &word {
+        None => Authentication::Sas,
+        Some(word) => Authentication::parse(word).ok_or_else(|| super::rows::malformed(first + 1, word))?,
+    };
+    Ok(DeviceKeys {
+        authentication,
+        primary_key: row.get(first + 2)?,
+        secondary_key: row.get(first + 3)?,
+        primary_thumbprint: row.get(first + 4)?,
+        secondary_thumbprint: row.get(first + 5)?,
+    })
 }
 
 impl Registry {
@@ -80,28 +110,17 @@ impl Registry {
         read().map_err(|e| self.error("read a device", e))
     }
 
-    /// Returns the keys of a device; empty when it has none.
+    /// Returns the keys of a device; those of one that has none are empty.
     ///
     /// # Errors
     /// The registry cannot be read.
     pub fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
         let read = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT primary_key, secondary_key, primary_thumbprint, secondary_thumbprint
-                 FROM device_key WHERE device_id = ?1",
-            )?;
-            let found = statement.query_row([device_id], |row| {
-                Ok(DeviceKeys {
-                    primary_key: row.get(0)?,
-                    secondary_key: row.get(1)?,
-                    primary_thumbprint: row.get(2)?,
-                    secondary_thumbprint: row.get(3)?,
-                })
-            });
-            found.optional()
+            let text = format!("SELECT {KEY_COLUMNS} FROM device_key AS k WHERE k.device_id = ?1");
+            self.connection.prepare_cached(&text)?.query_row([device_id], |row| keys_of_row(row, 0)).optional()
         };
-        let keys = read().map_err(|e| self.error("read keys", e))?;
-        Ok(keys.unwrap_or_default())
+        let none = DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() };
+        Ok(read().map_err(|e| self.error("read keys", e))?.unwrap_or(none))
     }
 }
 

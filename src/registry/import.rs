@@ -1,42 +1,50 @@
-//! Device imports: a CSV file is staged beside the devices, compared with them, and laid over them (for a plan) or written
-//! (by an apply). Rows stream through; a file of any length needs the same memory.
+//! Device imports: a file is staged beside the devices, compared with them, and laid over them (for a plan) or written
+//! (by an apply). Rows stream through; a file of any length needs the same memory, but for eight bytes an id.
 //!
-//! Format: the bulk import of IoT Central (`IOTC_DEVICEID`, `IOTC_DEVICENAME`, and as its export has them
-//! `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY`), with a byte-order mark and CRLF as its published sample has,
-//! and our columns `TAG.<path>` and `CLOUD.<path>`. The file owns what it has a column for: an empty cell of a `TAG.` or `CLOUD.`
-//! column removes the value. Everything else of a device is left alone.
+//! Two forms, told by the name of the file. The CSV of IoT Central: its bulk import (`IOTC_DEVICEID`, `IOTC_DEVICENAME`) and its export
+//! (`IOTC_SASKEY_…`, `IOTC_X509THUMBPRINT_…`), with a byte-order mark and CRLF as its published sample has, and our columns
+//! `TAG.<path>` and `CLOUD.<path>`. And the JSON lines of IoT Hub's export (`hub`). The file owns what it says: an empty cell of a
+//! `TAG.` or `CLOUD.` column removes the value, as a `null` of a JSON line does. Everything else of a device is left alone.
+//!
+//! A device is of one import. It can move to another: a row may have a device of another declared import when the file of that one
+//! has it no more. Staging notes such rows; [`Registry::settle_staged`] decides about them when all files are known.
 
+mod alike;
+mod hub;
+mod lines;
 mod record;
 mod row;
 mod staged;
+mod stager;
+mod table;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read;
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OptionalExtension, Statement, params};
-use serde_json::{Map, Value};
+use rusqlite::{Connection, params};
 
 use super::{Registry, RegistryError};
 use crate::model::digest::Digest;
-use crate::model::fleet::Removed;
-use crate::model::limits;
-use crate::model::patch::{Section, violations};
-use record::Records;
-use row::{Column, Row, column_of, parse_row};
-use staged::{forget_staged, stage_removed};
+use crate::model::fleet::{ImportFormat, Removed};
+pub use alike::Alike;
+use row::{Entry, Source};
+use staged::{forget_staged, reject_refused, stage_removed, take_back, write_staged};
+use stager::Stager;
 
 /// What an import says about all of its rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportSpec {
     pub name: String,
+    pub format: ImportFormat,
     pub template: Option<String>,
     /// The path of an organization.
     pub organization: Option<String>,
     pub simulated: bool,
     pub removed: Removed,
-    /// The other imports that are declared: their devices are not this one's to take. A device of an import that is no longer declared is.
+    /// The other imports that are declared: their devices are not this one's to take while their files have them. A device of an import
+    /// that is no longer declared is.
     pub others: BTreeSet<String>,
     /// Of the spec and of the content of the file.
     pub digest: Digest,
@@ -50,16 +58,23 @@ pub struct StagedImport {
     /// Of the updated ones.
     pub renamed: u64,
     pub unchanged: u64,
+    /// Rows that delete their device (`importMode`).
+    pub deleted: u64,
     /// Devices of this import whose row left the file, and that are blocked or deleted for it.
     pub removed: u64,
     /// Devices whose row left the file and that stay: as the import says, or because rows were rejected and nobody knows what they were.
     pub kept: u64,
     pub rejected: u64,
+    /// Without blank lines and module identities.
     pub rows: u64,
     /// The first rejected rows, at most [`limits::IMPORT_ERRORS_MAX`], in file order.
     pub errors: Vec<RowError>,
-    /// The file has columns with keys in it.
+    /// The file has columns with keys in it, or lines with keys.
     pub has_keys: bool,
+    /// Lines of module identities, which are passed over.
+    pub modules: u64,
+    /// Ids that differ only in the case of letters; `None` when there are none.
+    pub alike: Option<Alike>,
 }
 
 /// A row that was rejected.
@@ -76,7 +91,7 @@ pub struct RowError {
 #[derive(Debug)]
 pub enum ImportFailure {
     Registry(RegistryError),
-    /// The file itself: its header, or bytes that are no CSV.
+    /// The file itself: its header, or bytes that are not of its form.
     File {
         line: u64,
         message: String,
@@ -99,30 +114,103 @@ enum RowKind {
     Unchanged = 0,
     Updated = 1,
     New = 2,
+    Deleted = 3,
+}
+
+impl RowKind {
+    /// Returns the kind of a number of the tables.
+    fn of(number: u8) -> RowKind {
+        match number {
+            1 => RowKind::Updated,
+            2 => RowKind::New,
+            3 => RowKind::Deleted,
+            _ => RowKind::Unchanged,
+        }
+    }
 }
 
 impl Registry {
     /// Stages a file: compares each row with the registry and keeps the result beside it until [`Registry::apply_staged`] or the end
-    /// of the connection. Nothing of the registry's file changes.
+    /// of the connection. Nothing of the registry's file changes. What left the file is not known yet: see
+    /// [`Registry::settle_staged`].
     ///
     /// # Errors
-    /// The file is no CSV with an `IOTC_DEVICEID` column, or the registry fails.
+    /// The file is not of its form, or the registry fails.
     pub fn stage_import(&mut self, spec: &ImportSpec, file: impl Read) -> Result<StagedImport, ImportFailure> {
-        let fail = |e| RegistryError::from_sqlite(&self.path, "stage an import", e);
-        self.connection.execute_batch(STAGE).map_err(fail)?;
         let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, "stage an import", e);
+        self.connection.execute_batch(STAGE).map_err(fail)?;
         // A transaction of the temporary database only: the registry's file is read.
         let transaction = self.connection.transaction().map_err(fail)?;
-        let mut staged = Stager::new(&transaction, spec, &path)?.run(file)?;
+        let staged = Stager::new(&transaction, spec, &path)?.run(file)?;
+        transaction.commit().map_err(fail)?;
+        Ok(staged)
+    }
+
+    /// Returns the imports that are not staged and that have devices which a staged file wants: [`Registry::ask_owner`] must be given
+    /// their files.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn owners_to_ask(&self) -> Result<Vec<String>, RegistryError> {
+        let read = || {
+            self.connection.execute_batch(STAGE)?;
+            let mut look = self.connection.prepare(
+                "SELECT DISTINCT owner FROM temp.staged_wanted
+                 WHERE owner NOT IN (SELECT name FROM temp.staged_import) ORDER BY owner",
+            )?;
+            look.query_map([], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(|e| self.error("find devices that move", e))
+    }
+
+    /// Keeps the devices that an import still has in its file from those that want them. A file that cannot be used keeps them all.
+    ///
+    /// # Errors
+    /// The registry fails.
+    pub fn ask_owner(&mut self, owner: &str, format: ImportFormat, file: impl Read) -> Result<(), RegistryError> {
+        match self.keep_owned(owner, format, file) {
+            Ok(()) => Ok(()),
+            Err(ImportFailure::Registry(error)) => Err(error),
+            Err(ImportFailure::File { .. }) => {
+                let text = "UPDATE temp.staged_wanted SET is_refused = 1 WHERE owner = ?1";
+                self.connection.execute(text, [owner]).map(drop).map_err(|e| self.error("keep devices", e))
+            }
+        }
+    }
+
+    fn keep_owned(&self, owner: &str, format: ImportFormat, file: impl Read) -> Result<(), ImportFailure> {
+        let mut source = Source::open(format, file)?;
+        while let Some(Entry { row, .. }) = source.next()? {
+            let device_id = match row {
+                Ok(row) => row.device_id,
+                Err(rejected) => rejected.device_id,
+            };
+            take_back(&self.connection, &device_id, owner).map_err(|e| self.error("keep devices", e))?;
+        }
+        Ok(())
+    }
+
+    /// Settles what a file alone cannot tell, when all files are staged and all owners asked: rows whose devices another import has
+    /// still are rejected, and devices that left this file without moving to another are kept, blocked or deleted. When a row was
+    /// rejected nobody knows which device it was, and all are kept.
+    ///
+    /// # Errors
+    /// The registry fails.
+    pub fn settle_staged(&mut self, spec: &ImportSpec, staged: &mut StagedImport) -> Result<(), RegistryError> {
+        let path = self.path.clone();
+        let fail = |e| RegistryError::from_sqlite(&path, "find removed devices", e);
+        let transaction = self.connection.transaction().map_err(fail)?;
+        let text = "SELECT import_id FROM temp.staged_import WHERE name = ?1";
+        let import_id: i64 = transaction.query_row(text, [&spec.name], |row| row.get(0)).map_err(fail)?;
+        reject_refused(&transaction, import_id, staged).map_err(fail)?;
         let removal = if staged.rejected > 0 { Removed::Keep } else { spec.removed };
-        let gone = stage_removed(&transaction, &spec.name, removal)
-            .map_err(|e| RegistryError::from_sqlite(&path, "find removed devices", e))?;
+        let gone = stage_removed(&transaction, (import_id, &spec.name), removal).map_err(fail)?;
         match removal {
             Removed::Keep => staged.kept = gone,
             Removed::Block | Removed::Delete => staged.removed = gone,
         }
-        transaction.commit().map_err(|e| RegistryError::from_sqlite(&path, "stage an import", e))?;
-        Ok(staged)
+        transaction.commit().map_err(fail)
     }
 
     /// Forgets what is staged: the next plan stages anew.
@@ -131,9 +219,7 @@ impl Registry {
     /// The temporary tables cannot be emptied.
     pub fn clear_staged(&mut self) -> Result<(), RegistryError> {
         self.is_overlaid = false;
-        let clear = "DELETE FROM temp.staged; DELETE FROM temp.staged_import; DELETE FROM temp.staged_rejected;
-                     DELETE FROM temp.staged_removed;";
-        let cleared = self.connection.execute_batch(STAGE).and_then(|()| self.connection.execute_batch(clear));
+        let cleared = self.connection.execute_batch(STAGE).and_then(|()| self.connection.execute_batch(staged::CLEAR));
         cleared.map_err(|e| self.error("forget staged imports", e))
     }
 
@@ -154,31 +240,7 @@ impl Registry {
     pub fn apply_staged(&mut self, spec: &ImportSpec, now: jiff::Timestamp, letter: &str) -> Result<(), RegistryError> {
         let name = spec.name.as_str();
         self.in_transaction("import devices", |transaction| {
-            transaction.execute("INSERT INTO main.device SELECT * FROM temp.staged_new WHERE import = ?1", [name])?;
-            transaction.execute(
-                "INSERT INTO main.device_key (device_id, primary_key, secondary_key)
-                 SELECT s.device_id, coalesce(s.primary_key, fleetform_new_key()),
-                        coalesce(s.secondary_key, fleetform_new_key())
-                 FROM temp.staged AS s CROSS JOIN temp.staged_import AS i ON i.import_id = s.import_id
-                 WHERE i.name = ?1 AND s.kind = 2
-                 ON CONFLICT (device_id) DO NOTHING",
-                [name],
-            )?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO main.device SELECT * FROM temp.staged_updated WHERE import = ?1",
-                [name],
-            )?;
-            for removal in [
-                "UPDATE main.device SET blocked = 1 WHERE device_id IN
-                 (SELECT device_id FROM temp.staged_removed WHERE policy = 'block') AND import = ?1",
-                "DELETE FROM main.device_key WHERE device_id IN
-                 (SELECT r.device_id FROM temp.staged_removed AS r JOIN main.device AS d USING (device_id)
-                  WHERE r.policy = 'delete' AND d.import = ?1)",
-                "DELETE FROM main.device WHERE device_id IN
-                 (SELECT device_id FROM temp.staged_removed WHERE policy = 'delete') AND import = ?1",
-            ] {
-                transaction.execute(removal, [name])?;
-            }
+            write_staged(transaction, name)?;
             forget_staged(transaction, name)?;
             transaction.execute(
                 "INSERT INTO import (name, digest, applied_at) VALUES (?1, ?2, ?3)
@@ -216,253 +278,4 @@ pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()
         let rest = pool.len() - 32;
         Ok(pool.split_off(rest))
     })
-}
-
-struct Stager<'a> {
-    connection: &'a Connection,
-    spec: &'a ImportSpec,
-    path: &'a std::path::Path,
-    /// `None` when the registry has no device, so that there is nothing to compare with.
-    look: Option<Statement<'a>>,
-    insert: Statement<'a>,
-    import_id: i64,
-    found: StagedImport,
-}
-
-const LOOK: &str = "SELECT device_name, template, organization, simulated, tags, cloud, import, state
-    FROM main.device WHERE device_id = ?1";
-const INSERT: &str = "INSERT INTO temp.staged VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-    ON CONFLICT (device_id) DO NOTHING";
-
-impl<'a> Stager<'a> {
-    fn new(
-        connection: &'a Connection,
-        spec: &'a ImportSpec,
-        path: &'a std::path::Path,
-    ) -> Result<Stager<'a>, ImportFailure> {
-        let prepare = || {
-            connection.execute(
-                "INSERT INTO temp.staged_import (name, template, organization, simulated) VALUES (?1, ?2, ?3, ?4)",
-                params![spec.name, spec.template, spec.organization, spec.simulated],
-            )?;
-            let has_devices: bool =
-                connection.query_row("SELECT EXISTS (SELECT 1 FROM main.device)", [], |row| row.get(0))?;
-            Ok(Stager {
-                connection,
-                spec,
-                path,
-                look: if has_devices { Some(connection.prepare(LOOK)?) } else { None },
-                insert: connection.prepare(INSERT)?,
-                import_id: connection.last_insert_rowid(),
-                found: StagedImport::default(),
-            })
-        };
-        prepare().map_err(|e| RegistryError::from_sqlite(path, "stage an import", e).into())
-    }
-
-    fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
-        let mut records = Records::new(file);
-        let mut record = csv::ByteRecord::new();
-        let Some(line) = records.read(&mut record)? else {
-            let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
-            return Err(ImportFailure::File { line: 1, message: "the file is empty".to_string(), help });
-        };
-        let columns = self.header(&record, line)?;
-        while let Some(line) = records.read(&mut record)? {
-            self.found.rows += 1;
-            if let Err(message) = self.row(&columns, &record)? {
-                self.reject(&columns, &record, line, message)
-                    .map_err(|e| RegistryError::from_sqlite(self.path, "stage an import", e))?;
-            }
-        }
-        Ok(self.found)
-    }
-
-    fn header(&mut self, record: &csv::ByteRecord, line: u64) -> Result<Vec<Column>, ImportFailure> {
-        let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line, message, help });
-        let mut columns = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
-        for (at, name) in record.iter().enumerate() {
-            let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
-            let Ok(name) = std::str::from_utf8(name) else {
-                return fail(format!("the name of column {} is not UTF-8", at + 1), None);
-            };
-            let name = name.trim();
-            if !seen.insert(name.to_string()) {
-                return fail(format!("the column `{}` is there twice", crate::model::text::sanitize(name)), None);
-            }
-            match column_of(name) {
-                Ok(column) => columns.push(column),
-                Err((message, help)) => return fail(message, help),
-            }
-        }
-        self.found.has_keys = columns.iter().any(|c| matches!(c, Column::PrimaryKey | Column::SecondaryKey));
-        if !columns.iter().any(|column| matches!(column, Column::Id)) {
-            let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
-            return fail("the file has no column `IOTC_DEVICEID`".to_string(), help);
-        }
-        Ok(columns)
-    }
-
-    fn reject(
-        &mut self,
-        columns: &[Column],
-        record: &csv::ByteRecord,
-        line: u64,
-        message: String,
-    ) -> rusqlite::Result<()> {
-        self.found.rejected += 1;
-        let at = columns.iter().position(|column| matches!(column, Column::Id));
-        let id = at.and_then(|at| record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
-        let id = crate::model::text::shorten(&id, limits::DEVICE_ID_CHARS_MAX).into_owned();
-        let mut note = self.connection.prepare_cached("INSERT OR IGNORE INTO temp.staged_rejected VALUES (?1)")?;
-        note.execute([&id])?;
-        if self.found.errors.len() < limits::IMPORT_ERRORS_MAX {
-            self.found.errors.push(RowError { line, device_id: id, message });
-        }
-        Ok(())
-    }
-
-    /// Stages one row; the inner error says why it is rejected.
-    fn row(&mut self, columns: &[Column], record: &csv::ByteRecord) -> Result<Result<(), String>, ImportFailure> {
-        match parse_row(columns, record) {
-            Ok(row) => {
-                let staged = self.stage(&row);
-                staged.map_err(|e| RegistryError::from_sqlite(self.path, "stage an import", e).into())
-            }
-            Err(message) => Ok(Err(message)),
-        }
-    }
-
-    fn stage(&mut self, row: &Row) -> rusqlite::Result<Result<(), String>> {
-        let known = match &mut self.look {
-            Some(look) => look.query_row([&row.device_id], known_of_row).optional()?,
-            None => None,
-        };
-        if let Some(owner) = known.as_ref().and_then(|known| known.import.as_ref())
-            && self.spec.others.contains(owner)
-        {
-            return Ok(Err(format!("the device belongs to import/{owner} already")));
-        }
-        match self.next_state(row, known.as_ref()) {
-            Ok(next) => self.insert(row, &next),
-            Err(message) => Ok(Err(message)),
-        }
-    }
-
-    /// Returns what the device will be.
-    fn next_state(&self, row: &Row, known: Option<&Known>) -> Result<Next, String> {
-        let (tags, tags_change) = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
-        let (cloud, cloud_changes) =
-            section_after(known.map(|known| known.cloud.as_str()), &row.cloud, Section::Cloud)?;
-        // A device that has a template keeps it: moving it to another is a job's work.
-        let template = known.and_then(|known| known.template.clone()).or_else(|| self.spec.template.clone());
-        let state = match (known, &template) {
-            (None, None) => "unassociated".to_string(),
-            (None, Some(_)) => "registered".to_string(),
-            (Some(known), Some(_)) if known.state == "unassociated" => "registered".to_string(),
-            (Some(known), _) => known.state.clone(),
-        };
-        let (kind, renamed) = match known {
-            None => (RowKind::New, false),
-            Some(known) => {
-                let renamed = known.name != row.name;
-                let changed = renamed
-                    || known.template != template
-                    || known.organization != self.spec.organization
-                    || known.simulated != self.spec.simulated
-                    || tags_change
-                    || cloud_changes
-                    || known.import.as_ref() != Some(&self.spec.name);
-                (if changed { RowKind::Updated } else { RowKind::Unchanged }, renamed)
-            }
-        };
-        Ok(Next { kind, renamed, template, state, tags, cloud })
-    }
-
-    fn insert(&mut self, row: &Row, next: &Next) -> rusqlite::Result<Result<(), String>> {
-        let no_cloud = next.cloud == "{}";
-        let of_import = next.kind == RowKind::New;
-        let inserted = self.insert.execute(params![
-            row.device_id,
-            self.import_id,
-            next.kind as u8,
-            row.name,
-            if of_import { None } else { next.template.as_ref() },
-            if of_import { None } else { Some(&next.state) },
-            next.tags,
-            if no_cloud { None } else { Some(&next.cloud) },
-            row.primary_key,
-            row.secondary_key,
-        ])?;
-        if inserted == 0 {
-            let mut look = self.connection.prepare_cached(
-                "SELECT i.name FROM temp.staged AS s JOIN temp.staged_import AS i USING (import_id) WHERE s.device_id = ?1",
-            )?;
-            let owner: String = look.query_row([&row.device_id], |found| found.get(0))?;
-            return Ok(Err(if owner == self.spec.name {
-                "the device is in this file twice; the first row is used".to_string()
-            } else {
-                format!("the device is in import/{owner} too, and can be in one import only")
-            }));
-        }
-        match next.kind {
-            RowKind::New => self.found.new += 1,
-            RowKind::Unchanged => self.found.unchanged += 1,
-            RowKind::Updated => self.found.updated += 1,
-        }
-        self.found.renamed += u64::from(next.renamed);
-        Ok(Ok(()))
-    }
-}
-
-/// Returns a section after the row's patch, and whether that changes it; the error says which rule it would break.
-fn section_after(before: Option<&str>, patch: &Map<String, Value>, section: Section) -> Result<(String, bool), String> {
-    let before = before.unwrap_or("{}");
-    if patch.is_empty() {
-        return Ok((before.to_string(), false));
-    }
-    let old: Value = serde_json::from_str(before).unwrap_or_else(|_| Value::Object(Map::new()));
-    let mut new = old.clone();
-    crate::model::patch::merge_members(&mut new, patch);
-    match new.as_object().map(|members| violations(members, section)).unwrap_or_default().first() {
-        Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
-        None if new == old => Ok((before.to_string(), false)),
-        None => Ok((new.to_string(), true)),
-    }
-}
-
-fn known_of_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<Known> {
-    Ok(Known {
-        name: found.get(0)?,
-        template: found.get(1)?,
-        organization: found.get(2)?,
-        simulated: found.get(3)?,
-        tags: found.get(4)?,
-        cloud: found.get(5)?,
-        import: found.get(6)?,
-        state: found.get(7)?,
-    })
-}
-
-/// What the registry has of a device that an import can change.
-struct Known {
-    name: String,
-    template: Option<String>,
-    organization: Option<String>,
-    simulated: bool,
-    tags: String,
-    cloud: String,
-    import: Option<String>,
-    state: String,
-}
-
-/// What a device will be.
-struct Next {
-    kind: RowKind,
-    renamed: bool,
-    template: Option<String>,
-    state: String,
-    tags: String,
-    cloud: String,
 }

@@ -9,6 +9,7 @@
 mod claims;
 mod devices;
 mod error;
+mod etag;
 mod import;
 mod journal;
 mod marks;
@@ -27,9 +28,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 pub use claims::NewRun;
-pub use devices::DeviceFilter;
+pub use devices::{DeviceFilter, DeviceKeys};
 pub use error::RegistryError;
-pub use import::{ImportFailure, ImportSpec, RowError, StagedImport};
+pub use etag::{Identity, twin_etag};
+pub use import::{Alike, ImportFailure, ImportSpec, RowError, StagedImport};
 pub use journal::{JournaledRun, ResultRow};
 pub use marks::{LateAnswer, PendingRows, Waits};
 pub use migrations::SCHEMA_VERSION;

@@ -1,12 +1,12 @@
 //! The contract of a registry, through its public methods: imports, observations and writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use fleetform::ledger::Claim;
 use fleetform::model::device::{Device, DeviceState};
 use fleetform::model::digest::Digest;
-use fleetform::model::fleet::Removed;
+use fleetform::model::fleet::{ImportFormat, Removed};
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::observation::{DeviceIds, Observation};
 use fleetform::model::outcome::Reason;
@@ -24,6 +24,8 @@ struct Fixture {
     _folder: tempfile::TempDir,
     path: PathBuf,
     registry: Registry,
+    /// The last file of each import.
+    files: BTreeMap<String, (ImportFormat, String)>,
 }
 
 fn now() -> Timestamp {
@@ -33,6 +35,7 @@ fn now() -> Timestamp {
 fn spec(name: &str) -> ImportSpec {
     ImportSpec {
         name: name.to_string(),
+        format: ImportFormat::Csv,
         template: None,
         organization: None,
         simulated: false,
@@ -47,15 +50,27 @@ impl Fixture {
         let folder = crate::world::folder();
         let path = folder.path().join("fleet.db");
         let registry = Registry::open(&path, "acme").unwrap();
-        Fixture { _folder: folder, path, registry }
+        Fixture { _folder: folder, path, registry, files: BTreeMap::new() }
     }
 
     /// Stages and applies a file.
     fn import(&mut self, spec: &ImportSpec, file: &str) -> StagedImport {
-        let found = self.registry.stage_import(spec, file.as_bytes()).unwrap();
-        let sum = found.new + found.updated + found.unchanged + found.rejected;
-        assert_eq!(sum, found.rows, "every row is in one place: {found:?}");
+        let found = self.stage(spec, file);
         self.registry.apply_staged(spec, now(), "").unwrap();
+        found
+    }
+
+    /// Stages a file, and asks the owners of devices that it wants.
+    fn stage(&mut self, spec: &ImportSpec, file: &str) -> StagedImport {
+        let mut found = self.registry.stage_import(spec, file.as_bytes()).unwrap();
+        for owner in self.registry.owners_to_ask().unwrap() {
+            let (format, file) = &self.files[&owner];
+            self.registry.ask_owner(&owner, *format, file.as_bytes()).unwrap();
+        }
+        self.registry.settle_staged(spec, &mut found).unwrap();
+        let sum = found.new + found.updated + found.unchanged + found.deleted + found.rejected;
+        assert_eq!(sum, found.rows, "every row is in one place: {found:?}");
+        self.files.insert(spec.name.clone(), (spec.format, file.to_string()));
         found
     }
 
@@ -196,7 +211,7 @@ fn what_is_staged_is_seen_and_not_written() {
     let mut fixture = Fixture::new();
     fixture.import(&ImportSpec { removed: Removed::Delete, ..spec("a") }, "IOTC_DEVICEID,TAG.n\nd-1,1\nd-2,1\n");
     let staged = ImportSpec { removed: Removed::Delete, ..spec("a") };
-    fixture.registry.stage_import(&staged, &b"IOTC_DEVICEID,TAG.n\nd-1,2\nd-3,3\n"[..]).unwrap();
+    fixture.stage(&staged, "IOTC_DEVICEID,TAG.n\nd-1,2\nd-3,3\n");
     fixture.registry.overlay_staged().unwrap();
     assert_eq!(fixture.ids(), ["d-1", "d-3"]);
     assert_eq!(fixture.device("d-1").tags, json!({"n": "2"}));

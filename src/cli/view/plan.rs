@@ -38,7 +38,7 @@ impl PlanView {
 
     fn change(self, change: &Change, width: usize, text: &mut String) {
         let action = change.action;
-        let removes = change.import.is_some_and(|counts| counts.removed > 0);
+        let removes = change.import.is_some_and(|counts| counts.removed + counts.deleted > 0);
         let symbol = if removes { '-' } else { action.symbol() };
         let head = format!("{symbol} {:<8}", action.word());
         let tone = match action {
@@ -84,11 +84,18 @@ impl PlanView {
             let renamed =
                 if import.renamed > 0 { format!(" ({} renamed)", number(import.renamed)) } else { String::new() };
             facts.push(format!("{} updated{renamed}", number(import.updated)));
-            facts.push(match (import.removed, import.is_deletion) {
-                (0, _) => "0 removed".to_string(),
-                (removed, true) => self.painter.paint(Tone::Bad, &format!("{} to delete", number(removed))),
-                (removed, false) => self.painter.paint(Tone::Bad, &format!("{} to block", number(removed))),
-            });
+            let (to_delete, to_block) = match import.is_deletion {
+                true => (import.deleted + import.removed, 0),
+                false => (import.deleted, import.removed),
+            };
+            if to_delete + to_block == 0 {
+                facts.push("0 removed".to_string());
+            }
+            for (count, what) in [(to_delete, "to delete"), (to_block, "to block")] {
+                if count > 0 {
+                    facts.push(self.painter.paint(Tone::Bad, &format!("{} {what}", number(count))));
+                }
+            }
             if import.kept > 0 {
                 facts.push(format!("{} left the file and stay", number(import.kept)));
             }

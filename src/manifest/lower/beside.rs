@@ -9,7 +9,7 @@ use crate::manifest::node::pointer;
 use crate::manifest::structure::list;
 use crate::manifest::v1;
 use crate::model::digest::Digest;
-use crate::model::fleet::{DeviceImport, Removed};
+use crate::model::fleet::{DeviceImport, ImportExpect, ImportFormat, Removed};
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::template::{SCHEMA_WORDS, is_name};
@@ -63,11 +63,21 @@ impl Lowering<'_> {
     }
 
     pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec, written: &Value) -> Draft {
-        let v1::DeviceImportSpec { file, template, organization, simulated, removed } = spec;
-        self.file(&file.0, "/spec/file", FileFormat::Csv);
+        let v1::DeviceImportSpec { file, template, organization, simulated, removed, expect } = spec;
+        self.file(&file.0, "/spec/file", FileFormat::Import);
+        let v1::ImportExpect { min, max, removed: removed_max } =
+            expect.unwrap_or(v1::ImportExpect { min: None, max: None, removed: None });
+        if let (Some(min), Some(max)) = (min, max)
+            && min > max
+        {
+            let detail = format!("At least {min} and at most {max} devices cannot both hold.");
+            self.report(code::EXPECT_RANGE, "/spec/expect/min", detail);
+        }
         let spec_digest = Digest::of_json(written);
         Draft::DeviceImport(DeviceImport {
             name,
+            // Of another ending there is a diagnostic, so the stand-in is never used.
+            format: ImportFormat::of_path(&file.0).unwrap_or(ImportFormat::Csv),
             file: file.0,
             template: template.map(|text| self.reference(Kind::DeviceTemplate, &text.0, "/spec/template")),
             organization: self.organization_reference(organization, "/spec/organization"),
@@ -77,6 +87,7 @@ impl Lowering<'_> {
                 Some(v1::Removed::Block) => Removed::Block,
                 Some(v1::Removed::Delete) => Removed::Delete,
             },
+            expect: ImportExpect { min, max, removed: removed_max },
             spec_digest,
         })
     }

@@ -100,7 +100,7 @@ pub enum FileFormat {
     /// Read and parsed with the manifest.
     Json,
     /// Only looked for: it can be large, and the import reads it.
-    Csv,
+    Import,
 }
 
 /// Lowers one document; its problems go to `diagnostics`.

@@ -9,6 +9,7 @@ use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
 use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, FileFormat, FileReference};
 use crate::manifest::{Entry, Input};
+use crate::model::fleet::ImportFormat;
 use crate::model::limits;
 use crate::model::text::is_unsafe;
 use crate::template;
@@ -69,7 +70,7 @@ fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut 
         }
         None => return Err(missing(doc, &path, span, input)),
     };
-    if reference.format == FileFormat::Csv {
+    if reference.format == FileFormat::Import {
         return Ok((path, None));
     }
     if size > limits::JSON_FILE_BYTES_MAX as u64 {
@@ -127,14 +128,17 @@ fn resolve(document: &str, text: &str) -> Result<String, &'static str> {
 }
 
 fn check_extension(path: &str, format: FileFormat, span: Span) -> Result<(), Box<Diagnostic>> {
-    let wanted = match format {
-        FileFormat::Json => ".json",
-        FileFormat::Csv => ".csv",
+    let (is_right, wanted) = match format {
+        FileFormat::Json => (path.to_ascii_lowercase().ends_with(".json"), "end with `.json`"),
+        FileFormat::Import => (
+            ImportFormat::of_path(path).is_some(),
+            "end with `.csv` (IoT Central) or `.jsonl` (IoT Hub), or be `devices.txt`",
+        ),
     };
-    if path.to_ascii_lowercase().ends_with(wanted) {
+    if is_right {
         return Ok(());
     }
-    let detail = format!("The name of this file must end with `{wanted}`, and `{}` does not.", shown(path));
+    let detail = format!("The name of this file must {wanted}, and `{}` does not.", shown(path));
     Err(Box::new(Diagnostic::new(code::FILE_EXTENSION, span, detail)))
 }
 

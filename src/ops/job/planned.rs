@@ -120,7 +120,7 @@ fn own_part(plan: &Plan, name: &Name) -> Plan {
         | Refusal::FitsNone { job, .. }
         | Refusal::TooManyBatches { job, .. } => job == name,
         Refusal::Conflict(conflict) => conflict.left == *name || conflict.right == *name,
-        Refusal::NothingImported { .. } => false,
+        Refusal::NothingImported { .. } | Refusal::UnexpectedImport { .. } => false,
     });
     part
 }

@@ -1,0 +1,44 @@
+//! ETags of devices: a digest of what they stand for, so that the same content has the same one, here and in any other registry.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::DeviceKeys;
+use crate::model::digest::Digest;
+
+/// What an identity ETag stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    pub is_blocked: bool,
+    pub iot_edge: bool,
+    pub keys: &'a DeviceKeys,
+}
+
+impl Identity<'_> {
+    /// Returns the ETag of the identity: its status, its capabilities and how it proves who it is.
+    pub fn etag(&self) -> String {
+        let DeviceKeys { authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint } =
+            self.keys;
+        let text =
+            |key: &Option<Vec<u8>>| key.as_ref().map(|key| base64::engine::general_purpose::STANDARD.encode(key));
+        etag_of(&json!([
+            self.is_blocked,
+            self.iot_edge,
+            authentication.as_str(),
+            text(primary_key),
+            text(secondary_key),
+            primary_thumbprint,
+            secondary_thumbprint,
+        ]))
+    }
+}
+
+/// Returns the ETag of a twin: of its tags and desired properties.
+pub fn twin_etag(tags: &Value, desired: &Value) -> String {
+    etag_of(&json!([tags, desired]))
+}
+
+/// 64 bits are enough to notice a change, and too few to say anything about a key.
+fn etag_of(value: &Value) -> String {
+    Digest::of_json(value).to_string()[..16].to_string()
+}

@@ -1,0 +1,229 @@
+//! The CSV form of an import: its header, and from each record a checked row.
+
+use std::io::Read;
+
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+use super::ImportFailure;
+use super::record::Records;
+use super::row::{Entry, Rejected, Row};
+use crate::diag::nearest;
+use crate::model::device::{Authentication, IOTC_COLUMNS};
+use crate::model::id::DeviceId;
+use crate::model::limits;
+use crate::model::patch::{Section, violations};
+use crate::registry::DeviceKeys;
+
+/// A column of the file.
+enum Column {
+    Id,
+    Name,
+    Key(Key),
+    Thumbprint(Key),
+    Twin { section: Section, path: Vec<String> },
+}
+
+/// Which of two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Primary,
+    Secondary,
+}
+
+/// The rows of a CSV file.
+pub struct Table<R> {
+    records: Records<R>,
+    record: csv::ByteRecord,
+    columns: Vec<Column>,
+    pub has_keys: bool,
+    /// All four columns of keys and thumbprints are there: a row without any is of a device without any.
+    is_export: bool,
+}
+
+impl<R: Read> Table<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// There is none, or it names what is no column.
+    pub fn open(file: R) -> Result<Table<R>, ImportFailure> {
+        let mut records = Records::new(file);
+        let mut record = csv::ByteRecord::new();
+        let Some(line) = records.read(&mut record)? else {
+            let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
+            return Err(ImportFailure::File { line: 1, message: "the file is empty".to_string(), help });
+        };
+        let columns = header(&record, line)?;
+        let has_keys = columns.iter().any(|column| matches!(column, Column::Key(_)));
+        let credentials = columns.iter().filter(|column| matches!(column, Column::Key(_) | Column::Thumbprint(_)));
+        let is_export = credentials.count() == 4;
+        Ok(Table { records, record, columns, has_keys, is_export })
+    }
+
+    /// Returns the next row; `None` at the end.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a record does not end.
+    pub fn next(&mut self) -> Result<Option<Entry>, ImportFailure> {
+        let Some(line) = self.records.read(&mut self.record)? else { return Ok(None) };
+        let row = self.row().map_err(|message| {
+            let at = self.columns.iter().position(|column| matches!(column, Column::Id));
+            let cell = at.and_then(|at| self.record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
+            Rejected { device_id: cell.into_owned(), message }
+        });
+        Ok(Some(Entry { line, row }))
+    }
+
+    /// Returns the row of the record; the error says why it is rejected.
+    fn row(&self) -> Result<Row, String> {
+        let (columns, record) = (&self.columns, &self.record);
+        if record.len() != columns.len() {
+            return Err(format!("the row has {} cells, and the header has {}", record.len(), columns.len()));
+        }
+        let mut row = Row::default();
+        let mut keys = DeviceKeys::default();
+        let mut name = String::new();
+        for (column, cell) in columns.iter().zip(record) {
+            let cell = std::str::from_utf8(cell).map_err(|_| "a cell is not UTF-8".to_string())?;
+            match column {
+                Column::Id => {
+                    let id = DeviceId::parse_central(cell).map_err(|error| format!("the device id {error}"))?;
+                    row.device_id = id.to_string();
+                }
+                Column::Name => name = checked_name(cell)?,
+                Column::Key(Key::Primary) => keys.primary_key = key_of(cell)?,
+                Column::Key(Key::Secondary) => keys.secondary_key = key_of(cell)?,
+                Column::Thumbprint(Key::Primary) => keys.primary_thumbprint = thumbprint_of(cell)?,
+                Column::Thumbprint(Key::Secondary) => keys.secondary_thumbprint = thumbprint_of(cell)?,
+                Column::Twin { section, path } => {
+                    if let Some(control) = cell.chars().find(|c| c.is_control()) {
+                        return Err(format!("the cell of {}.{} contains {control:?}", section.root(), path.join(".")));
+                    }
+                    let value = if cell.is_empty() { Value::Null } else { Value::String(cell.to_string()) };
+                    let members = if *section == Section::Tags { &mut row.tags } else { &mut row.cloud };
+                    set_path(members, path, value);
+                }
+            }
+        }
+        row.name = Some(if name.is_empty() { row.device_id.clone() } else { name });
+        let has_key = keys.primary_key.is_some() || keys.secondary_key.is_some();
+        let has_thumbprint = keys.primary_thumbprint.is_some() || keys.secondary_thumbprint.is_some();
+        keys.authentication = if has_key { Authentication::Sas } else { Authentication::SelfSigned };
+        row.is_keyless = self.is_export && !has_key && !has_thumbprint;
+        row.keys = (has_key || has_thumbprint).then_some(keys);
+        Ok(row)
+    }
+}
+
+fn header(record: &csv::ByteRecord, line: u64) -> Result<Vec<Column>, ImportFailure> {
+    let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line, message, help });
+    let mut columns = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (at, name) in record.iter().enumerate() {
+        let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+        let Ok(name) = std::str::from_utf8(name) else {
+            return fail(format!("the name of column {} is not UTF-8", at + 1), None);
+        };
+        let name = name.trim();
+        if !seen.insert(name.to_string()) {
+            return fail(format!("the column `{}` is there twice", crate::model::text::sanitize(name)), None);
+        }
+        match column_of(name) {
+            Ok(column) => columns.push(column),
+            Err((message, help)) => return fail(message, help),
+        }
+    }
+    if !columns.iter().any(|column| matches!(column, Column::Id)) {
+        let help = Some("Its first line must name the columns, with IOTC_DEVICEID among them.".to_string());
+        return fail("the file has no column `IOTC_DEVICEID`".to_string(), help);
+    }
+    Ok(columns)
+}
+
+/// Returns the column of a name; the error is a phrase and a hint.
+fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
+    let twin = |section: Section, path: &str| {
+        let path: Vec<String> = path.split('.').map(str::to_string).collect();
+        let mut members = Map::new();
+        set_path(&mut members, &path, Value::String(String::new()));
+        match violations(&members, section).first() {
+            Some(broken) => {
+                let name = crate::model::text::sanitize(name);
+                Err((format!("the column `{name}` is no path of a twin: {}", broken.rule), None))
+            }
+            None => Ok(Column::Twin { section, path }),
+        }
+    };
+    match name {
+        "IOTC_DEVICEID" => Ok(Column::Id),
+        "IOTC_DEVICENAME" => Ok(Column::Name),
+        "IOTC_SASKEY_PRIMARY" => Ok(Column::Key(Key::Primary)),
+        "IOTC_SASKEY_SECONDARY" => Ok(Column::Key(Key::Secondary)),
+        "IOTC_X509THUMBPRINT_PRIMARY" => Ok(Column::Thumbprint(Key::Primary)),
+        "IOTC_X509THUMBPRINT_SECONDARY" => Ok(Column::Thumbprint(Key::Secondary)),
+        _ => {
+            if let Some(path) = name.strip_prefix("TAG.") {
+                return twin(Section::Tags, path);
+            }
+            if let Some(path) = name.strip_prefix("CLOUD.") {
+                return twin(Section::Cloud, path);
+            }
+            let shown = crate::model::text::shorten(&crate::model::text::sanitize_line(name), 60).into_owned();
+            let help = match nearest(name, IOTC_COLUMNS) {
+                Some(near) => format!("Did you mean `{near}`?"),
+                None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TAG.<path> and CLOUD.<path>.".to_string(),
+            };
+            Err((format!("the column `{shown}` is not known"), Some(help)))
+        }
+    }
+}
+
+fn checked_name(cell: &str) -> Result<String, String> {
+    let count = cell.chars().count();
+    if count > limits::DEVICE_NAME_CHARS_MAX {
+        return Err(format!(
+            "the name has {count} characters, and at most {} are allowed",
+            limits::DEVICE_NAME_CHARS_MAX
+        ));
+    }
+    match cell.chars().find(|c| c.is_control()) {
+        Some(control) => Err(format!("the name contains {control:?}, and control characters are not allowed")),
+        None => Ok(cell.to_string()),
+    }
+}
+
+/// Returns the key of a text, `None` for an empty one.
+pub fn key_of(cell: &str) -> Result<Option<Vec<u8>>, String> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    // The cell is a secret: the message does not show it.
+    match base64::engine::general_purpose::STANDARD.decode(cell) {
+        Ok(key) if (16..=64).contains(&key.len()) => Ok(Some(key)),
+        Ok(_) | Err(_) => Err("a key is not base64 of 16 to 64 bytes".to_string()),
+    }
+}
+
+/// Returns the thumbprint of a text, `None` for an empty one: that of a certificate by SHA-1 or SHA-256.
+pub fn thumbprint_of(cell: &str) -> Result<Option<String>, String> {
+    match cell.len() {
+        0 => Ok(None),
+        40 | 64 if cell.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(Some(cell.to_string())),
+        _ => Err("a thumbprint is not 40 or 64 hex digits".to_string()),
+    }
+}
+
+fn set_path(members: &mut Map<String, Value>, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        members.insert(first.clone(), value);
+        return;
+    }
+    let inner = members.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
+    if !inner.is_object() {
+        *inner = Value::Object(Map::new());
+    }
+    if let Some(inner) = inner.as_object_mut() {
+        set_path(inner, rest, value);
+    }
+}
