@@ -314,10 +314,20 @@ pub enum DeviceCommand {
     Export {
         #[command(flatten)]
         choice: DeviceArgs,
+        /// csv: the six IOTC_ columns of IoT Central; iothub: an ExportImportDevice of IoT Hub a line, with the twin
+        #[arg(long, value_enum, default_value = "csv")]
+        format: DeviceFormat,
         /// The file
         #[arg(short, value_name = "FILE")]
         output: PathBuf,
     },
+}
+
+/// How an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceFormat {
+    Csv,
+    Iothub,
 }
 
 #[derive(Debug, Args)]

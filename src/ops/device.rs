@@ -1,17 +1,14 @@
 //! The devices of a fleet: lists, one with its twin, exports.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
-
-use base64::Engine as _;
+mod export;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
-use crate::model::device::{Device, IOTC_COLUMNS};
+use crate::model::device::Device;
 use crate::model::fleet::Declared;
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
+pub use export::{ExportFormat, export};
 
 /// Which devices.
 #[derive(Debug, Clone, Default)]
@@ -56,72 +53,6 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<Device, OpsErr
         help: "Ids are case-sensitive; `fleetform device list --query \"startswith(deviceId, '…')\"` finds near ones."
             .to_string(),
     })
-}
-
-/// Writes devices with their keys to a file that only its owner can read (mode 0600), in place of one that is there, and returns how many. The file is complete or
-/// not there.
-///
-/// # Errors
-/// The file cannot be written, or the registry cannot be read.
-pub fn export(environment: &Environment, choice: &DeviceChoice, path: &Path) -> Result<u64, OpsError> {
-    let (registry, filter) = open(environment, choice)?;
-    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
-    let partial = partial_path(path);
-    let file = owner_only(&partial).map_err(fail)?;
-    let written = write_export(&registry, &filter, file, &partial);
-    let count = match written {
-        Ok(count) => count,
-        Err(error) => {
-            drop(std::fs::remove_file(&partial));
-            return Err(error);
-        }
-    };
-    std::fs::rename(&partial, path).map_err(fail)?;
-    Ok(count)
-}
-
-fn write_export(registry: &Registry, filter: &DeviceFilter, file: File, path: &Path) -> Result<u64, OpsError> {
-    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
-    let csv_fail = |error: csv::Error| fail(std::io::Error::other(error));
-    writer.write_record(IOTC_COLUMNS).map_err(csv_fail)?;
-    let mut count = 0;
-    let text =
-        |key: Option<Vec<u8>>| key.map_or(String::new(), |key| base64::engine::general_purpose::STANDARD.encode(key));
-    registry.each_device(filter, |device| {
-        let keys = registry.keys(&device.device_id)?;
-        count += 1;
-        let cells = [
-            device.device_id,
-            device.device_name,
-            text(keys.primary_key),
-            text(keys.secondary_key),
-            keys.primary_thumbprint.unwrap_or_default(),
-            keys.secondary_thumbprint.unwrap_or_default(),
-        ];
-        writer.write_record(cells).map_err(csv_fail)
-    })?;
-    let mut file = writer.into_inner().map_err(|error| fail(error.into_error()))?;
-    file.flush().and_then(|()| file.sync_all()).map_err(fail)?;
-    Ok(count)
-}
-
-/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its place.
-fn partial_path(path: &Path) -> std::path::PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
-    path.with_file_name(name)
-}
-
-fn owner_only(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
 }
 
 fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, DeviceFilter), OpsError> {

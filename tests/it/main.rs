@@ -9,6 +9,7 @@
 mod apply;
 mod convert;
 mod delivery;
+mod devices;
 mod lifecycle;
 mod looking;
 mod manifests;

@@ -1,10 +1,10 @@
 //! `device list|show|export`
 
 use super::{CommandResult, Output};
-use crate::cli::args::{DeviceArgs, DeviceCommand};
+use crate::cli::args::{DeviceArgs, DeviceCommand, DeviceFormat};
 use crate::cli::exit;
 use crate::cli::view::{counted, device as view};
-use crate::ops::device::{DeviceChoice, count, export, list, show};
+use crate::ops::device::{DeviceChoice, ExportFormat, count, export, list, show};
 use crate::ops::{Environment, OpsError};
 
 /// `device …`
@@ -29,8 +29,12 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             }
             Ok(exit::OK)
         }
-        DeviceCommand::Export { choice, output: path } => {
-            let written = export(environment, &choice_of(choice, None), path)?;
+        DeviceCommand::Export { choice, format, output: path } => {
+            let format = match format {
+                DeviceFormat::Csv => ExportFormat::Csv,
+                DeviceFormat::Iothub => ExportFormat::IotHub,
+            };
+            let written = export(environment, &choice_of(choice, None), format, path)?;
             let devices = counted(written, "device");
             output.say(&format!(
                 "Wrote {devices} with their keys to {} (mode 0600). Keep it out of git.",

@@ -48,17 +48,7 @@ pub fn twin_json(device: &Device) -> Value {
         members.insert("capabilities".into(), json!({"iotEdge": device.iot_edge}));
         members.insert("tags".into(), device.tags.clone());
         members.insert("cloud".into(), device.cloud.clone());
-        let with_version = |section: &Value, version: u64| {
-            let mut section = section.clone();
-            if let Some(members) = section.as_object_mut() {
-                members.insert("$version".into(), json!(version));
-            }
-            section
-        };
-        let properties = json!({
-            "desired": with_version(&device.desired, device.desired_version),
-            "reported": with_version(&device.reported, device.reported_version),
-        });
+        let properties = json!({"desired": device.desired_with_version(), "reported": device.reported_with_version()});
         members.insert("properties".into(), properties);
     }
     document

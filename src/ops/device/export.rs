@@ -1,0 +1,195 @@
+//! Exports of devices with their keys, to files that only their owner can read.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{DeviceChoice, open};
+use crate::model::device::{Authentication, Device, IOTC_COLUMNS};
+use crate::ops::{Environment, OpsError};
+use crate::registry::{DeviceFilter, DeviceKeys, Identity, Registry, twin_etag};
+
+/// How an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// The six columns of IoT Central's export, as CSV.
+    Csv,
+    /// One `ExportImportDevice` of IoT Hub a line, as JSON.
+    IotHub,
+}
+
+/// Writes devices with their keys, sorted by id, to a file that only its owner can read (mode 0600), in place of one that is there,
+/// and returns how many. The file is complete or not there. The same devices give the same bytes.
+///
+/// # Errors
+/// The file cannot be written, or the registry cannot be read.
+pub fn export(
+    environment: &Environment,
+    choice: &DeviceChoice,
+    format: ExportFormat,
+    path: &Path,
+) -> Result<u64, OpsError> {
+    let (registry, filter) = open(environment, choice)?;
+    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    let partial = partial_path(path);
+    let file = owner_only(&partial).map_err(fail)?;
+    let written = match format {
+        ExportFormat::Csv => write_csv(&registry, &filter, &file, fail),
+        ExportFormat::IotHub => write_lines(&registry, &filter, &file, fail),
+    };
+    let finished = written.and_then(|count| file.sync_all().map(|()| count).map_err(fail));
+    let count = match finished {
+        Ok(count) => count,
+        Err(error) => {
+            drop(std::fs::remove_file(&partial));
+            return Err(error);
+        }
+    };
+    std::fs::rename(&partial, path).map_err(fail)?;
+    Ok(count)
+}
+
+fn write_csv(
+    registry: &Registry,
+    filter: &DeviceFilter,
+    file: &File,
+    fail: impl Fn(std::io::Error) -> OpsError,
+) -> Result<u64, OpsError> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
+    let csv_fail = |error: csv::Error| fail(std::io::Error::other(error));
+    writer.write_record(IOTC_COLUMNS).map_err(csv_fail)?;
+    let mut count = 0;
+    registry.each_device(filter, |device| {
+        let keys = registry.keys(&device.device_id)?;
+        count += 1;
+        let cells = [
+            device.device_id,
+            device.device_name,
+            text_of(keys.primary_key.as_ref()).unwrap_or_default(),
+            text_of(keys.secondary_key.as_ref()).unwrap_or_default(),
+            keys.primary_thumbprint.unwrap_or_default(),
+            keys.secondary_thumbprint.unwrap_or_default(),
+        ];
+        writer.write_record(cells).map_err(csv_fail)
+    })?;
+    writer.flush().map_err(fail)?;
+    Ok(count)
+}
+
+fn write_lines(
+    registry: &Registry,
+    filter: &DeviceFilter,
+    file: &File,
+    fail: impl Fn(std::io::Error) -> OpsError,
+) -> Result<u64, OpsError> {
+    let mut writer = BufWriter::new(file);
+    let mut count = 0;
+    registry.each_device(filter, |device| {
+        let keys = registry.keys(&device.device_id)?;
+        count += 1;
+        let line = HubDevice::new(device, &keys);
+        serde_json::to_writer(&mut writer, &line).map_err(|error| fail(error.into()))?;
+        writer.write_all(b"\n").map_err(&fail)
+    })?;
+    writer.flush().map_err(fail)?;
+    Ok(count)
+}
+
+/// `ExportImportDevice` of IoT Hub, with its members in the order in which IoT Hub writes them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubDevice {
+    id: String,
+    e_tag: String,
+    status: &'static str,
+    authentication: HubAuthentication,
+    #[serde(rename = "twinETag")]
+    twin_etag: String,
+    tags: Value,
+    properties: HubProperties,
+    capabilities: Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubAuthentication {
+    symmetric_key: HubKeys,
+    x509_thumbprint: HubThumbprints,
+    #[serde(rename = "type")]
+    authentication: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubKeys {
+    primary_key: Option<String>,
+    secondary_key: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HubThumbprints {
+    primary_thumbprint: Option<String>,
+    secondary_thumbprint: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HubProperties {
+    desired: Value,
+    reported: Value,
+}
+
+impl HubDevice {
+    fn new(device: Device, keys: &DeviceKeys) -> HubDevice {
+        let identity = Identity { is_blocked: device.blocked, iot_edge: device.iot_edge, keys };
+        HubDevice {
+            e_tag: identity.etag(),
+            status: crate::query::status(device.blocked),
+            authentication: HubAuthentication {
+                symmetric_key: HubKeys {
+                    primary_key: text_of(keys.primary_key.as_ref()),
+                    secondary_key: text_of(keys.secondary_key.as_ref()),
+                },
+                x509_thumbprint: HubThumbprints {
+                    primary_thumbprint: keys.primary_thumbprint.clone(),
+                    secondary_thumbprint: keys.secondary_thumbprint.clone(),
+                },
+                authentication: Authentication::as_str(keys.authentication),
+            },
+            twin_etag: twin_etag(&device.tags, &device.desired),
+            properties: HubProperties {
+                desired: device.desired_with_version(),
+                reported: device.reported_with_version(),
+            },
+            capabilities: json!({"iotEdge": device.iot_edge}),
+            tags: device.tags,
+            id: device.device_id,
+        }
+    }
+}
+
+fn text_of(key: Option<&Vec<u8>>) -> Option<String> {
+    key.map(|key| base64::engine::general_purpose::STANDARD.encode(key))
+}
+
+/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its place.
+fn partial_path(path: &Path) -> std::path::PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.partial", std::process::id()));
+    path.with_file_name(name)
+}
+
+fn owner_only(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
+}

@@ -1,0 +1,484 @@
+//! Devices: imports of both forms, exports, and what is done to single devices.
+
+use std::fs;
+
+use fleetform::model::device::Device;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// A fleet with one import `all` of a file of IoT Hub's form.
+fn hub_world(lines: &[Value]) -> World {
+    let world = World::new("{}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: devices.jsonl}");
+    set_lines(&world, lines);
+    world
+}
+
+/// Commits the lines of the import.
+fn set_lines(world: &World, lines: &[Value]) {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    world.write("devices.jsonl", text);
+    world.commit("devices");
+}
+
+/// Applies, and returns the report of the import `all` that this made.
+fn import(world: &World) -> Value {
+    let applied = world.apply().unwrap();
+    let (_, report) = applied.imports.iter().find(|(name, _)| name.as_str() == "all").expect("it is imported");
+    report.to_json()
+}
+
+/// Returns the counts of a report: imported, updated, unchanged, removed, rejected.
+fn counts(report: &Value) -> [u64; 5] {
+    ["imported", "updated", "unchanged", "removed", "rejected"].map(|key| report[key].as_u64().unwrap())
+}
+
+/// Returns the rejected rows of all imports, as `errors.csv` has them.
+fn errors(world: &World) -> String {
+    let files = world.results();
+    files
+        .iter()
+        .filter(|(path, _)| path.ends_with("errors.csv"))
+        .map(|(_, bytes)| String::from_utf8_lossy(bytes))
+        .collect()
+}
+
+fn device(world: &World, id: &str) -> Device {
+    world.device(id)
+}
+
+fn ids(world: &World) -> Vec<String> {
+    world.devices().into_iter().map(|device| device.device_id).collect()
+}
+
+const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const OTHER_KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+
+/// A line as IoT Hub exports it.
+fn full_line() -> Value {
+    json!({
+        "id": "pump_7:a",
+        "eTag": "MA==",
+        "status": "disabled",
+        "statusReason": "on its way",
+        "authentication": {
+            "symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY},
+            "x509Thumbprint": {"primaryThumbprint": null, "secondaryThumbprint": null},
+            "type": "sas",
+        },
+        "twinETag": "AAAAAAAAAAI=",
+        "tags": {"building": "43", "place": {"floor": 2}},
+        "properties": {
+            "desired": {"threshold": 3, "$metadata": {"$lastUpdated": "2026-01-01T00:00:00Z"}, "$version": 12},
+            "reported": {"battery": 0.1, "$metadata": {}, "$version": 7},
+        },
+        "capabilities": {"iotEdge": true},
+        "deviceScope": "ms-azure-iot-edge://x",
+    })
+}
+
+#[test]
+fn a_line_of_iot_hub_is_a_whole_device() {
+    let world = hub_world(&[full_line()]);
+    let planned = world.plan().unwrap();
+    let codes: Vec<&str> = planned.findings.diagnostics.iter().map(|d| d.code.0).collect();
+    assert_eq!(codes, ["FF655"], "keys are warned of");
+    assert_eq!(counts(&import(&world)), [1, 0, 0, 0, 0]);
+    let pump = device(&world, "pump_7:a");
+    assert_eq!(pump.device_name, "pump_7:a");
+    assert!(pump.blocked && pump.iot_edge);
+    assert_eq!(pump.tags, json!({"building": "43", "place": {"floor": 2}}));
+    assert_eq!((pump.desired, pump.desired_version), (json!({"threshold": 3}), 12));
+    assert_eq!((pump.reported, pump.reported_version), (json!({"battery": 0.1}), 7));
+    let found = world.run(&["device", "list", "--json", "--query", "status = 'disabled'"]).expect(0).json();
+    assert_eq!(found.len(), 1);
+
+    // Once more, and nothing changes; a job's word stays, for the line says nothing of it.
+    world.job("dim", "{target: {query: '*'}, action: {property: {dim: true}}}");
+    world.apply().unwrap();
+    assert_eq!(device(&world, "pump_7:a").desired, json!({"threshold": 3}), "it is blocked");
+    let mut line = full_line();
+    line["status"] = json!("enabled");
+    line["properties"] = json!({"desired": {"threshold": null, "dim": false}, "reported": {"battery": 1}});
+    line["tags"] = json!({"place": {"floor": 3}});
+    set_lines(&world, &[line.clone()]);
+    assert_eq!(counts(&import(&world)), [0, 1, 0, 0, 0]);
+    let pump = device(&world, "pump_7:a");
+    assert!(!pump.blocked);
+    assert_eq!(pump.tags, json!({"building": "43", "place": {"floor": 3}}), "a merge patch");
+    assert_eq!(
+        (pump.desired, pump.desired_version),
+        (json!({"dim": false}), 13),
+        "null removes, and one version a write"
+    );
+    assert_eq!(pump.reported, json!({"battery": 0.1}), "only the device says what it reports");
+    line["importMode"] = json!("createOrUpdate");
+    set_lines(&world, &[line]);
+    assert_eq!(counts(&import(&world)), [0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn every_import_mode_does_what_it_says() {
+    // What a row does to a device that is not there, and to one of the same import with the tag a=1.
+    let cases = [
+        ("create", [1, 0, 0, 0, 0], [0, 0, 1, 0, 0], Some("1")),
+        ("createOrUpdate", [1, 0, 0, 0, 0], [0, 1, 0, 0, 0], Some("2")),
+        ("CreateOrUpdateIfMatchETag", [1, 0, 0, 0, 0], [0, 1, 0, 0, 0], Some("2")),
+        ("update", [0, 0, 0, 0, 1], [0, 1, 0, 0, 0], Some("2")),
+        ("updateIfMatchETag", [0, 0, 0, 0, 1], [0, 1, 0, 0, 0], Some("2")),
+        ("updateTwin", [0, 0, 0, 0, 1], [0, 1, 0, 0, 0], Some("2")),
+        ("updateTwinIfMatchETag", [0, 0, 0, 0, 1], [0, 1, 0, 0, 0], Some("2")),
+        ("delete", [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], None),
+        ("deleteIfMatchETag", [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], None),
+    ];
+    for (mode, absent, present, tag) in cases {
+        let world = hub_world(&[json!({"id": "x"}), json!({"id": "d", "tags": {"a": "1"}})]);
+        import(&world);
+        let row = |id: &str, etag: &str| json!({"id": id, "importMode": mode, "eTag": etag, "twinETag": etag, "tags": {"a": "2"}, "status": "disabled"});
+        set_lines(&world, &[json!({"id": "x"}), json!({"id": "d"}), row("new", "*")]);
+        let expect = [absent[0], 0, 2 + absent[2], 0, absent[4]];
+        assert_eq!(counts(&import(&world)), expect, "{mode}, absent");
+        set_lines(&world, &[json!({"id": "x"}), row("d", "*")]);
+        let expect = [0, present[1], 1 + present[2], present[3], 0];
+        assert_eq!(counts(&import(&world)), expect, "{mode}, present");
+        match tag {
+            None => assert!(!ids(&world).contains(&"d".to_string()), "{mode}"),
+            Some(tag) => {
+                let device = device(&world, "d");
+                assert_eq!(device.tags, json!({"a": tag}), "{mode}");
+                let is_whole = !mode.starts_with("updateTwin") && mode != "create";
+                assert_eq!(device.blocked, is_whole, "{mode}");
+            }
+        }
+        // Once more the same: it is as the row says, whatever the mode.
+        set_lines(&world, &[json!({"id": "x", "tags": {}}), row("d", "*")]);
+        assert_eq!(counts(&import(&world)), [0, 0, 2, 0, 0], "{mode}, again");
+        if mode.ends_with("ETag") && tag.is_some() {
+            let mut row = row("d", "stale");
+            row["tags"] = json!({"a": "3"});
+            set_lines(&world, &[json!({"id": "x"}), row]);
+            assert_eq!(counts(&import(&world)), [0, 0, 1, 0, 1], "{mode}, stale");
+            assert!(errors(&world).contains("ETag"), "{}", errors(&world));
+        }
+    }
+}
+
+/// The ETag of an export is that of what it has, and a change of it is noticed.
+#[test]
+fn etags_of_an_export_guard_against_what_happened_since() {
+    let world = hub_world(&[json!({"id": "d", "tags": {"a": "1"}})]);
+    import(&world);
+    let file = world.folder_file("export.jsonl");
+    world.run(&["device", "export", "--format", "iothub", "-o", &file]).expect(0);
+    let mut line: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    line["importMode"] = json!("updateTwinIfMatchETag");
+    line["tags"] = json!({"a": "2"});
+    let stale = line.clone();
+    set_lines(&world, &[line]);
+    assert_eq!(counts(&import(&world)), [0, 1, 0, 0, 0]);
+    let mut again = stale;
+    again["tags"] = json!({"a": "3"});
+    set_lines(&world, &[json!({"id": "e"}), again]);
+    assert_eq!(counts(&import(&world)), [1, 0, 0, 0, 1]);
+    assert_eq!(device(&world, "d").tags, json!({"a": "2"}));
+}
+
+#[test]
+fn lines_that_cannot_be_used_are_rejected_with_their_number() {
+    let world = hub_world(&[]);
+    let long = format!("{{\"id\": \"long\", \"x\": \"{}\"}}", "x".repeat(1 << 20));
+    let text = [
+        "\u{feff}{\"id\": \"d-1\"}\r",                                                 // 1
+        "",                                                                            // 2
+        "  \r",                                                                        // 3
+        "{\"id\": \"d-1\"}",                                                           // 4
+        "{\"id\": \"a/b\"}",                                                           // 5
+        "{\"status\": \"enabled\"}",                                                   // 6
+        "{\"id\": \"d-2\", \"status\": \"paused\"}",                                   // 7
+        "{\"id\": \"d-3\", \"tags\": {\"a b\": 1}}",                                   // 8
+        "{\"id\": \"d-4\", \"properties\": {\"desired\": {\"n\": 4503599627370496}}}", // 9
+        "{\"id\": \"d-5\", \"importMode\": \"createOrUpdates\"}",                      // 10
+        "{\"id\": \"d-6\", \"authentication\": {\"symmetricKey\": {\"primaryKey\": \"hunter2\"}}}", // 11
+        "{\"id\": \"d-7\", \"authentication\": {\"symmetricKey\": \"hunter2\"}}",      // 12
+        "{\"id\": \"d-8\", \"authentication\": {\"type\": \"selfSigned\"}}",           // 13
+        "[1]",                                                                         // 14
+        &long,                                                                         // 15
+        "{\"id\": \"d-9\", \"properties\": {\"reported\": {\"$version\": -1}}}",       // 16
+        "{\"id\": \"d-10\", \"moduleId\": \"$edgeAgent\"}",                            // 17
+        "{\"id\": \"d-11\", \"status\":",                                              // 18
+    ]
+    .join("\n");
+    world.write("devices.jsonl", &text);
+    world.commit("devices");
+    let report = import(&world);
+    assert_eq!(counts(&report), [1, 0, 0, 0, 14]);
+    assert_eq!(report["rows"], json!(15), "blank lines and modules are no rows");
+    let errors = errors(&world);
+    let expect = [
+        "4,d-1,the device is in this file twice",
+        "5,a/b,the device id contains '/'",
+        "6,,the line has no `id`",
+        "7,d-2,`status` is neither",
+        "8,d-3,tags: a twin key may not contain ' '",
+        "9,d-4,properties.desired: an integer",
+        "10,d-5,its `importMode` is not known: did you mean `createOrUpdate`?",
+        "11,d-6,a key is not base64",
+        "12,d-7,`symmetricKey` is not an object",
+        "13,d-8,`authentication.type` is selfSigned",
+        "14,,the line is not a JSON object",
+        "15,,the line is longer than 1048576 bytes",
+        "16,d-9,`$version` of properties.reported",
+        "18,,the file ends in the middle of this line",
+    ];
+    for (line, part) in errors.lines().skip(1).zip(expect) {
+        let line = line.replace('"', "");
+        assert!(line.starts_with(part), "{line}\nis not\n{part}");
+    }
+    assert!(!errors.contains("hunter2"), "no value of a rejected row is shown: {errors}");
+    assert_eq!(errors.lines().count(), 1 + 14, "{errors}");
+}
+
+#[test]
+fn a_json_list_is_told_from_lines() {
+    let world = World::new("{}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: devices.txt}");
+    world.write("devices.txt", "[{\"id\": \"d-1\"},\n {\"id\": \"d-2\"}]\n");
+    world.commit("devices");
+    let ran = world.run(&["plan"]).expect(65);
+    assert!(ran.stderr.contains("FF601") && ran.stderr.contains("jq -c '.[]'"), "{}", ran.stderr);
+    world.write("devices.txt", "{\"id\": \"d-1\"}\n");
+    world.commit("lines");
+    assert_eq!(counts(&import(&world)), [1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn ids_that_differ_in_case_are_two_devices_and_a_warning() {
+    for (file, text) in [
+        ("d.csv", "IOTC_DEVICEID\nPump-7\nother\npump-7\npUMP-7\nVALVE\n"),
+        (
+            "d.jsonl",
+            "{\"id\":\"Pump-7\"}\n{\"id\":\"other\"}\n{\"id\":\"pump-7\"}\n{\"id\":\"pUMP-7\"}\n{\"id\":\"VALVE\"}\n",
+        ),
+    ] {
+        let world = World::new("{}");
+        world.declare("imports.yaml", "DeviceImport", "all", &format!("{{file: {file}}}"));
+        world.write(file, text);
+        world.commit("devices");
+        let ran = world.run(&["plan"]).expect(0);
+        assert!(ran.stderr.contains("FF661") && ran.stderr.contains("`Pump-7` and `pump-7`"), "{}", ran.stderr);
+        assert_eq!(counts(&import(&world)), [5, 0, 0, 0, 0]);
+        assert_eq!(ids(&world), ["Pump-7", "VALVE", "other", "pUMP-7", "pump-7"]);
+        world.write(file, text.replace("pump-7", "pump-8").replace("pUMP-7", "pump-9"));
+        world.commit("devices");
+        assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF661"));
+    }
+}
+
+/// A fleet with the imports `a` and `b`, of a form each, with a device that is to move and one that stays each.
+fn two_imports(removed: &str) -> World {
+    let world = World::new("{}");
+    world.declare("a.yaml", "DeviceImport", "a", &format!("{{file: a.csv, removed: {removed}}}"));
+    world.declare("b.yaml", "DeviceImport", "b", &format!("{{file: b.jsonl, removed: {removed}}}"));
+    set_both(&world, &["a-1", "move"], &["b-1"]);
+    world.apply().unwrap();
+    world
+}
+
+fn set_both(world: &World, a: &[&str], b: &[&str]) {
+    world.write("a.csv", format!("IOTC_DEVICEID\n{}\n", a.join("\n")));
+    world.write("b.jsonl", b.iter().map(|id| format!("{{\"id\": \"{id}\"}}\n")).collect::<String>());
+    world.commit("devices");
+}
+
+fn owner(world: &World, id: &str) -> String {
+    let connection = rusqlite::Connection::open(world.registry_path()).unwrap();
+    connection.query_row("SELECT import FROM device WHERE device_id = ?1", [id], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_device_moves_from_one_import_to_another() {
+    for removed in ["keep", "block", "delete"] {
+        // In one commit, there and back: the giving import is staged before the taking one, and after it.
+        let world = two_imports(removed);
+        let keys = world.registry().keys("move").unwrap();
+        for (a, b, owner_now) in [(vec!["a-1"], vec!["b-1", "move"], "b"), (vec!["a-1", "move"], vec!["b-1"], "a")] {
+            set_both(&world, &a, &b);
+            let applied = world.apply().unwrap();
+            for (name, report) in &applied.imports {
+                assert_eq!((report.removed, report.rejected), (0, 0), "{removed}, {name}: {report:?}");
+            }
+            assert_eq!(owner(&world, "move"), owner_now, "{removed}");
+            assert!(!device(&world, "move").blocked && world.registry().keys("move").unwrap() == keys, "{removed}");
+        }
+        // In two commits.
+        if removed == "keep" {
+            set_both(&world, &["a-1"], &["b-1"]);
+            world.apply().unwrap();
+            assert_eq!(owner(&world, "move"), "a");
+            set_both(&world, &["a-1"], &["b-1", "move"]);
+            world.apply().unwrap();
+            assert_eq!(owner(&world, "move"), "b");
+        }
+        // Both have it: it stays where it is, whether or not its own file changed, and nothing is removed.
+        for (a, b) in [(vec!["a-1"], vec!["b-1", "b-2", "a-1"]), (vec!["a-1", "a-2"], vec!["b-1", "b-3", "a-1"])] {
+            set_both(&world, &a, &b);
+            let applied = world.apply().unwrap();
+            let (_, report) = applied.imports.iter().find(|(name, _)| name.as_str() == "b").unwrap();
+            assert_eq!(report.rejected, 1, "{removed}: {report:?}");
+            assert_eq!(owner(&world, "a-1"), "a", "{removed}");
+        }
+        assert!(
+            errors(&world).contains("a-1,the device belongs to import/a") || errors(&world).contains("import/a too")
+        );
+    }
+}
+
+/// The import that takes is staged first, and the one that has the device keeps it.
+#[test]
+fn an_owner_that_still_has_a_device_keeps_it_from_an_earlier_import() {
+    let world = two_imports("delete");
+    set_both(&world, &["a-1", "move", "b-1"], &["b-1", "b-2"]);
+    let applied = world.apply().unwrap();
+    let rejected: Vec<(&str, u64)> =
+        applied.imports.iter().map(|(name, report)| (name.as_str(), report.rejected)).collect();
+    assert_eq!(rejected, [("a", 1), ("b", 0)]);
+    assert_eq!(owner(&world, "b-1"), "b");
+    assert!(
+        errors(&world).contains("4,b-1,\"the device belongs to import/b, whose file has it too\""),
+        "{}",
+        errors(&world)
+    );
+}
+
+#[test]
+fn an_import_of_an_unexpected_size_is_refused() {
+    let world = World::new("{}");
+    let declare = |expect: &str| {
+        let spec = format!("{{file: d.jsonl, removed: delete, expect: {expect}}}");
+        world.declare("imports.yaml", "DeviceImport", "all", &spec);
+        world.commit("import");
+    };
+    let lines = |ids: &[&str]| {
+        world.write("d.jsonl", ids.iter().map(|id| format!("{{\"id\":\"{id}\"}}\n")).collect::<String>())
+    };
+    lines(&["d-1", "d-2", "d-3"]);
+    for (expect, part) in [("{min: 4}", "3 devices, and its `expect` allows at least 4"), ("{max: 2}", "at most 2")] {
+        declare(expect);
+        let ran = world.run(&["apply", "--yes"]).expect(65);
+        assert!(ran.stderr.contains("FF605") && ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    declare("{min: 3, max: 3, removed: 1}");
+    assert_eq!(counts(&import(&world)), [3, 0, 0, 0, 0]);
+    declare("{min: 1, removed: 1}");
+    lines(&["d-1"]);
+    world.commit("two are gone");
+    let ran = world.run(&["apply", "--yes"]).expect(65);
+    assert!(ran.stderr.contains("block or delete 2 devices") && ran.stderr.contains("at most 1"), "{}", ran.stderr);
+    world.write("d.jsonl", "{\"id\":\"d-1\"}\n{\"id\":\"d-2\",\"importMode\":\"delete\"}\n{\"id\":\"d-3\"}\n");
+    world.commit("one is gone");
+    let ran = world.run(&["plan"]).expect(0);
+    assert!(ran.stdout.contains("0 new · 0 updated · 1 to delete"), "{}", ran.stdout);
+    assert_eq!(counts(&import(&world)), [0, 0, 2, 1, 0]);
+    assert_eq!(ids(&world), ["d-1", "d-3"]);
+}
+
+/// Exports in a format, checks the mode of the file, and returns its bytes.
+fn export(world: &World, format: &str) -> Vec<u8> {
+    let file = world.folder_file(&format!("export.{format}"));
+    world.run(&["device", "export", "--format", format, "-o", &file]).expect(0);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    fs::read(&file).unwrap()
+}
+
+/// A fleet with devices of every kind that an import can make, and with what jobs and devices wrote.
+fn various_world() -> World {
+    let sha1 = "0123456789abcdef0123456789ABCDEF01234567";
+    let world = hub_world(&[
+        full_line(),
+        json!({"id": "plain"}),
+        json!({"id": "self-signed", "authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": sha1}}}),
+        json!({"id": "of-authority", "authentication": {"type": "certificateAuthority"}}),
+        json!({"id": "none", "authentication": {"type": "none"}}),
+        json!({"id": "$odd'id,=@;", "tags": {"ü": "\u{1f600}\"\\\n", "deep": {"a": {"b": [1, {"c": null}]}}}}),
+        json!({"id": "Numbers", "properties": {"desired": {"f": 0.1, "g": 1e300, "h": -4_503_599_627_370_496_i64,
+            "i": 123_456.789_012_345_67, "j": 5e-324, "k": 1.0}, "reported": {"t": 8.41, "$version": 99}}}),
+    ]);
+    world.declare("csv.yaml", "DeviceImport", "csv", "{file: d.csv}");
+    world.write("d.csv", "IOTC_DEVICEID,IOTC_DEVICENAME,TAG.line\nc-1,\"Press, north\",3\nc-2,=cmd(),4\n");
+    world.job("dim", "{target: {query: '*'}, action: {property: {dim: {level: 3}}}}");
+    world.apply().unwrap();
+    world
+}
+
+#[test]
+fn an_export_of_iot_hubs_form_comes_back_byte_for_byte() {
+    let world = various_world();
+    let first = export(&world, "iothub");
+    let line: Value = serde_json::from_slice(first.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let members: Vec<&String> = line.as_object().unwrap().keys().collect();
+    let expect = ["authentication", "capabilities", "eTag", "id", "properties", "status", "tags", "twinETag"];
+    assert_eq!(members, expect, "as serde_json sorts them");
+    assert_eq!(line["id"], json!("$odd'id,=@;"), "sorted by id");
+
+    let empty = World::new("{}");
+    empty.declare("imports.yaml", "DeviceImport", "all", "{file: devices.jsonl}");
+    empty.write("devices.jsonl", &first);
+    empty.commit("devices");
+    assert_eq!(counts(&import(&empty)), [9, 0, 0, 0, 0]);
+    let second = export(&empty, "iothub");
+    assert_eq!(String::from_utf8_lossy(&first), String::from_utf8_lossy(&second));
+    for id in ids(&world) {
+        assert!(world.registry().keys(&id).unwrap() == empty.registry().keys(&id).unwrap(), "{id}");
+    }
+    // And into a registry that has them, nothing is to do.
+    empty.write("devices.jsonl", [first.as_slice(), b"\n"].concat());
+    empty.commit("a blank line");
+    assert_eq!(counts(&import(&empty)), [0, 0, 9, 0, 0]);
+}
+
+#[test]
+fn an_export_of_the_six_columns_comes_back_byte_for_byte() {
+    let world = various_world();
+    // Ids that IoT Central does not allow are in no CSV file that can be imported.
+    let query = "deviceId NIN ['pump_7:a', '$odd\\'id,=@;']";
+    let file = world.folder_file("export.csv");
+    world.run(&["device", "export", "--query", query, "-o", &file]).expect(0);
+    let first = fs::read(&file).unwrap();
+    assert!(first.starts_with(b"IOTC_DEVICEID,IOTC_DEVICENAME,IOTC_SASKEY_PRIMARY,"), "{first:?}");
+    let empty = World::new("{}");
+    empty.declare("imports.yaml", "DeviceImport", "all", "{file: devices.csv}");
+    empty.write("devices.csv", &first);
+    empty.commit("devices");
+    assert_eq!(counts(&import(&empty)), [7, 0, 0, 0, 0]);
+    assert_eq!(String::from_utf8_lossy(&first), String::from_utf8_lossy(&export(&empty, "csv")));
+}
+
+#[test]
+fn keys_of_a_file_are_taken_over_and_never_taken_away() {
+    let world = World::new("{}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv}");
+    let header = "IOTC_DEVICEID,IOTC_SASKEY_PRIMARY,IOTC_SASKEY_SECONDARY,IOTC_X509THUMBPRINT_PRIMARY,IOTC_X509THUMBPRINT_SECONDARY\n";
+    let set = |rows: &str| {
+        world.write("d.csv", format!("{header}{rows}"));
+        world.commit("devices");
+        counts(&import(&world))
+    };
+    assert_eq!(set(&format!("d-1,{KEY},,,\n")), [1, 0, 0, 0, 0]);
+    let made = world.registry().keys("d-1").unwrap().secondary_key;
+    assert!(made.is_some(), "the other one is made");
+    assert_eq!(set(&format!("d-1,{KEY},,,\n\n")), [0, 0, 1, 0, 0]);
+    assert_eq!(set("d-1,,,,\n"), [0, 0, 1, 0, 0], "keys that were taken out of the file stay");
+    assert_eq!(set(&format!("d-1,{OTHER_KEY},,,\n")), [0, 1, 0, 0, 0]);
+    let keys = world.registry().keys("d-1").unwrap();
+    assert_eq!(
+        (keys.primary_key.as_deref(), keys.secondary_key),
+        (Some(&b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[..]), made)
+    );
+    assert_eq!(set("d-1,,,xyz,\nd-2,,,,\n"), [1, 0, 0, 0, 1]);
+    assert!(errors(&world).contains("thumbprint"));
+}
