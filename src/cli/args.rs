@@ -308,7 +308,7 @@ pub enum DeviceCommand {
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
-    /// Show a device and its twin
+    /// Show a device: its twin, the groups that it is in, and what became of it in its last jobs
     Show { device_id: String },
     /// Write devices with their keys to a file that only you can read
     Export {
@@ -321,6 +321,59 @@ pub enum DeviceCommand {
         #[arg(short, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Block devices now: jobs fail on them, and nothing is sent to them
+    Block(ChangeArgs),
+    /// Unblock devices now
+    Unblock(ChangeArgs),
+    /// Delete devices now, with their keys and twins
+    Delete(ChangeArgs),
+    /// Set properties of one device (commits a job)
+    Set {
+        device_id: String,
+        /// Such as light.threshold=3: the value is JSON or plain text, and null removes
+        #[arg(required = true, value_name = "PATH=VALUE")]
+        assignments: Vec<String>,
+        /// Tags, in place of desired properties
+        #[arg(long, conflicts_with = "cloud")]
+        tags: bool,
+        /// Cloud properties, in place of desired properties
+        #[arg(long)]
+        cloud: bool,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Call a command of one device (commits a job)
+    Call {
+        device_id: String,
+        /// The name of the command
+        method: String,
+        /// What to send with it, as JSON
+        payload: Option<String>,
+        /// The component that has the command
+        #[arg(long, value_name = "NAME")]
+        component: Option<String>,
+        /// Sending it twice is harmless: it may be retried
+        #[arg(long)]
+        idempotent: bool,
+        /// How long to wait for the device to connect, such as 30s
+        #[arg(long, value_name = "DURATION")]
+        connect_timeout: Option<String>,
+        /// How long to wait for the answer, such as 30s
+        #[arg(long, value_name = "DURATION")]
+        response_timeout: Option<String>,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+}
+
+/// Which devices to change.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    #[arg(required = true, value_name = "DEVICE_ID")]
+    pub device_ids: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// How an export is written.

@@ -87,14 +87,22 @@ pub fn rerun(text: &str, job: &Name, run: &RunToken, new_name: &Name) -> Result<
             spec.insert(field.into(), value.clone());
         }
     }
+    new_job(new_name, &Value::Object(spec))
+}
+
+/// Returns a new document: a job with a spec.
+///
+/// # Errors
+/// The text would not say just that.
+pub fn new_job(name: &Name, spec: &Value) -> Result<String, EditError> {
     let expected = json!({
         "apiVersion": super::API_VERSION,
         "kind": Kind::Job.as_str(),
-        "metadata": {"name": new_name.as_str()},
+        "metadata": {"name": name.as_str()},
         "spec": spec,
     });
-    let document = yaml::to_text(&expected).ok_or_else(|| EditError::Unusual { job: job.clone() })?;
-    agree(&document, new_name, &expected)?;
+    let document = yaml::to_text(&expected).ok_or_else(|| EditError::Unusual { job: name.clone() })?;
+    agree(&document, name, &expected)?;
     Ok(document)
 }
 

@@ -1,14 +1,19 @@
-//! The devices of a fleet: lists, one with its twin, exports.
+//! The devices of a fleet: lists, one with its twin, exports, and what is done to single ones.
 
+mod change;
 mod export;
+mod work;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
-use crate::model::device::Device;
-use crate::model::fleet::Declared;
+use crate::model::device::{Authentication, Device};
+use crate::model::fleet::{Declared, DeviceGroup};
+use crate::model::id::Name;
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
+pub use change::{Changed, DeviceChange, change};
 pub use export::{ExportFormat, export};
+pub use work::{Call, Work, WrittenJob, work};
 
 /// Which devices.
 #[derive(Debug, Clone, Default)]
@@ -42,16 +47,61 @@ pub fn count(environment: &Environment, choice: &DeviceChoice) -> Result<u64, Op
     Ok(registry.count_devices(&filter)?)
 }
 
+/// A device with what is known about it beside its twin. Its keys are not among it.
+#[derive(Debug, Clone)]
+pub struct ShownDevice {
+    pub device: Device,
+    pub authentication: Authentication,
+    /// The import that brought it.
+    pub import: Option<String>,
+    /// The groups that it is in now, by name.
+    pub groups: Vec<Name>,
+}
+
 /// Returns one device.
 ///
 /// # Errors
 /// There is no such device, or the registry cannot be read.
-pub fn show(environment: &Environment, device_id: &str) -> Result<Device, OpsError> {
-    let (registry, _) = open(environment, &DeviceChoice::default())?;
-    registry.device(device_id)?.ok_or_else(|| OpsError::NotFound {
-        what: format!("there is no device `{}`", crate::model::text::sanitize_line(device_id)),
-        help: "Ids are case-sensitive; `fleetform device list --query \"startswith(deviceId, '…')\"` finds near ones."
-            .to_string(),
+pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let declared = workspace.declared_somewhere()?;
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let Some(device) = registry.device(device_id)? else { return Err(missing(&registry, device_id)?) };
+    let groups = declared.groups.values().filter(|group| is_in(&device, group)).map(|group| group.name.clone());
+    let id = device.device_id.clone();
+    Ok(ShownDevice {
+        groups: groups.collect(),
+        authentication: registry.keys(device_id)?.authentication,
+        import: registry.imports_of(std::slice::from_ref(&id))?.remove(&id),
+        device,
+    })
+}
+
+/// Returns true when a group has a device.
+fn is_in(device: &Device, group: &DeviceGroup) -> bool {
+    let has_template =
+        group.template.as_ref().is_none_or(|template| device.template.as_deref() == Some(template.as_str()));
+    let is_within = group.organization.as_ref().is_none_or(|path| {
+        let own = device.organization.as_deref().unwrap_or_default();
+        own.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    // Queries were checked with the files.
+    has_template && is_within && query::parse(&group.query).is_ok_and(|query| query::matches(&query, device))
+}
+
+/// Returns that a device is not there, with a near id.
+fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
+    let ids = registry.ids_near(device_id)?;
+    let near = crate::diag::nearest(device_id, ids.iter().map(String::as_str));
+    Ok(OpsError::NotFound {
+        what: format!("there is no device `{}`", crate::diag::shown(device_id)),
+        help: match near {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None => {
+                "Ids are case-sensitive; `fleetform device list --query \"startswith(deviceId, '…')\"` finds near ones."
+                    .to_string()
+            }
+        },
     })
 }
 

@@ -26,6 +26,10 @@ pub struct JobFilter {
     pub since: Option<jiff::Timestamp>,
     /// Runs whose target has a device with such an id, with `*` and `?`.
     pub device: Option<String>,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+    /// Look at so many of the newest runs only: finding a device in a run reads all its rows.
+    pub newest: Option<usize>,
 }
 
 /// A run of a list.
@@ -77,9 +81,16 @@ pub struct ShownRun {
 /// The files are invalid, or something cannot be read.
 pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<ListedRun>, OpsError> {
     with_history(environment, |history| {
-        let mut found: Vec<(jiff::Timestamp, ListedRun)> = Vec::new();
-        for record in records_of(&history.ledger) {
-            let claimed_at = history.claimed_at(&record);
+        let records = records_of(&history.ledger);
+        let mut records: Vec<(jiff::Timestamp, RunRecord)> =
+            records.into_iter().map(|record| (history.claimed_at(&record), record)).collect();
+        records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
+        records.truncate(filter.newest.unwrap_or(usize::MAX));
+        let mut found = Vec::new();
+        for (claimed_at, record) in records {
+            if filter.limit.is_some_and(|limit| found.len() >= limit) {
+                break;
+            }
             let time = record.started_at.unwrap_or(claimed_at);
             let is_wanted = filter.status.is_none_or(|status| record.status == status)
                 && filter.since.is_none_or(|since| time >= since);
@@ -93,10 +104,9 @@ pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<ListedR
                     fitting => fitting,
                 },
             };
-            found.push((claimed_at, ListedRun { record, fitting }));
+            found.push(ListedRun { record, fitting });
         }
-        found.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.record.job.cmp(&right.1.record.job)));
-        Ok(found.into_iter().map(|(_, run)| run).collect())
+        Ok(found)
     })
 }
 

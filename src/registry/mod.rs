@@ -6,6 +6,7 @@
 //!
 //! What differs from what is desired is found here by SQL; twins never cross this room's door but one at a time.
 
+mod change;
 mod claims;
 mod devices;
 mod error;

@@ -482,3 +482,163 @@ fn keys_of_a_file_are_taken_over_and_never_taken_away() {
     assert_eq!(set("d-1,,,xyz,\nd-2,,,,\n"), [1, 0, 0, 0, 1]);
     assert!(errors(&world).contains("thumbprint"));
 }
+
+#[test]
+fn show_has_the_twin_the_groups_and_what_became_of_it() {
+    let world = World::new("{link: {simulated: {devices: {d-1: {answers: 500}}}}}");
+    world.declare("org.yaml", "Organization", "acme", "{}");
+    world.declare("eu.yaml", "Organization", "eu", "{parent: acme}");
+    world.write("d.csv", "IOTC_DEVICEID,TAG.line\nd-1,3\nd-2,4\n");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv, organization: acme/eu}");
+    world.declare("line.yaml", "DeviceGroup", "line-3", "{query: \"tags.line = '3'\", organization: acme}");
+    world.declare("none.yaml", "DeviceGroup", "line-4", "{query: \"tags.line = '4'\"}");
+    world.declare("all.yaml", "DeviceGroup", "all", "{query: '*', organization: acme/eu}");
+    world.commit("devices");
+    world.job("dim", "{target: {query: '*'}, action: {property: {dim: 3}}}");
+    world.apply().unwrap();
+    world.job("others", "{target: {devices: [d-2]}, action: {property: {dim: 4}}}");
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.pass(std::time::Duration::from_secs(60));
+    world.apply().unwrap();
+
+    let shown = world.run(&["device", "show", "d-1", "--json"]).expect(0).json().remove(0);
+    assert_eq!(shown["groups"], json!(["all", "line-3"]));
+    assert_eq!(
+        (&shown["blocked"], &shown["import"], &shown["authentication"]),
+        (&json!(false), &json!("all"), &json!("sas"))
+    );
+    assert_eq!(shown["properties"]["desired"], json!({"dim": 3, "$version": 2}));
+    let jobs = shown["jobs"].as_array().unwrap();
+    let told: Vec<[&Value; 4]> =
+        jobs.iter().map(|job| ["job", "status", "reason", "code"].map(|key| &job[key])).collect();
+    assert_eq!(
+        told,
+        [
+            [&json!("reboot"), &json!("failed"), &json!("rejected"), &json!(500)],
+            [&json!("dim"), &json!("completed"), &json!("written"), &Value::Null],
+        ]
+    );
+    let text = world.run(&["device", "show", "d-1"]).expect(0).stdout;
+    for part in ["groups        all, line-3", "connection    ", "desired (version 2)", "last jobs", "rejected"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let keys = world.registry().keys("d-1").unwrap();
+    let key = String::from_utf8(export(&world, "csv")).unwrap();
+    let key = key.lines().nth(1).unwrap().split(',').nth(2).unwrap().to_string();
+    assert!(keys.primary_key.is_some() && key.len() == 44);
+    assert!(!text.contains(&key) && !shown.to_string().contains(&key), "keys are never shown");
+
+    let ran = world.run(&["device", "show", "D-1"]).expect(1);
+    assert!(ran.stderr.contains("Did you mean `d-1`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn devices_are_blocked_unblocked_and_deleted_at_once() {
+    let world = World::with_devices("{}", 3);
+    world.apply().unwrap();
+    // There is nobody to ask, and one that is not there keeps all from being changed.
+    assert!(world.run(&["device", "block", "d-001"]).expect(64).stderr.contains("--yes"));
+    let ran = world.run(&["device", "block", "--yes", "d-001", "d-0002"]).expect(1);
+    assert!(
+        ran.stderr.contains("no device `d-0002`") && ran.stderr.contains("Did you mean `d-002`?"),
+        "{}",
+        ran.stderr
+    );
+    assert!(world.devices().iter().all(|device| !device.blocked));
+
+    let ran = world.run(&["device", "block", "--yes", "d-001", "d-002", "d-001"]).expect(0);
+    assert!(ran.stderr.contains("2 devices: blocked."), "{}", ran.stderr);
+    let ran = world.run(&["device", "block", "--yes", "--json", "d-002", "d-003"]).expect(0).json();
+    let told: Vec<(&Value, &Value)> = ran.iter().map(|line| (&line["device_id"], &line["changed"])).collect();
+    assert_eq!(told, [(&json!("d-003"), &json!(true)), (&json!("d-002"), &json!(false))]);
+    world.run(&["device", "unblock", "--yes", "d-002"]).expect(0);
+    world.job("dim", "{target: {query: '*'}, action: {property: {dim: 3}}}");
+    world.apply().unwrap();
+    let reasons: Vec<&str> = world.rows("dim", "1").iter().map(|row| row.reason.as_str()).collect();
+    assert_eq!(reasons, ["blocked", "written", "blocked"]);
+
+    let ran = world.run(&["device", "delete", "--yes", "d-003"]).expect(0);
+    assert!(ran.stderr.contains("import/all has 1 device of these: they come back"), "{}", ran.stderr);
+    assert_eq!(ids(&world), ["d-001", "d-002"]);
+    let left: u64 = rusqlite::Connection::open(world.registry_path())
+        .unwrap()
+        .query_row("SELECT count(*) FROM device_key", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 2, "its keys are gone with it");
+    assert_eq!(world.run(&["plan", "--detailed-exitcode"]).code, 0, "an import that was applied is not applied again");
+    world.write("devices.csv", format!("{}d-004,Four,4,even\n", crate::world::devices_csv(3)));
+    world.commit("one more");
+    world.apply().unwrap();
+    assert_eq!(ids(&world), ["d-001", "d-002", "d-003", "d-004"], "it came back, as was said");
+    assert!(device(&world, "d-001").blocked, "the file says nothing of it");
+}
+
+#[test]
+fn work_on_one_device_is_a_job_in_git() {
+    let world = hub_world(&[json!({"id": "Pump_7:a"}), json!({"id": "other"})]);
+    world.apply().unwrap();
+    let before = world.head();
+    let ran = world
+        .run(&[
+            "device",
+            "set",
+            "Pump_7:a",
+            "light.threshold=3",
+            "light.color=warm",
+            "old=null",
+            "label=\"4\"",
+            "--json",
+        ])
+        .expect(0)
+        .json()
+        .remove(0);
+    assert_eq!((&ran["job"], &ran["file"]), (&json!("set-pump-7-a-1"), &json!("jobs/set-pump-7-a-1.yaml")));
+    assert_eq!(ran["commit"], json!(world.head()));
+    assert_ne!(world.head(), before);
+    let ran = world.run(&["device", "set", "Pump_7:a", "--tags", "ring=canary"]).expect(0);
+    assert!(ran.stderr.contains("Wrote jobs/set-pump-7-a-2.yaml (commit"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("apply") && ran.stderr.contains("job show set-pump-7-a-2"), "{}", ran.stderr);
+    world.run(&["device", "set", "Pump_7:a", "--cloud", "owner=north"]).expect(0);
+    let call = ["device", "call", "Pump_7:a", "reboot", "{\"delay\": 5}", "--idempotent", "--response-timeout", "10s"];
+    world.run(&call).expect(0);
+    world.apply().unwrap();
+    let pump = device(&world, "Pump_7:a");
+    assert_eq!(pump.desired, json!({"light": {"threshold": 3, "color": "warm"}, "label": "4"}));
+    assert_eq!((pump.tags, pump.cloud), (json!({"ring": "canary"}), json!({"owner": "north"})));
+    let text = fs::read_to_string(world.file("jobs/call-pump-7-a-1.yaml")).unwrap();
+    for part in ["name: reboot", "delay: 5", "idempotent: true", "responseTimeout: 10s"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(world.rows("call-pump-7-a-1", "1")[0].reason.as_str(), "responded");
+    assert_eq!(device(&world, "other").desired, json!({}));
+
+    // The name of a job that has run is not taken again when its file is gone.
+    fs::remove_file(world.file("jobs/set-pump-7-a-3.yaml")).unwrap();
+    world.commit("tidied up");
+    let ran = world.run(&["device", "set", "Pump_7:a", "x=1", "--no-commit", "--json"]).expect(0).json().remove(0);
+    assert_eq!((&ran["job"], &ran["commit"]), (&json!("set-pump-7-a-4"), &Value::Null));
+    let tree = world.repository().head().unwrap().peel_to_tree().unwrap().id();
+    let committed = world.repository().find_tree(tree).unwrap().get_path("jobs/set-pump-7-a-4.yaml".as_ref()).is_ok();
+    assert!(!committed && world.file("jobs/set-pump-7-a-4.yaml").exists());
+}
+
+#[test]
+fn work_that_cannot_be_is_refused_and_leaves_no_file() {
+    let world = World::with_devices("{}", 2);
+    world.apply().unwrap();
+    let check = |arguments: &[&str], code: i32, part: &str| {
+        let arguments: Vec<&str> = ["device"].iter().chain(arguments).copied().collect();
+        let ran = world.run(&arguments).expect(code);
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        assert!(!world.file("jobs").exists() || fs::read_dir(world.file("jobs")).unwrap().next().is_none(), "{part}");
+    };
+    check(&["set", "d-01", "a=1"], 1, "Did you mean `d-001`?");
+    check(&["set", "d-001", "a"], 64, "has no `=`");
+    check(&["set", "d-001", "a=1", "a.b=2"], 64, "the same place");
+    check(&["set", "d-001", "a.b=1", "a=2"], 64, "the same place");
+    check(&["set", "d-001", "a..b=1"], 64, "may not be empty");
+    check(&["set", "d-001", "$a=1"], 64, "may not contain '$'");
+    check(&["set", "d-001"], 64, "PATH=VALUE");
+    check(&["call", "d-001", "reboot", "{"], 64, "not JSON");
+    check(&["call", "d-001", "reboot", "--response-timeout", "10 minutes"], 65, "FF303");
+}

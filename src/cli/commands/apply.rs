@@ -1,13 +1,13 @@
 //! `apply`
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
 use serde_json::Value;
 
-use super::{CommandResult, Output, folder_option};
+use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
@@ -123,20 +123,6 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
         output.say(&format!("\nTo see why job {job} was {status}:\n\n    {program}{folder} job show {job}"));
     }
     Ok(if has_bad_run || (is_strict && has_failure) { exit::RUN_FAILED } else { exit::OK })
-}
-
-fn can_ask() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
-
-fn ask(question: &str) -> bool {
-    let mut stderr = std::io::stderr().lock();
-    let asked = write!(stderr, "\n{question} Only `yes` or `y` is a yes: ").and_then(|()| stderr.flush());
-    let mut answer = String::new();
-    if asked.is_err() || std::io::stdin().lock().read_line(&mut answer).is_err() {
-        return false;
-    }
-    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 fn read_plan(path: &Path) -> Result<Value, CommandError> {

@@ -1,11 +1,20 @@
-//! `device list|show|export`
+//! `device list|show|export|block|unblock|delete|set|call`
 
-use super::{CommandResult, Output};
-use crate::cli::args::{DeviceArgs, DeviceCommand, DeviceFormat};
+use super::{CommandResult, Output, ask, can_ask, folder_option};
+use crate::cli::args::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, EditArgs};
+use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, device as view};
-use crate::ops::device::{DeviceChoice, ExportFormat, count, export, list, show};
+use crate::model::patch::Section;
+use crate::ops::device::{
+    Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, list, show, work,
+};
+use crate::ops::job::{self, JobFilter};
 use crate::ops::{Environment, OpsError};
+
+/// Jobs of a device that are shown, and the runs among which they are looked for: each is read as a whole.
+const JOBS_SHOWN: usize = 10;
+const RUNS_LOOKED_AT: usize = 50;
 
 /// `device …`
 pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) -> CommandResult {
@@ -20,15 +29,7 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             }
             list_devices(environment, &choice, output)
         }
-        DeviceCommand::Show { device_id } => {
-            let device = show(environment, device_id)?;
-            if output.is_json {
-                output.json_line(&view::twin_json(&device))?;
-            } else {
-                output.result(&view::show(&device, output.painter()))?;
-            }
-            Ok(exit::OK)
-        }
+        DeviceCommand::Show { device_id } => show_device(environment, device_id, output),
         DeviceCommand::Export { choice, format, output: path } => {
             let format = match format {
                 DeviceFormat::Csv => ExportFormat::Csv,
@@ -42,7 +43,141 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             ));
             Ok(exit::OK)
         }
+        DeviceCommand::Block(arguments) => change_devices(environment, DeviceChange::Block, arguments, output),
+        DeviceCommand::Unblock(arguments) => change_devices(environment, DeviceChange::Unblock, arguments, output),
+        DeviceCommand::Delete(arguments) => change_devices(environment, DeviceChange::Delete, arguments, output),
+        DeviceCommand::Set { device_id, assignments, tags, cloud, edit } => {
+            let section = match (tags, cloud) {
+                (true, _) => Section::Tags,
+                (_, true) => Section::Cloud,
+                (false, false) => Section::Desired,
+            };
+            let wanted = Work::Set { section, assignments: assignments.clone() };
+            write_job(environment, device_id, &wanted, edit, output)
+        }
+        DeviceCommand::Call {
+            device_id,
+            method,
+            payload,
+            component,
+            idempotent,
+            connect_timeout,
+            response_timeout,
+            edit,
+        } => {
+            let wanted = Work::Call(Call {
+                method: method.clone(),
+                component: component.clone(),
+                payload: payload.clone(),
+                connect_timeout: connect_timeout.clone(),
+                response_timeout: response_timeout.clone(),
+                is_idempotent: *idempotent,
+            });
+            write_job(environment, device_id, &wanted, edit, output)
+        }
     }
+}
+
+fn show_device(environment: &Environment, device_id: &str, output: &Output) -> CommandResult {
+    let shown = show(environment, device_id)?;
+    let filter = JobFilter {
+        device: Some(device_id.to_string()),
+        limit: Some(JOBS_SHOWN),
+        newest: Some(RUNS_LOOKED_AT),
+        ..JobFilter::default()
+    };
+    // A device can be looked at whatever happened to the history of jobs.
+    let mut runs = job::list(environment, &filter).unwrap_or_else(|error| {
+        output.say(&format!("Its jobs cannot be told: {error}."));
+        Vec::new()
+    });
+    // An id may have a `*` or `?`, which is a wildcard to the list.
+    runs.retain(|run| run.fitting.as_ref().is_some_and(|found| found.devices == 1 && found.device_id == device_id));
+    if output.is_json {
+        output.json_line(&view::shown_json(&shown, &runs))?;
+    } else {
+        output.result(&view::show(&shown, &runs, output.painter()))?;
+    }
+    Ok(exit::OK)
+}
+
+fn change_devices(
+    environment: &Environment,
+    wanted: DeviceChange,
+    arguments: &ChangeArgs,
+    output: &Output,
+) -> CommandResult {
+    let (verb, done) = match wanted {
+        DeviceChange::Block => ("Block", "blocked"),
+        DeviceChange::Unblock => ("Unblock", "unblocked"),
+        DeviceChange::Delete => ("Delete", "deleted"),
+    };
+    let mut agree =
+        |devices: usize| arguments.yes || (can_ask() && ask(&format!("{verb} {}?", counted(devices as u64, "device"))));
+    let Changed { changed, unchanged, imports, was_declined } =
+        change(environment, wanted, &arguments.device_ids, &mut agree)?;
+    if was_declined && !can_ask() {
+        return Err(CommandError::Usage {
+            what: "device asks before it changes anything, and there is nobody to ask".to_string(),
+            help: format!("Add --yes to {} without a question.", verb.to_lowercase()),
+        });
+    }
+    if was_declined {
+        output.say("Nothing was changed.");
+        return Ok(exit::OK);
+    }
+    if output.is_json {
+        for (ids, is_changed) in [(&changed, true), (&unchanged, false)] {
+            for id in ids {
+                output.json_line(&serde_json::json!({"device_id": id, "action": done, "changed": is_changed}))?;
+            }
+        }
+        return Ok(exit::OK);
+    }
+    if !changed.is_empty() {
+        output.say(&format!("{}: {done}.", counted(changed.len() as u64, "device")));
+    }
+    if !unchanged.is_empty() {
+        output.say(&format!("{}: {done} already.", counted(unchanged.len() as u64, "device")));
+    }
+    for (import, devices) in imports {
+        let devices = counted(devices, "device");
+        output.say(&match wanted {
+            DeviceChange::Delete => format!(
+                "import/{import} has {devices} of these: they come back, with new keys, when it is imported again. Take their rows out of its file."
+            ),
+            DeviceChange::Block | DeviceChange::Unblock => format!(
+                "import/{import} has {devices} of these: where its file has a status for them, that one counts when it is imported again."
+            ),
+        });
+    }
+    Ok(exit::OK)
+}
+
+fn write_job(
+    environment: &Environment,
+    device_id: &str,
+    wanted: &Work,
+    arguments: &EditArgs,
+    output: &Output,
+) -> CommandResult {
+    let written = work(environment, device_id, wanted, !arguments.no_commit)?;
+    if output.is_json {
+        output.json_line(&serde_json::json!({
+            "job": written.job.as_str(),
+            "file": written.file,
+            "commit": written.commit,
+            "changed": true,
+        }))?;
+        return Ok(exit::OK);
+    }
+    let commit = written.commit.as_ref().map_or("not committed".to_string(), |id| format!("commit {}", &id[..12]));
+    output.say(&format!("Wrote {} ({commit}).", written.file));
+    let (program, folder, job) = (&output.program, folder_option(environment), &written.job);
+    let first = if written.commit.is_some() { "To make it so" } else { "When it is committed" };
+    output.say(&format!("\n{first}:\n\n    {program}{folder} apply"));
+    output.say(&format!("\nThen, to see what came of it:\n\n    {program}{folder} job show {job} --devices"));
+    Ok(exit::OK)
 }
 
 fn choice_of(arguments: &DeviceArgs, limit: Option<u64>) -> DeviceChoice {

@@ -21,7 +21,10 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
     match command {
         JobCommand::List { status, since, device } => {
             let since = since.as_deref().map(time_before).transpose()?;
-            let runs = list(environment, &JobFilter { status: *status, since, device: device.clone() })?;
+            let runs = list(
+                environment,
+                &JobFilter { status: *status, since, device: device.clone(), ..JobFilter::default() },
+            )?;
             if output.is_json {
                 for run in &runs {
                     output.json_line(&view::listed_json(run))?;

@@ -11,6 +11,8 @@ mod reference;
 mod simulate;
 mod validate;
 
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
 use super::args::{Cli, Command};
 use super::output::Output;
 use super::{CommandResult, args};
@@ -36,6 +38,22 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Schema { kind } => reference::schema(kind.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),
     }
+}
+
+/// Returns true when a person can be asked.
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks on the terminal.
+fn ask(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    let asked = write!(stderr, "\n{question} Only `yes` or `y` is a yes: ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    if asked.is_err() || std::io::stdin().lock().read_line(&mut answer).is_err() {
+        return false;
+    }
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// Returns ` -C DIR` as it stands in a command to copy; empty for the current folder.

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::Table;
 use crate::cli::output::{Painter, Tone};
 use crate::model::device::Device;
+use crate::model::id::Name;
 use crate::model::text::sanitize_line;
+use crate::ops::device::ShownDevice;
+use crate::ops::job::ListedRun;
 
 /// Returns an empty table of devices.
 pub fn table() -> Table {
@@ -39,10 +42,14 @@ pub fn to_json(device: &Device) -> Value {
     })
 }
 
-/// Returns a device with its twin.
-pub fn twin_json(device: &Device) -> Value {
+/// Returns a device with its twin, its groups and what became of it in some runs.
+pub fn shown_json(shown: &ShownDevice, runs: &[ListedRun]) -> Value {
+    let ShownDevice { device, authentication, import, groups } = shown;
     let mut document = to_json(device);
     if let Some(members) = document.as_object_mut() {
+        members.insert("blocked".into(), json!(device.blocked));
+        members.insert("authentication".into(), json!(authentication.as_str()));
+        members.insert("import".into(), json!(import));
         members.insert("last_activity".into(), json!(device.last_activity.map(|time| time.to_string())));
         members.insert("edge_manifest".into(), json!(device.edge_manifest));
         members.insert("capabilities".into(), json!({"iotEdge": device.iot_edge}));
@@ -50,12 +57,29 @@ pub fn twin_json(device: &Device) -> Value {
         members.insert("cloud".into(), device.cloud.clone());
         let properties = json!({"desired": device.desired_with_version(), "reported": device.reported_with_version()});
         members.insert("properties".into(), properties);
+        members.insert("groups".into(), json!(groups.iter().map(Name::as_str).collect::<Vec<_>>()));
+        members.insert("jobs".into(), runs.iter().map(run_json).collect());
     }
     document
 }
 
-/// Returns a device with its twin for people.
-pub fn show(device: &Device, painter: Painter) -> String {
+fn run_json(run: &ListedRun) -> Value {
+    let row = run.fitting.as_ref().and_then(|found| found.row.as_ref());
+    json!({
+        "job": run.record.job.as_str(),
+        "run": run.record.run.as_str(),
+        "run_status": run.record.status.as_str(),
+        "status": row.map(|row| row.status.as_str()),
+        "reason": row.map(|row| row.reason.as_str()),
+        "code": row.and_then(|row| row.code),
+        "message": row.map(|row| row.message.as_str()),
+        "finished_at": row.and_then(|row| row.finished_at).map(|time| time.to_string()),
+    })
+}
+
+/// Returns a device for people.
+pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String {
+    let ShownDevice { device, authentication, import, groups } = shown;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("device {}", device.device_id)));
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {}\n", sanitize_line(value)));
     line("name", &device.device_name);
@@ -63,6 +87,10 @@ pub fn show(device: &Device, painter: Painter) -> String {
     line("organization", device.organization.as_deref().unwrap_or("-"));
     line("state", device.state.as_str());
     line("blocked", if device.blocked { "yes" } else { "no" });
+    line("authenticated", authentication.as_str());
+    line("import", import.as_deref().unwrap_or("-"));
+    let groups: Vec<&str> = groups.iter().map(Name::as_str).collect();
+    line("groups", if groups.is_empty() { "-".to_string() } else { groups.join(", ") }.as_str());
     line("simulated", if device.simulated { "yes" } else { "no" });
     line("connection", device.connection_state.as_str());
     line("last activity", &device.last_activity.map_or("-".to_string(), |time| time.to_string()));
@@ -80,5 +108,28 @@ pub fn show(device: &Device, painter: Painter) -> String {
             text.push_str(&format!("    {}\n", sanitize_line(line)));
         }
     }
+    if !runs.is_empty() {
+        text.push_str("  last jobs\n");
+        runs_table(runs).render().lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+    }
     text
+}
+
+/// Returns what became of a device in some runs.
+fn runs_table(runs: &[ListedRun]) -> Table {
+    let mut table = Table::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"]);
+    for ListedRun { record, fitting } in runs {
+        let row = fitting.as_ref().and_then(|found| found.row.as_ref());
+        let of_row = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());
+        table.push(vec![
+            record.job.to_string(),
+            record.run.to_string(),
+            of_row(row.map(|row| row.status.as_str().to_string())),
+            of_row(row.map(|row| row.reason.as_str().to_string())),
+            of_row(row.and_then(|row| row.code).map(|code| code.to_string())),
+            of_row(row.and_then(|row| row.finished_at).map(|time| time.to_string())),
+            of_row(row.map(|row| row.message.clone())),
+        ]);
+    }
+    table
 }

@@ -1,0 +1,184 @@
+//! Work on a single device: a job as any other, written to a file of its own and committed.
+
+use serde_json::{Map, Value, json};
+
+use super::missing;
+use crate::manifest::edit;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::limits;
+use crate::model::patch::{Section, violations};
+use crate::ops::workspace::{declared_of, findings_of};
+use crate::ops::{Environment, OpsError, Workspace};
+use crate::prepare::read_ledger;
+
+/// What to do to a device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Sets values of a section, each `PATH=VALUE`: keys with dots between them, and JSON or plain text.
+    Set { section: Section, assignments: Vec<String> },
+    /// Calls a command.
+    Call(Call),
+}
+
+/// A command to call. What is absent is as the manifest has it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Call {
+    pub method: String,
+    pub component: Option<String>,
+    /// JSON.
+    pub payload: Option<String>,
+    /// Durations such as `30s`.
+    pub connect_timeout: Option<String>,
+    pub response_timeout: Option<String>,
+    pub is_idempotent: bool,
+}
+
+/// A job that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenJob {
+    pub job: Name,
+    /// Relative to the fleet's folder.
+    pub file: String,
+    /// `None` when it was not asked for.
+    pub commit: Option<String>,
+}
+
+/// Writes a job that works on one device, and commits it.
+///
+/// # Errors
+/// There is no such device, the files are invalid or would be with this job, or it cannot be written.
+pub fn work(environment: &Environment, device_id: &str, work: &Work, commits: bool) -> Result<WrittenJob, OpsError> {
+    let (word, action) = match work {
+        Work::Set { section, assignments } => ("set", patch_action(*section, assignments)?),
+        Work::Call(call) => ("call", call_action(call)?),
+    };
+    let workspace = Workspace::open(environment)?;
+    let (tree, loaded) = workspace.load_work_tree()?;
+    let declared = declared_of(&loaded)?;
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    if registry.device(device_id)?.is_none() {
+        return Err(missing(&registry, device_id)?);
+    }
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let ledger = read_ledger(&branch, &registry, declared)?;
+    // A name whose run was claimed once would never run again.
+    let is_taken = |name: &Name| {
+        is_declared(declared, name) || !ledger.claims_of(name).is_empty() || tree.entries.contains_key(&file_of(name))
+    };
+    let name = free_name(word, device_id, is_taken)?;
+    let spec = json!({"target": {"devices": [device_id]}, "action": action});
+    let file = file_of(&name);
+    let text = edit::new_job(&name, &spec).map_err(|error| OpsError::Usage {
+        what: format!("the job cannot be written: {error}"),
+        help: "Write it by hand.".to_string(),
+    })?;
+    let path = workspace.repo.folder().join(&file);
+    let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    std::fs::write(&path, text).map_err(fail)?;
+    let (_, with_it) = workspace.load_work_tree()?;
+    if with_it.diagnostics.has_errors() {
+        drop(std::fs::remove_file(&path));
+        return Err(OpsError::Invalid(Box::new(findings_of(&with_it, crate::diag::Diagnostics::new()))));
+    }
+    let subject = format!("job {name}: {word} {device_id}");
+    let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
+    Ok(WrittenJob { job: name, file, commit })
+}
+
+fn is_declared(declared: &Declared, name: &Name) -> bool {
+    declared.jobs.contains_key(name)
+}
+
+fn file_of(name: &Name) -> String {
+    format!("jobs/{name}.yaml")
+}
+
+/// Returns `set-<device id>-<n>` with the first number that is free; what a name cannot have becomes `-`.
+fn free_name(word: &str, device_id: &str, is_taken: impl Fn(&Name) -> bool) -> Result<Name, OpsError> {
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let slug: String = device_id.chars().map(legal).collect();
+    for number in 1..100_000_u32 {
+        let suffix = format!("-{number}");
+        let room = limits::NAME_CHARS_MAX - word.len() - 1 - suffix.len();
+        let kept: String = slug.chars().take(room).collect();
+        let kept = kept.trim_matches('-');
+        let candidate = if kept.is_empty() { format!("{word}{suffix}") } else { format!("{word}-{kept}{suffix}") };
+        if let Ok(name) = Name::parse(&candidate)
+            && !is_taken(&name)
+        {
+            return Ok(name);
+        }
+    }
+    let what = format!("there are too many jobs like {word}-{slug}");
+    Err(OpsError::Usage { what, help: "Write the job by hand, under another name.".to_string() })
+}
+
+fn patch_action(section: Section, assignments: &[String]) -> Result<Value, OpsError> {
+    let usage = |what: String| OpsError::Usage {
+        what,
+        help: "Write it as `light.threshold=3`; the value is JSON or plain text, and `null` removes.".to_string(),
+    };
+    let mut members = Map::new();
+    for assignment in assignments {
+        let shown = crate::diag::shown(assignment);
+        let (path, value) = assignment.split_once('=').ok_or_else(|| usage(format!("`{shown}` has no `=`")))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        let keys: Vec<&str> = path.split('.').collect();
+        if !insert(&mut members, &keys, value) {
+            return Err(usage(format!("`{shown}` and another value are for the same place")));
+        }
+    }
+    if let Some(broken) = violations(&members, section).first() {
+        return Err(usage(format!("{}: {}", broken.path.join("."), broken.rule)));
+    }
+    let word = match section {
+        Section::Tags => "tags",
+        Section::Cloud => "cloudProperty",
+        Section::Desired | Section::Reported => "property",
+    };
+    Ok(json!({word: members}))
+}
+
+/// Puts a value at a path; false when there is one already, or one above or below it.
+fn insert(members: &mut Map<String, Value>, keys: &[&str], value: Value) -> bool {
+    match keys {
+        [] => false,
+        [last] => members.insert((*last).to_string(), value).is_none(),
+        [first, rest @ ..] => {
+            let is_new = !members.contains_key(*first);
+            let inner = members.entry((*first).to_string()).or_insert_with(|| json!({}));
+            match inner.as_object_mut() {
+                Some(inner) if is_new || !inner.is_empty() => insert(inner, rest, value),
+                _ => false,
+            }
+        }
+    }
+}
+
+fn call_action(call: &Call) -> Result<Value, OpsError> {
+    let Call { method, component, payload, connect_timeout, response_timeout, is_idempotent } = call;
+    let mut command = Map::new();
+    command.insert("name".into(), json!(method));
+    if let Some(payload) = payload {
+        let value: Value = serde_json::from_str(payload).map_err(|error| OpsError::Usage {
+            what: format!("the payload is not JSON: {error}"),
+            help: "Text stands in quotes: '\"now\"'.".to_string(),
+        })?;
+        command.insert("payload".into(), value);
+    }
+    for (key, text) in
+        [("component", component), ("connectTimeout", connect_timeout), ("responseTimeout", response_timeout)]
+    {
+        if let Some(text) = text {
+            command.insert(key.into(), json!(text));
+        }
+    }
+    if *is_idempotent {
+        command.insert("idempotent".into(), json!(true));
+    }
+    Ok(json!({"command": command}))
+}
