@@ -368,6 +368,8 @@ fn an_import_of_an_unexpected_size_is_refused() {
         let ran = world.run(&["apply", "--yes"]).expect(65);
         assert!(ran.stderr.contains("FF605") && ran.stderr.contains(part), "{}", ran.stderr);
     }
+    declare("{min: 3, max: 2}");
+    assert!(world.run(&["validate"]).expect(65).stderr.contains("FF310"));
     declare("{min: 3, max: 3, removed: 1}");
     assert_eq!(counts(&import(&world)), [3, 0, 0, 0, 0]);
     declare("{min: 1, removed: 1}");
