@@ -266,12 +266,12 @@ fn ids_that_differ_in_case_are_two_devices_and_a_warning() {
         world.write(file, text);
         world.commit("devices");
         let ran = world.run(&["plan"]).expect(0);
-        assert!(ran.stderr.contains("FF661") && ran.stderr.contains("`Pump-7` and `pump-7`"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("FF658") && ran.stderr.contains("`Pump-7` and `pump-7`"), "{}", ran.stderr);
         assert_eq!(counts(&import(&world)), [5, 0, 0, 0, 0]);
         assert_eq!(ids(&world), ["Pump-7", "VALVE", "other", "pUMP-7", "pump-7"]);
         world.write(file, text.replace("pump-7", "pump-8").replace("pUMP-7", "pump-9"));
         world.commit("devices");
-        assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF661"));
+        assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF658"));
     }
 }
 
