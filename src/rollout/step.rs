@@ -391,16 +391,20 @@ impl Rollout {
         }
     }
 
-    /// Returns what a run came to whose devices are all terminal: completed when each was attempted.
+    /// Returns what a run came to whose devices are all terminal: failed when its time kept it from some, canceled when too many of
+    /// those that were attempted failed.
     fn end(&self) -> (RunStatus, Option<String>) {
         let (unattempted, total) = (self.unattempted, self.spec.total);
-        let Some(limit) = self.spec.max_execution_time.filter(|_| unattempted > 0) else {
-            return (RunStatus::Completed, None);
-        };
-        let limit = text::duration(limit);
-        let reason =
-            format!("maxExecutionTime: {limit} were over before {unattempted} of {total} devices were attempted");
-        (RunStatus::Failed, Some(reason))
+        if unattempted > 0 {
+            let limit = self.spec.max_execution_time.map_or_else(|| "its time".to_string(), text::duration);
+            let reason =
+                format!("maxExecutionTime: {limit} were over before {unattempted} of {total} devices were attempted");
+            return (RunStatus::Failed, Some(reason));
+        }
+        match self.crossing() {
+            Some(crossing) => (RunStatus::Canceled, Some(crossing.to_string())),
+            None => (RunStatus::Completed, None),
+        }
     }
 
     fn finish(&mut self, status: RunStatus, reason: Option<String>, effects: &mut Effects) {

@@ -366,7 +366,7 @@ fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), Strin
     });
     match (run.status(), has_crossed) {
         ("canceled", true) | ("completed", false) => Ok(()),
-        ("failed", false) if job.max_execution.is_some() => Ok(()),
+        ("failed", _) if job.max_execution.is_some() => Ok(()),
         (status, _) => Err(format!("it is {status}, and its threshold is {:?}", job.threshold)),
     }
 }
