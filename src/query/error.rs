@@ -72,6 +72,9 @@ pub enum QueryErrorKind {
     StarNotAlone,
     #[error("This is more of a query than its condition.")]
     FullQuery,
+    /// A whole query over something else than devices.
+    #[error("A condition selects devices, and this is about `{collection}`.")]
+    OtherCollection { collection: &'static str },
     #[error("A device has no property `{name}`.")]
     UnknownRoot { name: String, help: String },
     #[error("`{root}` has no parts.")]
@@ -121,6 +124,12 @@ impl QueryErrorKind {
             QueryErrorKind::ExpectedOperator { found } => expected_operator_help(found),
             QueryErrorKind::StarNotAlone => Some("Leave it out, or write only `*`.".to_string()),
             QueryErrorKind::FullQuery => Some("Give only the condition: what stands after WHERE.".to_string()),
+            QueryErrorKind::OtherCollection { collection: "devices.modules" } => Some(
+                "Jobs are for devices, not for their modules: ask for what the devices themselves have.".to_string(),
+            ),
+            QueryErrorKind::OtherCollection { .. } => {
+                Some("`fleetform job list --device ID` lists the runs of a device.".to_string())
+            }
             QueryErrorKind::UnknownRoot { help, .. } => Some(help.clone()),
             QueryErrorKind::NoParts { root } => Some(format!("Write just `{root}`.")),
             QueryErrorKind::UnknownFunction { near, .. } => Some(match near {

@@ -87,8 +87,8 @@ impl Parser<'_> {
         if self.peek() == &TokenKind::Symbol(Symbol::Star) && self.tokens[1].kind == TokenKind::End {
             return everywhere(ExprKind::All);
         }
-        if let Some(end) = self.full_query_end() {
-            self.errors.push(QueryError { kind: QueryErrorKind::FullQuery, start: self.token().start, end });
+        if let Some((kind, end)) = self.full_query() {
+            self.errors.push(QueryError { kind, start: self.token().start, end });
             return nothing;
         }
         let tree = self.expression(OR);

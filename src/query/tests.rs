@@ -37,47 +37,6 @@ fn parsed(text: &str) -> Query {
     parse(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
 }
 
-/// The conditions of the IoT Hub documentation, SDKs and command line.
-#[test]
-fn documented_conditions_select_what_they_say() {
-    let device = device();
-    let check = |text: &str, expect: bool| assert_eq!(matches(&parsed(text), &device), expect, "{text}");
-    check("tags.location.region = 'US'", true);
-    check("tags.location.region = 'US' AND properties.reported.telemetryConfig.sendFrequencyInSecs >= 60", true);
-    check("properties.reported.connectivity IN ['wired', 'wifi']", true);
-    check("is_defined(properties.reported.connectivity)", true);
-    check("status = 'enabled' AND connectionState = 'Disconnected'", true);
-    check("status = 'enabled'", true);
-    check("deviceId = 'test-device'", false);
-    check("deviceId IN ['MyDevice1','MyDevice2']", false);
-    check("DeviceId IN ['sim-1']", true);
-    check("*", true);
-    check(" * ", true);
-    check("IS_DEFINED(DeviceId)", true);
-    check("properties.reported.settings.syncIntervalSec != 30", true);
-    check("tags.building=9 and tags.environment='test'", true);
-    check("tags.environment='dev'", false);
-    check("properties.reported.chillerProperties.model='4000x'", true);
-    check("properties.reported.chillerWaterSettings.status='pending'", true);
-    check("configurations.[[yourconfigname]].status='Applied'", false);
-    check("capabilities.iotEdge = true", true);
-    check("properties.reported.lastDesiredStatus.code = 200", true);
-    check(
-        "properties.desired.$version = properties.reported.lastDesiredVersion and \
-         properties.reported.lastDesiredStatus.code != 200",
-        false,
-    );
-    check("ModuleId = 'AwareMonitoring'", false);
-    check("properties.reported.status = 'scanning' AND deviceId IN ['device1','sim-1']", true);
-    check("moduleId = '$edgeAgent' and configurations.[[c12]].status = 'Applied'", false);
-    check("STARTSWITH(id, 'sim-')", true);
-    check("not startswith(deviceId, 'keep-a') and not startswith(deviceId, 'keep-b')", true);
-    check("tags.serviceCode='x' AND tags.deviceModelCode='y'", true);
-    check("tags.deviceType = 'chiller'", true);
-    check("devices.deviceId = 'sim-1'", true);
-    check(r#"$template = "chiller" AND $provisioned = true"#, true);
-}
-
 /// `Some` is true or false, `None` undefined: an undefined condition and its negation both select nothing.
 #[test]
 fn values_follow_three_valued_logic() {
@@ -176,103 +135,6 @@ fn a_blocked_device_is_disabled() {
     assert!(!matches(&parsed("status = 'enabled'"), &blocked));
 }
 
-fn first_error(text: &str) -> String {
-    let errors = parse(text).map(|_| format!("{text} parses")).unwrap_err();
-    let column = text[..errors[0].start].chars().count() + 1;
-    format!("{column}: {}", errors[0])
-}
-
-/// Each with the column, counted in characters from 1, and the message.
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn malformed_conditions_say_what_is_wrong() {
-    let check = |text: &str, expect: &str| assert_eq!(first_error(text), expect, "{text}");
-    check("", "1: The condition is empty.");
-    check("   ", "1: The condition is empty.");
-    check("/* nothing */", "1: The condition is empty.");
-    check("tags.a = 'x", "10: This string has no closing '.");
-    check("tags.a = \"x'", "10: This string has no closing \".");
-    check("tags.a = 1 /* x", "12: This comment has no closing `*/`.");
-    check("tags.[[a = 1", "6: This escaped name has no closing `]]`.");
-    check("tags.[[]] = 1", "6: An escaped name may not be empty.");
-    check(r"tags.a = '\q'", r"10: `\q` is not an escape that a string can contain.");
-    check(r"tags.a = '\u12'", r"10: `\u` is not an escape that a string can contain.");
-    check("tags.a = 12abc", "10: `12abc` is not a number.");
-    check("tags.a = 0x", "10: `0x` is not a number.");
-    check("tags.a = 1e999", "10: `1e999` is not a number.");
-    check("tags.a = .5", "10: A value is missing before `.`.");
-    check("tags.a # 1", "8: The character '#' has no meaning here.");
-    check("tags.a = \u{2018}x\u{2019}", "10: The character '\u{2018}' has no meaning here.");
-    check("tags.\u{e9} = 'a' ;", "14: The character ';' has no meaning here.");
-    check("tags.a == 1", "8: `==` is not an operator of conditions.");
-    check("tags.a => 1", "8: `=>` is not an operator of conditions.");
-    check("tags.a = 1 && tags.b = 2", "12: `&&` is not an operator of conditions.");
-    check("tags.a = 1 || tags.b = 2", "12: `||` is not an operator of conditions.");
-    check("!tags.a", "1: `!` is not an operator of conditions.");
-    check("tags.a LIKE 'x%'", "8: `LIKE` is not an operator of conditions.");
-    check("tags.a between 1 and 2", "8: `between` is not an operator of conditions.");
-    check("tags.a IS NOT NULL", "8: `IS` is not an operator of conditions.");
-    check("tags.a NOT IN ['x']", "8: `NOT IN` is not an operator of conditions.");
-    check("tags.a =", "9: A value is missing before the end.");
-    check("= 1", "1: A value is missing before `=`.");
-    check("tags.a = AND tags.b = 1", "10: A value is missing before `AND`.");
-    check("tags.a = 1 AND", "15: A value is missing before the end.");
-    check("AND tags.a = 1", "1: A value is missing before `AND`.");
-    check("NOT", "4: A value is missing before the end.");
-    check("()", "2: A value is missing before `)`.");
-    check("tags.a = 1 tags.b = 2", "12: AND, OR or an operator is missing before `tags`.");
-    check("tags.a = 'it''s'", "14: AND, OR or an operator is missing before a string.");
-    check("tags['a'] = 1", "5: AND, OR or an operator is missing before `[`.");
-    check("tags. = 1", "7: A name is missing after the dot.");
-    check("tags.'a' = 1", "6: A name is missing after the dot.");
-    check("(tags.a = 1", "12: A closing `)` is missing before the end.");
-    check("tags.a IN ['x', 'y'", "20: A closing `]` is missing before the end.");
-    check("is_defined(tags.a", "18: A closing `)` is missing before the end.");
-    check("(tags.a = 1]", "12: A closing `)` is missing before `]`.");
-    check("tags.a = 1)", "11: This `)` closes nothing.");
-    check("tags.a = 1]", "11: This `]` closes nothing.");
-    check("* AND tags.a = 1", "1: `*` means every device and stands alone.");
-    check("SELECT * FROM devices WHERE tags.a = 1", "1: This is more of a query than its condition.");
-    check("where tags.a = 1", "1: This is more of a query than its condition.");
-    check("tags.a = 1 ORDER BY deviceId", "12: This is more of a query than its condition.");
-    check("tag.building = '43'", "1: A device has no property `tag`.");
-    check("tags.a = building", "10: A device has no property `building`.");
-    check("state = 'registered'", "1: A device has no property `state`.");
-    check("desired.a = 1", "1: A device has no property `desired`.");
-    check("properties.a = 1", "1: A device has no property `properties.a`.");
-    check("capabilities.edge = true", "1: A device has no property `capabilities.edge`.");
-    check("devices.jobs.deviceId = 'a'", "1: A device has no property `jobs`.");
-    check("deviceId.x = 'a'", "1: `deviceId` has no parts.");
-    check("tags.my-tag = 'a'", "9: `my-tag` was taken as a subtraction.");
-    check("is_define(tags.a)", "1: There is no function `is_define`.");
-    check("substring(tags.a, 1) = 'a'", "1: There is no function `substring`.");
-    check("startswith(tags.a)", "1: `startswith` takes 2 arguments, and 1 is given.");
-    check("is_defined()", "1: `is_defined` takes 1 argument, and 0 are given.");
-    check("is_defined(tags.a, tags.b)", "1: `is_defined` takes 1 argument, and 2 are given.");
-    check("startswith(1, 'a')", "12: `startswith` needs a string, and this is a number.");
-    check("contains(tags.a, true)", "18: `contains` needs a string, and this is true or false.");
-    check("length(1) = 1", "8: `length` needs a string or array, and this is a number.");
-    check("1 AND 2", "1: AND needs true or false, and this is a number.");
-    check("tags.a = 1 OR 'x'", "15: OR needs true or false, and this is a string.");
-    check("NOT 'x'", "5: NOT needs true or false, and this is a string.");
-    check("'x'", "1: A condition is true or false, and this is a string.");
-    check("tags.a + 1", "1: A condition is true or false, and this is a number.");
-    check("deviceId", "1: A condition is true or false, and this is a string.");
-    check("tags.a + 'x' = 1", "10: `+` needs numbers, and this is a string.");
-    check("-'x' = 1", "2: `-` needs numbers, and this is a string.");
-    check("1 = 'a'", "1: A number is never comparable with a string: the answer would always be undefined.");
-    check("deviceId = 5", "1: A string is never comparable with a number: the answer would always be undefined.");
-    check(
-        "blocked = 'true'",
-        "1: True or false is never comparable with a string: the answer would always be undefined.",
-    );
-    check("1 IN ['a']", "7: A number is never comparable with a string: the answer would always be undefined.");
-    check("tags.a = ['x']", "1: Arrays cannot be compared.");
-    check("tags.a IN 'x'", "11: IN needs an array in brackets on its right.");
-    check("tags.a IN ('x', 'y')", "11: IN needs an array in brackets on its right.");
-    check("tags.a nin tags.b", "12: NIN needs an array in brackets on its right.");
-}
-
 #[test]
 fn help_says_what_to_write() {
     let check = |text: &str, expect: &str| {
@@ -284,6 +146,11 @@ fn help_says_what_to_write() {
     check("tags.a LIKE 'x%'", "Write startswith(x, 'a'), endswith(x, 'a') or contains(x, 'a').");
     check("tags.a NOT IN ['x']", "Write NIN.");
     check("SELECT * FROM devices WHERE tags.a = 1", "Give only the condition: what stands after WHERE.");
+    check(
+        "from devices.modules where tags.building=9",
+        "Jobs are for devices, not for their modules: ask for what the devices themselves have.",
+    );
+    check("SELECT * FROM devices.jobs", "`fleetform job list --device ID` lists the runs of a device.");
     check("tags.a = 'x", "Write ' at its end, and \\' for a quote inside.");
     check("tag.building = '43'", "Did you mean `tags.building`?");
     check("building = '43'", "Did you mean `tags.building`? Text needs quotes.");

@@ -15,6 +15,7 @@ mod looking;
 mod manifests;
 mod order;
 mod planner;
+mod queries;
 mod readme;
 mod recovery;
 mod registry;

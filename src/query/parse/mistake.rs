@@ -17,15 +17,30 @@ impl Parser<'_> {
         }
     }
 
-    /// Returns the end of `SELECT … WHERE` (or of its last clause) when the text starts like a whole query.
-    pub(super) fn full_query_end(&self) -> Option<usize> {
+    /// Returns what is wrong, and the end of `SELECT … WHERE` (or of its last clause), when the text starts like a whole query.
+    pub(super) fn full_query(&self) -> Option<(QueryErrorKind, usize)> {
         let is_start = ["SELECT", "FROM", "WHERE"].iter().any(|word| self.word_is(self.at, word));
         let is_path = self.tokens.get(self.at + 1).map(|token| &token.kind) == Some(&TokenKind::Symbol(Symbol::Dot));
         if !is_start || is_path {
             return None;
         }
         let condition = (self.at..self.tokens.len()).find(|at| self.word_is(*at, "WHERE"));
-        Some(condition.map_or(self.text.len(), |at| self.tokens[at].end))
+        let end = condition.map_or(self.text.len(), |at| self.tokens[at].end);
+        let kind = match self.collection() {
+            Some(collection) => QueryErrorKind::OtherCollection { collection },
+            None => QueryErrorKind::FullQuery,
+        };
+        Some((kind, end))
+    }
+
+    /// Returns what a whole query is about when that is not the devices.
+    fn collection(&self) -> Option<&'static str> {
+        let from = (self.at..self.tokens.len()).find(|at| self.word_is(*at, "FROM"))?;
+        let is_part = self.word_is(from + 1, "devices")
+            && self.tokens.get(from + 2).is_some_and(|token| token.kind == TokenKind::Symbol(Symbol::Dot));
+        [("modules", "devices.modules"), ("jobs", "devices.jobs")]
+            .into_iter()
+            .find_map(|(word, collection)| (is_part && self.word_is(from + 3, word)).then_some(collection))
     }
 
     /// Returns the error for an unknown name that sticks to a minus and a name before it, as in `tags.my-tag`.

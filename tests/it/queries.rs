@@ -1,0 +1,197 @@
+//! Who is meant: what the conditions of IoT Hub's documentation select, and what is said about malformed ones.
+//!
+//! `fixtures/queries` holds the twins, the conditions with the devices that each must select (in memory and in SQLite), and the
+//! malformed ones with the column, from 1 and in characters, and the message. `reference` is the number of a condition in the list
+//! that they come from: WHERE conditions seen in the documentation, the SDKs and the command line of IoT Hub, 1 to 33.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fleetform::model::device::{ConnectionState, Device, DeviceState};
+use fleetform::query;
+use fleetform::registry::{DeviceFilter, Registry, RegistryError};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The conditions of the list are numbered from 1 to this.
+const REFERENCES: u64 = 33;
+
+/// Returns the lines of a fixture.
+fn fixture(name: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/queries").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no text `{field}` in {value}"))
+}
+
+/// Returns the device of a twin as IoT Hub writes it.
+fn device(twin: &Value) -> Device {
+    let optional = |field: &str| twin[field].as_str().map(str::to_string);
+    let section = |twin: &Value| {
+        let mut section = twin.clone();
+        let version = section.as_object_mut().unwrap().remove("$version").unwrap();
+        (section, version.as_u64().unwrap())
+    };
+    let (desired, desired_version) = section(&twin["properties"]["desired"]);
+    let (reported, reported_version) = section(&twin["properties"]["reported"]);
+    Device {
+        device_id: text(twin, "deviceId").to_string(),
+        device_name: text(twin, "deviceName").to_string(),
+        template: optional("template"),
+        organization: optional("organization"),
+        state: DeviceState::parse(text(twin, "state")).unwrap(),
+        blocked: text(twin, "status") == "disabled",
+        simulated: twin["simulated"].as_bool().unwrap(),
+        iot_edge: twin["capabilities"]["iotEdge"].as_bool().unwrap(),
+        connection_state: ConnectionState::parse(text(twin, "connectionState")).unwrap(),
+        last_activity: optional("lastActivityTime").map(|time| time.parse().unwrap()),
+        edge_manifest: None,
+        tags: twin["tags"].clone(),
+        cloud: twin["cloud"].clone(),
+        desired,
+        desired_version,
+        reported,
+        reported_version,
+    }
+}
+
+fn twins() -> Vec<Device> {
+    let twins: Vec<Device> = fixture("twins.jsonl").iter().map(device).collect();
+    assert!(twins.len() >= 40, "there are enough twins");
+    twins
+}
+
+/// Returns a registry with these devices.
+fn registry_of(devices: &[Device], folder: &Path) -> Registry {
+    let path = folder.join("fleet.db");
+    let registry = Registry::open(&path, "acme").unwrap();
+    let mut connection = rusqlite::Connection::open(&path).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for device in devices {
+        let text = "INSERT INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,NULL,?11,?12,?13,?14,?15,?16,NULL)";
+        let columns: [&dyn rusqlite::ToSql; 16] = [
+            &device.device_id,
+            &device.device_name,
+            &device.template,
+            &device.organization,
+            &device.state.as_str(),
+            &device.blocked,
+            &device.simulated,
+            &device.iot_edge,
+            &device.connection_state.as_str(),
+            &device.last_activity.map(|time| time.to_string()),
+            &device.tags.to_string(),
+            &device.cloud.to_string(),
+            &device.desired.to_string(),
+            &device.desired_version,
+            &device.reported.to_string(),
+            &device.reported_version,
+        ];
+        transaction.execute(text, &columns[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+    registry
+}
+
+fn listed(registry: &Registry, filter: &DeviceFilter) -> Vec<String> {
+    let mut ids = Vec::new();
+    let keep = |device: Device| -> Result<(), RegistryError> {
+        ids.push(device.device_id);
+        Ok(())
+    };
+    registry.each_device(filter, keep).unwrap();
+    ids
+}
+
+/// Returns the ids of a line, sorted.
+fn ids(of: &Value) -> BTreeSet<String> {
+    of.as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn every_condition_selects_what_its_line_says() {
+    let (twins, folder) = (twins(), crate::world::folder());
+    let registry = registry_of(&twins, folder.path());
+    let all: BTreeSet<String> = twins.iter().map(|twin| twin.device_id.clone()).collect();
+    let (mut seen, mut problems) = (BTreeSet::new(), Vec::new());
+    for line in fixture("conditions.jsonl") {
+        let condition = text(&line, "condition");
+        seen.extend(line["reference"].as_u64());
+        let query = query::parse(condition).unwrap_or_else(|errors| panic!("{condition}: {errors:?}"));
+        let expected: BTreeSet<String> = match line.get("selects") {
+            Some(selected) => ids(selected),
+            None => all.difference(&ids(&line["all_but"])).cloned().collect(),
+        };
+        assert!(expected.is_subset(&all), "{condition} expects devices that there are not");
+        let in_memory = twins.iter().filter(|twin| query::matches(&query, twin)).map(|twin| twin.device_id.clone());
+        let in_memory: BTreeSet<String> = in_memory.collect();
+        let filter = DeviceFilter { query: Some(query), ..DeviceFilter::default() };
+        let in_sqlite: BTreeSet<String> = listed(&registry, &filter).into_iter().collect();
+        assert_eq!(registry.count_devices(&filter).unwrap(), in_sqlite.len() as u64, "{condition}");
+        for (place, found) in [("in memory", in_memory), ("in SQLite", in_sqlite)] {
+            if found != expected {
+                problems.push(format!("{condition} selects {place}\n    {found:?}\n  and should\n    {expected:?}"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    // Those that are not about devices get a diagnostic.
+    seen.extend(fixture("malformed.jsonl").iter().filter_map(|line| line["reference"].as_u64()));
+    assert_eq!(seen, (1..=REFERENCES).collect(), "every condition of the list is looked at");
+}
+
+#[test]
+fn every_malformed_condition_is_told_where_and_why() {
+    let lines = fixture("malformed.jsonl");
+    assert!(lines.len() >= 60, "there are enough conditions");
+    let mut problems = Vec::new();
+    for line in lines {
+        let condition = text(&line, "condition");
+        let Err(errors) = query::parse(condition) else {
+            problems.push(format!("{condition} parses"));
+            continue;
+        };
+        let first = &errors[0];
+        let found = json!([condition[..first.start].chars().count() + 1, first.to_string()]);
+        let expected = json!([line["column"], line["message"]]);
+        if found != expected {
+            problems.push(format!("{condition}\n    {found}\n  and should be\n    {expected}"));
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// In a file, the column is that of the token inside the YAML scalar; on the command line, that in the text.
+#[test]
+fn a_malformed_condition_is_told_where_it_was_written() {
+    let world = World::new("{}");
+    let mut expected = Vec::new();
+    for (n, line) in fixture("malformed.jsonl").iter().enumerate() {
+        let condition = text(line, "condition");
+        if condition.contains('\n') {
+            continue;
+        }
+        let spec = format!("{{query: '{}'}}", condition.replace('\'', "''"));
+        world.declare(&format!("groups/{n:03}.yaml"), "DeviceGroup", &format!("group-{n}"), &spec);
+        let column = line["column"].as_u64().unwrap();
+        let quotes = condition.chars().take(column as usize - 1).filter(|c| *c == '\'').count() as u64;
+        let before = "spec: {query: '".len() as u64;
+        expected.push(json!([format!("groups/{n:03}.yaml"), 4, before + column + quotes, line["message"]]));
+    }
+    let mut told = world.run(&["validate", "--format", "json"]).expect(65).json();
+    // Of several in one condition, the first.
+    told.dedup_by_key(|one| one["file"].clone());
+    let found: Vec<Value> =
+        told.iter().map(|one| json!([one["file"], one["line"], one["column"], one["detail"]])).collect();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+
+    let told = world.run(&["device", "list", "--query", "tags.a = 1 AND\ntag.b = 2", "--json"]).expect(65).json();
+    assert_eq!((&told[0]["line"], &told[0]["column"]), (&json!(2), &json!(1)), "{told:?}");
+}
