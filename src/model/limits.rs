@@ -91,3 +91,7 @@ pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
 pub const IMPORT_LINE_BYTES_MAX: usize = 1 << 20;
 /// Rejected rows of an import that are written to `errors.csv`; the count is always exact.
 pub const IMPORT_ERRORS_MAX: usize = 10_000;
+/// Indexes that conditions of groups and jobs get. Each is kept up to date by every import and by every job that writes its section.
+pub const QUERY_INDEXES_MAX: usize = 8;
+/// Paths under `!=` or NOT of one condition whose lack a plan counts: each count looks at every device.
+pub const NEGATED_PATHS_MAX: usize = 8;

@@ -3,6 +3,7 @@
 
 mod guards;
 mod heed;
+mod indexes;
 mod recover;
 pub mod rehearse;
 mod runs;
@@ -26,7 +27,7 @@ use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Preparation, StagedFile, prepare, read_ledger};
-use crate::registry::Registry;
+use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 use crate::results::document;
 
@@ -79,6 +80,10 @@ pub struct Applied {
     pub held: u64,
     /// Why jobs that came after others could not be claimed: found when their targets were resolved.
     pub refused: Option<Findings>,
+    /// What was done about the registry's indexes.
+    pub indexes: IndexChanges,
+    /// Why nothing was done about them.
+    pub index_failure: Option<String>,
 }
 
 /// Shows a plan and its findings and returns whether to go on. Called once, for the first plan; of one that changes nothing it is told
@@ -160,12 +165,13 @@ impl Apply<'_> {
     ) -> Result<Applied, OpsError> {
         self.republish(observer)?;
         self.check_rewind()?;
-        let applied = self.reconcile(clock, interrupt, agree, observer).await?;
+        let mut applied = self.reconcile(clock, interrupt, agree, observer).await?;
         if let Some(tip) = self.branch.tip()?
             && !applied.was_declined
         {
             self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
         }
+        self.make_indexes(&mut applied);
         Ok(applied)
     }
 

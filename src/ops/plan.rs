@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::plan::Plan;
-use crate::prepare::{Preparation, prepare, read_ledger};
+use crate::prepare::{Preparation, prepare, read_ledger, searched_paths};
+use crate::registry::IndexChanges;
 
 /// What to plan.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Planned {
     pub plan: Plan,
     /// May hold errors: then the plan shows what would happen, and apply refuses it.
     pub findings: Findings,
+    /// What an apply would do about the registry's indexes. No change of the plan: it is about the cost of searches alone.
+    pub indexes: IndexChanges,
 }
 
 /// Returns the plan of the work tree or of a revision. Nothing is written.
@@ -46,5 +49,6 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         now,
     };
     let (plan, _, diagnostics) = prepare(&preparation, &mut registry)?;
-    Ok(Planned { plan, findings: findings_of(&loaded, diagnostics) })
+    let indexes = registry.index_changes(&searched_paths(declared))?;
+    Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
 }

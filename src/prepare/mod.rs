@@ -10,6 +10,7 @@ mod history;
 mod load;
 mod observe;
 mod remembered;
+mod searches;
 mod templates;
 
 pub use diagnose::diagnose;
@@ -17,6 +18,7 @@ pub use history::{HistoryError, read_ledger, records_of};
 pub use load::load;
 pub use observe::{Preparation, StagedFile, prepare};
 pub use remembered::{failed_devices, remembered_rows};
+pub use searches::searched_paths;
 pub use templates::mismatching;
 
 use crate::registry::RegistryError;

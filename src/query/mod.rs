@@ -30,7 +30,7 @@ pub use error::{QueryError, QueryErrorKind};
 pub use eval::{Answer, evaluate};
 pub(crate) use eval::{evaluate_with, json_value, status};
 pub(crate) use walk::paths_of;
-pub use walk::{negated_paths, paths};
+pub use walk::{negated_paths, paths, searched_paths};
 
 use crate::model::device::Device;
 use crate::model::limits;

@@ -222,6 +222,32 @@ fn paths_are_sorted_and_distinct() {
 }
 
 #[test]
+fn a_search_begins_by_what_every_selected_device_meets() {
+    let check = |text: &str, expect: &[&str]| {
+        let found: Vec<String> = searched_paths(&parsed(text)).iter().map(PathRef::to_string).collect();
+        assert_eq!(found, expect, "{text}");
+    };
+    check("tags.line = '3'", &["tags.line"]);
+    check("3 < properties.reported.battery", &["properties.reported.battery"]);
+    check(
+        "startswith(cloud.owner, 'n') AND (tags.b IN [1, 'x'] AND tags.a >= 2)",
+        &["tags.a", "tags.b", "cloud.owner"],
+    );
+    check("tags.a = 1 AND tags.a < 5 AND deviceId = 'x' AND template = 'y'", &["tags.a"]);
+    check("tags.a = 1 AND (tags.b = 2 OR tags.c = 3) AND NOT tags.d = 4", &["tags.a"]);
+    check("tags.a != 1", &[]);
+    check("tags.a NIN [1]", &[]);
+    check("tags.a IN [1, true]", &[]);
+    check("tags.a = true", &[]);
+    check("tags.a = tags.b", &[]);
+    check("tags.a + 1 = 2", &[]);
+    check("lower(tags.a) = 'x'", &[]);
+    check("startswith(tags.a, '')", &[]);
+    check("endswith(tags.a, 'x')", &[]);
+    check("*", &[]);
+}
+
+#[test]
 fn ranges_are_those_of_the_text() {
     let query = parsed("tags.\u{e9} = (1 + 2) AND NOT tags.b");
     let ast::ExprKind::And(operands) = &query.condition().kind else { panic!("{:?}", query.condition()) };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Query;
-use super::ast::{Comparison, Expr, ExprKind, Function, Membership, PathRef};
+use super::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, PathRef};
 
 /// Returns every property that the query reads, sorted, without duplicates; system properties included.
 pub fn paths(query: &Query) -> Vec<PathRef> {
@@ -29,6 +29,58 @@ pub fn negated_paths(query: &Query) -> Vec<PathRef> {
     let mut guarded = BTreeSet::new();
     collect_negated(query.condition(), Polarity::Plain, &mut found, &mut guarded);
     found.difference(&guarded).cloned().collect()
+}
+
+/// Returns the keyed properties by which a search for the devices can begin, sorted, without duplicates: those that are compared with
+/// constant numbers or strings (`=`, `<`, `>`, `IN`, `startswith` …), at the top or under nothing but AND, so that no device is
+/// selected without it.
+pub fn searched_paths(query: &Query) -> Vec<PathRef> {
+    let mut found = BTreeSet::new();
+    collect_searched(query.condition(), &mut found);
+    found.into_iter().collect()
+}
+
+fn collect_searched(expr: &Expr, found: &mut BTreeSet<PathRef>) {
+    let searched = match &expr.kind {
+        ExprKind::And(operands) => {
+            operands.iter().for_each(|operand| collect_searched(operand, found));
+            None
+        }
+        ExprKind::Compare(operator, left, right) if *operator != Comparison::NotEqual => match (left, right) {
+            (path, constant) | (constant, path) if is_searchable(constant) => keyed_path(path),
+            _ => None,
+        },
+        ExprKind::Member(Membership::In, item, elements) if elements.iter().all(is_searchable) => keyed_path(item),
+        ExprKind::Call(Function::StartsWith, arguments) => match arguments.as_slice() {
+            [path, Expr { kind: ExprKind::Literal(Literal::String(prefix)), .. }] if !prefix.is_empty() => {
+                keyed_path(path)
+            }
+            _ => None,
+        },
+        ExprKind::All
+        | ExprKind::Literal(_)
+        | ExprKind::Path(_)
+        | ExprKind::Array(_)
+        | ExprKind::Or(_)
+        | ExprKind::Not(_)
+        | ExprKind::Negate(_)
+        | ExprKind::Compare(_, _, _)
+        | ExprKind::Arithmetic(_, _, _)
+        | ExprKind::Member(_, _, _)
+        | ExprKind::Call(_, _) => None,
+    };
+    found.extend(searched.cloned());
+}
+
+fn is_searchable(expr: &Expr) -> bool {
+    matches!(expr.kind, ExprKind::Literal(Literal::Number(_) | Literal::String(_)))
+}
+
+fn keyed_path(expr: &Expr) -> Option<&PathRef> {
+    match &expr.kind {
+        ExprKind::Path(path) if path.root.section().is_some() && !path.keys.is_empty() => Some(path),
+        _ => None,
+    }
 }
 
 /// Whether a `!=`, NOT or NIN is above a node.

@@ -48,6 +48,20 @@ pub fn lower(query: &Query, alias: &str, first_param: usize) -> Lowered {
     Lowered { sql, params: lowering.params }
 }
 
+/// Returns the expression over the columns of a device that an index on a keyed path is made of: the very words in which [`lower`]
+/// compares the path with constants, or SQLite does not take the index. `None` for paths that it does not lower.
+pub fn index_expression(path: &PathRef) -> Option<String> {
+    path.root.section()?;
+    if path.keys.is_empty() {
+        return None;
+    }
+    Some(extract(Column::of(path.root)?.as_str(), &json_path(&path.keys)?))
+}
+
+fn extract(column: &str, place: &str) -> String {
+    format!("json_extract({column},{place})")
+}
+
 /// Whether a node must be true or false for the device to be selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sense {
@@ -207,7 +221,7 @@ impl Lowering<'_> {
         if path.root.section().is_some() {
             let place = json_path(&path.keys)?;
             return Some(Operand {
-                value: format!("json_extract({name},{place})"),
+                value: extract(&name, &place),
                 kind: Kind::Json { json_type: format!("json_type({name},{place})") },
             });
         }

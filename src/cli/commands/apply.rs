@@ -11,9 +11,9 @@ use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::counted;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
+use crate::cli::view::{counted, indexes};
 use crate::execute::{Interrupt, Progress, SystemClock};
 use crate::model::outcome::RunStatus;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
@@ -88,6 +88,14 @@ pub(super) fn execute(
 }
 
 fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> CommandResult {
+    if output.is_verbose && !applied.indexes.is_empty() {
+        output.say(indexes::lines(&applied.indexes, output.talk_painter()).trim_end());
+    }
+    if let Some(failure) = &applied.index_failure {
+        output.say(&format!(
+            "No index was made or dropped: {failure}. The next apply tries again; searches are slower until then."
+        ));
+    }
     if applied.was_empty {
         match applied.held {
             0 => output.say("Nothing to do: everything that is declared has been done."),

@@ -6,8 +6,8 @@ use super::{CommandResult, Output, folder_option};
 use crate::cli::args::PlanArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::diagnostic;
 use crate::cli::view::plan::PlanView;
+use crate::cli::view::{diagnostic, indexes};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ops::plan::{PlanOptions, Planned, plan};
 use crate::ops::{Environment, OpsError};
@@ -25,7 +25,8 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
             is_verbose: output.is_verbose,
             errors: planned.findings.diagnostics.counts().0,
         };
-        output.result(&view.render(&planned.plan))?;
+        let lines = if output.is_verbose { indexes::lines(&planned.indexes, output.painter()) } else { String::new() };
+        output.result(&view.render_with(&planned.plan, &lines))?;
         output.findings(&planned.findings);
     }
     if planned.findings.diagnostics.has_errors() {
@@ -53,6 +54,7 @@ fn to_json(planned: &Planned) -> Value {
     let list = sorted.iter().map(|item| diagnostic::to_json(item, &planned.findings.sources)).collect();
     if let Some(members) = document.as_object_mut() {
         members.insert("diagnostics".into(), list);
+        members.insert("indexes".into(), indexes::to_json(&planned.indexes));
     }
     document
 }

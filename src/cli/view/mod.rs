@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod device;
 pub mod diagnostic;
+pub mod indexes;
 pub mod job;
 pub mod junit;
 pub mod plan;

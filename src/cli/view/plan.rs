@@ -26,11 +26,17 @@ pub struct PlanView {
 impl PlanView {
     /// Returns the plan as text, its summary last.
     pub fn render(self, plan: &Plan) -> String {
+        self.render_with(plan, "")
+    }
+
+    /// Returns the plan as text with some lines before its summary.
+    pub fn render_with(self, plan: &Plan, lines: &str) -> String {
         let mut text = String::new();
         let width = plan.changes.iter().map(|change| title(change).chars().count()).max().unwrap_or(0).min(44);
         for change in &plan.changes {
             self.change(change, width, &mut text);
         }
+        text.push_str(lines);
         text.push_str(&self.summary(plan));
         text.push('\n');
         text

@@ -1,0 +1,28 @@
+//! The end of an apply: indexes for what the declared conditions search by.
+
+use super::{Applied, Apply};
+use crate::prepare::searched_paths;
+
+impl Apply<'_> {
+    /// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it would have
+    /// saved. What keeps it from being done is told and is no failure of the apply, whose work is done; the next one tries again.
+    pub(super) fn make_indexes(&mut self, applied: &mut Applied) {
+        if applied.was_declined || applied.was_interrupted {
+            return;
+        }
+        let touched = |report: &crate::ledger::ImportReport| report.imported + report.updated + report.removed;
+        let imported: u64 = applied.imports.iter().map(|(_, report)| touched(report)).sum();
+        let written: u64 = applied.records.iter().map(|record| record.counts.completed - record.counts.unchanged).sum();
+        let wanted = searched_paths(self.declared);
+        let crash = &self.options.crash;
+        let made = match self.registry.index_changes(&wanted) {
+            Ok(changes) if changes.is_empty() && imported + written == 0 => Ok(changes),
+            Ok(_) => crash.around("make indexes", || self.registry.make_indexes(&wanted, imported + written)),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(changes) => applied.indexes = changes,
+            Err(error) => applied.index_failure = Some(error.to_string()),
+        }
+    }
+}

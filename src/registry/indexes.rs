@@ -1,0 +1,340 @@
+//! Indexes for the conditions that a fleet declares: one for each path by which they search.
+//!
+//! An index holds what `json_extract` finds at a path, of the devices that have it, in the very words in which `sql` lowers a
+//! comparison. What indexes there are is read from SQLite's own list of them and noted nowhere else. They change what a search
+//! costs and nothing else, so a plan does not depend on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::sql::index_expression;
+use super::{Registry, RegistryError};
+use crate::model::digest::Digest;
+use crate::model::limits;
+use crate::query::PathRef;
+
+/// What the names of these indexes begin with; the digest of the path follows, so that no key of a twin is a name in SQL.
+const PREFIX: &str = "query_";
+const DIGITS: usize = 16;
+/// Statistics are taken anew when more than one in so many rows may have changed.
+const STALE_SHARE: u64 = 10;
+
+/// What is to be done about indexes, or was. Paths as a condition writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexChanges {
+    pub make: Vec<String>,
+    /// No declared condition searches by them any more.
+    pub drop: Vec<String>,
+    /// Searched by, and without an index: there are [`limits::QUERY_INDEXES_MAX`] already, or SQL cannot spell the path.
+    pub left_out: Vec<String>,
+}
+
+impl IndexChanges {
+    /// Returns true when there is nothing to make and nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.make.is_empty() && self.drop.is_empty()
+    }
+}
+
+/// An index that there should be.
+struct Index {
+    path: String,
+    name: String,
+    /// As SQLite keeps it.
+    statement: String,
+}
+
+impl Registry {
+    /// Returns what [`Registry::make_indexes`] would do.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn index_changes(&self, wanted: &[PathRef]) -> Result<IndexChanges, RegistryError> {
+        let (indexes, left_out) = indexes_of(wanted);
+        let present = present(&self.connection).map_err(|e| self.error("read its indexes", e))?;
+        Ok(changes(&indexes, left_out, &present))
+    }
+
+    /// Makes the indexes for paths, the more wanted ones first, and drops those for others; all or nothing. Takes statistics of those
+    /// that are new, and of all when `changed` devices are many: without them SQLite would use an index also where nearly
+    /// every device fits. Writes nothing when there is nothing to do. Returns what was done.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn make_indexes(&mut self, wanted: &[PathRef], changed: u64) -> Result<IndexChanges, RegistryError> {
+        let (indexes, left_out) = indexes_of(wanted);
+        let read = || {
+            let present = present(&self.connection)?;
+            let stale = if changed > 0 { stale(&self.connection, &present, changed)? } else { Vec::new() };
+            Ok((present, stale))
+        };
+        let (present, stale) = read().map_err(|e| self.error("read its indexes", e))?;
+        let changes = changes(&indexes, left_out, &present);
+        if changes.is_empty() && stale.is_empty() {
+            return Ok(changes);
+        }
+        self.in_transaction("make indexes", |transaction| {
+            let is_wanted = |name: &str, statement: &str| {
+                indexes.iter().any(|index| index.name == name && index.statement == statement)
+            };
+            let mut analyzed = stale;
+            for name in present.iter().filter(|(name, statement)| !is_wanted(name, statement)).map(|(name, _)| name) {
+                analyzed.retain(|one| one != name);
+                transaction.execute_batch(&format!("DROP INDEX main.{name}"))?;
+            }
+            for index in indexes.iter().filter(|index| present.get(&index.name) != Some(&index.statement)) {
+                transaction.execute_batch(&index.statement)?;
+                analyzed.push(index.name.clone());
+            }
+            take_statistics(transaction, &analyzed, indexes.is_empty())
+        })?;
+        Ok(changes)
+    }
+}
+
+/// Returns the indexes for paths, as many as there may be, and the paths that get none.
+fn indexes_of(wanted: &[PathRef]) -> (Vec<Index>, Vec<String>) {
+    let (mut indexes, mut left_out): (Vec<Index>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for path in wanted.iter().filter(|path| seen.insert(*path)) {
+        match index_expression(path) {
+            Some(expression) if indexes.len() < limits::QUERY_INDEXES_MAX => {
+                let path = path.to_string();
+                let digest = Digest::of_bytes(path.as_bytes()).to_string();
+                let name = format!("{PREFIX}{}", &digest[..DIGITS]);
+                // Devices without the path cost nothing: every comparison implies that it is there.
+                let statement = format!("CREATE INDEX {name} ON device ({expression}) WHERE {expression} IS NOT NULL");
+                indexes.push(Index { path, name, statement });
+            }
+            Some(_) | None => left_out.push(path.to_string()),
+        }
+    }
+    (indexes, left_out)
+}
+
+fn changes(indexes: &[Index], left_out: Vec<String>, present: &BTreeMap<String, String>) -> IndexChanges {
+    let make = indexes.iter().filter(|index| present.get(&index.name) != Some(&index.statement));
+    let is_kept = |name: &String, statement: &String| {
+        indexes.iter().any(|index| index.name == *name && index.statement == *statement)
+    };
+    let drop = present.iter().filter(|(name, statement)| !is_kept(name, statement));
+    IndexChanges {
+        make: make.map(|index| index.path.clone()).collect(),
+        drop: drop.map(|(name, statement)| path_of(statement).unwrap_or_else(|| name.clone())).collect(),
+        left_out,
+    }
+}
+
+/// Returns the statements of the indexes that there are, by name.
+fn present(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let text = format!(
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name = 'device' AND name GLOB '{PREFIX}*'"
+    );
+    let mut statement = connection.prepare(&text)?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Returns the indexes of whose rows many may have changed since their statistics were taken.
+fn stale(connection: &Connection, present: &BTreeMap<String, String>, changed: u64) -> rusqlite::Result<Vec<String>> {
+    let has_statistics = has_statistics(connection)?;
+    let mut stale = Vec::new();
+    for name in present.keys() {
+        let mut rows = 0;
+        if has_statistics {
+            // The number of rows, then how many have the same value on average.
+            let text = "SELECT stat FROM main.sqlite_stat1 WHERE idx = ?1";
+            let found: Option<String> = connection.query_row(text, [name], |row| row.get(0)).optional()?;
+            rows = found.and_then(|stat| stat.split(' ').next()?.parse().ok()).unwrap_or(0);
+        }
+        if changed.saturating_mul(STALE_SHARE) > rows {
+            stale.push(name.clone());
+        }
+    }
+    Ok(stale)
+}
+
+fn has_statistics(connection: &Connection) -> rusqlite::Result<bool> {
+    let text = "SELECT EXISTS (SELECT 1 FROM main.sqlite_master WHERE name = 'sqlite_stat1')";
+    connection.query_row(text, [], |row| row.get(0))
+}
+
+/// Takes statistics of some indexes, and of how many devices there are, which those of an index without all devices do not tell
+/// (<https://sqlite.org/fileformat2.html#the_sqlite_stat1_table>). Forgets them when there is no index any more: nobody would
+/// renew them.
+fn take_statistics(connection: &Connection, names: &[String], is_last_gone: bool) -> rusqlite::Result<()> {
+    for name in names {
+        connection.execute_batch(&format!("ANALYZE main.{name}"))?;
+    }
+    if !has_statistics(connection)? {
+        return Ok(());
+    }
+    if is_last_gone {
+        connection.execute_batch("DELETE FROM main.sqlite_stat1 WHERE tbl = 'device'")?;
+    } else if !names.is_empty() {
+        connection.execute_batch(
+            "DELETE FROM main.sqlite_stat1 WHERE tbl = 'device' AND idx IS NULL;
+             INSERT INTO main.sqlite_stat1 (tbl, idx, stat) SELECT 'device', NULL, count(*) FROM main.device;",
+        )?;
+    }
+    // Reads them into the connection.
+    connection.execute_batch("ANALYZE main.sqlite_master")
+}
+
+/// Returns the path of an index as a condition writes it; `None` for a statement that is not of this version.
+fn path_of(statement: &str) -> Option<String> {
+    let (_, expression) = statement.split_once("(json_extract(")?;
+    let (column, rest) = expression.split_once(",'$.\"")?;
+    let (place, _) = rest.split_once("\"'))")?;
+    let root = match column {
+        "tags" => crate::query::Root::Tags,
+        "cloud" => crate::query::Root::Cloud,
+        "desired" => crate::query::Root::Desired,
+        "reported" => crate::query::Root::Reported,
+        _ => return None,
+    };
+    let keys = place.split("\".\"").map(|key| key.replace("''", "'")).collect();
+    Some(PathRef { root, keys }.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query;
+    use crate::registry::{DeviceFilter, Request, Selection, Touched};
+
+    fn paths(conditions: &[&str]) -> Vec<PathRef> {
+        conditions.iter().flat_map(|text| query::searched_paths(&query::parse(text).unwrap())).collect()
+    }
+
+    /// Devices whose line is one of 50, and every tenth of which has no line.
+    fn registry(devices: usize) -> Registry {
+        let registry = Registry::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
+        let text = format!(
+            "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT {devices})
+             INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, NULL,
+               iif(n % 10 = 0, '{{}}', json_object('line', CAST(n % 50 AS TEXT), 'it''s', n, 'a.b', json_object('c', n % 7))),
+               '{{}}', json_object('level', n % 100), 1, json_object('battery', n % 100), 1, NULL FROM n"
+        );
+        registry.connection.execute_batch(&text).unwrap();
+        registry
+    }
+
+    fn plan_of(registry: &Registry, text: &str) -> String {
+        let conditions = vec![query::parse(text).unwrap()];
+        let selection = Selection::Matching { template: None, conditions };
+        let request =
+            Request { selection, within: Vec::new(), touched: Touched::Nothing, mismatching: BTreeSet::new() };
+        let condition = registry.condition(&request).unwrap();
+        let text = format!(
+            "EXPLAIN QUERY PLAN SELECT d.device_id, d.blocked FROM {} AS d WHERE {} ORDER BY d.device_id",
+            registry.source(),
+            condition.sql
+        );
+        let mut statement = registry.connection.prepare(&text).unwrap();
+        let params = rusqlite::params_from_iter(condition.params);
+        let rows = statement.query_map(params, |row| row.get::<_, String>(3)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Each fits few devices. SQLite has samples of the values (`sqlite_stat4`), so it tells these from those that fit many.
+    #[test]
+    fn a_condition_is_answered_by_the_index_that_it_asks_for() {
+        let mut registry = registry(2_000);
+        let conditions = [
+            "tags.line = '3'",
+            "'3' = tags.line AND blocked = false",
+            "tags.line IN ['3', '4']",
+            "tags.line IN ['3', 4]",
+            "startswith(tags.line, '49') AND NOT simulated",
+            "tags.line > '48'",
+            "properties.desired.level = 7",
+            "properties.desired.level = 1 AND tags.line != '3'",
+            "properties.reported.battery < 3",
+            "properties.reported.battery >= 98 AND properties.desired.level = 99",
+            "tags.[[it's]] = 7",
+            "tags.[[a.b]].c IN [1]",
+        ];
+        let found = |registry: &Registry, text: &str| {
+            let filter = DeviceFilter { query: Some(query::parse(text).unwrap()), ..DeviceFilter::default() };
+            let mut ids = Vec::new();
+            let keep = |device: crate::model::device::Device| -> Result<(), RegistryError> {
+                ids.push(device.device_id);
+                Ok(())
+            };
+            registry.each_device(&filter, keep).unwrap();
+            ids
+        };
+        let before: Vec<Vec<String>> = conditions.iter().map(|text| found(&registry, text)).collect();
+        assert!(before.iter().all(|ids| !ids.is_empty()));
+
+        for text in conditions {
+            assert!(!plan_of(&registry, text).contains(PREFIX), "{text}");
+        }
+        let made = registry.make_indexes(&paths(&conditions), 0).unwrap();
+        assert!(made.drop.is_empty() && made.left_out.is_empty() && made.make.len() > 4, "{made:?}");
+        for (text, before) in conditions.iter().zip(before) {
+            let plan = plan_of(&registry, text);
+            assert!(plan.contains(&format!("INDEX {PREFIX}")), "{text}: {plan}");
+            assert_eq!(found(&registry, text), before, "{text}");
+        }
+    }
+
+    /// Where nearly every device fits, a walk over all of them is quicker than one over an index.
+    #[test]
+    fn a_condition_that_nearly_all_devices_meet_is_answered_by_a_scan() {
+        let mut registry = registry(2_000);
+        registry
+            .connection
+            .execute_batch("UPDATE device SET tags = json_object('ring', iif(blocked, 'a', 'b'))")
+            .unwrap();
+        registry.make_indexes(&paths(&["tags.ring IN ['a', 'b']"]), 0).unwrap();
+        let plan = plan_of(&registry, "tags.ring IN ['a', 'b']");
+        assert!(plan.starts_with("SCAN d"), "{plan}");
+        // It was so when the statistics were taken. A few devices later it still is; when there are many, it is looked at again.
+        registry.connection.execute_batch("UPDATE device SET tags = json_object('ring', device_id)").unwrap();
+        registry.make_indexes(&paths(&["tags.ring = 'a'"]), 2).unwrap();
+        assert!(plan_of(&registry, "tags.ring IN ['a', 'b']").starts_with("SCAN d"));
+        registry.make_indexes(&paths(&["tags.ring = 'a'"]), 2_000).unwrap();
+        let statistics: String = registry
+            .connection
+            .query_row("SELECT stat FROM sqlite_stat1 WHERE idx IS NOT NULL", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(statistics, "2000 1");
+    }
+
+    #[test]
+    fn an_index_is_told_by_its_path() {
+        let mut registry = registry(10);
+        let wanted =
+            paths(&["tags.line = '3' AND tags.[[it's]] = 1 AND cloud.[[a.b]].c = 1 AND properties.reported.x > 1"]);
+        let names = ["tags.line", "tags.[[it's]]", "cloud.[[a.b]].c", "properties.reported.x"];
+        let mut made = registry.make_indexes(&wanted, 0).unwrap().make;
+        made.sort();
+        let mut names = names.map(str::to_string).to_vec();
+        names.sort();
+        assert_eq!(made, names);
+        assert!(registry.index_changes(&wanted).unwrap().is_empty());
+        let mut dropped = registry.make_indexes(&wanted[..1], 0).unwrap().drop;
+        dropped.sort();
+        names.retain(|name| *name != wanted[0].to_string());
+        assert_eq!(dropped, names);
+        assert_eq!(registry.index_changes(&[]).unwrap().drop, [wanted[0].to_string()]);
+    }
+
+    #[test]
+    fn indexes_are_few_and_those_that_are_wanted_most() {
+        let mut registry = registry(10);
+        let conditions: Vec<String> = (0..12).map(|n| format!("tags.t{n} = 1")).collect();
+        let conditions: Vec<&str> = conditions.iter().map(String::as_str).collect();
+        let mut wanted = paths(&conditions);
+        // No path of SQLite's spells this key.
+        wanted.insert(0, paths(&["tags.[[a\\b]] = 1"]).remove(0));
+        let made = registry.make_indexes(&wanted, 0).unwrap();
+        assert_eq!(made.make.len(), limits::QUERY_INDEXES_MAX);
+        assert_eq!(made.left_out, ["tags.[[a\\b]]", "tags.t8", "tags.t9", "tags.t10", "tags.t11"]);
+        wanted.swap(1, 12);
+        let made = registry.make_indexes(&wanted, 0).unwrap();
+        assert_eq!((made.make, made.drop), (vec!["tags.t11".to_string()], vec!["tags.t0".to_string()]));
+    }
+}
