@@ -141,6 +141,9 @@ codes! {
     MODULES_PASSED_OVER = "FF659", Warning, "modules are not imported";
     TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit the template of some devices";
     STRAY_PROPERTIES = "FF662", Warning, "desired properties have no place in the new template";
+    NEGATED_PATH = "FF665", Warning, "devices lack what is negated";
+    WHOLE_FLEET = "FF666", Warning, "target is the whole fleet";
+    GROUP_RESIZED = "FF667", Warning, "group is not as large as it was";
 }
 
 #[cfg(test)]

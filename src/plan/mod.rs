@@ -14,6 +14,7 @@ mod diff;
 mod input;
 mod planner;
 mod refusal;
+mod resized;
 
 pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
 pub use check::check;

@@ -11,6 +11,7 @@ use super::conflict::conflicts;
 use super::diff::diff;
 use super::input::PlanInput;
 use super::refusal::{Notice, Refusal};
+use super::resized::resized;
 use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
@@ -176,7 +177,11 @@ fn plan_job(job: &Job, (declared, ledger): (&Declared, &Ledger), seen: Option<Se
             let seen = seen.expect("a job that is to run has been observed");
             match wait {
                 Wait::Held(reason) => Change::new(subject, ActionKind::Hold, reason.clone()),
-                Wait::Nothing => plan_run(job, seen, "never claimed", false, plan),
+                Wait::Nothing => {
+                    let count = seen.observation.ids.len() as u64;
+                    plan.notices.extend(resized(job, count, declared, ledger));
+                    plan_run(job, seen, "never claimed", false, plan)
+                }
                 Wait::Deferred(names) => {
                     plan_run(job, seen, &format!("after {names}; its target is resolved then"), true, plan)
                 }

@@ -91,4 +91,6 @@ pub enum Notice {
     StrayProperties { job: Name, template: Name, strays: Strays },
     /// The run token is one that was claimed before the newest one.
     OldToken { job: Name, run: RunToken, newest: RunToken },
+    /// The group of a job has grown or shrunk by more than a fifth since the `last` run on it.
+    GroupResized { job: Name, group: Name, last: (Name, RunToken), before: u64, count: u64 },
 }

@@ -227,6 +227,15 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             let help = "Take a token that was never used to run the job again.".to_string();
             Diagnostic::new(code::OLD_TOKEN, span_of_job(loaded, job, "/spec/run"), detail).with_help(help)
         }
+        Notice::GroupResized { job, group, last: (last, run), before, count } => {
+            let change = if count > before { "grown" } else { "shrunk" };
+            let detail = format!(
+                "Group `{group}` of job `{job}` has {change} from {} in run {run} of job `{last}` to {count}.",
+                devices_of(*before)
+            );
+            let help = "Look at who is in it now; when the number is right, say so with `expect`.".to_string();
+            Diagnostic::new(code::GROUP_RESIZED, span_of_job(loaded, job, "/spec/target/group"), detail).with_help(help)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod load;
 mod observe;
 mod remembered;
 mod searches;
+mod targets;
 mod templates;
 
 pub use diagnose::diagnose;

@@ -98,6 +98,7 @@ pub fn prepare(
     let plan = plan(input);
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose(&plan, preparation, &staged));
+    diagnostics.extend(super::targets::warnings(&plan, preparation, registry)?);
     Ok((plan, staged, diagnostics))
 }
 
@@ -212,7 +213,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
 
 /// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
 /// which is in the diagnostics then.
-fn selection_of(
+pub(super) fn selection_of(
     preparation: &Preparation<'_>,
     registry: &Registry,
     job: &Job,

@@ -30,7 +30,7 @@ pub use error::{QueryError, QueryErrorKind};
 pub use eval::{Answer, evaluate};
 pub(crate) use eval::{evaluate_with, json_value, status};
 pub(crate) use walk::paths_of;
-pub use walk::{negated_paths, paths, searched_paths};
+pub use walk::{Lack, lacks, negated_paths, paths, searched_paths};
 
 use crate::model::device::Device;
 use crate::model::limits;
@@ -51,6 +51,17 @@ impl Query {
     /// Returns the condition; its byte ranges are those of [`Query::text`].
     pub fn condition(&self) -> &Expr {
         &self.condition
+    }
+
+    /// Returns true for `*`: its author means every device.
+    pub fn is_all(&self) -> bool {
+        matches!(self.condition.kind, ast::ExprKind::All)
+    }
+
+    /// Returns a text that was made of parts of a checked query; it may be longer than what a person may write.
+    fn assembled(text: String) -> Query {
+        let condition = parse_part(&text).expect("what is made of parts of a checked query is an expression");
+        Query { text, condition }
     }
 }
 

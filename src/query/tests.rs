@@ -221,6 +221,32 @@ fn paths_are_sorted_and_distinct() {
     check("NOT is_null(tags.a)", &[]);
 }
 
+/// Whoever lacks the property is counted among those that the rest of the condition is about.
+#[test]
+fn who_lacks_a_property_meets_the_rest() {
+    let check = |text: &str, expect: &[&[&str]]| {
+        let found: Vec<Vec<String>> = lacks(&parsed(text))
+            .iter()
+            .map(|lack| lack.conditions.iter().map(|query| query.text().to_string()).collect())
+            .collect();
+        assert_eq!(found, expect, "{text}");
+    };
+    check("tags.a = 1", &[]);
+    check("tags.a != 1", &[&["NOT is_defined(tags.a)"]]);
+    check(
+        "tags.[[b c]] != 1 AND (tags.d = 2 AND (status = 'x' OR blocked))",
+        &[&["tags.d = 2", "status = 'x' OR blocked", "NOT is_defined(tags.[[b c]])"]],
+    );
+    check(
+        "tags.a != 1 AND NOT tags.b = 2",
+        &[&["NOT tags.b = 2", "NOT is_defined(tags.a)"], &["tags.a != 1", "NOT is_defined(tags.b)"]],
+    );
+    check("tags.a != 1 OR tags.b = 2", &[&["NOT is_defined(tags.a)"]]);
+    check("is_defined(tags.a) AND tags.a != 1", &[]);
+    let long = format!("tags.{} != 1", "x".repeat(8_180));
+    assert_eq!(lacks(&parsed(&long)).len(), 1);
+}
+
 #[test]
 fn a_search_begins_by_what_every_selected_device_meets() {
     let check = |text: &str, expect: &[&str]| {

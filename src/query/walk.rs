@@ -83,6 +83,35 @@ fn keyed_path(expr: &Expr) -> Option<&PathRef> {
     }
 }
 
+/// A property under `!=`, NOT or NIN, and who lacks it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lack {
+    pub path: PathRef,
+    /// A device that meets all of these lacks the property and meets whatever else the query demands beside what asks for it.
+    pub conditions: Vec<Query>,
+}
+
+/// Returns who lacks each of the [`negated_paths`] of a query, in their order.
+pub fn lacks(query: &Query) -> Vec<Lack> {
+    let mut demands = Vec::new();
+    collect_demands(query.condition(), &mut demands);
+    let lack = |path: PathRef| {
+        let others = demands.iter().filter(|demand| !paths_of(demand).contains(&path));
+        let texts = others.map(|demand| query.text()[demand.start..demand.end].to_string());
+        let conditions = texts.chain([format!("NOT is_defined({path})")]).map(Query::assembled).collect();
+        Lack { path, conditions }
+    };
+    negated_paths(query).into_iter().map(lack).collect()
+}
+
+/// Finds what a device must meet, each by itself: the operands of AND at the top.
+fn collect_demands<'a>(expr: &'a Expr, found: &mut Vec<&'a Expr>) {
+    match &expr.kind {
+        ExprKind::And(operands) => operands.iter().for_each(|operand| collect_demands(operand, found)),
+        _ => found.push(expr),
+    }
+}
+
 /// Whether a `!=`, NOT or NIN is above a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Polarity {

@@ -90,8 +90,16 @@ impl Registry {
     /// # Errors
     /// The registry cannot be read.
     pub fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, RegistryError> {
+        self.count_matching(&request_of(filter))
+    }
+
+    /// Returns how many devices a request selects.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn count_matching(&self, request: &Request) -> Result<u64, RegistryError> {
         let count = || {
-            let condition = self.condition(&request_of(filter))?;
+            let condition = self.condition(request)?;
             let text = format!("SELECT count(*) FROM {} AS d WHERE {}", self.source(), condition.sql);
             self.connection.query_row(&text, rusqlite::params_from_iter(condition.params), |row| row.get(0))
         };

@@ -22,6 +22,7 @@ mod recovery;
 mod registry;
 mod scripts;
 mod simulate;
+mod targets;
 mod templates;
 mod threshold;
 mod tidy;

@@ -1,0 +1,99 @@
+//! What a plan warns about in the targets of the jobs that it runs: what only the registry can tell.
+
+use std::collections::BTreeSet;
+
+use super::PrepareError;
+use super::diagnose::devices_of;
+use super::observe::{Preparation, selection_of};
+use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::manifest::Kind;
+use crate::model::job::{Job, Selector};
+use crate::model::limits;
+use crate::plan::Plan;
+use crate::query::{self, Query};
+use crate::registry::{DeviceFilter, Registry, Request, Selection, Touched};
+
+/// Returns the warnings about the targets of a plan's runs.
+///
+/// # Errors
+/// The registry or the repository cannot be read.
+pub fn warnings(plan: &Plan, preparation: &Preparation<'_>, registry: &Registry) -> Result<Diagnostics, PrepareError> {
+    let mut diagnostics = Diagnostics::new();
+    let mut fleet_size = None;
+    let mut seen = BTreeSet::new();
+    for run in &plan.runs {
+        let Some(job) = preparation.declared.jobs.get(&run.job) else { continue };
+        let Some((condition, span)) = condition_of(job, preparation) else { continue };
+        for diagnostic in of_lacks(job, &condition, span, preparation, registry)? {
+            // Several jobs of a group have its condition.
+            if seen.insert((diagnostic.span, diagnostic.detail.clone())) {
+                diagnostics.push(diagnostic);
+            }
+        }
+        let count = run.ids.len() as u64;
+        let is_meant = condition.is_all() || job.target.expect.is_some() || run.is_deferred;
+        if count < 2 || is_meant {
+            continue;
+        }
+        let all = match fleet_size {
+            Some(all) => all,
+            None => *fleet_size.insert(registry.count_devices(&DeviceFilter::default())?),
+        };
+        if count == all {
+            let detail = format!("Job `{}` selects all {} of the fleet.", job.name, devices_of(all));
+            let help = "If that is meant, write `query: \"*\"`, or give the number in `expect`.".to_string();
+            let span = preparation.loaded.spans.span(&job.name, "/spec/target");
+            diagnostics.push(Diagnostic::new(code::WHOLE_FLEET, span, detail).with_help(help));
+        }
+    }
+    Ok(diagnostics)
+}
+
+/// Returns the condition of a job or of its group and where it is written; `None` when it has none.
+fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Option<Span>)> {
+    let spans = &preparation.loaded.spans;
+    let (text, span) = match &job.target.selector {
+        Selector::Query(text) => (text, spans.span(&job.name, "/spec/target/query")),
+        Selector::Group(name) => {
+            let group = preparation.declared.groups.get(name)?;
+            (&group.query, spans.span_of(Kind::DeviceGroup, name, "/spec/query"))
+        }
+        Selector::Devices(_) | Selector::FailedOf { .. } => return None,
+    };
+    Some((query::parse(text).expect("queries were checked with the files"), span))
+}
+
+fn of_lacks(
+    job: &Job,
+    condition: &Query,
+    span: Option<Span>,
+    preparation: &Preparation<'_>,
+    registry: &Registry,
+) -> Result<Vec<Diagnostic>, PrepareError> {
+    let mut found = Vec::new();
+    for lack in query::lacks(condition).into_iter().take(limits::NEGATED_PATHS_MAX) {
+        // Within the same organization and of the same template.
+        let Some((selection, within)) = selection_of(preparation, registry, job, &mut Diagnostics::new())? else {
+            continue;
+        };
+        let Selection::Matching { template, .. } = selection else { continue };
+        let selection = Selection::Matching { template, conditions: lack.conditions };
+        let (touched, mismatching) = (Touched::Nothing, BTreeSet::new());
+        let count = registry.count_matching(&Request { selection, within, touched, mismatching })?;
+        if count == 0 {
+            continue;
+        }
+        let path = &lack.path;
+        let verb = if count == 1 { "lacks" } else { "lack" };
+        let detail = format!(
+            "{} {verb} `{path}`, which this condition has under `!=`, NOT or NIN: where it is undefined, neither the comparison nor \
+             its opposite selects.",
+            devices_of(count)
+        );
+        let help = format!(
+            "Write `NOT is_defined({path}) OR …` to select them too, or `is_defined({path}) AND …` to leave them out on purpose."
+        );
+        found.push(Diagnostic::new(code::NEGATED_PATH, span, detail).with_help(help));
+    }
+    Ok(found)
+}
