@@ -301,12 +301,11 @@ pub enum DeviceCommand {
     List {
         #[command(flatten)]
         choice: DeviceArgs,
-        /// Print only how many
+        /// Print only how many there are, of all pages
         #[arg(long)]
         count: bool,
-        /// At most so many
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
+        #[command(flatten)]
+        page: PageArgs,
     },
     /// Show a device: its twin, the groups that it is in, and what became of it in its last jobs
     Show { device_id: String },
@@ -381,6 +380,17 @@ pub struct ChangeArgs {
 pub enum DeviceFormat {
     Csv,
     Iothub,
+}
+
+/// A page of a list that is sorted by id.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Only those whose id comes after this one: the last one of the page before
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,8 @@ pub struct DeviceChoice {
     pub query: Option<String>,
     /// The path or the name of an organization.
     pub organization: Option<String>,
+    /// The page of a list: only ids that come after this one, at most so many. A count has no pages.
+    pub after: Option<String>,
     pub limit: Option<u64>,
 }
 
@@ -111,7 +113,7 @@ fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, D
     let declared = workspace.declared_somewhere()?;
     let organization = choice.organization.as_deref().map(|wanted| path_of(&declared, wanted)).transpose()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    Ok((registry, DeviceFilter { query, organization, limit: choice.limit }))
+    Ok((registry, DeviceFilter { query, organization, after: choice.after.clone(), limit: choice.limit }))
 }
 
 /// Returns the path of an organization that is given by its name or path.

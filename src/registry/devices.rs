@@ -15,6 +15,8 @@ pub struct DeviceFilter {
     pub query: Option<Query>,
     /// The path of an organization; devices in or below it.
     pub organization: Option<String>,
+    /// Only devices whose id comes after this one, which need not be there.
+    pub after: Option<String>,
     /// At most this many, in the order of their ids.
     pub limit: Option<u64>,
 }
@@ -70,8 +72,12 @@ impl Registry {
     ) -> Result<(), E> {
         let fail = |e| E::from(self.error("read devices", e));
         let request = request_of(filter);
-        let condition = self.condition(&request).map_err(fail)?;
+        let mut condition = self.condition(&request).map_err(fail)?;
         let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+        if let Some(after) = &filter.after {
+            condition.params.push(after.clone().into());
+            condition.sql = format!("({}) AND d.device_id > ?{}", condition.sql, condition.params.len());
+        }
         let text = format!(
             "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
             self.source(),
@@ -85,7 +91,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns how many devices the filter selects, whatever its limit.
+    /// Returns how many devices the filter selects, whatever its page.
     ///
     /// # Errors
     /// The registry cannot be read.

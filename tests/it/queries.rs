@@ -195,3 +195,73 @@ fn a_malformed_condition_is_told_where_it_was_written() {
     let told = world.run(&["device", "list", "--query", "tags.a = 1 AND\ntag.b = 2", "--json"]).expect(65).json();
     assert_eq!((&told[0]["line"], &told[0]["column"]), (&json!(2), &json!(1)), "{told:?}");
 }
+
+/// Forty devices of three organizations: `acme`, `acme/eu` below it and `acme/eu/north` below that; `acme/eu2` is another branch.
+fn organized_world() -> World {
+    let world = World::new("{}");
+    for (at, (name, parent)) in
+        [("acme", ""), ("eu", "parent: acme"), ("north", "parent: eu"), ("eu2", "parent: acme")].iter().enumerate()
+    {
+        world.declare(&format!("o{at}.yaml"), "Organization", name, &format!("{{{parent}}}"));
+        let rows: String = (0..10).map(|n| format!("{name}-{n},{n}\n")).collect();
+        world.write(&format!("i{at}.csv"), format!("IOTC_DEVICEID,TAG.n\n{rows}"));
+        let spec = format!("{{file: i{at}.csv, organization: {name}}}");
+        world.declare(&format!("i{at}.yaml"), "DeviceImport", name, &spec);
+    }
+    world.commit("devices");
+    world.apply().unwrap();
+    world
+}
+
+fn listed_ids(world: &World, arguments: &[&str]) -> Vec<String> {
+    let all: Vec<&str> = ["device", "list", "--json"].iter().chain(arguments).copied().collect();
+    let lines = world.run(&all).expect(0).json();
+    lines.iter().map(|line| text(line, "device_id").to_string()).collect()
+}
+
+#[test]
+fn a_list_of_an_organization_has_the_branches_below_it() {
+    let world = organized_world();
+    let check = |organization: &str, prefixes: &[&str]| {
+        let mut expected: Vec<String> =
+            prefixes.iter().flat_map(|prefix| (0..10).map(move |n| format!("{prefix}-{n}"))).collect();
+        expected.sort();
+        assert_eq!(listed_ids(&world, &["--organization", organization]), expected, "{organization}");
+        let count = world.run(&["device", "list", "--organization", organization, "--count"]).expect(0).stdout;
+        assert_eq!(count, format!("{}\n", expected.len()), "{organization}");
+    };
+    check("acme", &["acme", "eu", "north", "eu2"]);
+    check("acme/eu", &["eu", "north"]);
+    check("eu", &["eu", "north"]);
+    check("acme/eu/north", &["north"]);
+    check("acme/eu2", &["eu2"]);
+    let told = world.run(&["device", "list", "--organization", "acme/eu3"]).expect(1).stderr;
+    assert!(told.contains("there is no organization `acme/eu3`") && told.contains("Did you mean `acme/eu"), "{told}");
+}
+
+#[test]
+fn a_list_is_read_in_pages() {
+    let world = organized_world();
+    let query = ["--organization", "acme/eu", "--query", "tags.n IN ['1', '3', '5'] OR tags.n = '7'"];
+    let all = listed_ids(&world, &query);
+    assert_eq!(all, ["eu-1", "eu-3", "eu-5", "eu-7", "north-1", "north-3", "north-5", "north-7"]);
+    let (mut pages, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = listed_ids(&world, &[&query[..], &["--limit", "3", "--after", &after]].concat());
+        let Some(last) = page.last() else { break };
+        after.clone_from(last);
+        pages.push(page);
+    }
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 2]);
+    assert_eq!(pages.concat(), all);
+    // An id that is not there has a place in the order too, and a count has no pages.
+    assert_eq!(listed_ids(&world, &[&query[..], &["--after", "eu-4"]].concat())[0], "eu-5");
+    let count = [&["device", "list", "--count", "--limit", "3", "--after", "eu-5"], &query[..]].concat();
+    assert_eq!(world.run(&count).expect(0).stdout, "8\n");
+    assert_eq!(world.run(&[&count[..], &["--json"]].concat()).expect(0).json(), [json!({"count": 8})]);
+
+    let shown = world.run(&[&["device", "list", "--limit", "3"], &query[..]].concat()).expect(0);
+    assert!(shown.stderr.contains("3 devices\nFor the next ones, add --after eu-5\n"), "{shown:#?}");
+    let shown = world.run(&[&["device", "list", "--limit", "30"], &query[..]].concat()).expect(0);
+    assert!(!shown.stderr.contains("--after"), "{shown:#?}");
+}

@@ -1,11 +1,12 @@
 //! `device list|show|export|block|unblock|delete|set|call`
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
-use crate::cli::args::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, EditArgs};
+use crate::cli::args::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, EditArgs, PageArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, device as view};
 use crate::model::patch::Section;
+use crate::model::text::sanitize_line;
 use crate::ops::device::{
     Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, list, show, work,
 };
@@ -19,15 +20,15 @@ const RUNS_LOOKED_AT: usize = 50;
 /// `device …`
 pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) -> CommandResult {
     match command {
-        DeviceCommand::List { choice, count: only_count, limit } => {
-            let choice = choice_of(choice, *limit);
+        DeviceCommand::List { choice, count: only_count, page } => {
+            let choice = DeviceChoice { after: page.after.clone(), limit: page.limit, ..choice_of(choice) };
             if *only_count {
                 let count = count(environment, &choice)?;
                 let text = if output.is_json { format!("{{\"count\":{count}}}\n") } else { format!("{count}\n") };
                 output.result(&text)?;
                 return Ok(exit::OK);
             }
-            list_devices(environment, &choice, output)
+            list_devices(environment, &choice, page, output)
         }
         DeviceCommand::Show { device_id } => show_device(environment, device_id, output),
         DeviceCommand::Export { choice, format, output: path } => {
@@ -35,7 +36,7 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
                 DeviceFormat::Csv => ExportFormat::Csv,
                 DeviceFormat::Iothub => ExportFormat::IotHub,
             };
-            let written = export(environment, &choice_of(choice, None), format, path)?;
+            let written = export(environment, &choice_of(choice), format, path)?;
             let devices = counted(written, "device");
             output.say(&format!(
                 "Wrote {devices} with their keys to {} (mode 0600). Keep it out of git.",
@@ -180,15 +181,20 @@ fn write_job(
     Ok(exit::OK)
 }
 
-fn choice_of(arguments: &DeviceArgs, limit: Option<u64>) -> DeviceChoice {
-    DeviceChoice { query: arguments.query.clone(), organization: arguments.organization.clone(), limit }
+fn choice_of(arguments: &DeviceArgs) -> DeviceChoice {
+    DeviceChoice {
+        query: arguments.query.clone(),
+        organization: arguments.organization.clone(),
+        ..DeviceChoice::default()
+    }
 }
 
-fn list_devices(environment: &Environment, choice: &DeviceChoice, output: &Output) -> CommandResult {
+fn list_devices(environment: &Environment, choice: &DeviceChoice, page: &PageArgs, output: &Output) -> CommandResult {
     let mut table = view::table();
-    let mut found = 0_u64;
+    let (mut found, mut last) = (0_u64, String::new());
     list(environment, choice, &mut |device| {
         found += 1;
+        last.clone_from(&device.device_id);
         if output.is_json {
             let source = |source| OpsError::Output { what: "the output cannot be written".to_string(), source };
             output.json_line(&view::to_json(&device)).map_err(source)?;
@@ -205,6 +211,9 @@ fn list_devices(environment: &Environment, choice: &DeviceChoice, output: &Outpu
     } else {
         output.result(&table.render())?;
         output.say(&counted(found, "device"));
+        if page.limit == Some(found) {
+            output.say(&format!("For the next ones, add --after {}", sanitize_line(&last)));
+        }
     }
     Ok(exit::OK)
 }
