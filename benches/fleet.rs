@@ -13,10 +13,13 @@
 //! * import: one insert of the device and one of its keys a row, in one transaction;
 //! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it must reach is a
 //!   time, not a ratio;
-//! * validate: parsing 10,000 files into values with the YAML library, and nothing else.
+//! * validate: parsing 10,000 files into values with the YAML library, and nothing else;
+//! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the index that an apply makes
+//!   and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,6 +31,8 @@ use fleetform::ops::apply::{ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, plan};
 use fleetform::ops::validate::validate;
 use fleetform::ops::{Environment, init};
+use fleetform::query;
+use fleetform::registry::{Registry, Request, Selection, Touched};
 use fleetform::repo::Repo;
 use rusqlite::Connection;
 
@@ -64,6 +69,14 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let ours = phase("import", folder)?;
     row("import", &floor, &ours, "3.0");
     give_twins(folder)?;
+    let floor = phase("raw-scan", folder)?;
+    let ours = phase("scan", folder)?;
+    row("group by a tag", &floor, &ours, "2.0");
+    let making = phase("make-index", folder)?;
+    let floor = phase("raw-index", folder)?;
+    let ours = phase("index", folder)?;
+    row("group by an indexed tag", &floor, &ours, "2.0");
+    println!("{:<26} {:>19.2}", "  making its index", making.took.as_secs_f64());
     declare_job(folder)?;
     let floor = phase("raw-plan", folder)?;
     let ours = phase("plan", folder)?;
@@ -125,6 +138,11 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "raw-apply" => raw_apply(folder)?,
         "import" | "apply" => apply_fleet(folder)?,
         "simulate" => simulate_fleet(folder)?,
+        "raw-scan" => raw_group(folder, LINE)?,
+        "scan" => group(folder, LINE)?,
+        "make-index" => make_index(folder)?,
+        "raw-index" => raw_group(folder, BUILDING)?,
+        "index" => group(folder, BUILDING)?,
         "raw-validate" => raw_validate(folder)?,
         "validate" => validate_jobs(folder)?,
         other => return Err(format!("there is no phase {other}").into()),
@@ -266,6 +284,47 @@ fn raw_plan(folder: &Path) -> Result<(), Failure> {
         differing += u64::from(value != 3 && !id.is_empty());
     }
     assert!(differing > 0, "there is something to do");
+    Ok(())
+}
+
+/// A tag and one of its values.
+type Tag = (&'static str, &'static str);
+
+/// One device in seven; never indexed.
+const LINE: Tag = ("line", "3");
+/// One device in fifty.
+const BUILDING: Tag = ("building", "43");
+
+fn registry_path(folder: &Path) -> PathBuf {
+    folder.join("fleet/.fleetform/fleet.db")
+}
+
+/// Resolves a group as a plan does.
+fn group(folder: &Path, (tag, value): Tag) -> Result<(), Failure> {
+    let registry = Registry::open_for_reading(&registry_path(folder), "fleet")?;
+    let condition = query::parse(&format!("tags.{tag} = '{value}'")).map_err(|errors| errors[0].to_string())?;
+    let selection = Selection::Matching { template: None, conditions: vec![condition] };
+    let (touched, mismatching) = (Touched::Nothing, BTreeSet::new());
+    let found = registry.observe(&Request { selection, within: Vec::new(), touched, mismatching })?;
+    assert!(!found.ids.is_empty(), "the group has devices");
+    Ok(())
+}
+
+/// The same by hand: the ids, sorted, in memory.
+fn raw_group(folder: &Path, (tag, value): Tag) -> Result<(), Failure> {
+    let connection = Connection::open(registry_path(folder))?;
+    let text = format!("SELECT device_id FROM device WHERE json_extract(tags,'$.\"{tag}\"') = ?1 ORDER BY device_id");
+    let mut statement = connection.prepare(&text)?;
+    let ids: Vec<String> = statement.query_map([value], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    assert!(!ids.is_empty(), "the group has devices");
+    Ok(())
+}
+
+fn make_index(folder: &Path) -> Result<(), Failure> {
+    let mut registry = Registry::open(&registry_path(folder), "fleet")?;
+    let condition = query::parse("tags.building = '43'").map_err(|errors| errors[0].to_string())?;
+    let made = registry.make_indexes(&query::searched_paths(&condition), 0)?;
+    assert_eq!(made.make.len(), 1, "there is one to make");
     Ok(())
 }
 
