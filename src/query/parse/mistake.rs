@@ -46,7 +46,8 @@ impl Parser<'_> {
     /// Returns the error for an unknown name that sticks to a minus and a name before it, as in `tags.my-tag`.
     pub(super) fn dashed_name(&self, start: usize, end: usize) -> Option<QueryErrorKind> {
         let before = self.text[..start].strip_suffix('-')?;
-        let key_start = before.rfind(|c: char| !is_name_char(c) && c != '-').map_or(0, |at| at + 1);
+        let is_of_key = |c: &char| is_name_char(*c) || *c == '-';
+        let key_start = before.len() - before.chars().rev().take_while(is_of_key).map(char::len_utf8).sum::<usize>();
         let is_key = before[..key_start].ends_with('.') && key_start < before.len();
         is_key.then(|| QueryErrorKind::DashedName { key: self.text[key_start..end].to_string() })
     }
