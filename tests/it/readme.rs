@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::world::Ran;
+
 /// A command of the walk and the lines shown below it.
 struct Step {
     command: String,
@@ -54,8 +56,8 @@ fn run(command: &str, folder: &Path) -> String {
     for (name, value) in [("NAME", "Reader"), ("EMAIL", "reader@localhost")] {
         shell.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
     }
-    let output = shell.output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    let ran = Ran::of(&mut shell);
+    format!("{}{}", ran.stdout, ran.stderr)
 }
 
 #[test]
