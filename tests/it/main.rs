@@ -26,4 +26,5 @@ mod targets;
 mod templates;
 mod threshold;
 mod tidy;
+mod twins;
 mod world;
