@@ -24,6 +24,8 @@
 mod mutate;
 #[path = "it/twins.rs"]
 mod twins;
+#[path = "fuzz/words.rs"]
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -129,69 +131,9 @@ fn corpus(folders: &[&str], ends: &[&str]) -> Vec<Vec<u8>> {
 fn query() {
     let lines = ["conditions.jsonl", "malformed.jsonl"].into_iter().flat_map(twins::fixture);
     let corpus: Vec<Vec<u8>> = lines.map(|line| twins::text(&line, "condition").as_bytes().to_vec()).collect();
-    let words = [
-        " AND ",
-        " OR ",
-        " NOT ",
-        " IN [",
-        " NIN [",
-        "]",
-        "(",
-        ")",
-        "=",
-        "!=",
-        "<>",
-        "<=",
-        ">",
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        ",",
-        ".",
-        "[[",
-        "]]",
-        "/*",
-        "*/",
-        "'a'",
-        "\"b\"",
-        "1",
-        "0x1F",
-        "1.5e3",
-        "true",
-        "null",
-        "undefined",
-        "tags.ring",
-        "tags",
-        "cloud.owner",
-        "properties.desired.",
-        "properties.reported.battery",
-        "$version",
-        "deviceId",
-        "status",
-        "template",
-        "organization",
-        "lastActivityTime",
-        "simulated",
-        "blocked",
-        "is_defined(",
-        "is_null(",
-        "is_string(",
-        "is_array(",
-        "startswith(",
-        "endswith(",
-        "contains(",
-        "lower(",
-        "upper(",
-        "length(",
-        "devices.",
-        "moduleId",
-        "configurations.",
-    ];
     let (devices, folder) = (twins::twins(), tempfile::tempdir().unwrap());
     let registry = twins::registry_of(&devices, folder.path());
-    fuzz("query", corpus, &words, |input| {
+    fuzz("query", corpus, words::QUERY, |input| {
         let text = String::from_utf8_lossy(input);
         let parsed = match query::parse(&text) {
             Ok(parsed) => parsed,
@@ -271,52 +213,7 @@ const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: acm
 fn manifest() {
     let folders = ["fixtures/manifests", "examples", "fixtures/convert"];
     let corpus = corpus(&folders, &[".yaml", ".yml", ".expected"]);
-    let words = [
-        "apiVersion: fleetform/v1\n",
-        "kind: Job\n",
-        "kind: DeviceGroup\n",
-        "metadata: {name: a}\n",
-        "spec:\n",
-        "---\n",
-        "  ",
-        "\n",
-        ": ",
-        "- ",
-        "{",
-        "}",
-        "[",
-        "]",
-        "&a ",
-        "*a",
-        "<<: ",
-        "!!str ",
-        "|\n",
-        ">-\n",
-        "# x\n",
-        "\"",
-        "'",
-        "target:",
-        "query: \"*\"",
-        "group: a",
-        "devices: [a]",
-        "failedOf: {job: a, run: \"1\"}",
-        "action:",
-        "property: {a: 1}",
-        "command: {name: a}",
-        "tags: {a: null}",
-        "delivery: {batchSize: 10%}",
-        "cancellationThreshold: {failures: 0}",
-        "expect: {min: 1}",
-        "after: [a]",
-        "run: \"2\"",
-        "suspend: true",
-        "null",
-        "1e3",
-        "0x10",
-        "~",
-        "yes",
-    ];
-    fuzz("manifest", corpus, &words, |input| {
+    fuzz("manifest", corpus, words::MANIFEST, |input| {
         let fleet = (String::from("fleetform.yaml"), FLEET.as_bytes().to_vec());
         let (loaded, codes) = load(&BTreeMap::from([fleet, (String::from("some.yaml"), input.to_vec())]));
         if let (Some(declared), Ok(text)) = (&loaded.declared, std::str::from_utf8(input)) {
@@ -344,49 +241,7 @@ fn model() {
         apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: reboot}\n\
         spec: {target: {group: lamps}, action: {command: {name: reboot, component: light, payload: {delay: 5}}}}\n";
     let corpus = corpus(&["fixtures/manifests", "examples", "fixtures/convert"], &[".json"]);
-    let words = [
-        "\"@id\"",
-        "\"@type\"",
-        "\"@context\"",
-        "\"Interface\"",
-        "\"Property\"",
-        "\"Telemetry\"",
-        "\"Command\"",
-        "\"Component\"",
-        "\"Relationship\"",
-        "\"contents\"",
-        "\"schema\"",
-        "\"name\"",
-        "\"writable\"",
-        "\"extends\"",
-        "\"request\"",
-        "\"response\"",
-        "\"fields\"",
-        "\"mapKey\"",
-        "\"mapValue\"",
-        "\"enumValues\"",
-        "\"elementSchema\"",
-        "\"valueSchema\"",
-        "\"dtmi:com:example:A;1\"",
-        "\"dtmi:dtdl:context;2\"",
-        "\"integer\"",
-        "\"double\"",
-        "\"Object\"",
-        "\"Enum\"",
-        "\"Map\"",
-        "\"Array\"",
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        ",",
-        "true",
-        "null",
-        "[[",
-        "\"$edgeAgent\"",
-    ];
-    fuzz("model", corpus, &words, |input| {
+    fuzz("model", corpus, words::MODEL, |input| {
         let files =
             [("fleetform.yaml", FLEET.as_bytes()), ("lamp.yaml", TEMPLATE.as_bytes()), ("lamp.dtdl.json", input)];
         let files = files.map(|(path, bytes)| (path.to_string(), bytes.to_vec()));
@@ -404,34 +259,6 @@ fn import() {
         {\"id\":\"d-2\",\"moduleId\":\"m\"}\n{\"id\":\"d-3\",\"importMode\":\"delete\",\"eTag\":\"MQ==\"}\n";
     let mut corpus = corpus(&["fixtures/manifests", "examples"], &[".csv"]);
     corpus.extend([CSV.as_bytes().to_vec(), HUB.as_bytes().to_vec(), [b"\xef\xbb\xbf", CSV.as_bytes()].concat()]);
-    let words = [
-        "IOTC_DEVICEID",
-        "IOTC_DEVICENAME",
-        "IOTC_SASKEY_PRIMARY",
-        "IOTC_X509THUMBPRINT_PRIMARY",
-        "TAG.",
-        "TAG.a.b",
-        "CLOUD.",
-        ",",
-        "\r\n",
-        "\n",
-        "\"",
-        "\"\"",
-        "d-1",
-        "D-1",
-        "{\"id\":\"d-4\"}\n",
-        "\"importMode\":\"create\"",
-        "\"update\"",
-        "\"deleteIfMatchETag\"",
-        "\"status\":\"disabled\"",
-        "\"tags\":{\"a\":{\"b\":null}}",
-        "\"capabilities\":{\"iotEdge\":true}",
-        "\"twinETag\"",
-        "\"$metadata\"",
-        "\"x509Thumbprint\":{}",
-        ";",
-        "\u{feff}",
-    ];
     let spec = |format| ImportSpec {
         name: "all".to_string(),
         format,
@@ -446,7 +273,7 @@ fn import() {
     let mut found = registry.stage_import(&spec(ImportFormat::Csv), CSV.as_bytes()).unwrap();
     registry.settle_staged(&spec(ImportFormat::Csv), &mut found).unwrap();
     registry.apply_staged(&spec(ImportFormat::Csv), "2026-11-20T10:00:00Z".parse().unwrap(), "").unwrap();
-    fuzz("import", corpus, &words, |input| {
+    fuzz("import", corpus, words::IMPORT, |input| {
         let mut answers = String::new();
         for format in [ImportFormat::Csv, ImportFormat::IotHub] {
             registry.clear_staged().unwrap();
@@ -476,49 +303,8 @@ fn import() {
 #[test]
 fn converter() {
     let corpus = corpus(&["fixtures/convert"], &[".json"]);
-    let words = [
-        "\"value\"",
-        "\"id\"",
-        "\"displayName\"",
-        "\"group\"",
-        "\"data\"",
-        "\"type\"",
-        "\"property\"",
-        "\"command\"",
-        "\"path\"",
-        "\"target\"",
-        "\"batch\"",
-        "\"cancellationThreshold\"",
-        "\"percentage\"",
-        "\"schedule\"",
-        "\"recurrence\"",
-        "\"weekly\"",
-        "\"filter\"",
-        "\"organizations\"",
-        "\"jobId\"",
-        "\"scheduleUpdateTwin\"",
-        "\"cloudToDeviceMethod\"",
-        "\"updateTwin\"",
-        "\"queryCondition\"",
-        "\"content\"",
-        "\"deviceContent\"",
-        "\"modulesContent\"",
-        "\"targetCondition\"",
-        "\"priority\"",
-        "\"startTime\"",
-        "\"2026-12-01T00:00:00Z\"",
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        ",",
-        "null",
-        "true",
-        "\"*\"",
-    ];
     let options = convert::Options { source: None, now: "2026-11-20T10:00:00Z".parse().unwrap() };
-    fuzz("converter", corpus, &words, |input| {
+    fuzz("converter", corpus, words::CONVERTER, |input| {
         let inputs = [convert::Input { name: "some.json".to_string(), bytes: input.to_vec() }];
         let found = convert::convert(&inputs, options);
         let kinds: Vec<String> = found.documents.iter().map(|document| format!("{:?}", document.kind)).collect();
