@@ -422,6 +422,7 @@ impl Apply<'_> {
             rows: found.rows,
         };
         let letter = import_letter(&file.import, &file.spec.digest.to_string(), &report, &found.errors);
+        self.make_way(None, found.new + found.updated)?;
         let crash = &self.options.crash;
         crash.around("import", || self.registry.apply_staged(&file.spec, now, &letter))?;
         self.empty_outbox()?;

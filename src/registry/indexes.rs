@@ -12,11 +12,14 @@ use super::sql::index_expression;
 use super::{Registry, RegistryError};
 use crate::model::digest::Digest;
 use crate::model::limits;
-use crate::query::PathRef;
+use crate::model::patch::Section;
+use crate::query::{PathRef, Root};
 
 /// What the names of these indexes begin with; the digest of the path follows, so that no key of a twin is a name in SQL.
 const PREFIX: &str = "query_";
 const DIGITS: usize = 16;
+/// What writes at least one device in so many is quicker without indexes.
+const REMAKE_SHARE: u64 = 4;
 /// Statistics are taken anew when more than one in so many rows may have changed.
 const STALE_SHARE: u64 = 10;
 
@@ -91,6 +94,35 @@ impl Registry {
         })?;
         Ok(changes)
     }
+
+    /// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than keeping them
+    /// up to date: with [`limits::INDEX_REMAKE_DEVICES_MIN`] devices that are a good part of the fleet.
+    ///
+    /// # Errors
+    /// The registry cannot be read or written.
+    pub fn make_way(&mut self, section: Option<Section>, devices: u64) -> Result<(), RegistryError> {
+        if devices < limits::INDEX_REMAKE_DEVICES_MIN {
+            return Ok(());
+        }
+        let is_in_the_way = |statement: &String| match (section, parsed(statement)) {
+            (Some(section), Some(path)) => path.root.section() == Some(section),
+            (None, _) | (_, None) => true,
+        };
+        let read = || {
+            let mut present = present(&self.connection)?;
+            present.retain(|_, statement| is_in_the_way(statement));
+            let count = || self.connection.query_row("SELECT count(*) FROM main.device", [], |row| row.get(0));
+            let all: u64 = if present.is_empty() { 0 } else { count()? };
+            Ok((present, all))
+        };
+        let (present, all) = read().map_err(|e| self.error("read its indexes", e))?;
+        if present.is_empty() || devices.saturating_mul(REMAKE_SHARE) < all {
+            return Ok(());
+        }
+        self.in_transaction("drop indexes", |transaction| {
+            present.keys().try_for_each(|name| transaction.execute_batch(&format!("DROP INDEX main.{name}")))
+        })
+    }
 }
 
 /// Returns the indexes for paths, as many as there may be, and the paths that get none.
@@ -121,7 +153,9 @@ fn changes(indexes: &[Index], left_out: Vec<String>, present: &BTreeMap<String, 
     let drop = present.iter().filter(|(name, statement)| !is_kept(name, statement));
     IndexChanges {
         make: make.map(|index| index.path.clone()).collect(),
-        drop: drop.map(|(name, statement)| path_of(statement).unwrap_or_else(|| name.clone())).collect(),
+        drop: drop
+            .map(|(name, statement)| parsed(statement).map_or_else(|| name.clone(), |path| path.to_string()))
+            .collect(),
         left_out,
     }
 }
@@ -181,20 +215,20 @@ fn take_statistics(connection: &Connection, names: &[String], is_last_gone: bool
     connection.execute_batch("ANALYZE main.sqlite_master")
 }
 
-/// Returns the path of an index as a condition writes it; `None` for a statement that is not of this version.
-fn path_of(statement: &str) -> Option<String> {
+/// Returns the path of an index; `None` for a statement that is not of this version.
+fn parsed(statement: &str) -> Option<PathRef> {
     let (_, expression) = statement.split_once("(json_extract(")?;
     let (column, rest) = expression.split_once(",'$.\"")?;
     let (place, _) = rest.split_once("\"'))")?;
     let root = match column {
-        "tags" => crate::query::Root::Tags,
-        "cloud" => crate::query::Root::Cloud,
-        "desired" => crate::query::Root::Desired,
-        "reported" => crate::query::Root::Reported,
+        "tags" => Root::Tags,
+        "cloud" => Root::Cloud,
+        "desired" => Root::Desired,
+        "reported" => Root::Reported,
         _ => return None,
     };
     let keys = place.split("\".\"").map(|key| key.replace("''", "'")).collect();
-    Some(PathRef { root, keys }.to_string())
+    Some(PathRef { root, keys })
 }
 
 #[cfg(test)]
@@ -336,5 +370,23 @@ mod tests {
         wanted.swap(1, 12);
         let made = registry.make_indexes(&wanted, 0).unwrap();
         assert_eq!((made.make, made.drop), (vec!["tags.t11".to_string()], vec!["tags.t0".to_string()]));
+    }
+
+    #[test]
+    fn a_write_to_much_of_the_fleet_drops_the_indexes_that_it_would_keep() {
+        let mut registry = registry(100_000);
+        let wanted = paths(&["tags.line = '3'", "tags.zone = 1", "properties.desired.level = 7"]);
+        registry.make_indexes(&wanted, 0).unwrap();
+        let left = |registry: &Registry| present(&registry.connection).unwrap().len();
+        registry.make_way(None, 99_999).unwrap();
+        assert_eq!(left(&registry), 3, "few devices");
+        registry.make_way(Some(Section::Cloud), 100_000).unwrap();
+        assert_eq!(left(&registry), 3, "another section");
+        registry.make_way(Some(Section::Tags), 100_000).unwrap();
+        assert_eq!(registry.index_changes(&wanted).unwrap().make, ["tags.line", "tags.zone"]);
+        registry.make_way(None, 100_000).unwrap();
+        assert_eq!(left(&registry), 0);
+        registry.make_indexes(&wanted, 100_000).unwrap();
+        assert_eq!(left(&registry), 3);
     }
 }

@@ -1,9 +1,20 @@
 //! The end of an apply: indexes for what the declared conditions search by.
 
 use super::{Applied, Apply};
+use crate::model::limits;
+use crate::model::patch::Section;
 use crate::prepare::searched_paths;
+use crate::registry::RegistryError;
 
 impl Apply<'_> {
+    /// Takes indexes out of the way of a write to many devices: of a section, or of whole devices.
+    pub(super) fn make_way(&mut self, section: Option<Section>, devices: u64) -> Result<(), RegistryError> {
+        if devices < limits::INDEX_REMAKE_DEVICES_MIN {
+            return Ok(());
+        }
+        self.options.crash.around("make way", || self.registry.make_way(section, devices))
+    }
+
     /// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it would have
     /// saved. What keeps it from being done is told and is no failure of the apply, whose work is done; the next one tries again.
     pub(super) fn make_indexes(&mut self, applied: &mut Applied) {

@@ -43,6 +43,9 @@ impl Apply<'_> {
                 return Err(error.into());
             }
         }
+        if let Some((section, _)) = job.action.patch() {
+            self.make_way(Some(section), claim.total)?;
+        }
         Ok(RunInput {
             run_id,
             job: job.clone(),
