@@ -77,9 +77,17 @@ fn of_lacks(
             continue;
         };
         let Selection::Matching { template, .. } = selection else { continue };
-        let selection = Selection::Matching { template, conditions: lack.conditions };
-        let (touched, mismatching) = (Touched::Nothing, BTreeSet::new());
-        let count = registry.count_matching(&Request { selection, within, touched, mismatching })?;
+        let matching = |conditions: Vec<Query>| {
+            let selection = Selection::Matching { template: template.clone(), conditions };
+            let (within, touched, mismatching) = (within.clone(), Touched::Nothing, BTreeSet::new());
+            registry.count_matching(&Request { selection, within, touched, mismatching })
+        };
+        let mut count = matching(lack.conditions.clone())?;
+        if count > 0 {
+            // Some are selected all the same, by the other side of an OR.
+            let selected = lack.conditions.into_iter().chain([condition.clone()]).collect();
+            count -= matching(selected)?;
+        }
         if count == 0 {
             continue;
         }

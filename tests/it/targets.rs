@@ -68,6 +68,8 @@ fn a_negated_path_is_warned_about_with_the_number_of_devices_that_lack_it() {
         "",
         &[("15 devices lack", "tags.ring"), ("20 devices lack", "tags.zone")],
     );
+    check("tags.ring != 'canary' OR deviceId <= 'd-010'", "", &[("10 devices lack", "tags.ring")]);
+    check("tags.ring != 'canary' OR deviceId > 'd'", "", &[]);
     check("tags.ring = 'canary'", "", &[]);
     check("tags.ring != 'canary' AND tags.ring > 'a' AND deviceId < 'd-005'", "", &[]);
     check("NOT is_defined(tags.ring) OR tags.ring != 'canary'", "", &[]);
