@@ -169,7 +169,7 @@ impl<C: Clock> Executor<'_, C> {
                     self.feed(run, now, vec![Event::Abandon])?;
                 }
             }
-            let ended = self.collect(active, now)?;
+            let ended = self.collect(active, !running.queue.is_empty(), now)?;
             running.has_room |= !ended.is_empty();
             let is_over = active.is_empty() && (running.queue.is_empty() || self.interrupt.is_set());
             if !ended.is_empty() || is_over || until <= now {
@@ -298,15 +298,23 @@ impl<C: Clock> Executor<'_, C> {
         Ok(worked)
     }
 
-    /// Takes the runs that do not go on out of the list. One whose devices have waited long enough goes on: they expire now.
-    fn collect(&mut self, active: &mut Vec<Active>, now: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
+    /// Takes the runs that do not go on out of the list. Those that only wait for devices are left when nothing else goes on, or when
+    /// others wait for their slots; one whose devices have waited long enough goes on: they expire now.
+    fn collect(
+        &mut self,
+        active: &mut Vec<Active>,
+        has_queue: bool,
+        now: Timestamp,
+    ) -> Result<Vec<RunRecord>, ExecuteError> {
+        let only_waits = |run: &Active| {
+            let is_over = run.rollout.deadline().is_some_and(|deadline| deadline <= now);
+            run.finished.is_some() || (run.to_notify.is_empty() && !is_over && run.rollout.only_waits())
+        };
+        let may_leave = !self.waits && self.link.is_quiet() && (has_queue || active.iter().all(only_waits));
         let mut ended = Vec::new();
         let mut at = 0;
         while at < active.len() {
-            let rollout = &active[at].rollout;
-            let is_over = rollout.deadline().is_some_and(|deadline| deadline <= now);
-            let is_idle = !self.waits && self.link.is_quiet() && active[at].to_notify.is_empty() && !is_over;
-            if active[at].finished.is_none() && is_idle && rollout.only_waits() {
+            if may_leave && active[at].finished.is_none() && only_waits(&active[at]) {
                 self.pause(&mut active[at])?;
             }
             match active[at].finished.take() {

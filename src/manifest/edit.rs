@@ -53,6 +53,9 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     if let Some(suspend) = root.at("/spec/suspend") {
         edits.push((suspend.span.start, suspend.span.end, "false".to_string()));
     }
+    if let Some(metadata) = root.get("metadata") {
+        edits.extend(removal(metadata, "previousName").map(|(from, to)| (from, to, String::new())));
+    }
     edits.sort_by_key(|edit| std::cmp::Reverse(edit.0));
     let mut copied = text.to_string();
     let mut end = end;
@@ -63,11 +66,26 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     let copied = copied[start..end].trim_start_matches('\u{feff}').to_string();
     let mut expected = root.to_json();
     expected["metadata"]["name"] = Value::from(new_name.as_str());
+    // A copy was never called otherwise.
+    if let Some(metadata) = expected["metadata"].as_object_mut() {
+        metadata.remove("previousName");
+    }
     if expected["spec"].get("suspend").is_some() {
         expected["spec"]["suspend"] = Value::Bool(false);
     }
     agree(&copied, new_name, &expected)?;
     Ok(copied)
+}
+
+/// Returns the range of an entry of a map with what separates it from its neighbour, in either style; `None` when it is not there.
+fn removal(map: &Node, field: &str) -> Option<(usize, usize)> {
+    let entries = map.entries();
+    let at = entries.iter().position(|(key, _)| key.text == field)?;
+    let (key, value) = &entries[at];
+    match at.checked_sub(1).map(|before| &entries[before].1) {
+        Some(before) => Some((before.span.end, value.span.end)),
+        None => Some((key.span.start, entries.get(at + 1).map_or(value.span.end, |(next, _)| next.span.start))),
+    }
 }
 
 /// Returns a new document: the action and delivery of a job, on the devices that failed in one of its runs.

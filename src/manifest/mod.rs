@@ -81,13 +81,22 @@ pub struct Loaded {
     /// The texts that the diagnostics point into.
     pub sources: SourceMap,
     pub diagnostics: Diagnostics,
-    /// The jobs that could be read, whatever is wrong with others: the run token, and whether it is suspended.
-    pub jobs: BTreeMap<Name, (RunToken, bool)>,
+    /// The jobs that could be read, whatever is wrong with others.
+    pub jobs: BTreeMap<Name, SeenJob>,
     pub spans: JobSpans,
     /// Of path and bytes of every declared file but the ones of imports, which are not read here.
     pub digest: Digest,
     /// The YAML files with documents of ours and the files that they name, sorted.
     pub declared_files: Vec<String>,
+}
+
+/// What is known of a job although there may be errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenJob {
+    pub run: RunToken,
+    pub is_suspended: bool,
+    /// Its file, relative to the fleet's folder.
+    pub file: String,
 }
 
 /// Reads everything that a tree declares.
@@ -110,7 +119,10 @@ pub fn load(input: &Input<'_>) -> Loaded {
     diagnostics.extend(rules::outside::check(&set, &paths));
     diagnostics.extend(rules::queries::check(&set, input.check_query, &sources));
     let jobs = set.docs.iter().filter_map(|doc| match &doc.draft {
-        Some(Draft::Job { job, .. }) => Some((job.name.clone(), (job.run.clone(), job.suspend))),
+        Some(Draft::Job { job, .. }) => {
+            let seen = SeenJob { run: job.run.clone(), is_suspended: job.suspend, file: job.file.clone() };
+            Some((job.name.clone(), seen))
+        }
         _ => None,
     });
     let jobs = jobs.collect();

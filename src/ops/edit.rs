@@ -3,11 +3,15 @@
 
 use super::workspace::declared_of;
 use super::{Environment, OpsError, Workspace};
+use crate::ledger::Standing;
+use crate::manifest::Loaded;
 use crate::manifest::edit::{self, EditError};
+use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::prepare::read_ledger;
+use crate::repo::FleetTree;
 
 /// What to do to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,30 +46,23 @@ pub struct Edited {
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     let (tree, loaded) = workspace.load_work_tree()?;
+    let (new_name, rerun_of) = match edit {
+        Edit::Stop => return suspend(&workspace, &tree, &loaded, name, true, commits),
+        Edit::Continue => return suspend(&workspace, &tree, &loaded, name, false, commits),
+        Edit::Copy { new_name } => (new_name, None),
+        Edit::Rerun { run, new_name } => (new_name, Some(run)),
+    };
     let declared = declared_of(&loaded)?;
     let job = declared.jobs.get(name).ok_or_else(|| not_there(name, declared.jobs.keys()))?;
-    let bytes = tree.read(&job.file, limits::YAML_FILE_BYTES_MAX as u64)?;
-    let text = String::from_utf8(bytes).map_err(|_| unusual(&job.file, "it is not UTF-8"))?;
-    if commits && !workspace.repo.is_committed(&tree, &job.file)? {
-        return Err(OpsError::Held {
-            what: format!("{} has changes that are not committed", job.file),
-            help: "Commit them first, or add --no-commit to edit the file only.".to_string(),
-        });
-    }
-    let (file, written, target, subject) = match edit {
-        Edit::Stop | Edit::Continue => {
-            let stops = *edit == Edit::Stop;
-            let written = edit::set_suspend(&text, &job.name, stops).map_err(|e| cannot(&job.file, &e))?;
-            let verb = if stops { "stop" } else { "continue" };
-            (job.file.clone(), written, job.name.clone(), format!("job {}: {verb}", job.name))
-        }
-        Edit::Copy { new_name } => {
+    let text = editable(&workspace, &tree, &job.file, commits)?;
+    let (file, written, target, subject) = match rerun_of {
+        None => {
             let target = free_name(new_name.as_deref(), &job.name, "copy", |name| declared.jobs.contains_key(name))?;
             let written = edit::copy(&text, &job.name, &target).map_err(|e| cannot(&job.file, &e))?;
             let subject = format!("job {target}: copy of {}", job.name);
             (beside(job, &target), written, target, subject)
         }
-        Edit::Rerun { run, new_name } => {
+        Some(run) => {
             let target = free_name(new_name.as_deref(), &job.name, "rerun", |name| declared.jobs.contains_key(name))?;
             let run = failed_run(&workspace, declared, job, run.as_deref())?;
             let written = edit::rerun(&text, &job.name, &run, &target).map_err(|e| cannot(&job.file, &e))?;
@@ -73,19 +70,87 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
             (beside(job, &target), written, target, subject)
         }
     };
-    let is_new = file != job.file;
-    if is_new && tree.entries.contains_key(&file) {
+    if tree.entries.contains_key(&file) {
         let help = "Name the new job otherwise.".to_string();
         return Err(OpsError::Usage { what: format!("{file} exists already"), help });
     }
-    if !is_new && written == text {
-        return Ok(Edited { file, job: target, commit: None, has_changed: false });
+    write(&workspace, file, written, target, &subject, commits)
+}
+
+/// Stops or continues a job. What is wrong with other files is no reason not to: a stop may be urgent.
+fn suspend(
+    workspace: &Workspace,
+    tree: &FleetTree<'_>,
+    loaded: &Loaded,
+    name: &str,
+    stops: bool,
+    commits: bool,
+) -> Result<Edited, OpsError> {
+    let Some((job, seen)) = loaded.jobs.get_key_value(name) else {
+        let declared = declared_of(loaded)?;
+        return Err(not_there(name, declared.jobs.keys()));
+    };
+    let verb = if stops { "stop" } else { "continue" };
+    if let Some(declared) = &loaded.declared {
+        refuse_ended(workspace, declared, job, &seen.run, verb)?;
     }
+    let text = editable(workspace, tree, &seen.file, commits)?;
+    let written = edit::set_suspend(&text, job, stops).map_err(|e| cannot(&seen.file, &e))?;
+    if written == text {
+        return Ok(Edited { file: seen.file.clone(), job: job.clone(), commit: None, has_changed: false });
+    }
+    write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}"), commits)
+}
+
+/// Refuses to stop or continue a run that has ended. Nobody knows that for sure while the history is on hold: then it is done.
+fn refuse_ended(
+    workspace: &Workspace,
+    declared: &Declared,
+    job: &Name,
+    run: &RunToken,
+    verb: &str,
+) -> Result<(), OpsError> {
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let Ok(ledger) = read_ledger(&branch, &registry, declared) else { return Ok(()) };
+    let Standing::Ended(_, record) = ledger.standing(job, run) else { return Ok(()) };
+    let help = match record.counts.failed {
+        0 => "To run it again, give it a new `run` token.".to_string(),
+        _ => format!(
+            "To run it again, give it a new `run` token; on the devices that failed: `fleetform job rerun {job}`."
+        ),
+    };
+    let status = record.status.as_str();
+    Err(OpsError::NotFound { what: format!("job `{job}` run {run} was {status}: there is nothing to {verb}"), help })
+}
+
+/// Returns the text of a file that may be edited.
+fn editable(workspace: &Workspace, tree: &FleetTree<'_>, file: &str, commits: bool) -> Result<String, OpsError> {
+    let bytes = tree.read(file, limits::YAML_FILE_BYTES_MAX as u64)?;
+    let text = String::from_utf8(bytes).map_err(|_| unusual(file, "it is not UTF-8"))?;
+    if commits && !workspace.repo.is_committed(tree, file)? {
+        return Err(OpsError::Held {
+            what: format!("{file} has changes that are not committed"),
+            help: "Commit them first, or add --no-commit to edit the file only.".to_string(),
+        });
+    }
+    Ok(text)
+}
+
+/// Writes a file and commits it alone, if that is wanted.
+fn write(
+    workspace: &Workspace,
+    file: String,
+    written: String,
+    job: Name,
+    subject: &str,
+    commits: bool,
+) -> Result<Edited, OpsError> {
     let path = workspace.repo.folder().join(&file);
     std::fs::write(&path, written)
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
-    let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
-    Ok(Edited { file, job: target, commit, has_changed: true })
+    let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
+    Ok(Edited { file, job, commit, has_changed: true })
 }
 
 fn not_there<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> OpsError {
@@ -138,7 +203,7 @@ fn beside(job: &Job, target: &Name) -> String {
 /// Returns the run whose failed devices are meant.
 fn failed_run(
     workspace: &Workspace,
-    declared: &crate::model::fleet::Declared,
+    declared: &Declared,
     job: &Job,
     chosen: Option<&str>,
 ) -> Result<RunToken, OpsError> {

@@ -25,8 +25,25 @@ pub struct Edit {
 pub fn edit_since(preparation: &Preparation<'_>, job: &Name, commit: &str) -> Option<Edit> {
     let then = preparation.repo.tree_at(commit).ok()?;
     let before = super::load(&then).spans.spec(job)?;
-    let after = preparation.loaded.spans.spec(job)?;
+    let mut after = preparation.loaded.spans.spec(job)?;
+    take_over(&before, &mut after);
     Some(edit(&before, &after))
+}
+
+/// Gives a spec the fields of another one that are no part of a run's identity, so that they do not count as edited.
+fn take_over(from: &Value, to: &mut Value) {
+    let copy = |from: &Value, to: &mut Value, field: &str| {
+        if let Some(members) = to.as_object_mut() {
+            match from.get(field) {
+                Some(value) => drop(members.insert(field.to_string(), value.clone())),
+                None => drop(members.remove(field)),
+            }
+        }
+    };
+    ["suspend", "description"].into_iter().for_each(|field| copy(from, to, field));
+    if let (Some(from), Some(to)) = (from.get("delivery"), to.get_mut("delivery")) {
+        ["expiresAfter", "maxExecutionTime"].into_iter().for_each(|field| copy(from, to, field));
+    }
 }
 
 fn edit(before: &Value, after: &Value) -> Edit {

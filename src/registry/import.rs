@@ -67,7 +67,7 @@ pub struct StagedImport {
     pub rejected: u64,
     /// Without blank lines and module identities.
     pub rows: u64,
-    /// The first rejected rows, at most [`limits::IMPORT_ERRORS_MAX`], in file order.
+    /// The first rejected rows, at most [`IMPORT_ERRORS_MAX`](crate::model::limits::IMPORT_ERRORS_MAX), in file order.
     pub errors: Vec<RowError>,
     /// The file has columns with keys in it, or lines with keys.
     pub has_keys: bool,

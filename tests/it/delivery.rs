@@ -128,3 +128,14 @@ fn a_registry_that_cannot_grow_loses_nothing() {
     assert_eq!((&record["status"], &record["completed"]), (&json!("completed"), &json!(300)));
     assert_eq!(world.rows("tag", "1").len(), 300);
 }
+
+#[test]
+fn a_job_that_waits_is_served_while_another_one_goes_on() {
+    let world = world("d-001: {connectsAfter: 4s}, d-002: {latency: 20s}", 3);
+    world.job("dim", &dim("expiresAfter: 10s").replace("query: '*'", "devices: [d-001, d-003]"));
+    let slow = "{target: {devices: [d-002]}, action: {command: {name: slow, responseTimeout: 30s}}}";
+    world.job("slow", slow);
+    world.apply().unwrap();
+    assert_eq!(reasons(&world, "dim"), [Reason::Acknowledged, Reason::Acknowledged]);
+    assert_eq!(reasons(&world, "slow"), [Reason::Responded]);
+}

@@ -381,3 +381,39 @@ fn the_failure_of_one_run_loses_nothing_of_another() {
     }
     assert_eq!(world.executions().len(), 4);
 }
+
+#[test]
+fn a_copy_of_a_renamed_job_is_a_new_job() {
+    for metadata in ["{name: dim, previousName: dim-old}", "{previousName: dim-old, name: dim}"] {
+        let world = World::with_devices("{}", 2);
+        world.write(
+            "jobs/dim.yaml",
+            format!("apiVersion: fleetform/v1\nkind: Job\nmetadata: {metadata}\nspec: {DIM}\n"),
+        );
+        world.commit("dim");
+        world.run(&["job", "copy", "dim"]).expect(0);
+        let copy = std::fs::read_to_string(world.file("jobs/dim-copy.yaml")).unwrap();
+        assert!(copy.contains("{name: dim-copy}"), "{copy}");
+    }
+    let world = World::with_devices("{}", 2);
+    let block = "apiVersion: fleetform/v1\nkind: Job\nmetadata:\n  name: dim\n  previousName: dim-old\n  labels: {a: b}\nspec: ";
+    world.write("jobs/dim.yaml", format!("{block}{DIM}\n"));
+    world.commit("dim");
+    world.run(&["job", "copy", "dim"]).expect(0);
+    let copy = std::fs::read_to_string(world.file("jobs/dim-copy.yaml")).unwrap();
+    assert!(copy.contains("  name: dim-copy\n  labels: {a: b}\n"), "{copy}");
+}
+
+#[test]
+fn a_stop_is_written_although_another_file_is_broken_and_not_after_the_end() {
+    let world = slow_world();
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\n");
+    world.run(&["job", "stop", "reboot"]).expect(0);
+    assert!(std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap().contains("suspend: true"));
+    world.run(&["job", "stop", "rebot"]).expect(65);
+    world.run(&["job", "continue", "reboot"]).expect(0);
+    std::fs::remove_file(world.file("jobs/broken.yaml")).unwrap();
+    world.apply().unwrap();
+    let ran = world.run(&["job", "continue", "reboot"]).expect(1);
+    assert!(ran.stderr.contains("was completed: there is nothing to continue"), "{}", ran.stderr);
+}

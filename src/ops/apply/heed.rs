@@ -17,7 +17,7 @@ impl Apply<'_> {
             let loaded = crate::prepare::load(&tree);
             for (name, run) in running.runs() {
                 let is_stopped = match loaded.jobs.get(&name) {
-                    Some((token, is_suspended)) => *is_suspended || *token != run,
+                    Some(seen) => seen.is_suspended || seen.run != run,
                     // With an error somewhere a document may be missing that nobody deleted.
                     None => !loaded.diagnostics.has_errors(),
                 };

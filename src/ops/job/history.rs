@@ -58,7 +58,8 @@ impl History<'_> {
                 (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
             }
             _ if is_declared => {
-                let help = "Run `fleetform apply`; `fleetform job show --why` says what keeps it.".to_string();
+                let help =
+                    format!("Run `fleetform apply`; `fleetform job show {} --why` says what keeps it.", choice.job);
                 (format!("job `{}` has not run yet", choice.job), help)
             }
             _ => {

@@ -7,6 +7,7 @@ use super::history::{History, with_history};
 use super::planned::{Refused, planned};
 use super::{Environment, OpsError, RunChoice};
 use crate::ledger::{OpenRun, RunRecord, Standing};
+use crate::model::delivery::OfflinePolicy;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
 use crate::model::outcome::{Counts, Reason, RunStatus};
@@ -296,6 +297,8 @@ fn waiting_for(
     let sample = first.into_iter().map(|ordinal| ids.get(ordinal as usize).to_string()).collect();
     let until = match waits {
         Waits::ToAnswer => None,
+        // Those are given up after the connect timeout of each.
+        Waits::ToConnect if declared.is_some_and(|job| job.delivery.offline == OfflinePolicy::Fail) => None,
         Waits::ToConnect | Waits::ToAcknowledge => declared.and_then(|job| {
             let start = run.started_at?;
             start.checked_add(job.delivery.expires_after).ok()
