@@ -27,7 +27,7 @@ impl RunKey {
 
     /// Returns the path of the claim on the results branch.
     pub fn claim_path(&self) -> String {
-        format!("claims/{}/{}.json", self.job, self.run)
+        claim_path(&self.job, &self.run)
     }
 
     /// Returns the folder of the results on the results branch, without a slash at its end.
@@ -43,7 +43,12 @@ pub fn claim_path_of(path: &str) -> Option<String> {
     }
     let mut parts = path.strip_prefix("runs/")?.split('/');
     let (job, run) = (parts.next()?, parts.next()?);
-    Some(format!("claims/{job}/{run}.json"))
+    Some(claim_path(job, run))
+}
+
+/// Returns the path of a run's claim on the results branch.
+pub fn claim_path(job: impl fmt::Display, run: impl fmt::Display) -> String {
+    format!("claims/{job}/{run}.json")
 }
 
 impl fmt::Display for RunKey {

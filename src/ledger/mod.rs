@@ -10,7 +10,7 @@ mod record;
 use std::collections::BTreeMap;
 
 pub use claim::{Claim, ImportReport};
-pub use key::{RunKey, claim_path_of};
+pub use key::{RunKey, claim_path, claim_path_of};
 pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;

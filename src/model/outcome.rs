@@ -48,6 +48,14 @@ impl RunStatus {
         RunStatus::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
+    /// Returns true when the run ended and kept devices from being attempted, by its threshold or a cause of its own.
+    pub fn has_ended_badly(self) -> bool {
+        match self {
+            RunStatus::Failed | RunStatus::Canceled => true,
+            RunStatus::Completed | RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => false,
+        }
+    }
+
     /// Returns true when no device of the run will ever be started again.
     pub fn is_final(self) -> bool {
         match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::remembered::remembered_documents;
-use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord};
+use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord, claim_path};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
@@ -109,7 +109,7 @@ pub fn read_ledger(
             if claimed.get(path).is_some_and(|text| text.as_bytes() != bytes) {
                 return Err(malformed("it is not what was claimed".to_string()));
             }
-            check_place(path, &format!("claims/{}/{}.json", claim.job, claim.run)).map_err(malformed)?;
+            check_place(path, &claim_path(&claim.job, &claim.run)).map_err(malformed)?;
             ledger.claims.insert((claim.job.clone(), claim.run.clone()), claim);
         } else if is_record(path) {
             let record = RunRecord::from_json(&document).map_err(malformed)?;
@@ -128,7 +128,7 @@ pub fn read_ledger(
         return Err(HistoryError::ClaimMissing { branch: branch.name().into(), path: path.clone() });
     }
     ledger.open = registry.open_runs(|run| {
-        let path = format!("claims/{}/{}.json", run.job, run.run);
+        let path = claim_path(&run.job, &run.run);
         documents.get(&path).is_some_and(|bytes| bytes == run.claim.as_bytes())
     })?;
     ledger.applied_imports = applied_imports(registry)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Registry, RegistryError};
-use crate::ledger::Claim;
+use crate::ledger::{Claim, claim_path};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 
@@ -81,7 +81,7 @@ impl Registry {
                 self.connection.prepare_cached("SELECT job, run, claim FROM run WHERE is_claimed = 1")?;
             let rows = statement.query_map([], |row| {
                 let (job, run): (String, String) = (row.get(0)?, row.get(1)?);
-                Ok((format!("claims/{job}/{run}.json"), row.get(2)?))
+                Ok((claim_path(job, run), row.get(2)?))
             })?;
             rows.collect::<rusqlite::Result<BTreeMap<String, String>>>()
         };

@@ -9,7 +9,7 @@ use rusqlite::{Transaction, params};
 use serde_json::Value;
 
 use super::{PendingRows, Registry, RegistryError, ResultRow};
-use crate::ledger::{RunRecord, claim_path_of};
+use crate::ledger::{RunRecord, claim_path, claim_path_of};
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 
@@ -30,7 +30,7 @@ pub struct RememberedRun {
 impl RememberedRun {
     /// Returns the path of the claim on the results branch.
     pub fn claim_path(&self) -> String {
-        format!("claims/{}/{}.json", self.job, self.run)
+        claim_path(&self.job, &self.run)
     }
 
     /// Returns the folder of the results on the results branch, without a slash at its end.

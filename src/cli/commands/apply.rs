@@ -15,7 +15,6 @@ use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
 use crate::cli::view::{counted, indexes};
 use crate::execute::{Interrupt, Progress, SystemClock};
-use crate::model::outcome::RunStatus;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, Findings, OpsError};
 use crate::plan::Plan;
@@ -121,11 +120,10 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
         output.say("The jobs above ran; those that come after them were not claimed.");
         return Ok(exit::INVALID);
     }
-    let is_bad = |status: RunStatus| matches!(status, RunStatus::Failed | RunStatus::Canceled);
-    let has_bad_run = applied.records.iter().any(|record| is_bad(record.status));
+    let has_bad_run = applied.records.iter().any(|record| record.status.has_ended_badly());
     let has_failure = applied.records.iter().any(|record| record.counts.failed > 0)
         || applied.imports.iter().any(|(_, report)| report.rejected > 0);
-    for record in applied.records.iter().filter(|record| is_bad(record.status)) {
+    for record in applied.records.iter().filter(|record| record.status.has_ended_badly()) {
         let (program, job) = (&output.program, &record.job);
         let status = record.status.as_str();
         output.say(&format!("\nTo see why job {job} was {status}:\n\n    {program}{folder} job show {job}"));

@@ -11,7 +11,6 @@ use crate::cli::exit;
 use crate::cli::view::progress::Bars;
 use crate::cli::view::rehearsal as view;
 use crate::execute::{Clock as _, Progress, SystemClock};
-use crate::model::outcome::RunStatus;
 use crate::ops::Environment;
 use crate::ops::apply::rehearse::{RehearsalOptions, Rehearsed, ScratchFolder, rehearse};
 
@@ -43,8 +42,7 @@ pub fn run(environment: &Environment, arguments: &SimulateArgs, output: &Output)
         output.say("The jobs above would run; those that come after them could not be claimed.");
         return Ok(exit::INVALID);
     }
-    let is_bad = |status: RunStatus| matches!(status, RunStatus::Failed | RunStatus::Canceled);
-    let has_bad_run = rehearsed.runs.iter().any(|run| is_bad(run.record.status));
+    let has_bad_run = rehearsed.runs.iter().any(|run| run.record.status.has_ended_badly());
     Ok(if has_bad_run { exit::RUN_FAILED } else { exit::OK })
 }
 

@@ -62,9 +62,7 @@ impl Apply<'_> {
     pub(super) fn reopen(&mut self, name: &Name, ledger: &Ledger, is_stop: bool) -> Result<RunInput, OpsError> {
         let job = self.declared.jobs.get(name).expect("a plan continues declared jobs");
         let key = (job.name.clone(), job.run.clone());
-        let journal = self.registry.open_journal()?;
-        let run = journal.into_iter().find(|run| (&run.job, &run.run) == (&key.0, &key.1));
-        let run = run.expect("an open run is in the journal");
+        let run = self.registry.journaled(&key.0, &key.1)?.expect("an open run is in the journal");
         let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
         let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
         let ids = self.registry.targets(run.run_id)?;
@@ -95,8 +93,7 @@ impl Apply<'_> {
     ) -> Result<RunRecord, OpsError> {
         let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;
         let record = records_of(ledger).into_iter().find(is_it).expect("an open run has a record");
-        let is_journal = |entry: &JournaledRun| entry.job == *name && Some(&entry.run) == run;
-        let journal = self.registry.open_journal()?.into_iter().find(is_journal).expect("an open run is journaled");
+        let journal = self.registry.journaled(&record.job, &record.run)?.expect("an open run is journaled");
         let reason = Some("its document is not declared any more".to_string());
         let crash = &self.options.crash;
         crash
