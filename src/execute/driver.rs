@@ -107,12 +107,19 @@ impl Running {
         active.chain(queued).collect()
     }
 
+    /// Returns true when a run is executed or waits for its turn.
+    pub fn has(&self, job: &Name, run: Option<&RunToken>) -> bool {
+        let mut active = self.active.iter().map(|run| &run.job).chain(self.queue.iter().map(|run| &run.job));
+        active.any(|held| held.name == *job && Some(&held.run) == run)
+    }
+
     /// Lets a job start no further device; what is in flight finishes. Returns false when that was asked for before.
     pub fn stop(&mut self, job: &Name) -> bool {
         let mut is_new = false;
         for run in self.active.iter_mut().filter(|run| run.job.name == *job) {
             is_new |= !run.is_stopping;
-            (run.is_asked_to_stop, run.is_stopping) = (!run.is_stopping, true);
+            run.is_asked_to_stop |= !run.is_stopping;
+            run.is_stopping = true;
         }
         for run in self.queue.iter_mut().filter(|run| run.job.name == *job) {
             is_new |= !run.is_stop;

@@ -12,6 +12,7 @@ mod node;
 mod rules;
 mod scalar;
 mod schema;
+mod sound;
 mod spans;
 mod structure;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use structure::{Identity, Validators};
 
 pub use kind::Kind;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
+pub use sound::{Sound, load_sound};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
 pub use values::{duration as parse_duration, probability as parse_probability};
@@ -101,48 +103,90 @@ pub struct SeenJob {
 
 /// Reads everything that a tree declares.
 pub fn load(input: &Input<'_>) -> Loaded {
-    let mut reader = Reader::default();
-    for (path, entry) in input.entries.iter().filter(|(path, _)| is_yaml(path)) {
-        reader.file(path, *entry, input);
+    let Read { mut set, sources, mut diagnostics, digests } = Read::all(input);
+    let Judged { paths, named, found } = judge(&set, input, &sources);
+    diagnostics.extend(found);
+    let jobs = seen_jobs(&set.docs);
+    let files = declared_files(&set.docs, &named, &digests);
+    let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));
+    Loaded {
+        declared,
+        diagnostics,
+        jobs,
+        digest: files.digest,
+        declared_files: files.paths,
+        spans: JobSpans::new(set.docs),
+        sources,
     }
-    let Reader { sources, mut diagnostics, docs, unread, digests, .. } = reader;
-    let mut set = Set::new(docs, unread);
-    let (paths, found) = rules::organizations::check(&set);
-    diagnostics.extend(found);
-    let (named, found) = rules::files::check(&set, input);
-    diagnostics.extend(found);
-    diagnostics.extend(rules::fleet::check(&set));
-    diagnostics.extend(rules::names::check(&set));
-    diagnostics.extend(rules::references::check(&set, &paths, &sources));
-    diagnostics.extend(rules::order::check(&set));
-    diagnostics.extend(rules::effect::check(&set));
-    diagnostics.extend(rules::outside::check(&set, &paths));
-    diagnostics.extend(rules::queries::check(&set, input.check_query, &sources));
-    let jobs = set.docs.iter().filter_map(|doc| match &doc.draft {
+}
+
+/// The documents of a tree, each read for itself.
+struct Read {
+    set: Set,
+    sources: SourceMap,
+    diagnostics: Diagnostics,
+    digests: BTreeMap<String, Digest>,
+}
+
+impl Read {
+    fn all(input: &Input<'_>) -> Read {
+        let mut reader = Reader::default();
+        for (path, entry) in input.entries.iter().filter(|(path, _)| is_yaml(path)) {
+            reader.file(path, *entry, input);
+        }
+        let Reader { sources, diagnostics, docs, unread, digests, .. } = reader;
+        Read { set: Set::new(docs, unread), sources, diagnostics, digests }
+    }
+}
+
+/// What the rules say about a set of documents.
+struct Judged {
+    paths: rules::organizations::Paths,
+    named: rules::files::Named,
+    found: Diagnostics,
+}
+
+fn judge(set: &Set, input: &Input<'_>, sources: &SourceMap) -> Judged {
+    let (paths, mut found) = rules::organizations::check(set);
+    let (named, of_files) = rules::files::check(set, input);
+    found.extend(of_files);
+    found.extend(rules::fleet::check(set));
+    found.extend(rules::names::check(set));
+    found.extend(rules::references::check(set, &paths, sources));
+    found.extend(rules::order::check(set));
+    found.extend(rules::effect::check(set));
+    found.extend(rules::outside::check(set, &paths));
+    found.extend(rules::queries::check(set, input.check_query, sources));
+    Judged { paths, named, found }
+}
+
+fn seen_jobs(docs: &[Doc]) -> BTreeMap<Name, SeenJob> {
+    let jobs = docs.iter().filter_map(|doc| match &doc.draft {
         Some(Draft::Job { job, .. }) => {
             let seen = SeenJob { run: job.run.clone(), is_suspended: job.suspend, file: job.file.clone() };
             Some((job.name.clone(), seen))
         }
         _ => None,
     });
-    let jobs = jobs.collect();
-    let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));
-    let yaml: BTreeSet<&str> = set.docs.iter().map(|doc| doc.path.as_str()).collect();
+    jobs.collect()
+}
+
+/// The files that say what is declared.
+struct DeclaredFiles {
+    /// Sorted.
+    paths: Vec<String>,
+    /// Of path and bytes of each but the files of imports.
+    digest: Digest,
+}
+
+fn declared_files(docs: &[Doc], named: &rules::files::Named, digests: &BTreeMap<String, Digest>) -> DeclaredFiles {
+    let yaml: BTreeSet<&str> = docs.iter().map(|doc| doc.path.as_str()).collect();
     let mut files: BTreeMap<&str, Digest> = digests.iter().map(|(path, digest)| (path.as_str(), *digest)).collect();
     files.retain(|path, _| yaml.contains(path));
     files.extend(named.bytes.iter().map(|(path, bytes)| (path.as_str(), Digest::of_bytes(bytes))));
     let framed: Vec<String> = files.iter().flat_map(|(path, digest)| [path.to_string(), digest.to_string()]).collect();
-    let declared_files: BTreeSet<String> =
-        yaml.iter().map(|path| path.to_string()).chain(named.all.iter().cloned()).collect();
-    Loaded {
-        declared,
-        diagnostics,
-        jobs,
-        digest: Digest::of_texts(framed.iter().map(String::as_str)),
-        declared_files: declared_files.into_iter().collect(),
-        spans: JobSpans::new(set.docs),
-        sources,
-    }
+    let paths: BTreeSet<String> = yaml.iter().map(|path| path.to_string()).chain(named.all.iter().cloned()).collect();
+    DeclaredFiles { paths: paths.into_iter().collect(), digest: Digest::of_texts(framed.iter().map(String::as_str)) }
 }
 
 /// Returns true for the files that may hold documents: `*.yaml` and `*.yml` outside of folders whose name starts with a dot.

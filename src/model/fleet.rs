@@ -251,3 +251,29 @@ impl Declared {
         }
     }
 }
+
+/// Documents that are in a tree and cannot be used now. Nothing is begun for them, and nothing is concluded from their absence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// By kind (the word of the `kind` field) and name, with why: one sentence.
+    pub documents: BTreeMap<(String, Name), String>,
+    /// A part of the tree could not be read, and nobody knows what it declares.
+    pub is_partial: bool,
+}
+
+impl Held {
+    /// Returns why a document is held; `None` when it is not.
+    pub fn why(&self, kind: &str, name: &Name) -> Option<&str> {
+        self.documents.get(&(kind.to_string(), name.clone())).map(String::as_str)
+    }
+
+    /// Returns true when a document may be declared although it is not known.
+    pub fn may_have(&self, kind: &str, name: &Name) -> bool {
+        self.is_partial || self.why(kind, name).is_some()
+    }
+
+    /// Iterates over the held documents of a kind, by name, with why.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Name, &'a str)> {
+        self.documents.iter().filter(move |((held, _), _)| held == kind).map(|((_, name), why)| (name, why.as_str()))
+    }
+}

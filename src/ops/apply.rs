@@ -16,14 +16,12 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::execute::{
-    Clock, CrashPoints, Executor, Interrupt, Progress, RunInput, Running, import_letter, publish_letter,
-};
+use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter, publish_letter};
 use crate::ledger::{ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
-use crate::model::fleet::Declared;
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Preparation, StagedFile, prepare, read_ledger};
@@ -113,15 +111,17 @@ pub async fn apply<C: Clock>(
         registry.limit_growth(pages)?;
     }
     let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
+    let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
+    let held = Held::default();
     let apply = Apply {
+        held: &held,
         repo: &workspace.repo,
         declared,
         loaded: &loaded,
         tree: &tree,
         branch,
-        registry,
-        link,
+        registry: &mut registry,
+        link: &mut link,
         heeds_stops: true,
         looked_at: head.clone(),
         head,
@@ -139,14 +139,24 @@ struct Round {
     has_deferred: bool,
 }
 
+/// A plan with what it was made of, to be carried out.
+struct Planned {
+    plan: Plan,
+    staged: Vec<StagedFile>,
+    ledger: Ledger,
+    now: Timestamp,
+}
+
 struct Apply<'a> {
     declared: &'a Declared,
+    /// Documents of the tree that cannot be used: of a daemon, which goes on without them.
+    held: &'a Held,
     repo: &'a Repo,
     loaded: &'a Loaded,
     tree: &'a FleetTree<'a>,
     branch: ResultsBranch<'a>,
-    registry: Registry,
-    link: SimulatedDevices,
+    registry: &'a mut Registry,
+    link: &'a mut SimulatedDevices,
     head: String,
     /// Look for stops that are committed meanwhile.
     heeds_stops: bool,
@@ -233,9 +243,9 @@ impl Apply<'_> {
         observer: &'e mut dyn FnMut(&Progress),
     ) -> Executor<'e, C> {
         Executor {
-            registry: &mut self.registry,
+            registry: self.registry,
             branch: &self.branch,
-            link: &mut self.link,
+            link: self.link,
             clock,
             fleet: &self.declared.fleet,
             interrupt,
@@ -266,9 +276,10 @@ impl Apply<'_> {
             tree: self.tree,
             branch: &self.branch,
             ledger: &ledger,
+            held: self.held,
             now,
         };
-        let (mut plan, staged, diagnostics) = prepare(&preparation, &mut self.registry)?;
+        let (mut plan, staged, diagnostics) = prepare(&preparation, self.registry)?;
         let findings = findings_of(self.loaded, diagnostics);
         if findings.diagnostics.has_errors() {
             if round.is_first {
@@ -297,9 +308,7 @@ impl Apply<'_> {
             plan.id = id;
         }
         round.has_deferred = plan.runs.iter().any(|run| run.is_deferred);
-        let busy: BTreeSet<Name> = running.runs().into_iter().map(|(job, _)| job).chain(left.iter().cloned()).collect();
-        let work = self.begin(&plan, &staged, &ledger, &busy, now, applied, observer)?;
-        work.into_iter().for_each(|run| running.add(run));
+        self.begin(&Planned { plan, staged, ledger, now }, left, running, applied, observer)?;
         Ok(!running.is_empty())
     }
 
@@ -309,11 +318,11 @@ impl Apply<'_> {
     /// was), or a run whose end is on the branch and not in the journal.
     fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
-        let mut ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+        let mut ledger = read_ledger(&self.branch, self.registry, self.declared)?;
         self.keep_results()?;
         if !self.registry.outbox()?.is_empty() {
             self.empty_outbox()?;
-            ledger = read_ledger(&self.branch, &self.registry, self.declared)?;
+            ledger = read_ledger(&self.branch, self.registry, self.declared)?;
         }
         let (mut has_moved, crash) = (false, &self.options.crash);
         for run in self.registry.open_journal()? {
@@ -332,7 +341,7 @@ impl Apply<'_> {
                 crash.around("close run", || self.registry.close_run(run.run_id))?;
             }
         }
-        if has_moved { Ok(read_ledger(&self.branch, &self.registry, self.declared)?) } else { Ok(ledger) }
+        if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }
     }
 
     /// Returns the id of the saved plan, `None` without one. It goes into documents and commit messages, so it is looked at.
@@ -352,20 +361,17 @@ impl Apply<'_> {
         changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
     }
 
-    /// Does what needs no driver (imports, claims, closing) and returns the runs for it, but for jobs that are busy.
-    #[expect(clippy::too_many_arguments, reason = "one caller, and each argument is a different thing")]
+    /// Does what needs no driver (imports, claims, closing) and hands the driver the runs that it needs for, but those that were left.
     fn begin(
         &mut self,
-        plan: &Plan,
-        staged: &[StagedFile],
-        ledger: &Ledger,
-        busy: &BTreeSet<Name>,
-        now: Timestamp,
+        planned: &Planned,
+        left: &BTreeSet<Name>,
+        running: &mut Running,
         applied: &mut Applied,
         observer: &mut dyn FnMut(&Progress),
-    ) -> Result<Vec<RunInput>, OpsError> {
-        let planned: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();
-        let mut work = Vec::new();
+    ) -> Result<(), OpsError> {
+        let Planned { plan, staged, ledger, now } = planned;
+        let runs: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();
         for change in &plan.changes {
             if !self.is_wanted(&change.subject) {
                 continue;
@@ -373,40 +379,41 @@ impl Apply<'_> {
             match (&change.subject, change.action) {
                 (Subject::Import(name), ActionKind::Import) => {
                     if let Some(file) = staged.iter().find(|file| file.import == *name) {
-                        let report = self.import(plan, file, now)?;
+                        let report = self.import(plan, file, *now)?;
                         observer(&Progress::ImportFinished { import: name.clone(), report: report.clone() });
                         applied.imports.push((name.clone(), report));
                     }
                 }
                 (Subject::Job(name), ActionKind::Run) => {
-                    let run = planned.get(name).expect("a plan has the devices of each run");
+                    let run = runs.get(name).expect("a plan has the devices of each run");
                     if !run.is_deferred {
-                        let input = self.claim(plan, run, now)?;
-                        observer(&Progress::RunClaimed {
-                            job: name.clone(),
-                            run: run.run.clone(),
-                            total: run.ids.len() as u64,
-                        });
-                        work.push(input);
+                        running.add(self.claim(plan, run, *now)?);
+                        let (job, run, total) = (name.clone(), run.run.clone(), run.ids.len() as u64);
+                        observer(&Progress::RunClaimed { job, run, total });
                     }
                 }
+                (Subject::Job(name), ActionKind::Stop) if running.has(name, change.run.as_ref()) => {
+                    self.stop_running(name, running, observer);
+                }
                 (Subject::Job(name), ActionKind::Stop) if !self.is_declared(name, change.run.as_ref()) => {
-                    let record = self.stop_undeclared(name, change.run.as_ref(), ledger, now)?;
+                    let record = self.stop_undeclared(name, change.run.as_ref(), ledger, *now)?;
                     observer(&Progress::RunPaused { record: record.clone(), waiting: 0 });
                     applied.records.push(record);
                 }
-                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop) if !busy.contains(name) => {
-                    work.push(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
+                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop)
+                    if !running.has(name, change.run.as_ref()) && !left.contains(name) =>
+                {
+                    running.add(self.reopen(name, ledger, change.action == ActionKind::Stop)?);
                 }
                 (Subject::Job(name), ActionKind::Close) => {
-                    let record = self.close_lost(name, change.run.as_ref(), ledger, now)?;
+                    let record = self.close_lost(name, change.run.as_ref(), ledger, *now)?;
                     observer(&Progress::RunFinished { record: record.clone() });
                     applied.records.push(record);
                 }
                 _ => {}
             }
         }
-        Ok(work)
+        Ok(())
     }
 
     fn import(&mut self, plan: &Plan, file: &StagedFile, now: Timestamp) -> Result<ImportReport, OpsError> {

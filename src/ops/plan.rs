@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
+use crate::model::fleet::Held;
 use crate::plan::Plan;
 use crate::prepare::{Preparation, prepare, read_ledger, searched_paths};
 use crate::registry::IndexChanges;
@@ -39,7 +40,9 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, declared)?;
+    let held = Held::default();
     let preparation = Preparation {
+        held: &held,
         repo: &workspace.repo,
         loaded: &loaded,
         declared,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::change::ImportCounts;
 use crate::ledger::Ledger;
 use crate::model::digest::Digest;
-use crate::model::fleet::Declared;
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::observation::{DeviceIds, Observation};
 
@@ -49,5 +49,7 @@ pub struct PlanInput<'a> {
     pub ages: BTreeMap<Name, u64>,
     /// For jobs that go on: those of their devices that are not terminal, where a new job writes the same path.
     pub pending: BTreeMap<Name, DeviceIds>,
+    /// Documents that cannot be used now; they are not in `declared`.
+    pub held: &'a Held,
     pub observed_at: Timestamp,
 }

@@ -15,7 +15,7 @@ use super::resized::resized;
 use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
-use crate::model::fleet::Declared;
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
@@ -25,6 +25,10 @@ use crate::model::outcome::RunStatus;
 /// Ids of a target that a plan carries for people.
 const SAMPLE_IDS: usize = 3;
 
+/// The words of the `kind` field.
+const JOB: &str = "Job";
+const SCHEDULE: &str = "Schedule";
+const IMPORT: &str = "DeviceImport";
 /// Why a run is closed that nobody knows about any more.
 const JOURNAL_LOST: &str = "its journal was lost: closed as failed, nothing is sent";
 
@@ -52,19 +56,20 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         let runs = input.ledger.claims.len() as u64;
         plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
     }
-    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, .. } = input;
+    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, held, .. } = input;
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared, ledger, &ages) {
         let wait = wait_of(job, &progress);
         let seen = observations
             .remove(&job.name)
             .map(|observation| Seen { observation, mismatching: mismatching.remove(&job.name).unwrap_or_default() });
-        plan_job(job, (declared, ledger), seen, &wait, &mut plan);
+        plan_job(job, (declared, held, ledger), seen, &wait, &mut plan);
         let class = classify(job, ledger);
         let action = plan.changes.last().map(|change| change.action);
         progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
     }
-    plan_undeclared(declared, ledger, &mut plan);
+    plan_held(held, &mut plan);
+    plan_undeclared(declared, held, ledger, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);
@@ -158,10 +163,13 @@ struct Seen {
     mismatching: BTreeSet<Name>,
 }
 
-fn plan_job(job: &Job, (declared, ledger): (&Declared, &Ledger), seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
+/// What a job is judged by.
+type Known<'a> = (&'a Declared, &'a Held, &'a Ledger);
+
+fn plan_job(job: &Job, (declared, held, ledger): Known<'_>, seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
     let subject = Subject::Job(job.name.clone());
     let mut change = match classify(job, ledger) {
-        Class::Run if let Some(claim) = renamed_from(job, declared, ledger) => {
+        Class::Run if let Some(claim) = renamed_from(job, declared, held, ledger) => {
             let (old, run) = (claim.job.clone(), claim.run.clone());
             let reason = format!("looks like {old}, renamed");
             plan.refusals.push(Refusal::Renamed { job: job.name.clone(), old, run });
@@ -212,21 +220,32 @@ fn plan_job(job: &Job, (declared, ledger): (&Declared, &Ledger), seen: Option<Se
 
 /// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
 /// new job.
-fn renamed_from<'a>(job: &Job, declared: &Declared, ledger: &'a Ledger) -> Option<&'a Claim> {
+fn renamed_from<'a>(job: &Job, declared: &Declared, held: &Held, ledger: &'a Ledger) -> Option<&'a Claim> {
     let is_old = |claim: &&Claim| {
         claim.spec_digest == job.spec_digest
             && claim.job != job.name
             && !declared.jobs.contains_key(&claim.job)
+            && !held.may_have(JOB, &claim.job)
             && job.previous_name.as_ref() != Some(&claim.job)
     };
     ledger.claims.values().find(is_old)
 }
 
+/// Shows the jobs and imports that cannot be used now.
+fn plan_held(held: &Held, plan: &mut Plan) {
+    let jobs = held.of_kind(JOB).map(|(name, why)| (Subject::Job(name.clone()), why));
+    let imports = held.of_kind(IMPORT).map(|(name, why)| (Subject::Import(name.clone()), why));
+    plan.changes.extend(jobs.chain(imports).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
+}
+
 /// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
 /// is done stays; those whose journal was lost are closed as they would be if they were declared.
-fn plan_undeclared(declared: &Declared, ledger: &Ledger, plan: &mut Plan) {
+fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.claims.values() {
         let (name, run) = (&claim.job, &claim.run);
+        if held.may_have(JOB, name) || held.why(SCHEDULE, name).is_some() {
+            continue;
+        }
         let standing = ledger.standing(name, run);
         if matches!(standing, Standing::Unclaimed | Standing::Ended(..)) {
             continue;

@@ -10,7 +10,7 @@ use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{Ledger, RunKey, Standing};
 use crate::manifest::{Kind, Loaded};
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport, Removed};
+use crate::model::fleet::{Declared, DeviceImport, Held, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job, Selector};
 use crate::model::observation::{DeviceIds, Observation};
@@ -26,6 +26,8 @@ pub struct Preparation<'a> {
     pub tree: &'a FleetTree<'a>,
     pub branch: &'a ResultsBranch<'a>,
     pub ledger: &'a Ledger,
+    /// Documents of the tree that cannot be used; nothing without a daemon.
+    pub held: &'a Held,
     pub now: Timestamp,
 }
 
@@ -93,6 +95,7 @@ pub fn prepare(
         unusable,
         ages: ages(preparation, registry, &fresh)?,
         pending: pending(registry, &fresh, &continued)?,
+        held: preparation.held,
         observed_at: preparation.now,
     };
     let plan = plan(input);
@@ -199,12 +202,15 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     let spec = import.spec_digest.to_string();
     let organization = import.organization.clone();
     let parts = [spec.as_str(), organization.as_deref().unwrap_or_default(), content.as_str()];
+    let declared = preparation.declared.imports.keys();
+    let held = preparation.held.of_kind(Kind::DeviceImport.as_str()).map(|(name, _)| name);
+    let others = declared.chain(held).filter(|name| **name != import.name).map(Name::to_string).collect();
     Ok(ImportSpec {
         name: import.name.to_string(),
         format: import.format,
         template: import.template.as_ref().map(Name::to_string),
         digest: Digest::of_texts(parts),
-        others: preparation.declared.imports.keys().filter(|name| **name != import.name).map(Name::to_string).collect(),
+        others,
         organization,
         simulated: import.simulated,
         removed: import.removed,

@@ -6,7 +6,7 @@ use fleetform::ledger::{BatchRecord, Claim, Ledger, OpenRun, Published, RunRecor
 use fleetform::model::delivery::{Amount, Delivery};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{
-    Declared, Fleet, FleetLimits, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
+    Declared, Fleet, FleetLimits, Held, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
 };
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::job::{Action, Command, Job, Selector, Target};
@@ -241,6 +241,7 @@ impl Input {
             ledger: &self.ledger,
             observations,
             imports: BTreeMap::new(),
+            held: &Held::default(),
             observed_at: now(),
         })
     }

@@ -2,6 +2,7 @@
 
 use super::Apply;
 use crate::execute::{Progress, Running};
+use crate::model::id::Name;
 
 impl Apply<'_> {
     /// Looks whether somebody has committed a stop (`suspend: true`, or the file deleted) of what runs. Nothing else of a newer commit
@@ -27,5 +28,15 @@ impl Apply<'_> {
             }
         }
         self.looked_at = head;
+    }
+
+    /// Lets a job that is executed start no further device.
+    pub(super) fn stop_running(&self, job: &Name, running: &mut Running, observer: &mut dyn FnMut(&Progress)) {
+        let run = running.runs().into_iter().find(|(name, _)| name == job).map(|(_, run)| run);
+        if let Some(run) = run
+            && running.stop(job)
+        {
+            observer(&Progress::StopSeen { job: job.clone(), run, commit: self.head.clone() });
+        }
     }
 }

@@ -16,7 +16,7 @@ impl Apply<'_> {
             return Ok(());
         }
         let fleet = &self.declared.fleet.name;
-        let runs = republish(&self.branch, &mut self.registry, fleet, &self.options.crash)?;
+        let runs = republish(&self.branch, self.registry, fleet, &self.options.crash)?;
         observer(&Progress::BranchRepublished { branch: self.branch.name().to_string(), runs });
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::execute::{Clock, Interrupt, Progress, VirtualClock};
 use crate::ledger::{ImportReport, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
-use crate::model::fleet::{Declared, Probability, ResultDevices, SimulatedLink};
+use crate::model::fleet::{Declared, Held, Probability, ResultDevices, SimulatedLink};
 use crate::model::id::{Name, RunToken};
 use crate::ops::workspace::declared_of;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
@@ -153,21 +153,23 @@ pub async fn rehearse(
     };
     let mut declared = declared_of(&loaded)?.clone();
     declared.fleet.results.devices = ResultDevices::Failures;
-    let (registry, repo) = copies(&workspace, &declared, scratch.path())?;
+    let (mut registry, repo) = copies(&workspace, &declared, scratch.path())?;
     let config = overridden(&declared.fleet.link, options);
     let step = (config.latency / STEPS_OF_LATENCY).max(STEP_MIN);
-    let link = SimulatedDevices::new(&config, scratch.path())?.in_rhythm(now, step);
+    let mut link = SimulatedDevices::new(&config, scratch.path())?.in_rhythm(now, step);
     let apply_options =
         ApplyOptions { waits: !options.leaves_waiting, accepts_rewind: true, ..ApplyOptions::default() };
     let head = tree.commit.clone().unwrap_or_else(|| NO_COMMIT.to_string());
+    let held = Held::default();
     let mut apply = Apply {
+        held: &held,
         repo: &workspace.repo,
         declared: &declared,
         loaded: &loaded,
         tree: &tree,
         branch: repo.results(&declared.fleet.results.branch),
-        registry,
-        link,
+        registry: &mut registry,
+        link: &mut link,
         heeds_stops: false,
         looked_at: head.clone(),
         head,
@@ -242,10 +244,18 @@ fn held_at_the_end(
     tree: &FleetTree<'_>,
     now: Timestamp,
 ) -> Result<Vec<Change>, OpsError> {
-    let ledger = read_ledger(&apply.branch, &apply.registry, declared)?;
-    let preparation =
-        Preparation { repo: apply.repo, loaded, declared, tree, branch: &apply.branch, ledger: &ledger, now };
-    let (plan, _, _) = prepare(&preparation, &mut apply.registry)?;
+    let ledger = read_ledger(&apply.branch, apply.registry, declared)?;
+    let preparation = Preparation {
+        repo: apply.repo,
+        loaded,
+        declared,
+        tree,
+        branch: &apply.branch,
+        ledger: &ledger,
+        held: apply.held,
+        now,
+    };
+    let (plan, _, _) = prepare(&preparation, apply.registry)?;
     // One that comes after a run that was left is still to run.
     let waits = |change: &Change| matches!(change.action, ActionKind::Hold | ActionKind::Run);
     Ok(plan.changes.into_iter().filter(waits).collect())

@@ -7,6 +7,7 @@ use super::{Environment, Findings, OpsError, Workspace, declared_of, findings_of
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
 use crate::manifest::Loaded;
+use crate::model::fleet::Held;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
@@ -58,8 +59,17 @@ fn of_tree(
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, declared)?;
-    let preparation =
-        Preparation { repo: &workspace.repo, loaded, declared, tree, branch: &branch, ledger: &ledger, now };
+    let held = Held::default();
+    let preparation = Preparation {
+        repo: &workspace.repo,
+        loaded,
+        declared,
+        tree,
+        branch: &branch,
+        ledger: &ledger,
+        held: &held,
+        now,
+    };
     let (plan, staged, diagnostics) = prepare(&preparation, &mut registry)?;
     let own = diagnose(&own_part(&plan, &job.name), &preparation, &[]);
     let source = loaded.spans.span(&job.name, "/spec/target/failedOf");
