@@ -129,9 +129,10 @@ impl Running {
     }
 
     /// Takes the first run out of the queue that may start beside the active ones and before those that came earlier; one that only
-    /// notes its stop always may.
-    fn next(&mut self, slots: u32) -> Option<RunInput> {
-        let has_slot = self.active.len() < slots as usize;
+    /// notes its stop always may. Where those that only wait for devices stay, they may do so without a slot.
+    fn next(&mut self, slots: u32, is_free_waiting: bool) -> Option<RunInput> {
+        let taken = self.active.iter().filter(|run| !(is_free_waiting && run.rollout.only_waits())).count();
+        let has_slot = taken < slots as usize;
         let may_start = |at: usize| {
             let next = &self.queue[at];
             let is_first = || !self.queue.iter().take(at).any(|earlier| earlier.collides_with(next));
@@ -150,9 +151,11 @@ impl<C: Clock> Executor<'_, C> {
     /// # Errors
     /// The registry, the repository or the link failed. What was done is journaled.
     pub async fn execute(&mut self, running: &mut Running, until: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
+        // A run that only waits for devices by now has given its slot back.
+        running.has_room |= self.waits && !running.queue.is_empty();
         loop {
             while running.has_room && !self.interrupt.is_set() {
-                match running.next(self.fleet.limits.running_jobs) {
+                match running.next(self.fleet.limits.running_jobs, self.waits) {
                     Some(next) => running.active.push(self.open(next)?),
                     None => running.has_room = false,
                 }

@@ -15,7 +15,7 @@ mod republish;
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use crash::{CrashPoints, Died, Side};
 pub use driver::{Executor, RunInput, Running};
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, Wake};
 pub use progress::Progress;
 pub use publish::{import_letter, publish_claim, publish_letter, publish_record, text_of};
 pub use republish::{fleet_file, republish};

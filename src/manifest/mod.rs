@@ -35,7 +35,7 @@ use structure::{Identity, Validators};
 
 pub use kind::Kind;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
-pub use sound::{Sound, load_sound};
+pub use sound::{Sound, error_places, load_sound};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
 pub use values::{duration as parse_duration, probability as parse_probability};

@@ -73,7 +73,7 @@ pub fn load_sound(input: &Input<'_>) -> Sound {
 fn unusable(docs: &[Doc], found: &Diagnostics) -> BTreeMap<usize, String> {
     let mut unusable = BTreeMap::new();
     for error in found.iter().filter(|one| one.severity == Severity::Error) {
-        for at in places(error).into_iter().filter_map(|span| document_at(docs, span)) {
+        for at in error_places(error).into_iter().filter_map(|span| document_at(docs, span)) {
             unusable.entry(at).or_insert_with(|| error.detail.clone());
         }
     }
@@ -84,7 +84,7 @@ fn unusable(docs: &[Doc], found: &Diagnostics) -> BTreeMap<usize, String> {
 }
 
 /// Returns where an error is; of one about two documents, both places.
-pub(crate) fn places(error: &Diagnostic) -> BTreeSet<Span> {
+pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
     const ABOUT_BOTH: [Code; 2] = [code::DUPLICATE_NAME, code::CONFLICT];
     let others = error.labels.iter().map(|(span, _)| *span).filter(|_| ABOUT_BOTH.contains(&error.code));
     error.span.into_iter().chain(others).collect()

@@ -41,6 +41,13 @@ impl JobSpans {
         self.roots.get(&(Kind::Job, job.clone())).map(|root| root.locate(pointer).key_span())
     }
 
+    /// Returns the document that a place is in: the last one of its file that begins at it or before.
+    pub fn document_at(&self, place: Span) -> Option<(Kind, &Name)> {
+        let before =
+            self.roots.iter().filter(|(_, root)| root.span.file == place.file && root.span.start <= place.start);
+        before.max_by_key(|(_, root)| root.span.start).map(|((kind, name), _)| (*kind, name))
+    }
+
     /// Returns the spec of a job as JSON, as it is written. `None` when there is no such job.
     pub fn spec(&self, job: &Name) -> Option<Value> {
         let root = self.roots.get(&(Kind::Job, job.clone()))?;

@@ -7,6 +7,7 @@ mod indexes;
 mod recover;
 pub mod rehearse;
 mod runs;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
+use crate::diag::Diagnostics;
 use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter, publish_letter};
 use crate::ledger::{ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
@@ -176,13 +178,19 @@ impl Apply<'_> {
         self.republish(observer)?;
         self.check_rewind()?;
         let mut applied = self.reconcile(clock, interrupt, agree, observer).await?;
-        if let Some(tip) = self.branch.tip()?
-            && !applied.was_declined
-        {
-            self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
+        if !applied.was_declined {
+            self.note_seen()?;
         }
         self.make_indexes(&mut applied);
         Ok(applied)
+    }
+
+    /// Notes what was applied, and the tip of the results branch after it.
+    fn note_seen(&mut self) -> Result<(), OpsError> {
+        if let Some(tip) = self.branch.tip()? {
+            self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
+        }
+        Ok(())
     }
 
     async fn reconcile<C: Clock>(
@@ -268,18 +276,7 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<bool, OpsError> {
-        let ledger = self.settle_journal()?;
-        let preparation = Preparation {
-            repo: self.repo,
-            loaded: self.loaded,
-            declared: self.declared,
-            tree: self.tree,
-            branch: &self.branch,
-            ledger: &ledger,
-            held: self.held,
-            now,
-        };
-        let (mut plan, staged, diagnostics) = prepare(&preparation, self.registry)?;
+        let (Planned { mut plan, staged, ledger, now }, diagnostics) = self.plan(now)?;
         let findings = findings_of(self.loaded, diagnostics);
         if findings.diagnostics.has_errors() {
             if round.is_first {
@@ -310,6 +307,23 @@ impl Apply<'_> {
         round.has_deferred = plan.runs.iter().any(|run| run.is_deferred);
         self.begin(&Planned { plan, staged, ledger, now }, left, running, applied, observer)?;
         Ok(!running.is_empty())
+    }
+
+    /// Plans, with what the plan has to say about the declared files.
+    fn plan(&mut self, now: Timestamp) -> Result<(Planned, Diagnostics), OpsError> {
+        let ledger = self.settle_journal()?;
+        let preparation = Preparation {
+            repo: self.repo,
+            loaded: self.loaded,
+            declared: self.declared,
+            tree: self.tree,
+            branch: &self.branch,
+            ledger: &ledger,
+            held: self.held,
+            now,
+        };
+        let (plan, staged, diagnostics) = prepare(&preparation, self.registry)?;
+        Ok((Planned { plan, staged, ledger, now }, diagnostics))
     }
 
     /// Brings the journal in line with the results branch and returns the ledger.

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::manifest::{Entry, Input, Loaded, QueryProblem};
+use crate::manifest::{Entry, Input, Loaded, QueryProblem, Sound};
 use crate::model::limits;
 use crate::repo::{self, FleetTree};
 
 /// Reads and checks every declared file of a tree.
 pub fn load(tree: &FleetTree<'_>) -> Loaded {
+    with_input(tree, crate::manifest::load)
+}
+
+/// Reads every declared file of a tree and leaves out what has errors.
+pub fn load_sound(tree: &FleetTree<'_>) -> Sound {
+    with_input(tree, crate::manifest::load_sound)
+}
+
+fn with_input<T>(tree: &FleetTree<'_>, read_all: impl FnOnce(&Input<'_>) -> T) -> T {
     let entries: BTreeMap<String, Entry> = tree
         .entries
         .iter()
@@ -22,7 +31,7 @@ pub fn load(tree: &FleetTree<'_>) -> Loaded {
         .collect();
     let max = limits::JSON_FILE_BYTES_MAX.max(limits::YAML_FILE_BYTES_MAX) as u64;
     let read = |path: &str| tree.read(path, max).map_err(|error| error.to_string());
-    crate::manifest::load(&Input { entries: &entries, read: &read, check_query })
+    read_all(&Input { entries: &entries, read: &read, check_query })
 }
 
 /// Returns what is wrong with a condition.

@@ -16,7 +16,7 @@ mod templates;
 
 pub use diagnose::diagnose;
 pub use history::{HistoryError, read_ledger, records_of};
-pub use load::load;
+pub use load::{load, load_sound};
 pub use observe::{Preparation, StagedFile, prepare};
 pub use remembered::{failed_devices, remembered_rows};
 pub use searches::searched_paths;

@@ -27,4 +27,5 @@ mod templates;
 mod threshold;
 mod tidy;
 mod twins;
+mod watch;
 mod world;

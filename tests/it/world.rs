@@ -47,6 +47,17 @@ impl VirtualClock {
     }
 }
 
+impl VirtualClock {
+    /// Sets an interrupt as soon as a time is reached.
+    pub fn interrupt_at(&self, time: Timestamp, interrupt: &Interrupt) {
+        *self.interrupt.borrow_mut() = Some((time, interrupt.clone()));
+    }
+
+    pub fn interrupt_never(&self) {
+        *self.interrupt.borrow_mut() = None;
+    }
+}
+
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         if let Some(left) = self.looks_left.get() {

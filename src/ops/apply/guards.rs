@@ -54,6 +54,6 @@ impl Apply<'_> {
 }
 
 /// Returns the declared files with what git calls their content.
-fn content_of(tree: &FleetTree<'_>, loaded: &Loaded) -> Result<BTreeMap<String, String>, RepoError> {
+pub(super) fn content_of(tree: &FleetTree<'_>, loaded: &Loaded) -> Result<BTreeMap<String, String>, RepoError> {
     loaded.declared_files.iter().map(|path| Ok((path.clone(), tree.content_id(path)?))).collect()
 }

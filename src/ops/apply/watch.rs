@@ -1,0 +1,228 @@
+//! The daemon: reconciles whenever the branch moves or something is due, and goes on with what runs meanwhile.
+//!
+//! It is a loop of four steps, each a function of what it reads, never of what woke it:
+//!
+//! 1. *Look*: which commit is the newest, and does it declare something else than the one before? ([`source`])
+//! 2. *Reconcile*, when something is due: plan, leave out what has errors, claim, begin. ([`round`])
+//! 3. *Execute* what runs, a second at a time, so that a new commit is taken up while jobs run.
+//! 4. *Wait*, when nothing runs: for an event, for the interval, or until something is due.
+//!
+//! The lock and the registry are held while there is work, and given back when there is none: a person may apply by hand beside an
+//! idle daemon. What fails is told, and tried again later; nothing but the start ends the daemon.
+
+mod backoff;
+mod events;
+mod round;
+mod source;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Applied, ApplyOptions};
+use crate::execute::{Clock, Interrupt, Progress, Running, Wake};
+use crate::link::SimulatedDevices;
+use crate::model::fleet::{Held, SimulatedLink};
+use crate::ops::workspace::ApplyLock;
+use crate::ops::{Environment, Findings, OpsError, Workspace};
+use crate::registry::Registry;
+
+use backoff::Backoff;
+pub use events::Events;
+use source::{Seen, Source};
+
+/// How long what runs is executed before the next look.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to follow, and how.
+#[derive(Debug, Clone)]
+pub struct WatchOptions {
+    /// The branch with the declared files; `None` for `HEAD`.
+    pub branch: Option<String>,
+    /// The longest time between two looks.
+    pub interval: Duration,
+    /// How long devices in flight are awaited after a signal.
+    pub grace: Duration,
+    /// Take up a history that was rewound since the last apply.
+    pub accepts_rewind: bool,
+}
+
+/// What the daemon says.
+#[derive(Debug)]
+pub enum Note<'a> {
+    /// It follows a branch.
+    Started { source: &'a str },
+    /// Something happened to an import or a run.
+    Progress(&'a Progress),
+    /// A commit was taken up that declares something new, or the documents that are held are others than before.
+    TakenUp { commit: &'a str, held: &'a Held, findings: &'a Findings },
+    /// The branch was looked at, and the fleet reconciled if that was due.
+    Looked { commit: Option<&'a str>, is_reconciled: bool, at: Timestamp },
+    /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
+    Trouble { error: &'a OpsError, retry_at: Timestamp },
+    /// What was in the way is gone.
+    Recovered,
+}
+
+/// Follows a branch until it is interrupted.
+///
+/// # Errors
+/// It cannot start: there is no repository or no such branch. What fails later is told and tried again.
+pub async fn watch<C: Clock>(
+    environment: &Environment,
+    options: &WatchOptions,
+    clock: &C,
+    (interrupt, wake): (&Interrupt, &Wake),
+    tell: &mut dyn FnMut(&Note<'_>),
+) -> Result<(), OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let source = Source::open(&workspace, options)?;
+    tell(&Note::Started { source: &source.to_string() });
+    let apply_options = ApplyOptions {
+        waits: true,
+        accepts_rewind: options.accepts_rewind,
+        grace: options.grace,
+        ..ApplyOptions::default()
+    };
+    let mut daemon = Daemon {
+        workspace: &workspace,
+        source,
+        options: apply_options,
+        interval: options.interval,
+        seen: None,
+        passed_over: None,
+        session: None,
+        running: Running::default(),
+        is_due: false,
+        held: Held::default(),
+        looks: Backoff::new(clock.now()),
+        rounds: Backoff::new(clock.now()),
+    };
+    loop {
+        daemon.step(clock, interrupt, tell).await;
+        if interrupt.is_set() && daemon.running.is_idle() {
+            daemon.rest(tell);
+            return Ok(());
+        }
+        if daemon.running.is_empty() {
+            daemon.rest(tell);
+            let until = daemon.next_look(clock.now());
+            tokio::select! {
+                () = clock.sleep_until(until) => {}
+                () = wake.called() => {}
+                () = interrupt.notified() => {}
+            }
+        }
+        wake.take();
+    }
+}
+
+/// What is open while there is work.
+struct Session {
+    registry: Registry,
+    link: SimulatedDevices,
+    link_config: SimulatedLink,
+    /// What has been done since it was opened.
+    applied: Applied,
+    _lock: ApplyLock,
+}
+
+struct Daemon<'w> {
+    workspace: &'w Workspace,
+    source: Source,
+    options: ApplyOptions,
+    interval: Duration,
+    /// The newest commit whose Fleet document can be used.
+    seen: Option<Seen<'w>>,
+    session: Option<Session>,
+    running: Running,
+    /// Something may have changed since the last plan.
+    is_due: bool,
+    /// The newest commit, when its Fleet document cannot be used.
+    passed_over: Option<String>,
+    /// What was held by the last plan.
+    held: Held,
+    /// Of looks at the source.
+    looks: Backoff,
+    /// Of reconciles.
+    rounds: Backoff,
+}
+
+impl Daemon<'_> {
+    /// Looks, reconciles if that is due, and executes what runs for a while.
+    async fn step<C: Clock>(&mut self, clock: &C, interrupt: &Interrupt, tell: &mut dyn FnMut(&Note<'_>)) {
+        let now = clock.now();
+        let looked = if self.looks.is_over(now) { self.look() } else { Ok(()) };
+        match looked {
+            Ok(()) => drop(self.looks.reset()),
+            Err(error) => {
+                // A commit that cannot be used is not looked at again: the next one may be better.
+                let retry_at = if self.passed_over.is_some() { Timestamp::MAX } else { self.looks.fail(now, false) };
+                tell(&Note::Trouble { error: &error, retry_at });
+            }
+        }
+        let is_time = self.is_due && self.rounds.is_over(now) && !interrupt.is_set();
+        let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
+        let is_reconciled = is_time && reconciled.is_ok();
+        if is_reconciled && self.rounds.reset() {
+            tell(&Note::Recovered);
+        }
+        let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
+        for error in [reconciled, executed].into_iter().filter_map(Result::err) {
+            self.is_due = true;
+            let retry_at = self.rounds.fail(now, matches!(error, OpsError::Held { .. }));
+            tell(&Note::Trouble { error: &error, retry_at });
+        }
+        let commit = self.seen.as_ref().map(|seen| seen.head.as_str());
+        tell(&Note::Looked { commit, is_reconciled, at: now });
+    }
+
+    /// Returns when to look again although nothing calls.
+    fn next_look(&self, now: Timestamp) -> Timestamp {
+        let next = now.checked_add(self.interval).unwrap_or(Timestamp::MAX);
+        if self.is_due { next.min(self.rounds.until(now)) } else { next }
+    }
+
+    async fn execute<C: Clock>(
+        &mut self,
+        clock: &C,
+        interrupt: &Interrupt,
+        tell: &mut dyn FnMut(&Note<'_>),
+    ) -> Result<(), OpsError> {
+        let (Some(seen), Some(session)) = (&self.seen, &mut self.session) else { return Ok(()) };
+        let until = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
+        let held = Held::default();
+        let Session { registry, link, applied, .. } = session;
+        let mut apply = round::apply_of(self.workspace, seen, (&seen.declared, &held), (registry, link), &self.options);
+        let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
+        let mut executor = apply.executor(clock, interrupt, &mut observer);
+        match executor.execute(&mut self.running, until).await {
+            Ok(ended) => {
+                // What ended may be what others wait for.
+                self.is_due |= !ended.is_empty();
+                applied.records.extend(ended);
+                Ok(())
+            }
+            Err(error) => {
+                executor.drain(&mut self.running).await;
+                self.running = Running::default();
+                // The journal has what came of it; the next round takes it up from there.
+                self.session = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives everything back: there is nothing to execute.
+    fn rest(&mut self, tell: &mut dyn FnMut(&Note<'_>)) {
+        let (Some(seen), Some(mut session)) = (&self.seen, self.session.take()) else { return };
+        let held = Held::default();
+        let Session { registry, link, applied, .. } = &mut session;
+        let mut apply = round::apply_of(self.workspace, seen, (&seen.declared, &held), (registry, link), &self.options);
+        let noted = apply.note_seen();
+        apply.make_indexes(applied);
+        if let Err(error) = noted {
+            tell(&Note::Trouble { error: &error, retry_at: Timestamp::MAX });
+        }
+    }
+}

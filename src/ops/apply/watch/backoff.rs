@@ -1,0 +1,83 @@
+//! When to try again what failed: soon at first, then ever more rarely, and not all daemons at the same moment.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::digest::Digest;
+
+/// The first pause, on average.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause, on average: an outage of an hour costs sixty tries, and its end is seen within a minute and a half.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause while another fleetform works.
+const LONGEST_HELD: Duration = Duration::from_secs(4);
+
+/// Pauses that double, each drawn between half and one and a half of its length.
+#[derive(Debug)]
+pub struct Backoff {
+    failures: u32,
+    until: Timestamp,
+    seed: u64,
+}
+
+impl Backoff {
+    /// Returns one without a failure yet. Daemons that start at different instants draw different pauses.
+    pub fn new(now: Timestamp) -> Backoff {
+        let seed = Digest::of_texts([now.to_string().as_str(), &std::process::id().to_string()]).seed();
+        Backoff { failures: 0, until: Timestamp::MIN, seed }
+    }
+
+    /// Returns true when it is time to try.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until <= now
+    }
+
+    /// Returns when it is time to try.
+    pub fn until(&self, now: Timestamp) -> Timestamp {
+        self.until.max(now)
+    }
+
+    /// Notes a failure and returns when to try again; soon when somebody else is at work, who will be done.
+    pub fn fail(&mut self, now: Timestamp, is_held: bool) -> Timestamp {
+        let longest = if is_held { LONGEST_HELD } else { LONGEST };
+        let mean = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
+        self.failures += 1;
+        let drawn = Digest::of_texts([self.seed.to_string().as_str(), &self.failures.to_string()]).seed();
+        let share = (drawn % 1_000) as f64 / 1_000.0;
+        self.until = now.checked_add(mean.mul_f64(0.5 + share)).unwrap_or(Timestamp::MAX);
+        self.until
+    }
+
+    /// Notes that it went well; true when something had failed before.
+    pub fn reset(&mut self) -> bool {
+        self.until = Timestamp::MIN;
+        std::mem::take(&mut self.failures) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_differ() {
+        let mut now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let mut backoff = Backoff::new(now);
+        assert!(backoff.is_over(now));
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            let until = backoff.fail(now, false);
+            assert!(!backoff.is_over(now));
+            pauses.push(until.duration_since(now).as_secs_f64());
+            now = until;
+            assert!(backoff.is_over(now));
+        }
+        assert!((0.5..1.5).contains(&pauses[0]));
+        assert!(pauses.iter().all(|pause| (0.5..=90.0).contains(pause)));
+        assert!(pauses[20..].iter().all(|pause| (30.0..=90.0).contains(pause)));
+        assert!(pauses[20..].windows(2).any(|two| (two[0] - two[1]).abs() > 1.0));
+        assert!(backoff.reset());
+        assert!(!backoff.reset());
+    }
+}

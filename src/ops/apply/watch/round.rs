@@ -1,0 +1,125 @@
+//! One reconcile: plan what can be planned, and begin it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::source::Seen;
+use super::{Daemon, Note, Session};
+use crate::diag::{Diagnostics, Severity};
+use crate::execute::Progress;
+use crate::link::SimulatedDevices;
+use crate::manifest::{Kind, Loaded, error_places};
+use crate::model::fleet::{Declared, Held};
+use crate::model::id::Name;
+use crate::ops::apply::{Applied, Apply, ApplyOptions};
+use crate::ops::workspace::findings_of;
+use crate::ops::{OpsError, Workspace};
+use crate::registry::Registry;
+
+/// Returns an apply of what was seen, with other documents than those that it declares if need be.
+pub(super) fn apply_of<'a>(
+    workspace: &'a Workspace,
+    seen: &'a Seen<'_>,
+    (declared, held): (&'a Declared, &'a Held),
+    (registry, link): (&'a mut Registry, &'a mut SimulatedDevices),
+    options: &'a ApplyOptions,
+) -> Apply<'a> {
+    Apply {
+        declared,
+        held,
+        repo: &workspace.repo,
+        loaded: &seen.loaded,
+        tree: &seen.tree,
+        branch: workspace.repo.results(&declared.fleet.results.branch),
+        registry,
+        link,
+        heeds_stops: false,
+        looked_at: seen.head.clone(),
+        head: seen.head.clone(),
+        options,
+    }
+}
+
+impl Daemon<'_> {
+    /// Plans what is declared now and begins it. What the plan refuses is held, and the rest goes on.
+    pub(super) fn reconcile(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let fleet = &seen.declared.fleet;
+        let is_other_link = |session: &Session| session.link_config != fleet.link && self.running.is_empty();
+        if self.session.as_ref().is_none_or(is_other_link) {
+            self.session = None;
+            let lock = self.workspace.lock(fleet)?;
+            self.session = Some(Session {
+                registry: self.workspace.open_for_writing(fleet)?,
+                link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
+                link_config: fleet.link.clone(),
+                applied: Applied::default(),
+                _lock: lock,
+            });
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let Session { registry, link, applied, .. } = session;
+        let (mut declared, mut held) = (seen.declared.clone(), seen.held.clone());
+        let mut found = Diagnostics::new();
+        let planned = loop {
+            let mut apply =
+                apply_of(self.workspace, seen, (&declared, &held), (&mut *registry, &mut *link), &self.options);
+            apply.republish(&mut |progress| tell(&Note::Progress(progress)))?;
+            apply.check_rewind()?;
+            let (planned, diagnostics) = apply.plan(now)?;
+            let refused = refused(&seen.loaded, &diagnostics);
+            let has_errors = diagnostics.has_errors();
+            found.extend(diagnostics);
+            if !has_errors {
+                break planned;
+            }
+            if leave_out(refused, &mut declared, &mut held) == 0 {
+                return Err(OpsError::Invalid(Box::new(findings_of(&seen.loaded, found))));
+            }
+        };
+        let was_told = seen.is_told.replace(true);
+        if self.held != held || !was_told {
+            let findings = findings_of(&seen.loaded, found);
+            tell(&Note::TakenUp { commit: &seen.head, held: &held, findings: &findings });
+        }
+        let mut apply = apply_of(self.workspace, seen, (&declared, &held), (registry, link), &self.options);
+        let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
+        apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
+        self.is_due = false;
+        self.held = held;
+        Ok(())
+    }
+}
+
+/// Returns the documents that the errors of a plan are about, each with the first sentence that says why.
+fn refused(loaded: &Loaded, diagnostics: &Diagnostics) -> BTreeMap<(Kind, Name), String> {
+    let mut refused = BTreeMap::new();
+    for error in diagnostics.iter().filter(|one| one.severity == Severity::Error) {
+        for place in error_places(error) {
+            if let Some((kind, name)) = loaded.spans.document_at(place) {
+                let why = error.detail.lines().next().unwrap_or_default().to_string();
+                refused.entry((kind, name.clone())).or_insert(why);
+            }
+        }
+    }
+    refused
+}
+
+/// Holds documents and returns how many.
+fn leave_out(refused: BTreeMap<(Kind, Name), String>, declared: &mut Declared, held: &mut Held) -> usize {
+    let mut count = 0;
+    for ((kind, name), why) in refused {
+        let is_declared = match kind {
+            Kind::Job => declared.jobs.remove(&name).is_some(),
+            Kind::DeviceImport => declared.imports.remove(&name).is_some(),
+            // A plan refuses what is to be done, and that is the two above.
+            Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
+        };
+        if is_declared {
+            held.documents.insert((kind.as_str().to_string(), name), why);
+            count += 1;
+        }
+    }
+    count
+}

@@ -1,0 +1,259 @@
+//! The daemon on a local repository, in virtual time.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use fleetform::execute::{Interrupt, Progress, Wake};
+use fleetform::ops::OpsError;
+use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
+use serde_json::json;
+
+use crate::world::{World, without_children};
+
+/// What a daemon said, as words.
+type Said = Vec<String>;
+
+fn word(note: &Note<'_>) -> Option<String> {
+    let progress = match note {
+        Note::Progress(progress) => progress,
+        Note::TakenUp { held, .. } => {
+            let names: Vec<String> = held.documents.keys().map(|(kind, name)| format!("{kind}/{name}")).collect();
+            return Some(format!("taken up, held [{}]", names.join(" ")));
+        }
+        Note::Trouble { error, .. } => {
+            let codes = match error {
+                OpsError::Invalid(findings) => {
+                    findings.diagnostics.sorted().iter().map(|item| item.code.0).collect::<Vec<_>>().join(" ")
+                }
+                other => other.to_string(),
+            };
+            return Some(format!("trouble: {codes}"));
+        }
+        Note::Recovered => return Some("recovered".to_string()),
+        Note::Started { .. } | Note::Looked { .. } => return None,
+    };
+    match progress {
+        Progress::RunStarted { job, run, .. } => Some(format!("{job} {run} started")),
+        Progress::RunFinished { record } => Some(format!("{} {} {}", record.job, record.run, record.status.as_str())),
+        Progress::RunPaused { record, .. } => {
+            Some(format!("{} {} paused {}", record.job, record.run, record.status.as_str()))
+        }
+        Progress::StopSeen { job, run, .. } => Some(format!("{job} {run} stop seen")),
+        _ => None,
+    }
+}
+
+const OPTIONS: WatchOptions = WatchOptions {
+    branch: None,
+    interval: Duration::from_secs(30),
+    grace: Duration::from_secs(10),
+    accepts_rewind: false,
+};
+
+/// Watches for some virtual time, doing what `react` does at each note; returns what was said.
+fn watch_for(world: &World, time: Duration, react: &mut dyn FnMut(&Note<'_>, &Interrupt)) -> Said {
+    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    world.clock.interrupt_at(world.clock_now().checked_add(time).unwrap(), &interrupt);
+    let said = RefCell::new(Vec::new());
+    let mut tell = |note: &Note<'_>| {
+        said.borrow_mut().extend(word(note));
+        react(note, &interrupt);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let environment = world.environment();
+    without_children(|| {
+        runtime.block_on(watch(&environment, &OPTIONS, &world.clock, (&interrupt, &wake), &mut tell)).unwrap();
+    });
+    world.clock.interrupt_never();
+    said.into_inner()
+}
+
+fn said(world: &World, minutes: u64) -> Said {
+    watch_for(world, Duration::from_secs(60 * minutes), &mut |_, _| {})
+}
+
+const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
+const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot}}}";
+
+/// A fleet of five devices that take a second each, one after the other.
+fn slow_world() -> World {
+    World::with_devices("{link: {simulated: {latency: 1s}}, limits: {inFlight: 2}}", 5)
+}
+
+#[test]
+fn what_is_merged_while_a_job_runs_is_taken_up() {
+    let world = slow_world();
+    world.job("reboot", REBOOT);
+    let mut is_merged = false;
+    let said = watch_for(&world, Duration::from_secs(600), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::RunStarted { .. })) && !is_merged {
+            is_merged = true;
+            world.job("dim", DIM);
+        }
+    });
+    let expected = [
+        "taken up, held []",
+        "reboot 1 started",
+        "taken up, held []",
+        "dim 1 started",
+        "dim 1 completed",
+        "reboot 1 completed",
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(world.record("dim", "1")["completed"], json!(5));
+    assert!(world.apply().unwrap().was_empty, "the daemon has given the lock back");
+}
+
+#[test]
+fn a_stop_a_deletion_and_a_continuation_are_followed() {
+    let world = slow_world();
+    world.job("reboot", REBOOT);
+    let mut stage = 0;
+    let said = watch_for(&world, Duration::from_secs(600), &mut |note, _| {
+        let is_advance = matches!(note, Note::Progress(Progress::Advanced { .. }));
+        let is_pause = matches!(note, Note::Progress(Progress::RunPaused { .. }));
+        stage = match stage {
+            0 if is_advance => {
+                world.job("reboot", &REBOOT.replace("{target", "{suspend: true, target"));
+                1
+            }
+            1 if is_pause => {
+                world.job("reboot", REBOOT);
+                2
+            }
+            2 if matches!(note, Note::Progress(Progress::RunStarted { .. })) => 3,
+            3 if is_advance => {
+                std::fs::remove_file(world.file("jobs/reboot.yaml")).unwrap();
+                world.commit("Delete");
+                4
+            }
+            other => other,
+        };
+    });
+    assert_eq!(said.iter().filter(|word| *word == "reboot 1 stop seen").count(), 2, "{said:?}");
+    assert_eq!(world.record("reboot", "1")["status"], json!("stopped"));
+    let done = world.record("reboot", "1");
+    let (completed, failed) = (done["completed"].as_u64().unwrap(), done["failed"].as_u64().unwrap());
+    assert!((1..5).contains(&(completed + failed)), "{done}");
+}
+
+#[test]
+fn a_bad_document_holds_itself_and_what_needs_it() {
+    let world = slow_world();
+    world.declare("groups.yaml", "DeviceGroup", "odd", "{query: \"tags.parity = 'odd' AND\"}");
+    world.declare("jobs/needs.yaml", "Job", "needs", &DIM.replace("query: '*'", "group: odd"));
+    world.declare("jobs/typo.yaml", "Job", "typo", "{target: {query: '*'}, action: {tags: {a: 1}}, delivry: {}}");
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: broken\n");
+    world.job("dim", DIM);
+    let first = said(&world, 5);
+    assert_eq!(first, ["taken up, held [DeviceGroup/odd Job/needs Job/typo]", "dim 1 started", "dim 1 completed"]);
+    world.declare("groups.yaml", "DeviceGroup", "odd", "{query: \"tags.parity = 'odd'\"}");
+    world.declare("jobs/needs.yaml", "Job", "needs", "{target: {group: odd}, action: {tags: {a: 1}}}");
+    world.commit("Mend the group");
+    let second = said(&world, 5);
+    assert_eq!(second, ["taken up, held [Job/typo]", "needs 1 started", "needs 1 completed"]);
+}
+
+#[test]
+fn jobs_in_conflict_hold_each_other_and_nobody_else() {
+    let world = slow_world();
+    world.declare("jobs/one.yaml", "Job", "one", DIM);
+    world.declare("jobs/two.yaml", "Job", "two", &DIM.replace('3', "4"));
+    world.job("tag", "{target: {query: '*'}, action: {tags: {a: 1}}}");
+    assert_eq!(said(&world, 5), ["taken up, held [Job/one Job/two]", "tag 1 started", "tag 1 completed"]);
+    world.job("two", &DIM.replace("{target", "{after: [one], target").replace('3', "4"));
+    let second = said(&world, 5);
+    assert_eq!(second, ["taken up, held []", "one 1 started", "one 1 completed", "two 1 started", "two 1 completed"]);
+}
+
+#[test]
+fn breaking_the_file_of_a_running_job_does_not_stop_it() {
+    let world = slow_world();
+    world.job("reboot", REBOOT);
+    let mut is_broken = false;
+    let said = watch_for(&world, Duration::from_secs(600), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::Advanced { .. })) && !is_broken {
+            is_broken = true;
+            world.write("jobs/reboot.yaml", "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: reboot");
+            world.commit("Break it");
+        }
+    });
+    assert!(said.contains(&"reboot 1 completed".to_string()), "{said:?}");
+    assert!(!said.contains(&"reboot 1 stop seen".to_string()), "{said:?}");
+}
+
+#[test]
+fn a_fleet_document_that_cannot_be_used_is_told_once_and_passed_over() {
+    let world = slow_world();
+    world.job("dim", DIM);
+    let fleet = std::fs::read_to_string(world.file("fleetform.yaml")).unwrap();
+    let mut is_broken = false;
+    let said = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::RunStarted { .. })) && !is_broken {
+            is_broken = true;
+            world.write("fleetform.yaml", fleet.replace("limits", "limit"));
+            world.commit("Break the fleet");
+        }
+    });
+    assert_eq!(said.iter().filter(|word| word.starts_with("trouble")).count(), 1, "{said:?}");
+    assert!(said.contains(&"dim 1 completed".to_string()), "{said:?}");
+    world.write("fleetform.yaml", fleet);
+    world.job("tag", "{target: {query: '*'}, action: {tags: {a: 1}}}");
+    assert!(self::said(&world, 5).contains(&"tag 1 completed".to_string()));
+}
+
+#[test]
+fn an_idle_hour_writes_nothing() {
+    let world = slow_world();
+    world.job("dim", DIM);
+    said(&world, 5);
+    let files = || {
+        let mut found = std::collections::BTreeMap::new();
+        let mut folders = vec![world.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    let modified = entry.metadata().unwrap().modified().unwrap();
+                    found.insert(entry.path(), (modified, std::fs::read(entry.path()).unwrap()));
+                }
+            }
+        }
+        found
+    };
+    let before = files();
+    let mut looks = 0;
+    let said = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
+        looks += u32::from(matches!(note, Note::Looked { .. }));
+    });
+    assert!(looks >= 120, "it looked {looks} times");
+    assert_eq!(said, ["taken up, held []"]);
+    let after = files();
+    let changed: Vec<_> = after.iter().filter(|(path, content)| before.get(*path) != Some(*content)).collect();
+    let changed: Vec<_> = changed.iter().map(|(path, _)| path).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+}
+
+#[test]
+fn a_rewound_branch_and_a_busy_registry_hold_until_they_are_mended() {
+    let world = slow_world();
+    world.job("dim", DIM);
+    said(&world, 5);
+    let head = world.head();
+    let repository = world.repository();
+    let parent = repository.head().unwrap().peel_to_commit().unwrap().parent(0).unwrap();
+    repository.reset(parent.as_object(), git2::ResetType::Hard, None).unwrap();
+    let mut looks = 0;
+    let words = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
+        looks += u32::from(matches!(note, Note::Looked { .. }));
+        if looks == 20 {
+            let back = git2::Oid::from_str(&head).unwrap();
+            repository.reset(&repository.find_object(back, None).unwrap(), git2::ResetType::Hard, None).unwrap();
+        }
+    });
+    assert!(words[0].starts_with("trouble: history was rewound"), "{words:?}");
+    assert_eq!(words.last().unwrap(), "taken up, held []");
+    assert_eq!(world.record("dim", "1")["status"], json!("completed"));
+}
