@@ -1,0 +1,426 @@
+//! The way to a remote, through the `git` binary: the user's ssh configuration, credential helpers and proxies work, hooks of the server
+//! run, and a refusal is seen.
+//!
+//! A push is a compare-and-swap of the branch: `expected` is compared when the connection is made, and by the server again when it moves the
+//! branch. Two writers:
+//!
+//! 1. A and B fetch the tip T, and commit T -> A1 and T -> B1.
+//! 2. A pushes A1 and expects T. The server moves the branch.
+//! 3. B pushes B1 and expects T: [`RemoteError::Rejected`], whether A was done before B connected or while B was sending.
+//! 4. B fetches A1, builds its change again on it, and pushes that.
+//!
+//! A push whose answer got lost:
+//!
+//! 1. A pushes A1. The server moves the branch, and the line breaks, or the time is up, before it could say so.
+//! 2. A gets an error of which [`RemoteError::is_open`] is true: A1 may be there, or not, or may still come.
+//! 3. A fetches. Is the tip A1 or after it, the push landed. Otherwise A pushes A1 again, expecting the same as before: when A1 came
+//!    meanwhile, a push of what is there already is a success.
+//!
+//! Wants git 2.31 or later. A call blocks, for as long as its limit of time at most; there is no limit of bytes but that.
+
+mod answer;
+mod git;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use git2::{Oid, Reference, Repository, RepositoryInitOptions};
+
+use self::answer::{Fault, fault_of, message_of, status_of, without_secrets};
+use self::git::{Git, Said};
+use super::RepoError;
+use crate::model::text::{duration, sanitize_line};
+
+/// Time for a question: a poll that takes longer has failed.
+const ASK_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time for a push: results of the largest job (60 MB) over a slow line, and a server's hooks.
+const PUSH_TIME_MAX: Duration = Duration::from_secs(120);
+/// Time for a fetch: the first one has the whole history.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Transfers start no upkeep, which would go on in the background: [`Remote::maintain`] is for that.
+const NO_UPKEEP: &[&str] = &["gc.auto=0", "maintenance.auto=false"];
+
+/// A remote of a repository: the name of one that is configured in it, or a URL, or a path.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    repository: PathBuf,
+    address: String,
+    ask_time_max: Duration,
+    push_time_max: Duration,
+    fetch_time_max: Duration,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// A failure of a remote. `Display` says what happened; [`RemoteError::help`] what to do. Words of the server in a message are on one
+/// line, safe to show and short, and no URL has a user or a password.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// Authentication, permissions, hooks, protected branches: a person must act.
+    #[error("the remote {remote} refused: {message}")]
+    Denied { remote: String, message: String },
+    /// Somebody else moved the branch.
+    #[error("the branch {branch} was moved by someone else on the remote {remote}: {message}")]
+    Rejected { remote: String, branch: String, message: String },
+    /// The network, the host or the server, before or in the middle; or the time was up.
+    #[error("the remote {remote} cannot be reached: {message}")]
+    Unreachable { remote: String, message: String },
+    /// The server is there, and has no such repository, or none that it shows to us.
+    #[error("there is no repository at the remote {remote}: {message}")]
+    NotARepository { remote: String, message: String },
+    /// The address is none, or one that may not be used.
+    #[error("the remote `{remote}` cannot be used: {message}")]
+    BadAddress { remote: String, message: String },
+    #[error("`{name}` is no name of a {what}")]
+    BadName { name: String, what: &'static str },
+    #[error("the program `git` cannot be run")]
+    NoGit { source: std::io::Error },
+    /// Anything else: the local repository or its disk, the disk of the server, a git that is too old.
+    #[error("git failed to {doing} the remote {remote}: {message}")]
+    Failed { remote: String, doing: &'static str, message: String },
+}
+
+impl RemoteError {
+    /// Returns what to do about it, one sentence.
+    pub fn help(&self) -> String {
+        match self {
+            RemoteError::Denied { remote, .. } => format!(
+                "Check keys, tokens and host keys with `git ls-remote {remote}`, and on the server who may push to this branch."
+            ),
+            RemoteError::Rejected { .. } => {
+                "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+            }
+            RemoteError::Unreachable { .. } => {
+                "Nothing is lost: run the command again when the remote can be reached.".to_string()
+            }
+            RemoteError::NotARepository { .. } => {
+                "Check the address with `git remote -v`; some servers also say so to those who may not see it.".to_string()
+            }
+            RemoteError::BadAddress { .. } => {
+                "Name a configured remote, a URL (https://, ssh://, git@host:path) or a path.".to_string()
+            }
+            RemoteError::BadName { .. } => "Choose another name; `git check-ref-format --branch` tells which do.".to_string(),
+            RemoteError::NoGit { .. } => "Install git 2.31 or later, or add it to the PATH.".to_string(),
+            RemoteError::Failed { .. } => {
+                "Look at the repository with `git fsck`, and try the same with `git fetch`; git 2.31 or later is needed."
+                    .to_string()
+            }
+        }
+    }
+
+    /// Returns true when a push that ended so may have landed all the same: only a later fetch tells.
+    pub fn is_open(&self) -> bool {
+        matches!(self, RemoteError::Unreachable { .. } | RemoteError::Failed { .. })
+    }
+}
+
+impl Remote {
+    /// Returns a remote of a repository that is named by its own folder: `.git`, or a bare one. A relative path in `address` starts at the
+    /// work tree, or in a bare repository at its folder.
+    pub fn new(repository: &Path, address: &str) -> Remote {
+        Remote {
+            repository: repository.to_path_buf(),
+            address: address.to_string(),
+            ask_time_max: ASK_TIME_MAX,
+            push_time_max: PUSH_TIME_MAX,
+            fetch_time_max: FETCH_TIME_MAX,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Gives each call this much time instead of the usual 30 seconds for a question, 2 minutes for a push and 10 for a fetch. A call that
+    /// takes longer is ended, within 2 seconds more, with every process that it started.
+    #[must_use]
+    pub fn with_time_max(mut self, time_max: Duration) -> Remote {
+        (self.ask_time_max, self.push_time_max, self.fetch_time_max) = (time_max, time_max, time_max);
+        self
+    }
+
+    /// Sets a variable for git and for what it starts, over that of this process.
+    #[must_use]
+    pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Remote {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Returns the address as it may be shown: without user and password, and safe for a terminal.
+    pub fn shown(&self) -> String {
+        sanitize_line(&without_secrets(&self.address)).into_owned()
+    }
+
+    /// Fetches branches with their whole history, as (name on the remote, full name of the local reference), and returns for each its commit,
+    /// `None` when the remote has no such branch. The local references mirror the remote: they are moved wherever it stands, and
+    /// removed with it. All of them move or none does. No tags and nothing else of the repository is touched.
+    ///
+    /// # Errors
+    /// Any but [`RemoteError::Rejected`].
+    pub fn fetch(&self, branches: &[(&str, &str)]) -> Result<Vec<Option<String>>, RemoteError> {
+        for (branch, local) in branches {
+            check_branch(branch)?;
+            if !local.starts_with("refs/") || !Reference::is_valid_name(local) {
+                return Err(RemoteError::BadName { name: local.to_string(), what: "reference" });
+            }
+        }
+        // Git refuses the whole fetch when one branch is missing, and names the first of them. Asking before would cost a connection each time.
+        let mut missing: Vec<&str> = Vec::new();
+        loop {
+            let wanted = branches.iter().filter(|(branch, _)| !missing.contains(branch));
+            let refspecs: Vec<String> = wanted.map(|(branch, local)| format!("+refs/heads/{branch}:{local}")).collect();
+            if refspecs.is_empty() {
+                break;
+            }
+            match self.fetch_once(&refspecs)? {
+                None => break,
+                Some(gone) => {
+                    let known = branches.iter().find(|(branch, _)| gone.strip_prefix("refs/heads/") == Some(branch));
+                    let (branch, local) =
+                        known.ok_or_else(|| self.failed("fetch from", "git misses what it was not asked for"))?;
+                    // Before the others: `a` must go for `a/b` to come.
+                    self.forget(local)?;
+                    missing.push(branch);
+                }
+            }
+        }
+        let repository = self.open()?;
+        let tips = branches.iter().map(|(branch, local)| match missing.contains(branch) {
+            true => Ok(None),
+            false => repository.refname_to_id(local).map(|id| Some(id.to_string())),
+        });
+        tips.collect::<Result<_, git2::Error>>().map_err(|error| self.failed("fetch from", error.message()))
+    }
+
+    /// Fetches once; returns the reference that the remote does not have when that was why nothing was fetched.
+    fn fetch_once(&self, refspecs: &[String]) -> Result<Option<String>, RemoteError> {
+        let mut arguments = vec![
+            "fetch",
+            "--quiet",
+            "--atomic",
+            "--no-tags",
+            "--no-prune",
+            "--no-prune-tags",
+            "--no-recurse-submodules",
+            "--no-auto-maintenance",
+            "--no-show-forced-updates",
+            // Only what is asked for: not the tracking branches and FETCH_HEAD of a person's repository.
+            "--refmap=",
+            "--no-write-fetch-head",
+            // libgit2 does not ask for objects that a partial clone left out.
+            "--no-filter",
+            "--",
+            &self.address,
+        ];
+        arguments.extend(refspecs.iter().map(String::as_str));
+        let said = self.run(self.fetch_time_max, &[], &arguments)?;
+        if said.is_success() {
+            return Ok(None);
+        }
+        match self.fault(&said) {
+            Fault::NoReference(name) => Ok(Some(name)),
+            fault => Err(self.error(fault, "fetch from", self.fetch_time_max, &said)),
+        }
+    }
+
+    /// Asks where branches are, without fetching them; `None` for one that the remote does not have.
+    ///
+    /// # Errors
+    /// Any but [`RemoteError::Rejected`].
+    pub fn heads(&self, branches: &[&str]) -> Result<Vec<Option<String>>, RemoteError> {
+        for branch in branches {
+            check_branch(branch)?;
+        }
+        if branches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let references: Vec<String> = branches.iter().map(|branch| format!("refs/heads/{branch}")).collect();
+        let mut arguments = vec!["ls-remote", "--quiet", "--heads", "--", &self.address];
+        arguments.extend(references.iter().map(String::as_str));
+        let said = self.run(self.ask_time_max, &[], &arguments)?;
+        if !said.is_success() {
+            return Err(self.error(self.fault(&said), "ask", self.ask_time_max, &said));
+        }
+        // It also answers with branches whose names only end like these.
+        let found = |reference: &String| {
+            said.stdout.lines().find_map(|line| {
+                let (id, name) = line.split_once('\t')?;
+                (name == reference && Oid::from_str(id).is_ok()).then(|| id.to_string())
+            })
+        };
+        Ok(references.iter().map(found).collect())
+    }
+
+    /// Moves a branch of the remote to a commit, never by force: the commit comes after `expected`, where the branch must be; `None` for one
+    /// that must not exist. A branch that is at the commit already is a success.
+    ///
+    /// # Errors
+    /// [`RemoteError::Rejected`] when the branch is elsewhere; otherwise any. After one of which [`RemoteError::is_open`] is true, only a fetch
+    /// tells whether the branch was moved.
+    pub fn push(&self, commit: &str, branch: &str, expected: Option<&str>) -> Result<(), RemoteError> {
+        check_branch(branch)?;
+        for id in [Some(commit), expected].into_iter().flatten() {
+            if id.len() != 40 || Oid::from_str(id).is_err() {
+                return Err(RemoteError::BadName { name: sanitize_line(id).into_owned(), what: "commit" });
+            }
+        }
+        // A lease that holds lets git force the branch, so whether the commit comes after it is looked at here.
+        if let Some(expected) = expected
+            && !self.descends(commit, expected)?
+        {
+            return Err(self.failed("push to", &format!("the commit {commit} does not come after {expected}")));
+        }
+        let reference = format!("refs/heads/{branch}");
+        let lease = format!("--force-with-lease={reference}:{}", expected.unwrap_or_default());
+        let refspec = format!("{commit}:{reference}");
+        let arguments = [
+            "push",
+            "--porcelain",
+            "--no-progress",
+            "--no-verify",
+            "--no-follow-tags",
+            "--recurse-submodules=no",
+            "--no-force-if-includes",
+            &lease,
+            "--",
+            &self.address,
+            &refspec,
+        ];
+        // A clone that was made with `--mirror` would push everything by force, and refuses to push one branch.
+        let mirror = format!("remote.{}.mirror=false", self.address);
+        let is_name = !self.address.contains(['/', ':', '=']);
+        let settings: &[&str] = if is_name { &[&mirror] } else { &[] };
+        let said = self.run(self.push_time_max, settings, &arguments)?;
+        match status_of(&said.stdout, &reference) {
+            Some(status) if status.is_done() && said.is_success() => Ok(()),
+            Some(status) if !status.is_done() && said.status.is_some() => {
+                let message = message_of(Some(status.reason()), &said.stderr);
+                Err(self.error_with(status.fault(), "push to", branch, message))
+            }
+            _ => Err(self.error(self.fault(&said), "push to", self.push_time_max, &said)),
+        }
+    }
+
+    /// Packs what many fetches and commits have left in the local repository, when it is worth it; git decides. Nothing else does in a
+    /// repository that only fleetform uses. Takes seconds in a large one, and ten minutes at most.
+    ///
+    /// # Errors
+    /// [`RemoteError::NoGit`] or [`RemoteError::Failed`].
+    pub fn maintain(&self) -> Result<(), RemoteError> {
+        let settings = ["gc.autoDetach=false"];
+        let git = Git { repository: &self.repository, environment: &self.environment, time_max: FETCH_TIME_MAX };
+        let said = git.run(&settings, &["gc", "--auto", "--quiet"]).map_err(|source| RemoteError::NoGit { source })?;
+        if said.is_success() {
+            return Ok(());
+        }
+        Err(self.failed("pack what was fetched from", &message_of(None, &said.stderr)))
+    }
+
+    fn run(&self, time_max: Duration, settings: &[&str], arguments: &[&str]) -> Result<Said, RemoteError> {
+        let refuse =
+            |message: &str| Err(RemoteError::BadAddress { remote: self.shown(), message: message.to_string() });
+        if self.address.is_empty() {
+            return refuse("it is empty");
+        }
+        if self.address.starts_with('-') {
+            return refuse("it begins with `-`");
+        }
+        if self.address.chars().any(char::is_control) {
+            return refuse("it has control characters");
+        }
+        // They run commands and use open files; a configured URL of theirs is refused by git.
+        if self.address.starts_with("ext::") || self.address.starts_with("fd::") {
+            return refuse("it is a command, not a place");
+        }
+        let git = Git { repository: &self.repository, environment: &self.environment, time_max };
+        let settings: Vec<&str> = NO_UPKEEP.iter().chain(settings).copied().collect();
+        git.run(&settings, arguments).map_err(|source| RemoteError::NoGit { source })
+    }
+
+    fn fault(&self, said: &Said) -> Fault {
+        match said.status {
+            None => Fault::Unreachable,
+            Some(_) => fault_of(&said.stderr),
+        }
+    }
+
+    fn error(&self, fault: Fault, doing: &'static str, time_max: Duration, said: &Said) -> RemoteError {
+        let message = match said.status {
+            None => format!("it took longer than {}", duration(time_max)),
+            Some(_) => message_of(None, &said.stderr),
+        };
+        self.error_with(fault, doing, "", message)
+    }
+
+    fn error_with(&self, fault: Fault, doing: &'static str, branch: &str, message: String) -> RemoteError {
+        let remote = self.shown();
+        match fault {
+            Fault::Denied => RemoteError::Denied { remote, message },
+            Fault::Rejected => RemoteError::Rejected { remote, branch: branch.to_string(), message },
+            Fault::Unreachable => RemoteError::Unreachable { remote, message },
+            Fault::NotARepository => RemoteError::NotARepository { remote, message },
+            Fault::Address => RemoteError::BadAddress { remote, message },
+            Fault::NoReference(_) | Fault::Other => RemoteError::Failed { remote, doing, message },
+        }
+    }
+
+    fn failed(&self, doing: &'static str, message: &str) -> RemoteError {
+        RemoteError::Failed { remote: self.shown(), doing, message: message.to_string() }
+    }
+
+    fn open(&self) -> Result<Repository, RemoteError> {
+        Repository::open(&self.repository).map_err(|error| self.failed("open the repository for", error.message()))
+    }
+
+    /// Removes a local reference if it is there.
+    fn forget(&self, local: &str) -> Result<(), RemoteError> {
+        let repository = self.open()?;
+        let removed = match repository.find_reference(local) {
+            Ok(mut reference) => reference.delete(),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.map_err(|error| self.failed("fetch from", error.message()))
+    }
+
+    fn descends(&self, commit: &str, from: &str) -> Result<bool, RemoteError> {
+        let descends = || {
+            let (commit, from) = (Oid::from_str(commit)?, Oid::from_str(from)?);
+            let repository = Repository::open(&self.repository)?;
+            Ok(commit == from || repository.graph_descendant_of(commit, from)?)
+        };
+        descends().map_err(|error: git2::Error| self.failed("push to", error.message()))
+    }
+}
+
+/// Makes a bare repository to mirror remotes in, with nothing in it; one that is there is left as it is. Whole or not at all.
+///
+/// # Errors
+/// The folder cannot be made, or has something else in it.
+pub fn init_mirror(folder: &Path) -> Result<(), RepoError> {
+    super::make_writes_durable();
+    if Repository::open_bare(folder).is_ok() {
+        return Ok(());
+    }
+    let fail = |doing: &'static str| move |source| RepoError::Io { path: folder.to_path_buf(), doing, source };
+    let mut unfinished = folder.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).map_err(fail("cleaned up for"))?;
+    }
+    let mut options = RepositoryInitOptions::new();
+    // Whatever templates the user has are about hooks and exclusions.
+    options.bare(true).mkpath(true).no_reinit(true).external_template(false);
+    Repository::init_opts(&unfinished, &options).map_err(|e| RepoError::git("make a mirror", folder, e))?;
+    // Replaces an empty folder, and refuses one that is not.
+    std::fs::rename(&unfinished, folder).map_err(|source| {
+        drop(std::fs::remove_dir_all(&unfinished));
+        fail("used as a mirror")(source)
+    })
+}
+
+fn check_branch(branch: &str) -> Result<(), RemoteError> {
+    if Reference::is_valid_name(&format!("refs/heads/{branch}")) {
+        return Ok(());
+    }
+    Err(RemoteError::BadName { name: sanitize_line(branch).into_owned(), what: "branch" })
+}

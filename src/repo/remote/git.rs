@@ -1,0 +1,293 @@
+//! Running `git`: fixed arguments, no prompt, a bound on time and on output, and nothing left behind.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bytes that are kept of the start of an output, and as many of its end: what git says first and why it ended.
+const OUTPUT_HALF_MAX: usize = 128 << 10;
+/// How often a running git is looked at when it closes no output.
+const TICK: Duration = Duration::from_millis(20);
+/// How often one is looked at that has closed its outputs: it is about to end.
+const END_TICK: Duration = Duration::from_millis(1);
+/// How long a git that was asked to end may clean up its locks and unfinished packs.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// How long to wait for the end of an output after git has ended: something that it left in the background may hold it open for ever
+/// (the master of `ControlPersist` in ssh does).
+const OUTPUT_GRACE: Duration = Duration::from_millis(300);
+/// The longest that a transfer over HTTP may stand still.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// The longest that ssh may take to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
+
+/// Settings for every call, over those of the user.
+const SETTINGS: &[&str] = &[
+    // Hooks of the local repository are for people's pushes; those of the server run.
+    "core.hooksPath=/dev/null",
+    // Runs whatever its address says.
+    "protocol.ext.allow=never",
+    // Helpers that have no stored answer fail instead of opening a window.
+    "credential.interactive=false",
+    "http.lowSpeedLimit=1",
+    "color.ui=false",
+    "color.push=false",
+    "color.remote=false",
+    "color.transport=false",
+];
+
+/// What ties git to another repository than the one it is told: set when fleetform is run by a hook.
+const LOCAL_VARIABLES: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE",
+];
+
+/// How `git` is run for one repository.
+pub(super) struct Git<'a> {
+    /// The repository's own folder: `.git` of a work tree, or a bare one.
+    pub repository: &'a Path,
+    /// Variables over those of this process.
+    pub environment: &'a [(OsString, OsString)],
+    pub time_max: Duration,
+}
+
+/// What became of a git.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// `None` when it took too long and was ended.
+    pub status: Option<ExitStatus>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    pub fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+}
+
+impl Git<'_> {
+    /// Runs git with settings (`name=value`) beside the usual ones, and waits for its end; after `time_max` it is ended with everything it
+    /// started. Longer output loses its middle.
+    ///
+    /// # Errors
+    /// It cannot be started or waited for.
+    pub fn run(&self, settings: &[&str], arguments: &[&str]) -> std::io::Result<Said> {
+        let mut command = self.command(settings, arguments);
+        let mut child = command.spawn()?;
+        let (ended, ends) = channel();
+        let stdout = child.stdout.take().map(|stream| read(stream, ended.clone())).transpose();
+        let stderr = child.stderr.take().map(|stream| read(stream, ended)).transpose();
+        let (stdout, stderr) = match (stdout, stderr) {
+            (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+            (Err(error), _) | (_, Err(error)) => {
+                end(&mut child);
+                return Err(error);
+            }
+        };
+        let status = match wait(&mut child, &ends, self.time_max) {
+            Ok(Some(status)) => Some(status),
+            other => {
+                end(&mut child);
+                other?
+            }
+        };
+        // Both outputs end with the last process that has them, which is git as a rule.
+        while ends.recv_timeout(OUTPUT_GRACE).is_ok() {}
+        let text = |kept: Option<Arc<Mutex<Kept>>>| {
+            kept.map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).text()).unwrap_or_default()
+        };
+        Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.arg("--git-dir").arg(self.repository);
+        let stall = format!("http.lowSpeedTime={}", self.time_max.min(STALL_MAX).as_secs().max(1));
+        for setting in SETTINGS.iter().chain(settings).chain(&[stall.as_str()]) {
+            command.args(["-c", setting]);
+        }
+        command.args(arguments);
+        // Where the relative path of a configured remote starts.
+        let folder = match self.repository.parent() {
+            Some(parent) if self.repository.ends_with(".git") => parent,
+            _ => self.repository,
+        };
+        command.current_dir(folder);
+        for name in LOCAL_VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "never");
+        for (name, value) in self.environment {
+            command.env(name, value);
+        }
+        if !self.is_set("SSH_ASKPASS_REQUIRE") {
+            // A question of ssh, or of git through ssh's window, is answered with "no" instead of waiting for a person.
+            command.env("SSH_ASKPASS", "false").env("SSH_ASKPASS_REQUIRE", "force");
+        }
+        if !self.chooses_ssh() {
+            let seconds = self.time_max.min(CONNECT_MAX).as_secs().max(1);
+            command.env("GIT_SSH_COMMAND", format!("ssh -o BatchMode=yes -o ConnectTimeout={seconds}"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        #[cfg(unix)]
+        {
+            // A group of its own: it can be ended as a whole, and a Ctrl-C that stops fleetform in order does not cut its push.
+            use std::os::unix::process::CommandExt as _;
+            command.process_group(0);
+        }
+        command
+    }
+
+    /// Returns true when the user says which ssh is run and how.
+    fn chooses_ssh(&self) -> bool {
+        if self.is_set("GIT_SSH_COMMAND") || self.is_set("GIT_SSH") {
+            return true;
+        }
+        let mut command = Command::new("git");
+        command.arg("--git-dir").arg(self.repository).args(["config", "--get", "core.sshCommand"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        for (name, value) in self.environment {
+            command.env(name, value);
+        }
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        // Git's own variables are git's interface, not an option of ours: clap does not know them.
+        self.environment.iter().any(|(given, _)| given == name) || std::env::var_os(name).is_some()
+    }
+}
+
+/// Waits for the end of a process; `None` when it is still running after `time_max`. Time is counted in waits, so a machine that slept
+/// meanwhile does not end it.
+fn wait(child: &mut Child, ends: &Receiver<()>, time_max: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let mut left = time_max;
+    loop {
+        let waited = match ends.recv_timeout(TICK.min(left)) {
+            Ok(()) => Duration::ZERO,
+            Err(RecvTimeoutError::Timeout) => TICK,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(END_TICK);
+                END_TICK
+            }
+        };
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        left = left.saturating_sub(waited);
+        if left.is_zero() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Ends a process and everything in its group: asked first, so that git removes its locks, then killed.
+#[cfg(unix)]
+fn end(child: &mut Child) {
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+    let group = Pid::from_child(child);
+    // Until it is waited for its id is of nobody else, and neither is that of the group.
+    let has_ended = || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(group), options), Ok(None))
+    };
+    // Fails when the group is gone, which is what is wanted.
+    let _ = kill_process_group(group, Signal::TERM);
+    let mut left = END_GRACE;
+    while !has_ended() && !left.is_zero() {
+        std::thread::sleep(TICK);
+        left = left.saturating_sub(TICK);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    drop(child.wait());
+}
+
+#[cfg(not(unix))]
+fn end(child: &mut Child) {
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// What is kept of an output: its start and its end.
+#[derive(Default)]
+struct Kept {
+    start: Vec<u8>,
+    end: VecDeque<u8>,
+    is_cut: bool,
+}
+
+impl Kept {
+    fn add(&mut self, bytes: &[u8]) {
+        let (first, rest) = bytes.split_at(bytes.len().min(OUTPUT_HALF_MAX - self.start.len()));
+        self.start.extend(first);
+        self.end.extend(rest);
+        let excess = self.end.len().saturating_sub(OUTPUT_HALF_MAX);
+        self.is_cut |= excess > 0;
+        drop(self.end.drain(..excess));
+    }
+
+    fn text(&self) -> String {
+        let mut bytes = self.start.clone();
+        if self.is_cut {
+            bytes.extend(b"\n");
+        }
+        bytes.extend(&self.end);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Reads an output to its end in a thread of its own: a process that finds it full would wait for ever. Says on the channel when
+/// it has ended.
+fn read(mut stream: impl Read + Send + 'static, ended: Sender<()>) -> std::io::Result<Arc<Mutex<Kept>>> {
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    let theirs = Arc::clone(&kept);
+    std::thread::Builder::new().name("git output".to_string()).spawn(move || {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => theirs.lock().unwrap_or_else(PoisonError::into_inner).add(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        // Nobody listens any more when git ended long ago.
+        let _ = ended.send(());
+    })?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_output_loses_its_middle() {
+        let mut kept = Kept::default();
+        kept.add(b"first\n");
+        for _ in 0..100 {
+            kept.add(&[b'x'; 10_000]);
+        }
+        kept.add(b"\nlast");
+        let text = kept.text();
+        assert!(text.starts_with("first\nxxx") && text.ends_with("xxx\nlast"), "{} bytes", text.len());
+        assert_eq!(text.len(), 2 * OUTPUT_HALF_MAX + 1);
+        let mut kept = Kept::default();
+        kept.add(b"short");
+        assert_eq!(kept.text(), "short");
+    }
+}
