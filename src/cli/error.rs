@@ -6,7 +6,7 @@ use crate::model::text::sanitize;
 use crate::ops::OpsError;
 use crate::prepare::HistoryError;
 use crate::registry::RegistryError;
-use crate::repo::RepoError;
+use crate::repo::{RemoteError, RepoError, UpstreamError};
 
 /// A failed command.
 #[derive(Debug)]
@@ -79,19 +79,36 @@ fn code_of(error: &OpsError) -> u8 {
         OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),
         OpsError::Repo(error) | OpsError::History(HistoryError::Repo(error)) => code_of_repo(error),
         OpsError::History(_) => exit::HELD,
+        OpsError::Upstream(error) | OpsError::Unpushed { source: error, .. } => code_of_upstream(error),
     }
 }
 
 fn code_of_registry(error: &RegistryError) -> u8 {
     match error {
         RegistryError::Locked { .. } | RegistryError::Foreign { .. } | RegistryError::Newer { .. } => exit::HELD,
-        RegistryError::Older { .. } => exit::HELD,
+        RegistryError::Older { .. } | RegistryError::Fenced { .. } => exit::HELD,
         RegistryError::Folder { .. }
         | RegistryError::Full { .. }
         | RegistryError::ReadOnly { .. }
         | RegistryError::NotARegistry { .. }
         | RegistryError::Corrupt { .. }
         | RegistryError::Sqlite { .. } => exit::UNAVAILABLE,
+    }
+}
+
+fn code_of_upstream(error: &UpstreamError) -> u8 {
+    match error {
+        UpstreamError::Repo(error) => code_of_repo(error),
+        UpstreamError::Rewritten { .. } | UpstreamError::Gone { .. } | UpstreamError::Diverged { .. } => exit::HELD,
+        UpstreamError::Remote(error) => match error {
+            RemoteError::Denied { .. } => exit::REFUSED,
+            RemoteError::Rejected { .. } => exit::HELD,
+            RemoteError::BadAddress { .. } | RemoteError::BadName { .. } => exit::USAGE,
+            RemoteError::Unreachable { .. }
+            | RemoteError::NotARepository { .. }
+            | RemoteError::NoGit { .. }
+            | RemoteError::Failed { .. } => exit::UNAVAILABLE,
+        },
     }
 }
 

@@ -28,7 +28,7 @@ impl Registry {
     pub fn journal_claim(&mut self, new: &NewRun<'_>) -> Result<i64, RegistryError> {
         let path = self.path.clone();
         let fail = |e| RegistryError::from_sqlite(&path, "journal a claim", e);
-        let transaction = self.connection.transaction().map_err(fail)?;
+        let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         let write = || {
             transaction.execute(
                 "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size)

@@ -11,6 +11,8 @@ pub enum RegistryError {
     Folder { path: PathBuf, source: std::io::Error },
     #[error("the registry {} is locked by another process", path.display())]
     Locked { path: PathBuf },
+    #[error("another fleetform has taken over the work on the registry {}", path.display())]
+    Fenced { path: PathBuf },
     #[error("the disk is full: the registry {} cannot grow", path.display())]
     Full { path: PathBuf },
     #[error("the registry {} cannot be written", path.display())]
@@ -32,6 +34,9 @@ pub enum RegistryError {
 impl RegistryError {
     pub(super) fn from_sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> RegistryError {
         let path = path.to_path_buf();
+        if super::fence::is_fenced(&source) {
+            return RegistryError::Fenced { path };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RegistryError::Locked { path },
             Some(ErrorCode::DiskFull) => RegistryError::Full { path },
@@ -49,6 +54,9 @@ impl RegistryError {
         match self {
             RegistryError::Folder { .. } => "Check the permissions of the folder above it, or set `spec.registry`.",
             RegistryError::Locked { .. } => "Wait until the other process is done, then run the command again.",
+            RegistryError::Fenced { .. } => {
+                "The lease of this one had run out. Nothing is lost: what it had begun, the other one goes on with."
+            }
             RegistryError::Full { .. } => {
                 "Make room on the disk and run the command again: it goes on where it was, nothing is lost."
             }

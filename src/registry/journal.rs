@@ -367,8 +367,7 @@ impl Registry {
         text: &str,
         params: &[&dyn rusqlite::ToSql],
     ) -> Result<(), RegistryError> {
-        let run = || self.connection.prepare_cached(text)?.execute(params);
-        run().map(drop).map_err(|e| self.error(doing, e))
+        self.in_transaction(doing, |transaction| transaction.prepare_cached(text)?.execute(params).map(drop))
     }
 
     pub(super) fn in_transaction<T>(
@@ -378,8 +377,7 @@ impl Registry {
     ) -> Result<T, RegistryError> {
         let path = self.path.clone();
         let fail = |e| RegistryError::from_sqlite(&path, doing, e);
-        let behavior = rusqlite::TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(behavior).map_err(fail)?;
+        let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         let result = body(&transaction).map_err(fail)?;
         transaction.commit().map_err(fail)?;
         Ok(result)

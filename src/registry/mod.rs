@@ -11,6 +11,7 @@ mod claims;
 mod devices;
 mod error;
 mod etag;
+mod fence;
 mod import;
 mod indexes;
 mod journal;
@@ -52,6 +53,8 @@ pub struct Registry {
     path: PathBuf,
     /// True when staged imports are laid over the devices: queries then read the view `fleet`.
     is_overlaid: bool,
+    /// Of the lease in whose name it is written; `None` without one.
+    epoch: Option<u64>,
     /// Dropped after `connection`: takes away what that one leaves beside the file.
     _sweeper: Option<Connection>,
 }
@@ -70,7 +73,8 @@ impl Registry {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: None };
+        let mut registry =
+            Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: None };
         registry.configure()?;
         let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
         registry.connection.execute_batch(journal).map_err(|e| registry.error("prepare it", e))?;
@@ -86,7 +90,8 @@ impl Registry {
         if !path.exists() {
             let connection =
                 Connection::open_in_memory().map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-            let mut registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: None };
+            let mut registry =
+                Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: None };
             registry.configure()?;
             registry.migrate(fleet)?;
             return Ok(registry);
@@ -95,7 +100,8 @@ impl Registry {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let registry = Registry { connection, path: path.to_path_buf(), is_overlaid: false, _sweeper: sweeper };
+        let registry =
+            Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: sweeper };
         registry.configure()?;
         registry.check_identity(fleet)?;
         Ok(registry)

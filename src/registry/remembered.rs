@@ -163,8 +163,7 @@ impl Registry {
     ) -> Result<(), E> {
         let path = self.path.clone();
         let fail = |e| E::from(RegistryError::from_sqlite(&path, "keep results", e));
-        let behavior = rusqlite::TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(behavior).map_err(fail)?;
+        let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         for file in files {
             let KeptFile { path, content, blob_id } = file?;
             keep(&transaction, &path, &content, blob_id.as_deref()).map_err(fail)?;

@@ -30,7 +30,7 @@ impl Registry {
             StepResult::Done => {}
             _ => return Err(RegistryError::Locked { path: self.path.clone() }),
         }
-        let copy = Registry { connection, path, is_overlaid: false, _sweeper: None };
+        let copy = Registry { connection, path, is_overlaid: false, epoch: None, _sweeper: None };
         copy.configure()?;
         Ok(copy)
     }

@@ -71,8 +71,7 @@ impl Registry {
     ) -> Result<Vec<(u32, Reason)>, RegistryError> {
         let path = self.path.clone();
         let fail = |e| RegistryError::from_sqlite(&path, "write devices", e);
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
+        let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         let written = write_devices(&transaction, assignment, chunk).map_err(fail)?;
         transaction.commit().map_err(fail)?;
         Ok(written)
