@@ -32,6 +32,7 @@ pub mod exit {
     pub const INVALID: u8 = 65;
     pub const UNAVAILABLE: u8 = 69;
     pub const HELD: u8 = 75;
+    pub const REFUSED: u8 = 77;
     pub const INTERRUPTED: u8 = 130;
 }
 

@@ -104,6 +104,7 @@ codes! {
     COMMAND_NAME = "FF321", Error, "illegal command name";
     SECRET = "FF322", Error, "secret in a payload";
     NO_EFFECT = "FF323", Warning, "field has no effect";
+    REMOTE_NAME = "FF324", Error, "not the name of a remote";
 
     UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
     DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";

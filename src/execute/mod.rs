@@ -17,7 +17,7 @@ pub use crash::{CrashPoints, Died, Side};
 pub use driver::{Executor, RunInput, Running};
 pub use interrupt::{Interrupt, Wake};
 pub use progress::Progress;
-pub use publish::{import_letter, publish_claim, publish_letter, publish_record, text_of};
+pub use publish::{claims_commit, import_letter, publish_claim, publish_letter, publish_record, text_of};
 pub use republish::{fleet_file, republish};
 
 use crate::link::LinkError;

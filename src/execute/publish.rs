@@ -20,13 +20,27 @@ use crate::results::{
 /// # Errors
 /// [`RepoError::AlreadyWritten`] when somebody else has claimed the run.
 pub fn publish_claim(branch: &ResultsBranch<'_>, fleet: &Name, claim: &Claim) -> Result<(), RepoError> {
-    let key = claim.key(fleet);
-    let change = FileChange::bytes(key.claim_path(), document(&claim.to_json(fleet))).first();
-    let writer = writer();
-    let trailers =
-        Trailers { run: Some(&key), source: Some(&claim.source_commit), plan: Some(&claim.plan_id), writer: &writer };
-    branch.commit(&[change], &with_trailers(&claim_subject(claim), &trailers))?;
+    let (changes, message) = claims_commit(fleet, &[claim]);
+    branch.commit(&changes, &message)?;
     Ok(())
+}
+
+/// Returns the files and the message of a commit of claims of one plan; each must be the first for its run.
+///
+/// # Panics
+/// When there is none.
+pub fn claims_commit(fleet: &Name, claims: &[&Claim]) -> (Vec<FileChange>, String) {
+    let keys: Vec<RunKey> = claims.iter().map(|claim| claim.key(fleet)).collect();
+    let file =
+        |(claim, key): (&&Claim, &RunKey)| FileChange::bytes(key.claim_path(), document(&claim.to_json(fleet))).first();
+    let changes = claims.iter().zip(&keys).map(file).collect();
+    let subject = match claims {
+        [claim] => claim_subject(claim),
+        several => format!("claim {} runs", several.len()),
+    };
+    let (writer, first) = (writer(), claims.first().expect("a commit has a claim"));
+    let (run, source, plan) = (&keys[..], Some(first.source_commit.as_str()), Some(first.plan_id.as_str()));
+    (changes, with_trailers(&subject, &Trailers { run, source, plan, writer: &writer }))
 }
 
 /// Returns the report of an import, with its rejected rows, as a letter for [`publish_letter`].
@@ -42,7 +56,7 @@ pub fn import_letter(import: &Name, digest: &str, report: &ImportReport, errors:
     }
     let writer = writer();
     let trailers =
-        Trailers { run: None, source: Some(&report.source_commit), plan: Some(&report.plan_id), writer: &writer };
+        Trailers { run: &[], source: Some(&report.source_commit), plan: Some(&report.plan_id), writer: &writer };
     json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
 }
 
@@ -172,8 +186,12 @@ fn commit_record(
     let path = format!("{}/run.json", key.results_folder());
     changes.push(FileChange::bytes(path, document(&record.to_json())));
     let writer = writer();
-    let trailers =
-        Trailers { run: Some(key), source: Some(&record.source_commit), plan: Some(&record.plan_id), writer: &writer };
+    let trailers = Trailers {
+        run: std::slice::from_ref(key),
+        source: Some(&record.source_commit),
+        plan: Some(&record.plan_id),
+        writer: &writer,
+    };
     branch.commit(&changes, &with_trailers(&run_subject(record), &trailers))?;
     Ok(())
 }

@@ -5,12 +5,14 @@
 
 mod claim;
 mod key;
+mod lease;
 mod record;
 
 use std::collections::BTreeMap;
 
 pub use claim::{Claim, ImportReport};
 pub use key::{RunKey, claim_path, claim_path_of};
+pub use lease::{LEASE_PATH, LEASE_RENEWAL, LEASE_TIME, Lease};
 pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;

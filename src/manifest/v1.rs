@@ -212,6 +212,8 @@ pub struct Results {
     pub branch: Option<String>,
     /// Which devices have rows in the results: `all` (default) or `failures`.
     pub devices: Option<ResultDevices>,
+    /// The name of the git remote that the branch is pushed to, such as `origin`. Without it the branch stays in this repository.
+    pub remote: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]

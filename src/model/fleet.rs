@@ -96,6 +96,8 @@ pub struct ResultsConfig {
     /// The branch without `refs/heads/`.
     pub branch: String,
     pub devices: ResultDevices,
+    /// The name of the git remote that the branch is pushed to; `None` keeps it in the repository.
+    pub remote: Option<String>,
 }
 
 /// The limits that a fleet may set.

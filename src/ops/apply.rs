@@ -1,12 +1,14 @@
 //! Executes the plan of `HEAD`: imports, claims, batches, results. Plans again until nothing is left that can go on now, because
 //! jobs that come after others get their target only then.
 
+mod backoff;
 mod guards;
 mod heed;
 mod indexes;
 mod recover;
 pub mod rehearse;
 mod runs;
+mod upstream;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use serde_json::Value;
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::Diagnostics;
-use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter, publish_letter};
+use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter};
 use crate::ledger::{ImportReport, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
@@ -26,10 +28,10 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
-use crate::prepare::{Preparation, StagedFile, prepare, read_ledger};
+use crate::prepare::{Preparation, StagedFile, prepare};
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
-use crate::results::document;
+use upstream::{Upstream, finish, upstream_of};
 
 /// How often a running apply looks for stops that were committed meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ pub struct ApplyOptions {
     pub accepts_rewind: bool,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
+    /// How long one call of the remote may take; `None` for the usual.
+    pub remote_time_max: Option<Duration>,
     /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
     pub growth: Option<u32>,
     /// Where the process may die: for simulations.
@@ -59,6 +63,7 @@ impl Default for ApplyOptions {
             waits: false,
             accepts_rewind: false,
             grace: Duration::from_secs(10),
+            remote_time_max: None,
             growth: None,
             crash: CrashPoints::default(),
         }
@@ -115,7 +120,9 @@ pub async fn apply<C: Clock>(
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();
+    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, options, clock.now());
     let apply = Apply {
+        upstream: upstream.as_mut(),
         held: &held,
         repo: &workspace.repo,
         declared,
@@ -157,6 +164,8 @@ struct Apply<'a> {
     loaded: &'a Loaded,
     tree: &'a FleetTree<'a>,
     branch: ResultsBranch<'a>,
+    /// The remote of the results branch; `None` when it stays in the repository.
+    upstream: Option<&'a mut Upstream>,
     registry: &'a mut Registry,
     link: &'a mut SimulatedDevices,
     head: String,
@@ -175,19 +184,28 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
+        self.sync()?;
         self.republish(observer)?;
         self.check_rewind()?;
-        let mut applied = self.reconcile(clock, interrupt, agree, observer).await?;
+        let reconciled = self.reconcile(clock, interrupt, agree, observer).await;
+        let finished = match &mut self.upstream {
+            Some(upstream) => finish(upstream, &self.branch, clock.now()),
+            None => Ok(()),
+        };
+        let mut applied = reconciled?;
         if !applied.was_declined {
             self.note_seen()?;
         }
+        finished?;
         self.make_indexes(&mut applied);
         Ok(applied)
     }
 
-    /// Notes what was applied, and the tip of the results branch after it.
+    /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is here only may have to be
+    /// made again.
     fn note_seen(&mut self) -> Result<(), OpsError> {
-        if let Some(tip) = self.branch.tip()? {
+        let tip = if self.upstream.is_some() { self.branch.upstream_tip()? } else { self.branch.tip()? };
+        if let Some(tip) = tip {
             self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
         }
         Ok(())
@@ -218,7 +236,11 @@ impl Apply<'_> {
                     }
                 }
             }
-            let next_look = if self.heeds_stops { clock.now().checked_add(LOOK_INTERVAL).ok() } else { None };
+            let next_look = if self.heeds_stops || self.upstream.is_some() {
+                clock.now().checked_add(LOOK_INTERVAL).ok()
+            } else {
+                None
+            };
             let look_at = next_look.unwrap_or(Timestamp::MAX);
             let mut executor = self.executor(clock, interrupt, observer);
             let ended = match executor.execute(&mut running, look_at).await {
@@ -232,6 +254,10 @@ impl Apply<'_> {
             left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
             round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
+            if let Err(error) = self.keep_up(clock.now()) {
+                self.executor(clock, interrupt, observer).drain(&mut running).await;
+                return Err(error);
+            }
             if interrupt.is_set() {
                 if running.is_idle() {
                     applied.was_interrupted = true;
@@ -276,7 +302,7 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<bool, OpsError> {
-        let (Planned { mut plan, staged, ledger, now }, diagnostics) = self.plan(now)?;
+        let (Planned { mut plan, staged, ledger, now }, diagnostics) = self.plan_to_work(now)?;
         let findings = findings_of(self.loaded, diagnostics);
         if findings.diagnostics.has_errors() {
             if round.is_first {
@@ -326,38 +352,6 @@ impl Apply<'_> {
         Ok((Planned { plan, staged, ledger, now }, diagnostics))
     }
 
-    /// Brings the journal in line with the results branch and returns the ledger.
-    ///
-    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the branch or it never
-    /// was), or a run whose end is on the branch and not in the journal.
-    fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
-        let fleet = &self.declared.fleet.name;
-        let mut ledger = read_ledger(&self.branch, self.registry, self.declared)?;
-        self.keep_results()?;
-        if !self.registry.outbox()?.is_empty() {
-            self.empty_outbox()?;
-            ledger = read_ledger(&self.branch, self.registry, self.declared)?;
-        }
-        let (mut has_moved, crash) = (false, &self.options.crash);
-        for run in self.registry.open_journal()? {
-            let key = (run.job.clone(), run.run.clone());
-            let claim = ledger.claims.get(&key);
-            if !run.is_claimed {
-                has_moved = true;
-                match claim {
-                    Some(claim) if document(&claim.to_json(fleet)) == run.claim.as_bytes() => {
-                        crash.around("confirm claim", || self.registry.confirm_claim(run.run_id))?;
-                    }
-                    Some(_) | None => crash.around("drop claim", || self.registry.drop_claim(run.run_id))?,
-                }
-            } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
-                has_moved = true;
-                crash.around("close run", || self.registry.close_run(run.run_id))?;
-            }
-        }
-        if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }
-    }
-
     /// Returns the id of the saved plan, `None` without one. It goes into documents and commit messages, so it is looked at.
     fn saved_id(&self) -> Result<Option<String>, OpsError> {
         let Some(saved) = &self.options.saved else { return Ok(None) };
@@ -386,6 +380,7 @@ impl Apply<'_> {
     ) -> Result<(), OpsError> {
         let Planned { plan, staged, ledger, now } = planned;
         let runs: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();
+        let mut to_claim = Vec::new();
         for change in &plan.changes {
             if !self.is_wanted(&change.subject) {
                 continue;
@@ -400,11 +395,7 @@ impl Apply<'_> {
                 }
                 (Subject::Job(name), ActionKind::Run) => {
                     let run = runs.get(name).expect("a plan has the devices of each run");
-                    if !run.is_deferred {
-                        running.add(self.claim(plan, run, *now)?);
-                        let (job, run, total) = (name.clone(), run.run.clone(), run.ids.len() as u64);
-                        observer(&Progress::RunClaimed { job, run, total });
-                    }
+                    to_claim.extend((!run.is_deferred).then_some(*run));
                 }
                 (Subject::Job(name), ActionKind::Stop) if running.has(name, change.run.as_ref()) => {
                     self.stop_running(name, running, observer);
@@ -427,7 +418,11 @@ impl Apply<'_> {
                 _ => {}
             }
         }
-        Ok(())
+        self.claim_all(plan, &to_claim, *now, &mut |input| {
+            let (job, run) = (input.claim.job.clone(), input.claim.run.clone());
+            observer(&Progress::RunClaimed { job, run, total: input.claim.total });
+            running.add(input);
+        })
     }
 
     fn import(&mut self, plan: &Plan, file: &StagedFile, now: Timestamp) -> Result<ImportReport, OpsError> {
@@ -448,15 +443,5 @@ impl Apply<'_> {
         crash.around("import", || self.registry.apply_staged(&file.spec, now, &letter))?;
         self.empty_outbox()?;
         Ok(report)
-    }
-
-    /// Publishes what the registry has done and the branch has not heard of.
-    fn empty_outbox(&mut self) -> Result<(), OpsError> {
-        let crash = &self.options.crash;
-        for (about, letter) in self.registry.outbox()? {
-            let files = crash.around("publish import", || publish_letter(&self.branch, &letter))?;
-            crash.around("take letter", || self.registry.take_letter(&about, &files))?;
-        }
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use crate::execute::ExecuteError;
 use crate::link::LinkError;
 use crate::prepare::{HistoryError, PrepareError};
 use crate::registry::RegistryError;
-use crate::repo::RepoError;
+use crate::repo::{RepoError, UpstreamError};
 
 /// Why a use case did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,11 @@ pub enum OpsError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// The work is done, and the remote does not have all of its results.
+    #[error("what was done is recorded here, and {commits} commits of it could not be pushed: {source}")]
+    Unpushed { commits: usize, source: UpstreamError },
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error("{what}")]
@@ -65,6 +70,10 @@ impl OpsError {
             OpsError::History(error) => error.help(),
             OpsError::Registry(error) => error.help().to_string(),
             OpsError::Repo(error) => error.help(),
+            OpsError::Upstream(error) => error.help(),
+            OpsError::Unpushed { source, .. } => {
+                format!("Nothing is lost, and the next apply or the daemon pushes it. {}", source.help())
+            }
             OpsError::Link(_) => "Check the path in `spec.link.simulated.journal` and its permissions.".to_string(),
             OpsError::Output { .. } => "Check the path, its permissions and the room on the disk.".to_string(),
         }

@@ -6,8 +6,10 @@
 mod audit;
 mod order;
 mod read;
+mod remote;
 mod root;
 mod scratch;
+mod upstream;
 mod work;
 mod write;
 mod writer;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 pub use audit::Audit;
 pub use read::{Entry, FleetTree};
+pub use remote::{Remote, RemoteError, init_mirror};
+pub use upstream::{Tip, UpstreamError};
 pub use write::{BlobId, Content, FileChange, ResultsBranch};
 
 /// The name of the Fleet document's file, at the root of each fleet.
@@ -153,6 +157,11 @@ impl Repo {
     /// Returns the fleet's folder on disk; in a bare repository the repository's own.
     pub fn folder(&self) -> &Path {
         self.folder.as_deref().unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns the folder that git keeps the repository in: `.git`, or a bare one itself.
+    pub fn git_folder(&self) -> &Path {
+        self.repository.path()
     }
 
     /// Returns the nearest folder above the fleet's, inside the repository, that is the root of a fleet.

@@ -110,7 +110,7 @@ impl<'a> ResultsBranch<'a> {
         Ok(None)
     }
 
-    fn local_id(&self) -> Result<Option<Oid>, RepoError> {
+    pub(super) fn local_id(&self) -> Result<Option<Oid>, RepoError> {
         match self.repository.refname_to_id(&self.reference) {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
@@ -193,44 +193,80 @@ impl<'a> ResultsBranch<'a> {
     /// [`RepoError::Gone`] when there is no branch: a commit would hide that its history is missing. Otherwise the repository cannot be
     /// written.
     pub fn commit(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
-        let fail = |e| self.error("write results", e);
-        let blobs = self.blobs_of(changes)?;
         let (mut writer, mut locked) = (Writer::begin(self.repository.commondir(), &self.reference), 0);
         for _ in 0..ATTEMPTS_MAX {
             let tip = self.tip_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
-            let parent = self.repository.find_commit(tip).map_err(fail)?;
-            let before = parent.tree().map_err(fail)?;
-            let mut update = git2::build::TreeUpdateBuilder::new();
-            for (change, id) in &blobs {
-                if change.must_be_new && before.get_path(Path::new(&change.path)).is_ok() {
-                    return Err(RepoError::AlreadyWritten { path: change.path.clone() });
-                }
-                update.upsert(change.path.as_str(), *id, FileMode::Blob);
-            }
-            let after = update.create_updated(self.repository, &before).map_err(fail)?;
-            if after == before.id() {
-                return Ok(tip.to_string());
-            }
-            let tree = self.repository.find_tree(after).map_err(fail)?;
-            let author = self.signature().map_err(fail)?;
-            let commit = self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map_err(fail)?;
-            writer.moves_to(commit);
-            let log = message.lines().next().unwrap_or_default();
-            let moved = match self.local_id()? {
-                Some(local) if local == tip => {
-                    self.repository.reference_matching(&self.reference, commit, true, local, log)
-                }
-                Some(_) => continue,
-                None => self.repository.reference(&self.reference, commit, false, log),
+            let Some(commit) = self.commit_on(tip, changes, message)? else { return Ok(tip.to_string()) };
+            let from = match self.local_id()? {
+                Some(local) if local != tip => continue,
+                local => local,
             };
-            match moved {
-                Ok(_) => return Ok(commit.to_string()),
-                Err(error) if error.code() == git2::ErrorCode::Locked => self.wait_for_lock(&mut locked)?,
-                Err(error) if is_lost_race(&error) => {}
-                Err(error) => return Err(fail(error)),
+            if self.try_move(&mut writer, &mut locked, from, commit, message)? {
+                return Ok(commit.to_string());
             }
         }
         Err(RepoError::Contended { branch: self.name().to_string() })
+    }
+
+    /// Writes a commit of changes on top of another one and returns it; the branch is left alone. `None` when it would change nothing.
+    pub(super) fn commit_on(&self, tip: Oid, changes: &[FileChange], message: &str) -> Result<Option<Oid>, RepoError> {
+        let fail = |e| self.error("write results", e);
+        let parent = self.repository.find_commit(tip).map_err(fail)?;
+        let before = parent.tree().map_err(fail)?;
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for (change, id) in self.blobs_of(changes)? {
+            if change.must_be_new && before.get_path(Path::new(&change.path)).is_ok() {
+                return Err(RepoError::AlreadyWritten { path: change.path.clone() });
+            }
+            update.upsert(change.path.as_str(), id, FileMode::Blob);
+        }
+        let after = update.create_updated(self.repository, &before).map_err(fail)?;
+        if after == before.id() {
+            return Ok(None);
+        }
+        let tree = self.repository.find_tree(after).map_err(fail)?;
+        let author = self.signature().map_err(fail)?;
+        self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map(Some).map_err(fail)
+    }
+
+    /// Moves the local branch by compare-and-swap; `None` makes it.
+    ///
+    /// # Errors
+    /// [`RepoError::Contended`] when it is not where it was.
+    pub(super) fn move_local(&self, from: Option<Oid>, to: Oid) -> Result<(), RepoError> {
+        let (mut writer, mut locked) = (Writer::begin(self.repository.commondir(), &self.reference), 0);
+        for _ in 0..LOCKED_MAX {
+            if self.try_move(&mut writer, &mut locked, from, to, "results")? {
+                return Ok(());
+            }
+            if self.local_id()? != from {
+                break;
+            }
+        }
+        Err(RepoError::Contended { branch: self.name().to_string() })
+    }
+
+    /// Returns false when somebody else has moved it, or holds its lock: then it was waited for.
+    fn try_move(
+        &self,
+        writer: &mut Writer,
+        locked: &mut usize,
+        from: Option<Oid>,
+        to: Oid,
+        message: &str,
+    ) -> Result<bool, RepoError> {
+        writer.moves_to(to);
+        let log = message.lines().next().unwrap_or_default();
+        let moved = match from {
+            Some(from) => self.repository.reference_matching(&self.reference, to, true, from, log),
+            None => self.repository.reference(&self.reference, to, false, log),
+        };
+        match moved {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == git2::ErrorCode::Locked => self.wait_for_lock(locked).map(|()| false),
+            Err(error) if is_lost_race(&error) => Ok(false),
+            Err(error) => Err(self.error("write results", error)),
+        }
     }
 
     /// Returns the blob of each change, written when it was not.

@@ -3,10 +3,11 @@
 use crate::ledger::{Claim, ImportReport, RunKey, RunRecord};
 use crate::model::id::Name;
 
-/// The trailers of a results commit; `None` leaves one out.
+/// The trailers of a results commit; what is empty or `None` is left out.
 #[derive(Debug, Clone, Default)]
 pub struct Trailers<'a> {
-    pub run: Option<&'a RunKey>,
+    /// One trailer each.
+    pub run: &'a [RunKey],
     pub source: Option<&'a str>,
     pub plan: Option<&'a str>,
     pub writer: &'a str,
@@ -44,7 +45,7 @@ pub fn import_subject(import: &Name, report: &ImportReport) -> String {
 /// Returns a message with its trailers (git's interpret-trailers format).
 pub fn with_trailers(subject: &str, trailers: &Trailers<'_>) -> String {
     let mut message = format!("{subject}\n\n");
-    if let Some(key) = trailers.run {
+    for key in trailers.run {
         message.push_str(&format!("Fleetform-Run: {}/job/{}/{}\n", key.fleet, key.job, key.run));
     }
     if let Some(source) = trailers.source {

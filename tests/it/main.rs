@@ -27,5 +27,6 @@ mod templates;
 mod threshold;
 mod tidy;
 mod twins;
+mod upstream;
 mod watch;
 mod world;

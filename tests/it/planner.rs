@@ -34,7 +34,7 @@ fn fleet() -> Fleet {
         name: Name::parse("acme").unwrap(),
         registry: RegistryConfig::default(),
         link: SimulatedLink::default(),
-        results: ResultsConfig { branch: "fleetform/results".to_string(), devices: ResultDevices::All },
+        results: ResultsConfig { branch: "fleetform/results".to_string(), devices: ResultDevices::All, remote: None },
         limits: FleetLimits { running_jobs: 5, in_flight: 1000 },
         time_zone: "UTC".to_string(),
     }

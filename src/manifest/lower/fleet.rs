@@ -106,7 +106,7 @@ impl Lowering<'_> {
     }
 
     fn results(&mut self, results: v1::Results) -> ResultsConfig {
-        let v1::Results { branch, devices } = results;
+        let v1::Results { branch, devices, remote } = results;
         let branch = branch.unwrap_or_else(|| RESULTS_BRANCH_DEFAULT.to_string());
         if let Some(problem) = branch_problem(&branch) {
             let detail = format!("`{}` is not a legal name of a git branch: {problem}.", shown(&branch));
@@ -116,7 +116,18 @@ impl Lowering<'_> {
             None | Some(v1::ResultDevices::All) => ResultDevices::All,
             Some(v1::ResultDevices::Failures) => ResultDevices::Failures,
         };
-        ResultsConfig { branch, devices }
+        if let Some(remote) = &remote {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if remote.is_empty() || remote.starts_with(['-', '.']) || !remote.chars().all(is_name) {
+                let detail = format!(
+                    "`{}` is not the name of a remote. An address does not stand in a document that anybody may propose to change: \
+                     configure it where fleetform runs, with `git remote add NAME ADDRESS`.",
+                    shown(remote)
+                );
+                self.report(code::REMOTE_NAME, "/spec/results/remote", detail);
+            }
+        }
+        ResultsConfig { branch, devices, remote }
     }
 
     fn limits(&mut self, limits: v1::Limits) -> FleetLimits {

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::Apply;
-use crate::execute::{Progress, republish};
-use crate::ledger::claim_path_of;
+use crate::execute::{Progress, publish_letter, republish};
+use crate::ledger::{LEASE_PATH, Ledger, claim_path_of};
 use crate::ops::OpsError;
+use crate::prepare::read_ledger;
 use crate::registry::KeptFile;
+use crate::results::document;
 
 impl Apply<'_> {
     /// Publishes a branch that is gone again, when the registry remembers it.
@@ -32,7 +34,9 @@ impl Apply<'_> {
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
         let known = self.registry.kept_ids()?;
         let mut fresh = Vec::new();
-        for (path, blob) in self.branch.entries(|path| path != "fleet.json" && !is_journaled(path))? {
+        for (path, blob) in
+            self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?
+        {
             if known.get(&path).and_then(Option::as_ref) != Some(&blob.to_string()) {
                 fresh.push((path, blob));
             }
@@ -45,6 +49,48 @@ impl Apply<'_> {
             crash.around("keep results", || self.registry.keep_files::<OpsError>(files))?;
         }
         crash.around("note kept tip", || self.registry.note_kept_tip(&tip))?;
+        Ok(())
+    }
+
+    /// Brings the journal in line with the results branch and returns the ledger.
+    ///
+    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the branch or it never
+    /// was), or a run whose end is on the branch and not in the journal.
+    pub(super) fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
+        let fleet = &self.declared.fleet.name;
+        let mut ledger = read_ledger(&self.branch, self.registry, self.declared)?;
+        self.keep_results()?;
+        if !self.registry.outbox()?.is_empty() {
+            self.empty_outbox()?;
+            ledger = read_ledger(&self.branch, self.registry, self.declared)?;
+        }
+        let (mut has_moved, crash) = (false, &self.options.crash);
+        for run in self.registry.open_journal()? {
+            let key = (run.job.clone(), run.run.clone());
+            let claim = ledger.claims.get(&key);
+            if !run.is_claimed {
+                has_moved = true;
+                match claim {
+                    Some(claim) if document(&claim.to_json(fleet)) == run.claim.as_bytes() => {
+                        crash.around("confirm claim", || self.registry.confirm_claim(run.run_id))?;
+                    }
+                    Some(_) | None => crash.around("drop claim", || self.registry.drop_claim(run.run_id))?,
+                }
+            } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
+                has_moved = true;
+                crash.around("close run", || self.registry.close_run(run.run_id))?;
+            }
+        }
+        if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }
+    }
+
+    /// Publishes what the registry has done and the branch has not heard of.
+    pub(super) fn empty_outbox(&mut self) -> Result<(), OpsError> {
+        let crash = &self.options.crash;
+        for (about, letter) in self.registry.outbox()? {
+            let files = crash.around("publish import", || publish_letter(&self.branch, &letter))?;
+            crash.around("take letter", || self.registry.take_letter(&about, &files))?;
+        }
         Ok(())
     }
 }

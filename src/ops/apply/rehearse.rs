@@ -162,6 +162,7 @@ pub async fn rehearse(
     let head = tree.commit.clone().unwrap_or_else(|| NO_COMMIT.to_string());
     let held = Held::default();
     let mut apply = Apply {
+        upstream: None,
         held: &held,
         repo: &workspace.repo,
         declared: &declared,

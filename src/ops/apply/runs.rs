@@ -1,9 +1,11 @@
 //! The runs of an apply: claimed, taken up again, stopped, or closed because nobody knows about them any more.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::Apply;
-use crate::execute::{RunInput, publish_claim, publish_record, text_of};
+use crate::execute::{RunInput, claims_commit, publish_claim, publish_record, text_of};
 use crate::ledger::{BatchRecord, Claim, Ledger, RunRecord};
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
@@ -11,12 +13,57 @@ use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
 use crate::prepare::{mismatching, records_of};
 use crate::registry::{JournaledRun, KeptFile, NewRun};
-use crate::repo::RepoError;
+use crate::repo::{RepoError, ResultsBranch, UpstreamError};
 use crate::results::document;
 
 impl Apply<'_> {
-    /// Journals and commits a claim: from here on the run is ours, and nobody runs it again.
-    pub(super) fn claim(&mut self, plan: &Plan, run: &PlannedRun, now: Timestamp) -> Result<RunInput, OpsError> {
+    /// Journals and commits claims: from there on the runs are ours, and nobody runs them again. With a remote they are one commit, which
+    /// counts when the remote has it; a run that somebody else has claimed meanwhile is left to them.
+    ///
+    /// # Errors
+    /// A claim could not be journaled or committed. What was claimed before it was handed to `take`.
+    pub(super) fn claim_all(
+        &mut self,
+        plan: &Plan,
+        runs: &[&PlannedRun],
+        now: Timestamp,
+        take: &mut dyn FnMut(RunInput),
+    ) -> Result<(), OpsError> {
+        if self.upstream.is_none() {
+            for run in runs {
+                let input = self.journal_claim(plan, run, now)?;
+                self.publish_claim(&input)?;
+                take(self.confirm(input)?);
+            }
+            return Ok(());
+        }
+        let journaled = runs.iter().map(|run| self.journal_claim(plan, run, now)).collect::<Result<Vec<_>, _>>()?;
+        if journaled.is_empty() {
+            return Ok(());
+        }
+        let lost = match self.push_claims(&journaled) {
+            Ok(lost) => lost,
+            Err(error) => {
+                if !error.is_open() {
+                    // Nobody has seen them.
+                    for input in &journaled {
+                        self.registry.drop_claim(input.run_id)?;
+                    }
+                }
+                return Err(error.into());
+            }
+        };
+        for input in journaled {
+            if lost.contains(&input.run_id) {
+                self.registry.drop_claim(input.run_id)?;
+            } else {
+                take(self.confirm(input)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn journal_claim(&mut self, plan: &Plan, run: &PlannedRun, now: Timestamp) -> Result<RunInput, OpsError> {
         let job = self.declared.jobs.get(&run.job).expect("a plan runs declared jobs");
         let claim = Claim {
             job: run.job.clone(),
@@ -30,22 +77,9 @@ impl Apply<'_> {
         };
         let fleet = &self.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
-        let crash = &self.options.crash;
         let batch_size = job.delivery.devices_a_batch(claim.total);
         let new = NewRun { claim: &claim, document: text, ids: &run.ids, batch_size };
-        let run_id = crash.around("journal claim", || self.registry.journal_claim(&new))?;
-        match crash.around("publish claim", || publish_claim(&self.branch, fleet, &claim)) {
-            Ok(()) => crash.around("confirm claim", || self.registry.confirm_claim(run_id))?,
-            Err(error) => {
-                if matches!(error, RepoError::AlreadyWritten { .. }) {
-                    crash.around("drop claim", || self.registry.drop_claim(run_id))?;
-                }
-                return Err(error.into());
-            }
-        }
-        if let Some((section, _)) = job.action.patch() {
-            self.make_way(Some(section), claim.total)?;
-        }
+        let run_id = self.options.crash.around("journal claim", || self.registry.journal_claim(&new))?;
         Ok(RunInput {
             run_id,
             job: job.clone(),
@@ -56,6 +90,47 @@ impl Apply<'_> {
             published: crate::ledger::Published::default(),
             is_stop: false,
         })
+    }
+
+    fn publish_claim(&mut self, input: &RunInput) -> Result<(), OpsError> {
+        let (fleet, crash) = (&self.declared.fleet.name, &self.options.crash);
+        let published = crash.around("publish claim", || publish_claim(&self.branch, fleet, &input.claim));
+        if let Err(RepoError::AlreadyWritten { .. }) = &published {
+            crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
+        }
+        Ok(published?)
+    }
+
+    /// Pushes journaled claims in one commit and returns those that somebody else was the first to make.
+    fn push_claims(&mut self, journaled: &[RunInput]) -> Result<BTreeSet<i64>, UpstreamError> {
+        let fleet = &self.declared.fleet.name;
+        let upstream = self.upstream.as_ref().expect("claims are pushed where there is a remote");
+        let mut lost = BTreeSet::new();
+        let mut still = |branch: &ResultsBranch<'_>| {
+            lost.clear();
+            let mut left = Vec::new();
+            for input in journaled {
+                if branch.read(&input.claim.key(fleet).claim_path())?.is_some() {
+                    lost.insert(input.run_id);
+                } else {
+                    left.push(&input.claim);
+                }
+            }
+            Ok((!left.is_empty()).then(|| claims_commit(fleet, &left)))
+        };
+        self.options.crash.around("push claims", || {
+            self.branch.commit_upstream(&upstream.remote, &|tip| upstream.is_superseded(tip), &mut still)
+        })?;
+        Ok(lost)
+    }
+
+    /// The claim of a run counts; its writes are about to begin.
+    fn confirm(&mut self, input: RunInput) -> Result<RunInput, OpsError> {
+        self.options.crash.around("confirm claim", || self.registry.confirm_claim(input.run_id))?;
+        if let Some((section, _)) = input.job.action.patch() {
+            self.make_way(Some(section), input.claim.total)?;
+        }
+        Ok(input)
     }
 
     /// Returns an open run as the journal has it.

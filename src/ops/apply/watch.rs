@@ -10,7 +10,6 @@
 //! The lock and the registry are held while there is work, and given back when there is none: a person may apply by hand beside an
 //! idle daemon. What fails is told, and tried again later; nothing but the start ends the daemon.
 
-mod backoff;
 mod events;
 mod round;
 mod source;
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::upstream::Upstream;
 use super::{Applied, ApplyOptions};
 use crate::execute::{Clock, Interrupt, Progress, Running, Wake};
 use crate::link::SimulatedDevices;
@@ -27,7 +27,7 @@ use crate::ops::workspace::ApplyLock;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::registry::Registry;
 
-use backoff::Backoff;
+use super::backoff::Backoff;
 pub use events::Events;
 use source::{Seen, Source};
 
@@ -92,6 +92,7 @@ pub async fn watch<C: Clock>(
         seen: None,
         passed_over: None,
         session: None,
+        upstream: None,
         running: Running::default(),
         is_due: false,
         held: Held::default(),
@@ -101,11 +102,11 @@ pub async fn watch<C: Clock>(
     loop {
         daemon.step(clock, interrupt, tell).await;
         if interrupt.is_set() && daemon.running.is_idle() {
-            daemon.rest(tell);
+            daemon.rest(clock.now(), tell);
             return Ok(());
         }
         if daemon.running.is_empty() {
-            daemon.rest(tell);
+            daemon.rest(clock.now(), tell);
             let until = daemon.next_look(clock.now());
             tokio::select! {
                 () = clock.sleep_until(until) => {}
@@ -135,6 +136,8 @@ struct Daemon<'w> {
     /// The newest commit whose Fleet document can be used.
     seen: Option<Seen<'w>>,
     session: Option<Session>,
+    /// The remote of the results branch.
+    upstream: Option<Upstream>,
     running: Running,
     /// Something may have changed since the last plan.
     is_due: bool,
@@ -193,10 +196,16 @@ impl Daemon<'_> {
         let until = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
         let held = Held::default();
         let Session { registry, link, applied, .. } = session;
-        let mut apply = round::apply_of(self.workspace, seen, (&seen.declared, &held), (registry, link), &self.options);
+        let mut apply = round::apply_of(
+            self.workspace,
+            seen,
+            (&seen.declared, &held),
+            (registry, link, self.upstream.as_mut()),
+            &self.options,
+        );
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
-        let mut executor = apply.executor(clock, interrupt, &mut observer);
-        match executor.execute(&mut self.running, until).await {
+        let executed = apply.executor(clock, interrupt, &mut observer).execute(&mut self.running, until).await;
+        match executed.map_err(OpsError::from).and_then(|ended| apply.keep_up(clock.now()).map(|()| ended)) {
             Ok(ended) => {
                 // What ended may be what others wait for.
                 self.is_due |= !ended.is_empty();
@@ -204,25 +213,38 @@ impl Daemon<'_> {
                 Ok(())
             }
             Err(error) => {
-                executor.drain(&mut self.running).await;
+                apply.executor(clock, interrupt, &mut observer).drain(&mut self.running).await;
                 self.running = Running::default();
                 // The journal has what came of it; the next round takes it up from there.
                 self.session = None;
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
     /// Gives everything back: there is nothing to execute.
-    fn rest(&mut self, tell: &mut dyn FnMut(&Note<'_>)) {
+    fn rest(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
         let (Some(seen), Some(mut session)) = (&self.seen, self.session.take()) else { return };
         let held = Held::default();
         let Session { registry, link, applied, .. } = &mut session;
-        let mut apply = round::apply_of(self.workspace, seen, (&seen.declared, &held), (registry, link), &self.options);
+        let mut apply = round::apply_of(
+            self.workspace,
+            seen,
+            (&seen.declared, &held),
+            (registry, link, self.upstream.as_mut()),
+            &self.options,
+        );
+        let finished = match &mut apply.upstream {
+            Some(upstream) => upstream.finish(&apply.branch, now),
+            None => Ok(()),
+        };
         let noted = apply.note_seen();
         apply.make_indexes(applied);
-        if let Err(error) = noted {
-            tell(&Note::Trouble { error: &error, retry_at: Timestamp::MAX });
+        for error in [finished, noted].into_iter().filter_map(Result::err) {
+            // The next round begins with what is left to push.
+            self.is_due = true;
+            let retry_at = self.rounds.fail(now, false);
+            tell(&Note::Trouble { error: &error, retry_at });
         }
     }
 }

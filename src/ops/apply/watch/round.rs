@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::super::upstream::{Upstream, upstream_of};
+use super::super::{Applied, Apply, ApplyOptions};
 use super::source::Seen;
 use super::{Daemon, Note, Session};
 use crate::diag::{Diagnostics, Severity};
@@ -12,7 +14,6 @@ use crate::link::SimulatedDevices;
 use crate::manifest::{Kind, Loaded, error_places};
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
-use crate::ops::apply::{Applied, Apply, ApplyOptions};
 use crate::ops::workspace::findings_of;
 use crate::ops::{OpsError, Workspace};
 use crate::registry::Registry;
@@ -22,7 +23,7 @@ pub(super) fn apply_of<'a>(
     workspace: &'a Workspace,
     seen: &'a Seen<'_>,
     (declared, held): (&'a Declared, &'a Held),
-    (registry, link): (&'a mut Registry, &'a mut SimulatedDevices),
+    (registry, link, upstream): (&'a mut Registry, &'a mut SimulatedDevices, Option<&'a mut Upstream>),
     options: &'a ApplyOptions,
 ) -> Apply<'a> {
     Apply {
@@ -32,6 +33,7 @@ pub(super) fn apply_of<'a>(
         loaded: &seen.loaded,
         tree: &seen.tree,
         branch: workspace.repo.results(&declared.fleet.results.branch),
+        upstream,
         registry,
         link,
         heeds_stops: false,
@@ -58,16 +60,28 @@ impl Daemon<'_> {
                 _lock: lock,
             });
         }
+        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(fleet);
+        if self.upstream.as_ref().is_none_or(is_other) {
+            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now);
+        }
         let Some(session) = &mut self.session else { return Ok(()) };
         let Session { registry, link, applied, .. } = session;
         let (mut declared, mut held) = (seen.declared.clone(), seen.held.clone());
         let mut found = Diagnostics::new();
         let planned = loop {
-            let mut apply =
-                apply_of(self.workspace, seen, (&declared, &held), (&mut *registry, &mut *link), &self.options);
+            let mut apply = apply_of(
+                self.workspace,
+                seen,
+                (&declared, &held),
+                (&mut *registry, &mut *link, self.upstream.as_mut()),
+                &self.options,
+            );
+            if apply.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_none()) {
+                apply.sync()?;
+            }
             apply.republish(&mut |progress| tell(&Note::Progress(progress)))?;
             apply.check_rewind()?;
-            let (planned, diagnostics) = apply.plan(now)?;
+            let (planned, diagnostics) = apply.plan_to_work(now)?;
             let refused = refused(&seen.loaded, &diagnostics);
             let has_errors = diagnostics.has_errors();
             found.extend(diagnostics);
@@ -83,7 +97,8 @@ impl Daemon<'_> {
             let findings = findings_of(&seen.loaded, found);
             tell(&Note::TakenUp { commit: &seen.head, held: &held, findings: &findings });
         }
-        let mut apply = apply_of(self.workspace, seen, (&declared, &held), (registry, link), &self.options);
+        let mut apply =
+            apply_of(self.workspace, seen, (&declared, &held), (registry, link, self.upstream.as_mut()), &self.options);
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
         self.is_due = false;

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::super::guards::content_of;
 use super::{Daemon, WatchOptions};
 use crate::diag::Diagnostics;
 use crate::manifest::{Loaded, Sound};
 use crate::model::fleet::{Declared, Held};
-use crate::ops::apply::guards::content_of;
 use crate::ops::workspace::findings_of;
 use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound;

@@ -1,0 +1,286 @@
+//! The remote that results go to: who may work, what was claimed, what is still to be pushed.
+//!
+//! With a remote, the branch here is a mirror with an outbox. A round begins with a pull. Work begins with the lease, whose commit also
+//! decides about a push that was cut off before: whatever had not landed until then never will, for the branch has moved on. A claim
+//! counts when the remote has it. Everything else is committed here and pushed when the remote can be reached.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::backoff::Backoff;
+use super::{Apply, ApplyOptions, Planned};
+use crate::diag::Diagnostics;
+use crate::execute::writer;
+use crate::ledger::{LEASE_PATH, LEASE_RENEWAL, Lease};
+use crate::model::fleet::Fleet;
+use crate::ops::OpsError;
+use crate::registry::Registry;
+use crate::repo::{FileChange, Remote, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
+use crate::results::{Trailers, document, with_trailers};
+
+/// How long the end of an apply tries to push what is left, in tries.
+const LAST_PUSHES: u32 = 3;
+const LAST_PAUSE: Duration = Duration::from_millis(300);
+
+/// The remote of the results branch, for as long as a process works with it.
+pub struct Upstream {
+    pub remote: Remote,
+    name: String,
+    /// Of this process: `host/process/random`.
+    owner: String,
+    /// Ours, while there is work.
+    lease: Option<Lease>,
+    taken_at: Timestamp,
+    /// Of pushes of what is committed here.
+    backoff: Backoff,
+    /// Why the last push failed; `None` when nothing is in the way.
+    pub failure: Option<String>,
+}
+
+impl Upstream {
+    /// Returns the upstream of a process that begins now.
+    pub fn new(name: &str, remote: Remote, now: Timestamp) -> Upstream {
+        Upstream {
+            remote,
+            name: name.to_string(),
+            owner: owner(),
+            lease: None,
+            taken_at: now,
+            backoff: Backoff::new(now),
+            failure: None,
+        }
+    }
+
+    /// Returns true when the results of a fleet go to this remote.
+    pub fn is_of(&self, fleet: &Fleet) -> bool {
+        fleet.results.remote.as_ref() == Some(&self.name)
+    }
+
+    /// Returns the lease, while there is work.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Brings the branch here up to the remote's.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or its branch cannot be brought together with the one here.
+    pub fn pull(&self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+        Ok(branch.pull(&self.remote, &|tip| self.is_superseded(tip))?)
+    }
+
+    /// Brings the two up to each other.
+    ///
+    /// # Errors
+    /// As [`Upstream::pull`]; the remote refuses what is only here.
+    pub fn sync(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+        let synced = self.pull(branch).and_then(|()| Ok(self.push(branch)?));
+        self.failure = synced.as_ref().err().map(ToString::to_string);
+        synced
+    }
+
+    /// Takes the right to work, or makes it last; the branch has to be pulled before.
+    ///
+    /// # Errors
+    /// Somebody else has it; the remote refuses or cannot be reached.
+    pub fn acquire(
+        &mut self,
+        branch: &ResultsBranch<'_>,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<(), OpsError> {
+        let owner = self.owner.clone();
+        let (mut taken, mut holder) = (None, None);
+        let committed = branch.commit_upstream(&self.remote, &|tip| self.is_superseded(tip), &mut |branch| {
+            let there = lease_of(branch.read(LEASE_PATH)?)?;
+            if let Some(other) = there.as_ref().filter(|lease| lease.is_live(now) && lease.owner != owner) {
+                holder = Some(other.clone());
+                return Ok(None);
+            }
+            let lease = Lease::after(there.as_ref(), &owner, now);
+            let (change, subject) = (lease_file(&lease), format!("lease {}: {}", lease.epoch, lease.owner));
+            taken = Some(lease);
+            Ok(Some((vec![change], with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
+        });
+        committed?;
+        if let Some(lease) = holder {
+            return Err(OpsError::Held {
+                what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
+                help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
+            });
+        }
+        let lease = taken.expect("a lease that nobody else has was taken");
+        registry.enter_epoch(lease.epoch)?;
+        (self.lease, self.taken_at) = (Some(lease), now);
+        Ok(())
+    }
+
+    /// Pushes what is committed here, and makes the lease last, when it is time for either. What fails is noted and tried again later.
+    ///
+    /// # Errors
+    /// Somebody else has taken over the work.
+    pub fn keep(
+        &mut self,
+        branch: &ResultsBranch<'_>,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<(), OpsError> {
+        if !self.backoff.is_over(now) {
+            return Ok(());
+        }
+        let is_old = now.duration_since(self.taken_at).unsigned_abs() >= LEASE_RENEWAL;
+        let kept = match self.lease {
+            Some(_) if is_old => self.acquire(branch, registry, now),
+            _ if branch.unpushed()? > 0 => self.push(branch).map_err(OpsError::from),
+            _ => return Ok(()),
+        };
+        match kept {
+            Ok(()) => {
+                self.backoff.reset();
+                self.failure = None;
+                Ok(())
+            }
+            Err(error @ OpsError::Upstream(UpstreamError::Remote(_))) => {
+                self.backoff.fail(now, false);
+                self.failure = Some(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the work: pushes everything, then gives the lease back. Without the remote both stay as they are: the lease runs out.
+    ///
+    /// # Errors
+    /// The remote refuses or cannot be reached; what is not pushed stays in the branch here.
+    pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+        let Some(lease) = self.lease.take() else { return Ok(()) };
+        let released = lease.released(now);
+        let finished = branch.commit_upstream(&self.remote, &|tip| self.is_superseded(tip), &mut |branch| {
+            // Whoever has taken it over keeps it.
+            if lease_of(branch.read(LEASE_PATH)?)?.is_none_or(|there| there.owner != lease.owner) {
+                return Ok(None);
+            }
+            let subject = format!("lease {}: released", released.epoch);
+            let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
+            Ok(Some((vec![lease_file(&released)], message)))
+        });
+        self.failure = finished.as_ref().err().map(ToString::to_string);
+        finished?;
+        Ok(())
+    }
+
+    /// Does the same for a process that ends: tries a few times.
+    ///
+    /// # Errors
+    /// As [`Upstream::finish`], after the last try.
+    pub fn finish_for_good(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+        let lease = self.lease.clone();
+        for attempt in 1..=LAST_PUSHES {
+            self.lease.clone_from(&lease);
+            match self.finish(branch, now) {
+                Err(error) if attempt == LAST_PUSHES => return Err(error),
+                Err(_) => std::thread::sleep(LAST_PAUSE),
+                Ok(()) => break,
+            }
+        }
+        // Without a lease there was no work, but there may be an outbox of a former process.
+        if branch.unpushed()? > 0 { Ok(self.push(branch)?) } else { Ok(()) }
+    }
+
+    fn push(&self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
+        branch.push(&self.remote, &|tip| self.is_superseded(tip)).map(drop)
+    }
+
+    /// Returns true when the remote says that somebody else works in the place of this process: what it has not pushed was begun in a
+    /// lease that ran out, and the other one has gone on from what the registry knows.
+    pub(super) fn is_superseded(&self, tip: &Tip<'_>) -> bool {
+        let there = lease_of(tip.read(LEASE_PATH)).ok().flatten();
+        match (&self.lease, there) {
+            (Some(own), Some(there)) => there.epoch > own.epoch,
+            (_, _) => false,
+        }
+    }
+}
+
+/// Returns the remote that the results of a fleet go to; `None` when they stay in the repository.
+pub(super) fn upstream_of(repo: &Repo, fleet: &Fleet, options: &ApplyOptions, now: Timestamp) -> Option<Upstream> {
+    let name = fleet.results.remote.as_ref()?;
+    let mut remote = Remote::new(repo.git_folder(), name);
+    if let Some(time) = options.remote_time_max {
+        remote = remote.with_time_max(time);
+    }
+    Some(Upstream::new(name, remote, now))
+}
+
+impl Apply<'_> {
+    /// Brings the results branch and its remote's up to each other.
+    pub(super) fn sync(&mut self) -> Result<(), OpsError> {
+        self.upstream.as_mut().map_or(Ok(()), |upstream| upstream.sync(&self.branch))
+    }
+
+    /// Pushes what waits, and makes the right to work last.
+    pub(super) fn keep_up(&mut self, now: Timestamp) -> Result<(), OpsError> {
+        match &mut self.upstream {
+            Some(upstream) => upstream.keep(&self.branch, self.registry, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
+    pub(super) fn plan_to_work(&mut self, now: Timestamp) -> Result<(Planned, Diagnostics), OpsError> {
+        let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
+        if !has_lease {
+            // What a process left behind is settled by whoever has the right to work, and only then is it clear what landed.
+            let is_settled = self.registry.open_journal()?.is_empty() && self.registry.outbox()?.is_empty();
+            if is_settled {
+                let (planned, diagnostics) = self.plan(now)?;
+                if !planned.plan.has_changes() {
+                    return Ok((planned, diagnostics));
+                }
+            }
+            if let Some(upstream) = &mut self.upstream {
+                upstream.acquire(&self.branch, self.registry, now)?;
+            }
+        }
+        self.plan(now)
+    }
+}
+
+/// Ends the work of a process that ends itself.
+pub(super) fn finish(upstream: &mut Upstream, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+    match upstream.finish_for_good(branch, now) {
+        Err(OpsError::Upstream(source)) => match branch.unpushed()? {
+            0 => Err(source.into()),
+            commits => Err(OpsError::Unpushed { commits, source }),
+        },
+        other => other,
+    }
+}
+
+fn lease_file(lease: &Lease) -> FileChange {
+    FileChange::bytes(LEASE_PATH, document(&lease.to_json()))
+}
+
+/// Returns the lease on a branch.
+///
+/// # Errors
+/// The file cannot be used.
+pub(super) fn lease_of(bytes: Option<Vec<u8>>) -> Result<Option<Lease>, RepoError> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let malformed = |what: String| RepoError::Malformed { path: LEASE_PATH.to_string(), what };
+    let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    Lease::from_json(&value).map(Some).map_err(malformed)
+}
+
+/// Returns who this process is.
+pub(super) fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "host" } else { host };
+    let mut drawn = [0; 4];
+    // Without randomness the process alone has to do.
+    let unique = getrandom::fill(&mut drawn).map_or(0, |()| u32::from_le_bytes(drawn));
+    format!("{host}/{}/{unique:08x}", std::process::id())
+}

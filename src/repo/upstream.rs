@@ -1,0 +1,302 @@
+//! The results branch and the remote that it is pushed to.
+//!
+//! The branch here may be ahead of the one there: what lies between is the outbox. It is never behind for long, and never apart:
+//!
+//! 1. A and B share a remote whose branch is at T. Both have T.
+//! 2. A commits T -> A1 and pushes: the remote moves from T to A1 (compare-and-swap).
+//! 3. B commits T -> B1 and pushes: refused, the remote is not at T any more.
+//! 4. B fetches A1, makes B1 again on top of it, and pushes A1 -> B1'.
+//!
+//! What must not be done twice is not committed here and pushed later, but pushed first ([`ResultsBranch::commit_upstream`]): it counts when
+//! the remote has it, and in step 4 B finds that A has written the file that B's change must be the first to write.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use git2::{Delta, FileMode, Oid, Sort};
+
+use super::remote::{Remote, RemoteError};
+use super::{FileChange, RepoError, ResultsBranch};
+
+/// How often a change is made again on a branch that others keep moving.
+const ATTEMPTS_MAX: u32 = 20;
+/// The first pause before it is, doubled each time up to 64 of them, and drawn from none to twice that: writers that started together
+/// do not stay together.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Why the branch and its remote could not be brought together.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The branch of the remote does not come after what it was.
+    #[error("the branch {branch} was rewritten on the remote {remote}: the commit {seen} is no longer part of it")]
+    Rewritten { branch: String, remote: String, seen: String },
+    /// The branch of the remote is gone.
+    #[error("the branch {branch} is gone from the remote {remote}, where it was at {seen}")]
+    Gone { branch: String, remote: String, seen: String },
+    /// Both have a claim of the same run, or do not even have their first commit in common.
+    #[error(
+        "the branch {branch} here and the one on the remote {remote} cannot be brought together: both have `{path}`"
+    )]
+    Diverged { branch: String, remote: String, path: String },
+}
+
+impl UpstreamError {
+    /// Returns what to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            UpstreamError::Remote(error) => error.help(),
+            UpstreamError::Repo(error) => error.help(),
+            UpstreamError::Rewritten { branch, remote, seen } => format!(
+                "Put it back: `git push {remote} {seen}:refs/heads/{branch}` (with --force, once you know who rewrote it and why)."
+            ),
+            UpstreamError::Gone { branch, remote, seen } => {
+                format!("Put it back: `git push {remote} {seen}:refs/heads/{branch}`.")
+            }
+            UpstreamError::Diverged { branch, .. } => format!(
+                "Two writers did not know of each other. Keep the branch of the remote: `git branch -m {branch} {branch}-apart`, and apply again."
+            ),
+        }
+    }
+
+    /// Returns true when the change may have landed all the same: only a later look tells.
+    pub fn is_open(&self) -> bool {
+        matches!(self, UpstreamError::Remote(error) if error.is_open())
+    }
+}
+
+/// Returns the files and the message of a commit on the branch as it is now; `None` when there is nothing to commit any more.
+pub type Still<'a> = dyn FnMut(&ResultsBranch<'_>) -> Result<Option<(Vec<FileChange>, String)>, RepoError> + 'a;
+
+/// The branch as it is on the remote.
+pub struct Tip<'a> {
+    branch: &'a ResultsBranch<'a>,
+    id: Oid,
+}
+
+impl Tip<'_> {
+    /// Returns the bytes of a file, `None` when it is not there.
+    pub fn read(&self, path: &str) -> Option<Vec<u8>> {
+        let repository = self.branch.repository();
+        let tree = repository.find_commit(self.id).and_then(|commit| commit.tree()).ok()?;
+        let entry = tree.get_path(Path::new(path)).ok()?;
+        Some(repository.find_blob(entry.id()).ok()?.content().to_vec())
+    }
+}
+
+impl ResultsBranch<'_> {
+    /// Returns where the branch was on the remote when it was last seen there; `None` when it never was.
+    ///
+    /// # Errors
+    /// The reference cannot be read.
+    pub fn upstream_tip(&self) -> Result<Option<String>, RepoError> {
+        Ok(self.upstream_id()?.map(|id| id.to_string()))
+    }
+
+    /// Returns how many commits the remote does not have.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn unpushed(&self) -> Result<usize, RepoError> {
+        let Some(local) = self.local_id()? else { return Ok(0) };
+        Ok(self.between(self.upstream_id()?, local)?.len())
+    }
+
+    /// Fetches the branch of the remote and brings the one here up to it: moved when it is behind, made again on top when both have moved.
+    /// With `drops_own`, what the remote does not have is given up: somebody else has taken over the work.
+    ///
+    /// # Errors
+    /// The remote cannot be read, or the two cannot be brought together.
+    pub fn pull(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<(), UpstreamError> {
+        remote.fetch(&[(self.name(), &self.fetched_reference())])?;
+        self.take_fetched(remote, drops_own)
+    }
+
+    /// Does the same with what was fetched before, to [`ResultsBranch::fetched_reference`].
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::pull`].
+    pub fn take_fetched(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<(), UpstreamError> {
+        let (branch, shown) = (self.name().to_string(), remote.shown());
+        let (before, there) = (self.upstream_id()?, self.id_of(&self.fetched_reference())?);
+        let there = match (before, there) {
+            (Some(seen), None) => return Err(UpstreamError::Gone { branch, remote: shown, seen: seen.to_string() }),
+            (None, None) => return Ok(()),
+            (_, Some(there)) => there,
+        };
+        if let Some(seen) = before
+            && !self.is_after(there, seen)?
+        {
+            return Err(UpstreamError::Rewritten { branch, remote: shown, seen: seen.to_string() });
+        }
+        let here = self.local_id()?;
+        let next = match here {
+            None => Some(there),
+            Some(here) if self.is_after(here, there)? => None,
+            Some(here) if self.is_after(there, here)? => Some(there),
+            Some(_) if drops_own(&Tip { branch: self, id: there }) => Some(there),
+            Some(here) => {
+                let own = self.between(Some(there), here)?;
+                let made = self.again(&own, there)?;
+                Some(made.map_err(|path| UpstreamError::Diverged { branch, remote: shown, path })?)
+            }
+        };
+        if let Some(next) = next {
+            self.move_local(here, next)?;
+        }
+        self.note_upstream(there)?;
+        Ok(())
+    }
+
+    /// Pushes what the remote does not have; true when there was something.
+    ///
+    /// # Errors
+    /// The remote refuses, cannot be reached or cannot be brought together with the branch here. Nothing is lost: it stays here.
+    pub fn push(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<bool, UpstreamError> {
+        for attempt in 0..ATTEMPTS_MAX {
+            let (Some(here), there) = (self.local_id()?, self.upstream_id()?) else { return Ok(false) };
+            if Some(here) == there {
+                return Ok(attempt > 0);
+            }
+            let expected = there.map(|id| id.to_string());
+            match remote.push(&here.to_string(), self.name(), expected.as_deref()) {
+                Ok(()) => {
+                    self.note_upstream(here)?;
+                    return Ok(true);
+                }
+                Err(RemoteError::Rejected { .. }) => {
+                    self.pause(attempt);
+                    self.pull(remote, drops_own)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RepoError::Contended { branch: self.name().to_string() }.into())
+    }
+
+    /// Commits changes on the tip, on the remote first: when this returns, the remote has the commit and everything before it. `still` is asked
+    /// for the changes and the message each time the branch has moved; `None` gives up without a commit.
+    ///
+    /// # Errors
+    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; otherwise as [`ResultsBranch::push`]. When the error
+    /// [is open](UpstreamError::is_open) the remote may have the commit all the same, and a later pull brings it.
+    pub fn commit_upstream(
+        &self,
+        remote: &Remote,
+        drops_own: &dyn Fn(&Tip<'_>) -> bool,
+        still: &mut Still<'_>,
+    ) -> Result<bool, UpstreamError> {
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some((changes, message)) = still(self)? else { return Ok(false) };
+            let here = self.local_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
+            let there = self.upstream_id()?.map(|id| id.to_string());
+            let Some(commit) = self.commit_on(here, &changes, &message)? else { return Ok(false) };
+            match remote.push(&commit.to_string(), self.name(), there.as_deref()) {
+                Ok(()) => {
+                    self.move_local(Some(here), commit)?;
+                    self.note_upstream(commit)?;
+                    return Ok(true);
+                }
+                Err(RemoteError::Rejected { .. }) => {
+                    self.pause(attempt);
+                    self.pull(remote, drops_own)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RepoError::Contended { branch: self.name().to_string() }.into())
+    }
+
+    /// Returns the name of the local reference that a fetch of the branch goes to.
+    pub fn fetched_reference(&self) -> String {
+        format!("refs/fleetform/fetched/{}", self.name())
+    }
+
+    fn upstream_reference(&self) -> String {
+        format!("refs/fleetform/upstream/{}", self.name())
+    }
+
+    fn upstream_id(&self) -> Result<Option<Oid>, RepoError> {
+        self.id_of(&self.upstream_reference())
+    }
+
+    fn id_of(&self, reference: &str) -> Result<Option<Oid>, RepoError> {
+        match self.repository().refname_to_id(reference) {
+            Ok(id) => Ok(Some(id)),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(self.error("read the results branch", error)),
+        }
+    }
+
+    fn note_upstream(&self, id: Oid) -> Result<(), RepoError> {
+        let moved = self.repository().reference(&self.upstream_reference(), id, true, "seen on the remote");
+        moved.map(drop).map_err(|e| self.error("note where the remote is", e))
+    }
+
+    fn is_after(&self, commit: Oid, before: Oid) -> Result<bool, RepoError> {
+        let fail = |e| self.error("read the history of results", e);
+        Ok(commit == before || self.repository().graph_descendant_of(commit, before).map_err(fail)?)
+    }
+
+    /// The commits that come after one, the oldest first.
+    fn between(&self, after: Option<Oid>, to: Oid) -> Result<Vec<Oid>, RepoError> {
+        let list = || {
+            let mut walk = self.repository().revwalk()?;
+            walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)?;
+            walk.push(to)?;
+            if let Some(after) = after {
+                walk.hide(after)?;
+            }
+            walk.collect::<Result<Vec<Oid>, git2::Error>>()
+        };
+        list().map_err(|e| self.error("read the history of results", e))
+    }
+
+    /// Makes commits again on top of another one; the inner error is the path of a claim that is there with other words.
+    fn again(&self, commits: &[Oid], onto: Oid) -> Result<Result<Oid, String>, RepoError> {
+        let fail = |e| self.error("write results", e);
+        let repository = self.repository();
+        let mut tip = onto;
+        for id in commits {
+            let commit = repository.find_commit(*id).map_err(fail)?;
+            let before = commit.parent(0).ok().map(|parent| parent.tree()).transpose().map_err(fail)?;
+            let parent = repository.find_commit(tip).map_err(fail)?;
+            let base = parent.tree().map_err(fail)?;
+            let tree = commit.tree().map_err(fail)?;
+            let diff = repository.diff_tree_to_tree(before.as_ref(), Some(&tree), None).map_err(fail)?;
+            let mut changes: BTreeMap<&Path, Oid> = BTreeMap::new();
+            for delta in diff.deltas().filter(|delta| matches!(delta.status(), Delta::Added | Delta::Modified)) {
+                changes.extend(delta.new_file().path().map(|path| (path, delta.new_file().id())));
+            }
+            let mut update = git2::build::TreeUpdateBuilder::new();
+            for (path, blob) in changes {
+                let there = base.get_path(path).ok().map(|entry| entry.id());
+                let must_be_first = path.starts_with("claims") || path == Path::new("fleet.json");
+                if must_be_first && there.is_some_and(|there| there != blob) {
+                    return Ok(Err(path.display().to_string()));
+                }
+                update.upsert(path, blob, FileMode::Blob);
+            }
+            let after = update.create_updated(repository, &base).map_err(fail)?;
+            if after == base.id() {
+                continue;
+            }
+            let made = repository.find_tree(after).map_err(fail)?;
+            let message = commit.message().unwrap_or_default();
+            let (author, committer) = (commit.author(), commit.committer());
+            tip = repository.commit(None, &author, &committer, message, &made, &[&parent]).map_err(fail)?;
+        }
+        Ok(Ok(tip))
+    }
+
+    /// Waits before another attempt, so that writers that collided do not collide again.
+    fn pause(&self, attempt: u32) {
+        let mut drawn = [0; 2];
+        // Without randomness everybody waits for the mean, which is no worse than a bad draw.
+        let share = getrandom::fill(&mut drawn).map_or(0.5, |()| f64::from(u16::from_le_bytes(drawn)) / 65_536.0);
+        std::thread::sleep(PAUSE.saturating_mul(1 << attempt.min(6)).mul_f64(2.0 * share));
+    }
+}

@@ -1,0 +1,318 @@
+//! Results that go to a remote: claims that count there, an outbox, and the right to work.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use fleetform::execute::{Interrupt, Progress};
+use fleetform::ops::OpsError;
+use fleetform::ops::apply::ApplyOptions;
+use fleetform::repo::{RemoteError, UpstreamError};
+use serde_json::{Value, json};
+
+use crate::world::{BRANCH, World, folder};
+
+const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
+const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot}}}";
+
+/// A fleet whose results go to a bare repository beside it.
+struct Remote {
+    folder: tempfile::TempDir,
+}
+
+impl Remote {
+    fn of(world: &World) -> Remote {
+        let remote = Remote { folder: folder() };
+        git(remote.path(), &["init", "--quiet", "--bare", "--initial-branch=main"]);
+        git(world.path(), &["remote", "add", "origin", remote.path().to_str().unwrap()]);
+        remote
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn hook(&self, name: &str, script: &str) {
+        let path = self.path().join("hooks").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut fs::metadata(&path).unwrap().permissions(), 0o755);
+        git(self.path(), &["config", "core.hooksPath", "hooks"]);
+        assert!(Command::new("chmod").arg("+x").arg(&path).status().unwrap().success());
+    }
+
+    fn unhook(&self, name: &str) {
+        fs::remove_file(self.path().join("hooks").join(name)).unwrap();
+    }
+
+    fn file(&self, path: &str) -> Option<Value> {
+        let output = Command::new("git")
+            .args(["-C", self.path().to_str().unwrap(), "show", &format!("{BRANCH}:{path}")])
+            .output()
+            .unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        let text = git(self.path(), &["log", "--reverse", "--format=%s", BRANCH]);
+        text.lines().map(str::to_string).collect()
+    }
+
+    fn tip(&self) -> String {
+        git(self.path(), &["rev-parse", BRANCH])
+    }
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
+fn world() -> (World, Remote) {
+    let world = World::with_devices(
+        "{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {inFlight: 2}, results: {remote: origin}}",
+        5,
+    );
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    world.commit("ignore");
+    let remote = Remote::of(&world);
+    (world, remote)
+}
+
+/// A second clone of a fleet, with a registry of its own or that of the first.
+struct Clone {
+    folder: tempfile::TempDir,
+}
+
+impl Clone {
+    fn of(world: &World, remote: &Remote) -> Clone {
+        git(world.path(), &["push", "--quiet", "origin", "main"]);
+        let folder = folder();
+        git(folder.path(), &["clone", "--quiet", remote.path().to_str().unwrap(), "fleet"]);
+        Clone { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("fleet")
+    }
+
+    fn run(&self, registry: Option<&Path>) -> crate::world::Ran {
+        let mut command = crate::world::fleetform();
+        command.arg("-C").arg(self.path()).args(["apply", "--yes"]);
+        if let Some(registry) = registry {
+            command.arg("--registry").arg(format!("sqlite:{}", registry.display()));
+        }
+        crate::world::Ran::of(&mut command)
+    }
+}
+
+#[test]
+fn claims_and_results_are_on_the_remote_and_the_lease_is_given_back() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.job("reboot", REBOOT);
+    let applied = world.apply().unwrap();
+    assert_eq!(applied.records.len(), 2);
+    let subjects = remote.subjects();
+    assert_eq!(subjects[0], "fleet acme: results");
+    assert!(subjects[1].starts_with("lease 1: "), "{subjects:?}");
+    assert!(subjects.contains(&"claim 2 runs".to_string()), "{subjects:?}");
+    assert_eq!(subjects.last().unwrap(), "lease 1: released");
+    assert_eq!(remote.file("claims/dim/1.json").unwrap()["targets"]["count"], json!(5));
+    assert_eq!(remote.file("runs/reboot/1/run.json").unwrap()["status"], json!("completed"));
+    assert_eq!(remote.file("lease.json").unwrap()["owner"], json!(""));
+    let tip = remote.tip();
+    assert!(world.apply().unwrap().was_empty);
+    assert_eq!(remote.tip(), tip, "nothing to do, nothing pushed");
+}
+
+#[test]
+fn a_clone_with_the_same_registry_knows_what_was_done_and_one_with_another_runs_nothing_again() {
+    let (world, remote) = world();
+    world.job("reboot", REBOOT);
+    world.apply().unwrap();
+    let clone = Clone::of(&world, &remote);
+    let tip = remote.tip();
+    clone.run(Some(&world.registry_path())).expect(0);
+    assert_eq!(remote.tip(), tip);
+    let other = clone.run(None).expect(0);
+    assert!(!other.stderr.contains("reboot run 1: started"), "{}", other.stderr);
+    assert_eq!(world.executions().len(), 5);
+}
+
+#[test]
+fn whoever_has_no_lease_waits_and_is_told_who_has_it() {
+    let (world, remote) = world();
+    world.job("reboot", REBOOT);
+    let clone = Clone::of(&world, &remote);
+    let said = Cell::new(None);
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            // The clone has another registry: the lock of this one does not keep it.
+            let mut lease = remote.file("lease.json").unwrap();
+            lease["until"] = json!("2999-01-01T00:00:00Z");
+            said.set(Some((lease["owner"].as_str().unwrap().to_string(), lease)));
+        }
+    };
+    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    let (owner, lease) = said.take().unwrap();
+    // As if the first were still at work, with a clock like ours.
+    put_lease(&remote, &lease);
+    world.job("dim", DIM);
+    git(world.path(), &["push", "--quiet", "origin", "main"]);
+    git(&clone.path(), &["pull", "--quiet"]);
+    let held = clone.run(None).expect(75);
+    assert!(held.stderr.contains(&owner), "{}", held.stderr);
+    assert!(remote.file("claims/dim/1.json").is_none());
+}
+
+/// Commits a lease to the branch of the remote as its owner would.
+fn put_lease(remote: &Remote, lease: &Value) {
+    let repository = git2::Repository::open_bare(remote.path()).unwrap();
+    let tip = repository.refname_to_id(&format!("refs/heads/{BRANCH}")).unwrap();
+    let parent = repository.find_commit(tip).unwrap();
+    let blob = repository.blob(lease.to_string().as_bytes()).unwrap();
+    let mut builder = repository.treebuilder(Some(&parent.tree().unwrap())).unwrap();
+    builder.insert("lease.json", blob, 0o100_644).unwrap();
+    let tree = repository.find_tree(builder.write().unwrap()).unwrap();
+    let author = git2::Signature::now("Test", "test@example.com").unwrap();
+    let message = "lease: as it was\n\nFleetform-Writer: test\n";
+    repository.commit(Some(&format!("refs/heads/{BRANCH}")), &author, &author, message, &tree, &[&parent]).unwrap();
+}
+
+#[test]
+fn a_lease_that_ran_out_is_taken_over_with_a_higher_epoch() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.apply().unwrap();
+    put_lease(&remote, &json!({"format_version": 1, "owner": "dead/1/0", "epoch": 7, "until": "2026-11-20T09:59:59Z"}));
+    world.job("reboot", REBOOT);
+    world.apply().unwrap();
+    assert_eq!(remote.file("lease.json").unwrap()["epoch"], json!(8));
+    assert_eq!(remote.file("runs/reboot/1/run.json").unwrap()["completed"], json!(5));
+}
+
+#[test]
+fn a_remote_that_refuses_claims_nothing_and_a_refusal_in_mid_run_loses_nothing() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("dim", DIM);
+    remote.hook("update", "echo no results on Sundays; exit 1");
+    match world.apply() {
+        Err(OpsError::Upstream(UpstreamError::Remote(RemoteError::Denied { message, .. }))) => {
+            assert!(message.contains("no results on Sundays") || message.contains("hook declined"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(world.registry().claim_documents().unwrap().is_empty());
+    remote.unhook("update");
+    world.job("reboot", REBOOT);
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            remote.hook("update", "exit 1");
+        }
+    };
+    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+        Err(OpsError::Unpushed { commits, .. }) => assert!(commits >= 2, "{commits}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.record("reboot", "1")["completed"], json!(5));
+    assert!(remote.file("runs/reboot/1/run.json").is_none());
+    assert_eq!(world.run(&["apply", "--yes"]).code, 77);
+    remote.unhook("update");
+    world.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(remote.file("runs/reboot/1/run.json").unwrap()["completed"], json!(5));
+    assert_eq!(world.executions().len(), 5, "nothing ran twice");
+}
+
+#[test]
+fn a_push_that_landed_though_it_failed_is_found_out() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("reboot", REBOOT);
+    // The server moves the branch, and dies before it says so, at the push of the claim.
+    remote.hook(
+        "post-receive",
+        "git show fleetform/results:claims/reboot/1.json >/dev/null 2>&1 && kill -9 $PPID; exit 0",
+    );
+    match world.apply() {
+        Err(OpsError::Upstream(error)) => assert!(error.is_open(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(remote.file("claims/reboot/1.json").is_some(), "it landed");
+    assert_eq!(world.executions().len(), 0, "and nobody knew");
+    remote.unhook("post-receive");
+    // The lease of the process that is gone has to run out first.
+    world.pass(Duration::from_secs(200));
+    world.apply().unwrap();
+    assert_eq!(world.record("reboot", "1")["completed"], json!(5));
+    assert_eq!(world.executions().len(), 5, "once");
+}
+
+#[test]
+fn a_remote_that_is_away_holds_new_runs_and_lets_the_others_end() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    let away = remote.path().with_extension("away");
+    fs::rename(remote.path(), &away).unwrap();
+    world.job("dim", DIM);
+    match world.apply() {
+        Err(OpsError::Upstream(UpstreamError::Remote(_))) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.run(&["apply", "--yes"]).code, 69);
+    fs::rename(&away, remote.path()).unwrap();
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            fs::rename(remote.path(), &away).unwrap();
+        }
+    };
+    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+        Err(OpsError::Unpushed { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.record("dim", "1")["completed"], json!(5));
+    fs::rename(&away, remote.path()).unwrap();
+    world.apply().unwrap();
+    assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
+}
+
+#[test]
+fn a_branch_that_moved_on_the_remote_is_built_upon() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("dim", DIM);
+    // Somebody else commits while the job runs.
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            let lease = remote.file("lease.json").unwrap();
+            put_lease(
+                &remote,
+                &json!({"format_version": 1, "owner": lease["owner"], "epoch": lease["epoch"],
+                                       "until": "2026-11-20T10:30:00Z"}),
+            );
+        }
+    };
+    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
+    assert!(remote.subjects().contains(&"lease: as it was".to_string()));
+    assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
+    assert!(world.apply().unwrap().was_empty);
+}
+
+#[test]
+fn a_branch_that_was_rewritten_on_the_remote_holds() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.apply().unwrap();
+    git(remote.path(), &["update-ref", &format!("refs/heads/{BRANCH}"), &format!("{BRANCH}~2")]);
+    world.job("reboot", REBOOT);
+    assert!(matches!(world.apply(), Err(OpsError::Upstream(UpstreamError::Rewritten { .. }))));
+    git(remote.path(), &["update-ref", "-d", &format!("refs/heads/{BRANCH}")]);
+    assert!(matches!(world.apply(), Err(OpsError::Upstream(UpstreamError::Gone { .. }))));
+    assert_eq!(world.run(&["apply", "--yes"]).code, 75);
+    assert_eq!(world.executions().len(), 0);
+}
