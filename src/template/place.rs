@@ -1,31 +1,50 @@
-//! From a JSON pointer to a line and a column.
+//! From a JSON pointer to the place in the text.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::diag::Position;
 
+/// The bytes of a value in a JSON text, and of the key that it stands under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// With its quotes; `None` for an item of a list and for the document itself.
+    pub key: Option<Range<usize>>,
+    pub value: Range<usize>,
+}
+
 /// Returns where a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the text is
 /// not JSON.
-///
-/// It walks the text once and reads only the keys on its way.
 pub fn locate(text: &str, pointer: &str) -> Option<Position> {
-    let mut scanner = Scanner { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0 };
-    scanner.space();
-    let mut start = scanner.at;
-    for segment in pointer.split('/').skip(1) {
-        let key = segment.replace("~1", "/").replace("~0", "~");
-        scanner.at = start;
-        match scanner.find(&key)? {
-            Some(found) => start = found,
-            None => break,
-        }
-    }
-    let before = scanner.text.get(..start)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let before = text.get(..place(text, pointer)?.value.start)?;
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Some(Position {
         line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
     })
+}
+
+/// Returns the bytes at which a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the
+/// text is not JSON.
+///
+/// It walks the text once and reads only the keys on its way.
+pub fn place(text: &str, pointer: &str) -> Option<Place> {
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut scanner = Scanner { text, at: start };
+    scanner.space();
+    let start = scanner.at;
+    scanner.skip()?;
+    let mut found = Place { key: None, value: start..scanner.at };
+    for segment in pointer.split('/').skip(1) {
+        let key = segment.replace("~1", "/").replace("~0", "~");
+        scanner.at = found.value.start;
+        match scanner.find(&key)? {
+            Some(inner) => found = inner,
+            None => break,
+        }
+    }
+    Some(found)
 }
 
 struct Scanner<'a> {
@@ -46,7 +65,7 @@ impl<'a> Scanner<'a> {
 
     /// Returns where the member or item of the value at hand begins: the last one of its name, as the parser takes it. The inner
     /// `None`: there is no such; the outer: this is not JSON.
-    fn find(&mut self, key: &str) -> Option<Option<usize>> {
+    fn find(&mut self, key: &str) -> Option<Option<Place>> {
         let is_object = match self.peek()? {
             b'{' => true,
             b'[' => false,
@@ -59,8 +78,11 @@ impl<'a> Scanner<'a> {
             if matches!(self.peek()?, b'}' | b']') {
                 return Some(found);
             }
+            let mut written = None;
             let is_it = if is_object {
+                let start = self.at;
                 let name = self.string()?;
+                written = Some(start..self.at);
                 self.space();
                 self.at += 1; // the colon
                 self.space();
@@ -69,10 +91,11 @@ impl<'a> Scanner<'a> {
                 index += 1;
                 key.parse() == Ok(index - 1)
             };
-            if is_it {
-                found = Some(self.at);
-            }
+            let start = self.at;
             self.skip()?;
+            if is_it {
+                found = Some(Place { key: written, value: start..self.at });
+            }
             self.space();
             if self.peek()? == b',' {
                 self.at += 1;
