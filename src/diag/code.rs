@@ -130,7 +130,7 @@ codes! {
     SOURCE_NOT_ENDED = "FF606", Error, "run has not ended yet";
     RENAMED_JOB = "FF607", Error, "job looks like a renamed one";
     TOO_MANY_BATCHES = "FF608", Error, "too many batches";
-    FITS_NO_TEMPLATE = "FF611", Error, "job fits the template of none of its devices";
+    FITS_NO_TEMPLATE = "FF611", Error, "job fits none of its devices";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";
@@ -140,7 +140,7 @@ codes! {
     BRANCH_GONE = "FF657", Warning, "results branch is gone";
     ALIKE_IDS = "FF658", Warning, "device ids differ only in case";
     MODULES_PASSED_OVER = "FF659", Warning, "modules are not imported";
-    TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit the template of some devices";
+    TEMPLATE_MISMATCH = "FF661", Warning, "job does not fit some of its devices";
     STRAY_PROPERTIES = "FF662", Warning, "desired properties have no place in the new template";
     NEGATED_PATH = "FF665", Warning, "devices lack what is negated";
     WHOLE_FLEET = "FF666", Warning, "target is the whole fleet";

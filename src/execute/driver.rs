@@ -16,7 +16,7 @@ use crate::model::job::{Action, Job};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::text::{sanitize_line, shorten};
-use crate::registry::Registry;
+use crate::registry::{Assignment, Registry};
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
 
@@ -30,6 +30,8 @@ pub(super) fn answer_text(text: &str) -> String {
 pub struct RunInput {
     pub run_id: i64,
     pub job: Job,
+    /// What it writes to each device; `None` for a command.
+    pub assignment: Option<Assignment>,
     pub claim: Claim,
     pub ids: DeviceIds,
     /// Device templates that the job does not fit: their devices fail when their batch starts.

@@ -21,6 +21,9 @@ use crate::model::outcome::{Outcome, Reason, RunStatus};
 use crate::registry::{Assignment, Chunk, Registry};
 use crate::rollout::{Effect, Event, Rollout, RolloutSpec, Work};
 
+/// What is said of a device that an edge manifest is not for.
+const NOT_EDGE: &str = "it is no IoT Edge device: its capabilities.iotEdge is false";
+
 /// A run that goes on.
 pub(super) struct Active {
     pub run_id: i64,
@@ -37,6 +40,7 @@ pub(super) struct Active {
     /// Written devices that are to be told of it as soon as there is room.
     pub to_notify: VecDeque<u32>,
     pub job: Job,
+    assignment: Option<Assignment>,
     claim: Claim,
     key: Option<RunKey>,
     ids: DeviceIds,
@@ -85,7 +89,7 @@ impl Bundle {
 impl Active {
     /// Returns a run with what the journal knows of it.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, claim, ids, mismatching, started_at, published, is_stop } = input;
+        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, published, is_stop } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
         assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
         let work = match &job.action {
@@ -120,6 +124,7 @@ impl Active {
             to_notify: VecDeque::new(),
             has_started: !is_stop || started_at.is_some(),
             job,
+            assignment,
             claim,
             key: None,
             ids,
@@ -220,16 +225,20 @@ impl<C: Clock> Executor<'_, C> {
                     let (first, last) = (run.ids.get(range.start as usize), run.ids.get(range.end as usize - 1));
                     let blocked = self.registry.blocked_between(first, last)?;
                     let ordinal = |id: String| run.ids.find(&id).and_then(|at| u32::try_from(at).ok());
-                    let blocked = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked));
-                    let mut ineligible: Vec<(u32, Reason)> = blocked.collect();
+                    let blocked = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked, ""));
+                    let mut ineligible: Vec<(u32, Reason, &'static str)> = blocked.collect();
+                    if run.job.action.needs_edge() {
+                        let others = self.registry.without_edge(&run.ids, range.clone())?;
+                        ineligible.extend(others.into_iter().map(|at| (at, Reason::TemplateMismatch, NOT_EDGE)));
+                    }
                     if !run.mismatching.is_empty() {
                         let mismatched = self.registry.with_templates(&run.mismatching, &run.ids, range.clone())?;
-                        ineligible.extend(mismatched.into_iter().map(|at| (at, Reason::TemplateMismatch)));
+                        ineligible.extend(mismatched.into_iter().map(|at| (at, Reason::TemplateMismatch, "")));
                     }
                     // A write finds out by itself that its device is gone; a command would be sent to it.
                     if matches!(run.job.action, Action::Command(_)) {
                         let absent = self.registry.absent(&run.ids, range)?;
-                        ineligible.extend(absent.into_iter().map(|at| (at, Reason::Deleted)));
+                        ineligible.extend(absent.into_iter().map(|at| (at, Reason::Deleted, "")));
                     }
                     events.push(Event::Opened { ineligible });
                 }
@@ -309,7 +318,7 @@ impl<C: Clock> Executor<'_, C> {
     /// Performs the registry write that a run has waiting; false when it has none.
     pub(super) fn write_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let Some((ordinals, failures_left)) = run.write.take() else { return Ok(false) };
-        let assignment = Assignment::of_action(&run.job.action).expect("only jobs that write ask for a write");
+        let assignment = run.assignment.as_ref().expect("only jobs that write ask for a write");
         let devices: Vec<(u32, &str)> = ordinals.iter().map(|at| (*at, run.ids.get(*at as usize))).collect();
         let chunk = Chunk {
             run_id: run.run_id,
@@ -318,7 +327,7 @@ impl<C: Clock> Executor<'_, C> {
             awaits_acknowledgement: run.rollout.spec().work == Work::WriteAndConfirm,
             now,
         };
-        let outcomes = self.crash.around("write", || self.registry.write_chunk(&assignment, chunk))?;
+        let outcomes = self.crash.around("write", || self.registry.write_chunk(assignment, chunk))?;
         self.feed(run, now, vec![Event::Written { outcomes }])?;
         Ok(true)
     }

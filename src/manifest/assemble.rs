@@ -77,7 +77,8 @@ fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
         Draft::EdgeManifest => {
             let content = at.content();
             let members: Map<String, Value> = content.as_object().expect("the manifest is checked").clone();
-            let manifest = EdgeManifest { name: name.clone(), content: members, digest: Digest::of_json(content) };
+            let digest = Digest::of_json(&content["modulesContent"]);
+            let manifest = EdgeManifest { name: name.clone(), content: members, digest };
             declared.edge_manifests.insert(name, manifest);
         }
         Draft::DeviceImport(mut import) => {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::id::{DeviceId, Name};
-use super::job::Job;
+use super::job::{Action, Job};
 
 /// The one Fleet document.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,7 +144,7 @@ pub struct DeviceGroup {
 pub struct EdgeManifest {
     pub name: Name,
     pub content: Map<String, Value>,
-    /// Of the canonical JSON of the content: what a device has been assigned.
+    /// Of the canonical JSON of `modulesContent`: what a device has been assigned.
     pub digest: Digest,
 }
 
@@ -240,6 +240,15 @@ pub struct Declared {
 }
 
 impl Declared {
+    /// Returns the digest of the edge manifest that an action assigns; `None` for any other action.
+    ///
+    /// # Panics
+    /// When the manifest is not declared, which is an error of the files.
+    pub fn manifest_digest(&self, action: &Action) -> Option<Digest> {
+        let Action::EdgeManifest(name) = action else { return None };
+        Some(self.edge_manifests.get(name).expect("references were checked with the files").digest)
+    }
+
     /// Returns a fleet that declares nothing else yet.
     pub fn empty(fleet: Fleet) -> Declared {
         Declared {

@@ -89,6 +89,11 @@ impl Action {
         }
     }
 
+    /// Returns true for what only IoT Edge devices (`capabilities.iotEdge`) can take.
+    pub fn needs_edge(&self) -> bool {
+        matches!(self, Action::EdgeManifest(_))
+    }
+
     /// Returns the twin section and the patch of a property-like action.
     pub fn patch(&self) -> Option<(Section, &Patch)> {
         match self {

@@ -94,16 +94,24 @@ impl<'a> FromIterator<&'a str> for DeviceIds {
     }
 }
 
+/// What keeps a job from a device that is there and not blocked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mismatch {
+    /// The job does not fit its device template.
+    Template(Name),
+    /// The job assigns an edge manifest, and the device is no IoT Edge device (`capabilities.iotEdge`).
+    NotEdge,
+}
+
 /// What some devices have now; one entry for all devices that are alike in what the job touches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Before {
     /// Blocked devices fail without being spoken to.
     pub blocked: bool,
-    /// The device template that the job does not fit: such devices fail without being spoken to. `None` for all others, whatever
-    /// their template.
-    pub mismatch: Option<Name>,
-    /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template or edge manifest
-    /// job one value: the name that the device has now. Empty for a command.
+    /// What the job does not fit: such devices fail without being spoken to. `None` for all others, whatever their template.
+    pub mismatch: Option<Mismatch>,
+    /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template job one value: the
+    /// name that the device has now; for an edge manifest job two: its name and the digest of its content. Empty for a command.
     pub values: Vec<Option<Value>>,
 }
 

@@ -54,6 +54,8 @@ pub fn count(environment: &Environment, choice: &DeviceChoice) -> Result<u64, Op
 pub struct ShownDevice {
     pub device: Device,
     pub authentication: Authentication,
+    /// Of the content of the edge manifest that it has, 64 hex digits; `None` when it has none, or from an older registry.
+    pub edge_manifest_digest: Option<String>,
     /// The import that brought it.
     pub import: Option<String>,
     /// The groups that it is in now, by name.
@@ -74,6 +76,7 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
     Ok(ShownDevice {
         groups: groups.collect(),
         authentication: registry.keys(device_id)?.authentication,
+        edge_manifest_digest: registry.edge_manifest_digest(&id)?,
         import: registry.imports_of(std::slice::from_ref(&id))?.remove(&id),
         device,
     })

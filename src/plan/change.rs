@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::delivery::Threshold;
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
+use crate::model::observation::Mismatch;
 
 use super::diff::DiffLine;
 
@@ -106,14 +107,14 @@ pub struct Targets {
     pub unchanged: u64,
     /// Devices that are blocked: they fail when their batch starts.
     pub blocked: u64,
-    /// Devices that are not blocked and whose template the job does not fit, by template: they fail when their batch starts.
-    pub mismatched: BTreeMap<Name, u64>,
+    /// Devices that are not blocked and that the job does not fit, by what it does not fit: they fail when their batch starts.
+    pub mismatched: BTreeMap<Mismatch, u64>,
     /// Ids that the job names and the registry does not have.
     pub missing: Vec<String>,
 }
 
 impl Targets {
-    /// Returns the number of devices whose template the job does not fit.
+    /// Returns the number of devices that the job does not fit.
     pub fn mismatches(&self) -> u64 {
         self.mismatched.values().sum()
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Change, Plan};
 use crate::model::delivery::ThresholdScope;
 use crate::model::digest::Digest;
+use crate::model::observation::Mismatch;
 
 /// The version of the JSON plan; the major number changes when the meaning of a field does.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -59,9 +60,11 @@ fn change_to_json(change: &Change) -> Value {
             "unchanged": targets.unchanged,
             "blocked": targets.blocked,
             "mismatched": targets.mismatches(),
-            "mismatched_templates": targets.mismatched.iter().map(|(template, devices)| {
-                json!({"template": template.as_str(), "devices": devices})
+            "mismatched_templates": targets.mismatched.iter().filter_map(|(mismatch, devices)| match mismatch {
+                Mismatch::Template(template) => Some(json!({"template": template.as_str(), "devices": devices})),
+                Mismatch::NotEdge => None,
             }).collect::<Vec<_>>(),
+            "not_iot_edge": targets.mismatched.get(&Mismatch::NotEdge).copied().unwrap_or_default(),
             "missing": targets.missing.len(),
         });
         members.insert("targets".into(), value);

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::id::Name;
+use crate::model::digest::Digest;
 use crate::model::job::{Action, Job};
-use crate::model::observation::{Before, Observation};
+use crate::model::observation::{Before, Mismatch, Observation};
 use crate::model::patch::Section;
 
 /// Devices that have the same value at a path and get the same one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffLine {
-    /// Below its section; desired properties have no prefix, others `tags.` or `cloud.`; `template` and `edgeManifest` for those
-    /// actions, the method for a command.
+    /// Below its section; desired properties have no prefix, others `tags.` or `cloud.`; `template` for that action, `edgeManifest`
+    /// (the name) and `edgeManifest.digest` (of the content) for that one, the method for a command.
     pub path: String,
     /// `None`: absent. For a value that differs from device to device beyond what is told apart: the text `(various)`.
     pub from: Option<Value>,
@@ -28,27 +28,28 @@ pub struct Diff {
     pub lines: Vec<DiffLine>,
     pub unchanged: u64,
     pub blocked: u64,
-    /// Devices that are not blocked and whose template the job does not fit, by template.
-    pub mismatched: BTreeMap<Name, u64>,
+    /// Devices that are not blocked and that the job does not fit, by what it does not fit.
+    pub mismatched: BTreeMap<Mismatch, u64>,
     /// The job fits no device at all.
     pub fits_none: bool,
 }
 
-/// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices.
-pub fn diff(job: &Job, observation: &Observation) -> Diff {
+/// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices. `manifest` is the
+/// digest of the edge manifest that it assigns.
+pub fn diff(job: &Job, manifest: Option<Digest>, observation: &Observation) -> Diff {
     let mut devices = vec![0_u64; observation.table.len()];
     for index in &observation.before {
         devices[*index as usize] += 1;
     }
-    let wanted = wanted(&job.action);
+    let wanted = wanted(&job.action, manifest);
     let mut found = Diff { fits_none: !observation.ids.is_empty(), ..Diff::default() };
     for (before, devices) in observation.table.iter().zip(devices) {
         found.fits_none &= devices == 0 || before.mismatch.is_some();
         assert_eq!(before.values.len(), wanted.len(), "an observation has a value for each path of its job");
         if before.blocked {
             found.blocked += devices;
-        } else if let Some(template) = before.mismatch.as_ref().filter(|_| devices > 0) {
-            *found.mismatched.entry(template.clone()).or_default() += devices;
+        } else if let Some(mismatch) = before.mismatch.as_ref().filter(|_| devices > 0) {
+            *found.mismatched.entry(mismatch.clone()).or_default() += devices;
         } else if !wanted.is_empty() && is_satisfied(&wanted, before) {
             found.unchanged += devices;
         } else {
@@ -74,14 +75,17 @@ struct Wanted {
     value: Value,
 }
 
-fn wanted(action: &Action) -> Vec<Wanted> {
-    let one = |path: &str, name: &str| vec![Wanted { path: path.to_string(), value: Value::String(name.to_string()) }];
+fn wanted(action: &Action, manifest: Option<Digest>) -> Vec<Wanted> {
+    let one = |path: &str, text: &str| Wanted { path: path.to_string(), value: Value::String(text.to_string()) };
     match action {
         Action::Property(patch) => wanted_of_patch(Section::Desired, patch),
         Action::CloudProperty(patch) => wanted_of_patch(Section::Cloud, patch),
         Action::Tags(patch) => wanted_of_patch(Section::Tags, patch),
-        Action::DeviceTemplate(name) => one("template", name.as_str()),
-        Action::EdgeManifest(name) => one("edgeManifest", name.as_str()),
+        Action::DeviceTemplate(name) => vec![one("template", name.as_str())],
+        Action::EdgeManifest(name) => {
+            let digest = manifest.expect("references were checked with the files").to_string();
+            vec![one("edgeManifest", name.as_str()), one("edgeManifest.digest", &digest)]
+        }
         Action::Command(_) => Vec::new(),
     }
 }

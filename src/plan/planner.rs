@@ -19,7 +19,7 @@ use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
-use crate::model::observation::Observation;
+use crate::model::observation::{Mismatch, Observation};
 use crate::model::outcome::RunStatus;
 
 /// Ids of a target that a plan carries for people.
@@ -60,9 +60,11 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     let mut progress = BTreeMap::new();
     for job in in_start_order(declared, ledger, &ages) {
         let wait = wait_of(job, &progress);
-        let seen = observations
-            .remove(&job.name)
-            .map(|observation| Seen { observation, mismatching: mismatching.remove(&job.name).unwrap_or_default() });
+        let seen = observations.remove(&job.name).map(|observation| Seen {
+            observation,
+            mismatching: mismatching.remove(&job.name).unwrap_or_default(),
+            manifest: declared.manifest_digest(&job.action),
+        });
         plan_job(job, (declared, held, ledger), seen, &wait, &mut plan);
         let class = classify(job, ledger);
         let action = plan.changes.last().map(|change| change.action);
@@ -161,6 +163,8 @@ fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress>) -> Wait {
 struct Seen {
     observation: Observation,
     mismatching: BTreeSet<Name>,
+    /// Of the edge manifest that the job assigns.
+    manifest: Option<Digest>,
 }
 
 /// What a job is judged by.
@@ -276,8 +280,8 @@ fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut
 }
 
 fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {
-    let Seen { observation, mismatching } = seen;
-    let found = diff(job, &observation);
+    let Seen { observation, mismatching, manifest } = seen;
+    let found = diff(job, manifest, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
     let size = job.delivery.devices_a_batch(count);
@@ -307,7 +311,7 @@ fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut P
     } else if count == 0 {
         plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
     }
-    judge_templates(job, found.mismatched, found.fits_none, count, is_deferred, plan);
+    judge_fit(job, found.mismatched, found.fits_none, count, is_deferred, plan);
     if let Action::DeviceTemplate(template) = &job.action
         && !observation.strays.names.is_empty()
     {
@@ -332,9 +336,9 @@ fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut P
 
 /// Refuses a job that fits no device, and warns of one that does not fit some. A target that is resolved later is judged then: what
 /// comes before may change the templates.
-fn judge_templates(
+fn judge_fit(
     job: &Job,
-    templates: BTreeMap<Name, u64>,
+    mismatched: BTreeMap<Mismatch, u64>,
     fits_none: bool,
     count: u64,
     is_deferred: bool,
@@ -342,9 +346,9 @@ fn judge_templates(
 ) {
     let job = job.name.clone();
     if fits_none && !is_deferred {
-        plan.refusals.push(Refusal::FitsNone { job, count, templates });
-    } else if !templates.is_empty() {
-        plan.notices.push(Notice::Mismatches { job, count, templates, is_deferred });
+        plan.refusals.push(Refusal::FitsNone { job, count, mismatched });
+    } else if !mismatched.is_empty() {
+        plan.notices.push(Notice::Mismatches { job, count, mismatched, is_deferred });
     }
 }
 

@@ -7,7 +7,7 @@ use crate::ledger::RunRecord;
 use crate::model::fleet::ImportExpect;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Expect;
-use crate::model::observation::Strays;
+use crate::model::observation::{Mismatch, Strays};
 
 /// A reason not to apply a plan (exit 65).
 #[derive(Debug, Clone, PartialEq)]
@@ -43,12 +43,12 @@ pub enum Refusal {
         count: u64,
         size: u64,
     },
-    /// The job fits the template of none of its devices.
+    /// The job fits none of its devices.
     FitsNone {
         job: Name,
         count: u64,
-        /// Devices that are not blocked, by template.
-        templates: BTreeMap<Name, u64>,
+        /// Devices that are not blocked, by what the job does not fit.
+        mismatched: BTreeMap<Mismatch, u64>,
     },
     /// An import has, or removes, more or fewer devices than expected.
     UnexpectedImport {
@@ -78,12 +78,12 @@ pub enum Notice {
     BranchGone { branch: String, runs: u64 },
     /// The registry is new although runs are recorded: what they wrote to the devices is not written again.
     NewRegistry { runs: u64 },
-    /// The job does not fit the template of some of its devices.
+    /// The job does not fit some of its devices.
     Mismatches {
         job: Name,
         count: u64,
-        /// Devices that are not blocked, by template.
-        templates: BTreeMap<Name, u64>,
+        /// Devices that are not blocked, by what the job does not fit.
+        mismatched: BTreeMap<Mismatch, u64>,
         /// The target is as of now.
         is_deferred: bool,
     },

@@ -125,7 +125,7 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             let span = span_of_job(loaded, job, "/spec/delivery/batchSize");
             Diagnostic::new(code::TOO_MANY_BATCHES, span, detail).with_help(help)
         }
-        Refusal::FitsNone { job, count, templates } => templates::fits_none(job, *count, templates, preparation),
+        Refusal::FitsNone { job, count, mismatched } => templates::fits_none(job, *count, mismatched, preparation),
         Refusal::NothingImported { import, rows, rejected } => {
             let detail = if *rows == 0 {
                 format!("The file of import `{import}` has no row.")
@@ -217,8 +217,8 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             let help = "Restore the registry from a backup, or give the jobs new `run` tokens.".to_string();
             Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
         }
-        Notice::Mismatches { job, count, templates, is_deferred } => {
-            templates::fits_some(job, *count, templates, *is_deferred, preparation)
+        Notice::Mismatches { job, count, mismatched, is_deferred } => {
+            templates::fits_some(job, *count, mismatched, *is_deferred, preparation)
         }
         Notice::StrayProperties { job, template, strays } => templates::strays(job, template, strays, loaded),
         Notice::OldToken { job, run, newest } => {

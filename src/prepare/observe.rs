@@ -69,7 +69,7 @@ pub fn prepare(
                 mismatching.insert(job.name.clone(), found.clone());
             }
             let request = request.map(|(selection, within)| {
-                let touched = touched(&job.action, &mut templates);
+                let touched = touched(&job.action, preparation.declared, &mut templates);
                 Request { selection, within, touched, mismatching: found }
             });
             let observation = match request {
@@ -260,7 +260,7 @@ pub(super) fn selection_of(
     Ok(Some((selection, within)))
 }
 
-fn touched(action: &Action, templates: &mut Templates<'_>) -> Touched {
+fn touched(action: &Action, declared: &Declared, templates: &mut Templates<'_>) -> Touched {
     match action {
         Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => match action.patch() {
             Some((section, patch)) => Touched::Section { section, assignments: patch.assignments() },
@@ -270,6 +270,9 @@ fn touched(action: &Action, templates: &mut Templates<'_>) -> Touched {
         Action::DeviceTemplate(name) => {
             Touched::Template { wanted: name.to_string(), desired_names: templates.desired_names(name) }
         }
-        Action::EdgeManifest(name) => Touched::EdgeManifest { wanted: name.to_string() },
+        Action::EdgeManifest(name) => match declared.manifest_digest(action) {
+            Some(digest) => Touched::EdgeManifest { wanted: name.to_string(), digest },
+            None => Touched::Nothing,
+        },
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the declared device templates a job does not fit, and how that is told.
+//! Which devices a job does not fit, by their templates and what they are, and how that is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, DeviceTemplate};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
-use crate::model::observation::Strays;
+use crate::model::observation::{Mismatch, Strays};
 use crate::template::{Template, Violation, violations};
 
 /// Templates that a diagnostic names.
@@ -61,48 +61,81 @@ pub fn mismatching(declared: &Declared, job: &Job) -> BTreeSet<Name> {
 }
 
 /// Returns the diagnostic of a job that fits no device.
-pub fn fits_none(job: &Name, count: u64, templates: &BTreeMap<Name, u64>, preparation: &Preparation<'_>) -> Diagnostic {
-    let (list, span) = explained(job, templates, preparation);
+pub fn fits_none(
+    job: &Name,
+    count: u64,
+    mismatched: &BTreeMap<Mismatch, u64>,
+    preparation: &Preparation<'_>,
+) -> Diagnostic {
+    if needs_edge(job, preparation) {
+        let detail = format!(
+            "Job `{job}` assigns an edge manifest, and none of its {} is an IoT Edge device.",
+            devices_of(count)
+        );
+        let span = preparation.loaded.spans.span(job, "/spec/action/edgeManifest");
+        return Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(EDGE_HELP);
+    }
+    let (list, span) = explained(job, mismatched, preparation);
     let detail = format!("Job `{job}` fits the template of none of its {}.{list}", devices_of(count));
     let help = "Correct the action, or the target.".to_string();
     Diagnostic::new(code::FITS_NO_TEMPLATE, span, detail).with_help(help)
+}
+
+/// How a device becomes one that takes an edge manifest.
+const EDGE_HELP: &str = "Import them with `\"capabilities\": {\"iotEdge\": true}` from a `.jsonl` file of IoT Hub's form, or correct the target.";
+
+fn needs_edge(job: &Name, preparation: &Preparation<'_>) -> bool {
+    preparation.declared.jobs.get(job).is_some_and(|job| job.action.needs_edge())
 }
 
 /// Returns the diagnostic of a job that fits some of its devices.
 pub fn fits_some(
     job: &Name,
     count: u64,
-    templates: &BTreeMap<Name, u64>,
+    mismatched: &BTreeMap<Mismatch, u64>,
     is_deferred: bool,
     preparation: &Preparation<'_>,
 ) -> Diagnostic {
-    let (list, span) = explained(job, templates, preparation);
-    let mismatches: u64 = templates.values().sum();
-    let verb = if mismatches == 1 { "has" } else { "have" };
+    let mismatches: u64 = mismatched.values().sum();
+    let is_one = mismatches == 1;
     let when = if is_deferred { " as of now" } else { "" };
+    let (what, list, span) = if needs_edge(job, preparation) {
+        let what = if is_one { "is no IoT Edge device" } else { "are no IoT Edge devices" };
+        (what, String::new(), preparation.loaded.spans.span(job, "/spec/action/edgeManifest"))
+    } else {
+        let what = if is_one { "has a template that it does not fit" } else { "have a template that it does not fit" };
+        let (list, span) = explained(job, mismatched, preparation);
+        (what, list, span)
+    };
     let detail = format!(
-        "{mismatches} of the {} of job `{job}` {verb} a template that it does not fit{when}, and will fail with \
-         template-mismatch.{list}",
+        "{mismatches} of the {} of job `{job}` {what}{when}, and will fail with template-mismatch.{list}",
         devices_of(count)
     );
-    let mut diagnostic = Diagnostic::new(code::TEMPLATE_MISMATCH, span, detail);
-    if is_deferred {
-        diagnostic = diagnostic.with_help("It is judged again when the jobs before it have completed.");
-    } else {
-        diagnostic = diagnostic.with_help("Narrow the target, or correct the action where it is meant for all.");
-    }
-    diagnostic
+    let diagnostic = Diagnostic::new(code::TEMPLATE_MISMATCH, span, detail);
+    diagnostic.with_help(match is_deferred {
+        true => "It is judged again when the jobs before it have completed.",
+        false if needs_edge(job, preparation) => "Narrow the target with `capabilities.iotEdge = true`.",
+        false => "Narrow the target, or correct the action where it is meant for all.",
+    })
 }
 
 /// Returns what keeps a job from some templates, a template a line, and where the first of it stands.
-fn explained(job: &Name, templates: &BTreeMap<Name, u64>, preparation: &Preparation<'_>) -> (String, Option<Span>) {
+fn explained(
+    job: &Name,
+    mismatched: &BTreeMap<Mismatch, u64>,
+    preparation: &Preparation<'_>,
+) -> (String, Option<Span>) {
     let declared = preparation.declared;
     let job = declared.jobs.get(job).expect("a plan runs declared jobs");
-    let mut by_count: Vec<(&Name, u64)> = templates.iter().map(|(name, devices)| (name, *devices)).collect();
-    by_count.sort_by_key(|(name, devices)| (std::cmp::Reverse(*devices), *name));
+    let template = |(mismatch, devices): (&'_ Mismatch, &u64)| match mismatch {
+        Mismatch::Template(name) => Some((name.clone(), *devices)),
+        Mismatch::NotEdge => None,
+    };
+    let mut by_count: Vec<(Name, u64)> = mismatched.iter().filter_map(template).collect();
+    by_count.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
     let (mut list, mut span) = (String::new(), None);
     for (name, devices) in by_count.iter().take(TEMPLATES_SHOWN) {
-        let Some(document) = declared.templates.get(*name) else { continue };
+        let Some(document) = declared.templates.get(name) else { continue };
         let found = violations(&template_of(document), &job.action);
         let shown: Vec<&str> = found.iter().take(VIOLATIONS_SHOWN).map(|one| one.message.as_str()).collect();
         let more = found.len() - shown.len();

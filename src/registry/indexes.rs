@@ -248,7 +248,7 @@ mod tests {
             "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT {devices})
              INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, NULL,
                iif(n % 10 = 0, '{{}}', json_object('line', CAST(n % 50 AS TEXT), 'it''s', n, 'a.b', json_object('c', n % 7))),
-               '{{}}', json_object('level', n % 100), 1, json_object('battery', n % 100), 1, NULL FROM n"
+               '{{}}', json_object('level', n % 100), 1, json_object('battery', n % 100), 1, NULL, NULL FROM n"
         );
         registry.connection.execute_batch(&text).unwrap();
         registry

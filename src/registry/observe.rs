@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::sql::{self, Lowered};
 use super::{Registry, RegistryError};
+use crate::model::digest::Digest;
 use crate::model::id::Name;
-use crate::model::observation::{Before, Observation, Strays};
+use crate::model::observation::{Before, Mismatch, Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
@@ -53,8 +54,10 @@ pub enum Touched {
         wanted: String,
         desired_names: BTreeSet<String>,
     },
+    /// It is for IoT Edge devices only. `digest` is that of its content.
     EdgeManifest {
         wanted: String,
+        digest: Digest,
     },
     Nothing,
 }
@@ -72,16 +75,21 @@ impl Registry {
         let columns = touched_columns(&request.touched);
         let condition = self.condition(request)?;
         let list: String = columns.iter().map(|column| format!(", {column}")).collect();
-        let template = if request.mismatching.is_empty() { "NULL" } else { "d.template" };
+        let mismatches = mismatches_of(request);
+        let mismatch = match &request.touched {
+            Touched::EdgeManifest { .. } => "iif(d.iot_edge, NULL, '')",
+            _ if mismatches.is_empty() => "NULL",
+            _ => "d.template",
+        };
         let text = format!(
-            "SELECT d.device_id, d.blocked, {template}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            "SELECT d.device_id, d.blocked, {mismatch}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
             self.source(),
             condition.sql
         );
         let mut statement = self.connection.prepare(&text)?;
         let mut rows = statement.query(rusqlite::params_from_iter(condition.params))?;
         let wanted = wanted_values(&request.touched);
-        let mut table = Table::new(&wanted, &request.mismatching);
+        let mut table = Table::new(&wanted, &mismatches);
         let mut found = Observation::default();
         while let Some(row) = rows.next()? {
             found.ids.push(row.get_ref(0)?.as_str()?);
@@ -175,7 +183,10 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
         Touched::Nothing => Vec::new(),
         // Names are quoted as JSON so that every column holds JSON text or NULL.
         Touched::Template { .. } => vec!["nullif(json_quote(d.template), 'null')".to_string()],
-        Touched::EdgeManifest { .. } => vec!["nullif(json_quote(d.edge_manifest), 'null')".to_string()],
+        Touched::EdgeManifest { .. } => {
+            let columns = ["edge_manifest", "edge_manifest_digest"];
+            columns.iter().map(|column| format!("nullif(json_quote(d.{column}), 'null')")).collect()
+        }
         Touched::Section { section, assignments } => {
             let column = match section {
                 Section::Tags => "tags",
@@ -189,10 +200,11 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
 }
 
 fn wanted_values(touched: &Touched) -> Vec<Assignment> {
-    let one = |name: &String| vec![Assignment { path: Vec::new(), value: Value::String(name.clone()) }];
+    let one = |text: &str| Assignment { path: Vec::new(), value: Value::String(text.to_string()) };
     match touched {
         Touched::Nothing => Vec::new(),
-        Touched::Template { wanted, .. } | Touched::EdgeManifest { wanted } => one(wanted),
+        Touched::Template { wanted, .. } => vec![one(wanted)],
+        Touched::EdgeManifest { wanted, digest } => vec![one(wanted), one(&digest.to_string())],
         Touched::Section { assignments, .. } => assignments.clone(),
     }
 }
@@ -200,7 +212,7 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
 /// Distinct entries, found again by the bytes of their columns.
 struct Table<'a> {
     wanted: &'a [Assignment],
-    mismatching: &'a BTreeSet<Name>,
+    mismatches: &'a BTreeMap<String, Mismatch>,
     entries: Vec<Before>,
     by_key: BTreeMap<Vec<u8>, u32>,
     key: Vec<u8>,
@@ -208,10 +220,10 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(wanted: &'a [Assignment], mismatching: &'a BTreeSet<Name>) -> Table<'a> {
+    fn new(wanted: &'a [Assignment], mismatches: &'a BTreeMap<String, Mismatch>) -> Table<'a> {
         Table {
             wanted,
-            mismatching,
+            mismatches,
             entries: Vec::new(),
             by_key: BTreeMap::new(),
             key: Vec::new(),
@@ -219,13 +231,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Returns the template of a row when the job does not fit it.
-    fn mismatch(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<&'a Name>> {
-        let template = row.get_ref(2)?.text_or_null()?;
-        Ok(template.and_then(|name| self.mismatching.get(name)))
+    /// Returns what of a row the job does not fit.
+    fn mismatch(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<&'a Mismatch>> {
+        let written = row.get_ref(2)?.text_or_null()?;
+        Ok(written.and_then(|text| self.mismatches.get(text)))
     }
 
-    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 the template, the values follow.
+    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit, the values follow.
     fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         self.key.clear();
         self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
@@ -278,10 +290,21 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Adds a template to a key, ended as a value is.
-fn push_mismatch(key: &mut Vec<u8>, template: Option<&Name>) {
-    if let Some(name) = template {
-        key.extend_from_slice(name.as_str().as_bytes());
+/// Returns what the text of the column that may not fit means, for those that do not.
+fn mismatches_of(request: &Request) -> BTreeMap<String, Mismatch> {
+    match &request.touched {
+        Touched::EdgeManifest { .. } => BTreeMap::from([(String::new(), Mismatch::NotEdge)]),
+        _ => request.mismatching.iter().map(|name| (name.to_string(), Mismatch::Template(name.clone()))).collect(),
+    }
+}
+
+/// Adds what does not fit to a key, ended as a value is.
+fn push_mismatch(key: &mut Vec<u8>, mismatch: Option<&Mismatch>) {
+    match mismatch {
+        None => {}
+        Some(Mismatch::Template(name)) => key.extend_from_slice(name.as_str().as_bytes()),
+        // No name has this character.
+        Some(Mismatch::NotEdge) => key.push(b'!'),
     }
     key.push(2);
 }

@@ -7,6 +7,8 @@ use rusqlite::{OptionalExtension, Transaction};
 use serde_json::Value;
 
 use super::{Registry, RegistryError};
+use crate::model::digest::Digest;
+use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::Action;
 use crate::model::observation::DeviceIds;
@@ -18,19 +20,25 @@ use crate::model::patch::{Section, counted_size, merge, violations};
 pub enum Assignment {
     Patch { section: Section, patch: Value },
     Template(String),
-    EdgeManifest(String),
+    EdgeManifest { name: String, digest: Digest },
 }
 
 impl Assignment {
     /// Returns what an action writes; `None` for a command.
-    pub fn of_action(action: &Action) -> Option<Assignment> {
+    ///
+    /// # Panics
+    /// When it assigns an edge manifest that is not declared, which is an error of the files.
+    pub fn of_action(action: &Action, declared: &Declared) -> Option<Assignment> {
         match action {
             Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
                 let (section, patch) = action.patch()?;
                 Some(Assignment::Patch { section, patch: patch.to_value() })
             }
             Action::DeviceTemplate(name) => Some(Assignment::Template(name.to_string())),
-            Action::EdgeManifest(name) => Some(Assignment::EdgeManifest(name.to_string())),
+            Action::EdgeManifest(name) => {
+                let digest = declared.manifest_digest(action)?;
+                Some(Assignment::EdgeManifest { name: name.to_string(), digest })
+            }
             Action::Command(_) => None,
         }
     }
@@ -52,7 +60,7 @@ pub struct Chunk<'a> {
 /// The statements of one kind of write: `fast` changes a device when it can be done without a closer look.
 struct Statements {
     fast: &'static str,
-    /// The patch or the name.
+    /// The patch or the name; of an edge manifest a list of its name and its digest.
     value: String,
     /// Sections whose text is longer than this get the closer look: they might break a size limit.
     safe_length: usize,
@@ -91,6 +99,16 @@ impl Registry {
         read().map_err(|e| self.error("find blocked devices", e))
     }
 
+    /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when it has none or nobody knows.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {
+        let text = "SELECT edge_manifest_digest FROM device WHERE device_id = ?1";
+        let read = || self.connection.prepare_cached(text)?.query_row([device_id], |row| row.get(0)).optional();
+        read().map(Option::flatten).map_err(|e| self.error("look a device up", e))
+    }
+
     /// Returns those of some devices that have one of some templates, as ordinals, ascending.
     ///
     /// # Errors
@@ -104,22 +122,44 @@ impl Registry {
         ids: &DeviceIds,
         range: std::ops::Range<u32>,
     ) -> Result<Vec<u32>, RegistryError> {
-        let read = || {
-            let text = "SELECT device_id FROM device WHERE device_id BETWEEN ?1 AND ?2
-                          AND template IN (SELECT value FROM json_each(?3)) ORDER BY device_id";
-            let (first, last) = (ids.get(range.start as usize), ids.get(range.end as usize - 1));
-            let names = Value::from(templates.iter().map(Name::as_str).collect::<Vec<_>>()).to_string();
-            let mut statement = self.connection.prepare_cached(text)?;
-            let mut rows = statement.query([first, last, &names])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                // The range is of ids that are there now; only those of the run count.
-                let at = ids.find(row.get_ref(0)?.as_str()?);
-                found.extend(at.and_then(|at| u32::try_from(at).ok()));
-            }
-            Ok(found)
-        };
-        read().map_err(|e| self.error("look at the templates of devices", e))
+        let names = Value::from(templates.iter().map(Name::as_str).collect::<Vec<_>>()).to_string();
+        self.ordinals_of("template IN (SELECT value FROM json_each(?3))", Some(&names), ids, range)
+            .map_err(|e| self.error("look at the templates of devices", e))
+    }
+
+    /// Returns those of some devices that are no IoT Edge devices, as ordinals, ascending.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    ///
+    /// # Panics
+    /// When the range is empty or not one of `ids`.
+    pub fn without_edge(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> Result<Vec<u32>, RegistryError> {
+        self.ordinals_of("iot_edge = 0 AND ?3 IS NULL", None, ids, range)
+            .map_err(|e| self.error("look at the capabilities of devices", e))
+    }
+
+    /// Returns those of some devices that meet an SQL condition, in which `?3` is a parameter.
+    fn ordinals_of(
+        &self,
+        condition: &str,
+        parameter: Option<&str>,
+        ids: &DeviceIds,
+        range: std::ops::Range<u32>,
+    ) -> rusqlite::Result<Vec<u32>> {
+        let text = format!(
+            "SELECT device_id FROM device WHERE device_id BETWEEN ?1 AND ?2 AND {condition} ORDER BY device_id"
+        );
+        let (first, last) = (ids.get(range.start as usize), ids.get(range.end as usize - 1));
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let mut rows = statement.query((first, last, parameter))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            // The range is of ids that are there now; only those of the run count.
+            let at = ids.find(row.get_ref(0)?.as_str()?);
+            found.extend(at.and_then(|at| u32::try_from(at).ok()));
+        }
+        Ok(found)
     }
 }
 
@@ -200,10 +240,11 @@ fn statements(assignment: &Assignment) -> Statements {
             value: name.clone(),
             safe_length: 0,
         },
-        Assignment::EdgeManifest(name) => Statements {
-            fast: "UPDATE device SET edge_manifest = ?2
-                   WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0 AND edge_manifest IS NOT ?2",
-            value: name.clone(),
+        Assignment::EdgeManifest { name, digest } => Statements {
+            fast: "UPDATE device SET edge_manifest = ?2 ->> 0, edge_manifest_digest = ?2 ->> 1
+                   WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0
+                     AND (edge_manifest IS NOT ?2 ->> 0 OR edge_manifest_digest IS NOT ?2 ->> 1)",
+            value: Value::from(vec![name.clone(), digest.to_string()]).to_string(),
             safe_length: 0,
         },
     }
@@ -219,7 +260,7 @@ fn look_closer(
         Assignment::Patch { section: Section::Tags, .. } => "tags",
         Assignment::Patch { section: Section::Cloud, .. } => "cloud",
         Assignment::Patch { section: Section::Desired | Section::Reported, .. } => "desired",
-        Assignment::Template(_) | Assignment::EdgeManifest(_) => "'{}'",
+        Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'",
     };
     let mut look = transaction.prepare_cached(&format!("SELECT blocked, {column} FROM device WHERE device_id = ?1"))?;
     let found: Option<(bool, String)> = look.query_row([device_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;

@@ -111,7 +111,7 @@ pub enum Event {
     /// Begin, or go on after a restart.
     Start,
     /// A batch was opened; these of its devices cannot be started (blocked, deleted, of the wrong template).
-    Opened { ineligible: Vec<(u32, Reason)> },
+    Opened { ineligible: Vec<(u32, Reason, &'static str)> },
     /// The registry wrote some devices and recorded their outcomes; the rest of the asked range was not touched.
     Written { outcomes: Vec<(u32, Reason)> },
     /// A device answered with a status and a text.

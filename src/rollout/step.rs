@@ -65,9 +65,9 @@ impl Rollout {
         match event {
             Event::Start => self.start(now, effects),
             Event::Opened { ineligible } => {
-                for (ordinal, reason) in ineligible {
+                for (ordinal, reason, message) in ineligible {
                     if self.reason(ordinal).status() == DeviceStatus::Pending {
-                        self.end_device(ordinal, reason, None, String::new(), now, effects);
+                        self.end_device(ordinal, reason, None, message.to_string(), now, effects);
                     }
                 }
                 self.batch_is_open = true;

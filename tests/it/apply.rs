@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use fleetform::execute::{Interrupt, Progress};
+use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{DeviceStatus, Reason, RunStatus};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::{ActionKind, plan_to_json};
@@ -230,7 +231,7 @@ fn a_plan_counts_the_devices_of_its_own_imports() {
 
 #[test]
 fn each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired() {
-    let world = World::with_devices("{link: {simulated: {journal: devices.jsonl}}}", 3);
+    let world = crate::edge::world("{link: {simulated: {journal: devices.jsonl}}}", 3, 0);
     world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
     world.write(
         "m.json",
@@ -240,15 +241,17 @@ fn each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired() {
           {"@type": "Command", "name": "reboot"}]}"#,
     );
     world.declare("t.yaml", "DeviceTemplate", "lamp", "{model: m.json, cloudProperties: {owner: string}}");
-    let edge = r#"{"modulesContent": {"$edgeAgent": {"properties.desired": {"schemaVersion": "1.1"}}, "$edgeHub": {"properties.desired": {"schemaVersion": "1.1"}}}}"#;
-    world.write("g.json", edge);
+    let edge = crate::edge::manifest(json!({}));
+    world.write("g.json", edge.to_string());
     world.declare("g.yaml", "EdgeManifest", "gateway", "{file: g.json}");
     world.commit("template and manifest");
     world.apply().unwrap();
-    world.sql(
-        "UPDATE device SET desired = '{\"light\":{\"level\":3}}', tags = json_set(tags, '$.ring', 'canary'),
-             cloud = '{\"owner\":\"north\"}', template = 'lamp', edge_manifest = 'gateway' WHERE device_id = 'd-002'",
-    );
+    let digest = Digest::of_json(&edge["modulesContent"]);
+    world.sql(&format!(
+        "UPDATE device SET desired = '{{\"light\":{{\"level\":3}}}}', tags = json_set(tags, '$.ring', 'canary'),
+             cloud = '{{\"owner\":\"north\"}}', template = 'lamp', edge_manifest = 'gateway',
+             edge_manifest_digest = '{digest}' WHERE device_id = 'd-002'"
+    ));
     let actions = [
         ("property", "{property: {light: {level: 3}}}"),
         ("cloud", "{cloudProperty: {owner: north}}"),

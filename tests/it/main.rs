@@ -10,6 +10,7 @@ mod apply;
 mod convert;
 mod delivery;
 mod devices;
+mod edge;
 mod indexes;
 mod lifecycle;
 mod looking;

@@ -6,11 +6,11 @@ use fleetform::ledger::{BatchRecord, Claim, Ledger, OpenRun, Published, RunRecor
 use fleetform::model::delivery::{Amount, Delivery};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{
-    Declared, Fleet, FleetLimits, Held, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
+    Declared, EdgeManifest, Fleet, FleetLimits, Held, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
 };
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::job::{Action, Command, Job, Selector, Target};
-use fleetform::model::observation::{Before, Observation};
+use fleetform::model::observation::{Before, Mismatch, Observation};
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::model::patch::Patch;
 use fleetform::plan::{
@@ -139,6 +139,11 @@ impl Input {
         for (n, one) in drawn.iter().enumerate() {
             input.add(n, one);
         }
+        for name in (0..2).map(name) {
+            let digest = Digest::of_bytes(name.as_str().as_bytes());
+            let manifest = EdgeManifest { name: name.clone(), content: serde_json::Map::new(), digest };
+            input.declared.edge_manifests.insert(name, manifest);
+        }
         input
     }
 
@@ -251,7 +256,8 @@ impl Input {
 fn observation(job: &Job, drawn: &Drawn) -> Observation {
     let paths = match &job.action {
         Action::Command(_) => 0,
-        Action::DeviceTemplate(_) | Action::EdgeManifest(_) => 1,
+        Action::DeviceTemplate(_) => 1,
+        Action::EdgeManifest(_) => 2,
         action => action.patch().unwrap().1.assignments().len(),
     };
     let values = [None, Some(json!(1)), Some(json!(2)), Some(json!({"c": 1}))];
@@ -259,7 +265,7 @@ fn observation(job: &Job, drawn: &Drawn) -> Observation {
     for n in (0..16).filter(|n| drawn.devices >> n & 1 == 1) {
         let entry = Before {
             blocked: drawn.blocked >> n & 1 == 1,
-            mismatch: (drawn.values[(n + 7) % 32] == drawn.values[0]).then(|| name(9)),
+            mismatch: (drawn.values[(n + 7) % 32] == drawn.values[0]).then(|| mismatch(&job.action)),
             values: (0..paths).map(|path| values[drawn.values[(n + path) % 32] as usize].clone()).collect(),
         };
         found.ids.push(&device(n));
@@ -270,6 +276,11 @@ fn observation(job: &Job, drawn: &Drawn) -> Observation {
         found.before.push(u32::try_from(at).unwrap());
     }
     found
+}
+
+/// What keeps an action from a device.
+fn mismatch(action: &Action) -> Mismatch {
+    if action.needs_edge() { Mismatch::NotEdge } else { Mismatch::Template(name(9)) }
 }
 
 fn text(plan: &Plan) -> String {

@@ -213,7 +213,7 @@ impl<'a> Driver<'a> {
         assert_eq!(range, batch * size..((batch + 1) * size).min(self.case.total), "{:?}", self.case);
         self.assert_terminal_before(batch);
         let is_blocked = |ordinal: &u32| self.case.failing == Failing::IsBlocked && self.case.fails(*ordinal);
-        let ineligible = range.filter(is_blocked).map(|ordinal| (ordinal, Reason::Blocked)).collect();
+        let ineligible = range.filter(is_blocked).map(|ordinal| (ordinal, Reason::Blocked, "")).collect();
         self.later(Duration::ZERO, Event::Opened { ineligible });
     }
 

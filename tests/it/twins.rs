@@ -63,7 +63,7 @@ pub fn registry_of(devices: &[Device], folder: &Path) -> Registry {
     let mut connection = rusqlite::Connection::open(&path).unwrap();
     let transaction = connection.transaction().unwrap();
     for device in devices {
-        let text = "INSERT INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,NULL,?11,?12,?13,?14,?15,?16,NULL)";
+        let text = "INSERT INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,NULL,?11,?12,?13,?14,?15,?16,NULL,NULL)";
         let columns: [&dyn rusqlite::ToSql; 16] = [
             &device.device_id,
             &device.device_name,

@@ -44,7 +44,7 @@ pub fn to_json(device: &Device) -> Value {
 
 /// Returns a device with its twin, its groups and what became of it in some runs.
 pub fn shown_json(shown: &ShownDevice, runs: &[ListedRun]) -> Value {
-    let ShownDevice { device, authentication, import, groups } = shown;
+    let ShownDevice { device, authentication, edge_manifest_digest, import, groups } = shown;
     let mut document = to_json(device);
     if let Some(members) = document.as_object_mut() {
         members.insert("blocked".into(), json!(device.blocked));
@@ -52,6 +52,7 @@ pub fn shown_json(shown: &ShownDevice, runs: &[ListedRun]) -> Value {
         members.insert("import".into(), json!(import));
         members.insert("last_activity".into(), json!(device.last_activity.map(|time| time.to_string())));
         members.insert("edge_manifest".into(), json!(device.edge_manifest));
+        members.insert("edge_manifest_digest".into(), json!(edge_manifest_digest));
         members.insert("capabilities".into(), json!({"iotEdge": device.iot_edge}));
         members.insert("tags".into(), device.tags.clone());
         members.insert("cloud".into(), device.cloud.clone());
@@ -79,7 +80,7 @@ fn run_json(run: &ListedRun) -> Value {
 
 /// Returns a device for people.
 pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String {
-    let ShownDevice { device, authentication, import, groups } = shown;
+    let ShownDevice { device, authentication, edge_manifest_digest, import, groups } = shown;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("device {}", device.device_id)));
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {}\n", sanitize_line(value)));
     line("name", &device.device_name);
@@ -94,7 +95,8 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
     line("simulated", if device.simulated { "yes" } else { "no" });
     line("connection", device.connection_state.as_str());
     line("last activity", &device.last_activity.map_or("-".to_string(), |time| time.to_string()));
-    line("edge manifest", device.edge_manifest.as_deref().unwrap_or("-"));
+    let content = edge_manifest_digest.as_ref().map_or(String::new(), |digest| format!(" ({:.12})", digest));
+    line("edge manifest", &format!("{}{content}", device.edge_manifest.as_deref().unwrap_or("-")));
     let sections = [
         ("tags", &device.tags, None),
         ("cloud", &device.cloud, None),

@@ -12,7 +12,7 @@ use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
 use crate::prepare::{mismatching, records_of};
-use crate::registry::{JournaledRun, KeptFile, NewRun};
+use crate::registry::{Assignment, JournaledRun, KeptFile, NewRun};
 use crate::repo::{RepoError, ResultsBranch, UpstreamError};
 use crate::results::document;
 
@@ -83,6 +83,7 @@ impl Apply<'_> {
         Ok(RunInput {
             run_id,
             job: job.clone(),
+            assignment: Assignment::of_action(&job.action, self.declared),
             claim,
             ids: run.ids.clone(),
             mismatching: run.mismatching.clone(),
@@ -144,6 +145,7 @@ impl Apply<'_> {
         Ok(RunInput {
             run_id: run.run_id,
             job: job.clone(),
+            assignment: Assignment::of_action(&job.action, self.declared),
             claim,
             ids,
             // What was decided at the claim depends on nothing but the declared documents.

@@ -68,7 +68,8 @@ SELECT s.device_id, coalesce(s.device_name, s.device_id) AS device_name, i.templ
        i.simulated, coalesce(s.iot_edge, 0) AS iot_edge, 'Disconnected' AS connection_state, NULL AS last_activity,
        NULL AS edge_manifest, coalesce(s.tags, '{}') AS tags, coalesce(s.cloud, '{}') AS cloud,
        coalesce(s.desired, '{}') AS desired, coalesce(s.desired_version, 1) AS desired_version,
-       coalesce(s.reported, '{}') AS reported, coalesce(s.reported_version, 1) AS reported_version, i.name AS import
+       coalesce(s.reported, '{}') AS reported, coalesce(s.reported_version, 1) AS reported_version, i.name AS import,
+       NULL AS edge_manifest_digest
 FROM temp.staged AS s CROSS JOIN temp.staged_import AS i ON i.import_id = s.import_id
 WHERE s.kind = 2;
 
@@ -77,7 +78,8 @@ SELECT s.device_id, coalesce(s.device_name, d.device_name) AS device_name, s.tem
        coalesce(s.blocked, d.blocked) AS blocked, i.simulated, coalesce(s.iot_edge, d.iot_edge) AS iot_edge,
        d.connection_state, d.last_activity, d.edge_manifest, coalesce(s.tags, d.tags) AS tags,
        coalesce(s.cloud, d.cloud) AS cloud, coalesce(s.desired, d.desired) AS desired,
-       d.desired_version + (s.desired IS NOT NULL) AS desired_version, d.reported, d.reported_version, i.name AS import
+       d.desired_version + (s.desired IS NOT NULL) AS desired_version, d.reported, d.reported_version, i.name AS import,
+       d.edge_manifest_digest
 FROM temp.staged AS s
 CROSS JOIN temp.staged_import AS i ON i.import_id = s.import_id
 CROSS JOIN main.device AS d ON d.device_id = s.device_id
@@ -95,6 +97,6 @@ SELECT * FROM temp.staged_updated
 UNION ALL
 SELECT d.device_id, d.device_name, d.template, d.organization, d.state, 1, d.simulated, d.iot_edge, d.connection_state,
        d.last_activity, d.edge_manifest, d.tags, d.cloud, d.desired, d.desired_version, d.reported, d.reported_version,
-       d.import
+       d.import, d.edge_manifest_digest
 FROM temp.staged_removed AS r CROSS JOIN main.device AS d ON d.device_id = r.device_id
 WHERE r.policy = 'block';
