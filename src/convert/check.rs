@@ -23,6 +23,7 @@ pub fn invalid(documents: &[(usize, &Draft, Document)]) -> BTreeMap<usize, Strin
         let path = document.path.clone();
         items.insert(path.clone(), *item);
         files.insert(path, text);
+        items.extend(document.files.iter().map(|file| (file.path.clone(), *item)));
         files.extend(document.files.iter().map(|file| (file.path.clone(), file.text.clone())));
     }
     let entries = files.iter().map(|(path, text)| (path.clone(), Entry::File { size: text.len() as u64 })).collect();

@@ -119,6 +119,13 @@ codes! {
     FILE_NOT_JSON = "FF411", Error, "file is not valid JSON";
     DEVICE_MODEL = "FF412", Error, "not a DTDL interface";
     EDGE_MODULES = "FF413", Error, "not an edge deployment manifest";
+    EDGE_AGENT = "FF430", Error, "edge agent cannot use its properties";
+    EDGE_HUB = "FF431", Error, "edge hub cannot use its properties";
+    EDGE_MODULE_NAME = "FF432", Error, "illegal name of a module";
+    EDGE_ROUTE = "FF433", Error, "invalid route";
+    EDGE_UNKNOWN_MODULE = "FF434", Error, "module does not exist";
+    EDGE_PATHS = "FF435", Error, "properties of a module are not written as a whole";
+    EDGE_TWIN = "FF436", Error, "module twin cannot hold this";
 
     QUERY = "FF501", Error, "invalid query";
 

@@ -5,6 +5,7 @@
 //! drafts together. Every file is checked: an error never hides those of other documents.
 
 mod assemble;
+mod edge;
 pub mod edit;
 mod kind;
 mod lower;
@@ -103,8 +104,8 @@ pub struct SeenJob {
 
 /// Reads everything that a tree declares.
 pub fn load(input: &Input<'_>) -> Loaded {
-    let Read { mut set, sources, mut diagnostics, digests } = Read::all(input);
-    let Judged { paths, named, found } = judge(&set, input, &sources);
+    let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input);
+    let Judged { paths, named, found } = judge(&set, input, &mut sources);
     diagnostics.extend(found);
     let jobs = seen_jobs(&set.docs);
     let files = declared_files(&set.docs, &named, &digests);
@@ -146,10 +147,11 @@ struct Judged {
     found: Diagnostics,
 }
 
-fn judge(set: &Set, input: &Input<'_>, sources: &SourceMap) -> Judged {
+fn judge(set: &Set, input: &Input<'_>, sources: &mut SourceMap) -> Judged {
     let (paths, mut found) = rules::organizations::check(set);
     let (named, of_files) = rules::files::check(set, input);
     found.extend(of_files);
+    found.extend(rules::edge::check(set, &named, sources));
     found.extend(rules::fleet::check(set));
     found.extend(rules::names::check(set));
     found.extend(rules::references::check(set, &paths, sources));

@@ -21,13 +21,13 @@ pub struct Sound {
 
 /// Reads everything that can be used of a tree.
 pub fn load_sound(input: &Input<'_>) -> Sound {
-    let Read { mut set, sources, mut diagnostics, digests } = Read::all(input);
+    let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input);
     let mut held = Held { is_partial: !set.unread.is_empty(), ..Held::default() };
     let jobs = seen_jobs(&set.docs);
     let (mut bad, mut files) = (Vec::new(), None);
     // Each turn holds a document at least, or is the last.
     let (paths, named) = loop {
-        let Judged { paths, named, mut found } = judge(&set, input, &sources);
+        let Judged { paths, named, mut found } = judge(&set, input, &mut sources);
         if bad.is_empty() && files.is_none() {
             files = Some(declared_files(&set.docs, &named, &digests));
             found.iter().for_each(|one| diagnostics.push(one.clone()));
@@ -83,10 +83,21 @@ fn unusable(docs: &[Doc], found: &Diagnostics) -> BTreeMap<usize, String> {
     unusable
 }
 
-/// Returns where an error is; of one about two documents, both places.
+/// Returns where an error is; of one about two documents, both places, and of one in a file that documents name these too.
 pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
-    const ABOUT_BOTH: [Code; 2] = [code::DUPLICATE_NAME, code::CONFLICT];
-    let others = error.labels.iter().map(|(span, _)| *span).filter(|_| ABOUT_BOTH.contains(&error.code));
+    const ABOUT_LABELS: [Code; 10] = [
+        code::DUPLICATE_NAME,
+        code::CONFLICT,
+        code::EDGE_MODULES,
+        code::EDGE_AGENT,
+        code::EDGE_HUB,
+        code::EDGE_MODULE_NAME,
+        code::EDGE_ROUTE,
+        code::EDGE_UNKNOWN_MODULE,
+        code::EDGE_PATHS,
+        code::EDGE_TWIN,
+    ];
+    let others = error.labels.iter().map(|(span, _)| *span).filter(|_| ABOUT_LABELS.contains(&error.code));
     error.span.into_iter().chain(others).collect()
 }
 

@@ -44,6 +44,10 @@ pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
 pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a JSON file that a document names (a DTDL model, a deployment manifest).
 pub const JSON_FILE_BYTES_MAX: usize = 1 << 20;
+/// Modules of an edge deployment manifest beside those of the runtime (IoT Hub).
+pub const EDGE_MODULES_MAX: usize = 50;
+/// Problems of an edge deployment manifest that are looked for: nobody reads more at once.
+pub const EDGE_PROBLEMS_MAX: usize = 100;
 /// Characters of a name in a DTDL model (version 3; version 2 has 64).
 pub const DTDL_NAME_CHARS_MAX: usize = 512;
 /// Characters of a name that a job calls or a cloud property has (DTDL version 2).

@@ -95,11 +95,7 @@ fn stand_ins(documents: &[Value]) -> Vec<(String, String)> {
     wanted.retain(|(kind, name)| !is_there(kind, name));
     let mut files = vec![
         ("x.dtdl.json".to_string(), json!({"@id": "dtmi:x:y;1", "@type": "Interface", "contents": []}).to_string()),
-        (
-            "x.deployment.json".to_string(),
-            json!({"modulesContent": {"$edgeAgent": {"properties.desired": {}}, "$edgeHub": {"properties.desired": {}}}})
-                .to_string(),
-        ),
+        ("x.deployment.json".to_string(), crate::edge::manifest(json!({})).to_string()),
     ];
     for (kind, name) in wanted {
         let spec = match kind {

@@ -263,3 +263,20 @@ fn a_manifest_without_a_digest_is_written_again() {
     assert_eq!(reasons(&world, "gateways"), [Reason::Written]);
     assert_eq!(assigned(&world, "d-001"), (Some("gateway-v4".to_string()), Some(digest_of(&content))));
 }
+
+#[test]
+fn a_broken_manifest_is_refused_where_it_is_broken() {
+    let world = world("{}", 1, 0);
+    let mut content = manifest(camera(3));
+    content["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]["up"] =
+        json!("FROM /messages/modules/camra/* INTO $upstream");
+    world.write("edge-manifests/gateway.deployment.json", serde_json::to_string_pretty(&content).unwrap());
+    world.declare("edge-manifests/gateway.yaml", "EdgeManifest", "gateway-v4", "{file: gateway.deployment.json}");
+    let ran = world.run(&["validate", "--json"]).expect(65);
+    let found = ran.json().into_iter().find(|line| line["code"] == "FF434").unwrap_or_else(|| panic!("{}", ran.stdout));
+    assert_eq!(found["file"], "edge-manifests/gateway.deployment.json");
+    let text = std::fs::read_to_string(world.file("edge-manifests/gateway.deployment.json")).unwrap();
+    let line = text.lines().position(|line| line.contains("camra")).unwrap() + 1;
+    assert_eq!((&found["line"], &found["help"]), (&json!(line), &json!("Did you mean `camera`?")));
+    assert!(found["detail"].as_str().unwrap().starts_with("`$edgeHub.properties.desired.routes.up`: "), "{found}");
+}

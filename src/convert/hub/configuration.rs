@@ -27,7 +27,7 @@ pub fn configuration(members: &Map<String, Value>, context: &mut Context<'_>) ->
     let description = description(None, None, Source::HubConfiguration, id);
     let target = fields.text("targetCondition")?.map(str::trim).filter(|text| !text.is_empty());
     let target = target.ok_or("`targetCondition` is missing or empty, so it is about no device.")?;
-    let target = condition("targetCondition", target, &mut notes)?;
+    let mut target = condition("targetCondition", target, &mut notes)?;
     notes.push(
         "IoT Hub applies a configuration to new devices too and takes it back from those that leave its condition; a job runs \
          once. Change `run` to run it again, or make it a Schedule."
@@ -52,8 +52,7 @@ pub fn configuration(members: &Map<String, Value>, context: &mut Context<'_>) ->
         (None, Some(modules)) => {
             let name = context.names.claim(DocumentKind::EdgeManifest, id.unwrap_or_default(), None);
             drafts.push(edge_manifest(name.clone(), description.clone(), modules, Notes::new())?);
-            let note = "IoT Hub only assigns it to IoT Edge devices: add `AND capabilities.iotEdge = true` when others meet the condition.";
-            notes.push(note.to_string());
+            target = of_edge_devices(&target);
             json!({ "edgeManifest": name.as_str() })
         }
         (None, None) if module.is_some() => {
@@ -75,6 +74,15 @@ pub fn configuration(members: &Map<String, Value>, context: &mut Context<'_>) ->
     };
     drafts.extend(work.documents(vec![part], &mut context.names));
     Ok(drafts)
+}
+
+/// Returns a condition that is met by IoT Edge devices only: to others IoT Hub assigns no deployment.
+fn of_edge_devices(condition: &str) -> String {
+    const IS_EDGE: &str = "capabilities.iotEdge = true";
+    match condition.trim() {
+        "*" => IS_EDGE.to_string(),
+        condition => format!("({condition}) AND {IS_EDGE}"),
+    }
 }
 
 fn metrics(fields: &mut Fields<'_>, notes: &mut Notes) -> Result<(), String> {

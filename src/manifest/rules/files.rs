@@ -178,11 +178,10 @@ fn relative(document: &str, path: &str) -> String {
 fn check_content(kind: Kind, path: &str, text: &[u8], content: &Value) -> Result<(), (Code, String)> {
     match kind {
         Kind::DeviceTemplate => check_model(path, text, content).map_err(|detail| (code::DEVICE_MODEL, detail)),
-        Kind::EdgeManifest => {
-            let sentence = |problem: String| (code::EDGE_MODULES, format!("`{}` {problem}", shown(path)));
-            check_modules(content).map_err(sentence)
+        // What is in it is the matter of [`edge`](super::edge).
+        Kind::EdgeManifest | Kind::Fleet | Kind::Organization | Kind::DeviceGroup | Kind::DeviceImport | Kind::Job => {
+            Ok(())
         }
-        Kind::Fleet | Kind::Organization | Kind::DeviceGroup | Kind::DeviceImport | Kind::Job => Ok(()),
     }
 }
 
@@ -200,16 +199,4 @@ fn check_model(path: &str, text: &[u8], content: &Value) -> Result<(), String> {
     let more = problems.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     Err(format!("`{}` is not a model that a template can have:{lines}{more}", shown(path)))
-}
-
-fn check_modules(content: &Value) -> Result<(), String> {
-    let modules = content.get("modulesContent").and_then(Value::as_object);
-    let modules = modules.ok_or("needs an object `modulesContent`.")?;
-    for module in ["$edgeAgent", "$edgeHub"] {
-        let desired = modules.get(module).and_then(|module| module.get("properties.desired"));
-        if !desired.is_some_and(Value::is_object) {
-            return Err(format!("needs `modulesContent` with `{module}` and its `properties.desired`."));
-        }
-    }
-    Ok(())
 }

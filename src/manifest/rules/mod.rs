@@ -3,6 +3,7 @@
 //! A rule reads the [`Set`] and returns diagnostics, and what it worked out on the way. No rule depends on another having
 //! passed: a document that one refuses still counts as declared for the others, so that one slip makes one diagnostic.
 
+pub mod edge;
 pub mod effect;
 pub mod files;
 pub mod fleet;

@@ -1,0 +1,146 @@
+//! `$edgeAgent`: the runtime, and which modules it starts in which way.
+
+use serde_json::{Map, Value};
+
+use super::members::{Findings, Members, Trail, described};
+use super::{check_count, check_version, names};
+use crate::diag::{code, shown};
+
+/// What the agent knows about a module.
+const MODULE: [&str; 8] =
+    ["type", "status", "restartPolicy", "settings", "imagePullPolicy", "env", "version", "startupOrder"];
+
+/// Checks the desired properties of the agent. Returns the names of its modules; `None` when they cannot be told.
+pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Findings) -> Option<Vec<&'a str>> {
+    let known = ["schemaVersion", "runtime", "systemModules", "modules"];
+    let desired = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
+    check_version(&desired, found);
+    if let Some((trail, value)) = desired.need("runtime", found) {
+        check_runtime(value, &trail, found);
+    }
+    if let Some((trail, value)) = desired.need("systemModules", found) {
+        check_system_modules(value, &trail, found);
+    }
+    let Some((trail, value)) = desired.get("modules") else {
+        // A slip of its name is told; whatever it holds is not known then.
+        return (!desired.is_slip("modules")).then(Vec::new);
+    };
+    let modules = Members::any(value, &trail, code::EDGE_AGENT, found)?;
+    // A null takes a module away.
+    let present: Vec<_> = modules.each().filter(|(_, _, value)| !value.is_null()).collect();
+    check_count(present.len(), &trail, found);
+    for (name, trail, value) in &present {
+        if let Some(problem) = names::problem_of(name) {
+            found.push(trail.key(code::EDGE_MODULE_NAME, &problem));
+        }
+        check_module(value, trail, false, found);
+    }
+    Some(present.iter().map(|(name, ..)| *name).collect())
+}
+
+fn check_runtime(value: &Value, trail: &Trail, found: &mut Findings) {
+    let Some(runtime) = Members::of(value, trail, code::EDGE_AGENT, &["type", "settings"], found) else { return };
+    runtime.need("type", found);
+    runtime.word("type", &["docker"], found);
+    let Some((trail, value)) = runtime.get("settings") else { return };
+    let known = ["minDockerVersion", "loggingOptions", "registryCredentials"];
+    let Some(settings) = Members::of(value, &trail, code::EDGE_AGENT, &known, found) else { return };
+    let Some((trail, value)) = settings.get("registryCredentials") else { return };
+    let Some(registries) = Members::any(value, &trail, code::EDGE_AGENT, found) else { return };
+    for (_, trail, value) in registries.each().filter(|(_, _, value)| !value.is_null()) {
+        let known = ["address", "username", "password"];
+        let Some(registry) = Members::of(value, &trail, code::EDGE_AGENT, &known, found) else { continue };
+        for key in known {
+            registry.text(key, found);
+        }
+    }
+}
+
+fn check_system_modules(value: &Value, trail: &Trail, found: &mut Findings) {
+    let known = ["edgeAgent", "edgeHub"];
+    let Some(system) = Members::of(value, trail, code::EDGE_AGENT, &known, found) else { return };
+    for name in known {
+        if let Some((trail, value)) = system.need(name, found) {
+            check_module(value, &trail, true, found);
+        }
+    }
+}
+
+fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Findings) {
+    let Some(module) = Members::of(value, trail, code::EDGE_AGENT, &MODULE, found) else { return };
+    module.need("type", found);
+    if !is_system {
+        module.need("status", found);
+        module.need("restartPolicy", found);
+    }
+    module.word("type", &["docker"], found);
+    module.word("status", &["running", "stopped"], found);
+    module.word("restartPolicy", &["always", "on-failure", "on-unhealthy", "never"], found);
+    module.word("imagePullPolicy", &["on-create", "never"], found);
+    module.integer("startupOrder", 0..=i64::from(u32::MAX), found);
+    if module.get("version").is_some() {
+        module.text("version", found);
+    }
+    if let Some((trail, value)) = module.need("settings", found) {
+        check_settings(value, &trail, found);
+    }
+    let Some((trail, value)) = module.get("env") else { return };
+    let Some(variables) = Members::any(value, &trail, code::EDGE_AGENT, found) else { return };
+    for (_, trail, value) in variables.each().filter(|(_, _, value)| !value.is_null()) {
+        let is_plain = |value: &Value| matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_));
+        if !value.get("value").is_some_and(is_plain) {
+            let message = "A variable is written `{\"value\": …}`, with text, a number or a boolean.";
+            found.push(trail.value(code::EDGE_AGENT, message));
+        }
+    }
+}
+
+fn check_settings(value: &Value, trail: &Trail, found: &mut Findings) {
+    const OPTIONS: &str = "createOptions";
+    let Some(members) = Members::any(value, trail, code::EDGE_AGENT, found).map(|any| any.members()) else { return };
+    let is_part = |key: &str| {
+        key.strip_prefix(OPTIONS)
+            .is_some_and(|number| number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    // The parts of long options are near to the name of the first one.
+    let mut parts: Vec<&String> = members.keys().filter(|key| is_part(key)).collect();
+    parts.sort();
+    let known = if parts.is_empty() { vec!["image", OPTIONS] } else { vec!["image"] };
+    let settings = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
+    if let Some((trail, image)) = settings.text("image", found)
+        && image.contains(char::is_whitespace)
+    {
+        let message = format!("\"{}\" is no container image: it has white space.", shown(image));
+        found.push(trail.value(code::EDGE_AGENT, &message));
+    }
+    let Some((trail, options)) = settings.get(OPTIONS) else { return };
+    let mut text = match options {
+        Value::Object(_) if parts.is_empty() => return,
+        Value::String(text) => text.clone(),
+        other => {
+            let message = format!("It is an object, or text that is JSON, not {}.", described(other));
+            found.push(trail.value(code::EDGE_AGENT, &message));
+            return;
+        }
+    };
+    for part in parts {
+        match settings.get(part) {
+            Some((_, Value::String(more))) => text.push_str(more),
+            Some((trail, other)) => {
+                let message = format!("It is a part of the text of `{OPTIONS}`, and this is {}.", described(other));
+                found.push(trail.value(code::EDGE_AGENT, &message));
+                return;
+            }
+            None => {}
+        }
+    }
+    if text.trim().is_empty() {
+        return;
+    }
+    let problem = match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(_)) => return,
+        Ok(other) => format!("Its text is {} as JSON, and an object is needed.", described(&other)),
+        Err(error) => format!("Its text is not valid JSON: {error}."),
+    };
+    found.push(trail.value(code::EDGE_AGENT, &problem));
+}
