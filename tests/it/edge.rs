@@ -1,5 +1,8 @@
 //! Edge manifests, end to end: only IoT Edge devices get them, and an edited one is another one.
 
+use std::collections::BTreeMap;
+
+use fleetform::manifest::{Entry, Input, load_sound};
 use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{DeviceStatus, Reason};
 use serde_json::{Value, json};
@@ -279,4 +282,33 @@ fn a_broken_manifest_is_refused_where_it_is_broken() {
     let line = text.lines().position(|line| line.contains("camra")).unwrap() + 1;
     assert_eq!((&found["line"], &found["help"]), (&json!(line), &json!("Did you mean `camera`?")));
     assert!(found["detail"].as_str().unwrap().starts_with("`$edgeHub.properties.desired.routes.up`: "), "{found}");
+}
+
+/// A daemon goes on without the documents that need a broken file: both that name it, and the job.
+#[test]
+fn a_broken_manifest_holds_what_names_it() {
+    let broken = manifest(json!({"camera": 3})).to_string();
+    let document = |kind: &str, name: &str, spec: &str| {
+        format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let assign = |name: &str| format!("{{target: {{query: '*'}}, action: {{edgeManifest: {name}}}}}");
+    let files = BTreeMap::from([
+        ("fleetform.yaml", document("Fleet", "acme", "{}")),
+        ("a.yaml", document("EdgeManifest", "one", "{file: broken.json}")),
+        ("b.yaml", document("EdgeManifest", "two", "{file: ./broken.json}")),
+        ("c.yaml", document("EdgeManifest", "three", "{file: good.json}")),
+        ("d.yaml", document("Job", "bad", &assign("two"))),
+        ("e.yaml", document("Job", "good", &assign("three"))),
+        ("broken.json", broken),
+        ("good.json", manifest(camera(3)).to_string()),
+    ]);
+    let entries =
+        files.iter().map(|(path, text)| (path.to_string(), Entry::File { size: text.len() as u64 })).collect();
+    let read = |path: &str| Ok(files[path].clone().into_bytes());
+    let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
+    let held: Vec<String> = sound.held.documents.keys().map(|(kind, name)| format!("{kind}/{name}")).collect();
+    assert_eq!(held, ["EdgeManifest/one", "EdgeManifest/two", "Job/bad"]);
+    let declared = sound.loaded.declared.unwrap();
+    assert_eq!((declared.edge_manifests.len(), declared.jobs.len()), (1, 1));
+    assert_eq!(sound.loaded.diagnostics.iter().map(|one| one.code.0).collect::<Vec<_>>(), ["FF430"]);
 }
