@@ -6,16 +6,26 @@
 //!
 //! NOT is pushed down to the comparisons, which Kleene's logic allows, so that each one needs to tell apart only true from the
 //! rest. The shapes that fleets use (a property against constants, `startswith`, `is_…`) become plain SQL whose
-//! `json_extract(alias.section, '$."key"')` matches an expression index. All other shapes call [`FUNCTION`], which runs the
-//! reference itself on the columns it needs.
+//! `json_extract(alias.section, '$."key"')` matches an expression index; two properties, arithmetic and `length` become plain SQL too.
+//! [`FUNCTION`], which runs the reference itself on the columns it needs, is called for
+//!
+//! * `%` of real numbers, whose SQL takes integers only, and of what was computed, which may be real;
+//! * keys that SQLite's paths cannot say;
+//! * a truth value of a comparison that is compared again, lists with more than constants, and texts that are searched for other than
+//!   constants: rare, and long in SQL.
+//!
+//! SQLite reads the numbers of JSON as the reference does (a test holds them against each other): as integers of 64 bits, and as the
+//! nearest floats beyond those. It calculates with both as the reference does, but for infinity, which is undefined here.
 //!
 //! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity` (TEXT;
 //! `template`, `organization` and `last_activity` may be NULL, `last_activity` is written by `Timestamp::to_string`), `blocked`,
 //! `simulated`, `iot_edge` (0 or 1), `desired_version`, `reported_version` (INTEGER), and `tags`, `cloud`, `desired`, `reported`
 //! (TEXT, JSON objects as serde_json writes them).
 
+mod arithmetic;
 mod function;
 mod json;
+mod operand;
 mod text;
 
 use rusqlite::types::Value as SqlValue;
@@ -23,6 +33,7 @@ use rusqlite::types::Value as SqlValue;
 pub use function::register_functions;
 use function::{Column, columns};
 use json::{json_path, json_type_test};
+use operand::{Kind, Operand};
 
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
 use crate::query::{self, Answer, Query};
@@ -43,7 +54,7 @@ pub struct Lowered {
 ///
 /// The connection that runs it needs [`register_functions`].
 pub fn lower(query: &Query, alias: &str, first_param: usize) -> Lowered {
-    let mut lowering = Lowering { text: query.text(), alias, first_param, params: Vec::new() };
+    let mut lowering = Lowering { text: query.text(), alias, first_param, params: Vec::new(), never_real: Vec::new() };
     let sql = lowering.condition(query.condition(), Sense::Is);
     Lowered { sql, params: lowering.params }
 }
@@ -86,30 +97,13 @@ impl Sense {
     }
 }
 
-/// Something that SQL can compare with constants.
-struct Operand {
-    /// NULL when undefined, and for a wrong type unless `kind` is `Json`.
-    value: String,
-    kind: Kind,
-}
-
-/// What `Operand::value` can be.
-enum Kind {
-    Text,
-    Number,
-    /// 0 or 1.
-    Bool,
-    /// Any `json_extract`; `json_type` tells what it is.
-    Json {
-        json_type: String,
-    },
-}
-
 struct Lowering<'a> {
     text: &'a str,
     alias: &'a str,
     first_param: usize,
     params: Vec<SqlValue>,
+    /// SQL of values that are no floats, or the comparison under way is wrong: see `arithmetic`.
+    never_real: Vec<String>,
 }
 
 impl Lowering<'_> {
@@ -143,24 +137,24 @@ impl Lowering<'_> {
             }
             ExprKind::Or(operands) => self.junction(operands, if sense == Sense::Is { " OR " } else { " AND " }, sense),
             ExprKind::Compare(operator, left, right) => {
-                let lean = match (&left.kind, &right.kind) {
-                    (_, ExprKind::Literal(literal)) => self.compare(left, sense.of(*operator), literal),
-                    (ExprKind::Literal(literal), _) => self.compare(right, sense.of(operator.mirrored()), literal),
-                    (_, _) => None,
-                };
-                lean.unwrap_or_else(|| self.fallback(expr, sense))
+                let operator = sense.of(*operator);
+                self.atom(expr, sense, |lowering| match (&left.kind, &right.kind) {
+                    (_, ExprKind::Literal(literal)) => lowering.compare(left, operator, literal),
+                    (ExprKind::Literal(literal), _) => lowering.compare(right, operator.mirrored(), literal),
+                    (_, _) => lowering.compare_operands(left, operator, right),
+                })
             }
             ExprKind::Member(membership, item, elements) => {
                 let is_in = (*membership == Membership::In) == (sense == Sense::Is);
                 let membership = if is_in { Membership::In } else { Membership::NotIn };
-                self.member(item, membership, elements).unwrap_or_else(|| self.fallback(expr, sense))
+                self.atom(expr, sense, |lowering| lowering.member(item, membership, elements))
             }
             ExprKind::Call(function, arguments) => {
-                self.call(*function, arguments, sense).unwrap_or_else(|| self.fallback(expr, sense))
+                self.atom(expr, sense, |lowering| lowering.call(*function, arguments, sense))
             }
-            ExprKind::Path(_) => self
-                .compare(expr, Comparison::Equal, &Literal::Bool(sense == Sense::Is))
-                .unwrap_or_else(|| self.fallback(expr, sense)),
+            ExprKind::Path(_) => self.atom(expr, sense, |lowering| {
+                lowering.compare(expr, Comparison::Equal, &Literal::Bool(sense == Sense::Is))
+            }),
             ExprKind::All
             | ExprKind::Literal(_)
             | ExprKind::Array(_)
@@ -172,6 +166,29 @@ impl Lowering<'_> {
     fn junction(&mut self, operands: &[Expr], joint: &str, sense: Sense) -> String {
         let parts: Vec<String> = operands.iter().map(|operand| self.condition(operand, sense)).collect();
         balanced(&parts, joint)
+    }
+
+    /// Returns the plain SQL of `expr`, or what calls the reference: for all devices, or for those with a float where none may be.
+    fn atom(&mut self, expr: &Expr, sense: Sense, lower: impl FnOnce(&mut Self) -> Option<String>) -> String {
+        let first = self.params.len();
+        let lowered = lower(self);
+        let never_real = std::mem::take(&mut self.never_real);
+        match lowered {
+            Some(plain) if plain == constant(true) || plain == constant(false) => {
+                // The parameters of operands that it needs no more.
+                self.params.truncate(first);
+                plain
+            }
+            Some(plain) if never_real.is_empty() => plain,
+            Some(plain) => {
+                let tests: Vec<String> = never_real.iter().map(|value| format!("typeof({value}) <> 'real'")).collect();
+                format!("CASE WHEN {} THEN {plain} ELSE {} END", balanced(&tests, " AND "), self.fallback(expr, sense))
+            }
+            None => {
+                self.params.truncate(first);
+                self.fallback(expr, sense)
+            }
+        }
     }
 
     /// Evaluates what has no property right here, and hands the rest to [`FUNCTION`].
@@ -195,66 +212,6 @@ impl Lowering<'_> {
         format!("{}.{}", self.alias, column.as_str())
     }
 
-    /// Returns the operand that an expression is; `None` when it is not worth lowering.
-    fn operand(&self, expr: &Expr) -> Option<Operand> {
-        match &expr.kind {
-            ExprKind::Path(path) => self.path(path),
-            ExprKind::Call(Function::Lower, arguments) => self.text_function("lower", arguments),
-            ExprKind::Call(Function::Upper, arguments) => self.text_function("upper", arguments),
-            ExprKind::All
-            | ExprKind::Literal(_)
-            | ExprKind::Array(_)
-            | ExprKind::And(_)
-            | ExprKind::Or(_)
-            | ExprKind::Not(_)
-            | ExprKind::Negate(_)
-            | ExprKind::Compare(_, _, _)
-            | ExprKind::Arithmetic(_, _, _)
-            | ExprKind::Member(_, _, _)
-            | ExprKind::Call(_, _) => None,
-        }
-    }
-
-    fn path(&self, path: &PathRef) -> Option<Operand> {
-        let column = Column::of(path.root)?;
-        let name = self.column(column);
-        if path.root.section().is_some() {
-            let place = json_path(&path.keys)?;
-            return Some(Operand {
-                value: extract(&name, &place),
-                kind: Kind::Json { json_type: format!("json_type({name},{place})") },
-            });
-        }
-        Some(match path.root {
-            Root::Status => Operand {
-                value: format!("CASE {name} WHEN 0 THEN '{}' ELSE '{}' END", query::status(false), query::status(true)),
-                kind: Kind::Text,
-            },
-            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: Kind::Bool },
-            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: Kind::Bool },
-            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: Kind::Number },
-            Root::DeviceId
-            | Root::DeviceName
-            | Root::Template
-            | Root::Organization
-            | Root::ConnectionState
-            | Root::LastActivityTime => Operand { value: name, kind: Kind::Text },
-            Root::Tags | Root::Cloud | Root::Desired | Root::Reported | Root::ModuleId | Root::Configurations => {
-                return None;
-            }
-        })
-    }
-
-    fn text_function(&self, name: &str, arguments: &[Expr]) -> Option<Operand> {
-        let inner = self.operand(arguments.first()?)?;
-        let value = match inner.kind {
-            Kind::Text => format!("{name}({})", inner.value),
-            Kind::Json { json_type } => format!("CASE {json_type} WHEN 'text' THEN {name}({}) END", inner.value),
-            Kind::Number | Kind::Bool => return None,
-        };
-        Some(Operand { value, kind: Kind::Text })
-    }
-
     fn compare(&mut self, left: &Expr, operator: Comparison, right: &Literal) -> Option<String> {
         let operand = self.operand(left)?;
         let equality_only = matches!(operator, Comparison::Equal | Comparison::NotEqual);
@@ -271,7 +228,7 @@ impl Lowering<'_> {
             (Kind::Bool, Literal::Bool(value)) if equality_only => {
                 format!("{} = {}", operand.value, constant(*value == (operator == Comparison::Equal)))
             }
-            (Kind::Json { json_type }, literal) => self.compare_json(&operand.value, &json_type, operator, literal),
+            (Kind::Json { json_type, .. }, literal) => self.compare_json(&operand.value, &json_type, operator, literal),
             (Kind::Text | Kind::Number | Kind::Bool, _) => constant(false),
         })
     }
@@ -309,7 +266,9 @@ impl Lowering<'_> {
                 parts
                     .extend((!bools.is_empty()).then(|| format!("{} {} ({bools})", operand.value, in_sql(membership))));
             }
-            Kind::Json { json_type } => self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts),
+            Kind::Json { json_type, .. } => {
+                self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts)
+            }
         }
         Some(if parts.is_empty() { constant(false) } else { balanced(&parts, " OR ") })
     }
@@ -404,7 +363,7 @@ impl<'a> ByType<'a> {
 /// Returns the test for some JSON types, or for any (`json_types` is empty). Type tests are never undefined.
 fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
     let own: &[&str] = match &operand.kind {
-        Kind::Json { json_type } => return json_type_test(json_type, sense, json_types),
+        Kind::Json { json_type, .. } => return json_type_test(json_type, sense, json_types),
         Kind::Text => &["text"],
         Kind::Number => &["integer"],
         Kind::Bool => &["true"],

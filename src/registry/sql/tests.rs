@@ -124,7 +124,7 @@ const TEXTS: [&str; 22] = [
     "a\0b",
     "\0",
 ];
-const NUMBERS: [&str; 18] = [
+const NUMBERS: [&str; 25] = [
     "0",
     "1",
     "2",
@@ -143,6 +143,13 @@ const NUMBERS: [&str; 18] = [
     "1e300",
     "0.1",
     "123456789.12345679",
+    "-9223372036854775808",
+    "-7",
+    "3",
+    "4611686018427387905",
+    "-1e308",
+    "5e-324",
+    "0.30000000000000004",
 ];
 
 fn twin_value(dice: &mut Dice, depth: usize) -> Value {
@@ -245,9 +252,27 @@ fn random_operand(dice: &mut Dice, depth: usize) -> String {
     }
 }
 
+/// The values of one device with each other, and what is calculated of them.
+fn random_calculation(dice: &mut Dice) -> String {
+    let number = |dice: &mut Dice| match dice.below(4) {
+        0 => dice.pick(&NUMBERS).to_string(),
+        1 => format!("length({})", random_path(dice)),
+        _ => random_path(dice),
+    };
+    match dice.below(4) {
+        0 => random_path(dice),
+        1 => format!("{} % {}", number(dice), number(dice)),
+        2 => format!("length({})", random_path(dice)),
+        _ => format!("{} {} {}", number(dice), dice.pick(&["+", "-", "*", "/"]), number(dice)),
+    }
+}
+
 fn random_atom(dice: &mut Dice, depth: usize) -> String {
     let operator = dice.pick(&["=", "!=", "<>", "<", "<=", ">", ">="]);
-    match dice.below(12) {
+    match dice.below(15) {
+        12 => format!("{} {operator} {}", random_path(dice), random_calculation(dice)),
+        13 => format!("{} {operator} {}", random_calculation(dice), random_calculation(dice)),
+        14 => format!("{} {operator} {}", random_calculation(dice), dice.pick(&NUMBERS)),
         0..=3 => format!("{} {operator} {}", random_path(dice), random_literal(dice)),
         4 => format!("{} {operator} {}", random_literal(dice), random_path(dice)),
         5 => format!("{} {operator} {}", random_operand(dice, 2), random_operand(dice, 2)),
@@ -362,8 +387,66 @@ fn usual_conditions_are_plain_sql() {
     check("startswith(tags.line, 'a')", &format!("({line} >= ?1 AND {line} < ?2)"));
     check("tags.[[it's]] = 'a'", r#"json_extract(d.tags,'$."it''s"') = ?1"#);
     check("tags.[[a\\b]] = 'a'", "ff_condition(?1, d.tags)");
-    check("tags.a = cloud.a AND tags.line = '3'", &format!("(ff_condition(?1, d.tags, d.cloud) AND {line} = ?2)"));
+    let number = format!("CASE WHEN {line_type} IN ('integer','real') THEN {line} END");
+    check("tags.line = deviceId", &format!("({line_type} = 'text' AND {line} = d.device_id)"));
+    check("organization != template", "d.organization != d.template");
+    check("NOT tags.line < properties.desired.$version", &{
+        format!("({line_type} IN ('integer','real') AND {line} >= d.desired_version)")
+    });
+    let other = r#"json_extract(d.cloud,'$."a"')"#;
+    let other_type = r#"json_type(d.cloud,'$."a"')"#;
+    check(
+        "tags.line > cloud.a",
+        &format!(
+            "({line} > {other} AND CASE {line_type} WHEN 'text' THEN {other_type} = 'text' WHEN 'integer' THEN \
+             {other_type} IN ('integer','real') WHEN 'real' THEN {other_type} IN ('integer','real') END)"
+        ),
+    );
+    check("tags.line + 1 > 2", &format!("nullif(nullif({number} + ?1, 9e999), -9e999) > ?2"));
+    check("1 / -tags.line = 2", &format!("nullif(nullif(CAST(?1 AS REAL) / (0 - {number}), 9e999), -9e999) = ?2"));
+    let end = "CAST(x'FF' AS TEXT)";
+    check("length(deviceName) > 20", &format!("(instr(d.device_name || {end}, {end}) - 1) > ?1"));
+    // Floats are the reference's, integers are not.
+    check(
+        "NOT tags.line % 2 = 0",
+        &format!("CASE WHEN typeof({line}) <> 'real' THEN ({number} % ?1) != ?2 ELSE NOT ff_condition(?3, d.tags) END"),
+    );
+    check("(tags.line + 1) % 2 = 0", "ff_condition(?1, d.tags)");
+    check("length(tags.line) % 1.5 = 0", "ff_condition(?1, d.tags)");
+    check("startswith(deviceId, tags.line)", "ff_condition(?1, d.device_id, d.tags)");
+    check("tags.line IN [deviceId]", "ff_condition(?1, d.device_id, d.tags)");
+    // What a comparison does not need has no parameter.
+    check("is_string(tags.line + 1) OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
     check("moduleId = 'x' OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
+}
+
+/// Constants are bound and properties are read from text: both must be the same number. Random bits reach all magnitudes.
+#[test]
+fn numbers_of_json_are_read_as_the_reference_reads_them() {
+    let connection = Connection::open_in_memory().unwrap();
+    let mut read = connection.prepare("SELECT json_extract(?1, '$.\"n\"')").unwrap();
+    let mut dice = Dice(0x5EED_F1EE_7F0B_0002);
+    let mut check = |number: serde_json::Number| {
+        let text = json!({"n": number}).to_string();
+        let found: SqlValue = read.query_row([&text], |row| row.get(0)).unwrap();
+        let is_same = match (&found, number.as_i64()) {
+            (SqlValue::Integer(found), Some(integer)) => *found == integer,
+            (SqlValue::Real(found), None) => number.as_f64().is_some_and(|real| found.to_bits() == real.to_bits()),
+            _ => false,
+        };
+        assert!(is_same, "{text}: {found:?}");
+    };
+    for _ in 0..100_000 {
+        let bits =
+            ((dice.below(1 << 31) as u64) << 33) ^ ((dice.below(1 << 31) as u64) << 10) ^ dice.below(1 << 20) as u64;
+        check(bits.into());
+        check((bits as i64).into());
+        if let Some(real) = serde_json::Number::from_f64(f64::from_bits(bits)) {
+            check(real);
+        }
+        let decimal = format!("{}.{}e{}", dice.below(1_000), dice.below(1 << 31), dice.below(60) as i64 - 30);
+        check(serde_json::from_str(&decimal).unwrap());
+    }
 }
 
 #[test]
@@ -420,4 +503,8 @@ fn the_longest_conditions_run() {
     });
     check(&nested);
     check(&format!("{}tags.a{}", "NOT (".repeat(32), ")".repeat(32)));
+    check(&vec!["tags.a=tags.a"; 480].join(" OR "));
+    check(&vec!["tags.n%tags.n=0"; 400].join(" AND "));
+    check(&format!("tags.n{} = 61", "+tags.n".repeat(60)));
+    check(&format!("{}tags.n{} >= 1", "length([1])/(".repeat(30), ")".repeat(30)));
 }

@@ -16,7 +16,7 @@ impl Lowering<'_> {
         let value = &operand.value;
         let guard = match &operand.kind {
             Kind::Text => None,
-            Kind::Json { json_type } => Some(format!("{json_type} = 'text'")),
+            Kind::Json { json_type, .. } => Some(format!("{json_type} = 'text'")),
             Kind::Number | Kind::Bool => return Some(constant(false)),
         };
         // A range of strings that start with anything but a bracket holds no object, array or number.

@@ -1,0 +1,98 @@
+//! Numbers that are calculated: `+`, `-`, `*`, `/`, `%` and `length`.
+//!
+//! SQLite adds, subtracts and multiplies integers exactly and goes on with floats where the result has more than 64 bits, divides
+//! only by what is not zero, and knows no NaN, all as the reference does. It does know infinity, which is taken out of every result.
+
+use super::Lowering;
+use super::operand::{Kind, Operand};
+use crate::query::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Number};
+
+/// A byte that no text has: its place in a text with it at the end is the number of characters before it, plus one. SQLite's `length`
+/// of a text would end at U+0000.
+const END: &str = "CAST(x'FF' AS TEXT)";
+
+impl Lowering<'_> {
+    /// Returns the SQL of a number, NULL where it is undefined; `None` when it cannot be said in SQL.
+    pub(super) fn number(&mut self, expr: &Expr) -> Option<String> {
+        match &expr.kind {
+            ExprKind::Literal(Literal::Number(number)) => Some(self.number_param(*number)),
+            ExprKind::Literal(_) => Some("NULL".to_string()),
+            ExprKind::Path(_) => self.operand(expr).map(number_of),
+            // Never infinite: the negation of a finite number is finite.
+            ExprKind::Negate(operand) => self.number(operand).map(|number| format!("(0 - {number})")),
+            ExprKind::Arithmetic(Arithmetic::Remainder, left, right) => self.remainder(left, right),
+            ExprKind::Arithmetic(operator, left, right) => {
+                let (left, right) = (self.number(left)?, self.number(right)?);
+                let result = match operator {
+                    Arithmetic::Divide => format!("CAST({left} AS REAL) / {right}"),
+                    Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Multiply | Arithmetic::Remainder => {
+                        format!("{left} {} {right}", operator.as_str())
+                    }
+                };
+                Some(format!("nullif(nullif({result}, 9e999), -9e999)"))
+            }
+            ExprKind::Call(Function::Length, arguments) => self.length(arguments.first()?),
+            ExprKind::All
+            | ExprKind::Array(_)
+            | ExprKind::And(_)
+            | ExprKind::Or(_)
+            | ExprKind::Not(_)
+            | ExprKind::Compare(_, _, _)
+            | ExprKind::Member(_, _, _)
+            | ExprKind::Call(_, _) => None,
+        }
+    }
+
+    /// SQL makes integers of the operands of `%`, so both must be integers. Properties are watched for floats; what is calculated may
+    /// overflow into one, and is left to the reference.
+    fn remainder(&mut self, left: &Expr, right: &Expr) -> Option<String> {
+        for operand in [left, right] {
+            match &operand.kind {
+                ExprKind::Literal(Literal::Number(Number::Integer(_))) | ExprKind::Call(Function::Length, _) => {}
+                ExprKind::Path(_) => {
+                    let Operand { value, kind } = self.operand(operand)?;
+                    if matches!(kind, Kind::Json { .. }) {
+                        self.never_real.push(value);
+                    }
+                }
+                ExprKind::All
+                | ExprKind::Literal(_)
+                | ExprKind::Array(_)
+                | ExprKind::And(_)
+                | ExprKind::Or(_)
+                | ExprKind::Not(_)
+                | ExprKind::Negate(_)
+                | ExprKind::Compare(_, _, _)
+                | ExprKind::Arithmetic(_, _, _)
+                | ExprKind::Member(_, _, _)
+                | ExprKind::Call(_, _) => return None,
+            }
+        }
+        Some(format!("({} % {})", self.number(left)?, self.number(right)?))
+    }
+
+    fn length(&mut self, of: &Expr) -> Option<String> {
+        if let ExprKind::Array(elements) = &of.kind {
+            return Some(elements.len().to_string());
+        }
+        let Operand { value, kind } = self.operand(of)?;
+        let characters = format!("instr({value} || {END}, {END}) - 1");
+        Some(match kind {
+            Kind::Text => format!("({characters})"),
+            Kind::Json { json_type, array_length } => {
+                format!("CASE {json_type} WHEN 'text' THEN {characters} WHEN 'array' THEN {array_length} END")
+            }
+            Kind::Number | Kind::Bool => "NULL".to_string(),
+        })
+    }
+}
+
+/// Returns the number that an operand is, NULL where it is none.
+fn number_of(operand: Operand) -> String {
+    let Operand { value, kind } = operand;
+    match kind {
+        Kind::Number => value,
+        Kind::Json { json_type, .. } => format!("CASE WHEN {json_type} IN ('integer','real') THEN {value} END"),
+        Kind::Text | Kind::Bool => "NULL".to_string(),
+    }
+}

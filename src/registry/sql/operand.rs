@@ -1,0 +1,143 @@
+//! What SQL can compare: properties, texts in another case and numbers, and the comparison of two of them.
+
+use super::function::Column;
+use super::json::json_path;
+use super::{Lowering, constant, extract};
+use crate::query;
+use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef, Root};
+
+/// Something that SQL can compare.
+pub(super) struct Operand {
+    /// NULL when undefined, and for a wrong type unless `kind` is `Json`.
+    pub value: String,
+    pub kind: Kind,
+}
+
+/// What `Operand::value` can be.
+pub(super) enum Kind {
+    Text,
+    Number,
+    /// 0 or 1.
+    Bool,
+    /// Any `json_extract`; `json_type` tells what it is, `array_length` how long if it is an array.
+    Json {
+        json_type: String,
+        array_length: String,
+    },
+}
+
+/// The JSON types of numbers, as a list of SQL.
+const NUMBERS: &str = "('integer','real')";
+/// Those of truth values.
+const BOOLS: &str = "('true','false')";
+
+impl Lowering<'_> {
+    /// Returns the operand that an expression is; `None` when it is not worth lowering.
+    pub(super) fn operand(&mut self, expr: &Expr) -> Option<Operand> {
+        match &expr.kind {
+            ExprKind::Path(path) => self.path(path),
+            ExprKind::Call(Function::Lower, arguments) => self.text_function("lower", arguments),
+            ExprKind::Call(Function::Upper, arguments) => self.text_function("upper", arguments),
+            ExprKind::Call(Function::Length, _) | ExprKind::Negate(_) | ExprKind::Arithmetic(_, _, _) => {
+                Some(Operand { value: self.number(expr)?, kind: Kind::Number })
+            }
+            ExprKind::All
+            | ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::And(_)
+            | ExprKind::Or(_)
+            | ExprKind::Not(_)
+            | ExprKind::Compare(_, _, _)
+            | ExprKind::Member(_, _, _)
+            | ExprKind::Call(_, _) => None,
+        }
+    }
+
+    fn path(&self, path: &PathRef) -> Option<Operand> {
+        let column = Column::of(path.root)?;
+        let name = self.column(column);
+        if path.root.section().is_some() {
+            let place = json_path(&path.keys)?;
+            return Some(Operand {
+                value: extract(&name, &place),
+                kind: Kind::Json {
+                    json_type: format!("json_type({name},{place})"),
+                    array_length: format!("json_array_length({name},{place})"),
+                },
+            });
+        }
+        Some(match path.root {
+            Root::Status => Operand {
+                value: format!("CASE {name} WHEN 0 THEN '{}' ELSE '{}' END", query::status(false), query::status(true)),
+                kind: Kind::Text,
+            },
+            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: Kind::Bool },
+            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: Kind::Bool },
+            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: Kind::Number },
+            Root::DeviceId
+            | Root::DeviceName
+            | Root::Template
+            | Root::Organization
+            | Root::ConnectionState
+            | Root::LastActivityTime => Operand { value: name, kind: Kind::Text },
+            Root::Tags | Root::Cloud | Root::Desired | Root::Reported | Root::ModuleId | Root::Configurations => {
+                return None;
+            }
+        })
+    }
+
+    fn text_function(&mut self, name: &str, arguments: &[Expr]) -> Option<Operand> {
+        let inner = self.operand(arguments.first()?)?;
+        let value = match inner.kind {
+            Kind::Text => format!("{name}({})", inner.value),
+            Kind::Json { json_type, .. } => format!("CASE {json_type} WHEN 'text' THEN {name}({}) END", inner.value),
+            Kind::Number | Kind::Bool => return None,
+        };
+        Some(Operand { value, kind: Kind::Text })
+    }
+
+    /// Returns SQL that is true exactly where the comparison of two operands is; `None` when it is not worth lowering.
+    pub(super) fn compare_operands(&mut self, left: &Expr, operator: Comparison, right: &Expr) -> Option<String> {
+        let (left, right) = (self.operand(left)?, self.operand(right)?);
+        let equality_only = matches!(operator, Comparison::Equal | Comparison::NotEqual);
+        let compared = format!("{} {} {}", left.value, operator.as_str(), right.value);
+        Some(match (&left.kind, &right.kind) {
+            (Kind::Text, Kind::Text) | (Kind::Number, Kind::Number) => compared,
+            (Kind::Bool, Kind::Bool) if equality_only => compared,
+            (Kind::Json { json_type, .. }, Kind::Json { json_type: other, .. }) => {
+                compare_two_json(&compared, operator, json_type, other)
+            }
+            (Kind::Json { json_type, .. }, Kind::Text) | (Kind::Text, Kind::Json { json_type, .. }) => {
+                format!("({json_type} = 'text' AND {compared})")
+            }
+            (Kind::Json { json_type, .. }, Kind::Number) | (Kind::Number, Kind::Json { json_type, .. }) => {
+                format!("({json_type} IN {NUMBERS} AND {compared})")
+            }
+            // True and false extract as 1 and 0.
+            (Kind::Json { json_type, .. }, Kind::Bool) | (Kind::Bool, Kind::Json { json_type, .. })
+                if equality_only =>
+            {
+                format!("({json_type} IN {BOOLS} AND {compared})")
+            }
+            (Kind::Text | Kind::Number | Kind::Bool | Kind::Json { .. }, _) => constant(false),
+        })
+    }
+}
+
+/// Both are of one type, or it is undefined: SQL alone would take true for 1, and an object for its text.
+fn compare_two_json(compared: &str, operator: Comparison, one: &str, two: &str) -> String {
+    let number = format!("{two} IN {NUMBERS}");
+    let mut types = format!("WHEN 'text' THEN {two} = 'text' WHEN 'integer' THEN {number} WHEN 'real' THEN {number}");
+    if matches!(operator, Comparison::Equal | Comparison::NotEqual) {
+        types.push_str(&format!(" WHEN 'true' THEN {two} IN {BOOLS} WHEN 'false' THEN {two} IN {BOOLS}"));
+    }
+    let of_one_type = format!("{compared} AND CASE {one} {types} END");
+    match operator {
+        Comparison::Equal => format!("({of_one_type} OR {one} = 'null' AND {two} = 'null')"),
+        Comparison::NotEqual
+        | Comparison::Less
+        | Comparison::LessOrEqual
+        | Comparison::Greater
+        | Comparison::GreaterOrEqual => format!("({of_one_type})"),
+    }
+}
