@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench fleet                         # 1,000,000 devices
 //! cargo bench --bench fleet -- --devices 10000      # a smoke test
+//! cargo bench --bench fleet -- --imports            # the imports only
 //! ```
 //!
 //! Each measurement is a process of its own, so that its peak memory is its own. The floors do by hand, with the same libraries and
@@ -10,7 +11,8 @@
 //!
 //! * plan: a scan of the devices that reads the path which the job writes;
 //! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
-//! * import: one insert of the device and one of its keys a row, in one transaction;
+//! * import: one insert of the device and one of its keys a row, in one transaction; of CSV, and of the JSON lines of an IoT Hub with
+//!   twins, `$metadata` and keys, where the floor parses each line into the values that it inserts and nothing else;
 //! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it must reach is a
 //!   time, not a ratio;
 //! * validate: parsing 10,000 files into values with the YAML library, and nothing else;
@@ -20,10 +22,12 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use fleetform::execute::{Interrupt, SystemClock};
 use fleetform::model::fleet::Probability;
 use fleetform::ops::apply::rehearse::{RehearsalOptions, ScratchFolder, rehearse};
@@ -46,7 +50,10 @@ fn main() -> Result<(), Failure> {
     }
     let devices: u32 = after("--devices").map_or(Ok(1_000_000), |text| text.parse())?;
     let folder = scratch_folder()?;
-    let result = measure(&folder, devices);
+    let result = match arguments.iter().any(|argument| argument == "--imports") {
+        true => measure_imports(&folder, devices),
+        false => measure(&folder, devices),
+    };
     std::fs::remove_dir_all(&folder)?;
     result
 }
@@ -57,8 +64,8 @@ fn scratch_folder() -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// Runs all phases and prints the table.
-fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
+/// Imports one fleet from CSV and another from JSON lines.
+fn measure_imports(folder: &Path, devices: u32) -> Result<(), Failure> {
     println!("{devices} devices, twins of about 200 bytes\n");
     println!(
         "{:<26} {:>9} {:>9} {:>7} {:>11} {:>11}",
@@ -68,6 +75,20 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let floor = phase("raw-import", folder)?;
     let ours = phase("import", folder)?;
     row("import", &floor, &ours, "3.0");
+    make_lines(folder, devices)?;
+    let floor = phase("raw-import-lines", folder)?;
+    let ours = phase("import-lines", folder)?;
+    row("import of JSONL", &floor, &ours, "3.0");
+    for gone in ["hub", "raw-import.db", "raw-import-lines.db"] {
+        let path = folder.join(gone);
+        if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+    }
+    Ok(())
+}
+
+/// Runs all phases and prints the table.
+fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
+    measure_imports(folder, devices)?;
     give_twins(folder)?;
     let floor = phase("raw-scan", folder)?;
     let ours = phase("scan", folder)?;
@@ -136,7 +157,9 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "raw-plan" => raw_plan(folder)?,
         "plan" => plan_fleet(folder)?,
         "raw-apply" => raw_apply(folder)?,
-        "import" | "apply" => apply_fleet(folder)?,
+        "raw-import-lines" => raw_import_lines(folder)?,
+        "import-lines" => apply_at(&hub(folder))?,
+        "import" | "apply" => apply_at(&environment(folder))?,
         "simulate" => simulate_fleet(folder)?,
         "raw-scan" => raw_group(folder, LINE)?,
         "scan" => group(folder, LINE)?,
@@ -160,6 +183,51 @@ fn peak_kib() -> u64 {
 
 fn environment(folder: &Path) -> Environment {
     Environment { folder: folder.join("fleet"), registry: None }
+}
+
+fn hub(folder: &Path) -> Environment {
+    Environment { folder: folder.join("hub"), registry: None }
+}
+
+/// A fleet with one import of JSON lines, as `az iot hub device-identity export` writes them with twins and keys.
+fn make_lines(folder: &Path, devices: u32) -> Result<(), Failure> {
+    let fleet = hub(folder).folder;
+    init::init(&fleet, init::InitOptions::default())?;
+    let mut file = std::io::BufWriter::new(std::fs::File::create(fleet.join("devices.jsonl"))?);
+    let at = "2026-03-01T10:00:00.1234567Z";
+    for n in 0..devices {
+        let key = base64::engine::general_purpose::STANDARD.encode([(n % 251) as u8; 32]);
+        let metadata =
+            |name: &str| serde_json::json!({"$lastUpdated": at, name: {"$lastUpdated": at, "$lastUpdatedVersion": 2}});
+        let line = serde_json::json!({
+            "id": format!("device-{n:07}"),
+            "eTag": "MA==",
+            "status": "enabled",
+            "authentication": {
+                "symmetricKey": {"primaryKey": key, "secondaryKey": key},
+                "x509Thumbprint": {"primaryThumbprint": null, "secondaryThumbprint": null},
+                "type": "sas",
+            },
+            "capabilities": {"iotEdge": false},
+            "twinETag": "AAAAAAAAAAE=",
+            "tags": {"building": (n % 50).to_string(), "line": (n % 7).to_string(), "ring": "stable"},
+            "properties": {
+                "desired": {
+                    "light": {"threshold": 1 + n % 2, "level": 40},
+                    "telemetryConfig": {"sendFrequency": "5m"},
+                    "$metadata": metadata("light"),
+                    "$version": 2,
+                },
+                "reported": {
+                    "battery": 20 + n % 80, "firmware": "1.4.2", "$metadata": metadata("battery"), "$version": 3,
+                },
+            },
+        });
+        writeln!(file, "{line}")?;
+    }
+    file.flush()?;
+    let import = "apiVersion: fleetform/v1\nkind: DeviceImport\nmetadata: {name: all}\nspec: {file: devices.jsonl}\n";
+    commit(&fleet, "import.yaml", import, &["devices.jsonl"])
 }
 
 /// A fleet with one import and no job.
@@ -216,10 +284,10 @@ fn plan_fleet(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn apply_fleet(folder: &Path) -> Result<(), Failure> {
+fn apply_at(environment: &Environment) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let applied = runtime.block_on(apply(
-        &environment(folder),
+        environment,
         &ApplyOptions::default(),
         &SystemClock,
         &Interrupt::new(),
@@ -264,6 +332,67 @@ fn raw_import(folder: &Path) -> Result<(), Failure> {
             let tags = format!("{{\"building\":\"{building}\",\"line\":\"{line}\",\"ring\":\"{ring}\"}}");
             device.execute((&record[0], &record[1], tags))?;
             key.execute((&record[0], [1_u8; 32], [2_u8; 32]))?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A line as the floor reads it: what it does not name is skipped by the parser.
+#[derive(serde::Deserialize)]
+struct RawLine<'a> {
+    id: &'a str,
+    #[serde(borrow)]
+    authentication: RawAuthentication<'a>,
+    tags: serde_json::Map<String, serde_json::Value>,
+    properties: RawProperties,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawAuthentication<'a> {
+    #[serde(borrow)]
+    symmetric_key: RawKeys<'a>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawKeys<'a> {
+    primary_key: &'a str,
+    secondary_key: &'a str,
+}
+
+#[derive(serde::Deserialize)]
+struct RawProperties {
+    desired: serde_json::Map<String, serde_json::Value>,
+    reported: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One row a device and one of its keys, in one transaction, from the JSON lines.
+fn raw_import_lines(folder: &Path) -> Result<(), Failure> {
+    let mut connection = open_raw(&folder.join("raw-import-lines.db"))?;
+    connection.execute_batch(include_str!("../src/registry/migrations/001.sql"))?;
+    let transaction = connection.transaction()?;
+    {
+        let mut device = transaction.prepare(
+            "INSERT INTO device VALUES (?1, ?1, NULL, NULL, 'unassociated', 0, 0, 0, 'Disconnected', NULL, NULL, ?2,
+                                        '{}', ?3, 2, ?4, 3, 'all')",
+        )?;
+        let mut key = transaction.prepare("INSERT INTO device_key VALUES (?1, ?2, ?3, NULL, NULL)")?;
+        let mut reader = std::io::BufReader::new(std::fs::File::open(hub(folder).folder.join("devices.jsonl"))?);
+        let mut text = String::new();
+        while reader.read_line(&mut text)? > 0 {
+            let line: RawLine = serde_json::from_str(&text)?;
+            let section = |mut members: serde_json::Map<String, serde_json::Value>| {
+                members.retain(|key, _| !key.starts_with('$'));
+                serde_json::to_string(&members)
+            };
+            let RawProperties { desired, reported } = line.properties;
+            device.execute((line.id, section(line.tags)?, section(desired)?, section(reported)?))?;
+            let keys = line.authentication.symmetric_key;
+            let decode = |key: &str| base64::engine::general_purpose::STANDARD.decode(key);
+            key.execute((line.id, decode(keys.primary_key)?, decode(keys.secondary_key)?))?;
+            text.clear();
         }
     }
     transaction.commit()?;
