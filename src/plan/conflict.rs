@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
-use crate::model::observation::DeviceIds;
+use crate::model::observation::{DeviceIds, Observation};
 use crate::model::patch::{Assignment, Section};
 
 use super::PlannedRun;
 
-/// Two jobs that write the same path of the same devices with different values, and neither is `after` the other.
+/// Two jobs that write the same path of the same devices with different values, and neither is `after` the other. Devices that one of
+/// them does not write, because they are blocked or have a template that it does not fit, are not contested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     pub left: Name,
@@ -25,20 +26,28 @@ pub struct Conflict {
 }
 
 /// Returns every conflict among the runs, and between them and what is pending of jobs that go on, sorted by job names; at most
-/// one a pair.
+/// one a pair. `spared` has for each run the devices that it does not write, as [`spared`] finds them; it may lack runs that write all.
 ///
 /// The cheap question comes first: most pairs of jobs write nothing in common. Who waits for whom is asked last, and once a job.
-pub fn conflicts(declared: &Declared, runs: &[PlannedRun], pending: &BTreeMap<Name, DeviceIds>) -> Vec<Conflict> {
-    let mut writers: Vec<Writer<'_>> =
-        runs.iter().filter_map(|run| Writer::new(declared, &run.job, &run.ids)).collect();
+pub fn conflicts(
+    declared: &Declared,
+    runs: &[PlannedRun],
+    spared: &BTreeMap<Name, DeviceIds>,
+    pending: &BTreeMap<Name, DeviceIds>,
+) -> Vec<Conflict> {
+    let nothing = DeviceIds::new();
+    let mut writers = Vec::new();
+    for run in runs {
+        writers.extend(Writer::new(declared, &run.job, &run.ids, spared.get(&run.job).unwrap_or(&nothing)));
+    }
     let fresh = writers.len();
-    writers.extend(pending.iter().filter_map(|(name, ids)| Writer::new(declared, name, ids)));
+    writers.extend(pending.iter().filter_map(|(name, ids)| Writer::new(declared, name, ids, &nothing)));
     let mut ancestors: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
     let mut found = Vec::new();
     for (at, one) in writers[..fresh].iter().enumerate() {
         for two in &writers[at + 1..] {
             let Some(path) = contested_path(&one.writes, &two.writes) else { continue };
-            let (devices, sample) = intersection(one.ids, two.ids);
+            let (devices, sample) = intersection(one, two);
             if devices == 0 {
                 continue;
             }
@@ -65,6 +74,18 @@ pub fn conflicts(declared: &Declared, runs: &[PlannedRun], pending: &BTreeMap<Na
     found
 }
 
+/// Returns the devices that a run does not write: the blocked ones, and those with a template that its job does not fit unless
+/// `may_move`, that is, when templates may be others by the time that its batches start.
+pub fn spared(observation: &Observation, may_move: bool) -> DeviceIds {
+    let Observation { ids, before, table, .. } = observation;
+    let is_spared: Vec<bool> =
+        table.iter().map(|entry| entry.blocked || (entry.mismatch.is_some() && !may_move)).collect();
+    if !is_spared.contains(&true) {
+        return DeviceIds::new();
+    }
+    ids.iter().zip(before).filter(|(_, at)| is_spared[**at as usize]).map(|(id, _)| id).collect()
+}
+
 /// Returns true when two jobs write a path in common with different values.
 pub fn contest(one: &Action, two: &Action) -> bool {
     match (writes_of(one), writes_of(two)) {
@@ -78,13 +99,15 @@ struct Writer<'a> {
     job: &'a Job,
     writes: Writes,
     ids: &'a DeviceIds,
+    /// Those of them that it does not write.
+    spared: &'a DeviceIds,
 }
 
 impl<'a> Writer<'a> {
     /// `None` for a job that writes nothing.
-    fn new(declared: &'a Declared, name: &Name, ids: &'a DeviceIds) -> Option<Writer<'a>> {
+    fn new(declared: &'a Declared, name: &Name, ids: &'a DeviceIds, spared: &'a DeviceIds) -> Option<Writer<'a>> {
         let job = declared.jobs.get(name)?;
-        Some(Writer { job, writes: writes_of(&job.action)?, ids })
+        Some(Writer { job, writes: writes_of(&job.action)?, ids, spared })
     }
 }
 
@@ -147,10 +170,11 @@ fn is_contested(one: &Assignment, two: &Assignment) -> bool {
     is_nested && one.value != empty && two.value != empty
 }
 
-/// Returns how many ids are in both lists, and the first three.
-fn intersection(left: &DeviceIds, right: &DeviceIds) -> (u64, Vec<String>) {
+/// Returns how many devices both write, and the first three.
+fn intersection(left: &Writer<'_>, right: &Writer<'_>) -> (u64, Vec<String>) {
     let (mut count, mut sample) = (0, Vec::new());
-    let (mut ours, mut theirs) = (left.iter().peekable(), right.iter().peekable());
+    let (mut ours, mut theirs) = (left.ids.iter().peekable(), right.ids.iter().peekable());
+    let is_spared = |id: &str| left.spared.find(id).is_some() || right.spared.find(id).is_some();
     while let (Some(one), Some(two)) = (ours.peek().copied(), theirs.peek().copied()) {
         match one.cmp(two) {
             std::cmp::Ordering::Less => {
@@ -160,9 +184,11 @@ fn intersection(left: &DeviceIds, right: &DeviceIds) -> (u64, Vec<String>) {
                 theirs.next();
             }
             std::cmp::Ordering::Equal => {
-                count += 1;
-                if sample.len() < 3 {
-                    sample.push(one.to_string());
+                if !is_spared(one) {
+                    count += 1;
+                    if sample.len() < 3 {
+                        sample.push(one.to_string());
+                    }
                 }
                 ours.next();
                 theirs.next();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::change::{ActionKind, Batches, Change, Subject, Targets};
 use super::classify::{Class, classify};
 use super::codec::plan_id_of;
-use super::conflict::conflicts;
+use super::conflict::{conflicts, spared};
 use super::diff::diff;
 use super::input::PlanInput;
 use super::refusal::{Notice, Refusal};
@@ -57,7 +57,11 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
     }
     let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, held, .. } = input;
-    let mut progress = BTreeMap::new();
+    let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
+    // Then a template that keeps a device out now may be another one when its batch starts.
+    let may_move = declared.jobs.values().any(|job| {
+        matches!(job.action, Action::DeviceTemplate(_)) && matches!(classify(job, ledger), Class::Run | Class::Continue)
+    });
     for job in in_start_order(declared, ledger, &ages) {
         let wait = wait_of(job, &progress);
         let seen = observations.remove(&job.name).map(|observation| Seen {
@@ -65,6 +69,9 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
             mismatching: mismatching.remove(&job.name).unwrap_or_default(),
             manifest: declared.manifest_digest(&job.action),
         });
+        if let Some(seen) = &seen {
+            unwritten.insert(job.name.clone(), spared(&seen.observation, may_move));
+        }
         plan_job(job, (declared, held, ledger), seen, &wait, &mut plan);
         let class = classify(job, ledger);
         let action = plan.changes.last().map(|change| change.action);
@@ -72,7 +79,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
     plan_held(held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
-    plan.refusals.extend(conflicts(declared, &plan.runs, &pending).into_iter().map(Refusal::Conflict));
+    plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);
     plan

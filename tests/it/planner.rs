@@ -431,9 +431,20 @@ proptest! {
         let input = Input::of(&drawn);
         let plan = input.plan();
         let mut expect = BTreeMap::new();
+        let may_move = input.declared.jobs.values().any(|job| {
+            let is_under_way = matches!(classify(job, &input.ledger), Class::Run | Class::Continue);
+            is_under_way && matches!(job.action, Action::DeviceTemplate(_))
+        });
+        let is_written = |job: &Name, id: &str| {
+            let seen = &input.observations[job];
+            let entry = &seen.table[seen.before[seen.ids.find(id).unwrap()] as usize];
+            !entry.blocked && (entry.mismatch.is_none() || may_move)
+        };
         for left in &plan.runs {
             for right in plan.runs.iter().filter(|right| left.job < right.job) {
                 let both: Vec<&str> = left.ids.iter().filter(|id| right.ids.iter().any(|other| other == *id)).collect();
+                let both: Vec<&str> =
+                    both.into_iter().filter(|id| is_written(&left.job, id) && is_written(&right.job, id)).collect();
                 let jobs = &input.declared.jobs;
                 let is_ordered = ancestors(&input.declared, &left.job).contains(&right.job)
                     || ancestors(&input.declared, &right.job).contains(&left.job);
