@@ -169,20 +169,24 @@ pub fn violations(members: &Map<String, Value>, section: Section) -> Vec<Violati
     found
 }
 
-fn check_members(members: &Map<String, Value>, path: &mut Vec<String>, found: &mut Vec<Violation>) {
+fn check_members<'a>(members: &'a Map<String, Value>, path: &mut Vec<&'a str>, found: &mut Vec<Violation>) {
     for (key, value) in members {
-        path.push(key.clone());
+        path.push(key);
         if path.len() > limits::PATCH_DEPTH_MAX + 1 {
-            found.push(Violation { path: path.clone(), rule: TwinRule::Deep });
+            found.push(broken(path, TwinRule::Deep));
             path.pop();
             return;
         }
         if let Some(rule) = key_rule(key) {
-            found.push(Violation { path: path.clone(), rule });
+            found.push(broken(path, rule));
         }
         check_value(value, path, found);
         path.pop();
     }
+}
+
+fn broken(path: &[&str], rule: TwinRule) -> Violation {
+    Violation { path: path.iter().map(ToString::to_string).collect(), rule }
 }
 
 fn key_rule(key: &str) -> Option<TwinRule> {
@@ -196,7 +200,7 @@ fn key_rule(key: &str) -> Option<TwinRule> {
     key.chars().find(illegal).map(TwinRule::KeyCharacter)
 }
 
-fn check_value(value: &Value, path: &mut Vec<String>, found: &mut Vec<Violation>) {
+fn check_value<'a>(value: &'a Value, path: &mut Vec<&'a str>, found: &mut Vec<Violation>) {
     match value {
         Value::Null | Value::Bool(_) => {}
         Value::Number(number) => {
@@ -205,12 +209,12 @@ fn check_value(value: &Value, path: &mut Vec<String>, found: &mut Vec<Violation>
                 None => number.is_f64(),
             };
             if !legal {
-                found.push(Violation { path: path.clone(), rule: TwinRule::Integer });
+                found.push(broken(path, TwinRule::Integer));
             }
         }
         Value::String(text) => {
             if text.len() > limits::TWIN_STRING_BYTES_MAX {
-                found.push(Violation { path: path.clone(), rule: TwinRule::StringLong });
+                found.push(broken(path, TwinRule::StringLong));
             }
         }
         Value::Array(items) => {

@@ -73,7 +73,7 @@ impl<R: Read> HubLines<R> {
                     self.modules += 1;
                     continue;
                 }
-                Ok(members) => row_of(&members).map_err(|message| {
+                Ok(mut members) => row_of(&mut members).map_err(|message| {
                     let device_id = members.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
                     Rejected { device_id, message }
                 }),
@@ -104,8 +104,8 @@ fn has_module(members: &Map<String, Value>) -> bool {
     members.get("moduleId").and_then(Value::as_str).is_some_and(|id| !id.is_empty())
 }
 
-/// Returns the row of a line; the error says why it is rejected.
-fn row_of(members: &Map<String, Value>) -> Result<Row, String> {
+/// Returns the row of a line, whose sections are taken out of it; the error says why it is rejected.
+fn row_of(members: &mut Map<String, Value>) -> Result<Row, String> {
     let id = text(members, "id")?.ok_or("the line has no `id`")?;
     let id = DeviceId::parse(id).map_err(|error| format!("the device id {error}"))?;
     let mut row = Row { device_id: id.to_string(), ..Row::default() };
@@ -132,10 +132,10 @@ fn row_of(members: &Map<String, Value>) -> Result<Row, String> {
     if let Some(authentication) = object(members, "authentication")? {
         row.keys = Some(keys_of(authentication)?);
     }
-    row.tags = object(members, "tags")?.cloned().unwrap_or_default();
-    if let Some(properties) = object(members, "properties")? {
-        (row.desired, row.desired_version) = section(properties, "desired")?;
-        (row.reported, row.reported_version) = section(properties, "reported")?;
+    row.tags = take_object(members, "tags")?.unwrap_or_default();
+    if let Some(mut properties) = take_object(members, "properties")? {
+        (row.desired, row.desired_version) = take_section(&mut properties, "desired")?;
+        (row.reported, row.reported_version) = take_section(&mut properties, "reported")?;
     }
     Ok(row)
 }
@@ -174,10 +174,9 @@ fn keys_of(authentication: &Map<String, Value>) -> Result<DeviceKeys, String> {
     Ok(keys)
 }
 
-/// Returns the properties of a section and its `$version`; its `$metadata` is not kept.
-fn section(properties: &Map<String, Value>, name: &str) -> Result<(Map<String, Value>, Option<u64>), String> {
-    let Some(section) = object(properties, name)? else { return Ok((Map::new(), None)) };
-    let mut section = section.clone();
+/// Takes out the properties of a section and its `$version`; its `$metadata` is not kept.
+fn take_section(properties: &mut Map<String, Value>, name: &str) -> Result<(Map<String, Value>, Option<u64>), String> {
+    let Some(mut section) = take_object(properties, name)? else { return Ok((Map::new(), None)) };
     section.remove("$metadata");
     let version = match section.remove("$version") {
         None | Some(Value::Null) => None,
@@ -200,6 +199,15 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
 
 fn object<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Map<String, Value>>, String> {
     match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(inner)) => Ok(Some(inner)),
+        Some(_) => Err(format!("`{name}` is not an object")),
+    }
+}
+
+/// Takes out an object: those of a twin are large, and a million of them are not to be copied.
+fn take_object(members: &mut Map<String, Value>, name: &str) -> Result<Option<Map<String, Value>>, String> {
+    match members.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(inner)) => Ok(Some(inner)),
         Some(_) => Err(format!("`{name}` is not an object")),

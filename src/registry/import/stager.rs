@@ -270,13 +270,29 @@ fn section_after(before: Option<&str>, patch: &Map<String, Value>, section: Sect
     if patch.is_empty() {
         return Ok(None);
     }
+    let check = |members: &Map<String, Value>| match violations(members, section).first() {
+        Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
+        None => Ok(()),
+    };
+    if before.is_none_or(|before| before == "{}") && !patch.values().any(has_null) {
+        // The patch is what it makes, as of nearly all new devices: nothing is copied.
+        check(patch)?;
+        return Ok(Some(serde_json::to_string(patch).expect("a map with text as keys is JSON")));
+    }
     let old: Value = serde_json::from_str(before.unwrap_or("{}")).unwrap_or_else(|_| Value::Object(Map::new()));
     let mut new = old.clone();
     merge_members(&mut new, patch);
-    match new.as_object().map(|members| violations(members, section)).unwrap_or_default().first() {
-        Some(broken) => Err(format!("{}: {}", section.root(), broken.rule)),
-        None if new == old => Ok(None),
-        None => Ok(Some(new.to_string())),
+    new.as_object().map_or(Ok(()), check)?;
+    Ok((new != old).then(|| new.to_string()))
+}
+
+/// Returns true when a merge of the value removes something.
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.values().any(has_null),
+        // An array is taken as it is.
+        Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
