@@ -152,6 +152,7 @@ codes! {
     NEGATED_PATH = "FF665", Warning, "devices lack what is negated";
     WHOLE_FLEET = "FF666", Warning, "target is the whole fleet";
     GROUP_RESIZED = "FF667", Warning, "group is not as large as it was";
+    CLOUD_COLUMN = "FF668", Warning, "cloud properties of a file do not fit the template";
 }
 
 #[cfg(test)]

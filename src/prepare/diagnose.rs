@@ -28,6 +28,9 @@ pub fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile
     }
     for file in staged {
         diagnose_file(file, loaded, &mut diagnostics);
+        if let Some(warning) = super::cloud_columns::warning(file, preparation) {
+            diagnostics.push(warning);
+        }
     }
     diagnostics
 }
@@ -46,6 +49,16 @@ fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnosti
         let more = if *groups > 1 { format!(", and {} more of the kind", groups - 1) } else { String::new() };
         let detail = format!(
             "Import `{import}` has the devices `{}` and `{}`{more}: the ids differ only in the case of letters.",
+            sanitize_line(one),
+            sanitize_line(other)
+        );
+        let help = "They are two devices. Check whether one of them is a typing mistake.".to_string();
+        diagnostics.push(Diagnostic::new(code::ALIKE_IDS, span, detail).with_help(help));
+    }
+    if let Some(Alike { groups, sample: [one, other] }) = &file.found.alike_registered {
+        let more = if *groups > 1 { format!(", and {} more of the kind", groups - 1) } else { String::new() };
+        let detail = format!(
+            "Import `{import}` makes the device `{}`, and the registry has `{}`{more}: the ids differ only in the case of letters.",
             sanitize_line(one),
             sanitize_line(other)
         );

@@ -4,6 +4,7 @@
 //! Order matters: the files are read first, then the ledger, then the registry, so that what is observed is at least as new as
 //! what is known to have been done.
 
+mod cloud_columns;
 mod diagnose;
 mod edit;
 mod history;

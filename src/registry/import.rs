@@ -75,6 +75,21 @@ pub struct StagedImport {
     pub modules: u64,
     /// Ids that differ only in the case of letters; `None` when there are none.
     pub alike: Option<Alike>,
+    /// New devices whose ids differ only so from those of devices that are in the registry; `None` when there are none.
+    pub alike_registered: Option<Alike>,
+    /// For each column of cloud properties with text in it, the first of it; in the order in which they were met.
+    pub cloud_cells: Vec<CloudCell>,
+}
+
+/// A cell of a column of cloud properties: what the column is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudCell {
+    /// The keys of the property, at least one.
+    pub path: Vec<String>,
+    /// The line of the file on which its row starts, from 1.
+    pub line: u64,
+    /// As in the file: untrusted, never empty.
+    pub text: String,
 }
 
 /// A row that was rejected.

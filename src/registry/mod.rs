@@ -34,7 +34,7 @@ pub use claims::NewRun;
 pub use devices::{DeviceFilter, DeviceKeys};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
-pub use import::{Alike, ImportFailure, ImportSpec, RowError, StagedImport};
+pub use import::{Alike, CloudCell, ImportFailure, ImportSpec, RowError, StagedImport};
 pub use indexes::IndexChanges;
 pub use journal::{JournaledRun, ResultRow};
 pub use marks::{LateAnswer, PendingRows, Waits};

@@ -275,6 +275,66 @@ fn ids_that_differ_in_case_are_two_devices_and_a_warning() {
     }
 }
 
+#[test]
+fn ids_that_differ_in_case_from_those_of_the_registry_are_a_warning() {
+    let world = World::new("{}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv}");
+    world.declare("more.yaml", "DeviceImport", "more", "{file: more.jsonl}");
+    world.write("d.csv", "IOTC_DEVICEID\nPump-7\nvalve\n");
+    world.write("more.jsonl", "{\"id\":\"fan\"}\n");
+    world.commit("devices");
+    world.apply().unwrap();
+    world.write("more.jsonl", "{\"id\":\"fan\"}\n{\"id\":\"pump-7\"}\n{\"id\":\"Valve\"}\n{\"id\":\"lamp\"}\n");
+    world.commit("more");
+    let ran = world.run(&["plan"]).expect(0);
+    let told = "makes the device `pump-7`, and the registry has `Pump-7`, and 1 more of the kind";
+    assert!(ran.stderr.contains("FF658") && ran.stderr.contains(told), "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("FF658").count(), 1, "{}", ran.stderr);
+    // Once they are there they are known: the warning is about what an import makes.
+    world.apply().unwrap();
+    world.write("more.jsonl", "{\"id\":\"fan\",\"tags\":{\"a\":1}}\n{\"id\":\"pump-7\"}\n{\"id\":\"door\"}\n");
+    world.commit("tags");
+    let ran = world.run(&["plan"]).expect(0);
+    assert!(!ran.stderr.contains("FF658"), "{}", ran.stderr);
+}
+
+#[test]
+fn columns_that_do_not_fit_the_template_are_a_warning() {
+    let world = World::new("{}");
+    world.write(
+        "lamp.json",
+        r#"{"@id": "dtmi:acme:Lamp;1", "@type": "Interface", "@context": "dtmi:dtdl:context;2", "contents": []}"#,
+    );
+    world.declare(
+        "templates.yaml",
+        "DeviceTemplate",
+        "lamp",
+        "{model: lamp.json, cloudProperties: {owner: string, rank: integer, since: date}}",
+    );
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv, template: lamp}");
+    let header = "IOTC_DEVICEID,CLOUD.rank,CLOUD.owner,CLOUD.ownr,CLOUD.since,TAG.rank";
+    world.write("d.csv", format!("{header}\na,,north,,2026-01-31,1\nb,7,,x,,2\nc,8,,,,\n"));
+    world.commit("devices");
+    let ran = world.run(&["plan"]).expect(0);
+    assert_eq!(ran.stderr.matches("FF668").count(), 1, "{}", ran.stderr);
+    for told in ["column `CLOUD.rank`, line 3: `rank` expects integer, got \"7\"", "column `CLOUD.ownr`, line 3"] {
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    }
+    for quiet in ["CLOUD.owner`", "CLOUD.since", "TAG.rank"] {
+        assert!(!ran.stderr.contains(quiet), "{}", ran.stderr);
+    }
+    world.apply().unwrap();
+    assert_eq!(world.device("b").cloud, serde_json::json!({"rank": "7", "ownr": "x"}), "text, as the columns are");
+    // Without text there is nothing that does not fit, and no template asks for nothing.
+    world.write("d.csv", "IOTC_DEVICEID,CLOUD.rank\na,\nb,\nc,\n");
+    world.commit("no rank");
+    assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF668"));
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv}");
+    world.write("d.csv", "IOTC_DEVICEID,CLOUD.rank\na,1\n");
+    world.commit("no template");
+    assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF668"));
+}
+
 /// A fleet with the imports `a` and `b`, of a form each, with a device that is to move and one that stays each.
 fn two_imports(removed: &str) -> World {
     let world = World::new("{}");

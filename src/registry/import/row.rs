@@ -4,9 +4,9 @@ use std::io::Read;
 
 use serde_json::{Map, Value};
 
-use super::ImportFailure;
 use super::hub::HubLines;
 use super::table::Table;
+use super::{CloudCell, ImportFailure};
 use crate::model::fleet::ImportFormat;
 use crate::registry::DeviceKeys;
 
@@ -101,6 +101,14 @@ impl<R: Read> Source<R> {
         match self {
             Source::Csv(table) => table.has_keys,
             Source::IotHub(lines) => lines.has_keys,
+        }
+    }
+
+    /// Returns the first text of each column of cloud properties, and takes it away.
+    pub fn take_cloud_cells(&mut self) -> Vec<CloudCell> {
+        match self {
+            Source::Csv(table) => std::mem::take(&mut table.cloud_cells),
+            Source::IotHub(_) => Vec::new(),
         }
     }
 

@@ -78,6 +78,8 @@ impl<'a> Stager<'a> {
         }
         self.found.has_keys = source.has_keys();
         self.found.modules = source.modules();
+        self.found.cloud_cells = source.take_cloud_cells();
+        self.found.alike_registered = self.alike.find_registered(self.connection, self.import_id).map_err(fail)?;
         self.found.alike = self.alike.find(self.connection, self.import_id).map_err(fail)?;
         Ok(self.found)
     }
@@ -131,7 +133,7 @@ impl<'a> Stager<'a> {
         }
         *super::staged::count_of(&mut self.found, next.kind) += 1;
         self.found.renamed += u64::from(next.is_renamed);
-        self.alike.note(&row.device_id);
+        self.alike.note(&row.device_id, next.kind == RowKind::New && self.look.is_some());
         Ok(Ok(()))
     }
 

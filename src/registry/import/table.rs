@@ -5,9 +5,9 @@ use std::io::Read;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-use super::ImportFailure;
 use super::record::Records;
 use super::row::{Entry, Rejected, Row};
+use super::{CloudCell, ImportFailure};
 use crate::diag::nearest;
 use crate::model::device::{Authentication, IOTC_COLUMNS};
 use crate::model::id::DeviceId;
@@ -39,6 +39,10 @@ pub struct Table<R> {
     pub has_keys: bool,
     /// All four columns of keys and thumbprints are there: a row without any is of a device without any.
     is_export: bool,
+    /// For each `CLOUD.` column with text in it, the first of it.
+    pub cloud_cells: Vec<CloudCell>,
+    /// The places of the `CLOUD.` columns without text so far.
+    unseen: Vec<usize>,
 }
 
 impl<R: Read> Table<R> {
@@ -57,7 +61,9 @@ impl<R: Read> Table<R> {
         let has_keys = columns.iter().any(|column| matches!(column, Column::Key(_)));
         let credentials = columns.iter().filter(|column| matches!(column, Column::Key(_) | Column::Thumbprint(_)));
         let is_export = credentials.count() == 4;
-        Ok(Table { records, record, columns, has_keys, is_export })
+        let is_cloud = |column: &Column| matches!(column, Column::Twin { section: Section::Cloud, .. });
+        let unseen = (0..columns.len()).filter(|at| is_cloud(&columns[*at])).collect();
+        Ok(Table { records, record, columns, has_keys, is_export, cloud_cells: Vec::new(), unseen })
     }
 
     /// Returns the next row; `None` at the end.
@@ -71,7 +77,25 @@ impl<R: Read> Table<R> {
             let cell = at.and_then(|at| self.record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
             Rejected { device_id: cell.into_owned(), message }
         });
+        if row.is_ok() && !self.unseen.is_empty() {
+            self.note_cloud_cells(line);
+        }
         Ok(Some(Entry { line, row }))
+    }
+
+    /// Notes the first text of `CLOUD.` columns that had none in the rows before.
+    fn note_cloud_cells(&mut self, line: u64) {
+        let Table { record, columns, cloud_cells, unseen, .. } = self;
+        unseen.retain(|at| {
+            let (Some(Column::Twin { path, .. }), Some(cell)) = (columns.get(*at), record.get(*at)) else {
+                return false;
+            };
+            if !cell.is_empty() {
+                let text = String::from_utf8_lossy(cell).into_owned();
+                cloud_cells.push(CloudCell { path: path.clone(), line, text });
+            }
+            cell.is_empty()
+        });
     }
 
     /// Returns the row of the record; the error says why it is rejected.
