@@ -3,7 +3,7 @@
 
 use super::workspace::declared_of;
 use super::{Environment, OpsError, Workspace};
-use crate::ledger::Standing;
+use crate::ledger::{Ledger, Standing};
 use crate::manifest::Loaded;
 use crate::manifest::edit::{self, EditError};
 use crate::model::fleet::Declared;
@@ -55,16 +55,19 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
     let declared = declared_of(&loaded)?;
     let job = declared.jobs.get(name).ok_or_else(|| not_there(name, declared.jobs.keys()))?;
     let text = editable(&workspace, &tree, &job.file, commits)?;
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let ledger = read_ledger(&branch, &workspace.open_for_reading(&declared.fleet)?, declared)?;
+    let free = |word| free_name(new_name.as_deref(), &job.name, word, &|name| taken(name, declared, &ledger));
     let (file, written, target, subject) = match rerun_of {
         None => {
-            let target = free_name(new_name.as_deref(), &job.name, "copy", |name| declared.jobs.contains_key(name))?;
+            let target = free("copy")?;
             let written = edit::copy(&text, &job.name, &target).map_err(|e| cannot(&job.file, &e))?;
             let subject = format!("job {target}: copy of {}", job.name);
             (beside(job, &target), written, target, subject)
         }
         Some(run) => {
-            let target = free_name(new_name.as_deref(), &job.name, "rerun", |name| declared.jobs.contains_key(name))?;
-            let run = failed_run(&workspace, declared, job, run.as_deref())?;
+            let target = free("rerun")?;
+            let run = failed_run(&ledger, job, run.as_deref())?;
             let written = edit::rerun(&text, &job.name, &run, &target).map_err(|e| cannot(&job.file, &e))?;
             let subject = format!("job {target}: the failed devices of {} run {run}", job.name);
             (beside(job, &target), written, target, subject)
@@ -172,20 +175,34 @@ fn unusual(file: &str, why: &str) -> OpsError {
     }
 }
 
+/// Returns why a name cannot be that of a new job; `None` when it can. A job of a name whose run was claimed would never run.
+fn taken(name: &Name, declared: &Declared, ledger: &Ledger) -> Option<String> {
+    if declared.jobs.contains_key(name) {
+        return Some(format!("there is a job `{name}` already"));
+    }
+    let claims = ledger.claims_of(name);
+    claims.last().map(|claim| format!("a job `{name}` was there before, and its run {} was claimed", claim.run))
+}
+
 /// Returns the chosen name, or the old one with a word behind it, and a number when that is taken.
-fn free_name(chosen: Option<&str>, old: &Name, word: &str, is_taken: impl Fn(&str) -> bool) -> Result<Name, OpsError> {
+fn free_name(
+    chosen: Option<&str>,
+    old: &Name,
+    word: &str,
+    taken: &dyn Fn(&Name) -> Option<String>,
+) -> Result<Name, OpsError> {
     let usage = |what: String| OpsError::Usage { what, help: "Choose another name.".to_string() };
     if let Some(chosen) = chosen {
         let name =
             Name::parse(chosen).map_err(|error| usage(format!("the name `{}` {error}", crate::diag::shown(chosen))))?;
-        return if is_taken(chosen) { Err(usage(format!("there is a job `{name}` already"))) } else { Ok(name) };
+        return taken(&name).map_or(Ok(name), |why| Err(usage(why)));
     }
     for number in 1..1_000 {
         let suffix = if number == 1 { format!("-{word}") } else { format!("-{word}-{number}") };
         let kept: String = old.as_str().chars().take(limits::NAME_CHARS_MAX - suffix.len()).collect();
         let candidate = format!("{}{suffix}", kept.trim_end_matches('-'));
-        if !is_taken(&candidate)
-            && let Ok(name) = Name::parse(&candidate)
+        if let Ok(name) = Name::parse(&candidate)
+            && taken(&name).is_none()
         {
             return Ok(name);
         }
@@ -201,15 +218,7 @@ fn beside(job: &Job, target: &Name) -> String {
 }
 
 /// Returns the run whose failed devices are meant.
-fn failed_run(
-    workspace: &Workspace,
-    declared: &Declared,
-    job: &Job,
-    chosen: Option<&str>,
-) -> Result<RunToken, OpsError> {
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, declared)?;
+fn failed_run(ledger: &Ledger, job: &Job, chosen: Option<&str>) -> Result<RunToken, OpsError> {
     let ended = ledger.claims_of(&job.name).into_iter().rev().filter_map(|claim| {
         let record = ledger.records.get(&(claim.job.clone(), claim.run.clone()))?;
         record.status.is_final().then_some(record)

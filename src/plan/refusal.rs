@@ -65,6 +65,22 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Returns true when a job is why the plan cannot be applied, or one of two.
+    pub fn is_about(&self, name: &Name) -> bool {
+        match self {
+            Refusal::EditedRun { job, .. }
+            | Refusal::Renamed { job, .. }
+            | Refusal::RenamedEarly { job, .. }
+            | Refusal::Unexpected { job, .. }
+            | Refusal::TooManyBatches { job, .. }
+            | Refusal::FitsNone { job, .. } => job == name,
+            Refusal::Conflict(conflict) => conflict.left == *name || conflict.right == *name,
+            Refusal::UnexpectedImport { .. } | Refusal::NothingImported { .. } => false,
+        }
+    }
+}
+
 /// Something to know (a warning).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {

@@ -704,3 +704,60 @@ fn work_that_cannot_be_is_refused_and_leaves_no_file() {
     check(&["call", "d-001", "reboot", "{"], 64, "not JSON");
     check(&["call", "d-001", "reboot", "--response-timeout", "10 minutes"], 65, "FF303");
 }
+
+#[test]
+fn work_that_a_plan_refuses_is_not_committed() {
+    let world = World::new("{}");
+    let property = r#"{"@type": "Property", "name": "level", "schema": "integer", "writable": true}"#;
+    let model = format!(
+        r#"{{"@id": "dtmi:acme:Lamp;1", "@type": "Interface", "@context": "dtmi:dtdl:context;2", "contents": [{property}]}}"#
+    );
+    world.write("lamp.json", model);
+    world.declare("templates.yaml", "DeviceTemplate", "lamp", "{model: lamp.json}");
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv, template: lamp}");
+    world.write("d.csv", "IOTC_DEVICEID\na\nb\n");
+    world.commit("devices");
+    world.apply().unwrap();
+    let head = world.head();
+    let check = |arguments: &[&str], parts: &[&str]| {
+        let arguments: Vec<&str> = ["device"].iter().chain(arguments).copied().collect();
+        let ran = world.run(&arguments).expect(65);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        }
+        assert_eq!(world.head(), head);
+        assert!(fs::read_dir(world.file("jobs")).unwrap().next().is_none(), "{arguments:?}");
+    };
+    check(&["set", "a", "level=warm"], &["FF611", "`level` expects integer, got \"warm\""]);
+    check(&["set", "a", "levl=3", "--no-commit"], &["FF611", "level"]);
+    check(&["call", "a", "reboot"], &["FF611", "reboot"]);
+    // What is wrong with another job is not its doing.
+    world.job("broken", "{target: {query: '*'}, action: {property: {level: high}}}");
+    world.commit("broken");
+    let ran = world.run(&["device", "set", "a", "level=3"]).expect(0);
+    assert!(!ran.stderr.contains("FF611"), "{}", ran.stderr);
+    assert_ne!(world.head(), head);
+    // Another value for the same device before the first was applied.
+    let ran = world.run(&["device", "set", "a", "level=4"]).expect(65);
+    assert!(ran.stderr.contains("FF604") && ran.stderr.contains("set-a-1"), "{}", ran.stderr);
+    assert!(!world.file("jobs/set-a-2.yaml").exists());
+    world.run(&["device", "set", "b", "level=4"]).expect(0);
+}
+
+#[test]
+fn work_is_repeated_when_the_file_of_the_first_is_gone() {
+    let world = World::with_devices("{}", 2);
+    world.apply().unwrap();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let ran = world.run(&["device", "call", "d-001", "reboot", "--json"]).expect(0).json().remove(0);
+        world.apply().unwrap();
+        fs::remove_file(world.file(ran["file"].as_str().unwrap())).unwrap();
+        world.commit("tidied up");
+        jobs.push(ran["job"].as_str().unwrap().to_string());
+    }
+    assert_eq!(jobs, ["call-d-001-1", "call-d-001-2", "call-d-001-3"]);
+    for job in jobs {
+        assert_eq!(world.rows(&job, if job.ends_with("-1") { "1" } else { &job[job.len() - 1..] }).len(), 1, "{job}");
+    }
+}

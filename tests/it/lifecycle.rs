@@ -89,6 +89,32 @@ fn a_copy_is_a_new_job_and_a_rerun_takes_the_failed_devices() {
 }
 
 #[test]
+fn a_copy_takes_no_name_whose_run_was_claimed() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-002: {answers: 500}}}}}", 3);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.commit("Reboot");
+    world.apply().unwrap();
+    world.run(&["job", "copy", "reboot"]).expect(0);
+    world.run(&["job", "rerun", "reboot"]).expect(0);
+    world.apply().unwrap();
+    for file in ["jobs/reboot-copy.yaml", "jobs/reboot-rerun.yaml"] {
+        std::fs::remove_file(world.file(file)).unwrap();
+    }
+    world.commit("tidied up");
+    let head = world.head();
+    for verb in ["copy", "rerun"] {
+        let name = format!("reboot-{verb}");
+        let ran = world.run(&["job", verb, "reboot", &name]).expect(64);
+        let told = format!("a job `{name}` was there before, and its run 1 was claimed");
+        assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+    }
+    assert_eq!(world.head(), head);
+    world.run(&["job", "copy", "reboot"]).expect(0);
+    world.run(&["job", "rerun", "reboot"]).expect(0);
+    assert!(world.file("jobs/reboot-copy-2.yaml").exists() && world.file("jobs/reboot-rerun-2.yaml").exists());
+}
+
+#[test]
 fn a_rerun_of_a_run_without_failures_says_so() {
     let world = World::with_devices("{}", 3);
     world.job("dim", DIM);

@@ -5,6 +5,7 @@ use crate::cli::args::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, Edit
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, device as view};
+use crate::execute::{Clock as _, SystemClock};
 use crate::model::patch::Section;
 use crate::model::text::sanitize_line;
 use crate::ops::device::{
@@ -162,7 +163,7 @@ fn write_job(
     arguments: &EditArgs,
     output: &Output,
 ) -> CommandResult {
-    let written = work(environment, device_id, wanted, !arguments.no_commit)?;
+    let written = work(environment, device_id, wanted, !arguments.no_commit, SystemClock.now())?;
     if output.is_json {
         output.json_line(&serde_json::json!({
             "job": written.job.as_str(),

@@ -1,16 +1,17 @@
 //! Work on a single device: a job as any other, written to a file of its own and committed.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::missing;
 use crate::manifest::edit;
-use crate::model::fleet::Declared;
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use crate::ops::workspace::{declared_of, findings_of};
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::read_ledger;
+use crate::prepare::{Preparation, diagnose, prepare, read_ledger};
 
 /// What to do to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,11 +45,18 @@ pub struct WrittenJob {
     pub commit: Option<String>,
 }
 
-/// Writes a job that works on one device, and commits it.
+/// Writes a job that works on one device, and commits it. It is planned before: a job that no apply would run is not left in the
+/// way of all others.
 ///
 /// # Errors
-/// There is no such device, the files are invalid or would be with this job, or it cannot be written.
-pub fn work(environment: &Environment, device_id: &str, work: &Work, commits: bool) -> Result<WrittenJob, OpsError> {
+/// There is no such device, the files are invalid or would be with this job, a plan refuses it, or it cannot be written.
+pub fn work(
+    environment: &Environment,
+    device_id: &str,
+    work: &Work,
+    commits: bool,
+    now: Timestamp,
+) -> Result<WrittenJob, OpsError> {
     let (word, action) = match work {
         Work::Set { section, assignments } => ("set", patch_action(*section, assignments)?),
         Work::Call(call) => ("call", call_action(call)?),
@@ -67,7 +75,12 @@ pub fn work(environment: &Environment, device_id: &str, work: &Work, commits: bo
         is_declared(declared, name) || !ledger.claims_of(name).is_empty() || tree.entries.contains_key(&file_of(name))
     };
     let name = free_name(word, device_id, is_taken)?;
-    let spec = json!({"target": {"devices": [device_id]}, "action": action});
+    let mut spec = json!({"target": {"devices": [device_id]}, "action": action});
+    if ledger.claims.values().any(|claim| !declared.jobs.contains_key(&claim.job)) {
+        // 1. `device set pump level=3` ran, and its file was deleted. 2. The same is wanted again. 3. The new job has the spec of the one
+        // that is gone, as a renamed one would, which a plan refuses. Its own token says that it is meant.
+        spec["run"] = name.as_str().rsplit('-').next().into();
+    }
     let file = file_of(&name);
     let text = edit::new_job(&name, &spec).map_err(|error| OpsError::Usage {
         what: format!("the job cannot be written: {error}"),
@@ -79,14 +92,41 @@ pub fn work(environment: &Environment, device_id: &str, work: &Work, commits: bo
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
     std::fs::write(&path, text).map_err(fail)?;
-    let (_, with_it) = workspace.load_work_tree()?;
-    if with_it.diagnostics.has_errors() {
+    if let Err(error) = check(&workspace, &name, now) {
         drop(std::fs::remove_file(&path));
-        return Err(OpsError::Invalid(Box::new(findings_of(&with_it, crate::diag::Diagnostics::new()))));
+        return Err(error);
     }
     let subject = format!("job {name}: {word} {device_id}");
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
     Ok(WrittenJob { job: name, file, commit })
+}
+
+/// Refuses a job of the work tree that makes its files invalid, or that its plan refuses. What else is refused is not its doing.
+fn check(workspace: &Workspace, job: &Name, now: Timestamp) -> Result<(), OpsError> {
+    let (tree, loaded) = workspace.load_work_tree()?;
+    let declared = declared_of(&loaded)?;
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let mut registry = workspace.open_for_reading(&declared.fleet)?;
+    let ledger = read_ledger(&branch, &registry, declared)?;
+    let held = Held::default();
+    let preparation = Preparation {
+        held: &held,
+        repo: &workspace.repo,
+        loaded: &loaded,
+        declared,
+        tree: &tree,
+        branch: &branch,
+        ledger: &ledger,
+        now,
+    };
+    let (mut plan, _, _) = prepare(&preparation, &mut registry)?;
+    plan.refusals.retain(|refusal| refusal.is_about(job));
+    plan.notices.clear();
+    if plan.refusals.is_empty() {
+        return Ok(());
+    }
+    let diagnostics = diagnose(&plan, &preparation, &[]);
+    Err(OpsError::Invalid(Box::new(findings_of(&loaded, diagnostics))))
 }
 
 fn is_declared(declared: &Declared, name: &Name) -> bool {
