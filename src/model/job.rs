@@ -50,7 +50,8 @@ pub enum Selector {
     },
 }
 
-/// The number of devices that the author expects, both ends inclusive.
+/// The number of devices that the author expects in the target, both ends inclusive: whom the condition means, and so with devices
+/// that are blocked or that the job does not fit, which are told beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expect {
     pub min: Option<u64>,

@@ -16,6 +16,7 @@ mod lifecycle;
 mod looking;
 mod manifests;
 mod order;
+mod organizations;
 mod planner;
 mod queries;
 mod readme;
