@@ -28,10 +28,11 @@
 //! | 0 | [`diag`] | what we tell the author of a file, as data | nothing of ours but `model::text` |
 //! | 0 | [`model`] | the nouns, validated and immutable | nothing of ours |
 //! | 1 | [`query`] | the target language: text, AST, reference semantics | diag, model |
+//! | 1 | [`schedule`] | recurrence: when a schedule is due | model |
 //! | 1 | [`template`] | DTDL interfaces: what a job may set and call on a device | diag, model |
-//! | 2 | [`manifest`] | what users write: YAML into the model | diag, model, query, template |
+//! | 2 | [`manifest`] | what users write: YAML into the model | diag, model, query, schedule, template |
 //! | 2 | [`ledger`] | claims and records of runs, run keys | model |
-//! | 2 | [`plan`] | the brain | model, query, ledger |
+//! | 2 | [`plan`] | the brain | model, query, schedule, ledger |
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, manifest |
@@ -92,5 +93,6 @@ pub mod registry;
 pub mod repo;
 pub mod results;
 pub mod rollout;
+pub mod schedule;
 pub mod sim;
 pub mod template;

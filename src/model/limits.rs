@@ -103,3 +103,8 @@ pub const QUERY_INDEXES_MAX: usize = 8;
 pub const INDEX_REMAKE_DEVICES_MIN: u64 = 100_000;
 /// Paths under `!=` or NOT of one condition whose lack a plan counts: each count looks at every device.
 pub const NEGATED_PATHS_MAX: usize = 8;
+/// Missed occurrences of a schedule that are told one by one; how many were before them is told in a sentence. A daily schedule that nobody
+/// ran for three months: nobody reads further, and each is a row of a commit.
+pub const MISSED_OCCURRENCES_MAX: u64 = 100;
+/// Occurrences of a schedule that are shown at once: 27 years of a daily one.
+pub const OCCURRENCES_SHOWN_MAX: u64 = 10_000;

@@ -14,4 +14,5 @@ pub mod limits;
 pub mod observation;
 pub mod outcome;
 pub mod patch;
+pub mod schedule;
 pub mod text;

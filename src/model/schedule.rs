@@ -1,0 +1,220 @@
+//! A schedule: a job that runs again and again, at times of a wall clock.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, Weekday};
+use jiff::tz::TimeZone;
+
+use super::delivery::Delivery;
+use super::digest::Digest;
+use super::id::{Name, RunToken};
+use super::job::{Action, Job, Target};
+
+/// A schedule as declared, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// Also the name of the job that its occurrences are runs of: no job has it.
+    pub name: Name,
+    /// The name that it had before it was renamed on purpose: what was claimed under it is not run again.
+    pub previous_name: Option<Name>,
+    /// The wall clock of the first occurrence, in `time_zone`; whole seconds, from the year 1970 on.
+    pub start: DateTime,
+    pub time_zone: TimeZone,
+    /// The name of `time_zone` in the IANA database, as the database spells it.
+    pub time_zone_name: String,
+    pub recurrence: Recurrence,
+    /// `None`: it goes on for ever.
+    pub end: Option<End>,
+    /// True: no occurrence is due.
+    pub is_suspended: bool,
+    pub missed: Missed,
+    pub overlap: Overlap,
+    pub job: ScheduledJob,
+    /// The file that declares it, relative to the fleet's folder.
+    pub file: String,
+}
+
+/// How a schedule repeats. Each occurrence has the time of day of the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recurrence {
+    Once,
+    Daily,
+    Weekly {
+        /// Monday first, without duplicates, not empty.
+        weekdays: Vec<Weekday>,
+    },
+    /// On the day of the start; in a month that lacks it, on its last day.
+    Monthly,
+}
+
+impl Recurrence {
+    /// Returns the word of the manifest.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Recurrence::Once => "once",
+            Recurrence::Daily => "daily",
+            Recurrence::Weekly { .. } => "weekly",
+            Recurrence::Monthly => "monthly",
+        }
+    }
+}
+
+/// Returns the word of the manifest for a weekday, such as `mon`.
+pub fn weekday_word(weekday: Weekday) -> &'static str {
+    match weekday {
+        Weekday::Monday => "mon",
+        Weekday::Tuesday => "tue",
+        Weekday::Wednesday => "wed",
+        Weekday::Thursday => "thu",
+        Weekday::Friday => "fri",
+        Weekday::Saturday => "sat",
+        Weekday::Sunday => "sun",
+    }
+}
+
+/// When a schedule ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The last day on which an occurrence may be, by its nominal date.
+    Until(Date),
+    /// So many nominal occurrences from the start on, run or missed; at least 1.
+    After(u64),
+}
+
+/// What becomes of an occurrence that could not start on time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    pub policy: MissedPolicy,
+    /// How late it may start by [`MissedPolicy::RunOnce`].
+    pub within: Duration,
+}
+
+impl Default for Missed {
+    fn default() -> Missed {
+        Missed { policy: MissedPolicy::Skip, within: Duration::from_secs(3_600) }
+    }
+}
+
+/// See [`Missed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissedPolicy {
+    /// It does not run.
+    Skip,
+    /// The newest one runs, late.
+    RunOnce,
+}
+
+impl MissedPolicy {
+    /// Returns the word of the manifest.
+    pub fn word(self) -> &'static str {
+        match self {
+            MissedPolicy::Skip => "skip",
+            MissedPolicy::RunOnce => "runOnce",
+        }
+    }
+}
+
+/// What becomes of an occurrence while the one before it still runs. Two never run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// It does not run.
+    #[default]
+    Skip,
+    /// It waits until that one has ended.
+    Queue,
+}
+
+impl Overlap {
+    /// Returns the word of the manifest.
+    pub fn word(self) -> &'static str {
+        match self {
+            Overlap::Skip => "skip",
+            Overlap::Queue => "queue",
+        }
+    }
+}
+
+/// The work of each occurrence: a job without what tells its runs apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduledJob {
+    /// SHA-256 of the canonical JSON of `spec.job` as written, without the fields that may change while it runs (design: identity).
+    /// The same for every occurrence, and of no job: that of a job has its run token in it.
+    pub spec_digest: Digest,
+    pub organization: Option<Name>,
+    pub target: Target,
+    pub action: Action,
+    pub delivery: Delivery,
+}
+
+impl Schedule {
+    /// Returns the job of the occurrence at an instant: its name is that of the schedule, its run token that of the instant.
+    ///
+    /// # Panics
+    /// As [`occurrence_token`].
+    pub fn job_at(&self, instant: Timestamp) -> Job {
+        let ScheduledJob { spec_digest, organization, target, action, delivery } = &self.job;
+        Job {
+            name: self.name.clone(),
+            previous_name: self.previous_name.clone(),
+            run: occurrence_token(instant),
+            suspend: false,
+            spec_digest: *spec_digest,
+            organization: organization.clone(),
+            target: target.clone(),
+            after: Vec::new(),
+            action: action.clone(),
+            delivery: delivery.clone(),
+            file: self.file.clone(),
+        }
+    }
+
+    /// Returns true when a run of a job is, or was under the schedule's previous name, one of its occurrences.
+    pub fn owns(&self, job: &Name, run: &RunToken) -> bool {
+        (self.name == *job || self.previous_name.as_ref() == Some(job)) && occurrence_instant(run).is_some()
+    }
+}
+
+/// A moment at which a schedule's job is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Occurrence {
+    /// What the schedule says, in its time zone. There may be no such time on that day: then the instant shows another one.
+    pub nominal: DateTime,
+    /// When that is; the identity of the occurrence.
+    pub instant: Timestamp,
+}
+
+/// How run tokens of occurrences are written: the basic format of ISO 8601, in UTC.
+const TOKEN_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
+/// Returns the run token of the occurrence at an instant, such as `20261201T013000Z`.
+///
+/// # Panics
+/// When the instant lies before the year 0: no schedule starts before 1970.
+pub fn occurrence_token(instant: Timestamp) -> RunToken {
+    RunToken::parse(&instant.strftime(TOKEN_FORMAT).to_string()).expect("schedules start in 1970 at the earliest")
+}
+
+/// Returns the instant of an occurrence's run token, `None` for another run token.
+pub fn occurrence_instant(run: &RunToken) -> Option<Timestamp> {
+    let time = DateTime::strptime(TOKEN_FORMAT, run.as_str()).ok()?;
+    let instant = TimeZone::UTC.to_timestamp(time).ok()?;
+    // One instant has one token: `2026121T013000Z` is none.
+    (instant.strftime(TOKEN_FORMAT).to_string() == run.as_str()).then_some(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_token_is_an_instant_and_back() {
+        let instant: Timestamp = "2026-12-01T01:30:00Z".parse().unwrap();
+        let token = occurrence_token(instant);
+        assert_eq!(token.as_str(), "20261201T013000Z");
+        assert_eq!(occurrence_instant(&token), Some(instant));
+        for other in ["1", "20261201T013000", "2026121T013000Z", "20261301T013000Z", "20261201T013000Zx", "20261201"] {
+            assert_eq!(occurrence_instant(&RunToken::parse(other).unwrap()), None, "{other}");
+        }
+    }
+}
