@@ -108,3 +108,32 @@ pub const NEGATED_PATHS_MAX: usize = 8;
 pub const MISSED_OCCURRENCES_MAX: u64 = 100;
 /// Occurrences of a schedule that are shown at once: 27 years of a daily one.
 pub const OCCURRENCES_SHOWN_MAX: u64 = 10_000;
+/// Rows of each list of the daemon's status, and with it series of one metric: a page of them stays below 1 MB. The counts are exact.
+pub const STATUS_ROWS_MAX: usize = 1_000;
+/// How old the last heartbeat of the daemon may be: four of its longest usual waits (the default interval of 30 s).
+pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(120);
+/// Bytes of the body of a webhook: GitHub sends at most 25 MB, and a signature needs every byte. None of it is kept.
+/// <https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>
+pub const WEBHOOK_BODY_BYTES_MAX: u64 = 25 << 20;
+/// How long the body of a webhook may take: GitHub and GitLab give up after 10 s themselves.
+pub const WEBHOOK_READ_TIME_MAX: Duration = Duration::from_secs(10);
+/// Calls of one webhook that are accepted a minute: more often than once a second nobody can push to look at.
+pub const WEBHOOKS_ACCEPTED_PER_MINUTE_MAX: u32 = 60;
+/// Calls of all webhooks that are told a minute that they are refused. A valid call is heard whatever others send.
+pub const WEBHOOKS_REFUSED_PER_MINUTE_MAX: u32 = 60;
+/// Characters of a webhook's secret: 16 hex digits are 64 bits, and each guess is a call.
+pub const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
+/// Bytes of a file of webhook secrets: two lines of any length that somebody would paste.
+pub const WEBHOOK_SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Connections that are served at once; the others wait in the system's queue. Each costs at most a buffer of headers.
+pub const LISTEN_CONNECTIONS_MAX: usize = 64;
+/// Bytes of the head of a request: GitHub sends 1 KB, proxies add as much again.
+pub const LISTEN_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of a request: GitHub sends 15.
+pub const LISTEN_HEADERS_MAX: usize = 64;
+/// How long the head of a request may take: a client that is slower holds a place for nothing.
+pub const LISTEN_HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may live: a head, a body, and as long again for an answer that is read slowly.
+pub const LISTEN_CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long what a client still sends is read after the answer, so that the answer is not lost by a reset (RFC 9112, section 9.6).
+pub const LISTEN_LINGER_TIME_MAX: Duration = Duration::from_secs(1);

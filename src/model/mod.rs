@@ -15,4 +15,5 @@ pub mod observation;
 pub mod outcome;
 pub mod patch;
 pub mod schedule;
+pub mod status;
 pub mod text;

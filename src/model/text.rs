@@ -31,6 +31,23 @@ pub fn sanitize_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns JSON in which no character steers a terminal: every unsafe one, which can only stand inside a string, is spelled `\uXXXX`.
+pub fn sanitize_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(is_unsafe) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_unsafe(c) {
+            // All of them are of the basic plane: one unit of UTF-16.
+            write!(safe, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// Returns the first `chars_max` characters; a longer text ends with `…` in place of its last one.
 pub fn shorten(text: &str, chars_max: usize) -> Cow<'_, str> {
     if text.chars().nth(chars_max).is_none() {
@@ -107,6 +124,16 @@ mod tests {
         check("a\u{9b}b\u{7f}\r", "a\\u{9b}b\\u{7f}\\u{d}");
         check("x\u{202e}y\u{2066}", "x\\u{202e}y\\u{2066}");
         assert_eq!(sanitize_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_stays_the_same_value_without_unsafe_characters() {
+        let value = serde_json::json!({"a": "x\u{1b}[2J\u{9b}31m\u{202e}y\u{7f}\n"});
+        let text = value.to_string();
+        let safe = sanitize_json(&text);
+        assert!(safe.is_ascii(), "{safe}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+        assert!(matches!(sanitize_json("{\"a\":\"é\"}"), Cow::Borrowed(_)));
     }
 
     #[test]
