@@ -42,6 +42,7 @@
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
 //! | 5 | [`prepare`] | from a tree and the registry to the planner's input | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
+//! | 5 | [`listen`] | what the daemon shows and hears of: health, metrics, webhooks, the service manager | model |
 //! | 6 | [`ops`] | one use case a file | everything above |
 //! | 7 | [`cli`] | arguments, commands, views | ops and the values that it shows |
 //! | 7 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
@@ -83,6 +84,7 @@ pub mod diag;
 pub mod execute;
 pub mod ledger;
 pub mod link;
+pub mod listen;
 pub mod manifest;
 pub mod model;
 pub mod ops;

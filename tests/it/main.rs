@@ -13,6 +13,7 @@ mod devices;
 mod edge;
 mod indexes;
 mod lifecycle;
+mod listen;
 mod looking;
 mod manifests;
 mod order;

@@ -31,13 +31,14 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 5.
     ("prepare", "diag model query schedule template manifest ledger plan rollout results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
+    ("listen", "model"),
     // Level 6.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan rollout results convert registry link repo prepare execute",
+        "diag model query schedule template manifest ledger plan rollout results convert registry link repo prepare execute listen",
     ),
     // Level 7: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
-    ("cli", "diag model manifest ledger plan results convert registry repo prepare execute ops"),
+    ("cli", "diag model manifest ledger plan results convert registry repo prepare execute listen ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry repo execute ops"),
 ];

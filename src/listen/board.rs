@@ -1,0 +1,67 @@
+//! What the daemon and its pages share: a board that one writes and the others read.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::status::Snapshot;
+
+/// The one [`Snapshot`] of a daemon. Clones are handles of the same board.
+#[derive(Debug, Clone)]
+pub struct Board {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    snapshot: Snapshot,
+    /// On the monotonic clock: a clock that is set must not make the daemon look dead.
+    heartbeat: Instant,
+}
+
+impl Board {
+    /// Returns a board with its first heartbeat.
+    pub fn new(snapshot: Snapshot) -> Board {
+        Board { shared: Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() })) }
+    }
+
+    /// Changes the snapshot. What is done inside is short: pages wait for it.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock().snapshot);
+    }
+
+    /// Returns a copy of the snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot.clone()
+    }
+
+    /// Says that the daemon's loop is alive: at least every [`crate::model::limits::HEARTBEAT_AGE_MAX`], also while a run goes on.
+    pub fn beat(&self) {
+        self.lock().heartbeat = Instant::now();
+    }
+
+    /// Returns how long ago the last heartbeat was.
+    pub fn heartbeat_age(&self) -> Duration {
+        self.lock().heartbeat.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A change that panicked leaves whole fields behind, and the process dies of the panic anyway.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_share_a_board() {
+        let board = Board::new(Snapshot::new("0.1.0", "acme", jiff::Timestamp::UNIX_EPOCH));
+        board.clone().update(|snapshot| snapshot.reconciles = 3);
+        assert_eq!(board.snapshot().reconciles, 3);
+        board.beat();
+        assert!(board.heartbeat_age() < Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,132 @@
+//! The pages: what is asked for, and who answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use super::webhook::{Endpoint, Webhooks};
+use super::{Bounds, Server, board::Board, metrics};
+use crate::model::text::sanitize_json;
+
+/// What every page reads.
+#[derive(Debug, Clone)]
+struct Pages {
+    board: Board,
+    bounds: Bounds,
+}
+
+/// Returns the routes of a server.
+pub fn router(server: Server) -> Router {
+    let Server { board, bell, secrets, bounds } = server;
+    let hooks = match secrets {
+        Some(secrets) => {
+            let webhooks = Arc::new(Webhooks::new(board.clone(), bell, secrets, bounds.clone()));
+            Endpoint::ALL.into_iter().fold(Router::new(), |router, endpoint| {
+                let webhooks = webhooks.clone();
+                let hear = move |request: Request| {
+                    let webhooks = webhooks.clone();
+                    async move { webhooks.hear(endpoint, request).await }
+                };
+                router.route(endpoint.path(), post(hear))
+            })
+        }
+        None => Endpoint::ALL.into_iter().fold(Router::new(), |router, endpoint| {
+            let off =
+                async || sentence(StatusCode::NOT_FOUND, "Webhooks are off here: the daemon has no secret for them.");
+            router.route(endpoint.path(), post(off))
+        }),
+    };
+    let pages = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
+        .route("/status", get(status))
+        .with_state(Pages { board, bounds });
+    let nothing = async || sentence(StatusCode::NOT_FOUND, "There is nothing here. Try /status.");
+    let not_so = async || sentence(StatusCode::METHOD_NOT_ALLOWED, "This is not asked for with this method.");
+    pages
+        .merge(hooks)
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_so)
+        // The only bodies that are read are those of webhooks, and they are counted there.
+        .layer(DefaultBodyLimit::disable())
+        .layer(map_response(with_security_headers))
+}
+
+/// Returns an answer of one sentence.
+pub fn sentence(status: StatusCode, text: &str) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}\n")).into_response()
+}
+
+fn json_page(status: StatusCode, json: &str) -> Response {
+    let body = format!("{}\n", sanitize_json(json));
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Answers are data for programs: no browser is to guess, keep, frame or run any of it.
+async fn with_security_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Alive: the daemon's loop gave a sign of life not long ago. What it lacks outside (a remote, a registry) is not asked: starting it
+/// again would not bring it.
+async fn healthz(State(pages): State<Pages>) -> Response {
+    let (age, snapshot) = (pages.board.heartbeat_age(), pages.board.snapshot());
+    let is_alive = age <= pages.bounds.heartbeat_age_max;
+    let body = json!({
+        "status": if is_alive { "alive" } else { "stalled" },
+        "heartbeat_age_seconds": age.as_secs(),
+        "version": snapshot.version,
+        "fleet": snapshot.fleet,
+        "commit": snapshot.source.commit,
+        "started_at": snapshot.started_at,
+        "last_reconcile_at": snapshot.last_reconcile_at,
+        "running": snapshot.running.len(),
+        "held": snapshot.held_count,
+    });
+    json_page(if is_alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body.to_string())
+}
+
+/// Ready: it has seen its source, acted on it, and both still work.
+async fn readyz(State(pages): State<Pages>) -> Response {
+    let reasons = pages.board.snapshot().unready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_page(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string())
+}
+
+async fn status(State(pages): State<Pages>) -> Response {
+    match serde_json::to_string(&pages.board.snapshot()) {
+        Ok(json) => json_page(StatusCode::OK, &json),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the status cannot be written as JSON");
+            sentence(StatusCode::INTERNAL_SERVER_ERROR, "The status cannot be written. Please report this as a bug.")
+        }
+    }
+}
+
+async fn metrics_page(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let form = metrics::Form::accepted(accept);
+    match metrics::page(pages.board.snapshot(), pages.board.heartbeat_age(), form) {
+        Ok(body) => ([(header::CONTENT_TYPE, form.content_type())], body).into_response(),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the metrics cannot be written");
+            sentence(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written. Please report this as a bug.")
+        }
+    }
+}
