@@ -24,6 +24,7 @@ mod readme;
 mod recovery;
 mod registry;
 mod scripts;
+mod service;
 mod simulate;
 mod targets;
 mod templates;
