@@ -6,6 +6,8 @@ mod args;
 mod columns;
 mod commands;
 mod error;
+pub mod listen;
+pub mod logs;
 mod output;
 mod version;
 pub mod view;

@@ -1,0 +1,201 @@
+//! The arguments of the daemon's pages: where they listen, and the secret of the webhooks.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::error::CommandError;
+use crate::listen::WebhookSecrets;
+use crate::model::limits::{WEBHOOK_SECRET_CHARS_MIN, WEBHOOK_SECRET_FILE_BYTES_MAX};
+use crate::model::text::sanitize_line;
+
+/// The secret of the webhooks.
+const SECRET: &str = "FLEETFORM_WEBHOOK_SECRET";
+/// The secret before it, which is good as well while callers change over.
+const SECRET_PREVIOUS: &str = "FLEETFORM_WEBHOOK_SECRET_PREVIOUS";
+
+/// Where the daemon shows itself and hears of pushes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ListenArgs {
+    /// Serve webhooks, health and metrics over HTTP, such as on 127.0.0.1:8080. The secret of the webhooks comes from
+    /// FLEETFORM_WEBHOOK_SECRET, and while it changes the one before from FLEETFORM_WEBHOOK_SECRET_PREVIOUS
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Read the secret of the webhooks from a file, and from its second line the one before
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_WEBHOOK_SECRET_FILE")]
+    pub webhook_secret_file: Option<PathBuf>,
+    /// Serve health and metrics, and no webhooks
+    #[arg(long, requires = "listen")]
+    pub no_webhooks: bool,
+}
+
+/// What [`ListenArgs`] ask for.
+#[derive(Debug)]
+pub struct Listening {
+    /// Bound, so that nobody hears of a port that is taken only when the fleet's work has begun.
+    pub listener: TcpListener,
+    /// `None` with `--no-webhooks`.
+    pub secrets: Option<WebhookSecrets>,
+}
+
+impl ListenArgs {
+    /// Reads the secrets and binds the address; `None` without `--listen`.
+    ///
+    /// # Errors
+    /// `CommandError::Usage`: the address is none or cannot be bound, the secret is missing, unreadable or too short.
+    pub fn open(&self) -> Result<Option<Listening>, CommandError> {
+        let Some(address) = &self.listen else { return Ok(None) };
+        let secrets = if self.no_webhooks { None } else { Some(self.secrets(&variable)?) };
+        let listener = TcpListener::bind(address.as_str()).map_err(|error| CommandError::Usage {
+            what: format!("nothing can listen on {}: {error}", sanitize_line(address)),
+            help: "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string(),
+        })?;
+        Ok(Some(Listening { listener, secrets }))
+    }
+
+    fn secrets(
+        &self,
+        variable: &dyn Fn(&str) -> Result<Option<String>, CommandError>,
+    ) -> Result<WebhookSecrets, CommandError> {
+        // A variable that is set and empty is how unit and compose files leave one out.
+        let file = self.webhook_secret_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let (name, current, previous) = match file {
+            Some(path) => {
+                let text = read_secrets(path).map_err(|error| CommandError::Usage {
+                    what: format!("the webhook secret cannot be read from {}: {error}", path.display()),
+                    help: "Check --webhook-secret-file and the rights of the file.".to_string(),
+                })?;
+                let mut lines = text.lines().map(str::to_string);
+                (path.display().to_string(), lines.next(), lines.next())
+            }
+            None => (SECRET.to_string(), variable(SECRET)?, variable(SECRET_PREVIOUS)?),
+        };
+        let is_given = |secret: &String| !secret.is_empty();
+        let Some(current) = current.filter(is_given) else {
+            return Err(CommandError::Usage {
+                what: format!("--listen hears webhooks, and there is no secret for them in {}", sanitize_line(&name)),
+                help: format!(
+                    "Set {SECRET} to at least {WEBHOOK_SECRET_CHARS_MIN} characters (`openssl rand -hex 32` makes some), or add --no-webhooks."
+                ),
+            });
+        };
+        WebhookSecrets::new(&current, previous.filter(is_given).as_deref()).map_err(|error| CommandError::Usage {
+            what: format!("a webhook secret in {} cannot be used: {error}", sanitize_line(&name)),
+            help: "`openssl rand -hex 32` makes a good one.".to_string(),
+        })
+    }
+}
+
+/// Reads a variable of the environment; `None` when it is not set. Not an argument of clap: a flag would show the secret to everybody who
+/// can list processes.
+#[expect(clippy::disallowed_methods, reason = "a secret is no argument, and this room owns the environment")]
+fn variable(name: &str) -> Result<Option<String>, CommandError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(CommandError::Usage {
+            what: format!("{name} is not UTF-8"),
+            help: "`openssl rand -hex 32` makes a good secret.".to_string(),
+        }),
+    }
+}
+
+fn read_secrets(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(WEBHOOK_SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > WEBHOOK_SECRET_FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {WEBHOOK_SECRET_FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns what is said against the secrets; empty when they are good.
+    fn said(arguments: &ListenArgs, variables: &[(&str, &str)]) -> String {
+        let variable =
+            |name: &str| Ok(variables.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()));
+        match arguments.secrets(&variable) {
+            Ok(_) => String::new(),
+            Err(CommandError::Usage { what, help }) => format!("{what}. {help}"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    const GOOD: &str = "0123456789abcdef";
+
+    #[test]
+    fn the_secret_is_mandatory_and_long_enough() {
+        let check = |variables: &[(&str, &str)], expect: &str| {
+            let said = said(&ListenArgs::default(), variables);
+            assert!(if expect.is_empty() { said.is_empty() } else { said.contains(expect) }, "{said}");
+            assert!(!said.contains("0123"), "no secret is shown: {said}");
+        };
+        check(&[], "there is no secret for them in FLEETFORM_WEBHOOK_SECRET");
+        check(&[(SECRET, "")], "add --no-webhooks");
+        check(&[(SECRET, "0123456789abcde")], "it has 15 characters");
+        check(&[(SECRET, GOOD)], "");
+        check(&[(SECRET, GOOD), (SECRET_PREVIOUS, "")], "");
+        check(&[(SECRET, GOOD), (SECRET_PREVIOUS, "0123")], "it has 4 characters");
+        check(&[(SECRET_PREVIOUS, GOOD)], "there is no secret");
+        check(&[(SECRET, GOOD), (SECRET_PREVIOUS, GOOD)], "");
+    }
+
+    #[test]
+    fn a_file_has_the_secret_and_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |text: &str, expect: &str| {
+            let path = folder.path().join("secret");
+            std::fs::write(&path, text).unwrap();
+            let arguments = ListenArgs { webhook_secret_file: Some(path), ..ListenArgs::default() };
+            let said = said(&arguments, &[(SECRET, "of no matter")]);
+            assert!(if expect.is_empty() { said.is_empty() } else { said.contains(expect) }, "{text:?}: {said}");
+        };
+        check(&format!("{GOOD}\n"), "");
+        check(&format!("{GOOD}\r\n{GOOD}x\n"), "");
+        check(&format!("{GOOD}\nshort"), "it has 5 characters");
+        check("", "there is no secret");
+        check(&"x".repeat(5_000), "it has more than 4096 bytes");
+        let absent = ListenArgs { webhook_secret_file: Some(folder.path().join("absent")), ..ListenArgs::default() };
+        assert!(said(&absent, &[]).contains("cannot be read from"), "{}", said(&absent, &[]));
+    }
+
+    #[test]
+    fn the_arguments_fit_beside_each_other() {
+        #[derive(Debug, clap::Parser)]
+        struct Watch {
+            #[command(flatten)]
+            listen: ListenArgs,
+            #[command(flatten)]
+            log: super::super::logs::LogArgs,
+        }
+        <Watch as clap::CommandFactory>::command().debug_assert();
+        let parse = |words: &[&str]| {
+            <Watch as clap::Parser>::try_parse_from([&["watch"], words].concat()).map_err(|error| error.kind())
+        };
+        let watch = parse(&["--listen", "[::1]:8080", "--no-webhooks", "--log", "json"]).unwrap();
+        assert_eq!((watch.listen.listen.as_deref(), watch.listen.no_webhooks), (Some("[::1]:8080"), true));
+        assert_eq!(watch.log.log, Some(super::super::logs::LogFormat::Json));
+        assert_eq!(parse(&["--no-webhooks"]).unwrap_err(), clap::error::ErrorKind::MissingRequiredArgument);
+        assert_eq!(parse(&["--log", "xml"]).unwrap_err(), clap::error::ErrorKind::InvalidValue);
+    }
+
+    #[test]
+    fn the_address_is_bound_at_once() {
+        let arguments =
+            |listen: &str| ListenArgs { listen: Some(listen.to_string()), no_webhooks: true, ..ListenArgs::default() };
+        let first = arguments("127.0.0.1:0").open().unwrap().unwrap();
+        assert!(first.secrets.is_none());
+        let taken = first.listener.local_addr().unwrap().to_string();
+        for address in [taken.as_str(), "8080", "127.0.0.1", ""] {
+            let error = arguments(address).open().unwrap_err();
+            assert!(matches!(&error, CommandError::Usage { what, .. } if what.contains("can listen on")), "{error:?}");
+        }
+        assert!(ListenArgs::default().open().unwrap().is_none());
+    }
+}
