@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::listen::ListenArgs;
+use super::logs::LogArgs;
+
 /// Bulk work on fleets of connected devices through pull requests.
 ///
 /// Jobs, device imports and groups are YAML files in a git repository. fleetform shows what a change would do, does it in batches, and
@@ -78,6 +81,10 @@ pub enum Command {
     Plan(PlanArgs),
     /// Execute the plan of HEAD
     Apply(ApplyArgs),
+    /// Follow a branch: execute what is merged and what is due, until it is stopped
+    Watch(WatchArgs),
+    /// Show what the daemon last saw, did and holds
+    Status,
     /// Begin again when the results branch and the registry are both lost: say what became of the declared jobs
     Adopt(AdoptArgs),
     /// Rehearse the plan on a copy, in virtual time; changes nothing
@@ -152,6 +159,35 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub accept_rewind: bool,
     /// Seconds that devices in flight are awaited after Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub grace: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Follow this repository, a URL or a path; -C is then the folder that the daemon works in, with a mirror of it
+    #[arg(long, value_name = "URL")]
+    pub remote: Option<String>,
+    /// The branch with the declared files; HEAD when absent, and main of a remote
+    #[arg(long, value_name = "BRANCH")]
+    pub branch: Option<String>,
+    /// The folder of the fleet in the remote repository, when it is not its root
+    #[arg(long, value_name = "FOLDER", requires = "remote")]
+    pub path: Option<String>,
+    /// The longest time between two looks at the branch; new commits of a local one are seen at once
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::manifest::parse_duration)]
+    pub interval: std::time::Duration,
+    /// How long git may take for one call of the remote; 30s for a question, 2m for a push, 10m for a fetch when absent
+    #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
+    pub git_timeout: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Take up a history that was rewound since the last apply
+    #[arg(long)]
+    pub accept_rewind: bool,
+    /// Seconds that devices in flight are awaited after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,
 }

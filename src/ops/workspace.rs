@@ -49,6 +49,20 @@ impl Workspace {
         Ok(Workspace { repo, environment: environment.clone() })
     }
 
+    /// Opens the mirror of a remote repository in the environment's folder, which is made when it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or the branch has an illegal name.
+    pub fn open_mirror(
+        environment: &Environment,
+        address: &str,
+        branch: &str,
+        path: &str,
+    ) -> Result<Workspace, OpsError> {
+        let repo = Repo::mirror(&environment.folder, address, branch, path)?;
+        Ok(Workspace { repo, environment: environment.clone() })
+    }
+
     /// Returns what the work tree declares, with all findings.
     ///
     /// # Errors

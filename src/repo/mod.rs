@@ -4,6 +4,7 @@
 //! are left alone. Uses git2 (libgit2) for objects and local references.
 
 mod audit;
+mod mirror;
 mod order;
 mod read;
 mod remote;
@@ -17,8 +18,9 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use audit::Audit;
+pub use mirror::{MIRRORED, source_reference};
 pub use read::{Entry, FleetTree};
-pub use remote::{Remote, RemoteError, init_mirror};
+pub use remote::{Remote, RemoteError, init_mirror, without_secrets};
 pub use upstream::{Tip, UpstreamError};
 pub use write::{BlobId, Content, FileChange, ResultsBranch};
 
@@ -124,6 +126,8 @@ pub struct Repo {
     prefix: String,
     /// The fleet's folder on disk; `None` in a bare repository.
     folder: Option<PathBuf>,
+    /// The folder that a daemon works in, with the repository as its mirror in it.
+    home: Option<PathBuf>,
 }
 
 impl Repo {
@@ -137,13 +141,16 @@ impl Repo {
             std::io::ErrorKind::NotFound => RepoError::NoFolder { path: folder.to_path_buf() },
             _ => RepoError::Io { path: folder.to_path_buf(), doing: "opened", source },
         })?;
+        if let Some(mirror) = Repo::open_mirror(&absolute)? {
+            return Ok(mirror);
+        }
         let repository = git2::Repository::discover(&absolute).map_err(|e| match e.code() {
             git2::ErrorCode::NotFound => RepoError::NoRepository { path: absolute.clone() },
             _ => RepoError::git("open the repository", &absolute, e),
         })?;
         let root = repository.workdir().map(Path::to_path_buf);
         let Some(root) = root else {
-            return Ok(Repo { repository, prefix: String::new(), folder: None });
+            return Ok(Repo { repository, prefix: String::new(), folder: None, home: None });
         };
         let root = root.canonicalize().unwrap_or(root);
         let inner = absolute.strip_prefix(&root).unwrap_or(Path::new(""));
@@ -151,12 +158,18 @@ impl Repo {
         if inner.as_os_str().is_empty() {
             prefix.clear();
         }
-        Ok(Repo { repository, prefix, folder: Some(absolute) })
+        Ok(Repo { repository, prefix, folder: Some(absolute), home: None })
     }
 
-    /// Returns the fleet's folder on disk; in a bare repository the repository's own.
+    /// Returns the fleet's folder on disk; of a mirror the folder that it was made in, of another bare repository its own.
     pub fn folder(&self) -> &Path {
-        self.folder.as_deref().unwrap_or_else(|| self.repository.path())
+        let folder = self.folder.as_deref().or(self.home.as_deref());
+        folder.unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns true for the mirror of a daemon.
+    pub fn is_mirror(&self) -> bool {
+        self.home.is_some()
     }
 
     /// Returns the folder that git keeps the repository in: `.git`, or a bare one itself.

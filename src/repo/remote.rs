@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use git2::{Oid, Reference, Repository, RepositoryInitOptions};
 
-use self::answer::{Fault, fault_of, message_of, status_of, without_secrets};
+pub use self::answer::without_secrets;
+use self::answer::{Fault, fault_of, message_of, status_of};
 use self::git::{Git, Said};
 use super::RepoError;
 use crate::model::text::{duration, sanitize_line};

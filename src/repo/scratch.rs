@@ -34,6 +34,6 @@ impl Repo {
             Ok(repository)
         };
         let repository = make().map_err(|e| RepoError::git("make a repository to rehearse in", folder, e))?;
-        Ok(Repo { repository, prefix: String::new(), folder: None })
+        Ok(Repo { repository, prefix: String::new(), folder: None, home: None })
     }
 }

@@ -30,7 +30,7 @@ fn word(note: &Note<'_>) -> Option<String> {
             return Some(format!("trouble: {codes}"));
         }
         Note::Recovered => return Some("recovered".to_string()),
-        Note::Started { .. } | Note::Looked { .. } => return None,
+        Note::Started { .. } | Note::NoEvents { .. } | Note::Fetched { .. } | Note::Looked(_) => return None,
     };
     match progress {
         Progress::RunStarted { job, run, .. } => Some(format!("{job} {run} started")),
@@ -44,6 +44,7 @@ fn word(note: &Note<'_>) -> Option<String> {
 }
 
 const OPTIONS: WatchOptions = WatchOptions {
+    remote: None,
     branch: None,
     interval: Duration::from_secs(30),
     grace: Duration::from_secs(10),
@@ -230,7 +231,7 @@ fn an_idle_hour_writes_nothing() {
     let before = files();
     let mut looks = 0;
     let said = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
-        looks += u32::from(matches!(note, Note::Looked { .. }));
+        looks += u32::from(matches!(note, Note::Looked(_)));
     });
     assert!(looks >= 120, "it looked {looks} times");
     assert_eq!(said, ["taken up, held []"]);
@@ -251,7 +252,7 @@ fn a_rewound_branch_and_a_busy_registry_hold_until_they_are_mended() {
     repository.reset(parent.as_object(), git2::ResetType::Hard, None).unwrap();
     let mut looks = 0;
     let words = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
-        looks += u32::from(matches!(note, Note::Looked { .. }));
+        looks += u32::from(matches!(note, Note::Looked(_)));
         if looks == 20 {
             let back = git2::Oid::from_str(&head).unwrap();
             repository.reset(&repository.find_object(back, None).unwrap(), git2::ResetType::Hard, None).unwrap();

@@ -9,7 +9,9 @@ mod job;
 mod plan;
 mod reference;
 mod simulate;
+mod status;
 mod validate;
+mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -29,6 +31,8 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Validate { format } => validate::run(&environment, *format, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
+        Command::Watch(arguments) => watch::run(&environment, arguments, output),
+        Command::Status => status::run(&environment, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
         Command::Simulate(arguments) => simulate::run(&environment, arguments, output),
         Command::Convert(arguments) => convert::run(arguments, output),

@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod indexes;
 pub mod job;
 pub mod junit;
+pub mod log;
 pub mod plan;
 pub mod progress;
 pub mod rehearsal;

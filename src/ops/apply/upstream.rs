@@ -16,7 +16,7 @@ use crate::ledger::{LEASE_PATH, LEASE_RENEWAL, Lease};
 use crate::model::fleet::Fleet;
 use crate::ops::OpsError;
 use crate::registry::Registry;
-use crate::repo::{FileChange, Remote, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
+use crate::repo::{FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
 use crate::results::{Trailers, document, with_trailers};
 
 /// How long the end of an apply tries to push what is left, in tries.
@@ -36,6 +36,8 @@ pub struct Upstream {
     backoff: Backoff,
     /// Why the last push failed; `None` when nothing is in the way.
     pub failure: Option<String>,
+    /// It was a refusal: a person has to act.
+    pub is_denied: bool,
 }
 
 impl Upstream {
@@ -49,12 +51,13 @@ impl Upstream {
             taken_at: now,
             backoff: Backoff::new(now),
             failure: None,
+            is_denied: false,
         }
     }
 
     /// Returns true when the results of a fleet go to this remote.
-    pub fn is_of(&self, fleet: &Fleet) -> bool {
-        fleet.results.remote.as_ref() == Some(&self.name)
+    pub fn is_of(&self, repo: &Repo, fleet: &Fleet) -> bool {
+        name_of(repo, fleet) == Some(self.name.as_str())
     }
 
     /// Returns the lease, while there is work.
@@ -76,7 +79,7 @@ impl Upstream {
     /// As [`Upstream::pull`]; the remote refuses what is only here.
     pub fn sync(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
         let synced = self.pull(branch).and_then(|()| Ok(self.push(branch)?));
-        self.failure = synced.as_ref().err().map(ToString::to_string);
+        self.note(synced.as_ref().err());
         synced
     }
 
@@ -138,12 +141,12 @@ impl Upstream {
         match kept {
             Ok(()) => {
                 self.backoff.reset();
-                self.failure = None;
+                self.note(None);
                 Ok(())
             }
             Err(error @ OpsError::Upstream(UpstreamError::Remote(_))) => {
                 self.backoff.fail(now, false);
-                self.failure = Some(error.to_string());
+                self.note(Some(&error));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -166,9 +169,9 @@ impl Upstream {
             let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
             Ok(Some((vec![lease_file(&released)], message)))
         });
-        self.failure = finished.as_ref().err().map(ToString::to_string);
-        finished?;
-        Ok(())
+        let finished = finished.map(drop).map_err(OpsError::from);
+        self.note(finished.as_ref().err());
+        finished
     }
 
     /// Does the same for a process that ends: tries a few times.
@@ -189,6 +192,11 @@ impl Upstream {
         if branch.unpushed()? > 0 { Ok(self.push(branch)?) } else { Ok(()) }
     }
 
+    fn note(&mut self, failure: Option<&OpsError>) {
+        self.failure = failure.map(ToString::to_string);
+        self.is_denied = matches!(failure, Some(OpsError::Upstream(UpstreamError::Remote(RemoteError::Denied { .. }))));
+    }
+
     fn push(&self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
         branch.push(&self.remote, &|tip| self.is_superseded(tip)).map(drop)
     }
@@ -204,9 +212,14 @@ impl Upstream {
     }
 }
 
+/// Returns the name of the remote that the results of a fleet go to: of a mirror the one that it mirrors, unless the fleet names another.
+fn name_of<'a>(repo: &Repo, fleet: &'a Fleet) -> Option<&'a str> {
+    fleet.results.remote.as_deref().or(repo.is_mirror().then_some(MIRRORED))
+}
+
 /// Returns the remote that the results of a fleet go to; `None` when they stay in the repository.
 pub(super) fn upstream_of(repo: &Repo, fleet: &Fleet, options: &ApplyOptions, now: Timestamp) -> Option<Upstream> {
-    let name = fleet.results.remote.as_ref()?;
+    let name = name_of(repo, fleet)?;
     let mut remote = Remote::new(repo.git_folder(), name);
     if let Some(time) = options.remote_time_max {
         remote = remote.with_time_max(time);

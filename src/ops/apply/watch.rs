@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use super::upstream::Upstream;
 use super::{Applied, ApplyOptions};
 use crate::execute::{Clock, Interrupt, Progress, Running, Wake};
+use crate::ledger::Lease;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
 use crate::ops::workspace::ApplyLock;
@@ -33,11 +34,17 @@ use source::{Seen, Source};
 
 /// How long what runs is executed before the next look.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest time without a look, whatever the interval: it is how others see that the daemon is alive.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The branch that is followed of a remote when none is named.
+const BRANCH_DEFAULT: &str = "main";
 
 /// What to follow, and how.
 #[derive(Debug, Clone)]
 pub struct WatchOptions {
-    /// The branch with the declared files; `None` for `HEAD`.
+    /// Another repository to follow; `None` for the one of the environment's folder. With one, the folder holds a mirror of it.
+    pub remote: Option<RemoteSource>,
+    /// The branch with the declared files; `None` for `HEAD`, and `main` of a remote.
     pub branch: Option<String>,
     /// The longest time between two looks.
     pub interval: Duration,
@@ -47,21 +54,63 @@ pub struct WatchOptions {
     pub accepts_rewind: bool,
 }
 
+impl WatchOptions {
+    fn branch_followed(&self) -> String {
+        self.branch.clone().unwrap_or_else(|| BRANCH_DEFAULT.to_string())
+    }
+}
+
+/// A repository to follow.
+#[derive(Debug, Clone)]
+pub struct RemoteSource {
+    /// A URL or a path.
+    pub address: String,
+    /// The folder of the fleet in it; empty for its root.
+    pub path: String,
+    /// How long one call of it may take; `None` for the usual.
+    pub time_max: Option<Duration>,
+}
+
 /// What the daemon says.
 #[derive(Debug)]
 pub enum Note<'a> {
     /// It follows a branch.
-    Started { source: &'a str },
+    Started { fleet_branch: &'a str },
+    /// The system does not tell of new commits: the interval has to do.
+    NoEvents { error: &'a notify::Error },
+    /// The remote was asked; `is_news` when it did not go as the last time, or did not go well.
+    Fetched { error: Option<&'a OpsError>, is_news: bool, next_at: Timestamp, at: Timestamp },
     /// Something happened to an import or a run.
     Progress(&'a Progress),
     /// A commit was taken up that declares something new, or the documents that are held are others than before.
-    TakenUp { commit: &'a str, held: &'a Held, findings: &'a Findings },
+    TakenUp { fleet: &'a str, commit: &'a str, held: &'a Held, findings: &'a Findings },
     /// The branch was looked at, and the fleet reconciled if that was due.
-    Looked { commit: Option<&'a str>, is_reconciled: bool, at: Timestamp },
+    Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
-    Trouble { error: &'a OpsError, retry_at: Timestamp },
+    Trouble { error: &'a OpsError, retry_at: Timestamp, at: Timestamp },
     /// What was in the way is gone.
     Recovered,
+}
+
+/// One look, for those who show what the daemon does.
+#[derive(Debug)]
+pub struct Look<'a> {
+    pub at: Timestamp,
+    /// The newest commit that can be used; `None` before the first.
+    pub commit: Option<&'a str>,
+    /// Of what it declares.
+    pub digest: Option<String>,
+    pub is_reconciled: bool,
+    /// Ours, while there is work.
+    pub lease: Option<&'a Lease>,
+    /// Commits that the remote does not have.
+    pub unpushed: usize,
+    /// Why the last push failed.
+    pub push_failure: Option<&'a str>,
+    /// It was a refusal.
+    pub is_push_denied: bool,
+    /// The branch is of the repository itself: every look is as good as a fetch.
+    pub is_local: bool,
 }
 
 /// Follows a branch until it is interrupted.
@@ -75,13 +124,21 @@ pub async fn watch<C: Clock>(
     (interrupt, wake): (&Interrupt, &Wake),
     tell: &mut dyn FnMut(&Note<'_>),
 ) -> Result<(), OpsError> {
-    let workspace = Workspace::open(environment)?;
-    let source = Source::open(&workspace, options)?;
-    tell(&Note::Started { source: &source.to_string() });
+    let workspace = match &options.remote {
+        Some(RemoteSource { address, path, .. }) => {
+            Workspace::open_mirror(environment, address, &options.branch_followed(), path)?
+        }
+        None => Workspace::open(environment)?,
+    };
+    let source = Source::open(&workspace, options, clock.now())?;
+    tell(&Note::Started { fleet_branch: &source.to_string() });
+    // Of a mirror nobody but the daemon moves a reference.
+    let _events = if options.remote.is_none() { events(&workspace, wake, tell) } else { None };
     let apply_options = ApplyOptions {
         waits: true,
         accepts_rewind: options.accepts_rewind,
         grace: options.grace,
+        remote_time_max: options.remote.as_ref().and_then(|remote| remote.time_max),
         ..ApplyOptions::default()
     };
     let mut daemon = Daemon {
@@ -95,6 +152,7 @@ pub async fn watch<C: Clock>(
         upstream: None,
         running: Running::default(),
         is_due: false,
+        is_woken: false,
         held: Held::default(),
         looks: Backoff::new(clock.now()),
         rounds: Backoff::new(clock.now()),
@@ -111,10 +169,21 @@ pub async fn watch<C: Clock>(
             tokio::select! {
                 () = clock.sleep_until(until) => {}
                 () = wake.called() => {}
+                () = daemon.source.fetched() => {}
                 () = interrupt.notified() => {}
             }
         }
-        wake.take();
+        daemon.is_woken |= wake.take();
+    }
+}
+
+fn events(workspace: &Workspace, wake: &Wake, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Events> {
+    match Events::of_references(workspace.repo.git_folder(), wake) {
+        Ok(events) => Some(events),
+        Err(error) => {
+            tell(&Note::NoEvents { error: &error });
+            None
+        }
     }
 }
 
@@ -139,6 +208,8 @@ struct Daemon<'w> {
     /// The remote of the results branch.
     upstream: Option<Upstream>,
     running: Running,
+    /// Somebody has called since the last look.
+    is_woken: bool,
     /// Something may have changed since the last plan.
     is_due: bool,
     /// The newest commit, when its Fleet document cannot be used.
@@ -155,13 +226,13 @@ impl Daemon<'_> {
     /// Looks, reconciles if that is due, and executes what runs for a while.
     async fn step<C: Clock>(&mut self, clock: &C, interrupt: &Interrupt, tell: &mut dyn FnMut(&Note<'_>)) {
         let now = clock.now();
-        let looked = if self.looks.is_over(now) { self.look() } else { Ok(()) };
+        let looked = if self.looks.is_over(now) { self.look(now, tell) } else { Ok(()) };
         match looked {
             Ok(()) => drop(self.looks.reset()),
             Err(error) => {
                 // A commit that cannot be used is not looked at again: the next one may be better.
                 let retry_at = if self.passed_over.is_some() { Timestamp::MAX } else { self.looks.fail(now, false) };
-                tell(&Note::Trouble { error: &error, retry_at });
+                tell(&Note::Trouble { error: &error, retry_at, at: now });
             }
         }
         let is_time = self.is_due && self.rounds.is_over(now) && !interrupt.is_set();
@@ -174,15 +245,35 @@ impl Daemon<'_> {
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
             self.is_due = true;
             let retry_at = self.rounds.fail(now, matches!(error, OpsError::Held { .. }));
-            tell(&Note::Trouble { error: &error, retry_at });
+            tell(&Note::Trouble { error: &error, retry_at, at: now });
         }
-        let commit = self.seen.as_ref().map(|seen| seen.head.as_str());
-        tell(&Note::Looked { commit, is_reconciled, at: now });
+        self.tell_look(is_reconciled, now, tell);
+    }
+
+    fn tell_look(&self, is_reconciled: bool, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
+        let seen = self.seen.as_ref();
+        let upstream = self.upstream.as_ref();
+        let branch = seen.map(|seen| self.workspace.repo.results(&seen.declared.fleet.results.branch));
+        // Without work and without a failure there is nothing to push.
+        let may_wait = upstream.filter(|upstream| upstream.lease().is_some() || upstream.failure.is_some());
+        let unpushed = may_wait.and(branch).and_then(|branch| branch.unpushed().ok()).unwrap_or(0);
+        tell(&Note::Looked(Look {
+            at,
+            commit: seen.map(|seen| seen.head.as_str()),
+            digest: seen.map(|seen| seen.loaded.digest.to_string()),
+            is_reconciled,
+            lease: upstream.and_then(Upstream::lease),
+            unpushed,
+            push_failure: upstream.and_then(|upstream| upstream.failure.as_deref()),
+            is_push_denied: upstream.is_some_and(|upstream| upstream.is_denied),
+            is_local: matches!(self.source, Source::Local { .. }),
+        }));
     }
 
     /// Returns when to look again although nothing calls.
     fn next_look(&self, now: Timestamp) -> Timestamp {
-        let next = now.checked_add(self.interval).unwrap_or(Timestamp::MAX);
+        let next = now.checked_add(self.interval.min(HEARTBEAT)).unwrap_or(Timestamp::MAX);
+        let next = self.source.due_at().map_or(next, |due_at| next.min(due_at));
         if self.is_due { next.min(self.rounds.until(now)) } else { next }
     }
 
@@ -244,7 +335,7 @@ impl Daemon<'_> {
             // The next round begins with what is left to push.
             self.is_due = true;
             let retry_at = self.rounds.fail(now, false);
-            tell(&Note::Trouble { error: &error, retry_at });
+            tell(&Note::Trouble { error: &error, retry_at, at: now });
         }
     }
 }

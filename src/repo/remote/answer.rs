@@ -253,7 +253,7 @@ pub(super) fn message_of(reason: Option<&str>, stderr: &str) -> String {
 }
 
 /// Returns a text whose URLs have no user and no password: `https://user:token@host` becomes `https://host`.
-pub(super) fn without_secrets(text: &str) -> Cow<'_, str> {
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
     }

@@ -60,7 +60,7 @@ impl Daemon<'_> {
                 _lock: lock,
             });
         }
-        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(fleet);
+        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
         if self.upstream.as_ref().is_none_or(is_other) {
             self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now);
         }
@@ -95,7 +95,12 @@ impl Daemon<'_> {
         let was_told = seen.is_told.replace(true);
         if self.held != held || !was_told {
             let findings = findings_of(&seen.loaded, found);
-            tell(&Note::TakenUp { commit: &seen.head, held: &held, findings: &findings });
+            tell(&Note::TakenUp {
+                fleet: seen.declared.fleet.name.as_str(),
+                commit: &seen.head,
+                held: &held,
+                findings: &findings,
+            });
         }
         let mut apply =
             apply_of(self.workspace, seen, (&declared, &held), (registry, link, self.upstream.as_mut()), &self.options);

@@ -3,43 +3,145 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future as _;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use super::super::backoff::Backoff;
 use super::super::guards::content_of;
-use super::{Daemon, WatchOptions};
+use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
 use crate::manifest::{Loaded, Sound};
+use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::ops::workspace::findings_of;
 use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound;
-use crate::repo::FleetTree;
+use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, UpstreamError, source_reference};
+
+/// How often to look whether a fetch has ended.
+const FETCH_LOOK: Duration = Duration::from_millis(20);
 
 /// Where the declared files come from.
-#[derive(Debug)]
 pub enum Source {
     /// A branch of the repository itself, as a full reference; `None` for `HEAD`.
     Local { reference: Option<String> },
+    /// A branch of another repository, which this one mirrors.
+    Remote { remote: Remote, branch: String, fetches: Box<Fetches> },
+}
+
+/// When a remote was asked, and is asked next.
+pub struct Fetches {
+    interval: Duration,
+    due_at: Timestamp,
+    backoff: Backoff,
+    /// Goes on beside what runs: a remote that does not answer holds nobody up.
+    under_way: Option<JoinHandle<Result<Vec<Option<String>>, RemoteError>>>,
+    /// The last one succeeded, or there was none yet.
+    is_well: bool,
 }
 
 impl Source {
     /// Returns the source that the options name.
     ///
     /// # Errors
-    /// There is no such branch.
-    pub fn open(workspace: &Workspace, options: &WatchOptions) -> Result<Source, OpsError> {
+    /// There is no such branch in the repository.
+    pub fn open(workspace: &Workspace, options: &WatchOptions, now: Timestamp) -> Result<Source, OpsError> {
+        if let Some(RemoteSource { time_max, .. }) = &options.remote {
+            let mut remote = Remote::new(workspace.repo.git_folder(), MIRRORED);
+            if let Some(time) = time_max {
+                remote = remote.with_time_max(*time);
+            }
+            let (interval, backoff) = (options.interval, Backoff::new(now));
+            let fetches = Fetches { interval, due_at: now, backoff, under_way: None, is_well: true };
+            return Ok(Source::Remote { remote, branch: options.branch_followed(), fetches: Box::new(fetches) });
+        }
         let reference = options.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
         let source = Source::Local { reference };
         source.head(workspace)?;
         Ok(source)
     }
 
-    /// Returns the newest commit.
-    fn head(&self, workspace: &Workspace) -> Result<String, OpsError> {
+    /// Returns the newest commit that is here; `None` when none was fetched yet.
+    fn head(&self, workspace: &Workspace) -> Result<Option<String>, OpsError> {
         match self {
-            Source::Local { reference: None } => Ok(workspace.repo.head()?),
-            Source::Local { reference: Some(reference) } => Ok(workspace.repo.resolve(reference)?),
+            Source::Local { reference: None } => Ok(Some(workspace.repo.head()?)),
+            Source::Local { reference: Some(reference) } => Ok(Some(workspace.repo.resolve(reference)?)),
+            Source::Remote { branch, .. } => Ok(workspace.repo.resolve(&source_reference(branch)).ok()),
         }
     }
+
+    /// Waits until a fetch that is under way has ended; for ever without one.
+    pub async fn fetched(&mut self) {
+        loop {
+            if let Source::Remote { fetches, .. } = self
+                && let Some(fetch) = &mut fetches.under_way
+                && !fetch.is_finished()
+            {
+                // The result is taken when it is looked at.
+                tokio::time::sleep(FETCH_LOOK).await;
+            } else if let Source::Remote { fetches, .. } = self
+                && fetches.under_way.is_some()
+            {
+                return;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns when the remote is asked next; `None` when that is under way, or when there is no remote.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self {
+            Source::Local { .. } => None,
+            Source::Remote { fetches, .. } => fetches.under_way.is_none().then_some(fetches.due_at),
+        }
+    }
+
+    /// Begins a fetch when one is due or asked for, and tells how one that was under way has ended.
+    fn fetch(&mut self, now: Timestamp, is_asked_for: bool, tell: &mut dyn FnMut(&Note<'_>)) {
+        let Source::Remote { remote, branch, fetches } = self else { return };
+        if let Some(mut fetch) = fetches.under_way.take_if(|fetch| fetch.is_finished()) {
+            // It has ended: to take its result takes no time.
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let ended = match std::pin::Pin::new(&mut fetch).poll(&mut context) {
+                std::task::Poll::Ready(Ok(ended)) => ended,
+                std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => Ok(vec![None]),
+            };
+            let error = match ended {
+                Ok(commits) if commits.iter().all(Option::is_some) => None,
+                Ok(_) => Some(OpsError::NotFound {
+                    what: format!("there is no branch {branch} on the remote {}", remote.shown()),
+                    help: "Push it there, or name another one with --branch.".to_string(),
+                }),
+                Err(error) => Some(UpstreamError::Remote(error).into()),
+            };
+            let next = match &error {
+                None => {
+                    fetches.backoff.reset();
+                    now.checked_add(jittered(fetches.interval, now)).unwrap_or(Timestamp::MAX)
+                }
+                Some(_) => fetches.backoff.fail(now, false).max(now),
+            };
+            fetches.due_at = next;
+            let is_news = error.is_some() || !std::mem::replace(&mut fetches.is_well, error.is_none());
+            fetches.is_well = error.is_none();
+            tell(&Note::Fetched { error: error.as_ref(), is_news, next_at: next, at: now });
+        }
+        if fetches.under_way.is_none() && (is_asked_for || fetches.due_at <= now) {
+            let (remote, branch) = (remote.clone(), branch.clone());
+            let fetch = move || remote.fetch(&[(&branch, &source_reference(&branch))]);
+            fetches.under_way = Some(tokio::task::spawn_blocking(fetch));
+        }
+    }
+}
+
+/// Returns a tenth more or less of a time: daemons that were started together do not ask together for ever.
+fn jittered(time: Duration, now: Timestamp) -> Duration {
+    let drawn = Digest::of_texts([now.to_string().as_str(), &std::process::id().to_string()]).seed() % 201;
+    time.mul_f64(0.9 + drawn as f64 / 1_000.0)
 }
 
 impl fmt::Display for Source {
@@ -47,6 +149,7 @@ impl fmt::Display for Source {
         match self {
             Source::Local { reference: None } => f.write_str("HEAD"),
             Source::Local { reference: Some(reference) } => f.write_str(reference.trim_start_matches("refs/heads/")),
+            Source::Remote { branch, .. } => f.write_str(branch),
         }
     }
 }
@@ -67,8 +170,9 @@ pub struct Seen<'w> {
 
 impl<'w> Daemon<'w> {
     /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
-    pub(super) fn look(&mut self) -> Result<(), OpsError> {
-        let head = self.source.head(self.workspace)?;
+    pub(super) fn look(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
+        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell);
+        let Some(head) = self.source.head(self.workspace)? else { return Ok(()) };
         let is_known = self.seen.as_ref().is_some_and(|seen| seen.head == head);
         if is_known || self.passed_over.as_ref() == Some(&head) {
             return Ok(());

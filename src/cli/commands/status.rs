@@ -1,0 +1,116 @@
+//! `status`
+
+use serde_json::{Value, json};
+
+use super::{CommandResult, Output};
+use crate::cli::exit;
+use crate::cli::output::Tone;
+use crate::cli::view::counted;
+use crate::model::status::Snapshot;
+use crate::model::text::sanitize_line;
+use crate::ops::status::{Status, status};
+use crate::ops::{Environment, OpsError};
+
+/// `status`
+pub fn run(environment: &Environment, output: &Output) -> CommandResult {
+    let status = status(environment)?;
+    if output.is_json {
+        output.json_line(&to_json(&status)?)?;
+    } else {
+        output.result(&text(&status, output))?;
+    }
+    Ok(exit::OK)
+}
+
+/// One object: `alive`, `daemon` (what it said last, or null) and `fleet` (what the branch and the registry say, or null).
+fn to_json(status: &Status) -> Result<Value, OpsError> {
+    let fail = |source: serde_json::Error| OpsError::Output {
+        what: "the status cannot be written".to_string(),
+        source: std::io::Error::other(source),
+    };
+    let fleet = status.fleet.as_ref().map(|fleet| {
+        json!({
+            "fleet": fleet.name,
+            "commit": fleet.head,
+            "applied_commit": fleet.applied,
+            "open_runs": fleet.open_runs,
+            "outbox": fleet.unpushed,
+        })
+    });
+    let daemon = status.daemon.as_ref().map(serde_json::to_value).transpose().map_err(fail)?;
+    Ok(json!({"alive": status.is_alive, "daemon": daemon, "fleet": fleet}))
+}
+
+fn text(status: &Status, output: &Output) -> String {
+    let painter = output.painter();
+    let mut lines = Vec::new();
+    let mut row = |name: &str, value: String| lines.push(format!("{name:<10} {value}"));
+    match (&status.daemon, status.is_alive) {
+        (Some(daemon), true) => {
+            row("daemon", painter.paint(Tone::Good, "alive") + &format!(", since {}", daemon.started_at))
+        }
+        (Some(daemon), false) => {
+            row(
+                "daemon",
+                painter.paint(Tone::Bad, "not running") + &format!("; the last one started {}", daemon.started_at),
+            );
+        }
+        (None, true) => row("daemon", "starting".to_string()),
+        (None, false) => row("daemon", "none has run in this folder".to_string()),
+    }
+    if let Some(fleet) = &status.fleet {
+        row("fleet", fleet.name.clone());
+        let applied = match &fleet.applied {
+            Some(applied) if *applied == fleet.head => "applied".to_string(),
+            Some(applied) => format!("applied: {}", short(applied)),
+            None => "nothing applied yet".to_string(),
+        };
+        row("commit", format!("{} ({applied})", short(&fleet.head)));
+        row("runs", format!("{} open", fleet.open_runs));
+        if let Some(unpushed) = fleet.unpushed {
+            row(
+                "outbox",
+                if unpushed == 0 { "empty".to_string() } else { format!("{} to push", counted(unpushed, "commit")) },
+            );
+        }
+    }
+    if let Some(daemon) = &status.daemon {
+        daemon_lines(daemon, &mut row);
+    }
+    lines.join("\n") + "\n"
+}
+
+fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
+    let safe = |text: &str| sanitize_line(text).into_owned();
+    row("source", format!("{} {}", safe(&daemon.source.address), safe(&daemon.source.branch)));
+    if let Some(at) = daemon.last_fetch_at {
+        row("looked", at.strftime("%F %TZ").to_string());
+    }
+    if let Some(at) = daemon.last_reconcile_at {
+        row("reconciled", format!("{} ({} in all)", at.strftime("%F %TZ"), daemon.reconciles));
+    }
+    for run in &daemon.running {
+        let done = run.completed + run.failed;
+        row("running", format!("job {} run {}: {done} of {}, {} failed", run.job, run.run, run.total, run.failed));
+    }
+    for due in &daemon.next_due {
+        row("next", format!("{} schedule/{}", due.at.strftime("%F %TZ"), due.schedule));
+    }
+    for held in &daemon.held {
+        row("held", format!("{}: {}", safe(&held.address), safe(&held.reason)));
+    }
+    let more = daemon.held_count.saturating_sub(daemon.held.len() as u64);
+    if more > 0 {
+        row("held", format!("and {more} more"));
+    }
+    if let Some(lease) = &daemon.lease {
+        row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, lease.until.strftime("%TZ")));
+    }
+    for reason in daemon.unready() {
+        row("trouble", safe(&reason.message));
+    }
+}
+
+fn short(commit: &str) -> &str {
+    &commit[..commit.len().min(12)]
+}

@@ -1,0 +1,242 @@
+//! `watch`: the daemon, its log, its pages and its place with the service manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::apply::next_signal;
+use super::{CommandResult, Output};
+use crate::cli::args::WatchArgs;
+use crate::cli::exit;
+use crate::cli::listen::Listening;
+use crate::cli::view::log::log;
+use crate::cli::view::progress::event_json;
+use crate::execute::{Clock as _, Interrupt, Progress, SystemClock, Wake};
+use crate::listen::{Board, Bounds, Server, ServiceManager};
+use crate::model::status::{HeldDocument, Lease, RunningRun, Snapshot};
+use crate::model::text::sanitize_line;
+use crate::ops::Environment;
+use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
+use crate::ops::status::Seat;
+use crate::repo::without_secrets;
+
+/// How often what `status` shows is written at most.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
+pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) -> CommandResult {
+    arguments.log.start(output)?;
+    let listening = arguments.listen.open()?;
+    if arguments.remote.is_some() {
+        std::fs::create_dir_all(&environment.folder)?;
+    }
+    let options = WatchOptions {
+        remote: arguments.remote.as_ref().map(|address| RemoteSource {
+            address: address.clone(),
+            path: arguments.path.clone().unwrap_or_default(),
+            time_max: arguments.git_timeout,
+        }),
+        branch: arguments.branch.clone(),
+        interval: arguments.interval,
+        grace: Duration::from_secs(arguments.grace),
+        accepts_rewind: arguments.accept_rewind,
+    };
+    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let board = Board::new(first_snapshot(environment, arguments));
+    let mut shown = Shown {
+        seat: Seat::take(environment)?,
+        board: board.clone(),
+        manager: ServiceManager::from_environment(),
+        is_ready: false,
+        alive_at: None,
+        written_at: None,
+    };
+    let mut tell = |note: &Note<'_>| {
+        log(note);
+        if output.is_json
+            && let Note::Progress(progress) = note
+            && let Some(event) = event_json(progress)
+        {
+            // A reader that is gone does not stop the work.
+            drop(output.json_line(&event));
+        }
+        shown.note(note);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        stop_at_signals(&interrupt);
+        if let Some(listening) = listening {
+            serve(listening, board, wake.clone());
+        }
+        watch(environment, &options, &SystemClock, (&interrupt, &wake), &mut tell).await
+    })?;
+    shown.write();
+    tracing::info!("stopped");
+    Ok(exit::OK)
+}
+
+fn first_snapshot(environment: &Environment, arguments: &WatchArgs) -> Snapshot {
+    let mut snapshot = Snapshot::new(env!("CARGO_PKG_VERSION"), "", SystemClock.now());
+    let folder = || environment.folder.canonicalize().unwrap_or(environment.folder.clone()).display().to_string();
+    snapshot.source.address =
+        arguments.remote.as_ref().map_or_else(folder, |address| without_secrets(address).into_owned());
+    snapshot
+}
+
+/// The first signal asks to end, the second ends at once.
+fn stop_at_signals(interrupt: &Interrupt) {
+    let interrupt = interrupt.clone();
+    tokio::spawn(async move {
+        loop {
+            if next_signal().await.is_err() {
+                return;
+            }
+            if interrupt.is_set() {
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+            tracing::info!("stopping: no new device starts, those in flight are awaited; once more ends at once");
+            ServiceManager::from_environment().stopping();
+            interrupt.set();
+        }
+    });
+}
+
+fn serve(listening: Listening, board: Board, wake: Wake) {
+    let Listening { listener, secrets } = listening;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "listening");
+    }
+    let server = Server { board, bell: Arc::new(move || wake.call()), secrets, bounds: Bounds::default() };
+    tokio::spawn(async move {
+        if let Err(error) = server.serve(listener, std::future::pending()).await {
+            tracing::error!(error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
+        }
+    });
+}
+
+/// What others see of the daemon.
+struct Shown {
+    seat: Seat,
+    board: Board,
+    manager: ServiceManager,
+    is_ready: bool,
+    alive_at: Option<Timestamp>,
+    written_at: Option<Timestamp>,
+}
+
+impl Shown {
+    fn note(&mut self, note: &Note<'_>) {
+        match note {
+            Note::Started { fleet_branch } => {
+                self.board.update(|snapshot| snapshot.source.branch = fleet_branch.to_string());
+            }
+            Note::Fetched { error, at, .. } => {
+                self.board.update(|snapshot| snapshot.fetched(*at, error.map(ToString::to_string)));
+            }
+            Note::Progress(progress) => self.board.update(|snapshot| take_progress(snapshot, progress)),
+            Note::TakenUp { fleet, held, .. } => {
+                let rows = held.documents.iter().map(|((kind, name), why)| HeldDocument {
+                    address: format!("{}/{name}", kind.to_lowercase()),
+                    reason: why.clone(),
+                });
+                let rows = rows.collect();
+                self.board.update(|snapshot| {
+                    snapshot.fleet = fleet.to_string();
+                    snapshot.set_held(rows);
+                });
+            }
+            Note::Trouble { error, at, .. } => {
+                self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
+            }
+            Note::Looked(look) => self.looked(look),
+            Note::NoEvents { .. } | Note::Recovered => {}
+        }
+    }
+
+    fn looked(&mut self, look: &Look<'_>) {
+        self.board.beat();
+        self.board.update(|snapshot| take_look(snapshot, look));
+        if !self.is_ready && look.is_reconciled {
+            self.is_ready = true;
+            self.manager.ready(&status_line(&self.board.snapshot()));
+        }
+        let is_old = |then: Option<Timestamp>, age: Duration| {
+            // A clock that was put back makes everything old.
+            then.is_none_or(|then| look.at.duration_since(then).unsigned_abs() >= age)
+        };
+        if self.manager.watchdog_interval().is_some_and(|interval| is_old(self.alive_at, interval)) {
+            self.manager.alive();
+            self.alive_at = Some(look.at);
+        }
+        if is_old(self.written_at, WRITE_INTERVAL) {
+            self.written_at = Some(look.at);
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        let snapshot = self.board.snapshot();
+        self.manager.status(&status_line(&snapshot));
+        if let Err(error) = self.seat.write(&snapshot) {
+            tracing::warn!(error = %sanitize_line(&error.to_string()), "what `status` shows cannot be written");
+        }
+    }
+}
+
+fn take_progress(snapshot: &mut Snapshot, progress: &Progress) {
+    let row = |job: &str, run: &str, counts: &crate::model::outcome::Counts| RunningRun {
+        job: job.to_string(),
+        run: run.to_string(),
+        total: counts.total,
+        completed: counts.completed,
+        failed: counts.failed,
+        pending: counts.pending(),
+    };
+    match progress {
+        Progress::RunStarted { job, run, counts, .. } | Progress::Advanced { job, run, counts, .. } => {
+            let new = row(job.as_str(), run.as_str(), counts);
+            snapshot.running.retain(|old| (&old.job, &old.run) != (&new.job, &new.run));
+            snapshot.running.push(new);
+            snapshot.running.sort();
+        }
+        Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
+            snapshot
+                .running
+                .retain(|old| (old.job.as_str(), old.run.as_str()) != (record.job.as_str(), record.run.as_str()));
+            if matches!(progress, Progress::RunFinished { .. }) {
+                snapshot.count_run(record.status);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn take_look(snapshot: &mut Snapshot, look: &Look<'_>) {
+    snapshot.source.commit = look.commit.map(str::to_string);
+    if look.is_reconciled {
+        snapshot.reconciled(look.at, None);
+        snapshot.source.tree_digest.clone_from(&look.digest);
+    }
+    if look.is_local {
+        snapshot.last_fetch_at = Some(look.at);
+    }
+    snapshot.lease =
+        look.lease.map(|lease| Lease { owner: lease.owner.clone(), epoch: lease.epoch, until: lease.until });
+    snapshot.outbox.waiting = look.unpushed as u64;
+    snapshot.outbox.last_push_error = look.push_failure.map(str::to_string);
+    snapshot.outbox.denied = look.is_push_denied;
+}
+
+/// Returns what `systemctl status` shows.
+fn status_line(snapshot: &Snapshot) -> String {
+    let commit = snapshot.source.commit.as_deref().map_or("nothing yet", |commit| &commit[..commit.len().min(12)]);
+    let mut line = format!("{} at {commit}, {} running", snapshot.source.branch, snapshot.running.len());
+    if snapshot.held_count > 0 {
+        line.push_str(&format!(", {} held", snapshot.held_count));
+    }
+    if snapshot.outbox.waiting > 0 {
+        line.push_str(&format!(", {} commits to push", snapshot.outbox.waiting));
+    }
+    line
+}

@@ -1,0 +1,67 @@
+//! What the daemon says, as lines of its log.
+
+use crate::cli::output::Painter;
+use crate::diag::Severity;
+use crate::execute::Progress;
+use crate::ops::OpsError;
+use crate::ops::apply::watch::Note;
+
+use super::progress::event_line;
+
+/// Logs a note.
+pub fn log(note: &Note<'_>) {
+    match note {
+        Note::Started { fleet_branch } => tracing::info!(branch = fleet_branch, "following"),
+        Note::NoEvents { error } => {
+            tracing::warn!(error = %error, "the system does not tell of new commits; looking at each interval instead");
+        }
+        Note::Fetched { error: None, is_news: true, .. } => tracing::info!("the remote can be reached again"),
+        Note::Fetched { error: None, .. } => tracing::debug!("fetched"),
+        Note::Fetched { error: Some(error), is_news, next_at, .. } => {
+            let help = error.help();
+            if *is_news {
+                tracing::warn!(%error, help, %next_at, "the remote cannot be fetched");
+            } else {
+                tracing::debug!(%error, help, %next_at, "the remote cannot be fetched");
+            }
+        }
+        Note::Progress(progress) => log_progress(progress),
+        Note::TakenUp { commit, held, findings, .. } => {
+            tracing::info!(commit, held = held.documents.len(), "reconciled");
+            for diagnostic in findings.diagnostics.sorted() {
+                let place = diagnostic.span.map(|span| {
+                    let at = findings.sources.position(span);
+                    format!("{}:{}:{}", findings.sources.path(span.file), at.line, at.column)
+                });
+                let (code, place) = (diagnostic.code.0, place.unwrap_or_default());
+                let help = diagnostic.help.as_deref().unwrap_or_default();
+                match diagnostic.severity {
+                    Severity::Error => tracing::error!(code, place, help, "{}", diagnostic.detail),
+                    Severity::Warning => tracing::warn!(code, place, help, "{}", diagnostic.detail),
+                }
+            }
+            for ((kind, name), why) in &held.documents {
+                tracing::warn!(document = %format!("{}/{name}", kind.to_lowercase()), why, "held");
+            }
+        }
+        Note::Looked(look) => tracing::trace!(commit = look.commit, reconciled = look.is_reconciled, "looked"),
+        Note::Trouble { error, retry_at, .. } => match error {
+            OpsError::Held { what, help } => tracing::warn!(help, %retry_at, "{what}"),
+            error => tracing::error!(help = error.help(), %retry_at, "{error}"),
+        },
+        Note::Recovered => tracing::info!("what was in the way is gone"),
+    }
+}
+
+fn log_progress(progress: &Progress) {
+    let Some(line) = event_line(progress, Painter { is_on: false }) else { return };
+    match progress {
+        Progress::RunFinished { record } if record.status.has_ended_badly() => {
+            tracing::warn!(job = %record.job, run = %record.run, "{line}");
+        }
+        Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
+            tracing::info!(job = %record.job, run = %record.run, "{line}");
+        }
+        _ => tracing::info!("{line}"),
+    }
+}

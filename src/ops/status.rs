@@ -1,0 +1,134 @@
+//! What the daemon of a folder last said, whether it lives, and what the fleet's branch and registry say beside it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Environment, OpsError, Workspace};
+use crate::model::status::Snapshot;
+use crate::prepare::{read_ledger, records_of};
+
+/// Where a daemon keeps what is about itself, in its folder.
+const FOLDER: &str = ".fleetform";
+const LOCK: &str = "watch.lock";
+const SNAPSHOT: &str = "status.json";
+
+/// The one place of a daemon in a folder, for as long as it lives.
+pub struct Seat {
+    folder: PathBuf,
+    /// What was written last.
+    written: Vec<u8>,
+    _lock: File,
+}
+
+impl Seat {
+    /// Takes the place.
+    ///
+    /// # Errors
+    /// Another daemon has it, or the folder cannot be written.
+    pub fn take(environment: &Environment) -> Result<Seat, OpsError> {
+        let folder = environment.folder.join(FOLDER);
+        let fail = |source| OpsError::Output { what: format!("{} cannot be written", folder.display()), source };
+        let open = || {
+            std::fs::create_dir_all(&folder)?;
+            let ignore = folder.join(".gitignore");
+            if !ignore.exists() {
+                std::fs::write(ignore, "*\n")?;
+            }
+            File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))
+        };
+        let lock = open().map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Seat { folder, written: Vec::new(), _lock: lock }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
+                what: format!("another daemon works in {}", environment.folder.display()),
+                help: "Look at it with `fleetform status`; give each daemon a folder of its own with -C.".to_string(),
+            }),
+            Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+
+    /// Writes what `status` shows; nothing when it is what was written last.
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let text = serde_json::to_vec(snapshot).map_err(io::Error::other)?;
+        if text == self.written {
+            return Ok(());
+        }
+        let unfinished = self.folder.join(format!("{SNAPSHOT}.unfinished"));
+        std::fs::write(&unfinished, &text)?;
+        std::fs::rename(&unfinished, self.folder.join(SNAPSHOT))?;
+        self.written = text;
+        Ok(())
+    }
+}
+
+/// What is known of a fleet and of its daemon.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What the daemon of the folder said last; `None` when there was none.
+    pub daemon: Option<Snapshot>,
+    /// It lives now.
+    pub is_alive: bool,
+    /// `None` when the fleet cannot be read, which is no reason not to show the daemon.
+    pub fleet: Option<FleetStatus>,
+}
+
+/// What the branch and the registry say.
+#[derive(Debug, Clone)]
+pub struct FleetStatus {
+    pub name: String,
+    /// The newest commit that declares something.
+    pub head: String,
+    /// The commit that was applied last; `None` before the first.
+    pub applied: Option<String>,
+    /// Runs that have not ended: claimed, running, stopped.
+    pub open_runs: u64,
+    /// Commits of results that the remote did not have when it was last seen; `None` without a remote.
+    pub unpushed: Option<u64>,
+}
+
+/// Returns the status of the environment's folder.
+///
+/// # Errors
+/// There is neither a fleet nor a daemon.
+pub fn status(environment: &Environment) -> Result<Status, OpsError> {
+    let daemon = read(&environment.folder);
+    let is_alive = is_alive(&environment.folder);
+    match fleet_status(environment) {
+        Ok(fleet) => Ok(Status { daemon, is_alive, fleet: Some(fleet) }),
+        Err(_) if daemon.is_some() || is_alive => Ok(Status { daemon, is_alive, fleet: None }),
+        Err(error) => Err(error),
+    }
+}
+
+fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let declared = workspace.declared_somewhere()?;
+    let fleet = &declared.fleet;
+    let branch = workspace.repo.results(&fleet.results.branch);
+    let registry = workspace.open_for_reading(fleet)?;
+    let ledger = read_ledger(&branch, &registry, &declared)?;
+    let has_remote = fleet.results.remote.is_some() || workspace.repo.is_mirror();
+    Ok(FleetStatus {
+        name: fleet.name.to_string(),
+        head: workspace.repo.head()?,
+        applied: registry.applied_head()?,
+        open_runs: records_of(&ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
+        unpushed: if has_remote { Some(branch.unpushed()? as u64) } else { None },
+    })
+}
+
+/// Returns what a daemon wrote; `None` when there is nothing that can be read.
+fn read(folder: &Path) -> Option<Snapshot> {
+    let text = std::fs::read(folder.join(FOLDER).join(SNAPSHOT)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// The lock of a daemon ends with its process.
+fn is_alive(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join(FOLDER).join(LOCK)) else { return false };
+    matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}

@@ -1,0 +1,70 @@
+//! The daemon's own copy of a remote repository: bare, so nothing is ever checked out, in `.fleetform/mirror.git` of the folder that the daemon
+//! works in.
+//!
+//! The followed branch is kept apart from the branches of the mirror, at `refs/fleetform/source/<branch>`: it is moved to wherever the
+//! remote has it, while the results branch of the mirror may be ahead of the remote's. `HEAD` names it, so that whoever opens the folder
+//! sees the fleet as the daemon does.
+
+use std::path::Path;
+
+use super::{Repo, RepoError, init_mirror};
+
+/// Where the mirror is below the folder of a daemon.
+const MIRROR: &str = ".fleetform/mirror.git";
+/// The name of the followed repository among the remotes of the mirror.
+pub const MIRRORED: &str = "origin";
+/// Where the configuration of the mirror has the folder of the fleet.
+const PATH_KEY: &str = "fleetform.path";
+
+impl Repo {
+    /// Makes a mirror in a folder, or takes the one that is there, for a branch of a remote repository and the folder of one fleet in it
+    /// (empty for its root).
+    ///
+    /// # Errors
+    /// The folder cannot be written, or the branch has an illegal name.
+    pub fn mirror(home: &Path, address: &str, branch: &str, path: &str) -> Result<Repo, RepoError> {
+        let folder = home.join(MIRROR);
+        if let Some(parent) = folder.parent() {
+            let fail = |source| RepoError::Io { path: parent.to_path_buf(), doing: "made", source };
+            std::fs::create_dir_all(parent).map_err(fail)?;
+            std::fs::write(parent.join(".gitignore"), "*\n").map_err(fail)?;
+        }
+        init_mirror(&folder)?;
+        let configure = || {
+            let repository = git2::Repository::open_bare(&folder)?;
+            match repository.find_remote(MIRRORED) {
+                Ok(_) => repository.remote_set_url(MIRRORED, address)?,
+                Err(_) => drop(repository.remote(MIRRORED, address)?),
+            }
+            repository.config()?.set_str(PATH_KEY, path.trim_matches('/'))?;
+            repository.reference_symbolic("HEAD", &source_reference(branch), true, "follow")?;
+            Ok(())
+        };
+        configure().map_err(|e: git2::Error| RepoError::git("make a mirror", &folder, e))?;
+        match Repo::open_mirror(home)? {
+            Some(repo) => Ok(repo),
+            None => Err(RepoError::NoRepository { path: folder }),
+        }
+    }
+
+    /// Opens the mirror of a folder; `None` when it has none.
+    pub(super) fn open_mirror(home: &Path) -> Result<Option<Repo>, RepoError> {
+        let folder = home.join(MIRROR);
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let open = || {
+            let repository = git2::Repository::open_bare(&folder)?;
+            let path = repository.config()?.get_string(PATH_KEY).unwrap_or_default();
+            Ok((repository, path))
+        };
+        let (repository, path) = open().map_err(|e: git2::Error| RepoError::git("open the mirror", &folder, e))?;
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        Ok(Some(Repo { repository, prefix, folder: None, home: Some(home.to_path_buf()) }))
+    }
+}
+
+/// Returns where the mirror has the followed branch.
+pub fn source_reference(branch: &str) -> String {
+    format!("refs/fleetform/source/{branch}")
+}
