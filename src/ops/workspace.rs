@@ -36,7 +36,14 @@ pub struct Workspace {
 
 /// The exclusive right to apply, for as long as it lives: a lock that the operating system takes back when the process ends.
 pub struct ApplyLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for ApplyLock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a process that is just being started has a copy of the file until it executes its program.
+        drop(self.file.unlock());
+    }
 }
 
 impl Workspace {
@@ -212,7 +219,7 @@ fn lock_file(path: &Path) -> Result<ApplyLock, OpsError> {
     }
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
     match file.try_lock() {
-        Ok(()) => Ok(ApplyLock { _file: file }),
+        Ok(()) => Ok(ApplyLock { file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
             what: "another fleetform is applying to this registry".to_string(),
             help: "Wait until it is done, then run the command again. It stops jobs whose stop is committed."
