@@ -28,7 +28,7 @@ use std::time::Duration;
 use git2::{Oid, Reference, Repository, RepositoryInitOptions};
 
 pub use self::answer::without_secrets;
-use self::answer::{Fault, fault_of, message_of, status_of};
+use self::answer::{Fault, fault_of, message_of, pushed_to, status_of};
 use self::git::{Git, Said};
 use super::RepoError;
 use crate::model::text::{duration, sanitize_line};
@@ -167,7 +167,7 @@ impl Remote {
         let mut missing: Vec<&str> = Vec::new();
         loop {
             let wanted = branches.iter().filter(|(branch, _)| !missing.contains(branch));
-            let refspecs: Vec<String> = wanted.map(|(branch, local)| format!("+refs/heads/{branch}:{local}")).collect();
+            let refspecs: Vec<String> = wanted.flat_map(|(branch, local)| refspecs_of(branch, local)).collect();
             if refspecs.is_empty() {
                 break;
             }
@@ -184,9 +184,11 @@ impl Remote {
             }
         }
         let repository = self.open()?;
-        let tips = branches.iter().map(|(branch, local)| match missing.contains(branch) {
-            true => Ok(None),
-            false => repository.refname_to_id(local).map(|id| Some(id.to_string())),
+        let tips = branches.iter().map(|(branch, local)| match repository.refname_to_id(local) {
+            Ok(id) if !missing.contains(branch) => Ok(Some(id.to_string())),
+            Ok(_) => Ok(None),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
         });
         tips.collect::<Result<_, git2::Error>>().map_err(|error| self.failed("fetch from", error.message()))
     }
@@ -198,7 +200,8 @@ impl Remote {
             "--quiet",
             "--atomic",
             "--no-tags",
-            "--no-prune",
+            // Only the references that are asked for, as of every option here.
+            "--prune",
             "--no-prune-tags",
             "--no-recurse-submodules",
             "--no-auto-maintenance",
@@ -251,7 +254,8 @@ impl Remote {
     }
 
     /// Moves a branch of the remote to a commit, never by force: the commit comes after `expected`, where the branch must be; `None` for one
-    /// that must not exist. A branch that is at the commit already is a success.
+    /// that must not exist. A branch that is at the commit already is a success. A branch of the remote whose name is
+    /// `refs/heads/` and this name is in the way, and may be what is moved: [`RemoteError::Failed`] names it.
     ///
     /// # Errors
     /// [`RemoteError::Rejected`] when the branch is elsewhere; otherwise any. After one of which [`RemoteError::is_open`] is true, only a fetch
@@ -295,6 +299,10 @@ impl Remote {
             Some(status) if !status.is_done() && said.status.is_some() => {
                 let message = message_of(Some(status.reason()), &said.stderr);
                 Err(self.error_with(status.fault(), "push to", branch, message))
+            }
+            None if let Some(other) = pushed_to(&said.stdout) => {
+                Err(self
+                    .failed("push to", &format!("its branch `{}` is in the way of `{branch}`", sanitize_line(other))))
             }
             _ => Err(self.error(self.fault(&said), "push to", self.push_time_max, &said)),
         }
@@ -417,6 +425,16 @@ pub fn init_mirror(folder: &Path) -> Result<(), RepoError> {
         drop(std::fs::remove_dir_all(&unfinished));
         fail("used as a mirror")(source)
     })
+}
+
+/// Returns what makes git fetch this branch and no other. When a remote does not have `refs/heads/main`, git takes a branch or a tag whose
+/// whole name ends so for it, `refs/heads/refs/heads/main` (which a careless script pushes to easily). With those excluded it finds nothing,
+/// and prunes the local reference.
+fn refspecs_of(branch: &str, local: &str) -> Vec<String> {
+    let alike = ["refs", "refs/tags", "refs/heads", "refs/remotes"];
+    let mut refspecs = vec![format!("+refs/heads/{branch}:{local}"), format!("^refs/remotes/refs/heads/{branch}/HEAD")];
+    refspecs.extend(alike.iter().map(|place| format!("^{place}/refs/heads/{branch}")));
+    refspecs
 }
 
 fn check_branch(branch: &str) -> Result<(), RemoteError> {

@@ -39,13 +39,22 @@ pub(super) struct Status<'a> {
 
 /// Returns the status of a reference from the output of `git push --porcelain`: lines of `<flag>\t<from>:<to>\t<summary>`.
 pub(super) fn status_of<'a>(stdout: &'a str, reference: &str) -> Option<Status<'a>> {
-    stdout.lines().find_map(|line| {
+    statuses(stdout).find(|(to, _)| *to == reference).map(|(_, status)| status)
+}
+
+/// Returns the first reference that the output has a status of.
+pub(super) fn pushed_to(stdout: &str) -> Option<&str> {
+    statuses(stdout).next().map(|(to, _)| to)
+}
+
+fn statuses(stdout: &str) -> impl Iterator<Item = (&str, Status<'_>)> {
+    stdout.lines().filter_map(|line| {
         let mut fields = line.splitn(3, '\t');
         let (flag, refs, summary) = (fields.next()?, fields.next()?, fields.next()?);
         let (_, to) = refs.rsplit_once(':')?;
         let mut flags = flag.chars();
         let status = Status { flag: flags.next()?, summary };
-        (to == reference && flags.next().is_none()).then_some(status)
+        flags.next().is_none().then_some((to, status))
     })
 }
 
@@ -144,6 +153,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "authentication failed",
             "could not read username",
             "could not read password",
+            "unable to get password",
             "terminal prompts disabled",
             "returned error: 401",
             "returned error: 403",

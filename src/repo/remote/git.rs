@@ -31,8 +31,6 @@ const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     // Runs whatever its address says.
     "protocol.ext.allow=never",
-    // Helpers that have no stored answer fail instead of opening a window.
-    "credential.interactive=false",
     "http.lowSpeedLimit=1",
     "color.ui=false",
     "color.push=false",
@@ -130,6 +128,7 @@ impl Git<'_> {
         for name in LOCAL_VARIABLES {
             command.env_remove(name);
         }
+        // Not `credential.interactive=false`, which would also silence a GIT_ASKPASS that answers by itself.
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "never");
         for (name, value) in self.environment {
             command.env(name, value);
