@@ -1,6 +1,6 @@
 //! One running job: its machine, and its effects done in an order that a crash cannot hurt.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{Outcome, Reason, RunStatus};
+use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 use crate::registry::{Assignment, Chunk, Registry};
 use crate::rollout::{Effect, Event, Rollout, RolloutSpec, Work};
 
@@ -48,6 +48,8 @@ pub(super) struct Active {
     published: Published,
     /// Late answers that are recorded.
     late: u64,
+    /// Devices that became terminal since that was last told.
+    reasons: BTreeMap<Reason, u64>,
     /// Devices to write when it is this job's turn.
     write: Option<(Vec<u32>, Option<u64>)>,
     /// False for a run that is stopped before it ever started.
@@ -121,6 +123,7 @@ impl Active {
             is_asked_to_stop: false,
             is_stopping: is_stop,
             is_draining: false,
+            reasons: BTreeMap::new(),
             to_notify: VecDeque::new(),
             has_started: !is_stop || started_at.is_some(),
             job,
@@ -150,7 +153,7 @@ impl Active {
         }
     }
 
-    fn advanced(&self) -> Progress {
+    fn advanced(&mut self) -> Progress {
         let batch = self.rollout.batch();
         let batches = self.rollout.batch_counts();
         let last = batches.len().saturating_sub(1);
@@ -161,6 +164,13 @@ impl Active {
             batch: batch + 1,
             batch_counts: batches.get((batch as usize).min(last)).copied().unwrap_or_default(),
             in_flight: self.rollout.in_flight(),
+            reasons: std::mem::take(&mut self.reasons),
+        }
+    }
+
+    fn count(&mut self, ended: impl Iterator<Item = Reason>) {
+        for reason in ended.filter(|reason| reason.status() != DeviceStatus::Pending) {
+            *self.reasons.entry(reason).or_default() += 1;
         }
     }
 
@@ -205,6 +215,7 @@ impl<C: Clock> Executor<'_, C> {
         let Bundle { outcomes, late, unsend, send, notify, rest } = bundle;
         if !outcomes.is_empty() {
             self.crash.around("record", || self.registry.record(run.run_id, &outcomes, &run.ids))?;
+            run.count(outcomes.iter().map(|outcome| outcome.reason));
         }
         for (ordinal, code, message) in late {
             self.crash.around("record late", || self.registry.record_late(run.run_id, ordinal, code, &message, now))?;
@@ -328,6 +339,7 @@ impl<C: Clock> Executor<'_, C> {
             now,
         };
         let outcomes = self.crash.around("write", || self.registry.write_chunk(assignment, chunk))?;
+        run.count(outcomes.iter().map(|(_, reason)| *reason));
         self.feed(run, now, vec![Event::Written { outcomes }])?;
         Ok(true)
     }

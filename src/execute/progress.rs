@@ -1,8 +1,10 @@
 //! What a view is told while jobs run.
 
+use std::collections::BTreeMap;
+
 use crate::ledger::{ImportReport, RunRecord};
 use crate::model::id::{Name, RunToken};
-use crate::model::outcome::Counts;
+use crate::model::outcome::{Counts, Reason};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +43,8 @@ pub enum Progress {
         batch: u32,
         batch_counts: Counts,
         in_flight: u32,
+        /// The devices that became terminal since the last time.
+        reasons: BTreeMap<Reason, u64>,
     },
     /// `batch` counts from 1.
     BatchFinished {

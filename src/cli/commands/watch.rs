@@ -194,11 +194,17 @@ fn take_progress(snapshot: &mut Snapshot, progress: &Progress) {
         pending: counts.pending(),
     };
     match progress {
-        Progress::RunStarted { job, run, counts, .. } | Progress::Advanced { job, run, counts, .. } => {
-            let new = row(job.as_str(), run.as_str(), counts);
-            snapshot.running.retain(|old| (&old.job, &old.run) != (&new.job, &new.run));
-            snapshot.running.push(new);
+        Progress::RunStarted { job, run, counts, .. } => {
+            snapshot.running.push(row(job.as_str(), run.as_str(), counts));
             snapshot.running.sort();
+        }
+        Progress::Advanced { job, run, counts, reasons, .. } => {
+            let new = row(job.as_str(), run.as_str(), counts);
+            // The last one comes after the end.
+            if let Some(old) = snapshot.running.iter_mut().find(|old| (&old.job, &old.run) == (&new.job, &new.run)) {
+                *old = new;
+            }
+            reasons.iter().for_each(|(reason, devices)| snapshot.count_devices(*reason, *devices));
         }
         Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {
             snapshot
