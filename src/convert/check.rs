@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{Document, DocumentKind, Draft};
+use super::document::Document;
 use crate::diag::{Severity, code};
 use crate::manifest::{self, Entry, Input, QueryProblem};
 
@@ -11,15 +11,12 @@ const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: con
 
 /// Returns why the documents of items are not valid, by the number that each document comes with.
 ///
-/// A reference to a document that is not there is no reason: the caller is told to declare it. A schedule is checked by the job
-/// that it holds.
-pub fn invalid(documents: &[(usize, &Draft, Document)]) -> BTreeMap<usize, String> {
+/// A reference to a document that is not there is no reason: the caller is told to declare it.
+pub fn invalid(documents: &[(usize, Document)]) -> BTreeMap<usize, String> {
     let mut files = BTreeMap::from([("fleetform.yaml".to_string(), FLEET.to_string())]);
     let mut items = BTreeMap::new();
-    for (item, draft, document) in documents {
-        let job = (draft.kind == DocumentKind::Schedule).then(|| draft.spec.get("job")).flatten();
-        let text = job.and_then(|job| draft.body(DocumentKind::Job.word(), job));
-        let text = text.unwrap_or_else(|| document.text.clone());
+    for (item, document) in documents {
+        let text = document.text.clone();
         let path = document.path.clone();
         items.insert(path.clone(), *item);
         files.insert(path, text);
@@ -32,11 +29,9 @@ pub fn invalid(documents: &[(usize, &Draft, Document)]) -> BTreeMap<usize, Strin
     let loaded = manifest::load(&Input { entries: &entries, read: &read, check_query });
     let mut found: BTreeMap<usize, String> = BTreeMap::new();
     for diagnostic in loaded.diagnostics.sorted() {
-        // A job and a schedule may share a name, and do not when the schedule is loaded as a job.
-        let is_ignored = diagnostic.code == code::UNKNOWN_REFERENCE || diagnostic.code == code::DUPLICATE_NAME;
         let file = diagnostic.span.map(|span| loaded.sources.path(span.file));
         let Some(item) = file.and_then(|file| items.get(file)) else { continue };
-        if diagnostic.severity == Severity::Warning || is_ignored {
+        if diagnostic.severity == Severity::Warning || diagnostic.code == code::UNKNOWN_REFERENCE {
             continue;
         }
         let help = diagnostic.help.as_ref().map_or(String::new(), |help| format!(" {help}"));

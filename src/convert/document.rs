@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Notes;
 use super::source::Source;
-use crate::manifest::{API_VERSION, Kind, document_text};
+use crate::manifest::{API_VERSION, document_text};
 use crate::model::id::Name;
 use crate::model::text::sanitize_line;
 
@@ -39,11 +39,6 @@ impl DocumentKind {
             DocumentKind::Job => "jobs",
             DocumentKind::Schedule => "schedules",
         }
-    }
-
-    /// Returns true when this version of fleetform reads the kind.
-    pub fn is_supported(self) -> bool {
-        Kind::parse(self.word()).is_some()
     }
 }
 
@@ -93,12 +88,8 @@ impl Draft {
 
     /// Returns the document; the error is a sentence.
     pub fn document(&self, source: Source, place: &str) -> Result<Document, String> {
-        let mut notes: Vec<String> = self.notes.iter().map(|note| sanitize_line(note).into_owned()).collect();
-        if !self.kind.is_supported() {
-            notes.insert(0, format!("This version of fleetform does not run `kind: {}` yet.", self.kind.word()));
-        }
-        let body =
-            self.body(self.kind.word(), &self.spec).ok_or("It cannot be written as YAML: it is nested too deep.")?;
+        let notes: Vec<String> = self.notes.iter().map(|note| sanitize_line(note).into_owned()).collect();
+        let body = self.body().ok_or("It cannot be written as YAML: it is nested too deep.")?;
         let mut text = comment(&format!("Converted from the {} in {}.", source.noun(), sanitize_line(place)));
         for note in &notes {
             text.push_str(&comment(&format!("Note: {note}")));
@@ -114,8 +105,8 @@ impl Draft {
         })
     }
 
-    /// Returns the YAML of a document with the metadata of this one.
-    pub fn body(&self, kind: &str, spec: &Value) -> Option<String> {
+    /// Returns the YAML of the document, without the comments.
+    fn body(&self) -> Option<String> {
         let mut metadata = json!({"name": self.name.as_str()});
         if !self.description.is_empty() {
             metadata["description"] = Value::from(self.description.as_str());
@@ -123,7 +114,9 @@ impl Draft {
         if !self.labels.is_empty() {
             metadata["labels"] = Value::Object(self.labels.clone());
         }
-        document_text(&json!({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}))
+        document_text(
+            &json!({"apiVersion": API_VERSION, "kind": self.kind.word(), "metadata": metadata, "spec": self.spec}),
+        )
     }
 }
 

@@ -9,8 +9,8 @@
 //! A file holds one value, an array, or a page `{"value": [...]}` of them, kinds mixed as they come. All files of a call are converted
 //! together, so that a job finds the name of its group. [`Source::of`] tells kinds apart by their shape.
 //!
-//! Nothing is emitted that `manifest` would refuse, but for references to documents that the caller has to add and for schedules that
-//! this version does not know: `check.rs` loads what was made.
+//! Nothing is emitted that `manifest` would refuse, but for references to documents that the caller has to add: `check.rs` loads what was
+//! made.
 
 mod central;
 mod check;
@@ -109,23 +109,23 @@ pub fn convert(inputs: &[Input], options: Options) -> Conversion {
             Err(what) => refusals.push((*order, Refusal { place: item.place.clone(), what })),
         }
     }
-    let mut documents: Vec<(usize, &Draft, Document)> = Vec::new();
+    let mut documents: Vec<(usize, Document)> = Vec::new();
     let mut invalid = BTreeMap::new();
     for (order, (item, drafts)) in &made {
         for draft in drafts {
             match draft.document(item.source, &item.place) {
-                Ok(document) => documents.push((*order, draft, document)),
+                Ok(document) => documents.push((*order, document)),
                 Err(what) => drop(invalid.insert(*order, what)),
             }
         }
     }
     invalid.extend(check::invalid(&documents));
-    documents.retain(|(order, _, _)| !invalid.contains_key(order));
+    documents.retain(|(order, _)| !invalid.contains_key(order));
     let late = invalid.into_iter().map(|(order, what)| (order, Refusal { place: made[&order].0.place.clone(), what }));
     refusals.extend(late);
     refusals.sort_by_key(|(order, _)| *order);
     Conversion {
-        documents: documents.into_iter().map(|(_, _, document)| document).collect(),
+        documents: documents.into_iter().map(|(_, document)| document).collect(),
         notes: notes(&values),
         refusals: refusals.into_iter().map(|(_, refusal)| refusal).collect(),
     }

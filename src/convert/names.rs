@@ -21,6 +21,7 @@ impl Names {
     pub fn claim(&mut self, kind: DocumentKind, text: &str, suffix: Option<&str>) -> Name {
         let base = slug(text);
         let base = if base.is_empty() { kind.word().to_ascii_lowercase() } else { base };
+        let kind = shared(kind);
         let wished = named(&base, suffix.unwrap_or_default());
         let mut name = wished.clone();
         let mut number = self.next.get(&(kind, wished.clone())).copied().unwrap_or(2);
@@ -42,6 +43,14 @@ impl Names {
     /// Returns the name that an id of the input has.
     pub fn find(&self, kind: DocumentKind, id: &str) -> Option<&Name> {
         self.by_id.get(&(kind, id.to_string()))
+    }
+}
+
+/// Returns the kind that stands for all those that may not share a name: the occurrences of a schedule are runs of a job of its name.
+fn shared(kind: DocumentKind) -> DocumentKind {
+    match kind {
+        DocumentKind::Job | DocumentKind::Schedule => DocumentKind::Job,
+        DocumentKind::DeviceTemplate | DocumentKind::DeviceGroup | DocumentKind::EdgeManifest => kind,
     }
 }
 
@@ -114,6 +123,7 @@ mod tests {
         let long = "a".repeat(100);
         assert_eq!(names.claim(DocumentKind::Job, "Job", None).as_str(), "job");
         assert_eq!(names.claim(DocumentKind::Job, "job!", None).as_str(), "job-2");
+        assert_eq!(names.claim(DocumentKind::Schedule, "Job", None).as_str(), "job-3");
         assert_eq!(names.claim(DocumentKind::DeviceGroup, "job", None).as_str(), "job");
         assert_eq!(names.claim(DocumentKind::Job, "job", Some("tags")).as_str(), "job-tags");
         assert_eq!(names.claim(DocumentKind::Job, "job", Some("tags")).as_str(), "job-tags-2");

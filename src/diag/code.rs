@@ -1,4 +1,4 @@
-//! The table of stable codes. A code is never reused; `fleetform explain CODE` prints its entry.
+//! The table of stable codes. A code is never reused; `fleetform explain CODE` prints its entry. FF203 was a kind that is supported now.
 //!
 //! `FF1xx` reading a file, `FF2xx` structure, `FF3xx` values, `FF4xx` references and sets, `FF5xx` queries, `FF6xx` what a
 //! plan finds. The explanations are the files of `explain/`, one per code.
@@ -73,7 +73,6 @@ codes! {
 
     UNSUPPORTED_VERSION = "FF201", Error, "unsupported version";
     UNKNOWN_KIND = "FF202", Error, "unknown kind";
-    UNSUPPORTED_KIND = "FF203", Error, "kind not supported by this version";
     MISSING_API_VERSION = "FF204", Warning, "document without apiVersion is passed over";
     UNKNOWN_FIELD = "FF205", Error, "unknown field";
     WRONG_TYPE = "FF206", Error, "wrong type";
@@ -126,6 +125,14 @@ codes! {
     EDGE_UNKNOWN_MODULE = "FF434", Error, "module does not exist";
     EDGE_PATHS = "FF435", Error, "properties of a module are not written as a whole";
     EDGE_TWIN = "FF436", Error, "module twin cannot hold this";
+    TIME_ZONE_MISSING = "FF440", Error, "schedule has no time zone";
+    SCHEDULE_START = "FF441", Error, "illegal start of a schedule";
+    WEEKDAYS = "FF442", Error, "illegal weekdays";
+    SCHEDULE_END = "FF443", Error, "illegal end of a schedule";
+    SCHEDULED_FIELD = "FF444", Error, "field has no place in the job of a schedule";
+    SHARED_NAME = "FF445", Error, "schedule and job of one name";
+    NO_OCCURRENCE = "FF446", Warning, "schedule never runs";
+    MISSED_WITHIN = "FF447", Warning, "missed occurrences may wait for longer than the next one";
 
     QUERY = "FF501", Error, "invalid query";
 

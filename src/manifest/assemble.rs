@@ -1,5 +1,6 @@
 //! From drafts without errors to what the fleet declares.
 
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::kind::Kind;
@@ -34,7 +35,8 @@ fn take_fleet(doc: &mut Doc) -> Option<Fleet> {
         | Draft::DeviceGroup { .. }
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
-        | Draft::Job { .. } => None,
+        | Draft::Job { .. }
+        | Draft::Schedule { .. } => None,
     }
 }
 
@@ -90,6 +92,16 @@ fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
             let last = organization.as_ref().and_then(|text| text.rsplit('/').next());
             job.organization = last.map(|name| Name::parse(name).expect("references are checked"));
             declared.jobs.insert(name, *job);
+        }
+        Draft::Schedule { mut schedule, organization, has_time_zone } => {
+            let last = organization.as_ref().and_then(|text| text.rsplit('/').next());
+            schedule.job.organization = last.map(|name| Name::parse(name).expect("references are checked"));
+            if !has_time_zone {
+                let zone = declared.fleet.time_zone.clone().expect("a schedule without a time zone is an error then");
+                schedule.time_zone = TimeZone::get(&zone).expect("the fleet's time zone is checked");
+                schedule.time_zone_name = zone;
+            }
+            declared.schedules.insert(name, *schedule);
         }
     }
 }

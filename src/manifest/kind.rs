@@ -10,11 +10,12 @@ pub enum Kind {
     EdgeManifest,
     DeviceImport,
     Job,
+    Schedule,
 }
 
 impl Kind {
     /// Every kind, in the order in which they refer to each other.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Fleet,
         Kind::Organization,
         Kind::DeviceTemplate,
@@ -22,6 +23,7 @@ impl Kind {
         Kind::EdgeManifest,
         Kind::DeviceImport,
         Kind::Job,
+        Kind::Schedule,
     ];
 
     /// Returns the word of the `kind` field.
@@ -34,6 +36,7 @@ impl Kind {
             Kind::EdgeManifest => "EdgeManifest",
             Kind::DeviceImport => "DeviceImport",
             Kind::Job => "Job",
+            Kind::Schedule => "Schedule",
         }
     }
 
@@ -47,6 +50,7 @@ impl Kind {
             Kind::EdgeManifest => "edge manifest",
             Kind::DeviceImport => "device import",
             Kind::Job => "job",
+            Kind::Schedule => "schedule",
         }
     }
 

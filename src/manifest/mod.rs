@@ -86,6 +86,8 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
     /// The jobs that could be read, whatever is wrong with others.
     pub jobs: BTreeMap<Name, SeenJob>,
+    /// The files, relative to the fleet's folder, of the schedules that could be read.
+    pub schedules: BTreeMap<Name, String>,
     pub spans: JobSpans,
     /// Of path and bytes of every declared file but the ones of imports, which are not read here.
     pub digest: Digest,
@@ -107,13 +109,14 @@ pub fn load(input: &Input<'_>) -> Loaded {
     let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input);
     let Judged { paths, named, found } = judge(&set, input, &mut sources);
     diagnostics.extend(found);
-    let jobs = seen_jobs(&set.docs);
+    let (jobs, schedules) = (seen_jobs(&set.docs), seen_schedules(&set.docs));
     let files = declared_files(&set.docs, &named, &digests);
     let declared = (!diagnostics.has_errors()).then(|| assemble::assemble(&mut set.docs, &paths, &named));
     Loaded {
         declared,
         diagnostics,
         jobs,
+        schedules,
         digest: files.digest,
         declared_files: files.paths,
         spans: JobSpans::new(set.docs),
@@ -158,6 +161,7 @@ fn judge(set: &Set, input: &Input<'_>, sources: &mut SourceMap) -> Judged {
     found.extend(rules::order::check(set));
     found.extend(rules::effect::check(set));
     found.extend(rules::outside::check(set, &paths));
+    found.extend(rules::schedules::check(set));
     found.extend(rules::queries::check(set, input.check_query, sources));
     Judged { paths, named, found }
 }
@@ -171,6 +175,14 @@ fn seen_jobs(docs: &[Doc]) -> BTreeMap<Name, SeenJob> {
         _ => None,
     });
     jobs.collect()
+}
+
+fn seen_schedules(docs: &[Doc]) -> BTreeMap<Name, String> {
+    let schedules = docs.iter().filter_map(|doc| match &doc.draft {
+        Some(Draft::Schedule { schedule, .. }) => Some((schedule.name.clone(), schedule.file.clone())),
+        _ => None,
+    });
+    schedules.collect()
 }
 
 /// The files that say what is declared.

@@ -22,6 +22,7 @@ pub fn schema(kind: Kind) -> Value {
         Kind::EdgeManifest => root::<Document<Metadata, v1::EdgeManifestSpec>>(),
         Kind::DeviceImport => root::<Document<Metadata, v1::DeviceImportSpec>>(),
         Kind::Job => root::<Document<JobMetadata, v1::JobSpec>>(),
+        Kind::Schedule => root::<Document<JobMetadata, v1::ScheduleSpec>>(),
     };
     refuse_nulls(&mut schema);
     let members = schema.as_object_mut().expect("a root schema is an object");

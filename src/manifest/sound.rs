@@ -6,7 +6,7 @@ use super::kind::Kind;
 use super::lower::Doc;
 use super::rules::Set;
 use super::spans::JobSpans;
-use super::{Input, Judged, Loaded, Read, assemble, declared_files, judge, seen_jobs};
+use super::{Input, Judged, Loaded, Read, assemble, declared_files, judge, seen_jobs, seen_schedules};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Span, code};
 use crate::model::fleet::Held;
 use crate::model::id::Name;
@@ -23,7 +23,7 @@ pub struct Sound {
 pub fn load_sound(input: &Input<'_>) -> Sound {
     let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input);
     let mut held = Held { is_partial: !set.unread.is_empty(), ..Held::default() };
-    let jobs = seen_jobs(&set.docs);
+    let (jobs, schedules) = (seen_jobs(&set.docs), seen_schedules(&set.docs));
     let (mut bad, mut files) = (Vec::new(), None);
     // Each turn holds a document at least, or is the last.
     let (paths, named) = loop {
@@ -61,6 +61,7 @@ pub fn load_sound(input: &Input<'_>) -> Sound {
         declared,
         diagnostics,
         jobs,
+        schedules,
         digest: files.digest,
         declared_files: files.paths,
         spans: JobSpans::new(set.docs),
@@ -85,8 +86,9 @@ fn unusable(docs: &[Doc], found: &Diagnostics) -> BTreeMap<usize, String> {
 
 /// Returns where an error is; of one about two documents, both places, and of one in a file that documents name these too.
 pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
-    const ABOUT_LABELS: [Code; 10] = [
+    const ABOUT_LABELS: [Code; 11] = [
         code::DUPLICATE_NAME,
+        code::SHARED_NAME,
         code::CONFLICT,
         code::EDGE_MODULES,
         code::EDGE_AGENT,

@@ -31,14 +31,18 @@ impl JobSpans {
     /// Returns where a JSON pointer such as `/spec/action/property/light/threshold` leads in a job's document.
     ///
     /// A scalar has its own span, a collection that of its key. Where there is nothing, the nearest parent stands in. `None`
-    /// when there is no such job.
+    /// when there is no such job. That of a schedule has its pointers as if it stood alone.
     pub fn span(&self, job: &Name, pointer: &str) -> Option<Span> {
-        self.span_of(Kind::Job, job, pointer)
+        self.span_of(Kind::Job, job, pointer).or_else(|| {
+            let pointer = lower::scheduled_pointer(pointer)?;
+            self.span_of(Kind::Schedule, job, &pointer)
+        })
     }
 
     /// Returns where the key of what a JSON pointer leads to stands, in a job's document; otherwise as [`JobSpans::span`].
     pub fn key_span(&self, job: &Name, pointer: &str) -> Option<Span> {
-        self.roots.get(&(Kind::Job, job.clone())).map(|root| root.locate(pointer).key_span())
+        let of = |kind, pointer: &str| self.roots.get(&(kind, job.clone())).map(|root| root.locate(pointer).key_span());
+        of(Kind::Job, pointer).or_else(|| of(Kind::Schedule, &lower::scheduled_pointer(pointer)?))
     }
 
     /// Returns the document that a place is in: the last one of its file that begins at it or before.

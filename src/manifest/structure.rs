@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::kind::Kind;
 use super::node::{Content, Node, Place, pointer, unescaped};
 use super::schema;
-use super::v1::API_VERSION;
+use super::v1::{API_VERSION, NOT_SCHEDULED};
 use crate::diag::{Diagnostic, Diagnostics, code, nearest, shown};
 
 /// The schemas that were needed so far, each compiled once a load.
@@ -45,8 +45,7 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
     let kind = root.get("kind");
     let word = kind.and_then(Node::as_str);
     let Some(version) = root.get("apiVersion") else {
-        let ours =
-            word.is_some_and(|word| Kind::parse(word).is_some() || word == "Schedule") && root.get("spec").is_some();
+        let ours = word.is_some_and(|word| Kind::parse(word).is_some()) && root.get("spec").is_some();
         let warning = ours.then(|| {
             let detail = format!(
                 "This document has a `kind` of ours and no `apiVersion`, so it is passed over. Add `apiVersion: \
@@ -74,11 +73,6 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
     };
     match Kind::parse(word) {
         Some(kind) => (Identity::Ours(kind), None),
-        None if word == "Schedule" => {
-            let detail =
-                "This version of fleetform knows no schedules. Declare the work as a job, or use a later version.";
-            (Identity::None, Some(Diagnostic::new(code::UNSUPPORTED_KIND, kind.span, detail)))
-        }
         None => {
             let detail = format!("There is no kind `{}`.", shown(word));
             let help = match nearest(word, Kind::ALL.map(Kind::as_str)) {
@@ -135,21 +129,30 @@ pub fn read<T: DeserializeOwned>(
     T::deserialize(&value).ok().map(|wire| (wire, value))
 }
 
-/// Fields whose content is the author's own; null means something there.
+/// Fields of a job whose content is the author's own, below its spec; null means something there.
 const FREE_FORM: [&[&str]; 5] = [
-    &["spec", "action", "property"],
-    &["spec", "action", "cloudProperty"],
-    &["spec", "action", "tags"],
-    &["spec", "action", "command", "payload"],
-    &["spec", "action", "command", "component"],
+    &["action", "property"],
+    &["action", "cloudProperty"],
+    &["action", "tags"],
+    &["action", "command", "payload"],
+    &["action", "command", "component"],
 ];
+
+/// Returns the path below the spec of a job or of a schedule's job.
+fn in_job<'p, 'a>(path: &'p [&'a str]) -> &'p [&'a str] {
+    match path {
+        ["spec", "job", rest @ ..] | ["spec", rest @ ..] => rest,
+        _ => &[],
+    }
+}
 
 fn has_null<'a>(node: &'a Node, path: &mut Vec<&'a str>) -> bool {
     match &node.content {
         // A patch is a map or nothing; a payload and a component may be null.
-        Content::Null => !FREE_FORM.contains(&path.as_slice()) || path.len() == 3,
+        Content::Null if matches!(path.as_slice(), ["spec", "job", field] if NOT_SCHEDULED.contains(field)) => false,
+        Content::Null => !FREE_FORM.contains(&in_job(path)) || in_job(path).len() == 2,
         Content::Bool(_) | Content::Number(_) | Content::String(_) => false,
-        Content::Seq(_) | Content::Map(_) if FREE_FORM.contains(&path.as_slice()) => false,
+        Content::Seq(_) | Content::Map(_) if FREE_FORM.contains(&in_job(path)) => false,
         Content::Seq(items) => items.iter().any(|item| matches!(item.content, Content::Null)),
         Content::Map(entries) => entries.iter().any(|(key, node)| {
             path.push(&key.text);
@@ -177,7 +180,9 @@ fn explain(error: &ValidationError<'_>, root: &Node, schema: &Value) -> Vec<(Dia
                 let pointer = format!("{path}{}", pointer([name.as_str()]));
                 (unknown_field(root, path, name, &allowed), Some(pointer))
             };
-            unexpected.iter().map(unknown).collect()
+            // Of these, lowering says why they have no place there.
+            let is_explained_later = |name: &&String| path == "/spec/job" && NOT_SCHEDULED.contains(&name.as_str());
+            unexpected.iter().filter(|name| !is_explained_later(name)).map(unknown).collect()
         }
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();

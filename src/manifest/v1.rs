@@ -3,11 +3,27 @@
 //! The doc comments are the descriptions of the JSON Schemas, which editors show: they are written for authors. A value that
 //! needs more than its type (a duration, a percentage) stays text here; [`super::lower`] reads it.
 
+macro_rules! text {
+    ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        #[schemars(extend($keyword = $value))]
+        pub struct $name(pub String);
+    };
+}
+
+mod schedule;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
+
+pub use schedule::{
+    End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,
+};
 
 /// The version that every document names in `apiVersion`.
 pub const API_VERSION: &str = "fleetform/v1";
@@ -59,7 +75,7 @@ pub struct Metadata {
     pub description: Option<String>,
 }
 
-/// Who a job is.
+/// Who a job or a schedule is.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobMetadata {
@@ -71,18 +87,8 @@ pub struct JobMetadata {
     /// A sentence for people. It changes nothing, and changing it does not run the job again.
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
-    /// The name that the job had before. Set it when you rename a job on purpose, so that it is not taken for a new one.
+    /// The name that it had before. Set it when you rename it on purpose, so that it is not taken for a new one.
     pub previous_name: Option<NameText>,
-}
-
-macro_rules! text {
-    ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident) => {
-        $(#[doc = $doc])*
-        #[derive(Debug, Clone, Deserialize, JsonSchema)]
-        #[serde(transparent)]
-        #[schemars(extend($keyword = $value))]
-        pub struct $name(pub String);
-    };
 }
 
 text! {
@@ -139,7 +145,7 @@ pub struct FleetSpec {
     pub results: Option<Results>,
     /// How much may happen at once.
     pub limits: Option<Limits>,
-    /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: `UTC`.
+    /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: none, each schedule names its own.
     pub time_zone: Option<String>,
 }
 

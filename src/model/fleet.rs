@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::digest::Digest;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
+use super::schedule::Schedule;
 
 /// The one Fleet document.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +18,8 @@ pub struct Fleet {
     pub link: SimulatedLink,
     pub results: ResultsConfig,
     pub limits: FleetLimits,
-    /// An IANA time-zone name that has been checked; the default of schedules.
-    pub time_zone: String,
+    /// An IANA time-zone name that has been checked, for schedules that name none; `None` when the fleet names none either.
+    pub time_zone: Option<String>,
 }
 
 /// Where the devices are kept.
@@ -237,6 +238,8 @@ pub struct Declared {
     pub edge_manifests: BTreeMap<Name, EdgeManifest>,
     pub imports: BTreeMap<Name, DeviceImport>,
     pub jobs: BTreeMap<Name, Job>,
+    /// No schedule has the name of a job.
+    pub schedules: BTreeMap<Name, Schedule>,
 }
 
 impl Declared {
@@ -259,7 +262,13 @@ impl Declared {
             edge_manifests: BTreeMap::new(),
             imports: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         }
+    }
+
+    /// Returns true when a job or a schedule has the name: it is taken for both, because both have runs.
+    pub fn has_runs_named(&self, name: &str) -> bool {
+        self.jobs.contains_key(name) || self.schedules.contains_key(name)
     }
 }
 

@@ -177,8 +177,8 @@ fn unusual(file: &str, why: &str) -> OpsError {
 
 /// Returns why a name cannot be that of a new job; `None` when it can. A job of a name whose run was claimed would never run.
 fn taken(name: &Name, declared: &Declared, ledger: &Ledger) -> Option<String> {
-    if declared.jobs.contains_key(name) {
-        return Some(format!("there is a job `{name}` already"));
+    if declared.has_runs_named(name.as_str()) {
+        return Some(format!("there is a job or schedule `{name}` already"));
     }
     let claims = ledger.claims_of(name);
     claims.last().map(|claim| format!("a job `{name}` was there before, and its run {} was claimed", claim.run))

@@ -28,6 +28,7 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
             ("EdgeManifest", declared.edge_manifests.len()),
             ("DeviceImport", declared.imports.len()),
             ("Job", declared.jobs.len()),
+            ("Schedule", declared.schedules.len()),
         ]
     });
     Ok(Validated {

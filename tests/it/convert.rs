@@ -82,12 +82,13 @@ fn stand_ins(documents: &[Value]) -> Vec<(String, String)> {
         }
     };
     for document in documents {
-        let spec = &document["spec"];
-        want("Organization", &spec["organization"]);
-        want("DeviceTemplate", &spec["template"]);
-        want("DeviceGroup", &spec["target"]["group"]);
-        want("DeviceTemplate", &spec["action"]["deviceTemplate"]);
-        want("EdgeManifest", &spec["action"]["edgeManifest"]);
+        for spec in [&document["spec"], &document["spec"]["job"]] {
+            want("Organization", &spec["organization"]);
+            want("DeviceTemplate", &spec["template"]);
+            want("DeviceGroup", &spec["target"]["group"]);
+            want("DeviceTemplate", &spec["action"]["deviceTemplate"]);
+            want("EdgeManifest", &spec["action"]["edgeManifest"]);
+        }
     }
     let is_there = |kind: &str, name: &str| {
         documents.iter().any(|document| document["kind"] == kind && document["metadata"]["name"] == name)
@@ -113,9 +114,9 @@ fn stand_ins(documents: &[Value]) -> Vec<(String, String)> {
 /// Validates what came of a conversion in a fleet of its own.
 fn validate(conversion: &Conversion, subject: &str) {
     let world = World::new("{}");
-    let supported: Vec<_> = conversion.documents.iter().filter(|document| document.kind.is_supported()).collect();
-    let values: Vec<Value> = supported.iter().map(|document| serde_yaml::from_str(&document.text).unwrap()).collect();
-    for document in &supported {
+    let documents = &conversion.documents;
+    let values: Vec<Value> = documents.iter().map(|document| serde_yaml::from_str(&document.text).unwrap()).collect();
+    for document in documents {
         assert!(!world.file(&document.path).exists(), "{subject}: {} is there twice", document.path);
         world.write(&document.path, &document.text);
         document.files.iter().for_each(|file| world.write(&file.path, &file.text));
@@ -131,23 +132,6 @@ fn validate(conversion: &Conversion, subject: &str) {
 fn whatever_is_emitted_is_valid_in_a_fleet() {
     for path in fixtures() {
         validate(&converted(&path), &path.display().to_string());
-    }
-}
-
-#[test]
-fn a_schedule_holds_a_job_that_is_valid_and_says_that_it_does_not_run_yet() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/convert/central-scheduled-jobs.json");
-    let conversion = converted(&path);
-    assert!(conversion.documents.len() >= 4);
-    for document in &conversion.documents {
-        let value: Value = serde_yaml::from_str(&document.text).unwrap();
-        assert_eq!(value["kind"], "Schedule");
-        let is_said = document.text.contains("does not run `kind: Schedule` yet");
-        assert_eq!(is_said, !document.kind.is_supported());
-        let job = json!({"apiVersion": "fleetform/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": value["spec"]["job"]});
-        let schema =
-            jsonschema::draft202012::new(&fleetform::manifest::schema(fleetform::manifest::Kind::Job)).unwrap();
-        assert!(schema.is_valid(&job), "{job}");
     }
 }
 

@@ -36,7 +36,7 @@ fn fleet() -> Fleet {
         link: SimulatedLink::default(),
         results: ResultsConfig { branch: "fleetform/results".to_string(), devices: ResultDevices::All, remote: None },
         limits: FleetLimits { running_jobs: 5, in_flight: 1000 },
-        time_zone: "UTC".to_string(),
+        time_zone: None,
     }
 }
 

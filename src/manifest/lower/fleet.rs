@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
-
 use super::{Draft, Lowering, id_detail};
-use crate::diag::{Diagnostic, code, nearest, shown};
+use crate::diag::{Diagnostic, code, shown};
 use crate::manifest::node::pointer;
 use crate::manifest::v1;
 use crate::model::fleet::{
@@ -16,8 +14,6 @@ use crate::model::limits;
 
 /// The results branch of a fleet that names none.
 const RESULTS_BRANCH_DEFAULT: &str = "fleetform/results";
-/// The time zone of a fleet that names none.
-const TIME_ZONE_DEFAULT: &str = "UTC";
 
 impl Lowering<'_> {
     pub(super) fn fleet(&mut self, name: Name, spec: v1::FleetSpec) -> Draft {
@@ -28,7 +24,7 @@ impl Lowering<'_> {
             link: self.link(link),
             results: self.results(results.unwrap_or_default()),
             limits: self.limits(limits.unwrap_or_default()),
-            time_zone: self.time_zone(time_zone),
+            time_zone: time_zone.map(|name| self.time_zone(&name).1),
         };
         Draft::Fleet(Box::new(fleet))
     }
@@ -138,24 +134,6 @@ impl Lowering<'_> {
             running_jobs: self.range(running_jobs, 1, limits::RUNNING_JOBS_MAX, "/spec/limits/runningJobs"),
             in_flight: self.range(in_flight, 1, limits::IN_FLIGHT_MAX, "/spec/limits/inFlight"),
         }
-    }
-
-    fn time_zone(&mut self, name: Option<String>) -> String {
-        let name = name.unwrap_or_else(|| TIME_ZONE_DEFAULT.to_string());
-        // `get` also knows POSIX rules such as `EST5EDT4`; a name of the database is what people can look up.
-        match TimeZone::get(&name) {
-            Ok(zone) if zone.iana_name().is_some() => {}
-            Ok(_) | Err(_) => {
-                let detail = format!("`{}` is not the name of a time zone of the IANA database.", shown(&name));
-                let mut diagnostic = Diagnostic::new(code::TIME_ZONE, super::span(self.root, "/spec/timeZone"), detail);
-                let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.to_string()).collect();
-                if let Some(near) = nearest(&name, known.iter().map(String::as_str)) {
-                    diagnostic = diagnostic.with_help(format!("Did you mean `{near}`?"));
-                }
-                self.diagnostics.push(diagnostic);
-            }
-        }
-        name
     }
 }
 

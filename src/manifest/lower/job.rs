@@ -26,14 +26,20 @@ const ACTIONS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "dev
 const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 impl Lowering<'_> {
-    pub(super) fn job(&mut self, name: Name, previous_name: Option<Name>, spec: v1::JobSpec, written: Value) -> Draft {
+    pub(super) fn job(
+        &mut self,
+        name: Name,
+        previous_name: Option<Name>,
+        spec: v1::JobSpec,
+        mut written: Value,
+    ) -> Draft {
         let v1::JobSpec { run, suspend, organization, target, after, action, delivery } = spec;
         let run = self.run_token(run.is_some(), "/spec/run");
         let after = after.iter().enumerate();
         let job = Job {
             name,
             previous_name,
-            spec_digest: self.spec_digest(&run, written),
+            spec_digest: self.spec_digest(Some(&run), written["spec"].take()),
             run,
             suspend,
             organization: None,
@@ -49,6 +55,7 @@ impl Lowering<'_> {
 
     /// Reports a map that has none or several of some fields.
     pub(super) fn exactly_one(&mut self, pointer: &str, fields: &[&str]) {
+        let pointer = &*self.place(pointer);
         let place = self.root.locate(pointer);
         let given: Vec<_> =
             place.node.entries().iter().filter(|(key, _)| fields.contains(&key.text.as_str())).collect();
@@ -73,7 +80,7 @@ impl Lowering<'_> {
 
     /// Returns the run token at a pointer: a number counts as its own text.
     fn run_token(&mut self, is_given: bool, pointer: &str) -> RunToken {
-        let Some(node) = self.root.at(pointer).filter(|_| is_given) else {
+        let Some(node) = self.root.at(&self.place(pointer)).filter(|_| is_given) else {
             return RunToken::default();
         };
         let text = self.run_text(node);
@@ -97,16 +104,18 @@ impl Lowering<'_> {
 
     /// Returns the digest of the spec as written, without the fields that may change while the job runs.
     ///
-    /// Run tokens count as text, so that `run: 2` and `run: "2"` are the same, and an absent one as `1`.
-    fn spec_digest(&self, run: &RunToken, mut written: Value) -> Digest {
-        let mut spec = match written.get_mut("spec").map(Value::take) {
-            Some(Value::Object(members)) => members,
-            Some(_) | None => Map::new(),
+    /// Run tokens count as text, so that `run: 2` and `run: "2"` are the same, and an absent one as `1`; the job of a schedule has none.
+    pub(super) fn spec_digest(&self, run: Option<&RunToken>, spec: Value) -> Digest {
+        let mut spec = match spec {
+            Value::Object(members) => members,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
         spec.remove("suspend");
         spec.remove("description");
-        spec.insert("run".to_string(), Value::String(run.to_string()));
-        if let Some(node) = self.root.at("/spec/target/failedOf/run")
+        if let Some(run) = run {
+            spec.insert("run".to_string(), Value::String(run.to_string()));
+        }
+        if let Some(node) = self.root.at(&self.place("/spec/target/failedOf/run"))
             && let Some(run) = spec.get_mut("target").and_then(|target| target.pointer_mut("/failedOf/run"))
         {
             *run = Value::String(self.run_text(node));
@@ -121,12 +130,12 @@ impl Lowering<'_> {
         Digest::of_json(&Value::Object(spec))
     }
 
-    fn target(&mut self, target: v1::Target) -> Target {
+    pub(super) fn target(&mut self, target: v1::Target) -> Target {
         let v1::Target { group, query, devices, failed_of, expect } = target;
         self.exactly_one("/spec/target", &SELECTORS);
         let devices = devices.map(|devices| Selector::Devices(self.devices(&devices)));
         let failed_of = failed_of.map(|v1::FailedOf { job, run }| Selector::FailedOf {
-            job: self.reference(Kind::Job, &job.0, "/spec/target/failedOf/job"),
+            job: self.reference_to_runs(&job.0, "/spec/target/failedOf/job"),
             run: self.run_token(run.is_some(), "/spec/target/failedOf/run"),
         });
         let group = group.map(|text| Selector::Group(self.reference(Kind::DeviceGroup, &text.0, "/spec/target/group")));
@@ -163,9 +172,10 @@ impl Lowering<'_> {
                 Err(error) => self.report(code::DEVICE_ID, &here, id_detail(&text.0, &error)),
                 Ok(id) => {
                     if let Some(first) = found.get(&id) {
-                        let first = super::span(self.root, &format!("{pointer}/{first}"));
+                        let first = super::span(self.root, &self.place(&format!("{pointer}/{first}")));
                         let detail = format!("The device `{id}` is already in this list.");
-                        let diagnostic = Diagnostic::new(code::DUPLICATE_DEVICE, super::span(self.root, &here), detail);
+                        let span = super::span(self.root, &self.place(&here));
+                        let diagnostic = Diagnostic::new(code::DUPLICATE_DEVICE, span, detail);
                         self.diagnostics.push(diagnostic.with_label(first, "first listed here"));
                     } else {
                         found.insert(id, at);
@@ -176,7 +186,7 @@ impl Lowering<'_> {
         found.into_keys().collect()
     }
 
-    fn action(&mut self, action: v1::Action) -> Action {
+    pub(super) fn action(&mut self, action: v1::Action) -> Action {
         let v1::Action { property, cloud_property, tags, command, device_template, edge_manifest } = action;
         self.exactly_one("/spec/action", &ACTIONS);
         let property = property.map(|members| Action::Property(self.patch("property", members, Section::Desired)));
@@ -212,7 +222,7 @@ impl Lowering<'_> {
             let detail = "A payload may not hold a key `$secret`: secrets by reference are not supported by this version, and it would be sent as it stands here.";
             self.report(code::SECRET, "/spec/action/command/payload", detail);
         }
-        if let Some(node) = self.root.at("/spec/action/command/payload") {
+        if let Some(node) = self.root.at(&self.place("/spec/action/command/payload")) {
             self.warn_of_old_words(node);
         }
         Command {
@@ -250,7 +260,7 @@ impl Lowering<'_> {
         timeout
     }
 
-    fn delivery(&mut self, delivery: v1::Delivery) -> Delivery {
+    pub(super) fn delivery(&mut self, delivery: v1::Delivery) -> Delivery {
         let v1::Delivery {
             confirm,
             batch_size,

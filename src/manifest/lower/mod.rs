@@ -7,7 +7,9 @@ mod beside;
 mod fleet;
 mod job;
 mod patch;
+mod schedule;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -19,9 +21,11 @@ use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{self, Subject, Validators};
 use crate::manifest::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
 use crate::manifest::values;
+use crate::model::delivery::Delivery;
 use crate::model::fleet::{DeviceImport, Fleet, Probability};
 use crate::model::id::{IdError, Name};
-use crate::model::job::Job;
+use crate::model::job::{Action, Job, Target};
+use crate::model::schedule::Schedule;
 
 /// A document of ours, on its way into the model.
 #[derive(Debug)]
@@ -75,6 +79,60 @@ pub enum Draft {
         /// As written: a name or a path.
         organization: Option<String>,
     },
+    Schedule {
+        schedule: Box<Schedule>,
+        /// As written: a name or a path.
+        organization: Option<String>,
+        /// It names a time zone; otherwise that of the fleet is still to be put in.
+        has_time_zone: bool,
+    },
+}
+
+/// The work that a job or a schedule declares.
+pub struct Work<'a> {
+    /// The pointer of its spec.
+    pub spec: &'static str,
+    /// As written: a name or a path.
+    pub organization: Option<&'a str>,
+    pub target: &'a Target,
+    pub action: &'a Action,
+    pub delivery: &'a Delivery,
+}
+
+impl Draft {
+    /// Returns the work that it declares; `None` for what declares none.
+    pub fn work(&self) -> Option<Work<'_>> {
+        match self {
+            Draft::Job { job, organization } => Some(Work {
+                spec: "/spec",
+                organization: organization.as_deref(),
+                target: &job.target,
+                action: &job.action,
+                delivery: &job.delivery,
+            }),
+            Draft::Schedule { schedule, organization, .. } => Some(Work {
+                spec: SCHEDULED_SPEC,
+                organization: organization.as_deref(),
+                target: &schedule.job.target,
+                action: &schedule.job.action,
+                delivery: &schedule.job.delivery,
+            }),
+            Draft::Fleet(_)
+            | Draft::Organization { .. }
+            | Draft::DeviceTemplate { .. }
+            | Draft::DeviceGroup { .. }
+            | Draft::EdgeManifest
+            | Draft::DeviceImport(_) => None,
+        }
+    }
+}
+
+/// The pointer of the spec of a schedule's job.
+pub const SCHEDULED_SPEC: &str = "/spec/job";
+
+/// Returns where a pointer into a job, such as `/spec/target`, leads in a schedule that has the job.
+pub fn scheduled_pointer(pointer: &str) -> Option<String> {
+    pointer.strip_prefix("/spec").map(|rest| format!("{SCHEDULED_SPEC}{rest}"))
 }
 
 /// A name that must be declared somewhere.
@@ -82,6 +140,8 @@ pub enum Draft {
 pub struct Reference {
     pub pointer: String,
     pub kind: Kind,
+    /// A schedule of the name will do as well: it has runs as a job has.
+    pub allows_schedule: bool,
     pub text: String,
 }
 
@@ -113,7 +173,8 @@ pub fn lower(
     diagnostics: &mut Diagnostics,
 ) -> Doc {
     let (path, text) = (sources.path(file), sources.text(file));
-    let mut lowering = Lowering { root: &root, path, text, diagnostics, references: Vec::new(), files: Vec::new() };
+    let (references, files, is_scheduled) = (Vec::new(), Vec::new(), false);
+    let mut lowering = Lowering { root: &root, path, text, diagnostics, references, files, is_scheduled };
     let draft = lowering.document(kind, validators);
     let name = root.at("/metadata/name").and_then(Node::as_str).and_then(|text| Name::parse(text).ok());
     let Lowering { references, files, .. } = lowering;
@@ -127,6 +188,8 @@ struct Lowering<'a> {
     diagnostics: &'a mut Diagnostics,
     references: Vec<Reference>,
     files: Vec<FileReference>,
+    /// It is at the job of a schedule: pointers into a job lead there.
+    is_scheduled: bool,
 }
 
 impl Lowering<'_> {
@@ -169,6 +232,13 @@ impl Lowering<'_> {
                 let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
                 Some(self.job(name, previous, wire.spec, value))
             }
+            Kind::Schedule => {
+                let (wire, value): (Document<JobMetadata, v1::ScheduleSpec>, Value) = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name)?;
+                let previous = wire.metadata.previous_name.as_ref();
+                let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
+                Some(self.schedule(name, previous, wire.spec, value))
+            }
         }
     }
 
@@ -177,7 +247,15 @@ impl Lowering<'_> {
     }
 
     fn report(&mut self, code: Code, pointer: &str, detail: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::new(code, span(self.root, pointer), detail));
+        self.diagnostics.push(Diagnostic::new(code, span(self.root, &self.place(pointer)), detail));
+    }
+
+    /// Returns where a pointer leads: below the spec of a job, into the job of a schedule while it is at one.
+    fn place<'p>(&self, pointer: &'p str) -> Cow<'p, str> {
+        match scheduled_pointer(pointer).filter(|_| self.is_scheduled) {
+            Some(pointer) => Cow::Owned(pointer),
+            None => Cow::Borrowed(pointer),
+        }
     }
 
     /// Returns the name of the document; `None`, with a diagnostic, when it is not legal.
@@ -202,14 +280,24 @@ impl Lowering<'_> {
 
     /// Notes a reference for the rules and returns its name; a stand-in when it is none, which the rules will report.
     fn reference(&mut self, kind: Kind, text: &str, pointer: impl Into<String>) -> Name {
-        self.references.push(Reference { pointer: pointer.into(), kind, text: text.to_string() });
+        let pointer = self.place(&pointer.into()).into_owned();
+        self.references.push(Reference { pointer, kind, allows_schedule: false, text: text.to_string() });
         Name::parse(text).unwrap_or_else(|_| Name::parse("unresolved").expect("it is a legal name"))
     }
 
     fn organization_reference(&mut self, text: Option<v1::OrganizationText>, pointer: &str) -> Option<String> {
         let text = text?.0;
-        self.references.push(Reference { pointer: pointer.to_string(), kind: Kind::Organization, text: text.clone() });
+        self.reference(Kind::Organization, &text, pointer);
         Some(text)
+    }
+
+    /// As [`Lowering::reference`], to whatever has runs: a job or a schedule.
+    fn reference_to_runs(&mut self, text: &str, pointer: &str) -> Name {
+        let name = self.reference(Kind::Job, text, pointer);
+        if let Some(reference) = self.references.last_mut() {
+            reference.allows_schedule = true;
+        }
+        name
     }
 
     fn file(&mut self, text: &str, pointer: &str, format: FileFormat) {
@@ -243,7 +331,8 @@ impl Lowering<'_> {
 
     fn range(&mut self, number: u32, min: u32, max: u32, pointer: &str) -> u32 {
         if !(min..=max).contains(&number) {
-            self.report(code::OUT_OF_RANGE, pointer, format!("{} must lie between {min} and {max}.", Subject(pointer)));
+            let detail = format!("{} must lie between {min} and {max}.", Subject(&self.place(pointer)));
+            self.report(code::OUT_OF_RANGE, pointer, detail);
         }
         number.clamp(min, max)
     }

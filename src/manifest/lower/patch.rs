@@ -12,14 +12,15 @@ use crate::model::patch::{Patch, Section, TwinRule, violations};
 impl Lowering<'_> {
     /// Returns the patch under `spec.action`, checked; a stand-in when it is empty.
     pub(super) fn patch(&mut self, word: &str, members: Map<String, Value>, section: Section) -> Patch {
-        let at = pointer(["spec", "action", word]);
+        let unplaced = pointer(["spec", "action", word]);
+        let at = self.place(&unplaced).into_owned();
         let bytes = serde_json::to_vec(&members).map_or(0, |json| json.len());
         if bytes > limits::PATCH_BYTES_MAX {
             let detail = format!(
                 "This patch has {bytes} bytes as JSON, and at most {} are allowed: a twin could not hold more.",
                 limits::PATCH_BYTES_MAX
             );
-            self.report(code::PATCH_TOO_LARGE, &at, detail);
+            self.report(code::PATCH_TOO_LARGE, &unplaced, detail);
         } else {
             for violation in violations(&members, section) {
                 let keys = violation.path.iter().map(String::as_str);
@@ -45,7 +46,7 @@ impl Lowering<'_> {
             // An empty map that had fields before they were refused is not reported twice.
             if self.root.at(&at).is_none_or(|node| node.entries().is_empty()) {
                 let detail = format!("{} is empty, so the job would change nothing.", Subject(&at));
-                self.report(code::PATCH_EMPTY, &at, detail);
+                self.report(code::PATCH_EMPTY, &unplaced, detail);
             }
             Patch::new(Map::from_iter([("unresolved".to_string(), Value::Null)])).expect("it is not empty")
         })

@@ -2,17 +2,17 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::lower::Draft;
+use crate::manifest::lower::{Draft, Work};
 use crate::model::delivery::{Confirm, OfflinePolicy};
-use crate::model::job::{Action, Job};
+use crate::model::job::Action;
 
 /// Warns of what its author may count on and will not get. A field that is written out with its default says nothing.
 pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for doc in &set.docs {
-        let Some(Draft::Job { job, .. }) = &doc.draft else { continue };
-        for (pointer, detail) in without_effect(job) {
-            let pointer = format!("/spec/delivery/{pointer}");
+        let Some(work) = doc.draft.as_ref().and_then(Draft::work) else { continue };
+        for (pointer, detail) in without_effect(&work) {
+            let pointer = format!("{}/delivery/{pointer}", work.spec);
             if doc.root.at(&pointer).is_some() {
                 diagnostics.push(Diagnostic::new(code::NO_EFFECT, doc.span(&pointer), detail));
             }
@@ -21,16 +21,16 @@ pub fn check(set: &Set) -> Diagnostics {
     diagnostics
 }
 
-/// Returns the fields, below `spec.delivery`, and what is so about them.
-fn without_effect(job: &Job) -> Vec<(&'static str, String)> {
-    let delivery = &job.delivery;
-    let is_idempotent = match &job.action {
+/// Returns the fields, below `delivery`, and what is so about them.
+fn without_effect(work: &Work<'_>) -> Vec<(&'static str, String)> {
+    let Work { action, delivery, .. } = work;
+    let is_idempotent = match action {
         Action::Command(command) => Some(command.idempotent),
         _ => None,
     };
     let mut found = Vec::new();
-    if delivery.confirm == Confirm::Acknowledged && !matches!(job.action, Action::Property(_)) {
-        found.push(("confirm", format!("Only desired properties are acknowledged; a `{}` is not.", job.action.word())));
+    if delivery.confirm == Confirm::Acknowledged && !matches!(action, Action::Property(_)) {
+        found.push(("confirm", format!("Only desired properties are acknowledged; a `{}` is not.", action.word())));
     }
     if delivery.offline == OfflinePolicy::Wait && is_idempotent.is_none() {
         let detail = "Only commands wait for a device to come online; anything else is kept in the registry, whether or not it is.";

@@ -179,9 +179,13 @@ fn check_content(kind: Kind, path: &str, text: &[u8], content: &Value) -> Result
     match kind {
         Kind::DeviceTemplate => check_model(path, text, content).map_err(|detail| (code::DEVICE_MODEL, detail)),
         // What is in it is the matter of [`edge`](super::edge).
-        Kind::EdgeManifest | Kind::Fleet | Kind::Organization | Kind::DeviceGroup | Kind::DeviceImport | Kind::Job => {
-            Ok(())
-        }
+        Kind::EdgeManifest
+        | Kind::Fleet
+        | Kind::Organization
+        | Kind::DeviceGroup
+        | Kind::DeviceImport
+        | Kind::Job
+        | Kind::Schedule => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod organizations;
 pub mod outside;
 pub mod queries;
 pub mod references;
+pub mod schedules;
 
 use std::collections::BTreeMap;
 

@@ -67,7 +67,8 @@ fn after<'a>(set: &'a Set, name: &str) -> &'a [Name] {
             | Draft::DeviceTemplate { .. }
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
-            | Draft::DeviceImport(_),
+            | Draft::DeviceImport(_)
+            | Draft::Schedule { .. },
         )
         | None => &[],
     }

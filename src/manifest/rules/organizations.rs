@@ -89,6 +89,7 @@ fn parent<'a>(set: &'a Set, name: &str) -> Option<&'a str> {
         | Draft::DeviceGroup { .. }
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
-        | Draft::Job { .. } => None,
+        | Draft::Job { .. }
+        | Draft::Schedule { .. } => None,
     }
 }

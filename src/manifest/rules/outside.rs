@@ -13,8 +13,9 @@ use crate::model::job::Selector;
 pub fn check(set: &Set, paths: &Paths) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for doc in &set.docs {
-        let Some(Draft::Job { job, organization: Some(organization) }) = &doc.draft else { continue };
-        let Selector::Group(group) = &job.target.selector else { continue };
+        let Some(work) = doc.draft.as_ref().and_then(Draft::work) else { continue };
+        let Some(organization) = work.organization else { continue };
+        let Selector::Group(group) = &work.target.selector else { continue };
         let Some(group_doc) = set.find(Kind::DeviceGroup, group.as_str()) else { continue };
         let Some(Draft::DeviceGroup { organization: Some(of_group), .. }) = &group_doc.draft else { continue };
         let (Some(of_job), Some(of_group)) = (paths.resolve(organization), paths.resolve(of_group)) else { continue };
@@ -25,8 +26,10 @@ pub fn check(set: &Set, paths: &Paths) -> Diagnostics {
             "The group `{group}` has devices of `{of_group}` only, and the job may touch devices of `{of_job}` \
              only: there can be none."
         );
-        let diagnostic = Diagnostic::new(code::OUTSIDE_ORGANIZATION, doc.span("/spec/target/group"), detail);
-        diagnostics.push(diagnostic.with_label(doc.span("/spec/organization"), "the job's organization"));
+        let span = doc.span(&format!("{}/target/group", work.spec));
+        let diagnostic = Diagnostic::new(code::OUTSIDE_ORGANIZATION, span, detail);
+        let label = doc.span(&format!("{}/organization", work.spec));
+        diagnostics.push(diagnostic.with_label(label, "the job's organization"));
     }
     diagnostics
 }

@@ -7,7 +7,7 @@ use crate::manifest::kind::Kind;
 use crate::manifest::lower::Doc;
 use crate::manifest::node::Node;
 
-/// Reports every problem of every condition of groups and jobs.
+/// Reports every problem of every condition of groups, jobs and schedules.
 pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for doc in &set.docs {
@@ -34,6 +34,7 @@ fn condition(doc: &Doc) -> Option<&Node> {
     match doc.kind {
         Kind::DeviceGroup => doc.root.at("/spec/query"),
         Kind::Job => doc.root.at("/spec/target/query"),
+        Kind::Schedule => doc.root.at("/spec/job/target/query"),
         Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::EdgeManifest | Kind::DeviceImport => None,
     }
 }

@@ -27,7 +27,11 @@ fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
         | Kind::DeviceGroup
         | Kind::EdgeManifest
         | Kind::DeviceImport
-        | Kind::Job => set.find(reference.kind, &reference.text).is_some(),
+        | Kind::Job
+        | Kind::Schedule => {
+            let is_there = |kind| set.find(kind, &reference.text).is_some();
+            is_there(reference.kind) || (reference.allows_schedule && is_there(Kind::Schedule))
+        }
     }
 }
 
@@ -38,7 +42,11 @@ fn may_be_unread(reference: &Reference, set: &Set, sources: &SourceMap) -> bool 
 }
 
 fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagnostic {
-    let Reference { pointer, kind, text } = reference;
+    let Reference { pointer, kind, text, .. } = reference;
+    if *kind == Kind::Job && set.find(Kind::Schedule, text).is_some() {
+        let detail = format!("`{}` is a schedule: it has runs again and again, and never completes.", shown(text));
+        return Diagnostic::new(code::UNKNOWN_REFERENCE, doc.span(pointer), detail).with_help("Name a job.");
+    }
     let detail = format!("There is no {} named `{}`.", kind.noun(), shown(text));
     let near = match kind {
         Kind::Organization => nearest(text, paths.all().chain(set.names(*kind))),
@@ -47,7 +55,8 @@ fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagn
         | Kind::DeviceGroup
         | Kind::EdgeManifest
         | Kind::DeviceImport
-        | Kind::Job => nearest(text, set.names(*kind)),
+        | Kind::Job
+        | Kind::Schedule => nearest(text, set.names(*kind)),
     };
     let help = match near {
         Some(near) => format!("Did you mean `{near}`?"),

@@ -130,7 +130,7 @@ fn check(workspace: &Workspace, job: &Name, now: Timestamp) -> Result<(), OpsErr
 }
 
 fn is_declared(declared: &Declared, name: &Name) -> bool {
-    declared.jobs.contains_key(name)
+    declared.has_runs_named(name.as_str())
 }
 
 fn file_of(name: &Name) -> String {

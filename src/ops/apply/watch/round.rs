@@ -133,7 +133,8 @@ fn leave_out(refused: BTreeMap<(Kind, Name), String>, declared: &mut Declared, h
         let is_declared = match kind {
             Kind::Job => declared.jobs.remove(&name).is_some(),
             Kind::DeviceImport => declared.imports.remove(&name).is_some(),
-            // A plan refuses what is to be done, and that is the two above.
+            Kind::Schedule => declared.schedules.remove(&name).is_some(),
+            // A plan refuses what is to be done, and that is the three above.
             Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
         };
         if is_declared {
