@@ -8,12 +8,14 @@ use crate::model::id::{Name, RunToken};
 use crate::model::observation::Mismatch;
 
 use super::diff::DiffLine;
+use super::upcoming::Upcoming;
 
 /// What a change is about; `Display` is its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Import(Name),
     Job(Name),
+    Schedule(Name),
 }
 
 impl std::fmt::Display for Subject {
@@ -21,6 +23,7 @@ impl std::fmt::Display for Subject {
         match self {
             Subject::Import(name) => write!(f, "import/{name}"),
             Subject::Job(name) => write!(f, "job/{name}"),
+            Subject::Schedule(name) => write!(f, "schedule/{name}"),
         }
     }
 }
@@ -31,6 +34,7 @@ impl Subject {
         match self {
             Subject::Import(_) => "DeviceImport",
             Subject::Job(_) => "Job",
+            Subject::Schedule(_) => "Schedule",
         }
     }
 }
@@ -48,6 +52,8 @@ pub enum ActionKind {
     Stop,
     /// An open run whose journal was lost is closed as failed.
     Close,
+    /// Nothing now: a schedule, whose occurrences start when it is time.
+    Schedule,
     /// Nothing now: a suspended job, or one that waits for another.
     Hold,
     /// Nothing: it is as declared.
@@ -63,17 +69,19 @@ impl ActionKind {
             ActionKind::Continue => "continue",
             ActionKind::Stop => "stop",
             ActionKind::Close => "close",
+            ActionKind::Schedule => "schedule",
             ActionKind::Hold => "hold",
             ActionKind::Done => "done",
         }
     }
 
-    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `.` nothing.
+    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `@` will start it later, `.` nothing.
     pub fn symbol(self) -> char {
         match self {
             ActionKind::Import | ActionKind::Run => '+',
             ActionKind::Continue | ActionKind::Stop => '~',
             ActionKind::Close => '-',
+            ActionKind::Schedule => '@',
             ActionKind::Hold | ActionKind::Done => '.',
         }
     }
@@ -82,7 +90,12 @@ impl ActionKind {
     pub fn goes_on(self) -> bool {
         match self {
             ActionKind::Run | ActionKind::Continue => true,
-            ActionKind::Import | ActionKind::Stop | ActionKind::Close | ActionKind::Hold | ActionKind::Done => false,
+            ActionKind::Import
+            | ActionKind::Stop
+            | ActionKind::Close
+            | ActionKind::Schedule
+            | ActionKind::Hold
+            | ActionKind::Done => false,
         }
     }
 
@@ -90,7 +103,7 @@ impl ActionKind {
     pub fn changes_something(self) -> bool {
         match self {
             ActionKind::Import | ActionKind::Run | ActionKind::Continue | ActionKind::Stop | ActionKind::Close => true,
-            ActionKind::Hold | ActionKind::Done => false,
+            ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => false,
         }
     }
 }
@@ -169,14 +182,16 @@ pub struct Change {
     /// Why, or what it came to: a phrase for people.
     pub reason: String,
     pub run: Option<RunToken>,
-    /// The action of a job to run, in the word of the manifest, such as `property` or `command`.
+    /// The action of a job to run or of a schedule's, in the word of the manifest, such as `property` or `command`.
     pub work: Option<&'static str>,
     pub targets: Option<Targets>,
     pub diff: Vec<DiffLine>,
     pub batches: Option<Batches>,
     pub threshold: Option<Threshold>,
     pub import: Option<ImportCounts>,
-    /// Of what is declared: the spec of a job to run, or the spec and the file of an import. A saved plan holds for these only.
+    /// Of a schedule, and of nothing else.
+    pub upcoming: Option<Upcoming>,
+    /// Of what is declared: the spec of a job to run or of a schedule's, or the spec and the file of an import. A saved plan holds for these only.
     pub declared_digest: Option<Digest>,
 }
 
@@ -194,6 +209,7 @@ impl Change {
             batches: None,
             threshold: None,
             import: None,
+            upcoming: None,
             declared_digest: None,
         }
     }

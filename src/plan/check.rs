@@ -18,6 +18,7 @@ pub fn check(plan: &Plan) {
         );
         assert_eq!(change.action == ActionKind::Run, change.targets.is_some(), "runs and only runs have targets");
         assert_eq!(change.action == ActionKind::Import, change.import.is_some(), "imports have counts");
+        assert_eq!(change.action == ActionKind::Schedule, change.upcoming.is_some(), "schedules have occurrences");
         if let Some(targets) = &change.targets {
             let apart = targets.unchanged + targets.blocked + targets.mismatches();
             assert!(apart <= targets.count, "no device is counted twice");

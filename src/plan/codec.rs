@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Change, Plan};
+use super::{Change, Plan, Targets, Upcoming};
 use crate::model::delivery::ThresholdScope;
 use crate::model::digest::Digest;
 use crate::model::observation::Mismatch;
+use crate::model::schedule::Occurrence;
 
 /// The version of the JSON plan; the major number changes when the meaning of a field does.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -40,8 +41,20 @@ pub fn plan_id_of(plan: &Plan) -> String {
 }
 
 fn change_to_json(change: &Change) -> Value {
-    let Change { subject, action, reason, run, work, targets, diff, batches, threshold, import, declared_digest } =
-        change;
+    let Change {
+        subject,
+        action,
+        reason,
+        run,
+        work,
+        targets,
+        diff,
+        batches,
+        threshold,
+        import,
+        upcoming,
+        declared_digest,
+    } = change;
     let mut document = json!({
         "address": subject.to_string(),
         "kind": subject.kind(),
@@ -53,21 +66,7 @@ fn change_to_json(change: &Change) -> Value {
     });
     let members = document.as_object_mut().expect("a change is an object");
     if let Some(targets) = targets {
-        let value = json!({
-            "count": targets.count,
-            "digest": targets.digest.to_string(),
-            "sample": targets.sample,
-            "unchanged": targets.unchanged,
-            "blocked": targets.blocked,
-            "mismatched": targets.mismatches(),
-            "mismatched_templates": targets.mismatched.iter().filter_map(|(mismatch, devices)| match mismatch {
-                Mismatch::Template(template) => Some(json!({"template": template.as_str(), "devices": devices})),
-                Mismatch::NotEdge => None,
-            }).collect::<Vec<_>>(),
-            "not_iot_edge": targets.mismatched.get(&Mismatch::NotEdge).copied().unwrap_or_default(),
-            "missing": targets.missing.len(),
-        });
-        members.insert("targets".into(), value);
+        members.insert("targets".into(), targets_to_json(targets));
         let lines = diff
             .iter()
             .map(|line| json!({"path": line.path, "from": line.from, "to": line.to, "devices": line.devices}));
@@ -99,7 +98,34 @@ fn change_to_json(change: &Change) -> Value {
         });
         members.insert("import".into(), value);
     }
+    if let Some(upcoming) = upcoming {
+        members.insert("next".into(), next_to_json(upcoming));
+    }
     document
+}
+
+fn next_to_json(upcoming: &Upcoming) -> Value {
+    let Upcoming { time_zone, occurrences } = upcoming;
+    let local = |occurrence: &Occurrence| occurrence.instant.to_zoned(time_zone.clone()).to_string();
+    let item = |one: &Occurrence| json!({"occurrence": one.instant.to_string(), "local": local(one)});
+    occurrences.iter().map(item).collect()
+}
+
+fn targets_to_json(targets: &Targets) -> Value {
+    json!({
+        "count": targets.count,
+        "digest": targets.digest.to_string(),
+        "sample": targets.sample,
+        "unchanged": targets.unchanged,
+        "blocked": targets.blocked,
+        "mismatched": targets.mismatches(),
+        "mismatched_templates": targets.mismatched.iter().filter_map(|(mismatch, devices)| match mismatch {
+            Mismatch::Template(template) => Some(json!({"template": template.as_str(), "devices": devices})),
+            Mismatch::NotEdge => None,
+        }).collect::<Vec<_>>(),
+        "not_iot_edge": targets.mismatched.get(&Mismatch::NotEdge).copied().unwrap_or_default(),
+        "missing": targets.missing.len(),
+    })
 }
 
 /// Returns the addresses, sorted, at which a saved plan wants something that the plan of now does not, or wants otherwise.
@@ -110,7 +136,7 @@ pub fn differing_addresses(saved: &Value, now: &Plan) -> Vec<String> {
     for change in changes {
         let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
         let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
-        if action == "hold" || action == "done" {
+        if matches!(action, "schedule" | "hold" | "done") {
             continue;
         }
         let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);

@@ -15,6 +15,7 @@ mod input;
 mod planner;
 mod refusal;
 mod resized;
+mod upcoming;
 
 pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
 pub use check::check;
@@ -25,6 +26,7 @@ pub use diff::DiffLine;
 pub use input::{ImportObservation, PlanInput, Source};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
+pub use upcoming::Upcoming;
 
 use std::collections::BTreeSet;
 
@@ -41,7 +43,7 @@ pub struct Plan {
     /// The tip of the results branch that the plan is based on; `None` when there is no such branch yet.
     pub base: Option<String>,
     pub observed_at: jiff::Timestamp,
-    /// Imports first, then jobs in the order in which they start, then what is left alone; each address once.
+    /// Imports first, then jobs in the order in which they start, then schedules, then what is left alone; each address once.
     pub changes: Vec<Change>,
     /// One for each change of kind `Run`, in the same order.
     pub runs: Vec<PlannedRun>,
@@ -111,7 +113,7 @@ impl Plan {
                 ActionKind::Stop => summary.to_stop += 1,
                 ActionKind::Continue => summary.to_continue += 1,
                 ActionKind::Close => summary.to_close += 1,
-                ActionKind::Hold | ActionKind::Done => {}
+                ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => {}
             }
         }
         summary

@@ -12,6 +12,7 @@ use super::diff::diff;
 use super::input::PlanInput;
 use super::refusal::{Notice, Refusal};
 use super::resized::resized;
+use super::upcoming::schedule_changes;
 use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
@@ -79,6 +80,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
     plan_held(held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
+    plan.changes.extend(schedule_changes(declared, plan.observed_at));
     plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);
@@ -93,8 +95,9 @@ fn rank(action: ActionKind) -> u8 {
         ActionKind::Stop => 2,
         ActionKind::Continue => 3,
         ActionKind::Run => 4,
-        ActionKind::Hold => 5,
-        ActionKind::Done => 6,
+        ActionKind::Schedule => 5,
+        ActionKind::Hold => 6,
+        ActionKind::Done => 7,
     }
 }
 
@@ -235,22 +238,25 @@ fn renamed_from<'a>(job: &Job, declared: &Declared, held: &Held, ledger: &'a Led
     let is_old = |claim: &&Claim| {
         claim.spec_digest == job.spec_digest
             && claim.job != job.name
-            && !declared.jobs.contains_key(&claim.job)
+            && !declared.has_runs_named(claim.job.as_str())
             && !held.may_have(JOB, &claim.job)
             && job.previous_name.as_ref() != Some(&claim.job)
     };
     ledger.claims.values().find(is_old)
 }
 
-/// Shows the jobs and imports that cannot be used now.
+/// Shows the jobs, imports and schedules that cannot be used now.
 fn plan_held(held: &Held, plan: &mut Plan) {
     let jobs = held.of_kind(JOB).map(|(name, why)| (Subject::Job(name.clone()), why));
     let imports = held.of_kind(IMPORT).map(|(name, why)| (Subject::Import(name.clone()), why));
-    plan.changes.extend(jobs.chain(imports).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
+    let schedules = held.of_kind(SCHEDULE).map(|(name, why)| (Subject::Schedule(name.clone()), why));
+    plan.changes
+        .extend(jobs.chain(imports).chain(schedules).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
 }
 
 /// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
-/// is done stays; those whose journal was lost are closed as they would be if they were declared.
+/// is done stays; those whose journal was lost are closed as they would be if they were declared. An occurrence of a schedule is declared
+/// for as long as the schedule is.
 fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.claims.values() {
         let (name, run) = (&claim.job, &claim.run);
@@ -266,11 +272,18 @@ fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut
         if is_declared || is_renamed {
             continue;
         }
+        let is_occurrence = declared.schedules.values().any(|schedule| schedule.owns(name, run));
         let subject = Subject::Job(name.clone());
         let mut change = match standing {
             Standing::Unclaimed | Standing::Ended(..) => continue,
+            Standing::JournalLost(_) if is_occurrence => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
             Standing::JournalLost(_) => {
                 Change::new(subject, ActionKind::Close, format!("not declared any more; {JOURNAL_LOST}"))
+            }
+            Standing::Open(_, open) if is_occurrence => {
+                let done = open.completed + open.failed;
+                let reason = format!("an occurrence that is under way, {done} of {} done", open.total);
+                Change::new(subject, ActionKind::Hold, reason)
             }
             Standing::Open(_, open) => {
                 let is_stopped = ledger.is_stop_published(name, run, open);

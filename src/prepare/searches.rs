@@ -6,13 +6,14 @@ use crate::model::fleet::Declared;
 use crate::model::job::Selector;
 use crate::query::{self, PathRef};
 
-/// Returns the paths by which the groups and jobs search, without duplicates, the most used first: a group counts once for itself and
-/// once for each job that targets it.
+/// Returns the paths by which the groups, jobs and schedules search, without duplicates, the most used first: a group counts once for itself and
+/// once for each job and schedule that targets it.
 pub fn searched_paths(declared: &Declared) -> Vec<PathRef> {
     let mut conditions: BTreeMap<&str, u64> = BTreeMap::new();
     declared.groups.values().for_each(|group| *conditions.entry(&group.query).or_default() += 1);
-    for job in declared.jobs.values() {
-        let condition = match &job.target.selector {
+    let scheduled = declared.schedules.values().map(|schedule| &schedule.job.target);
+    for target in declared.jobs.values().map(|job| &job.target).chain(scheduled) {
+        let condition = match &target.selector {
             Selector::Query(condition) => Some(condition),
             Selector::Group(name) => declared.groups.get(name).map(|group| &group.query),
             Selector::Devices(_) | Selector::FailedOf { .. } => None,

@@ -46,13 +46,14 @@ impl PlanView {
         let action = change.action;
         let removes = change.import.is_some_and(|counts| counts.removed + counts.deleted > 0);
         let symbol = if removes { '-' } else { action.symbol() };
-        let head = format!("{symbol} {:<8}", action.word());
+        let word = if action == ActionKind::Schedule { "next" } else { action.word() };
+        let head = format!("{symbol} {word:<8}");
         let tone = match action {
             ActionKind::Import if removes => Tone::Bad,
             ActionKind::Import | ActionKind::Run => Tone::Good,
             ActionKind::Continue | ActionKind::Stop => Tone::Careful,
             ActionKind::Close => Tone::Bad,
-            ActionKind::Hold | ActionKind::Done => Tone::Quiet,
+            ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => Tone::Quiet,
         };
         let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));
         text.push_str(line.trim_end());

@@ -102,7 +102,7 @@ pub fn json_lines(rehearsed: &Rehearsed) -> Vec<Value> {
     let sum = |count: fn(&RehearsedRun) -> u64| rehearsed.runs.iter().map(count).sum::<u64>();
     let held = rehearsed.held.iter().filter_map(|change| match &change.subject {
         Subject::Job(name) => Some(json!({"job": name.as_str(), "reason": change.reason})),
-        Subject::Import(_) => None,
+        Subject::Import(_) | Subject::Schedule(_) => None,
     });
     lines.push(json!({"summary": {
         "jobs": rehearsed.runs.len(),
