@@ -218,12 +218,18 @@ fn manifest() {
         let (loaded, codes) = load(&BTreeMap::from([fleet, (String::from("some.yaml"), input.to_vec())]));
         if let (Some(declared), Ok(text)) = (&loaded.declared, std::str::from_utf8(input)) {
             // An edit of a sound file gives a sound file with the edit in it, or is refused.
-            for job in declared.jobs.values() {
-                let Ok(edited) = manifest::edit::set_suspend(text, &job.name, !job.suspend) else { continue };
+            let jobs = declared.jobs.values().map(|job| (manifest::Kind::Job, &job.name, job.suspend));
+            let schedules =
+                declared.schedules.values().map(|one| (manifest::Kind::Schedule, &one.name, one.is_suspended));
+            for (kind, name, is_suspended) in jobs.chain(schedules) {
+                let Ok(edited) = manifest::edit::set_suspend(text, kind, name, !is_suspended) else { continue };
                 let fleet = (String::from("fleetform.yaml"), FLEET.as_bytes().to_vec());
                 let (after, codes) = load(&BTreeMap::from([fleet, (String::from("some.yaml"), edited.into_bytes())]));
-                let found = after.declared.and_then(|after| after.jobs.get(&job.name).map(|found| found.suspend));
-                assert_eq!(found, Some(!job.suspend), "job {}: {codes}", job.name);
+                let found = after.declared.and_then(|after| match kind {
+                    manifest::Kind::Schedule => after.schedules.get(name).map(|found| found.is_suspended),
+                    _ => after.jobs.get(name).map(|found| found.suspend),
+                });
+                assert_eq!(found, Some(!is_suspended), "{} {name}: {codes}", kind.noun());
             }
         }
         codes

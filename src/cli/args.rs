@@ -97,6 +97,9 @@ pub enum Command {
     /// Look at jobs; stop, continue, copy and rerun them
     #[command(subcommand)]
     Job(JobCommand),
+    /// Look at schedules; unschedule and reschedule them
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Look at devices
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -305,6 +308,35 @@ pub enum JobCommand {
         /// A file; stdout when absent
         #[arg(short, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// List schedules with their next and last occurrences
+    List,
+    /// Show the next occurrences of a schedule, on its wall clock and in UTC
+    Next {
+        name: String,
+        /// At most so many
+        #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=crate::model::limits::OCCURRENCES_SHOWN_MAX))]
+        count: u64,
+        /// Those at or after a date, a time of the schedule's wall clock, or an instant, such as 2027-03-01, 2027-03-01T02:30 or
+        /// 2027-03-01T01:30:00Z; now when absent
+        #[arg(long, value_name = "DATE")]
+        from: Option<String>,
+    },
+    /// Keep the next occurrences from starting (commits `suspend: true`); one that is under way goes on
+    Unschedule {
+        name: String,
+        #[command(flatten)]
+        edit: EditArgs,
+    },
+    /// Let the occurrences to come start again (commits `suspend: false`)
+    Reschedule {
+        name: String,
+        #[command(flatten)]
+        edit: EditArgs,
     },
 }
 

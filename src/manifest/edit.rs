@@ -1,4 +1,4 @@
-//! Edits of one job in the text of a file: everything around the edit stays byte for byte, comments and layout included.
+//! Edits of one job or schedule in the text of a file: everything around the edit stays byte for byte, comments and layout included.
 //!
 //! An edit is a replacement of a range of bytes, found in the spanned tree. Before the new text is handed out it is parsed again and
 //! must say just what was meant: two readings have to agree, or nothing is written.
@@ -14,19 +14,19 @@ use crate::model::id::{Name, RunToken};
 /// Why an edit was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    #[error("the file does not declare job `{job}`")]
-    NotThere { job: Name },
-    #[error("the layout of job `{job}` is too unusual to be edited safely")]
-    Unusual { job: Name },
+    #[error("the file does not declare {} `{name}`", .kind.noun())]
+    NotThere { kind: Kind, name: Name },
+    #[error("the layout of {} `{name}` is too unusual to be edited safely", .kind.noun())]
+    Unusual { kind: Kind, name: Name },
 }
 
-/// Returns the file with `spec.suspend` of a job set.
+/// Returns the file with `spec.suspend` of a job or schedule set.
 ///
 /// # Errors
-/// The job is not in the file, or the edit would not be safe.
-pub fn set_suspend(text: &str, job: &Name, value: bool) -> Result<String, EditError> {
-    let root = find(text, job)?;
-    let unusual = || EditError::Unusual { job: job.clone() };
+/// It is not in the file, or the edit would not be safe.
+pub fn set_suspend(text: &str, kind: Kind, name: &Name, value: bool) -> Result<String, EditError> {
+    let root = find(text, kind, name)?;
+    let unusual = || EditError::Unusual { kind, name: name.clone() };
     let word = if value { "true" } else { "false" };
     let spec = root.get("spec").ok_or_else(unusual)?;
     let edited = match spec.get("suspend") {
@@ -35,7 +35,7 @@ pub fn set_suspend(text: &str, job: &Name, value: bool) -> Result<String, EditEr
     };
     let mut expected = root.to_json();
     expected["spec"]["suspend"] = Value::Bool(value);
-    agree(&edited, job, &expected)?;
+    agree(&edited, kind, name, &expected)?;
     Ok(edited)
 }
 
@@ -45,8 +45,8 @@ pub fn set_suspend(text: &str, job: &Name, value: bool) -> Result<String, EditEr
 /// # Errors
 /// The job is not in the file, or the copy would not say the same.
 pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError> {
-    let root = find(text, job)?;
-    let unusual = || EditError::Unusual { job: job.clone() };
+    let root = find(text, Kind::Job, job)?;
+    let unusual = || EditError::Unusual { kind: Kind::Job, name: job.clone() };
     let (start, end) = document_range(text, root.span.start);
     let name = root.at("/metadata/name").ok_or_else(unusual)?;
     let mut edits = vec![(name.span.start, name.span.end, new_name.to_string())];
@@ -73,7 +73,7 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     if expected["spec"].get("suspend").is_some() {
         expected["spec"]["suspend"] = Value::Bool(false);
     }
-    agree(&copied, new_name, &expected)?;
+    agree(&copied, Kind::Job, new_name, &expected)?;
     Ok(copied)
 }
 
@@ -93,7 +93,7 @@ fn removal(map: &Node, field: &str) -> Option<(usize, usize)> {
 /// # Errors
 /// The job is not in the file.
 pub fn rerun(text: &str, job: &Name, run: &RunToken, new_name: &Name) -> Result<String, EditError> {
-    let root = find(text, job)?;
+    let root = find(text, Kind::Job, job)?;
     let mut spec = Map::new();
     let written = root.get("spec").map(Node::to_json).unwrap_or_default();
     if let Some(organization) = written.get("organization") {
@@ -119,26 +119,27 @@ pub fn new_job(name: &Name, spec: &Value) -> Result<String, EditError> {
         "metadata": {"name": name.as_str()},
         "spec": spec,
     });
-    let document = yaml::to_text(&expected).ok_or_else(|| EditError::Unusual { job: name.clone() })?;
-    agree(&document, name, &expected)?;
+    let document =
+        yaml::to_text(&expected).ok_or_else(|| EditError::Unusual { kind: Kind::Job, name: name.clone() })?;
+    agree(&document, Kind::Job, name, &expected)?;
     Ok(document)
 }
 
-/// Returns the tree of a job's document.
-fn find(text: &str, job: &Name) -> Result<Node, EditError> {
+/// Returns the tree of a document.
+fn find(text: &str, kind: Kind, name: &Name) -> Result<Node, EditError> {
     let (parsed, _) = yaml::parse(FileId(0), text);
     let is_wanted = |root: &Node| {
-        root.get("kind").and_then(Node::as_str) == Some(Kind::Job.as_str())
-            && root.at("/metadata/name").and_then(Node::as_str) == Some(job.as_str())
+        root.get("kind").and_then(Node::as_str) == Some(kind.as_str())
+            && root.at("/metadata/name").and_then(Node::as_str) == Some(name.as_str())
     };
     let found = parsed.documents.into_iter().map(|document| document.root).find(is_wanted);
-    found.ok_or_else(|| EditError::NotThere { job: job.clone() })
+    found.ok_or_else(|| EditError::NotThere { kind, name: name.clone() })
 }
 
-fn agree(text: &str, job: &Name, expected: &Value) -> Result<(), EditError> {
+fn agree(text: &str, kind: Kind, name: &Name, expected: &Value) -> Result<(), EditError> {
     let (_, diagnostics) = yaml::parse(FileId(0), text);
-    let is_same = !diagnostics.has_errors() && find(text, job).is_ok_and(|root| root.to_json() == *expected);
-    if is_same { Ok(()) } else { Err(EditError::Unusual { job: job.clone() }) }
+    let is_same = !diagnostics.has_errors() && find(text, kind, name).is_ok_and(|root| root.to_json() == *expected);
+    if is_same { Ok(()) } else { Err(EditError::Unusual { kind, name: name.clone() }) }
 }
 
 fn replaced(text: &str, start: usize, end: usize, with: &str) -> String {
@@ -190,7 +191,11 @@ mod tests {
     }
 
     fn check(text: &str, value: bool, expect: &str) {
-        assert_eq!(set_suspend(text, &name("a"), value).as_deref(), Ok(expect));
+        assert_eq!(set_suspend(text, Kind::Job, &name("a"), value).as_deref(), Ok(expect));
+        // A schedule of the same shape is edited alike.
+        let (text, expect) =
+            (text.replace("kind: Job", "kind: Schedule"), expect.replace("kind: Job", "kind: Schedule"));
+        assert_eq!(set_suspend(&text, Kind::Schedule, &name("a"), value), Ok(expect));
     }
 
     #[test]
@@ -218,7 +223,8 @@ mod tests {
             "{other}spec: &s\n  target: {{query: '*'}}\n---\n# a\n{HEAD}spec:\n  target: &t {{query: '*'}}\n  action: {{tags: {{x: 1}}}}\n...\n"
         );
         check(&text, true, &text.replace("  target: &t", "  suspend: true\n  target: &t"));
-        assert_eq!(set_suspend(&text, &name("c"), true), Err(EditError::NotThere { job: name("c") }));
+        let missing = EditError::NotThere { kind: Kind::Job, name: name("c") };
+        assert_eq!(set_suspend(&text, Kind::Job, &name("c"), true), Err(missing));
     }
 
     #[test]
@@ -226,7 +232,7 @@ mod tests {
         let other = HEAD.replace("name: a", "name: b");
         let text = format!("{other}spec: &s\n  target: {{query: '*'}}\n");
         let aliased = text.replace("spec: &s", "x: &s") + "spec: *s\n";
-        assert!(matches!(set_suspend(&aliased, &name("b"), true), Err(EditError::Unusual { .. })));
+        assert!(matches!(set_suspend(&aliased, Kind::Job, &name("b"), true), Err(EditError::Unusual { .. })));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Stop, continue, copy and rerun a job: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
+//! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
 //! daemon act on the commit.
 
 use super::workspace::declared_of;
 use super::{Environment, OpsError, Workspace};
 use crate::ledger::{Ledger, Standing};
-use crate::manifest::Loaded;
 use crate::manifest::edit::{self, EditError};
+use crate::manifest::{Kind, Loaded};
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
@@ -13,7 +13,7 @@ use crate::model::limits;
 use crate::prepare::read_ledger;
 use crate::repo::FleetTree;
 
-/// What to do to a job.
+/// What to do to a job or schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// `suspend: true`: no new device starts, those in flight finish.
@@ -24,6 +24,10 @@ pub enum Edit {
     Copy { new_name: Option<String> },
     /// A new job on the devices that failed in a run; `None` takes the newest one that has ended, and `-rerun`.
     Rerun { run: Option<String>, new_name: Option<String> },
+    /// `suspend: true` of a schedule: no occurrence starts, one that is under way goes on.
+    Unschedule,
+    /// `suspend: false` of a schedule: the occurrences to come start again.
+    Reschedule,
 }
 
 /// What was done.
@@ -31,29 +35,31 @@ pub enum Edit {
 pub struct Edited {
     /// The file that was written, relative to the fleet's folder.
     pub file: String,
-    /// The job that it is about: the new one of a copy or rerun.
-    pub job: Name,
+    /// The job or schedule that it is about: the new one of a copy or rerun.
+    pub name: Name,
     /// `None` when it was not asked for.
     pub commit: Option<String>,
     /// False when the file said so already.
     pub has_changed: bool,
 }
 
-/// Edits a job.
+/// Edits a job or a schedule.
 ///
 /// # Errors
-/// The files are invalid, there is no such job, its file cannot be edited safely or has changes that are not committed.
+/// The files are invalid, there is no such job or schedule, its file cannot be edited safely or has changes that are not committed.
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     let (tree, loaded) = workspace.load_work_tree()?;
     let (new_name, rerun_of) = match edit {
         Edit::Stop => return suspend(&workspace, &tree, &loaded, name, true, commits),
         Edit::Continue => return suspend(&workspace, &tree, &loaded, name, false, commits),
+        Edit::Unschedule => return unschedule(&workspace, &tree, &loaded, name, true, commits),
+        Edit::Reschedule => return unschedule(&workspace, &tree, &loaded, name, false, commits),
         Edit::Copy { new_name } => (new_name, None),
         Edit::Rerun { run, new_name } => (new_name, Some(run)),
     };
     let declared = declared_of(&loaded)?;
-    let job = declared.jobs.get(name).ok_or_else(|| not_there(name, declared.jobs.keys()))?;
+    let job = declared.jobs.get(name).ok_or_else(|| no_job(name, declared))?;
     let text = editable(&workspace, &tree, &job.file, commits)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let ledger = read_ledger(&branch, &workspace.open_for_reading(&declared.fleet)?, declared)?;
@@ -91,18 +97,41 @@ fn suspend(
 ) -> Result<Edited, OpsError> {
     let Some((job, seen)) = loaded.jobs.get_key_value(name) else {
         let declared = declared_of(loaded)?;
-        return Err(not_there(name, declared.jobs.keys()));
+        return Err(no_job(name, declared));
     };
     let verb = if stops { "stop" } else { "continue" };
     if let Some(declared) = &loaded.declared {
         refuse_ended(workspace, declared, job, &seen.run, verb)?;
     }
     let text = editable(workspace, tree, &seen.file, commits)?;
-    let written = edit::set_suspend(&text, job, stops).map_err(|e| cannot(&seen.file, &e))?;
+    let written = edit::set_suspend(&text, Kind::Job, job, stops).map_err(|e| cannot(&seen.file, &e))?;
     if written == text {
-        return Ok(Edited { file: seen.file.clone(), job: job.clone(), commit: None, has_changed: false });
+        return Ok(Edited { file: seen.file.clone(), name: job.clone(), commit: None, has_changed: false });
     }
     write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}"), commits)
+}
+
+/// Unschedules or reschedules. What is wrong with other files is no reason not to.
+fn unschedule(
+    workspace: &Workspace,
+    tree: &FleetTree<'_>,
+    loaded: &Loaded,
+    name: &str,
+    stops: bool,
+    commits: bool,
+) -> Result<Edited, OpsError> {
+    let Some((schedule, file)) = loaded.schedules.get_key_value(name) else {
+        let declared = declared_of(loaded)?;
+        return Err(no_schedule(name, declared));
+    };
+    let text = editable(workspace, tree, file, commits)?;
+    let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
+    if written == text {
+        return Ok(Edited { file: file.clone(), name: schedule.clone(), commit: None, has_changed: false });
+    }
+    let verb = if stops { "unschedule" } else { "reschedule" };
+    let subject = format!("schedule {schedule}: {verb}");
+    write(workspace, file.clone(), written, schedule.clone(), &subject, commits)
 }
 
 /// Refuses to stop or continue a run that has ended. Nobody knows that for sure while the history is on hold: then it is done.
@@ -145,7 +174,7 @@ fn write(
     workspace: &Workspace,
     file: String,
     written: String,
-    job: Name,
+    name: Name,
     subject: &str,
     commits: bool,
 ) -> Result<Edited, OpsError> {
@@ -153,14 +182,37 @@ fn write(
     std::fs::write(&path, written)
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
-    Ok(Edited { file, job, commit, has_changed: true })
+    Ok(Edited { file, name, commit, has_changed: true })
 }
 
-fn not_there<'a>(name: &str, known: impl Iterator<Item = &'a Name>) -> OpsError {
+fn no_job(name: &str, declared: &Declared) -> OpsError {
+    if declared.schedules.contains_key(name) {
+        return OpsError::NotFound {
+            what: format!("`{name}` is a schedule, and no job"),
+            help: format!(
+                "`fleetform schedule unschedule {name}` keeps its next occurrences from starting; the devices that failed in one are the \
+                 target of a job with `failedOf`."
+            ),
+        };
+    }
+    not_there("job", name, declared.jobs.keys())
+}
+
+fn no_schedule(name: &str, declared: &Declared) -> OpsError {
+    if declared.jobs.contains_key(name) {
+        return OpsError::NotFound {
+            what: format!("`{name}` is a job, and no schedule"),
+            help: format!("`fleetform job stop {name}` stops it."),
+        };
+    }
+    not_there("schedule", name, declared.schedules.keys())
+}
+
+fn not_there<'a>(noun: &str, name: &str, known: impl Iterator<Item = &'a Name>) -> OpsError {
     let near = crate::diag::nearest(name, known.map(Name::as_str)).map(|near| format!("Did you mean `{near}`?"));
     OpsError::NotFound {
-        what: format!("there is no job `{}`", crate::diag::shown(name)),
-        help: near.unwrap_or_else(|| "`fleetform plan` shows the declared jobs.".to_string()),
+        what: format!("there is no {noun} `{}`", crate::diag::shown(name)),
+        help: near.unwrap_or_else(|| format!("`fleetform plan` shows the declared {noun}s.")),
     }
 }
 

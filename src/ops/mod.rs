@@ -9,6 +9,7 @@ mod error;
 pub mod init;
 pub mod job;
 pub mod plan;
+pub mod schedule;
 pub mod status;
 pub mod validate;
 mod workspace;

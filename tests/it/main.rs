@@ -24,6 +24,7 @@ mod readme;
 mod recovery;
 mod registry;
 mod remote;
+mod schedules;
 mod scripts;
 mod servers;
 mod service;

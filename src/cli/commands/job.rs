@@ -74,23 +74,11 @@ fn change(
     output: &Output,
 ) -> CommandResult {
     let edited = edit(environment, name, wanted, !arguments.no_commit)?;
-    if output.is_json {
-        output.json_line(&serde_json::json!({
-            "job": edited.job.as_str(),
-            "file": edited.file,
-            "commit": edited.commit,
-            "changed": edited.has_changed,
-        }))?;
-        return Ok(exit::OK);
+    super::tell_edit("job", &edited, output)?;
+    if edited.has_changed && !output.is_json {
+        let folder = super::folder_option(environment);
+        output.say(&format!("\nTo make it so:\n\n    {}{folder} apply", output.program));
     }
-    if !edited.has_changed {
-        output.say(&format!("{} says so already: nothing was changed.", edited.file));
-        return Ok(exit::OK);
-    }
-    let commit = edited.commit.as_ref().map_or("not committed".to_string(), |id| format!("commit {}", &id[..12]));
-    output.say(&format!("Wrote {} ({commit}).", edited.file));
-    let folder = super::folder_option(environment);
-    output.say(&format!("\nTo make it so:\n\n    {}{folder} apply", output.program));
     Ok(exit::OK)
 }
 

@@ -8,6 +8,7 @@ mod init;
 mod job;
 mod plan;
 mod reference;
+mod schedule;
 mod simulate;
 mod status;
 mod validate;
@@ -15,10 +16,13 @@ mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
+use serde_json::json;
+
 use super::args::{Cli, Command};
 use super::output::Output;
 use super::{CommandResult, args};
 use crate::ops::Environment;
+use crate::ops::edit::Edited;
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
@@ -37,11 +41,27 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Simulate(arguments) => simulate::run(&environment, arguments, output),
         Command::Convert(arguments) => convert::run(arguments, output),
         Command::Job(command) => job::run(&environment, command, output),
+        Command::Schedule(command) => schedule::run(&environment, command, output),
         Command::Device(command) => device::run(&environment, command, output),
         Command::Explain { code } => reference::explain(code.as_deref(), output),
         Command::Schema { kind } => reference::schema(kind.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),
     }
+}
+
+/// Says what became of an edit of a job or schedule.
+fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()> {
+    let Edited { file, name, commit, has_changed } = edited;
+    if output.is_json {
+        return output.json_line(&json!({noun: name.as_str(), "file": file, "commit": commit, "changed": has_changed}));
+    }
+    if *has_changed {
+        let commit = commit.as_ref().map_or("not committed".to_string(), |id| format!("commit {}", &id[..12]));
+        output.say(&format!("Wrote {file} ({commit})."));
+    } else {
+        output.say(&format!("{file} says so already: nothing was changed."));
+    }
+    Ok(())
 }
 
 /// Returns true when a person can be asked.

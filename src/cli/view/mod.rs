@@ -11,6 +11,7 @@ pub mod plan;
 pub mod progress;
 pub mod rehearsal;
 pub mod sarif;
+pub mod schedule;
 mod table;
 pub mod why;
 

@@ -1,0 +1,116 @@
+//! Schedules for people and as JSON.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Table;
+use crate::model::schedule::{End, Occurrence, Recurrence, Schedule, occurrence_token, weekday_word};
+use crate::model::text::duration;
+use crate::ops::schedule::{ListedSchedule, NextOccurrences};
+
+/// Returns a table of schedules.
+pub fn list(schedules: &[ListedSchedule]) -> String {
+    let mut table = Table::new(&["SCHEDULE", "RECURRENCE", "ZONE", "NEXT", "LAST", "STATUS"]);
+    for ListedSchedule { schedule, next, last } in schedules {
+        let next = match next {
+            Some(next) => local(schedule, next.instant),
+            None if schedule.is_suspended => "(suspended)".to_string(),
+            None => "(ended)".to_string(),
+        };
+        let status = last.as_ref().and_then(|last| last.status);
+        table.push(vec![
+            schedule.name.to_string(),
+            recurrence(schedule),
+            schedule.time_zone_name.clone(),
+            next,
+            last.as_ref().map_or("-".to_string(), |last| local(schedule, last.instant)),
+            status.map_or("-".to_string(), |status| status.as_str().to_string()),
+        ]);
+    }
+    table.render()
+}
+
+/// Returns a schedule of a list as an object. Times are in UTC; `last_run` is the run token of `last` for `job show --run`.
+pub fn listed_json(listed: &ListedSchedule) -> Value {
+    let ListedSchedule { schedule, next, last } = listed;
+    let weekdays = match &schedule.recurrence {
+        Recurrence::Weekly { weekdays } => weekdays.iter().copied().map(weekday_word).collect(),
+        Recurrence::Once | Recurrence::Daily | Recurrence::Monthly => Value::Null,
+    };
+    let end = match schedule.end {
+        Some(End::Until(date)) => json!({"until": date.to_string()}),
+        Some(End::After(count)) => json!({"after": count}),
+        None => Value::Null,
+    };
+    let missed = json!({"policy": schedule.missed.policy.word(), "within": duration(schedule.missed.within)});
+    json!({
+        "schedule": schedule.name.as_str(),
+        "recurrence": schedule.recurrence.word(),
+        "weekdays": weekdays,
+        "start": schedule.start.to_string(),
+        "time_zone": schedule.time_zone_name,
+        "end": end,
+        "suspended": schedule.is_suspended,
+        "missed": missed,
+        "overlap": schedule.overlap.word(),
+        "work": schedule.job.action.word(),
+        "next": next.map(|next| next.instant.to_string()),
+        "next_local": next.map(|next| zoned(schedule, next.instant)),
+        "last": last.map(|last| last.instant.to_string()),
+        "last_run": last.map(|last| occurrence_token(last.instant).to_string()),
+        "last_status": last.and_then(|last| last.status).map(|status| status.as_str()),
+    })
+}
+
+/// Returns a table of occurrences. A time that the wall clock does not show on that day has a note.
+pub fn occurrences(found: &NextOccurrences) -> String {
+    let NextOccurrences { schedule, occurrences } = found;
+    let mut table = Table::new(&["OCCURRENCE", "OFFSET", "UTC", "NOTE"]);
+    for one in occurrences {
+        let local = one.instant.to_zoned(schedule.time_zone.clone());
+        let note = match local.datetime() == one.nominal {
+            true => String::new(),
+            false => format!("the clock shows no {} then", one.nominal.strftime("%F %T")),
+        };
+        table.push(vec![
+            local.strftime("%a %F %T").to_string(),
+            local.strftime("%:z").to_string(),
+            one.instant.strftime("%F %TZ").to_string(),
+            note,
+        ]);
+    }
+    format!("{} ({}), {}\n{}", schedule.name, schedule.time_zone_name, recurrence(schedule), table.render())
+}
+
+/// Returns an occurrence as an object.
+pub fn occurrence_json(schedule: &Schedule, occurrence: &Occurrence) -> Value {
+    json!({"occurrence": occurrence.instant.to_string(), "local": zoned(schedule, occurrence.instant)})
+}
+
+/// Returns how a schedule repeats, such as `weekly on mon, thu at 02:30:00, until 2027-03-31`.
+fn recurrence(schedule: &Schedule) -> String {
+    let time = schedule.start.time();
+    let mut text = match &schedule.recurrence {
+        Recurrence::Once => format!("once, {} {time}", schedule.start.date()),
+        Recurrence::Daily => format!("daily at {time}"),
+        Recurrence::Weekly { weekdays } => {
+            let words: Vec<&str> = weekdays.iter().copied().map(weekday_word).collect();
+            format!("weekly on {} at {time}", words.join(", "))
+        }
+        Recurrence::Monthly => format!("monthly on day {} at {time}", schedule.start.day()),
+    };
+    match schedule.end {
+        Some(End::Until(date)) => text.push_str(&format!(", until {date}")),
+        Some(End::After(count)) => text.push_str(&format!(", {count} times")),
+        None => {}
+    }
+    text
+}
+
+fn local(schedule: &Schedule, instant: Timestamp) -> String {
+    instant.to_zoned(schedule.time_zone.clone()).strftime("%F %T").to_string()
+}
+
+fn zoned(schedule: &Schedule, instant: Timestamp) -> String {
+    instant.to_zoned(schedule.time_zone.clone()).to_string()
+}

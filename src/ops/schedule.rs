@@ -1,0 +1,112 @@
+//! When schedules run: lists, and the next occurrences of one.
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+
+use super::{Environment, OpsError, Workspace};
+use crate::model::outcome::RunStatus;
+use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
+use crate::prepare::{read_ledger, records_of};
+use crate::schedule::Occurrences;
+
+/// A schedule of a list.
+#[derive(Debug, Clone)]
+pub struct ListedSchedule {
+    pub schedule: Schedule,
+    /// `None` when it is suspended or has ended.
+    pub next: Option<Occurrence>,
+    pub last: Option<LastOccurrence>,
+}
+
+/// The newest occurrence that was claimed, under the name of the schedule or its previous one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastOccurrence {
+    pub instant: Timestamp,
+    /// `None` when the journal of its run was lost and nothing has closed it yet.
+    pub status: Option<RunStatus>,
+}
+
+/// The next occurrences of a schedule.
+#[derive(Debug, Clone)]
+pub struct NextOccurrences {
+    pub schedule: Schedule,
+    /// Whether or not it is suspended.
+    pub occurrences: Vec<Occurrence>,
+}
+
+/// Returns the declared schedules, by name.
+///
+/// # Errors
+/// The files are invalid, or something cannot be read.
+pub fn list(environment: &Environment, now: Timestamp) -> Result<Vec<ListedSchedule>, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let declared = workspace.declared_somewhere()?;
+    let branch = workspace.repo.results(&declared.fleet.results.branch);
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let ledger = read_ledger(&branch, &registry, &declared)?;
+    let records = records_of(&ledger);
+    let last = |schedule: &Schedule| {
+        let claims = ledger.claims.values().filter(|claim| schedule.owns(&claim.job, &claim.run));
+        let claimed = claims.filter_map(|claim| Some((occurrence_instant(&claim.run)?, claim)));
+        let (instant, claim) = claimed.max_by_key(|(instant, _)| *instant)?;
+        let record = records.iter().find(|record| record.job == claim.job && record.run == claim.run);
+        Some(LastOccurrence { instant, status: record.map(|record| record.status) })
+    };
+    let listed = declared.schedules.values().map(|schedule| ListedSchedule {
+        last: last(schedule),
+        next: if schedule.is_suspended { None } else { Occurrences::after(schedule, now).next() },
+        schedule: schedule.clone(),
+    });
+    Ok(listed.collect())
+}
+
+/// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock, or an instant;
+/// after `now` without one.
+///
+/// # Errors
+/// The files are invalid, there is no such schedule, or the time is none.
+pub fn next(
+    environment: &Environment,
+    name: &str,
+    count: u64,
+    from: Option<&str>,
+    now: Timestamp,
+) -> Result<NextOccurrences, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let declared = workspace.declared_somewhere()?;
+    let Some(schedule) = declared.schedules.get(name) else {
+        let names = declared.schedules.keys().map(|name| name.as_str());
+        let near = crate::diag::nearest(name, names).map(|near| format!("Did you mean `{near}`?"));
+        return Err(OpsError::NotFound {
+            what: format!("there is no schedule `{}`", crate::diag::shown(name)),
+            help: near.unwrap_or_else(|| "`fleetform schedule list` shows the schedules.".to_string()),
+        });
+    };
+    let occurrences = match from {
+        Some(text) => Occurrences::at_or_after(schedule, instant_of(text, schedule)?),
+        None => Occurrences::after(schedule, now),
+    };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(NextOccurrences { schedule: schedule.clone(), occurrences: occurrences.take(count).collect() })
+}
+
+/// Returns the instant that a person means: of a date its first moment, of a local time what the schedule would read it as.
+fn instant_of(text: &str, schedule: &Schedule) -> Result<Timestamp, OpsError> {
+    let instant = text.parse::<Timestamp>().ok().or_else(|| {
+        // Jiff leaves an offset of a civil time unread, and without a date it is no time at all.
+        let has_offset = text.get(11..).is_some_and(|rest| rest.contains(['+', '-', '[']));
+        let time = match text.len() {
+            10 => text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()),
+            _ if has_offset => return None,
+            _ => text.parse::<DateTime>().ok()?,
+        };
+        schedule.time_zone.to_ambiguous_timestamp(time).compatible().ok()
+    });
+    instant.ok_or_else(|| OpsError::Usage {
+        what: format!("`{}` is not a time", crate::diag::shown(text)),
+        help:
+            "Write a date, a time of the schedule's wall clock or an instant, such as 2027-03-01, 2027-03-01T02:30 or \
+               2027-03-01T01:30:00Z."
+                .to_string(),
+    })
+}
