@@ -19,6 +19,15 @@ if ! command -v git >/dev/null || ! command -v cc >/dev/null || ! command -v ssh
         exit 1
     fi
 fi
+# The occurrences of schedules are compared with another implementation, over the same database of time zones.
+if ! python3 -c 'import dateutil, zoneinfo' 2>/dev/null || [ ! -e /usr/share/zoneinfo/Europe/Amsterdam ]; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-dateutil tzdata
+    else
+        echo "python3 with dateutil, and tzdata, are needed: install python3-dateutil and tzdata, then run this again." >&2
+        exit 1
+    fi
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

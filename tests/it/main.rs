@@ -16,6 +16,7 @@ mod lifecycle;
 mod listen;
 mod looking;
 mod manifests;
+mod occurrences;
 mod order;
 mod organizations;
 mod planner;
