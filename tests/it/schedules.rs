@@ -1,7 +1,10 @@
 //! Schedules before anything runs them: in plans, in lists, and in commits.
 
+use std::collections::BTreeMap;
+
 use fleetform::cli::view::schedule as view;
 use fleetform::execute::Interrupt;
+use fleetform::manifest::{Entry, Input, load_sound};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::ops::schedule::list;
 use fleetform::plan::{ActionKind, Plan, Subject, plan_to_json};
@@ -265,4 +268,35 @@ fn the_example_of_maintenance_is_valid() {
     let next =
         world.run(&["schedule", "next", "month-end-report", "--from", "2027-02-01", "-n", "1", "--json"]).expect(0);
     assert_eq!(next.json()[0]["local"], "2027-02-28T23:00:00+01:00[Europe/Amsterdam]");
+}
+
+/// A daemon goes on with what is sound. A job and a schedule of one name are held together: nobody knows which of them was meant.
+#[test]
+fn a_broken_schedule_holds_nothing_but_itself() {
+    let job = "{target: {query: '*'}, action: {tags: {a: 1}}}";
+    let daily = "timeZone: UTC, recurrence: daily";
+    let documents = [
+        ("Fleet", "acme", "{}".to_string()),
+        ("Job", "good", job.to_string()),
+        ("Job", "both", job.to_string()),
+        ("Schedule", "both", format!("{{start: 2026-12-01T02:30:00, {daily}, job: {job}}}")),
+        ("Schedule", "fine", format!("{{start: 2026-12-01T02:30:00, {daily}, job: {job}}}")),
+        ("Schedule", "tomorrow", format!("{{start: tomorrow, {daily}, job: {job}}}")),
+        ("Schedule", "nowhere", format!("{{start: 2026-12-01T02:30:00, recurrence: daily, job: {job}}}")),
+    ];
+    let text: Vec<String> = documents
+        .iter()
+        .map(|(kind, name, spec)| {
+            format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+        })
+        .collect();
+    let text = text.join("---\n").into_bytes();
+    let entries = BTreeMap::from([("fleetform.yaml".to_string(), Entry::File { size: text.len() as u64 })]);
+    let read = |_: &str| Ok(text.clone());
+    let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
+    let declared = sound.loaded.declared.unwrap();
+    assert_eq!(declared.jobs.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["good"]);
+    assert_eq!(declared.schedules.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["fine"]);
+    let held: Vec<String> = sound.held.documents.keys().map(|(kind, name)| format!("{kind} {name}")).collect();
+    assert_eq!(held, ["Job both", "Schedule both", "Schedule nowhere", "Schedule tomorrow"]);
 }
