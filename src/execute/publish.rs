@@ -20,27 +20,31 @@ use crate::results::{
 /// # Errors
 /// [`RepoError::AlreadyWritten`] when somebody else has claimed the run.
 pub fn publish_claim(branch: &ResultsBranch<'_>, fleet: &Name, claim: &Claim) -> Result<(), RepoError> {
-    let (changes, message) = claims_commit(fleet, &[claim]);
+    let (changes, message) = claims_commit(fleet, &[claim], None, (&claim.source_commit, &claim.plan_id));
     branch.commit(&changes, &message)?;
     Ok(())
 }
 
-/// Returns the files and the message of a commit of claims of one plan; each must be the first for its run.
-///
-/// # Panics
-/// When there is none.
-pub fn claims_commit(fleet: &Name, claims: &[&Claim]) -> (Vec<FileChange>, String) {
+/// Returns the files and the message of a commit of claims of one plan, given as (source commit, plan id); each must be the first for its
+/// run. The subject says how many there are unless another one is given.
+pub fn claims_commit(
+    fleet: &Name,
+    claims: &[&Claim],
+    subject: Option<&str>,
+    (source, plan): (&str, &str),
+) -> (Vec<FileChange>, String) {
     let keys: Vec<RunKey> = claims.iter().map(|claim| claim.key(fleet)).collect();
     let file =
         |(claim, key): (&&Claim, &RunKey)| FileChange::bytes(key.claim_path(), document(&claim.to_json(fleet))).first();
     let changes = claims.iter().zip(&keys).map(file).collect();
-    let subject = match claims {
-        [claim] => claim_subject(claim),
-        several => format!("claim {} runs", several.len()),
+    let subject = match (subject, claims) {
+        (Some(subject), _) => subject.to_string(),
+        (None, [claim]) => claim_subject(claim),
+        (None, several) => format!("claim {} runs", several.len()),
     };
-    let (writer, first) = (writer(), claims.first().expect("a commit has a claim"));
-    let (run, source, plan) = (&keys[..], Some(first.source_commit.as_str()), Some(first.plan_id.as_str()));
-    (changes, with_trailers(&subject, &Trailers { run, source, plan, writer: &writer }))
+    let writer = writer();
+    let trailers = Trailers { run: &keys[..], source: Some(source), plan: Some(plan), writer: &writer };
+    (changes, with_trailers(&subject, &trailers))
 }
 
 /// Returns the report of an import, with its rejected rows, as a letter for [`publish_letter`].

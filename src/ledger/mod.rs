@@ -4,6 +4,7 @@
 //! meet in [`Ledger::standing`], the one place that answers "has this run been claimed, and how far is it?".
 
 mod claim;
+mod followed;
 mod key;
 mod lease;
 mod record;
@@ -11,6 +12,7 @@ mod record;
 use std::collections::BTreeMap;
 
 pub use claim::{Claim, ImportReport};
+pub use followed::{FOLLOWED_FOLDER, Followed};
 pub use key::{RunKey, claim_path, claim_path_of};
 pub use lease::{LEASE_PATH, LEASE_RENEWAL, LEASE_TIME, Lease};
 pub use record::{BatchRecord, Published, RunRecord};

@@ -169,6 +169,24 @@ impl Schedule {
         }
     }
 
+    /// Returns the digest of what decides when it is due: another one means that it is another promise.
+    pub fn timing_digest(&self) -> Digest {
+        let weekdays = match &self.recurrence {
+            Recurrence::Weekly { weekdays } => {
+                weekdays.iter().map(|day| weekday_word(*day)).collect::<Vec<_>>().join(",")
+            }
+            Recurrence::Once | Recurrence::Daily | Recurrence::Monthly => String::new(),
+        };
+        let end = match self.end {
+            None => String::new(),
+            Some(End::Until(date)) => format!("until {date}"),
+            Some(End::After(count)) => format!("after {count}"),
+        };
+        let (start, suspended) = (self.start.to_string(), self.is_suspended.to_string());
+        let zone = self.time_zone_name.as_str();
+        Digest::of_texts([start.as_str(), zone, self.recurrence.word(), &weekdays, &end, &suspended])
+    }
+
     /// Returns true when a run of a job is, or was under the schedule's previous name, one of its occurrences.
     pub fn owns(&self, job: &Name, run: &RunToken) -> bool {
         (self.name == *job || self.previous_name.as_ref() == Some(job)) && occurrence_instant(run).is_some()

@@ -5,6 +5,7 @@ mod backoff;
 mod guards;
 mod heed;
 mod indexes;
+mod occurrences;
 mod recover;
 pub mod rehearse;
 mod runs;
@@ -31,6 +32,7 @@ use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Preparation, StagedFile, prepare};
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
+use occurrences::with_open_occurrences;
 use upstream::{Upstream, finish, upstream_of};
 
 /// How often a running apply looks for stops that were committed meanwhile.
@@ -117,6 +119,7 @@ pub async fn apply<C: Clock>(
     if let Some(pages) = options.growth {
         registry.limit_growth(pages)?;
     }
+    let declared = &*with_open_occurrences(declared, &registry, &workspace.repo)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();

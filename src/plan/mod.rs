@@ -5,6 +5,7 @@
 //! reason, so nothing is silent. This room cannot see the registry: who is targeted arrives as an
 //! [`Observation`](crate::model::observation::Observation).
 
+mod agenda;
 mod change;
 mod check;
 mod classify;
@@ -17,6 +18,7 @@ mod refusal;
 mod resized;
 mod upcoming;
 
+pub use agenda::{Agenda, Missed, agenda};
 pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
 pub use check::check;
 pub use classify::{Class, classify};

@@ -262,3 +262,142 @@ fn a_rewound_branch_and_a_busy_registry_hold_until_they_are_mended() {
     assert_eq!(words.last().unwrap(), "taken up, held []");
     assert_eq!(world.record("dim", "1")["status"], json!("completed"));
 }
+
+/// A fleet of two devices with a schedule that is due an hour after the clock's start, every day.
+fn scheduled_world(spec: &str) -> World {
+    let world = World::with_devices("{link: {simulated: {latency: 1s, journal: devices.jsonl}}, timeZone: UTC}", 2);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    world.commit("ignore");
+    schedule(&world, spec);
+    world
+}
+
+fn schedule(world: &World, spec: &str) {
+    let job = "target: {query: '*'}, action: {command: {name: reboot}}";
+    let spec = format!("{{start: 2026-11-20T11:00:00, recurrence: daily, job: {{{job}}}{spec}}}");
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", &spec);
+    world.commit("Schedule");
+}
+
+const HOUR: u64 = 60;
+
+#[test]
+fn a_schedule_runs_each_occurrence_once() {
+    let world = scheduled_world("");
+    let first = said(&world, 3 * HOUR);
+    assert_eq!(first[1..], ["nightly 20261120T110000Z started", "nightly 20261120T110000Z completed"], "{first:?}");
+    let second = said(&world, 48 * HOUR);
+    let runs: Vec<&String> = second.iter().filter(|word| word.ends_with("completed")).collect();
+    assert_eq!(runs, ["nightly 20261121T110000Z completed", "nightly 20261122T110000Z completed"]);
+    assert_eq!(world.executions().len(), 6);
+    let listed = world.run(&["--json", "job", "list"]).expect(0).json();
+    assert_eq!(listed.len(), 3, "the instances are in the list");
+    assert!(world.apply().unwrap().was_empty, "apply starts none");
+    let record = world.record("nightly", "20261121T110000Z");
+    assert_eq!(record["started_at"], json!("2026-11-21T11:00:00Z"), "to the second");
+}
+
+#[test]
+fn what_was_due_while_nobody_watched_is_a_row_of_the_results() {
+    let world = scheduled_world(", missed: {policy: runOnce, within: 2h}");
+    said(&world, 30);
+    world.pass(Duration::from_secs(50 * 3_600));
+    let words = said(&world, 30);
+    assert!(words.contains(&"nightly 20261122T110000Z completed".to_string()), "{words:?}");
+    for run in ["20261120T110000Z", "20261121T110000Z"] {
+        let record = world.record("nightly", run);
+        assert_eq!((record["status"].clone(), record["total"].clone()), (json!("failed"), json!(0)), "{record}");
+        assert!(record["reason"].as_str().unwrap().starts_with("missed: "), "{record}");
+    }
+    assert_eq!(world.executions().len(), 2, "only the newest ran late");
+    let before = world.subjects().len();
+    said(&world, HOUR);
+    assert_eq!(world.subjects().len(), before, "and nothing is recorded twice");
+
+    let world = scheduled_world("");
+    said(&world, 30);
+    world.pass(Duration::from_secs(3_600));
+    said(&world, 30);
+    assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("failed"), "skip is the default");
+    assert_eq!(world.executions().len(), 0);
+}
+
+#[test]
+fn editing_suspending_or_finding_a_schedule_never_runs_the_past() {
+    let world = scheduled_world(", missed: {policy: runOnce, within: 20h}");
+    world.pass(Duration::from_secs(5 * 3_600));
+    let words = said(&world, 10);
+    assert_eq!(words, ["taken up, held []"], "it was due before anybody followed it");
+    schedule(&world, ", missed: {policy: runOnce, within: 20h}, suspend: true");
+    said(&world, 30 * HOUR);
+    schedule(&world, ", missed: {policy: runOnce, within: 20h}");
+    said(&world, 10);
+    let text = std::fs::read_to_string(world.file("schedules/nightly.yaml")).unwrap();
+    world.write("schedules/nightly.yaml", text.replace("11:00:00", "12:30:00"));
+    world.commit("Later");
+    let words = said(&world, 10);
+    assert_eq!(words, ["taken up, held []"]);
+    std::fs::remove_file(world.file("schedules/nightly.yaml")).unwrap();
+    world.commit("Gone");
+    said(&world, 30 * HOUR);
+    world.write("schedules/nightly.yaml", text.replace("11:00:00", "12:30:00"));
+    world.commit("Back");
+    said(&world, 10);
+    assert_eq!(world.executions().len(), 0);
+    assert!(world.results().keys().all(|path| !path.starts_with("runs/")), "no row either");
+}
+
+#[test]
+fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
+    let world = scheduled_world("");
+    let mut devices = "{d-001: {connectsAfter: 1h}}".to_string();
+    devices.insert_str(0, "{link: {simulated: {latency: 1s, journal: devices.jsonl, devices: ");
+    devices.push_str("}}, timeZone: UTC}");
+    world.declare("fleetform.yaml", "Fleet", "acme", &devices);
+    let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*'}, action: {command: {name: reboot}}, \
+                delivery: {offline: wait}}}";
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
+    world.commit("Wait");
+    said(&world, 70);
+    assert_eq!(world.run(&["--json", "job", "list"]).expect(0).json()[0]["status"], json!("running"));
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", &spec.replace("reboot", "restart"));
+    world.commit("Edit");
+    assert!(world.plan().is_ok());
+    let words = said(&world, 3 * HOUR);
+    assert!(words.contains(&"nightly 20261120T110000Z completed".to_string()), "{words:?}");
+    let text = std::fs::read_to_string(world.file("devices.jsonl")).unwrap();
+    assert_eq!((text.matches("reboot").count(), text.matches("restart").count()), (2, 0), "{text}");
+}
+
+#[test]
+fn an_occurrence_does_not_start_beside_the_one_before() {
+    for (overlap, ends) in [("skip", "failed"), ("queue", "completed")] {
+        let world = scheduled_world("");
+        let fleet = "{link: {simulated: {latency: 1s, devices: {d-001: {connectsAfter: 26h}}}}, timeZone: UTC}";
+        world.declare("fleetform.yaml", "Fleet", "acme", fleet);
+        let spec = format!(
+            "{{start: 2026-11-20T11:00:00, recurrence: daily, overlap: {overlap}, job: {{target: {{query: '*'}}, \
+             action: {{command: {{name: reboot}}}}, delivery: {{offline: wait, expiresAfter: 48h}}}}}}"
+        );
+        world.declare("schedules/nightly.yaml", "Schedule", "nightly", &spec);
+        world.commit("Wait");
+        said(&world, 60 * HOUR);
+        assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("completed"));
+        let second = world.record("nightly", "20261121T110000Z");
+        assert_eq!(second["status"], json!(ends), "{second}");
+    }
+}
+
+#[test]
+fn a_schedule_that_is_deleted_while_it_runs_stops() {
+    let world = scheduled_world("");
+    let mut is_gone = false;
+    let words = watch_for(&world, Duration::from_secs(7_200), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::RunStarted { .. })) && !is_gone {
+            is_gone = true;
+            std::fs::remove_file(world.file("schedules/nightly.yaml")).unwrap();
+            world.commit("Gone");
+        }
+    });
+    assert!(words.contains(&"nightly 20261120T110000Z stop seen".to_string()), "{words:?}");
+}

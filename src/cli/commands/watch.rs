@@ -14,7 +14,7 @@ use crate::cli::view::log::log;
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
-use crate::model::status::{HeldDocument, Lease, RunningRun, Snapshot};
+use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::Environment;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
@@ -227,6 +227,8 @@ fn take_look(snapshot: &mut Snapshot, look: &Look<'_>) {
     if look.is_local {
         snapshot.last_fetch_at = Some(look.at);
     }
+    let due = look.next_due.iter().map(|(name, at)| Due { at: *at, schedule: name.to_string() });
+    snapshot.set_next_due(due.collect());
     snapshot.lease =
         look.lease.map(|lease| Lease { owner: lease.owner.clone(), epoch: lease.epoch, until: lease.until });
     snapshot.outbox.waiting = look.unpushed as u64;

@@ -117,7 +117,8 @@ impl Apply<'_> {
                     left.push(&input.claim);
                 }
             }
-            Ok((!left.is_empty()).then(|| claims_commit(fleet, &left)))
+            Ok((!left.is_empty())
+                .then(|| claims_commit(fleet, &left, None, (&left[0].source_commit, &left[0].plan_id))))
         };
         self.options.crash.around("push claims", || {
             self.branch.commit_upstream(&upstream.remote, &|tip| upstream.is_superseded(tip), &mut still)

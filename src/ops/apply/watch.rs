@@ -14,6 +14,7 @@ mod events;
 mod round;
 mod source;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ use crate::execute::{Clock, Interrupt, Progress, Running, Wake};
 use crate::ledger::Lease;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
+use crate::model::id::Name;
 use crate::ops::workspace::ApplyLock;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::registry::Registry;
@@ -101,6 +103,8 @@ pub struct Look<'a> {
     /// Of what it declares.
     pub digest: Option<String>,
     pub is_reconciled: bool,
+    /// When schedules are due next, by name.
+    pub next_due: &'a BTreeMap<Name, Timestamp>,
     /// Ours, while there is work.
     pub lease: Option<&'a Lease>,
     /// Commits that the remote does not have.
@@ -153,6 +157,8 @@ pub async fn watch<C: Clock>(
         running: Running::default(),
         is_due: false,
         is_woken: false,
+        next_due: BTreeMap::new(),
+        agenda_at: None,
         held: Held::default(),
         looks: Backoff::new(clock.now()),
         rounds: Backoff::new(clock.now()),
@@ -214,6 +220,10 @@ struct Daemon<'w> {
     is_due: bool,
     /// The newest commit, when its Fleet document cannot be used.
     passed_over: Option<String>,
+    /// When schedules are due next, by name.
+    next_due: BTreeMap<Name, Timestamp>,
+    /// When the schedules are to be looked at again.
+    agenda_at: Option<Timestamp>,
     /// What was held by the last plan.
     held: Held,
     /// Of looks at the source.
@@ -235,6 +245,7 @@ impl Daemon<'_> {
                 tell(&Note::Trouble { error: &error, retry_at, at: now });
             }
         }
+        self.is_due |= self.agenda_at.is_some_and(|at| at <= now);
         let is_time = self.is_due && self.rounds.is_over(now) && !interrupt.is_set();
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
@@ -262,6 +273,7 @@ impl Daemon<'_> {
             commit: seen.map(|seen| seen.head.as_str()),
             digest: seen.map(|seen| seen.loaded.digest.to_string()),
             is_reconciled,
+            next_due: &self.next_due,
             lease: upstream.and_then(Upstream::lease),
             unpushed,
             push_failure: upstream.and_then(|upstream| upstream.failure.as_deref()),
@@ -273,6 +285,7 @@ impl Daemon<'_> {
     /// Returns when to look again although nothing calls.
     fn next_look(&self, now: Timestamp) -> Timestamp {
         let next = now.checked_add(self.interval.min(HEARTBEAT)).unwrap_or(Timestamp::MAX);
+        let next = self.agenda_at.map_or(next, |at| next.min(at.max(now)));
         let next = self.source.due_at().map_or(next, |due_at| next.min(due_at));
         if self.is_due { next.min(self.rounds.until(now)) } else { next }
     }

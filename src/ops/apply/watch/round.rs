@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::super::occurrences::with_open_occurrences;
 use super::super::upstream::{Upstream, upstream_of};
 use super::super::{Applied, Apply, ApplyOptions};
 use super::source::Seen;
@@ -14,6 +15,7 @@ use crate::link::SimulatedDevices;
 use crate::manifest::{Kind, Loaded, error_places};
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
+use crate::model::job::Job;
 use crate::ops::workspace::findings_of;
 use crate::ops::{OpsError, Workspace};
 use crate::registry::Registry;
@@ -46,29 +48,14 @@ pub(super) fn apply_of<'a>(
 impl Daemon<'_> {
     /// Plans what is declared now and begins it. What the plan refuses is held, and the rest goes on.
     pub(super) fn reconcile(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
+        self.open_session(now)?;
         let Some(seen) = &self.seen else { return Ok(()) };
-        let fleet = &seen.declared.fleet;
-        let is_other_link = |session: &Session| session.link_config != fleet.link && self.running.is_empty();
-        if self.session.as_ref().is_none_or(is_other_link) {
-            self.session = None;
-            let lock = self.workspace.lock(fleet)?;
-            self.session = Some(Session {
-                registry: self.workspace.open_for_writing(fleet)?,
-                link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
-                link_config: fleet.link.clone(),
-                applied: Applied::default(),
-                _lock: lock,
-            });
-        }
-        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
-        if self.upstream.as_ref().is_none_or(is_other) {
-            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now);
-        }
         let Some(session) = &mut self.session else { return Ok(()) };
         let Session { registry, link, applied, .. } = session;
-        let (mut declared, mut held) = (seen.declared.clone(), seen.held.clone());
+        let mut declared = with_open_occurrences(&seen.declared, registry, &self.workspace.repo)?.into_owned();
+        let mut held = seen.held.clone();
         let mut found = Diagnostics::new();
-        let planned = loop {
+        let (planned, agenda) = loop {
             let mut apply = apply_of(
                 self.workspace,
                 seen,
@@ -86,7 +73,16 @@ impl Daemon<'_> {
             let has_errors = diagnostics.has_errors();
             found.extend(diagnostics);
             if !has_errors {
-                break planned;
+                let agenda = apply.agenda(&planned, now)?;
+                let fresh: Vec<Job> =
+                    agenda.start.iter().filter(|job| is_fresh(job, &declared, &held)).cloned().collect();
+                if fresh.is_empty() {
+                    apply.settle_agenda(&agenda, &planned, now)?;
+                    break (planned, agenda);
+                }
+                // Planned again with what is due.
+                declared.jobs.extend(fresh.into_iter().map(|job| (job.name.clone(), job)));
+                continue;
             }
             if leave_out(refused, &mut declared, &mut held) == 0 {
                 return Err(OpsError::Invalid(Box::new(findings_of(&seen.loaded, found))));
@@ -108,8 +104,40 @@ impl Daemon<'_> {
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
         self.is_due = false;
         self.held = held;
+        self.next_due = agenda.next;
+        self.agenda_at = agenda.look_again_at;
         Ok(())
     }
+}
+
+impl Daemon<'_> {
+    /// Takes the lock and opens the registry, unless that was done.
+    fn open_session(&mut self, now: Timestamp) -> Result<(), OpsError> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let fleet = &seen.declared.fleet;
+        let is_other_link = |session: &Session| session.link_config != fleet.link && self.running.is_empty();
+        if self.session.as_ref().is_none_or(is_other_link) {
+            self.session = None;
+            let lock = self.workspace.lock(fleet)?;
+            self.session = Some(Session {
+                registry: self.workspace.open_for_writing(fleet)?,
+                link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
+                link_config: fleet.link.clone(),
+                applied: Applied::default(),
+                _lock: lock,
+            });
+        }
+        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
+        if self.upstream.as_ref().is_none_or(is_other) {
+            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now);
+        }
+        Ok(())
+    }
+}
+
+/// Returns true for an occurrence that is due and not yet planned for.
+fn is_fresh(job: &Job, declared: &Declared, held: &Held) -> bool {
+    !declared.jobs.contains_key(&job.name) && held.why(Kind::Schedule.as_str(), &job.name).is_none()
 }
 
 /// Returns the documents that the errors of a plan are about, each with the first sentence that says why.
@@ -131,9 +159,10 @@ fn leave_out(refused: BTreeMap<(Kind, Name), String>, declared: &mut Declared, h
     let mut count = 0;
     for ((kind, name), why) in refused {
         let is_declared = match kind {
+            // Of a schedule, the occurrence that is due: the others stay due at their time.
             Kind::Job => declared.jobs.remove(&name).is_some(),
             Kind::DeviceImport => declared.imports.remove(&name).is_some(),
-            Kind::Schedule => declared.schedules.remove(&name).is_some(),
+            Kind::Schedule => declared.jobs.remove(&name).is_some() || declared.schedules.remove(&name).is_some(),
             // A plan refuses what is to be done, and that is the three above.
             Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
         };

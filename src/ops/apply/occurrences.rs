@@ -1,0 +1,137 @@
+//! The occurrences of schedules as runs: those that are under way belong to every apply, new ones are a daemon's.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{Apply, Planned};
+use crate::execute::{claims_commit, text_of};
+use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord};
+use crate::model::digest::Digest;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::job::Job;
+use crate::model::outcome::{Counts, RunStatus};
+use crate::model::schedule::{Schedule, occurrence_instant};
+use crate::ops::OpsError;
+use crate::plan::{Agenda, agenda};
+use crate::prepare::load;
+use crate::registry::{JournaledRun, Registry};
+use crate::repo::{FileChange, Repo, RepoError, ResultsBranch};
+use crate::results::document;
+
+/// Returns what is declared, with a job for each occurrence that is under way: as it was when it was claimed, whatever has been edited
+/// since.
+///
+/// # Errors
+/// The registry cannot be read.
+pub(super) fn with_open_occurrences<'a>(
+    declared: &'a Declared,
+    registry: &Registry,
+    repo: &Repo,
+) -> Result<Cow<'a, Declared>, OpsError> {
+    let mut declared = Cow::Borrowed(declared);
+    if declared.schedules.is_empty() {
+        return Ok(declared);
+    }
+    for run in registry.open_journal()? {
+        let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
+        let Some(job) = schedule.and_then(|schedule| as_claimed(schedule, &run, repo)) else { continue };
+        declared.to_mut().jobs.insert(run.job.clone(), job);
+    }
+    Ok(declared)
+}
+
+/// Returns the job of an occurrence with the spec that it was claimed with; `None` when no commit here has that any more.
+fn as_claimed(schedule: &Schedule, run: &JournaledRun, repo: &Repo) -> Option<Job> {
+    let instant = occurrence_instant(&run.run)?;
+    let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok())?;
+    let is_it = |job: &Job| job.spec_digest == claim.spec_digest;
+    let now = Job { name: run.job.clone(), ..schedule.job_at(instant) };
+    if is_it(&now) {
+        return Some(now);
+    }
+    let then = load(&repo.tree_at(&claim.source_commit).ok()?).declared?;
+    let job = then.schedules.get(&run.job)?.job_at(instant);
+    is_it(&job).then_some(job)
+}
+
+impl Apply<'_> {
+    /// Returns what is due of the schedules, by what a plan has read.
+    pub(super) fn agenda(&self, planned: &Planned, now: Timestamp) -> Result<Agenda, OpsError> {
+        let followed = followed(&self.branch)?;
+        Ok(agenda(self.declared, self.held, &planned.ledger, &followed, now))
+    }
+
+    /// Records what was missed, and since when schedules are followed: one commit.
+    pub(super) fn settle_agenda(&mut self, agenda: &Agenda, planned: &Planned, now: Timestamp) -> Result<(), OpsError> {
+        if agenda.is_settled() {
+            return Ok(());
+        }
+        if let Some(upstream) = &mut self.upstream
+            && upstream.lease().is_none()
+        {
+            upstream.acquire(&self.branch, self.registry, now)?;
+        }
+        let fleet = &self.declared.fleet.name;
+        let (mut claims, mut changes) = (Vec::new(), Vec::new());
+        for missed in &agenda.missed {
+            let claim = Claim {
+                job: missed.job.name.clone(),
+                run: missed.job.run.clone(),
+                spec_digest: missed.job.spec_digest,
+                total: 0,
+                targets_digest: Digest::of_texts([]),
+                source_commit: self.head.clone(),
+                plan_id: planned.plan.id.clone(),
+                claimed_at: now,
+            };
+            let record = record_of_missed(&claim, &missed.reason, now);
+            let path = format!("{}/run.json", claim.key(fleet).results_folder());
+            changes.push(FileChange::bytes(path, text_of(&record).into_bytes()));
+            claims.push(claim);
+        }
+        changes.extend(agenda.follow.iter().map(|one| FileChange::bytes(one.path(), document(&one.to_json()))));
+        let subject = match (claims.len(), agenda.follow.len()) {
+            (0, count) => format!("schedules: {count} followed from now on"),
+            (1, _) => format!("job {} run {}: missed", claims[0].job, claims[0].run),
+            (count, _) => format!("schedules: {count} occurrences missed"),
+        };
+        let claims: Vec<&Claim> = claims.iter().collect();
+        let (mut files, message) = claims_commit(fleet, &claims, Some(&subject), (&self.head, &planned.plan.id));
+        files.extend(changes);
+        self.options.crash.around("publish agenda", || self.branch.commit(&files, &message))?;
+        Ok(())
+    }
+}
+
+fn record_of_missed(claim: &Claim, reason: &str, now: Timestamp) -> RunRecord {
+    RunRecord {
+        job: claim.job.clone(),
+        run: claim.run.clone(),
+        status: RunStatus::Failed,
+        reason: Some(reason.to_string()),
+        counts: Counts::default(),
+        started_at: None,
+        finished_at: Some(now),
+        source_commit: claim.source_commit.clone(),
+        plan_id: claim.plan_id.clone(),
+        spec_digest: claim.spec_digest,
+        per_batch: Vec::new(),
+        published: crate::ledger::Published::default(),
+        late: 0,
+    }
+}
+
+/// Returns since when the schedules are followed, by name.
+fn followed(branch: &ResultsBranch<'_>) -> Result<BTreeMap<Name, Followed>, OpsError> {
+    let mut found = BTreeMap::new();
+    for (path, bytes) in branch.read_all(|path| path.starts_with(FOLLOWED_FOLDER) && path.ends_with(".json"))? {
+        let malformed = |what: String| RepoError::Malformed { path: path.clone(), what };
+        let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let one = Followed::from_json(&value).map_err(malformed)?;
+        found.insert(one.schedule.clone(), one);
+    }
+    Ok(found)
+}
