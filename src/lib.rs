@@ -71,6 +71,9 @@
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
 //! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
+//! | what the remote had of it | `repo::ResultsBranch`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
+//! | the mirror of a followed repository | `ops::apply::watch` | `.fleetform/mirror.git`, the followed branch at `refs/fleetform/source/…` |
+//! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
 //! | the mark of who moves it | `repo`, empty unless somebody died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |

@@ -169,13 +169,13 @@ pub struct ApplyArgs {
 #[derive(Debug, Args)]
 pub struct WatchArgs {
     /// Follow this repository, a URL or a path; -C is then the folder that the daemon works in, with a mirror of it
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "FLEETFORM_REMOTE")]
     pub remote: Option<String>,
     /// The branch with the declared files; HEAD when absent, and main of a remote
-    #[arg(long, value_name = "BRANCH")]
+    #[arg(long, value_name = "BRANCH", env = "FLEETFORM_BRANCH")]
     pub branch: Option<String>,
     /// The folder of the fleet in the remote repository, when it is not its root
-    #[arg(long, value_name = "FOLDER", requires = "remote")]
+    #[arg(long, value_name = "FOLDER", env = "FLEETFORM_PATH", requires = "remote")]
     pub path: Option<String>,
     /// The longest time between two looks at the branch; new commits of a local one are seen at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::manifest::parse_duration)]

@@ -27,23 +27,26 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
 pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) -> CommandResult {
     arguments.log.start(output)?;
+    // A variable that is set and empty is how unit and compose files leave one out.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (remote, branch) = (given(&arguments.remote), given(&arguments.branch));
     let listening = arguments.listen.open()?;
-    if arguments.remote.is_some() {
+    if remote.is_some() {
         std::fs::create_dir_all(&environment.folder)?;
     }
     let options = WatchOptions {
-        remote: arguments.remote.as_ref().map(|address| RemoteSource {
+        remote: remote.as_ref().map(|address| RemoteSource {
             address: address.clone(),
             path: arguments.path.clone().unwrap_or_default(),
             time_max: arguments.git_timeout,
         }),
-        branch: arguments.branch.clone(),
+        branch,
         interval: arguments.interval,
         grace: Duration::from_secs(arguments.grace),
         accepts_rewind: arguments.accept_rewind,
     };
     let (interrupt, wake) = (Interrupt::new(), Wake::new());
-    let board = Board::new(first_snapshot(environment, arguments));
+    let board = Board::new(first_snapshot(environment, remote.as_deref()));
     let mut shown = Shown {
         seat: Seat::take(environment)?,
         board: board.clone(),
@@ -76,11 +79,10 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     Ok(exit::OK)
 }
 
-fn first_snapshot(environment: &Environment, arguments: &WatchArgs) -> Snapshot {
+fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
     let mut snapshot = Snapshot::new(env!("CARGO_PKG_VERSION"), "", SystemClock.now());
     let folder = || environment.folder.canonicalize().unwrap_or(environment.folder.clone()).display().to_string();
-    snapshot.source.address =
-        arguments.remote.as_ref().map_or_else(folder, |address| without_secrets(address).into_owned());
+    snapshot.source.address = remote.map_or_else(folder, |address| without_secrets(address).into_owned());
     snapshot
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It is a loop of four steps, each a function of what it reads, never of what woke it:
 //!
-//! 1. *Look*: which commit is the newest, and does it declare something else than the one before? ([`source`])
-//! 2. *Reconcile*, when something is due: plan, leave out what has errors, claim, begin. ([`round`])
+//! 1. *Look*: which commit is the newest, and does it declare something else than the one before? (`source`)
+//! 2. *Reconcile*, when something is due: plan, leave out what has errors, claim, begin. (`round`)
 //! 3. *Execute* what runs, a second at a time, so that a new commit is taken up while jobs run.
 //! 4. *Wait*, when nothing runs: for an event, for the interval, or until something is due.
 //!
