@@ -1,10 +1,12 @@
 //! What the daemon says, as lines of its log.
 
+use jiff::Timestamp;
+
 use crate::cli::output::Painter;
 use crate::diag::Severity;
 use crate::execute::Progress;
-use crate::ops::OpsError;
 use crate::ops::apply::watch::Note;
+use crate::ops::{Findings, OpsError};
 
 use super::progress::event_line;
 
@@ -28,28 +30,43 @@ pub fn log(note: &Note<'_>) {
         Note::Progress(progress) => log_progress(progress),
         Note::TakenUp { commit, held, findings, .. } => {
             tracing::info!(commit, held = held.documents.len(), "reconciled");
-            for diagnostic in findings.diagnostics.sorted() {
-                let place = diagnostic.span.map(|span| {
-                    let at = findings.sources.position(span);
-                    format!("{}:{}:{}", findings.sources.path(span.file), at.line, at.column)
-                });
-                let (code, place) = (diagnostic.code.0, place.unwrap_or_default());
-                let help = diagnostic.help.as_deref().unwrap_or_default();
-                match diagnostic.severity {
-                    Severity::Error => tracing::error!(code, place, help, "{}", diagnostic.detail),
-                    Severity::Warning => tracing::warn!(code, place, help, "{}", diagnostic.detail),
-                }
-            }
+            log_findings(findings);
             for ((kind, name), why) in &held.documents {
                 tracing::warn!(document = %format!("{}/{name}", kind.to_lowercase()), why, "held");
             }
         }
         Note::Looked(look) => tracing::trace!(commit = look.commit, reconciled = look.is_reconciled, "looked"),
-        Note::Trouble { error, retry_at, .. } => match error {
-            OpsError::Held { what, help } => tracing::warn!(help, %retry_at, "{what}"),
-            error => tracing::error!(help = error.help(), %retry_at, "{error}"),
-        },
+        Note::Trouble { error, is_news, retry_at, .. } => log_trouble(error, *is_news, *retry_at),
         Note::Recovered => tracing::info!("what was in the way is gone"),
+    }
+}
+
+fn log_trouble(error: &OpsError, is_news: bool, retry_at: Timestamp) {
+    // What is not tried again before something changes has no such time.
+    let retry_at = (retry_at < Timestamp::MAX).then(|| retry_at.strftime("%FT%TZ").to_string());
+    match error {
+        error if !is_news => tracing::debug!(retry_at, "{error}"),
+        OpsError::Invalid(findings) => {
+            tracing::error!(retry_at, "the newest commit cannot be used; what was declared before goes on");
+            log_findings(findings);
+        }
+        OpsError::Held { what, help } => tracing::warn!(help, retry_at, "{what}"),
+        error => tracing::error!(help = error.help(), retry_at, "{error}"),
+    }
+}
+
+fn log_findings(findings: &Findings) {
+    for diagnostic in findings.diagnostics.sorted() {
+        let place = diagnostic.span.map(|span| {
+            let at = findings.sources.position(span);
+            format!("{}:{}:{}", findings.sources.path(span.file), at.line, at.column)
+        });
+        let code = diagnostic.code.0;
+        let help = diagnostic.help.as_deref();
+        match diagnostic.severity {
+            Severity::Error => tracing::error!(code, place, help, "{}", diagnostic.detail),
+            Severity::Warning => tracing::warn!(code, place, help, "{}", diagnostic.detail),
+        }
     }
 }
 

@@ -89,7 +89,8 @@ pub enum Note<'a> {
     /// The branch was looked at, and the fleet reconciled if that was due.
     Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
-    Trouble { error: &'a OpsError, retry_at: Timestamp, at: Timestamp },
+    /// `is_news` when it is not what was in the way before.
+    Trouble { error: &'a OpsError, is_news: bool, retry_at: Timestamp, at: Timestamp },
     /// What was in the way is gone.
     Recovered,
 }
@@ -160,6 +161,7 @@ pub async fn watch<C: Clock>(
         next_due: BTreeMap::new(),
         agenda_at: None,
         held: Held::default(),
+        trouble: None,
         looks: Backoff::new(clock.now()),
         rounds: Backoff::new(clock.now()),
     };
@@ -226,6 +228,8 @@ struct Daemon<'w> {
     agenda_at: Option<Timestamp>,
     /// What was held by the last plan.
     held: Held,
+    /// What was in the way last, as it was told.
+    trouble: Option<String>,
     /// Of looks at the source.
     looks: Backoff,
     /// Of reconciles.
@@ -242,7 +246,7 @@ impl Daemon<'_> {
             Err(error) => {
                 // A commit that cannot be used is not looked at again: the next one may be better.
                 let retry_at = if self.passed_over.is_some() { Timestamp::MAX } else { self.looks.fail(now, false) };
-                tell(&Note::Trouble { error: &error, retry_at, at: now });
+                self.tell_trouble(&error, retry_at, now, tell);
             }
         }
         self.is_due |= self.agenda_at.is_some_and(|at| at <= now);
@@ -250,15 +254,23 @@ impl Daemon<'_> {
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
         if is_reconciled && self.rounds.reset() {
+            self.trouble = None;
             tell(&Note::Recovered);
         }
         let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
             self.is_due = true;
             let retry_at = self.rounds.fail(now, matches!(error, OpsError::Held { .. }));
-            tell(&Note::Trouble { error: &error, retry_at, at: now });
+            self.tell_trouble(&error, retry_at, now, tell);
         }
         self.tell_look(is_reconciled, now, tell);
+    }
+
+    fn tell_trouble(&mut self, error: &OpsError, retry_at: Timestamp, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
+        let text = error.to_string();
+        let is_news = self.trouble.as_ref() != Some(&text);
+        tell(&Note::Trouble { error, is_news, retry_at, at });
+        self.trouble = Some(text);
     }
 
     fn tell_look(&self, is_reconciled: bool, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
@@ -348,7 +360,7 @@ impl Daemon<'_> {
             // The next round begins with what is left to push.
             self.is_due = true;
             let retry_at = self.rounds.fail(now, false);
-            tell(&Note::Trouble { error: &error, retry_at, at: now });
+            self.tell_trouble(&error, retry_at, now, tell);
         }
     }
 }
