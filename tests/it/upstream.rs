@@ -316,3 +316,30 @@ fn a_branch_that_was_rewritten_on_the_remote_holds() {
     assert_eq!(world.run(&["apply", "--yes"]).code, 75);
     assert_eq!(world.executions().len(), 0);
 }
+
+#[test]
+fn what_one_could_not_push_another_one_publishes() {
+    let (world, remote) = world();
+    world.job("reboot", REBOOT);
+    let clone = Clone::of(&world, &remote);
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            remote.hook("update", "exit 1");
+        }
+    };
+    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+        Err(OpsError::Unpushed { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    remote.unhook("update");
+    // The first has died with its outbox, and its lease has run out; the registry is the same.
+    clone.run(Some(&world.registry_path())).expect(0);
+    let record = remote.file("runs/reboot/1/run.json").unwrap();
+    assert_eq!((record["status"].clone(), record["completed"].clone()), (json!("completed"), json!(5)), "{record}");
+    assert_eq!(remote.file("lease.json").unwrap()["epoch"], json!(2));
+    // It comes back: what it has is what the other one has published.
+    world.apply().unwrap();
+    assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
+    assert_eq!(remote.file("runs/reboot/1/run.json").unwrap(), record);
+    assert_eq!(world.executions().len(), 5, "once");
+}

@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::Apply;
-use crate::execute::{Progress, publish_letter, republish};
-use crate::ledger::{LEASE_PATH, Ledger, claim_path_of};
+use crate::execute::{Progress, publish_letter, republish, writer};
+use crate::ledger::{LEASE_PATH, Ledger, Standing, claim_path_of};
+use crate::model::id::{Name, RunToken};
 use crate::ops::OpsError;
 use crate::prepare::read_ledger;
 use crate::registry::KeptFile;
-use crate::results::document;
+use crate::repo::FileChange;
+use crate::results::{Trailers, document, with_trailers};
 
 impl Apply<'_> {
     /// Publishes a branch that is gone again, when the registry remembers it.
@@ -23,6 +25,26 @@ impl Apply<'_> {
         Ok(())
     }
 
+    /// Publishes kept files that are not on the branch: they were committed by a daemon that never got to push them.
+    fn publish_kept(&self, missing: &BTreeSet<&String>) -> Result<(), OpsError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        self.registry.each_kept_file::<OpsError>(
+            |path| missing.iter().any(|missing| *missing == path),
+            |path, content| {
+                changes.push(FileChange::blob(path, self.branch.write_blob(content)?));
+                Ok(())
+            },
+        )?;
+        let writer = writer();
+        let subject = format!("results that were not pushed, {} of them, published again", changes.len());
+        let message = with_trailers(&subject, &Trailers { writer: &writer, ..Trailers::default() });
+        self.options.crash.around("publish kept", || self.branch.commit(&changes, &message))?;
+        Ok(())
+    }
+
     /// Keeps what is on the branch and not in the journal: runs of a registry that was lost, of another clone, or adopted ones. All of it is kept or
     /// nothing, for a registry that remembers half of what was claimed would let the rest run again.
     pub(super) fn keep_results(&mut self) -> Result<(), OpsError> {
@@ -33,10 +55,12 @@ impl Apply<'_> {
         let journaled: BTreeSet<String> = self.registry.claim_documents()?.into_keys().collect();
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
         let known = self.registry.kept_ids()?;
+        let present = self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?;
+        if self.upstream.is_some() {
+            self.publish_kept(&known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect())?;
+        }
         let mut fresh = Vec::new();
-        for (path, blob) in
-            self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?
-        {
+        for (path, blob) in present {
             if known.get(&path).and_then(Option::as_ref) != Some(&blob.to_string()) {
                 fresh.push((path, blob));
             }
@@ -79,6 +103,17 @@ impl Apply<'_> {
             } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
                 has_moved = true;
                 crash.around("close run", || self.registry.close_run(run.run_id))?;
+            }
+        }
+        if self.upstream.is_some() {
+            // The end of a run may have been committed by a daemon that never got to push it.
+            let is_lost =
+                |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
+            for (job, run) in ledger.claims.keys().filter(is_lost) {
+                if let Some(known) = self.registry.journaled(job, run)?.filter(|known| known.is_claimed) {
+                    has_moved = true;
+                    crash.around("reopen run", || self.registry.reopen_run(known.run_id))?;
+                }
             }
         }
         if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Apply;
+use super::upstream::is_superseded;
 use crate::execute::{RunInput, claims_commit, publish_claim, publish_record, text_of};
 use crate::ledger::{BatchRecord, Claim, Ledger, RunRecord};
 use crate::model::id::{Name, RunToken};
@@ -110,8 +111,10 @@ impl Apply<'_> {
         let mut still = |branch: &ResultsBranch<'_>| {
             lost.clear();
             let mut left = Vec::new();
+            // Whoever was asked before may have taken longer to answer than the right to work lasts.
+            let is_ours = upstream.is_holder(branch)?;
             for input in journaled {
-                if branch.read(&input.claim.key(fleet).claim_path())?.is_some() {
+                if !is_ours || branch.read(&input.claim.key(fleet).claim_path())?.is_some() {
                     lost.insert(input.run_id);
                 } else {
                     left.push(&input.claim);
@@ -121,7 +124,7 @@ impl Apply<'_> {
                 .then(|| claims_commit(fleet, &left, None, (&left[0].source_commit, &left[0].plan_id))))
         };
         self.options.crash.around("push claims", || {
-            self.branch.commit_upstream(&upstream.remote, &|tip| upstream.is_superseded(tip), &mut still)
+            self.branch.commit_upstream(&upstream.remote, &|tip| is_superseded(&self.branch, tip), &mut still)
         })?;
         Ok(lost)
     }

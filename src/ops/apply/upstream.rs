@@ -70,7 +70,7 @@ impl Upstream {
     /// # Errors
     /// The remote cannot be reached, or its branch cannot be brought together with the one here.
     pub fn pull(&self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
-        Ok(branch.pull(&self.remote, &|tip| self.is_superseded(tip))?)
+        Ok(branch.pull(&self.remote, &|tip| is_superseded(branch, tip))?)
     }
 
     /// Brings the two up to each other.
@@ -95,7 +95,7 @@ impl Upstream {
     ) -> Result<(), OpsError> {
         let owner = self.owner.clone();
         let (mut taken, mut holder) = (None, None);
-        let committed = branch.commit_upstream(&self.remote, &|tip| self.is_superseded(tip), &mut |branch| {
+        let committed = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
             if let Some(other) = there.as_ref().filter(|lease| lease.is_live(now) && lease.owner != owner) {
                 holder = Some(other.clone());
@@ -160,7 +160,7 @@ impl Upstream {
     pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
         let Some(lease) = self.lease.take() else { return Ok(()) };
         let released = lease.released(now);
-        let finished = branch.commit_upstream(&self.remote, &|tip| self.is_superseded(tip), &mut |branch| {
+        let finished = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
             // Whoever has taken it over keeps it.
             if lease_of(branch.read(LEASE_PATH)?)?.is_none_or(|there| there.owner != lease.owner) {
                 return Ok(None);
@@ -198,18 +198,25 @@ impl Upstream {
     }
 
     fn push(&self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
-        branch.push(&self.remote, &|tip| self.is_superseded(tip)).map(drop)
+        branch.push(&self.remote, &|tip| is_superseded(branch, tip)).map(drop)
     }
 
-    /// Returns true when the remote says that somebody else works in the place of this process: what it has not pushed was begun in a
-    /// lease that ran out, and the other one has gone on from what the registry knows.
-    pub(super) fn is_superseded(&self, tip: &Tip<'_>) -> bool {
-        let there = lease_of(tip.read(LEASE_PATH)).ok().flatten();
-        match (&self.lease, there) {
-            (Some(own), Some(there)) => there.epoch > own.epoch,
-            (_, _) => false,
-        }
+    /// Forgets the lease without giving it back: the work was cut off, and whatever comes next begins with a look at who has it now.
+    pub fn forget(&mut self) {
+        self.lease = None;
     }
+
+    /// Returns true when a branch says that this process has the right to work.
+    pub(super) fn is_holder(&self, branch: &ResultsBranch<'_>) -> Result<bool, RepoError> {
+        Ok(lease_of(branch.read(LEASE_PATH)?)?.is_some_and(|lease| lease.owner == self.owner))
+    }
+}
+
+/// Returns true when what is only here was committed in a lease that has changed hands since: whoever took it over has gone on from
+/// what the registry knows, which is all of it.
+pub(super) fn is_superseded(branch: &ResultsBranch<'_>, tip: &Tip<'_>) -> bool {
+    let epoch = |bytes: Option<Vec<u8>>| lease_of(bytes).ok().flatten().map_or(0, |lease| lease.epoch);
+    epoch(tip.read(LEASE_PATH)) > epoch(branch.read(LEASE_PATH).ok().flatten())
 }
 
 /// Returns the name of the remote that the results of a fleet go to: of a mirror the one that it mirrors, unless the fleet names another.

@@ -331,8 +331,11 @@ impl Daemon<'_> {
             Err(error) => {
                 apply.executor(clock, interrupt, &mut observer).drain(&mut self.running).await;
                 self.running = Running::default();
-                // The journal has what came of it; the next round takes it up from there.
+                // The journal has what came of it; the next round takes it up from there, with a lease of its own.
                 self.session = None;
+                if let Some(upstream) = &mut self.upstream {
+                    upstream.forget();
+                }
                 Err(error)
             }
         }
