@@ -57,7 +57,9 @@ impl Apply<'_> {
         let known = self.registry.kept_ids()?;
         let present = self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?;
         if self.upstream.is_some() {
-            self.publish_kept(&known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect())?;
+            self.publish_kept(
+                &known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect(),
+            )?;
         }
         let mut fresh = Vec::new();
         for (path, blob) in present {

@@ -173,6 +173,7 @@ pub async fn watch<C: Clock>(
         }
         if daemon.running.is_empty() {
             daemon.rest(clock.now(), tell);
+            daemon.source.maintain(clock.now());
             let until = daemon.next_look(clock.now());
             tokio::select! {
                 () = clock.sleep_until(until) => {}

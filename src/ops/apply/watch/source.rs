@@ -21,6 +21,8 @@ use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound;
 use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, UpstreamError, source_reference};
 
+/// How often the mirror is packed.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How often to look whether a fetch has ended.
 const FETCH_LOOK: Duration = Duration::from_millis(20);
 
@@ -39,6 +41,8 @@ pub struct Fetches {
     backoff: Backoff,
     /// Goes on beside what runs: a remote that does not answer holds nobody up.
     under_way: Option<JoinHandle<Result<Vec<Option<String>>, RemoteError>>>,
+    /// When the mirror is packed next.
+    maintain_at: Timestamp,
     /// The last one succeeded, or there was none yet.
     is_well: bool,
 }
@@ -55,7 +59,7 @@ impl Source {
                 remote = remote.with_time_max(*time);
             }
             let (interval, backoff) = (options.interval, Backoff::new(now));
-            let fetches = Fetches { interval, due_at: now, backoff, under_way: None, is_well: true };
+            let fetches = Fetches { interval, due_at: now, backoff, maintain_at: now, under_way: None, is_well: true };
             return Ok(Source::Remote { remote, branch: options.branch_followed(), fetches: Box::new(fetches) });
         }
         let reference = options.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
@@ -89,6 +93,17 @@ impl Source {
             } else {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Packs the mirror once a day, beside what the daemon does: transfers leave that to it.
+    pub fn maintain(&mut self, now: Timestamp) {
+        let Source::Remote { remote, fetches, .. } = self else { return };
+        if fetches.maintain_at <= now {
+            fetches.maintain_at = now.checked_add(MAINTENANCE_INTERVAL).unwrap_or(Timestamp::MAX);
+            let remote = remote.clone();
+            // A mirror that could not be packed is larger than it need be, no more; the next day tries again.
+            tokio::task::spawn_blocking(move || drop(remote.maintain()));
         }
     }
 
