@@ -98,7 +98,8 @@ fn code_of_registry(error: &RegistryError) -> u8 {
 
 fn code_of_upstream(error: &UpstreamError) -> u8 {
     match error {
-        UpstreamError::Repo(error) => code_of_repo(error),
+        UpstreamError::Repo(error) | UpstreamError::Unnoted { source: error } => code_of_repo(error),
+        UpstreamError::NotResults { .. } => exit::HELD,
         UpstreamError::Rewritten { .. } | UpstreamError::Gone { .. } | UpstreamError::Diverged { .. } => exit::HELD,
         UpstreamError::Remote(error) => match error {
             RemoteError::Denied { .. } => exit::REFUSED,
@@ -123,6 +124,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::NoRepository { .. }
         | RepoError::NoFleet { .. }
         | RepoError::NoFleetAt { .. }
+        | RepoError::InsideRepository { .. }
         | RepoError::NoRevision { .. } => exit::USAGE,
         RepoError::NoCommit => exit::HELD,
         RepoError::NotAFile { .. }

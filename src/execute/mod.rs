@@ -18,7 +18,7 @@ pub use driver::{Executor, RunInput, Running};
 pub use interrupt::{Interrupt, Wake};
 pub use progress::Progress;
 pub use publish::{claims_commit, import_letter, publish_claim, publish_letter, publish_record, text_of};
-pub use republish::{fleet_file, republish};
+pub use republish::{fleet_file, publish_ended, republish};
 
 use crate::link::LinkError;
 use crate::registry::RegistryError;

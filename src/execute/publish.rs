@@ -181,7 +181,7 @@ impl<'a> Cutter<'a> {
     }
 }
 
-fn commit_record(
+pub(super) fn commit_record(
     branch: &ResultsBranch<'_>,
     key: &RunKey,
     record: &RunRecord,

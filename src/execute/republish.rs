@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::publish::{Cutter, text_of};
+use super::publish::{Cutter, commit_record, text_of};
 use super::{CrashPoints, ExecuteError, writer};
-use crate::ledger::{FORMAT_VERSION, Published};
+use crate::ledger::{FORMAT_VERSION, Published, RunKey};
 use crate::model::id::Name;
-use crate::registry::Registry;
+use crate::registry::{Registry, RememberedRun};
 use crate::repo::{FileChange, ResultsBranch};
 use crate::results::{Trailers, document, with_trailers};
 
@@ -61,4 +61,27 @@ pub fn republish(
     crash.around("note root", || registry.note_results_tip(&root))?;
     crash.around("publish again", || branch.plant(&root))?;
     Ok(runs)
+}
+
+/// Commits the end of a run that the registry remembers, with the rows that the branch lacks: `published` is how far that is.
+///
+/// # Errors
+/// The registry or the repository cannot be read or written.
+pub fn publish_ended(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    run: &RememberedRun,
+    (key, published): (&RunKey, Published),
+) -> Result<(), ExecuteError> {
+    let Some(mut record) = run.record.clone() else { return Ok(()) };
+    let mut cutter = Cutter::new(branch, run.results_folder(), published.shards);
+    registry.each_published(run, |row, batch| {
+        if row.outcome.ordinal >= published.devices {
+            cutter.push(&row, batch);
+        }
+    })?;
+    let (shards, changes) = cutter.finish()?;
+    record.published = Published { devices: record.published.devices, shards };
+    commit_record(branch, key, &record, changes)?;
+    Ok(())
 }

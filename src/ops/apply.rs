@@ -123,7 +123,7 @@ pub async fn apply<C: Clock>(
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();
-    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, options, clock.now());
+    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, options, clock.now())?;
     let apply = Apply {
         upstream: upstream.as_mut(),
         held: &held,
@@ -257,7 +257,7 @@ impl Apply<'_> {
             left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
             round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
-            if let Err(error) = self.keep_up(clock.now()) {
+            if let Err(error) = self.keep_up(&|| clock.now()) {
                 self.executor(clock, interrupt, observer).drain(&mut running).await;
                 return Err(error);
             }

@@ -9,8 +9,11 @@ use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
-use crate::schedule::{Instance, ON_TIME, due};
+use crate::schedule::{Instance, due};
 
+/// How often an occurrence is tried again that could not be claimed. It is longer than an occurrence may be late and still be on time,
+/// so that one without `missed.policy: runOnce` is tried once and then missed.
+const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(61);
 /// The word of the `kind` field.
 const SCHEDULE: &str = "Schedule";
 
@@ -45,13 +48,14 @@ impl Agenda {
     }
 }
 
-/// Returns the agenda. A schedule is followed from the moment it is first seen on; what is held is left as it is.
+/// Returns the agenda. A schedule is followed from the moment it is first seen on, which may have been before anything could be written; what
+/// is held is left as it is.
 pub fn agenda(
     declared: &Declared,
     held: &Held,
     ledger: &Ledger,
     followed: &BTreeMap<Name, Followed>,
-    now: Timestamp,
+    (seen_at, now): (Timestamp, Timestamp),
 ) -> Agenda {
     let mut agenda = Agenda::default();
     for schedule in declared.schedules.values() {
@@ -59,8 +63,9 @@ pub fn agenda(
         let since = match followed.get(&schedule.name) {
             Some(known) if known.timing == timing => known.since,
             Some(_) | None => {
-                agenda.follow.push(Followed { schedule: schedule.name.clone(), timing, since: now });
-                now
+                let since = seen_at.min(now);
+                agenda.follow.push(Followed { schedule: schedule.name.clone(), timing, since });
+                since
             }
         };
         take(schedule, since, ledger, now, &mut agenda);
@@ -92,6 +97,12 @@ fn take(schedule: &Schedule, since: Timestamp, ledger: &Ledger, now: Timestamp, 
         }
     }
     let due = due(schedule, since, &settled, &instances, now);
+    if !due.missed.is_empty() {
+        // What is told now is not told again.
+        let (schedule, timing, since) = (schedule.name.clone(), schedule.timing_digest(), due.decided_until);
+        agenda.follow.retain(|one| one.schedule != schedule);
+        agenda.follow.push(Followed { schedule, timing, since });
+    }
     let mut before = due.missed_before_sentence();
     for (occurrence, why) in &due.missed {
         let mut reason = format!("missed: {why}");
@@ -104,9 +115,8 @@ fn take(schedule: &Schedule, since: Timestamp, ledger: &Ledger, now: Timestamp, 
     let mut looks = Vec::new();
     if let Some(start) = due.start {
         agenda.start.push(schedule.job_at(start.instant));
-        // When something keeps it from being claimed, it is missed from then on.
-        let late = SignedDuration::try_from(ON_TIME).unwrap_or_default() + SignedDuration::from_secs(1);
-        looks.extend(start.instant.checked_add(late).ok().filter(|at| *at > now));
+        // When something keeps it from being claimed, it is tried again until it is missed.
+        looks.extend(now.checked_add(RETRY_INTERVAL));
     }
     if let Some(next) = due.next {
         agenda.next.insert(schedule.name.clone(), next.instant);

@@ -214,14 +214,6 @@ impl Registry {
         self.execute("close a run", "UPDATE run SET is_closed = 1 WHERE run_id = ?1", params![run_id])
     }
 
-    /// Takes back that the end of a run is on the results branch: the commit that had it never reached the others.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn reopen_run(&mut self, run_id: i64) -> Result<(), RegistryError> {
-        self.execute("reopen a run", "UPDATE run SET is_closed = 0 WHERE run_id = ?1", params![run_id])
-    }
-
     /// Records outcomes, and what they say of the devices' connection. Durable when it returns.
     ///
     /// # Errors

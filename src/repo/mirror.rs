@@ -24,6 +24,9 @@ impl Repo {
     /// The folder cannot be written, or the branch has an illegal name.
     pub fn mirror(home: &Path, address: &str, branch: &str, path: &str) -> Result<Repo, RepoError> {
         let folder = home.join(MIRROR);
+        if git2::Repository::discover(home).is_ok() {
+            return Err(RepoError::InsideRepository { path: home.to_path_buf() });
+        }
         if let Some(parent) = folder.parent() {
             let fail = |source| RepoError::Io { path: parent.to_path_buf(), doing: "made", source };
             std::fs::create_dir_all(parent).map_err(fail)?;

@@ -38,6 +38,8 @@ pub enum RepoError {
     NoFleet { path: PathBuf, around: Option<PathBuf> },
     #[error("the revision {revision} has no fleet: no {FLEET_FILE} in the folder of this one")]
     NoFleetAt { revision: String },
+    #[error("{} lies in a git repository", path.display())]
+    InsideRepository { path: PathBuf },
     #[error("the repository has no commit yet")]
     NoCommit,
     #[error("the revision `{revision}` is not a commit of this repository")]
@@ -80,6 +82,10 @@ impl RepoError {
             RepoError::NoFleetAt { .. } => "Name a revision of the branch that has the fleet's files.".to_string(),
             RepoError::NoFleet { .. } => {
                 "Go to the fleet's folder or name it with -C; `fleetform init` makes a new one.".to_string()
+            }
+            RepoError::InsideRepository { .. } => {
+                "Give the daemon that follows a remote a folder of its own with -C, outside of any repository."
+                    .to_string()
             }
             RepoError::NoCommit => "Commit the fleet's files first: `git add . && git commit`.".to_string(),
             RepoError::NoRevision { .. } => "Name a branch, a tag or a commit.".to_string(),
@@ -141,13 +147,15 @@ impl Repo {
             std::io::ErrorKind::NotFound => RepoError::NoFolder { path: folder.to_path_buf() },
             _ => RepoError::Io { path: folder.to_path_buf(), doing: "opened", source },
         })?;
-        if let Some(mirror) = Repo::open_mirror(&absolute)? {
-            return Ok(mirror);
-        }
-        let repository = git2::Repository::discover(&absolute).map_err(|e| match e.code() {
-            git2::ErrorCode::NotFound => RepoError::NoRepository { path: absolute.clone() },
-            _ => RepoError::git("open the repository", &absolute, e),
-        })?;
+        let repository = match git2::Repository::discover(&absolute) {
+            Ok(repository) => repository,
+            // Inside of a repository a mirror would be a file that anybody may propose.
+            Err(error) if error.code() == git2::ErrorCode::NotFound => {
+                let mirror = Repo::open_mirror(&absolute)?;
+                return mirror.ok_or(RepoError::NoRepository { path: absolute });
+            }
+            Err(error) => return Err(RepoError::git("open the repository", &absolute, error)),
+        };
         let root = repository.workdir().map(Path::to_path_buf);
         let Some(root) = root else {
             return Ok(Repo { repository, prefix: String::new(), folder: None, home: None });
@@ -165,6 +173,16 @@ impl Repo {
     pub fn folder(&self) -> &Path {
         let folder = self.folder.as_deref().or(self.home.as_deref());
         folder.unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns true when the repository's configuration has a remote of this name.
+    pub fn has_remote(&self, name: &str) -> bool {
+        self.repository.find_remote(name).is_ok_and(|remote| remote.url().is_ok_and(|url| !url.is_empty()))
+    }
+
+    /// Returns the folder where git keeps what all work trees of the repository share: references among it.
+    pub fn common_folder(&self) -> &Path {
+        self.repository.commondir()
     }
 
     /// Returns true for the mirror of a daemon.

@@ -295,7 +295,8 @@ impl Remote {
         let settings: &[&str] = if is_name { &[&mirror] } else { &[] };
         let said = self.run(self.push_time_max, settings, &arguments)?;
         match status_of(&said.stdout, &reference) {
-            Some(status) if status.is_done() && said.is_success() => Ok(()),
+            // The server has said so; whatever git failed at afterwards was here.
+            Some(status) if status.is_done() => Ok(()),
             Some(status) if !status.is_done() && said.status.is_some() => {
                 let message = message_of(Some(status.reason()), &said.stderr);
                 Err(self.error_with(status.fault(), "push to", branch, message))

@@ -31,6 +31,12 @@ pub enum UpstreamError {
     Remote(#[from] RemoteError),
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// The remote has it, and that could not be noted here.
+    #[error("the remote has the commit, and that cannot be noted here: {source}")]
+    Unnoted { source: RepoError },
+    /// The branch is not one of results.
+    #[error("the branch {branch} {place} has no `fleet.json`: it holds no results of a fleet")]
+    NotResults { branch: String, place: String },
     /// The branch of the remote does not come after what it was.
     #[error("the branch {branch} was rewritten on the remote {remote}: the commit {seen} is no longer part of it")]
     Rewritten { branch: String, remote: String, seen: String },
@@ -49,7 +55,10 @@ impl UpstreamError {
     pub fn help(&self) -> String {
         match self {
             UpstreamError::Remote(error) => error.help(),
-            UpstreamError::Repo(error) => error.help(),
+            UpstreamError::Repo(error) | UpstreamError::Unnoted { source: error } => error.help(),
+            UpstreamError::NotResults { .. } => {
+                "Name a branch of its own in `spec.results.branch`; nothing was pushed or moved.".to_string()
+            }
             UpstreamError::Rewritten { branch, remote, seen } => format!(
                 "Put it back: `git push {remote} {seen}:refs/heads/{branch}` (with --force, once you know who rewrote it and why)."
             ),
@@ -64,7 +73,15 @@ impl UpstreamError {
 
     /// Returns true when the change may have landed all the same: only a later look tells.
     pub fn is_open(&self) -> bool {
-        matches!(self, UpstreamError::Remote(error) if error.is_open())
+        match self {
+            UpstreamError::Remote(error) => error.is_open(),
+            UpstreamError::Unnoted { .. } => true,
+            UpstreamError::Repo(_)
+            | UpstreamError::NotResults { .. }
+            | UpstreamError::Rewritten { .. }
+            | UpstreamError::Gone { .. }
+            | UpstreamError::Diverged { .. } => false,
+        }
     }
 }
 
@@ -133,6 +150,10 @@ impl ResultsBranch<'_> {
             return Err(UpstreamError::Rewritten { branch, remote: shown, seen: seen.to_string() });
         }
         let here = self.local_id()?;
+        self.check_results(there, &format!("on the remote {shown}"))?;
+        if let Some(here) = here {
+            self.check_results(here, "here")?;
+        }
         let next = match here {
             None => Some(there),
             Some(here) if self.is_after(here, there)? => None,
@@ -161,11 +182,12 @@ impl ResultsBranch<'_> {
             if Some(here) == there {
                 return Ok(attempt > 0);
             }
+            self.check_results(here, "here")?;
             let expected = there.map(|id| id.to_string());
             match remote.push(&here.to_string(), self.name(), expected.as_deref()) {
                 Ok(()) => {
-                    self.note_upstream(here)?;
-                    return Ok(true);
+                    let noted = self.note_upstream(here);
+                    return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
                 Err(RemoteError::Rejected { .. }) => {
                     self.pause(attempt);
@@ -193,12 +215,12 @@ impl ResultsBranch<'_> {
             let Some((changes, message)) = still(self)? else { return Ok(false) };
             let here = self.local_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
             let there = self.upstream_id()?.map(|id| id.to_string());
+            self.check_results(here, "here")?;
             let Some(commit) = self.commit_on(here, &changes, &message)? else { return Ok(false) };
             match remote.push(&commit.to_string(), self.name(), there.as_deref()) {
                 Ok(()) => {
-                    self.move_local(Some(here), commit)?;
-                    self.note_upstream(commit)?;
-                    return Ok(true);
+                    let noted = self.move_local(Some(here), commit).and_then(|()| self.note_upstream(commit));
+                    return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
                 Err(RemoteError::Rejected { .. }) => {
                     self.pause(attempt);
@@ -208,6 +230,14 @@ impl ResultsBranch<'_> {
             }
         }
         Err(RepoError::Contended { branch: self.name().to_string() }.into())
+    }
+
+    /// Refuses a branch that is something else than results: it is not ours to push or to move.
+    fn check_results(&self, commit: Oid, place: &str) -> Result<(), UpstreamError> {
+        match (Tip { branch: self, id: commit }).read("fleet.json") {
+            Some(_) => Ok(()),
+            None => Err(UpstreamError::NotResults { branch: self.name().to_string(), place: place.to_string() }),
+        }
     }
 
     /// Returns the name of the local reference that a fetch of the branch goes to.

@@ -228,23 +228,25 @@ fn a_remote_that_refuses_claims_nothing_and_a_refusal_in_mid_run_loses_nothing()
     assert_eq!(world.executions().len(), 5, "nothing ran twice");
 }
 
+/// Returns a hook that ends the server when the branch has got the claim of a job, before it can say so.
+fn dies_with(job: &str) -> String {
+    format!("[ \"$1\" = committed ] && git show {BRANCH}:claims/{job}/1.json >/dev/null 2>&1 && kill -9 $PPID; exit 0")
+}
+
 #[test]
 fn a_push_that_landed_though_it_failed_is_found_out() {
     let (world, remote) = world();
     world.apply().unwrap();
     world.job("reboot", REBOOT);
     // The server moves the branch, and dies before it says so, at the push of the claim.
-    remote.hook(
-        "post-receive",
-        "git show fleetform/results:claims/reboot/1.json >/dev/null 2>&1 && kill -9 $PPID; exit 0",
-    );
+    remote.hook("reference-transaction", &dies_with("reboot"));
     match world.apply() {
         Err(OpsError::Upstream(error)) => assert!(error.is_open(), "{error}"),
         other => panic!("{other:?}"),
     }
     assert!(remote.file("claims/reboot/1.json").is_some(), "it landed");
     assert_eq!(world.executions().len(), 0, "and nobody knew");
-    remote.unhook("post-receive");
+    remote.unhook("reference-transaction");
     // The lease of the process that is gone has to run out first.
     world.pass(Duration::from_secs(200));
     world.apply().unwrap();
@@ -342,4 +344,80 @@ fn what_one_could_not_push_another_one_publishes() {
     assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
     assert_eq!(remote.file("runs/reboot/1/run.json").unwrap(), record);
     assert_eq!(world.executions().len(), 5, "once");
+}
+
+#[test]
+fn only_a_configured_remote_and_a_branch_of_results_are_touched() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    // A repository in the tree, as anybody may propose one, is no remote.
+    git(world.path(), &["init", "--quiet", "--bare", "evil"]);
+    let fleet = std::fs::read_to_string(world.file("fleetform.yaml")).unwrap();
+    world.write("fleetform.yaml", fleet.replace("remote: origin", "remote: evil"));
+    world.commit("evil");
+    assert!(matches!(world.apply(), Err(OpsError::Held { what, .. }) if what.contains("`evil`")));
+    assert_eq!(git(&world.file("evil"), &["for-each-ref"]), "");
+    // Nor is a branch with something else.
+    git(world.path(), &["branch", "secret"]);
+    world.write("fleetform.yaml", fleet.replace("remote: origin", "remote: origin, branch: secret"));
+    world.commit("secret");
+    assert!(matches!(world.apply(), Err(OpsError::Upstream(UpstreamError::NotResults { .. }))));
+    assert!(!git(remote.path(), &["for-each-ref"]).contains("secret"));
+}
+
+#[test]
+fn a_mirror_in_a_work_tree_is_not_believed() {
+    let (world, _remote) = world();
+    git(world.path(), &["init", "--quiet", "--bare", ".fleetform/mirror.git"]);
+    world.job("dim", DIM);
+    assert_eq!(world.plan().unwrap().plan.runs.len(), 1, "the clone itself is planned");
+    let ran = world.run(&["watch", "--remote", "/nowhere"]).expect(64);
+    assert!(ran.stderr.contains("lies in a git repository"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_job() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("reboot", REBOOT);
+    let (interrupt, wake) = (Interrupt::new(), fleetform::execute::Wake::new());
+    world.clock.interrupt_at(world.clock_now().checked_add(Duration::from_secs(600)).unwrap(), &interrupt);
+    let options = fleetform::ops::apply::watch::WatchOptions {
+        remote: None,
+        branch: None,
+        interval: Duration::from_secs(30),
+        grace: Duration::from_secs(10),
+        accepts_rewind: false,
+    };
+    let mut stage = 0;
+    let mut tell = |note: &fleetform::ops::apply::watch::Note<'_>| match note {
+        fleetform::ops::apply::watch::Note::Progress(Progress::RunStarted { .. }) if stage == 0 => {
+            stage = 1;
+            world.job("dim", DIM);
+            remote.hook("reference-transaction", &dies_with("dim"));
+        }
+        fleetform::ops::apply::watch::Note::Trouble { .. } if stage == 1 => {
+            stage = 2;
+            remote.unhook("reference-transaction");
+        }
+        _ => {}
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let environment = world.environment();
+    runtime
+        .block_on(fleetform::ops::apply::watch::watch(
+            &environment,
+            &options,
+            &world.clock,
+            (&interrupt, &wake),
+            &mut tell,
+        ))
+        .unwrap();
+    world.clock.interrupt_never();
+    assert_eq!(stage, 2);
+    for job in ["dim", "reboot"] {
+        let record = remote.file(&format!("runs/{job}/1/run.json")).unwrap();
+        assert_eq!((record["status"].clone(), record["completed"].clone()), (json!("completed"), json!(5)), "{record}");
+    }
+    assert_eq!(world.executions().len(), 5);
 }

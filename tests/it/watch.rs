@@ -401,3 +401,37 @@ fn a_schedule_that_is_deleted_while_it_runs_stops() {
     });
     assert!(words.contains(&"nightly 20261120T110000Z stop seen".to_string()), "{words:?}");
 }
+
+#[test]
+fn a_refused_history_stays_refused() {
+    let world = slow_world();
+    world.job("dim", DIM);
+    said(&world, 5);
+    let repository = world.repository();
+    let parent = repository.head().unwrap().peel_to_commit().unwrap().parent(0).unwrap();
+    repository.reset(parent.as_object(), git2::ResetType::Hard, None).unwrap();
+    world.job("tag", "{target: {query: '*'}, action: {tags: {a: 1}}}");
+    let words = said(&world, HOUR);
+    assert!(words.iter().all(|word| word.starts_with("trouble: history was rewound")), "{words:?}");
+    assert!(!words.is_empty());
+    assert!(world.results().keys().all(|path| !path.starts_with("claims/tag")));
+}
+
+#[test]
+fn what_is_due_and_cannot_be_done_is_not_tried_without_a_pause() {
+    let world = scheduled_world("");
+    said(&world, 5);
+    // Another process works on the registry from before the occurrence on.
+    let lock = std::fs::File::options().write(true).open(world.registry_path().with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut looks = 0;
+    let words = watch_for(&world, Duration::from_secs(7_200), &mut |note, _| {
+        looks += u32::from(matches!(note, Note::Looked(_)));
+    });
+    assert!(words.iter().any(|word| word.starts_with("trouble: another fleetform")), "{words:?}");
+    assert!(looks < 7_200, "{looks} looks in two hours");
+    drop(lock);
+    said(&world, HOUR);
+    let record = world.record("nightly", "20261120T110000Z");
+    assert_eq!(record["status"], json!("failed"), "missed, and recorded when it can be: {record}");
+}

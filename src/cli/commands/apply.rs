@@ -153,10 +153,10 @@ fn read_plan(path: &Path) -> Result<Value, CommandError> {
 fn listen_for_signals(interrupt: &Interrupt, says: Option<(MultiProgress, bool)>) {
     let interrupt = interrupt.clone();
     tokio::spawn(async move {
+        // Where nobody can listen, a signal ends the process, and the next apply goes on.
+        let Ok(mut signals) = Signals::listen() else { return };
         loop {
-            if next_signal().await.is_err() {
-                return;
-            }
+            signals.next().await;
             if interrupt.is_set() {
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
@@ -171,17 +171,34 @@ fn listen_for_signals(interrupt: &Interrupt, says: Option<(MultiProgress, bool)>
     });
 }
 
-pub(super) async fn next_signal() -> std::io::Result<()> {
+/// Ctrl-C and SIGTERM, from the moment at which they are listened for on.
+pub(super) struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Begins to listen, in a runtime.
+    pub fn listen() -> std::io::Result<Signals> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
         }
-        Ok(())
+        #[cfg(not(unix))]
+        Ok(Signals {})
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        drop(tokio::signal::ctrl_c().await);
+    }
 }

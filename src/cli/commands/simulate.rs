@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::apply::next_signal;
+use super::apply::Signals;
 use super::{CommandResult, Output};
 use crate::cli::args::SimulateArgs;
 use crate::cli::exit;
@@ -68,7 +68,12 @@ fn execute(
 fn end_on_signal(scratch: PathBuf, is_quiet: bool) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let wait = move || {
-        if runtime.block_on(next_signal()).is_ok() {
+        let heard = runtime.block_on(async {
+            let Ok(mut signals) = Signals::listen() else { return false };
+            signals.next().await;
+            true
+        });
+        if heard {
             end(&scratch, is_quiet);
         }
     };

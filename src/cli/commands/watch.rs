@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::apply::next_signal;
+use super::apply::Signals;
 use super::{CommandResult, Output};
 use crate::cli::args::WatchArgs;
+use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::listen::Listening;
 use crate::cli::view::log::log;
@@ -16,11 +17,13 @@ use crate::execute::{Clock as _, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
 use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
-use crate::ops::Environment;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::status::Seat;
+use crate::ops::{Environment, OpsError};
 use crate::repo::without_secrets;
 
+/// The shortest interval: whoever asks a server more often keeps it from its work.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How often what `status` shows is written at most.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,13 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     // A variable that is set and empty is how unit and compose files leave one out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (remote, branch) = (given(&arguments.remote), given(&arguments.branch));
+    if arguments.interval < INTERVAL_MIN {
+        return Err(CommandError::Usage {
+            what: "--interval is less than a second".to_string(),
+            help: "A local branch is seen at once, and a webhook makes the daemon look at a remote one at once."
+                .to_string(),
+        });
+    }
     let listening = arguments.listen.open()?;
     if remote.is_some() {
         std::fs::create_dir_all(&environment.folder)?;
@@ -66,14 +76,9 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         }
         shown.note(note);
     };
+    stand_by(listening, board, (&interrupt, &wake))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        stop_at_signals(&interrupt);
-        if let Some(listening) = listening {
-            serve(listening, board, wake.clone());
-        }
-        watch(environment, &options, &SystemClock, (&interrupt, &wake), &mut tell).await
-    })?;
+    runtime.block_on(watch(environment, &options, &SystemClock, (&interrupt, &wake), &mut tell))?;
     shown.write();
     tracing::info!("stopped");
     Ok(exit::OK)
@@ -86,22 +91,34 @@ fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
     snapshot
 }
 
+/// Hears of signals and serves the pages on a thread of its own: git may keep the daemon waiting, and them it must not.
+fn stand_by(listening: Option<Listening>, board: Board, (interrupt, wake): (&Interrupt, &Wake)) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (interrupt, wake) = (interrupt.clone(), wake.clone());
+    // From here on a signal is not the end of the process.
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    std::thread::Builder::new().name("pages".to_string()).spawn(move || {
+        runtime.block_on(async {
+            if let Some(listening) = listening {
+                serve(listening, board, wake);
+            }
+            stop_at_signals(signals, &interrupt).await;
+        });
+    })?;
+    Ok(())
+}
+
 /// The first signal asks to end, the second ends at once.
-fn stop_at_signals(interrupt: &Interrupt) {
-    let interrupt = interrupt.clone();
-    tokio::spawn(async move {
-        loop {
-            if next_signal().await.is_err() {
-                return;
-            }
-            if interrupt.is_set() {
-                std::process::exit(i32::from(exit::INTERRUPTED));
-            }
-            tracing::info!("stopping: no new device starts, those in flight are awaited; once more ends at once");
-            ServiceManager::from_environment().stopping();
-            interrupt.set();
+async fn stop_at_signals(mut signals: Signals, interrupt: &Interrupt) {
+    loop {
+        signals.next().await;
+        if interrupt.is_set() {
+            std::process::exit(i32::from(exit::INTERRUPTED));
         }
-    });
+        tracing::info!("stopping: no new device starts, those in flight are awaited; once more ends at once");
+        ServiceManager::from_environment().stopping();
+        interrupt.set();
+    }
 }
 
 fn serve(listening: Listening, board: Board, wake: Wake) {
@@ -148,6 +165,8 @@ impl Shown {
                     snapshot.set_held(rows);
                 });
             }
+            // Somebody else is at work: that is how several daemons are.
+            Note::Trouble { error: OpsError::Held { .. }, .. } => {}
             Note::Trouble { error, at, .. } => {
                 self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
             }
@@ -233,6 +252,10 @@ fn take_look(snapshot: &mut Snapshot, look: &Look<'_>) {
     snapshot.set_next_due(due.collect());
     snapshot.lease =
         look.lease.map(|lease| Lease { owner: lease.owner.clone(), epoch: lease.epoch, until: lease.until });
+    if look.pushes.ok > snapshot.counters.pushes.ok {
+        snapshot.outbox.last_push_at = Some(look.at);
+    }
+    snapshot.counters.pushes = look.pushes;
     snapshot.outbox.waiting = look.unpushed as u64;
     snapshot.outbox.last_push_error = look.push_failure.map(str::to_string);
     snapshot.outbox.denied = look.is_push_denied;

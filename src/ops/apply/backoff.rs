@@ -30,12 +30,14 @@ impl Backoff {
 
     /// Returns true when it is time to try.
     pub fn is_over(&self, now: Timestamp) -> bool {
-        self.until <= now
+        self.until(now) <= now
     }
 
     /// Returns when it is time to try.
     pub fn until(&self, now: Timestamp) -> Timestamp {
-        self.until.max(now)
+        // A clock that was put back does not make it far away.
+        let latest = now.checked_add(LONGEST.saturating_mul(2)).unwrap_or(Timestamp::MAX);
+        self.until.clamp(now, latest)
     }
 
     /// Notes a failure and returns when to try again; soon when somebody else is at work, who will be done.

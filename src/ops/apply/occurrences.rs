@@ -16,7 +16,7 @@ use crate::model::outcome::{Counts, RunStatus};
 use crate::model::schedule::{Schedule, occurrence_instant};
 use crate::ops::OpsError;
 use crate::plan::{Agenda, agenda};
-use crate::prepare::load;
+use crate::prepare::load_sound;
 use crate::registry::{JournaledRun, Registry};
 use crate::repo::{FileChange, Repo, RepoError, ResultsBranch};
 use crate::results::document;
@@ -52,16 +52,17 @@ fn as_claimed(schedule: &Schedule, run: &JournaledRun, repo: &Repo) -> Option<Jo
     if is_it(&now) {
         return Some(now);
     }
-    let then = load(&repo.tree_at(&claim.source_commit).ok()?).declared?;
+    // Other documents of that commit may have had errors, which held them alone.
+    let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
     let job = then.schedules.get(&run.job)?.job_at(instant);
     is_it(&job).then_some(job)
 }
 
 impl Apply<'_> {
-    /// Returns what is due of the schedules, by what a plan has read.
-    pub(super) fn agenda(&self, planned: &Planned, now: Timestamp) -> Result<Agenda, OpsError> {
+    /// Returns what is due of the schedules, by what a plan has read. What they say was seen at the first time.
+    pub(super) fn agenda(&self, planned: &Planned, (seen_at, now): (Timestamp, Timestamp)) -> Result<Agenda, OpsError> {
         let followed = followed(&self.branch)?;
-        Ok(agenda(self.declared, self.held, &planned.ledger, &followed, now))
+        Ok(agenda(self.declared, self.held, &planned.ledger, &followed, (seen_at, now)))
     }
 
     /// Records what was missed, and since when schedules are followed: one commit.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Apply;
-use crate::execute::{Progress, publish_letter, republish, writer};
+use crate::execute::{Progress, publish_ended, publish_letter, republish, writer};
 use crate::ledger::{LEASE_PATH, Ledger, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::ops::OpsError;
@@ -23,6 +23,29 @@ impl Apply<'_> {
         let runs = republish(&self.branch, self.registry, fleet, &self.options.crash)?;
         observer(&Progress::BranchRepublished { branch: self.branch.name().to_string(), runs });
         Ok(())
+    }
+
+    /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether there were any.
+    fn publish_ends(&mut self, ledger: &Ledger) -> Result<bool, OpsError> {
+        let is_lost = |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
+        let lost: BTreeSet<&(Name, RunToken)> = ledger.claims.keys().filter(is_lost).collect();
+        if lost.is_empty() {
+            return Ok(false);
+        }
+        let mut has_moved = false;
+        for run in self.registry.remembered_runs()? {
+            let known = (run.job.clone(), run.run.clone());
+            let has_ended = run.record.as_ref().is_some_and(|record| record.status.is_final());
+            if !has_ended || !lost.contains(&known) {
+                continue;
+            }
+            let key = ledger.claims[&known].key(&self.declared.fleet.name);
+            let published = ledger.records.get(&known).map_or_else(Default::default, |record| record.published);
+            let crash = &self.options.crash;
+            crash.around("publish end", || publish_ended(&self.branch, self.registry, &run, (&key, published)))?;
+            has_moved = true;
+        }
+        Ok(has_moved)
     }
 
     /// Publishes kept files that are not on the branch: they were committed by a daemon that never got to push them.
@@ -56,7 +79,7 @@ impl Apply<'_> {
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
         let known = self.registry.kept_ids()?;
         let present = self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?;
-        if self.upstream.is_some() {
+        if self.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_some()) {
             self.publish_kept(
                 &known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect(),
             )?;
@@ -107,16 +130,8 @@ impl Apply<'_> {
                 crash.around("close run", || self.registry.close_run(run.run_id))?;
             }
         }
-        if self.upstream.is_some() {
-            // The end of a run may have been committed by a daemon that never got to push it.
-            let is_lost =
-                |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
-            for (job, run) in ledger.claims.keys().filter(is_lost) {
-                if let Some(known) = self.registry.journaled(job, run)?.filter(|known| known.is_claimed) {
-                    has_moved = true;
-                    crash.around("reopen run", || self.registry.reopen_run(known.run_id))?;
-                }
-            }
+        if self.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_some()) {
+            has_moved |= self.publish_ends(&ledger)?;
         }
         if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }
     }

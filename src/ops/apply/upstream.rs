@@ -14,6 +14,7 @@ use crate::diag::Diagnostics;
 use crate::execute::writer;
 use crate::ledger::{LEASE_PATH, LEASE_RENEWAL, Lease};
 use crate::model::fleet::Fleet;
+use crate::model::status::Attempts;
 use crate::ops::OpsError;
 use crate::registry::Registry;
 use crate::repo::{FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub failure: Option<String>,
     /// It was a refusal: a person has to act.
     pub is_denied: bool,
+    /// Pushes that landed and that failed, from the start of the process.
+    pub pushes: Attempts,
 }
 
 impl Upstream {
@@ -52,6 +55,7 @@ impl Upstream {
             backoff: Backoff::new(now),
             failure: None,
             is_denied: false,
+            pushes: Attempts::default(),
         }
     }
 
@@ -78,7 +82,8 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::pull`]; the remote refuses what is only here.
     pub fn sync(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
-        let synced = self.pull(branch).and_then(|()| Ok(self.push(branch)?));
+        let pulled = self.pull(branch);
+        let synced = pulled.and_then(|()| Ok(self.push(branch)?));
         self.note(synced.as_ref().err());
         synced
     }
@@ -95,8 +100,16 @@ impl Upstream {
     ) -> Result<(), OpsError> {
         let owner = self.owner.clone();
         let (mut taken, mut holder) = (None, None);
+        let own = self.lease.as_ref().map(|lease| lease.epoch);
         let committed = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
+            // What is held is only made to last: when it has changed hands since, it is not taken back from under whoever has it.
+            let has_changed_hands =
+                own.is_some() && there.as_ref().is_none_or(|lease| lease.owner != owner || Some(lease.epoch) != own);
+            if has_changed_hands {
+                holder = there.or_else(|| Some(Lease { owner: String::new(), epoch: 0, until: now }));
+                return Ok(None);
+            }
             if let Some(other) = there.as_ref().filter(|lease| lease.is_live(now) && lease.owner != owner) {
                 holder = Some(other.clone());
                 return Ok(None);
@@ -106,8 +119,17 @@ impl Upstream {
             taken = Some(lease);
             Ok(Some((vec![change], with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
         });
+        if !matches!(committed, Ok(false)) {
+            self.pushes.count(committed.is_ok());
+        }
         committed?;
         if let Some(lease) = holder {
+            if own.is_some() {
+                return Err(OpsError::Held {
+                    what: format!("the right to work has changed hands: epoch {} has begun", lease.epoch),
+                    help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
+                });
+            }
             return Err(OpsError::Held {
                 what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
                 help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
@@ -127,8 +149,9 @@ impl Upstream {
         &mut self,
         branch: &ResultsBranch<'_>,
         registry: &mut Registry,
-        now: Timestamp,
+        clock: &dyn Fn() -> Timestamp,
     ) -> Result<(), OpsError> {
+        let now = clock();
         if !self.backoff.is_over(now) {
             return Ok(());
         }
@@ -145,7 +168,7 @@ impl Upstream {
                 Ok(())
             }
             Err(error @ OpsError::Upstream(UpstreamError::Remote(_))) => {
-                self.backoff.fail(now, false);
+                self.backoff.fail(clock(), false);
                 self.note(Some(&error));
                 Ok(())
             }
@@ -169,6 +192,9 @@ impl Upstream {
             let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
             Ok(Some((vec![lease_file(&released)], message)))
         });
+        if !matches!(finished, Ok(false)) {
+            self.pushes.count(finished.is_ok());
+        }
         let finished = finished.map(drop).map_err(OpsError::from);
         self.note(finished.as_ref().err());
         finished
@@ -197,8 +223,12 @@ impl Upstream {
         self.is_denied = matches!(failure, Some(OpsError::Upstream(UpstreamError::Remote(RemoteError::Denied { .. }))));
     }
 
-    fn push(&self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
-        branch.push(&self.remote, &|tip| is_superseded(branch, tip)).map(drop)
+    fn push(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
+        let pushed = branch.push(&self.remote, &|tip| is_superseded(branch, tip));
+        if !matches!(pushed, Ok(false)) {
+            self.pushes.count(pushed.is_ok());
+        }
+        pushed.map(drop)
     }
 
     /// Forgets the lease without giving it back: the work was cut off, and whatever comes next begins with a look at who has it now.
@@ -225,13 +255,30 @@ fn name_of<'a>(repo: &Repo, fleet: &'a Fleet) -> Option<&'a str> {
 }
 
 /// Returns the remote that the results of a fleet go to; `None` when they stay in the repository.
-pub(super) fn upstream_of(repo: &Repo, fleet: &Fleet, options: &ApplyOptions, now: Timestamp) -> Option<Upstream> {
-    let name = name_of(repo, fleet)?;
+///
+/// # Errors
+/// The repository has no such remote.
+pub(super) fn upstream_of(
+    repo: &Repo,
+    fleet: &Fleet,
+    options: &ApplyOptions,
+    now: Timestamp,
+) -> Result<Option<Upstream>, OpsError> {
+    let Some(name) = name_of(repo, fleet) else { return Ok(None) };
+    if !repo.has_remote(name) {
+        // git takes a name that it does not know for a path, and one in the work tree is anybody's.
+        return Err(OpsError::Held {
+            what: format!(
+                "the results of this fleet go to the remote `{name}`, and this repository has none of that name"
+            ),
+            help: format!("Configure it here: `git remote add {name} ADDRESS`."),
+        });
+    }
     let mut remote = Remote::new(repo.git_folder(), name);
     if let Some(time) = options.remote_time_max {
         remote = remote.with_time_max(time);
     }
-    Some(Upstream::new(name, remote, now))
+    Ok(Some(Upstream::new(name, remote, now)))
 }
 
 impl Apply<'_> {
@@ -241,9 +288,9 @@ impl Apply<'_> {
     }
 
     /// Pushes what waits, and makes the right to work last.
-    pub(super) fn keep_up(&mut self, now: Timestamp) -> Result<(), OpsError> {
+    pub(super) fn keep_up(&mut self, clock: &dyn Fn() -> Timestamp) -> Result<(), OpsError> {
         match &mut self.upstream {
-            Some(upstream) => upstream.keep(&self.branch, self.registry, now),
+            Some(upstream) => upstream.keep(&self.branch, self.registry, clock),
             None => Ok(()),
         }
     }
@@ -253,7 +300,7 @@ impl Apply<'_> {
         let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
         if !has_lease {
             // What a process left behind is settled by whoever has the right to work, and only then is it clear what landed.
-            let is_settled = self.registry.open_journal()?.is_empty() && self.registry.outbox()?.is_empty();
+            let is_settled = !self.has_open_claims()? && self.registry.outbox()?.is_empty();
             if is_settled {
                 let (planned, diagnostics) = self.plan(now)?;
                 if !planned.plan.has_changes() {
@@ -263,8 +310,19 @@ impl Apply<'_> {
             if let Some(upstream) = &mut self.upstream {
                 upstream.acquire(&self.branch, self.registry, now)?;
             }
+        } else if self.has_open_claims()?
+            && let Some(upstream) = &mut self.upstream
+        {
+            // Nobody knows whether the push of a claim has landed: after this commit it has or never will.
+            upstream.pull(&self.branch)?;
+            upstream.acquire(&self.branch, self.registry, now)?;
         }
         self.plan(now)
+    }
+
+    /// Returns true when a claim is journaled of which nobody here knows whether it counts.
+    fn has_open_claims(&self) -> Result<bool, OpsError> {
+        Ok(self.registry.open_journal()?.iter().any(|run| !run.is_claimed))
     }
 }
 

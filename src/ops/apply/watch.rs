@@ -26,6 +26,7 @@ use crate::ledger::Lease;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
 use crate::model::id::Name;
+use crate::model::status::Attempts;
 use crate::ops::workspace::ApplyLock;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::registry::Registry;
@@ -112,6 +113,8 @@ pub struct Look<'a> {
     pub unpushed: usize,
     /// Why the last push failed.
     pub push_failure: Option<&'a str>,
+    /// Pushes from the start of the process.
+    pub pushes: Attempts,
     /// It was a refusal.
     pub is_push_denied: bool,
     /// The branch is of the repository itself: every look is as good as a fetch.
@@ -187,7 +190,7 @@ pub async fn watch<C: Clock>(
 }
 
 fn events(workspace: &Workspace, wake: &Wake, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Events> {
-    match Events::of_references(workspace.repo.git_folder(), wake) {
+    match Events::of_references(workspace.repo.common_folder(), wake) {
         Ok(events) => Some(events),
         Err(error) => {
             tell(&Note::NoEvents { error: &error });
@@ -203,6 +206,8 @@ struct Session {
     link_config: SimulatedLink,
     /// What has been done since it was opened.
     applied: Applied,
+    /// The commit of the last reconcile that went well; what was refused is not noted as applied.
+    reconciled: Option<String>,
     _lock: ApplyLock,
 }
 
@@ -241,13 +246,16 @@ impl Daemon<'_> {
     /// Looks, reconciles if that is due, and executes what runs for a while.
     async fn step<C: Clock>(&mut self, clock: &C, interrupt: &Interrupt, tell: &mut dyn FnMut(&Note<'_>)) {
         let now = clock.now();
-        let looked = if self.looks.is_over(now) { self.look(now, tell) } else { Ok(()) };
-        match looked {
-            Ok(()) => drop(self.looks.reset()),
-            Err(error) => {
-                // A commit that cannot be used is not looked at again: the next one may be better.
-                let retry_at = if self.passed_over.is_some() { Timestamp::MAX } else { self.looks.fail(now, false) };
-                self.tell_trouble(&error, retry_at, now, tell);
+        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell);
+        if self.looks.is_over(now) {
+            match self.look(now) {
+                Ok(()) => drop(self.looks.reset()),
+                Err(error) => {
+                    // A commit that cannot be used is not looked at again: the next one may be better.
+                    let is_bad = self.passed_over.is_some();
+                    let retry_at = if is_bad { Timestamp::MAX } else { self.looks.fail(clock.now(), false) };
+                    self.tell_trouble(&error, retry_at, now, tell);
+                }
             }
         }
         self.is_due |= self.agenda_at.is_some_and(|at| at <= now);
@@ -261,7 +269,8 @@ impl Daemon<'_> {
         let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
             self.is_due = true;
-            let retry_at = self.rounds.fail(now, matches!(error, OpsError::Held { .. }));
+            // What failed may have taken its time.
+            let retry_at = self.rounds.fail(clock.now(), matches!(error, OpsError::Held { .. }));
             self.tell_trouble(&error, retry_at, now, tell);
         }
         self.tell_look(is_reconciled, now, tell);
@@ -290,6 +299,7 @@ impl Daemon<'_> {
             lease: upstream.and_then(Upstream::lease),
             unpushed,
             push_failure: upstream.and_then(|upstream| upstream.failure.as_deref()),
+            pushes: upstream.map(|upstream| upstream.pushes).unwrap_or_default(),
             is_push_denied: upstream.is_some_and(|upstream| upstream.is_denied),
             is_local: matches!(self.source, Source::Local { .. }),
         }));
@@ -298,9 +308,10 @@ impl Daemon<'_> {
     /// Returns when to look again although nothing calls.
     fn next_look(&self, now: Timestamp) -> Timestamp {
         let next = now.checked_add(self.interval.min(HEARTBEAT)).unwrap_or(Timestamp::MAX);
-        let next = self.agenda_at.map_or(next, |at| next.min(at.max(now)));
         let next = self.source.due_at().map_or(next, |due_at| next.min(due_at));
-        if self.is_due { next.min(self.rounds.until(now)) } else { next }
+        // What is due and cannot be done now is not due before its pause is over.
+        let round_at = if self.is_due { Some(self.rounds.until(now)) } else { self.agenda_at };
+        round_at.map_or(next, |at| next.min(at.max(now)))
     }
 
     async fn execute<C: Clock>(
@@ -322,7 +333,7 @@ impl Daemon<'_> {
         );
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
         let executed = apply.executor(clock, interrupt, &mut observer).execute(&mut self.running, until).await;
-        match executed.map_err(OpsError::from).and_then(|ended| apply.keep_up(clock.now()).map(|()| ended)) {
+        match executed.map_err(OpsError::from).and_then(|ended| apply.keep_up(&|| clock.now()).map(|()| ended)) {
             Ok(ended) => {
                 // What ended may be what others wait for.
                 self.is_due |= !ended.is_empty();
@@ -346,6 +357,7 @@ impl Daemon<'_> {
     fn rest(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
         let (Some(seen), Some(mut session)) = (&self.seen, self.session.take()) else { return };
         let held = Held::default();
+        let reconciled = session.reconciled.take();
         let Session { registry, link, applied, .. } = &mut session;
         let mut apply = round::apply_of(
             self.workspace,
@@ -358,7 +370,13 @@ impl Daemon<'_> {
             Some(upstream) => upstream.finish(&apply.branch, now),
             None => Ok(()),
         };
-        let noted = apply.note_seen();
+        let noted = match reconciled {
+            Some(head) => {
+                apply.head = head;
+                apply.note_seen()
+            }
+            None => Ok(()),
+        };
         apply.make_indexes(applied);
         for error in [finished, noted].into_iter().filter_map(Result::err) {
             // The next round begins with what is left to push.

@@ -51,7 +51,7 @@ impl Daemon<'_> {
         self.open_session(now)?;
         let Some(seen) = &self.seen else { return Ok(()) };
         let Some(session) = &mut self.session else { return Ok(()) };
-        let Session { registry, link, applied, .. } = session;
+        let Session { registry, link, applied, reconciled, .. } = session;
         let mut declared = with_open_occurrences(&seen.declared, registry, &self.workspace.repo)?.into_owned();
         let mut held = seen.held.clone();
         let mut found = Diagnostics::new();
@@ -70,13 +70,12 @@ impl Daemon<'_> {
             apply.check_rewind()?;
             let (planned, diagnostics) = apply.plan_to_work(now)?;
             let refused = refused(&seen.loaded, &diagnostics);
-            let has_errors = diagnostics.has_errors();
-            found.extend(diagnostics);
-            if !has_errors {
-                let agenda = apply.agenda(&planned, now)?;
+            if !diagnostics.has_errors() {
+                let agenda = apply.agenda(&planned, (seen.seen_at, now))?;
                 let fresh: Vec<Job> =
                     agenda.start.iter().filter(|job| is_fresh(job, &declared, &held)).cloned().collect();
                 if fresh.is_empty() {
+                    found.extend(diagnostics);
                     apply.settle_agenda(&agenda, &planned, now)?;
                     break (planned, agenda);
                 }
@@ -84,6 +83,9 @@ impl Daemon<'_> {
                 declared.jobs.extend(fresh.into_iter().map(|job| (job.name.clone(), job)));
                 continue;
             }
+            // Warnings are told by the plan that is carried out.
+            let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+            errors.for_each(|error| found.push(error.clone()));
             if leave_out(refused, &mut declared, &mut held) == 0 {
                 return Err(OpsError::Invalid(Box::new(findings_of(&seen.loaded, found))));
             }
@@ -102,6 +104,7 @@ impl Daemon<'_> {
             apply_of(self.workspace, seen, (&declared, &held), (registry, link, self.upstream.as_mut()), &self.options);
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
+        *reconciled = Some(seen.head.clone());
         self.is_due = false;
         self.held = held;
         self.next_due = agenda.next;
@@ -124,12 +127,13 @@ impl Daemon<'_> {
                 link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
                 link_config: fleet.link.clone(),
                 applied: Applied::default(),
+                reconciled: None,
                 _lock: lock,
             });
         }
         let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
         if self.upstream.as_ref().is_none_or(is_other) {
-            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now);
+            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now)?;
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound;
 use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, UpstreamError, source_reference};
 
+/// No pause between two fetches is longer than this and twice the interval.
+const FETCH_PAUSE_MAX: Duration = Duration::from_secs(120);
 /// How often the mirror is packed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// How often to look whether a fetch has ended.
@@ -99,7 +101,8 @@ impl Source {
     /// Packs the mirror once a day, beside what the daemon does: transfers leave that to it.
     pub fn maintain(&mut self, now: Timestamp) {
         let Source::Remote { remote, fetches, .. } = self else { return };
-        if fetches.maintain_at <= now {
+        let latest = now.checked_add(MAINTENANCE_INTERVAL).unwrap_or(Timestamp::MAX);
+        if fetches.maintain_at.min(latest) <= now {
             fetches.maintain_at = now.checked_add(MAINTENANCE_INTERVAL).unwrap_or(Timestamp::MAX);
             let remote = remote.clone();
             // A mirror that could not be packed is larger than it need be, no more; the next day tries again.
@@ -116,7 +119,7 @@ impl Source {
     }
 
     /// Begins a fetch when one is due or asked for, and tells how one that was under way has ended.
-    fn fetch(&mut self, now: Timestamp, is_asked_for: bool, tell: &mut dyn FnMut(&Note<'_>)) {
+    pub fn fetch(&mut self, now: Timestamp, is_asked_for: bool, tell: &mut dyn FnMut(&Note<'_>)) {
         let Source::Remote { remote, branch, fetches } = self else { return };
         if let Some(mut fetch) = fetches.under_way.take_if(|fetch| fetch.is_finished()) {
             // It has ended: to take its result takes no time.
@@ -141,10 +144,13 @@ impl Source {
                 Some(_) => fetches.backoff.fail(now, false).max(now),
             };
             fetches.due_at = next;
-            let is_news = error.is_some() || !std::mem::replace(&mut fetches.is_well, error.is_none());
-            fetches.is_well = error.is_none();
+            let was_well = std::mem::replace(&mut fetches.is_well, error.is_none());
+            let is_news = was_well != fetches.is_well;
             tell(&Note::Fetched { error: error.as_ref(), is_news, next_at: next, at: now });
         }
+        // A clock that was put back does not make the next one far away.
+        let latest = now.checked_add(fetches.interval.saturating_mul(2).max(FETCH_PAUSE_MAX)).unwrap_or(Timestamp::MAX);
+        fetches.due_at = fetches.due_at.min(latest);
         if fetches.under_way.is_none() && (is_asked_for || fetches.due_at <= now) {
             let (remote, branch) = (remote.clone(), branch.clone());
             let fetch = move || remote.fetch(&[(&branch, &source_reference(&branch))]);
@@ -179,14 +185,15 @@ pub struct Seen<'w> {
     pub held: Held,
     /// The declared files with what git calls their content: what has to differ for a reconcile.
     content: BTreeMap<String, String>,
+    /// When what it declares was first seen.
+    pub seen_at: Timestamp,
     /// What is held of it and what was found was told.
     pub is_told: Cell<bool>,
 }
 
 impl<'w> Daemon<'w> {
     /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
-    pub(super) fn look(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
-        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell);
+    pub(super) fn look(&mut self, now: Timestamp) -> Result<(), OpsError> {
         let Some(head) = self.source.head(self.workspace)? else { return Ok(()) };
         let is_known = self.seen.as_ref().is_some_and(|seen| seen.head == head);
         if is_known || self.passed_over.as_ref() == Some(&head) {
@@ -199,7 +206,7 @@ impl<'w> Daemon<'w> {
             (seen.head, seen.tree) = (head, tree);
             return Ok(());
         }
-        let seen = match Seen::load(head, tree)? {
+        let seen = match Seen::load(head, tree, now)? {
             Ok(seen) => seen,
             Err((head, findings)) => {
                 self.passed_over = Some(head);
@@ -223,12 +230,16 @@ impl<'w> Daemon<'w> {
 
 impl<'w> Seen<'w> {
     /// The inner error: the commit, and what is wrong with its Fleet document.
-    fn load(head: String, tree: FleetTree<'w>) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
+    fn load(
+        head: String,
+        tree: FleetTree<'w>,
+        seen_at: Timestamp,
+    ) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
         let Sound { mut loaded, held } = load_sound(&tree);
         let Some(declared) = loaded.declared.take() else {
             return Ok(Err((head, findings_of(&loaded, Diagnostics::new()))));
         };
         let content = content_of(&tree, &loaded)?;
-        Ok(Ok(Seen { head, tree, loaded, declared, held, content, is_told: Cell::new(false) }))
+        Ok(Ok(Seen { head, tree, loaded, declared, held, content, seen_at, is_told: Cell::new(false) }))
     }
 }
