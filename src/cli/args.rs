@@ -183,6 +183,10 @@ pub struct WatchArgs {
     /// How long git may take for one call of the remote; 30s for a question, 2m for a push, 10m for a fetch when absent
     #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
     pub git_timeout: Option<std::time::Duration>,
+    /// How long the right to work on a fleet with a remote lasts: when this daemon stands still for so long, another one takes over. It is made to
+    /// last while jobs run, each time a third of it is over; at least 1s
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_lease_time)]
+    pub lease_time: std::time::Duration,
     #[command(flatten)]
     pub listen: ListenArgs,
     #[command(flatten)]
@@ -469,6 +473,11 @@ pub struct DeviceArgs {
     /// An organization; devices of it and of those below it
     #[arg(long, value_name = "NAME")]
     pub organization: Option<String>,
+}
+
+fn parse_lease_time(text: &str) -> Result<std::time::Duration, String> {
+    let time = crate::manifest::parse_duration(text)?;
+    if time < std::time::Duration::from_secs(1) { Err("it is shorter than 1s".to_string()) } else { Ok(time) }
 }
 
 fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {

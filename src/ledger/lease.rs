@@ -14,10 +14,10 @@ use super::FORMAT_VERSION;
 
 /// Where it is on the results branch.
 pub const LEASE_PATH: &str = "lease.json";
-/// How long a lease lasts when it is not renewed: three times [`LEASE_RENEWAL`], so that two renewals may fail.
+/// How long a lease lasts when it is not renewed and nobody chose another time.
 pub const LEASE_TIME: Duration = Duration::from_secs(180);
-/// How long after it was taken a lease is renewed while jobs run.
-pub const LEASE_RENEWAL: Duration = Duration::from_secs(60);
+/// A lease is renewed when this part of its time is over, so that two renewals may fail.
+pub const LEASE_RENEWAL_PART: u32 = 3;
 
 /// Who may work until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,21 +29,26 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns the lease of an owner that comes after another one, or is the first.
-    pub fn after(before: Option<&Lease>, owner: &str, now: Timestamp) -> Lease {
+    /// Returns the lease of an owner, for so long, that comes after another one or is the first.
+    pub fn after(before: Option<&Lease>, owner: &str, now: Timestamp, time: Duration) -> Lease {
         let epoch = match before {
             // Renewed: the hands are the same.
             Some(lease) if lease.owner == owner => lease.epoch,
             Some(lease) => lease.epoch + 1,
             None => 1,
         };
-        Lease { owner: owner.to_string(), epoch, until: now.checked_add(LEASE_TIME).unwrap_or(Timestamp::MAX) }
+        Lease { owner: owner.to_string(), epoch, until: now.checked_add(time).unwrap_or(Timestamp::MAX) }
     }
 
     /// Returns the same lease, given back.
     #[must_use]
     pub fn released(&self, now: Timestamp) -> Lease {
         Lease { owner: String::new(), epoch: self.epoch, until: now }
+    }
+
+    /// Returns true when its owner neither gave it back nor made it last.
+    pub fn has_run_out(&self, now: Timestamp) -> bool {
+        !self.owner.is_empty() && self.until <= now
     }
 
     /// Returns true when nobody but its owner may work.
@@ -82,18 +87,22 @@ mod tests {
     #[test]
     fn epochs_grow_with_every_change_of_hands() {
         let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
-        let later = now.checked_add(LEASE_RENEWAL).unwrap();
-        let first = Lease::after(None, "a", now);
+        let later = now.checked_add(LEASE_TIME / LEASE_RENEWAL_PART).unwrap();
+        let first = Lease::after(None, "a", now, LEASE_TIME);
         assert!(first.is_live(now) && first.is_live(later));
-        assert!(!first.is_live(now.checked_add(LEASE_TIME).unwrap()));
-        let renewed = Lease::after(Some(&first), "a", later);
+        let end = now.checked_add(LEASE_TIME).unwrap();
+        assert!(!first.is_live(end) && first.has_run_out(end) && !first.has_run_out(later));
+        let renewed = Lease::after(Some(&first), "a", later, LEASE_TIME);
         assert_eq!(renewed.epoch, 1);
         assert!(renewed.until > first.until);
         let released = renewed.released(later);
-        assert!(!released.is_live(later));
-        let second = Lease::after(Some(&released), "b", later);
+        assert!(!released.is_live(later) && !released.has_run_out(end));
+        let second = Lease::after(Some(&released), "b", later, LEASE_TIME);
         assert_eq!(second.epoch, 2);
-        assert_eq!(Lease::after(Some(&Lease::after(Some(&second), "a", later)), "b", later).epoch, 4);
+        assert_eq!(
+            Lease::after(Some(&Lease::after(Some(&second), "a", later, LEASE_TIME)), "b", later, LEASE_TIME).epoch,
+            4
+        );
         assert_eq!(Lease::from_json(&second.to_json()), Ok(second));
         assert!(Lease::from_json(&json!({"format_version": 2})).is_err());
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub use claim::{Claim, ImportReport};
 pub use followed::{FOLLOWED_FOLDER, Followed};
 pub use key::{RunKey, claim_path, claim_path_of};
-pub use lease::{LEASE_PATH, LEASE_RENEWAL, LEASE_TIME, Lease};
+pub use lease::{LEASE_PATH, LEASE_RENEWAL_PART, LEASE_TIME, Lease};
 pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;

@@ -13,16 +13,17 @@ mod upstream;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::workspace::{declared_of, findings_of};
+use super::workspace::{declared_of, findings_of, owner};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::Diagnostics;
 use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter};
-use crate::ledger::{ImportReport, Ledger, RunRecord};
+use crate::ledger::{ImportReport, LEASE_TIME, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
@@ -52,6 +53,8 @@ pub struct ApplyOptions {
     pub grace: Duration,
     /// How long one call of the remote may take; `None` for the usual.
     pub remote_time_max: Option<Duration>,
+    /// How long the right to work lasts that is not renewed, with a remote.
+    pub lease_time: Duration,
     /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
     pub growth: Option<u32>,
     /// Where the process may die: for simulations.
@@ -66,6 +69,7 @@ impl Default for ApplyOptions {
             accepts_rewind: false,
             grace: Duration::from_secs(10),
             remote_time_max: None,
+            lease_time: LEASE_TIME,
             growth: None,
             crash: CrashPoints::default(),
         }
@@ -114,7 +118,8 @@ pub async fn apply<C: Clock>(
     let (tree, loaded) = workspace.load_commit(&head)?;
     let declared = declared_of(&loaded)?;
     workspace.refuse_uncommitted(&tree, &loaded)?;
-    let _lock = workspace.lock(&declared.fleet)?;
+    let owner = owner();
+    let lock = Rc::new(workspace.lock(&declared.fleet, &owner)?);
     let mut registry = workspace.open_for_writing(&declared.fleet)?;
     if let Some(pages) = options.growth {
         registry.limit_growth(pages)?;
@@ -123,7 +128,10 @@ pub async fn apply<C: Clock>(
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();
-    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, options, clock.now())?;
+    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), clock.now())?;
+    if let Some(upstream) = &mut upstream {
+        upstream.take_lock(&lock);
+    }
     let apply = Apply {
         upstream: upstream.as_mut(),
         held: &held,

@@ -1,16 +1,24 @@
 //! A fleet that has been opened: its repository, what it declares, and the way to its registry.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::OpsError;
 use crate::diag::{Diagnostics, SourceMap};
 use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, Fleet, RegistryConfig};
+use crate::model::text::sanitize_line;
 use crate::prepare::load;
 use crate::registry::Registry;
 use crate::repo::{FLEET_FILE, FleetTree, Repo};
+
+/// Names that a lock file keeps: who dies so often before it gets to work does not by accident.
+const OWNERS_MAX: usize = 64;
+/// Bytes of it that are read: a name is a host, a process and eight digits.
+const OWNER_BYTES_MAX: u64 = 64 << 10;
 
 /// What a command is told by its surroundings, read once.
 #[derive(Debug, Clone)]
@@ -34,9 +42,76 @@ pub struct Workspace {
     environment: Environment,
 }
 
-/// The exclusive right to apply, for as long as it lives: a lock that the operating system takes back when the process ends.
+/// The exclusive right to apply, for as long as it lives: a lock that the operating system takes back when the process ends. The file
+/// says who has it, and in its further lines who had it before, back to the last one that had taken the lease of the fleet.
 pub struct ApplyLock {
     file: File,
+    owner: String,
+    before: RefCell<Vec<String>>,
+}
+
+impl ApplyLock {
+    /// Returns who had it before; none of them works on the registry any more.
+    pub fn before(&self) -> Vec<String> {
+        self.before.borrow().clone()
+    }
+
+    /// Forgets who had it before: the lease of the fleet is of this one now, and of nobody before it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn forget_others(&self) -> Result<(), OpsError> {
+        if self.before.take().is_empty() {
+            return Ok(());
+        }
+        self.write().map_err(|source| OpsError::Output { what: "the lock cannot be written".to_string(), source })
+    }
+
+    fn text(&self) -> String {
+        let before = self.before.borrow();
+        std::iter::once(&self.owner).chain(before.iter()).take(OWNERS_MAX).map(|name| format!("{name}\n")).collect()
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let (mut file, text) = (&self.file, self.text());
+        file.rewind()?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    }
+}
+
+/// Why the lock could not be taken.
+pub enum LockFailure {
+    /// Somebody has it; `None` when it does not say who.
+    Held(Option<String>),
+    Failed(OpsError),
+}
+
+impl From<LockFailure> for OpsError {
+    fn from(failure: LockFailure) -> OpsError {
+        match failure {
+            LockFailure::Failed(error) => error,
+            LockFailure::Held(holder) => OpsError::Held {
+                what: match holder {
+                    Some(holder) => format!("another fleetform is applying to this registry: {holder}"),
+                    None => "another fleetform is applying to this registry".to_string(),
+                },
+                help: "Wait until it is done, then run the command again. It stops jobs whose stop is committed."
+                    .to_string(),
+            },
+        }
+    }
+}
+
+/// Returns a name for whoever works on a fleet now, other than every one before: `host/process/random`.
+pub fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "host" } else { host };
+    let mut drawn = [0; 4];
+    // Without randomness the process alone has to do.
+    let unique = getrandom::fill(&mut drawn).map_or(0, |()| u32::from_le_bytes(drawn));
+    format!("{host}/{}/{unique:08x}", std::process::id())
 }
 
 impl Drop for ApplyLock {
@@ -166,13 +241,13 @@ impl Workspace {
         Ok(Registry::open(&self.registry_path(fleet)?, fleet.name.as_str())?)
     }
 
-    /// Takes the right to apply to the registry.
+    /// Takes the right to apply to the registry, for somebody of this name.
     ///
     /// # Errors
     /// Another process has it, or the lock file cannot be made.
-    pub fn lock(&self, fleet: &Fleet) -> Result<ApplyLock, OpsError> {
-        let path = self.registry_path(fleet)?.with_extension("lock");
-        lock_file(&path)
+    pub fn lock(&self, fleet: &Fleet, owner: &str) -> Result<ApplyLock, LockFailure> {
+        let path = self.registry_path(fleet).map_err(LockFailure::Failed)?.with_extension("lock");
+        lock_file(&path, owner)
     }
 
     /// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
@@ -209,22 +284,29 @@ fn is_fleet(tree: &FleetTree<'_>) -> bool {
     tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
 }
 
-fn lock_file(path: &Path) -> Result<ApplyLock, OpsError> {
-    let fail = |source: std::io::Error| OpsError::Output {
-        what: format!("the lock {} cannot be made", path.display()),
-        source,
+fn lock_file(path: &Path, owner: &str) -> Result<ApplyLock, LockFailure> {
+    let fail = |source: std::io::Error| {
+        LockFailure::Failed(OpsError::Output { what: format!("the lock {} cannot be made", path.display()), source })
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(ApplyLock { file }),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
-            what: "another fleetform is applying to this registry".to_string(),
-            help: "Wait until it is done, then run the command again. It stops jobs whose stop is committed."
-                .to_string(),
-        }),
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(fail)?;
+    let locked = file.try_lock();
+    let mut text = String::new();
+    // What is no text is of nobody.
+    let is_read = (&file).take(OWNER_BYTES_MAX).read_to_string(&mut text).is_ok();
+    let names = text.lines().filter(|name| is_read && !name.is_empty() && *name != owner);
+    let mut names = names.map(|name| sanitize_line(name).into_owned());
+    match locked {
+        Ok(()) => {
+            let lock = ApplyLock { before: RefCell::new(names.collect()), owner: owner.to_string(), file };
+            if text != lock.text() {
+                lock.write().map_err(fail)?;
+            }
+            Ok(lock)
+        }
+        Err(std::fs::TryLockError::WouldBlock) => Err(LockFailure::Held(names.next())),
         Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
     }
 }

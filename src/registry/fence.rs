@@ -43,6 +43,16 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Returns the latest epoch that was noted here; 0 when none was.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn noted_epoch(&self) -> Result<u64, RegistryError> {
+        noted_epoch(&self.connection).map_err(|e| self.error("read the lease", e))
+    }
+}
+
 /// Begins a transaction that writes, unless it comes too late.
 pub(super) fn begin(connection: &mut Connection, epoch: Option<u64>) -> rusqlite::Result<Transaction<'_>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

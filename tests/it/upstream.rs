@@ -387,6 +387,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         branch: None,
         interval: Duration::from_secs(30),
         grace: Duration::from_secs(10),
+        lease_time: fleetform::ledger::LEASE_TIME,
         accepts_rewind: false,
     };
     let mut stage = 0;

@@ -53,6 +53,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         branch,
         interval: arguments.interval,
         grace: Duration::from_secs(arguments.grace),
+        lease_time: arguments.lease_time,
         accepts_rewind: arguments.accept_rewind,
     };
     let (interrupt, wake) = (Interrupt::new(), Wake::new());

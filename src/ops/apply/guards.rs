@@ -26,6 +26,10 @@ impl Apply<'_> {
         if self.repo.descends(&self.head, &last) == Some(true) {
             return Ok(());
         }
+        // Another daemon of the same registry may have seen more, or the branch has moved since this round began.
+        if self.repo.is_mirror() && (self.repo.resolve(&last).is_err() || self.repo.head()? != self.head) {
+            return Err(behind(&self.head, &last));
+        }
         let declared_at = |commit: &str| {
             let tree = self.repo.tree_at(commit).ok()?;
             let loaded = crate::prepare::load(&tree);
@@ -50,6 +54,15 @@ impl Apply<'_> {
         }
         let what = format!("the fleet has changed since the plan was saved, at {}", differing.join(", "));
         Err(OpsError::Held { what, help })
+    }
+}
+
+/// Returns what a daemon says whose branch does not have yet what another one of the same registry has applied.
+pub(super) fn behind(head: &str, last: &str) -> OpsError {
+    OpsError::Held {
+        what: format!("the commit {last} was applied last, and {head} does not have it: another fleetform is ahead"),
+        help: "It goes on when the branch has that commit; if it was rewound and this is meant, start with --accept-rewind."
+            .to_string(),
     }
 }
 

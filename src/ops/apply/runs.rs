@@ -45,13 +45,18 @@ impl Apply<'_> {
         let lost = match self.push_claims(&journaled) {
             Ok(lost) => lost,
             Err(error) => {
-                if !error.is_open() {
+                let is_open = error.is_open();
+                let error = OpsError::from(error);
+                if let Some(upstream) = &mut self.upstream {
+                    upstream.note(Some(&error));
+                }
+                if !is_open {
                     // Nobody has seen them.
                     for input in &journaled {
                         self.registry.drop_claim(input.run_id)?;
                     }
                 }
-                return Err(error.into());
+                return Err(error);
             }
         };
         for input in journaled {

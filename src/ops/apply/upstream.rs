@@ -3,7 +3,17 @@
 //! With a remote, the branch here is a mirror with an outbox. A round begins with a pull. Work begins with the lease, whose commit also
 //! decides about a push that was cut off before: whatever had not landed until then never will, for the branch has moved on. A claim
 //! counts when the remote has it. Everything else is committed here and pushed when the remote can be reached.
+//!
+//! The registry's lock and the lease say the same of one machine, and are brought together in two cases:
+//!
+//! - *The lease of a process that died.* Whoever takes the lock learns from its file who had it before, by the names that are on leases too.
+//!   A lease of such a one ends at once: it was at work on this very registry, and is not any more, whether it died, was rebooted or lost its
+//!   work to an error. Nothing else ends a lease before its time: neither a process number that is not alive (it may be one of
+//!   another container) nor a host's name (which may not be the only one).
+//! - *The lock of a process that stands still.* When it is held by the very one whose lease has run out, a daemon goes on without
+//!   it: it takes over the lease, and the fence of the registry refuses what the other one writes when it wakes up.
 
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +22,12 @@ use super::backoff::Backoff;
 use super::{Apply, ApplyOptions, Planned};
 use crate::diag::Diagnostics;
 use crate::execute::writer;
-use crate::ledger::{LEASE_PATH, LEASE_RENEWAL, Lease};
+use crate::ledger::{LEASE_PATH, LEASE_RENEWAL_PART, Lease};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
 use crate::ops::OpsError;
-use crate::registry::Registry;
+use crate::ops::workspace::ApplyLock;
+use crate::registry::{Registry, RegistryError};
 use crate::repo::{FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
 use crate::results::{Trailers, document, with_trailers};
 
@@ -30,9 +41,15 @@ pub struct Upstream {
     name: String,
     /// Of this process: `host/process/random`.
     owner: String,
+    /// How long a lease lasts that is not renewed.
+    lease_time: Duration,
     /// Ours, while there is work.
     lease: Option<Lease>,
     taken_at: Timestamp,
+    /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
+    lock: Weak<ApplyLock>,
+    /// Who has the lock of the registry and stands still: the work was taken over from it.
+    overruled: Option<String>,
     /// Of pushes of what is committed here.
     backoff: Backoff,
     /// Why the last push failed; `None` when nothing is in the way.
@@ -45,13 +62,16 @@ pub struct Upstream {
 
 impl Upstream {
     /// Returns the upstream of a process that begins now.
-    pub fn new(name: &str, remote: Remote, now: Timestamp) -> Upstream {
+    pub fn new(name: &str, remote: Remote, (owner, lease_time): (&str, Duration), now: Timestamp) -> Upstream {
         Upstream {
             remote,
             name: name.to_string(),
-            owner: owner(),
+            owner: owner.to_string(),
+            lease_time,
             lease: None,
             taken_at: now,
+            lock: Weak::new(),
+            overruled: None,
             backoff: Backoff::new(now),
             failure: None,
             is_denied: false,
@@ -67,6 +87,35 @@ impl Upstream {
     /// Returns the lease, while there is work.
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    /// Notes that this process has the lock of the registry.
+    pub fn take_lock(&mut self, lock: &Rc<ApplyLock>) {
+        self.lock = Rc::downgrade(lock);
+        self.overruled = None;
+    }
+
+    /// Returns true when the work can be taken over although somebody has the lock of the registry: that one's lease has run out, so it
+    /// stands still or cannot reach the remote, and what it writes from now on is refused.
+    ///
+    /// # Errors
+    /// The remote cannot be reached, or its branch cannot be brought together with the one here.
+    pub fn overrules(
+        &mut self,
+        holder: Option<&str>,
+        branch: &ResultsBranch<'_>,
+        now: Timestamp,
+    ) -> Result<bool, OpsError> {
+        let Some(holder) = holder else { return Ok(false) };
+        let pulled = self.pull(branch);
+        self.note(pulled.as_ref().err());
+        pulled?;
+        let there = lease_of(branch.read(LEASE_PATH)?)?;
+        let has_run_out = there.is_some_and(|lease| lease.owner == holder && lease.has_run_out(now));
+        if has_run_out && holder != self.owner {
+            self.overruled = Some(holder.to_string());
+        }
+        Ok(self.overruled.as_deref() == Some(holder))
     }
 
     /// Brings the branch here up to the remote's.
@@ -98,23 +147,40 @@ impl Upstream {
         registry: &mut Registry,
         now: Timestamp,
     ) -> Result<(), OpsError> {
-        let owner = self.owner.clone();
+        let acquired = self.take(branch, registry, now);
+        self.note(acquired.as_ref().err());
+        if matches!(acquired, Err(OpsError::Held { .. } | OpsError::Registry(RegistryError::Fenced { .. }))) {
+            self.lease = None;
+        }
+        acquired
+    }
+
+    fn take(&mut self, branch: &ResultsBranch<'_>, registry: &mut Registry, now: Timestamp) -> Result<(), OpsError> {
+        let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.upgrade());
+        let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.before());
+        let noted = registry.noted_epoch()?;
         let (mut taken, mut holder) = (None, None);
         let own = self.lease.as_ref().map(|lease| lease.epoch);
         let committed = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
+            let is_own = there.as_ref().is_some_and(|lease| lease.owner == owner);
             // What is held is only made to last: when it has changed hands since, it is not taken back from under whoever has it.
             let has_changed_hands =
-                own.is_some() && there.as_ref().is_none_or(|lease| lease.owner != owner || Some(lease.epoch) != own);
+                own.is_some() && there.as_ref().is_none_or(|lease| !is_own || Some(lease.epoch) != own);
             if has_changed_hands {
                 holder = there.or_else(|| Some(Lease { owner: String::new(), epoch: 0, until: now }));
                 return Ok(None);
             }
-            if let Some(other) = there.as_ref().filter(|lease| lease.is_live(now) && lease.owner != owner) {
+            let is_other = |lease: &&Lease| !is_own && lease.is_live(now) && !gone.contains(&lease.owner);
+            if let Some(other) = there.as_ref().filter(is_other) {
                 holder = Some(other.clone());
                 return Ok(None);
             }
-            let lease = Lease::after(there.as_ref(), &owner, now);
+            let mut lease = Lease::after(there.as_ref(), &owner, now, time);
+            if !is_own {
+                // The registry may know of more than a branch that was published again.
+                lease.epoch = lease.epoch.max(noted + 1);
+            }
             let (change, subject) = (lease_file(&lease), format!("lease {}: {}", lease.epoch, lease.owner));
             taken = Some(lease);
             Ok(Some((vec![change], with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
@@ -137,6 +203,9 @@ impl Upstream {
         }
         let lease = taken.expect("a lease that nobody else has was taken");
         registry.enter_epoch(lease.epoch)?;
+        if let Some(lock) = lock {
+            lock.forget_others()?;
+        }
         (self.lease, self.taken_at) = (Some(lease), now);
         Ok(())
     }
@@ -155,7 +224,7 @@ impl Upstream {
         if !self.backoff.is_over(now) {
             return Ok(());
         }
-        let is_old = now.duration_since(self.taken_at).unsigned_abs() >= LEASE_RENEWAL;
+        let is_old = now.duration_since(self.taken_at).unsigned_abs() >= self.lease_time / LEASE_RENEWAL_PART;
         let kept = match self.lease {
             Some(_) if is_old => self.acquire(branch, registry, now),
             _ if branch.unpushed()? > 0 => self.push(branch).map_err(OpsError::from),
@@ -181,7 +250,10 @@ impl Upstream {
     /// # Errors
     /// The remote refuses or cannot be reached; what is not pushed stays in the branch here.
     pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
-        let Some(lease) = self.lease.take() else { return Ok(()) };
+        // One that was forgotten, or could not be given back before, is on the branch still.
+        let on_branch =
+            || Ok::<_, OpsError>(lease_of(branch.read(LEASE_PATH)?)?.filter(|there| there.owner == self.owner));
+        let Some(lease) = self.lease.take().map_or_else(on_branch, |lease| Ok(Some(lease)))? else { return Ok(()) };
         let released = lease.released(now);
         let finished = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
             // Whoever has taken it over keeps it.
@@ -218,7 +290,9 @@ impl Upstream {
         if branch.unpushed()? > 0 { Ok(self.push(branch)?) } else { Ok(()) }
     }
 
-    fn note(&mut self, failure: Option<&OpsError>) {
+    /// Notes how a call of the remote went.
+    pub(super) fn note(&mut self, failure: Option<&OpsError>) {
+        let failure = failure.filter(|error| matches!(error, OpsError::Upstream(_)));
         self.failure = failure.map(ToString::to_string);
         self.is_denied = matches!(failure, Some(OpsError::Upstream(UpstreamError::Remote(RemoteError::Denied { .. }))));
     }
@@ -261,7 +335,7 @@ fn name_of<'a>(repo: &Repo, fleet: &'a Fleet) -> Option<&'a str> {
 pub(super) fn upstream_of(
     repo: &Repo,
     fleet: &Fleet,
-    options: &ApplyOptions,
+    (owner, options): (&str, &ApplyOptions),
     now: Timestamp,
 ) -> Result<Option<Upstream>, OpsError> {
     let Some(name) = name_of(repo, fleet) else { return Ok(None) };
@@ -278,7 +352,7 @@ pub(super) fn upstream_of(
     if let Some(time) = options.remote_time_max {
         remote = remote.with_time_max(time);
     }
-    Ok(Some(Upstream::new(name, remote, now)))
+    Ok(Some(Upstream::new(name, remote, (owner, options.lease_time), now)))
 }
 
 impl Apply<'_> {
@@ -350,15 +424,4 @@ pub(super) fn lease_of(bytes: Option<Vec<u8>>) -> Result<Option<Lease>, RepoErro
     let malformed = |what: String| RepoError::Malformed { path: LEASE_PATH.to_string(), what };
     let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
     Lease::from_json(&value).map(Some).map_err(malformed)
-}
-
-/// Returns who this process is.
-pub(super) fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    let host = if host.is_empty() { "host" } else { host };
-    let mut drawn = [0; 4];
-    // Without randomness the process alone has to do.
-    let unique = getrandom::fill(&mut drawn).map_or(0, |()| u32::from_le_bytes(drawn));
-    format!("{host}/{}/{unique:08x}", std::process::id())
 }

@@ -15,6 +15,7 @@ mod round;
 mod source;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,7 +28,7 @@ use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
 use crate::model::id::Name;
 use crate::model::status::Attempts;
-use crate::ops::workspace::ApplyLock;
+use crate::ops::workspace::{ApplyLock, owner};
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::registry::Registry;
 
@@ -53,6 +54,8 @@ pub struct WatchOptions {
     pub interval: Duration,
     /// How long devices in flight are awaited after a signal.
     pub grace: Duration,
+    /// How long the right to work lasts that is not renewed, with a remote.
+    pub lease_time: Duration,
     /// Take up a history that was rewound since the last apply.
     pub accepts_rewind: bool,
 }
@@ -146,11 +149,13 @@ pub async fn watch<C: Clock>(
         waits: true,
         accepts_rewind: options.accepts_rewind,
         grace: options.grace,
+        lease_time: options.lease_time,
         remote_time_max: options.remote.as_ref().and_then(|remote| remote.time_max),
         ..ApplyOptions::default()
     };
     let mut daemon = Daemon {
         workspace: &workspace,
+        owner: owner(),
         source,
         options: apply_options,
         interval: options.interval,
@@ -208,11 +213,14 @@ struct Session {
     applied: Applied,
     /// The commit of the last reconcile that went well; what was refused is not noted as applied.
     reconciled: Option<String>,
-    _lock: ApplyLock,
+    /// `None` when it is held by somebody who stands still.
+    _lock: Option<Rc<ApplyLock>>,
 }
 
 struct Daemon<'w> {
     workspace: &'w Workspace,
+    /// The name that this daemon has on locks and leases.
+    owner: String,
     source: Source,
     options: ApplyOptions,
     interval: Duration,

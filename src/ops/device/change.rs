@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::missing;
+use crate::ops::workspace::owner;
 use crate::ops::{Environment, OpsError, Workspace};
 
 /// What to do to devices.
@@ -48,7 +49,7 @@ pub fn change(
     if !agree(wanted.len()) {
         return Ok(Changed { was_declined: true, ..Changed::default() });
     }
-    let _lock = workspace.lock(&declared.fleet)?;
+    let _lock = workspace.lock(&declared.fleet, &owner())?;
     let mut registry = workspace.open_for_writing(&declared.fleet)?;
     refuse_unknown(&registry, &wanted)?;
     let owners = registry.imports_of(&wanted)?;

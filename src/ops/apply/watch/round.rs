@@ -1,9 +1,11 @@
 //! One reconcile: plan what can be planned, and begin it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use jiff::Timestamp;
 
+use super::super::guards::behind;
 use super::super::occurrences::with_open_occurrences;
 use super::super::upstream::{Upstream, upstream_of};
 use super::super::{Applied, Apply, ApplyOptions};
@@ -16,8 +18,9 @@ use crate::manifest::{Kind, Loaded, error_places};
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::job::Job;
-use crate::ops::workspace::findings_of;
+use crate::ops::workspace::{LockFailure, findings_of};
 use crate::ops::{OpsError, Workspace};
+use crate::prepare::HistoryError;
 use crate::registry::Registry;
 
 /// Returns an apply of what was seen, with other documents than those that it declares if need be.
@@ -67,7 +70,13 @@ impl Daemon<'_> {
                 apply.sync()?;
             }
             apply.republish(&mut |progress| tell(&Note::Progress(progress)))?;
-            apply.check_rewind()?;
+            match apply.check_rewind() {
+                // What it does not come after may be what is being fetched.
+                Err(OpsError::History(HistoryError::Rewound { head, last })) if self.source.is_being_fetched() => {
+                    return Err(behind(&head, &last));
+                }
+                checked => checked?,
+            }
             let (planned, diagnostics) = apply.plan_to_work(now)?;
             let refused = refused(&seen.loaded, &diagnostics);
             if !diagnostics.has_errors() {
@@ -119,22 +128,48 @@ impl Daemon<'_> {
         let Some(seen) = &self.seen else { return Ok(()) };
         let fleet = &seen.declared.fleet;
         let is_other_link = |session: &Session| session.link_config != fleet.link && self.running.is_empty();
-        if self.session.as_ref().is_none_or(is_other_link) {
-            self.session = None;
-            let lock = self.workspace.lock(fleet)?;
-            self.session = Some(Session {
-                registry: self.workspace.open_for_writing(fleet)?,
-                link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
-                link_config: fleet.link.clone(),
-                applied: Applied::default(),
-                reconciled: None,
-                _lock: lock,
-            });
-        }
+        let is_new = self.session.as_ref().is_none_or(is_other_link);
         let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
         if self.upstream.as_ref().is_none_or(is_other) {
-            self.upstream = upstream_of(&self.workspace.repo, fleet, &self.options, now)?;
+            self.upstream = upstream_of(&self.workspace.repo, fleet, (&self.owner, &self.options), now)?;
         }
+        if !is_new {
+            return Ok(());
+        }
+        self.session = None;
+        let branch = self.workspace.repo.results(&fleet.results.branch);
+        let lock = match (self.workspace.lock(fleet, &self.owner), &mut self.upstream) {
+            (Ok(lock), upstream) => {
+                let lock = Rc::new(lock);
+                upstream.iter_mut().for_each(|upstream| upstream.take_lock(&lock));
+                Some(lock)
+            }
+            (Err(LockFailure::Held(holder)), Some(upstream)) => {
+                if !upstream.overrules(holder.as_deref(), &branch, now)? {
+                    return Err(LockFailure::Held(holder).into());
+                }
+                None
+            }
+            (Err(failure), _) => return Err(failure.into()),
+        };
+        let mut registry = self.workspace.open_for_writing(fleet)?;
+        if let Some(upstream) = &mut self.upstream {
+            // The fence is not put up in a registry that was just opened.
+            upstream.forget();
+            if lock.is_none() {
+                // And without the lock it alone keeps others away.
+                upstream.sync(&branch)?;
+                upstream.acquire(&branch, &mut registry, now)?;
+            }
+        }
+        self.session = Some(Session {
+            registry,
+            link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
+            link_config: fleet.link.clone(),
+            applied: Applied::default(),
+            reconciled: None,
+            _lock: lock,
+        });
         Ok(())
     }
 }

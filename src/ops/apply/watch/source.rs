@@ -118,6 +118,11 @@ impl Source {
         }
     }
 
+    /// Returns true while a fetch is under way, or has ended and was not looked at.
+    pub fn is_being_fetched(&self) -> bool {
+        matches!(self, Source::Remote { fetches, .. } if fetches.under_way.is_some())
+    }
+
     /// Begins a fetch when one is due or asked for, and tells how one that was under way has ended.
     pub fn fetch(&mut self, now: Timestamp, is_asked_for: bool, tell: &mut dyn FnMut(&Note<'_>)) {
         let Source::Remote { remote, branch, fetches } = self else { return };
