@@ -8,6 +8,7 @@
 
 mod apply;
 mod convert;
+mod daemon;
 mod delivery;
 mod devices;
 mod edge;

@@ -345,6 +345,12 @@ pub fn fleetform() -> Command {
     command
 }
 
+/// Starts a process that outlives the call, its streams as they were set.
+pub fn spawn(command: &mut Command) -> Child {
+    let _no_apply = APPLIES.write().unwrap();
+    command.spawn().unwrap()
+}
+
 /// What the binary did.
 #[derive(Debug)]
 pub struct Ran {
