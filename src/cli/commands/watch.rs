@@ -23,7 +23,7 @@ use crate::ops::{Environment, OpsError};
 use crate::repo::without_secrets;
 
 /// The shortest interval: whoever asks a server more often keeps it from its work.
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How often what `status` shows is written at most.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     let (remote, branch) = (given(&arguments.remote), given(&arguments.branch));
     if arguments.interval < INTERVAL_MIN {
         return Err(CommandError::Usage {
-            what: "--interval is less than a second".to_string(),
+            what: "--interval is less than 100ms".to_string(),
             help: "A local branch is seen at once, and a webhook makes the daemon look at a remote one at once."
                 .to_string(),
         });
