@@ -602,7 +602,7 @@ fn a_daemon_that_stood_still_writes_nothing_when_it_wakes_up() {
     let after = still.said().len();
     wait_until("it goes on", || still.said()[after..].matches("fetched").count() >= 3);
     assert_eq!(site.tip(), tip, "it wrote nothing");
-    assert!(!still.said().contains("rewound"), "it is behind, no more");
+    assert!(!still.said().contains("history was rewound"), "it is behind, no more");
     site.job("third", REBOOT);
     site.wait_completed("third");
     // And alone.
