@@ -215,9 +215,9 @@ impl Watch {
         Watch { child: crate::world::spawn(&mut command), home, log, since }
     }
 
-    /// Starts one that looks at the remote twice a second.
+    /// Starts one that looks at the remote each second.
     fn eager(site: &Site, name: &str, remote: &str, arguments: &[&str]) -> Watch {
-        Watch::start(site, name, remote, &[&["--interval", "500ms"], arguments].concat(), &[])
+        Watch::start(site, name, remote, &[&["--interval", "1s"], arguments].concat(), &[])
     }
 
     fn said(&self) -> String {
