@@ -125,6 +125,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::NoFleet { .. }
         | RepoError::NoFleetAt { .. }
         | RepoError::InsideRepository { .. }
+        | RepoError::Mirror { .. }
         | RepoError::NoRevision { .. } => exit::USAGE,
         RepoError::NoCommit => exit::HELD,
         RepoError::NotAFile { .. }

@@ -35,19 +35,28 @@ impl Repo {
         init_mirror(&folder)?;
         let configure = || {
             let repository = git2::Repository::open_bare(&folder)?;
-            match repository.find_remote(MIRRORED) {
-                Ok(_) => repository.remote_set_url(MIRRORED, address)?,
-                Err(_) => drop(repository.remote(MIRRORED, address)?),
+            if repository.find_remote(MIRRORED).is_err() {
+                repository.remote(MIRRORED, address)?;
             }
             repository.config()?.set_str(PATH_KEY, path.trim_matches('/'))?;
             repository.reference_symbolic("HEAD", &source_reference(branch), true, "follow")?;
             Ok(())
         };
         configure().map_err(|e: git2::Error| RepoError::git("make a mirror", &folder, e))?;
-        match Repo::open_mirror(home)? {
-            Some(repo) => Ok(repo),
-            None => Err(RepoError::NoRepository { path: folder }),
-        }
+        let repo = Repo::open_mirror(home)?.ok_or_else(|| RepoError::NoRepository { path: folder.clone() })?;
+        // What was followed before is another fleet's, until a person has said that it has moved.
+        if repo.mirrored() == Some(address.to_string()) { Ok(repo) } else { Err(repo.is_a_mirror()) }
+    }
+
+    /// Returns the address that is mirrored; `None` where that is not known.
+    pub(super) fn mirrored(&self) -> Option<String> {
+        self.repository.find_remote(MIRRORED).ok()?.url().ok().map(str::to_string)
+    }
+
+    /// Returns the error of what a mirror is not for.
+    pub fn is_a_mirror(&self) -> RepoError {
+        let address = self.mirrored().map_or_else(String::new, |address| super::without_secrets(&address).into_owned());
+        RepoError::Mirror { path: self.folder().to_path_buf(), address }
     }
 
     /// Opens the mirror of a folder; `None` when it has none.

@@ -38,6 +38,8 @@ pub enum RepoError {
     NoFleet { path: PathBuf, around: Option<PathBuf> },
     #[error("the revision {revision} has no fleet: no {FLEET_FILE} in the folder of this one")]
     NoFleetAt { revision: String },
+    #[error("{} holds a mirror of {address}", path.display())]
+    Mirror { path: PathBuf, address: String },
     #[error("{} lies in a git repository", path.display())]
     InsideRepository { path: PathBuf },
     #[error("the repository has no commit yet")]
@@ -83,6 +85,9 @@ impl RepoError {
             RepoError::NoFleet { .. } => {
                 "Go to the fleet's folder or name it with -C; `fleetform init` makes a new one.".to_string()
             }
+            RepoError::Mirror { address, .. } => format!(
+                "Commit in a clone and push it there; follow it with `watch --remote {address}`. Give each daemon a folder of its own with -C."
+            ),
             RepoError::InsideRepository { .. } => {
                 "Give the daemon that follows a remote a folder of its own with -C, outside of any repository."
                     .to_string()
@@ -173,6 +178,12 @@ impl Repo {
     pub fn folder(&self) -> &Path {
         let folder = self.folder.as_deref().or(self.home.as_deref());
         folder.unwrap_or_else(|| self.repository.path())
+    }
+
+    /// Returns the full name of the branch that is checked out; `None` for a commit.
+    pub fn checked_out_branch(&self) -> Option<String> {
+        let head = self.repository.head().ok()?;
+        if head.is_branch() { head.name().ok().map(str::to_string) } else { None }
     }
 
     /// Returns true when the repository's configuration has a remote of this name.

@@ -61,6 +61,9 @@ impl Repo {
     /// # Errors
     /// The repository cannot be written.
     pub fn commit_files(&self, paths: &[String], message: &str) -> Result<String, RepoError> {
+        if self.is_mirror() {
+            return Err(self.is_a_mirror());
+        }
         let commit = || {
             let parent = self.repository.head().and_then(|head| head.peel_to_commit()).ok();
             let before = match &parent {

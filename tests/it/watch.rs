@@ -30,7 +30,9 @@ fn word(note: &Note<'_>) -> Option<String> {
             return Some(format!("trouble: {codes}"));
         }
         Note::Recovered => return Some("recovered".to_string()),
-        Note::Started { .. } | Note::NoEvents { .. } | Note::Fetched { .. } | Note::Looked(_) => return None,
+        Note::Missed { .. } | Note::Started { .. } | Note::NoEvents { .. } | Note::Fetched { .. } | Note::Looked(_) => {
+            return None;
+        }
     };
     match progress {
         Progress::RunStarted { job, run, .. } => Some(format!("{job} {run} started")),

@@ -19,7 +19,7 @@ use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::status::Seat;
-use crate::ops::{Environment, OpsError};
+use crate::ops::{Environment, OpsError, Workspace};
 use crate::repo::without_secrets;
 
 /// The shortest interval: whoever asks a server more often keeps it from its work.
@@ -43,6 +43,10 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     let listening = arguments.listen.open()?;
     if remote.is_some() {
         std::fs::create_dir_all(&environment.folder)?;
+    }
+    if remote.is_none() {
+        // Nothing is made in a folder that is none of a fleet.
+        Workspace::open(environment)?;
     }
     let options = WatchOptions {
         remote: remote.as_ref().map(|address| RemoteSource {
@@ -80,6 +84,11 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     stand_by(listening, board, (&interrupt, &wake))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(watch(environment, &options, &SystemClock, (&interrupt, &wake), &mut tell))?;
+    // What went on then does not go on now.
+    shown.board.update(|snapshot| {
+        snapshot.running.clear();
+        snapshot.lease = None;
+    });
     shown.write();
     tracing::info!("stopped");
     Ok(exit::OK)
@@ -147,6 +156,18 @@ struct Shown {
 
 impl Shown {
     fn note(&mut self, note: &Note<'_>) {
+        self.take(note);
+        let is_frequent = matches!(
+            note,
+            Note::Looked(Look { is_reconciled: false, .. })
+                | Note::Progress(Progress::Advanced { .. } | Progress::BatchFinished { .. })
+        );
+        if !is_frequent {
+            self.write();
+        }
+    }
+
+    fn take(&mut self, note: &Note<'_>) {
         match note {
             Note::Started { fleet_branch } => {
                 self.board.update(|snapshot| snapshot.source.branch = fleet_branch.to_string());
@@ -172,7 +193,7 @@ impl Shown {
                 self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
             }
             Note::Looked(look) => self.looked(look),
-            Note::NoEvents { .. } | Note::Recovered => {}
+            Note::NoEvents { .. } | Note::Recovered | Note::Missed { .. } => {}
         }
     }
 

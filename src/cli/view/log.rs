@@ -37,6 +37,7 @@ pub fn log(note: &Note<'_>) {
         }
         Note::Looked(look) => tracing::trace!(commit = look.commit, reconciled = look.is_reconciled, "looked"),
         Note::Trouble { error, is_news, retry_at, .. } => log_trouble(error, *is_news, *retry_at),
+        Note::Missed { job, run, reason } => tracing::warn!(job, run, "{reason}"),
         Note::Recovered => tracing::info!("what was in the way is gone"),
     }
 }

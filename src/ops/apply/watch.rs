@@ -95,6 +95,8 @@ pub enum Note<'a> {
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
     /// `is_news` when it is not what was in the way before.
     Trouble { error: &'a OpsError, is_news: bool, retry_at: Timestamp, at: Timestamp },
+    /// An occurrence of a schedule did not run.
+    Missed { job: &'a str, run: &'a str, reason: &'a str },
     /// What was in the way is gone.
     Recovered,
 }
@@ -141,6 +143,9 @@ pub async fn watch<C: Clock>(
         }
         None => Workspace::open(environment)?,
     };
+    if options.remote.is_none() && workspace.repo.is_mirror() {
+        return Err(workspace.repo.is_a_mirror().into());
+    }
     let source = Source::open(&workspace, options, clock.now())?;
     tell(&Note::Started { fleet_branch: &source.to_string() });
     // Of a mirror nobody but the daemon moves a reference.
@@ -177,6 +182,7 @@ pub async fn watch<C: Clock>(
         daemon.step(clock, interrupt, tell).await;
         if interrupt.is_set() && daemon.running.is_idle() {
             daemon.rest(clock.now(), tell);
+            daemon.push_at_the_end(clock.now());
             return Ok(());
         }
         if daemon.running.is_empty() {
@@ -358,6 +364,16 @@ impl Daemon<'_> {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Tries once more what could not be pushed; what stays is for the next start.
+    fn push_at_the_end(&mut self, now: Timestamp) {
+        let (Some(seen), Some(upstream)) = (&self.seen, &mut self.upstream) else { return };
+        if upstream.failure.is_some() {
+            let branch = self.workspace.repo.results(&seen.declared.fleet.results.branch);
+            // The lease is given back with what is pushed.
+            drop(upstream.pull(&branch).and_then(|()| upstream.finish(&branch, now)));
         }
     }
 

@@ -86,6 +86,10 @@ impl Daemon<'_> {
                 if fresh.is_empty() {
                     found.extend(diagnostics);
                     apply.settle_agenda(&agenda, &planned, now)?;
+                    for missed in &agenda.missed {
+                        let (job, run) = (missed.job.name.as_str(), missed.job.run.as_str());
+                        tell(&Note::Missed { job, run, reason: &missed.reason });
+                    }
                     break (planned, agenda);
                 }
                 // Planned again with what is due.

@@ -64,7 +64,9 @@ impl Source {
             let fetches = Fetches { interval, due_at: now, backoff, maintain_at: now, under_way: None, is_well: true };
             return Ok(Source::Remote { remote, branch: options.branch_followed(), fetches: Box::new(fetches) });
         }
-        let reference = options.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
+        // The branch that is checked out now stays the one that is followed.
+        let named = options.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
+        let reference = named.or_else(|| workspace.repo.checked_out_branch());
         let source = Source::Local { reference };
         source.head(workspace)?;
         Ok(source)
@@ -200,8 +202,12 @@ impl<'w> Daemon<'w> {
     /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
     pub(super) fn look(&mut self, now: Timestamp) -> Result<(), OpsError> {
         let Some(head) = self.source.head(self.workspace)? else { return Ok(()) };
-        let is_known = self.seen.as_ref().is_some_and(|seen| seen.head == head);
-        if is_known || self.passed_over.as_ref() == Some(&head) {
+        if self.passed_over.as_ref() == Some(&head) {
+            return Ok(());
+        }
+        // Whatever comes after a commit that could not be used is told, also when it is as it was before.
+        self.is_due |= self.passed_over.take().is_some();
+        if self.seen.as_ref().is_some_and(|seen| seen.head == head) {
             return Ok(());
         }
         let tree = self.workspace.repo.tree_at(&head)?;
