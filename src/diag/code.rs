@@ -145,6 +145,7 @@ codes! {
     RENAMED_JOB = "FF607", Error, "job looks like a renamed one";
     TOO_MANY_BATCHES = "FF608", Error, "too many batches";
     FITS_NO_TEMPLATE = "FF611", Error, "job fits none of its devices";
+    RESULTS_ON_SOURCE = "FF612", Error, "results go to the branch with the declared files";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";

@@ -7,8 +7,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::OpsError;
-use crate::diag::{Diagnostics, SourceMap};
-use crate::manifest::Loaded;
+use crate::diag::{Diagnostic, Diagnostics, SourceMap, code};
+use crate::manifest::{Kind, Loaded};
 use crate::model::fleet::{Declared, Fleet, RegistryConfig};
 use crate::model::text::sanitize_line;
 use crate::prepare::load;
@@ -155,7 +155,8 @@ impl Workspace {
             let (path, around) = (self.repo.folder().to_path_buf(), self.repo.fleet_around());
             return Err(crate::repo::RepoError::NoFleet { path, around }.into());
         }
-        let loaded = load(&tree);
+        let mut loaded = load(&tree);
+        refuse_results_on(self.repo.head_branch().as_deref(), &mut loaded);
         Ok((tree, loaded))
     }
 
@@ -175,7 +176,8 @@ impl Workspace {
                 crate::repo::RepoError::NoFleet { path, around }.into()
             });
         }
-        let loaded = load(&tree);
+        let mut loaded = load(&tree);
+        refuse_results_on(self.repo.head_branch().as_deref(), &mut loaded);
         Ok((tree, loaded))
     }
 
@@ -309,6 +311,20 @@ fn lock_file(path: &Path, owner: &str) -> Result<ApplyLock, LockFailure> {
         Err(std::fs::TryLockError::WouldBlock) => Err(LockFailure::Held(names.next())),
         Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
     }
+}
+
+/// Adds an error when results would go to the branch that the files are declared on; true when they would.
+pub(super) fn refuse_results_on(source: Option<&str>, loaded: &mut Loaded) -> bool {
+    let Some(fleet) = loaded.declared.as_ref().map(|declared| &declared.fleet) else { return false };
+    let branch = &fleet.results.branch;
+    if source != Some(branch.as_str()) {
+        return false;
+    }
+    let span = loaded.spans.span_of(Kind::Fleet, &fleet.name, "/spec/results/branch");
+    let detail = format!("`{branch}` is the branch that this file is declared on.");
+    let help = "Give the results a branch of their own, such as `fleetform/results`, and run `fleetform init`.";
+    loaded.diagnostics.push(Diagnostic::new(code::RESULTS_ON_SOURCE, span, detail).with_help(help));
+    true
 }
 
 /// Returns what is declared, or all findings as an error.

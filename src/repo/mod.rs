@@ -246,6 +246,13 @@ impl Repo {
         Some(commit == from || self.repository.graph_descendant_of(commit, from).ok()?)
     }
 
+    /// Returns the branch that is checked out, or that `HEAD` of a bare repository names; `None` when it is no branch.
+    pub fn head_branch(&self) -> Option<String> {
+        let head = self.repository.find_reference("HEAD").ok()?;
+        let target = head.symbolic_target().ok().flatten()?;
+        target.strip_prefix("refs/heads/").map(str::to_string)
+    }
+
     /// Returns the id of the commit of `HEAD`.
     ///
     /// # Errors

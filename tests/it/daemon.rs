@@ -741,3 +741,32 @@ fn a_daemon_that_is_killed_again_and_again_does_everything_once() {
     site.check_branch();
     watch.end();
 }
+
+#[test]
+fn results_never_go_to_the_branch_that_is_followed() {
+    let site = Site::new("latency: 20ms", 2);
+    let fleet = fs::read_to_string(site.world.file("fleetform.yaml")).unwrap();
+    site.job("reboot", REBOOT);
+    let bad = fleet.replace("spec: {", "spec: {results: {branch: main}, ");
+    assert_ne!(bad, fleet);
+    site.world.write("fleetform.yaml", &bad);
+    site.world.commit("Results on main");
+    site.git_push(&["main"]);
+    for command in [&["validate"][..], &["plan"], &["apply", "--yes"], &["init"]] {
+        let ran = site.world.run(command);
+        assert_eq!(ran.code, 65, "{command:?}: {ran:?}");
+        assert!(ran.stderr.contains("FF612"), "{command:?}: {}", ran.stderr);
+    }
+    let (main, tip) = (site.repository().refname_to_id("refs/heads/main").unwrap(), site.tip());
+    let watch = Watch::eager(&site, "one", &site.remote().display().to_string(), &[]);
+    watch.wait_said("FF612");
+    let said = watch.said().len();
+    wait_until("it looks again", || watch.said()[said..].matches("fetched").count() >= 2);
+    assert_eq!(watch.count_said("FF612"), 1);
+    assert_eq!((site.repository().refname_to_id("refs/heads/main").unwrap(), site.tip()), (main, tip));
+    site.world.write("fleetform.yaml", &fleet);
+    site.world.commit("Results where they were");
+    site.git_push(&["main"]);
+    site.wait_completed("reboot");
+    watch.end();
+}

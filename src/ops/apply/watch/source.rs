@@ -16,7 +16,7 @@ use crate::diag::Diagnostics;
 use crate::manifest::{Loaded, Sound};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
-use crate::ops::workspace::findings_of;
+use crate::ops::workspace::{findings_of, refuse_results_on};
 use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound;
 use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, UpstreamError, source_reference};
@@ -70,6 +70,14 @@ impl Source {
         let source = Source::Local { reference };
         source.head(workspace)?;
         Ok(source)
+    }
+
+    /// Returns the branch that is followed; `None` for a `HEAD` that is on none.
+    fn branch(&self, workspace: &Workspace) -> Option<String> {
+        match self {
+            Source::Local { reference: None } => workspace.repo.head_branch(),
+            Source::Local { reference: Some(_) } | Source::Remote { .. } => Some(self.to_string()),
+        }
     }
 
     /// Returns the newest commit that is here; `None` when none was fetched yet.
@@ -217,7 +225,8 @@ impl<'w> Daemon<'w> {
             (seen.head, seen.tree) = (head, tree);
             return Ok(());
         }
-        let seen = match Seen::load(head, tree, now)? {
+        let branch = self.source.branch(self.workspace);
+        let seen = match Seen::load(head, tree, branch.as_deref(), now)? {
             Ok(seen) => seen,
             Err((head, findings)) => {
                 self.passed_over = Some(head);
@@ -244,10 +253,12 @@ impl<'w> Seen<'w> {
     fn load(
         head: String,
         tree: FleetTree<'w>,
+        branch: Option<&str>,
         seen_at: Timestamp,
     ) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
         let Sound { mut loaded, held } = load_sound(&tree);
-        let Some(declared) = loaded.declared.take() else {
+        let is_refused = refuse_results_on(branch, &mut loaded);
+        let Some(declared) = loaded.declared.take().filter(|_| !is_refused) else {
             return Ok(Err((head, findings_of(&loaded, Diagnostics::new()))));
         };
         let content = content_of(&tree, &loaded)?;
