@@ -147,7 +147,7 @@ impl Repo {
     /// # Errors
     /// There is no repository around the folder.
     pub fn open(folder: &Path) -> Result<Repo, RepoError> {
-        make_writes_durable();
+        set_up_libgit2();
         let absolute = folder.canonicalize().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => RepoError::NoFolder { path: folder.to_path_buf() },
             _ => RepoError::Io { path: folder.to_path_buf(), doing: "opened", source },
@@ -263,15 +263,20 @@ impl Repo {
     }
 }
 
-/// Makes libgit2 fsync objects and references: a claim counts only when it survives a power cut.
-fn make_writes_durable() {
+/// Bytes of commits and small trees that libgit2 keeps; more of them are dropped as others come. Its own bound of 256 MiB is what a daemon
+/// would grow to over the months.
+const CACHE_BYTES_MAX: isize = 8 << 20;
+
+/// Makes libgit2 fsync objects and references, for a claim counts only when it survives a power cut, and bounds what it keeps in memory.
+fn set_up_libgit2() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // SAFETY: sets a global switch of libgit2 that takes one int; `git2` initialises the library on first use.
-        // git2 0.21 has no safe call for it.
-        #[expect(unsafe_code, reason = "the only way to reach GIT_OPT_ENABLE_FSYNC_GITDIR")]
+        // SAFETY: sets global switches of libgit2, one that takes an int and one that takes an ssize_t; `git2` initialises the library on
+        // first use. git2 0.21 has no safe calls for them.
+        #[expect(unsafe_code, reason = "the only way to reach these switches")]
         unsafe {
             libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as libc_int, 1 as libc_int);
+            libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_CACHE_MAX_SIZE as libc_int, CACHE_BYTES_MAX);
         }
     });
 }

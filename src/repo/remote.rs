@@ -406,7 +406,7 @@ impl Remote {
 /// # Errors
 /// The folder cannot be made, or has something else in it.
 pub fn init_mirror(folder: &Path) -> Result<(), RepoError> {
-    super::make_writes_durable();
+    super::set_up_libgit2();
     if Repository::open_bare(folder).is_ok() {
         return Ok(());
     }
