@@ -1,5 +1,6 @@
 //! A daemon under churn for a long time: a commit each second that adds, changes and removes jobs, a remote that goes away now and then.
-//! Its memory and its open files are looked at all the while, and in the end everything was done once.
+//! Its memory and its open files are looked at all the while, and in the end everything was done once. Before that, a day of virtual time
+//! with a commit each half hour, in this process.
 //!
 //! ```text
 //! cargo test --test soak                               20 seconds
@@ -14,13 +15,18 @@
     reason = "a test that cannot go on fails, reads its settings from the environment, waits for real and says what it saw"
 )]
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use fleetform::execute::{Clock, Interrupt, Progress, Wake};
+use fleetform::ops::Environment;
+use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use fleetform::repo::Repo;
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -31,7 +37,7 @@ const JOBS_MAX: usize = 12;
 /// The remote is away for the last seconds of each such time.
 const AWAY_EVERY: u64 = 15;
 const AWAY_SECONDS: u64 = 3;
-/// Memory may grow by this share and so many bytes: what was run is read with every plan, and there is more and more of it.
+/// Memory may grow by this share and so many bytes.
 const GROWTH_SHARE_MAX: f64 = 1.25;
 const GROWTH_BYTES_MAX: u64 = 8 << 20;
 const GROWTH_FILES_MAX: u64 = 2;
@@ -49,13 +55,98 @@ fn main() -> ExitCode {
     let seconds = std::env::var("FLEETFORM_SOAK_SECONDS").map_or(20, |text| text.parse().expect("a number of seconds"));
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    match soak(folder.path(), seconds) {
+    match day(&folder.path().join("day")).and_then(|()| soak(folder.path(), seconds)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
             eprintln!("{what}\nThe log is in {}.", folder.keep().display());
             ExitCode::FAILURE
         }
     }
+}
+
+/// Time that passes only when somebody waits for it; ends the daemon after a day.
+struct DayClock<'a> {
+    now: Cell<Timestamp>,
+    end: Timestamp,
+    interrupt: &'a Interrupt,
+}
+
+impl Clock for DayClock<'_> {
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    async fn sleep_until(&self, time: Timestamp) {
+        if time >= self.end {
+            self.interrupt.set();
+        }
+        self.now.set(self.now.get().max(time.min(self.end)));
+    }
+}
+
+/// Follows a local branch for a day of virtual time, in which somebody commits each half hour.
+fn day(folder: &Path) -> Result<(), String> {
+    let person = person(folder);
+    let repo = Repo::open(&person).unwrap();
+    let start: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
+    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let clock = DayClock { now: Cell::new(start), end: start + Duration::from_secs(24 * 3_600), interrupt: &interrupt };
+    let (mut samples, mut looks, mut finished) = (Vec::new(), 0, 0);
+    let mut tell = |note: &Note<'_>| match note {
+        Note::Looked(look) => {
+            looks += 1;
+            let half_hours = look.at.duration_since(start).as_secs() / 1_800;
+            if half_hours as usize > samples.len() {
+                samples.push(sample(std::process::id()).unwrap());
+                let name = format!("job-{half_hours}");
+                fs::create_dir_all(person.join("jobs")).unwrap();
+                let path = format!("jobs/{name}.yaml");
+                let action = format!("{{command: {{name: reboot, payload: {half_hours}}}}}");
+                fs::write(
+                    person.join(&path),
+                    document("Job", &name, &format!("{{target: {{query: '*'}}, action: {action}}}")),
+                )
+                .unwrap();
+                repo.commit_files(&[path], &name).unwrap();
+            }
+        }
+        Note::Progress(Progress::RunFinished { .. }) => finished += 1,
+        _ => {}
+    };
+    let options = WatchOptions {
+        remote: None,
+        branch: None,
+        interval: Duration::from_secs(30),
+        grace: Duration::from_secs(10),
+        lease_time: Duration::from_secs(180),
+        accepts_rewind: false,
+    };
+    let environment = Environment { folder: person.clone(), registry: None };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let watched = runtime.block_on(watch(&environment, &options, &clock, (&interrupt, &wake), &mut tell));
+    watched.map_err(|error| error.to_string())?;
+    let (early, late) = (&samples[12], &samples[samples.len() - 1]);
+    println!(
+        "a day: {looks} looks, {finished} runs; at a quarter and at the end: {} and {} KiB, {} and {} files",
+        early.bytes >> 10,
+        late.bytes >> 10,
+        early.files,
+        late.files
+    );
+    if finished < 46 || looks < 2_880 {
+        return Err("the day was too short".to_string());
+    }
+    check_growth((early.bytes, late.bytes), (early.files, late.files))
+}
+
+fn check_growth(bytes: (u64, u64), files: (u64, u64)) -> Result<(), String> {
+    if bytes.1 as f64 > bytes.0 as f64 * GROWTH_SHARE_MAX + GROWTH_BYTES_MAX as f64 {
+        return Err("memory grows".to_string());
+    }
+    if files.1 > files.0 + GROWTH_FILES_MAX {
+        return Err("open files grow".to_string());
+    }
+    Ok(())
 }
 
 fn soak(folder: &Path, seconds: u64) -> Result<(), String> {
@@ -79,6 +170,12 @@ fn soak(folder: &Path, seconds: u64) -> Result<(), String> {
     fleet.set_away(false);
     let declared = fleet.come_to_rest(&mut daemon)?;
     daemon.end()?;
+    // What every plan reads grows with the runs that there were; a daemon that has only just begun tells how much of it that is.
+    let mut fresh = Daemon::start(folder, &fleet.remote);
+    fleet.churn(seconds + 1);
+    fleet.come_to_rest(&mut fresh)?;
+    let fresh_bytes = fresh.sample()?.bytes;
+    fresh.end()?;
     let executions = fleet.check_executions(folder)?;
     let median = |part: &[Sample], of: fn(&Sample) -> u64| {
         let mut values: Vec<u64> = part.iter().map(of).collect();
@@ -91,21 +188,40 @@ fn soak(folder: &Path, seconds: u64) -> Result<(), String> {
     let files = (median(early, |one| one.files), median(late, |one| one.files));
     println!(
         "{seconds} s, {} commits, {} runs, {declared} jobs declared at the end, {executions} executions; median of the second and the last \
-         quarter: {} and {} KiB, {} and {} files",
+         quarter: {} and {} KiB, {} and {} files; a fresh daemon: {} KiB",
         fleet.commits,
         fleet.runs.len(),
         bytes.0 >> 10,
         bytes.1 >> 10,
         files.0,
-        files.1
+        files.1,
+        fresh_bytes >> 10
     );
-    if bytes.1 as f64 > bytes.0 as f64 * GROWTH_SHARE_MAX + GROWTH_BYTES_MAX as f64 {
-        return Err("memory grows".to_string());
+    check_growth((bytes.0.max(fresh_bytes), bytes.1), files)
+}
+
+fn document(kind: &str, name: &str, spec: &str) -> String {
+    format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+/// Makes a fleet with its results branch, and returns the folder of a person's work tree of it.
+fn person(folder: &Path) -> PathBuf {
+    let person = folder.join("person");
+    fs::create_dir_all(&person).unwrap();
+    let repo = Repo::open_or_init(&person).unwrap();
+    let rows: String = (0..DEVICES).map(|n| format!("d-{n:03},Device {n},{}\n", n % 2)).collect();
+    let spec = "{link: {simulated: {latency: 5ms, journal: devices.jsonl}}}";
+    let files = [
+        ("fleetform.yaml", document("Fleet", "acme", spec)),
+        ("imports.yaml", document("DeviceImport", "all", "{file: devices.csv}")),
+        ("devices.csv", format!("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.parity\n{rows}")),
+    ];
+    for (path, text) in &files {
+        fs::write(person.join(path), text).unwrap();
     }
-    if files.1 > files.0 + GROWTH_FILES_MAX {
-        return Err("open files grow".to_string());
-    }
-    Ok(())
+    repo.commit_files(&files.map(|(path, _)| path.to_string()), "fleet").unwrap();
+    fleetform::ops::init::init(&person, fleetform::ops::init::InitOptions::default()).unwrap();
+    person
 }
 
 /// A bare repository that a person writes to.
@@ -121,24 +237,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(folder: &Path) -> Fleet {
-        let person = folder.join("person");
-        fs::create_dir_all(&person).unwrap();
-        let repo = Repo::open_or_init(&person).unwrap();
-        let rows: String = (0..DEVICES).map(|n| format!("d-{n:03},Device {n},{}\n", n % 2)).collect();
-        let document = |kind: &str, name: &str, spec: &str| {
-            format!("apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-        };
-        let spec = "{link: {simulated: {latency: 5ms, journal: devices.jsonl}}}";
-        let files = [
-            ("fleetform.yaml", document("Fleet", "acme", spec)),
-            ("imports.yaml", document("DeviceImport", "all", "{file: devices.csv}")),
-            ("devices.csv", format!("IOTC_DEVICEID,IOTC_DEVICENAME,TAG.parity\n{rows}")),
-        ];
-        for (path, text) in &files {
-            fs::write(person.join(path), text).unwrap();
-        }
-        repo.commit_files(&files.map(|(path, _)| path.to_string()), "fleet").unwrap();
-        fleetform::ops::init::init(&person, fleetform::ops::init::InitOptions::default()).unwrap();
+        let person = person(folder);
         let remote = folder.join("fleet.git");
         let cloned =
             Command::new("git").args(["clone", "--quiet", "--bare"]).arg(&person).arg(&remote).status().unwrap();
@@ -179,10 +278,7 @@ impl Fleet {
                 _ => format!("{{command: {{name: reboot, payload: {number}}}}}"),
             };
             let target = format!("{{query: \"tags.parity = '{}'\"}}", number % 2);
-            let text = format!(
-                "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{run: \"{run}\", target: {target}, action: \
-                 {action}}}\n"
-            );
+            let text = document("Job", name, &format!("{{run: \"{run}\", target: {target}, action: {action}}}"));
             folder.insert(format!("{name}.yaml"), repository.blob(text.as_bytes()).unwrap(), 0o100_644).unwrap();
         }
         let folder = folder.write().unwrap();
@@ -243,6 +339,16 @@ struct Sample {
     files: u64,
 }
 
+/// Looks at a process.
+fn sample(process: u32) -> Result<Sample, String> {
+    let folder = PathBuf::from(format!("/proc/{process}"));
+    let text = fs::read_to_string(folder.join("status")).map_err(|error| error.to_string())?;
+    let resident =
+        text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let files = fs::read_dir(folder.join("fd")).map_err(|error| error.to_string())?.count() as u64;
+    Ok(Sample { bytes: resident.ok_or("no VmRSS")? << 10, files })
+}
+
 /// The daemon, killed when dropped.
 struct Daemon {
     child: Child,
@@ -267,11 +373,7 @@ impl Daemon {
                 fs::read_to_string(&self.log).unwrap_or_default()
             ));
         }
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let text = fs::read_to_string(folder.join("statm")).map_err(|error| error.to_string())?;
-        let pages: u64 = text.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let files = fs::read_dir(folder.join("fd")).map_err(|error| error.to_string())?.count() as u64;
-        Ok(Sample { bytes: pages * 4096, files })
+        sample(self.child.id())
     }
 
     fn end(&mut self) -> Result<(), String> {

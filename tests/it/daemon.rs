@@ -770,3 +770,41 @@ fn results_never_go_to_the_branch_that_is_followed() {
     site.wait_completed("reboot");
     watch.end();
 }
+
+#[test]
+fn an_idle_daemon_writes_nothing_here_or_there() {
+    let site = Site::new("latency: 20ms", 2);
+    let server = Daemon::start(&site.served());
+    site.job("reboot", REBOOT);
+    let watch = Watch::eager(&site, "one", &server.url("fleet.git"), &[]);
+    site.wait_completed("reboot");
+    site.wait_released();
+    let looks = |count: usize| {
+        let said = watch.said().len();
+        wait_until("it looks", || watch.said()[said..].matches("fetched").count() >= count);
+    };
+    looks(2);
+    let files = || {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![watch.home.clone(), site.remote()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else if !entry.file_name().to_str().unwrap().starts_with("status.json") {
+                    let modified = entry.metadata().unwrap().modified().unwrap();
+                    found.insert(entry.path(), (modified, fs::read(entry.path()).unwrap()));
+                }
+            }
+        }
+        found
+    };
+    let before = files();
+    looks(5);
+    let after = files();
+    let changed: Vec<_> = after.iter().filter(|(path, file)| before.get(*path) != Some(file)).collect();
+    let changed: Vec<_> = changed.iter().map(|(path, _)| path).collect();
+    assert!(changed.is_empty() && before.len() == after.len(), "{changed:?}");
+    watch.end();
+}
