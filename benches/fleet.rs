@@ -4,6 +4,7 @@
 //! cargo bench --bench fleet                         # 1,000,000 devices
 //! cargo bench --bench fleet -- --devices 10000      # a smoke test
 //! cargo bench --bench fleet -- --imports            # the imports only
+//! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! ```
 //!
 //! Each measurement is a process of its own, so that its peak memory is its own. The floors do by hand, with the same libraries and
@@ -16,10 +17,15 @@
 //! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it must reach is a
 //!   time, not a ratio;
 //! * validate: parsing 10,000 files into values with the YAML library, and nothing else;
+//! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What it must reach is a
+//!   time, with 10,000 files;
 //! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the index that an apply makes
 //!   and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
+
+#[path = "fleet/reconcile.rs"]
+mod reconcile;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
@@ -38,6 +44,7 @@ use fleetform::ops::{Environment, init};
 use fleetform::query;
 use fleetform::registry::{Registry, Request, Selection, Touched};
 use fleetform::repo::Repo;
+use reconcile::Mix;
 use rusqlite::Connection;
 
 type Failure = Box<dyn std::error::Error>;
@@ -50,9 +57,13 @@ fn main() -> Result<(), Failure> {
     }
     let devices: u32 = after("--devices").map_or(Ok(1_000_000), |text| text.parse())?;
     let folder = scratch_folder()?;
-    let result = match arguments.iter().any(|argument| argument == "--imports") {
-        true => measure_imports(&folder, devices),
-        false => measure(&folder, devices),
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let result = if has("--imports") {
+        measure_imports(&folder, devices)
+    } else if has("--reconciles") {
+        measure_reconciles(&folder, devices)
+    } else {
+        measure(&folder, devices).and_then(|()| measure_reconciles(&folder, devices))
     };
     std::fs::remove_dir_all(&folder)?;
     result
@@ -120,6 +131,39 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs the daemon over two fleets that have nothing to do.
+fn measure_reconciles(folder: &Path, devices: u32) -> Result<(), Failure> {
+    let fleet = folder.join("fleet");
+    if fleet.exists() {
+        std::fs::remove_dir_all(&fleet)?;
+    }
+    make_fleet(folder, devices)?;
+    phase("import", folder)?;
+    copy_folder(&fleet, &folder.join("fresh"))?;
+    println!("\n{devices} devices");
+    for (mix, name) in [(Mix::Jobs, "reconcile-jobs"), (Mix::Halves, "reconcile-halves")] {
+        std::fs::remove_dir_all(&fleet)?;
+        copy_folder(&folder.join("fresh"), &fleet)?;
+        reconcile::make(&fleet, mix)?;
+        reconcile::heading(mix);
+        print!("{}", output_of(name, folder)?);
+    }
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (entry, target) = (entry?, to.to_path_buf());
+        let target = target.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
+}
+
 struct Measured {
     took: Duration,
     peak_kib: u64,
@@ -137,6 +181,12 @@ fn row(name: &str, floor: &Measured, ours: &Measured, must: &str) {
 
 /// Runs one phase in a process of its own.
 fn phase(name: &str, folder: &Path) -> Result<Measured, Failure> {
+    let text = output_of(name, folder)?;
+    let (micros, peak) = text.trim().split_once(' ').ok_or("a phase prints two numbers")?;
+    Ok(Measured { took: Duration::from_micros(micros.parse()?), peak_kib: peak.parse()? })
+}
+
+fn output_of(name: &str, folder: &Path) -> Result<String, Failure> {
     let output = Command::new(std::env::current_exe()?)
         .args(["--phase", name, "--folder"])
         .arg(folder)
@@ -145,14 +195,14 @@ fn phase(name: &str, folder: &Path) -> Result<Measured, Failure> {
     if !output.status.success() {
         return Err(format!("the phase {name} failed").into());
     }
-    let text = String::from_utf8(output.stdout)?;
-    let (micros, peak) = text.trim().split_once(' ').ok_or("a phase prints two numbers")?;
-    Ok(Measured { took: Duration::from_micros(micros.parse()?), peak_kib: peak.parse()? })
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
     let start = Instant::now();
     match name {
+        "reconcile-jobs" => return reconcile::measure(&folder.join("fleet"), Mix::Jobs),
+        "reconcile-halves" => return reconcile::measure(&folder.join("fleet"), Mix::Halves),
         "raw-import" => raw_import(folder)?,
         "raw-plan" => raw_plan(folder)?,
         "plan" => plan_fleet(folder)?,
