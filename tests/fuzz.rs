@@ -184,7 +184,7 @@ fn check_query(text: &str) -> Vec<QueryProblem> {
 /// Loads a fleet of some files; every diagnostic can be shown. Returns what kinds there are.
 fn load(files: &BTreeMap<String, Vec<u8>>) -> (Loaded, String) {
     let entries: BTreeMap<String, Entry> =
-        files.iter().map(|(path, bytes)| (path.clone(), Entry::File { size: bytes.len() as u64 })).collect();
+        files.iter().map(|(path, bytes)| (path.clone(), Entry::file(bytes.len() as u64))).collect();
     let read = |path: &str| files.get(path).cloned().ok_or_else(|| "no such file".to_string());
     let loaded = manifest::load(&manifest::Input { entries: &entries, read: &read, check_query });
     assert_eq!(loaded.declared.is_some(), !loaded.diagnostics.has_errors());

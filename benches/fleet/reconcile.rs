@@ -70,7 +70,8 @@ pub fn make(fleet: &Path, mix: Mix) -> Result<(), Failure> {
     import(fleet, "HEAD", "declare 10,000 files", files)?;
     let head = Repo::open(fleet)?.head()?;
     let runs = runs(fleet, &head)?;
-    let message = with_trailers("what has run", &Trailers { source: Some(&head), writer: "bench", ..Trailers::default() });
+    let message =
+        with_trailers("what has run", &Trailers { source: Some(&head), writer: "bench", ..Trailers::default() });
     let files = runs.iter().flat_map(|run| {
         let key = (&run.job, &run.run);
         [
@@ -152,11 +153,8 @@ fn import(
     let repository = Repository::open(fleet)?;
     let reference = repository.find_reference(reference)?.resolve()?;
     let (name, tip) = (reference.name()?.to_string(), reference.peel_to_commit()?.id());
-    let mut git = Command::new("git")
-        .args(["fast-import", "--quiet"])
-        .current_dir(fleet)
-        .stdin(Stdio::piped())
-        .spawn()?;
+    let mut git =
+        Command::new("git").args(["fast-import", "--quiet"]).current_dir(fleet).stdin(Stdio::piped()).spawn()?;
     let mut stream = std::io::BufWriter::new(git.stdin.take().ok_or("there is a pipe")?);
     let seconds = Timestamp::now().as_second();
     write!(stream, "commit {name}\ncommitter bench <bench@localhost> {seconds} +0000\n")?;
@@ -271,8 +269,10 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         failure: RefCell::new(None),
     };
     let options = WatchOptions {
+        remote: None,
         branch: None,
         interval: Duration::from_secs(30),
+        lease_time: fleetform::ledger::LEASE_TIME,
         grace: Duration::from_secs(10),
         accepts_rewind: false,
     };

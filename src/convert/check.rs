@@ -23,7 +23,7 @@ pub fn invalid(documents: &[(usize, Document)]) -> BTreeMap<usize, String> {
         items.extend(document.files.iter().map(|file| (file.path.clone(), *item)));
         files.extend(document.files.iter().map(|file| (file.path.clone(), file.text.clone())));
     }
-    let entries = files.iter().map(|(path, text)| (path.clone(), Entry::File { size: text.len() as u64 })).collect();
+    let entries = files.iter().map(|(path, text)| (path.clone(), Entry::file(text.len() as u64))).collect();
     let read =
         |path: &str| files.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "it is gone".to_string());
     let loaded = manifest::load(&Input { entries: &entries, read: &read, check_query });

@@ -7,7 +7,7 @@ pub mod code;
 mod source;
 
 pub use code::{CODES, Code, CodeInfo};
-pub use source::{FileId, Position, SourceMap, Span};
+pub use source::{FileId, Position, SourceFile, SourceMap, Span};
 
 /// How bad a diagnostic is: an error refuses the whole change, a warning is shown and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,14 @@ impl Diagnostic {
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Diagnostic {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Returns the same about another file: all of its places are in one.
+    #[must_use]
+    pub fn placed(mut self, file: FileId) -> Diagnostic {
+        self.span = self.span.map(|span| span.placed(file));
+        self.labels.iter_mut().for_each(|(span, _)| *span = span.placed(file));
         self
     }
 

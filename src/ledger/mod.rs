@@ -7,14 +7,17 @@ mod claim;
 mod followed;
 mod key;
 mod lease;
+mod past;
 mod record;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use claim::{Claim, ImportReport};
 pub use followed::{FOLLOWED_FOLDER, Followed};
 pub use key::{RunKey, claim_path, claim_path_of};
 pub use lease::{LEASE_PATH, LEASE_RENEWAL_PART, LEASE_TIME, Lease};
+pub use past::Past;
 pub use record::{BatchRecord, Published, RunRecord};
 
 use crate::model::digest::Digest;
@@ -24,15 +27,15 @@ use crate::model::outcome::{Counts, RunStatus};
 /// The version of every document on the results branch. Readers refuse a larger one and tolerate unknown fields.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Everything that is known about past and open runs of one fleet.
+/// Everything that is known about past and open runs of one fleet. What the results branch says is shared with whoever has read it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
     /// From `claims/`, by job and run token.
-    pub claims: BTreeMap<(Name, RunToken), Claim>,
+    pub claims: Arc<BTreeMap<(Name, RunToken), Claim>>,
     /// From `runs/*/*/run.json`, by job and run token.
-    pub records: BTreeMap<(Name, RunToken), RunRecord>,
+    pub records: Arc<BTreeMap<(Name, RunToken), RunRecord>>,
     /// From `imports/*/*/report.json`, by import and digest (hex).
-    pub reports: BTreeMap<(Name, String), ImportReport>,
+    pub reports: Arc<BTreeMap<(Name, String), ImportReport>>,
     /// From the registry: runs that it has a journal of and that are not closed.
     pub open: BTreeMap<(Name, RunToken), OpenRun>,
     /// From the registry: the digest of the last applied state of each import.

@@ -1,5 +1,7 @@
 //! From drafts without errors to what the fleet declares.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
@@ -10,26 +12,33 @@ use super::rules::organizations::Paths;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
+use crate::model::schedule::Schedule;
 
-/// Returns what the documents declare; their drafts move into it.
+/// Returns what the documents declare.
 ///
 /// # Panics
 /// When a reference or file is missing that the rules have found: they report every other case as an error, and this is
 /// only called without errors.
-pub fn assemble(docs: &mut [Doc], paths: &Paths, named: &Named) -> Declared {
-    let fleet = docs.iter_mut().find_map(take_fleet).expect("the rule over fleets requires one");
+pub fn assemble(docs: &[Doc], paths: &Paths, named: &Named) -> Declared {
+    let fleet = docs.iter().find_map(fleet_of).expect("the rule over fleets requires one");
     let mut declared = Declared::empty(fleet);
-    for (at, doc) in docs.iter_mut().enumerate().filter(|(_, doc)| doc.kind != Kind::Fleet) {
+    // Nearly sorted, and many: a map is made of them at once.
+    let mut jobs = Vec::new();
+    for (at, doc) in docs.iter().enumerate().filter(|(_, doc)| doc.kind != Kind::Fleet) {
         let name = doc.name.clone().expect("a document without a legal name is an error");
-        let draft = doc.draft.take().expect("a document without a draft is an error");
-        add(&mut declared, name, draft, &At { at, paths, named });
+        let draft = doc.draft.as_ref().expect("a document without a draft is an error");
+        match draft {
+            Draft::Job { job, .. } => jobs.push((name, Arc::clone(job))),
+            other => add(&mut declared, name, other, &At { at, paths, named }),
+        }
     }
+    declared.jobs = jobs.into_iter().collect();
     declared
 }
 
-fn take_fleet(doc: &mut Doc) -> Option<Fleet> {
-    match doc.draft.take_if(|_| doc.kind == Kind::Fleet)? {
-        Draft::Fleet(fleet) => Some(*fleet),
+fn fleet_of(doc: &Doc) -> Option<Fleet> {
+    match doc.draft.as_ref()? {
+        Draft::Fleet(fleet) => Some((**fleet).clone()),
         Draft::Organization { .. }
         | Draft::DeviceTemplate { .. }
         | Draft::DeviceGroup { .. }
@@ -53,27 +62,28 @@ impl At<'_> {
     }
 
     fn content(&self) -> &Value {
-        &self.named.content[&self.at]
+        self.named.json(self.at)
     }
 }
 
-fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
+fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
     match draft {
-        Draft::Fleet(_) => {}
+        Draft::Fleet(_) | Draft::Job { .. } => {}
         Draft::Organization { parent } => {
             let path = at.paths.resolve(name.as_str()).expect("every organization has a path").to_string();
-            let organization = Organization { name: name.clone(), parent, path };
+            let organization = Organization { name: name.clone(), parent: parent.clone(), path };
             declared.organizations.insert(name, organization);
         }
         Draft::DeviceTemplate { cloud_properties } => {
             let model = at.content().clone();
             let model_id = crate::template::read(&model).expect("the model is checked").id().to_string();
+            let cloud_properties = cloud_properties.clone();
             let template = DeviceTemplate { name: name.clone(), model_id, model, cloud_properties };
             declared.templates.insert(name, template);
         }
         Draft::DeviceGroup { template, organization, query } => {
-            let group =
-                DeviceGroup { name: name.clone(), template, organization: at.path(organization.as_ref()), query };
+            let (template, organization) = (template.clone(), at.path(organization.as_ref()));
+            let group = DeviceGroup { name: name.clone(), template, organization, query: query.clone() };
             declared.groups.insert(name, group);
         }
         Draft::EdgeManifest => {
@@ -83,17 +93,14 @@ fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
             let manifest = EdgeManifest { name: name.clone(), content: members, digest };
             declared.edge_manifests.insert(name, manifest);
         }
-        Draft::DeviceImport(mut import) => {
+        Draft::DeviceImport(import) => {
+            let mut import = import.clone();
             import.organization = at.path(import.organization.as_ref());
             import.file = at.named.paths[&at.at].clone();
             declared.imports.insert(name, import);
         }
-        Draft::Job { mut job, organization } => {
-            let last = organization.as_ref().and_then(|text| text.rsplit('/').next());
-            job.organization = last.map(|name| Name::parse(name).expect("references are checked"));
-            declared.jobs.insert(name, *job);
-        }
-        Draft::Schedule { mut schedule, organization, has_time_zone } => {
+        Draft::Schedule { schedule, organization, has_time_zone } => {
+            let mut schedule = Schedule::clone(schedule);
             let last = organization.as_ref().and_then(|text| text.rsplit('/').next());
             schedule.job.organization = last.map(|name| Name::parse(name).expect("references are checked"));
             if !has_time_zone {
@@ -101,7 +108,7 @@ fn add(declared: &mut Declared, name: Name, draft: Draft, at: &At<'_>) {
                 schedule.time_zone = TimeZone::get(&zone).expect("the fleet's time zone is checked");
                 schedule.time_zone_name = zone;
             }
-            declared.schedules.insert(name, *schedule);
+            declared.schedules.insert(name, schedule);
         }
     }
 }

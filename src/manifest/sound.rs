@@ -6,7 +6,7 @@ use super::kind::Kind;
 use super::lower::Doc;
 use super::rules::Set;
 use super::spans::JobSpans;
-use super::{Input, Judged, Loaded, Read, assemble, declared_files, judge, seen_jobs, seen_schedules};
+use super::{Input, Judged, Loaded, ParsedFiles, Read, assemble, declared_files, document_at, judge};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Span, code};
 use crate::model::fleet::Held;
 use crate::model::id::Name;
@@ -21,15 +21,20 @@ pub struct Sound {
 
 /// Reads everything that can be used of a tree.
 pub fn load_sound(input: &Input<'_>) -> Sound {
-    let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input);
+    load_sound_again(input, &mut ParsedFiles::default())
+}
+
+/// Returns what [`load_sound`] returns. What was read before and has not changed is not read again.
+pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
+    let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input, known);
     let mut held = Held { is_partial: !set.unread.is_empty(), ..Held::default() };
-    let (jobs, schedules) = (seen_jobs(&set.docs), seen_schedules(&set.docs));
     let (mut bad, mut files) = (Vec::new(), None);
     // Each turn holds a document at least, or is the last.
     let (paths, named) = loop {
-        let Judged { paths, named, mut found } = judge(&set, input, &mut sources);
+        let Judged { paths, named, mut found } = judge(&set, input, &mut sources, known);
         if bad.is_empty() && files.is_none() {
-            files = Some(declared_files(&set.docs, &named, &digests));
+            known.keep_json(&named.files);
+            files = Some(declared_files(&named, &digests));
             found.iter().for_each(|one| diagnostics.push(one.clone()));
             found = diagnostics.clone();
         }
@@ -55,16 +60,16 @@ pub fn load_sound(input: &Input<'_>) -> Sound {
     };
     let files = files.expect("the first turn has listed the files");
     let has_fleet = set.docs.iter().any(|doc| doc.kind == Kind::Fleet);
-    let declared = has_fleet.then(|| assemble::assemble(&mut set.docs, &paths, &named));
-    set.docs.append(&mut bad);
+    let declared = has_fleet.then(|| assemble::assemble(&set.docs, &paths, &named));
+    if !bad.is_empty() {
+        set.add(bad);
+    }
     let loaded = Loaded {
         declared,
         diagnostics,
-        jobs,
-        schedules,
         digest: files.digest,
         declared_files: files.paths,
-        spans: JobSpans::new(set.docs),
+        spans: JobSpans::new(set),
         sources,
     };
     Sound { loaded, held }
@@ -101,14 +106,6 @@ pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
     ];
     let others = error.labels.iter().map(|(span, _)| *span).filter(|_| ABOUT_LABELS.contains(&error.code));
     error.span.into_iter().chain(others).collect()
-}
-
-/// Returns the document that a place is in: the last one of its file that begins at it or before. Documents are sorted by place.
-fn document_at(docs: &[Doc], span: Span) -> Option<usize> {
-    let place = (span.file, span.start.max(span.end));
-    let after = docs.partition_point(|doc| (doc.root.span.file, doc.root.span.start) <= place);
-    let at = after.checked_sub(1)?;
-    (docs[at].root.span.file == span.file).then_some(at)
 }
 
 impl Held {

@@ -1,31 +1,47 @@
 //! Where the fields of the documents stand, for rooms that find problems later.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
+use super::document_at;
 use super::kind::Kind;
-use super::lower::{self, Doc};
+use super::lower::{self, Doc, Draft};
 use super::node::Node;
+use super::rules::Set;
 use crate::diag::Span;
 use crate::model::id::Name;
+use crate::model::job::Job;
+use crate::model::schedule::Schedule;
 
 /// The documents by kind and name, as trees with places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct JobSpans {
-    /// The first document of each kind and name.
-    roots: BTreeMap<(Kind, Name), Node>,
+    /// Sorted by place.
+    set: Set,
 }
 
 impl JobSpans {
-    pub(super) fn new(docs: Vec<Doc>) -> JobSpans {
-        let mut roots = BTreeMap::new();
-        for doc in docs {
-            if let Some(name) = doc.name {
-                roots.entry((doc.kind, name)).or_insert(doc.root);
-            }
+    pub(super) fn new(set: Set) -> JobSpans {
+        JobSpans { set }
+    }
+
+    fn find(&self, kind: Kind, name: &Name) -> Option<&Doc> {
+        self.set.find(kind, name.as_str())
+    }
+
+    /// Returns the first job of a name, as far as it could be read.
+    pub(super) fn job(&self, name: &str) -> Option<&Job> {
+        match self.set.find(Kind::Job, name)?.draft.as_ref()? {
+            Draft::Job { job, .. } => Some(job),
+            _ => None,
         }
-        JobSpans { roots }
+    }
+
+    /// Returns the first schedule of a name, as far as it could be read.
+    pub(super) fn schedule(&self, name: &str) -> Option<&Schedule> {
+        match self.set.find(Kind::Schedule, name)?.draft.as_ref()? {
+            Draft::Schedule { schedule, .. } => Some(schedule),
+            _ => None,
+        }
     }
 
     /// Returns where a JSON pointer such as `/spec/action/property/light/threshold` leads in a job's document.
@@ -41,25 +57,23 @@ impl JobSpans {
 
     /// Returns where the key of what a JSON pointer leads to stands, in a job's document; otherwise as [`JobSpans::span`].
     pub fn key_span(&self, job: &Name, pointer: &str) -> Option<Span> {
-        let of = |kind, pointer: &str| self.roots.get(&(kind, job.clone())).map(|root| root.locate(pointer).key_span());
+        let of = |kind, pointer: &str| self.find(kind, job).map(|doc| doc.key_span(pointer));
         of(Kind::Job, pointer).or_else(|| of(Kind::Schedule, &lower::scheduled_pointer(pointer)?))
     }
 
-    /// Returns the document that a place is in: the last one of its file that begins at it or before.
+    /// Returns the document that a place is in: the last one of its file that begins at it or before. `None` when that has no legal name.
     pub fn document_at(&self, place: Span) -> Option<(Kind, &Name)> {
-        let before =
-            self.roots.iter().filter(|(_, root)| root.span.file == place.file && root.span.start <= place.start);
-        before.max_by_key(|(_, root)| root.span.start).map(|((kind, name), _)| (*kind, name))
+        let doc = &self.set.docs[document_at(&self.set.docs, Span { end: place.start, ..place })?];
+        doc.name.as_ref().map(|name| (doc.kind, name))
     }
 
     /// Returns the spec of a job as JSON, as it is written. `None` when there is no such job.
     pub fn spec(&self, job: &Name) -> Option<Value> {
-        let root = self.roots.get(&(Kind::Job, job.clone()))?;
-        root.at("/spec").map(Node::to_json)
+        self.find(Kind::Job, job)?.root.at("/spec").map(Node::to_json)
     }
 
     /// Returns the same for a document of any kind.
     pub fn span_of(&self, kind: Kind, name: &Name, pointer: &str) -> Option<Span> {
-        self.roots.get(&(kind, name.clone())).map(|root| lower::span(root, pointer))
+        self.find(kind, name).map(|doc| doc.span(pointer))
     }
 }

@@ -11,7 +11,7 @@ const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: acm
 fn load_files(files: &[(&str, &str)]) -> Loaded {
     let mut all: BTreeMap<&str, &str> = BTreeMap::from([("fleetform.yaml", FLEET)]);
     all.extend(files.iter().copied());
-    let entries = all.iter().map(|(path, text)| (path.to_string(), Entry::File { size: text.len() as u64 })).collect();
+    let entries = all.iter().map(|(path, text)| (path.to_string(), Entry::file(text.len() as u64))).collect();
     let read = |path: &str| Ok(all[path].as_bytes().to_vec());
     load(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() })
 }

@@ -31,6 +31,30 @@ impl Digest {
         Digest(hasher.finalize().into())
     }
 
+    /// Returns the digest of a sequence of names, each with a digest: that of their texts, one after the other.
+    pub fn of_entries<'a>(entries: impl IntoIterator<Item = (&'a str, &'a Digest)>) -> Digest {
+        let mut hasher = Sha256::new();
+        for (name, digest) in entries {
+            let hex = digest.hex();
+            for text in [name.as_bytes(), &hex] {
+                hasher.update((text.len() as u64).to_be_bytes());
+                hasher.update(text);
+            }
+        }
+        Digest(hasher.finalize().into())
+    }
+
+    fn hex(&self) -> [u8; 64] {
+        // Some are written for each device of a job: the formatting of numbers takes twenty times as long.
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        hex
+    }
+
     /// Returns the digest that 64 hex digits spell, or `None`.
     pub fn parse(hex: &str) -> Option<Digest> {
         if hex.len() != 64 || !hex.is_ascii() {
@@ -51,14 +75,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Some are written for each device of a job: the formatting of numbers takes twenty times as long.
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = [0; 64];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        f.write_str(std::str::from_utf8(&hex).expect("hex digits are ASCII"))
+        f.write_str(std::str::from_utf8(&self.hex()).expect("hex digits are ASCII"))
     }
 }
 
@@ -121,6 +138,10 @@ mod tests {
 
     #[test]
     fn texts_are_framed() {
+        let (one, two) = (Digest::of_bytes(b"1"), Digest::of_bytes(b"2"));
+        let texts = ["a".to_string(), one.to_string(), "b".to_string(), two.to_string()];
+        let entries = Digest::of_entries([("a", &one), ("b", &two)]);
+        assert_eq!(entries, Digest::of_texts(texts.iter().map(String::as_str)));
         assert_ne!(Digest::of_texts(["ab"]), Digest::of_texts(["a", "b"]));
     }
 }

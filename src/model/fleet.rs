@@ -1,6 +1,7 @@
 //! The fleet and the documents beside its jobs: organizations, templates, groups, edge manifests and imports.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -237,7 +238,8 @@ pub struct Declared {
     pub groups: BTreeMap<Name, DeviceGroup>,
     pub edge_manifests: BTreeMap<Name, EdgeManifest>,
     pub imports: BTreeMap<Name, DeviceImport>,
-    pub jobs: BTreeMap<Name, Job>,
+    /// Shared: a daemon declares the same ones again with each commit.
+    pub jobs: BTreeMap<Name, Arc<Job>>,
     /// No schedule has the name of a job.
     pub schedules: BTreeMap<Name, Schedule>,
 }

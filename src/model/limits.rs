@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const YAML_FILE_BYTES_MAX: usize = 1 << 20;
 /// Documents of one fleet: ten times the largest Flux repositories that we know of.
 pub const DOCUMENTS_MAX: usize = 100_000;
+/// Files of each kind that a daemon keeps parsed, those of the newest commit: as many as a fleet has documents. What it keeps is shared with
+/// what is declared, so it costs little more than the trees of a commit do for as long as that is the newest.
+pub const REMEMBERED_FILES_MAX: usize = DOCUMENTS_MAX;
 /// Nesting of a YAML document. Our own kinds need 16 (a patch of depth 10 inside a job).
 pub const YAML_DEPTH_MAX: usize = 64;
 /// Nodes of a YAML file after alias expansion: an inline list of 100,000 device ids fits, an alias bomb does not.

@@ -7,6 +7,7 @@ pub mod acknowledgement;
 pub mod delivery;
 pub mod device;
 pub mod digest;
+pub mod entry;
 pub mod fleet;
 pub mod id;
 pub mod job;

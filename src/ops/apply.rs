@@ -30,7 +30,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
-use crate::prepare::{Preparation, StagedFile, prepare};
+use crate::prepare::{Known, Preparation, StagedFile, prepare};
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 use occurrences::with_open_occurrences;
@@ -140,6 +140,7 @@ pub async fn apply<C: Clock>(
         loaded: &loaded,
         tree: &tree,
         branch,
+        known: &mut Known::default(),
         registry: &mut registry,
         link: &mut link,
         heeds_stops: true,
@@ -177,6 +178,8 @@ struct Apply<'a> {
     branch: ResultsBranch<'a>,
     /// The remote of the results branch; `None` when it stays in the repository.
     upstream: Option<&'a mut Upstream>,
+    /// What need not be read again.
+    known: &'a mut Known,
     registry: &'a mut Registry,
     link: &'a mut SimulatedDevices,
     head: String,

@@ -95,10 +95,11 @@ fn suspend(
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
-    let Some((job, seen)) = loaded.jobs.get_key_value(name) else {
+    let Some(seen) = loaded.job(name) else {
         let declared = declared_of(loaded)?;
         return Err(no_job(name, declared));
     };
+    let job = &seen.name;
     let verb = if stops { "stop" } else { "continue" };
     if let Some(declared) = &loaded.declared {
         refuse_ended(workspace, declared, job, &seen.run, verb)?;
@@ -120,18 +121,18 @@ fn unschedule(
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
-    let Some((schedule, file)) = loaded.schedules.get_key_value(name) else {
+    let Some((schedule, file)) = loaded.schedule(name) else {
         let declared = declared_of(loaded)?;
         return Err(no_schedule(name, declared));
     };
     let text = editable(workspace, tree, file, commits)?;
     let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
     if written == text {
-        return Ok(Edited { file: file.clone(), name: schedule.clone(), commit: None, has_changed: false });
+        return Ok(Edited { file: file.to_string(), name: schedule.clone(), commit: None, has_changed: false });
     }
     let verb = if stops { "unschedule" } else { "reschedule" };
     let subject = format!("schedule {schedule}: {verb}");
-    write(workspace, file.clone(), written, schedule.clone(), &subject, commits)
+    write(workspace, file.to_string(), written, schedule.clone(), &subject, commits)
 }
 
 /// Refuses to stop or continue a run that has ended. Nobody knows that for sure while the history is on hold: then it is done.

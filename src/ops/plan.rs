@@ -6,7 +6,7 @@ use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::model::fleet::Held;
 use crate::plan::Plan;
-use crate::prepare::{Preparation, prepare, read_ledger, searched_paths};
+use crate::prepare::{Preparation, Searches, prepare, read_ledger, searched_paths};
 use crate::registry::IndexChanges;
 
 /// What to plan.
@@ -52,6 +52,6 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         now,
     };
     let (plan, _, diagnostics) = prepare(&preparation, &mut registry)?;
-    let indexes = registry.index_changes(&searched_paths(declared))?;
+    let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
 }

@@ -1,17 +1,20 @@
 //! What is to be done with a declared job, before anybody looks at devices. An ordered table: the first row that fits wins.
 
-use crate::ledger::{Ledger, RunRecord, Standing};
+use std::sync::Arc;
+
+use crate::ledger::{Claim, Ledger, Past, RunRecord, Standing};
+use crate::model::fleet::Declared;
 use crate::model::job::Job;
 
 /// What is to be done with a job.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Class {
+pub enum Class<'a> {
     /// Never claimed and `suspend: true`: nothing until it is `false`.
     Suspended,
     /// Never claimed: resolve its target and run it.
     Run,
     /// Claimed with another spec: refused.
-    Edited { record: Option<RunRecord> },
+    Edited { record: Option<&'a RunRecord> },
     /// Open, and `suspend: true`: no new device starts.
     Stop,
     /// Open and already stopped, and `suspend: true`.
@@ -21,30 +24,57 @@ pub enum Class {
     /// Claimed, not ended, and its journal is gone: close it without sending anything.
     Close,
     /// Ended.
-    Done { record: RunRecord },
+    Done { record: &'a RunRecord },
     /// It says that it was renamed, and its run under the old name is under way.
     RenamedEarly,
 }
 
+/// A declared job with what is to be done with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified<'a> {
+    pub job: &'a Job,
+    pub class: Class<'a>,
+    /// Of its run.
+    pub claim: Option<&'a Claim>,
+    /// Of all of its runs, the one that was claimed last.
+    pub newest: Option<&'a Claim>,
+}
+
 /// Returns what is to be done with a job.
-pub fn classify(job: &Job, ledger: &Ledger) -> Class {
-    let standing = ledger.standing(&job.name, &job.run);
-    let claim = match &standing {
+pub fn classify<'a>(job: &Job, ledger: &'a Ledger) -> Class<'a> {
+    class_of(job, &ledger.standing(&job.name, &job.run), ledger)
+}
+
+/// Returns what is to be done with each declared job, sorted by name.
+pub fn classify_all<'a>(declared: &'a Declared, ledger: &'a Ledger) -> Vec<Classified<'a>> {
+    let pasts = ledger.pasts(declared.jobs.iter().map(|(name, job)| (name, &job.run)));
+    let classified = |(job, past): (&'a Arc<Job>, Past<'a>)| {
+        let claim = match past.standing {
+            Standing::Unclaimed => None,
+            Standing::Open(claim, _) | Standing::JournalLost(claim) | Standing::Ended(claim, _) => Some(claim),
+        };
+        Classified { job, class: class_of(job, &past.standing, ledger), claim, newest: past.newest }
+    };
+    declared.jobs.values().zip(pasts).map(classified).collect()
+}
+
+fn class_of<'a>(job: &Job, standing: &Standing<'a>, ledger: &'a Ledger) -> Class<'a> {
+    let claim = match standing {
         Standing::Unclaimed if job.previous_name.is_some() => return classify_renamed(job, ledger),
         Standing::Unclaimed if job.suspend => return Class::Suspended,
         Standing::Unclaimed => return Class::Run,
         Standing::Open(claim, _) | Standing::JournalLost(claim) | Standing::Ended(claim, _) => *claim,
     };
     if claim.spec_digest != job.spec_digest {
-        let record = match &standing {
-            Standing::Ended(_, record) => Some((*record).clone()),
+        let record = match standing {
+            Standing::Ended(_, record) => Some(*record),
             Standing::Unclaimed | Standing::Open(..) | Standing::JournalLost(_) => None,
         };
         return Class::Edited { record };
     }
     match standing {
         Standing::Unclaimed => Class::Run,
-        Standing::Ended(_, record) => Class::Done { record: record.clone() },
+        Standing::Ended(_, record) => Class::Done { record },
         Standing::JournalLost(_) => Class::Close,
         Standing::Open(_, open) => match job.suspend {
             true if ledger.is_stop_published(&job.name, &job.run, open) => Class::Stopped,
@@ -56,13 +86,11 @@ pub fn classify(job: &Job, ledger: &Ledger) -> Class {
 
 /// Returns what is to be done with a job that was never claimed under its name and names an older one: what ended under the old
 /// name has ended.
-fn classify_renamed(job: &Job, ledger: &Ledger) -> Class {
+fn classify_renamed<'a>(job: &Job, ledger: &'a Ledger) -> Class<'a> {
     let old = job.previous_name.as_ref().unwrap_or(&job.name);
     match ledger.standing(old, &job.run) {
-        Standing::Ended(claim, record) if claim.spec_digest == job.spec_digest => {
-            Class::Done { record: record.clone() }
-        }
-        Standing::Ended(_, record) => Class::Edited { record: Some(record.clone()) },
+        Standing::Ended(claim, record) if claim.spec_digest == job.spec_digest => Class::Done { record },
+        Standing::Ended(_, record) => Class::Edited { record: Some(record) },
         Standing::Open(..) | Standing::JournalLost(_) => Class::RenamedEarly,
         Standing::Unclaimed if job.suspend => Class::Suspended,
         Standing::Unclaimed => Class::Run,

@@ -1,10 +1,12 @@
 //! The JSON form of a plan: what `plan --json` prints, `--out` saves and `apply PLAN` compares with.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::{Change, Plan, Targets, Upcoming};
 use crate::model::delivery::ThresholdScope;
-use crate::model::digest::Digest;
+use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
 
@@ -13,31 +15,87 @@ pub const FORMAT_VERSION: &str = "1.0";
 
 /// Returns the JSON document of a plan, without diagnostics (the view adds them: they need the source texts).
 pub fn plan_to_json(plan: &Plan) -> Value {
-    let summary = plan.summary();
     json!({
         "format_version": FORMAT_VERSION,
         "plan_id": plan.id,
-        "source": {"commit": plan.source.commit, "tree": plan.source.tree, "digest": plan.source.digest},
+        "source": source_to_json(plan),
         "base": plan.base,
         "observed_at": plan.observed_at.to_string(),
         "changes": plan.changes.iter().map(change_to_json).collect::<Vec<_>>(),
-        "summary": {
-            "run": summary.to_run,
-            "devices": summary.devices,
-            "import": summary.imports,
-            "import_devices": summary.import_devices,
-            "stop": summary.to_stop,
-            "continue": summary.to_continue,
-            "close": summary.to_close,
-        },
+        "summary": summary_to_json(plan),
+    })
+}
+
+fn source_to_json(plan: &Plan) -> Value {
+    json!({"commit": plan.source.commit, "tree": plan.source.tree, "digest": plan.source.digest})
+}
+
+fn summary_to_json(plan: &Plan) -> Value {
+    let summary = plan.summary();
+    json!({
+        "run": summary.to_run,
+        "devices": summary.devices,
+        "import": summary.imports,
+        "import_devices": summary.import_devices,
+        "stop": summary.to_stop,
+        "continue": summary.to_continue,
+        "close": summary.to_close,
     })
 }
 
 /// Returns the id of a plan: the digest of its content and of the time of its observation, so that no two plans share one.
 pub fn plan_id_of(plan: &Plan) -> String {
-    let mut document = plan_to_json(plan);
-    document.as_object_mut().expect("a plan is an object").remove("plan_id");
-    Digest::of_json(&document).to_string()
+    // As canonical JSON piece by piece: most changes of a large plan are done, and short.
+    let mut text = String::with_capacity(256 * (plan.changes.len() + 4));
+    let base = plan.base.as_ref().map_or(Value::Null, |base| json!(base));
+    text.push_str(&format!("{{\"base\":{},\"changes\":[", canonical_json(&base)));
+    for (at, change) in plan.changes.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        write_change(change, &mut text);
+    }
+    let rest = json!({
+        "format_version": FORMAT_VERSION,
+        "observed_at": plan.observed_at.to_string(),
+        "source": source_to_json(plan),
+        "summary": summary_to_json(plan),
+    });
+    let rest = canonical_json(&rest);
+    text.push_str("],");
+    text.push_str(&rest[1..]);
+    Digest::of_bytes(text.as_bytes()).to_string()
+}
+
+/// Writes the canonical JSON of a change.
+fn write_change(change: &Change, text: &mut String) {
+    let Change {
+        subject,
+        action,
+        reason,
+        run,
+        work,
+        targets,
+        diff: _,
+        batches,
+        threshold: _,
+        import,
+        declared_digest,
+        upcoming,
+    } = change;
+    let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
+    let is_short = targets.is_none() && batches.is_none() && import.is_none() && upcoming.is_none();
+    if !is_short || work.is_some() || declared_digest.is_some() || !is_plain(reason) {
+        return text.push_str(&canonical_json(&change_to_json(change)));
+    }
+    let run = run.as_ref().map_or_else(|| "null".to_string(), |run| format!("\"{run}\""));
+    let (action, kind) = (action.word(), subject.kind());
+    let written = write!(
+        text,
+        "{{\"actions\":[\"{action}\"],\"address\":\"{subject}\",\"declared_digest\":null,\"kind\":\"{kind}\",\
+         \"reason\":\"{reason}\",\"run\":{run},\"work\":null}}"
+    );
+    written.expect("writing to a String cannot fail");
 }
 
 fn change_to_json(change: &Change) -> Value {

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
 use super::change::{ActionKind, Batches, Change, Subject, Targets};
-use super::classify::{Class, classify};
+use super::classify::{Class, Classified, classify_all};
 use super::codec::plan_id_of;
 use super::conflict::{conflicts, spared};
 use super::diff::diff;
 use super::input::PlanInput;
+use super::order::{Indexes, in_start_order};
 use super::refusal::{Notice, Refusal};
 use super::resized::resized;
 use super::upcoming::schedule_changes;
@@ -60,10 +59,14 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, held, .. } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
     // Then a template that keeps a device out now may be another one when its batch starts.
-    let may_move = declared.jobs.values().any(|job| {
-        matches!(job.action, Action::DeviceTemplate(_)) && matches!(classify(job, ledger), Class::Run | Class::Continue)
+    let classified = classify_all(declared, ledger);
+    let may_move = classified.iter().any(|one| {
+        matches!(one.job.action, Action::DeviceTemplate(_)) && matches!(one.class, Class::Run | Class::Continue)
     });
-    for job in in_start_order(declared, ledger, &ages) {
+    let awaited: BTreeSet<&Name> = declared.jobs.values().flat_map(|job| &job.after).collect();
+    let indexes = Indexes::default();
+    for one in in_start_order(&classified, &ages) {
+        let job = one.job;
         let wait = wait_of(job, &progress);
         let seen = observations.remove(&job.name).map(|observation| Seen {
             observation,
@@ -73,10 +76,14 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         if let Some(seen) = &seen {
             unwritten.insert(job.name.clone(), spared(&seen.observation, may_move));
         }
-        plan_job(job, (declared, held, ledger), seen, &wait, &mut plan);
-        let class = classify(job, ledger);
-        let action = plan.changes.last().map(|change| change.action);
-        progress.insert(&job.name, Progress { class, is_under_way: action.is_some_and(ActionKind::goes_on) });
+        plan_job(one, (declared, held, ledger, &indexes), seen, &wait, &mut plan);
+        if awaited.contains(&job.name) {
+            let action = plan.changes.last().map(|change| change.action);
+            progress.insert(
+                &job.name,
+                Progress { class: &one.class, is_under_way: action.is_some_and(ActionKind::goes_on) },
+            );
+        }
     }
     plan_held(held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
@@ -135,8 +142,8 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
 }
 
 /// Where a job is that others may wait for.
-struct Progress {
-    class: Class,
+struct Progress<'a> {
+    class: &'a Class<'a>,
     /// This plan runs it or goes on with it.
     is_under_way: bool,
 }
@@ -151,13 +158,13 @@ enum Wait {
 }
 
 /// Returns what a job waits for; the jobs before it in start order have been planned.
-fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress>) -> Wait {
+fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress<'_>>) -> Wait {
     let mut deferred = Vec::new();
     for name in &job.after {
         let Some(other) = progress.get(name) else {
             return Wait::Held(format!("waits for {name}, which is not declared"));
         };
-        match &other.class {
+        match other.class {
             Class::Done { record } if record.status == RunStatus::Completed => {}
             Class::Done { record } => {
                 return Wait::Held(format!("waits for {name}, which was {}", record.status.as_str()));
@@ -178,12 +185,14 @@ struct Seen {
 }
 
 /// What a job is judged by.
-type Known<'a> = (&'a Declared, &'a Held, &'a Ledger);
+type Known<'k, 'a> = (&'a Declared, &'a Held, &'a Ledger, &'k Indexes<'a>);
 
-fn plan_job(job: &Job, (declared, held, ledger): Known<'_>, seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
+fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
+    let Classified { job, class, newest, .. } = one;
+    let (declared, _, ledger, indexes) = known;
     let subject = Subject::Job(job.name.clone());
-    let mut change = match classify(job, ledger) {
-        Class::Run if let Some(claim) = renamed_from(job, declared, held, ledger) => {
+    let mut change = match class {
+        Class::Run if let Some(claim) = renamed_from(job, known) => {
             let (old, run) = (claim.job.clone(), claim.run.clone());
             let reason = format!("looks like {old}, renamed");
             plan.refusals.push(Refusal::Renamed { job: job.name.clone(), old, run });
@@ -201,7 +210,7 @@ fn plan_job(job: &Job, (declared, held, ledger): Known<'_>, seen: Option<Seen>, 
                 Wait::Held(reason) => Change::new(subject, ActionKind::Hold, reason.clone()),
                 Wait::Nothing => {
                     let count = seen.observation.ids.len() as u64;
-                    plan.notices.extend(resized(job, count, declared, ledger));
+                    plan.notices.extend(resized(job, count, ledger, indexes.of_group(declared, job)));
                     plan_run(job, seen, "never claimed", false, plan)
                 }
                 Wait::Deferred(names) => {
@@ -214,15 +223,15 @@ fn plan_job(job: &Job, (declared, held, ledger): Known<'_>, seen: Option<Seen>, 
         Class::Stop => Change::new(subject, ActionKind::Stop, progress(job, ledger)),
         Class::Continue => Change::new(subject, ActionKind::Continue, progress(job, ledger)),
         Class::Close => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
-        Class::Done { record } => Change::new(subject, ActionKind::Done, ended(&record)),
+        Class::Done { record } => Change::new(subject, ActionKind::Done, ended(record)),
         Class::Edited { record } => {
             let (name, run) = (job.name.clone(), job.run.clone());
-            plan.refusals.push(Refusal::EditedRun { job: name, run, record: record.map(Box::new) });
+            plan.refusals.push(Refusal::EditedRun { job: name, run, record: record.cloned().map(Box::new) });
             Change::new(subject, ActionKind::Hold, "edited after its run was claimed")
         }
     };
     change.run = Some(job.run.clone());
-    if let Some(newest) = ledger.claims_of(&job.name).last()
+    if let Some(newest) = newest
         && newest.run != job.run
         && change.action == ActionKind::Done
     {
@@ -234,15 +243,14 @@ fn plan_job(job: &Job, (declared, held, ledger): Known<'_>, seen: Option<Seen>, 
 
 /// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
 /// new job.
-fn renamed_from<'a>(job: &Job, declared: &Declared, held: &Held, ledger: &'a Ledger) -> Option<&'a Claim> {
+fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>) -> Option<&'a Claim> {
     let is_old = |claim: &&Claim| {
-        claim.spec_digest == job.spec_digest
-            && claim.job != job.name
+        claim.job != job.name
             && !declared.has_runs_named(claim.job.as_str())
             && !held.may_have(JOB, &claim.job)
             && job.previous_name.as_ref() != Some(&claim.job)
     };
-    ledger.claims.values().find(is_old)
+    indexes.of_spec(ledger, &job.spec_digest).iter().copied().find(is_old)
 }
 
 /// Shows the jobs, imports and schedules that cannot be used now.
@@ -258,13 +266,9 @@ fn plan_held(held: &Held, plan: &mut Plan) {
 /// is done stays; those whose journal was lost are closed as they would be if they were declared. An occurrence of a schedule is declared
 /// for as long as the schedule is.
 fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut Plan) {
-    for claim in ledger.claims.values() {
+    for claim in ledger.unended() {
         let (name, run) = (&claim.job, &claim.run);
         if held.may_have(JOB, name) || held.why(SCHEDULE, name).is_some() {
-            continue;
-        }
-        let standing = ledger.standing(name, run);
-        if matches!(standing, Standing::Unclaimed | Standing::Ended(..)) {
             continue;
         }
         let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);
@@ -274,7 +278,7 @@ fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut
         }
         let is_occurrence = declared.schedules.values().any(|schedule| schedule.owns(name, run));
         let subject = Subject::Job(name.clone());
-        let mut change = match standing {
+        let mut change = match ledger.standing(name, run) {
             Standing::Unclaimed | Standing::Ended(..) => continue,
             Standing::JournalLost(_) if is_occurrence => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
             Standing::JournalLost(_) => {
@@ -388,40 +392,4 @@ fn ended(record: &RunRecord) -> String {
     let failed = record.counts.failed;
     let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     format!("{}{day}{failures}", record.status.as_str())
-}
-
-/// When a job starts among others that may start: first what was claimed, in that order, then what has been declared for longer, then
-/// by name.
-type Turn<'a> = (bool, Option<Timestamp>, std::cmp::Reverse<Option<u64>>, &'a Name);
-
-/// Returns the jobs so that each comes after those that it waits for, otherwise by their turn (Kahn's algorithm). Cycles were
-/// refused with the files.
-fn in_start_order<'a>(declared: &'a Declared, ledger: &Ledger, ages: &BTreeMap<Name, u64>) -> Vec<&'a Job> {
-    let turn = |name: &'a Name| -> Turn<'a> {
-        let run = declared.jobs.get(name).map(|job| (name.clone(), job.run.clone()));
-        let claimed_at = run.and_then(|run| ledger.claims.get(&run)).map(|claim| claim.claimed_at);
-        (claimed_at.is_none(), claimed_at, std::cmp::Reverse(ages.get(name).copied()), name)
-    };
-    let mut waits: BTreeMap<&Name, usize> = BTreeMap::new();
-    let mut followers: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
-    for job in declared.jobs.values() {
-        let before: BTreeSet<&Name> = job.after.iter().filter(|name| declared.jobs.contains_key(*name)).collect();
-        waits.insert(&job.name, before.len());
-        before.into_iter().for_each(|name| followers.entry(name).or_default().push(&job.name));
-    }
-    let mut free: BTreeSet<Turn<'_>> =
-        waits.iter().filter(|(_, count)| **count == 0).map(|(name, _)| turn(name)).collect();
-    let mut ordered = Vec::with_capacity(declared.jobs.len());
-    while let Some((.., name)) = free.pop_first() {
-        ordered.extend(declared.jobs.get(name));
-        for follower in followers.get(name).into_iter().flatten() {
-            let count = waits.get_mut(follower).expect("every job is counted");
-            *count -= 1;
-            if *count == 0 {
-                free.insert(turn(follower));
-            }
-        }
-    }
-    assert_eq!(ordered.len(), declared.jobs.len(), "jobs that wait for each other were refused with the files");
-    ordered
 }

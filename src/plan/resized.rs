@@ -2,7 +2,6 @@
 
 use super::refusal::Notice;
 use crate::ledger::{Claim, Ledger};
-use crate::model::fleet::Declared;
 use crate::model::job::{Job, Selector};
 
 /// Groups below this are left alone: two devices of five are no news.
@@ -10,13 +9,14 @@ const GROUP_SIZE_MIN: u64 = 10;
 /// A change by more than one in so many is told.
 const SHARE_TOLD: u64 = 5;
 
-/// Returns what is to be known about the size of a job's group; nothing when the author has said what to expect.
-pub fn resized(job: &Job, count: u64, declared: &Declared, ledger: &Ledger) -> Option<Notice> {
+/// Returns what is to be known about the size of a job's group, of which `of_group` are the jobs; nothing when the author has said what to
+/// expect.
+pub fn resized(job: &Job, count: u64, ledger: &Ledger, of_group: &[&Job]) -> Option<Notice> {
     let Selector::Group(group) = &job.target.selector else { return None };
     if job.target.expect.is_some() {
         return None;
     }
-    let last = last_claim(job, declared, ledger)?;
+    let last = last_claim(job, ledger, of_group)?;
     let before = last.total;
     let is_told = before.max(count) >= GROUP_SIZE_MIN && before.abs_diff(count).saturating_mul(SHARE_TOLD) > before;
     is_told.then(|| Notice::GroupResized {
@@ -29,12 +29,10 @@ pub fn resized(job: &Job, count: u64, declared: &Declared, ledger: &Ledger) -> O
 }
 
 /// Returns the newest claim of the job, or of another one that selects from the group alike.
-fn last_claim<'a>(job: &Job, declared: &Declared, ledger: &'a Ledger) -> Option<&'a Claim> {
+fn last_claim<'a>(job: &Job, ledger: &'a Ledger, of_group: &[&Job]) -> Option<&'a Claim> {
     let own = ledger.claims_of(&job.name).into_iter().filter(|claim| claim.run != job.run);
-    let is_alike = |other: &&Job| {
-        other.name != job.name && other.target.selector == job.target.selector && other.organization == job.organization
-    };
-    let others = declared.jobs.values().filter(is_alike);
+    let is_alike = |other: &&&Job| other.name != job.name && other.organization == job.organization;
+    let others = of_group.iter().filter(is_alike);
     let claimed = others.filter_map(|other| ledger.claims.get(&(other.name.clone(), other.run.clone())));
     own.chain(claimed).max_by_key(|claim| (claim.claimed_at, &claim.job, &claim.run))
 }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
+use super::recorded::{Documents, Recorded, is_wanted};
 use super::remembered::remembered_documents;
-use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, Ledger, RunRecord, claim_path};
+use crate::ledger::{Ledger, RunRecord, claim_path};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::registry::{Registry, RegistryError};
-use crate::repo::{Audit, RepoError, ResultsBranch};
+use crate::repo::{Audit, BlobId, RepoError, ResultsBranch};
 
 /// Why the history cannot be trusted; each is a hold: nothing is touched.
 #[derive(Debug, thiserror::Error)]
@@ -90,54 +89,74 @@ pub fn read_ledger(
     registry: &Registry,
     declared: &Declared,
 ) -> Result<Ledger, HistoryError> {
-    let fleet = &declared.fleet.name;
-    let documents = documents(branch, registry, declared)?;
-    let gone_branch = branch.tip()?.is_none().then(|| branch.name().to_string());
-    let mut ledger = Ledger { gone_branch, ..Ledger::default() };
-    let claimed = registry.claim_documents()?;
-    for (path, bytes) in &documents {
-        let malformed =
-            |what: String| HistoryError::Malformed { branch: branch.name().into(), path: path.clone(), what };
-        let document: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        if path == "fleet.json" {
-            check_fleet(branch, &document, fleet).map_err(|error| match error {
-                Ok(other) => other,
-                Err(what) => malformed(what),
-            })?;
-        } else if path.starts_with("claims/") {
-            let claim = Claim::from_json(&document).map_err(malformed)?;
-            if claimed.get(path).is_some_and(|text| text.as_bytes() != bytes) {
-                return Err(malformed("it is not what was claimed".to_string()));
+    read_ledger_again(branch, registry, declared, &mut Recorded::default())
+}
+
+/// Returns what [`read_ledger`] returns. What was read before and has not changed is not read again.
+///
+/// # Errors
+/// As [`read_ledger`].
+pub fn read_ledger_again(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    declared: &Declared,
+    recorded: &mut Recorded,
+) -> Result<Ledger, HistoryError> {
+    let tip = branch.tip()?;
+    let (documents, is_known) = match &tip {
+        Some(tip) => recorded.of_branch(branch, tip, &declared.fleet.name)?,
+        None => {
+            recorded.forget();
+            if !registry.remembers()? {
+                let jobs = declared.jobs.len();
+                return Err(HistoryError::Unknown { branch: branch.name().into(), jobs });
             }
-            check_place(path, &claim_path(&claim.job, &claim.run)).map_err(malformed)?;
-            ledger.claims.insert((claim.job.clone(), claim.run.clone()), claim);
-        } else if is_record(path) {
-            let record = RunRecord::from_json(&document).map_err(malformed)?;
-            check_place(path, &format!("runs/{}/{}/run.json", record.job, record.run)).map_err(malformed)?;
-            ledger.records.insert((record.job.clone(), record.run.clone()), record);
-        } else {
-            let report = ImportReport::from_json(&document).map_err(malformed)?;
-            let mut parts = path.split('/').skip(1);
-            let (name, digest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            let name = Name::parse(name).map_err(|error| malformed(format!("its folder {error}")))?;
-            ledger.reports.insert((name, digest.to_string()), report);
+            let files = remembered_documents(registry, is_wanted)?;
+            (Documents::of_files(branch.name(), &files)?, false)
         }
+    };
+    let version = registry.claims_version()?;
+    if !is_known || version.is_none() || recorded.agreed != version {
+        recorded.agreed = None;
+        check_claims(branch, registry, &documents)?;
+        recorded.agreed = version;
     }
     check_history(branch, registry)?;
-    if let Some(path) = claimed.keys().find(|path| !documents.contains_key(*path)) {
-        return Err(HistoryError::ClaimMissing { branch: branch.name().into(), path: path.clone() });
-    }
-    ledger.open = registry.open_runs(|run| {
+    let open = registry.open_runs(|run| {
         let path = claim_path(&run.job, &run.run);
-        documents.get(&path).is_some_and(|bytes| bytes == run.claim.as_bytes())
+        documents.claim_ids.get(&path) == Some(&BlobId::of_bytes(run.claim.as_bytes()))
     })?;
-    ledger.applied_imports = applied_imports(registry)?;
-    Ok(ledger)
+    let Documents { claims, records, reports, claim_ids: _ } = documents;
+    let gone_branch = tip.is_none().then(|| branch.name().to_string());
+    Ok(Ledger { claims, records, reports, open, applied_imports: applied_imports(registry)?, gone_branch })
+}
+
+/// Holds when the branch does not have a run as it was claimed here.
+fn check_claims(branch: &ResultsBranch<'_>, registry: &Registry, documents: &Documents) -> Result<(), HistoryError> {
+    let mut missing = None;
+    for (path, text) in registry.claim_documents()? {
+        match documents.claim_ids.get(&path) {
+            Some(id) if *id == BlobId::of_bytes(text.as_bytes()) => {}
+            Some(_) => {
+                let what = "it is not what was claimed".to_string();
+                return Err(HistoryError::Malformed { branch: branch.name().into(), path, what });
+            }
+            None => drop(missing.get_or_insert(path)),
+        }
+    }
+    match missing {
+        // That it was put back to where it was before is the better answer, where it holds.
+        Some(path) => {
+            check_history(branch, registry)?;
+            Err(HistoryError::ClaimMissing { branch: branch.name().into(), path })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Returns the records of all runs, those that are open with what the journal knows of them, sorted by job and run.
 pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
-    let mut records: BTreeMap<(Name, RunToken), RunRecord> = ledger.records.clone();
+    let mut records: BTreeMap<(Name, RunToken), RunRecord> = ledger.records.as_ref().clone();
     for (key, open) in &ledger.open {
         let Some(claim) = ledger.claims.get(key) else { continue };
         if records.get(key).is_some_and(|record| record.status.is_final()) {
@@ -170,31 +189,6 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
     records.into_values().collect()
 }
 
-/// Returns the claims, records and reports of a fleet by their path on the results branch; when that is gone, as the registry
-/// remembers them.
-fn documents(
-    branch: &ResultsBranch<'_>,
-    registry: &Registry,
-    declared: &Declared,
-) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
-    let wanted = |path: &str| path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path);
-    if branch.tip()?.is_some() {
-        let documents = branch.read_all(wanted)?;
-        return match documents.contains_key("fleet.json") {
-            true => Ok(documents),
-            false => Err(HistoryError::Malformed {
-                branch: branch.name().into(),
-                path: "fleet.json".into(),
-                what: "it is missing".into(),
-            }),
-        };
-    }
-    match registry.remembers()? {
-        true => remembered_documents(registry, wanted),
-        false => Err(HistoryError::Unknown { branch: branch.name().into(), jobs: declared.jobs.len() }),
-    }
-}
-
 /// Holds when somebody else has written to the branch or rewritten it since it was last used here.
 fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), HistoryError> {
     let seen = registry.results_tip()?;
@@ -204,35 +198,6 @@ fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), 
             Err(HistoryError::Rewritten { branch: branch.name().into(), seen: seen.unwrap_or_default() })
         }
         Audit::Foreign { commit } => Err(HistoryError::Foreign { branch: branch.name().into(), commit }),
-    }
-}
-
-fn is_record(path: &str) -> bool {
-    path.starts_with("runs/") && path.ends_with("/run.json")
-}
-
-fn is_report(path: &str) -> bool {
-    path.starts_with("imports/") && path.ends_with("/report.json")
-}
-
-fn check_place(path: &str, expected: &str) -> Result<(), String> {
-    if path == expected { Ok(()) } else { Err(format!("it says that it is `{expected}`")) }
-}
-
-/// The inner error: another fleet's branch, or what is malformed.
-fn check_fleet(branch: &ResultsBranch<'_>, document: &Value, fleet: &Name) -> Result<(), Result<HistoryError, String>> {
-    let version = document.get("format_version").and_then(Value::as_u64);
-    if version.is_none_or(|version| version > u64::from(FORMAT_VERSION)) {
-        return Err(Err(format!("its format version is not one up to {FORMAT_VERSION}: use a newer fleetform")));
-    }
-    match document.get("fleet").and_then(Value::as_str) {
-        Some(found) if found == fleet.as_str() => Ok(()),
-        Some(found) => Err(Ok(HistoryError::OtherFleet {
-            branch: branch.name().into(),
-            found: found.into(),
-            fleet: fleet.to_string(),
-        })),
-        None => Err(Err("`fleet` is missing".to_string())),
     }
 }
 

@@ -1,10 +1,8 @@
 //! From the files of a tree to what they declare.
 
-use std::collections::BTreeMap;
-
-use crate::manifest::{Entry, Input, Loaded, QueryProblem, Sound};
+use crate::manifest::{Input, Loaded, ParsedFiles, QueryProblem, Sound};
 use crate::model::limits;
-use crate::repo::{self, FleetTree};
+use crate::repo::FleetTree;
 
 /// Reads and checks every declared file of a tree.
 pub fn load(tree: &FleetTree<'_>) -> Loaded {
@@ -16,22 +14,15 @@ pub fn load_sound(tree: &FleetTree<'_>) -> Sound {
     with_input(tree, crate::manifest::load_sound)
 }
 
+/// Returns what [`load_sound`] returns. What was read before and has not changed is not read again.
+pub fn load_sound_again(tree: &FleetTree<'_>, files: &mut ParsedFiles) -> Sound {
+    with_input(tree, |input| crate::manifest::load_sound_again(input, files))
+}
+
 fn with_input<T>(tree: &FleetTree<'_>, read_all: impl FnOnce(&Input<'_>) -> T) -> T {
-    let entries: BTreeMap<String, Entry> = tree
-        .entries
-        .iter()
-        .map(|(path, entry)| {
-            let entry = match entry {
-                repo::Entry::File { size } => Entry::File { size: *size },
-                repo::Entry::Symlink => Entry::Symlink,
-                repo::Entry::Submodule => Entry::Submodule,
-            };
-            (path.clone(), entry)
-        })
-        .collect();
     let max = limits::JSON_FILE_BYTES_MAX.max(limits::YAML_FILE_BYTES_MAX) as u64;
     let read = |path: &str| tree.read(path, max).map_err(|error| error.to_string());
-    read_all(&Input { entries: &entries, read: &read, check_query })
+    read_all(&Input { entries: &tree.entries, read: &read, check_query })
 }
 
 /// Returns what is wrong with a condition.

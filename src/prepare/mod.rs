@@ -8,19 +8,23 @@ mod cloud_columns;
 mod diagnose;
 mod edit;
 mod history;
+mod known;
 mod load;
 mod observe;
+mod recorded;
 mod remembered;
 mod searches;
 mod targets;
 mod templates;
 
 pub use diagnose::diagnose;
-pub use history::{HistoryError, read_ledger, records_of};
-pub use load::{load, load_sound};
+pub use history::{HistoryError, read_ledger, read_ledger_again, records_of};
+pub use known::Known;
+pub use load::{load, load_sound, load_sound_again};
 pub use observe::{Preparation, StagedFile, prepare};
+pub use recorded::Recorded;
 pub use remembered::{failed_devices, remembered_rows};
-pub use searches::searched_paths;
+pub use searches::{Searches, searched_paths};
 pub use templates::mismatching;
 
 use crate::registry::RegistryError;

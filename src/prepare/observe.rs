@@ -14,7 +14,9 @@ use crate::model::fleet::{Declared, DeviceImport, Held, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job, Selector};
 use crate::model::observation::{DeviceIds, Observation};
-use crate::plan::{Class, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify, contest, plan};
+use crate::plan::{
+    Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify_all, contest, plan,
+};
 use crate::registry::{ImportFailure, ImportSpec, Registry, Request, Selection, StagedImport, Touched};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 
@@ -57,8 +59,7 @@ pub fn prepare(
     let mut templates = Templates::new(preparation.declared);
     let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
-    for job in preparation.declared.jobs.values() {
-        let class = classify(job, preparation.ledger);
+    for Classified { job, class, .. } in classify_all(preparation.declared, preparation.ledger) {
         if class == Class::Continue {
             continued.push(job);
         } else if class == Class::Run {

@@ -60,7 +60,7 @@ pub fn failed_devices(
         remembered_rows(registry, key, note)?;
     } else {
         let prefix = shard_prefix(key);
-        for (path, bytes) in branch.read_all(|path| path.starts_with(&prefix))? {
+        for (path, bytes) in branch.read_below(&key.results_folder(), |path| path.starts_with(&prefix))? {
             read_shard(&bytes, &mut note).map_err(|what| malformed(branch.name(), path, what))?;
         }
     }

@@ -88,6 +88,15 @@ impl Registry {
         read().map_err(|e| self.error("read claims", e))
     }
 
+    /// Returns a text that is another one whenever the claims of the registry have changed, by whomever; `None` in a registry that does not
+    /// keep one.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn claims_version(&self) -> Result<Option<String>, RegistryError> {
+        self.noted("claims_version")
+    }
+
     /// Returns the tip of the results branch when it was last used with this registry.
     ///
     /// # Errors
@@ -110,13 +119,22 @@ impl Registry {
         found.map_err(|e| self.error("read what was seen", e))
     }
 
-    /// Notes the tip of the results branch and the commit that was applied; writes nothing when they are the ones that are noted.
+    /// Notes the tip of the results branch and the commit that was applied; writes nothing when they are the ones that are noted. Durable when
+    /// the registry is closed.
     ///
     /// # Errors
     /// The registry cannot be written.
     pub fn note_seen(&mut self, results_tip: &str, applied_head: &str) -> Result<(), RegistryError> {
-        self.note("results_tip", results_tip)?;
-        self.note("applied_head", applied_head)
+        // When the power fails right then, they may be lost: older ones are as true, and closing the registry makes them durable. To wait for
+        // the disk would be most of what a reconcile with nothing to do takes.
+        self.pragma("synchronous = NORMAL")?;
+        let noted = self.note("results_tip", results_tip).and_then(|()| self.note("applied_head", applied_head));
+        self.pragma("synchronous = FULL")?;
+        noted
+    }
+
+    fn pragma(&self, text: &str) -> Result<(), RegistryError> {
+        self.connection.execute_batch(&format!("PRAGMA {text}")).map_err(|e| self.error("note what was seen", e))
     }
 
     /// Notes the tip that the results branch is about to have.

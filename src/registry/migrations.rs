@@ -10,8 +10,12 @@ use super::RegistryError;
 const APPLICATION_ID: i64 = 0x666c_6565;
 
 /// One script for each version, from 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001.sql"), include_str!("migrations/002.sql"), include_str!("migrations/003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001.sql"),
+    include_str!("migrations/002.sql"),
+    include_str!("migrations/003.sql"),
+    include_str!("migrations/004.sql"),
+];
 
 /// The version of the schema that this fleetform reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

@@ -17,12 +17,13 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub use crate::model::entry::Entry;
 pub use audit::Audit;
 pub use mirror::{MIRRORED, source_reference};
-pub use read::{Entry, FleetTree};
+pub use read::FleetTree;
 pub use remote::{Remote, RemoteError, init_mirror, without_secrets};
 pub use upstream::{Tip, UpstreamError};
-pub use write::{BlobId, Content, FileChange, ResultsBranch};
+pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 
 /// The name of the Fleet document's file, at the root of each fleet.
 pub const FLEET_FILE: &str = "fleetform.yaml";

@@ -1,26 +1,21 @@
 //! The files of a fleet at a commit, or in the work tree as if it were one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use git2::{ObjectType, Oid, TreeWalkMode, TreeWalkResult};
 
 use super::{FLEET_FILE, Repo, RepoError};
-
-/// One path of a tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    File { size: u64 },
-    Symlink,
-    Submodule,
-}
+use crate::model::entry::{ContentId, Entry};
 
 /// The files of one fleet, by their path from its folder. Folders of other fleets inside it are left out.
 pub struct FleetTree<'a> {
     /// Sorted; without folders.
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: Arc<BTreeMap<String, Entry>>,
     /// `None` for a work tree.
     pub commit: Option<String>,
     /// The id of the git tree of the fleet's folder; `None` for a work tree.
@@ -29,7 +24,7 @@ pub struct FleetTree<'a> {
 }
 
 enum From<'a> {
-    Objects { repository: &'a git2::Repository, blobs: BTreeMap<String, Oid> },
+    Objects { repository: &'a git2::Repository },
     Disk { folder: PathBuf },
 }
 
@@ -39,6 +34,14 @@ impl Repo {
     /// # Errors
     /// The commit or the fleet's folder in it is not there.
     pub fn tree_at(&self, commit: &str) -> Result<FleetTree<'_>, RepoError> {
+        self.tree_after(commit, None)
+    }
+
+    /// Returns the files of a commit. What it has in common with another one, which was read before, is taken over.
+    ///
+    /// # Errors
+    /// As [`Repo::tree_at`].
+    pub fn tree_after(&self, commit: &str, before: Option<&FleetTree<'_>>) -> Result<FleetTree<'_>, RepoError> {
         let fail = |e| RepoError::git(format!("read the commit {commit}"), self.repository.path(), e);
         let id = Oid::from_str(commit).map_err(fail)?;
         let root = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(fail)?;
@@ -50,34 +53,43 @@ impl Repo {
             let object = entry.and_then(|entry| entry.to_object(&self.repository)).map_err(missing)?;
             object.peel_to_tree().map_err(missing)?
         };
+        let before = before.filter(|before| before.tree.is_some());
+        if let Some(before) = before
+            && before.tree == Some(tree.id().to_string())
+        {
+            return Ok(self.tree_of(commit, &tree, Arc::clone(&before.entries)));
+        }
         let odb = self.repository.odb().map_err(fail)?;
-        let (mut entries, mut blobs) = (BTreeMap::new(), BTreeMap::new());
-        let mut failure = None;
+        // The header of a loose object takes as long as the object.
+        let mut known =
+            before.map(|before| Known { entries: &before.entries, next: before.entries.range::<str, _>(..) });
+        let mut file_of = |path: &str, blob: Oid| {
+            let id: Option<ContentId> = blob.as_bytes().try_into().ok();
+            match known.as_mut().and_then(|known| known.find(path)) {
+                Some(known) if id.is_some() && known.id() == id => Ok(known),
+                Some(_) | None => odb.read_header(blob).map(|(size, _)| Entry::File { size: size as u64, id }),
+            }
+        };
+        let (mut entries, mut failure) = (Vec::new(), None);
         let walked = tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
             let Ok(name) = entry.name() else { return TreeWalkResult::Ok };
             let path = format!("{folder}{name}");
-            match entry.kind() {
+            let found = match entry.kind() {
                 Some(ObjectType::Tree) => {
                     let inner = entry.to_object(&self.repository).ok().and_then(|object| object.into_tree().ok());
                     let is_fleet = inner.is_some_and(|inner| inner.get_name(FLEET_FILE).is_some());
                     return if is_fleet { TreeWalkResult::Skip } else { TreeWalkResult::Ok };
                 }
-                Some(ObjectType::Commit) => {
-                    entries.insert(path, Entry::Submodule);
+                Some(ObjectType::Commit) => Ok(Entry::Submodule),
+                _ if entry.filemode() == 0o120_000 => Ok(Entry::Symlink),
+                _ => file_of(&path, entry.id()),
+            };
+            match found {
+                Ok(entry) => entries.push((path, entry)),
+                Err(error) => {
+                    failure = Some(error);
+                    return TreeWalkResult::Abort;
                 }
-                _ if entry.filemode() == 0o120_000 => {
-                    entries.insert(path, Entry::Symlink);
-                }
-                _ => match odb.read_header(entry.id()) {
-                    Ok((size, _)) => {
-                        entries.insert(path.clone(), Entry::File { size: size as u64 });
-                        blobs.insert(path, entry.id());
-                    }
-                    Err(error) => {
-                        failure = Some(error);
-                        return TreeWalkResult::Abort;
-                    }
-                },
             }
             TreeWalkResult::Ok
         });
@@ -85,12 +97,12 @@ impl Repo {
             return Err(fail(error));
         }
         walked.map_err(fail)?;
-        Ok(FleetTree {
-            entries,
-            commit: Some(commit.to_string()),
-            tree: Some(tree.id().to_string()),
-            from: From::Objects { repository: &self.repository, blobs },
-        })
+        Ok(self.tree_of(commit, &tree, Arc::new(entries.into_iter().collect())))
+    }
+
+    fn tree_of(&self, commit: &str, tree: &git2::Tree<'_>, entries: Arc<BTreeMap<String, Entry>>) -> FleetTree<'_> {
+        let (commit, tree) = (Some(commit.to_string()), Some(tree.id().to_string()));
+        FleetTree { entries, commit, tree, from: From::Objects { repository: &self.repository } }
     }
 
     /// Returns the files of the work tree: all but ignored ones. In a bare repository, the files of `HEAD`.
@@ -103,6 +115,7 @@ impl Repo {
         };
         let mut entries = BTreeMap::new();
         self.walk(folder, "", &mut entries)?;
+        let entries = Arc::new(entries);
         Ok(FleetTree { entries, commit: None, tree: None, from: From::Disk { folder: folder.clone() } })
     }
 
@@ -131,10 +144,28 @@ impl Repo {
                 }
             } else if kind.is_file() {
                 let size = item.metadata().map_err(fail)?.len();
-                entries.insert(path, Entry::File { size });
+                entries.insert(path, Entry::file(size));
             }
         }
         Ok(())
+    }
+}
+
+/// A walk over the files of another tree, in nearly the order of git.
+struct Known<'a> {
+    entries: &'a BTreeMap<String, Entry>,
+    next: btree_map::Range<'a, String, Entry>,
+}
+
+impl Known<'_> {
+    /// Returns the entry of a path; quick when it comes right behind the one that was asked for before.
+    fn find(&mut self, path: &str) -> Option<Entry> {
+        let is_it = |(next, _): &(&String, &Entry)| next.as_str() == path;
+        let found = self.next.next().filter(is_it).or_else(|| {
+            self.next = self.entries.range::<str, _>((Bound::Included(path), Bound::Unbounded));
+            self.next.next().filter(is_it)
+        });
+        found.map(|(_, entry)| *entry)
     }
 }
 
@@ -165,13 +196,18 @@ impl FleetTree<'_> {
                 let file = File::open(folder.join(path)).map_err(|source| io_error(path, source))?;
                 Ok(Box::new(std::io::BufReader::new(file)))
             }
-            From::Objects { repository, blobs } => {
+            From::Objects { repository } => {
                 let fail = |e| RepoError::git(format!("read {path}"), repository.path(), e);
-                let id = *blobs.get(path).ok_or_else(|| missing(path))?;
+                let id = self.blob_of(path)?;
                 let blob = repository.find_blob(id).map_err(fail)?;
                 Ok(Box::new(Cursor::new(BlobContent(blob))))
             }
         }
+    }
+
+    fn blob_of(&self, path: &str) -> Result<Oid, RepoError> {
+        let id = self.entries.get(path).and_then(|entry| entry.id());
+        id.and_then(|id| Oid::from_bytes(&id).ok()).ok_or_else(|| missing(path))
     }
 
     /// Returns the id that git gives to the content of a file: the same in a work tree and in a commit.
@@ -181,7 +217,7 @@ impl FleetTree<'_> {
     pub fn content_id(&self, path: &str) -> Result<String, RepoError> {
         self.size(path)?;
         match &self.from {
-            From::Objects { blobs, .. } => blobs.get(path).map(Oid::to_string).ok_or_else(|| missing(path)),
+            From::Objects { .. } => self.blob_of(path).map(|id| id.to_string()),
             From::Disk { folder } => {
                 let id = Oid::hash_file(ObjectType::Blob, folder.join(path));
                 id.map(|id| id.to_string()).map_err(|e| RepoError::git(format!("read {path}"), folder, e))
@@ -192,7 +228,7 @@ impl FleetTree<'_> {
     fn size(&self, path: &str) -> Result<u64, RepoError> {
         let not_a_file = |what| Err(RepoError::NotAFile { path: path.to_string(), what });
         match self.entries.get(path) {
-            Some(Entry::File { size }) => Ok(*size),
+            Some(Entry::File { size, .. }) => Ok(*size),
             Some(Entry::Symlink) => not_a_file("a symbolic link, which is never followed"),
             Some(Entry::Submodule) => not_a_file("a submodule"),
             None => not_a_file("not there"),

@@ -44,6 +44,19 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobId(pub(super) Oid);
 
+/// Files that differ, by path: the blob that is there now, or `None` where there is none any more.
+pub type Changes = BTreeMap<String, Option<BlobId>>;
+
+impl BlobId {
+    /// Returns what git calls some bytes, whether or not the object database has them.
+    ///
+    /// # Panics
+    /// Never: hashing bytes in memory does not fail.
+    pub fn of_bytes(bytes: &[u8]) -> BlobId {
+        BlobId(Oid::hash_object(ObjectType::Blob, bytes).expect("hashing bytes in memory does not fail"))
+    }
+}
+
 impl std::fmt::Display for BlobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -145,28 +158,107 @@ impl<'a> ResultsBranch<'a> {
         entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
     }
 
+    /// Returns the bytes of every file in or below a folder at the tip that `wanted` picks by its path, sorted by path. Nothing else is looked at.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn read_below(
+        &self,
+        folder: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Vec<u8>>, RepoError> {
+        let Some(tip) = self.tip_id()? else { return Ok(BTreeMap::new()) };
+        let fail = |e| self.error("read results", e);
+        let root = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
+        let folder = folder.trim_end_matches('/');
+        let tree = match root.get_path(Path::new(folder)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Tree) => {
+                self.repository.find_tree(entry.id()).map_err(fail)?
+            }
+            Ok(_) => return Ok(BTreeMap::new()),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(fail(error)),
+        };
+        let entries = self.files_of(&tree, &format!("{folder}/"), wanted)?.into_iter();
+        entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
+    }
+
     /// Returns the blob of every file at the tip that `wanted` picks by its path, sorted by path.
     ///
     /// # Errors
     /// The object database cannot be read.
     pub fn entries(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, BlobId>, RepoError> {
-        let mut entries = BTreeMap::new();
-        let Some(tip) = self.tip_id()? else { return Ok(entries) };
+        match self.tip()? {
+            Some(tip) => self.entries_at(&tip, wanted),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Returns the same at a commit.
+    ///
+    /// # Errors
+    /// It is not there, or the object database cannot be read.
+    pub fn entries_at(
+        &self,
+        commit: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, BlobId>, RepoError> {
         let fail = |e| self.error("read results", e);
-        let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
-        tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
+        let commit = Oid::from_str(commit).and_then(|id| self.repository.find_commit(id));
+        let tree = commit.and_then(|commit| commit.tree()).map_err(fail)?;
+        self.files_of(&tree, "", wanted)
+    }
+
+    /// Returns the files of a tree, with the path of its folder, which ends with a slash, before theirs.
+    fn files_of(
+        &self,
+        tree: &git2::Tree<'_>,
+        prefix: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, BlobId>, RepoError> {
+        let mut entries = BTreeMap::new();
+        let walked = tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
             if entry.kind() == Some(ObjectType::Blob)
                 && let Ok(name) = entry.name()
             {
-                let path = format!("{folder}{name}");
+                let path = format!("{prefix}{folder}{name}");
                 if wanted(&path) {
                     entries.insert(path, BlobId(entry.id()));
                 }
             }
             TreeWalkResult::Ok
-        })
-        .map_err(fail)?;
-        Ok(entries)
+        });
+        walked.map(|()| entries).map_err(|e| self.error("read results", e))
+    }
+
+    /// Returns what differs in the tree of `tip` from that of `before`, both commits. `None` when `before` is not there to be compared with.
+    ///
+    /// # Errors
+    /// The object database cannot be read.
+    pub fn changes(&self, before: &str, tip: &str) -> Result<Option<Changes>, RepoError> {
+        let fail = |e| self.error("compare results", e);
+        let tree = |commit: &str| {
+            let commit = self.repository.find_commit(Oid::from_str(commit)?)?;
+            commit.tree()
+        };
+        let Ok(before) = tree(before) else { return Ok(None) };
+        let after = tree(tip).map_err(fail)?;
+        let mut options = git2::DiffOptions::new();
+        options.include_typechange(true).skip_binary_check(true).ignore_submodules(true);
+        let diff = self.repository.diff_tree_to_tree(Some(&before), Some(&after), Some(&mut options)).map_err(fail)?;
+        let mut changes = Changes::new();
+        for delta in diff.deltas() {
+            let path = |file: git2::DiffFile<'_>| file.path().and_then(Path::to_str).map(str::to_string);
+            if let Some(path) = path(delta.old_file()) {
+                changes.entry(path).or_insert(None);
+            }
+            if let Some(path) = path(delta.new_file())
+                && matches!(delta.new_file().mode(), FileMode::Blob | FileMode::BlobExecutable | FileMode::Link)
+            {
+                changes.insert(path, Some(BlobId(delta.new_file().id())));
+            }
+        }
+        Ok(Some(changes))
     }
 
     /// Returns the bytes of a blob.

@@ -259,7 +259,8 @@ fn a_manifest_without_a_digest_is_written_again() {
     world.apply().unwrap();
     world.sql(
         "UPDATE device SET edge_manifest = 'gateway-v4'; ALTER TABLE device DROP COLUMN edge_manifest_digest;
-         PRAGMA user_version = 2",
+         DROP TRIGGER run_inserted; DROP TRIGGER run_updated; DROP TRIGGER run_deleted; DROP INDEX run_open;
+         DELETE FROM meta WHERE key = 'claims_version'; PRAGMA user_version = 2",
     );
     assign(&world, "gateways", "{query: '*'}");
     world.apply().unwrap();
@@ -302,8 +303,7 @@ fn a_broken_manifest_holds_what_names_it() {
         ("broken.json", broken),
         ("good.json", manifest(camera(3)).to_string()),
     ]);
-    let entries =
-        files.iter().map(|(path, text)| (path.to_string(), Entry::File { size: text.len() as u64 })).collect();
+    let entries = files.iter().map(|(path, text)| (path.to_string(), Entry::file(text.len() as u64))).collect();
     let read = |path: &str| Ok(files[path].clone().into_bytes());
     let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
     let held: Vec<String> = sound.held.documents.keys().map(|(kind, name)| format!("{kind}/{name}")).collect();

@@ -13,6 +13,7 @@ mod delivery;
 mod devices;
 mod edge;
 mod indexes;
+mod known;
 mod lifecycle;
 mod listen;
 mod looking;

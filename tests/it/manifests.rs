@@ -28,7 +28,7 @@ impl Tree {
 
     fn add(&mut self, path: &str, text: impl Into<Vec<u8>>) {
         let text = text.into();
-        self.entries.insert(path.to_string(), Entry::File { size: text.len() as u64 });
+        self.entries.insert(path.to_string(), Entry::file(text.len() as u64));
         self.files.insert(path.to_string(), text);
     }
 
@@ -170,14 +170,14 @@ fn generated() -> Vec<(&'static str, Tree)> {
     let mut submodule = Tree::default();
     submodule.entries.insert("jobs/a.yaml".to_string(), Entry::Submodule);
     let mut unreadable = Tree::default();
-    unreadable.entries.insert("jobs/a.yaml".to_string(), Entry::File { size: 3 });
+    unreadable.entries.insert("jobs/a.yaml".to_string(), Entry::file(3));
     let words: Vec<String> = (0..300_000).map(|_| "a".to_string()).collect();
     let devices: Vec<String> = (0..100_001).map(|n| format!("d{n}")).collect();
     let mut import = Tree::of(
         "a.yaml",
         "apiVersion: fleetform/v1\nkind: DeviceTemplate\nmetadata: {name: a}\nspec: {model: m.json}\n",
     );
-    import.entries.insert("m.json".to_string(), Entry::File { size: 2 << 20 });
+    import.entries.insert("m.json".to_string(), Entry::file(2 << 20));
     let values: Vec<String> = (0..300).map(|n| format!("k{n}: {}", "x".repeat(200))).collect();
     let patch = format!("{job}  action: {{property: {{{}}}}}\n", values.join(", "));
     let payload = format!("{job}  action: {{command: {{name: a, payload: {}}}}}\n", "x".repeat(200_000));

@@ -1,6 +1,7 @@
 //! The planner over generated fleets, jobs and ledgers: deterministic, complete, and right about conflicts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fleetform::ledger::{BatchRecord, Claim, Ledger, OpenRun, Published, RunRecord};
 use fleetform::model::delivery::{Amount, Delivery};
@@ -169,7 +170,7 @@ impl Input {
         if matches!(classify(&job, &self.ledger), Class::Run) {
             self.observations.insert(job.name.clone(), observation(&job, drawn));
         }
-        self.declared.jobs.insert(job.name.clone(), job);
+        self.declared.jobs.insert(job.name.clone(), Arc::new(job));
     }
 
     fn remember(&mut self, job: &Job, drawn: &Drawn) {
@@ -206,7 +207,7 @@ impl Input {
             published: Published { devices: 4, shards: 1 },
             late: 0,
         };
-        self.ledger.claims.insert(key.clone(), claim);
+        Arc::make_mut(&mut self.ledger.claims).insert(key.clone(), claim);
         match drawn.past {
             Past::Nothing | Past::JournalLost => {}
             Past::Open(status) => {
@@ -225,8 +226,10 @@ impl Input {
                     },
                 );
             }
-            Past::Ended(status) => drop(self.ledger.records.insert(key, record(status))),
-            Past::OtherToken | Past::Edited => drop(self.ledger.records.insert(key, record(RunStatus::Completed))),
+            Past::Ended(status) => drop(Arc::make_mut(&mut self.ledger.records).insert(key, record(status))),
+            Past::OtherToken | Past::Edited => {
+                drop(Arc::make_mut(&mut self.ledger.records).insert(key, record(RunStatus::Completed)))
+            }
         }
     }
 
@@ -351,6 +354,9 @@ proptest! {
         let other_way = input.observations.iter().map(|(name, found)| (name.clone(), reversed(found))).collect();
         prop_assert_eq!(text(&one), text(&input.plan_with(other_way)));
         prop_assert_eq!(differing_addresses(&plan_to_json(&one), &one), Vec::<String>::new());
+        let mut document = plan_to_json(&one);
+        let id = document.as_object_mut().unwrap().remove("plan_id");
+        prop_assert_eq!(id, Some(json!(Digest::of_json(&document).to_string())), "the id is the digest of the rest");
     }
 
     #[test]

@@ -291,7 +291,7 @@ fn a_broken_schedule_holds_nothing_but_itself() {
         })
         .collect();
     let text = text.join("---\n").into_bytes();
-    let entries = BTreeMap::from([("fleetform.yaml".to_string(), Entry::File { size: text.len() as u64 })]);
+    let entries = BTreeMap::from([("fleetform.yaml".to_string(), Entry::file(text.len() as u64))]);
     let read = |_: &str| Ok(text.clone());
     let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
     let declared = sound.loaded.declared.unwrap();

@@ -1,6 +1,7 @@
 //! The Job document.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -36,13 +37,15 @@ impl Lowering<'_> {
         let v1::JobSpec { run, suspend, organization, target, after, action, delivery } = spec;
         let run = self.run_token(run.is_some(), "/spec/run");
         let after = after.iter().enumerate();
+        // By the last part of its path; whether there is such an organization is the matter of the rules.
+        let last = organization.as_ref().and_then(|text| text.0.rsplit('/').next());
         let job = Job {
             name,
             previous_name,
             spec_digest: self.spec_digest(Some(&run), written["spec"].take()),
             run,
             suspend,
-            organization: None,
+            organization: last.and_then(|name| Name::parse(name).ok()),
             target: self.target(target),
             after: after.map(|(at, text)| self.reference(Kind::Job, &text.0, format!("/spec/after/{at}"))).collect(),
             action: self.action(action),
@@ -50,7 +53,7 @@ impl Lowering<'_> {
             file: self.path.to_string(),
         };
         let organization = self.organization_reference(organization, "/spec/organization");
-        Draft::Job { job: Box::new(job), organization }
+        Draft::Job { job: Arc::new(job), organization }
     }
 
     /// Reports a map that has none or several of some fields.

@@ -10,12 +10,14 @@ mod patch;
 mod schedule;
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, FileId, SourceMap, Span, code, shown};
+use crate::diag::{Code, Diagnostic, Diagnostics, FileId, Span, code, shown};
 use crate::manifest::kind::Kind;
 use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{self, Subject, Validators};
@@ -27,10 +29,20 @@ use crate::model::id::{IdError, Name};
 use crate::model::job::{Action, Job, Target};
 use crate::model::schedule::Schedule;
 
-/// A document of ours, on its way into the model.
-#[derive(Debug)]
+/// A document of ours, on its way into the model, among others.
+#[derive(Debug, Clone)]
 pub struct Doc {
+    /// Its file among those of the set.
+    pub file: FileId,
+    parsed: Arc<ParsedDoc>,
+}
+
+/// A document for itself: whatever else there is, it is the same. Its spans are in [`FileId::UNPLACED`].
+#[derive(Debug)]
+pub struct ParsedDoc {
     pub kind: Kind,
+    /// `metadata.name` as written, legal or not.
+    pub written_name: Option<Arc<str>>,
     /// `None` when it has no legal name.
     pub name: Option<Name>,
     /// The path of its file, relative to the folder of the fleet.
@@ -40,12 +52,32 @@ pub struct Doc {
     pub draft: Option<Draft>,
     pub references: Vec<Reference>,
     pub files: Vec<FileReference>,
+    /// What is wrong with its condition, once that was asked.
+    pub query_problems: OnceLock<Vec<Diagnostic>>,
 }
 
 impl Doc {
+    /// Returns a document of a file.
+    pub fn new(file: FileId, parsed: Arc<ParsedDoc>) -> Doc {
+        Doc { file, parsed }
+    }
+
     /// Returns the span of a value: of a scalar itself, of anything else its key; of the nearest parent when it is not there.
     pub fn span(&self, pointer: &str) -> Span {
-        span(&self.root, pointer)
+        span(&self.root, pointer).placed(self.file)
+    }
+
+    /// Returns the span of the key of a value; otherwise as [`Doc::span`].
+    pub fn key_span(&self, pointer: &str) -> Span {
+        self.root.locate(pointer).key_span().placed(self.file)
+    }
+}
+
+impl Deref for Doc {
+    type Target = ParsedDoc;
+
+    fn deref(&self) -> &ParsedDoc {
+        &self.parsed
     }
 }
 
@@ -75,7 +107,7 @@ pub enum Draft {
     /// `organization` is as written, `file` as resolved by the rule over files.
     DeviceImport(DeviceImport),
     Job {
-        job: Box<Job>,
+        job: Arc<Job>,
         /// As written: a name or a path.
         organization: Option<String>,
     },
@@ -163,22 +195,24 @@ pub enum FileFormat {
     Import,
 }
 
-/// Lowers one document; its problems go to `diagnostics`.
-pub fn lower(
-    kind: Kind,
-    root: Node,
-    file: FileId,
-    sources: &SourceMap,
-    validators: &mut Validators,
-    diagnostics: &mut Diagnostics,
-) -> Doc {
-    let (path, text) = (sources.path(file), sources.text(file));
-    let (references, files, is_scheduled) = (Vec::new(), Vec::new(), false);
-    let mut lowering = Lowering { root: &root, path, text, diagnostics, references, files, is_scheduled };
+/// Lowers one document of the file at `path`, whose text is `text`, and returns it with its problems.
+pub fn lower(kind: Kind, root: Node, path: &str, text: &str, validators: &mut Validators) -> (ParsedDoc, Diagnostics) {
+    let mut diagnostics = Diagnostics::new();
+    let mut lowering = Lowering {
+        root: &root,
+        path,
+        text,
+        diagnostics: &mut diagnostics,
+        references: Vec::new(),
+        files: Vec::new(),
+        is_scheduled: false,
+    };
     let draft = lowering.document(kind, validators);
-    let name = root.at("/metadata/name").and_then(Node::as_str).and_then(|text| Name::parse(text).ok());
+    let written_name: Option<Arc<str>> = root.at("/metadata/name").and_then(Node::as_str).map(Arc::from);
+    let name = written_name.as_ref().and_then(|text| Name::parse(text).ok());
     let Lowering { references, files, .. } = lowering;
-    Doc { kind, name, path: path.to_string(), draft, references, files, root }
+    let (path, query_problems) = (path.to_string(), OnceLock::new());
+    (ParsedDoc { kind, written_name, name, path, draft, references, files, query_problems, root }, diagnostics)
 }
 
 struct Lowering<'a> {

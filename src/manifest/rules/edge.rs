@@ -21,12 +21,12 @@ pub fn check(set: &Set, named: &Named, sources: &mut SourceMap) -> Diagnostics {
         namers.entry(&named.paths[at]).or_default().push(*at);
     }
     for (path, docs) in namers {
-        let content = &named.content[&docs[0]];
+        let content = named.json(docs[0]);
         let problems = edge::check(content);
         if problems.is_empty() {
             continue;
         }
-        let text = std::str::from_utf8(&named.bytes[path]).unwrap_or_default();
+        let text = std::str::from_utf8(&named.files[path].bytes).unwrap_or_default();
         let file = sources.add(path.as_str(), without_passwords(text, content));
         for edge::Problem { code, pointer, is_key, message, help } in problems {
             let span = span_of(file, text, &pointer, is_key);

@@ -1,6 +1,7 @@
 //! Every file that a document names lies in the tree and is what it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -8,7 +9,8 @@ use super::Set;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
 use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, FileFormat, FileReference};
-use crate::manifest::{Entry, Input};
+use crate::manifest::parsed::JsonFile;
+use crate::manifest::{Entry, Input, ParsedFiles};
 use crate::model::fleet::ImportFormat;
 use crate::model::limits;
 use crate::model::text::is_unsafe;
@@ -19,21 +21,31 @@ use crate::template;
 pub struct Named {
     /// The resolved path of each document's file, by the document's index.
     pub paths: BTreeMap<usize, String>,
-    /// The content of JSON files, by the document's index.
-    pub content: BTreeMap<usize, Value>,
-    /// The bytes of every JSON file, by path.
-    pub bytes: BTreeMap<String, Vec<u8>>,
+    /// The JSON files, by the document's index.
+    pub content: BTreeMap<usize, Arc<JsonFile>>,
+    /// Every JSON file that was read, by path; some of them may be no JSON.
+    pub files: BTreeMap<String, Arc<JsonFile>>,
     /// Every named file that exists, the ones that were not read included.
     pub all: BTreeSet<String>,
 }
 
+impl Named {
+    /// Returns the content of a document's JSON file.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn json(&self, at: usize) -> &Value {
+        self.content[&at].content.as_ref().expect("a file that is no JSON is no content")
+    }
+}
+
 /// Looks every named file up, reads and checks the ones that are JSON.
-pub fn check(set: &Set, input: &Input<'_>) -> (Named, Diagnostics) {
+pub fn check(set: &Set, input: &Input<'_>, known: &mut ParsedFiles) -> (Named, Diagnostics) {
     let mut named = Named::default();
     let mut diagnostics = Diagnostics::new();
     for (at, doc) in set.docs.iter().enumerate() {
         for reference in &doc.files {
-            match look_up(doc, reference, input, &mut named) {
+            match look_up(doc, reference, input, known, &mut named) {
                 Ok((path, content)) => {
                     named.all.insert(path.clone());
                     named.paths.insert(at, path);
@@ -48,15 +60,21 @@ pub fn check(set: &Set, input: &Input<'_>) -> (Named, Diagnostics) {
     (named, diagnostics)
 }
 
-type Found = Result<(String, Option<Value>), Box<Diagnostic>>;
+type Found = Result<(String, Option<Arc<JsonFile>>), Box<Diagnostic>>;
 
-fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut Named) -> Found {
+fn look_up(
+    doc: &Doc,
+    reference: &FileReference,
+    input: &Input<'_>,
+    known: &mut ParsedFiles,
+    named: &mut Named,
+) -> Found {
     let span = doc.span(&reference.pointer);
     let fail = |code: Code, detail: String| Box::new(Diagnostic::new(code, span, detail));
     let path = resolve(&doc.path, &reference.text).map_err(|detail| fail(code::PATH, detail.to_string()))?;
     check_extension(&path, reference.format, span)?;
     let size = match input.entries.get(&path) {
-        Some(Entry::File { size }) => *size,
+        Some(Entry::File { size, .. }) => *size,
         Some(Entry::Symlink) => {
             let detail = format!(
                 "`{}` is a symbolic link, which may lead out of the repository. Put the file itself there.",
@@ -78,18 +96,26 @@ fn look_up(doc: &Doc, reference: &FileReference, input: &Input<'_>, named: &mut 
             format!("`{}` has {size} bytes, and at most {} are read.", shown(&path), limits::JSON_FILE_BYTES_MAX);
         return Err(fail(code::FILE_TOO_LARGE, detail));
     }
-    if !named.bytes.contains_key(&path) {
-        let bytes = (input.read)(&path).map_err(|problem| {
-            fail(code::UNREADABLE, format!("`{}` cannot be read: {}.", shown(&path), shown(&problem)))
-        })?;
-        named.bytes.insert(path.clone(), bytes);
-    }
-    let bytes = &named.bytes[&path];
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let content: Value = serde_json::from_slice(bytes)
+    let file = match named.files.get(&path) {
+        Some(file) => Arc::clone(file),
+        None => {
+            let file = known.json(&path, input).map_err(|problem| {
+                fail(code::UNREADABLE, format!("`{}` cannot be read: {}.", shown(&path), shown(&problem)))
+            })?;
+            named.files.insert(path.clone(), Arc::clone(&file));
+            file
+        }
+    };
+    let content = file
+        .content
+        .as_ref()
         .map_err(|error| fail(code::FILE_NOT_JSON, format!("`{}` is not valid JSON: {error}.", shown(&path))))?;
-    check_content(doc.kind, &path, bytes, &content).map_err(|(code, detail)| fail(code, detail))?;
-    Ok((path, Some(content)))
+    if doc.kind == Kind::DeviceTemplate
+        && let Some(problem) = file.model_problem.get_or_init(|| check_model(&path, file.text(), content).err())
+    {
+        return Err(fail(code::DEVICE_MODEL, problem.clone()));
+    }
+    Ok((path, Some(file)))
 }
 
 /// Returns the path in the tree of a path relative to a document's folder, or why there is none.
@@ -174,21 +200,8 @@ fn relative(document: &str, path: &str) -> String {
     up.chain(parts[shared..].iter().copied()).collect::<Vec<_>>().join("/")
 }
 
-/// Checks that a JSON file is what the kind of its document needs; the error is a sentence about the file.
-fn check_content(kind: Kind, path: &str, text: &[u8], content: &Value) -> Result<(), (Code, String)> {
-    match kind {
-        Kind::DeviceTemplate => check_model(path, text, content).map_err(|detail| (code::DEVICE_MODEL, detail)),
-        // What is in it is the matter of [`edge`](super::edge).
-        Kind::EdgeManifest
-        | Kind::Fleet
-        | Kind::Organization
-        | Kind::DeviceGroup
-        | Kind::DeviceImport
-        | Kind::Job
-        | Kind::Schedule => Ok(()),
-    }
-}
-
+/// Checks that a JSON file is a model; the error is a sentence about the file. What is in an edge manifest is the matter of
+/// [`edge`](super::edge).
 fn check_model(path: &str, text: &[u8], content: &Value) -> Result<(), String> {
     /// Problems that are shown.
     const SHOWN: usize = 5;

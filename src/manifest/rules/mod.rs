@@ -16,17 +16,21 @@ pub mod references;
 pub mod schedules;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::kind::Kind;
 use super::lower::Doc;
 use crate::diag::FileId;
 
 /// All documents of a fleet.
+#[derive(Debug)]
 pub struct Set {
     /// In the order of their files.
     pub docs: Vec<Doc>,
     /// The first document of each kind and name.
-    pub by_name: BTreeMap<Kind, BTreeMap<String, usize>>,
+    pub by_name: BTreeMap<Kind, BTreeMap<Arc<str>, usize>>,
+    /// The others of a kind and name, in the order of their files.
+    pub repeated: Vec<usize>,
     /// Files of which a part could not be read.
     pub unread: Vec<FileId>,
 }
@@ -34,13 +38,33 @@ pub struct Set {
 impl Set {
     /// Returns the set of some documents.
     pub fn new(docs: Vec<Doc>, unread: Vec<FileId>) -> Set {
-        let mut by_name: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
+        let mut named: BTreeMap<Kind, Vec<(Arc<str>, usize)>> = BTreeMap::new();
         for (at, doc) in docs.iter().enumerate() {
-            if let Some(name) = written_name(doc) {
-                by_name.entry(doc.kind).or_default().entry(name.to_string()).or_insert(at);
+            if let Some(name) = &doc.written_name {
+                named.entry(doc.kind).or_default().push((Arc::clone(name), at));
             }
         }
-        Set { docs, by_name, unread }
+        let (mut by_name, mut repeated) = (BTreeMap::new(), Vec::new());
+        for (kind, mut names) in named {
+            // Stable: of a name, the first stays the first. Quick: the names of a fleet are nearly in the order of its files.
+            names.sort_by(|(one, _), (two, _)| one.cmp(two));
+            names.dedup_by(|(name, at), (first, _)| {
+                let is_repeated = name == first;
+                repeated.extend(is_repeated.then_some(*at));
+                is_repeated
+            });
+            by_name.insert(kind, names.into_iter().collect());
+        }
+        repeated.sort_unstable();
+        Set { docs, by_name, repeated, unread }
+    }
+
+    /// Adds documents, each in its place.
+    pub fn add(&mut self, docs: Vec<Doc>) {
+        let mut all = std::mem::take(&mut self.docs);
+        all.extend(docs);
+        all.sort_by_key(|doc| (doc.file, doc.root.span.start));
+        *self = Set::new(all, std::mem::take(&mut self.unread));
     }
 
     /// Returns the first document of a kind and name.
@@ -55,11 +79,6 @@ impl Set {
 
     /// Returns every name of a kind, sorted.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
-        self.by_name.get(&kind).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+        self.by_name.get(&kind).into_iter().flat_map(BTreeMap::keys).map(Arc::as_ref)
     }
-}
-
-/// Returns `metadata.name` as written, legal or not.
-fn written_name(doc: &Doc) -> Option<&str> {
-    doc.root.at("/metadata/name").and_then(|node| node.as_str())
 }

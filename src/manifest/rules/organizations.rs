@@ -40,6 +40,7 @@ pub fn check(set: &Set) -> (Paths, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut paths = Paths::default();
     for (name, at) in set.by_name.get(&Kind::Organization).into_iter().flatten() {
+        let name: &str = name;
         let mut chain: Vec<&str> = vec![name];
         let mut cycle: Option<usize> = None;
         while let Some(parent) = parent(set, chain[chain.len() - 1]) {
@@ -55,9 +56,9 @@ pub fn check(set: &Set) -> (Paths, Diagnostics) {
         let doc = &set.docs[*at];
         // A cycle is reported once, at the first of its names.
         if let Some(0) = cycle
-            && chain.iter().all(|link| name.as_str() <= *link)
+            && chain.iter().all(|link| name <= *link)
         {
-            let around: Vec<String> = chain.iter().chain([&name.as_str()]).map(|link| format!("`{link}`")).collect();
+            let around: Vec<String> = chain.iter().chain([&name]).map(|link| format!("`{link}`")).collect();
             let detail = format!("The parents go in a circle: {}.", around.join(" is below "));
             diagnostics.push(Diagnostic::new(code::ORGANIZATION_CYCLE, doc.span("/spec/parent"), detail));
         }
@@ -67,7 +68,7 @@ pub fn check(set: &Set) -> (Paths, Diagnostics) {
             diagnostics.push(Diagnostic::new(code::ORGANIZATION_DEPTH, doc.span("/spec/parent"), detail));
         }
         chain.reverse();
-        paths.by_name.insert(name.clone(), chain.join("/"));
+        paths.by_name.insert(name.to_string(), chain.join("/"));
     }
     (paths, diagnostics)
 }

@@ -2,32 +2,36 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
-use crate::manifest::QueryCheck;
 use crate::manifest::kind::Kind;
 use crate::manifest::lower::Doc;
 use crate::manifest::node::Node;
+use crate::manifest::{QueryCheck, QueryProblem};
 
 /// Reports every problem of every condition of groups, jobs and schedules.
 pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for doc in &set.docs {
-        let Some(node) = condition(doc) else { continue };
-        let Some(text) = node.as_str() else { continue };
-        for problem in check_query(text) {
-            let file = sources.text(node.span.file);
-            let indent = node.span.start - file[..node.span.start].rfind('\n').map_or(0, |at| at + 1);
-            let source = &file[node.span.start..node.span.end];
-            let span = within(node.span, indent, source, text, problem.start, problem.end);
-            let mut detail = problem.message;
-            if !detail.ends_with(['.', '?', '!']) {
-                detail.push('.');
-            }
-            let mut diagnostic = Diagnostic::new(code::QUERY, span, detail);
-            diagnostic.help = problem.help;
-            diagnostics.push(diagnostic);
-        }
+        let found = doc.query_problems.get_or_init(|| problems_of(doc, check_query, sources.text(doc.file)));
+        found.iter().for_each(|found| diagnostics.push(found.clone().placed(doc.file)));
     }
     diagnostics
+}
+
+fn problems_of(doc: &Doc, check_query: QueryCheck, file: &str) -> Vec<Diagnostic> {
+    let Some((node, text)) = condition(doc).and_then(|node| Some((node, node.as_str()?))) else { return Vec::new() };
+    let diagnostic = |problem: QueryProblem| {
+        let indent = node.span.start - file[..node.span.start].rfind('\n').map_or(0, |at| at + 1);
+        let source = &file[node.span.start..node.span.end];
+        let span = within(node.span, indent, source, text, problem.start, problem.end);
+        let mut detail = problem.message;
+        if !detail.ends_with(['.', '?', '!']) {
+            detail.push('.');
+        }
+        let mut diagnostic = Diagnostic::new(code::QUERY, span, detail);
+        diagnostic.help = problem.help;
+        diagnostic
+    };
+    check_query(text).into_iter().map(diagnostic).collect()
 }
 
 fn condition(doc: &Doc) -> Option<&Node> {

@@ -48,7 +48,7 @@ fn running(doc: &Doc, schedule: &Schedule, zone_of_fleet: Option<&str>) -> Diagn
     }
     if schedule.recurrence == Recurrence::Once {
         let detail = "What runs once has ended then, so `end` has no effect.";
-        diagnostics.push(Diagnostic::new(code::NO_EFFECT, doc.root.locate("/spec/end").key_span(), detail));
+        diagnostics.push(Diagnostic::new(code::NO_EFFECT, doc.key_span("/spec/end"), detail));
         return diagnostics;
     }
     let mut schedule = schedule.clone();

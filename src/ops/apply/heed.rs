@@ -17,7 +17,7 @@ impl Apply<'_> {
             let Ok(tree) = self.repo.tree_at(&head) else { return };
             let loaded = crate::prepare::load(&tree);
             for (name, run) in running.runs() {
-                let is_stopped = match loaded.jobs.get(&name) {
+                let is_stopped = match loaded.job(name.as_str()) {
                     Some(seen) => seen.is_suspended || seen.run != run,
                     // With an error somewhere a document may be missing that nobody deleted.
                     None => !loaded.diagnostics.has_errors(),

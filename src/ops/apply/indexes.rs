@@ -24,7 +24,7 @@ impl Apply<'_> {
         let touched = |report: &crate::ledger::ImportReport| report.imported + report.updated + report.removed;
         let imported: u64 = applied.imports.iter().map(|(_, report)| touched(report)).sum();
         let written: u64 = applied.records.iter().map(|record| record.counts.completed - record.counts.unchanged).sum();
-        let wanted = searched_paths(self.declared);
+        let wanted = searched_paths(self.declared, &mut self.known.searches);
         let crash = &self.options.crash;
         let made = match self.registry.index_changes(&wanted) {
             Ok(changes) if changes.is_empty() && imported + written == 0 => Ok(changes),

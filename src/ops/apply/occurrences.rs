@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -38,7 +39,7 @@ pub(super) fn with_open_occurrences<'a>(
     for run in registry.open_journal()? {
         let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
         let Some(job) = schedule.and_then(|schedule| as_claimed(schedule, &run, repo)) else { continue };
-        declared.to_mut().jobs.insert(run.job.clone(), job);
+        declared.to_mut().jobs.insert(run.job.clone(), Arc::new(job));
     }
     Ok(declared)
 }
@@ -128,7 +129,7 @@ fn record_of_missed(claim: &Claim, reason: &str, now: Timestamp) -> RunRecord {
 /// Returns since when the schedules are followed, by name.
 fn followed(branch: &ResultsBranch<'_>) -> Result<BTreeMap<Name, Followed>, OpsError> {
     let mut found = BTreeMap::new();
-    for (path, bytes) in branch.read_all(|path| path.starts_with(FOLLOWED_FOLDER) && path.ends_with(".json"))? {
+    for (path, bytes) in branch.read_below(FOLLOWED_FOLDER, |path| path.ends_with(".json"))? {
         let malformed = |what: String| RepoError::Malformed { path: path.clone(), what };
         let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         let one = Followed::from_json(&value).map_err(malformed)?;

@@ -1,16 +1,16 @@
 //! Nothing that is known of runs is in one place only: a results branch that is gone is published again from the registry, and a registry
 //! that was lost learns from the branch what it cannot know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Apply;
 use crate::execute::{Progress, publish_ended, publish_letter, republish, writer};
 use crate::ledger::{LEASE_PATH, Ledger, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::ops::OpsError;
-use crate::prepare::read_ledger;
+use crate::prepare::read_ledger_again;
 use crate::registry::KeptFile;
-use crate::repo::FileChange;
+use crate::repo::{BlobId, FileChange};
 use crate::results::{Trailers, document, with_trailers};
 
 impl Apply<'_> {
@@ -72,13 +72,24 @@ impl Apply<'_> {
     /// nothing, for a registry that remembers half of what was claimed would let the rest run again.
     pub(super) fn keep_results(&mut self) -> Result<(), OpsError> {
         let Some(tip) = self.branch.tip()? else { return Ok(()) };
-        if self.registry.kept_tip()?.as_ref() == Some(&tip) {
+        let before = self.registry.kept_tip()?;
+        if before.as_ref() == Some(&tip) {
             return Ok(());
         }
         let journaled: BTreeSet<String> = self.registry.claim_documents()?.into_keys().collect();
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
         let known = self.registry.kept_ids()?;
-        let present = self.branch.entries(|path| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path))?;
+        let is_kept = |path: &str| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path);
+        // Without a remote nothing goes from the branch: what was there before has been kept, or was in the journal.
+        let since = before.filter(|_| self.upstream.is_none());
+        let since = since.map(|before| self.branch.changes(&before, &tip)).transpose()?.flatten();
+        let present: BTreeMap<String, BlobId> = match since {
+            Some(changes) => {
+                let there = changes.into_iter().filter_map(|(path, blob)| Some((path, blob?)));
+                there.filter(|(path, _)| is_kept(path)).collect()
+            }
+            None => self.branch.entries_at(&tip, is_kept)?,
+        };
         if self.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_some()) {
             self.publish_kept(
                 &known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect(),
@@ -107,11 +118,11 @@ impl Apply<'_> {
     /// was), or a run whose end is on the branch and not in the journal.
     pub(super) fn settle_journal(&mut self) -> Result<Ledger, OpsError> {
         let fleet = &self.declared.fleet.name;
-        let mut ledger = read_ledger(&self.branch, self.registry, self.declared)?;
+        let mut ledger = read_ledger_again(&self.branch, self.registry, self.declared, &mut self.known.recorded)?;
         self.keep_results()?;
         if !self.registry.outbox()?.is_empty() {
             self.empty_outbox()?;
-            ledger = read_ledger(&self.branch, self.registry, self.declared)?;
+            ledger = read_ledger_again(&self.branch, self.registry, self.declared, &mut self.known.recorded)?;
         }
         let (mut has_moved, crash) = (false, &self.options.crash);
         for run in self.registry.open_journal()? {
@@ -133,7 +144,11 @@ impl Apply<'_> {
         if self.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_some()) {
             has_moved |= self.publish_ends(&ledger)?;
         }
-        if has_moved { Ok(read_ledger(&self.branch, self.registry, self.declared)?) } else { Ok(ledger) }
+        if has_moved {
+            Ok(read_ledger_again(&self.branch, self.registry, self.declared, &mut self.known.recorded)?)
+        } else {
+            Ok(ledger)
+        }
     }
 
     /// Publishes what the registry has done and the branch has not heard of.

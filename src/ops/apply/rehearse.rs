@@ -30,7 +30,7 @@ use crate::model::id::{Name, RunToken};
 use crate::ops::workspace::declared_of;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::plan::{ActionKind, Change, Plan, Subject};
-use crate::prepare::{Preparation, prepare, read_ledger};
+use crate::prepare::{Known, Preparation, prepare, read_ledger};
 use crate::registry::Registry;
 use crate::repo::{FleetTree, Repo};
 
@@ -169,6 +169,7 @@ pub async fn rehearse(
         loaded: &loaded,
         tree: &tree,
         branch: repo.results(&declared.fleet.results.branch),
+        known: &mut Known::default(),
         registry: &mut registry,
         link: &mut link,
         heeds_stops: false,

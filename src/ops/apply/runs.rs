@@ -9,6 +9,7 @@ use super::upstream::is_superseded;
 use crate::execute::{RunInput, claims_commit, publish_claim, publish_record, text_of};
 use crate::ledger::{BatchRecord, Claim, Ledger, RunRecord};
 use crate::model::id::{Name, RunToken};
+use crate::model::job::Job;
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
@@ -88,7 +89,7 @@ impl Apply<'_> {
         let run_id = self.options.crash.around("journal claim", || self.registry.journal_claim(&new))?;
         Ok(RunInput {
             run_id,
-            job: job.clone(),
+            job: Job::clone(job),
             assignment: Assignment::of_action(&job.action, self.declared),
             claim,
             ids: run.ids.clone(),
@@ -153,7 +154,7 @@ impl Apply<'_> {
         let ids = self.registry.targets(run.run_id)?;
         Ok(RunInput {
             run_id: run.run_id,
-            job: job.clone(),
+            job: Job::clone(job),
             assignment: Assignment::of_action(&job.action, self.declared),
             claim,
             ids,

@@ -30,6 +30,7 @@ use crate::model::id::Name;
 use crate::model::status::Attempts;
 use crate::ops::workspace::{ApplyLock, owner};
 use crate::ops::{Environment, Findings, OpsError, Workspace};
+use crate::prepare::Known;
 use crate::registry::Registry;
 
 use super::backoff::Backoff;
@@ -165,6 +166,7 @@ pub async fn watch<C: Clock>(
         options: apply_options,
         interval: options.interval,
         seen: None,
+        known: Known::default(),
         passed_over: None,
         session: None,
         upstream: None,
@@ -232,6 +234,8 @@ struct Daemon<'w> {
     interval: Duration,
     /// The newest commit whose Fleet document can be used.
     seen: Option<Seen<'w>>,
+    /// What need not be read again.
+    known: Known,
     session: Option<Session>,
     /// The remote of the results branch.
     upstream: Option<Upstream>,
@@ -342,7 +346,7 @@ impl Daemon<'_> {
             self.workspace,
             seen,
             (&seen.declared, &held),
-            (registry, link, self.upstream.as_mut()),
+            (registry, link, self.upstream.as_mut(), &mut self.known),
             &self.options,
         );
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
@@ -387,7 +391,7 @@ impl Daemon<'_> {
             self.workspace,
             seen,
             (&seen.declared, &held),
-            (registry, link, self.upstream.as_mut()),
+            (registry, link, self.upstream.as_mut(), &mut self.known),
             &self.options,
         );
         let finished = match &mut apply.upstream {

@@ -1,5 +1,7 @@
 //! What the planner says of a job that was never claimed, or whose journal is gone: nothing recorded explains it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::why::{Cause, Predecessor, Why};
@@ -80,7 +82,9 @@ fn of_tree(
     let Findings { diagnostics: all, .. } = findings_of(loaded, diagnostics);
     drop(staged);
     let mut causes = vec![decision(&plan, job, is_committed)];
-    causes.extend(job.after.iter().filter_map(|before| predecessor(before, &ledger, declared.jobs.get(before))));
+    causes.extend(
+        job.after.iter().filter_map(|before| predecessor(before, &ledger, declared.jobs.get(before).map(Arc::as_ref))),
+    );
     causes.extend(all.sorted().into_iter().filter(|item| is_own(item)).map(refused));
     let others = errors(&all) - all.sorted().into_iter().filter(|item| is_own(item)).count();
     if others > 0 {

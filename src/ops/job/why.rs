@@ -1,5 +1,7 @@
 //! Why a run is where it is: the recorded numbers behind a cancel, a hold, a wait, a stop or a failure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::crossing::{Crossed, replay};
@@ -236,7 +238,7 @@ fn of_open(
         causes.extend(open_batch(history, record, run)?);
     }
     for waits in [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge] {
-        causes.extend(waiting_for(history, declared, run, waits)?.map(Cause::Waiting));
+        causes.extend(waiting_for(history, declared.map(Arc::as_ref), run, waits)?.map(Cause::Waiting));
     }
     if queued > 0 {
         causes.push(Cause::Queued { devices: queued });

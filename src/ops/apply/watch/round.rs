@@ -1,7 +1,9 @@
 //! One reconcile: plan what can be planned, and begin it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -20,15 +22,18 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::ops::workspace::{LockFailure, findings_of};
 use crate::ops::{OpsError, Workspace};
-use crate::prepare::HistoryError;
+use crate::prepare::{HistoryError, Known};
 use crate::registry::Registry;
+
+/// What an apply works with.
+type Tools<'a> = (&'a mut Registry, &'a mut SimulatedDevices, Option<&'a mut Upstream>, &'a mut Known);
 
 /// Returns an apply of what was seen, with other documents than those that it declares if need be.
 pub(super) fn apply_of<'a>(
     workspace: &'a Workspace,
     seen: &'a Seen<'_>,
     (declared, held): (&'a Declared, &'a Held),
-    (registry, link, upstream): (&'a mut Registry, &'a mut SimulatedDevices, Option<&'a mut Upstream>),
+    (registry, link, upstream, known): Tools<'a>,
     options: &'a ApplyOptions,
 ) -> Apply<'a> {
     Apply {
@@ -39,6 +44,7 @@ pub(super) fn apply_of<'a>(
         tree: &seen.tree,
         branch: workspace.repo.results(&declared.fleet.results.branch),
         upstream,
+        known,
         registry,
         link,
         heeds_stops: false,
@@ -55,17 +61,15 @@ impl Daemon<'_> {
         let Some(seen) = &self.seen else { return Ok(()) };
         let Some(session) = &mut self.session else { return Ok(()) };
         let Session { registry, link, applied, reconciled, .. } = session;
-        let mut declared = with_open_occurrences(&seen.declared, registry, &self.workspace.repo)?.into_owned();
+        let mut declared = match with_open_occurrences(&seen.declared, registry, &self.workspace.repo)? {
+            Cow::Borrowed(_) => Arc::clone(&seen.declared),
+            Cow::Owned(declared) => Arc::new(declared),
+        };
         let mut held = seen.held.clone();
         let mut found = Diagnostics::new();
         let (planned, agenda) = loop {
-            let mut apply = apply_of(
-                self.workspace,
-                seen,
-                (&declared, &held),
-                (&mut *registry, &mut *link, self.upstream.as_mut()),
-                &self.options,
-            );
+            let tools = (&mut *registry, &mut *link, self.upstream.as_mut(), &mut self.known);
+            let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
             if apply.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_none()) {
                 apply.sync()?;
             }
@@ -93,13 +97,14 @@ impl Daemon<'_> {
                     break (planned, agenda);
                 }
                 // Planned again with what is due.
-                declared.jobs.extend(fresh.into_iter().map(|job| (job.name.clone(), job)));
+                let fresh = fresh.into_iter().map(|job| (job.name.clone(), Arc::new(job)));
+                Arc::make_mut(&mut declared).jobs.extend(fresh);
                 continue;
             }
             // Warnings are told by the plan that is carried out.
             let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
             errors.for_each(|error| found.push(error.clone()));
-            if leave_out(refused, &mut declared, &mut held) == 0 {
+            if leave_out(refused, Arc::make_mut(&mut declared), &mut held) == 0 {
                 return Err(OpsError::Invalid(Box::new(findings_of(&seen.loaded, found))));
             }
         };
@@ -113,8 +118,8 @@ impl Daemon<'_> {
                 findings: &findings,
             });
         }
-        let mut apply =
-            apply_of(self.workspace, seen, (&declared, &held), (registry, link, self.upstream.as_mut()), &self.options);
+        let tools = (registry, link, self.upstream.as_mut(), &mut self.known);
+        let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
         *reconciled = Some(seen.head.clone());

@@ -4,22 +4,22 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::super::backoff::Backoff;
-use super::super::guards::content_of;
 use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
-use crate::manifest::{Loaded, Sound};
+use crate::manifest::{Loaded, ParsedFiles, Sound};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::ops::workspace::{findings_of, refuse_results_on};
 use crate::ops::{Findings, OpsError, Workspace};
-use crate::prepare::load_sound;
-use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, UpstreamError, source_reference};
+use crate::prepare::load_sound_again;
+use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference};
 
 /// No pause between two fetches is longer than this and twice the interval.
 const FETCH_PAUSE_MAX: Duration = Duration::from_secs(120);
@@ -195,11 +195,12 @@ pub struct Seen<'w> {
     pub head: String,
     pub tree: FleetTree<'w>,
     pub loaded: Loaded,
-    pub declared: Declared,
+    pub declared: Arc<Declared>,
     /// Documents with errors.
     pub held: Held,
-    /// The declared files with what git calls their content: what has to differ for a reconcile.
-    content: BTreeMap<String, String>,
+    /// What git calls the content of the files of imports. What is declared in the others has a digest; one of both has to differ for a
+    /// reconcile.
+    imported: BTreeMap<String, String>,
     /// When what it declares was first seen.
     pub seen_at: Timestamp,
     /// What is held of it and what was found was told.
@@ -218,7 +219,7 @@ impl<'w> Daemon<'w> {
         if self.seen.as_ref().is_some_and(|seen| seen.head == head) {
             return Ok(());
         }
-        let tree = self.workspace.repo.tree_at(&head)?;
+        let tree = self.workspace.repo.tree_after(&head, self.seen.as_ref().map(|seen| &seen.tree))?;
         if let Some(seen) = &mut self.seen
             && seen.tree.tree == tree.tree
         {
@@ -226,14 +227,17 @@ impl<'w> Daemon<'w> {
             return Ok(());
         }
         let branch = self.source.branch(self.workspace);
-        let seen = match Seen::load(head, tree, branch.as_deref(), now)? {
+        let seen = match Seen::load(head, tree, (branch.as_deref(), now), &mut self.known.files)? {
             Ok(seen) => seen,
             Err((head, findings)) => {
                 self.passed_over = Some(head);
                 return Err(OpsError::Invalid(Box::new(findings)));
             }
         };
-        let is_same = |old: &Seen<'w>| old.content == seen.content && old.held == seen.held;
+        let is_same = |old: &Seen<'w>| {
+            let is_same = (old.loaded.digest, &old.imported) == (seen.loaded.digest, &seen.imported);
+            is_same && old.held == seen.held
+        };
         match &mut self.seen {
             // Only the commit is another: nothing is declared that was not before.
             Some(old) if is_same(old) => (old.head, old.tree) = (seen.head, seen.tree),
@@ -253,15 +257,18 @@ impl<'w> Seen<'w> {
     fn load(
         head: String,
         tree: FleetTree<'w>,
-        branch: Option<&str>,
-        seen_at: Timestamp,
+        (branch, seen_at): (Option<&str>, Timestamp),
+        files: &mut ParsedFiles,
     ) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
-        let Sound { mut loaded, held } = load_sound(&tree);
+        let Sound { mut loaded, held } = load_sound_again(&tree, files);
         let is_refused = refuse_results_on(branch, &mut loaded);
         let Some(declared) = loaded.declared.take().filter(|_| !is_refused) else {
             return Ok(Err((head, findings_of(&loaded, Diagnostics::new()))));
         };
-        let content = content_of(&tree, &loaded)?;
-        Ok(Ok(Seen { head, tree, loaded, declared, held, content, seen_at, is_told: Cell::new(false) }))
+        let of_import = |file: &String| Ok((file.clone(), tree.content_id(file)?));
+        let imported =
+            declared.imports.values().map(|import| of_import(&import.file)).collect::<Result<_, RepoError>>()?;
+        let declared = Arc::new(declared);
+        Ok(Ok(Seen { head, tree, loaded, declared, held, imported, seen_at, is_told: Cell::new(false) }))
     }
 }

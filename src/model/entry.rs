@@ -1,0 +1,33 @@
+//! What a path of a tree of files leads to.
+
+/// What git calls the content of a file, as bytes: equal for equal content only.
+pub type ContentId = [u8; 20];
+
+/// One path of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file, executable or not.
+    File {
+        /// In bytes.
+        size: u64,
+        /// `None` where it is not known without reading the file.
+        id: Option<ContentId>,
+    },
+    Symlink,
+    Submodule,
+}
+
+impl Entry {
+    /// Returns a file of which nothing but the size, in bytes, is known.
+    pub fn file(size: u64) -> Entry {
+        Entry::File { size, id: None }
+    }
+
+    /// Returns what git calls the content of a file; `None` when it is no file or that is not known.
+    pub fn id(self) -> Option<ContentId> {
+        match self {
+            Entry::File { id, .. } => id,
+            Entry::Symlink | Entry::Submodule => None,
+        }
+    }
+}
