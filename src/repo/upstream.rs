@@ -104,6 +104,16 @@ impl Tip<'_> {
     }
 }
 
+/// How the branch deals with its remote.
+pub struct Exchange<'a> {
+    pub remote: &'a Remote,
+    /// Asked with the remote's branch when both have moved; true gives up what the remote does not have: somebody else has taken over
+    /// the work.
+    pub drops_own: &'a dyn Fn(&Tip<'_>) -> bool,
+    /// Told of each durable step here that follows what the remote did, before it is taken.
+    pub tell: &'a dyn Fn(&'static str),
+}
+
 impl ResultsBranch<'_> {
     /// Returns where the branch was on the remote when it was last seen there; `None` when it never was.
     ///
@@ -123,21 +133,20 @@ impl ResultsBranch<'_> {
     }
 
     /// Fetches the branch of the remote and brings the one here up to it: moved when it is behind, made again on top when both have moved.
-    /// With `drops_own`, what the remote does not have is given up: somebody else has taken over the work.
     ///
     /// # Errors
     /// The remote cannot be read, or the two cannot be brought together.
-    pub fn pull(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<(), UpstreamError> {
-        remote.fetch(&[(self.name(), &self.fetched_reference())])?;
-        self.take_fetched(remote, drops_own)
+    pub fn pull(&self, exchange: &Exchange<'_>) -> Result<(), UpstreamError> {
+        exchange.remote.fetch(&[(self.name(), &self.fetched_reference())])?;
+        self.take_fetched(exchange)
     }
 
     /// Does the same with what was fetched before, to [`ResultsBranch::fetched_reference`].
     ///
     /// # Errors
     /// As [`ResultsBranch::pull`].
-    pub fn take_fetched(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<(), UpstreamError> {
-        let (branch, shown) = (self.name().to_string(), remote.shown());
+    pub fn take_fetched(&self, exchange: &Exchange<'_>) -> Result<(), UpstreamError> {
+        let (branch, shown) = (self.name().to_string(), exchange.remote.shown());
         let (before, there) = (self.upstream_id()?, self.id_of(&self.fetched_reference())?);
         let there = match (before, there) {
             (Some(seen), None) => return Err(UpstreamError::Gone { branch, remote: shown, seen: seen.to_string() }),
@@ -158,7 +167,7 @@ impl ResultsBranch<'_> {
             None => Some(there),
             Some(here) if self.is_after(here, there)? => None,
             Some(here) if self.is_after(there, here)? => Some(there),
-            Some(_) if drops_own(&Tip { branch: self, id: there }) => Some(there),
+            Some(_) if (exchange.drops_own)(&Tip { branch: self, id: there }) => Some(there),
             Some(here) => {
                 let own = self.between(Some(there), here)?;
                 let made = self.again(&own, there)?;
@@ -166,9 +175,13 @@ impl ResultsBranch<'_> {
             }
         };
         if let Some(next) = next {
+            (exchange.tell)("take fetched");
             self.move_local(here, next)?;
         }
-        self.note_upstream(there)?;
+        if before != Some(there) {
+            (exchange.tell)("note fetched");
+            self.note_upstream(there)?;
+        }
         Ok(())
     }
 
@@ -176,7 +189,7 @@ impl ResultsBranch<'_> {
     ///
     /// # Errors
     /// The remote refuses, cannot be reached or cannot be brought together with the branch here. Nothing is lost: it stays here.
-    pub fn push(&self, remote: &Remote, drops_own: &dyn Fn(&Tip<'_>) -> bool) -> Result<bool, UpstreamError> {
+    pub fn push(&self, exchange: &Exchange<'_>) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let (Some(here), there) = (self.local_id()?, self.upstream_id()?) else { return Ok(false) };
             if Some(here) == there {
@@ -184,14 +197,15 @@ impl ResultsBranch<'_> {
             }
             self.check_results(here, "here")?;
             let expected = there.map(|id| id.to_string());
-            match remote.push(&here.to_string(), self.name(), expected.as_deref()) {
+            match exchange.remote.push(&here.to_string(), self.name(), expected.as_deref()) {
                 Ok(()) => {
+                    (exchange.tell)("note pushed");
                     let noted = self.note_upstream(here);
                     return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
                 Err(RemoteError::Rejected { .. }) => {
                     self.pause(attempt);
-                    self.pull(remote, drops_own)?;
+                    self.pull(exchange)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -205,26 +219,25 @@ impl ResultsBranch<'_> {
     /// # Errors
     /// [`RepoError::AlreadyWritten`] when a file that must be new is there; otherwise as [`ResultsBranch::push`]. When the error
     /// [is open](UpstreamError::is_open) the remote may have the commit all the same, and a later pull brings it.
-    pub fn commit_upstream(
-        &self,
-        remote: &Remote,
-        drops_own: &dyn Fn(&Tip<'_>) -> bool,
-        still: &mut Still<'_>,
-    ) -> Result<bool, UpstreamError> {
+    pub fn commit_upstream(&self, exchange: &Exchange<'_>, still: &mut Still<'_>) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some((changes, message)) = still(self)? else { return Ok(false) };
             let here = self.local_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
             let there = self.upstream_id()?.map(|id| id.to_string());
             self.check_results(here, "here")?;
             let Some(commit) = self.commit_on(here, &changes, &message)? else { return Ok(false) };
-            match remote.push(&commit.to_string(), self.name(), there.as_deref()) {
+            match exchange.remote.push(&commit.to_string(), self.name(), there.as_deref()) {
                 Ok(()) => {
-                    let noted = self.move_local(Some(here), commit).and_then(|()| self.note_upstream(commit));
+                    (exchange.tell)("take pushed");
+                    let noted = self.move_local(Some(here), commit).and_then(|()| {
+                        (exchange.tell)("note pushed");
+                        self.note_upstream(commit)
+                    });
                     return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
                 Err(RemoteError::Rejected { .. }) => {
                     self.pause(attempt);
-                    self.pull(remote, drops_own)?;
+                    self.pull(exchange)?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Apply;
-use super::upstream::is_superseded;
 use crate::execute::{RunInput, claims_commit, publish_claim, publish_record, text_of};
 use crate::ledger::{BatchRecord, Claim, Ledger, RunRecord};
 use crate::model::id::{Name, RunToken};
@@ -54,7 +53,7 @@ impl Apply<'_> {
                 if !is_open {
                     // Nobody has seen them.
                     for input in &journaled {
-                        self.registry.drop_claim(input.run_id)?;
+                        self.options.crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
                     }
                 }
                 return Err(error);
@@ -62,7 +61,7 @@ impl Apply<'_> {
         };
         for input in journaled {
             if lost.contains(&input.run_id) {
-                self.registry.drop_claim(input.run_id)?;
+                self.options.crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
             } else {
                 take(self.confirm(input)?);
             }
@@ -130,7 +129,7 @@ impl Apply<'_> {
                 .then(|| claims_commit(fleet, &left, None, (&left[0].source_commit, &left[0].plan_id))))
         };
         self.options.crash.around("push claims", || {
-            self.branch.commit_upstream(&upstream.remote, &|tip| is_superseded(&self.branch, tip), &mut still)
+            upstream.exchange(&self.branch, |exchange| self.branch.commit_upstream(exchange, &mut still))
         })?;
         Ok(lost)
     }

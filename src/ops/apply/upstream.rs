@@ -21,14 +21,16 @@ use jiff::Timestamp;
 use super::backoff::Backoff;
 use super::{Apply, ApplyOptions, Planned};
 use crate::diag::Diagnostics;
-use crate::execute::writer;
+use crate::execute::{CrashPoints, writer};
 use crate::ledger::{LEASE_PATH, LEASE_RENEWAL_PART, Lease};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
 use crate::ops::OpsError;
 use crate::ops::workspace::ApplyLock;
 use crate::registry::{Registry, RegistryError};
-use crate::repo::{FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError};
+use crate::repo::{
+    Exchange, FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError,
+};
 use crate::results::{Trailers, document, with_trailers};
 
 /// How long the end of an apply tries to push what is left, in tries.
@@ -58,11 +60,19 @@ pub struct Upstream {
     pub is_denied: bool,
     /// Pushes that landed and that failed, from the start of the process.
     pub pushes: Attempts,
+    /// Where the process may die.
+    crash: CrashPoints,
 }
 
 impl Upstream {
     /// Returns the upstream of a process that begins now.
-    pub fn new(name: &str, remote: Remote, (owner, lease_time): (&str, Duration), now: Timestamp) -> Upstream {
+    pub fn new(
+        name: &str,
+        remote: Remote,
+        (owner, lease_time): (&str, Duration),
+        now: Timestamp,
+        crash: CrashPoints,
+    ) -> Upstream {
         Upstream {
             remote,
             name: name.to_string(),
@@ -76,6 +86,7 @@ impl Upstream {
             failure: None,
             is_denied: false,
             pushes: Attempts::default(),
+            crash,
         }
     }
 
@@ -123,7 +134,7 @@ impl Upstream {
     /// # Errors
     /// The remote cannot be reached, or its branch cannot be brought together with the one here.
     pub fn pull(&self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
-        Ok(branch.pull(&self.remote, &|tip| is_superseded(branch, tip))?)
+        Ok(self.exchange(branch, |exchange| branch.pull(exchange))?)
     }
 
     /// Brings the two up to each other.
@@ -161,7 +172,7 @@ impl Upstream {
         let noted = registry.noted_epoch()?;
         let (mut taken, mut holder) = (None, None);
         let own = self.lease.as_ref().map(|lease| lease.epoch);
-        let committed = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
+        let mut still = |branch: &ResultsBranch<'_>| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
             let is_own = there.as_ref().is_some_and(|lease| lease.owner == owner);
             // What is held is only made to last: when it has changed hands since, it is not taken back from under whoever has it.
@@ -184,7 +195,9 @@ impl Upstream {
             let (change, subject) = (lease_file(&lease), format!("lease {}: {}", lease.epoch, lease.owner));
             taken = Some(lease);
             Ok(Some((vec![change], with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
-        });
+        };
+        let take = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
+        let committed = self.crash.around("take lease", take);
         if !matches!(committed, Ok(false)) {
             self.pushes.count(committed.is_ok());
         }
@@ -202,7 +215,7 @@ impl Upstream {
             });
         }
         let lease = taken.expect("a lease that nobody else has was taken");
-        registry.enter_epoch(lease.epoch)?;
+        self.crash.around("enter epoch", || registry.enter_epoch(lease.epoch))?;
         if let Some(lock) = lock {
             lock.forget_others()?;
         }
@@ -255,7 +268,7 @@ impl Upstream {
             || Ok::<_, OpsError>(lease_of(branch.read(LEASE_PATH)?)?.filter(|there| there.owner == self.owner));
         let Some(lease) = self.lease.take().map_or_else(on_branch, |lease| Ok(Some(lease)))? else { return Ok(()) };
         let released = lease.released(now);
-        let finished = branch.commit_upstream(&self.remote, &|tip| is_superseded(branch, tip), &mut |branch| {
+        let mut still = |branch: &ResultsBranch<'_>| {
             // Whoever has taken it over keeps it.
             if lease_of(branch.read(LEASE_PATH)?)?.is_none_or(|there| there.owner != lease.owner) {
                 return Ok(None);
@@ -263,7 +276,9 @@ impl Upstream {
             let subject = format!("lease {}: released", released.epoch);
             let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
             Ok(Some((vec![lease_file(&released)], message)))
-        });
+        };
+        let release = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
+        let finished = self.crash.around("release lease", release);
         if !matches!(finished, Ok(false)) {
             self.pushes.count(finished.is_ok());
         }
@@ -298,11 +313,17 @@ impl Upstream {
     }
 
     fn push(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
-        let pushed = branch.push(&self.remote, &|tip| is_superseded(branch, tip));
+        let pushed = self.crash.around("push", || self.exchange(branch, |exchange| branch.push(exchange)));
         if !matches!(pushed, Ok(false)) {
             self.pushes.count(pushed.is_ok());
         }
         pushed.map(drop)
+    }
+
+    /// Does something with the branch and the remote.
+    pub(super) fn exchange<T>(&self, branch: &ResultsBranch<'_>, work: impl FnOnce(&Exchange<'_>) -> T) -> T {
+        let (drops_own, tell) = (|tip: &Tip<'_>| is_superseded(branch, tip), |step| self.crash.pass(step));
+        work(&Exchange { remote: &self.remote, drops_own: &drops_own, tell: &tell })
     }
 
     /// Forgets the lease without giving it back: the work was cut off, and whatever comes next begins with a look at who has it now.
@@ -318,7 +339,7 @@ impl Upstream {
 
 /// Returns true when what is only here was committed in a lease that has changed hands since: whoever took it over has gone on from
 /// what the registry knows, which is all of it.
-pub(super) fn is_superseded(branch: &ResultsBranch<'_>, tip: &Tip<'_>) -> bool {
+fn is_superseded(branch: &ResultsBranch<'_>, tip: &Tip<'_>) -> bool {
     let epoch = |bytes: Option<Vec<u8>>| lease_of(bytes).ok().flatten().map_or(0, |lease| lease.epoch);
     epoch(tip.read(LEASE_PATH)) > epoch(branch.read(LEASE_PATH).ok().flatten())
 }
@@ -352,7 +373,7 @@ pub(super) fn upstream_of(
     if let Some(time) = options.remote_time_max {
         remote = remote.with_time_max(time);
     }
-    Ok(Some(Upstream::new(name, remote, (owner, options.lease_time), now)))
+    Ok(Some(Upstream::new(name, remote, (owner, options.lease_time), now, options.crash.clone())))
 }
 
 impl Apply<'_> {
