@@ -34,6 +34,9 @@ pub enum Side {
 pub struct Died(pub &'static str);
 
 impl CrashPoints {
+    /// Nobody dies.
+    pub const NOWHERE: CrashPoints = CrashPoints { countdown: None };
+
     /// Returns points of which the one with this number, counted from 0, is the last.
     pub fn at(number: u64) -> CrashPoints {
         CrashPoints::of(None, number)

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress, Wake};
+use fleetform::execute::{CrashPoints, Interrupt, Progress, Wake};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use serde_json::json;
@@ -52,6 +52,8 @@ const OPTIONS: WatchOptions = WatchOptions {
     grace: Duration::from_secs(10),
     lease_time: Duration::from_secs(180),
     accepts_rewind: false,
+    has_events: true,
+    crash: CrashPoints::NOWHERE,
 };
 
 /// Watches for some virtual time, doing what `react` does at each note; returns what was said.

@@ -13,7 +13,7 @@ use crate::cli::exit;
 use crate::cli::listen::Listening;
 use crate::cli::view::log::log;
 use crate::cli::view::progress::event_json;
-use crate::execute::{Clock as _, Interrupt, Progress, SystemClock, Wake};
+use crate::execute::{Clock as _, CrashPoints, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
 use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
@@ -59,6 +59,8 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         grace: Duration::from_secs(arguments.grace),
         lease_time: arguments.lease_time,
         accepts_rewind: arguments.accept_rewind,
+        has_events: true,
+        crash: CrashPoints::NOWHERE,
     };
     let (interrupt, wake) = (Interrupt::new(), Wake::new());
     let board = Board::new(first_snapshot(environment, remote.as_deref()));

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use super::upstream::Upstream;
 use super::{Applied, ApplyOptions};
-use crate::execute::{Clock, Interrupt, Progress, Running, Wake};
+use crate::execute::{Clock, CrashPoints, Interrupt, Progress, Running, Wake};
 use crate::ledger::Lease;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
@@ -59,6 +59,10 @@ pub struct WatchOptions {
     pub lease_time: Duration,
     /// Take up a history that was rewound since the last apply.
     pub accepts_rewind: bool,
+    /// Have the system tell of new commits in the repository itself; without, the interval has to do.
+    pub has_events: bool,
+    /// Where the process may die: for simulations.
+    pub crash: CrashPoints,
 }
 
 impl WatchOptions {
@@ -150,13 +154,14 @@ pub async fn watch<C: Clock>(
     let source = Source::open(&workspace, options, clock.now())?;
     tell(&Note::Started { fleet_branch: &source.to_string() });
     // Of a mirror nobody but the daemon moves a reference.
-    let _events = if options.remote.is_none() { events(&workspace, wake, tell) } else { None };
+    let _events = if options.has_events && options.remote.is_none() { events(&workspace, wake, tell) } else { None };
     let apply_options = ApplyOptions {
         waits: true,
         accepts_rewind: options.accepts_rewind,
         grace: options.grace,
         lease_time: options.lease_time,
         remote_time_max: options.remote.as_ref().and_then(|remote| remote.time_max),
+        crash: options.crash.clone(),
         ..ApplyOptions::default()
     };
     let mut daemon = Daemon {
