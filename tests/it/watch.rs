@@ -332,6 +332,23 @@ fn what_was_due_while_nobody_watched_is_a_row_of_the_results() {
 }
 
 #[test]
+fn what_was_missed_and_since_when_is_known_without_the_branch() {
+    let world = scheduled_world("");
+    said(&world, 30);
+    world.pass(Duration::from_secs(3_600));
+    said(&world, 30);
+    let before = world.results();
+    let reference = world.repository().find_reference("refs/heads/fleetform/results").map(|mut found| found.delete());
+    reference.unwrap().unwrap();
+    said(&world, 30);
+    let after = world.results();
+    assert!(before.keys().any(|path| path.starts_with("claims/nightly/")));
+    for (path, bytes) in before.iter().filter(|(path, _)| !path.starts_with("imports/")) {
+        assert_eq!(after.get(path), Some(bytes), "{path}");
+    }
+}
+
+#[test]
 fn editing_suspending_or_finding_a_schedule_never_runs_the_past() {
     let world = scheduled_world(", missed: {policy: runOnce, within: 20h}");
     world.pass(Duration::from_secs(5 * 3_600));

@@ -18,8 +18,8 @@ use crate::model::schedule::{Schedule, occurrence_instant};
 use crate::ops::OpsError;
 use crate::plan::{Agenda, agenda};
 use crate::prepare::load_sound;
-use crate::registry::{JournaledRun, Registry};
-use crate::repo::{FileChange, Repo, RepoError, ResultsBranch};
+use crate::registry::{JournaledRun, KeptFile, Registry};
+use crate::repo::{Content, FileChange, Repo, RepoError, ResultsBranch};
 use crate::results::document;
 
 /// Returns what is declared, with a job for each occurrence that is under way: as it was when it was claimed, whatever has been edited
@@ -103,6 +103,14 @@ impl Apply<'_> {
         let claims: Vec<&Claim> = claims.iter().collect();
         let (mut files, message) = claims_commit(fleet, &claims, Some(&subject), (&self.head, &planned.plan.id));
         files.extend(changes);
+        // No other table has it: a branch that is lost right after this is published again with what is kept.
+        let kept = files.iter().filter_map(|file| match &file.content {
+            Content::Bytes(bytes) => {
+                Some(Ok(KeptFile { path: file.path.clone(), content: bytes.clone(), blob_id: None }))
+            }
+            Content::Blob(_) => None,
+        });
+        self.options.crash.around("keep agenda", || self.registry.keep_files::<OpsError>(kept))?;
         self.options.crash.around("publish agenda", || self.branch.commit(&files, &message))?;
         Ok(())
     }
