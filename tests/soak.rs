@@ -120,6 +120,8 @@ fn day(folder: &Path) -> Result<(), String> {
         grace: Duration::from_secs(10),
         lease_time: Duration::from_secs(180),
         accepts_rewind: false,
+        crash: fleetform::execute::CrashPoints::default(),
+        has_events: true,
     };
     let environment = Environment { folder: person.clone(), registry: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
