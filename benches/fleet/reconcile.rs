@@ -275,6 +275,8 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         lease_time: fleetform::ledger::LEASE_TIME,
         grace: Duration::from_secs(10),
         accepts_rewind: false,
+        crash: fleetform::execute::CrashPoints::default(),
+        has_events: false,
     };
     let environment = Environment { folder: fleet.to_path_buf(), registry: None };
     let troubles = RefCell::new(None);

@@ -389,6 +389,8 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         grace: Duration::from_secs(10),
         lease_time: fleetform::ledger::LEASE_TIME,
         accepts_rewind: false,
+        crash: fleetform::execute::CrashPoints::default(),
+        has_events: false,
     };
     let mut stage = 0;
     let mut tell = |note: &fleetform::ops::apply::watch::Note<'_>| match note {
