@@ -124,14 +124,15 @@ pub async fn apply<C: Clock>(
     if let Some(pages) = options.growth {
         registry.limit_growth(pages)?;
     }
-    let declared = &*with_open_occurrences(declared, &registry, &workspace.repo)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();
     let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), clock.now())?;
     if let Some(upstream) = &mut upstream {
         upstream.take_lock(&lock);
+        upstream.sync(&branch)?;
     }
+    let declared = &*with_open_occurrences(declared, &registry, (&workspace.repo, &branch))?;
     let apply = Apply {
         upstream: upstream.as_mut(),
         held: &held,
@@ -198,7 +199,6 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
-        self.sync()?;
         self.republish(observer)?;
         self.check_rewind()?;
         let reconciled = self.reconcile(clock, interrupt, agree, observer).await;

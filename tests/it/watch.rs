@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use fleetform::execute::{CrashPoints, Interrupt, Progress, Wake};
+use fleetform::execute::{CrashPoints, Interrupt, Progress, Side, Wake};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use serde_json::json;
@@ -346,6 +346,26 @@ fn what_was_missed_and_since_when_is_known_without_the_branch() {
     for (path, bytes) in before.iter().filter(|(path, _)| !path.starts_with("imports/")) {
         assert_eq!(after.get(path), Some(bytes), "{path}");
     }
+}
+
+#[test]
+fn an_occurrence_whose_claim_was_only_journaled_is_not_run_late() {
+    let world = scheduled_world("");
+    said(&world, 30);
+    let options = WatchOptions { crash: CrashPoints::at_step(Side::Before, "publish claim", 1), ..OPTIONS };
+    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let environment = world.environment();
+        runtime.block_on(watch(&environment, &options, &world.clock, (&interrupt, &wake), &mut |_| {})).unwrap();
+    }));
+    assert!(died.is_err());
+    world.pass(Duration::from_secs(3_600));
+    assert!(world.apply().unwrap().was_empty, "what is due is not for an apply to start");
+    let words = said(&world, 30);
+    assert!(!words.iter().any(|word| word.starts_with("trouble")), "{words:?}");
+    assert_eq!(world.executions().len(), 0);
+    assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("failed"), "it was missed");
 }
 
 #[test]

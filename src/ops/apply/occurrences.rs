@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Apply, Planned};
 use crate::execute::{claims_commit, text_of};
-use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord};
+use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord, claim_path};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -23,20 +23,26 @@ use crate::repo::{Content, FileChange, Repo, RepoError, ResultsBranch};
 use crate::results::document;
 
 /// Returns what is declared, with a job for each occurrence that is under way: as it was when it was claimed, whatever has been edited
-/// since.
+/// since. The branch has to be up to its remote's: one whose claim was journaled and did not get there is not under way, and when it is to
+/// run is a matter of its time.
 ///
 /// # Errors
-/// The registry cannot be read.
+/// The registry or the branch cannot be read.
 pub(super) fn with_open_occurrences<'a>(
     declared: &'a Declared,
     registry: &Registry,
-    repo: &Repo,
+    (repo, branch): (&Repo, &ResultsBranch<'_>),
 ) -> Result<Cow<'a, Declared>, OpsError> {
     let mut declared = Cow::Borrowed(declared);
     if declared.schedules.is_empty() {
         return Ok(declared);
     }
     for run in registry.open_journal()? {
+        // A branch that is gone is published again with all that was journaled.
+        let is_claimed = run.is_claimed || branch.tip()?.is_none();
+        if !is_claimed && branch.read(&claim_path(&run.job, &run.run))?.is_none() {
+            continue;
+        }
         let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
         let Some(job) = schedule.and_then(|schedule| as_claimed(schedule, &run, repo)) else { continue };
         declared.to_mut().jobs.insert(run.job.clone(), Arc::new(job));

@@ -217,7 +217,7 @@ impl Upstream {
         let lease = taken.expect("a lease that nobody else has was taken");
         self.crash.around("enter epoch", || registry.enter_epoch(lease.epoch))?;
         if let Some(lock) = lock {
-            lock.forget_others()?;
+            self.crash.around("forget former", || lock.forget_others())?;
         }
         (self.lease, self.taken_at) = (Some(lease), now);
         Ok(())
@@ -377,11 +377,6 @@ pub(super) fn upstream_of(
 }
 
 impl Apply<'_> {
-    /// Brings the results branch and its remote's up to each other.
-    pub(super) fn sync(&mut self) -> Result<(), OpsError> {
-        self.upstream.as_mut().map_or(Ok(()), |upstream| upstream.sync(&self.branch))
-    }
-
     /// Pushes what waits, and makes the right to work last.
     pub(super) fn keep_up(&mut self, clock: &dyn Fn() -> Timestamp) -> Result<(), OpsError> {
         match &mut self.upstream {

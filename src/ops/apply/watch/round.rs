@@ -61,7 +61,11 @@ impl Daemon<'_> {
         let Some(seen) = &self.seen else { return Ok(()) };
         let Some(session) = &mut self.session else { return Ok(()) };
         let Session { registry, link, applied, reconciled, .. } = session;
-        let mut declared = match with_open_occurrences(&seen.declared, registry, &self.workspace.repo)? {
+        let branch = self.workspace.repo.results(&seen.declared.fleet.results.branch);
+        if let Some(upstream) = self.upstream.as_mut().filter(|upstream| upstream.lease().is_none()) {
+            upstream.sync(&branch)?;
+        }
+        let mut declared = match with_open_occurrences(&seen.declared, registry, (&self.workspace.repo, &branch))? {
             Cow::Borrowed(_) => Arc::clone(&seen.declared),
             Cow::Owned(declared) => Arc::new(declared),
         };
@@ -70,9 +74,6 @@ impl Daemon<'_> {
         let (planned, agenda) = loop {
             let tools = (&mut *registry, &mut *link, self.upstream.as_mut(), &mut self.known);
             let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
-            if apply.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_none()) {
-                apply.sync()?;
-            }
             apply.republish(&mut |progress| tell(&Note::Progress(progress)))?;
             match apply.check_rewind() {
                 // What it does not come after may be what is being fetched.
