@@ -255,6 +255,29 @@ fn a_push_that_landed_though_it_failed_is_found_out() {
 }
 
 #[test]
+fn a_claim_that_landed_and_could_not_be_noted_here_is_taken_up() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("reboot", REBOOT);
+    // Another program locks the branch here at the moment at which the remote takes the claim.
+    let lock = world.file(&format!(".git/refs/heads/{BRANCH}.lock"));
+    let claimed = "git show fleetform/results:claims/reboot/1.json >/dev/null 2>&1";
+    remote.hook("post-receive", &format!("{claimed} && touch '{}'; exit 0", lock.display()));
+    match world.apply() {
+        Err(OpsError::Upstream(error @ UpstreamError::Unnoted { .. })) => assert!(error.is_open(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    remote.unhook("post-receive");
+    fs::remove_file(lock).unwrap();
+    assert!(remote.file("claims/reboot/1.json").is_some());
+    assert_eq!(world.executions().len(), 0);
+    world.pass(Duration::from_secs(200));
+    world.apply().unwrap();
+    assert_eq!(world.record("reboot", "1")["completed"], json!(5), "it was not lost");
+    assert_eq!(world.executions().len(), 5);
+}
+
+#[test]
 fn a_remote_that_is_away_holds_new_runs_and_lets_the_others_end() {
     let (world, remote) = world();
     world.apply().unwrap();

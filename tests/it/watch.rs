@@ -272,6 +272,23 @@ fn a_rewound_branch_and_a_busy_registry_hold_until_they_are_mended() {
     assert_eq!(world.record("dim", "1")["status"], json!("completed"));
 }
 
+#[test]
+fn what_cannot_be_published_is_tried_ever_more_rarely() {
+    let world = slow_world();
+    world.job("reboot", REBOOT);
+    let lock = world.file(".git/refs/heads/fleetform/results.lock");
+    let words = watch_for(&world, Duration::from_secs(300), &mut |note, _| {
+        if matches!(note, Note::Progress(Progress::RunStarted { .. })) && !lock.exists() {
+            std::fs::write(&lock, "").unwrap();
+        }
+    });
+    let count = |what: &str| words.iter().filter(|word| word.starts_with(what)).count();
+    assert!((3..20).contains(&count("trouble")), "{words:?}");
+    assert_eq!(count("recovered"), 0, "{words:?}");
+    std::fs::remove_file(lock).unwrap();
+    assert!(said(&world, 5).contains(&"reboot 1 completed".to_string()));
+}
+
 /// A fleet of two devices with a schedule that is due an hour after the clock's start, every day.
 fn scheduled_world(spec: &str) -> World {
     let world = World::with_devices("{link: {simulated: {latency: 1s, journal: devices.jsonl}}, timeZone: UTC}", 2);

@@ -285,11 +285,12 @@ impl Daemon<'_> {
         let is_time = self.is_due && self.rounds.is_over(now) && !interrupt.is_set();
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
-        if is_reconciled && self.rounds.reset() {
+        let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
+        // What was planned and then failed at once has not recovered: the next try waits longer.
+        if is_reconciled && executed.is_ok() && self.rounds.reset() {
             self.trouble = None;
             tell(&Note::Recovered);
         }
-        let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
             self.is_due = true;
             // What failed may have taken its time.
