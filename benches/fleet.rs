@@ -372,9 +372,9 @@ fn raw_import(folder: &Path) -> Result<(), Failure> {
     {
         let mut device = transaction.prepare(
             "INSERT INTO device VALUES (?1, ?2, NULL, NULL, 'unassociated', 0, 0, 0, 'Disconnected', NULL, NULL, ?3,
-                                        '{}', '{}', 1, '{}', 1, 'all', NULL)",
+                                        '{}', '{}', 1, '{}', 1, 'all')",
         )?;
-        let mut key = transaction.prepare("INSERT INTO device_key VALUES (?1, ?2, ?3, NULL, NULL, NULL)")?;
+        let mut key = transaction.prepare("INSERT INTO device_key VALUES (?1, ?2, ?3, NULL, NULL)")?;
         let mut reader = csv::Reader::from_path(folder.join("fleet/devices.csv"))?;
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record)? {
