@@ -5,6 +5,8 @@
 //! FLEETFORM_SIM_SEEDS=10000 cargo test --release --test sim    more
 //! FLEETFORM_SIM_FROM=10001 FLEETFORM_SIM_SEEDS=5000 ...       others
 //! FLEETFORM_SIM_SEED=4711 cargo test --test sim -- --nocapture one, told step by step
+//! cargo test --test sim -- --ignored                           worlds with remotes and with daemons: minutes
+//! FLEETFORM_SIM_REMOTE_SEEDS=100 FLEETFORM_SIM_DAEMON_SEEDS=500 ...  more of them
 //! ```
 //!
 //! A failure prints its seed, which goes to `fixtures/seeds.txt` with the fix. What a seed does changes with the script of
@@ -40,6 +42,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test that cannot go on fails, and reads its settings from the environment"
 )]
@@ -50,7 +53,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
-use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_seed};
+use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_daemon_seed, run_remote_seed, run_seed};
 
 const SEEDS: &str = include_str!("../fixtures/seeds.txt");
 /// Two, however many cores there are: the other tests want some too.
@@ -74,13 +77,35 @@ fn known_seeds() -> Vec<u64> {
 
 #[test]
 fn no_seed_finds_a_violation() {
+    run_seeds("FLEETFORM_SIM", 300, known_seeds(), run_seed);
+}
+
+#[test]
+#[ignore = "minutes of git processes: run with --ignored"]
+fn no_remote_seed_finds_a_violation() {
+    run_seeds("FLEETFORM_SIM_REMOTE", 25, Vec::new(), run_remote_seed);
+}
+
+#[test]
+#[ignore = "minutes of git processes: run with --ignored"]
+fn no_daemon_seed_finds_a_violation() {
+    run_seeds("FLEETFORM_SIM_DAEMON", 60, Vec::new(), run_daemon_seed);
+}
+
+/// Runs the one seed, or the many, that the variables with a prefix name, and those that failed before.
+fn run_seeds(
+    prefix: &str,
+    count: u64,
+    known: Vec<u64>,
+    run: impl Fn(u64, &Path) -> Result<Vec<String>, Failure> + Sync,
+) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let seeds: Vec<u64> = match setting("FLEETFORM_SIM_SEED") {
+    let seeds: Vec<u64> = match setting(&format!("{prefix}_SEED")) {
         Some(seed) => vec![seed],
         None => {
-            let from = setting("FLEETFORM_SIM_FROM").unwrap_or(1);
-            let count = setting("FLEETFORM_SIM_SEEDS").unwrap_or(300);
-            known_seeds().into_iter().chain(from..from + count).collect()
+            let from = setting(&format!("{prefix}_FROM")).unwrap_or(1);
+            let count = setting(&format!("{prefix}_SEEDS")).unwrap_or(count);
+            known.into_iter().chain(from..from + count).collect()
         }
     };
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
@@ -89,7 +114,7 @@ fn no_seed_finds_a_violation() {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
                     let folder = folder();
-                    match run_seed(*seed, folder.path()) {
+                    match run(*seed, folder.path()) {
                         Ok(trace) if seeds.len() == 1 => println!("seed {seed}\n  {}", trace.join("\n  ")),
                         Ok(_) => {}
                         Err(failure) => failures.lock().unwrap().push(format!("seed {seed}\n{failure}\n")),
@@ -131,23 +156,54 @@ fn small_world(folder: &Path) -> Session {
 
 const HEALED: &str = "{link: {simulated: {journal: devices.jsonl}}}";
 
+/// Dies at the first crash point, then at the second, and so on until `check` says that the process got to its end, and returns the
+/// names of the places. `check` returns the place at which it died.
+fn at_every_point(check: impl Fn(u64) -> Result<Option<&'static str>, Failure> + Sync) -> BTreeSet<&'static str> {
+    let next = AtomicU64::new(0);
+    let (end, places) = (AtomicU64::new(u64::MAX), Mutex::new(BTreeSet::new()));
+    let failures = Mutex::new(Vec::new());
+    let check = |point: u64| match check(point)? {
+        Some(place) => {
+            places.lock().unwrap().insert(place);
+            Ok(())
+        }
+        None => {
+            end.fetch_min(point, Ordering::SeqCst);
+            Ok(())
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let point = next.fetch_add(1, Ordering::SeqCst);
+                    if point >= end.load(Ordering::SeqCst) || failures.lock().unwrap().len() >= 3 {
+                        return;
+                    }
+                    let checked: Result<(), Failure> = check(point);
+                    if let Err(failure) = checked {
+                        failures.lock().unwrap().push(format!("died at point {point}\n{failure}\n"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    println!("{} crash points", end.into_inner());
+    places.into_inner().unwrap()
+}
+
 /// The process dies at the first crash point, then at the second, and so on until it gets to its end; after each death people stop
 /// a job or not, the results branch is deleted or not, and the second start dies too, at another point.
 #[test]
 fn every_crash_point_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let next = AtomicU64::new(0);
-    let (end, places) = (AtomicU64::new(u64::MAX), Mutex::new(BTreeSet::new()));
-    let failures = Mutex::new(Vec::new());
-    let check = |point: u64| -> Result<(), Failure> {
+    let places = at_every_point(|point| {
         let folder = folder();
         let mut session = small_world(folder.path());
         let (ended, _) = session.apply(&Faults { crash_at: Some(point), ..Faults::default() })?;
-        let Ended::Died(place) = ended else {
-            end.fetch_min(point, Ordering::SeqCst);
-            return Ok(());
-        };
-        places.lock().unwrap().insert(place);
+        let Ended::Died(place) = ended else { return Ok(None) };
         if point % 3 == 1 {
             let name = ["once", "often", "late"][point as usize / 3 % 3];
             let job = session.people.jobs[name].clone();
@@ -159,27 +215,9 @@ fn every_crash_point_is_survived() {
             session.lose_branch();
         }
         session.apply(&Faults { crash_at: Some(point % 41), ..Faults::default() })?;
-        session.heal(HEALED)
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                loop {
-                    let point = next.fetch_add(1, Ordering::SeqCst);
-                    if point >= end.load(Ordering::SeqCst) || failures.lock().unwrap().len() >= 3 {
-                        return;
-                    }
-                    if let Err(failure) = check(point) {
-                        failures.lock().unwrap().push(format!("died at point {point}\n{failure}\n"));
-                    }
-                }
-            });
-        }
+        session.heal(HEALED)?;
+        Ok(Some(place))
     });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    println!("{} crash points", end.into_inner());
-    let places = places.into_inner().unwrap();
     for place in [
         "import",
         "publish import",
@@ -196,6 +234,54 @@ fn every_crash_point_is_survived() {
         "end run",
         "publish",
         "close run",
+        "note tip",
+    ] {
+        assert!(places.contains(place), "nobody died at `{place}`: {places:?}");
+    }
+}
+
+/// The same of one site whose results go to a remote; after each death it goes on itself, at once, or another site does later, and each
+/// other time the second one dies too.
+#[test]
+#[ignore = "minutes of git processes: run with --ignored"]
+fn every_crash_point_with_a_remote_is_survived() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let fleet = "{results: {remote: origin}, link: {simulated: {journal: devices.jsonl, latency: 500ms, devices: {d-002: {answers: 500}}}}}";
+    let places = at_every_point(|point| {
+        let folder = folder();
+        let mut session = Session::with_remote(folder.path(), 2, fleet);
+        for job in [
+            DeclaredJob::new("once", Kind::Command { idempotent: false }),
+            DeclaredJob { after: Some("once".into()), ..DeclaredJob::new("set", Kind::Property) },
+        ] {
+            session.people.declare(&session.world, job);
+        }
+        let (ended, _) = session.apply(&Faults { crash_at: Some(point), ..Faults::default() })?;
+        let Ended::Died(place) = ended else { return Ok(None) };
+        if point % 2 == 1 {
+            session.world.go_to(1);
+            session.world.clock.jump(jiff::SignedDuration::from_secs(200));
+        }
+        if point % 4 > 1 {
+            session.apply(&Faults { crash_at: Some(point % 29), ..Faults::default() })?;
+        }
+        session.heal("{results: {remote: origin}, link: {simulated: {journal: devices.jsonl}}}")?;
+        Ok(Some(place))
+    });
+    for place in [
+        "push",
+        "take lease",
+        "enter epoch",
+        "journal claim",
+        "push claims",
+        "take pushed",
+        "note pushed",
+        "confirm claim",
+        "mark sent",
+        "send",
+        "publish",
+        "close run",
+        "release lease",
         "note tip",
     ] {
         assert!(places.contains(place), "nobody died at `{place}`: {places:?}");

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
+use super::schedules::{Promise, Promises, check_occurrence, check_overlap};
 use super::world::Files;
-use super::{DeclaredJob, Ended, Faults, Kind, People, World};
+use super::{DeclaredJob, Ended, Faults, Kind, People, RemoteFault, World};
+use crate::execute::Clock as _;
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
 use crate::registry::RegistryError;
-use crate::repo::RepoError;
+use crate::repo::{RepoError, UpstreamError};
 
 /// What must hold, and what was seen so far.
 #[derive(Default)]
@@ -28,10 +32,17 @@ pub struct Auditor {
     is_behind: bool,
     /// The branch was deleted and was not seen since.
     is_branch_lost: bool,
-    /// What was declared at each commit: the jobs, and how many devices.
-    declared: BTreeMap<String, (BTreeMap<String, DeclaredJob>, u64)>,
-    /// The commit that is applied.
-    head: String,
+    declared: BTreeMap<String, DeclaredThen>,
+    /// The commits that may be applied: one, or those that a daemon may have seen.
+    heads: BTreeSet<String>,
+    promises: Promises,
+}
+
+/// What was declared at a commit.
+struct DeclaredThen {
+    jobs: BTreeMap<String, DeclaredJob>,
+    devices: u64,
+    schedules: BTreeMap<String, Promise>,
 }
 
 /// What is known of a run from the moment of its claim.
@@ -66,8 +77,17 @@ impl Auditor {
 
     /// Notes what people have committed before an apply looks at it.
     pub fn note_declared(&mut self, world: &World, people: &People) {
-        self.head = world.head();
-        self.declared.insert(self.head.clone(), (people.jobs.clone(), people.devices));
+        self.heads.clear();
+        self.note_declared_meanwhile(world, people);
+    }
+
+    /// Notes what people have committed while a daemon looks at it.
+    pub fn note_declared_meanwhile(&mut self, world: &World, people: &People) {
+        self.promises.note(&people.schedules, world.clock.now());
+        let schedules = self.promises.now.clone();
+        let then = DeclaredThen { jobs: people.jobs.clone(), devices: people.devices, schedules };
+        self.heads.insert(world.head());
+        self.declared.insert(world.head(), then);
     }
 
     /// Looks at the world after an apply of what people had declared before it, with some faults.
@@ -82,21 +102,20 @@ impl Auditor {
         let has_written = !was_lost && branch.tip != self.tip && !only_reports_differ(&branch.files, &self.files);
         match ended {
             Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
-            Ended::Applied(applied) if applied.was_empty && (has_sent || has_written) => {
+            // A push that an earlier apply could not make is made by one that has nothing to do.
+            Ended::Applied(applied) if applied.was_empty && (has_sent || (has_written && world.remote.is_none())) => {
                 return Err("there was nothing to do, and something was done".to_string());
             }
-            Ended::Refused(error) => match error.as_ref() {
-                OpsError::Invalid(_) if !people.edited.is_empty() && !has_sent => {}
-                OpsError::Invalid(findings) => {
-                    return Err(format!("invalid without an edit: {:?}", findings.diagnostics));
-                }
-                OpsError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) if faults.lock_at.is_some() => {}
-                OpsError::Registry(RegistryError::Full { .. }) if faults.growth.is_some() => {}
-                other => return Err(format!("it was refused: {other} ({other:?})")),
-            },
-            Ended::Applied(_) | Ended::Died(_) => {}
+            // A site that was never at work knows nothing before the first push.
+            Ended::Refused(error) if matches!(**error, OpsError::History(_)) && branch.tip.is_none() && !was_lost => {}
+            Ended::Refused(error) => check_refusal(error, world, people, faults, has_sent)?,
+            Ended::Watched { troubles, .. } if *troubles > 0 && faults.is_quiet() => {
+                return Err("a daemon was in trouble, and nothing was wrong".to_string());
+            }
+            Ended::Applied(_) | Ended::Died(_) | Ended::Watched { .. } => {}
         }
-        self.is_behind &= !matches!(ended, Ended::Applied(_));
+        world.check_remote()?;
+        self.is_behind &= !matches!(ended, Ended::Applied(_) | Ended::Watched { troubles: 0, .. });
         if was_lost && branch.tip.is_none() {
             return match ended {
                 Ended::Died(_) | Ended::Refused(_) if !has_sent => Ok(()),
@@ -114,17 +133,29 @@ impl Auditor {
         for (key, run) in &branch.runs {
             let claimed = self.claimed.get(key).ok_or_else(|| format!("{key:?} has results and no claim"))?;
             check_run(run, claimed).map_err(|what| format!("{key:?}: {what}"))?;
+            if run.is_lost() && claimed.losses == self.losses {
+                return Err(format!("{key:?} counts as lost, and the registry was there all the time"));
+            }
         }
+        check_overlap(&branch)?;
         self.check_executions(&branch, &executions(&journal)?)?;
+        if let Ended::Watched { looked_at: Some(looked_at), troubles: 0 } = ended {
+            self.promises.check(&branch, *looked_at, false)?;
+        }
         (self.tip, self.files, self.executed) = (branch.tip, branch.files, journal.len());
         Ok(())
     }
 
-    /// Looks at a world that was healed and has come to rest.
+    /// Looks at a world that was healed and has come to rest; a daemon has looked at it at `watched_until`, `None` without one.
     ///
     /// # Errors
     /// Says what is not as it must be.
-    pub fn look_at_rest(&self, world: &World, people: &People) -> Result<(), String> {
+    pub fn look_at_rest(
+        &mut self,
+        world: &World,
+        people: &People,
+        watched_until: Option<Timestamp>,
+    ) -> Result<(), String> {
         let branch = Branch::read(world)?;
         for (key, claimed) in &self.claimed {
             let run = branch.runs.get(key);
@@ -144,6 +175,10 @@ impl Auditor {
         }
         if !branch.files.keys().any(|path| path.starts_with("imports/all/") && path.ends_with("/report.json")) {
             return Err("the import has no report".to_string());
+        }
+        world.check_remote_at_rest()?;
+        if let Some(looked_at) = watched_until {
+            self.promises.check(&branch, looked_at, true)?;
         }
         self.check_twins(world, &branch)
     }
@@ -165,7 +200,7 @@ impl Auditor {
         for (path, bytes) in &before.files {
             let is_kept = match path.split('/').next() {
                 Some("claims") => branch.files.get(path) == Some(bytes),
-                Some("imports" | "fleet.json") => branch.files.contains_key(path),
+                Some("imports" | "schedules" | "fleet.json") => branch.files.contains_key(path),
                 _ => true,
             };
             if !is_kept {
@@ -197,17 +232,22 @@ impl Auditor {
                 continue;
             }
             let source = claim["source_commit"].as_str().unwrap_or_default();
-            if is_new && self.head != source {
-                return Err(format!("{key:?} was claimed for the commit {source}, and applied is {}", self.head));
+            if is_new && !self.heads.contains(source) {
+                return Err(format!("{key:?} was claimed for the commit {source}, and applied is {:?}", self.heads));
             }
             let unknown = || format!("{key:?} was claimed for the commit {source}, which nobody made");
-            let (jobs, devices) = self.declared.get(source).ok_or_else(unknown)?;
-            let declared = jobs.get(&key.0).filter(|job| job.run.to_string() == key.1);
-            let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?.clone();
+            let DeclaredThen { jobs, devices, schedules } = self.declared.get(source).ok_or_else(unknown)?;
+            let declared = match (jobs.get(&key.0).filter(|job| job.run.to_string() == key.1), schedules.get(&key.0)) {
+                (Some(job), _) => Some(job.clone()),
+                (None, Some(promise)) => Some(check_occurrence(key, claim, promise)?),
+                (None, None) => None,
+            };
+            let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?;
             if job.suspend {
                 return Err(format!("{key:?} was claimed and is suspended"));
             }
-            let targets = job.target.ids(*devices);
+            let is_missed = branch.runs.get(key).is_some_and(Run::is_missed);
+            let targets = if is_missed { BTreeSet::new() } else { job.target.ids(*devices) };
             let total = claim["targets"]["count"].as_u64();
             if total != Some(targets.len() as u64) {
                 return Err(format!("{key:?} was claimed for {total:?} devices, and {} are meant", targets.len()));
@@ -287,6 +327,33 @@ impl Auditor {
     }
 }
 
+/// An apply is refused for a reason, and the reason is one of its faults or an edit of people.
+fn check_refusal(
+    error: &OpsError,
+    world: &World,
+    people: &People,
+    faults: &Faults,
+    has_sent: bool,
+) -> Result<(), String> {
+    let fault = faults.remote.map(|(fault, _)| fault);
+    let is_fine = match error {
+        OpsError::Invalid(_) if !people.edited.is_empty() && !has_sent => true,
+        OpsError::Invalid(findings) => return Err(format!("invalid without an edit: {:?}", findings.diagnostics)),
+        OpsError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. })
+        | OpsError::Upstream(
+            UpstreamError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) | UpstreamError::Unnoted { .. },
+        ) => faults.lock_at.is_some(),
+        OpsError::Registry(RegistryError::Full { .. }) => faults.growth.is_some(),
+        OpsError::Registry(RegistryError::Fenced { .. }) => matches!(fault, Some(RemoteFault::TakenOver { .. })),
+        OpsError::Upstream(UpstreamError::Remote(_)) | OpsError::Unpushed { .. } => {
+            fault.is_some_and(RemoteFault::is_failure)
+        }
+        OpsError::Held { .. } => world.is_leased(),
+        _ => false,
+    };
+    if is_fine { Ok(()) } else { Err(format!("it was refused: {error} ({error:?})")) }
+}
+
 /// Returns true when reports of imports came and nothing else did: what a process that died left to be published is caught up
 /// with before there is nothing to do.
 fn only_reports_differ(now: &Files, before: &Files) -> bool {
@@ -331,7 +398,7 @@ fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
             return Err(format!("{} is published as pending", row.device_id));
         }
     }
-    if !run.is_final() || run.is_lost() {
+    if !run.is_final() || run.is_lost() || run.is_missed() {
         return Ok(());
     }
     if seen.len() as u64 != total {

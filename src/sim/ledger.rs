@@ -44,6 +44,11 @@ impl Run {
         self.record["reason"].as_str().is_some_and(|reason| reason.starts_with("journal-lost"))
     }
 
+    /// True for an occurrence that did not run.
+    pub fn is_missed(&self) -> bool {
+        self.record["reason"].as_str().is_some_and(|reason| reason.starts_with("missed: "))
+    }
+
     /// Returns what it came to: `run.json` without how many shards there are.
     pub fn outcome(&self) -> Value {
         let mut record = self.record.clone();

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::schedules::DeclaredSchedule;
 use super::{Random, World};
+use crate::execute::Clock as _;
 use crate::model::delivery::{Amount, Threshold, ThresholdScope};
 
 /// What a job does. Each writes a path or calls a method of its own, so that what came of it can be told apart.
@@ -86,10 +88,9 @@ impl DeclaredJob {
         self.run
     }
 
-    /// Returns the text of its file.
-    pub fn text(&self) -> String {
-        let name = &self.name;
-        let (run, value) = (self.run, self.value());
+    /// Returns the fields that say what is done to whom.
+    pub(super) fn work(&self) -> [String; 2] {
+        let (name, value) = (&self.name, self.value());
         let action = match self.kind {
             Kind::Property | Kind::Acknowledged => format!("{{property: {{{name}: {value}}}}}"),
             Kind::Tags => format!("{{tags: {{{name}: {value}}}}}"),
@@ -105,7 +106,14 @@ impl DeclaredJob {
                 format!("{{devices: [{}]}}", (1..=*count).map(device_id).collect::<Vec<_>>().join(", "))
             }
         };
-        let mut fields = vec![format!("run: \"{run}\""), format!("target: {target}"), format!("action: {action}")];
+        [format!("target: {target}"), format!("action: {action}")]
+    }
+
+    /// Returns the text of its file.
+    pub fn text(&self) -> String {
+        let (name, run) = (&self.name, self.run);
+        let mut fields = vec![format!("run: \"{run}\"")];
+        fields.extend(self.work());
         if self.suspend {
             fields.push("suspend: true".to_string());
         }
@@ -125,7 +133,7 @@ impl DeclaredJob {
         format!("{note}apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:{spec}\n")
     }
 
-    fn delivery(&self) -> Vec<String> {
+    pub(super) fn delivery(&self) -> Vec<String> {
         let mut fields = vec!["expiresAfter: 2h".to_string()];
         if self.kind == Kind::Acknowledged {
             fields.push("confirm: acknowledged".to_string());
@@ -162,6 +170,9 @@ pub struct People {
     pub deleted: BTreeMap<String, DeclaredJob>,
     /// Jobs that were edited without a new run token; when they had been claimed, an apply is refused.
     pub edited: BTreeSet<String>,
+    pub schedules: BTreeMap<String, DeclaredSchedule>,
+    /// Schedules whose file is gone, to be restored.
+    deleted_schedules: BTreeMap<String, DeclaredSchedule>,
     /// The highest run token that each job ever had.
     newest: BTreeMap<String, u64>,
     /// Earlier declarations that a person may go back to.
@@ -179,6 +190,8 @@ impl People {
             jobs: BTreeMap::new(),
             deleted: BTreeMap::new(),
             edited: BTreeSet::new(),
+            schedules: BTreeMap::new(),
+            deleted_schedules: BTreeMap::new(),
             newest: BTreeMap::new(),
             former: Vec::new(),
             touched: BTreeSet::new(),
@@ -256,6 +269,12 @@ impl People {
         }
         for job in self.jobs.clone().into_values().filter(|job| job.suspend) {
             self.declare(world, DeclaredJob { suspend: false, ..job });
+        }
+        for schedule in self.deleted_schedules.clone().into_values() {
+            self.declare_schedule(world, schedule);
+        }
+        for schedule in self.schedules.clone().into_values().filter(|schedule| schedule.suspend) {
+            self.declare_schedule(world, DeclaredSchedule { suspend: false, ..schedule });
         }
     }
 
@@ -336,40 +355,7 @@ impl People {
     /// Adds a job.
     pub fn add(&mut self, world: &World, random: &mut Random) -> String {
         let name = format!("job{}", self.newest.len() + 1);
-        let kinds = [
-            Kind::Property,
-            Kind::Acknowledged,
-            Kind::Tags,
-            Kind::Cloud,
-            Kind::Command { idempotent: false },
-            Kind::Command { idempotent: false },
-            Kind::Command { idempotent: true },
-            Kind::Command { idempotent: true },
-        ];
-        let mut job = DeclaredJob::new(&name, *random.pick(&kinds));
-        let amount = |random: &mut Random, most: u64| {
-            if random.chance(50) {
-                Amount::Count(random.between(1, most))
-            } else {
-                Amount::Percent(random.between(1, 60) as u8)
-            }
-        };
-        job.target = match random.between(0, 3) {
-            0 => Target::Even,
-            1 => Target::Listed(random.between(1, self.devices)),
-            _ => Target::All,
-        };
-        if random.chance(70) {
-            job.batch_size = Some(amount(random, 12));
-        }
-        if random.chance(50) {
-            let per = *random.pick(&[ThresholdScope::Job, ThresholdScope::Batch]);
-            let failures = if random.chance(20) { Amount::Count(0) } else { amount(random, 6) };
-            job.threshold = Some(Threshold { failures, per });
-        }
-        job.retries = random.between(0, 4).saturating_sub(2);
-        job.waits_online = random.chance(30);
-        job.max_execution = random.chance(15).then(|| random.between(1, 30));
+        let mut job = random_job(&name, self.devices, random);
         let others: Vec<&String> = self.jobs.keys().collect();
         if !others.is_empty() && random.chance(25) {
             job.after = Some((*random.pick(&others)).clone());
@@ -378,6 +364,90 @@ impl People {
         self.declare(world, job);
         told
     }
+
+    /// Declares a schedule, in the place of one of the same name.
+    fn declare_schedule(&mut self, world: &World, schedule: DeclaredSchedule) {
+        world.write(&schedule.path(), &schedule.text());
+        self.touched.insert(schedule.path());
+        self.deleted_schedules.remove(&schedule.job.name);
+        self.schedules.insert(schedule.job.name.clone(), schedule);
+    }
+
+    /// Adds a schedule, or changes one thing about one, and says what.
+    pub fn act_on_schedules(&mut self, world: &World, random: &mut Random) -> String {
+        let names: Vec<String> = self.schedules.keys().cloned().collect();
+        let count = names.len() + self.deleted_schedules.len();
+        let choice = random.between(0, 99);
+        if names.is_empty() || (choice < 25 && count < 3) {
+            let name = format!("sched{}", count + 1);
+            let schedule = DeclaredSchedule::random(&name, self.devices, world.clock.now(), random);
+            let told = format!("{schedule:?}");
+            self.declare_schedule(world, schedule);
+            return told;
+        }
+        let mut schedule = self.schedules[random.pick(&names).as_str()].clone();
+        let name = schedule.job.name.clone();
+        match choice {
+            0..=44 => schedule.suspend = !schedule.suspend,
+            45..=64 => schedule.start = DeclaredSchedule::random_start(world.clock.now(), random),
+            65..=79 => schedule.job.run += 1,
+            80..=84 => schedule.queues = !schedule.queues,
+            _ => {
+                if let Some(gone) = self.deleted_schedules.values().next().cloned() {
+                    let told = format!("{} is restored", gone.job.name);
+                    self.declare_schedule(world, gone);
+                    return told;
+                }
+                world.remove(&schedule.path());
+                self.touched.insert(schedule.path());
+                self.schedules.remove(&name);
+                self.deleted_schedules.insert(name.clone(), schedule);
+                return format!("{name} is deleted");
+            }
+        }
+        let told = format!("{name}: start {}, suspend {}, spec {}", schedule.start, schedule.suspend, schedule.job.run);
+        self.declare_schedule(world, schedule);
+        told
+    }
+}
+
+/// Returns a job of any kind that comes after no other.
+pub(super) fn random_job(name: &str, devices: u64, random: &mut Random) -> DeclaredJob {
+    let kinds = [
+        Kind::Property,
+        Kind::Acknowledged,
+        Kind::Tags,
+        Kind::Cloud,
+        Kind::Command { idempotent: false },
+        Kind::Command { idempotent: false },
+        Kind::Command { idempotent: true },
+        Kind::Command { idempotent: true },
+    ];
+    let mut job = DeclaredJob::new(name, *random.pick(&kinds));
+    let amount = |random: &mut Random, most: u64| {
+        if random.chance(50) {
+            Amount::Count(random.between(1, most))
+        } else {
+            Amount::Percent(random.between(1, 60) as u8)
+        }
+    };
+    job.target = match random.between(0, 3) {
+        0 => Target::Even,
+        1 => Target::Listed(random.between(1, devices)),
+        _ => Target::All,
+    };
+    if random.chance(70) {
+        job.batch_size = Some(amount(random, 12));
+    }
+    if random.chance(50) {
+        let per = *random.pick(&[ThresholdScope::Job, ThresholdScope::Batch]);
+        let failures = if random.chance(20) { Amount::Count(0) } else { amount(random, 6) };
+        job.threshold = Some(Threshold { failures, per });
+    }
+    job.retries = random.between(0, 4).saturating_sub(2);
+    job.waits_online = random.chance(30);
+    job.max_execution = random.chance(15).then(|| random.between(1, 30));
+    job
 }
 
 /// Returns the id of a device, counted from 1.

@@ -1,19 +1,27 @@
 //! One seed from its beginning to its end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::execute::Progress;
+use crate::execute::{Clock as _, Progress};
+use crate::ops::apply::watch::Note;
 
-use super::{Auditor, Ended, Faults, People, Random, World};
+use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
+/// The same with a remote, where each takes longer.
+const REMOTE_ROUNDS: u64 = 6;
+/// The same with daemons.
+const DAEMON_ROUNDS: u64 = 6;
+/// How long a daemon looks at a healed world.
+const HEALED_WATCH: Duration = Duration::from_secs(1_200);
 /// Applies after which a healed world must be at rest: each either ends runs or lets one more job begin after another.
-const HEALING_ROUNDS_MAX: u32 = 20;
+const HEALING_ROUNDS_MAX: u32 = 30;
 
 /// A world with its people and its auditor, and what has happened so far.
 pub struct Session {
@@ -42,7 +50,15 @@ impl fmt::Display for Failure {
 impl Session {
     /// Returns a world with so many devices and no jobs in an empty folder.
     pub fn new(folder: &Path, devices: u64, fleet: &str) -> Session {
-        let world = World::new(folder);
+        Session::of(World::new(folder), devices, fleet)
+    }
+
+    /// Returns the same with results that go to a remote, which `fleet` names `origin`, and two sites.
+    pub fn with_remote(folder: &Path, devices: u64, fleet: &str) -> Session {
+        Session::of(World::with_remote(folder), devices, fleet)
+    }
+
+    fn of(world: World, devices: u64, fleet: &str) -> Session {
         let people = People::new(&world, devices, fleet);
         Session { world, people, auditor: Auditor::default(), trace: vec![format!("{devices} devices, fleet {fleet}")] }
     }
@@ -57,7 +73,7 @@ impl Session {
         let before = self.people.clone();
         let (people, world, trace) = (&mut self.people, &self.world, &mut self.trace);
         let mut events = 0;
-        let (ended, passed) = world.apply_with(faults, &mut |progress| {
+        let applied = world.apply_with(faults, &mut |progress| {
             if faults.stop_at.is_some_and(|at| at <= events)
                 && let Progress::Advanced { job, run, .. } = progress
                 && people.stop(world, job.as_str(), run.as_str())
@@ -67,6 +83,17 @@ impl Session {
             }
             events += 1;
         });
+        self.judge("apply", &before, faults, applied)
+    }
+
+    /// Says how a process ended and lets the auditor look.
+    fn judge(
+        &mut self,
+        what: &str,
+        people: &People,
+        faults: &Faults,
+        (ended, passed): (Ended, u64),
+    ) -> Result<(Ended, u64), Failure> {
         let told = match &ended {
             Ended::Applied(applied) if applied.was_empty => "nothing to do".to_string(),
             Ended::Applied(applied) => {
@@ -76,13 +103,49 @@ impl Session {
                 format!("applied: {}", runs.collect::<Vec<_>>().join("; "))
             }
             Ended::Refused(error) => format!("refused: {error}"),
+            Ended::Watched { looked_at, troubles } => format!("looked until {looked_at:?}, {troubles} troubles"),
             Ended::Died(place) => format!("died at `{place}` after {passed} places"),
             Ended::Panicked(what) => format!("panicked: {what}"),
         };
-        self.trace.push(format!("apply with {faults:?}: {told}"));
-        let looked = self.auditor.look(&self.world, &before, &ended, faults);
+        self.trace.push(format!("{what} with {faults:?}: {told}"));
+        let looked = self.auditor.look(&self.world, people, &ended, faults);
         looked.map_err(|what| self.failure(what))?;
         Ok((ended, passed))
+    }
+
+    /// Commits and lets a daemon follow that for some time, with some faults; people change something at some of its notes, counted from
+    /// 0. Then the auditor looks.
+    ///
+    /// # Errors
+    /// Something is not as it must be.
+    pub fn watch(
+        &mut self,
+        faults: &Faults,
+        time: Duration,
+        acts: &BTreeSet<u64>,
+        random: &mut Random,
+    ) -> Result<(Ended, u64), Failure> {
+        self.people.commit(&self.world);
+        self.auditor.note_declared(&self.world, &self.people);
+        let before = self.people.clone();
+        let (people, world, trace, auditor) = (&mut self.people, &self.world, &mut self.trace, &mut self.auditor);
+        let mut notes = 0;
+        let watched = world.watch(faults, time, &mut |note| {
+            if let Note::Trouble { error, at, .. } = note {
+                trace.push(format!("at {at}: {error}"));
+            }
+            if acts.contains(&notes) {
+                let told = match random.between(0, 1) {
+                    0 => people.act(world, random),
+                    _ => people.act_on_schedules(world, random),
+                };
+                people.commit(world);
+                auditor.note_declared_meanwhile(world, people);
+                trace.push(format!("meanwhile, at {}: {told}", world.clock.now()));
+            }
+            notes += 1;
+        });
+        self.judge(&format!("watch for {time:?}"), &before, faults, watched)
     }
 
     /// Takes all faults away and demands that the world comes to rest, with every claim accounted for.
@@ -93,17 +156,33 @@ impl Session {
         self.trace.push("healed".to_string());
         self.people.set_fleet(&self.world, fleet);
         self.people.set_going(&self.world);
-        for _ in 0..HEALING_ROUNDS_MAX {
+        // Sites take turns, and all have to find nothing to do.
+        let (sites, mut at_rest, mut watched_until) = (self.world.sites(), 0, None);
+        for round in 0..HEALING_ROUNDS_MAX {
+            self.world.go_to(round as usize % sites);
             match self.apply(&Faults::default())?.0 {
                 Ended::Refused(_) => {
                     self.people.repair(&self.world);
                     self.people.set_going(&self.world);
+                    at_rest = 0;
                 }
                 Ended::Applied(applied) if applied.was_empty => {
-                    let looked = self.auditor.look_at_rest(&self.world, &self.people);
-                    return looked.map_err(|what| self.failure(what));
+                    at_rest += 1;
+                    if at_rest == sites && (self.people.schedules.is_empty() || watched_until.is_some()) {
+                        let looked = self.auditor.look_at_rest(&self.world, &self.people, watched_until);
+                        return looked.map_err(|what| self.failure(what));
+                    }
+                    if at_rest == sites {
+                        // What was due meanwhile is a daemon's to run or to record.
+                        let (none, mut random) = (BTreeSet::new(), Random::new(0));
+                        let (ended, _) = self.watch(&Faults::default(), HEALED_WATCH, &none, &mut random)?;
+                        if let Ended::Watched { looked_at, .. } = ended {
+                            watched_until = looked_at;
+                        }
+                        at_rest = 0;
+                    }
                 }
-                Ended::Applied(_) | Ended::Died(_) | Ended::Panicked(_) => {}
+                Ended::Watched { .. } | Ended::Applied(_) | Ended::Died(_) | Ended::Panicked(_) => at_rest = 0,
             }
             self.world.clock.jump(SignedDuration::from_mins(1));
         }
@@ -143,19 +222,118 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     }
     for _ in 0..ROUNDS {
         let faults = faults(&mut random);
-        let (ended, _) = session.apply(&faults)?;
-        if let Ended::Refused(_) = ended {
-            session.people.repair(&session.world);
-            session.trace.push("edited jobs get new runs".to_string());
-        }
-        disturb(&mut session, &mut random, &limits);
+        round(&mut session, &faults)?;
+        disturb(&mut session, &mut random, &limits, true);
     }
-    session.heal(&format!("{{{limits}, link: {{simulated: {{journal: {}}}}}}}", super::world::JOURNAL))?;
+    session.heal(&healed(&limits))?;
     Ok(session.trace)
 }
 
-/// What happens between two applies.
-fn disturb(session: &mut Session, random: &mut Random, limits: &str) {
+/// Runs the world of a seed with schedules, where a daemon goes on for days in some rounds.
+///
+/// # Errors
+/// Something is not as it must be.
+pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
+    let mut random = Random::new(seed);
+    let devices = random.between(3, 12);
+    let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 20));
+    let fleet = faulty_fleet(&mut random, devices, &limits);
+    let mut session = Session::new(folder, devices, &fleet);
+    for _ in 0..random.between(1, 4) {
+        let told = match random.between(0, 3) {
+            0 => session.people.add(&session.world, &mut random),
+            _ => session.people.act_on_schedules(&session.world, &mut random),
+        };
+        session.trace.push(told);
+    }
+    for _ in 0..DAEMON_ROUNDS {
+        let mut faults = faults(&mut random);
+        if random.chance(25) {
+            round(&mut session, &faults)?;
+        } else {
+            // Nobody asks a daemon to end but with its time, and its disk is as large as it needs.
+            (faults.interrupt_after, faults.growth, faults.stop_at) = (None, None, None);
+            let minutes = random.between(1, *random.clone().pick(&[30, 600, 1_500, 4_000]));
+            let looks = 2 * minutes;
+            let acts = (0..random.between(0, 4)).map(|_| random.between(0, looks)).collect();
+            session.watch(&faults, Duration::from_secs(60 * minutes), &acts, &mut random)?;
+        }
+        disturb(&mut session, &mut random, &limits, false);
+        if random.chance(40) {
+            let told = session.people.act_on_schedules(&session.world, &mut random);
+            session.trace.push(told);
+        }
+    }
+    session.heal(&healed(&limits))?;
+    Ok(session.trace)
+}
+
+/// Runs the world of a seed whose results go to a remote, where two sites that share a registry take turns.
+///
+/// # Errors
+/// Something is not as it must be.
+pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
+    let mut random = Random::new(seed);
+    let devices = random.between(3, 12);
+    let limits = format!(
+        "results: {{remote: origin}}, limits: {{runningJobs: {}, inFlight: {}}}",
+        random.between(1, 3),
+        random.between(2, 20)
+    );
+    let fleet = faulty_fleet(&mut random, devices, &limits);
+    let mut session = Session::with_remote(folder, devices, &fleet);
+    for _ in 0..random.between(1, 3) {
+        let told = session.people.add(&session.world, &mut random);
+        session.trace.push(told);
+    }
+    for turn in 0..REMOTE_ROUNDS {
+        let site = if turn == 0 { 0 } else { random.between(0, 1) };
+        session.world.go_to(site as usize);
+        session.trace.push(format!("at site {}", ["A", "B"][site as usize]));
+        let mut faults = faults(&mut random);
+        if random.chance(50) {
+            let fault = match random.between(0, 5) {
+                0 => RemoteFault::Away,
+                1 => RemoteFault::Refuses(random.between(1, 5) as u32),
+                2 => RemoteFault::LosesAnswer(random.between(1, 6) as u32),
+                3 => RemoteFault::Moves,
+                _ => RemoteFault::TakenOver { fences: random.chance(50) },
+            };
+            faults.remote = Some((fault, *random.pick(&[0, 0, 0, 1, 2, 3, 5, 8, 13, 21])));
+        }
+        round(&mut session, &faults)?;
+        disturb_remote(&mut session, &mut random, &limits);
+    }
+    session.heal(&healed(&limits))?;
+    Ok(session.trace)
+}
+
+fn round(session: &mut Session, faults: &Faults) -> Result<(), Failure> {
+    let (ended, _) = session.apply(faults)?;
+    if let Ended::Refused(_) = ended {
+        session.people.repair(&session.world);
+        session.trace.push("edited jobs get new runs".to_string());
+    }
+    Ok(())
+}
+
+/// Returns the spec of a fleet without faults.
+fn healed(limits: &str) -> String {
+    format!("{{{limits}, link: {{simulated: {{journal: {}}}}}}}", super::world::JOURNAL)
+}
+
+fn disturb_remote(session: &mut Session, random: &mut Random, limits: &str) {
+    people_act(session, random, limits);
+    let seconds = match random.between(0, 9) {
+        0 => -(random.between(1, 300) as i64),
+        // Longer than a lease.
+        1..=6 => random.between(180, 1_000) as i64,
+        _ => random.between(0, 120) as i64,
+    };
+    pass(session, seconds);
+}
+
+fn people_act(session: &mut Session, random: &mut Random, limits: &str) {
     for _ in 0..random.between(0, 2) {
         let told = session.people.act(&session.world, random);
         session.trace.push(told);
@@ -165,6 +343,18 @@ fn disturb(session: &mut Session, random: &mut Random, limits: &str) {
         session.trace.push(format!("fleet {fleet}"));
         session.people.set_fleet(&session.world, &fleet);
     }
+}
+
+fn pass(session: &mut Session, seconds: i64) {
+    session.world.clock.jump(SignedDuration::from_secs(seconds));
+    session.trace.push(format!("{seconds} s pass"));
+}
+
+/// What happens between two applies.
+///
+/// With schedules time goes on: to take it back is to be due again.
+fn disturb(session: &mut Session, random: &mut Random, limits: &str, goes_back: bool) {
+    people_act(session, random, limits);
     // One of the two knows what has run: whoever loses both has to say it himself.
     let loss = random.between(0, 99);
     if loss < 4 && !session.auditor.is_branch_lost() {
@@ -175,12 +365,11 @@ fn disturb(session: &mut Session, random: &mut Random, limits: &str) {
         session.lose_branch();
     }
     let seconds = match random.between(0, 9) {
-        0 => -(random.between(1, 300) as i64),
+        0 if goes_back => -(random.between(1, 300) as i64),
         1 => random.between(3_600, 200_000) as i64,
         _ => random.between(0, 120) as i64,
     };
-    session.world.clock.jump(SignedDuration::from_secs(seconds));
-    session.trace.push(format!("{seconds} s pass"));
+    pass(session, seconds);
 }
 
 fn faults(random: &mut Random) -> Faults {

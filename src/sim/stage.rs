@@ -236,6 +236,7 @@ impl Stage {
                 let (side, step, _) = faults.crash_step.as_ref().expect("nobody dies without a reason");
                 said.push(format!("died {} `{step}`", word(*side)));
             }
+            Ended::Watched { .. } => return Err("an apply is no daemon".to_string()),
             Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
         }
         Ok(said)

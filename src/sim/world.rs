@@ -1,13 +1,19 @@
 //! A fleet's repository, registry and devices in a folder, and an `apply` that may be made to fail. Uses git2 for what people do with
 //! git and fleetform never does: rewinding, and looking at the log.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::remote::{BareRemote, RemoteFault};
 use super::{Random, VirtualClock};
-use crate::execute::{CrashPoints, Died, Interrupt, Progress, Side};
+use crate::execute::{Clock as _, CrashPoints, Died, Interrupt, Progress, Side, Wake};
+use crate::ledger::LEASE_TIME;
+use crate::ops::apply::watch::{Note, WatchOptions, watch};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, OpsError};
 use crate::registry::Registry;
@@ -15,11 +21,23 @@ use crate::repo::Repo;
 
 /// The name of every simulated fleet.
 pub(super) const FLEET: &str = "sim";
-const BRANCH: &str = "fleetform/results";
+pub(super) const BRANCH: &str = "fleetform/results";
 /// The journal of the simulated devices, in the fleet's folder.
 pub(super) const JOURNAL: &str = "devices.jsonl";
 /// An apply that passes so many places runs in circles: the largest world needs some thousands.
 const PLACES_MAX: u64 = 100_000;
+/// The same of a daemon, which looks for devices each second of some days.
+const DAEMON_PLACES_MAX: u64 = 1_000_000;
+
+/// The longest time between two looks of a daemon.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often a daemon finds the branch locked before whoever has locked it is done.
+const LOCKED_TRIES: u64 = 4;
+/// A daemon that looks so often without time passing runs in circles.
+const LOOKS_MAX: u32 = 1_000;
+/// After so long whoever died with a lease has none, by any clock of a world.
+const REST_TIME: Duration = Duration::from_secs(900);
 
 /// What goes wrong in one apply.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +54,24 @@ pub struct Faults {
     pub growth: Option<u32>,
     /// At this progress event, counted from 0, somebody commits a stop of the job that it is about.
     pub stop_at: Option<u64>,
+    /// What the remote does, from this progress event on until the apply has ended; counted from 1, and 0 is before it begins.
+    pub remote: Option<(RemoteFault, u64)>,
     /// Some waits last longer.
     pub overshoot: Option<Random>,
+}
+
+impl Faults {
+    fn crash_points(&self, most: u64) -> CrashPoints {
+        match &self.crash_step {
+            Some((side, step, occurrence)) => CrashPoints::at_step(*side, step, *occurrence),
+            None => CrashPoints::at(self.crash_at.unwrap_or(most)),
+        }
+    }
+
+    /// Returns true when nothing is in the way of a daemon.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lock_at.is_none() && self.remote.is_none() && self.growth.is_none()
+    }
 }
 
 /// Bytes by path.
@@ -48,6 +82,11 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub enum Ended {
     Applied(Box<Applied>),
     Refused(Box<OpsError>),
+    /// A daemon was asked to end, and did. `looked_at`: when it last looked before that; `troubles`: how often something was in its way.
+    Watched {
+        looked_at: Option<Timestamp>,
+        troubles: u64,
+    },
     /// The process died at a place.
     Died(&'static str),
     /// A bug: an assertion failed, or it ran in circles.
@@ -56,9 +95,14 @@ pub enum Ended {
 
 /// The world of one seed.
 pub struct World {
-    folder: PathBuf,
+    /// Clones of the fleet's repository that share one registry, that of the first; people commit in the first. Without a remote one.
+    sites: Vec<PathBuf>,
+    /// Where commands are called.
+    site: usize,
     pub clock: VirtualClock,
     runtime: tokio::runtime::Runtime,
+    /// Where the results go to.
+    pub(super) remote: Option<BareRemote>,
 }
 
 impl World {
@@ -68,7 +112,8 @@ impl World {
     /// When the folder cannot be written: a world without a place to be cannot go on.
     pub fn new(folder: &Path) -> World {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
-        let world = World { folder: folder.to_path_buf(), clock: VirtualClock::default(), runtime };
+        let sites = vec![folder.to_path_buf()];
+        let world = World { sites, site: 0, clock: VirtualClock::default(), runtime, remote: None };
         Repo::open_or_init(folder).expect("a repository can be made");
         world.write(".gitignore", &format!(".fleetform/\n{JOURNAL}\n"));
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
@@ -78,12 +123,68 @@ impl World {
         world
     }
 
+    /// Returns the same in two sites whose results go to a bare repository beside them.
+    ///
+    /// # Panics
+    /// As [`World::new`].
+    pub fn with_remote(folder: &Path) -> World {
+        let (one, two) = (folder.join("a"), folder.join("b"));
+        std::fs::create_dir_all(&one).expect("a folder can be made");
+        let mut world = World::new(&one);
+        let remote = BareRemote::new(folder.join("remote.git"));
+        Repo::open_or_init(&two).expect("a repository can be made");
+        for site in [&one, &two] {
+            remote.add_to(site);
+        }
+        std::os::unix::fs::symlink(one.join(JOURNAL), two.join(JOURNAL)).expect("a link can be made");
+        world.sites.push(two);
+        world.remote = Some(remote);
+        world.spread();
+        world
+    }
+
+    /// Returns how many sites there are.
+    pub fn sites(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Goes to a site, counted from 0.
+    pub fn go_to(&mut self, site: usize) {
+        self.site = site;
+    }
+
+    /// Brings what people have committed to the other sites.
+    fn spread(&self) {
+        let (first, others) = self.sites.split_first().expect("there is a site");
+        let to = |site: &PathBuf| {
+            let repository = git2::Repository::open(site)?;
+            let mut from = repository.remote_anonymous(&first.to_string_lossy())?;
+            from.fetch(&["+HEAD:refs/people"], None, None)?;
+            let head = repository.find_reference("refs/people")?.peel_to_commit()?;
+            if repository.head().is_err() {
+                repository.reference("refs/heads/main", head.id(), true, "people")?;
+                repository.set_head("refs/heads/main")?;
+            }
+            repository.reset(head.as_object(), git2::ResetType::Hard, None)
+        };
+        others.iter().try_for_each(to).unwrap_or_else(|error: git2::Error| panic!("people can fetch: {error}"));
+    }
+
+    fn folder(&self) -> &Path {
+        &self.sites[self.site]
+    }
+
+    /// Returns where the registry of all sites is.
+    fn registry_path(&self) -> PathBuf {
+        self.sites[0].join(".fleetform/fleet.db")
+    }
+
     /// Writes a file of the work tree.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self, path: &str, text: &str) {
-        let path = self.folder.join(path);
+        let path = self.sites[0].join(path);
         let parent = path.parent().expect("a file is in a folder");
         std::fs::create_dir_all(parent).expect("a folder can be made");
         std::fs::write(path, text).expect("a file can be written");
@@ -94,7 +195,7 @@ impl World {
     /// # Panics
     /// When it cannot be removed.
     pub fn remove(&self, path: &str) {
-        std::fs::remove_file(self.folder.join(path)).expect("a file can be removed");
+        std::fs::remove_file(self.sites[0].join(path)).expect("a file can be removed");
     }
 
     /// Commits files that were written or removed.
@@ -102,14 +203,15 @@ impl World {
     /// # Panics
     /// When the repository cannot be written.
     pub fn commit(&self, paths: &[String]) {
-        let repo = Repo::open(&self.folder).expect("the repository is there");
+        let repo = Repo::open(&self.sites[0]).expect("the repository is there");
         repo.commit_files(paths, "people").expect("a person can commit");
+        self.spread();
     }
 
     /// Deletes the registry.
     pub fn delete_registry(&self) {
         for name in ["fleet.db", "fleet.db-wal", "fleet.db-shm"] {
-            drop(std::fs::remove_file(self.folder.join(".fleetform").join(name)));
+            drop(std::fs::remove_file(self.sites[0].join(".fleetform").join(name)));
         }
     }
 
@@ -118,7 +220,7 @@ impl World {
     /// # Panics
     /// When there is none.
     pub fn delete_branch(&self) {
-        let git = self.folder.join(".git");
+        let git = self.folder().join(".git");
         std::fs::remove_file(git.join("refs/heads").join(BRANCH)).expect("the branch is there");
         drop(std::fs::remove_file(git.join("logs/refs/heads").join(BRANCH)));
     }
@@ -128,7 +230,7 @@ impl World {
     /// # Panics
     /// When the repository cannot be read.
     pub fn head(&self) -> String {
-        let repo = Repo::open(&self.folder).expect("the repository is there");
+        let repo = Repo::open(&self.sites[0]).expect("the repository is there");
         repo.head().expect("people have committed")
     }
 
@@ -137,27 +239,45 @@ impl World {
     /// # Errors
     /// It cannot be read.
     pub fn registry(&self) -> Result<Registry, OpsError> {
-        Ok(Registry::open_for_reading(&self.folder.join(".fleetform/fleet.db"), FLEET)?)
+        Ok(Registry::open_for_reading(&self.registry_path(), FLEET)?)
     }
 
-    /// Returns the tip of the results branch and all files at it.
+    /// Returns the tip of the results branch and all files at it; with a remote, as that has it.
     ///
     /// # Errors
     /// The repository cannot be read.
     pub fn results(&self) -> Result<(Option<String>, Files), OpsError> {
-        let repo = Repo::open(&self.folder)?;
+        let repo = Repo::open(self.remote.as_ref().map_or(self.folder(), BareRemote::path))?;
         let branch = repo.results(BRANCH);
         Ok((branch.tip()?, branch.read_all(|_| true)?))
     }
 
+    /// Looks at the remote, if there is one, while all goes on.
+    pub(super) fn check_remote(&self) -> Result<(), String> {
+        self.remote.as_ref().map_or(Ok(()), BareRemote::check_growth)
+    }
+
+    /// Looks at it and at the sites when all has come to rest.
+    pub(super) fn check_remote_at_rest(&self) -> Result<(), String> {
+        self.remote
+            .as_ref()
+            .map_or(Ok(()), |remote| remote.check_rest(&self.sites, self.site, self.clock.now() + REST_TIME))
+    }
+
+    /// Returns true when somebody has the right to work on the remote.
+    pub(super) fn is_leased(&self) -> bool {
+        let lease = self.remote.as_ref().and_then(BareRemote::lease);
+        lease.is_some_and(|lease| lease.is_live(self.clock.now()))
+    }
+
     /// Returns the text of the devices' journal.
     pub fn journal(&self) -> String {
-        std::fs::read_to_string(self.folder.join(JOURNAL)).unwrap_or_default()
+        std::fs::read_to_string(self.sites[0].join(JOURNAL)).unwrap_or_default()
     }
 
     /// Returns the text of a file of the work tree, `None` when it is not there.
     pub fn read(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.folder.join(path)).ok()
+        std::fs::read_to_string(self.sites[0].join(path)).ok()
     }
 
     /// Takes the last commits back, as `git reset --hard` does.
@@ -166,7 +286,7 @@ impl World {
     /// There are not so many.
     pub fn rewind(&self, commits: usize) -> Result<(), String> {
         let reset = || {
-            let repository = git2::Repository::open(&self.folder)?;
+            let repository = git2::Repository::open(self.folder())?;
             let target = repository.revparse_single(&format!("HEAD~{commits}"))?;
             repository.reset(&target, git2::ResetType::Hard, None)
         };
@@ -176,7 +296,7 @@ impl World {
     /// Returns the first lines of the messages of the results branch, the oldest first; empty when there is no branch.
     pub fn subjects(&self) -> Vec<String> {
         let read = || {
-            let repository = git2::Repository::open(&self.folder)?;
+            let repository = git2::Repository::open(self.folder())?;
             let mut walk = repository.revwalk()?;
             walk.push_ref(&format!("refs/heads/{BRANCH}"))?;
             let subject = |id| Ok(repository.find_commit(id)?.summary().ok().flatten().unwrap_or_default().to_string());
@@ -201,12 +321,13 @@ impl World {
     }
 
     fn branch_lock(&self) -> PathBuf {
-        self.folder.join(format!(".git/refs/heads/{BRANCH}.lock"))
+        self.folder().join(format!(".git/refs/heads/{BRANCH}.lock"))
     }
 
     /// Returns where commands are called.
     pub fn environment(&self) -> Environment {
-        Environment { folder: self.folder.clone(), registry: None }
+        let registry = self.remote.is_some().then(|| format!("sqlite:{}", self.registry_path().display()));
+        Environment { folder: self.folder().to_path_buf(), registry }
     }
 
     /// Applies `HEAD` in a process of its own, as it were: nothing in memory outlives it. Returns how it ended, and how many crash
@@ -226,39 +347,110 @@ impl World {
 
     /// The same with options; the crash points and the growth of the journal are those of `faults`. A lock that they made stays.
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
-        let crash = match &faults.crash_step {
-            Some((side, step, occurrence)) => CrashPoints::at_step(*side, step, *occurrence),
-            None => CrashPoints::at(faults.crash_at.unwrap_or(PLACES_MAX)),
-        };
+        let crash = faults.crash_points(PLACES_MAX);
         let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..options.clone() };
-        let interrupt = Interrupt::new();
-        self.clock.interrupt_after(faults.interrupt_after.map(|after| (after, interrupt.clone())));
-        self.clock.overshoot(faults.overshoot.clone());
-        let mut events = 0;
+        let (interrupt, events) = (Interrupt::new(), Cell::new(0));
         let mut observer = |progress: &Progress| {
-            if faults.lock_at == Some(events) {
-                self.lock_branch();
-            }
-            events += 1;
+            self.fail(faults, &events);
             told(progress);
         };
+        self.begin(faults, faults.interrupt_after, &interrupt);
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let (agree, environment) = (&mut |_: &_, _: &_| true, self.environment());
             self.runtime.block_on(apply(&environment, &options, &self.clock, &interrupt, agree, &mut observer))
         }));
+        let ended = self.ended(faults, ended.map(|ended| ended.map(|applied| Ended::Applied(Box::new(applied)))));
+        (ended, crash.passed())
+    }
+
+    /// Follows `HEAD` for some time in a process of its own, and tells of each note. Returns what [`World::apply`] does.
+    pub fn watch(&self, faults: &Faults, time: Duration, told: &mut dyn FnMut(&Note<'_>)) -> (Ended, u64) {
+        let crash = faults.crash_points(DAEMON_PLACES_MAX);
+        let options = WatchOptions {
+            remote: None,
+            branch: None,
+            interval: LOOK_INTERVAL,
+            grace: Duration::from_secs(10),
+            lease_time: LEASE_TIME,
+            accepts_rewind: false,
+            has_events: false,
+            crash: crash.clone(),
+        };
+        let (interrupt, wake, events) = (Interrupt::new(), Wake::new(), Cell::new(0));
+        let (mut looked_at, mut troubles) = (None, 0);
+        let (mut last, mut looks) = (None, 0);
+        let mut tell = |note: &Note<'_>| {
+            if let Note::Looked(look) = note {
+                looks = if last == Some(look.at) { looks + 1 } else { 0 };
+                last = Some(look.at);
+                assert!(looks < LOOKS_MAX, "a daemon looks again and again at {}", look.at);
+            }
+            match note {
+                Note::Progress(_) => self.fail(faults, &events),
+                Note::Trouble { .. } => {
+                    troubles += 1;
+                    // Each try waits for the lock.
+                    if troubles == LOCKED_TRIES {
+                        self.unlock_branch();
+                    }
+                }
+                Note::Looked(look) if !interrupt.is_set() => looked_at = Some(look.at),
+                _ => {}
+            }
+            told(note);
+        };
+        self.begin(faults, Some(time), &interrupt);
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let environment = self.environment();
+            self.runtime.block_on(watch(&environment, &options, &self.clock, (&interrupt, &wake), &mut tell))
+        }));
+        let ended = self.ended(faults, ended.map(|ended| ended.map(|()| Ended::Watched { looked_at, troubles })));
+        if faults.lock_at.is_some() {
+            self.unlock_branch();
+        }
+        (ended, crash.passed())
+    }
+
+    fn begin(&self, faults: &Faults, interrupt_after: Option<Duration>, interrupt: &Interrupt) {
+        self.clock.interrupt_after(interrupt_after.map(|after| (after, interrupt.clone())));
+        self.clock.overshoot(faults.overshoot.clone());
+        self.fail_remote(faults, 0);
+    }
+
+    /// Does what goes wrong at a progress event.
+    fn fail(&self, faults: &Faults, events: &Cell<u64>) {
+        if faults.lock_at == Some(events.get()) {
+            self.lock_branch();
+        }
+        events.set(events.get() + 1);
+        self.fail_remote(faults, events.get());
+    }
+
+    fn fail_remote(&self, faults: &Faults, events: u64) {
+        if let (Some(remote), Some((fault, at))) = (&self.remote, faults.remote)
+            && at == events
+        {
+            remote.begin(fault, self.clock.now(), &self.registry_path());
+        }
+    }
+
+    /// Takes away what was wrong and says how a process ended.
+    fn ended(&self, faults: &Faults, ended: std::thread::Result<Result<Ended, OpsError>>) -> Ended {
         self.clock.interrupt_after(None);
         self.clock.overshoot(None);
+        if let Some(remote) = &self.remote {
+            remote.mend();
+        }
         let is_meant = faults.crash_at.is_some() || faults.crash_step.is_some();
-        let ended = match ended {
-            Ok(Ok(applied)) => Ended::Applied(Box::new(applied)),
+        match ended {
+            Ok(Ok(ended)) => ended,
             Ok(Err(error)) => Ended::Refused(Box::new(error)),
             Err(payload) => match payload.downcast_ref::<Died>() {
                 Some(Died(place)) if is_meant => Ended::Died(place),
                 Some(Died(place)) => Ended::Panicked(format!("it runs in circles around `{place}`")),
                 None => Ended::Panicked(message_of(payload.as_ref())),
             },
-        };
-        (ended, crash.passed())
+        }
     }
 }
 

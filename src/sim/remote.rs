@@ -1,0 +1,231 @@
+//! The bare repository that the results of a world go to: what may be wrong with it, and what must hold of it whatever happens.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use git2::{ErrorCode, Oid, Repository};
+use jiff::Timestamp;
+
+use super::world::{BRANCH, FLEET};
+use crate::ledger::{LEASE_PATH, LEASE_TIME, Lease};
+use crate::registry::Registry;
+use crate::results::document;
+
+/// The name of it in each site.
+const NAME: &str = "origin";
+/// Who takes work over and then does nothing.
+const STRANGER: &str = "elsewhere/1/00000000";
+
+/// Counts the calls of a hook in `n`.
+const COUNT: &str = "n=$(($(cat pushes 2>/dev/null || echo 0) + 1)); echo $n > pushes\n";
+
+/// What a remote does to those who use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteFault {
+    /// It is not there.
+    Away,
+    /// It refuses every push from that of this number on, counted from 1.
+    Refuses(u32),
+    /// It takes the push of this number, counted from 1, and dies before it says so.
+    LosesAnswer(u32),
+    /// Somebody else commits to its branch, and nothing of ours is changed by it.
+    Moves,
+    /// Somebody else takes the right to work, as if ours had run out, and with `fences` notes that in the registry.
+    TakenOver { fences: bool },
+}
+
+impl RemoteFault {
+    /// Returns true when a call of it may fail.
+    pub fn is_failure(self) -> bool {
+        matches!(self, RemoteFault::Away | RemoteFault::Refuses(_) | RemoteFault::LosesAnswer(_))
+    }
+}
+
+/// The remote of a world.
+pub(super) struct BareRemote {
+    path: PathBuf,
+    /// The tip of the branch when it was last looked at.
+    seen: RefCell<Option<Oid>>,
+}
+
+impl BareRemote {
+    /// Makes one.
+    pub fn new(path: PathBuf) -> BareRemote {
+        let make = || {
+            let repository = Repository::init_bare(&path)?;
+            let mut config = repository.config()?;
+            config.set_str("core.hooksPath", &path.join("hooks").to_string_lossy())?;
+            config.set_bool("receive.autogc", false)
+        };
+        make().unwrap_or_else(|error| panic!("a remote can be made: {error}"));
+        BareRemote { path, seen: RefCell::default() }
+    }
+
+    /// Names it in a repository.
+    pub fn add_to(&self, site: &Path) {
+        let add = || Repository::open(site)?.remote(NAME, &self.path.to_string_lossy()).map(drop);
+        add().unwrap_or_else(|error| panic!("a remote can be added: {error}"));
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn away(&self) -> PathBuf {
+        self.path.with_extension("away")
+    }
+
+    /// Lets something go wrong. What cannot be done as it is now is not done.
+    pub fn begin(&self, fault: RemoteFault, now: Timestamp, registry: &Path) {
+        match fault {
+            RemoteFault::Away => fs::rename(&self.path, self.away()).expect("a folder can be renamed"),
+            RemoteFault::Refuses(number) => self.hook("update", &format!("{COUNT}[ $n -lt {number} ]")),
+            RemoteFault::LosesAnswer(number) => {
+                self.hook("post-receive", &format!("{COUNT}[ $n -eq {number} ] && kill -9 $PPID\nexit 0"));
+            }
+            RemoteFault::Moves => self.put(|lease| Lease { until: lease.until + Duration::from_secs(1), ..lease }),
+            RemoteFault::TakenOver { fences } => {
+                let until = now + LEASE_TIME;
+                self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until });
+                if fences && let Some(lease) = self.lease() {
+                    let entered = Registry::open(registry, FLEET).and_then(|mut there| there.enter_epoch(lease.epoch));
+                    entered.expect("a stranger can note its lease");
+                }
+            }
+        }
+    }
+
+    /// Takes what went wrong away; what was committed stays.
+    pub fn mend(&self) {
+        if self.away().exists() {
+            fs::rename(self.away(), &self.path).expect("a folder can be renamed");
+        }
+        for name in ["hooks/update", "hooks/post-receive", "pushes"] {
+            drop(fs::remove_file(self.path.join(name)));
+        }
+    }
+
+    fn hook(&self, name: &str, script: &str) {
+        let path = self.path.join("hooks").join(name);
+        fs::create_dir_all(self.path.join("hooks")).expect("a folder can be made");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a hook can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a hook can be made executable");
+    }
+
+    /// Returns the lease on the branch.
+    pub fn lease(&self) -> Option<Lease> {
+        let repository = Repository::open_bare(&self.path).ok()?;
+        let tip = repository.find_commit(repository.refname_to_id(&reference()).ok()?).ok()?;
+        lease_at(&repository, &tip)
+    }
+
+    /// Commits another lease.
+    fn put(&self, change: impl FnOnce(Lease) -> Lease) {
+        let Some(lease) = self.lease() else { return };
+        let commit = || -> Result<(), git2::Error> {
+            let repository = Repository::open_bare(&self.path)?;
+            let parent = repository.find_commit(repository.refname_to_id(&reference())?)?;
+            let blob = repository.blob(&document(&change(lease).to_json()))?;
+            let mut builder = repository.treebuilder(Some(&parent.tree()?))?;
+            builder.insert(LEASE_PATH, blob, 0o100_644)?;
+            let tree = repository.find_tree(builder.write()?)?;
+            let author = git2::Signature::now("elsewhere", "elsewhere@localhost")?;
+            let message = "lease: of somebody else\n\nFleetform-Writer: elsewhere\n";
+            repository.commit(Some(&reference()), &author, &author, message, &tree, &[&parent]).map(drop)
+        };
+        commit().unwrap_or_else(|error| panic!("a stranger can commit: {error}"));
+    }
+
+    /// The branch only grows, and by commits that change something. A lease is not taken from a stranger before it has run out, and epochs
+    /// never go back.
+    pub fn check_growth(&self) -> Result<(), String> {
+        let look = || -> Result<Result<Option<Oid>, String>, git2::Error> {
+            let repository = Repository::open_bare(&self.path)?;
+            let (seen, tip) = (*self.seen.borrow(), tip_of(&repository, &reference())?);
+            let Some(now) = tip else {
+                return Ok(if seen.is_some() { Err("the branch of the remote is gone".to_string()) } else { Ok(None) });
+            };
+            if let Some(seen) = seen
+                && seen != now
+                && !repository.graph_descendant_of(now, seen)?
+            {
+                return Ok(Err(format!("the branch of the remote was rewritten: {seen} is not part of {now}")));
+            }
+            let mut walk = repository.revwalk()?;
+            walk.push(now)?;
+            seen.map_or(Ok(()), |seen| walk.hide(seen))?;
+            for id in walk {
+                let commit = repository.find_commit(id?)?;
+                if let Some(parent) = commit.parents().next()
+                    && let (Some(before), Some(after)) =
+                        (lease_at(&repository, &parent), lease_at(&repository, &commit))
+                {
+                    let is_taken = before.owner == STRANGER && after.owner != STRANGER;
+                    let taken_at = if after.owner.is_empty() { after.until } else { after.until - LEASE_TIME };
+                    if after.epoch < before.epoch || (is_taken && taken_at < before.until) {
+                        return Ok(Err(format!("{after:?} came after {before:?}")));
+                    }
+                }
+                let parents: BTreeSet<Oid> = commit.parents().map(|parent| parent.tree_id()).collect();
+                if commit.parent_count() > 1 || parents.contains(&commit.tree_id()) {
+                    return Ok(Err(format!("the commit {:?} is empty or a merge", commit.summary())));
+                }
+            }
+            Ok(Ok(Some(now)))
+        };
+        let tip = look().map_err(|error| error.to_string())??;
+        *self.seen.borrow_mut() = tip;
+        Ok(())
+    }
+
+    /// At rest, some time later, no site has what the remote does not have, the one that was last at work has all of it, and nobody has the right to work: it
+    /// was given back, or whoever had it is gone and it has run out.
+    pub fn check_rest(&self, sites: &[PathBuf], last: usize, now: Timestamp) -> Result<(), String> {
+        let tip = |path: &Path, name: &str| Repository::open(path).and_then(|repository| tip_of(&repository, name));
+        let check = |at: usize, site: &PathBuf| -> Result<Result<(), String>, git2::Error> {
+            let there = tip(&self.path, &reference())?;
+            let here = tip(site, &reference())?;
+            let noted = tip(site, &format!("refs/fleetform/upstream/{BRANCH}"))?;
+            let is_part = |here: Oid, there: Oid| Repository::open_bare(&self.path)?.graph_descendant_of(there, here);
+            let is_behind = match (here, there) {
+                (Some(here), Some(there)) if here != there => is_part(here, there)?,
+                _ => false,
+            };
+            if noted != here || !(here == there || (is_behind && at != last)) {
+                return Ok(Err(format!(
+                    "the site {at} is at {here:?} and notes {noted:?}, and the remote is at {there:?}"
+                )));
+            }
+            Ok(Ok(()))
+        };
+        for (at, site) in sites.iter().enumerate() {
+            check(at, site).map_err(|error| error.to_string())??;
+        }
+        match self.lease() {
+            Some(lease) if !lease.is_live(now) => Ok(()),
+            other => Err(format!("the lease was not given back: {other:?}")),
+        }
+    }
+}
+
+fn lease_at(repository: &Repository, commit: &git2::Commit<'_>) -> Option<Lease> {
+    let entry = commit.tree().ok()?.get_path(Path::new(LEASE_PATH)).ok()?;
+    let blob = repository.find_blob(entry.id()).ok()?;
+    Lease::from_json(&serde_json::from_slice(blob.content()).ok()?).ok()
+}
+
+fn reference() -> String {
+    format!("refs/heads/{BRANCH}")
+}
+
+fn tip_of(repository: &Repository, name: &str) -> Result<Option<Oid>, git2::Error> {
+    match repository.refname_to_id(name) {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
