@@ -1,9 +1,10 @@
 //! The lease: who runs the jobs of a fleet now, among all who share its results branch and its registry.
 //!
-//! `lease.json` on the results branch: `{"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z"}`.
+//! `lease.json` on the results branch: `{"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z",
+//! "lasts_seconds": 180}`.
 //! Taken by a commit that moves the branch by compare-and-swap, so two cannot have it. The epoch grows with every change of hands and
 //! is never given twice; a registry refuses whoever comes with an older one. Times are those of the owners' clocks: they may differ by
-//! much less than a lease lasts.
+//! much less than a lease lasts. Of a clock that is far ahead a lease ends too ([`Sighting`]).
 
 use std::time::Duration;
 
@@ -26,6 +27,27 @@ pub struct Lease {
     pub owner: String,
     pub epoch: u64,
     pub until: Timestamp,
+    /// How long it lasts from when it was taken or renewed.
+    pub time: Duration,
+}
+
+/// When a lease was first seen as it is, by the clock of whoever looks. Its owner makes it last long before it ends, so one that is seen
+/// unchanged for all of its time has run out, whatever the clock of its owner said.
+#[derive(Debug, Clone, Default)]
+pub struct Sighting(Option<(Lease, Timestamp)>);
+
+impl Sighting {
+    /// Returns a lease with an end that this clock will reach.
+    pub fn of(&mut self, lease: Lease, now: Timestamp) -> Lease {
+        let since = match &self.0 {
+            // A clock that was put back begins anew.
+            Some((same, since)) if *same == lease && *since <= now => *since,
+            _ => now,
+        };
+        self.0 = Some((lease.clone(), since));
+        let until = since.checked_add(lease.time).unwrap_or(Timestamp::MAX).min(lease.until);
+        Lease { until, ..lease }
+    }
 }
 
 impl Lease {
@@ -37,13 +59,13 @@ impl Lease {
             Some(lease) => lease.epoch + 1,
             None => 1,
         };
-        Lease { owner: owner.to_string(), epoch, until: now.checked_add(time).unwrap_or(Timestamp::MAX) }
+        Lease { owner: owner.to_string(), epoch, until: now.checked_add(time).unwrap_or(Timestamp::MAX), time }
     }
 
     /// Returns the same lease, given back.
     #[must_use]
     pub fn released(&self, now: Timestamp) -> Lease {
-        Lease { owner: String::new(), epoch: self.epoch, until: now }
+        Lease { owner: String::new(), epoch: self.epoch, until: now, time: self.time }
     }
 
     /// Returns true when its owner neither gave it back nor made it last.
@@ -63,6 +85,7 @@ impl Lease {
             "owner": self.owner,
             "epoch": self.epoch,
             "until": self.until.to_string(),
+            "lasts_seconds": self.time.as_millis().div_ceil(1_000),
         })
     }
 
@@ -76,6 +99,7 @@ impl Lease {
             owner: super::claim::text(document, "owner")?.to_string(),
             epoch: document.get("epoch").and_then(Value::as_u64).ok_or("`epoch` is not a number")?,
             until: super::claim::timestamp(document, "until")?.ok_or("`until` is missing")?,
+            time: document.get("lasts_seconds").and_then(Value::as_u64).map_or(LEASE_TIME, Duration::from_secs),
         })
     }
 }
@@ -83,6 +107,24 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_of_a_clock_that_is_far_ahead_ends() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let at = |seconds| now.checked_add(Duration::from_secs(seconds)).unwrap();
+        let ahead = Lease::after(None, "a", at(3_600), LEASE_TIME);
+        let mut sighting = Sighting::default();
+        assert!(sighting.of(ahead.clone(), now).is_live(now));
+        assert!(sighting.of(ahead.clone(), at(179)).is_live(at(179)));
+        assert!(sighting.of(ahead.clone(), at(180)).has_run_out(at(180)));
+        // Its owner is alive after all.
+        let renewed = Lease::after(Some(&ahead), "a", at(3_780), LEASE_TIME);
+        assert!(sighting.of(renewed.clone(), at(181)).is_live(at(181)));
+        assert!(sighting.of(renewed, at(361)).has_run_out(at(361)));
+        // Where the clocks agree, what the lease says counts.
+        let honest = Lease::after(None, "b", now, LEASE_TIME);
+        assert_eq!(Sighting::default().of(honest.clone(), at(100)), honest);
+    }
 
     #[test]
     fn epochs_grow_with_every_change_of_hands() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use claim::{Claim, ImportReport};
 pub use followed::{FOLLOWED_FOLDER, Followed};
 pub use key::{RunKey, claim_path, claim_path_of};
-pub use lease::{LEASE_PATH, LEASE_RENEWAL_PART, LEASE_TIME, Lease};
+pub use lease::{LEASE_PATH, LEASE_RENEWAL_PART, LEASE_TIME, Lease, Sighting};
 pub use past::Past;
 pub use record::{BatchRecord, Published, RunRecord};
 

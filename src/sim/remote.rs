@@ -90,7 +90,7 @@ impl BareRemote {
             RemoteFault::Moves => self.put(|lease| Lease { until: lease.until + Duration::from_secs(1), ..lease }),
             RemoteFault::TakenOver { fences } => {
                 let until = now + LEASE_TIME;
-                self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until });
+                self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until, ..lease });
                 if fences && let Some(lease) = self.lease() {
                     let entered = Registry::open(registry, FLEET).and_then(|mut there| there.enter_epoch(lease.epoch));
                     entered.expect("a stranger can note its lease");

@@ -22,7 +22,7 @@ use super::backoff::Backoff;
 use super::{Apply, ApplyOptions, Planned};
 use crate::diag::Diagnostics;
 use crate::execute::{CrashPoints, writer};
-use crate::ledger::{LEASE_PATH, LEASE_RENEWAL_PART, Lease};
+use crate::ledger::{LEASE_PATH, LEASE_RENEWAL_PART, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
 use crate::ops::OpsError;
@@ -51,6 +51,8 @@ pub struct Upstream {
     /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
     lock: Weak<ApplyLock>,
     /// Who has the lock of the registry and stands still: the work was taken over from it.
+    /// Of the last lease that was seen of somebody else.
+    sighting: Sighting,
     overruled: Option<String>,
     /// Of pushes of what is committed here.
     backoff: Backoff,
@@ -85,6 +87,7 @@ impl Upstream {
             backoff: Backoff::new(now),
             failure: None,
             is_denied: false,
+            sighting: Sighting::default(),
             pushes: Attempts::default(),
             crash,
         }
@@ -129,6 +132,7 @@ impl Upstream {
         Ok(self.overruled.as_deref() == Some(holder))
     }
 
+        let there = there.map(|lease| self.sighting.of(lease, now));
     /// Brings the branch here up to the remote's.
     ///
     /// # Errors
@@ -170,7 +174,7 @@ impl Upstream {
         let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.upgrade());
         let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.before());
         let noted = registry.noted_epoch()?;
-        let (mut taken, mut holder) = (None, None);
+        let (mut taken, mut holder, mut sighting) = (None, None, self.sighting.clone());
         let own = self.lease.as_ref().map(|lease| lease.epoch);
         let mut still = |branch: &ResultsBranch<'_>| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
@@ -179,11 +183,12 @@ impl Upstream {
             let has_changed_hands =
                 own.is_some() && there.as_ref().is_none_or(|lease| !is_own || Some(lease.epoch) != own);
             if has_changed_hands {
-                holder = there.or_else(|| Some(Lease { owner: String::new(), epoch: 0, until: now }));
+                holder = there.or_else(|| Some(Lease { owner: String::new(), epoch: 0, until: now, time }));
                 return Ok(None);
             }
-            let is_other = |lease: &&Lease| !is_own && lease.is_live(now) && !gone.contains(&lease.owner);
-            if let Some(other) = there.as_ref().filter(is_other) {
+            if let Some(other) = there.as_ref().filter(|lease| !is_own && !gone.contains(&lease.owner))
+                && sighting.of(other.clone(), now).is_live(now)
+            {
                 holder = Some(other.clone());
                 return Ok(None);
             }
@@ -207,6 +212,7 @@ impl Upstream {
                 return Err(OpsError::Held {
                     what: format!("the right to work has changed hands: epoch {} has begun", lease.epoch),
                     help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
+        self.sighting = sighting;
                 });
             }
             return Err(OpsError::Held {
