@@ -99,6 +99,7 @@ fn code_of_registry(error: &RegistryError) -> u8 {
 fn code_of_upstream(error: &UpstreamError) -> u8 {
     match error {
         UpstreamError::Repo(error) | UpstreamError::Unnoted { source: error } => code_of_repo(error),
+        UpstreamError::Unanswered { .. } => exit::UNAVAILABLE,
         UpstreamError::NotResults { .. } => exit::HELD,
         UpstreamError::Rewritten { .. } | UpstreamError::Gone { .. } | UpstreamError::Diverged { .. } => exit::HELD,
         UpstreamError::Remote(error) => match error {

@@ -21,8 +21,8 @@ pub use crate::model::entry::Entry;
 pub use audit::Audit;
 pub use mirror::{MIRRORED, source_reference};
 pub use read::FleetTree;
-pub use remote::{Remote, RemoteError, init_mirror, without_secrets};
-pub use upstream::{Exchange, Tip, UpstreamError};
+pub use remote::{Call, Pulse, Remote, RemoteError, init_mirror, without_secrets};
+pub use upstream::{Exchange, Outgoing, Sent, Tip, UpstreamError};
 pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 
 /// The name of the Fleet document's file, at the root of each fleet.

@@ -19,6 +19,7 @@
 //! Wants git 2.31 or later. A call blocks, for as long as its limit of time at most; there is no limit of bytes but that.
 
 mod answer;
+mod call;
 mod git;
 
 use std::ffi::OsString;
@@ -29,6 +30,8 @@ use git2::{Oid, Reference, Repository, RepositoryInitOptions};
 
 pub use self::answer::without_secrets;
 use self::answer::{Fault, fault_of, message_of, pushed_to, status_of};
+pub use self::call::Call;
+pub use self::git::Pulse;
 use self::git::{Git, Said};
 use super::RepoError;
 use crate::model::text::{duration, sanitize_line};
@@ -52,6 +55,7 @@ pub struct Remote {
     push_time_max: Duration,
     fetch_time_max: Duration,
     environment: Vec<(OsString, OsString)>,
+    pulse: Option<Pulse>,
 }
 
 /// A failure of a remote. `Display` says what happened; [`RemoteError::help`] what to do. Words of the server in a message are on one
@@ -127,6 +131,7 @@ impl Remote {
             push_time_max: PUSH_TIME_MAX,
             fetch_time_max: FETCH_TIME_MAX,
             environment: Vec::new(),
+            pulse: None,
         }
     }
 
@@ -136,6 +141,18 @@ impl Remote {
     pub fn with_time_max(mut self, time_max: Duration) -> Remote {
         (self.ask_time_max, self.push_time_max, self.fetch_time_max) = (time_max, time_max, time_max);
         self
+    }
+
+    /// Gives a sign of life each second while a call keeps its caller waiting.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: Option<Pulse>) -> Remote {
+        self.pulse = pulse;
+        self
+    }
+
+    /// Returns what gives a sign of life.
+    pub fn pulse(&self) -> Option<&Pulse> {
+        self.pulse.as_ref()
     }
 
     /// Sets a variable for git and for what it starts, over that of this process.
@@ -316,7 +333,7 @@ impl Remote {
     /// [`RemoteError::NoGit`] or [`RemoteError::Failed`].
     pub fn maintain(&self) -> Result<(), RemoteError> {
         let settings = ["gc.autoDetach=false"];
-        let git = Git { repository: &self.repository, environment: &self.environment, time_max: FETCH_TIME_MAX };
+        let git = self.git(FETCH_TIME_MAX);
         let said = git.run(&settings, &["gc", "--auto", "--quiet"]).map_err(|source| RemoteError::NoGit { source })?;
         if said.is_success() {
             return Ok(());
@@ -340,9 +357,13 @@ impl Remote {
         if self.address.starts_with("ext::") || self.address.starts_with("fd::") {
             return refuse("it is a command, not a place");
         }
-        let git = Git { repository: &self.repository, environment: &self.environment, time_max };
+        let git = self.git(time_max);
         let settings: Vec<&str> = NO_UPKEEP.iter().chain(settings).copied().collect();
         git.run(&settings, arguments).map_err(|source| RemoteError::NoGit { source })
+    }
+
+    fn git(&self, time_max: Duration) -> Git<'_> {
+        Git { repository: &self.repository, environment: &self.environment, time_max, pulse: self.pulse.as_ref() }
     }
 
     fn fault(&self, said: &Said) -> Fault {

@@ -34,6 +34,9 @@ pub enum UpstreamError {
     /// The remote has it, and that could not be noted here.
     #[error("the remote has the commit, and that cannot be noted here: {source}")]
     Unnoted { source: RepoError },
+    /// It was asked, and nobody waits for its answer.
+    #[error("the remote {remote} has not answered yet")]
+    Unanswered { remote: String },
     /// The branch is not one of results.
     #[error("the branch {branch} {place} has no `fleet.json`: it holds no results of a fleet")]
     NotResults { branch: String, place: String },
@@ -56,6 +59,7 @@ impl UpstreamError {
         match self {
             UpstreamError::Remote(error) => error.help(),
             UpstreamError::Repo(error) | UpstreamError::Unnoted { source: error } => error.help(),
+            UpstreamError::Unanswered { .. } => "Nothing is lost: it is waited for beside what runs.".to_string(),
             UpstreamError::NotResults { .. } => {
                 "Name a branch of its own in `spec.results.branch`; nothing was pushed or moved.".to_string()
             }
@@ -77,6 +81,7 @@ impl UpstreamError {
             UpstreamError::Remote(error) => error.is_open(),
             UpstreamError::Unnoted { .. } => true,
             UpstreamError::Repo(_)
+            | UpstreamError::Unanswered { .. }
             | UpstreamError::NotResults { .. }
             | UpstreamError::Rewritten { .. }
             | UpstreamError::Gone { .. }
@@ -101,6 +106,43 @@ impl Tip<'_> {
         let tree = repository.find_commit(self.id).and_then(|commit| commit.tree()).ok()?;
         let entry = tree.get_path(Path::new(path)).ok()?;
         Some(repository.find_blob(entry.id()).ok()?.content().to_vec())
+    }
+}
+
+/// What the remote does not have, to be pushed: by any thread, since git alone has to do with it.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    branch: String,
+    commit: Oid,
+    expected: Option<Oid>,
+    fetched_reference: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The remote has it.
+    Landed,
+    /// Somebody else moved the branch there; how it is now was fetched.
+    Behind,
+}
+
+impl Outgoing {
+    /// Pushes it, and fetches the branch when it was moved by somebody else. `attempt` is how often that has happened.
+    ///
+    /// # Errors
+    /// Any but [`RemoteError::Rejected`].
+    pub fn send(&self, remote: &Remote, attempt: u32) -> Result<Sent, RemoteError> {
+        let expected = self.expected.map(|id| id.to_string());
+        match remote.push(&self.commit.to_string(), &self.branch, expected.as_deref()) {
+            Ok(()) => Ok(Sent::Landed),
+            Err(RemoteError::Rejected { .. }) => {
+                pause(attempt);
+                remote.fetch(&[(&self.branch, &self.fetched_reference)])?;
+                Ok(Sent::Behind)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -191,26 +233,40 @@ impl ResultsBranch<'_> {
     /// The remote refuses, cannot be reached or cannot be brought together with the branch here. Nothing is lost: it stays here.
     pub fn push(&self, exchange: &Exchange<'_>) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
-            let (Some(here), there) = (self.local_id()?, self.upstream_id()?) else { return Ok(false) };
-            if Some(here) == there {
-                return Ok(attempt > 0);
-            }
-            self.check_results(here, "here")?;
-            let expected = there.map(|id| id.to_string());
-            match exchange.remote.push(&here.to_string(), self.name(), expected.as_deref()) {
-                Ok(()) => {
-                    (exchange.tell)("note pushed");
-                    let noted = self.note_upstream(here);
-                    return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
-                }
-                Err(RemoteError::Rejected { .. }) => {
-                    self.pause(attempt);
-                    self.pull(exchange)?;
-                }
-                Err(error) => return Err(error.into()),
+            let Some(outgoing) = self.outgoing()? else { return Ok(attempt > 0) };
+            let sent = outgoing.send(exchange.remote, attempt)?;
+            self.take_sent(&outgoing, sent, exchange)?;
+            if sent == Sent::Landed {
+                return Ok(true);
             }
         }
         Err(RepoError::Contended { branch: self.name().to_string() }.into())
+    }
+
+    /// Returns what the remote does not have; `None` when it has everything.
+    ///
+    /// # Errors
+    /// The branch cannot be read, or is none of results.
+    pub fn outgoing(&self) -> Result<Option<Outgoing>, UpstreamError> {
+        let (Some(commit), expected) = (self.local_id()?, self.upstream_id()?) else { return Ok(None) };
+        if Some(commit) == expected {
+            return Ok(None);
+        }
+        self.check_results(commit, "here")?;
+        let (branch, fetched_reference) = (self.name().to_string(), self.fetched_reference());
+        Ok(Some(Outgoing { branch, commit, expected, fetched_reference }))
+    }
+
+    /// Takes note of what became of a push: the branch here may have moved on meanwhile.
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::pull`].
+    pub fn take_sent(&self, outgoing: &Outgoing, sent: Sent, exchange: &Exchange<'_>) -> Result<(), UpstreamError> {
+        if sent == Sent::Behind {
+            return self.take_fetched(exchange);
+        }
+        (exchange.tell)("note pushed");
+        self.note_upstream(outgoing.commit).map_err(|source| UpstreamError::Unnoted { source })
     }
 
     /// Commits changes on the tip, on the remote first: when this returns, the remote has the commit and everything before it. `still` is asked
@@ -236,7 +292,7 @@ impl ResultsBranch<'_> {
                     return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
                 Err(RemoteError::Rejected { .. }) => {
-                    self.pause(attempt);
+                    pause(attempt);
                     self.pull(exchange)?;
                 }
                 Err(error) => return Err(error.into()),
@@ -334,12 +390,12 @@ impl ResultsBranch<'_> {
         }
         Ok(Ok(tip))
     }
+}
 
-    /// Waits before another attempt, so that writers that collided do not collide again.
-    fn pause(&self, attempt: u32) {
-        let mut drawn = [0; 2];
-        // Without randomness everybody waits for the mean, which is no worse than a bad draw.
-        let share = getrandom::fill(&mut drawn).map_or(0.5, |()| f64::from(u16::from_le_bytes(drawn)) / 65_536.0);
-        std::thread::sleep(PAUSE.saturating_mul(1 << attempt.min(6)).mul_f64(2.0 * share));
-    }
+/// Waits before another attempt, so that writers that collided do not collide again.
+fn pause(attempt: u32) {
+    let mut drawn = [0; 2];
+    // Without randomness everybody waits for the mean, which is no worse than a bad draw.
+    let share = getrandom::fill(&mut drawn).map_or(0.5, |()| f64::from(u16::from_le_bytes(drawn)) / 65_536.0);
+    std::thread::sleep(PAUSE.saturating_mul(1 << attempt.min(6)).mul_f64(2.0 * share));
 }

@@ -53,6 +53,31 @@ const LOCAL_VARIABLES: &[&str] = &[
     "GIT_GRAFT_FILE",
 ];
 
+/// How often a pulse is felt.
+const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is called while git keeps its caller waiting: the caller is not dead.
+#[derive(Clone)]
+pub struct Pulse(Arc<dyn Fn() + Send + Sync>);
+
+impl Pulse {
+    /// Returns one that calls this, which takes no time.
+    pub fn new(beat: impl Fn() + Send + Sync + 'static) -> Pulse {
+        Pulse(Arc::new(beat))
+    }
+
+    /// Gives a sign of life.
+    pub fn beat(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pulse")
+    }
+}
+
 /// How `git` is run for one repository.
 pub(super) struct Git<'a> {
     /// The repository's own folder: `.git` of a work tree, or a bare one.
@@ -60,6 +85,7 @@ pub(super) struct Git<'a> {
     /// Variables over those of this process.
     pub environment: &'a [(OsString, OsString)],
     pub time_max: Duration,
+    pub pulse: Option<&'a Pulse>,
 }
 
 /// What became of a git.
@@ -96,7 +122,7 @@ impl Git<'_> {
                 return Err(error);
             }
         };
-        let status = match wait(&mut child, &ends, self.time_max) {
+        let status = match wait(&mut child, &ends, self.time_max, self.pulse) {
             Ok(Some(status)) => Some(status),
             other => {
                 end(&mut child);
@@ -173,9 +199,20 @@ impl Git<'_> {
 
 /// Waits for the end of a process; `None` when it is still running after `time_max`. Time is counted in waits, so a machine that slept
 /// meanwhile does not end it.
-fn wait(child: &mut Child, ends: &Receiver<()>, time_max: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let mut left = time_max;
+fn wait(
+    child: &mut Child,
+    ends: &Receiver<()>,
+    time_max: Duration,
+    pulse: Option<&Pulse>,
+) -> std::io::Result<Option<ExitStatus>> {
+    let (mut left, mut beat_at) = (time_max, time_max);
     loop {
+        if left <= beat_at
+            && let Some(pulse) = pulse
+        {
+            pulse.beat();
+            beat_at = left.saturating_sub(PULSE_INTERVAL);
+        }
         let waited = match ends.recv_timeout(TICK.min(left)) {
             Ok(()) => Duration::ZERO,
             Err(RecvTimeoutError::Timeout) => TICK,
