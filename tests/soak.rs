@@ -119,6 +119,7 @@ fn day(folder: &Path) -> Result<(), String> {
         interval: Duration::from_secs(30),
         grace: Duration::from_secs(10),
         lease_time: Duration::from_secs(180),
+        pulse: None,
         accepts_rewind: false,
         crash: fleetform::execute::CrashPoints::default(),
         has_events: true,

@@ -274,6 +274,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         interval: Duration::from_secs(30),
         lease_time: fleetform::ledger::LEASE_TIME,
         grace: Duration::from_secs(10),
+        pulse: None,
         accepts_rewind: false,
         crash: fleetform::execute::CrashPoints::default(),
         has_events: false,

@@ -32,7 +32,7 @@ use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Known, Preparation, StagedFile, prepare};
 use crate::registry::{IndexChanges, Registry};
-use crate::repo::{FleetTree, Repo, ResultsBranch};
+use crate::repo::{FleetTree, Pulse, Repo, ResultsBranch, UpstreamError};
 use occurrences::with_open_occurrences;
 use upstream::{Upstream, finish, upstream_of};
 
@@ -53,6 +53,8 @@ pub struct ApplyOptions {
     pub grace: Duration,
     /// How long one call of the remote may take; `None` for the usual.
     pub remote_time_max: Option<Duration>,
+    /// Told that the process is alive while a call of the remote keeps it waiting.
+    pub pulse: Option<Pulse>,
     /// How long the right to work lasts that is not renewed, with a remote.
     pub lease_time: Duration,
     /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
@@ -69,6 +71,7 @@ impl Default for ApplyOptions {
             accepts_rewind: false,
             grace: Duration::from_secs(10),
             remote_time_max: None,
+            pulse: None,
             lease_time: LEASE_TIME,
             growth: None,
             crash: CrashPoints::default(),
@@ -157,6 +160,8 @@ struct Round {
     is_first: bool,
     /// It is time to plan.
     is_due: bool,
+    /// The last one could not claim what it was to, and is made again when the remote has answered.
+    is_postponed: bool,
     /// The last plan had jobs that wait for others of it.
     has_deferred: bool,
 }
@@ -236,14 +241,15 @@ impl Apply<'_> {
         // A run that was left (it waits, it was stopped or interrupted) is not taken up again by the same apply.
         let mut left: BTreeSet<Name> = BTreeSet::new();
         let mut running = Running::default();
-        let mut round = Round { is_first: true, is_due: true, has_deferred: false };
+        let mut round = Round { is_first: true, is_due: true, is_postponed: false, has_deferred: false };
         loop {
             if round.is_due {
                 let begun =
                     self.plan_and_begin(clock.now(), &mut round, &left, &mut running, &mut applied, agree, observer);
                 match begun {
-                    Ok(true) => {}
+                    Ok(true) => round.is_postponed = false,
                     Ok(false) => return Ok(applied),
+                    Err(OpsError::Upstream(UpstreamError::Unanswered { .. })) => round.is_postponed = true,
                     Err(error) => {
                         self.executor(clock, interrupt, observer).drain(&mut running).await;
                         return Err(error);
@@ -266,7 +272,9 @@ impl Apply<'_> {
                 }
             };
             left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
-            round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
+            let is_answered =
+                round.is_postponed && !self.upstream.as_ref().is_some_and(|upstream| upstream.is_awaited());
+            round.is_due = running.is_empty() || is_answered || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
             if let Err(error) = self.keep_up(&|| clock.now()) {
                 self.executor(clock, interrupt, observer).drain(&mut running).await;
@@ -316,7 +324,7 @@ impl Apply<'_> {
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<bool, OpsError> {
-        let (Planned { mut plan, staged, ledger, now }, diagnostics) = self.plan_to_work(now)?;
+        let (Planned { mut plan, staged, ledger, now }, diagnostics) = self.plan_to_work(now, running)?;
         let findings = findings_of(self.loaded, diagnostics);
         if findings.diagnostics.has_errors() {
             if round.is_first {
@@ -384,6 +392,10 @@ impl Apply<'_> {
     }
 
     /// Does what needs no driver (imports, claims, closing) and hands the driver the runs that it needs for, but those that were left.
+    ///
+    /// # Errors
+    /// The registry, the repository or the remote fails; while devices are running, the remote has not answered yet: everything but the
+    /// claims is done then.
     fn begin(
         &mut self,
         planned: &Planned,
@@ -431,6 +443,12 @@ impl Apply<'_> {
                 }
                 _ => {}
             }
+        }
+        if !to_claim.is_empty()
+            && !running.is_empty()
+            && let Some(upstream) = &mut self.upstream
+        {
+            upstream.answers(&self.branch)?;
         }
         self.claim_all(plan, &to_claim, *now, &mut |input| {
             let (job, run) = (input.claim.job.clone(), input.claim.run.clone());

@@ -372,6 +372,7 @@ impl World {
             interval: LOOK_INTERVAL,
             grace: Duration::from_secs(10),
             lease_time: LEASE_TIME,
+            pulse: None,
             accepts_rewind: false,
             has_events: false,
             crash: crash.clone(),

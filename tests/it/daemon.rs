@@ -702,6 +702,37 @@ fn a_remote_that_stands_still_holds_up_neither_the_pages_nor_signals() {
 }
 
 #[test]
+fn a_remote_that_stands_still_holds_up_no_device() {
+    let site = Site::new("latency: 100ms", 40);
+    let server = Daemon::start(&site.served());
+    let proxy = CutProxy::start(server.port);
+    let url = url_of("git", proxy.port, "fleet.git");
+    // Both to be made last and to be pushed while nothing comes back: the lease, and what the first job came to.
+    let watch = Watch::eager(&site, "one", &url, &["--git-timeout", "300s", "--lease-time", "6s"]);
+    watch.wait_said("following");
+    let done = || site.executions(&[&watch.home]).len();
+    let spec =
+        |target| format!("{{target: {target}, delivery: {{batchSize: 1}}, action: {{command: {{name: reboot}}}}}}");
+    site.world.job("first", &spec("{devices: [d-001, d-002, d-003, d-004]}"));
+    site.job("second", &spec("{query: '*'}"));
+    wait_until("the first devices are done", || done() > 2);
+    proxy.set(Line::Stalled);
+    let (stalled, before) = (Instant::now(), done());
+    assert!(before < 30, "too fast to tell: {before}");
+    // Some seconds for the devices, and half a second for each call that does not come back.
+    wait_until("every device is done", || done() == 44);
+    assert!(stalled.elapsed() < Duration::from_secs(60), "{:?}", stalled.elapsed());
+    assert_eq!(site.status("second").as_deref(), None);
+    proxy.set(Line::Whole);
+    site.wait_completed("first");
+    site.wait_completed("second");
+    site.wait_released();
+    site.check_run(&[&watch.home], "second");
+    site.check_branch();
+    watch.end();
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let site = Site::new("latency: 20ms, devices: {d-001: {silent: true}}", 2);
     let server = Daemon::start(&site.served());

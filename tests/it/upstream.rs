@@ -411,6 +411,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         interval: Duration::from_secs(30),
         grace: Duration::from_secs(10),
         lease_time: fleetform::ledger::LEASE_TIME,
+        pulse: None,
         accepts_rewind: false,
         crash: fleetform::execute::CrashPoints::default(),
         has_events: false,

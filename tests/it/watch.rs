@@ -51,6 +51,7 @@ const OPTIONS: WatchOptions = WatchOptions {
     interval: Duration::from_secs(30),
     grace: Duration::from_secs(10),
     lease_time: Duration::from_secs(180),
+    pulse: None,
     accepts_rewind: false,
     has_events: true,
     crash: CrashPoints::NOWHERE,

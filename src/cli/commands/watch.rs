@@ -20,7 +20,7 @@ use crate::model::text::sanitize_line;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::status::Seat;
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::repo::without_secrets;
+use crate::repo::{Pulse, without_secrets};
 
 /// The shortest interval: whoever asks a server more often keeps it from its work.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -48,6 +48,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         // Nothing is made in a folder that is none of a fleet.
         Workspace::open(environment)?;
     }
+    let board = Board::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
         remote: remote.as_ref().map(|address| RemoteSource {
             address: address.clone(),
@@ -58,12 +59,12 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         interval: arguments.interval,
         grace: Duration::from_secs(arguments.grace),
         lease_time: arguments.lease_time,
+        pulse: Some(pulse(board.clone())),
         accepts_rewind: arguments.accept_rewind,
         has_events: true,
         crash: CrashPoints::NOWHERE,
     };
     let (interrupt, wake) = (Interrupt::new(), Wake::new());
-    let board = Board::new(first_snapshot(environment, remote.as_deref()));
     let mut shown = Shown {
         seat: Seat::take(environment)?,
         board: board.clone(),
@@ -94,6 +95,17 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     shown.write();
     tracing::info!("stopped");
     Ok(exit::OK)
+}
+
+/// Returns what says that the daemon is alive while git keeps it waiting: each of those calls has an end.
+fn pulse(board: Board) -> Pulse {
+    let manager = ServiceManager::from_environment();
+    Pulse::new(move || {
+        board.beat();
+        if manager.watchdog_interval().is_some() {
+            manager.alive();
+        }
+    })
 }
 
 fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {

@@ -18,11 +18,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+mod beside;
+
+use beside::Beside;
+
 use super::backoff::Backoff;
 use super::{Apply, ApplyOptions, Planned};
 use crate::diag::Diagnostics;
-use crate::execute::{CrashPoints, writer};
-use crate::ledger::{LEASE_PATH, LEASE_RENEWAL_PART, Lease, Sighting};
+use crate::execute::{CrashPoints, Running, writer};
+use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
 use crate::ops::OpsError;
@@ -47,13 +51,15 @@ pub struct Upstream {
     lease_time: Duration,
     /// Ours, while there is work.
     lease: Option<Lease>,
+    /// Of the last lease that was seen of somebody else.
+    sighting: Sighting,
     taken_at: Timestamp,
     /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
     lock: Weak<ApplyLock>,
     /// Who has the lock of the registry and stands still: the work was taken over from it.
-    /// Of the last lease that was seen of somebody else.
-    sighting: Sighting,
     overruled: Option<String>,
+    /// Calls that go on while devices do.
+    beside: Beside,
     /// Of pushes of what is committed here.
     backoff: Backoff,
     /// Why the last push failed; `None` when nothing is in the way.
@@ -81,13 +87,14 @@ impl Upstream {
             owner: owner.to_string(),
             lease_time,
             lease: None,
+            sighting: Sighting::default(),
             taken_at: now,
             lock: Weak::new(),
             overruled: None,
+            beside: Beside::default(),
             backoff: Backoff::new(now),
             failure: None,
             is_denied: false,
-            sighting: Sighting::default(),
             pushes: Attempts::default(),
             crash,
         }
@@ -125,6 +132,7 @@ impl Upstream {
         self.note(pulled.as_ref().err());
         pulled?;
         let there = lease_of(branch.read(LEASE_PATH)?)?;
+        let there = there.map(|lease| self.sighting.of(lease, now));
         let has_run_out = there.is_some_and(|lease| lease.owner == holder && lease.has_run_out(now));
         if has_run_out && holder != self.owner {
             self.overruled = Some(holder.to_string());
@@ -132,12 +140,12 @@ impl Upstream {
         Ok(self.overruled.as_deref() == Some(holder))
     }
 
-        let there = there.map(|lease| self.sighting.of(lease, now));
     /// Brings the branch here up to the remote's.
     ///
     /// # Errors
     /// The remote cannot be reached, or its branch cannot be brought together with the one here.
-    pub fn pull(&self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+    pub fn pull(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+        self.settle(branch)?;
         Ok(self.exchange(branch, |exchange| branch.pull(exchange))?)
     }
 
@@ -171,6 +179,7 @@ impl Upstream {
     }
 
     fn take(&mut self, branch: &ResultsBranch<'_>, registry: &mut Registry, now: Timestamp) -> Result<(), OpsError> {
+        self.settle(branch)?;
         let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.upgrade());
         let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.before());
         let noted = registry.noted_epoch()?;
@@ -203,6 +212,7 @@ impl Upstream {
         };
         let take = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
         let committed = self.crash.around("take lease", take);
+        self.sighting = sighting;
         if !matches!(committed, Ok(false)) {
             self.pushes.count(committed.is_ok());
         }
@@ -212,7 +222,6 @@ impl Upstream {
                 return Err(OpsError::Held {
                     what: format!("the right to work has changed hands: epoch {} has begun", lease.epoch),
                     help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
-        self.sighting = sighting;
                 });
             }
             return Err(OpsError::Held {
@@ -229,46 +238,12 @@ impl Upstream {
         Ok(())
     }
 
-    /// Pushes what is committed here, and makes the lease last, when it is time for either. What fails is noted and tried again later.
-    ///
-    /// # Errors
-    /// Somebody else has taken over the work.
-    pub fn keep(
-        &mut self,
-        branch: &ResultsBranch<'_>,
-        registry: &mut Registry,
-        clock: &dyn Fn() -> Timestamp,
-    ) -> Result<(), OpsError> {
-        let now = clock();
-        if !self.backoff.is_over(now) {
-            return Ok(());
-        }
-        let is_old = now.duration_since(self.taken_at).unsigned_abs() >= self.lease_time / LEASE_RENEWAL_PART;
-        let kept = match self.lease {
-            Some(_) if is_old => self.acquire(branch, registry, now),
-            _ if branch.unpushed()? > 0 => self.push(branch).map_err(OpsError::from),
-            _ => return Ok(()),
-        };
-        match kept {
-            Ok(()) => {
-                self.backoff.reset();
-                self.note(None);
-                Ok(())
-            }
-            Err(error @ OpsError::Upstream(UpstreamError::Remote(_))) => {
-                self.backoff.fail(clock(), false);
-                self.note(Some(&error));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Ends the work: pushes everything, then gives the lease back. Without the remote both stay as they are: the lease runs out.
     ///
     /// # Errors
     /// The remote refuses or cannot be reached; what is not pushed stays in the branch here.
     pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+        self.settle(branch)?;
         // One that was forgotten, or could not be given back before, is on the branch still.
         let on_branch =
             || Ok::<_, OpsError>(lease_of(branch.read(LEASE_PATH)?)?.filter(|there| there.owner == self.owner));
@@ -379,6 +354,7 @@ pub(super) fn upstream_of(
     if let Some(time) = options.remote_time_max {
         remote = remote.with_time_max(time);
     }
+    remote = remote.with_pulse(options.pulse.clone());
     Ok(Some(Upstream::new(name, remote, (owner, options.lease_time), now, options.crash.clone())))
 }
 
@@ -392,7 +368,15 @@ impl Apply<'_> {
     }
 
     /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
-    pub(super) fn plan_to_work(&mut self, now: Timestamp) -> Result<(Planned, Diagnostics), OpsError> {
+    ///
+    /// # Errors
+    /// The registry, the repository or the remote fails; somebody else has the right; while devices are `running`, the remote has not
+    /// answered yet.
+    pub(super) fn plan_to_work(
+        &mut self,
+        now: Timestamp,
+        running: &Running,
+    ) -> Result<(Planned, Diagnostics), OpsError> {
         let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
         if !has_lease {
             // What a process left behind is settled by whoever has the right to work, and only then is it clear what landed.
@@ -409,6 +393,9 @@ impl Apply<'_> {
         } else if self.has_open_claims()?
             && let Some(upstream) = &mut self.upstream
         {
+            if !running.is_empty() {
+                upstream.answers(&self.branch)?;
+            }
             // Nobody knows whether the push of a claim has landed: after this commit it has or never will.
             upstream.pull(&self.branch)?;
             upstream.acquire(&self.branch, self.registry, now)?;

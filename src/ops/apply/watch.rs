@@ -32,6 +32,7 @@ use crate::ops::workspace::{ApplyLock, owner};
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::prepare::Known;
 use crate::registry::Registry;
+use crate::repo::{Pulse, UpstreamError};
 
 use super::backoff::Backoff;
 pub use events::Events;
@@ -57,6 +58,8 @@ pub struct WatchOptions {
     pub grace: Duration,
     /// How long the right to work lasts that is not renewed, with a remote.
     pub lease_time: Duration,
+    /// Told that the daemon is alive while a call of the remote keeps it waiting.
+    pub pulse: Option<Pulse>,
     /// Take up a history that was rewound since the last apply.
     pub accepts_rewind: bool,
     /// Have the system tell of new commits in the repository itself; without, the interval has to do.
@@ -161,6 +164,7 @@ pub async fn watch<C: Clock>(
         grace: options.grace,
         lease_time: options.lease_time,
         remote_time_max: options.remote.as_ref().and_then(|remote| remote.time_max),
+        pulse: options.pulse.clone(),
         crash: options.crash.clone(),
         ..ApplyOptions::default()
     };
@@ -177,6 +181,7 @@ pub async fn watch<C: Clock>(
         upstream: None,
         running: Running::default(),
         is_due: false,
+        awaits_answer: false,
         is_woken: false,
         next_due: BTreeMap::new(),
         agenda_at: None,
@@ -249,6 +254,8 @@ struct Daemon<'w> {
     is_woken: bool,
     /// Something may have changed since the last plan.
     is_due: bool,
+    /// The last round could not claim what it was to, and is made again when the remote has answered.
+    awaits_answer: bool,
     /// The newest commit, when its Fleet document cannot be used.
     passed_over: Option<String>,
     /// When schedules are due next, by name.
@@ -282,7 +289,8 @@ impl Daemon<'_> {
             }
         }
         self.is_due |= self.agenda_at.is_some_and(|at| at <= now);
-        let is_time = self.is_due && self.rounds.is_over(now) && !interrupt.is_set();
+        let is_awaited = self.awaits_answer && self.upstream.as_ref().is_some_and(Upstream::is_awaited);
+        let is_time = self.is_due && self.rounds.is_over(now) && !is_awaited && !interrupt.is_set();
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
         let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
@@ -293,6 +301,10 @@ impl Daemon<'_> {
         }
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
             self.is_due = true;
+            self.awaits_answer = matches!(error, OpsError::Upstream(UpstreamError::Unanswered { .. }));
+            if self.awaits_answer {
+                continue;
+            }
             // What failed may have taken its time.
             let retry_at = self.rounds.fail(clock.now(), matches!(error, OpsError::Held { .. }));
             self.tell_trouble(&error, retry_at, now, tell);

@@ -82,7 +82,7 @@ impl Daemon<'_> {
                 }
                 checked => checked?,
             }
-            let (planned, diagnostics) = apply.plan_to_work(now)?;
+            let (planned, diagnostics) = apply.plan_to_work(now, &self.running)?;
             let refused = refused(&seen.loaded, &diagnostics);
             if !diagnostics.has_errors() {
                 let agenda = apply.agenda(&planned, (seen.seen_at, now))?;

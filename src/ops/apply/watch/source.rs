@@ -243,6 +243,7 @@ impl<'w> Daemon<'w> {
             Some(old) if is_same(old) => (old.head, old.tree) = (seen.head, seen.tree),
             _ => {
                 self.is_due = true;
+                self.awaits_answer = false;
                 self.rounds.reset();
                 self.seen = Some(seen);
             }
