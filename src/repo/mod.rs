@@ -266,7 +266,7 @@ impl Repo {
 
 /// Bytes of commits and small trees that libgit2 keeps; more of them are dropped as others come. Its own bound of 256 MiB is what a daemon
 /// would grow to over the months.
-const CACHE_BYTES_MAX: isize = 8 << 20;
+const CACHE_BYTES_MAX: isize = 2 << 20;
 
 /// Makes libgit2 fsync objects and references, for a claim counts only when it survives a power cut, and bounds what it keeps in memory.
 fn set_up_libgit2() {
