@@ -106,6 +106,8 @@ pub const QUERY_INDEXES_MAX: usize = 8;
 pub const INDEX_REMAKE_DEVICES_MIN: u64 = 100_000;
 /// Paths under `!=` or NOT of one condition whose lack a plan counts: each count looks at every device.
 pub const NEGATED_PATHS_MAX: usize = 8;
+/// Schedules of which a plan says how many devices they would select now: each count may look at every device.
+pub const SCHEDULES_COUNTED_MAX: usize = 10;
 /// Missed occurrences of a schedule that are told one by one; how many were before them is told in a sentence. A daily schedule that nobody
 /// ran for three months: nobody reads further, and each is a row of a commit.
 pub const MISSED_OCCURRENCES_MAX: u64 = 100;

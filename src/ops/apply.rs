@@ -361,6 +361,7 @@ impl Apply<'_> {
     fn plan(&mut self, now: Timestamp) -> Result<(Planned, Diagnostics), OpsError> {
         let ledger = self.settle_journal()?;
         let preparation = Preparation {
+            counts_scheduled: false,
             repo: self.repo,
             loaded: self.loaded,
             declared: self.declared,

@@ -42,6 +42,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let ledger = read_ledger(&branch, &registry, declared)?;
     let held = Held::default();
     let preparation = Preparation {
+        counts_scheduled: true,
         held: &held,
         repo: &workspace.repo,
         loaded: &loaded,

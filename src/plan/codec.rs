@@ -158,12 +158,13 @@ fn change_to_json(change: &Change) -> Value {
     }
     if let Some(upcoming) = upcoming {
         members.insert("next".into(), next_to_json(upcoming));
+        members.insert("devices_now".into(), json!(upcoming.devices));
     }
     document
 }
 
 fn next_to_json(upcoming: &Upcoming) -> Value {
-    let Upcoming { time_zone, occurrences } = upcoming;
+    let Upcoming { time_zone, occurrences, devices: _ } = upcoming;
     let local = |occurrence: &Occurrence| occurrence.instant.to_zoned(time_zone.clone()).to_string();
     let item = |one: &Occurrence| json!({"occurrence": one.instant.to_string(), "local": local(one)});
     occurrences.iter().map(item).collect()

@@ -42,6 +42,8 @@ pub struct PlanInput<'a> {
     /// For each of those jobs the declared device templates that it does not fit; absent where it fits all.
     pub mismatching: BTreeMap<Name, BTreeSet<Name>>,
     pub imports: BTreeMap<Name, ImportObservation>,
+    /// How many devices schedules would select now, where that was looked at.
+    pub scheduled: BTreeMap<Name, u64>,
     /// Imports whose file cannot be used, which is in the diagnostics.
     pub unusable: BTreeSet<Name>,
     /// For jobs that were never claimed: how many commits ago they were last changed; absent for what is not committed. A

@@ -11,7 +11,7 @@ use super::input::PlanInput;
 use super::order::{Indexes, in_start_order};
 use super::refusal::{Notice, Refusal};
 use super::resized::resized;
-use super::upcoming::schedule_changes;
+use super::upcoming::plan_schedules;
 use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
@@ -56,7 +56,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         let runs = input.ledger.claims.len() as u64;
         plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
     }
-    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, held, .. } = input;
+    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, scheduled, held, .. } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
     // Then a template that keeps a device out now may be another one when its batch starts.
     let classified = classify_all(declared, ledger);
@@ -87,7 +87,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
     plan_held(held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
-    plan.changes.extend(schedule_changes(declared, plan.observed_at));
+    plan_schedules(declared, &scheduled, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));
     plan.id = plan_id_of(&plan);

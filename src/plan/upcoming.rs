@@ -1,10 +1,15 @@
 //! What a plan says of schedules: when they run next. Nothing that an apply would do.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::Plan;
 use super::change::{ActionKind, Change, Subject};
+use super::refusal::Notice;
 use crate::model::fleet::Declared;
+use crate::model::id::Name;
 use crate::model::schedule::{Occurrence, Schedule};
 use crate::schedule::Occurrences;
 
@@ -17,14 +22,23 @@ pub struct Upcoming {
     pub time_zone: TimeZone,
     /// At most three; none when the schedule has ended or is suspended.
     pub occurrences: Vec<Occurrence>,
+    /// How many devices the first of them would select if it were now; `None` when that was not looked at.
+    pub devices: Option<u64>,
 }
 
-/// Returns the change of each schedule, by name.
-pub fn schedule_changes(declared: &Declared, now: Timestamp) -> Vec<Change> {
-    declared.schedules.values().map(|schedule| change_of(schedule, now)).collect()
+/// Plans each schedule, by name, with how many devices it would select now as far as that was looked at.
+pub fn plan_schedules(declared: &Declared, counts: &BTreeMap<Name, u64>, plan: &mut Plan) {
+    for schedule in declared.schedules.values() {
+        let devices = counts.get(&schedule.name).copied();
+        plan.changes.push(change_of(schedule, devices, plan.observed_at));
+        let expect = schedule.job.target.expect;
+        if let Some(count) = devices.filter(|count| *count == 0 || expect.is_some_and(|expect| !expect.holds(*count))) {
+            plan.notices.push(Notice::Unexpected { schedule: schedule.name.clone(), count, expect });
+        }
+    }
 }
 
-fn change_of(schedule: &Schedule, now: Timestamp) -> Change {
+fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> Change {
     let mut next: Vec<Occurrence> = Occurrences::after(schedule, now).take(SHOWN + 1).collect();
     let has_more = next.len() > SHOWN;
     next.truncate(SHOWN);
@@ -42,7 +56,7 @@ fn change_of(schedule: &Schedule, now: Timestamp) -> Change {
     let mut change = Change::new(Subject::Schedule(schedule.name.clone()), ActionKind::Schedule, reason);
     change.work = Some(schedule.job.action.word());
     change.declared_digest = Some(schedule.job.spec_digest);
-    change.upcoming = Some(Upcoming { time_zone: schedule.time_zone.clone(), occurrences: next });
+    change.upcoming = Some(Upcoming { time_zone: schedule.time_zone.clone(), occurrences: next, devices });
     change
 }
 

@@ -199,6 +199,7 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             let help = "Set `expect: {min: 1}` to make this an error.".to_string();
             Diagnostic::new(code::EMPTY_TARGET, span_of_job(loaded, job, "/spec/target"), detail).with_help(help)
         }
+        Notice::Unexpected { schedule, count, expect } => of_scheduled(schedule, *count, *expect, loaded),
         Notice::MissingDevices { job, count, sample } => {
             let detail = format!(
                 "Job `{job}` names {} that it cannot select, because the registry or its organization does not have them: {}.",
@@ -250,6 +251,20 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             Diagnostic::new(code::GROUP_RESIZED, span_of_job(loaded, job, "/spec/target/group"), detail).with_help(help)
         }
     }
+}
+
+fn of_scheduled(schedule: &Name, count: u64, expect: Option<Expect>, loaded: &Loaded) -> Diagnostic {
+    let would = match expect {
+        Some(expect) if !expect.holds(count) => {
+            format!(", and its `expect` allows {}: an occurrence does not run then", bounds_of(expect.min, expect.max))
+        }
+        _ => String::new(),
+    };
+    let devices = if count == 0 { "no device".to_string() } else { devices_of(count) };
+    let detail = format!("Schedule `{schedule}` selects {devices} now{would}.");
+    let help = "The target is resolved anew at each occurrence. Correct it, or `expect`, unless the devices are still to come.";
+    Diagnostic::new(code::SCHEDULED_COUNT, span_of_job(loaded, schedule, "/spec/target"), detail)
+        .with_help(help.to_string())
 }
 
 fn bounds_of(min: Option<u64>, max: Option<u64>) -> String {

@@ -13,6 +13,7 @@ mod load;
 mod observe;
 mod recorded;
 mod remembered;
+mod scheduled;
 mod searches;
 mod targets;
 mod templates;

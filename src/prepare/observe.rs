@@ -30,6 +30,8 @@ pub struct Preparation<'a> {
     pub ledger: &'a Ledger,
     /// Documents of the tree that cannot be used; nothing without a daemon.
     pub held: &'a Held,
+    /// Say how many devices the schedules would select now; of no use to whoever starts them.
+    pub counts_scheduled: bool,
     pub now: Timestamp,
 }
 
@@ -80,6 +82,10 @@ pub fn prepare(
             observations.insert(job.name.clone(), observation);
         }
     }
+    let scheduled = match preparation.counts_scheduled {
+        true => super::scheduled::counts(preparation, registry)?,
+        false => BTreeMap::new(),
+    };
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
     let input = PlanInput {
         declared: preparation.declared,
@@ -93,6 +99,7 @@ pub fn prepare(
         observations,
         mismatching,
         imports,
+        scheduled,
         unusable,
         ages: ages(preparation, registry, &fresh)?,
         pending: pending(registry, &fresh, &continued)?,

@@ -1,5 +1,6 @@
-//! What a plan warns about in the targets of the jobs that it runs: what only the registry can tell.
+//! What a plan warns about in the targets of the jobs that it runs, and of the schedules that it counted: what only the registry can tell.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::PrepareError;
@@ -7,13 +8,14 @@ use super::diagnose::devices_of;
 use super::observe::{Preparation, selection_of};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::manifest::Kind;
+use crate::model::fleet::Declared;
 use crate::model::job::{Job, Selector};
 use crate::model::limits;
-use crate::plan::Plan;
+use crate::plan::{Plan, Subject};
 use crate::query::{self, Query};
 use crate::registry::{DeviceFilter, Registry, Request, Selection, Touched};
 
-/// Returns the warnings about the targets of a plan's runs.
+/// Returns the warnings about the targets of a plan's runs and schedules.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
@@ -21,17 +23,15 @@ pub fn warnings(plan: &Plan, preparation: &Preparation<'_>, registry: &Registry)
     let mut diagnostics = Diagnostics::new();
     let mut fleet_size = None;
     let mut seen = BTreeSet::new();
-    for run in &plan.runs {
-        let Some(job) = preparation.declared.jobs.get(&run.job) else { continue };
-        let Some((condition, span)) = condition_of(job, preparation) else { continue };
-        for diagnostic in of_lacks(job, &condition, span, preparation, registry)? {
+    for (job, count, is_deferred) in jobs_of(plan, preparation.declared) {
+        let Some((condition, span)) = condition_of(&job, preparation) else { continue };
+        for diagnostic in of_lacks(&job, &condition, span, preparation, registry)? {
             // Several jobs of a group have its condition.
             if seen.insert((diagnostic.span, diagnostic.detail.clone())) {
                 diagnostics.push(diagnostic);
             }
         }
-        let count = run.ids.len() as u64;
-        let is_meant = condition.is_all() || job.target.expect.is_some() || run.is_deferred;
+        let is_meant = condition.is_all() || job.target.expect.is_some() || is_deferred;
         if count < 2 || is_meant {
             continue;
         }
@@ -40,13 +40,29 @@ pub fn warnings(plan: &Plan, preparation: &Preparation<'_>, registry: &Registry)
             None => *fleet_size.insert(registry.count_devices(&DeviceFilter::default())?),
         };
         if count == all {
-            let detail = format!("Job `{}` selects all {} of the fleet.", job.name, devices_of(all));
+            let kind = if preparation.declared.schedules.contains_key(&job.name) { "Schedule" } else { "Job" };
+            let detail = format!("{kind} `{}` selects all {} of the fleet.", job.name, devices_of(all));
             let help = "If that is meant, write `query: \"*\"`, or give the number in `expect`.".to_string();
             let span = preparation.loaded.spans.span(&job.name, "/spec/target");
             diagnostics.push(Diagnostic::new(code::WHOLE_FLEET, span, detail).with_help(help));
         }
     }
     Ok(diagnostics)
+}
+
+/// Returns the jobs that a plan runs and those of the schedules that it counted, with their numbers of devices; true for those whose target
+/// will be another one.
+fn jobs_of<'a>(plan: &'a Plan, declared: &'a Declared) -> impl Iterator<Item = (Cow<'a, Job>, u64, bool)> {
+    let runs = plan.runs.iter().filter_map(|run| {
+        let job = declared.jobs.get(&run.job)?;
+        Some((Cow::Borrowed(&**job), run.ids.len() as u64, run.is_deferred))
+    });
+    let scheduled = plan.changes.iter().filter_map(|change| {
+        let (Subject::Schedule(name), Some(upcoming)) = (&change.subject, &change.upcoming) else { return None };
+        let job = declared.schedules.get(name)?.job_at(plan.observed_at);
+        Some((Cow::Owned(job), upcoming.devices?, false))
+    });
+    runs.chain(scheduled)
 }
 
 /// Returns the condition of a job or of its group and where it is written; `None` when it has none.

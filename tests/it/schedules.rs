@@ -90,6 +90,47 @@ fn a_plan_says_when_a_schedule_runs_next_and_has_nothing_to_do_for_it() {
 }
 
 #[test]
+fn a_plan_says_how_many_devices_a_schedule_would_select_now() {
+    let world = world("start: 2026-12-01T02:30:00, recurrence: weekly");
+    let target = |target: &str| format!("job: {{target: {target}, action: {{command: {{name: reboot}}}}}}");
+    let often = "start: 2026-12-01T02:30:00, recurrence: daily";
+    let declare = |name: &str, spec: String| {
+        world.declare(&format!("schedules/{name}.yaml"), "Schedule", name, &format!("{{{spec}}}"));
+    };
+    declare("few", format!("{often}, {}", target("{query: '*', expect: {max: 3}}")));
+    declare("listed", format!("{often}, {}", target("{devices: [d-001, d-004]}")));
+    declare("nobody", format!("{often}, {}", target("{query: \"tags.ring = 'canry'\"}")));
+    declare("everybody", format!("{often}, {}", target("{query: \"deviceId != 'd-009'\"}")));
+    declare("off", format!("{often}, suspend: true, {}", target("{query: '*'}")));
+    world.commit("schedules");
+    // The devices come with the same change: nothing is in the registry yet.
+    let ran = world.run(&["plan"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for (name, devices) in
+        [("nightly", "2 devices"), ("few", "4 devices"), ("listed", "2 devices"), ("nobody", "0 devices")]
+    {
+        let line = ran.stdout.lines().find(|line| line.contains(&format!("schedule/{name} "))).unwrap();
+        assert!(line.ends_with(&format!(" … · {devices} now")), "{line}");
+    }
+    let line = ran.stdout.lines().find(|line| line.contains("schedule/off ")).unwrap();
+    assert!(line.ends_with("(suspended)"), "{line}");
+    for words in [
+        "Schedule `few` selects 4 devices now, and its `expect` allows at most 3",
+        "Schedule `nobody` selects no device now.",
+        "Schedule `everybody` selects all 4 devices of the fleet.",
+    ] {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    let plan: Value = serde_json::from_str(&world.run(&["plan", "--json"]).stdout).unwrap();
+    let changes = plan["changes"].as_array().unwrap();
+    let now = |name: &str| {
+        let address = format!("schedule/{name}");
+        changes.iter().find(|change| change["address"] == json!(address)).unwrap()["devices_now"].clone()
+    };
+    assert_eq!((now("nightly"), now("off")), (json!(2), json!(null)));
+}
+
+#[test]
 fn a_saved_plan_does_not_go_stale_because_time_passes() {
     let world = world("start: 2026-11-20T12:00:00, recurrence: daily");
     let saved = plan_to_json(&world.plan().unwrap().plan);

@@ -109,7 +109,11 @@ impl PlanView {
             facts.push(counted(import.rejected, "rejected row"));
             return facts.join(" · ");
         }
-        let Some(targets) = &change.targets else { return change.reason.clone() };
+        let Some(targets) = &change.targets else {
+            let devices = change.upcoming.as_ref().and_then(|upcoming| upcoming.devices);
+            let devices = devices.map_or(String::new(), |count| format!(" · {} now", counted(count, "device")));
+            return format!("{}{devices}", change.reason);
+        };
         let batches = change.batches.map_or(0, |batches| batches.count);
         let devices = counted(targets.count, "device");
         let devices = if change.reason.starts_with("after ") { format!("{devices} as of now") } else { devices };
