@@ -38,8 +38,8 @@ const JOBS_MAX: usize = 12;
 const AWAY_EVERY: u64 = 15;
 const AWAY_SECONDS: u64 = 3;
 /// Memory may grow by this share and so many bytes.
-const GROWTH_SHARE_MAX: f64 = 1.25;
-const GROWTH_BYTES_MAX: u64 = 8 << 20;
+const GROWTH_SHARE_MAX: f64 = 1.1;
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
 const GROWTH_FILES_MAX: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(120);
 
