@@ -39,7 +39,7 @@ pub use crate::model::entry::Entry;
 pub use kind::Kind;
 pub use parsed::ParsedFiles;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
-pub use sound::{Sound, error_places, load_sound, load_sound_again};
+pub use sound::{Sound, error_places, hold_at, load_sound, load_sound_again};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
 pub use values::{duration as parse_duration, probability as parse_probability};

@@ -7,9 +7,8 @@ use super::lower::Doc;
 use super::rules::Set;
 use super::spans::JobSpans;
 use super::{Input, Judged, Loaded, ParsedFiles, Read, assemble, declared_files, document_at, judge};
-use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Span, code};
-use crate::model::fleet::Held;
-use crate::model::id::Name;
+use crate::diag::{Code, Diagnostic, Diagnostics, Severity, SourceMap, Span, code};
+use crate::model::fleet::{FilePlace, Held, Hold};
 
 /// A tree without the documents that have errors, and without those that need one of them.
 #[derive(Debug)]
@@ -37,8 +36,9 @@ pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
             files = Some(declared_files(&named, &digests));
             found.iter().for_each(|one| diagnostics.push(one.clone()));
             found = diagnostics.clone();
+            held.files = files_of(&set.docs, &found, &sources);
         }
-        let unusable = unusable(&set.docs, &found);
+        let unusable = unusable(&set.docs, &found, &sources);
         let is_first = bad.is_empty();
         // What could not be read excuses a reference only from being reported.
         let has_excuse = !set.unread.is_empty();
@@ -48,9 +48,12 @@ pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
         let (mut kept, old) = (Vec::new(), std::mem::take(&mut set.docs));
         for (at, doc) in old.into_iter().enumerate() {
             match unusable.get(&at) {
-                Some(why) => {
-                    let why = if is_first { why.clone() } else { format!("it needs what is held: {why}") };
-                    held.note(doc.kind, doc.name.as_ref(), &why);
+                Some(hold) => {
+                    let mut hold = hold.clone();
+                    if !is_first {
+                        hold.why = format!("it needs what is held: {}", hold.why);
+                    }
+                    held.note(&doc, hold, &sources);
                     bad.push(doc);
                 }
                 None => kept.push(doc),
@@ -76,17 +79,48 @@ pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
 }
 
 /// Returns the documents that errors are about, by index, each with the first sentence that says why.
-fn unusable(docs: &[Doc], found: &Diagnostics) -> BTreeMap<usize, String> {
+fn unusable(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<usize, Hold> {
     let mut unusable = BTreeMap::new();
     for error in found.iter().filter(|one| one.severity == Severity::Error) {
-        for at in error_places(error).into_iter().filter_map(|span| document_at(docs, span)) {
-            unusable.entry(at).or_insert_with(|| error.detail.clone());
+        for place in error_places(error) {
+            if let Some(at) = document_at(docs, place) {
+                unusable.entry(at).or_insert_with(|| hold_at(error, place, sources));
+            }
         }
     }
-    for (at, _) in docs.iter().enumerate().filter(|(_, doc)| doc.name.is_none() || doc.draft.is_none()) {
-        unusable.entry(at).or_insert_with(|| "it cannot be read".to_string());
+    for (at, doc) in docs.iter().enumerate().filter(|(_, doc)| doc.name.is_none() || doc.draft.is_none()) {
+        unusable.entry(at).or_insert_with(|| Hold {
+            why: "it cannot be read".to_string(),
+            code: None,
+            place: Some(place_of(doc.root.span, sources)),
+        });
     }
     unusable
+}
+
+/// Returns the files with errors that are about no document, by path: what cannot be parsed, or says nowhere what it is.
+fn files_of(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<String, Hold> {
+    let mut files = BTreeMap::new();
+    for error in found.iter().filter(|one| one.severity == Severity::Error) {
+        let has_document = error_places(error).into_iter().any(|place| document_at(docs, place).is_some());
+        if let Some(span) = error.span.filter(|_| !has_document) {
+            files.entry(sources.path(span.file).to_string()).or_insert_with(|| hold_at(error, span, sources));
+        }
+    }
+    files
+}
+
+/// Returns why something is held that an error is about, for one of the error's places.
+pub fn hold_at(error: &Diagnostic, place: Span, sources: &SourceMap) -> Hold {
+    Hold {
+        why: error.detail.lines().next().unwrap_or_default().to_string(),
+        code: Some(error.code.0),
+        place: Some(place_of(place, sources)),
+    }
+}
+
+fn place_of(span: Span, sources: &SourceMap) -> FilePlace {
+    FilePlace { path: sources.path(span.file).to_string(), line: sources.position(span).line as u64 }
 }
 
 /// Returns where an error is; of one about two documents, both places, and of one in a file that documents name these too.
@@ -109,12 +143,13 @@ pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
 }
 
 impl Held {
-    fn note(&mut self, kind: Kind, name: Option<&Name>, why: &str) {
-        let Some(name) = name else {
-            self.is_partial = true;
-            return;
-        };
-        let why = why.lines().next().unwrap_or_default().to_string();
-        self.documents.insert((kind.as_str().to_string(), name.clone()), why);
+    fn note(&mut self, doc: &Doc, hold: Hold, sources: &SourceMap) {
+        match &doc.name {
+            Some(name) => drop(self.documents.insert((doc.kind.as_str().to_string(), name.clone()), hold)),
+            None => {
+                self.is_partial = true;
+                self.files.entry(sources.path(doc.file).to_string()).or_insert(hold);
+            }
+        }
     }
 }

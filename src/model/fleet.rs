@@ -277,16 +277,39 @@ impl Declared {
 /// Documents that are in a tree and cannot be used now. Nothing is begun for them, and nothing is concluded from their absence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
-    /// By kind (the word of the `kind` field) and name, with why: one sentence.
-    pub documents: BTreeMap<(String, Name), String>,
+    /// By kind (the word of the `kind` field) and name.
+    pub documents: BTreeMap<(String, Name), Hold>,
+    /// Files with something that cannot be told to be a document of some name, by path from the fleet's folder. Of several mistakes in
+    /// one, the first.
+    pub files: BTreeMap<String, Hold>,
     /// A part of the tree could not be read, and nobody knows what it declares.
     pub is_partial: bool,
+}
+
+/// Why something is held, and where that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// One sentence.
+    pub why: String,
+    /// The code of the diagnostic that says it, such as `FF201`; `None` without one.
+    pub code: Option<&'static str>,
+    /// `None` when it is about no place of a file.
+    pub place: Option<FilePlace>,
+}
+
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilePlace {
+    /// From the fleet's folder, with `/` between its parts.
+    pub path: String,
+    /// From 1.
+    pub line: u64,
 }
 
 impl Held {
     /// Returns why a document is held; `None` when it is not.
     pub fn why(&self, kind: &str, name: &Name) -> Option<&str> {
-        self.documents.get(&(kind.to_string(), name.clone())).map(String::as_str)
+        self.documents.get(&(kind.to_string(), name.clone())).map(|hold| hold.why.as_str())
     }
 
     /// Returns true when a document may be declared although it is not known.
@@ -296,6 +319,22 @@ impl Held {
 
     /// Iterates over the held documents of a kind, by name, with why.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Name, &'a str)> {
-        self.documents.iter().filter(move |((held, _), _)| held == kind).map(|((_, name), why)| (name, why.as_str()))
+        self.documents
+            .iter()
+            .filter(move |((held, _), _)| held == kind)
+            .map(|((_, name), hold)| (name, hold.why.as_str()))
+    }
+
+    /// Returns how many documents and files are held.
+    pub fn count(&self) -> usize {
+        self.documents.len() + self.files.len()
+    }
+
+    /// Iterates over all that is held with its address: documents by kind and name (`job/dim-line-3`), then files by path
+    /// (`file/jobs/dim.yaml`).
+    pub fn rows(&self) -> impl Iterator<Item = (String, &Hold)> {
+        let documents =
+            self.documents.iter().map(|((kind, name), hold)| (format!("{}/{name}", kind.to_lowercase()), hold));
+        documents.chain(self.files.iter().map(|(path, hold)| (format!("file/{path}"), hold)))
     }
 }

@@ -93,8 +93,17 @@ pub struct RunningRun {
 /// A document that is not acted on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeldDocument {
-    /// Such as `job/dim-line-3`, or the path of a file that has no readable document.
+    /// Such as `job/dim-line-3`; `file/` and the path of a file for something in it that is no document of a known name.
     pub address: String,
+    /// The code of the diagnostic, such as `FF201`; `None` without one.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Where the diagnostic points: a path from the fleet's folder. `None` when it points nowhere.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The line in `file`, from 1.
+    #[serde(default)]
+    pub line: Option<u64>,
     /// A sentence.
     pub reason: String,
 }
@@ -341,7 +350,13 @@ mod tests {
     #[test]
     fn lists_are_bounded_and_counts_exact() {
         let mut snapshot = Snapshot::new("0.1.0", "acme", at(0));
-        let held = |n| HeldDocument { address: format!("job/{n:05}"), reason: "It is suspended.".to_string() };
+        let held = |n| HeldDocument {
+            address: format!("job/{n:05}"),
+            code: None,
+            file: None,
+            line: None,
+            reason: "It is suspended.".to_string(),
+        };
         snapshot.set_held((0..2_000).rev().map(held).collect());
         assert_eq!((snapshot.held.len(), snapshot.held_count), (STATUS_ROWS_MAX, 2_000));
         assert_eq!(snapshot.held[0].address, "job/00000");
@@ -364,5 +379,7 @@ mod tests {
         let sparse =
             r#"{"format_version": 1, "version": "9", "fleet": "acme", "started_at": "2027-01-15T08:00:00Z", "new": 1}"#;
         assert_eq!(serde_json::from_str::<Snapshot>(sparse).unwrap(), Snapshot::new("9", "acme", at(0)));
+        let held: HeldDocument = serde_json::from_str(r#"{"address": "job/dim", "reason": "It is held."}"#).unwrap();
+        assert_eq!((held.code, held.file, held.line), (None, None, None));
     }
 }

@@ -19,6 +19,7 @@ mod listen;
 mod looking;
 mod manifests;
 mod occurrences;
+mod operator;
 mod order;
 mod organizations;
 mod planner;

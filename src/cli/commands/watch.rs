@@ -15,6 +15,7 @@ use crate::cli::view::log::log;
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, CrashPoints, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
+use crate::model::fleet::Hold;
 use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
@@ -191,11 +192,14 @@ impl Shown {
             }
             Note::Progress(progress) => self.board.update(|snapshot| take_progress(snapshot, progress)),
             Note::TakenUp { fleet, held, .. } => {
-                let rows = held.documents.iter().map(|((kind, name), why)| HeldDocument {
-                    address: format!("{}/{name}", kind.to_lowercase()),
-                    reason: why.clone(),
-                });
-                let rows = rows.collect();
+                let row = |(address, hold): (String, &Hold)| HeldDocument {
+                    address,
+                    code: hold.code.map(str::to_string),
+                    file: hold.place.as_ref().map(|place| place.path.clone()),
+                    line: hold.place.as_ref().map(|place| place.line),
+                    reason: hold.why.clone(),
+                };
+                let rows = held.rows().map(row).collect();
                 self.board.update(|snapshot| {
                     snapshot.fleet = fleet.to_string();
                     snapshot.set_held(rows);

@@ -29,10 +29,11 @@ pub fn log(note: &Note<'_>) {
         }
         Note::Progress(progress) => log_progress(progress),
         Note::TakenUp { commit, held, findings, .. } => {
-            tracing::info!(commit, held = held.documents.len(), "reconciled");
+            tracing::info!(commit, held = held.count(), "reconciled");
             log_findings(findings);
-            for ((kind, name), why) in &held.documents {
-                tracing::warn!(document = %format!("{}/{name}", kind.to_lowercase()), why, "held");
+            for (address, hold) in held.rows() {
+                let place = hold.place.as_ref().map(|place| format!("{}:{}", place.path, place.line));
+                tracing::warn!(document = address, code = hold.code, place, why = hold.why, "held");
             }
         }
         Note::Looked(look) => tracing::trace!(commit = look.commit, reconciled = look.is_reconciled, "looked"),

@@ -16,8 +16,8 @@ use super::{Daemon, Note, Session};
 use crate::diag::{Diagnostics, Severity};
 use crate::execute::Progress;
 use crate::link::SimulatedDevices;
-use crate::manifest::{Kind, Loaded, error_places};
-use crate::model::fleet::{Declared, Held};
+use crate::manifest::{Kind, Loaded, error_places, hold_at};
+use crate::model::fleet::{Declared, Held, Hold};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::ops::workspace::{LockFailure, findings_of};
@@ -190,13 +190,12 @@ fn is_fresh(job: &Job, declared: &Declared, held: &Held) -> bool {
 }
 
 /// Returns the documents that the errors of a plan are about, each with the first sentence that says why.
-fn refused(loaded: &Loaded, diagnostics: &Diagnostics) -> BTreeMap<(Kind, Name), String> {
+fn refused(loaded: &Loaded, diagnostics: &Diagnostics) -> BTreeMap<(Kind, Name), Hold> {
     let mut refused = BTreeMap::new();
     for error in diagnostics.iter().filter(|one| one.severity == Severity::Error) {
         for place in error_places(error) {
             if let Some((kind, name)) = loaded.spans.document_at(place) {
-                let why = error.detail.lines().next().unwrap_or_default().to_string();
-                refused.entry((kind, name.clone())).or_insert(why);
+                refused.entry((kind, name.clone())).or_insert_with(|| hold_at(error, place, &loaded.sources));
             }
         }
     }
@@ -204,9 +203,9 @@ fn refused(loaded: &Loaded, diagnostics: &Diagnostics) -> BTreeMap<(Kind, Name),
 }
 
 /// Holds documents and returns how many.
-fn leave_out(refused: BTreeMap<(Kind, Name), String>, declared: &mut Declared, held: &mut Held) -> usize {
+fn leave_out(refused: BTreeMap<(Kind, Name), Hold>, declared: &mut Declared, held: &mut Held) -> usize {
     let mut count = 0;
-    for ((kind, name), why) in refused {
+    for ((kind, name), hold) in refused {
         let is_declared = match kind {
             // Of a schedule, the occurrence that is due: the others stay due at their time.
             Kind::Job => declared.jobs.remove(&name).is_some(),
@@ -216,7 +215,7 @@ fn leave_out(refused: BTreeMap<(Kind, Name), String>, declared: &mut Declared, h
             Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
         };
         if is_declared {
-            held.documents.insert((kind.as_str().to_string(), name), why);
+            held.documents.insert((kind.as_str().to_string(), name), hold);
             count += 1;
         }
     }

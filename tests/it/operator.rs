@@ -1,0 +1,93 @@
+//! What an operator sees of the daemon as a process: `status`, its log, and how it ends when it cannot start.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::servers::{PLAIN_GIT, wait_until};
+use crate::world::{World, fleetform, spawn};
+
+/// A daemon on the branch of a world, killed when dropped.
+struct Watch {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Watch {
+    fn start(world: &World, arguments: &[&str]) -> Watch {
+        let log = PathBuf::from(world.folder_file("watch.log"));
+        let mut command = fleetform();
+        command.arg("-C").arg(world.path()).arg("watch").args(arguments).envs(PLAIN_GIT.iter().copied());
+        command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        Watch { child: spawn(&mut command), log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Asks it to end, demands that it does so well, and returns all that it said.
+    #[track_caller]
+    fn end(mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{}", self.said());
+        self.said()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
+
+/// Returns what `status` says of the daemon; null before it has said anything.
+fn daemon_status(world: &World) -> Value {
+    let ran = world.run(&["status", "--json"]);
+    if ran.code == 0 { ran.json().remove(0)["daemon"].clone() } else { Value::Null }
+}
+
+#[test]
+fn what_is_held_has_its_place_and_its_code() {
+    let world = World::with_devices("{}", 2);
+    world.declare("jobs/lost.yaml", "Job", "lost", &DIM.replace("query: '*'", "group: nowhere"));
+    world.declare("jobs/expects.yaml", "Job", "expects", &DIM.replace("query: '*'", "query: '*', expect: {min: 9}"));
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: broken\nspec: 1\n");
+    world.write("jobs/nameless.yaml", "\n\napiVersion: fleetform/v1\nkind: Job\nspec: {}\n");
+    world.write("jobs/alien.yaml", "apiVersion: fleetform/v1\nkind: Jobb\nmetadata: {name: a}\nspec: {}\n");
+    world.commit("Break");
+    let watch = Watch::start(&world, &[]);
+    let mut held = Vec::new();
+    wait_until("all is held", || {
+        held = daemon_status(&world)["held"].as_array().cloned().unwrap_or_default();
+        held.len() == 5
+    });
+    let places: Vec<Value> =
+        held.iter().map(|one| json!([one["address"], one["code"], one["file"], one["line"]])).collect();
+    assert_eq!(
+        places,
+        [
+            json!(["file/jobs/alien.yaml", "FF202", "jobs/alien.yaml", 2]),
+            json!(["file/jobs/broken.yaml", "FF105", "jobs/broken.yaml", 4]),
+            json!(["file/jobs/nameless.yaml", "FF207", "jobs/nameless.yaml", 3]),
+            json!(["job/expects", "FF605", "jobs/expects.yaml", 4]),
+            json!(["job/lost", "FF401", "jobs/lost.yaml", 4]),
+        ],
+        "{held:#?}"
+    );
+    assert!(held.iter().all(|one| one["reason"].as_str().unwrap().len() > 10), "{held:#?}");
+    let text = world.run(&["status"]).expect(0).stdout;
+    assert!(text.contains("held       jobs/lost.yaml:4: FF401 job/lost: "), "{text}");
+    assert!(text.contains("held       jobs/broken.yaml:4: FF105 "), "{text}");
+    assert!(!text.contains("file/"), "{text}");
+    let said = watch.end();
+    assert!(said.contains("held document=job/lost code=FF401 place=jobs/lost.yaml:4 why="), "{said}");
+    assert!(said.contains("held document=file/jobs/broken.yaml code=FF105 "), "{said}");
+}
