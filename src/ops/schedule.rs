@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
+use super::workspace::findings_of;
 use super::{Environment, OpsError, Workspace};
+use crate::diag::Diagnostics;
+use crate::manifest::Kind;
+use crate::model::fleet::Held;
 use crate::model::outcome::RunStatus;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
 use crate::prepare::{read_ledger, records_of};
@@ -32,15 +36,18 @@ pub struct NextOccurrences {
     pub schedule: Schedule,
     /// Whether or not it is suspended.
     pub occurrences: Vec<Occurrence>,
+    /// What else cannot be used of the files.
+    pub held: Held,
 }
 
-/// Returns the declared schedules, by name.
+/// Returns the schedules that the work tree declares, by name, and what cannot be used of it: schedules in that are not listed.
 ///
 /// # Errors
-/// The files are invalid, or something cannot be read.
-pub fn list(environment: &Environment, now: Timestamp) -> Result<Vec<ListedSchedule>, OpsError> {
+/// The Fleet document is invalid, or something cannot be read.
+pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSchedule>, Held), OpsError> {
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    let (loaded, held) = workspace.sound_work_tree()?;
+    let declared = loaded.declared.expect("a sound tree declares something");
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, &declared)?;
@@ -57,14 +64,14 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<Vec<ListedSched
         next: if schedule.is_suspended { None } else { Occurrences::after(schedule, now).next() },
         schedule: schedule.clone(),
     });
-    Ok(listed.collect())
+    Ok((listed.collect(), held))
 }
 
 /// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock, or an instant;
-/// after `now` without one.
+/// after `now` without one. The schedule is that of the work tree: whoever edits it sees what the edit does.
 ///
 /// # Errors
-/// The files are invalid, there is no such schedule, or the time is none.
+/// The schedule or the Fleet document is invalid, there is no such schedule, or the time is none.
 pub fn next(
     environment: &Environment,
     name: &str,
@@ -73,8 +80,13 @@ pub fn next(
     now: Timestamp,
 ) -> Result<NextOccurrences, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    let (loaded, held) = workspace.sound_work_tree()?;
+    let declared = loaded.declared.as_ref().expect("a sound tree declares something");
     let Some(schedule) = declared.schedules.get(name) else {
+        // It may be what cannot be read.
+        if held.is_partial || held.of_kind(Kind::Schedule.as_str()).any(|(held, _)| held.as_str() == name) {
+            return Err(OpsError::Invalid(Box::new(findings_of(&loaded, Diagnostics::new()))));
+        }
         let names = declared.schedules.keys().map(|name| name.as_str());
         let near = crate::diag::nearest(name, names).map(|near| format!("Did you mean `{near}`?"));
         return Err(OpsError::NotFound {
@@ -87,7 +99,7 @@ pub fn next(
         None => Occurrences::after(schedule, now),
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    Ok(NextOccurrences { schedule: schedule.clone(), occurrences: occurrences.take(count).collect() })
+    Ok(NextOccurrences { schedule: schedule.clone(), occurrences: occurrences.take(count).collect(), held })
 }
 
 /// Returns the instant that a person means: of a date its first moment, of a local time what the schedule would read it as.

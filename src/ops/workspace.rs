@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::OpsError;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, code};
-use crate::manifest::{Kind, Loaded};
-use crate::model::fleet::{Declared, Fleet, RegistryConfig};
+use crate::manifest::{Kind, Loaded, Sound};
+use crate::model::fleet::{Declared, Fleet, Held, RegistryConfig};
 use crate::model::text::sanitize_line;
-use crate::prepare::load;
+use crate::prepare::{load, load_sound};
 use crate::registry::Registry;
 use crate::repo::{FLEET_FILE, FleetTree, Repo};
 
@@ -150,14 +150,19 @@ impl Workspace {
     /// # Errors
     /// The folder cannot be read or is not the root of a fleet.
     pub fn load_work_tree(&self) -> Result<(FleetTree<'_>, Loaded), OpsError> {
+        let tree = self.work_tree()?;
+        let mut loaded = load(&tree);
+        refuse_results_on(self.repo.head_branch().as_deref(), &mut loaded);
+        Ok((tree, loaded))
+    }
+
+    fn work_tree(&self) -> Result<FleetTree<'_>, OpsError> {
         let tree = self.repo.work_tree()?;
         if !is_fleet(&tree) {
             let (path, around) = (self.repo.folder().to_path_buf(), self.repo.fleet_around());
             return Err(crate::repo::RepoError::NoFleet { path, around }.into());
         }
-        let mut loaded = load(&tree);
-        refuse_results_on(self.repo.head_branch().as_deref(), &mut loaded);
-        Ok((tree, loaded))
+        Ok(tree)
     }
 
     /// Returns what a commit declares, with all findings.
@@ -195,6 +200,19 @@ impl Workspace {
         }
         let (_, loaded) = self.load_work_tree()?;
         declared_of(&loaded).cloned()
+    }
+
+    /// Returns what can be used of the work tree, in a mirror of its commit, and what cannot.
+    ///
+    /// # Errors
+    /// The folder cannot be read or is not the root of a fleet, or the Fleet document itself cannot be used.
+    pub fn sound_work_tree(&self) -> Result<(Loaded, Held), OpsError> {
+        let tree = self.work_tree()?;
+        let Sound { loaded, held } = load_sound(&tree);
+        match &loaded.declared {
+            Some(_) => Ok((loaded, held)),
+            None => Err(OpsError::Invalid(Box::new(findings_of(&loaded, Diagnostics::new())))),
+        }
     }
 
     /// Returns the path of the registry's file.

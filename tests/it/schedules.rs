@@ -165,7 +165,7 @@ fn a_job_like_that_of_a_schedule_is_not_taken_for_a_renamed_one() {
 fn a_list_has_the_next_and_the_last_occurrence_of_each_schedule() {
     let world = past("start: 2026-11-19T02:30:00, recurrence: weekly, weekdays: [thu, mon]", "20261119T013000Z");
     declare(&world, "off", "start: 2026-12-31T00:00:00, timeZone: UTC, recurrence: monthly, suspend: true");
-    let listed = list(&world.environment(), world.clock_now()).unwrap();
+    let (listed, _) = list(&world.environment(), world.clock_now()).unwrap();
     insta::assert_snapshot!(view::list(&listed), @r"
     SCHEDULE  RECURRENCE                      ZONE              NEXT                 LAST                 STATUS
     nightly   weekly on mon, thu at 02:30:00  Europe/Amsterdam  2026-11-23 02:30:00  2026-11-19 02:30:00  running
@@ -233,6 +233,30 @@ fn the_next_occurrences_are_told_on_the_wall_clock_and_in_utc() {
     next(&["-n", "10001"]).expect(64);
     let ran = world.run(&["schedule", "next", "nigtly"]).expect(1);
     assert!(ran.stderr.contains("Did you mean `nightly`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_edit_shows_before_it_is_committed_and_whatever_is_wrong_with_other_documents() {
+    let world = world("start: 2027-03-27T02:30:00, recurrence: daily");
+    declare(&world, "other", "start: 2027-03-27T04:00:00, recurrence: daily");
+    let edited = format!("{{start: '2027-03-27T05:15:00', recurrence: daily, {REBOOT}}}");
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", &edited);
+    let next = |name: &str| world.run(&["schedule", "next", name, "-n", "1", "--json"]);
+    let ran = next("nightly").expect(0);
+    assert_eq!((&ran.json()[0]["occurrence"], ran.stderr.as_str()), (&json!("2027-03-27T04:15:00Z"), ""));
+    world.declare("jobs/lost.yaml", "Job", "lost", "{target: {group: nowhere}, action: {tags: {a: 1}}}");
+    world.declare("schedules/other.yaml", "Schedule", "other", &format!("{{recurrence: hourly, {REBOOT}}}"));
+    let ran = next("nightly").expect(0);
+    assert_eq!(ran.json()[0]["occurrence"], "2027-03-27T04:15:00Z");
+    assert!(ran.stderr.contains("  jobs/lost.yaml:4: FF401 job/lost: "), "{}", ran.stderr);
+    let listed = world.run(&["schedule", "list", "--json"]).expect(0);
+    let names: Vec<Value> = listed.json().iter().map(|one| one["schedule"].clone()).collect();
+    assert_eq!(names, ["nightly"]);
+    assert!(listed.stderr.contains("schedules/other.yaml:4: "), "{}", listed.stderr);
+    next("other").expect(65);
+    next("no-such").expect(1);
+    world.write("fleetform.yaml", "apiVersion: fleetform/v1\nkind: Fleet\n");
+    assert!(next("nightly").expect(65).stdout.contains("fleetform.yaml"));
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::{CommandResult, Output};
 use crate::cli::args::{EditArgs, ScheduleCommand};
 use crate::cli::exit;
-use crate::cli::view::schedule as view;
+use crate::cli::view::{held as held_view, schedule as view};
 use crate::execute::{Clock as _, SystemClock};
+use crate::model::fleet::Held;
 use crate::ops::Environment;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::schedule::{list, next};
@@ -13,7 +14,7 @@ use crate::ops::schedule::{list, next};
 pub fn run(environment: &Environment, command: &ScheduleCommand, output: &Output) -> CommandResult {
     match command {
         ScheduleCommand::List => {
-            let schedules = list(environment, SystemClock.now())?;
+            let (schedules, held) = list(environment, SystemClock.now())?;
             if output.is_json {
                 for schedule in &schedules {
                     output.json_line(&view::listed_json(schedule))?;
@@ -23,6 +24,7 @@ pub fn run(environment: &Environment, command: &ScheduleCommand, output: &Output
             } else {
                 output.result(&view::list(&schedules))?;
             }
+            mention(&held, output);
         }
         ScheduleCommand::Next { name, count, from } => {
             let found = next(environment, name, *count, from.as_deref(), SystemClock.now())?;
@@ -38,11 +40,26 @@ pub fn run(environment: &Environment, command: &ScheduleCommand, output: &Output
             if found.schedule.is_suspended {
                 output.say("It is suspended: none of them starts.");
             }
+            mention(&found.held, output);
         }
         ScheduleCommand::Unschedule { name, edit } => change(environment, name, &Edit::Unschedule, edit, output)?,
         ScheduleCommand::Reschedule { name, edit } => change(environment, name, &Edit::Reschedule, edit, output)?,
     }
     Ok(exit::OK)
+}
+
+/// Says what else cannot be used.
+fn mention(held: &Held, output: &Output) {
+    const SHOWN: usize = 5;
+    if held.count() == 0 {
+        return;
+    }
+    output.say("These cannot be used, nor what they say of schedules; `fleetform validate` says more:");
+    held.rows().take(SHOWN).for_each(|one| output.say(&format!("  {}", held_view::line(&held_view::row(one)))));
+    let more = held.count().saturating_sub(SHOWN);
+    if more > 0 {
+        output.say(&format!("  and {more} more"));
+    }
 }
 
 fn change(

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{CommandResult, Output};
 use crate::cli::exit;
 use crate::cli::output::Tone;
-use crate::cli::view::counted;
-use crate::model::status::{HeldDocument, Snapshot};
+use crate::cli::view::{counted, held};
+use crate::model::status::Snapshot;
 use crate::model::text::sanitize_line;
 use crate::ops::status::{Status, status};
 use crate::ops::{Environment, OpsError};
@@ -96,8 +96,8 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     for due in &daemon.next_due {
         row("next", format!("{} schedule/{}", due.at.strftime("%F %TZ"), due.schedule));
     }
-    for held in &daemon.held {
-        row("held", held_line(held));
+    for one in &daemon.held {
+        row("held", held::line(one));
     }
     let more = daemon.held_count.saturating_sub(daemon.held.len() as u64);
     if more > 0 {
@@ -109,23 +109,6 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     for reason in daemon.unready() {
         row("trouble", safe(&reason.message));
     }
-}
-
-/// Returns such as `jobs/dim.yaml:12: FF201 job/dim: There is no group `hall-d`.`
-fn held_line(held: &HeldDocument) -> String {
-    let safe = |text: &str| sanitize_line(text).into_owned();
-    let HeldDocument { address, code, file, line, reason } = held;
-    let mut text = match (file, line) {
-        (Some(file), Some(line)) => format!("{}:{line}: ", safe(file)),
-        (Some(file), None) => format!("{}: ", safe(file)),
-        (None, _) => String::new(),
-    };
-    text.extend(code.as_ref().map(|code| format!("{} ", safe(code))));
-    // Of a file the path is said.
-    if file.as_ref().is_none_or(|file| *address != format!("file/{file}")) {
-        text.push_str(&format!("{}: ", safe(address)));
-    }
-    text + &safe(reason)
 }
 
 fn short(commit: &str) -> &str {

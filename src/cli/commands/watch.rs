@@ -11,12 +11,12 @@ use crate::cli::args::WatchArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::listen::Listening;
+use crate::cli::view::held as view;
 use crate::cli::view::log::log;
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, CrashPoints, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
-use crate::model::fleet::Hold;
-use crate::model::status::{Due, HeldDocument, Lease, RunningRun, Snapshot};
+use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::status::Seat;
@@ -192,14 +192,7 @@ impl Shown {
             }
             Note::Progress(progress) => self.board.update(|snapshot| take_progress(snapshot, progress)),
             Note::TakenUp { fleet, held, .. } => {
-                let row = |(address, hold): (String, &Hold)| HeldDocument {
-                    address,
-                    code: hold.code.map(str::to_string),
-                    file: hold.place.as_ref().map(|place| place.path.clone()),
-                    line: hold.place.as_ref().map(|place| place.line),
-                    reason: hold.why.clone(),
-                };
-                let rows = held.rows().map(row).collect();
+                let rows = held.rows().map(view::row).collect();
                 self.board.update(|snapshot| {
                     snapshot.fleet = fleet.to_string();
                     snapshot.set_held(rows);

@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod device;
 pub mod diagnostic;
+pub mod held;
 pub mod indexes;
 pub mod job;
 pub mod junit;

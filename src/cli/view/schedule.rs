@@ -64,7 +64,7 @@ pub fn listed_json(listed: &ListedSchedule) -> Value {
 
 /// Returns a table of occurrences. A time that the wall clock does not show on that day has a note.
 pub fn occurrences(found: &NextOccurrences) -> String {
-    let NextOccurrences { schedule, occurrences } = found;
+    let NextOccurrences { schedule, occurrences, held: _ } = found;
     let mut table = Table::new(&["OCCURRENCE", "OFFSET", "UTC", "NOTE"]);
     for one in occurrences {
         let local = one.instant.to_zoned(schedule.time_zone.clone());
