@@ -139,7 +139,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
 }
 
 /// Returns an error with its causes, on one line.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

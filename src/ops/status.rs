@@ -66,14 +66,14 @@ impl Seat {
 }
 
 /// What is known of a fleet and of its daemon.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Status {
     /// What the daemon of the folder said last; `None` when there was none.
     pub daemon: Option<Snapshot>,
     /// It lives now.
     pub is_alive: bool,
-    /// `None` when the fleet cannot be read, which is no reason not to show the daemon.
-    pub fleet: Option<FleetStatus>,
+    /// A fleet that cannot be read is no reason not to show the daemon.
+    pub fleet: Result<FleetStatus, OpsError>,
 }
 
 /// What the branch and the registry say.
@@ -98,15 +98,15 @@ pub fn status(environment: &Environment) -> Result<Status, OpsError> {
     let daemon = read(&environment.folder);
     let is_alive = is_alive(&environment.folder);
     match fleet_status(environment) {
-        Ok(fleet) => Ok(Status { daemon, is_alive, fleet: Some(fleet) }),
-        Err(_) if daemon.is_some() || is_alive => Ok(Status { daemon, is_alive, fleet: None }),
-        Err(error) => Err(error),
+        Err(error) if daemon.is_none() && !is_alive => Err(error),
+        fleet => Ok(Status { daemon, is_alive, fleet }),
     }
 }
 
 fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    // What is wrong with other documents than the Fleet is of no matter here.
+    let declared = workspace.declared_somewhere().or_else(|error| workspace.sound_head().ok_or(error))?;
     let fleet = &declared.fleet;
     let branch = workspace.repo.results(&fleet.results.branch);
     let registry = workspace.open_for_reading(fleet)?;

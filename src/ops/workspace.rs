@@ -215,6 +215,12 @@ impl Workspace {
         }
     }
 
+    /// Returns what can be used of `HEAD`; `None` when the Fleet document cannot, or when there is none.
+    pub fn sound_head(&self) -> Option<Declared> {
+        let tree = self.repo.tree_at(&self.repo.head().ok()?).ok()?;
+        load_sound(&tree).loaded.declared
+    }
+
     /// Returns the path of the registry's file.
     ///
     /// # Errors

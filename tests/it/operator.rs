@@ -91,3 +91,36 @@ fn what_is_held_has_its_place_and_its_code() {
     assert!(said.contains("held document=job/lost code=FF401 place=jobs/lost.yaml:4 why="), "{said}");
     assert!(said.contains("held document=file/jobs/broken.yaml code=FF105 "), "{said}");
 }
+
+#[test]
+fn status_says_what_it_knows_and_what_it_cannot_read() {
+    let world = World::with_devices("{}", 2);
+    world.job("dim", DIM);
+    let fleet = std::fs::read_to_string(world.file("fleetform.yaml")).unwrap();
+    let watch = Watch::start(&world, &[]);
+    let is_done = |world: &World| daemon_status(world)["counters"]["runs"]["completed"] == json!(1);
+    wait_until("the job has run", || is_done(&world));
+    watch.end();
+    let lines = |world: &World| world.run(&["status"]).expect(0).stdout;
+    // A mistake beside the Fleet document keeps nothing from being read.
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: Job\n");
+    world.commit("Break a job");
+    assert!(lines(&world).contains("runs       0 open\n"), "{}", lines(&world));
+    world.write("fleetform.yaml", fleet.replace("spec: {}", "spec: {limits: none}"));
+    world.commit("Break the fleet");
+    let text = lines(&world);
+    assert!(text.contains("fleet      acme\n"), "{text}");
+    assert!(text.contains("(as the daemon had it)\n"), "{text}");
+    let unread = text.lines().find(|line| line.starts_with("unread     ")).unwrap();
+    assert!(unread.contains("the declared files are invalid: fleetform.yaml:4: FF"), "{unread}");
+    assert!(unread.ends_with("; `fleetform validate` shows them."), "{unread}");
+    let status = world.run(&["status", "--json"]).expect(0).json().remove(0);
+    assert_eq!(status["fleet"], Value::Null);
+    assert!(status["fleet_error"].as_str().unwrap().starts_with("the declared files are invalid: "), "{status}");
+    world.write("fleetform.yaml", fleet);
+    world.commit("Mend the fleet");
+    assert_eq!(world.run(&["status", "--json"]).expect(0).json()[0]["fleet_error"], Value::Null);
+    world.write(".fleetform/fleet.db", "no database at all, but longer than its header would be: ".repeat(20));
+    let text = lines(&world);
+    assert!(text.contains("unread     ") && text.contains("fleet.db"), "{text}");
+}

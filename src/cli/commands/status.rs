@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{CommandResult, Output};
+use crate::cli::error::sentence;
 use crate::cli::exit;
 use crate::cli::output::Tone;
 use crate::cli::view::{counted, held};
+use crate::diag::Severity;
 use crate::model::status::Snapshot;
 use crate::model::text::sanitize_line;
-use crate::ops::status::{Status, status};
+use crate::ops::status::{FleetStatus, Status, status};
 use crate::ops::{Environment, OpsError};
 
 /// `status`
@@ -22,13 +24,14 @@ pub fn run(environment: &Environment, output: &Output) -> CommandResult {
     Ok(exit::OK)
 }
 
-/// One object: `alive`, `daemon` (what it said last, or null) and `fleet` (what the branch and the registry say, or null).
+/// One object: `alive`, `daemon` (what it said last, or null), `fleet` (what the branch and the registry say, or null) and `fleet_error` (why
+/// they cannot be read, or null).
 fn to_json(status: &Status) -> Result<Value, OpsError> {
     let fail = |source: serde_json::Error| OpsError::Output {
         what: "the status cannot be written".to_string(),
         source: std::io::Error::other(source),
     };
-    let fleet = status.fleet.as_ref().map(|fleet| {
+    let fleet = status.fleet.as_ref().ok().map(|fleet| {
         json!({
             "fleet": fleet.name,
             "commit": fleet.head,
@@ -38,7 +41,9 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
         })
     });
     let daemon = status.daemon.as_ref().map(serde_json::to_value).transpose().map_err(fail)?;
-    Ok(json!({"alive": status.is_alive, "daemon": daemon, "fleet": fleet}))
+    Ok(
+        json!({"alive": status.is_alive, "daemon": daemon, "fleet": fleet, "fleet_error": status.fleet.as_ref().err().map(unread)}),
+    )
 }
 
 fn text(status: &Status, output: &Output) -> String {
@@ -58,26 +63,66 @@ fn text(status: &Status, output: &Output) -> String {
         (None, true) => row("daemon", "starting".to_string()),
         (None, false) => row("daemon", "none has run in this folder".to_string()),
     }
-    if let Some(fleet) = &status.fleet {
-        row("fleet", fleet.name.clone());
-        let applied = match &fleet.applied {
-            Some(applied) if *applied == fleet.head => "applied".to_string(),
-            Some(applied) => format!("applied: {}", short(applied)),
-            None => "nothing applied yet".to_string(),
-        };
-        row("commit", format!("{} ({applied})", short(&fleet.head)));
-        row("runs", format!("{} open", fleet.open_runs));
-        if let Some(unpushed) = fleet.unpushed {
-            row(
-                "outbox",
-                if unpushed == 0 { "empty".to_string() } else { format!("{} to push", counted(unpushed, "commit")) },
-            );
-        }
+    match &status.fleet {
+        Ok(fleet) => fleet_lines(fleet, &mut row),
+        Err(error) => unread_lines(error, status.daemon.as_ref(), &mut row),
     }
     if let Some(daemon) = &status.daemon {
         daemon_lines(daemon, &mut row);
     }
     lines.join("\n") + "\n"
+}
+
+fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
+    row("fleet", fleet.name.clone());
+    let applied = match &fleet.applied {
+        Some(applied) if *applied == fleet.head => "applied".to_string(),
+        Some(applied) => format!("applied: {}", short(applied)),
+        None => "nothing applied yet".to_string(),
+    };
+    row("commit", format!("{} ({applied})", short(&fleet.head)));
+    row("runs", format!("{} open", fleet.open_runs));
+    if let Some(unpushed) = fleet.unpushed {
+        let text = if unpushed == 0 { "empty".to_string() } else { format!("{} to push", counted(unpushed, "commit")) };
+        row("outbox", text);
+    }
+}
+
+/// What the daemon said last, in place of what the branch and the registry would say.
+fn unread_lines(error: &OpsError, daemon: Option<&Snapshot>, row: &mut dyn FnMut(&str, String)) {
+    if let Some(daemon) = daemon {
+        if !daemon.fleet.is_empty() {
+            row("fleet", sanitize_line(&daemon.fleet).into_owned());
+        }
+        if let Some(commit) = &daemon.source.commit {
+            row("commit", format!("{} (as the daemon had it)", sanitize_line(commit.get(..12).unwrap_or(commit))));
+        }
+        if daemon.outbox.waiting > 0 {
+            row("outbox", format!("{} to push (as the daemon had it)", counted(daemon.outbox.waiting, "commit")));
+        }
+    }
+    row("unread", unread(error));
+}
+
+/// Returns what cannot be read, and why, on one line.
+fn unread(error: &OpsError) -> String {
+    let mut text = sentence(error);
+    if let OpsError::Invalid(findings) = error {
+        let sorted = findings.diagnostics.sorted();
+        let errors = || sorted.iter().filter(|one| one.severity == Severity::Error);
+        if let Some(first) = errors().next() {
+            let place = first
+                .span
+                .map(|span| format!("{}:{}: ", findings.sources.path(span.file), findings.sources.position(span).line));
+            let detail = first.detail.lines().next().unwrap_or_default();
+            text.push_str(&format!(": {}{} {detail}", place.unwrap_or_default(), first.code.0));
+        }
+        let more = errors().count().saturating_sub(1);
+        if more > 0 {
+            text.push_str(&format!(" And {more} more; `fleetform validate` shows them."));
+        }
+    }
+    sanitize_line(&text).into_owned()
 }
 
 fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
