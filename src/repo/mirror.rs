@@ -44,8 +44,22 @@ impl Repo {
         };
         configure().map_err(|e: git2::Error| RepoError::git("make a mirror", &folder, e))?;
         let repo = Repo::open_mirror(home)?.ok_or_else(|| RepoError::NoRepository { path: folder.clone() })?;
+        if repo.mirrored() == Some(address.to_string()) {
+            return Ok(repo);
+        }
         // What was followed before is another fleet's, until a person has said that it has moved.
-        if repo.mirrored() == Some(address.to_string()) { Ok(repo) } else { Err(repo.is_a_mirror()) }
+        if repo.has_references()? {
+            return Err(repo.is_a_mirror());
+        }
+        // Nothing ever came from there: the address was mistyped.
+        let moved = repo.repository.remote_set_url(MIRRORED, address);
+        moved.map_err(|e| RepoError::git("make a mirror", &folder, e))?;
+        Ok(repo)
+    }
+
+    fn has_references(&self) -> Result<bool, RepoError> {
+        let fail = |e| RepoError::git("read the mirror", self.repository.path(), e);
+        Ok(self.repository.references().map_err(fail)?.next().is_some())
     }
 
     /// Returns the address that is mirrored; `None` where that is not known.
@@ -74,6 +88,11 @@ impl Repo {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         Ok(Some(Repo { repository, prefix, folder: None, home: Some(home.to_path_buf()) }))
     }
+}
+
+/// Returns true for what git takes for the name of a branch, without `refs/heads/`.
+pub fn is_branch_name(name: &str) -> bool {
+    git2::Branch::name_is_valid(name).unwrap_or(false)
 }
 
 /// Returns where the mirror has the followed branch.

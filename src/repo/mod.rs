@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::model::entry::Entry;
 pub use audit::Audit;
-pub use mirror::{MIRRORED, source_reference};
+pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use read::FleetTree;
 pub use remote::{Call, Pulse, Remote, RemoteError, init_mirror, without_secrets};
 pub use upstream::{Exchange, Outgoing, Sent, Tip, UpstreamError};

@@ -1,14 +1,14 @@
 //! What an operator sees of the daemon as a process: `status`, its log, and how it ends when it cannot start.
 
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::servers::{PLAIN_GIT, wait_until};
-use crate::world::{World, fleetform, spawn};
+use crate::servers::{PLAIN_GIT, bare, git, wait_until};
+use crate::world::{BRANCH, Ran, World, fleetform, folder, spawn};
 
 /// A daemon on the branch of a world, killed when dropped.
 struct Watch {
@@ -18,15 +18,22 @@ struct Watch {
 
 impl Watch {
     fn start(world: &World, arguments: &[&str]) -> Watch {
-        let log = PathBuf::from(world.folder_file("watch.log"));
-        let mut command = fleetform();
-        command.arg("-C").arg(world.path()).arg("watch").args(arguments).envs(PLAIN_GIT.iter().copied());
+        Watch::start_in(world.path(), PathBuf::from(world.folder_file("watch.log")), arguments)
+    }
+
+    fn start_in(folder: &Path, log: PathBuf, arguments: &[&str]) -> Watch {
+        let mut command = daemon(folder, arguments);
         command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Watch { child: spawn(&mut command), log }
     }
 
     fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_said(&self, words: &str) {
+        wait_until(&format!("the daemon says {words:?}"), || self.said().contains(words));
     }
 
     /// Asks it to end, demands that it does so well, and returns all that it said.
@@ -44,6 +51,12 @@ impl Drop for Watch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn daemon(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = fleetform();
+    command.arg("-C").arg(folder).arg("watch").args(arguments).envs(PLAIN_GIT.iter().copied());
+    command
 }
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
@@ -123,4 +136,60 @@ fn status_says_what_it_knows_and_what_it_cannot_read() {
     world.write(".fleetform/fleet.db", "no database at all, but longer than its header would be: ".repeat(20));
     let text = lines(&world);
     assert!(text.contains("unread     ") && text.contains("fleet.db"), "{text}");
+}
+
+#[test]
+fn a_remote_that_can_never_work_ends_the_start() {
+    let folder = folder();
+    let home = |name: &str| folder.path().join(name);
+    let watch = |name: &str, arguments: &[&str]| Ran::of(&mut daemon(&home(name), arguments));
+    for (arguments, words) in [
+        (["--remote", "gopher://host/fleet"], "the remote `gopher://host/fleet` cannot be used: "),
+        (["--remote", "ext::sh -c true"], "it is a command, not a place"),
+        (["--remote=https://host/fleet", "--branch=a..b"], "`a..b` is no name of a branch"),
+        (["--remote=https://host/fleet", "--path=/srv/fleet"], "--path `/srv/fleet` is no folder"),
+        (["--remote=https://host/fleet", "--path=../other"], "--path `../other` is no folder"),
+    ] {
+        let ran = watch("never", &arguments).expect(64);
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("\nhelp: "), "{ran:?}");
+    }
+    let ran = Ran::of(daemon(&home("no-git"), &["--remote", "https://host/fleet"]).env("PATH", "/nowhere")).expect(69);
+    assert!(ran.stderr.contains("the program `git` cannot be run") && ran.stderr.contains("Install git"), "{ran:?}");
+}
+
+#[test]
+fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
+    let world = World::with_devices("{}", 2);
+    let served = folder();
+    let remote = bare(served.path(), "fleet.git");
+    let home = served.path().join("home");
+    let watch = |remote: &Path, arguments: &[&str]| {
+        let arguments = [&["--interval", "100ms", "--remote", remote.to_str().unwrap()], arguments].concat();
+        Watch::start_in(&home, served.path().join("watch.log"), &arguments)
+    };
+    let daemon = watch(&served.path().join("flet.git"), &[]);
+    daemon.wait_said("there is no repository at the remote");
+    assert!(daemon.end().contains(" help=\""));
+    let daemon = watch(&remote, &["--path", "halls/c/"]);
+    daemon.wait_said("there is no branch main on the remote");
+    daemon.wait_said("Push it there, or name another one with --branch.");
+    let push = Ran::of(git().arg("-C").arg(world.path()).args(["push", "-q"]).arg(&remote).args(["main", BRANCH]));
+    push.expect(0);
+    daemon.wait_said("has no folder `halls/c`");
+    daemon.wait_said("or name the fleet's folder with --path.");
+    daemon.end();
+    let daemon = watch(&remote, &[]);
+    daemon.wait_said("reconciled");
+    daemon.end();
+    // What was followed is not given up for another one.
+    let other = served.path().join("flet.git");
+    let arguments = ["--remote", other.to_str().unwrap()];
+    Ran::of(&mut self::daemon(&home, &arguments)).expect(64);
+    // A path is one from where the command is called.
+    let mut command = self::daemon(&served.path().join("near"), &["--remote", "fleet.git"]);
+    let log = served.path().join("near.log");
+    command.current_dir(served.path()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+    let daemon = Watch { child: spawn(&mut command), log };
+    daemon.wait_said("reconciled");
+    daemon.end();
 }

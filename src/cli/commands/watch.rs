@@ -33,7 +33,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     arguments.log.start(output)?;
     // A variable that is set and empty is how unit and compose files leave one out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let (remote, branch) = (given(&arguments.remote), given(&arguments.branch));
+    let (remote, branch) = (given(&arguments.remote).map(from_here), given(&arguments.branch));
     if arguments.interval < INTERVAL_MIN {
         return Err(CommandError::Usage {
             what: "--interval is less than 100ms".to_string(),
@@ -107,6 +107,13 @@ fn pulse(board: Board) -> Pulse {
             manager.alive();
         }
     })
+}
+
+/// Returns a path from the folder that the command was called in as one from the root: git would read it from the mirror.
+fn from_here(address: String) -> String {
+    let path = std::path::Path::new(&address);
+    let whole = if path.is_relative() { path.canonicalize().ok() } else { None };
+    whole.and_then(|whole| whole.to_str().map(str::to_string)).unwrap_or(address)
 }
 
 fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {

@@ -13,6 +13,7 @@
 mod events;
 mod round;
 mod source;
+mod start;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -137,7 +138,8 @@ pub struct Look<'a> {
 /// Follows a branch until it is interrupted.
 ///
 /// # Errors
-/// It cannot start: there is no repository or no such branch. What fails later is told and tried again.
+/// It cannot start: there is no repository or no such branch, or a remote that was never fetched can never be (its address is none, git is
+/// not installed). What fails later is told and tried again.
 pub async fn watch<C: Clock>(
     environment: &Environment,
     options: &WatchOptions,
@@ -146,8 +148,10 @@ pub async fn watch<C: Clock>(
     tell: &mut dyn FnMut(&Note<'_>),
 ) -> Result<(), OpsError> {
     let workspace = match &options.remote {
-        Some(RemoteSource { address, path, .. }) => {
-            Workspace::open_mirror(environment, address, &options.branch_followed(), path)?
+        Some(remote) => {
+            let branch = options.branch_followed();
+            let path = start::check_remote(remote, &branch)?;
+            Workspace::open_mirror(environment, &remote.address, &branch, &path)?
         }
         None => Workspace::open(environment)?,
     };
@@ -191,7 +195,7 @@ pub async fn watch<C: Clock>(
         rounds: Backoff::new(clock.now()),
     };
     loop {
-        daemon.step(clock, interrupt, tell).await;
+        daemon.step(clock, interrupt, tell).await?;
         if interrupt.is_set() && daemon.running.is_idle() {
             daemon.rest(clock.now(), tell);
             daemon.push_at_the_end(clock.now());
@@ -274,9 +278,17 @@ struct Daemon<'w> {
 
 impl Daemon<'_> {
     /// Looks, reconciles if that is due, and executes what runs for a while.
-    async fn step<C: Clock>(&mut self, clock: &C, interrupt: &Interrupt, tell: &mut dyn FnMut(&Note<'_>)) {
+    ///
+    /// # Errors
+    /// The remote was never fetched, and can never be.
+    async fn step<C: Clock>(
+        &mut self,
+        clock: &C,
+        interrupt: &Interrupt,
+        tell: &mut dyn FnMut(&Note<'_>),
+    ) -> Result<(), OpsError> {
         let now = clock.now();
-        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell);
+        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell)?;
         if self.looks.is_over(now) {
             match self.look(now) {
                 Ok(()) => drop(self.looks.reset()),
@@ -310,6 +322,7 @@ impl Daemon<'_> {
             self.tell_trouble(&error, retry_at, now, tell);
         }
         self.tell_look(is_reconciled, now, tell);
+        Ok(())
     }
 
     fn tell_trouble(&mut self, error: &OpsError, retry_at: Timestamp, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {

@@ -11,15 +11,19 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::super::backoff::Backoff;
+use super::start::hopeless;
 use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
 use crate::manifest::{Loaded, ParsedFiles, Sound};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
+use crate::model::text::sanitize_line;
 use crate::ops::workspace::{findings_of, refuse_results_on};
 use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound_again;
-use crate::repo::{FleetTree, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference};
+use crate::repo::{
+    FLEET_FILE, FleetTree, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference, without_secrets,
+};
 
 /// No pause between two fetches is longer than this and twice the interval.
 const FETCH_PAUSE_MAX: Duration = Duration::from_secs(120);
@@ -47,6 +51,10 @@ pub struct Fetches {
     maintain_at: Timestamp,
     /// The last one succeeded, or there was none yet.
     is_well: bool,
+    /// The address, without secrets.
+    shown: String,
+    /// Something was fetched, by this process or one before it.
+    has_fetched: bool,
 }
 
 impl Source {
@@ -55,14 +63,24 @@ impl Source {
     /// # Errors
     /// There is no such branch in the repository.
     pub fn open(workspace: &Workspace, options: &WatchOptions, now: Timestamp) -> Result<Source, OpsError> {
-        if let Some(RemoteSource { time_max, .. }) = &options.remote {
+        if let Some(RemoteSource { time_max, address, .. }) = &options.remote {
             let mut remote = Remote::new(workspace.repo.git_folder(), MIRRORED);
             if let Some(time) = time_max {
                 remote = remote.with_time_max(*time);
             }
             let (interval, backoff) = (options.interval, Backoff::new(now));
-            let fetches = Fetches { interval, due_at: now, backoff, maintain_at: now, under_way: None, is_well: true };
-            return Ok(Source::Remote { remote, branch: options.branch_followed(), fetches: Box::new(fetches) });
+            let branch = options.branch_followed();
+            let fetches = Fetches {
+                interval,
+                due_at: now,
+                backoff,
+                maintain_at: now,
+                under_way: None,
+                is_well: true,
+                shown: sanitize_line(&without_secrets(address)).into_owned(),
+                has_fetched: workspace.repo.resolve(&source_reference(&branch)).is_ok(),
+            };
+            return Ok(Source::Remote { remote, branch, fetches: Box::new(fetches) });
         }
         // The branch that is checked out now stays the one that is followed.
         let named = options.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
@@ -134,8 +152,16 @@ impl Source {
     }
 
     /// Begins a fetch when one is due or asked for, and tells how one that was under way has ended.
-    pub fn fetch(&mut self, now: Timestamp, is_asked_for: bool, tell: &mut dyn FnMut(&Note<'_>)) {
-        let Source::Remote { remote, branch, fetches } = self else { return };
+    ///
+    /// # Errors
+    /// Nothing was ever fetched, and it ended in a way that no other will.
+    pub fn fetch(
+        &mut self,
+        now: Timestamp,
+        is_asked_for: bool,
+        tell: &mut dyn FnMut(&Note<'_>),
+    ) -> Result<(), OpsError> {
+        let Source::Remote { remote, branch, fetches } = self else { return Ok(()) };
         if let Some(mut fetch) = fetches.under_way.take_if(|fetch| fetch.is_finished()) {
             // It has ended: to take its result takes no time.
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -146,11 +172,16 @@ impl Source {
             let error = match ended {
                 Ok(commits) if commits.iter().all(Option::is_some) => None,
                 Ok(_) => Some(OpsError::NotFound {
-                    what: format!("there is no branch {branch} on the remote {}", remote.shown()),
+                    what: format!("there is no branch {branch} on the remote {}", fetches.shown),
                     help: "Push it there, or name another one with --branch.".to_string(),
                 }),
-                Err(error) => Some(UpstreamError::Remote(error).into()),
+                Err(error) if fetches.has_fetched => Some(UpstreamError::Remote(error).into()),
+                Err(error) => match hopeless(error, &fetches.shown) {
+                    Ok(error) => return Err(error),
+                    Err(error) => Some(UpstreamError::Remote(error).into()),
+                },
             };
+            fetches.has_fetched |= error.is_none();
             let next = match &error {
                 None => {
                     fetches.backoff.reset();
@@ -171,6 +202,7 @@ impl Source {
             let fetch = move || remote.fetch(&[(&branch, &source_reference(&branch))]);
             fetches.under_way = Some(tokio::task::spawn_blocking(fetch));
         }
+        Ok(())
     }
 }
 
@@ -219,7 +251,8 @@ impl<'w> Daemon<'w> {
         if self.seen.as_ref().is_some_and(|seen| seen.head == head) {
             return Ok(());
         }
-        let tree = self.workspace.repo.tree_after(&head, self.seen.as_ref().map(|seen| &seen.tree))?;
+        let before = self.seen.as_ref().map(|seen| &seen.tree);
+        let tree = self.workspace.repo.tree_after(&head, before).map_err(|error| self.no_folder(error))?;
         if let Some(seen) = &mut self.seen
             && seen.tree.tree == tree.tree
         {
@@ -250,6 +283,19 @@ impl<'w> Daemon<'w> {
         }
         self.passed_over = None;
         Ok(())
+    }
+}
+
+impl Daemon<'_> {
+    /// Returns what there is to say of a commit that does not have the fleet's folder: it may come with the next one.
+    fn no_folder(&self, error: RepoError) -> OpsError {
+        let RepoError::NoFleetAt { revision } = error else { return error.into() };
+        let folder = self.workspace.repo.prefix().trim_end_matches('/');
+        let mut help = format!("Commit a {FLEET_FILE} in it");
+        if self.workspace.repo.is_mirror() {
+            help.push_str(", or name the fleet's folder with --path");
+        }
+        OpsError::NotFound { what: format!("the commit {revision} has no folder `{folder}`"), help: help + "." }
     }
 }
 

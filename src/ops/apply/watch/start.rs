@@ -1,0 +1,97 @@
+//! What is wrong with a remote before it is asked, and with one that was asked and can never answer.
+
+use super::RemoteSource;
+use crate::model::text::sanitize_line;
+use crate::ops::OpsError;
+use crate::repo::{RemoteError, UpstreamError, is_branch_name, without_secrets};
+
+/// Returns the folder of the fleet in the remote repository as git has it: without `.` and without slashes around it; empty for the root.
+///
+/// # Errors
+/// `OpsError::Usage`: the address is none or runs a command, the branch has an illegal name, or the folder is not in the repository.
+pub(super) fn check_remote(remote: &RemoteSource, branch: &str) -> Result<String, OpsError> {
+    let RemoteSource { address, path, .. } = remote;
+    let why_not = if address.trim().is_empty() {
+        Some("it is empty")
+    } else if address.starts_with('-') {
+        Some("it begins with `-`")
+    } else if address.chars().any(char::is_control) {
+        Some("it has control characters")
+    } else if address.starts_with("ext::") || address.starts_with("fd::") {
+        Some("it is a command, not a place")
+    } else {
+        None
+    };
+    if let Some(why) = why_not {
+        return Err(unusable(address, why));
+    }
+    if !is_branch_name(branch) {
+        return Err(OpsError::Usage {
+            what: format!("`{}` is no name of a branch", sanitize_line(branch)),
+            help: "Name the branch with the declared files, such as `main`, with --branch.".to_string(),
+        });
+    }
+    let parts: Vec<&str> = path.trim_end_matches('/').split('/').filter(|part| *part != ".").collect();
+    let is_root = parts.iter().all(|part| part.is_empty()) && !path.starts_with('/');
+    if !is_root && parts.iter().any(|part| matches!(*part, "" | ".." | ".git") || part.chars().any(char::is_control)) {
+        return Err(OpsError::Usage {
+            what: format!("--path `{}` is no folder of the remote repository", sanitize_line(path)),
+            help: "Name the fleet's folder from the root of the repository, such as `fleets/hall-c`; leave --path out for the root."
+                .to_string(),
+        });
+    }
+    Ok(if is_root { String::new() } else { parts.join("/") })
+}
+
+/// Returns why a remote that has never been fetched never can be.
+///
+/// # Errors
+/// The error itself: the remote may come.
+pub(super) fn hopeless(error: RemoteError, address: &str) -> Result<OpsError, RemoteError> {
+    match error {
+        RemoteError::BadAddress { message, .. } => Ok(unusable(address, &message)),
+        RemoteError::BadName { .. } | RemoteError::NoGit { .. } => Ok(UpstreamError::Remote(error).into()),
+        RemoteError::Denied { .. }
+        | RemoteError::Rejected { .. }
+        | RemoteError::Unreachable { .. }
+        | RemoteError::NotARepository { .. }
+        | RemoteError::Failed { .. } => Err(error),
+    }
+}
+
+fn unusable(address: &str, why: &str) -> OpsError {
+    OpsError::Usage {
+        what: format!(
+            "the remote `{}` cannot be used: {}",
+            sanitize_line(&without_secrets(address)),
+            sanitize_line(why)
+        ),
+        help: "Name a URL (https://, ssh://, git@host:path) or a path with --remote.".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_never_work_is_refused() {
+        let check = |address: &str, branch: &str, path: &str| {
+            let remote = RemoteSource { address: address.to_string(), path: path.to_string(), time_max: None };
+            check_remote(&remote, branch).map_err(|error| error.to_string())
+        };
+        let url = "https://user:secret@host/x";
+        for (path, expect) in [("", ""), (".", ""), ("./", ""), ("a/b/", "a/b"), ("./a", "a"), ("a/./b", "a/b")] {
+            assert_eq!(check(url, "main", path).as_deref(), Ok(expect), "{path}");
+        }
+        for path in ["/", "/a", "..", "a/../b", "a//b", "../a", "a\nb", ".git/x"] {
+            assert!(check(url, "main", path).unwrap_err().starts_with("--path "), "{path}");
+        }
+        for branch in ["", "a..b", "-", "a b", "x.lock", "/main"] {
+            assert!(check(url, branch, "").unwrap_err().ends_with("is no name of a branch"), "{branch}");
+        }
+        for address in ["", " ", "--upload-pack=x", "ext::sh -c x", "https://h/\n"] {
+            assert!(check(address, "main", "").unwrap_err().contains("cannot be used"), "{address}");
+        }
+    }
+}
