@@ -96,8 +96,7 @@ impl From<LockFailure> for OpsError {
                     Some(holder) => format!("another fleetform is applying to this registry: {holder}"),
                     None => "another fleetform is applying to this registry".to_string(),
                 },
-                help: "Wait until it is done, then run the command again. It stops jobs whose stop is committed."
-                    .to_string(),
+                help: "Wait until it is done: the next try goes on. It stops jobs whose stop is committed.".to_string(),
             },
         }
     }

@@ -55,7 +55,7 @@ impl HistoryError {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }
             HistoryError::Rewound { .. } => {
-                "Look at `git reflog` and `fleetform plan`; if this is meant, apply with --accept-rewind.".to_string()
+                "Look at `git reflog` and `fleetform plan`; if this is meant, say so to `apply` or `watch` with --accept-rewind.".to_string()
             }
             HistoryError::Foreign { branch, commit } => {
                 format!("Put the branch back to the commit before: `git branch -f {branch} {commit}~1`.")
@@ -76,7 +76,7 @@ impl HistoryError {
 fn help_republish(branch: &str) -> String {
     format!(
         "When that commit is lost, the registry still remembers: delete the branch (`git branch -D {branch}`) and what remotes had of \
-         it (`git update-ref -d refs/remotes/origin/{branch}`), and the next apply publishes it again."
+         it (`git update-ref -d refs/remotes/origin/{branch}`), and the next apply or the daemon publishes it again."
     )
 }
 

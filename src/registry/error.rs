@@ -53,12 +53,12 @@ impl RegistryError {
     pub fn help(&self) -> &'static str {
         match self {
             RegistryError::Folder { .. } => "Check the permissions of the folder above it, or set `spec.registry`.",
-            RegistryError::Locked { .. } => "Wait until the other process is done, then run the command again.",
+            RegistryError::Locked { .. } => "Wait until the other process is done: the next try goes on.",
             RegistryError::Fenced { .. } => {
                 "The lease of this one had run out. Nothing is lost: what it had begun, the other one goes on with."
             }
             RegistryError::Full { .. } => {
-                "Make room on the disk and run the command again: it goes on where it was, nothing is lost."
+                "Make room on the disk: the next try goes on where this one was, nothing is lost."
             }
             RegistryError::ReadOnly { .. } => "Check the permissions of the file and of its folder.",
             RegistryError::NotARegistry { .. } => "Point `spec.registry.sqlite.path` or --registry at another file.",

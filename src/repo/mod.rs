@@ -98,17 +98,17 @@ impl RepoError {
             RepoError::NotAFile { .. } => "Put a plain file in its place.".to_string(),
             RepoError::TooLarge { .. } => "Split the file.".to_string(),
             RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } => {
-                "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+                "Another fleetform works on this fleet: the next try takes up what that has done.".to_string()
             }
             RepoError::Gone { .. } => {
-                "Run the command again: the branch is published again from what the registry remembers.".to_string()
+                "Nothing is lost: the next try publishes it again from what the registry remembers.".to_string()
             }
             RepoError::Locked { .. } => {
                 "When no git and no fleetform is running, a process died and left that file: remove it.".to_string()
             }
             RepoError::ReadOnly { .. } => "Check the permissions of its .git folder; nothing was lost.".to_string(),
             RepoError::Full { .. } => {
-                "Make room on the disk and run the command again: it goes on where it was, nothing is lost.".to_string()
+                "Make room on the disk: the next try goes on where this one was, nothing is lost.".to_string()
             }
             RepoError::Malformed { .. } => {
                 "Somebody edited the results branch: restore it with `git reflog` or from a clone.".to_string()

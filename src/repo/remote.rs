@@ -94,13 +94,15 @@ impl RemoteError {
                 "Check keys, tokens and host keys with `git ls-remote {remote}`, and on the server who may push to this branch."
             ),
             RemoteError::Rejected { .. } => {
-                "Another fleetform works on this fleet: run the command again when it is done.".to_string()
+                "Another fleetform works on this fleet: the next try takes up what that has done.".to_string()
             }
             RemoteError::Unreachable { .. } => {
-                "Nothing is lost: run the command again when the remote can be reached.".to_string()
+                "Check the network and the address. Nothing is lost: the next try that reaches the remote goes on.".to_string()
             }
-            RemoteError::NotARepository { .. } => {
-                "Check the address with `git remote -v`; some servers also say so to those who may not see it.".to_string()
+            RemoteError::NotARepository { remote, .. } => {
+                format!(
+                    "Check the address with `git ls-remote {remote}`; some servers also say so to those who may not see it."
+                )
             }
             RemoteError::BadAddress { .. } => {
                 "Name a configured remote, a URL (https://, ssh://, git@host:path) or a path.".to_string()

@@ -70,7 +70,7 @@ impl UpstreamError {
                 format!("Put it back: `git push {remote} {seen}:refs/heads/{branch}`.")
             }
             UpstreamError::Diverged { branch, .. } => format!(
-                "Two writers did not know of each other. Keep the branch of the remote: `git branch -m {branch} {branch}-apart`, and apply again."
+                "Two writers did not know of each other. Keep the branch of the remote: `git branch -m {branch} {branch}-apart`; the next try takes the other one."
             ),
         }
     }

@@ -163,13 +163,16 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     let served = folder();
     let remote = bare(served.path(), "fleet.git");
     let home = served.path().join("home");
+    let other = served.path().join("flet.git");
     let watch = |remote: &Path, arguments: &[&str]| {
         let arguments = [&["--interval", "100ms", "--remote", remote.to_str().unwrap()], arguments].concat();
         Watch::start_in(&home, served.path().join("watch.log"), &arguments)
     };
-    let daemon = watch(&served.path().join("flet.git"), &[]);
+    let daemon = watch(&other, &[]);
     daemon.wait_said("there is no repository at the remote");
-    assert!(daemon.end().contains(" help=\""));
+    let said = daemon.end();
+    let address = other.to_str().unwrap();
+    assert!(said.contains(&format!("Check the address with `git ls-remote {address}`")), "{said}");
     let daemon = watch(&remote, &["--path", "halls/c/"]);
     daemon.wait_said("there is no branch main on the remote");
     daemon.wait_said("Push it there, or name another one with --branch.");
@@ -182,7 +185,6 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     daemon.wait_said("reconciled");
     daemon.end();
     // What was followed is not given up for another one.
-    let other = served.path().join("flet.git");
     let arguments = ["--remote", other.to_str().unwrap()];
     Ran::of(&mut self::daemon(&home, &arguments)).expect(64);
     // A path is one from where the command is called.
@@ -192,4 +194,32 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     let daemon = Watch { child: spawn(&mut command), log };
     daemon.wait_said("reconciled");
     daemon.end();
+}
+
+/// What helps is shown by commands and in the log of a daemon, where there is no command to run again.
+#[test]
+fn no_help_is_for_commands_alone() {
+    use fleetform::ops::OpsError;
+    use fleetform::prepare::HistoryError;
+    use fleetform::registry::RegistryError;
+    use fleetform::repo::{RemoteError, RepoError, UpstreamError};
+    let (remote, message, branch) = (|| "r".to_string(), || "m".to_string(), || "b".to_string());
+    let path = || PathBuf::from("p");
+    let errors: [OpsError; 11] = [
+        UpstreamError::Remote(RemoteError::Rejected { remote: remote(), branch: branch(), message: message() }).into(),
+        UpstreamError::Remote(RemoteError::Unreachable { remote: remote(), message: message() }).into(),
+        UpstreamError::Remote(RemoteError::NotARepository { remote: remote(), message: message() }).into(),
+        UpstreamError::Diverged { branch: branch(), remote: remote(), path: message() }.into(),
+        RepoError::Contended { branch: branch() }.into(),
+        RepoError::AlreadyWritten { path: message() }.into(),
+        RepoError::Gone { branch: branch() }.into(),
+        RepoError::Full { path: path() }.into(),
+        RegistryError::Locked { path: path() }.into(),
+        RegistryError::Full { path: path() }.into(),
+        HistoryError::Rewound { head: message(), last: message() }.into(),
+    ];
+    for error in errors {
+        let help = error.help();
+        assert!(!help.contains("command again") && !help.contains("apply again") && help.ends_with('.'), "{help}");
+    }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::super::backoff::Backoff;
-use super::start::hopeless;
+use super::start::{addressed, hopeless};
 use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
 use crate::manifest::{Loaded, ParsedFiles, Sound};
@@ -175,9 +175,9 @@ impl Source {
                     what: format!("there is no branch {branch} on the remote {}", fetches.shown),
                     help: "Push it there, or name another one with --branch.".to_string(),
                 }),
-                Err(error) if fetches.has_fetched => Some(UpstreamError::Remote(error).into()),
-                Err(error) => match hopeless(error, &fetches.shown) {
-                    Ok(error) => return Err(error),
+                Err(error) => match hopeless(addressed(error, &fetches.shown)) {
+                    Ok(error) if !fetches.has_fetched => return Err(error),
+                    Ok(error) => Some(error),
                     Err(error) => Some(UpstreamError::Remote(error).into()),
                 },
             };

@@ -43,19 +43,33 @@ pub(super) fn check_remote(remote: &RemoteSource, branch: &str) -> Result<String
     Ok(if is_root { String::new() } else { parts.join("/") })
 }
 
-/// Returns why a remote that has never been fetched never can be.
+/// Returns why a remote that has never been fetched never can be, by the error of a try.
 ///
 /// # Errors
 /// The error itself: the remote may come.
-pub(super) fn hopeless(error: RemoteError, address: &str) -> Result<OpsError, RemoteError> {
+pub(super) fn hopeless(error: RemoteError) -> Result<OpsError, RemoteError> {
     match error {
-        RemoteError::BadAddress { message, .. } => Ok(unusable(address, &message)),
+        RemoteError::BadAddress { remote, message } => Ok(unusable(&remote, &message)),
         RemoteError::BadName { .. } | RemoteError::NoGit { .. } => Ok(UpstreamError::Remote(error).into()),
         RemoteError::Denied { .. }
         | RemoteError::Rejected { .. }
         | RemoteError::Unreachable { .. }
         | RemoteError::NotARepository { .. }
         | RemoteError::Failed { .. } => Err(error),
+    }
+}
+
+/// Returns the error with the address in place of the name that the mirror has for the remote: nobody else knows it.
+pub(super) fn addressed(error: RemoteError, address: &str) -> RemoteError {
+    let remote = address.to_string();
+    match error {
+        RemoteError::Denied { message, .. } => RemoteError::Denied { remote, message },
+        RemoteError::Rejected { branch, message, .. } => RemoteError::Rejected { remote, branch, message },
+        RemoteError::Unreachable { message, .. } => RemoteError::Unreachable { remote, message },
+        RemoteError::NotARepository { message, .. } => RemoteError::NotARepository { remote, message },
+        RemoteError::BadAddress { message, .. } => RemoteError::BadAddress { remote, message },
+        RemoteError::Failed { doing, message, .. } => RemoteError::Failed { remote, doing, message },
+        RemoteError::BadName { .. } | RemoteError::NoGit { .. } => error,
     }
 }
 
