@@ -74,6 +74,7 @@ fn code_of(error: &OpsError) -> u8 {
     match error {
         OpsError::Invalid(_) => exit::INVALID,
         OpsError::Held { .. } => exit::HELD,
+        OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,
         OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(_) => exit::ERROR,
         OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),

@@ -16,6 +16,9 @@ pub enum OpsError {
     /// Nothing was touched: a person has to decide, or another process is at work.
     #[error("{what}")]
     Held { what: String, help: String },
+    /// What is committed may not be used in this way, whoever asks.
+    #[error("{what}")]
+    Refused { what: String, help: String },
     /// The command was called in a way that it cannot serve.
     #[error("{what}")]
     Usage { what: String, help: String },
@@ -64,9 +67,10 @@ impl OpsError {
     pub fn help(&self) -> String {
         match self {
             OpsError::Invalid(_) => String::new(),
-            OpsError::Held { help, .. } | OpsError::Usage { help, .. } | OpsError::NotFound { help, .. } => {
-                help.clone()
-            }
+            OpsError::Held { help, .. }
+            | OpsError::Refused { help, .. }
+            | OpsError::Usage { help, .. }
+            | OpsError::NotFound { help, .. } => help.clone(),
             OpsError::History(error) => error.help(),
             OpsError::Registry(error) => error.help().to_string(),
             OpsError::Repo(error) => error.help(),

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::workspace::OWN_FOLDER;
 use super::{Environment, OpsError, Workspace};
 use crate::model::status::Snapshot;
 use crate::prepare::{read_ledger, records_of};
 
-/// Where a daemon keeps what is about itself, in its folder.
-const FOLDER: &str = ".fleetform";
+/// What a daemon keeps about itself, in [`OWN_FOLDER`].
 const LOCK: &str = "watch.lock";
 const SNAPSHOT: &str = "status.json";
 
@@ -25,9 +25,12 @@ impl Seat {
     /// Takes the place.
     ///
     /// # Errors
-    /// Another daemon has it, or the folder cannot be written.
+    /// Another daemon has it, the folder cannot be written, or git has it.
     pub fn take(environment: &Environment) -> Result<Seat, OpsError> {
-        let folder = environment.folder.join(FOLDER);
+        if let Ok(workspace) = Workspace::open(environment) {
+            workspace.refuse_tracked(Path::new(OWN_FOLDER))?;
+        }
+        let folder = environment.folder.join(OWN_FOLDER);
         let fail = |source| OpsError::Output { what: format!("{} cannot be written", folder.display()), source };
         let open = || {
             std::fs::create_dir_all(&folder)?;
@@ -98,6 +101,8 @@ pub fn status(environment: &Environment) -> Result<Status, OpsError> {
     let daemon = read(&environment.folder);
     let is_alive = is_alive(&environment.folder);
     match fleet_status(environment) {
+        // What a commit brings is no daemon's word.
+        Err(error @ OpsError::Refused { .. }) => Err(error),
         Err(error) if daemon.is_none() && !is_alive => Err(error),
         fleet => Ok(Status { daemon, is_alive, fleet }),
     }
@@ -123,12 +128,12 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
 
 /// Returns what a daemon wrote; `None` when there is nothing that can be read.
 fn read(folder: &Path) -> Option<Snapshot> {
-    let text = std::fs::read(folder.join(FOLDER).join(SNAPSHOT)).ok()?;
+    let text = std::fs::read(folder.join(OWN_FOLDER).join(SNAPSHOT)).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
 /// The lock of a daemon ends with its process.
 fn is_alive(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join(FOLDER).join(LOCK)) else { return false };
+    let Ok(file) = File::open(folder.join(OWN_FOLDER).join(LOCK)) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }

@@ -15,6 +15,8 @@ use crate::prepare::{load, load_sound};
 use crate::registry::Registry;
 use crate::repo::{FLEET_FILE, FleetTree, Repo};
 
+/// The folder of a fleet's folder that is of this machine alone.
+pub(super) const OWN_FOLDER: &str = ".fleetform";
 /// Names that a lock file keeps: who dies so often before it gets to work does not by accident.
 const OWNERS_MAX: usize = 64;
 /// Bytes of it that are read: a name is a host, a process and eight digits.
@@ -238,22 +240,61 @@ impl Workspace {
         Ok(self.repo.folder().join(path))
     }
 
+    /// Returns the path of the registry's file, unless git has something to say about what is in it: then a pull request could bring a
+    /// registry of its own, with devices, keys and runs that never were.
+    fn own_registry_path(&self, fleet: &Fleet) -> Result<PathBuf, OpsError> {
+        let path = self.registry_path(fleet)?;
+        if self.environment.registry.is_none() {
+            self.refuse_tracked(Path::new(OWN_FOLDER))?;
+        }
+        // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the folder.
+        let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        self.refuse_tracked(&whole.with_extension("lock"))?;
+        // SQLite reads the files beside it as part of it.
+        for beside in ["", "-wal", "-shm", "-journal"] {
+            let mut name = whole.as_os_str().to_owned();
+            name.push(beside);
+            self.refuse_tracked(Path::new(&name))?;
+        }
+        Ok(path)
+    }
+
+    /// Refuses a place that git fills.
+    ///
+    /// # Errors
+    /// `OpsError::Refused`: `HEAD` or the index has it, or a link on the way to it.
+    pub fn refuse_tracked(&self, place: &Path) -> Result<(), OpsError> {
+        let Some(tracked) = self.repo.tracked(place)? else { return Ok(()) };
+        // As a path from the fleet's folder, of the whole folder of ours.
+        let inner = tracked.strip_prefix(self.repo.prefix()).unwrap_or(&tracked);
+        let of_ours = inner.split('/').next().filter(|first| *first == OWN_FOLDER);
+        let remove = sanitize_line(of_ours.unwrap_or(inner)).into_owned();
+        Err(OpsError::Refused {
+            what: format!(
+                "`{remove}` is under git's control, and the registry of this machine must not come from a commit"
+            ),
+            help: format!(
+                "Take it out of git with `git rm --cached -r {remove}`, and commit that. It stays on the disk: unless it is yours, remove it there too."
+            ),
+        })
+    }
+
     /// Opens the registry for reading.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read, or git has it.
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
-        Ok(Registry::open_for_reading(&self.registry_path(fleet)?, fleet.name.as_str())?)
+        Ok(Registry::open_for_reading(&self.own_registry_path(fleet)?, fleet.name.as_str())?)
     }
 
     /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or git has it.
     pub fn open_for_writing(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
-        let path = self.registry_path(fleet)?;
+        let path = self.own_registry_path(fleet)?;
         if let Some(folder) = path.parent()
-            && folder.file_name().is_some_and(|name| name == ".fleetform")
+            && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
             && !folder.join(".gitignore").exists()
         {
             let ignore = folder.join(".gitignore");
@@ -263,15 +304,15 @@ impl Workspace {
                 source,
             })?;
         }
-        Ok(Registry::open(&self.registry_path(fleet)?, fleet.name.as_str())?)
+        Ok(Registry::open(&path, fleet.name.as_str())?)
     }
 
     /// Takes the right to apply to the registry, for somebody of this name.
     ///
     /// # Errors
-    /// Another process has it, or the lock file cannot be made.
+    /// Another process has it, the lock file cannot be made, or git has it.
     pub fn lock(&self, fleet: &Fleet, owner: &str) -> Result<ApplyLock, LockFailure> {
-        let path = self.registry_path(fleet).map_err(LockFailure::Failed)?.with_extension("lock");
+        let path = self.own_registry_path(fleet).map_err(LockFailure::Failed)?.with_extension("lock");
         lock_file(&path, owner)
     }
 

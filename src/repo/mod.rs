@@ -10,6 +10,7 @@ mod read;
 mod remote;
 mod root;
 mod scratch;
+mod tracked;
 mod upstream;
 mod work;
 mod write;

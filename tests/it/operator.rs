@@ -223,3 +223,91 @@ fn no_help_is_for_commands_alone() {
         assert!(!help.contains("command again") && !help.contains("apply again") && help.ends_with('.'), "{help}");
     }
 }
+
+/// Adds paths to the index of a world's repository, whatever is ignored, as a person does with `git add -f`.
+fn force_add(world: &World, paths: &[&str]) {
+    Ran::of(git().arg("-C").arg(world.path()).args(["add", "-f"]).args(paths)).expect(0);
+}
+
+fn git_commit(world: &World) {
+    let name = ["-c", "user.name=Test", "-c", "user.email=test@example.com"];
+    Ran::of(git().arg("-C").arg(world.path()).args(name).args(["commit", "-qm", "Bring it"])).expect(0);
+}
+
+/// A pull request brings a registry, and CI plans with it.
+#[test]
+fn a_registry_that_a_commit_brings_is_refused() {
+    let world = World::with_devices("{}", 2);
+    world.apply().unwrap();
+    world.run(&["plan"]).expect(0);
+    force_add(&world, &[".fleetform/fleet.db"]);
+    let refused = |arguments: &[&str]| {
+        let ran = world.run(arguments).expect(77);
+        assert!(ran.stderr.contains("`.fleetform` is under git's control"), "{ran:?}");
+        assert!(ran.stderr.contains("git rm --cached -r .fleetform"), "{ran:?}");
+    };
+    // What is staged will be committed.
+    refused(&["plan"]);
+    git_commit(&world);
+    let commands: [&[&str]; 9] = [
+        &["plan"],
+        &["plan", "--rev", "HEAD~1"],
+        &["apply", "--yes"],
+        &["simulate"],
+        &["job", "list"],
+        &["device", "list"],
+        &["schedule", "list"],
+        &["status"],
+        &["watch"],
+    ];
+    commands.into_iter().for_each(refused);
+    world.run(&["validate"]).expect(0);
+    // Another one, which the caller names, is no concern of the repository.
+    world.run(&["--registry", &format!("sqlite:{}", world.folder_file("other.db")), "plan"]).expect(0);
+    let path = world.registry_path();
+    world.run(&["--registry", &format!("sqlite:{}", path.display()), "plan"]).expect(77);
+    Ran::of(git().arg("-C").arg(world.path()).args(["rm", "-q", "--cached", "-r", ".fleetform"])).expect(0);
+    git_commit(&world);
+    world.run(&["plan"]).expect(0);
+}
+
+#[test]
+fn links_files_beside_it_and_other_places_of_a_registry_are_no_way_around() {
+    let check = |path: &str, bring: &dyn Fn(&World), remove: &str| {
+        let world = World::with_devices(&format!("{{registry: {{sqlite: {{path: {path}}}}}}}"), 2);
+        bring(&world);
+        git_commit(&world);
+        let ran = world.run(&["plan"]).expect(77);
+        assert!(ran.stderr.contains(&format!("git rm --cached -r {remove}`")), "{path}: {ran:?}");
+    };
+    let outside = folder();
+    let link = |name: &'static str, target: PathBuf| {
+        move |world: &World| {
+            std::os::unix::fs::symlink(&target, world.file(name)).unwrap();
+            force_add(world, &[name]);
+        }
+    };
+    let file = |name: &'static str| {
+        move |world: &World| {
+            world.write(name, "x");
+            force_add(world, &[name]);
+        }
+    };
+    check(".fleetform/fleet.db", &link(".fleetform", outside.path().to_path_buf()), ".fleetform");
+    check("data/fleet.db", &link("data", outside.path().to_path_buf()), "data");
+    check("data/fleet.db", &link("data", PathBuf::from("elsewhere")), "data");
+    check("data/fleet.db", &file("data/fleet.db"), "data/fleet.db");
+    check("data/fleet.db", &file("data/fleet.db-wal"), "data/fleet.db-wal");
+    check("./fleet.db", &file("fleet.db"), "fleet.db");
+    check("fleet.db", &file(".fleetform/status.json"), ".fleetform");
+    // A link that nobody committed is the operator's own, and leads where it leads.
+    let world = World::with_devices("{registry: {sqlite: {path: data/fleet.db}}}", 2);
+    world.write("kept/fleet.db", "x");
+    force_add(&world, &["kept/fleet.db"]);
+    git_commit(&world);
+    std::os::unix::fs::symlink(outside.path(), world.file("data")).unwrap();
+    world.run(&["plan"]).expect(0);
+    std::fs::remove_file(world.file("data")).unwrap();
+    std::os::unix::fs::symlink("kept", world.file("data")).unwrap();
+    world.run(&["plan"]).expect(77);
+}
