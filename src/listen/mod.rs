@@ -34,6 +34,9 @@ pub use board::Board;
 pub use service::ServiceManager;
 pub use webhook::{SecretError, WebhookSecrets};
 
+/// The target of all lines that are logged here: a name for filters, which stays as it is wherever the code goes.
+pub const LOG_TARGET: &str = "fleetform::listen";
+
 /// Wakes the daemon. It is called by every accepted webhook, and returns at once: many rings may be one.
 pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
@@ -102,7 +105,7 @@ impl Server {
                     }
                     Err(error) => {
                         // Out of file descriptors, mostly: trying again at once would be a busy loop.
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a connection cannot be accepted");
+                        tracing::warn!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a connection cannot be accepted");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -129,8 +132,10 @@ async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(bounds.connection_time_max, connection.without_shutdown()).await {
         Ok(Ok(parts)) => linger(parts.io.into_inner()).await,
-        Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a client is cut"),
-        Err(_) => tracing::debug!("a client is cut: it took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a client is cut")
+        }
+        Err(_) => tracing::debug!(target: LOG_TARGET, "a client is cut: it took too long"),
     }
 }
 

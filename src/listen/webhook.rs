@@ -181,7 +181,7 @@ impl Webhooks {
             None => {
                 self.count(|webhooks| webhooks.accepted += 1);
                 (self.bell)();
-                tracing::debug!(path = endpoint.path(), "a webhook is heard");
+                tracing::debug!(target: super::LOG_TARGET, path = endpoint.path(), "a webhook is heard");
                 sentence(StatusCode::ACCEPTED, "Heard.")
             }
             Some(wait) => {
@@ -198,7 +198,7 @@ impl Webhooks {
         if let Some(wait) = self.with_rates(|rates| rates.refused.enter(Instant::now(), calls_max)) {
             return too_many(wait);
         }
-        tracing::info!(path = endpoint.path(), reason = ?refusal, "a webhook is refused");
+        tracing::info!(target: super::LOG_TARGET, path = endpoint.path(), reason = ?refusal, "a webhook is refused");
         match refusal {
             Refusal::Unproven => sentence(StatusCode::UNAUTHORIZED, "The signature or token is missing or wrong."),
             Refusal::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),

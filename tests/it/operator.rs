@@ -311,3 +311,80 @@ fn links_files_beside_it_and_other_places_of_a_registry_are_no_way_around() {
     std::os::unix::fs::symlink("kept", world.file("data")).unwrap();
     world.run(&["plan"]).expect(77);
 }
+
+/// Returns the lines of a log of JSON.
+fn lines(said: &str) -> Vec<Value> {
+    said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+#[test]
+fn the_log_says_what_happened_to_which_run_in_fields() {
+    let world = World::with_devices("{}", 4);
+    world.job("dim", &DIM.replace("{target", "{delivery: {batchSize: 2}, target"));
+    world.declare("jobs/lost.yaml", "Job", "lost", &DIM.replace("query: '*'", "group: nowhere"));
+    world.commit("Lost");
+    let watch = Watch::start(&world, &["--log", "json", "--listen", "127.0.0.1:0", "--no-webhooks"]);
+    watch.wait_said("run_finished");
+    let said = lines(&watch.end());
+    let of = |target: &str| -> Vec<&Value> { said.iter().filter(|line| line["target"] == target).collect() };
+    let runs: Vec<Value> = of("fleetform::run")
+        .iter()
+        .map(|line| {
+            let mut fields = (*line).clone();
+            let members = fields.as_object_mut().unwrap();
+            ["timestamp", "level", "target", "message"].iter().for_each(|name| drop(members.remove(*name).unwrap()));
+            fields
+        })
+        .collect();
+    // Its counts are those of the batch.
+    let batch = |batch: u64| {
+        json!({
+            "event": "batch_finished", "job": "dim", "run": "1", "batch": batch, "batches": 2,
+            "total": 2, "completed": 2, "failed": 0, "unchanged": 0,
+        })
+    };
+    let expected = [
+        json!({
+            "event": "import_finished", "import": "all",
+            "imported": 4, "updated": 0, "unchanged": 0, "removed": 0, "rejected": 0, "rows": 4,
+        }),
+        json!({"event": "run_started", "job": "dim", "run": "1", "total": 4, "batches": 2}),
+        batch(1),
+        batch(2),
+        json!({
+            "event": "run_finished", "job": "dim", "run": "1", "status": "completed",
+            "total": 4, "completed": 4, "failed": 0, "unchanged": 0, "pending": 0,
+        }),
+    ];
+    assert_eq!(runs, expected, "{said:#?}");
+    let messages = |target: &str| -> Vec<String> {
+        of(target).iter().map(|line| line["message"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(messages("fleetform::listen"), ["listening"]);
+    let watched = messages("fleetform::watch");
+    assert!(["following", "reconciled", "held", "stopped"].iter().all(|word| watched.contains(&word.to_string())));
+    let known = ["fleetform::watch", "fleetform::run", "fleetform::remote", "fleetform::listen"];
+    assert!(said.iter().all(|line| known.contains(&line["target"].as_str().unwrap())), "{said:#?}");
+}
+
+/// What docs/watch.md shows is what the daemon takes and says.
+#[test]
+fn the_filters_of_the_docs_choose_what_they_say() {
+    let docs = include_str!("../../docs/watch.md");
+    let check = |filter: &str, expect: &[&str], reject: &[&str]| {
+        assert!(docs.contains(&format!("`{filter}`")), "{filter} is not in the docs");
+        let world = World::with_devices("{}", 2);
+        world.job("dim", DIM);
+        let watch = Watch::start(&world, &["--listen", "127.0.0.1:0", "--no-webhooks", "--log-filter", filter]);
+        wait_until("the job has run", || daemon_status(&world)["counters"]["runs"]["completed"] == json!(1));
+        let said = watch.end();
+        expect.iter().for_each(|words| assert!(said.contains(words), "{filter}: {words}: {said}"));
+        reject.iter().for_each(|words| assert!(!said.contains(words), "{filter}: {words}: {said}"));
+    };
+    check("warn,fleetform::run=info", &["event=run_started job=dim run=1 total=2"], &["following", "listening"]);
+    check("info,fleetform::run=warn", &["following", "listening", "stopped"], &["job=dim", "import"]);
+    check("warn,fleetform::listen=debug", &["listening"], &["following", "job=dim"]);
+    for target in ["fleetform::watch", "fleetform::run", "fleetform::remote", "fleetform::listen"] {
+        assert!(docs.contains(&format!("| `{target}` |")), "{target}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::listen::Listening;
 use crate::cli::view::held as view;
-use crate::cli::view::log::log;
+use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, CrashPoints, Interrupt, Progress, SystemClock, Wake};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
@@ -94,7 +94,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         snapshot.lease = None;
     });
     shown.write();
-    tracing::info!("stopped");
+    tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)
 }
 
@@ -147,7 +147,7 @@ async fn stop_at_signals(mut signals: Signals, interrupt: &Interrupt) {
         if interrupt.is_set() {
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
-        tracing::info!("stopping: no new device starts, those in flight are awaited; once more ends at once");
+        tracing::info!(target: WATCH, "stopping: no new device starts, those in flight are awaited; once more ends at once");
         ServiceManager::from_environment().stopping();
         interrupt.set();
     }
@@ -156,12 +156,12 @@ async fn stop_at_signals(mut signals: Signals, interrupt: &Interrupt) {
 fn serve(listening: Listening, board: Board, wake: Wake) {
     let Listening { listener, secrets } = listening;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "listening");
+        tracing::info!(target: LISTEN, %address, "listening");
     }
     let server = Server { board, bell: Arc::new(move || wake.call()), secrets, bounds: Bounds::default() };
     tokio::spawn(async move {
         if let Err(error) = server.serve(listener, std::future::pending()).await {
-            tracing::error!(error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
+            tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
         }
     });
 }
@@ -240,7 +240,7 @@ impl Shown {
         let snapshot = self.board.snapshot();
         self.manager.status(&status_line(&snapshot));
         if let Err(error) = self.seat.write(&snapshot) {
-            tracing::warn!(error = %sanitize_line(&error.to_string()), "what `status` shows cannot be written");
+            tracing::warn!(target: WATCH, error = %sanitize_line(&error.to_string()), "what `status` shows cannot be written");
         }
     }
 }
