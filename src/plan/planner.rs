@@ -85,7 +85,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
             );
         }
     }
-    plan_held(held, &mut plan);
+    plan_held(declared, held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
     plan_schedules(declared, &scheduled, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
@@ -253,11 +253,13 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>)
     indexes.of_spec(ledger, &job.spec_digest).iter().copied().find(is_old)
 }
 
-/// Shows the jobs, imports and schedules that cannot be used now.
-fn plan_held(held: &Held, plan: &mut Plan) {
+/// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown with its times: what is
+/// held of it is the occurrence that is due.
+fn plan_held(declared: &Declared, held: &Held, plan: &mut Plan) {
     let jobs = held.of_kind(JOB).map(|(name, why)| (Subject::Job(name.clone()), why));
     let imports = held.of_kind(IMPORT).map(|(name, why)| (Subject::Import(name.clone()), why));
-    let schedules = held.of_kind(SCHEDULE).map(|(name, why)| (Subject::Schedule(name.clone()), why));
+    let schedules = held.of_kind(SCHEDULE).filter(|(name, _)| !declared.schedules.contains_key(*name));
+    let schedules = schedules.map(|(name, why)| (Subject::Schedule(name.clone()), why));
     plan.changes
         .extend(jobs.chain(imports).chain(schedules).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
 }

@@ -434,6 +434,19 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
 }
 
 #[test]
+fn an_occurrence_that_is_refused_is_held_and_then_missed() {
+    let world = scheduled_world("");
+    let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*', expect: {min: 9}}, action: {command: {name: reboot}}}}";
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
+    world.commit("Expect");
+    let words = said(&world, 70);
+    assert!(words.contains(&"taken up, held [Schedule/nightly]".to_string()), "{words:?}");
+    let record = world.record("nightly", "20261120T110000Z");
+    let reason = record["reason"].as_str().unwrap();
+    assert!(reason.starts_with("missed: Nothing started it within "), "{reason}");
+}
+
+#[test]
 fn an_occurrence_does_not_start_beside_the_one_before() {
     for (overlap, ends) in [("skip", "failed"), ("queue", "completed")] {
         let world = scheduled_world("");
