@@ -9,7 +9,7 @@ use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
-use crate::schedule::{Instance, due};
+use crate::schedule::{Instance, MissedWhy, due};
 
 /// How often an occurrence is tried again that could not be claimed. It is longer than an occurrence may be late and still be on time,
 /// so that one without `missed.policy: runOnce` is tried once and then missed.
@@ -39,6 +39,8 @@ pub struct Missed {
     pub occurrence: Occurrence,
     /// A sentence that begins with `missed`.
     pub reason: String,
+    /// It was due and nothing started it.
+    pub is_late: bool,
 }
 
 impl Agenda {
@@ -110,7 +112,13 @@ fn take(schedule: &Schedule, since: Timestamp, ledger: &Ledger, now: Timestamp, 
             reason.push(' ');
             reason.push_str(&sentence);
         }
-        agenda.missed.push(Missed { job: schedule.job_at(occurrence.instant), occurrence: *occurrence, reason });
+        let is_late = matches!(why, MissedWhy::Late { .. });
+        agenda.missed.push(Missed {
+            job: schedule.job_at(occurrence.instant),
+            occurrence: *occurrence,
+            reason,
+            is_late,
+        });
     }
     let mut looks = Vec::new();
     if let Some(start) = due.start {

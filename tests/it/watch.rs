@@ -434,7 +434,7 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
 }
 
 #[test]
-fn an_occurrence_that_is_refused_is_held_and_then_missed() {
+fn an_occurrence_that_was_refused_says_so_when_it_is_missed() {
     let world = scheduled_world("");
     let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*', expect: {min: 9}}, action: {command: {name: reboot}}}}";
     world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
@@ -444,6 +444,7 @@ fn an_occurrence_that_is_refused_is_held_and_then_missed() {
     let record = world.record("nightly", "20261120T110000Z");
     let reason = record["reason"].as_str().unwrap();
     assert!(reason.starts_with("missed: Nothing started it within "), "{reason}");
+    assert!(reason.contains(" It was refused: ") && reason.contains("selects 2 devices"), "{reason}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::ops::workspace::{LockFailure, findings_of};
 use crate::ops::{OpsError, Workspace};
+use crate::plan::Agenda;
 use crate::prepare::{HistoryError, Known};
 use crate::registry::Registry;
 
@@ -85,7 +86,8 @@ impl Daemon<'_> {
             let (planned, diagnostics) = apply.plan_to_work(now, &self.running)?;
             let refused = refused(&seen.loaded, &diagnostics);
             if !diagnostics.has_errors() {
-                let agenda = apply.agenda(&planned, (seen.seen_at, now))?;
+                let mut agenda = apply.agenda(&planned, (seen.seen_at, now))?;
+                tell_refusals(&mut agenda, &self.held);
                 let fresh: Vec<Job> =
                     agenda.start.iter().filter(|job| is_fresh(job, &declared, &held)).cloned().collect();
                 if fresh.is_empty() {
@@ -181,6 +183,15 @@ impl Daemon<'_> {
             _lock: lock,
         });
         Ok(())
+    }
+}
+
+/// Says of occurrences that nothing started why that was, when the last plan has refused them.
+fn tell_refusals(agenda: &mut Agenda, refused: &Held) {
+    for missed in agenda.missed.iter_mut().filter(|missed| missed.is_late) {
+        if let Some(why) = refused.why(Kind::Schedule.as_str(), &missed.job.name) {
+            missed.reason.push_str(&format!(" It was refused: {why}"));
+        }
     }
 }
 
