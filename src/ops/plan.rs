@@ -4,10 +4,15 @@ use jiff::Timestamp;
 
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
+use crate::diag::{Diagnostic, code};
+use crate::manifest::Loaded;
 use crate::model::fleet::Held;
 use crate::plan::Plan;
-use crate::prepare::{Preparation, Searches, prepare, read_ledger, searched_paths};
-use crate::registry::IndexChanges;
+use crate::prepare::{
+    HistoryError, Preparation, Searches, declares_the_same, load, not_after, prepare, read_ledger, searched_paths,
+};
+use crate::registry::{IndexChanges, Registry};
+use crate::repo::{FleetTree, ResultsBranch};
 
 /// What to plan.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +57,49 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         ledger: &ledger,
         now,
     };
-    let (plan, _, diagnostics) = prepare(&preparation, &mut registry)?;
+    let (plan, _, mut diagnostics) = prepare(&preparation, &mut registry)?;
+    if let Some(rewound) = rewound(&workspace, (&tree, &loaded), &registry, &branch)? {
+        diagnostics.push(rewound);
+    }
     let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
+}
+
+/// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound.
+fn rewound(
+    workspace: &Workspace,
+    (tree, loaded): (&FleetTree<'_>, &Loaded),
+    registry: &Registry,
+    branch: &ResultsBranch<'_>,
+) -> Result<Option<Diagnostic>, OpsError> {
+    let repo = &workspace.repo;
+    let head = match &tree.commit {
+        Some(commit) => commit.clone(),
+        // Before the first commit there is nothing to rewind.
+        None => match repo.head() {
+            Ok(head) => head,
+            Err(_) => return Ok(None),
+        },
+    };
+    let Some(last) = not_after(&head, repo, registry, branch)? else { return Ok(None) };
+    // A clone that was cut off does not know what came before.
+    if repo.is_shallow() && repo.resolve(&last).is_err() {
+        return Ok(None);
+    }
+    let is_same = match &tree.commit {
+        Some(_) => declares_the_same(repo, &last, tree, loaded)?,
+        // Not what is edited, but what would be applied.
+        None => {
+            let tree = repo.tree_at(&head)?;
+            declares_the_same(repo, &last, &tree, &load(&tree))?
+        }
+    };
+    if is_same {
+        return Ok(None);
+    }
+    let error = HistoryError::Rewound { head, last };
+    let mut detail = error.to_string();
+    detail.replace_range(..1, "H");
+    detail.push_str(". An apply holds.");
+    Ok(Some(Diagnostic::new(code::REWOUND, None, detail).with_help(error.help())))
 }

@@ -13,6 +13,7 @@ mod load;
 mod observe;
 mod recorded;
 mod remembered;
+mod rewind;
 mod scheduled;
 mod searches;
 mod targets;
@@ -25,6 +26,7 @@ pub use load::{load, load_sound, load_sound_again};
 pub use observe::{Preparation, StagedFile, prepare};
 pub use recorded::Recorded;
 pub use remembered::{failed_devices, remembered_rows};
+pub use rewind::{declares_the_same, not_after};
 pub use searches::{Searches, searched_paths};
 pub use templates::mismatching;
 

@@ -198,6 +198,11 @@ impl Repo {
         self.repository.commondir()
     }
 
+    /// Returns true for a clone without the whole history.
+    pub fn is_shallow(&self) -> bool {
+        self.repository.is_shallow()
+    }
+
     /// Returns true for the mirror of a daemon.
     pub fn is_mirror(&self) -> bool {
         self.home.is_some()

@@ -209,12 +209,23 @@ fn a_rewound_history_holds_and_a_squash_does_not() {
     reset(&before);
     let ran = world.run(&["apply", "--yes"]).expect(75);
     assert!(ran.stderr.contains("rewound") && ran.stderr.contains("--accept-rewind"), "{}", ran.stderr);
+    // The plan says so before.
+    let words =
+        format!("istory was rewound: the commit {before} does not come after {applied}, which was applied last");
+    assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+    let warned = |arguments: &[&str]| {
+        let ran = world.run(arguments).expect(0);
+        ran.stderr.contains("FF669") && ran.stderr.contains(&words) && ran.stderr.contains("--accept-rewind")
+    };
+    assert!(warned(&["plan"]) && warned(&["plan", "--rev", "HEAD"]));
+    assert!(!warned(&["plan", "--rev", &applied]));
 
     // The same files as one commit: a squash.
     let repository = world.repository();
     let tip = repository.find_commit(git2::Oid::from_str(&applied).unwrap()).unwrap();
     let squashed = repository.commit(None, &tip.author(), &tip.author(), "Squash", &tip.tree().unwrap(), &[]).unwrap();
     reset(&squashed.to_string());
+    assert!(!warned(&["plan"]));
     world.run(&["apply", "--yes"]).expect(0);
 
     reset(&before);

@@ -1,14 +1,10 @@
 //! Why an apply does not start: what is uncommitted, who knows what has run, what a saved plan was made of.
 
-use std::collections::BTreeMap;
-
 use super::{Apply, SAVED_HELP};
 use crate::ledger::Ledger;
-use crate::manifest::Loaded;
 use crate::ops::OpsError;
 use crate::plan::{Plan, differing_addresses};
-use crate::prepare::HistoryError;
-use crate::repo::{FleetTree, RepoError};
+use crate::prepare::{HistoryError, declares_the_same, not_after};
 
 impl Apply<'_> {
     /// Holds when `HEAD` does not come after the commit that was applied last, unless both declare the same: a squash or a rebase is no rewind.
@@ -16,27 +12,12 @@ impl Apply<'_> {
         if self.options.accepts_rewind {
             return Ok(());
         }
-        let last = match self.registry.applied_head()? {
-            Some(last) => last,
-            None => match self.branch.last_source()? {
-                Some(last) => last,
-                None => return Ok(()),
-            },
-        };
-        if self.repo.descends(&self.head, &last) == Some(true) {
-            return Ok(());
-        }
+        let Some(last) = not_after(&self.head, self.repo, self.registry, &self.branch)? else { return Ok(()) };
         // Another daemon of the same registry may have seen more, or the branch has moved since this round began.
         if self.repo.is_mirror() && (self.repo.resolve(&last).is_err() || self.repo.head()? != self.head) {
             return Err(behind(&self.head, &last));
         }
-        let declared_at = |commit: &str| {
-            let tree = self.repo.tree_at(commit).ok()?;
-            let loaded = crate::prepare::load(&tree);
-            content_of(&tree, &loaded).ok()
-        };
-        let now = content_of(self.tree, self.loaded)?;
-        if declared_at(&last) == Some(now) {
+        if declares_the_same(self.repo, &last, self.tree, self.loaded)? {
             return Ok(());
         }
         Err(HistoryError::Rewound { head: self.head.clone(), last }.into())
@@ -64,9 +45,4 @@ pub(super) fn behind(head: &str, last: &str) -> OpsError {
         help: "It goes on when the branch has that commit; if it was rewound and this is meant, start with --accept-rewind."
             .to_string(),
     }
-}
-
-/// Returns the declared files with what git calls their content.
-pub(super) fn content_of(tree: &FleetTree<'_>, loaded: &Loaded) -> Result<BTreeMap<String, String>, RepoError> {
-    loaded.declared_files.iter().map(|path| Ok((path.clone(), tree.content_id(path)?))).collect()
 }
