@@ -136,3 +136,36 @@ fn one_broken_document_does_not_make_references_to_it_dangle() {
         assert_eq!(loaded.diagnostics.counts(), (1, 0), "{:?}", loaded.diagnostics);
     }
 }
+
+/// What the journal keeps of an occurrence is enough to go on with it, whatever is edited or lost meanwhile.
+#[test]
+fn the_job_of_a_schedule_is_made_of_its_spec_again() {
+    let check = |spec: &str| {
+        let text = format!(
+            "apiVersion: fleetform/v1\nkind: Schedule\nmetadata: {{name: a}}\nspec:\n  start: 2026-12-01T02:30:00\n  \
+             timeZone: UTC\n  recurrence: daily\n  job: {spec}\n"
+        );
+        let organizations = "apiVersion: fleetform/v1\nkind: Organization\nmetadata: {name: acme}\n---\napiVersion: \
+                             fleetform/v1\nkind: Organization\nmetadata: {name: north}\nspec: {parent: acme}\n";
+        let done = job("{run: 7, target: {query: '*'}, action: {tags: {a: 1}}}");
+        let loaded = load_files(&[("a.yaml", &text), ("o.yaml", organizations), ("b.yaml", &done.replace("a}", "b}"))]);
+        let declared = loaded.declared.unwrap_or_else(|| panic!("{spec}: {:?}", loaded.diagnostics));
+        let job = &declared.schedules["a"].job;
+        assert_eq!(scheduled_job(&job.spec).as_ref(), Some(job), "{}", job.spec);
+    };
+    check(
+        "{target: {query: '*'}, action: {tags: {ring: canary, n: 1.50, big: -4503599627370496, e: 1e-7, 'on': true}}}",
+    );
+    check(
+        "{target: {failedOf: {job: b, run: 7}}, action: {command: {name: reboot, idempotent: true, payload: [null, {a: ''}]}}}",
+    );
+    check(
+        "{organization: acme/north, target: {query: \"tags.a = 'é\\t\\u2028😀'\"}, action: {tags: {a: \"\\u0001 # \\\\ y: |\"}}}",
+    );
+    check(
+        "{target: {devices: [d-1]}, action: {property: {a: {b: 1}}}, delivery: {confirm: acknowledged, batchSize: 10%, expiresAfter: 2h, \
+           maxExecutionTime: 3h, cancellationThreshold: {failures: 5, per: batch}, retry: {attempts: 2}}}",
+    );
+    assert_eq!(scheduled_job("{}"), None);
+    assert_eq!(scheduled_job("{\"target\": "), None);
+}

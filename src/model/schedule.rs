@@ -1,5 +1,6 @@
 //! A schedule: a job that runs again and again, at times of a wall clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -141,6 +142,8 @@ pub struct ScheduledJob {
     /// SHA-256 of the canonical JSON of `spec.job` as written, without the fields that may change while it runs (design: identity).
     /// The same for every occurrence, and of no job: that of a job has its run token in it.
     pub spec_digest: Digest,
+    /// Canonical JSON of `spec.job` as written: what `manifest::scheduled_job` makes this job of again.
+    pub spec: Arc<str>,
     pub organization: Option<Name>,
     pub target: Target,
     pub action: Action,
@@ -153,7 +156,7 @@ impl Schedule {
     /// # Panics
     /// As [`occurrence_token`].
     pub fn job_at(&self, instant: Timestamp) -> Job {
-        let ScheduledJob { spec_digest, organization, target, action, delivery } = &self.job;
+        let ScheduledJob { spec_digest, spec: _, organization, target, action, delivery } = &self.job;
         Job {
             name: self.name.clone(),
             previous_name: self.previous_name.clone(),

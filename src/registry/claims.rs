@@ -15,6 +15,8 @@ pub struct NewRun<'a> {
     pub claim: &'a Claim,
     /// The claim document, as it goes to the results branch.
     pub document: String,
+    /// Of a schedule's occurrence: [`crate::model::schedule::ScheduledJob::spec`].
+    pub spec: Option<&'a str>,
     pub ids: &'a DeviceIds,
     /// Devices of each batch but perhaps the last, at least 1.
     pub batch_size: u64,
@@ -31,9 +33,16 @@ impl Registry {
         let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         let write = || {
             transaction.execute(
-                "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size)
-                 VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5)",
-                params![new.claim.job.as_str(), new.claim.run.as_str(), new.claim.total, new.document, new.batch_size],
+                "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec)
+                 VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6)",
+                params![
+                    new.claim.job.as_str(),
+                    new.claim.run.as_str(),
+                    new.claim.total,
+                    new.document,
+                    new.batch_size,
+                    new.spec
+                ],
             )?;
             let run_id = transaction.last_insert_rowid();
             let mut insert =

@@ -18,7 +18,8 @@ pub(super) const INSERT_OUTCOME: &str =
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 const SELECT_RUN: &str =
-    "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size
+    "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
+            spec
      FROM run";
 
 /// Devices whose names are read together.
@@ -38,6 +39,8 @@ pub struct JournaledRun {
     pub batch_size: u64,
     /// The claim document.
     pub claim: String,
+    /// As in [`super::NewRun`].
+    pub spec: Option<String>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
 }
@@ -398,6 +401,7 @@ fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
         reason: row.get(5)?,
         total: row.get(6)?,
         claim: row.get(7)?,
+        spec: row.get(11)?,
         started_at: started.and_then(|text| text.parse().ok()),
         finished_at: finished.and_then(|text| text.parse().ok()),
     })

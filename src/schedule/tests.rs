@@ -27,6 +27,7 @@ fn schedule(start: &str, zone: &str, recurrence: Recurrence) -> Schedule {
         missed: Missed::default(),
         overlap: Overlap::Skip,
         job: ScheduledJob {
+            spec: "{}".into(),
             spec_digest: Digest::of_bytes(b"job"),
             organization: None,
             target: Target { selector: Selector::Query("*".to_string()), expect: None },

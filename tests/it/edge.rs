@@ -260,7 +260,7 @@ fn a_manifest_without_a_digest_is_written_again() {
     world.sql(
         "UPDATE device SET edge_manifest = 'gateway-v4'; ALTER TABLE device DROP COLUMN edge_manifest_digest;
          DROP TRIGGER run_inserted; DROP TRIGGER run_updated; DROP TRIGGER run_deleted; DROP INDEX run_open;
-         DELETE FROM meta WHERE key = 'claims_version'; PRAGMA user_version = 2",
+         DELETE FROM meta WHERE key = 'claims_version'; ALTER TABLE run DROP COLUMN spec; PRAGMA user_version = 2",
     );
     assign(&world, "gateways", "{query: '*'}");
     world.apply().unwrap();

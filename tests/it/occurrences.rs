@@ -53,6 +53,7 @@ fn schedule(start: DateTime, zone: &str, recurrence: Recurrence, end: Option<End
         missed: Missed::default(),
         overlap: Overlap::Skip,
         job: ScheduledJob {
+            spec: "{}".into(),
             spec_digest: Digest::of_bytes(b"job"),
             organization: None,
             target: Target { selector: Selector::Query("*".to_string()), expect: None },

@@ -39,10 +39,11 @@ impl Lowering<'_> {
         let after = after.iter().enumerate();
         // By the last part of its path; whether there is such an organization is the matter of the rules.
         let last = organization.as_ref().and_then(|text| text.0.rsplit('/').next());
+        let written = self.written_spec(written["spec"].take());
         let job = Job {
             name,
             previous_name,
-            spec_digest: self.spec_digest(Some(&run), written["spec"].take()),
+            spec_digest: spec_digest(Some(&run), written),
             run,
             suspend,
             organization: last.and_then(|name| Name::parse(name).ok()),
@@ -105,32 +106,18 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns the digest of the spec as written, without the fields that may change while the job runs.
-    ///
-    /// Run tokens count as text, so that `run: 2` and `run: "2"` are the same, and an absent one as `1`; the job of a schedule has none.
-    pub(super) fn spec_digest(&self, run: Option<&RunToken>, spec: Value) -> Digest {
+    /// Returns the members of a spec as written. The run token that a target names counts as text: `run: 2` and `run: "2"` are the same.
+    pub(super) fn written_spec(&self, spec: Value) -> Map<String, Value> {
         let mut spec = match spec {
             Value::Object(members) => members,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
-        spec.remove("suspend");
-        spec.remove("description");
-        if let Some(run) = run {
-            spec.insert("run".to_string(), Value::String(run.to_string()));
-        }
         if let Some(node) = self.root.at(&self.place("/spec/target/failedOf/run"))
             && let Some(run) = spec.get_mut("target").and_then(|target| target.pointer_mut("/failedOf/run"))
         {
             *run = Value::String(self.run_text(node));
         }
-        if let Some(Value::Object(delivery)) = spec.get_mut("delivery") {
-            delivery.remove("expiresAfter");
-            delivery.remove("maxExecutionTime");
-            if delivery.is_empty() {
-                spec.remove("delivery");
-            }
-        }
-        Digest::of_json(&Value::Object(spec))
+        spec
     }
 
     pub(super) fn target(&mut self, target: v1::Target) -> Target {
@@ -323,6 +310,24 @@ impl Lowering<'_> {
             },
         }
     }
+}
+
+/// Returns the digest of a spec as written, without the fields that may change while the job runs. An absent run token counts as `1`; the
+/// job of a schedule has none.
+pub(super) fn spec_digest(run: Option<&RunToken>, mut spec: Map<String, Value>) -> Digest {
+    spec.remove("suspend");
+    spec.remove("description");
+    if let Some(run) = run {
+        spec.insert("run".to_string(), Value::String(run.to_string()));
+    }
+    if let Some(Value::Object(delivery)) = spec.get_mut("delivery") {
+        delivery.remove("expiresAfter");
+        delivery.remove("maxExecutionTime");
+        if delivery.is_empty() {
+            spec.remove("delivery");
+        }
+    }
+    Digest::of_json(&Value::Object(spec))
 }
 
 /// Returns true when an object anywhere in a value has the key `$secret`.

@@ -6,9 +6,11 @@ use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::job::spec_digest;
 use super::{Draft, Lowering};
 use crate::diag::{Diagnostic, code, nearest, shown};
 use crate::manifest::v1::{self, NOT_SCHEDULED};
+use crate::model::digest::canonical_json;
 use crate::model::id::Name;
 use crate::model::schedule::{End, Missed, MissedPolicy, Overlap, Recurrence, Schedule, ScheduledJob, weekday_word};
 
@@ -74,8 +76,10 @@ impl Lowering<'_> {
             }
         }
         let v1::ScheduledJobSpec { organization, target, action, delivery, .. } = job;
+        let written = self.written_spec(written);
         let lowered = ScheduledJob {
-            spec_digest: self.spec_digest(None, written),
+            spec: canonical_json(&Value::Object(written.clone())).into(),
+            spec_digest: spec_digest(None, written),
             organization: None,
             target: self.target(target),
             action: self.action(action),

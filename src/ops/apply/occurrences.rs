@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use super::{Apply, Planned};
 use crate::execute::{claims_commit, text_of};
 use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord, claim_path};
+use crate::manifest::scheduled_job;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::outcome::{Counts, RunStatus};
-use crate::model::schedule::{Schedule, occurrence_instant};
+use crate::model::schedule::{Schedule, ScheduledJob, occurrence_instant};
 use crate::ops::OpsError;
 use crate::plan::{Agenda, agenda};
 use crate::prepare::load_sound;
@@ -50,19 +51,22 @@ pub(super) fn with_open_occurrences<'a>(
     Ok(declared)
 }
 
-/// Returns the job of an occurrence with the spec that it was claimed with; `None` when no commit here has that any more.
+/// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while nobody has edited it, else what the
+/// journal has kept. `None` when that is not to be had: in a journal that did not keep it, with its commit gone.
 fn as_claimed(schedule: &Schedule, run: &JournaledRun, repo: &Repo) -> Option<Job> {
     let instant = occurrence_instant(&run.run)?;
     let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok())?;
-    let is_it = |job: &Job| job.spec_digest == claim.spec_digest;
-    let now = Job { name: run.job.clone(), ..schedule.job_at(instant) };
-    if is_it(&now) {
-        return Some(now);
-    }
-    // Other documents of that commit may have had errors, which held them alone.
-    let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
-    let job = then.schedules.get(&run.job)?.job_at(instant);
-    is_it(&job).then_some(job)
+    let with = |job: ScheduledJob| {
+        let job = Schedule { job, ..schedule.clone() }.job_at(instant);
+        (job.spec_digest == claim.spec_digest).then(|| Job { name: run.job.clone(), ..job })
+    };
+    let kept = || run.spec.as_deref().and_then(scheduled_job).and_then(with);
+    let then = || {
+        // Other documents of that commit may have had errors, which held them alone.
+        let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
+        then.schedules.get(&run.job).and_then(|then| with(then.job.clone()))
+    };
+    with(schedule.job.clone()).or_else(kept).or_else(then)
 }
 
 impl Apply<'_> {

@@ -84,7 +84,9 @@ impl Apply<'_> {
         let fleet = &self.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
         let batch_size = job.delivery.devices_a_batch(claim.total);
-        let new = NewRun { claim: &claim, document: text, ids: &run.ids, batch_size };
+        // The document of a schedule may be edited while an occurrence is under way.
+        let spec = self.declared.schedules.get(&run.job).map(|schedule| &*schedule.job.spec);
+        let new = NewRun { claim: &claim, document: text, spec, ids: &run.ids, batch_size };
         let run_id = self.options.crash.around("journal claim", || self.registry.journal_claim(&new))?;
         Ok(RunInput {
             run_id,

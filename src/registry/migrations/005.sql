@@ -1,0 +1,3 @@
+-- Of a schedule's occurrence: the spec of its job as it was claimed, canonical JSON. NULL for a job of its own, whose spec is in its document,
+-- and in rows that were written before.
+ALTER TABLE run ADD COLUMN spec TEXT;
