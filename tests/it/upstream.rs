@@ -171,16 +171,61 @@ fn whoever_has_no_lease_waits_and_is_told_who_has_it() {
 
 /// Commits a lease to the branch of the remote as its owner would.
 fn put_lease(remote: &Remote, lease: &Value) {
+    put_file(remote, "lease.json", lease, "lease: as it was");
+}
+
+fn put_file(remote: &Remote, path: &str, content: &Value, subject: &str) {
     let repository = git2::Repository::open_bare(remote.path()).unwrap();
     let tip = repository.refname_to_id(&format!("refs/heads/{BRANCH}")).unwrap();
     let parent = repository.find_commit(tip).unwrap();
-    let blob = repository.blob(lease.to_string().as_bytes()).unwrap();
-    let mut builder = repository.treebuilder(Some(&parent.tree().unwrap())).unwrap();
-    builder.insert("lease.json", blob, 0o100_644).unwrap();
-    let tree = repository.find_tree(builder.write().unwrap()).unwrap();
+    let blob = repository.blob(content.to_string().as_bytes()).unwrap();
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    update.upsert(path, blob, git2::FileMode::Blob);
+    let tree = update.create_updated(&repository, &parent.tree().unwrap()).unwrap();
+    let tree = repository.find_tree(tree).unwrap();
     let author = git2::Signature::now("Test", "test@example.com").unwrap();
-    let message = "lease: as it was\n\nFleetform-Writer: test\n";
-    repository.commit(Some(&format!("refs/heads/{BRANCH}")), &author, &author, message, &tree, &[&parent]).unwrap();
+    let message = format!("{subject}\n\nFleetform-Writer: test\n");
+    repository.commit(Some(&format!("refs/heads/{BRANCH}")), &author, &author, &message, &tree, &[&parent]).unwrap();
+}
+
+/// Claims come after the right to work, and both can have moved in between.
+#[test]
+fn what_somebody_else_claims_in_between_is_left_to_them() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.job("reboot", REBOOT);
+    let claim = json!({
+        "format_version": 1, "fleet": "acme", "job": "reboot", "run": "1", "spec_digest": "a".repeat(64),
+        "targets": {"count": 5, "digest": "b".repeat(64)}, "source_commit": world.head(), "plan_id": "c".repeat(64),
+        "claimed_at": "2026-11-20T10:00:00Z",
+    });
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::ImportFinished { .. }) {
+            put_file(&remote, "claims/reboot/1.json", &claim, "claim 1 run");
+        }
+    };
+    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    assert_eq!(applied.records[0].job.as_str(), "dim", "the others are claimed");
+    assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
+    assert_eq!(remote.file("claims/reboot/1.json").unwrap(), claim);
+    assert!(world.registry().open_journal().unwrap().is_empty());
+    assert_eq!(world.executions().len(), 0);
+}
+
+#[test]
+fn nothing_is_claimed_by_whoever_has_lost_the_right_to_work() {
+    let (world, remote) = world();
+    world.job("reboot", REBOOT);
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::ImportFinished { .. }) {
+            let until = "2026-11-20T11:00:00Z";
+            put_lease(&remote, &json!({"format_version": 1, "owner": "other/1/0", "epoch": 2, "until": until}));
+        }
+    };
+    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer);
+    assert!(remote.file("claims/reboot/1.json").is_none(), "{applied:?}");
+    assert!(world.registry().open_journal().unwrap().is_empty());
+    assert_eq!(world.executions().len(), 0);
 }
 
 #[test]
