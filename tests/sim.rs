@@ -1,12 +1,12 @@
 //! The simulation: seeded worlds, and every crash point of a small one.
 //!
 //! ```text
-//! cargo test --test sim                                        300 seeds and those of fixtures/seeds.txt
+//! cargo test --test sim                                        300 seeds and those of fixtures/seeds.txt, 12 with remotes, 40 with daemons
 //! FLEETFORM_SIM_SEEDS=10000 cargo test --release --test sim    more
 //! FLEETFORM_SIM_FROM=10001 FLEETFORM_SIM_SEEDS=5000 ...       others
 //! FLEETFORM_SIM_SEED=4711 cargo test --test sim -- --nocapture one, told step by step
-//! cargo test --test sim -- --ignored                           worlds with remotes and with daemons: minutes
-//! FLEETFORM_SIM_REMOTE_SEEDS=100 FLEETFORM_SIM_DAEMON_SEEDS=500 ...  more of them
+//! FLEETFORM_SIM_REMOTE_SEEDS=150 FLEETFORM_SIM_DAEMON_SEEDS=500 ...  more with remotes and with daemons; `_FROM` and `_SEED` as above
+//! FLEETFORM_SIM_REMOTE_POINTS=1 ...                            each crash point with a remote, not each third one and the first of each place
 //! ```
 //!
 //! A failure prints its seed, which goes to `fixtures/seeds.txt` with the fix. What a seed does changes with the script of
@@ -31,6 +31,29 @@
 //! | a new registry does not keep what is on the branch (`ops::apply`) | `no_seed_finds_a_violation` | a claim did not come back |
 //! | a claim that was not confirmed is not published again (`registry`) | `every_crash_point_is_survived` | a claim did not come back |
 //! | the tip of a new branch is noted after it is there (`execute::republish`) | `no_seed_finds_a_violation` | an apply is refused: the branch was rewritten |
+//!
+//! The same for remotes and schedules, with the numbers of seeds and points that are run by default, where nothing else is said:
+//!
+//! | broken | noticed by | as |
+//! | --- | --- | --- |
+//! | runs begin before their claims are pushed (`ops::apply`) | `no_remote_seed…`, `every_crash_point_with_a_remote…` | a device executed for no claim, or a claim is gone |
+//! | a push of claims that failed counts (`ops::apply`) | `no_remote_seed…` | the same |
+//! | a live lease is taken over, with the fence of the registry or without (`ops::apply`) | `no_remote_seed…` | our lease came after that of a stranger which had not run out |
+//! | claims are pushed though the lease is somebody else's (`ops::apply`) | `no_remote_seed…` with 60 seeds, and `nothing_is_claimed_by_whoever_has_lost_the_right_to_work` | an apply is refused without a reason |
+//! | what is here only is never given up (`ops::apply`) | `every_crash_point_with_a_remote…` | the end of a run was changed |
+//! | a remote branch that was rewound is taken (`repo`) | `no_remote_seed…` | somebody went on from a rewound branch |
+//! | the end of an apply pushes nothing (`ops::apply`) | `no_remote_seed…`, `every_crash_point_with_a_remote…` | the lease goes on after the apply |
+//! | an occurrence starts without a claim (`ops::apply`) | `no_daemon_seed…` | a daemon is in trouble, and nothing is wrong |
+//! | one is settled without a claim (`ops::apply`) | `no_daemon_seed…` | it has results and no claim |
+//! | one is claimed twice (`plan::agenda`) | `no_daemon_seed…` | a daemon is in trouble, and nothing is wrong |
+//! | a missed one is not recorded (`ops::apply`) | `no_daemon_seed…` | it was due and has no claim |
+//! | overlap is not looked at (`plan::agenda`) | `no_daemon_seed…` | one was started while another was under way at its time |
+//! | times from before an edit are due (`plan::agenda`) | `no_daemon_seed…` | one was claimed of before the schedule was so |
+//!
+//! A claim that somebody else has made between our lease and our claims is no matter of these worlds, for nobody in them claims
+//! without a lease: `what_somebody_else_claims_in_between_is_left_to_them` holds that it is looked for. Nobody notices when a site always
+//! gives up what it has not pushed, once both have moved: what it had is published again from the registry before the apply ends.
+//! Only rows that were published while their run went on would be lost, and those come 50,000 at a time.
 //!
 //! What is declared is compared by its content, and other tests hold that (`cargo test --test it`):
 //!
@@ -81,15 +104,13 @@ fn no_seed_finds_a_violation() {
 }
 
 #[test]
-#[ignore = "minutes of git processes: run with --ignored"]
 fn no_remote_seed_finds_a_violation() {
-    run_seeds("FLEETFORM_SIM_REMOTE", 25, Vec::new(), run_remote_seed);
+    run_seeds("FLEETFORM_SIM_REMOTE", 12, Vec::new(), run_remote_seed);
 }
 
 #[test]
-#[ignore = "minutes of git processes: run with --ignored"]
 fn no_daemon_seed_finds_a_violation() {
-    run_seeds("FLEETFORM_SIM_DAEMON", 60, Vec::new(), run_daemon_seed);
+    run_seeds("FLEETFORM_SIM_DAEMON", 40, Vec::new(), run_daemon_seed);
 }
 
 /// Runs the one seed, or the many, that the variables with a prefix name, and those that failed before.
@@ -240,13 +261,14 @@ fn every_crash_point_is_survived() {
     }
 }
 
-/// The same of one site whose results go to a remote; after each death it goes on itself, at once, or another site does later, and each
-/// other time the second one dies too.
+/// The same of one site whose results go to a remote: the first point of each place, and each third one. After each death it goes on itself, at
+/// once, or another site does later, and each other time the second one dies too.
 #[test]
-#[ignore = "minutes of git processes: run with --ignored"]
 fn every_crash_point_with_a_remote_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = "{results: {remote: origin}, link: {simulated: {journal: devices.jsonl, latency: 500ms, devices: {d-002: {answers: 500}}}}}";
+    let step = setting("FLEETFORM_SIM_REMOTE_POINTS").unwrap_or(3).max(1);
+    let survived = Mutex::new(BTreeSet::new());
     let places = at_every_point(|point| {
         let folder = folder();
         let mut session = Session::with_remote(folder.path(), 2, fleet);
@@ -258,6 +280,10 @@ fn every_crash_point_with_a_remote_is_survived() {
         }
         let (ended, _) = session.apply(&Faults { crash_at: Some(point), ..Faults::default() })?;
         let Ended::Died(place) = ended else { return Ok(None) };
+        let is_first = survived.lock().unwrap().insert(place);
+        if !is_first && point % step != step - 1 {
+            return Ok(Some(place));
+        }
         if point % 2 == 1 {
             session.world.go_to(1);
             session.world.clock.jump(jiff::SignedDuration::from_secs(200));

@@ -115,6 +115,11 @@ impl Auditor {
             Ended::Applied(_) | Ended::Died(_) | Ended::Watched { .. } => {}
         }
         world.check_remote()?;
+        if let Ended::Applied(applied) = ended
+            && faults.remote.is_none()
+        {
+            world.check_pushed(!applied.was_empty)?;
+        }
         self.is_behind &= !matches!(ended, Ended::Applied(_) | Ended::Watched { troubles: 0, .. });
         if was_lost && branch.tip.is_none() {
             return match ended {
@@ -138,6 +143,7 @@ impl Auditor {
             }
         }
         check_overlap(&branch)?;
+        check_told(&branch, ended, faults)?;
         self.check_executions(&branch, &executions(&journal)?)?;
         if let Ended::Watched { looked_at: Some(looked_at), troubles: 0 } = ended {
             self.promises.check(&branch, *looked_at, false)?;
@@ -239,7 +245,7 @@ impl Auditor {
             let DeclaredThen { jobs, devices, schedules } = self.declared.get(source).ok_or_else(unknown)?;
             let declared = match (jobs.get(&key.0).filter(|job| job.run.to_string() == key.1), schedules.get(&key.0)) {
                 (Some(job), _) => Some(job.clone()),
-                (None, Some(promise)) => Some(check_occurrence(key, claim, promise)?),
+                (None, Some(promise)) => Some(check_occurrence(key, claim, promise, branch)?),
                 (None, None) => None,
             };
             let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?;
@@ -345,6 +351,11 @@ fn check_refusal(
         ) => faults.lock_at.is_some(),
         OpsError::Registry(RegistryError::Full { .. }) => faults.growth.is_some(),
         OpsError::Registry(RegistryError::Fenced { .. }) => matches!(fault, Some(RemoteFault::TakenOver { .. })),
+        OpsError::Upstream(UpstreamError::Rewritten { .. })
+        | OpsError::Unpushed { source: UpstreamError::Rewritten { .. }, .. }
+        | OpsError::History(_) => {
+            matches!(fault, Some(RemoteFault::Rewinds(_)))
+        }
         OpsError::Upstream(UpstreamError::Remote(_)) | OpsError::Unpushed { .. } => {
             fault.is_some_and(RemoteFault::is_failure)
         }
@@ -352,6 +363,21 @@ fn check_refusal(
         _ => false,
     };
     if is_fine { Ok(()) } else { Err(format!("it was refused: {error} ({error:?})")) }
+}
+
+/// What an apply has told of is on the branch, with a remote there, unless somebody else has taken over the work.
+fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), String> {
+    let Ended::Applied(applied) = ended else { return Ok(()) };
+    if matches!(faults.remote, Some((RemoteFault::TakenOver { .. }, _))) {
+        return Ok(());
+    }
+    for record in applied.records.iter().filter(|record| record.status.is_final()) {
+        let key = (record.job.to_string(), record.run.to_string());
+        if !branch.runs.get(&key).is_some_and(Run::is_final) {
+            return Err(format!("an apply told of the end of {key:?}, and the branch does not have it"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns true when reports of imports came and nothing else did: what a process that died left to be published is caught up

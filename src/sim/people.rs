@@ -53,6 +53,8 @@ pub struct DeclaredJob {
     /// Attempts after the first.
     pub retries: u64,
     pub waits_online: bool,
+    /// Hours after which a device that did not come online is given up.
+    pub expires_after: u64,
     /// Minutes; `None` for no limit.
     pub max_execution: Option<u64>,
     /// How the file is laid out; means nothing.
@@ -73,6 +75,7 @@ impl DeclaredJob {
             threshold: None,
             retries: 0,
             waits_online: false,
+            expires_after: 2,
             max_execution: None,
             layout: 0,
         }
@@ -134,7 +137,7 @@ impl DeclaredJob {
     }
 
     pub(super) fn delivery(&self) -> Vec<String> {
-        let mut fields = vec!["expiresAfter: 2h".to_string()];
+        let mut fields = vec![format!("expiresAfter: {}h", self.expires_after)];
         if self.kind == Kind::Acknowledged {
             fields.push("confirm: acknowledged".to_string());
         }

@@ -32,8 +32,11 @@ pub enum RemoteFault {
     Refuses(u32),
     /// It takes the push of this number, counted from 1, and dies before it says so.
     LosesAnswer(u32),
-    /// Somebody else commits to its branch, and nothing of ours is changed by it.
+    /// Somebody else commits to its branch again and again, and nothing of ours is changed by it.
     Moves,
+    /// Somebody takes so many commits of its branch back by force, and puts them back when the process has ended. Only where the site at work has
+    /// seen them: another one cannot know.
+    Rewinds(u32),
     /// Somebody else takes the right to work, as if ours had run out, and with `fences` notes that in the registry.
     TakenOver { fences: bool },
 }
@@ -50,6 +53,8 @@ pub(super) struct BareRemote {
     path: PathBuf,
     /// The tip of the branch when it was last looked at.
     seen: RefCell<Option<Oid>>,
+    /// The tip before the branch was rewound, and the one after it.
+    rewound: RefCell<Option<(Oid, Oid)>>,
 }
 
 impl BareRemote {
@@ -62,7 +67,7 @@ impl BareRemote {
             config.set_bool("receive.autogc", false)
         };
         make().unwrap_or_else(|error| panic!("a remote can be made: {error}"));
-        BareRemote { path, seen: RefCell::default() }
+        BareRemote { path, seen: RefCell::default(), rewound: RefCell::default() }
     }
 
     /// Names it in a repository.
@@ -80,7 +85,7 @@ impl BareRemote {
     }
 
     /// Lets something go wrong. What cannot be done as it is now is not done.
-    pub fn begin(&self, fault: RemoteFault, now: Timestamp, registry: &Path) {
+    pub fn begin(&self, fault: RemoteFault, now: Timestamp, (site, registry): (&Path, &Path)) {
         match fault {
             RemoteFault::Away => fs::rename(&self.path, self.away()).expect("a folder can be renamed"),
             RemoteFault::Refuses(number) => self.hook("update", &format!("{COUNT}[ $n -lt {number} ]")),
@@ -88,6 +93,11 @@ impl BareRemote {
                 self.hook("post-receive", &format!("{COUNT}[ $n -eq {number} ] && kill -9 $PPID\nexit 0"));
             }
             RemoteFault::Moves => self.put(|lease| Lease { until: lease.until + Duration::from_secs(1), ..lease }),
+            RemoteFault::Rewinds(commits) => {
+                let moved =
+                    self.rewind(commits, site).unwrap_or_else(|error| panic!("a branch can be forced: {error}"));
+                *self.rewound.borrow_mut() = moved;
+            }
             RemoteFault::TakenOver { fences } => {
                 let until = now + LEASE_TIME;
                 self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until, ..lease });
@@ -104,9 +114,33 @@ impl BareRemote {
         if self.away().exists() {
             fs::rename(self.away(), &self.path).expect("a folder can be renamed");
         }
+        let rewound = *self.rewound.borrow();
+        if let Some((before, after)) = rewound {
+            let put_back = || {
+                let repository = Repository::open_bare(&self.path)?;
+                let is_as_left = tip_of(&repository, &reference())? == Some(after);
+                if is_as_left {
+                    repository.reference(&reference(), before, true, "put back")?;
+                }
+                Ok::<bool, git2::Error>(is_as_left)
+            };
+            if put_back().unwrap_or_else(|error| panic!("a branch can be forced: {error}")) {
+                *self.rewound.borrow_mut() = None;
+            }
+        }
         for name in ["hooks/update", "hooks/post-receive", "pushes"] {
             drop(fs::remove_file(self.path.join(name)));
         }
+    }
+
+    /// Returns the tip before and after; `None` when there are not so many commits, or a site has not seen them.
+    fn rewind(&self, commits: u32, site: &Path) -> Result<Option<(Oid, Oid)>, git2::Error> {
+        let repository = Repository::open_bare(&self.path)?;
+        let seen = tip_of(&Repository::open(site)?, &noted_reference())?;
+        let Some(before) = tip_of(&repository, &reference())?.filter(|tip| seen == Some(*tip)) else { return Ok(None) };
+        let Ok(after) = repository.revparse_single(&format!("{before}~{commits}")) else { return Ok(None) };
+        repository.reference(&reference(), after.id(), true, "rewound")?;
+        Ok(Some((before, after.id())))
     }
 
     fn hook(&self, name: &str, script: &str) {
@@ -141,8 +175,13 @@ impl BareRemote {
     }
 
     /// The branch only grows, and by commits that change something. A lease is not taken from a stranger before it has run out, and epochs
-    /// never go back.
+    /// never go back. Nobody claims without one.
     pub fn check_growth(&self) -> Result<(), String> {
+        if let Some((before, after)) = *self.rewound.borrow() {
+            return Err(format!(
+                "the branch of the remote was rewound from {before} to {after}, and somebody went on from there"
+            ));
+        }
         let look = || -> Result<Result<Option<Oid>, String>, git2::Error> {
             let repository = Repository::open_bare(&self.path)?;
             let (seen, tip) = (*self.seen.borrow(), tip_of(&repository, &reference())?);
@@ -170,6 +209,12 @@ impl BareRemote {
                         return Ok(Err(format!("{after:?} came after {before:?}")));
                     }
                 }
+                if let Some(parent) = commit.parents().next()
+                    && lease_at(&repository, &parent).is_none_or(|lease| matches!(&*lease.owner, "" | STRANGER))
+                    && claims_at(&commit)? != claims_at(&parent)?
+                {
+                    return Ok(Err(format!("the commit {:?} claims without the right to work", commit.summary())));
+                }
                 let parents: BTreeSet<Oid> = commit.parents().map(|parent| parent.tree_id()).collect();
                 if commit.parent_count() > 1 || parents.contains(&commit.tree_id()) {
                     return Ok(Err(format!("the commit {:?} is empty or a merge", commit.summary())));
@@ -182,6 +227,20 @@ impl BareRemote {
         Ok(())
     }
 
+    /// After an apply that nothing was in the way of, a site has nothing that the remote does not have, and gives the right to work back; one
+    /// that found nothing to do leaves the lease of whoever died.
+    pub fn check_pushed(&self, site: &Path, has_worked: bool) -> Result<(), String> {
+        let tip = |path: &Path| Repository::open(path).and_then(|repository| tip_of(&repository, &reference()));
+        let (here, there) = (tip(site).map_err(|e| e.to_string())?, tip(&self.path).map_err(|e| e.to_string())?);
+        if here != there {
+            return Err(format!("the site is at {here:?} after its apply, and the remote is at {there:?}"));
+        }
+        match self.lease().filter(|lease| has_worked && !lease.owner.is_empty() && lease.owner != STRANGER) {
+            Some(lease) => Err(format!("the apply has ended, and its lease goes on: {lease:?}")),
+            None => Ok(()),
+        }
+    }
+
     /// At rest, some time later, no site has what the remote does not have, the one that was last at work has all of it, and nobody has the right to work: it
     /// was given back, or whoever had it is gone and it has run out.
     pub fn check_rest(&self, sites: &[PathBuf], last: usize, now: Timestamp) -> Result<(), String> {
@@ -189,7 +248,7 @@ impl BareRemote {
         let check = |at: usize, site: &PathBuf| -> Result<Result<(), String>, git2::Error> {
             let there = tip(&self.path, &reference())?;
             let here = tip(site, &reference())?;
-            let noted = tip(site, &format!("refs/fleetform/upstream/{BRANCH}"))?;
+            let noted = tip(site, &noted_reference())?;
             let is_part = |here: Oid, there: Oid| Repository::open_bare(&self.path)?.graph_descendant_of(there, here);
             let is_behind = match (here, there) {
                 (Some(here), Some(there)) if here != there => is_part(here, there)?,
@@ -218,8 +277,18 @@ fn lease_at(repository: &Repository, commit: &git2::Commit<'_>) -> Option<Lease>
     Lease::from_json(&serde_json::from_slice(blob.content()).ok()?).ok()
 }
 
+/// Returns what has the claims of a commit; `None` when it has none.
+fn claims_at(commit: &git2::Commit<'_>) -> Result<Option<Oid>, git2::Error> {
+    Ok(commit.tree()?.get_name("claims").map(|entry| entry.id()))
+}
+
 fn reference() -> String {
     format!("refs/heads/{BRANCH}")
+}
+
+/// Where a site notes what the remote has.
+fn noted_reference() -> String {
+    format!("refs/fleetform/upstream/{BRANCH}")
 }
 
 fn tip_of(repository: &Repository, name: &str) -> Result<Option<Oid>, git2::Error> {

@@ -34,8 +34,13 @@ pub struct DeclaredSchedule {
 impl DeclaredSchedule {
     /// Returns one that begins within a day.
     pub fn random(name: &str, devices: u64, now: Timestamp, random: &mut Random) -> DeclaredSchedule {
+        let mut job = random_job(name, devices, random);
+        // Some are under way when the next one is due.
+        if random.chance(60) {
+            (job.waits_online, job.expires_after) = (true, 30);
+        }
         DeclaredSchedule {
-            job: random_job(name, devices, random),
+            job,
             start: DeclaredSchedule::random_start(now, random),
             days: *random.pick(&[Some(1), Some(1), Some(1), Some(1), Some(7), None]),
             suspend: random.chance(10),
@@ -211,12 +216,15 @@ impl Promises {
 }
 
 /// Checks the claim of an occurrence against what was declared, and returns the job that it was for.
-pub(super) fn check_occurrence(key: &Key, claim: &Value, promise: &Promise) -> Result<DeclaredJob, String> {
+pub(super) fn check_occurrence(
+    key: &Key,
+    claim: &Value,
+    promise: &Promise,
+    branch: &Branch,
+) -> Result<DeclaredJob, String> {
     let Promise { schedule, from } = promise;
-    let instant = RunToken::parse(&key.1).ok().as_ref().and_then(occurrence_instant);
-    let instant = instant.ok_or_else(|| format!("{key:?} is no occurrence"))?;
-    let claimed_at = claim["claimed_at"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    let claimed_at = claimed_at.ok_or_else(|| format!("{key:?} does not say when it was claimed"))?;
+    let instant = instant_of(key).ok_or_else(|| format!("{key:?} is no occurrence"))?;
+    let claimed_at = time(&claim["claimed_at"]).ok_or_else(|| format!("{key:?} does not say when it was claimed"))?;
     if schedule.suspend {
         return Err(format!("{key:?} was claimed, and the schedule is suspended"));
     }
@@ -228,15 +236,40 @@ pub(super) fn check_occurrence(key: &Key, claim: &Value, promise: &Promise) -> R
     }
     let allowed = schedule.within.map_or(ON_TIME, |hours| SignedDuration::from_hours(hours).max(ON_TIME));
     let late_by = claimed_at.duration_since(instant);
-    if claim["targets"]["count"].as_u64() != Some(0) && !schedule.queues && late_by > allowed {
-        return Err(format!("{key:?} was started {late_by} late"));
+    // What was under way at its time keeps it from starting, or makes it wait.
+    let before = branch.claims.keys().rfind(|other| was_under_way(branch, other, key, instant));
+    let is_newest = schedule.occurrences(instant, claimed_at).is_empty();
+    let is_missed = branch.runs.get(key).is_some_and(Run::is_missed);
+    match (is_missed, before) {
+        (false, Some(before)) if !schedule.queues => {
+            Err(format!("{key:?} was started, and {before:?} was under way at its time"))
+        }
+        (false, None) if late_by > allowed => Err(format!("{key:?} was started {late_by} late")),
+        (true, Some(before)) if schedule.queues && is_newest => {
+            Err(format!("{key:?} did not wait for {before:?}, which was under way at its time"))
+        }
+        (true, None) if is_newest && late_by <= allowed => Err(format!("{key:?} was missed for no reason")),
+        (_, _) => Ok(schedule.job.clone()),
     }
-    Ok(schedule.job.clone())
+}
+
+/// Returns true when another occurrence of the same schedule was started before an instant and had not ended then.
+fn was_under_way(branch: &Branch, other: &Key, key: &Key, instant: Timestamp) -> bool {
+    let run = branch.runs.get(other);
+    let has_ended = run.filter(|run| run.is_final()).is_some_and(|run| {
+        // One that was missed, or closed because nobody knew of it, was never under way.
+        run.record["started_at"].is_null() || time(&run.record["finished_at"]).is_some_and(|at| at <= instant)
+    });
+    other.0 == key.0 && instant_of(other).is_some_and(|before| before < instant) && !has_ended
+}
+
+fn instant_of(key: &Key) -> Option<Timestamp> {
+    RunToken::parse(&key.1).ok().as_ref().and_then(occurrence_instant)
 }
 
 /// Two occurrences of a schedule are never under way at once.
 pub(super) fn check_overlap(branch: &Branch) -> Result<(), String> {
-    let is_occurrence = |key: &Key| RunToken::parse(&key.1).is_ok_and(|run| occurrence_instant(&run).is_some());
+    let is_occurrence = |key: &Key| instant_of(key).is_some();
     let mut before: Option<(&Key, Option<Timestamp>)> = None;
     for (key, claim) in branch.claims.iter().filter(|(key, _)| is_occurrence(key)) {
         let run = branch.runs.get(key);

@@ -257,6 +257,12 @@ impl World {
         self.remote.as_ref().map_or(Ok(()), BareRemote::check_growth)
     }
 
+    /// Looks at what is left to push where a command was called, after an apply with nothing in its way, and at who has the right to work
+    /// when it has worked.
+    pub(super) fn check_pushed(&self, has_worked: bool) -> Result<(), String> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.check_pushed(self.folder(), has_worked))
+    }
+
     /// Looks at it and at the sites when all has come to rest.
     pub(super) fn check_remote_at_rest(&self) -> Result<(), String> {
         self.remote
@@ -429,9 +435,9 @@ impl World {
 
     fn fail_remote(&self, faults: &Faults, events: u64) {
         if let (Some(remote), Some((fault, at))) = (&self.remote, faults.remote)
-            && at == events
+            && (at == events || (fault == RemoteFault::Moves && at < events))
         {
-            remote.begin(fault, self.clock.now(), &self.registry_path());
+            remote.begin(fault, self.clock.now(), (self.folder(), &self.registry_path()));
         }
     }
 
