@@ -65,6 +65,13 @@ impl RunRecord {
         })
     }
 
+    /// Returns the word of what kept a run from its devices, with which its reason begins: `missed`, `journal-lost`; `None` of any other run.
+    pub fn cause(&self) -> Option<&str> {
+        let (word, _) = self.reason.as_deref()?.split_once(": ")?;
+        let is_word = word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        (self.status == RunStatus::Failed && is_word).then_some(word)
+    }
+
     /// Returns the document `run.json`.
     pub fn to_json(&self) -> Value {
         let mut document = self.to_summary_json();

@@ -454,6 +454,8 @@ fn an_occurrence_that_was_refused_says_so_when_it_is_missed() {
     let reason = record["reason"].as_str().unwrap();
     assert!(reason.starts_with("missed: Nothing started it within "), "{reason}");
     assert!(reason.contains(" It was refused: ") && reason.contains("selects 2 devices"), "{reason}");
+    let listed = world.run(&["job", "list"]).expect(0).stdout;
+    assert!(listed.contains("20261120T110000Z  failed (missed)"), "{listed}");
 }
 
 #[test]

@@ -28,11 +28,11 @@ pub fn list(runs: &[ListedRun]) -> String {
     }
     let mut table = Table::new(&header);
     for ListedRun { record, fitting } in runs {
-        let counts = &record.counts;
+        let (counts, status) = (&record.counts, record.status.as_str());
         let mut cells = vec![
             record.job.to_string(),
             record.run.to_string(),
-            record.status.as_str().to_string(),
+            record.cause().map_or_else(|| status.to_string(), |cause| format!("{status} ({cause})")),
             number(counts.total),
             number(counts.completed),
             number(counts.failed),
