@@ -27,12 +27,12 @@ pub struct Lease {
     pub owner: String,
     pub epoch: u64,
     pub until: Timestamp,
-    /// How long it lasts from when it was taken or renewed.
+    /// How long it lasts from when it was taken or renewed; the longest there is when it does not say.
     pub time: Duration,
 }
 
 /// When a lease was first seen as it is, by the clock of whoever looks. Its owner makes it last long before it ends, so one that is seen
-/// unchanged for all of its time has run out, whatever the clock of its owner said.
+/// unchanged for twice its time has run out, whatever the clock of its owner said: twice, since whoever looks may have waited for the remote.
 #[derive(Debug, Clone, Default)]
 pub struct Sighting(Option<(Lease, Timestamp)>);
 
@@ -45,7 +45,7 @@ impl Sighting {
             _ => now,
         };
         self.0 = Some((lease.clone(), since));
-        let until = since.checked_add(lease.time).unwrap_or(Timestamp::MAX).min(lease.until);
+        let until = since.checked_add(lease.time.saturating_mul(2)).unwrap_or(Timestamp::MAX).min(lease.until);
         Lease { until, ..lease }
     }
 }
@@ -85,7 +85,7 @@ impl Lease {
             "owner": self.owner,
             "epoch": self.epoch,
             "until": self.until.to_string(),
-            "lasts_seconds": self.time.as_millis().div_ceil(1_000),
+            "lasts_seconds": u64::try_from(self.time.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX),
         })
     }
 
@@ -99,7 +99,7 @@ impl Lease {
             owner: super::claim::text(document, "owner")?.to_string(),
             epoch: document.get("epoch").and_then(Value::as_u64).ok_or("`epoch` is not a number")?,
             until: super::claim::timestamp(document, "until")?.ok_or("`until` is missing")?,
-            time: document.get("lasts_seconds").and_then(Value::as_u64).map_or(LEASE_TIME, Duration::from_secs),
+            time: document.get("lasts_seconds").and_then(Value::as_u64).map_or(Duration::MAX, Duration::from_secs),
         })
     }
 }
@@ -115,12 +115,15 @@ mod tests {
         let ahead = Lease::after(None, "a", at(3_600), LEASE_TIME);
         let mut sighting = Sighting::default();
         assert!(sighting.of(ahead.clone(), now).is_live(now));
-        assert!(sighting.of(ahead.clone(), at(179)).is_live(at(179)));
-        assert!(sighting.of(ahead.clone(), at(180)).has_run_out(at(180)));
+        assert!(sighting.of(ahead.clone(), at(359)).is_live(at(359)));
+        assert!(sighting.of(ahead.clone(), at(360)).has_run_out(at(360)));
         // Its owner is alive after all.
         let renewed = Lease::after(Some(&ahead), "a", at(3_780), LEASE_TIME);
-        assert!(sighting.of(renewed.clone(), at(181)).is_live(at(181)));
-        assert!(sighting.of(renewed, at(361)).has_run_out(at(361)));
+        assert!(sighting.of(renewed.clone(), at(361)).is_live(at(361)));
+        assert!(sighting.of(renewed, at(721)).has_run_out(at(721)));
+        // One that does not say how long it lasts is believed.
+        let silent = Lease { time: Duration::MAX, ..ahead };
+        assert_eq!(sighting.of(silent.clone(), at(800)), silent);
         // Where the clocks agree, what the lease says counts.
         let honest = Lease::after(None, "b", now, LEASE_TIME);
         assert_eq!(Sighting::default().of(honest.clone(), at(100)), honest);

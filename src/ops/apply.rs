@@ -34,7 +34,7 @@ use crate::prepare::{Known, Preparation, StagedFile, prepare};
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Pulse, Repo, ResultsBranch, UpstreamError};
 use occurrences::with_open_occurrences;
-use upstream::{Upstream, finish, upstream_of};
+use upstream::{HURRY_MIN, Upstream, finish, upstream_of};
 
 /// How often a running apply looks for stops that were committed meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -207,8 +207,14 @@ impl Apply<'_> {
         self.republish(observer)?;
         self.check_rewind()?;
         let reconciled = self.reconcile(clock, interrupt, agree, observer).await;
+        let grace = self.options.grace;
         let finished = match &mut self.upstream {
-            Some(upstream) => finish(upstream, &self.branch, clock.now()),
+            Some(upstream) => {
+                if interrupt.is_set() {
+                    upstream.hurry(grace.max(HURRY_MIN));
+                }
+                finish(upstream, &self.branch, clock.now())
+            }
             None => Ok(()),
         };
         let mut applied = reconciled?;
@@ -249,7 +255,12 @@ impl Apply<'_> {
                 match begun {
                     Ok(true) => round.is_postponed = false,
                     Ok(false) => return Ok(applied),
-                    Err(OpsError::Upstream(UpstreamError::Unanswered { .. })) => round.is_postponed = true,
+                    // What runs goes on. When all of it has ended, the next try says whether the remote is still away.
+                    Err(OpsError::Upstream(error @ (UpstreamError::Unanswered { .. } | UpstreamError::Remote(_))))
+                        if !running.is_empty() =>
+                    {
+                        round.is_postponed = matches!(error, UpstreamError::Unanswered { .. });
+                    }
                     Err(error) => {
                         self.executor(clock, interrupt, observer).drain(&mut running).await;
                         return Err(error);
@@ -272,14 +283,14 @@ impl Apply<'_> {
                 }
             };
             left.extend(ended.iter().filter(|record| !record.status.is_final()).map(|record| record.job.clone()));
-            let is_answered =
-                round.is_postponed && !self.upstream.as_ref().is_some_and(|upstream| upstream.is_awaited());
-            round.is_due = running.is_empty() || is_answered || (round.has_deferred && !ended.is_empty());
+            round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
             if let Err(error) = self.keep_up(&|| clock.now()) {
                 self.executor(clock, interrupt, observer).drain(&mut running).await;
                 return Err(error);
             }
+            let is_awaited = self.upstream.as_ref().is_some_and(|upstream| upstream.is_awaited());
+            round.is_due |= round.is_postponed && !is_awaited;
             if interrupt.is_set() {
                 if running.is_idle() {
                     applied.was_interrupted = true;
@@ -445,11 +456,11 @@ impl Apply<'_> {
                 _ => {}
             }
         }
-        if !to_claim.is_empty()
-            && !running.is_empty()
-            && let Some(upstream) = &mut self.upstream
-        {
-            upstream.answers(&self.branch)?;
+        if let Some(upstream) = self.upstream.as_mut().filter(|_| !to_claim.is_empty()) {
+            if !running.is_empty() {
+                upstream.answers(&self.branch)?;
+            }
+            upstream.settle(&self.branch)?;
         }
         self.claim_all(plan, &to_claim, *now, &mut |input| {
             let (job, run) = (input.claim.job.clone(), input.claim.run.clone());

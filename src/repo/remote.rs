@@ -145,6 +145,15 @@ impl Remote {
         self
     }
 
+    /// Gives no call more time than this.
+    #[must_use]
+    pub fn with_time_at_most(mut self, time_max: Duration) -> Remote {
+        for time in [&mut self.ask_time_max, &mut self.push_time_max, &mut self.fetch_time_max] {
+            *time = time_max.min(*time);
+        }
+        self
+    }
+
     /// Gives a sign of life each second while a call keeps its caller waiting.
     #[must_use]
     pub fn with_pulse(mut self, pulse: Option<Pulse>) -> Remote {

@@ -266,7 +266,12 @@ impl ResultsBranch<'_> {
             return self.take_fetched(exchange);
         }
         (exchange.tell)("note pushed");
-        self.note_upstream(outgoing.commit).map_err(|source| UpstreamError::Unnoted { source })
+        let note = || match self.upstream_id()? {
+            // Something later was seen there meanwhile.
+            Some(seen) if !self.is_after(outgoing.commit, seen)? => Ok(()),
+            _ => self.note_upstream(outgoing.commit),
+        };
+        note().map_err(|source| UpstreamError::Unnoted { source })
     }
 
     /// Commits changes on the tip, on the remote first: when this returns, the remote has the commit and everything before it. `still` is asked

@@ -40,6 +40,8 @@ use crate::results::{Trailers, document, with_trailers};
 /// How long the end of an apply tries to push what is left, in tries.
 const LAST_PUSHES: u32 = 3;
 const LAST_PAUSE: Duration = Duration::from_millis(300);
+/// The least time that a call of the remote has when the process is to end.
+pub(super) const HURRY_MIN: Duration = Duration::from_secs(5);
 
 /// The remote of the results branch, for as long as a process works with it.
 pub struct Upstream {
@@ -68,6 +70,8 @@ pub struct Upstream {
     pub is_denied: bool,
     /// Pushes that landed and that failed, from the start of the process.
     pub pushes: Attempts,
+    /// How long each call may take now that the process is to end; `None` before.
+    hurry: Option<Duration>,
     /// Where the process may die.
     crash: CrashPoints,
 }
@@ -96,6 +100,7 @@ impl Upstream {
             failure: None,
             is_denied: false,
             pushes: Attempts::default(),
+            hurry: None,
             crash,
         }
     }
@@ -108,6 +113,14 @@ impl Upstream {
     /// Returns the lease, while there is work.
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    /// Gives no call more time than this from now on: the process is to end, and what is not pushed is for the next one.
+    pub fn hurry(&mut self, time_max: Duration) {
+        if self.hurry.is_none() {
+            self.hurry = Some(time_max);
+            self.remote = self.remote.clone().with_time_at_most(time_max);
+        }
     }
 
     /// Notes that this process has the lock of the registry.
@@ -196,9 +209,10 @@ impl Upstream {
                 return Ok(None);
             }
             if let Some(other) = there.as_ref().filter(|lease| !is_own && !gone.contains(&lease.owner))
-                && sighting.of(other.clone(), now).is_live(now)
+                && let other = sighting.of(other.clone(), now)
+                && other.is_live(now)
             {
-                holder = Some(other.clone());
+                holder = Some(other);
                 return Ok(None);
             }
             let mut lease = Lease::after(there.as_ref(), &owner, now, time);

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::upstream::Upstream;
+use super::upstream::{HURRY_MIN, Upstream};
 use super::{Applied, ApplyOptions};
 use crate::execute::{Clock, CrashPoints, Interrupt, Progress, Running, Wake};
 use crate::ledger::Lease;
@@ -197,8 +197,7 @@ pub async fn watch<C: Clock>(
     loop {
         daemon.step(clock, interrupt, tell).await?;
         if interrupt.is_set() && daemon.running.is_idle() {
-            daemon.rest(clock.now(), tell);
-            daemon.push_at_the_end(clock.now());
+            daemon.end(clock.now(), tell);
             return Ok(());
         }
         if daemon.running.is_empty() {
@@ -301,7 +300,9 @@ impl Daemon<'_> {
             }
         }
         self.is_due |= self.agenda_at.is_some_and(|at| at <= now);
-        let is_awaited = self.awaits_answer && self.upstream.as_ref().is_some_and(Upstream::is_awaited);
+        // With nothing running nobody is kept waiting.
+        let is_awaited =
+            self.awaits_answer && !self.running.is_empty() && self.upstream.as_ref().is_some_and(Upstream::is_awaited);
         let is_time = self.is_due && self.rounds.is_over(now) && !is_awaited && !interrupt.is_set();
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
@@ -402,8 +403,11 @@ impl Daemon<'_> {
         }
     }
 
-    /// Tries once more what could not be pushed; what stays is for the next start.
-    fn push_at_the_end(&mut self, now: Timestamp) {
+    /// Gives everything back, and tries once more what could not be pushed; what stays is for the next start.
+    fn end(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
+        let time_max = self.options.grace.max(HURRY_MIN);
+        self.upstream.iter_mut().for_each(|upstream| upstream.hurry(time_max));
+        self.rest(now, tell);
         let (Some(seen), Some(upstream)) = (&self.seen, &mut self.upstream) else { return };
         if upstream.failure.is_some() {
             let branch = self.workspace.repo.results(&seen.declared.fleet.results.branch);

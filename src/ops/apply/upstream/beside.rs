@@ -17,14 +17,20 @@ use crate::ops::OpsError;
 use crate::registry::Registry;
 use crate::repo::{Call, Outgoing, Pulse, ResultsBranch, Sent, UpstreamError};
 
-/// How long a call is waited for before it is left to itself.
+/// How long a call is waited for when it begins, before it is left to itself.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often a push is put off, of about one each second, for claims or a lease that wait for an answer.
+const QUIET_MAX: u32 = 60;
+/// A push beside what runs has this long at least; otherwise two thirds of a lease, so that the lease can be made to last in time.
+const PUSH_TIME_MIN: Duration = Duration::from_secs(10);
 
 /// The calls that were begun.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     push: Option<(Outgoing, Call<Sent>)>,
     question: Option<Call<Vec<Option<String>>>>,
+    /// How often a push is still to be put off, since somebody waits for an answer and it would be in the way.
+    quiet: u32,
     /// How often in a row somebody else had moved the branch.
     attempt: u32,
 }
@@ -49,6 +55,9 @@ impl Upstream {
             self.push_beside(branch).map_err(OpsError::from)
         } else if self.lease.is_some() && is_old {
             self.answers(branch).map_err(OpsError::from).and_then(|()| self.acquire(branch, registry, now))
+        } else if self.beside.quiet > 0 {
+            self.beside.quiet -= 1;
+            return Ok(());
         } else if branch.unpushed()? > 0 {
             self.push_beside(branch).map_err(OpsError::from)
         } else {
@@ -76,15 +85,23 @@ impl Upstream {
     /// [`UpstreamError::Unanswered`] until it has: ask again. The remote cannot be reached.
     pub fn answers(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
         if self.beside.push.is_some() {
+            self.beside.quiet = QUIET_MAX;
             return Err(self.unanswered());
         }
-        let (remote, name) = (self.remote.clone().with_pulse(None), branch.name().to_string());
-        let question = self.beside.question.take();
-        let question = question.unwrap_or_else(|| Call::begin(move || remote.heads(&[&name])));
-        match question.wait(PATIENCE) {
-            Ok(answer) => Ok(answer.map(drop)?),
+        let (question, patience) = match self.beside.question.take() {
+            Some(question) => (question, Duration::ZERO),
+            None => {
+                let (remote, name) = (self.remote.clone().with_pulse(None), branch.name().to_string());
+                (Call::begin(move || remote.heads(&[&name])), PATIENCE)
+            }
+        };
+        match question.wait(patience) {
+            Ok(answer) => {
+                self.beside.quiet = 0;
+                Ok(answer.map(drop)?)
+            }
             Err(question) => {
-                self.beside.question = Some(question);
+                (self.beside.question, self.beside.quiet) = (Some(question), QUIET_MAX);
                 Err(self.unanswered())
             }
         }
@@ -96,14 +113,23 @@ impl Upstream {
             || self.beside.question.as_ref().is_some_and(|question| !question.has_ended())
     }
 
-    /// Waits for the end of a push that goes on; how it went shows in what is still to be pushed.
+    /// Waits for the end of a push that goes on; how it went shows in what is still to be pushed. An answer to what was asked before is
+    /// too old for whoever comes next.
     ///
     /// # Errors
     /// What it brought cannot be noted here, or the two branches cannot be brought together.
-    pub(super) fn settle(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
+    pub fn settle(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
+        (self.beside.question, self.beside.quiet) = (None, 0);
+        let mut waited = Duration::ZERO;
         while self.beside.push.is_some() {
+            if self.hurry.is_some_and(|hurry| waited >= hurry) {
+                // It goes on without anybody to hear of it, and the next pull finds out.
+                self.beside.push = None;
+                return Ok(());
+            }
+            waited += PATIENCE;
             self.remote.pulse().into_iter().for_each(Pulse::beat);
-            match self.push_beside(branch) {
+            match self.push_beside_for(branch, PATIENCE) {
                 Ok(()) => self.note(None),
                 // Whoever waits goes on to call the remote, and learns that it fails from that.
                 Err(UpstreamError::Unanswered { .. } | UpstreamError::Remote(_)) => {}
@@ -118,18 +144,26 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError::Unanswered`] while it goes on; otherwise as [`ResultsBranch::push`].
     fn push_beside(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
+        // It was waited for when it began.
+        let patience = if self.beside.push.is_some() { Duration::ZERO } else { PATIENCE };
+        self.push_beside_for(branch, patience)
+    }
+
+    fn push_beside_for(&mut self, branch: &ResultsBranch<'_>, patience: Duration) -> Result<(), UpstreamError> {
         let crash = self.crash.clone();
         crash.around("push", || {
             let (outgoing, push) = match self.beside.push.take() {
                 Some(push) => push,
                 None => {
                     let Some(outgoing) = branch.outgoing()? else { return Ok(()) };
-                    let (remote, attempt) = (self.remote.clone().with_pulse(None), self.beside.attempt);
+                    let time_max = PUSH_TIME_MIN.max(self.lease_time * 2 / 3);
+                    let remote = self.remote.clone().with_pulse(None).with_time_at_most(time_max);
+                    let attempt = self.beside.attempt;
                     let mine = outgoing.clone();
                     (outgoing, Call::begin(move || mine.send(&remote, attempt)))
                 }
             };
-            let sent = match push.wait(PATIENCE) {
+            let sent = match push.wait(patience) {
                 Ok(sent) => sent,
                 Err(push) => {
                     self.beside.push = Some((outgoing, push));

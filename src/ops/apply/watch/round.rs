@@ -111,15 +111,9 @@ impl Daemon<'_> {
                 return Err(OpsError::Invalid(Box::new(findings_of(&seen.loaded, found))));
             }
         };
-        let was_told = seen.is_told.replace(true);
-        if self.held != held || !was_told {
-            let findings = findings_of(&seen.loaded, found);
-            tell(&Note::TakenUp {
-                fleet: seen.declared.fleet.name.as_str(),
-                commit: &seen.head,
-                held: &held,
-                findings: &findings,
-            });
+        if !seen.is_told.replace(true) || self.held != held {
+            self.held.clone_from(&held);
+            tell_taken_up(seen, &held, found, tell);
         }
         let tools = (registry, link, self.upstream.as_mut(), &mut self.known);
         let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
@@ -127,7 +121,7 @@ impl Daemon<'_> {
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
         *reconciled = Some(seen.head.clone());
         self.is_due = false;
-        self.held = held;
+        self.awaits_answer = false;
         self.next_due = agenda.next;
         self.agenda_at = agenda.look_again_at;
         Ok(())
@@ -193,6 +187,12 @@ fn tell_refusals(agenda: &mut Agenda, refused: &Held) {
             missed.reason.push_str(&format!(" It was refused: {why}"));
         }
     }
+}
+
+fn tell_taken_up(seen: &Seen<'_>, held: &Held, found: Diagnostics, tell: &mut dyn FnMut(&Note<'_>)) {
+    let findings = findings_of(&seen.loaded, found);
+    let fleet = seen.declared.fleet.name.as_str();
+    tell(&Note::TakenUp { fleet, commit: &seen.head, held, findings: &findings });
 }
 
 /// Returns true for an occurrence that is due and not yet planned for.
