@@ -351,6 +351,72 @@ fn a_remote_that_is_away_holds_new_runs_and_lets_the_others_end() {
 }
 
 #[test]
+fn a_remote_that_goes_away_while_jobs_run_lets_them_end() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    let reboot =
+        |target: &str, more: &str| format!("{{target: {{{target}}}, {more}action: {{command: {{name: reboot}}}}}}");
+    world.job("short", &reboot("devices: [d-001]", ""));
+    world.job("long", &reboot("devices: [d-002, d-003, d-004]", "delivery: {batchSize: 1}, "));
+    world.job("next", &reboot("devices: [d-005]", "after: [short], "));
+    let away = remote.path().with_extension("away");
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { job, .. } if job.as_str() == "long") {
+            fs::rename(remote.path(), &away).unwrap();
+        }
+    };
+    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+        Err(OpsError::Upstream(UpstreamError::Remote(_)) | OpsError::Unpushed { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    for (job, devices) in [("short", 1), ("long", 3)] {
+        let record = world.record(job, "1");
+        assert_eq!((&record["status"], &record["completed"]), (&json!("completed"), &json!(devices)), "{record}");
+    }
+    fs::rename(&away, remote.path()).unwrap();
+    world.apply().unwrap();
+    assert_eq!(remote.file("runs/next/1/run.json").unwrap()["completed"], json!(1));
+    assert_eq!(remote.file("runs/long/1/run.json").unwrap()["completed"], json!(3));
+    assert_eq!(world.executions().len(), 5);
+}
+
+#[test]
+fn a_slow_remote_starves_no_claim_and_nothing_goes_backwards() {
+    let spec = "{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {runningJobs: 20}, results: {remote: origin}}";
+    let world = World::with_devices(spec, 56);
+    world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+    world.commit("ignore");
+    let _remote = Remote::of(&world);
+    world.run(&["apply", "--yes"]).expect(0);
+    for (name, value) in [
+        ("remote.origin.uploadpack", "sleep 1; git-upload-pack"),
+        ("remote.origin.receivepack", "sleep 1; git-receive-pack"),
+        ("core.logAllRefUpdates", "always"),
+    ] {
+        git(world.path(), &["config", name, value]);
+    }
+    // One of them ends each second, and is pushed.
+    let mut free = 1..=56;
+    for last in 1..=10 {
+        let ids: Vec<String> = free.by_ref().take(last).map(|number| format!("d-{number:03}")).collect();
+        let target = format!("target: {{devices: [{}]}}", ids.join(", "));
+        let spec = format!("{{{target}, delivery: {{batchSize: 1}}, action: {{command: {{name: reboot}}}}}}");
+        world.job(&format!("job-{last:02}"), &spec);
+    }
+    world.job("next", "{target: {devices: [d-056]}, after: [job-01], action: {command: {name: reboot}}}");
+    world.run(&["apply", "--yes"]).expect(0);
+    let at = |job: &str, key: &str| world.record(job, "1")[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let (started, last) = (at("next", "started_at"), at("job-10", "finished_at"));
+    assert!(started < last, "it was claimed when nothing else was left: {started}, {last}");
+    let log = git(world.path(), &["reflog", "--format=%H", &format!("refs/fleetform/upstream/{BRANCH}")]);
+    let tips: Vec<&str> = log.lines().collect();
+    assert!(tips.len() > 2, "{tips:?}");
+    for two in tips.windows(2) {
+        git(world.path(), &["merge-base", "--is-ancestor", two[1], two[0]]);
+    }
+}
+
+#[test]
 fn a_branch_that_moved_on_the_remote_is_built_upon() {
     let (world, remote) = world();
     world.apply().unwrap();
