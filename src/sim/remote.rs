@@ -30,6 +30,8 @@ pub enum RemoteFault {
     Away,
     /// It refuses every push from that of this number on, counted from 1.
     Refuses(u32),
+    /// It answers, and that takes longer than anybody waits.
+    Slow,
     /// It takes the push of this number, counted from 1, and dies before it says so.
     LosesAnswer(u32),
     /// Somebody else commits to its branch again and again, and nothing of ours is changed by it.
@@ -57,6 +59,11 @@ pub(super) struct BareRemote {
     rewound: RefCell<Option<(Oid, Oid)>>,
 }
 
+fn script_at(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("a script can be written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a script can be made executable");
+}
+
 impl BareRemote {
     /// Makes one.
     pub fn new(path: PathBuf) -> BareRemote {
@@ -72,12 +79,25 @@ impl BareRemote {
 
     /// Names it in a repository.
     pub fn add_to(&self, site: &Path) {
-        let add = || Repository::open(site)?.remote(NAME, &self.path.to_string_lossy()).map(drop);
+        let program = self.path.with_extension("upload-pack");
+        let slow = self.slow();
+        let script = format!("[ -e {} ] && sleep 0.6\nexec git upload-pack \"$@\"", slow.display());
+        script_at(&program, &script);
+        let add = || {
+            let site = Repository::open(site)?;
+            site.remote(NAME, &self.path.to_string_lossy())?;
+            site.config()?.set_str(&format!("remote.{NAME}.uploadpack"), &program.to_string_lossy())
+        };
         add().unwrap_or_else(|error| panic!("a remote can be added: {error}"));
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Is there while questions take their time.
+    fn slow(&self) -> PathBuf {
+        self.path.with_extension("slow")
     }
 
     fn away(&self) -> PathBuf {
@@ -89,6 +109,10 @@ impl BareRemote {
         match fault {
             RemoteFault::Away => fs::rename(&self.path, self.away()).expect("a folder can be renamed"),
             RemoteFault::Refuses(number) => self.hook("update", &format!("{COUNT}[ $n -lt {number} ]")),
+            RemoteFault::Slow => {
+                self.hook("update", "sleep 0.6");
+                fs::write(self.slow(), []).expect("a file can be written");
+            }
             RemoteFault::LosesAnswer(number) => {
                 self.hook("post-receive", &format!("{COUNT}[ $n -eq {number} ] && kill -9 $PPID\nexit 0"));
             }
@@ -128,6 +152,7 @@ impl BareRemote {
                 *self.rewound.borrow_mut() = None;
             }
         }
+        drop(fs::remove_file(self.slow()));
         for name in ["hooks/update", "hooks/post-receive", "pushes"] {
             drop(fs::remove_file(self.path.join(name)));
         }
@@ -146,8 +171,7 @@ impl BareRemote {
     fn hook(&self, name: &str, script: &str) {
         let path = self.path.join("hooks").join(name);
         fs::create_dir_all(self.path.join("hooks")).expect("a folder can be made");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a hook can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a hook can be made executable");
+        script_at(&path, script);
     }
 
     /// Returns the lease on the branch.

@@ -292,13 +292,14 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         session.trace.push(format!("at site {}", ["A", "B"][site as usize]));
         let mut faults = faults(&mut random);
         if random.chance(50) {
-            let fault = match random.between(0, 7) {
+            let fault = match random.between(0, 10) {
                 0 => RemoteFault::Away,
                 // Most often the push that has the claims: it comes after the lease.
                 1 => RemoteFault::Refuses(*random.pick(&[1, 2, 2, 2, 3, 3, 4, 5])),
                 2 => RemoteFault::LosesAnswer(random.between(1, 6) as u32),
                 3 | 4 => RemoteFault::Moves,
                 5 => RemoteFault::Rewinds(random.between(1, 4) as u32),
+                6..=8 => RemoteFault::Slow,
                 _ => RemoteFault::TakenOver { fences: random.chance(50) },
             };
             faults.remote = Some((fault, *random.pick(&[0, 0, 0, 1, 2, 3, 5, 8, 13, 21])));
