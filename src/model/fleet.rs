@@ -237,6 +237,8 @@ pub struct Declared {
     pub templates: BTreeMap<Name, DeviceTemplate>,
     pub groups: BTreeMap<Name, DeviceGroup>,
     pub edge_manifests: BTreeMap<Name, EdgeManifest>,
+    /// What occurrences under way assign and nothing declares any more: the digests that were claimed last.
+    pub kept_manifests: BTreeMap<Name, Digest>,
     pub imports: BTreeMap<Name, DeviceImport>,
     /// Shared: a daemon declares the same ones again with each commit.
     pub jobs: BTreeMap<Name, Arc<Job>>,
@@ -245,13 +247,12 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Returns the digest of the edge manifest that an action assigns; `None` for any other action.
-    ///
-    /// # Panics
-    /// When the manifest is not declared, which is an error of the files.
+    /// Returns the digest of the edge manifest that an action assigns; `None` for any other action, and for a manifest that is neither
+    /// declared nor kept.
     pub fn manifest_digest(&self, action: &Action) -> Option<Digest> {
         let Action::EdgeManifest(name) = action else { return None };
-        Some(self.edge_manifests.get(name).expect("references were checked with the files").digest)
+        let declared = self.edge_manifests.get(name).map(|manifest| manifest.digest);
+        declared.or_else(|| self.kept_manifests.get(name).copied())
     }
 
     /// Returns a fleet that declares nothing else yet.
@@ -262,6 +263,7 @@ impl Declared {
             templates: BTreeMap::new(),
             groups: BTreeMap::new(),
             edge_manifests: BTreeMap::new(),
+            kept_manifests: BTreeMap::new(),
             imports: BTreeMap::new(),
             jobs: BTreeMap::new(),
             schedules: BTreeMap::new(),

@@ -82,10 +82,9 @@ fn wanted(action: &Action, manifest: Option<Digest>) -> Vec<Wanted> {
         Action::CloudProperty(patch) => wanted_of_patch(Section::Cloud, patch),
         Action::Tags(patch) => wanted_of_patch(Section::Tags, patch),
         Action::DeviceTemplate(name) => vec![one("template", name.as_str())],
-        Action::EdgeManifest(name) => {
-            let digest = manifest.expect("references were checked with the files").to_string();
-            vec![one("edgeManifest", name.as_str()), one("edgeManifest.digest", &digest)]
-        }
+        Action::EdgeManifest(name) => manifest.map_or_else(Vec::new, |digest| {
+            vec![one("edgeManifest", name.as_str()), one("edgeManifest.digest", &digest.to_string())]
+        }),
         Action::Command(_) => Vec::new(),
     }
 }

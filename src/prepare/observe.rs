@@ -226,7 +226,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
 }
 
 /// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
-/// which is in the diagnostics then.
+/// which is in the diagnostics then unless what it names is not declared.
 pub(super) fn selection_of(
     preparation: &Preparation<'_>,
     registry: &Registry,
@@ -234,13 +234,17 @@ pub(super) fn selection_of(
     diagnostics: &mut Diagnostics,
 ) -> Result<Option<(Selection, Vec<String>)>, PrepareError> {
     let declared = preparation.declared;
-    let path_of = |name: &Name| declared.organizations.get(name).map(|organization| organization.path.clone());
-    let mut within: Vec<String> = job.organization.iter().filter_map(path_of).collect();
+    let mut within = Vec::new();
+    if let Some(name) = &job.organization {
+        // Only an occurrence that was claimed may have outlived what it names. Without its bounds it would mean others.
+        let Some(organization) = declared.organizations.get(name) else { return Ok(None) };
+        within.push(organization.path.clone());
+    }
     let parse = |text: &str| crate::query::parse(text).expect("queries were checked with the files");
     let selection = match &job.target.selector {
         Selector::Query(text) => Selection::Matching { template: None, conditions: vec![parse(text)] },
         Selector::Group(name) => {
-            let group = declared.groups.get(name).expect("references were checked with the files");
+            let Some(group) = declared.groups.get(name) else { return Ok(None) };
             within.extend(group.organization.clone());
             let template = group.template.as_ref().map(Name::to_string);
             Selection::Matching { template, conditions: vec![parse(&group.query)] }

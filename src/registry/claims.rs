@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Registry, RegistryError};
 use crate::ledger::{Claim, claim_path};
+use crate::model::digest::Digest;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
 
@@ -17,6 +18,8 @@ pub struct NewRun<'a> {
     pub document: String,
     /// Of a schedule's occurrence: [`crate::model::schedule::ScheduledJob::spec`].
     pub spec: Option<&'a str>,
+    /// Of the edge manifest that it assigns.
+    pub manifest: Option<Digest>,
     pub ids: &'a DeviceIds,
     /// Devices of each batch but perhaps the last, at least 1.
     pub batch_size: u64,
@@ -33,15 +36,16 @@ impl Registry {
         let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
         let write = || {
             transaction.execute(
-                "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec)
-                 VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6)",
+                "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec, edge_manifest_digest)
+                 VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6, ?7)",
                 params![
                     new.claim.job.as_str(),
                     new.claim.run.as_str(),
                     new.claim.total,
                     new.document,
                     new.batch_size,
-                    new.spec
+                    new.spec,
+                    new.manifest.map(|digest| digest.to_string())
                 ],
             )?;
             let run_id = transaction.last_insert_rowid();

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::marks::{COUNT_LATE, Mark, PendingRows, SELECT_MARKS};
 use super::{Registry, RegistryError};
 use crate::ledger::OpenRun;
+use crate::model::digest::Digest;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::DeviceIds;
@@ -19,7 +20,7 @@ pub(super) const INSERT_OUTCOME: &str =
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
-            spec
+            spec, edge_manifest_digest
      FROM run";
 
 /// Devices whose names are read together.
@@ -41,6 +42,8 @@ pub struct JournaledRun {
     pub claim: String,
     /// As in [`super::NewRun`].
     pub spec: Option<String>,
+    /// As in [`super::NewRun`].
+    pub manifest: Option<Digest>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
 }
@@ -391,6 +394,7 @@ impl Registry {
 fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
     let (job, run, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
     let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
+    let manifest: Option<String> = row.get(12)?;
     Ok(JournaledRun {
         run_id: row.get(0)?,
         batch_size: row.get(10)?,
@@ -402,6 +406,7 @@ fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
         total: row.get(6)?,
         claim: row.get(7)?,
         spec: row.get(11)?,
+        manifest: manifest.and_then(|text| Digest::parse(&text)),
         started_at: started.and_then(|text| text.parse().ok()),
         finished_at: finished.and_then(|text| text.parse().ok()),
     })

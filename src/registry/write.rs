@@ -24,10 +24,7 @@ pub enum Assignment {
 }
 
 impl Assignment {
-    /// Returns what an action writes; `None` for a command.
-    ///
-    /// # Panics
-    /// When it assigns an edge manifest that is not declared, which is an error of the files.
+    /// Returns what an action writes; `None` for a command, and for an edge manifest whose digest nobody knows.
     pub fn of_action(action: &Action, declared: &Declared) -> Option<Assignment> {
         match action {
             Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {

@@ -26,7 +26,7 @@ pub fn manifest(modules: Value) -> Value {
     }})
 }
 
-fn camera(version: u32) -> Value {
+pub fn camera(version: u32) -> Value {
     let image = format!("contoso.azurecr.io/camera:{version}");
     json!({"camera": {"type": "docker", "status": "running", "restartPolicy": "always", "settings": {"image": image}}})
 }
@@ -81,7 +81,7 @@ fn digest_of(content: &Value) -> String {
 }
 
 /// Returns what the registry has of a device: the name and the digest.
-fn assigned(world: &World, device: &str) -> (Option<String>, Option<String>) {
+pub fn assigned(world: &World, device: &str) -> (Option<String>, Option<String>) {
     (world.device(device).edge_manifest, world.registry().edge_manifest_digest(device).unwrap())
 }
 
@@ -260,7 +260,8 @@ fn a_manifest_without_a_digest_is_written_again() {
     world.sql(
         "UPDATE device SET edge_manifest = 'gateway-v4'; ALTER TABLE device DROP COLUMN edge_manifest_digest;
          DROP TRIGGER run_inserted; DROP TRIGGER run_updated; DROP TRIGGER run_deleted; DROP INDEX run_open;
-         DELETE FROM meta WHERE key = 'claims_version'; ALTER TABLE run DROP COLUMN spec; PRAGMA user_version = 2",
+         DELETE FROM meta WHERE key = 'claims_version'; ALTER TABLE run DROP COLUMN spec; \
+         ALTER TABLE run DROP COLUMN edge_manifest_digest; PRAGMA user_version = 2",
     );
     assign(&world, "gateways", "{query: '*'}");
     world.apply().unwrap();

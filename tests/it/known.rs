@@ -438,7 +438,14 @@ impl Past {
                 let (claim, ids) = (claim(job, run), ["d-1", "d-2"].into_iter().collect::<DeviceIds>());
                 let text = String::from_utf8(document(&claim.to_json(&fleet))).unwrap();
                 if is_journaled {
-                    let new = NewRun { claim: &claim, document: text.clone(), spec: None, ids: &ids, batch_size: 2 };
+                    let new = NewRun {
+                        claim: &claim,
+                        document: text.clone(),
+                        spec: None,
+                        manifest: None,
+                        ids: &ids,
+                        batch_size: 2,
+                    };
                     // It may have been journaled before.
                     if let Ok(run_id) = self.registry.journal_claim(&new)
                         && is_confirmed

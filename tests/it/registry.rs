@@ -124,7 +124,14 @@ impl Fixture {
         };
         let run = self
             .registry
-            .journal_claim(&NewRun { claim: &claim, document: String::new(), spec: None, ids: &ids, batch_size: 3 })
+            .journal_claim(&NewRun {
+                claim: &claim,
+                document: String::new(),
+                spec: None,
+                manifest: None,
+                ids: &ids,
+                batch_size: 3,
+            })
             .unwrap();
         (run, names)
     }

@@ -8,6 +8,7 @@ use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use serde_json::json;
 
+use crate::edge;
 use crate::world::{World, without_children};
 
 /// What a daemon said, as words.
@@ -409,6 +410,72 @@ fn editing_suspending_or_finding_a_schedule_never_runs_the_past() {
     said(&world, 10);
     assert_eq!(world.executions().len(), 0);
     assert!(world.results().keys().all(|path| !path.starts_with("runs/")), "no row either");
+}
+
+/// Whatever an occurrence names may be gone: its devices are known, and so is what it writes.
+#[test]
+fn an_occurrence_that_is_under_way_goes_on_without_what_it_names() {
+    for (is_kept, is_in_git) in [(true, false), (false, true), (false, false)] {
+        let world = edge::world("{timeZone: UTC}", 3, 0);
+        let manifest = |name: &str, version: u32| {
+            let content = edge::manifest(edge::camera(version));
+            world.write(&format!("{name}.deployment.json"), content.to_string());
+            world.declare(&format!("{name}.yaml"), "EdgeManifest", name, &format!("{{file: {name}.deployment.json}}"));
+        };
+        let schedule = |name: &str| {
+            let job = format!("target: {{group: {name}}}, organization: {name}, action: {{edgeManifest: {name}}}");
+            let spec = format!(
+                "{{start: 2026-11-20T11:00:00, recurrence: daily, job: {{{job}, delivery: {{batchSize: 1}}}}}}"
+            );
+            world.declare("nightly.yaml", "Schedule", "nightly", &spec);
+        };
+        let all = |name: &str, version: u32| {
+            world.declare("organization.yaml", "Organization", name, "{}");
+            world.declare("group.yaml", "DeviceGroup", name, "{query: '*'}");
+            world.declare(
+                "imports.yaml",
+                "DeviceImport",
+                "all",
+                &format!("{{file: devices-in.jsonl, organization: {name}}}"),
+            );
+            manifest(name, version);
+            schedule(name);
+        };
+        all("old", 4);
+        world.commit("Old");
+        let first = watch_for(&world, Duration::from_secs(2 * 3600), &mut |note, interrupt| {
+            if matches!(note, Note::Progress(Progress::BatchFinished { .. })) {
+                interrupt.set();
+            }
+        });
+        assert!(first.contains(&"nightly 20261120T110000Z paused running".to_string()), "{first:?}");
+        let claimed = edge::assigned(&world, "d-001");
+        assert_eq!((claimed.0.as_deref(), edge::assigned(&world, "d-003").0), (Some("old"), None));
+        for file in ["old.yaml", "old.deployment.json"] {
+            std::fs::remove_file(world.file(file)).unwrap();
+        }
+        let blob = world.repository().revparse_single("HEAD:old.deployment.json").unwrap().id().to_string();
+        all("new", 5);
+        world.commit("New");
+        if !is_kept {
+            world.sql("UPDATE run SET edge_manifest_digest = NULL");
+        }
+        if !is_in_git {
+            std::fs::remove_file(world.file(&format!(".git/objects/{}/{}", &blob[..2], &blob[2..]))).unwrap();
+        }
+        world.plan().unwrap();
+        world.apply().unwrap();
+        if !is_kept && !is_in_git {
+            assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("running"));
+            let plan = world.run(&["plan", "--json"]).json().remove(0);
+            assert!(plan["changes"].to_string().contains("an occurrence that is under way"), "{plan}");
+            manifest("old", 4);
+            world.commit("Again");
+            world.apply().unwrap();
+        }
+        assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("completed"));
+        assert_eq!(edge::assigned(&world, "d-003"), claimed);
+    }
 }
 
 #[test]

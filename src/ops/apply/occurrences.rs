@@ -13,7 +13,7 @@ use crate::manifest::scheduled_job;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
-use crate::model::job::Job;
+use crate::model::job::{Action, Job};
 use crate::model::outcome::{Counts, RunStatus};
 use crate::model::schedule::{Schedule, ScheduledJob, occurrence_instant};
 use crate::ops::OpsError;
@@ -45,17 +45,32 @@ pub(super) fn with_open_occurrences<'a>(
             continue;
         }
         let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
-        let Some(job) = schedule.and_then(|schedule| as_claimed(schedule, &run, repo)) else { continue };
+        let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok());
+        let (Some(schedule), Some(claim)) = (schedule, claim) else { continue };
+        let Some(job) = as_claimed(schedule, &run, &claim, repo) else { continue };
+        // What else it names has done its work with the claim, which has the devices.
+        if let Action::EdgeManifest(name) = &job.action
+            && !declared.edge_manifests.contains_key(name)
+        {
+            let Some(digest) = run.manifest.or_else(|| manifest_at(name, &claim, repo)) else { continue };
+            // Of several that were claimed with other contents of it, the last.
+            declared.to_mut().kept_manifests.insert(name.clone(), digest);
+        }
         declared.to_mut().jobs.insert(run.job.clone(), Arc::new(job));
     }
     Ok(declared)
 }
 
+/// Returns the digest of an edge manifest in the commit of a claim.
+fn manifest_at(name: &Name, claim: &Claim, repo: &Repo) -> Option<Digest> {
+    let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
+    then.edge_manifests.get(name).map(|manifest| manifest.digest)
+}
+
 /// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while nobody has edited it, else what the
 /// journal has kept. `None` when that is not to be had: in a journal that did not keep it, with its commit gone.
-fn as_claimed(schedule: &Schedule, run: &JournaledRun, repo: &Repo) -> Option<Job> {
+fn as_claimed(schedule: &Schedule, run: &JournaledRun, claim: &Claim, repo: &Repo) -> Option<Job> {
     let instant = occurrence_instant(&run.run)?;
-    let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok())?;
     let with = |job: ScheduledJob| {
         let job = Schedule { job, ..schedule.clone() }.job_at(instant);
         (job.spec_digest == claim.spec_digest).then(|| Job { name: run.job.clone(), ..job })

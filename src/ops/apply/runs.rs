@@ -86,7 +86,8 @@ impl Apply<'_> {
         let batch_size = job.delivery.devices_a_batch(claim.total);
         // The document of a schedule may be edited while an occurrence is under way.
         let spec = self.declared.schedules.get(&run.job).map(|schedule| &*schedule.job.spec);
-        let new = NewRun { claim: &claim, document: text, spec, ids: &run.ids, batch_size };
+        let manifest = self.declared.manifest_digest(&job.action);
+        let new = NewRun { claim: &claim, document: text, spec, manifest, ids: &run.ids, batch_size };
         let run_id = self.options.crash.around("journal claim", || self.registry.journal_claim(&new))?;
         Ok(RunInput {
             run_id,
