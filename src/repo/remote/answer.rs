@@ -120,20 +120,6 @@ const SERVER_ACCIDENTS: &[&str] = &["internal server error", "internal error", "
 const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::Other, &["no space left on device", "disk quota exceeded"]),
     (
-        Fault::Address,
-        &[
-            "' not allowed",
-            "is not a git command",
-            "unable to find remote helper",
-            "' is not supported",
-            "no path specified",
-            "strange hostname",
-            "strange pathname",
-            "url rejected",
-            "malformed",
-        ],
-    ),
-    (
         Fault::NotARepository,
         &[
             "does not appear to be a git repository",
@@ -205,6 +191,22 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "returned error: 429",
         ],
     ),
+    // Last: it is the end of a daemon that has never reached its remote.
+    (
+        Fault::Address,
+        &[
+            "' not allowed",
+            "is not a git command",
+            "unable to find remote helper",
+            "' is not supported",
+            "no path specified",
+            "strange hostname",
+            "strange pathname",
+            "url rejected",
+            "url using bad/illegal format",
+            "malformed input to a url function",
+        ],
+    ),
 ];
 
 /// Returns the kind of a failure from what git wrote to stderr, of those that no status line tells.
@@ -214,7 +216,7 @@ pub(super) fn fault_of(stderr: &str) -> Fault {
     if let Some(reference) = missing {
         return Fault::NoReference(reference.to_string());
     }
-    let text = ours.join("\n").to_lowercase();
+    let text = ours.iter().map(|line| without_quoted(line)).collect::<Vec<_>>().join("\n").to_lowercase();
     let found = FAULTS.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
     match found {
         Some((fault, _)) => fault.clone(),
@@ -223,6 +225,28 @@ pub(super) fn fault_of(stderr: &str) -> Fault {
         None if text.contains("could not read from remote repository") => Fault::Unreachable,
         None => Fault::Other,
     }
+}
+
+/// Returns a line with nothing between the quotes: names of repositories, hosts and files, which may be any words.
+fn without_quoted(line: &str) -> String {
+    let (mut text, mut rest) = (String::with_capacity(line.len()), line);
+    while let Some(open) = rest.find('\'') {
+        let (before, inner) = (&rest[..open], &rest[open + 1..]);
+        text.push_str(before);
+        text.push('\'');
+        rest = inner;
+        // That of "couldn't" opens nothing.
+        if before.ends_with(char::is_alphanumeric) {
+            continue;
+        }
+        let is_end = |at: &usize| !inner[at + 1..].starts_with(|next: char| next.is_alphanumeric() || next == '/');
+        if let Some(close) = inner.match_indices('\'').map(|(at, _)| at).find(is_end) {
+            text.push('\'');
+            rest = &inner[close + 1..];
+        }
+    }
+    text.push_str(rest);
+    text
 }
 
 /// What git adds to every failure, or says beside.
@@ -389,6 +413,18 @@ mod tests {
         check("fatal: repository 'https://h/x/' not found", Fault::NotARepository);
         check("fatal: remote error: access denied or repository not exported: /x", Fault::NotARepository);
         check("fatal: transport 'ext' not allowed", Fault::Address);
+        check("fatal: protocol 'htps' is not supported", Fault::Address);
+        check("git: 'remote-htps' is not a git command. See 'git --help'.", Fault::Address);
+        check("fatal: strange hostname '-oProxyCommand=x' blocked", Fault::Address);
+        check(&access("URL rejected: Malformed input to a URL function"), Fault::Address);
+        check(&access("URL using bad/illegal format or missing URL"), Fault::Address);
+        check("error: RPC failed; curl 56 Malformed encoding found in chunked-encoding", Fault::Unreachable);
+        let named = |name: &str, why: &str| format!("fatal: unable to access 'https://h/{name}.git/': {why}");
+        check(&named("malformed-frames", "Could not resolve host: h"), Fault::Unreachable);
+        check(&named("url rejected", "Could not resolve host: h"), Fault::Unreachable);
+        check(&named("it's permission denied", "Could not resolve host: h"), Fault::Unreachable);
+        check("ssh: couldn't connect to 'timeout' ('url rejected'): Permission denied", Fault::Denied);
+        check("fatal: '/srv/connection refused.git' does not appear to be a git repository", Fault::NotARepository);
         check("fatal: couldn't find remote ref refs/heads/x", Fault::NoReference("refs/heads/x".to_string()));
         check("remote: fatal: couldn't find remote ref refs/heads/x", Fault::Other);
         check("fatal: write error: No space left on device\nfatal: early EOF", Fault::Other);

@@ -50,13 +50,21 @@ pub(super) fn check_remote(remote: &RemoteSource, branch: &str) -> Result<String
 pub(super) fn hopeless(error: RemoteError) -> Result<OpsError, RemoteError> {
     match error {
         RemoteError::BadAddress { remote, message } => Ok(unusable(&remote, &message)),
-        RemoteError::BadName { .. } | RemoteError::NoGit { .. } => Ok(UpstreamError::Remote(error).into()),
-        RemoteError::Denied { .. }
+        RemoteError::BadName { .. } => Ok(UpstreamError::Remote(error).into()),
+        RemoteError::NoGit { ref source } if is_missing(source) => Ok(UpstreamError::Remote(error).into()),
+        // A machine that had too many processes or open files.
+        RemoteError::NoGit { .. }
+        | RemoteError::Denied { .. }
         | RemoteError::Rejected { .. }
         | RemoteError::Unreachable { .. }
         | RemoteError::NotARepository { .. }
         | RemoteError::Failed { .. } => Err(error),
     }
+}
+
+/// Returns true when a program is not there, or none that may be run.
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
 }
 
 /// Returns the error with the address in place of the name that the mirror has for the remote: nobody else knows it.
@@ -87,6 +95,19 @@ fn unusable(address: &str, why: &str) -> OpsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_git_that_is_not_there_is_hopeless() {
+        let of = |source: std::io::Error| hopeless(RemoteError::NoGit { source }).is_ok();
+        // ENOENT, EACCES.
+        for code in [2, 13] {
+            assert!(of(std::io::Error::from_raw_os_error(code)), "{code}");
+        }
+        // EAGAIN, ENOMEM, EMFILE.
+        for code in [11, 12, 24] {
+            assert!(!of(std::io::Error::from_raw_os_error(code)), "{code}");
+        }
+    }
 
     #[test]
     fn what_can_never_work_is_refused() {
