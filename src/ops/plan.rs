@@ -58,44 +58,42 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         now,
     };
     let (plan, _, mut diagnostics) = prepare(&preparation, &mut registry)?;
-    if let Some(rewound) = rewound(&workspace, (&tree, &loaded), &registry, &branch)? {
+    if let Some(rewound) = rewound(&workspace, (&tree, &loaded), &registry, &branch) {
         diagnostics.push(rewound);
     }
     let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
 }
 
-/// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound.
+/// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound. `None` as well where
+/// that cannot be told: a plan does without.
 fn rewound(
     workspace: &Workspace,
     (tree, loaded): (&FleetTree<'_>, &Loaded),
     registry: &Registry,
     branch: &ResultsBranch<'_>,
-) -> Result<Option<Diagnostic>, OpsError> {
+) -> Option<Diagnostic> {
     let repo = &workspace.repo;
+    // A clone that was cut off does not know what came before what it has, though it may have the commit itself.
+    if repo.is_shallow() {
+        return None;
+    }
     let head = match &tree.commit {
         Some(commit) => commit.clone(),
         // Before the first commit there is nothing to rewind.
-        None => match repo.head() {
-            Ok(head) => head,
-            Err(_) => return Ok(None),
-        },
+        None => repo.head().ok()?,
     };
-    let Some(last) = not_after(&head, repo, registry, branch)? else { return Ok(None) };
-    // A clone that was cut off does not know what came before.
-    if repo.is_shallow() && repo.resolve(&last).is_err() {
-        return Ok(None);
-    }
+    let last = not_after(&head, repo, registry, branch).ok()??;
     let is_same = match &tree.commit {
-        Some(_) => declares_the_same(repo, &last, tree, loaded)?,
+        Some(_) => declares_the_same(repo, &last, tree, loaded),
         // Not what is edited, but what would be applied.
         None => {
-            let tree = repo.tree_at(&head)?;
-            declares_the_same(repo, &last, &tree, &load(&tree))?
+            let tree = repo.tree_at(&head).ok()?;
+            declares_the_same(repo, &last, &tree, &load(&tree))
         }
     };
-    if is_same {
-        return Ok(None);
+    if is_same.ok()? {
+        return None;
     }
     let error = HistoryError::Rewound { head, last };
     let mut detail = error.to_string();
@@ -103,5 +101,5 @@ fn rewound(
     detail.push_str(". An apply holds.");
     let help =
         format!("A branch that was forked before that commit wants a merge or a rebase. Otherwise: {}", error.help());
-    Ok(Some(Diagnostic::new(code::REWOUND, None, detail).with_help(help)))
+    Some(Diagnostic::new(code::REWOUND, None, detail).with_help(help))
 }

@@ -9,7 +9,7 @@ use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::ActionKind;
 use serde_json::json;
 
-use crate::world::{BRANCH, World};
+use crate::world::{BRANCH, Ran, World, fleetform};
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
 
@@ -191,6 +191,22 @@ fn a_results_branch_that_others_wrote_to_or_rewrote_holds() {
 }
 
 #[test]
+fn a_fleet_that_its_head_does_not_have_is_planned() {
+    let world = World::with_devices("{}", 2);
+    let before = world.head();
+    world.declare("hall/fleetform.yaml", "Fleet", "hall", "{results: {branch: results/hall}}");
+    world.commit("Hall");
+    let hall = world.file("hall");
+    let run = |arguments: &[&str]| Ran::of(fleetform().arg("-C").arg(&hall).args(arguments));
+    run(&["init"]).expect(0);
+    run(&["apply", "--yes"]).expect(0);
+    let repository = world.repository();
+    repository.reset(&repository.revparse_single(&before).unwrap(), git2::ResetType::Soft, None).unwrap();
+    let ran = run(&["plan"]).expect(0);
+    assert!(!ran.stderr.contains("FF669"), "{ran:?}");
+}
+
+#[test]
 fn a_rewound_history_holds_and_a_squash_does_not() {
     let world = World::with_devices("{}", 2);
     world.job("dim", DIM);
@@ -219,6 +235,13 @@ fn a_rewound_history_holds_and_a_squash_does_not() {
     };
     assert!(warned(&["plan"]) && warned(&["plan", "--rev", "HEAD"]));
     assert!(!warned(&["plan", "--rev", &applied]));
+
+    // Who has but pieces of the history does not know, and a fleet that is not in `HEAD` has nothing to say.
+    let shallow = world.file(".git/shallow");
+    std::fs::write(&shallow, format!("{before}\n{applied}\n")).unwrap();
+    assert!(!warned(&["plan"]) && !warned(&["plan", "--rev", "HEAD"]));
+    std::fs::remove_file(shallow).unwrap();
+    assert!(warned(&["plan"]));
 
     // The same files as one commit: a squash.
     let repository = world.repository();
