@@ -28,7 +28,7 @@ impl Seat {
     /// Another daemon has it, the folder cannot be written, or git has it.
     pub fn take(environment: &Environment) -> Result<Seat, OpsError> {
         if let Ok(workspace) = Workspace::open(environment) {
-            workspace.refuse_tracked(Path::new(OWN_FOLDER))?;
+            workspace.refuse_tracked(&[PathBuf::from(OWN_FOLDER)])?;
         }
         let folder = environment.folder.join(OWN_FOLDER);
         let fail = |source| OpsError::Output { what: format!("{} cannot be written", folder.display()), source };

@@ -244,27 +244,29 @@ impl Workspace {
     /// registry of its own, with devices, keys and runs that never were.
     fn own_registry_path(&self, fleet: &Fleet) -> Result<PathBuf, OpsError> {
         let path = self.registry_path(fleet)?;
+        let mut places = Vec::new();
         if self.environment.registry.is_none() {
-            self.refuse_tracked(Path::new(OWN_FOLDER))?;
+            places.push(PathBuf::from(OWN_FOLDER));
         }
         // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the folder.
         let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        self.refuse_tracked(&whole.with_extension("lock"))?;
+        places.push(whole.with_extension("lock"));
         // SQLite reads the files beside it as part of it.
         for beside in ["", "-wal", "-shm", "-journal"] {
             let mut name = whole.as_os_str().to_owned();
             name.push(beside);
-            self.refuse_tracked(Path::new(&name))?;
+            places.push(PathBuf::from(name));
         }
+        self.refuse_tracked(&places)?;
         Ok(path)
     }
 
-    /// Refuses a place that git fills.
+    /// Refuses places that git fills.
     ///
     /// # Errors
-    /// `OpsError::Refused`: `HEAD` or the index has it, or a link on the way to it.
-    pub fn refuse_tracked(&self, place: &Path) -> Result<(), OpsError> {
-        let Some(tracked) = self.repo.tracked(place)? else { return Ok(()) };
+    /// `OpsError::Refused`: `HEAD` or the index has one of them, or a link on the way to it.
+    pub fn refuse_tracked(&self, places: &[PathBuf]) -> Result<(), OpsError> {
+        let Some(tracked) = self.repo.tracked(places)? else { return Ok(()) };
         // As a path from the fleet's folder, of the whole folder of ours.
         let inner = tracked.strip_prefix(self.repo.prefix()).unwrap_or(&tracked);
         let of_ours = inner.split('/').next().filter(|first| *first == OWN_FOLDER);

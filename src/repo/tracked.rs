@@ -1,5 +1,6 @@
 //! What git brings into a work tree at a place where only this machine should write.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use git2::{ObjectType, Tree};
@@ -7,43 +8,49 @@ use git2::{ObjectType, Tree};
 use super::{Repo, RepoError};
 
 impl Repo {
-    /// Returns what of a place is under git's control, as a path from the root of the repository: the file or folder itself, something in it,
-    /// or a link or submodule on the way to it. Both `HEAD` and the index count: a clone has what the one has, and a commit will have what
-    /// the other has. A relative path is one from the fleet's folder. `None` for a place outside of the work tree, and without one.
+    /// Returns what of some places is under git's control, as a path from the root of the repository: the file or folder itself, something
+    /// in it, or a link or submodule on the way to it. Both `HEAD` and the index count: a clone has what the one has, and a commit will have
+    /// what the other has. A relative path is one from the fleet's folder. `None` for places outside of the work tree, and without one.
     ///
     /// # Errors
     /// `HEAD` or the index cannot be read.
-    pub fn tracked(&self, path: &Path) -> Result<Option<String>, RepoError> {
+    pub fn tracked(&self, places: &[PathBuf]) -> Result<Option<String>, RepoError> {
         let fail = |e| RepoError::git("read the index", self.repository.path(), e);
         let (Some(folder), Some(root)) = (&self.folder, self.repository.workdir()) else { return Ok(None) };
         let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         let folds = self.repository.config().and_then(|config| config.get_bool("core.ignorecase")).unwrap_or(false);
         let fold = |name: &str| if folds { name.to_lowercase() } else { name.to_string() };
-        let head = self.repository.head().and_then(|head| head.peel_to_tree()).ok();
+        let mut wanted: Vec<Vec<String>> = Vec::new();
+        for place in places.iter().flat_map(|place| spellings(&folder.join(place))) {
+            let Ok(inner) = place.strip_prefix(&root) else { continue };
+            let parts: Vec<String> = inner.iter().map(|part| fold(&part.to_string_lossy())).collect();
+            if !parts.is_empty() && !wanted.contains(&parts) {
+                wanted.push(parts);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        if let Ok(tree) = self.repository.head().and_then(|head| head.peel_to_tree()) {
+            for parts in &wanted {
+                if let Some(found) = self.in_tree(&tree, parts, &fold).map_err(fail)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
         let mut index = self.repository.index().map_err(fail)?;
         // Another process may have added something since.
         index.read(false).map_err(fail)?;
-        for place in spellings(&folder.join(path)) {
-            let Ok(inner) = place.strip_prefix(&root) else { continue };
-            let parts: Vec<String> = inner.iter().map(|part| fold(&part.to_string_lossy())).collect();
-            if parts.is_empty() {
-                continue;
-            }
-            let of_head = match &head {
-                Some(tree) => self.in_tree(tree, &parts, &fold).map_err(fail)?,
-                None => None,
-            };
-            let wanted = parts.join("/");
-            let is_on_the_way = |tracked: &str| {
-                let (tracked, wanted) = (format!("{}/", fold(tracked)), format!("{wanted}/"));
-                tracked.starts_with(&wanted) || wanted.starts_with(&tracked)
-            };
-            let mut names = index.iter().map(|entry| String::from_utf8_lossy(&entry.path).into_owned());
-            if let Some(found) = of_head.or_else(|| names.find(|name| is_on_the_way(name))) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let wanted: Vec<String> = wanted.iter().map(|parts| parts.join("/")).collect();
+        // It may have a hundred thousand entries: once for all places.
+        let is_on_the_way = |tracked: &str| {
+            let tracked = if folds { Cow::Owned(fold(tracked)) } else { Cow::Borrowed(tracked) };
+            wanted.iter().any(|wanted| is_within(&tracked, wanted) || is_within(wanted, &tracked))
+        };
+        Ok(index.iter().find_map(|entry| {
+            let name = String::from_utf8_lossy(&entry.path);
+            is_on_the_way(&name).then(|| name.into_owned())
+        }))
     }
 
     /// Returns what a tree has at a place, or on the way to it when that is no folder.
@@ -69,6 +76,11 @@ impl Repo {
         }
         Ok(None)
     }
+}
+
+/// Returns true when a path is another one, or in it.
+fn is_within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns a path as it is written, without `.` and `..`, and as the links on the disk have it.
