@@ -96,12 +96,17 @@ pub struct FleetStatus {
 /// Returns the status of the environment's folder.
 ///
 /// # Errors
-/// There is neither a fleet nor a daemon.
+/// There is neither a fleet nor a daemon, or git has what a daemon would say.
 pub fn status(environment: &Environment) -> Result<Status, OpsError> {
+    // Before anything of it is read: what a commit brings is no daemon's word.
+    if let Ok(workspace) = Workspace::open(environment) {
+        let own = Path::new(OWN_FOLDER);
+        workspace.refuse_tracked(&[own.join(SNAPSHOT), own.join(LOCK)])?;
+    }
     let daemon = read(&environment.folder);
     let is_alive = is_alive(&environment.folder);
     match fleet_status(environment) {
-        // What a commit brings is no daemon's word.
+        // Nor is a registry that a commit brings one.
         Err(error @ OpsError::Refused { .. }) => Err(error),
         Err(error) if daemon.is_none() && !is_alive => Err(error),
         fleet => Ok(Status { daemon, is_alive, fleet }),

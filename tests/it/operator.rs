@@ -271,6 +271,26 @@ fn a_registry_that_a_commit_brings_is_refused() {
     world.run(&["plan"]).expect(0);
 }
 
+/// A pull request brings the word of a daemon that never was, and sees to it that nothing else is looked at.
+#[test]
+fn a_status_that_a_commit_brings_is_refused() {
+    let world = World::with_devices("{}", 2);
+    world.write(".fleetform/status.json", "{}");
+    let elsewhere = format!("sqlite:{}", world.folder_file("other.db"));
+    let refused = |arguments: &[&str]| {
+        let ran = world.run(arguments).expect(77);
+        assert!(ran.stderr.contains("git rm --cached -r .fleetform`"), "{ran:?}");
+    };
+    world.run(&["--registry", &elsewhere, "status"]).expect(0);
+    force_add(&world, &[".fleetform/status.json"]);
+    git_commit(&world);
+    refused(&["--registry", &elsewhere, "status"]);
+    world.write("fleetform.yaml", "kind: [");
+    force_add(&world, &["fleetform.yaml"]);
+    git_commit(&world);
+    refused(&["status"]);
+}
+
 #[test]
 fn links_files_beside_it_and_other_places_of_a_registry_are_no_way_around() {
     let check = |path: &str, bring: &dyn Fn(&World), remove: &str| {
