@@ -101,11 +101,15 @@ impl Ledger {
         open.status == RunStatus::Stopped && self.records.get(&(job.clone(), run.clone())).is_some_and(is_it)
     }
 
+    /// Returns the claimed runs of a job, sorted by token.
+    pub fn claimed<'a>(&'a self, job: &Name) -> impl Iterator<Item = &'a Claim> {
+        let of_job = self.claims.range((job.clone(), RunToken::least())..);
+        of_job.take_while(move |((name, _), _)| name == job).map(|(_, claim)| claim)
+    }
+
     /// Returns the claimed runs of a job, sorted by claim time, oldest first.
     pub fn claims_of<'a>(&'a self, job: &Name) -> Vec<&'a Claim> {
-        let from = (job.clone(), RunToken::least());
-        let of_job = self.claims.range(from..).take_while(|((name, _), _)| name == job);
-        let mut claims: Vec<&Claim> = of_job.map(|(_, claim)| claim).collect();
+        let mut claims: Vec<&Claim> = self.claimed(job).collect();
         claims.sort_by(|left, right| (left.claimed_at, &left.run).cmp(&(right.claimed_at, &right.run)));
         claims
     }

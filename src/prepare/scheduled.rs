@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PrepareError;
 use super::observe::{Preparation, selection_of};
 use crate::diag::Diagnostics;
+use crate::ledger::Ledger;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::limits;
+use crate::model::schedule::Schedule;
 use crate::registry::{Registry, Request, Touched};
 use crate::schedule::Occurrences;
 
@@ -17,12 +19,12 @@ use crate::schedule::Occurrences;
 /// # Errors
 /// The registry or the repository cannot be read.
 pub(super) fn counts(preparation: &Preparation<'_>, registry: &Registry) -> Result<BTreeMap<Name, u64>, PrepareError> {
-    let claims = &preparation.ledger.claims;
+    let ledger = preparation.ledger;
     let mut due: Vec<_> = preparation.declared.schedules.values().filter(|schedule| !schedule.is_suspended).collect();
     let next = |schedule: &_| Occurrences::after(schedule, preparation.now).next();
     due.retain(|schedule| next(schedule).is_some());
     due.sort_by_cached_key(|schedule| {
-        let has_run = claims.keys().any(|(job, run)| schedule.owns(job, run));
+        let has_run = has_run(schedule, ledger);
         (has_run, next(schedule).map(|occurrence| occurrence.instant))
     });
     let mut counts = BTreeMap::new();
@@ -35,4 +37,12 @@ pub(super) fn counts(preparation: &Preparation<'_>, registry: &Registry) -> Resu
         }
     }
     Ok(counts)
+}
+
+/// Returns true when an occurrence was claimed under the name of a schedule, or under its previous one.
+fn has_run(schedule: &Schedule, ledger: &Ledger) -> bool {
+    [Some(&schedule.name), schedule.previous_name.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|name| ledger.claimed(name).any(|claim| schedule.owns(name, &claim.run)))
 }
