@@ -162,7 +162,7 @@ codes! {
     GROUP_RESIZED = "FF667", Warning, "group is not as large as it was";
     CLOUD_COLUMN = "FF668", Warning, "cloud properties of a file do not fit the template";
     REWOUND = "FF669", Warning, "history was rewound";
-    SCHEDULED_COUNT = "FF671", Warning, "schedule does not select as many devices as it should";
+    SCHEDULED_COUNT = "FF671", Warning, "schedule selects no devices now, or not as many as it expects";
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Refusal {
 pub enum Notice {
     /// A job selects no device.
     EmptyTarget { job: Name },
-    /// A schedule would select no device now, or not as many as it expects.
+    /// A schedule would select no device now though devices do not come and go by its condition, or not as many as it expects.
     Unexpected { schedule: Name, count: u64, expect: Option<Expect> },
     /// A job names devices that the registry does not have.
     MissingDevices { job: Name, count: u64, sample: Vec<String> },

@@ -10,7 +10,9 @@ use super::change::{ActionKind, Change, Subject};
 use super::refusal::Notice;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
+use crate::model::job::Selector;
 use crate::model::schedule::{Occurrence, Schedule};
+use crate::query::{self, Root};
 use crate::schedule::Occurrences;
 
 /// Occurrences that a plan tells of each schedule.
@@ -32,10 +34,48 @@ pub fn plan_schedules(declared: &Declared, counts: &BTreeMap<Name, u64>, plan: &
         let devices = counts.get(&schedule.name).copied();
         plan.changes.push(change_of(schedule, devices, plan.observed_at));
         let expect = schedule.job.target.expect;
-        if let Some(count) = devices.filter(|count| *count == 0 || expect.is_some_and(|expect| !expect.holds(*count))) {
+        let is_odd = |count: &u64| match expect {
+            Some(expect) => !expect.holds(*count),
+            None => *count == 0 && !comes_and_goes(&schedule.job.target.selector, declared),
+        };
+        if let Some(count) = devices.filter(is_odd) {
             plan.notices.push(Notice::Unexpected { schedule: schedule.name.clone(), count, expect });
         }
     }
+}
+
+/// Returns true when whom a target means changes by itself, by what the devices report and whether they are connected: that nobody is meant now
+/// is no sign of a mistake then.
+fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
+    let condition = match selector {
+        Selector::Query(condition) => condition,
+        Selector::Group(name) => match declared.groups.get(name) {
+            Some(group) => &group.query,
+            None => return false,
+        },
+        // Usually there is none.
+        Selector::FailedOf { .. } => return true,
+        Selector::Devices(_) => return false,
+    };
+    let query = query::parse(condition).expect("queries were checked with the files");
+    query::paths(&query).iter().any(|path| match path.root {
+        Root::ConnectionState | Root::LastActivityTime | Root::Reported | Root::ReportedVersion => true,
+        Root::DeviceId
+        | Root::DeviceName
+        | Root::Template
+        | Root::Organization
+        | Root::Status
+        | Root::Simulated
+        | Root::Blocked
+        | Root::IotEdge
+        | Root::Provisioned
+        | Root::Tags
+        | Root::Cloud
+        | Root::Desired
+        | Root::DesiredVersion
+        | Root::ModuleId
+        | Root::Configurations => false,
+    })
 }
 
 fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> Change {

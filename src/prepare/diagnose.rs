@@ -262,7 +262,7 @@ fn of_scheduled(schedule: &Name, count: u64, expect: Option<Expect>, loaded: &Lo
     };
     let devices = if count == 0 { "no device".to_string() } else { devices_of(count) };
     let detail = format!("Schedule `{schedule}` selects {devices} now{would}.");
-    let help = "The target is resolved anew at each occurrence. Correct it, or `expect`, unless the devices are still to come.";
+    let help = "That may be right: the target is resolved anew at each occurrence. Look at the condition and at `expect`, unless the devices are still to come.";
     Diagnostic::new(code::SCHEDULED_COUNT, span_of_job(loaded, schedule, "/spec/target"), detail)
         .with_help(help.to_string())
 }

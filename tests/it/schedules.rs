@@ -100,6 +100,20 @@ fn a_plan_says_how_many_devices_a_schedule_would_select_now() {
     declare("few", format!("{often}, {}", target("{query: '*', expect: {max: 3}}")));
     declare("listed", format!("{often}, {}", target("{devices: [d-001, d-004]}")));
     declare("nobody", format!("{often}, {}", target("{query: \"tags.ring = 'canry'\"}")));
+    let passing = [
+        ("low", "query: 'properties.reported.battery < 20'"),
+        ("offline", "query: \"connectionState = 'Disconnected' AND tags.ring = 'canary'\""),
+        ("grouped", "group: low"),
+        ("few-or-none", "query: \"tags.ring = 'canry'\", expect: {max: 3}"),
+    ];
+    world.declare("group.yaml", "DeviceGroup", "low", "{query: 'properties.reported.battery < 20'}");
+    for (name, condition) in passing {
+        declare(name, format!("{often}, {}", target(&format!("{{{condition}}}"))));
+    }
+    declare(
+        "low-expected",
+        format!("{often}, {}", target("{query: 'properties.reported.battery < 20', expect: {min: 1}}")),
+    );
     declare("everybody", format!("{often}, {}", target("{query: \"deviceId != 'd-009'\"}")));
     declare("off", format!("{often}, suspend: true, {}", target("{query: '*'}")));
     world.commit("schedules");
@@ -117,9 +131,13 @@ fn a_plan_says_how_many_devices_a_schedule_would_select_now() {
     for words in [
         "Schedule `few` selects 4 devices now, and its `expect` allows at most 3",
         "Schedule `nobody` selects no device now.",
+        "Schedule `low-expected` selects no device now, and its `expect` allows at least 1",
         "Schedule `everybody` selects all 4 devices of the fleet.",
     ] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    for (name, _) in passing {
+        assert!(!ran.stderr.contains(&format!("Schedule `{name}`")), "{name}: {}", ran.stderr);
     }
     let plan: Value = serde_json::from_str(&world.run(&["plan", "--json"]).stdout).unwrap();
     let changes = plan["changes"].as_array().unwrap();
