@@ -46,3 +46,82 @@ fn has_run(schedule: &Schedule, ledger: &Ledger) -> bool {
         .flatten()
         .any(|name| ledger.claimed(name).any(|claim| schedule.owns(name, &claim.run)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::ledger::Claim;
+    use crate::manifest::scheduled_job;
+    use crate::model::digest::Digest;
+    use crate::model::id::RunToken;
+    use crate::model::schedule::{Missed, Overlap, Recurrence};
+
+    fn schedule(name: &str) -> Schedule {
+        Schedule {
+            name: Name::parse(name).unwrap(),
+            previous_name: None,
+            start: "2026-12-01T02:30:00".parse().unwrap(),
+            time_zone: jiff::tz::TimeZone::UTC,
+            time_zone_name: "UTC".to_string(),
+            recurrence: Recurrence::Daily,
+            end: None,
+            is_suspended: false,
+            missed: Missed::default(),
+            overlap: Overlap::Skip,
+            job: scheduled_job(r#"{"target": {"query": "*"}, "action": {"command": {"name": "reboot"}}}"#).unwrap(),
+            file: "nightly.yaml".to_string(),
+        }
+    }
+
+    fn ledger(claims: impl Iterator<Item = (String, &'static str)>) -> Ledger {
+        let claim = |(job, run): (String, &str)| {
+            let (job, run) = (Name::parse(&job).unwrap(), RunToken::parse(run).unwrap());
+            let claim = Claim {
+                job: job.clone(),
+                run: run.clone(),
+                spec_digest: Digest::of_bytes(b"spec"),
+                total: 1,
+                targets_digest: Digest::of_bytes(b"targets"),
+                source_commit: String::new(),
+                plan_id: String::new(),
+                claimed_at: jiff::Timestamp::UNIX_EPOCH,
+            };
+            ((job, run), claim)
+        };
+        Ledger { claims: Arc::new(claims.map(claim).collect()), ..Ledger::default() }
+    }
+
+    #[test]
+    fn a_schedule_has_run_when_an_occurrence_was_claimed_under_a_name_of_its() {
+        let claims =
+            [("a", "20261201T023000Z"), ("b", "1"), ("b-c", "20261201T023000Z"), ("d", "1"), ("d", "20261201T023000Z")];
+        let ledger = ledger(claims.into_iter().map(|(job, run)| (job.to_string(), run)));
+        let check = |name: &str, previous: Option<&str>, expect: bool| {
+            let previous_name = previous.map(|name| Name::parse(name).unwrap());
+            assert_eq!(has_run(&Schedule { previous_name, ..schedule(name) }, &ledger), expect, "{name}");
+        };
+        check("a", None, true);
+        check("b", None, false);
+        check("c", None, false);
+        check("c", Some("b"), false);
+        check("c", Some("a"), true);
+        check("d", None, true);
+        check("e", None, false);
+    }
+
+    /// As many as there may be: were each to look at every claim, they would take minutes.
+    #[test]
+    fn what_has_run_is_told_of_many_schedules_and_claims() {
+        let ledger = ledger((0..50_000).map(|n| (format!("job-{n}"), "1")));
+        let one = schedule("nightly");
+        #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+        let started = Instant::now();
+        for n in 0..10_000 {
+            assert!(!has_run(&Schedule { name: Name::parse(&format!("job-{n}")).unwrap(), ..one.clone() }, &ledger));
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
