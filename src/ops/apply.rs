@@ -30,10 +30,9 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
-use crate::prepare::{Known, Preparation, StagedFile, prepare};
+use crate::prepare::{Known, Preparation, StagedFile, prepare, with_open_occurrences};
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, Pulse, Repo, ResultsBranch, UpstreamError};
-use occurrences::with_open_occurrences;
 use upstream::{HURRY_MIN, Upstream, finish, upstream_of};
 
 /// How often a running apply looks for stops that were committed meanwhile.

@@ -10,6 +10,7 @@ use crate::model::fleet::Held;
 use crate::plan::Plan;
 use crate::prepare::{
     HistoryError, Preparation, Searches, declares_the_same, load, not_after, prepare, read_ledger, searched_paths,
+    with_open_occurrences,
 };
 use crate::registry::{IndexChanges, Registry};
 use crate::repo::{FleetTree, ResultsBranch};
@@ -44,6 +45,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let declared = declared_of(&loaded)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
+    let declared = &*with_open_occurrences(declared, &registry, (&workspace.repo, &branch))?;
     let ledger = read_ledger(&branch, &registry, declared)?;
     let held = Held::default();
     let preparation = Preparation {

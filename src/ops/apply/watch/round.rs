@@ -8,7 +8,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::guards::behind;
-use super::super::occurrences::with_open_occurrences;
 use super::super::upstream::{Upstream, upstream_of};
 use super::super::{Applied, Apply, ApplyOptions};
 use super::source::Seen;
@@ -23,7 +22,7 @@ use crate::model::job::Job;
 use crate::ops::workspace::{LockFailure, findings_of};
 use crate::ops::{OpsError, Workspace};
 use crate::plan::Agenda;
-use crate::prepare::{HistoryError, Known};
+use crate::prepare::{HistoryError, Known, with_open_occurrences};
 use crate::registry::Registry;
 
 /// What an apply works with.
