@@ -50,8 +50,9 @@ impl JobSpans {
     /// when there is no such job. That of a schedule has its pointers as if it stood alone.
     pub fn span(&self, job: &Name, pointer: &str) -> Option<Span> {
         self.span_of(Kind::Job, job, pointer).or_else(|| {
-            let pointer = lower::scheduled_pointer(pointer)?;
-            self.span_of(Kind::Schedule, job, &pointer)
+            // What is no part of the job, such as the name, is where it is in any document.
+            let scheduled = lower::scheduled_pointer(pointer);
+            self.span_of(Kind::Schedule, job, scheduled.as_deref().unwrap_or(pointer))
         })
     }
 

@@ -244,6 +244,10 @@ fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait
 /// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
 /// new job.
 fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>) -> Option<&'a Claim> {
+    // A schedule has another name when it is another one; what it did under the old one was at other times.
+    if declared.schedules.values().any(|schedule| schedule.owns(&job.name, &job.run)) {
+        return None;
+    }
     let is_old = |claim: &&Claim| {
         claim.job != job.name
             && !declared.has_runs_named(claim.job.as_str())
