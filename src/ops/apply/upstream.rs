@@ -397,7 +397,8 @@ impl Apply<'_> {
             let is_settled = !self.has_open_claims()? && self.registry.outbox()?.is_empty();
             if is_settled {
                 let (planned, diagnostics) = self.plan(now)?;
-                if !planned.plan.has_changes() {
+                // What cannot be done needs no right to do it.
+                if !planned.plan.has_changes() || diagnostics.has_errors() {
                     return Ok((planned, diagnostics));
                 }
             }
