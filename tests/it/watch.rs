@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleetform::execute::{CrashPoints, Interrupt, Progress, Side, Wake};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
+use fleetform::plan::ActionKind;
 use serde_json::json;
 
 use crate::edge;
@@ -215,6 +216,39 @@ fn a_fleet_document_that_cannot_be_used_is_told_once_and_passed_over() {
 }
 
 #[test]
+fn what_breaks_again_is_told_again() {
+    let world = slow_world();
+    world.job("dim", DIM);
+    let fleet = std::fs::read_to_string(world.file("fleetform.yaml")).unwrap();
+    let mut changes =
+        [fleet.replace("limits", "limit"), fleet.clone(), fleet.replace("limits", "limit"), fleet.clone()]
+            .into_iter()
+            .enumerate();
+    let said = watch_for(&world, Duration::from_secs(3_600), &mut |note, _| {
+        if matches!(note, Note::TakenUp { .. } | Note::Trouble { is_news: true, .. } | Note::Recovered)
+            && let Some((number, text)) = changes.next()
+        {
+            world.write("fleetform.yaml", format!("{text}\n# {number}\n"));
+            world.commit("Change the fleet");
+        }
+    });
+    assert_eq!(said.iter().filter(|word| word.starts_with("trouble")).count(), 2, "{said:?}");
+}
+
+#[test]
+fn a_schedule_under_another_name_is_another_schedule() {
+    let world = scheduled_world("");
+    let words = said(&world, 90);
+    assert!(words.contains(&"nightly 20261120T110000Z completed".to_string()), "{words:?}");
+    let job = "target: {query: '*'}, action: {command: {name: reboot}}";
+    let spec = format!("{{start: 2026-11-20T12:00:00, recurrence: daily, job: {{{job}}}}}");
+    world.declare("schedules/nightly.yaml", "Schedule", "evening", &spec);
+    world.commit("Rename");
+    let words = said(&world, HOUR);
+    assert!(words.contains(&"evening 20261120T120000Z completed".to_string()), "{words:?}");
+}
+
+#[test]
 fn an_idle_hour_writes_nothing() {
     let world = slow_world();
     world.job("dim", DIM);
@@ -270,7 +304,7 @@ fn a_rewound_branch_and_a_busy_registry_hold_until_they_are_mended() {
         }
     });
     assert!(words[0].starts_with("trouble: history was rewound"), "{words:?}");
-    assert_eq!(words.last().unwrap(), "taken up, held []");
+    assert_eq!(words[words.len() - 2..], ["taken up, held []", "recovered"]);
     assert_eq!(world.record("dim", "1")["status"], json!("completed"));
 }
 
@@ -494,7 +528,9 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
         assert_eq!(world.run(&["--json", "job", "list"]).expect(0).json()[0]["status"], json!("running"));
         world.declare("schedules/nightly.yaml", "Schedule", "nightly", &spec.replace("reboot", "restart"));
         world.commit("Edit");
-        assert!(world.plan().is_ok());
+        let plan = world.plan().unwrap().plan;
+        let change = plan.changes.iter().find(|change| change.subject.to_string() == "job/nightly").unwrap();
+        assert_eq!(change.action, ActionKind::Continue, "what an apply would do");
         if is_kept {
             // A mirror that was made anew after a forced push does not have what the claim names.
             let old = world.repository().revparse_single("HEAD~1:schedules/nightly.yaml").unwrap().id().to_string();

@@ -308,7 +308,7 @@ impl Daemon<'_> {
         let is_reconciled = is_time && reconciled.is_ok();
         let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
         // What was planned and then failed at once has not recovered: the next try waits longer.
-        if is_reconciled && executed.is_ok() && self.rounds.reset() {
+        if is_reconciled && executed.is_ok() && (self.rounds.reset() | self.trouble.is_some()) {
             self.trouble = None;
             tell(&Note::Recovered);
         }
@@ -327,7 +327,13 @@ impl Daemon<'_> {
     }
 
     fn tell_trouble(&mut self, error: &OpsError, retry_at: Timestamp, at: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
-        let text = error.to_string();
+        // Which findings they are is said by the findings.
+        let text = match error {
+            OpsError::Invalid(findings) => {
+                findings.diagnostics.iter().map(|one| one.detail.as_str()).collect::<Vec<_>>().join("\n")
+            }
+            error => error.to_string(),
+        };
         let is_news = self.trouble.as_ref() != Some(&text);
         tell(&Note::Trouble { error, is_news, retry_at, at });
         self.trouble = Some(text);
