@@ -371,6 +371,7 @@ impl Apply<'_> {
     fn plan(&mut self, now: Timestamp) -> Result<(Planned, Diagnostics), OpsError> {
         let ledger = self.settle_journal()?;
         let preparation = Preparation {
+            at_work: None,
             counts_scheduled: false,
             repo: self.repo,
             loaded: self.loaded,

@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, code};
+use crate::ledger::{LEASE_PATH, Lease};
 use crate::manifest::Loaded;
 use crate::model::fleet::Held;
+use crate::model::text::sanitize_line;
 use crate::plan::Plan;
 use crate::prepare::{
     HistoryError, Preparation, Searches, declares_the_same, load, not_after, prepare, read_ledger, searched_paths,
@@ -49,6 +51,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let ledger = read_ledger(&branch, &registry, declared)?;
     let held = Held::default();
     let preparation = Preparation {
+        at_work: at_work(&branch, now)?,
         counts_scheduled: true,
         held: &held,
         repo: &workspace.repo,
@@ -65,6 +68,13 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     }
     let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
+}
+
+/// Returns who has the right to work on the fleet, by the results branch as it is here.
+fn at_work(branch: &ResultsBranch<'_>, now: Timestamp) -> Result<Option<String>, OpsError> {
+    let lease = branch.read(LEASE_PATH)?.and_then(|bytes| Lease::from_json(&serde_json::from_slice(&bytes).ok()?).ok());
+    // Whoever can push to the branch has written it.
+    Ok(lease.filter(|lease| lease.is_live(now)).map(|lease| sanitize_line(&lease.owner).into_owned()))
 }
 
 /// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound. `None` as well where

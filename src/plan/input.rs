@@ -42,6 +42,8 @@ pub struct PlanInput<'a> {
     /// For each of those jobs the declared device templates that it does not fit; absent where it fits all.
     pub mismatching: BTreeMap<Name, BTreeSet<Name>>,
     pub imports: BTreeMap<Name, ImportObservation>,
+    /// Who has the right to work on the fleet now and is somebody else.
+    pub at_work: Option<String>,
     /// How many devices schedules would select now, where that was looked at.
     pub scheduled: BTreeMap<Name, u64>,
     /// Imports whose file cannot be used, which is in the diagnostics.

@@ -30,7 +30,7 @@ const JOB: &str = "Job";
 const SCHEDULE: &str = "Schedule";
 const IMPORT: &str = "DeviceImport";
 /// Why a run is closed that nobody knows about any more.
-const JOURNAL_LOST: &str = "its journal was lost: closed as failed, nothing is sent";
+const JOURNAL_LOST: &str = "this registry has no journal of it: closed as failed, nothing is sent";
 
 /// Returns the plan of an input.
 ///
@@ -56,7 +56,9 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         let runs = input.ledger.claims.len() as u64;
         plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
     }
-    let PlanInput { declared, ledger, mut observations, mut mismatching, ages, pending, scheduled, held, .. } = input;
+    let PlanInput {
+        declared, ledger, mut observations, mut mismatching, ages, pending, scheduled, at_work, held, ..
+    } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
     // Then a template that keeps a device out now may be another one when its batch starts.
     let classified = classify_all(declared, ledger);
@@ -87,6 +89,13 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
     plan_held(declared, held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
+    if let Some(at_work) = at_work {
+        // A journal that is not here is with whoever works with the other one.
+        for change in plan.changes.iter_mut().filter(|change| change.action == ActionKind::Close) {
+            change.action = ActionKind::Hold;
+            change.reason = format!("under way with another registry: {at_work} is at work");
+        }
+    }
     plan_schedules(declared, &scheduled, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
     plan.changes.sort_by_key(|change| rank(change.action));

@@ -30,6 +30,8 @@ pub struct Preparation<'a> {
     pub ledger: &'a Ledger,
     /// Documents of the tree that cannot be used; nothing without a daemon.
     pub held: &'a Held,
+    /// Who has the right to work now and is somebody else: of no use to whoever has it.
+    pub at_work: Option<String>,
     /// Say how many devices the schedules would select now; of no use to whoever starts them.
     pub counts_scheduled: bool,
     pub now: Timestamp,
@@ -100,6 +102,7 @@ pub fn prepare(
         mismatching,
         imports,
         scheduled,
+        at_work: preparation.at_work.clone(),
         unusable,
         ages: ages(preparation, registry, &fresh)?,
         pending: pending(registry, &fresh, &continued)?,

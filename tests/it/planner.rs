@@ -249,6 +249,7 @@ impl Input {
             ledger: &self.ledger,
             observations,
             imports: BTreeMap::new(),
+            at_work: None,
             scheduled: BTreeMap::new(),
             held: &Held::default(),
             observed_at: now(),

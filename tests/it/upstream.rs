@@ -7,8 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use fleetform::execute::{Interrupt, Progress};
-use fleetform::ops::OpsError;
 use fleetform::ops::apply::ApplyOptions;
+use fleetform::ops::plan::PlanOptions;
+use fleetform::ops::{Environment, OpsError};
+use fleetform::plan::ActionKind;
 use fleetform::repo::{RemoteError, UpstreamError};
 use serde_json::{Value, json};
 
@@ -478,6 +480,33 @@ fn what_one_could_not_push_another_one_publishes() {
     assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
     assert_eq!(remote.file("runs/reboot/1/run.json").unwrap(), record);
     assert_eq!(world.executions().len(), 5, "once");
+}
+
+#[test]
+fn a_plan_in_a_clone_does_not_take_for_lost_what_somebody_works_on() {
+    let (world, remote) = world();
+    world.apply().unwrap();
+    world.job("reboot", REBOOT);
+    git(world.path(), &["push", "--quiet", "origin", "main"]);
+    let told = |at: jiff::Timestamp| {
+        let clone = Clone::of(&world, &remote);
+        let environment = Environment { folder: clone.path(), registry: None };
+        let planned = fleetform::ops::plan::plan(&environment, &PlanOptions::default(), at).unwrap();
+        let change = planned.plan.changes.iter().find(|change| change.subject.to_string() == "job/reboot").unwrap();
+        (change.action, change.reason.clone())
+    };
+    let seen = Cell::new(None);
+    let mut observer = |progress: &Progress| {
+        if matches!(progress, Progress::RunStarted { .. }) {
+            let hour = Duration::from_secs(3_600);
+            seen.set(Some((told(world.clock_now()), told(world.clock_now().checked_add(hour).unwrap()))));
+        }
+    };
+    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    let (now, later) = seen.into_inner().unwrap();
+    assert_eq!(now.0, ActionKind::Hold, "{now:?}");
+    assert!(now.1.starts_with("under way with another registry: "), "{now:?}");
+    assert_eq!(later.0, ActionKind::Close, "its lease has run out: {later:?}");
 }
 
 #[test]

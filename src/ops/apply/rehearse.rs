@@ -248,6 +248,7 @@ fn held_at_the_end(
 ) -> Result<Vec<Change>, OpsError> {
     let ledger = read_ledger(&apply.branch, apply.registry, declared)?;
     let preparation = Preparation {
+        at_work: None,
         counts_scheduled: false,
         repo: apply.repo,
         loaded,

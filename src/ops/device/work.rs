@@ -110,6 +110,7 @@ fn check(workspace: &Workspace, job: &Name, now: Timestamp) -> Result<(), OpsErr
     let ledger = read_ledger(&branch, &registry, declared)?;
     let held = Held::default();
     let preparation = Preparation {
+        at_work: None,
         counts_scheduled: false,
         held: &held,
         repo: &workspace.repo,

@@ -63,6 +63,7 @@ fn of_tree(
     let ledger = read_ledger(&branch, &registry, declared)?;
     let held = Held::default();
     let preparation = Preparation {
+        at_work: None,
         counts_scheduled: false,
         repo: &workspace.repo,
         loaded,
