@@ -51,6 +51,11 @@ impl Backoff {
         self.until
     }
 
+    /// Ends the pause: there is a reason to think that it goes well now. When it does not, the next pause is the longer one.
+    pub fn hasten(&mut self) {
+        self.until = Timestamp::MIN;
+    }
+
     /// Notes that it went well; true when something had failed before.
     pub fn reset(&mut self) -> bool {
         self.until = Timestamp::MIN;
@@ -79,6 +84,10 @@ mod tests {
         assert!(pauses.iter().all(|pause| (0.5..=90.0).contains(pause)));
         assert!(pauses[20..].iter().all(|pause| (30.0..=90.0).contains(pause)));
         assert!(pauses[20..].windows(2).any(|two| (two[0] - two[1]).abs() > 1.0));
+        backoff.fail(now, false);
+        backoff.hasten();
+        assert!(backoff.is_over(now));
+        assert!(backoff.fail(now, false).duration_since(now).as_secs_f64() >= 30.0, "it is no less careful");
         assert!(backoff.reset());
         assert!(!backoff.reset());
     }

@@ -287,7 +287,12 @@ impl Daemon<'_> {
         tell: &mut dyn FnMut(&Note<'_>),
     ) -> Result<(), OpsError> {
         let now = clock.now();
-        self.source.fetch(now, std::mem::take(&mut self.is_woken), tell)?;
+        let (is_woken, was_well) = (std::mem::take(&mut self.is_woken), self.source.is_well());
+        self.source.fetch(now, is_woken, tell)?;
+        // Of a remote: of the repository itself what the daemon commits wakes it, too.
+        if self.source.is_well() == Some(true) && (is_woken || was_well == Some(false)) {
+            self.rounds.hasten();
+        }
         if self.looks.is_over(now) {
             match self.look(now) {
                 Ok(()) => drop(self.looks.reset()),

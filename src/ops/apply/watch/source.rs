@@ -146,6 +146,14 @@ impl Source {
         }
     }
 
+    /// Returns true when the last fetch went well; `None` when there is nothing to fetch.
+    pub fn is_well(&self) -> Option<bool> {
+        match self {
+            Source::Local { .. } => None,
+            Source::Remote { fetches, .. } => Some(fetches.is_well),
+        }
+    }
+
     /// Returns true while a fetch is under way, or has ended and was not looked at.
     pub fn is_being_fetched(&self) -> bool {
         matches!(self, Source::Remote { fetches, .. } if fetches.under_way.is_some())
