@@ -22,6 +22,8 @@ pub enum HistoryError {
     Malformed { branch: String, path: String, what: String },
     #[error("the branch {branch} was rewritten: the commit {seen} that was its tip is no longer part of it")]
     Rewritten { branch: String, seen: String },
+    #[error("the branch {branch} is behind here: the commit {seen}, which the registry knows of, came after its tip")]
+    Behind { branch: String, seen: String },
     #[error("the branch {branch} lacks `{path}`, which was claimed here: it was put back to an earlier commit")]
     ClaimMissing { branch: String, path: String },
     #[error("history was rewound: the commit {head} does not come after {last}, which was applied last")]
@@ -51,6 +53,10 @@ impl HistoryError {
                     help_republish(branch)
                 )
             }
+            HistoryError::Behind { branch, .. } => format!(
+                "Another process pushed it: fetch it with `git fetch origin {branch}:{branch}`; in the folder of a daemon, start the \
+                 daemon, which does."
+            ),
             HistoryError::ClaimMissing { branch, .. } => {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }
@@ -197,6 +203,7 @@ fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), 
         Audit::Rewritten => {
             Err(HistoryError::Rewritten { branch: branch.name().into(), seen: seen.unwrap_or_default() })
         }
+        Audit::Behind => Err(HistoryError::Behind { branch: branch.name().into(), seen: seen.unwrap_or_default() }),
         Audit::Foreign { commit } => Err(HistoryError::Foreign { branch: branch.name().into(), commit }),
     }
 }

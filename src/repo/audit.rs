@@ -11,6 +11,8 @@ pub enum Audit {
     Sound,
     /// The commit that was its tip before is no longer part of it.
     Rewritten,
+    /// The commit that was its tip before comes after it, or is not in this repository, which has remotes to fetch it from.
+    Behind,
     /// A commit that fleetform did not write, or a merge.
     Foreign { commit: String },
 }
@@ -36,6 +38,32 @@ impl ResultsBranch<'_> {
         }
     }
 
+    /// Returns the remote that was last seen to have more of the branch than it has here, and how many commits; `None` when none has, when
+    /// the two are apart, and when no branch is here: then that of the remote is read.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn behind_tracked(&self) -> Result<Option<(String, usize)>, RepoError> {
+        let Some(local) = self.local_id()? else { return Ok(None) };
+        let fail = |e| self.error("compare the results branch with its remotes", e);
+        let mut most: Option<(String, usize)> = None;
+        for remote in self.repository().remotes().map_err(fail)?.iter().flatten().flatten() {
+            let name = format!("refs/remotes/{remote}/{}", self.name());
+            let Ok(there) = self.repository().refname_to_id(&name) else { continue };
+            let (here_only, there_only) = self.repository().graph_ahead_behind(local, there).map_err(fail)?;
+            if here_only == 0 && there_only > most.as_ref().map_or(0, |(_, commits)| *commits) {
+                most = Some((remote.to_string(), there_only));
+            }
+        }
+        Ok(most)
+    }
+
+    fn is_to_be_fetched(&self, seen: Oid, tip: Oid) -> bool {
+        let has_remote = self.repository().remotes().is_ok_and(|remotes| !remotes.is_empty());
+        let is_after = || self.repository().graph_descendant_of(seen, tip).unwrap_or(false);
+        has_remote && (self.repository().find_commit(seen).is_err() || is_after())
+    }
+
     /// Looks at the commits since `seen`, a former tip; at all of them without one. No branch is a sound branch.
     ///
     /// # Errors
@@ -57,6 +85,7 @@ impl ResultsBranch<'_> {
             }
             match commit.parent_id(0) {
                 Ok(parent) => at = parent,
+                Err(_) if seen.is_some_and(|seen| self.is_to_be_fetched(seen, tip)) => return Ok(Audit::Behind),
                 Err(_) if seen.is_some() => return Ok(Audit::Rewritten),
                 Err(_) => return Ok(Audit::Sound),
             }
