@@ -1,16 +1,17 @@
 //! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
 //! daemon act on the commit.
 
-use super::workspace::declared_of;
+use super::workspace::{declared_of, findings_of};
 use super::{Environment, OpsError, Workspace};
+use crate::diag::Diagnostics;
 use crate::ledger::{Ledger, Standing};
 use crate::manifest::edit::{self, EditError};
-use crate::manifest::{Kind, Loaded};
-use crate::model::fleet::Declared;
+use crate::manifest::{Kind, Loaded, Sound};
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::limits;
-use crate::prepare::read_ledger;
+use crate::prepare::{load_sound, read_ledger};
 use crate::repo::FleetTree;
 
 /// What to do to a job or schedule.
@@ -41,29 +42,80 @@ pub struct Edited {
     pub commit: Option<String>,
     /// False when the file said so already.
     pub has_changed: bool,
+    /// How many documents and files have errors.
+    pub held: usize,
+    /// The git remote that the fleet's results are pushed to.
+    pub remote: Option<String>,
 }
 
 /// Edits a job or a schedule.
 ///
 /// # Errors
-/// The files are invalid, there is no such job or schedule, its file cannot be edited safely or has changes that are not committed.
+/// The folder is a mirror, its own document is invalid, there is no such job or schedule, its file cannot be edited safely or has changes that are not committed.
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
+    if workspace.repo.is_mirror() {
+        return Err(OpsError::Usage {
+            what: format!("{}: no file is edited here", workspace.repo.is_a_mirror()),
+            help: "This is the folder of a daemon. Do it in a clone of that repository, and push.".to_string(),
+        });
+    }
     let (tree, loaded) = workspace.load_work_tree()?;
-    let (new_name, rerun_of) = match edit {
-        Edit::Stop => return suspend(&workspace, &tree, &loaded, name, true, commits),
-        Edit::Continue => return suspend(&workspace, &tree, &loaded, name, false, commits),
-        Edit::Unschedule => return unschedule(&workspace, &tree, &loaded, name, true, commits),
-        Edit::Reschedule => return unschedule(&workspace, &tree, &loaded, name, false, commits),
-        Edit::Copy { new_name } => (new_name, None),
-        Edit::Rerun { run, new_name } => (new_name, Some(run)),
+    let sound = if declared_of(&loaded).is_ok() { None } else { Some(load_sound(&tree)) };
+    // What is wrong with the tree as a whole is wrong with every edit.
+    let sound = sound.filter(|sound| sound.held.is_partial || sound.held.count() > 0);
+    let none = Held::default();
+    let (declared, held) = match &sound {
+        Some(Sound { loaded, held }) => (loaded.declared.as_ref(), held),
+        None => (declared_of(&loaded).ok(), &none),
     };
-    let declared = declared_of(&loaded)?;
-    let job = declared.jobs.get(name).ok_or_else(|| no_job(name, declared))?;
-    let text = editable(&workspace, &tree, &job.file, commits)?;
+    let files = Files { tree: &tree, loaded: &loaded, declared, held };
+    let edited = match edit {
+        Edit::Stop => suspend(&workspace, &files, name, true, commits),
+        Edit::Continue => suspend(&workspace, &files, name, false, commits),
+        Edit::Unschedule => unschedule(&workspace, &files, name, true, commits),
+        Edit::Reschedule => unschedule(&workspace, &files, name, false, commits),
+        Edit::Copy { new_name } => derive(&workspace, &files, name, (new_name.as_deref(), None), commits),
+        Edit::Rerun { run, new_name } => derive(&workspace, &files, name, (new_name.as_deref(), Some(run)), commits),
+    }?;
+    let remote = declared.and_then(|declared| declared.fleet.results.remote.clone());
+    Ok(Edited { held: held.count(), remote, ..edited })
+}
+
+/// The files of the work tree.
+struct Files<'a> {
+    tree: &'a FleetTree<'a>,
+    loaded: &'a Loaded,
+    /// What can be used of them; `None` when the Fleet document itself cannot.
+    declared: Option<&'a Declared>,
+    /// What cannot.
+    held: &'a Held,
+}
+
+impl Files<'_> {
+    /// Returns true when something cannot be used that is, or may be, a job of a name.
+    fn may_hold(&self, name: &str) -> bool {
+        self.held.is_partial || self.held.documents.keys().any(|(_, held)| held.as_str() == name)
+    }
+}
+
+/// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of its failed devices.
+fn derive(
+    workspace: &Workspace,
+    files: &Files<'_>,
+    name: &str,
+    (new_name, rerun_of): (Option<&str>, Option<&Option<String>>),
+    commits: bool,
+) -> Result<Edited, OpsError> {
+    let Files { tree, loaded, declared, .. } = *files;
+    let Some(declared) = declared else { return Err(invalid(loaded)) };
+    let Some(job) = declared.jobs.get(name) else {
+        return Err(if files.may_hold(name) { invalid(loaded) } else { no_job(name, declared) });
+    };
+    let text = editable(workspace, tree, &job.file, commits)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let ledger = read_ledger(&branch, &workspace.open_for_reading(&declared.fleet)?, declared)?;
-    let free = |word| free_name(new_name.as_deref(), &job.name, word, &|name| taken(name, declared, &ledger));
+    let free = |word| free_name(new_name, &job.name, word, &|name| taken(name, files, declared, &ledger));
     let (file, written, target, subject) = match rerun_of {
         None => {
             let target = free("copy")?;
@@ -83,31 +135,38 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
         let help = "Name the new job otherwise.".to_string();
         return Err(OpsError::Usage { what: format!("{file} exists already"), help });
     }
-    write(&workspace, file, written, target, &subject, commits)
+    write(workspace, file, written, target, &subject, commits)
 }
 
 /// Stops or continues a job. What is wrong with other files is no reason not to: a stop may be urgent.
 fn suspend(
     workspace: &Workspace,
-    tree: &FleetTree<'_>,
-    loaded: &Loaded,
+    files: &Files<'_>,
     name: &str,
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
+    let Files { tree, loaded, declared, .. } = *files;
     let Some(seen) = loaded.job(name) else {
         let declared = declared_of(loaded)?;
         return Err(no_job(name, declared));
     };
     let job = &seen.name;
     let verb = if stops { "stop" } else { "continue" };
-    if let Some(declared) = &loaded.declared {
+    if let Some(declared) = declared {
         refuse_ended(workspace, declared, job, &seen.run, verb)?;
     }
     let text = editable(workspace, tree, &seen.file, commits)?;
     let written = edit::set_suspend(&text, Kind::Job, job, stops).map_err(|e| cannot(&seen.file, &e))?;
     if written == text {
-        return Ok(Edited { file: seen.file.clone(), name: job.clone(), commit: None, has_changed: false });
+        return Ok(Edited {
+            file: seen.file.clone(),
+            name: job.clone(),
+            commit: None,
+            has_changed: false,
+            held: 0,
+            remote: None,
+        });
     }
     write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}"), commits)
 }
@@ -115,12 +174,12 @@ fn suspend(
 /// Unschedules or reschedules. What is wrong with other files is no reason not to.
 fn unschedule(
     workspace: &Workspace,
-    tree: &FleetTree<'_>,
-    loaded: &Loaded,
+    files: &Files<'_>,
     name: &str,
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
+    let Files { tree, loaded, .. } = *files;
     let Some((schedule, file)) = loaded.schedule(name) else {
         let declared = declared_of(loaded)?;
         return Err(no_schedule(name, declared));
@@ -128,7 +187,14 @@ fn unschedule(
     let text = editable(workspace, tree, file, commits)?;
     let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
     if written == text {
-        return Ok(Edited { file: file.to_string(), name: schedule.clone(), commit: None, has_changed: false });
+        return Ok(Edited {
+            file: file.to_string(),
+            name: schedule.clone(),
+            commit: None,
+            has_changed: false,
+            held: 0,
+            remote: None,
+        });
     }
     let verb = if stops { "unschedule" } else { "reschedule" };
     let subject = format!("schedule {schedule}: {verb}");
@@ -183,7 +249,11 @@ fn write(
     std::fs::write(&path, written)
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
-    Ok(Edited { file, name, commit, has_changed: true })
+    Ok(Edited { file, name, commit, has_changed: true, held: 0, remote: None })
+}
+
+fn invalid(loaded: &Loaded) -> OpsError {
+    OpsError::Invalid(Box::new(findings_of(loaded, Diagnostics::new())))
 }
 
 fn no_job(name: &str, declared: &Declared) -> OpsError {
@@ -230,8 +300,9 @@ fn unusual(file: &str, why: &str) -> OpsError {
 }
 
 /// Returns why a name cannot be that of a new job; `None` when it can. A job of a name whose run was claimed would never run.
-fn taken(name: &Name, declared: &Declared, ledger: &Ledger) -> Option<String> {
-    if declared.has_runs_named(name.as_str()) {
+fn taken(name: &Name, files: &Files<'_>, declared: &Declared, ledger: &Ledger) -> Option<String> {
+    let is_held = files.held.documents.keys().any(|(_, held)| held == name);
+    if is_held || declared.has_runs_named(name.as_str()) {
         return Some(format!("there is a job or schedule `{name}` already"));
     }
     let claims = ledger.claims_of(name);

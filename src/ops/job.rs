@@ -15,6 +15,7 @@ use crate::results::Row;
 use history::with_history;
 
 pub use crossing::{After, CountedFailure, Crossed};
+pub use history::Caveats;
 pub use planned::Refused;
 pub use why::{Cause, Predecessor, Progress, StopCause, Waiting, Why, why};
 
@@ -75,12 +76,16 @@ pub struct ShownRun {
     pub failures: Vec<(Reason, u64)>,
 }
 
-/// Returns runs, the newest first.
+/// Returns runs, the newest first. `tell` hears first what the answer lacks, here and below.
 ///
 /// # Errors
-/// The files are invalid, or something cannot be read.
-pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<ListedRun>, OpsError> {
-    with_history(environment, |history| {
+/// The Fleet document is invalid, or something cannot be read.
+pub fn list(
+    environment: &Environment,
+    filter: &JobFilter,
+    tell: &mut dyn FnMut(&Caveats),
+) -> Result<Vec<ListedRun>, OpsError> {
+    with_history(environment, tell, |history| {
         let records = records_of(&history.ledger);
         let mut records: Vec<(jiff::Timestamp, RunRecord)> =
             records.into_iter().map(|record| (history.claimed_at(&record), record)).collect();
@@ -114,8 +119,12 @@ pub fn list(environment: &Environment, filter: &JobFilter) -> Result<Vec<ListedR
 ///
 /// # Errors
 /// There is no such run, or something cannot be read.
-pub fn show(environment: &Environment, choice: &RunChoice) -> Result<ShownRun, OpsError> {
-    with_history(environment, |history| {
+pub fn show(
+    environment: &Environment,
+    choice: &RunChoice,
+    tell: &mut dyn FnMut(&Caveats),
+) -> Result<ShownRun, OpsError> {
+    with_history(environment, tell, |history| {
         let record = history.find(choice)?;
         let claimed_at = history.claimed_at(&record);
         let failures = history.failures(&record)?;
@@ -131,9 +140,10 @@ pub fn devices(
     environment: &Environment,
     choice: &RunChoice,
     wanted: &DeviceChoice,
+    tell: &mut dyn FnMut(&Caveats),
     visit: &mut dyn FnMut(Row) -> Result<(), OpsError>,
 ) -> Result<(), OpsError> {
-    with_history(environment, |history| {
+    with_history(environment, tell, |history| {
         let record = history.find(choice)?;
         let mut failure = None;
         history.each_row(&record, &mut |row: Row| {

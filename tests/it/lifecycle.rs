@@ -290,6 +290,45 @@ fn a_clone_knows_what_has_run_from_its_remote() {
 }
 
 #[test]
+fn a_clone_whose_results_are_old_is_told_to_fetch_them() {
+    let world = World::with_devices("{results: {remote: origin}}", 2);
+    world.job("dim", DIM);
+    world.commit("Dim");
+    // The remote is the world; a clone has what it had first.
+    let folder = crate::world::folder();
+    let clone = folder.path().join("clone");
+    let cloned = git2::build::RepoBuilder::new().clone(world.path().to_str().unwrap(), &clone).unwrap();
+    let at =
+        |arguments: &[&str]| crate::world::Ran::of(crate::world::fleetform().arg("-C").arg(&clone).args(arguments));
+    let first = cloned.refname_to_id(&format!("refs/remotes/origin/{BRANCH}")).unwrap();
+    cloned.reference(&format!("refs/heads/{BRANCH}"), first, true, "test").unwrap();
+    let fresh = at(&["job", "list"]).expect(0);
+    assert!(!fresh.stderr.contains("behind"), "{}", fresh.stderr);
+
+    at(&["apply", "--yes"]).expect(0);
+    let newest = cloned.refname_to_id(&format!("refs/heads/{BRANCH}")).unwrap();
+    let commits = cloned.graph_ahead_behind(newest, first).unwrap().0;
+    cloned.reference(&format!("refs/remotes/origin/{BRANCH}"), newest, true, "test").unwrap();
+    cloned.reference(&format!("refs/heads/{BRANCH}"), first, true, "test").unwrap();
+    let ran = at(&["job", "list"]).expect(75);
+    let behind = format!(
+        "here is {commits} commits behind origin's, as of the last fetch: `git fetch origin {BRANCH}:{BRANCH}`"
+    );
+    assert!(ran.stderr.contains(&behind), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("is behind here: the commit {newest}")), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("branch -D") && !ran.stderr.contains("branch -f"), "{}", ran.stderr);
+
+    // A registry of its own knows of no newer one: then the line is all there is.
+    let own = format!("sqlite:{}", folder.path().join("own.db").display());
+    let ran = at(&["job", "list", "--registry", &own]).expect(0);
+    assert!(ran.stderr.contains(&behind), "{}", ran.stderr);
+
+    cloned.reference(&format!("refs/heads/{BRANCH}"), newest, true, "test").unwrap();
+    let copied = at(&["job", "copy", "dim"]).expect(0);
+    assert!(copied.stderr.contains("git push"), "{}", copied.stderr);
+}
+
+#[test]
 fn nothing_is_removed_while_rows_are_rejected() {
     let world = World::new("{}");
     world.write("devices.csv", "IOTC_DEVICEID\na-1\na-2\n");
@@ -476,4 +515,49 @@ fn a_stop_is_written_although_another_file_is_broken_and_not_after_the_end() {
     world.apply().unwrap();
     let ran = world.run(&["job", "continue", "reboot"]).expect(1);
     assert!(ran.stderr.contains("was completed: there is nothing to continue"), "{}", ran.stderr);
+
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\n");
+    let ran = world.run(&["job", "stop", "reboot"]).expect(1);
+    assert!(ran.stderr.contains("was completed: there is nothing to stop"), "{}", ran.stderr);
+}
+
+#[test]
+fn runs_are_told_and_run_again_although_another_file_is_broken() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-001: {answers: 500}}}}}", 2);
+    world.job("reboot", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.job("later", DIM);
+    world.commit("Reboot");
+    std::fs::rename(world.file("jobs/later.yaml"), world.file("later.aside")).unwrap();
+    world.commit("Aside");
+    world.apply().unwrap();
+    std::fs::rename(world.file("later.aside"), world.file("jobs/later.yaml")).unwrap();
+    world.write("jobs/broken.yaml", "apiVersion: fleetform/v1\nkind: [\n");
+    world.commit("Broken");
+    let expect = |arguments: &[&str], words: &str| {
+        let ran = world.run(arguments).expect(0);
+        assert!(ran.stdout.contains(words), "{arguments:?}: {}", ran.stdout);
+        assert!(ran.stderr.contains("Something of the files cannot be used"), "{arguments:?}: {}", ran.stderr);
+    };
+    expect(&["job", "list"], "reboot");
+    expect(&["job", "show", "reboot"], "completed");
+    expect(&["job", "show", "reboot", "--why"], "Failures by reason: 1 rejected");
+    expect(&["job", "results", "reboot"], "d-001,");
+    expect(&["job", "show", "later", "--why"], "Apply refuses");
+    let ran = world.run(&["job", "rerun", "reboot"]).expect(0);
+    assert!(world.file("jobs/reboot-rerun.yaml").exists(), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Something of the files cannot be used"), "{}", ran.stderr);
+    // What is not there may be in what cannot be read.
+    world.run(&["job", "show", "rebot", "--why"]).expect(65);
+    world.run(&["job", "rerun", "rebot"]).expect(65);
+}
+
+#[test]
+fn nothing_is_edited_in_the_folder_of_a_daemon() {
+    let world = World::new("{}");
+    let folder = crate::world::folder();
+    let environment = fleetform::ops::Environment { folder: folder.path().to_path_buf(), registry: None };
+    fleetform::ops::Workspace::open_mirror(&environment, world.path().to_str().unwrap(), "main", "").unwrap();
+    let mut command = crate::world::fleetform();
+    let ran = crate::world::Ran::of(command.arg("-C").arg(folder.path()).args(["job", "stop", "dim"])).expect(64);
+    assert!(ran.stderr.contains("holds a mirror of") && ran.stderr.contains("in a clone"), "{}", ran.stderr);
 }

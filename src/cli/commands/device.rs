@@ -89,7 +89,8 @@ fn show_device(environment: &Environment, device_id: &str, output: &Output) -> C
         ..JobFilter::default()
     };
     // A device can be looked at whatever happened to the history of jobs.
-    let mut runs = job::list(environment, &filter).unwrap_or_else(|error| {
+    let mut tell = |caveats: &job::Caveats| super::job::mention(caveats, output);
+    let mut runs = job::list(environment, &filter, &mut tell).unwrap_or_else(|error| {
         output.say(&format!("Its jobs cannot be told: {error}."));
         Vec::new()
     });

@@ -9,10 +9,11 @@ use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
 use crate::cli::columns;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::{Table, job as view, why as why_view};
+use crate::cli::view::{Table, counted, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
+use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
-use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
+use crate::ops::job::{Caveats, DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
 use crate::ops::{Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER, defuse};
 
@@ -24,6 +25,7 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
             let runs = list(
                 environment,
                 &JobFilter { status: *status, since, device: device.clone(), ..JobFilter::default() },
+                &mut |caveats| mention(caveats, output),
             )?;
             if output.is_json {
                 for run in &runs {
@@ -38,7 +40,8 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
             Ok(exit::OK)
         }
         JobCommand::Show { name, run, why: true, .. } => {
-            let found = why(environment, &RunChoice { job: name.clone(), run: run.clone() }, SystemClock.now())?;
+            let choice = RunChoice { job: name.clone(), run: run.clone() };
+            let found = why(environment, &choice, SystemClock.now(), &mut |caveats| mention(caveats, output))?;
             if output.is_json {
                 output.json_line(&why_view::to_json(&found))?;
             } else {
@@ -77,15 +80,35 @@ fn change(
     super::tell_edit("job", &edited, output)?;
     if edited.has_changed && !output.is_json {
         let folder = super::folder_option(environment);
-        output.say(&format!("\nTo make it so:\n\n    {}{folder} apply", output.program));
+        let apply = format!("{}{folder} apply", output.program);
+        match &edited.remote {
+            Some(remote) => output.say(&format!(
+                "\nTo make it so where a daemon follows {}:\n\n    git push\n\nWithout one:\n\n    {apply}",
+                sanitize_line(remote)
+            )),
+            None => output.say(&format!("\nTo make it so:\n\n    {apply}")),
+        }
     }
     Ok(exit::OK)
+}
+
+/// Says what an answer lacks.
+pub(super) fn mention(caveats: &Caveats, output: &Output) {
+    let Caveats { held, branch, behind } = caveats;
+    super::tell_held(held.count(), output);
+    if let Some((remote, commits)) = behind {
+        let branch = sanitize_line(branch);
+        let commits = counted(*commits as u64, "commit");
+        output.say(&format!(
+            "The branch {branch} here is {commits} behind {remote}'s, as of the last fetch: `git fetch {remote} {branch}:{branch}`."
+        ));
+    }
 }
 
 fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, output: &Output) -> CommandResult {
     let wants_devices = grid.devices || grid.status.is_some() || grid.device.is_some() || !grid.columns.is_empty();
     if !wants_devices {
-        let shown = show(environment, choice)?;
+        let shown = show(environment, choice, &mut |caveats| mention(caveats, output))?;
         if output.is_json {
             output.json_line(&view::show_json(&shown))?;
         } else {
@@ -95,7 +118,7 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     }
     let wanted = DeviceChoice { status: grid.status, pattern: grid.device.clone() };
     if output.is_json {
-        devices(environment, choice, &wanted, &mut |row| {
+        devices(environment, choice, &wanted, &mut |caveats| mention(caveats, output), &mut |row| {
             output.json_line(&view::row_json(&row)).map_err(stdout_error)
         })?;
         return Ok(exit::OK);
@@ -105,7 +128,7 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let mut table = Table::new(&headers);
     let mut count = 0_u64;
-    devices(environment, choice, &wanted, &mut |row| {
+    devices(environment, choice, &wanted, &mut |caveats| mention(caveats, output), &mut |row| {
         count += 1;
         table.push(columns.iter().filter_map(|column| view::cell(&row, column)).collect());
         Ok(())
@@ -149,21 +172,21 @@ fn check_columns(columns: &[String]) -> Result<(), CommandError> {
 fn results(environment: &Environment, choice: &RunChoice, file: Option<&Path>, output: &Output) -> CommandResult {
     let wanted = DeviceChoice::default();
     if output.is_json {
-        devices(environment, choice, &wanted, &mut |row| {
+        devices(environment, choice, &wanted, &mut |caveats| mention(caveats, output), &mut |row| {
             output.json_line(&view::row_json(&row)).map_err(stdout_error)
         })?;
         return Ok(exit::OK);
     }
     let Some(path) = file else {
         let mut writer = csv_writer(std::io::stdout().lock());
-        write_rows(environment, choice, &mut writer, &stdout_error)?;
+        write_rows(environment, choice, &mut writer, &stdout_error, output)?;
         return Ok(exit::OK);
     };
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
     let partial = path.with_extension("partial");
     let opened = std::fs::File::create(&partial).map_err(fail)?;
     let mut writer = csv_writer(opened);
-    if let Err(error) = write_rows(environment, choice, &mut writer, &fail) {
+    if let Err(error) = write_rows(environment, choice, &mut writer, &fail, output) {
         drop(std::fs::remove_file(&partial));
         return Err(error.into());
     }
@@ -181,13 +204,15 @@ fn write_rows<W: std::io::Write>(
     choice: &RunChoice,
     writer: &mut csv::Writer<W>,
     fail: &dyn Fn(std::io::Error) -> OpsError,
+    output: &Output,
 ) -> Result<(), OpsError> {
     let csv_fail = |error: csv::Error| match error.into_kind() {
         csv::ErrorKind::Io(error) => fail(error),
         other => fail(std::io::Error::other(format!("{other:?}"))),
     };
     writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
-    devices(environment, choice, &DeviceChoice::default(), &mut |row: Row| {
+    let mut tell = |caveats: &Caveats| mention(caveats, output);
+    devices(environment, choice, &DeviceChoice::default(), &mut tell, &mut |row: Row| {
         // Rows of a run that goes on come from the journal, where they are as the devices said.
         let cell = |column: &&str| {
             let text = view::cell(&row, column)?;

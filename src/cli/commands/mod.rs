@@ -51,7 +51,8 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
 
 /// Says what became of an edit of a job or schedule.
 fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()> {
-    let Edited { file, name, commit, has_changed } = edited;
+    let Edited { file, name, commit, has_changed, held, remote: _ } = edited;
+    tell_held(*held, output);
     if output.is_json {
         return output.json_line(&json!({noun: name.as_str(), "file": file, "commit": commit, "changed": has_changed}));
     }
@@ -62,6 +63,15 @@ fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()
         output.say(&format!("{file} says so already: nothing was changed."));
     }
     Ok(())
+}
+
+/// Says how many documents and files an answer is made without.
+fn tell_held(count: usize, output: &Output) {
+    match count {
+        0 => {}
+        1 => output.say("Something of the files cannot be used; `fleetform validate` says what."),
+        _ => output.say(&format!("{count} documents and files cannot be used; `fleetform validate` says which.")),
+    }
 }
 
 /// Returns true when a person can be asked.

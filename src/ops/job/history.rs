@@ -1,12 +1,16 @@
 //! What is known of runs: the ledger, and the devices of a run from wherever they are.
 
+use std::sync::Arc;
+
 use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
 use crate::ledger::{Ledger, RunKey, RunRecord};
-use crate::model::fleet::Declared;
+use crate::manifest::Kind;
+use crate::model::fleet::{Declared, Held};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
+use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
 use crate::prepare::{read_ledger, records_of, remembered_rows};
 use crate::registry::{JournaledRun, PendingRows, Registry};
@@ -16,22 +20,50 @@ use crate::results::{Row, read_shard};
 /// The runs of a fleet.
 pub(super) struct History<'a> {
     pub declared: &'a Declared,
+    /// What cannot be used of the files.
+    pub held: &'a Held,
     pub branch: ResultsBranch<'a>,
     pub registry: Registry,
     pub ledger: Ledger,
 }
 
-/// Opens the history of a fleet for a look at it.
+/// What a look at the runs does not show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caveats {
+    /// What cannot be used of the files.
+    pub held: Held,
+    /// The name of the results branch.
+    pub branch: String,
+    /// The remote that has more of that branch, as of the last fetch, and how many commits.
+    pub behind: Option<(String, usize)>,
+}
+
+/// Opens the history of a fleet for a look at it, and tells first what the look does not show.
 pub(super) fn with_history<T>(
     environment: &Environment,
+    tell: &mut dyn FnMut(&Caveats),
     body: impl FnOnce(&History<'_>) -> Result<T, OpsError>,
 ) -> Result<T, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    let (declared, held) = usable_somewhere(&workspace)?;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
+    tell(&Caveats { held: held.clone(), branch: branch.name().to_string(), behind: branch.behind_tracked()? });
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, &declared)?;
-    body(&History { declared: &declared, branch, registry, ledger })
+    body(&History { declared: &declared, held: &held, branch, registry, ledger })
+}
+
+/// Returns what is declared, and where `HEAD` and the work tree both have errors what can be used, and what cannot.
+fn usable_somewhere(workspace: &Workspace) -> Result<(Declared, Held), OpsError> {
+    let error = match workspace.declared_somewhere() {
+        Ok(declared) => return Ok((declared, Held::default())),
+        Err(error @ OpsError::Invalid(_)) => error,
+        Err(error) => return Err(error),
+    };
+    match workspace.sound_work_tree() {
+        Ok((loaded, held)) => loaded.declared.map(|declared| (declared, held)).ok_or(error),
+        Err(error) => workspace.sound_head().map(|declared| (declared, Held::default())).ok_or(error),
+    }
 }
 
 impl History<'_> {
@@ -75,6 +107,21 @@ impl History<'_> {
     pub(super) fn declared_job(&self, record: &RunRecord) -> Option<&Job> {
         let job = self.declared.jobs.get(&record.job)?;
         (job.spec_digest == record.spec_digest).then_some(job)
+    }
+
+    /// Returns the job that declares a run, whether or not it was edited since: a job's, or that of the schedule whose occurrence it is.
+    pub(super) fn declared_run(&self, record: &RunRecord) -> Option<Arc<Job>> {
+        if let Some(job) = self.declared.jobs.get(&record.job).filter(|job| job.run == record.run) {
+            return Some(Arc::clone(job));
+        }
+        let schedule = self.declared.schedules.values().find(|schedule| schedule.owns(&record.job, &record.run))?;
+        occurrence_instant(&record.run).map(|instant| Arc::new(schedule.job_at(instant)))
+    }
+
+    /// Returns true when what cannot be used of the files may be, or is, what declares a job of a name.
+    pub(super) fn may_be_held(&self, name: &Name) -> bool {
+        let is_it = |kind: Kind| self.held.of_kind(kind.as_str()).any(|(held, _)| held == name);
+        self.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
     }
 
     /// Returns the devices of a batch, as the journal has it; all of them when it has nothing.

@@ -8,13 +8,13 @@ use super::why::{Cause, Predecessor, Why};
 use super::{Environment, Findings, OpsError, Workspace, declared_of, findings_of};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
-use crate::manifest::Loaded;
+use crate::manifest::{Kind, Loaded, Sound};
 use crate::model::fleet::Held;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
-use crate::prepare::{Preparation, diagnose, prepare, read_ledger};
+use crate::prepare::{Preparation, diagnose, load_sound, prepare, read_ledger};
 use crate::repo::FleetTree;
 
 /// Why a plan with the job cannot be applied.
@@ -38,30 +38,44 @@ pub(super) fn planned(
     now: Timestamp,
 ) -> Result<Option<Why>, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let has_job = |loaded: &Loaded| declared_of(loaded).is_ok_and(|declared| declared.jobs.contains_key(name));
     let committed = workspace.repo.head().ok().and_then(|head| workspace.load_commit(&head).ok());
-    if let Some((tree, loaded)) = committed.filter(|(_, loaded)| has_job(loaded)) {
-        return of_tree(&workspace, (&tree, &loaded), (name, run), true, now);
+    if let Some((tree, loaded)) = committed {
+        let (loaded, held) = usable(&tree, loaded);
+        if loaded.declared.as_ref().is_some_and(|declared| declared.jobs.contains_key(name)) {
+            return of_tree(&workspace, (&tree, &loaded, &held), (name, run), true, now);
+        }
     }
     let (tree, loaded) = workspace.load_work_tree()?;
-    of_tree(&workspace, (&tree, &loaded), (name, run), false, now)
+    let (loaded, held) = usable(&tree, loaded);
+    of_tree(&workspace, (&tree, &loaded, &held), (name, run), false, now)
+}
+
+/// Returns what can be used of a tree that was loaded, and what cannot.
+fn usable(tree: &FleetTree<'_>, loaded: Loaded) -> (Loaded, Held) {
+    if declared_of(&loaded).is_ok() {
+        return (loaded, Held::default());
+    }
+    let Sound { loaded, held } = load_sound(tree);
+    (loaded, held)
 }
 
 fn of_tree(
     workspace: &Workspace,
-    (tree, loaded): (&FleetTree<'_>, &Loaded),
+    (tree, loaded, held): (&FleetTree<'_>, &Loaded, &Held),
     (name, run): (&str, Option<&str>),
     is_committed: bool,
     now: Timestamp,
 ) -> Result<Option<Why>, OpsError> {
-    let declared = declared_of(loaded)?;
+    let invalid = || OpsError::Invalid(Box::new(findings_of(loaded, Diagnostics::new())));
+    let declared = loaded.declared.as_ref().ok_or_else(invalid)?;
     let Some(job) = declared.jobs.get(name).filter(|job| run.is_none_or(|run| job.run.as_str() == run)) else {
-        return Ok(None);
+        // It may be what cannot be read.
+        let is_held = held.is_partial || held.of_kind(Kind::Job.as_str()).any(|(held, _)| held.as_str() == name);
+        return if is_held { Err(invalid()) } else { Ok(None) };
     };
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, declared)?;
-    let held = Held::default();
     let preparation = Preparation {
         at_work: None,
         counts_scheduled: false,
@@ -71,7 +85,7 @@ fn of_tree(
         tree,
         branch: &branch,
         ledger: &ledger,
-        held: &held,
+        held,
         now,
     };
     let (plan, staged, diagnostics) = prepare(&preparation, &mut registry)?;

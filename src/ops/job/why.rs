@@ -1,11 +1,9 @@
 //! Why a run is where it is: the recorded numbers behind a cancel, a hold, a wait, a stop or a failure.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::crossing::{Crossed, replay};
-use super::history::{History, with_history};
+use super::history::{Caveats, History, with_history};
 use super::planned::{Refused, planned};
 use super::{Environment, OpsError, RunChoice};
 use crate::ledger::{OpenRun, RunRecord, Standing};
@@ -120,8 +118,13 @@ pub struct Predecessor {
 ///
 /// # Errors
 /// There is no such run, the files are invalid, or something cannot be read.
-pub fn why(environment: &Environment, choice: &RunChoice, now: Timestamp) -> Result<Why, OpsError> {
-    let recorded = with_history(environment, |history| {
+pub fn why(
+    environment: &Environment,
+    choice: &RunChoice,
+    now: Timestamp,
+    tell: &mut dyn FnMut(&Caveats),
+) -> Result<Why, OpsError> {
+    let recorded = with_history(environment, tell, |history| {
         let declared = history.declared.jobs.get(choice.job.as_str());
         let declared = declared.filter(|job| choice.run.as_ref().is_none_or(|run| job.run.as_str() == run));
         let is_known = declared.is_none_or(|job| {
@@ -222,8 +225,10 @@ fn of_open(
     let (total, in_flight, waiting) = (open.total, open.in_flight, open.waiting);
     let progress = Progress { total, done, in_flight, waiting, queued };
     let mut causes = Vec::new();
-    let declared = history.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
-    let by = match declared {
+    let declared = history.declared_run(record);
+    let by = match &declared {
+        // What cannot be read may declare it: until that is known, nothing stops it.
+        None if history.may_be_held(&record.job) => None,
         None => Some(StopCause::Undeclared),
         Some(job) if job.suspend => Some(StopCause::Suspended),
         Some(_) if open.status == RunStatus::Stopped => Some(StopCause::Continued),
@@ -238,7 +243,7 @@ fn of_open(
         causes.extend(open_batch(history, record, run)?);
     }
     for waits in [Waits::ToAnswer, Waits::ToConnect, Waits::ToAcknowledge] {
-        causes.extend(waiting_for(history, declared.map(Arc::as_ref), run, waits)?.map(Cause::Waiting));
+        causes.extend(waiting_for(history, declared.as_deref(), run, waits)?.map(Cause::Waiting));
     }
     if queued > 0 {
         causes.push(Cause::Queued { devices: queued });
