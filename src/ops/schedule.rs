@@ -23,11 +23,13 @@ pub struct ListedSchedule {
 }
 
 /// The newest occurrence that was claimed, under the name of the schedule or its previous one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastOccurrence {
     pub instant: Timestamp,
     /// `None` when the journal of its run was lost and nothing has closed it yet.
     pub status: Option<RunStatus>,
+    /// The word of what kept it from its devices, such as `missed`.
+    pub cause: Option<String>,
 }
 
 /// The next occurrences of a schedule.
@@ -57,7 +59,8 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSche
         let claimed = claims.filter_map(|claim| Some((occurrence_instant(&claim.run)?, claim)));
         let (instant, claim) = claimed.max_by_key(|(instant, _)| *instant)?;
         let record = records.iter().find(|record| record.job == claim.job && record.run == claim.run);
-        Some(LastOccurrence { instant, status: record.map(|record| record.status) })
+        let cause = record.and_then(|record| record.cause()).map(str::to_string);
+        Some(LastOccurrence { instant, status: record.map(|record| record.status), cause })
     };
     let listed = declared.schedules.values().map(|schedule| ListedSchedule {
         last: last(schedule),

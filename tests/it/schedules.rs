@@ -167,6 +167,9 @@ fn an_occurrence_under_way_is_not_stopped_for_being_declared_by_no_job() {
         plan.changes.iter().find(|change| change.subject.to_string() == "job/nightly").map(|change| change.action)
     };
     assert_eq!(action(&plan), Some(ActionKind::Hold), "{:?}", lines(&plan));
+    world.commit("Schedule");
+    let why = world.run(&["job", "show", "nightly", "--why"]).expect(0).stdout;
+    assert!(!why.contains("declares it") && why.contains("waits"), "{why}");
     // Without its schedule it is nobody's.
     std::fs::remove_file(world.file("schedules/nightly.yaml")).unwrap();
     assert_eq!(action(&world.plan().unwrap().plan), Some(ActionKind::Stop));
@@ -207,6 +210,7 @@ fn a_list_has_the_next_and_the_last_occurrence_of_each_schedule() {
             "last": "2026-11-19T01:30:00Z",
             "last_run": "20261119T013000Z",
             "last_status": "running",
+            "last_cause": null,
         })
     );
     let off = view::listed_json(&listed[1]);

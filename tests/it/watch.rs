@@ -381,6 +381,8 @@ fn what_was_due_while_nobody_watched_is_a_row_of_the_results() {
     world.pass(Duration::from_secs(3_600));
     said(&world, 30);
     assert_eq!(world.record("nightly", "20261120T110000Z")["status"], json!("failed"), "skip is the default");
+    let listed = world.run(&["schedule", "list"]).expect(0).stdout;
+    assert!(listed.contains("failed (missed)"), "{listed}");
     assert_eq!(world.executions().len(), 0);
 }
 

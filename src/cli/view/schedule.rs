@@ -17,14 +17,17 @@ pub fn list(schedules: &[ListedSchedule]) -> String {
             None if schedule.is_suspended => "(suspended)".to_string(),
             None => "(ended)".to_string(),
         };
-        let status = last.as_ref().and_then(|last| last.status);
+        let status = last.as_ref().and_then(|last| {
+            let status = last.status?.as_str();
+            Some(last.cause.as_ref().map_or_else(|| status.to_string(), |cause| format!("{status} ({cause})")))
+        });
         table.push(vec![
             schedule.name.to_string(),
             recurrence(schedule),
             schedule.time_zone_name.clone(),
             next,
             last.as_ref().map_or("-".to_string(), |last| local(schedule, last.instant)),
-            status.map_or("-".to_string(), |status| status.as_str().to_string()),
+            status.unwrap_or_else(|| "-".to_string()),
         ]);
     }
     table.render()
@@ -56,9 +59,10 @@ pub fn listed_json(listed: &ListedSchedule) -> Value {
         "work": schedule.job.action.word(),
         "next": next.map(|next| next.instant.to_string()),
         "next_local": next.map(|next| zoned(schedule, next.instant)),
-        "last": last.map(|last| last.instant.to_string()),
-        "last_run": last.map(|last| occurrence_token(last.instant).to_string()),
-        "last_status": last.and_then(|last| last.status).map(|status| status.as_str()),
+        "last": last.as_ref().map(|last| last.instant.to_string()),
+        "last_run": last.as_ref().map(|last| occurrence_token(last.instant).to_string()),
+        "last_status": last.as_ref().and_then(|last| last.status).map(|status| status.as_str()),
+        "last_cause": last.as_ref().and_then(|last| last.cause.as_ref()),
     })
 }
 
