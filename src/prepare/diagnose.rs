@@ -224,11 +224,13 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             Diagnostic::new(code::BRANCH_GONE, None, detail).with_help(help)
         }
         Notice::NewRegistry { runs } => {
+            let are = if *runs == 1 { "1 run is".to_string() } else { format!("{runs} runs are") };
             let detail = format!(
-                "The registry is new, and {runs} runs are recorded. The devices come back as their files have them, with new keys; \
-                 what the jobs wrote to them does not, for a run is executed once."
+                "This registry is new, and {are} recorded: it has the devices as their files have them, and nothing of what the jobs \
+                 wrote to them, for a run is executed once. It has no journal of a run that is under way."
             );
-            let help = "Restore the registry from a backup, or give the jobs new `run` tokens.".to_string();
+            let help = "In CI, or in a clone beside a daemon, that is as it should be, and `--registry` names the daemon's. Where the fleet \
+                        is applied, restore the registry from a backup.";
             Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
         }
         Notice::Mismatches { job, count, mismatched, is_deferred } => {
