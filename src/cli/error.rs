@@ -17,6 +17,11 @@ pub enum CommandError {
         what: String,
         help: String,
     },
+    /// Something of the machine is not to be had now.
+    Unavailable {
+        what: String,
+        help: String,
+    },
     /// The reader of stdout is gone: nothing to say, and nobody to say it to.
     BrokenPipe,
     Output(std::io::Error),
@@ -52,7 +57,7 @@ impl CommandError {
                 output.say("Nothing was changed.");
             }
             CommandError::Ops(error) => output.error(&sentence(error), &error.help()),
-            CommandError::Usage { what, help } => output.error(what, help),
+            CommandError::Usage { what, help } | CommandError::Unavailable { what, help } => output.error(what, help),
             CommandError::Output(error) => {
                 output.error(&format!("the output cannot be written: {error}"), "Check the disk and the terminal.");
             }
@@ -64,6 +69,7 @@ impl CommandError {
         match self {
             CommandError::BrokenPipe => exit::OK,
             CommandError::Usage { .. } => exit::USAGE,
+            CommandError::Unavailable { .. } => exit::UNAVAILABLE,
             CommandError::Output(_) => exit::ERROR,
             CommandError::Ops(error) => code_of(error),
         }

@@ -45,13 +45,18 @@ impl ListenArgs {
     /// Reads the secrets and binds the address; `None` without `--listen`.
     ///
     /// # Errors
-    /// `CommandError::Usage`: the address is none or cannot be bound, the secret is missing, unreadable or too short.
+    /// `CommandError::Unavailable`: the address cannot be bound; `CommandError::Usage`: it is none, or the secret is missing, unreadable or too short.
     pub fn open(&self) -> Result<Option<Listening>, CommandError> {
         let Some(address) = &self.listen else { return Ok(None) };
         let secrets = if self.no_webhooks { None } else { Some(self.secrets(&variable)?) };
-        let listener = TcpListener::bind(address.as_str()).map_err(|error| CommandError::Usage {
-            what: format!("nothing can listen on {}: {error}", sanitize_line(address)),
-            help: "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string(),
+        let listener = TcpListener::bind(address.as_str()).map_err(|error| {
+            let what = format!("nothing can listen on {}: {error}", sanitize_line(address));
+            let help = "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string();
+            // An address that is taken may be free at the next start; what is none never is one.
+            match error.kind() {
+                io::ErrorKind::InvalidInput => CommandError::Usage { what, help },
+                _ => CommandError::Unavailable { what, help },
+            }
         })?;
         Ok(Some(Listening { listener, secrets }))
     }
@@ -191,8 +196,12 @@ mod tests {
             |listen: &str| ListenArgs { listen: Some(listen.to_string()), no_webhooks: true, ..ListenArgs::default() };
         let first = arguments("127.0.0.1:0").open().unwrap().unwrap();
         assert!(first.secrets.is_none());
-        let taken = first.listener.local_addr().unwrap().to_string();
-        for address in [taken.as_str(), "8080", "127.0.0.1", ""] {
+        let taken = arguments(&first.listener.local_addr().unwrap().to_string()).open().unwrap_err();
+        assert!(
+            matches!(&taken, CommandError::Unavailable { what, .. } if what.contains("can listen on")),
+            "{taken:?}"
+        );
+        for address in ["8080", "127.0.0.1", "127.0.0.1:99999", ""] {
             let error = arguments(address).open().unwrap_err();
             assert!(matches!(&error, CommandError::Usage { what, .. } if what.contains("can listen on")), "{error:?}");
         }
