@@ -219,6 +219,8 @@ impl Page {
             RunStatus::ALL.into_iter().filter(|status| !matches!(status, RunStatus::Pending | RunStatus::Running));
         let runs = by_word("status", statuses.map(RunStatus::as_str), &counters.runs);
         families.counters(about("fleetform_runs_finished", "Runs that ended or were stopped"), runs)?;
+        let help = "Occurrences of schedules that could not start on time and did not run";
+        families.counters(about("fleetform_occurrences_missed", help), vec![(Labels::new(), counters.missed)])?;
         let reasons = Reason::ALL.into_iter().filter(|reason| reason.status() != DeviceStatus::Pending);
         let devices = by_word("reason", reasons.map(Reason::as_str), &counters.devices);
         families.counters(about("fleetform_devices_finished", "Devices that ended in a run"), devices)?;
@@ -289,6 +291,7 @@ mod tests {
         snapshot.fetched(at(2), Some("no route".to_string()));
         snapshot.count_run(RunStatus::Completed);
         snapshot.count_devices(Reason::Timeout, 7);
+        snapshot.counters.missed = 3;
         let run = |run: &str| RunningRun {
             job: "dim".to_string(),
             run: run.to_string(),

@@ -149,6 +149,9 @@ pub struct Counters {
     /// Devices that ended in a run, by [`Reason`]'s words; none that is zero.
     #[serde(default)]
     pub devices: BTreeMap<String, u64>,
+    /// Occurrences of schedules that did not run because they could not start on time.
+    #[serde(default)]
+    pub missed: u64,
     #[serde(default)]
     pub fetches: Attempts,
     #[serde(default)]

@@ -211,7 +211,8 @@ impl Shown {
                 self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
             }
             Note::Looked(look) => self.looked(look),
-            Note::NoEvents { .. } | Note::Recovered | Note::Missed { .. } => {}
+            Note::Missed { .. } => self.board.update(|snapshot| snapshot.counters.missed += 1),
+            Note::NoEvents { .. } | Note::Recovered => {}
         }
     }
 
