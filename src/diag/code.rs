@@ -162,6 +162,7 @@ codes! {
     GROUP_RESIZED = "FF667", Warning, "group is not as large as it was";
     CLOUD_COLUMN = "FF668", Warning, "cloud properties of a file do not fit the template";
     REWOUND = "FF669", Warning, "history was rewound";
+    BRANCH_BEHIND = "FF670", Warning, "results branch is behind";
     SCHEDULED_COUNT = "FF671", Warning, "schedule selects no devices now, or not as many as it expects";
 }
 

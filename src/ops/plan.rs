@@ -66,6 +66,15 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     if let Some(rewound) = rewound(&workspace, (&tree, &loaded), &registry, &branch) {
         diagnostics.push(rewound);
     }
+    if let Some((remote, commits)) = branch.behind_tracked()? {
+        let name = branch.name();
+        let commits = if commits == 1 { "1 commit".to_string() } else { format!("{commits} commits") };
+        let detail = format!(
+            "The branch {name} here is {commits} behind {remote}'s, as of the last fetch: what ran since is not known."
+        );
+        let help = format!("Fetch it: `git fetch {remote} {name}:{name}`.");
+        diagnostics.push(Diagnostic::new(code::BRANCH_BEHIND, None, detail).with_help(help));
+    }
     let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
 }

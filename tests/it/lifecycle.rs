@@ -322,6 +322,12 @@ fn a_clone_whose_results_are_old_is_told_to_fetch_them() {
     let own = format!("sqlite:{}", folder.path().join("own.db").display());
     let ran = at(&["job", "list", "--registry", &own]).expect(0);
     assert!(ran.stderr.contains(&behind), "{}", ran.stderr);
+    let ran = at(&["plan", "--registry", &own]).expect(0);
+    assert!(
+        ran.stderr.contains("FF670") && ran.stderr.contains(&format!("{commits} commits behind origin's")),
+        "{}",
+        ran.stderr
+    );
 
     cloned.reference(&format!("refs/heads/{BRANCH}"), newest, true, "test").unwrap();
     let copied = at(&["job", "copy", "dim"]).expect(0);
