@@ -121,8 +121,9 @@ pub async fn apply<C: Clock>(
     let declared = declared_of(&loaded)?;
     workspace.refuse_uncommitted(&tree, &loaded)?;
     let owner = owner();
-    let lock = Rc::new(workspace.lock(&declared.fleet, &owner)?);
-    let mut registry = workspace.open_for_writing(&declared.fleet)?;
+    let own = workspace.own_registry(&declared.fleet)?;
+    let lock = Rc::new(own.lock(&owner)?);
+    let mut registry = own.open_for_writing()?;
     if let Some(pages) = options.growth {
         registry.limit_growth(pages)?;
     }

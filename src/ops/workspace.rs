@@ -122,6 +122,41 @@ impl Drop for ApplyLock {
     }
 }
 
+/// The place of a registry that is this machine's own.
+pub struct OwnRegistry {
+    path: PathBuf,
+    fleet: String,
+}
+
+impl OwnRegistry {
+    /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open_for_writing(&self) -> Result<Registry, OpsError> {
+        if let Some(folder) = self.path.parent()
+            && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
+            && !folder.join(".gitignore").exists()
+        {
+            let ignore = folder.join(".gitignore");
+            let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&ignore, "*\n"));
+            made.map_err(|source| OpsError::Output {
+                what: format!("{} cannot be written", ignore.display()),
+                source,
+            })?;
+        }
+        Ok(Registry::open(&self.path, &self.fleet)?)
+    }
+
+    /// Takes the right to apply to the registry, for somebody of this name.
+    ///
+    /// # Errors
+    /// Another process has it, or the lock file cannot be made.
+    pub fn lock(&self, owner: &str) -> Result<ApplyLock, LockFailure> {
+        lock_file(&self.path.with_extension("lock"), owner)
+    }
+}
+
 impl Workspace {
     /// Opens the repository around the environment's folder.
     ///
@@ -240,9 +275,12 @@ impl Workspace {
         Ok(self.repo.folder().join(path))
     }
 
-    /// Returns the path of the registry's file, unless git has something to say about what is in it: then a pull request could bring a
+    /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request could bring a
     /// registry of its own, with devices, keys and runs that never were.
-    fn own_registry_path(&self, fleet: &Fleet) -> Result<PathBuf, OpsError> {
+    ///
+    /// # Errors
+    /// Git has it, or `--registry` is not one that this fleetform knows.
+    pub fn own_registry(&self, fleet: &Fleet) -> Result<OwnRegistry, OpsError> {
         let path = self.registry_path(fleet)?;
         let mut places = Vec::new();
         if self.environment.registry.is_none() {
@@ -258,7 +296,7 @@ impl Workspace {
             places.push(PathBuf::from(name));
         }
         self.refuse_tracked(&places)?;
-        Ok(path)
+        Ok(OwnRegistry { path, fleet: fleet.name.to_string() })
     }
 
     /// Refuses places that git fills.
@@ -286,36 +324,7 @@ impl Workspace {
     /// # Errors
     /// It cannot be read, or git has it.
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
-        Ok(Registry::open_for_reading(&self.own_registry_path(fleet)?, fleet.name.as_str())?)
-    }
-
-    /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
-    ///
-    /// # Errors
-    /// It cannot be written, or git has it.
-    pub fn open_for_writing(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
-        let path = self.own_registry_path(fleet)?;
-        if let Some(folder) = path.parent()
-            && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
-            && !folder.join(".gitignore").exists()
-        {
-            let ignore = folder.join(".gitignore");
-            let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&ignore, "*\n"));
-            made.map_err(|source| OpsError::Output {
-                what: format!("{} cannot be written", ignore.display()),
-                source,
-            })?;
-        }
-        Ok(Registry::open(&path, fleet.name.as_str())?)
-    }
-
-    /// Takes the right to apply to the registry, for somebody of this name.
-    ///
-    /// # Errors
-    /// Another process has it, the lock file cannot be made, or git has it.
-    pub fn lock(&self, fleet: &Fleet, owner: &str) -> Result<ApplyLock, LockFailure> {
-        let path = self.own_registry_path(fleet).map_err(LockFailure::Failed)?.with_extension("lock");
-        lock_file(&path, owner)
+        Ok(Registry::open_for_reading(&self.own_registry(fleet)?.path, fleet.name.as_str())?)
     }
 
     /// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.

@@ -49,8 +49,9 @@ pub fn change(
     if !agree(wanted.len()) {
         return Ok(Changed { was_declined: true, ..Changed::default() });
     }
-    let _lock = workspace.lock(&declared.fleet, &owner())?;
-    let mut registry = workspace.open_for_writing(&declared.fleet)?;
+    let own = workspace.own_registry(&declared.fleet)?;
+    let _lock = own.lock(&owner())?;
+    let mut registry = own.open_for_writing()?;
     refuse_unknown(&registry, &wanted)?;
     let owners = registry.imports_of(&wanted)?;
     let changed = match change {

@@ -143,7 +143,8 @@ impl Daemon<'_> {
         }
         self.session = None;
         let branch = self.workspace.repo.results(&fleet.results.branch);
-        let lock = match (self.workspace.lock(fleet, &self.owner), &mut self.upstream) {
+        let own = self.workspace.own_registry(fleet)?;
+        let lock = match (own.lock(&self.owner), &mut self.upstream) {
             (Ok(lock), upstream) => {
                 let lock = Rc::new(lock);
                 upstream.iter_mut().for_each(|upstream| upstream.take_lock(&lock));
@@ -157,7 +158,7 @@ impl Daemon<'_> {
             }
             (Err(failure), _) => return Err(failure.into()),
         };
-        let mut registry = self.workspace.open_for_writing(fleet)?;
+        let mut registry = own.open_for_writing()?;
         if let Some(upstream) = &mut self.upstream {
             // The fence is not put up in a registry that was just opened.
             upstream.forget();
