@@ -34,7 +34,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use fleetform::execute::{Interrupt, SystemClock};
+use fleetform::execute::{Inbox, SystemClock};
 use fleetform::model::fleet::Probability;
 use fleetform::ops::apply::rehearse::{RehearsalOptions, ScratchFolder, rehearse};
 use fleetform::ops::apply::{ApplyOptions, apply};
@@ -335,31 +335,18 @@ fn plan_fleet(folder: &Path) -> Result<(), Failure> {
 }
 
 fn apply_at(environment: &Environment) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let applied = runtime.block_on(apply(
-        environment,
-        &ApplyOptions::default(),
-        &SystemClock,
-        &Interrupt::new(),
-        &mut |_, _| true,
-        &mut |_| {},
-    ))?;
+    let (options, inbox) = (ApplyOptions::default(), Inbox::new());
+    let applied = apply(environment, &options, &SystemClock, &inbox, &mut |_, _| true, &mut |_| {})?;
     assert!(!applied.was_empty, "there was something to do");
     Ok(())
 }
 
 /// With devices that fail and devices that are not connected.
 fn simulate_fleet(folder: &Path) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let percent = |percent: u32| Some(Probability { per_million: percent * 10_000 });
     let options = RehearsalOptions { failures: percent(5), offline: percent(2), ..RehearsalOptions::default() };
-    let rehearsed = runtime.block_on(rehearse(
-        &environment(folder),
-        &options,
-        &ScratchFolder::make()?,
-        jiff::Timestamp::now(),
-        &mut |_| {},
-    ))?;
+    let (environment, scratch) = (environment(folder), ScratchFolder::make()?);
+    let rehearsed = rehearse(&environment, &options, &scratch, jiff::Timestamp::now(), &mut |_| {})?;
     assert!(!rehearsed.was_empty, "there was something to do");
     Ok(())
 }

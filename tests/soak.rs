@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use fleetform::execute::{Clock, Interrupt, Progress, Wake};
+use fleetform::execute::{Clock, Inbox, Progress, Wakeups};
 use fleetform::ops::Environment;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use fleetform::repo::Repo;
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 struct DayClock<'a> {
     now: Cell<Timestamp>,
     end: Timestamp,
-    interrupt: &'a Interrupt,
+    interrupt: &'a Inbox,
 }
 
 impl Clock for DayClock<'_> {
@@ -76,11 +76,12 @@ impl Clock for DayClock<'_> {
         self.now.get()
     }
 
-    async fn sleep_until(&self, time: Timestamp) {
+    fn wait(&self, time: Timestamp, inbox: &Inbox) -> Wakeups {
         if time >= self.end {
-            self.interrupt.set();
+            self.interrupt.waker().interrupt();
         }
         self.now.set(self.now.get().max(time.min(self.end)));
+        inbox.take()
     }
 }
 
@@ -89,7 +90,7 @@ fn day(folder: &Path) -> Result<(), String> {
     let person = person(folder);
     let repo = Repo::open(&person).unwrap();
     let start: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
-    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let interrupt = Inbox::new();
     let clock = DayClock { now: Cell::new(start), end: start + Duration::from_secs(24 * 3_600), interrupt: &interrupt };
     let (mut samples, mut looks, mut finished) = (Vec::new(), 0, 0);
     let mut tell = |note: &Note<'_>| match note {
@@ -125,8 +126,7 @@ fn day(folder: &Path) -> Result<(), String> {
         has_events: true,
     };
     let environment = Environment { folder: person.clone(), registry: None };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let watched = runtime.block_on(watch(&environment, &options, &clock, (&interrupt, &wake), &mut tell));
+    let watched = watch(&environment, &options, &clock, &interrupt, &mut tell);
     watched.map_err(|error| error.to_string())?;
     let (early, late) = (&samples[12], &samples[samples.len() - 1]);
     println!(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fleetform::execute::{Clock, Interrupt, Wake};
+use fleetform::execute::{Clock, Inbox, Waker, Wakeup, Wakeups};
 use fleetform::ledger::{Claim, Published, RunRecord};
 use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{Counts, RunStatus};
@@ -204,8 +204,7 @@ const EVENTS: [(Event, &str, &str); 4] = [
 struct Stopwatch {
     fleet: PathBuf,
     mix: Mix,
-    wake: Wake,
-    interrupt: Interrupt,
+    waker: Waker,
     count: Cell<u32>,
     event: Cell<Event>,
     begun: Cell<Instant>,
@@ -221,14 +220,14 @@ impl Stopwatch {
         self.count.set(count + 1);
         self.event.set([Event::Nothing, Event::Empty, Event::File][count as usize % 3]);
         if count as usize == ROUNDS * 3 {
-            return self.interrupt.set();
+            return self.waker.interrupt();
         }
         if let Err(error) = self.cause(count) {
             *self.failure.borrow_mut() = Some(error.to_string());
-            return self.interrupt.set();
+            return self.waker.interrupt();
         }
         self.begun.set(Instant::now());
-        self.wake.call();
+        self.waker.wake(Wakeup::Doorbell);
     }
 
     fn cause(&self, count: u32) -> Result<(), git2::Error> {
@@ -249,19 +248,19 @@ impl Clock for Stopwatch {
         Timestamp::now()
     }
 
-    async fn sleep_until(&self, _: Timestamp) {
+    fn wait(&self, _: Timestamp, inbox: &Inbox) -> Wakeups {
         self.next();
-        std::future::pending().await
+        inbox.wait(None)
     }
 }
 
 /// Runs the daemon over a fleet and prints a row for each kind of event.
 pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
+    let inbox = Inbox::new();
     let clock = Stopwatch {
         fleet: fleet.to_path_buf(),
         mix,
-        wake: Wake::new(),
-        interrupt: Interrupt::new(),
+        waker: inbox.waker(),
         count: Cell::new(0),
         event: Cell::new(Event::Start),
         begun: Cell::new(Instant::now()),
@@ -286,8 +285,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
             troubles.borrow_mut().get_or_insert_with(|| error.to_string());
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(&environment, &options, &clock, (&clock.interrupt, &clock.wake), &mut tell))?;
+    watch(&environment, &options, &clock, &inbox, &mut tell)?;
     if let Some(failure) = troubles.take().or(clock.failure.take()) {
         return Err(failure.into());
     }

@@ -9,6 +9,7 @@ mod error;
 pub mod listen;
 pub mod logs;
 mod output;
+mod signals;
 mod version;
 pub mod view;
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Inbox, Wakeups};
+
 /// Tells the time and waits: the clock of the machine, a virtual one in rehearsals, and virtual ones with faults in simulations.
 pub trait Clock {
     /// Returns the time, UTC.
     fn now(&self) -> Timestamp;
 
-    /// Waits until a time; returns at once when it has passed.
-    fn sleep_until(&self, time: Timestamp) -> impl Future<Output = ()>;
+    /// Waits until a time or until something arrives in the inbox, and takes out what did; empty when the time came first. Returns at
+    /// once when the time has passed.
+    fn wait(&self, until: Timestamp, inbox: &Inbox) -> Wakeups;
 }
 
 /// The clock of the machine.
@@ -24,15 +27,13 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    async fn sleep_until(&self, time: Timestamp) {
-        let left = time.duration_since(self.now());
-        if let Ok(left) = Duration::try_from(left) {
-            tokio::time::sleep(left).await;
-        }
+    fn wait(&self, until: Timestamp, inbox: &Inbox) -> Wakeups {
+        let left = Duration::try_from(until.duration_since(self.now())).unwrap_or_default();
+        inbox.wait(Some(left))
     }
 }
 
-/// Time that passes only when somebody waits for it, and then at once.
+/// Time that passes only while it is waited for, and then at once.
 #[derive(Debug)]
 pub struct VirtualClock {
     now: Cell<Timestamp>,
@@ -50,9 +51,11 @@ impl Clock for VirtualClock {
         self.now.get()
     }
 
-    async fn sleep_until(&self, time: Timestamp) {
-        self.now.set(self.now.get().max(time));
-        // A task that never waits would keep the others of its runtime from their turn.
-        tokio::task::yield_now().await;
+    fn wait(&self, until: Timestamp, inbox: &Inbox) -> Wakeups {
+        let woken = inbox.take();
+        if woken.is_empty() {
+            self.now.set(self.now.get().max(until));
+        }
+        woken
     }
 }

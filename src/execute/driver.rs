@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::perform::Active;
-use super::{Clock, CrashPoints, ExecuteError, Interrupt, Progress};
+use super::{Clock, CrashPoints, ExecuteError, Inbox, Progress, Wakeup, Wakeups};
 use crate::ledger::{Claim, Published, RunRecord};
 use crate::link::{Report, ReportKind, SimulatedDevices};
 use crate::model::fleet::Fleet;
@@ -58,13 +58,15 @@ pub(super) fn collide(one: (&Job, &DeviceIds), two: (&Job, &DeviceIds)) -> bool 
 }
 
 /// The world that runs are executed in.
-pub struct Executor<'a, C: Clock> {
+pub struct Executor<'a> {
     pub registry: &'a mut Registry,
     pub branch: &'a ResultsBranch<'a>,
     pub link: &'a mut SimulatedDevices,
-    pub clock: &'a C,
+    pub clock: &'a dyn Clock,
     pub fleet: &'a Fleet,
-    pub interrupt: &'a Interrupt,
+    pub inbox: &'a Inbox,
+    /// What has arrived in the inbox since this executor was made and is not for it.
+    pub woken: Wakeups,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
     /// Stay for devices that wait to come online.
@@ -145,18 +147,18 @@ impl Running {
     }
 }
 
-impl<C: Clock> Executor<'_, C> {
+impl Executor<'_> {
     /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the order in which they came, until one or
-    /// more have ended or cannot go on without time passing, or until a time. Commands to the same device wait for each other, job
+    /// more have ended or cannot go on without time passing, until a time, or until something arrives that is not for it. Commands to the same device wait for each other, job
     /// by job. Returns what ended, which is nothing when the time came first; after an interrupt what waits is left.
     ///
     /// # Errors
     /// The registry, the repository or the link failed. What was done is journaled.
-    pub async fn execute(&mut self, running: &mut Running, until: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
+    pub fn execute(&mut self, running: &mut Running, until: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
         // A run that only waits for devices by now has given its slot back.
         running.has_room |= self.waits && !running.queue.is_empty();
         loop {
-            while running.has_room && !self.interrupt.is_set() {
+            while running.has_room && !self.inbox.is_interrupted() {
                 match running.next(self.fleet.limits.running_jobs, self.waits) {
                     Some(next) => running.active.push(self.open(next)?),
                     None => running.has_room = false,
@@ -169,7 +171,7 @@ impl<C: Clock> Executor<'_, C> {
                 run.is_asked_to_stop = false;
                 self.feed(run, now, vec![Event::Stop])?;
             }
-            if self.interrupt.is_set() && running.abandon_at.is_none() {
+            if self.inbox.is_interrupted() && running.abandon_at.is_none() {
                 running.abandon_at = Some(now.checked_add(self.grace).unwrap_or(Timestamp::MAX));
                 for run in active.iter_mut() {
                     self.feed(run, now, vec![Event::Interrupt])?;
@@ -183,22 +185,22 @@ impl<C: Clock> Executor<'_, C> {
             }
             let ended = self.collect(active, !running.queue.is_empty(), now)?;
             running.has_room |= !ended.is_empty();
-            let is_over = active.is_empty() && (running.queue.is_empty() || self.interrupt.is_set());
+            let is_over = active.is_empty() && (running.queue.is_empty() || self.inbox.is_interrupted());
             if !ended.is_empty() || is_over || until <= now {
                 return Ok(ended);
             }
             if !worked && !active.is_empty() {
-                self.wait(active, running.abandon_at, until).await;
-            } else {
-                // Lets signals be seen between two chunks of registry writes.
-                tokio::task::yield_now().await;
+                self.wait(active, running.abandon_at, until);
+            }
+            if self.woken.has(Wakeup::Push) || self.woken.asks_to_look() {
+                return Ok(ended);
             }
         }
     }
 
     /// Ends after a failure: starts nothing more, awaits what is in flight for the grace at most, and journals what comes of it. Nothing
     /// is published, and what fails now too is left to the next start.
-    pub async fn drain(&mut self, running: &mut Running) {
+    pub fn drain(&mut self, running: &mut Running) {
         running.queue.clear();
         let active = &mut running.active;
         let start = self.clock.now();
@@ -209,7 +211,7 @@ impl<C: Clock> Executor<'_, C> {
             drop(self.feed(run, start, vec![Event::Interrupt]));
         }
         while active.iter().any(|run| run.rollout.in_flight() > 0) {
-            self.wait(active, Some(end), end).await;
+            self.wait(active, Some(end), end);
             let now = self.clock.now();
             if self.turn(active, now).is_err() || end <= now {
                 return;
@@ -340,13 +342,10 @@ impl<C: Clock> Executor<'_, C> {
         Ok(ended)
     }
 
-    async fn wait(&self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
+    fn wait(&mut self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
         let deadlines = active.iter().filter_map(|run| run.rollout.deadline());
         let next = deadlines.chain(self.link.due()).chain(abandon_at).min();
         let until = next.expect("a run that neither works nor waits has finished").min(until);
-        tokio::select! {
-            () = self.clock.sleep_until(until) => {}
-            () = self.interrupt.notified() => {}
-        }
+        self.woken = self.woken.and(self.clock.wait(until, self.inbox));
     }
 }

@@ -6,7 +6,7 @@
 mod clock;
 mod crash;
 mod driver;
-mod interrupt;
+mod inbox;
 mod perform;
 mod progress;
 mod publish;
@@ -15,7 +15,7 @@ mod republish;
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use crash::{CrashPoints, Died, Side};
 pub use driver::{Executor, RunInput, Running};
-pub use interrupt::{Interrupt, Wake};
+pub use inbox::{Inbox, Waker, Wakeup, Wakeups};
 pub use progress::Progress;
 pub use publish::{claims_commit, import_letter, publish_claim, publish_letter, publish_record, text_of};
 pub use republish::{fleet_file, publish_ended, republish};

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::driver::{answer_text, collide};
 use super::publish::{Publication, publish};
-use super::{Clock, ExecuteError, Executor, Progress, RunInput};
+use super::{ExecuteError, Executor, Progress, RunInput};
 use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
 use crate::link::{Ask, Request};
 use crate::model::acknowledgement::Acknowledgement;
@@ -193,7 +193,7 @@ impl Active {
     }
 }
 
-impl<C: Clock> Executor<'_, C> {
+impl Executor<'_> {
     /// Takes events into a run and performs what follows, but for registry writes, which wait for their turn.
     pub(super) fn feed(&mut self, run: &mut Active, now: Timestamp, events: Vec<Event>) -> Result<(), ExecuteError> {
         let mut events = events;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::workspace::{declared_of, findings_of, owner};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::Diagnostics;
-use crate::execute::{Clock, CrashPoints, Executor, Interrupt, Progress, Running, import_letter};
+use crate::execute::{Clock, CrashPoints, Executor, Inbox, Progress, Running, Wakeups, import_letter};
 use crate::ledger::{ImportReport, LEASE_TIME, Ledger, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
@@ -107,11 +107,11 @@ pub type Agree<'a> = dyn FnMut(&Plan, &Findings) -> bool + 'a;
 ///
 /// # Errors
 /// The files are invalid or uncommitted, somebody else applies, the history cannot be trusted, or the surroundings fail.
-pub async fn apply<C: Clock>(
+pub fn apply(
     environment: &Environment,
     options: &ApplyOptions,
-    clock: &C,
-    interrupt: &Interrupt,
+    clock: &dyn Clock,
+    inbox: &Inbox,
     agree: &mut Agree<'_>,
     observer: &mut dyn FnMut(&Progress),
 ) -> Result<Applied, OpsError> {
@@ -130,7 +130,7 @@ pub async fn apply<C: Clock>(
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
     let held = Held::default();
-    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), clock.now())?;
+    let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), &inbox.waker(), clock.now())?;
     if let Some(upstream) = &mut upstream {
         upstream.take_lock(&lock);
         upstream.sync(&branch)?;
@@ -152,7 +152,7 @@ pub async fn apply<C: Clock>(
         head,
         options,
     };
-    apply.run(clock, interrupt, agree, observer).await
+    apply.run(clock, inbox, agree, observer)
 }
 
 /// Where the loop of an apply is.
@@ -197,20 +197,20 @@ struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    async fn run<C: Clock>(
+    fn run(
         mut self,
-        clock: &C,
-        interrupt: &Interrupt,
+        clock: &dyn Clock,
+        inbox: &Inbox,
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
         self.republish(observer)?;
         self.check_rewind()?;
-        let reconciled = self.reconcile(clock, interrupt, agree, observer).await;
+        let reconciled = self.reconcile(clock, inbox, agree, observer);
         let grace = self.options.grace;
         let finished = match &mut self.upstream {
             Some(upstream) => {
-                if interrupt.is_set() {
+                if inbox.is_interrupted() {
                     upstream.hurry(grace.max(HURRY_MIN));
                 }
                 finish(upstream, &self.branch, clock.now())
@@ -236,10 +236,10 @@ impl Apply<'_> {
         Ok(())
     }
 
-    async fn reconcile<C: Clock>(
+    fn reconcile(
         &mut self,
-        clock: &C,
-        interrupt: &Interrupt,
+        clock: &dyn Clock,
+        inbox: &Inbox,
         agree: &mut Agree<'_>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
@@ -262,7 +262,7 @@ impl Apply<'_> {
                         round.is_postponed = matches!(error, UpstreamError::Unanswered { .. });
                     }
                     Err(error) => {
-                        self.executor(clock, interrupt, observer).drain(&mut running).await;
+                        self.executor(clock, inbox, observer).drain(&mut running);
                         return Err(error);
                     }
                 }
@@ -273,12 +273,12 @@ impl Apply<'_> {
                 None
             };
             let look_at = next_look.unwrap_or(Timestamp::MAX);
-            let mut executor = self.executor(clock, interrupt, observer);
-            let ended = match executor.execute(&mut running, look_at).await {
+            let mut executor = self.executor(clock, inbox, observer);
+            let ended = match executor.execute(&mut running, look_at) {
                 Ok(ended) => ended,
                 Err(error) => {
                     // What the other runs have in flight is not lost for it.
-                    executor.drain(&mut running).await;
+                    executor.drain(&mut running);
                     return Err(error.into());
                 }
             };
@@ -286,12 +286,12 @@ impl Apply<'_> {
             round.is_due = running.is_empty() || (round.has_deferred && !ended.is_empty());
             applied.records.extend(ended);
             if let Err(error) = self.keep_up(&|| clock.now()) {
-                self.executor(clock, interrupt, observer).drain(&mut running).await;
+                self.executor(clock, inbox, observer).drain(&mut running);
                 return Err(error);
             }
             let is_awaited = self.upstream.as_ref().is_some_and(|upstream| upstream.is_awaited());
             round.is_due |= round.is_postponed && !is_awaited;
-            if interrupt.is_set() {
+            if inbox.is_interrupted() {
                 if running.is_idle() {
                     applied.was_interrupted = true;
                     return Ok(applied);
@@ -303,19 +303,20 @@ impl Apply<'_> {
         }
     }
 
-    fn executor<'e, C: Clock>(
+    fn executor<'e>(
         &'e mut self,
-        clock: &'e C,
-        interrupt: &'e Interrupt,
+        clock: &'e dyn Clock,
+        inbox: &'e Inbox,
         observer: &'e mut dyn FnMut(&Progress),
-    ) -> Executor<'e, C> {
+    ) -> Executor<'e> {
         Executor {
             registry: self.registry,
             branch: &self.branch,
             link: self.link,
             clock,
             fleet: &self.declared.fleet,
-            interrupt,
+            inbox,
+            woken: Wakeups::default(),
             grace: self.options.grace,
             waits: self.options.waits,
             crash: &self.options.crash,

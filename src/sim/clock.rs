@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Random;
-use crate::execute::{Clock, Interrupt};
+use crate::execute::{Clock, Inbox, Waker, Wakeups};
 
 /// The clock of a world.
 pub struct VirtualClock {
     now: Cell<Timestamp>,
     /// Sets an interrupt as soon as this time is reached.
-    interrupt: RefCell<Option<(Timestamp, Interrupt)>>,
+    interrupt: RefCell<Option<(Timestamp, Waker)>>,
     /// Makes some waits last longer than was asked for; `None` for a machine that never sleeps.
     overshoot: RefCell<Option<Random>>,
 }
@@ -31,7 +31,7 @@ impl VirtualClock {
     }
 
     /// Sets or clears an interrupt after some time from now.
-    pub fn interrupt_after(&self, after: Option<(Duration, Interrupt)>) {
+    pub fn interrupt_after(&self, after: Option<(Duration, Waker)>) {
         let now = self.now.get();
         let at = |by: Duration| now.checked_add(by).expect("a world ends long before time does");
         *self.interrupt.borrow_mut() = after.map(|(by, interrupt)| (at(by), interrupt));
@@ -48,7 +48,11 @@ impl Clock for VirtualClock {
         self.now.get()
     }
 
-    async fn sleep_until(&self, time: Timestamp) {
+    fn wait(&self, time: Timestamp, inbox: &Inbox) -> Wakeups {
+        let woken = inbox.take();
+        if !woken.is_empty() {
+            return woken;
+        }
         let mut until = time;
         if let Some(random) = self.overshoot.borrow_mut().as_mut()
             && random.chance(5)
@@ -58,11 +62,12 @@ impl Clock for VirtualClock {
         }
         if let Some((at, interrupt)) = self.interrupt.borrow().as_ref()
             && *at <= until
-            && !interrupt.is_set()
+            && !interrupt.is_interrupted()
         {
             until = *at;
-            interrupt.set();
+            interrupt.interrupt();
         }
         self.now.set(self.now.get().max(until));
+        inbox.take()
     }
 }

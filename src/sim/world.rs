@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::remote::{BareRemote, RemoteFault};
 use super::{Random, VirtualClock};
-use crate::execute::{Clock as _, CrashPoints, Died, Interrupt, Progress, Side, Wake};
+use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::watch::{Note, WatchOptions, watch};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
@@ -100,7 +100,6 @@ pub struct World {
     /// Where commands are called.
     site: usize,
     pub clock: VirtualClock,
-    runtime: tokio::runtime::Runtime,
     /// Where the results go to.
     pub(super) remote: Option<BareRemote>,
 }
@@ -111,9 +110,8 @@ impl World {
     /// # Panics
     /// When the folder cannot be written: a world without a place to be cannot go on.
     pub fn new(folder: &Path) -> World {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
         let sites = vec![folder.to_path_buf()];
-        let world = World { sites, site: 0, clock: VirtualClock::default(), runtime, remote: None };
+        let world = World { sites, site: 0, clock: VirtualClock::default(), remote: None };
         Repo::open_or_init(folder).expect("a repository can be made");
         world.write(".gitignore", &format!(".fleetform/\n{JOURNAL}\n"));
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
@@ -355,15 +353,15 @@ impl World {
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
         let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..options.clone() };
-        let (interrupt, events) = (Interrupt::new(), Cell::new(0));
+        let (inbox, events) = (Inbox::new(), Cell::new(0));
         let mut observer = |progress: &Progress| {
             self.fail(faults, &events);
             told(progress);
         };
-        self.begin(faults, faults.interrupt_after, &interrupt);
+        self.begin(faults, faults.interrupt_after, inbox.waker());
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let (agree, environment) = (&mut |_: &_, _: &_| true, self.environment());
-            self.runtime.block_on(apply(&environment, &options, &self.clock, &interrupt, agree, &mut observer))
+            apply(&environment, &options, &self.clock, &inbox, agree, &mut observer)
         }));
         let ended = self.ended(faults, ended.map(|ended| ended.map(|applied| Ended::Applied(Box::new(applied)))));
         (ended, crash.passed())
@@ -383,7 +381,7 @@ impl World {
             has_events: false,
             crash: crash.clone(),
         };
-        let (interrupt, wake, events) = (Interrupt::new(), Wake::new(), Cell::new(0));
+        let (inbox, events) = (Inbox::new(), Cell::new(0));
         let (mut looked_at, mut troubles) = (None, 0);
         let (mut last, mut looks) = (None, 0);
         let mut tell = |note: &Note<'_>| {
@@ -401,15 +399,15 @@ impl World {
                         self.unlock_branch();
                     }
                 }
-                Note::Looked(look) if !interrupt.is_set() => looked_at = Some(look.at),
+                Note::Looked(look) if !inbox.is_interrupted() => looked_at = Some(look.at),
                 _ => {}
             }
             told(note);
         };
-        self.begin(faults, Some(time), &interrupt);
+        self.begin(faults, Some(time), inbox.waker());
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let environment = self.environment();
-            self.runtime.block_on(watch(&environment, &options, &self.clock, (&interrupt, &wake), &mut tell))
+            watch(&environment, &options, &self.clock, &inbox, &mut tell)
         }));
         let ended = self.ended(faults, ended.map(|ended| ended.map(|()| Ended::Watched { looked_at, troubles })));
         if faults.lock_at.is_some() {
@@ -418,8 +416,8 @@ impl World {
         (ended, crash.passed())
     }
 
-    fn begin(&self, faults: &Faults, interrupt_after: Option<Duration>, interrupt: &Interrupt) {
-        self.clock.interrupt_after(interrupt_after.map(|after| (after, interrupt.clone())));
+    fn begin(&self, faults: &Faults, interrupt_after: Option<Duration>, waker: Waker) {
+        self.clock.interrupt_after(interrupt_after.map(|after| (after, waker)));
         self.clock.overshoot(faults.overshoot.clone());
         self.fail_remote(faults, 0);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{DeviceStatus, Reason, RunStatus};
 use fleetform::ops::apply::ApplyOptions;
@@ -581,14 +581,14 @@ fn an_interrupted_run_goes_on_where_it_was() {
 /// Leaves a run behind as a process does that is killed: devices are marked as sent and nobody waits for them.
 fn kill_while_in_flight(world: &World) -> Vec<String> {
     let options = ApplyOptions { grace: Duration::ZERO, ..ApplyOptions::default() };
-    let interrupt = Interrupt::new();
+    let interrupt = Inbox::new();
     let mut batch = 0;
     let applied = world
         .apply_with(&options, &interrupt, &mut |progress| {
             if let Progress::Advanced { .. } = progress {
                 batch += 1;
                 if batch == 2 {
-                    interrupt.set();
+                    interrupt.waker().interrupt();
                 }
             }
         })
@@ -959,7 +959,7 @@ fn a_run_that_somebody_else_claimed_is_left_to_them() {
         repository.commit(Some(&name), &author, &author, "claim job dim run 1", &tree, &[&tip]).unwrap();
     };
     let mut is_claimed = false;
-    let result = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+    let result = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
         // The import is done before the job is claimed.
         if !is_claimed && matches!(progress, Progress::ImportFinished { .. }) {
             is_claimed = true;
@@ -980,7 +980,7 @@ fn at_most_the_allowed_jobs_run_at_once() {
     world.commit("five jobs");
     let (mut running, mut most, mut started) = (0, 0, Vec::new());
     let applied = world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| match progress {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| match progress {
             Progress::RunStarted { job, .. } => {
                 running += 1;
                 most = most.max(running);
@@ -1037,8 +1037,8 @@ fn nothing_starts_when_the_time_of_the_job_is_up() {
 #[test]
 fn an_interrupt_before_the_start_leaves_everything_to_the_next_apply() {
     let world = slow_world(REBOOT);
-    let interrupt = Interrupt::new();
-    interrupt.set();
+    let interrupt = Inbox::new();
+    interrupt.waker().interrupt();
     let applied = world.apply_with(&ApplyOptions::default(), &interrupt, &mut |_| {}).unwrap();
     assert!(applied.was_interrupted);
     assert_eq!(world.executions().len(), 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetform::execute::Interrupt;
+use fleetform::execute::Inbox;
 use fleetform::model::outcome::{Reason, RunStatus};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::ApplyOptions;
@@ -86,7 +86,7 @@ fn a_device_that_connects_gets_its_command() {
     assert!(left.reason.unwrap().contains("3 devices wait to come online"));
     let stays = ApplyOptions { waits: true, ..ApplyOptions::default() };
     let start = world.clock_now();
-    let ended = world.apply_with(&stays, &Interrupt::new(), &mut |_| {}).unwrap().records.remove(0);
+    let ended = world.apply_with(&stays, &Inbox::new(), &mut |_| {}).unwrap().records.remove(0);
     assert_eq!((ended.status, ended.counts.completed, ended.counts.failed), (RunStatus::Completed, 3, 1));
     assert_eq!(reasons(&world, "later")[..3], [Reason::Responded, Reason::Responded, Reason::Expired]);
     let second = world.rows("later", "1")[1].finished_at.unwrap();
@@ -98,7 +98,7 @@ fn a_device_that_connects_gets_its_twin() {
     let world = world("d-001: {connectsAfter: 10m}, d-002: {connectsAfter: 2h}", 3);
     world.job("dim", &dim("expiresAfter: 1h"));
     let stays = ApplyOptions { waits: true, ..ApplyOptions::default() };
-    world.apply_with(&stays, &Interrupt::new(), &mut |_| {}).unwrap();
+    world.apply_with(&stays, &Inbox::new(), &mut |_| {}).unwrap();
     assert_eq!(reasons(&world, "dim"), [Reason::Acknowledged, Reason::Expired, Reason::Acknowledged]);
     let record = world.record("dim", "1");
     let took = |field: &str| record[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
@@ -116,7 +116,7 @@ fn a_registry_that_cannot_grow_loses_nothing() {
     let mut refusals = 0;
     for growth in (0..60).step_by(2) {
         let options = ApplyOptions { growth: Some(growth), ..ApplyOptions::default() };
-        match world.apply_with(&options, &Interrupt::new(), &mut |_| {}) {
+        match world.apply_with(&options, &Inbox::new(), &mut |_| {}) {
             Err(OpsError::Registry(RegistryError::Full { .. })) => refusals += 1,
             Ok(applied) if applied.was_empty => break,
             other => drop(other.unwrap()),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fleetform::execute::{CrashPoints, Interrupt, Side};
+use fleetform::execute::{CrashPoints, Inbox, Side};
 use fleetform::ops::apply::ApplyOptions;
 
 use crate::world::World;
@@ -63,7 +63,7 @@ fn a_death_while_indexes_are_made_leaves_them_to_the_next_apply() {
         let world = searching_world();
         let options = ApplyOptions { crash: CrashPoints::at_step(side, "make indexes", 1), ..ApplyOptions::default() };
         let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            world.apply_with(&options, &Interrupt::new(), &mut |_| {}).unwrap()
+            world.apply_with(&options, &Inbox::new(), &mut |_| {}).unwrap()
         }));
         assert!(died.is_err(), "{side:?}");
         assert_eq!(indexes(&world), left, "{side:?}");
@@ -80,7 +80,7 @@ fn a_full_disk_costs_an_index_and_not_the_apply() {
     world.declare("groups/odd.yaml", "DeviceGroup", "odd", "{query: \"tags.ring = 'a'\"}");
     world.commit("A group");
     let options = ApplyOptions { growth: Some(0), ..ApplyOptions::default() };
-    let applied = world.apply_with(&options, &Interrupt::new(), &mut |_| {}).unwrap();
+    let applied = world.apply_with(&options, &Inbox::new(), &mut |_| {}).unwrap();
     assert!(applied.index_failure.is_some_and(|failure| failure.contains("full")));
     assert_eq!(indexes(&world), 2);
     assert_eq!(world.apply().unwrap().indexes.make, ["tags.ring"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::model::outcome::RunStatus;
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::ApplyOptions;
@@ -389,7 +389,7 @@ fn a_running_apply_heeds_a_stop_that_is_committed_meanwhile() {
     let text = std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
     let mut seen = Vec::new();
     let applied = world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| match progress {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| match progress {
             Progress::Advanced { counts, .. } if counts.completed == 3 => {
                 world.write("jobs/reboot.yaml", text.replace("spec: {", "spec: {suspend: true, "));
                 world.job("other", "{target: {query: '*'}, action: {tags: {x: 1}}}");
@@ -412,7 +412,7 @@ fn a_file_that_is_deleted_while_its_job_runs_stops_it() {
     let world = slow_world();
     let mut is_done = false;
     let applied = world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
             if let Progress::Advanced { .. } = progress
                 && !std::mem::replace(&mut is_done, true)
             {
@@ -432,7 +432,7 @@ fn a_job_after_another_does_not_wait_for_a_third() {
     world.job("second", "{after: [first], target: {query: 'tags.x = 1'}, action: {tags: {y: 1}}}");
     let mut order = Vec::new();
     world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
             if let Progress::RunFinished { record } = progress {
                 order.push((record.job.to_string(), record.counts.completed));
             }
@@ -448,7 +448,7 @@ fn a_stop_is_heeded_whatever_else_is_wrong_with_its_commit() {
     let text = std::fs::read_to_string(world.file("jobs/reboot.yaml")).unwrap();
     let mut is_done = false;
     let applied = world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
             if let Progress::Advanced { .. } = progress
                 && !std::mem::replace(&mut is_done, true)
             {
@@ -469,7 +469,7 @@ fn the_failure_of_one_run_loses_nothing_of_another() {
     world.job("tag", "{target: {query: '*'}, action: {tags: {x: 1}}}");
     let lock = world.file(&format!(".git/refs/heads/{BRANCH}.lock"));
     let refused = world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
             if let Progress::RunStarted { job, .. } = progress
                 && job.as_str() == "tag"
             {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::model::outcome::{DeviceStatus, Reason, RunStatus};
 use fleetform::ops::apply::ApplyOptions;
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ use crate::world::World;
 /// Applies, and ends the process without awaiting what is in flight when `devices` of them are terminal.
 fn leave_in_flight(world: &World, devices: u64) {
     let options = ApplyOptions { grace: Duration::ZERO, ..ApplyOptions::default() };
-    let interrupt = Interrupt::new();
+    let interrupt = Inbox::new();
     let mut look = |progress: &Progress| {
         if let Progress::Advanced { counts, .. } = progress
             && counts.completed + counts.failed >= devices
         {
-            interrupt.set();
+            interrupt.waker().interrupt();
         }
     };
     assert!(world.apply_with(&options, &interrupt, &mut look).unwrap().was_interrupted);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::ApplyOptions;
 
@@ -15,7 +15,7 @@ fn tags(path: &str) -> String {
 fn starts(world: &World) -> Vec<String> {
     let mut order = Vec::new();
     world
-        .apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+        .apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
             if let Progress::RunStarted { job, .. } = progress {
                 order.push(job.to_string());
             }

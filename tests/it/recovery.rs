@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::model::outcome::RunStatus;
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::ActionKind;
@@ -59,7 +59,7 @@ fn said(world: &World) -> (BTreeMap<String, Value>, BTreeMap<String, Vec<Row>>) 
 
 fn republished(world: &World) -> (bool, Option<u64>) {
     let mut found = None;
-    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+    let applied = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
         if let Progress::BranchRepublished { runs, branch } = progress {
             assert_eq!(branch, BRANCH);
             found = Some(*runs);
@@ -162,7 +162,7 @@ fn a_process_that_dies_while_it_publishes_again_is_survived() {
         delete_branch(&world);
         let crash = fleetform::execute::CrashPoints::at(point);
         let options = ApplyOptions { crash, ..ApplyOptions::default() };
-        let apply = std::panic::AssertUnwindSafe(|| world.apply_with(&options, &Interrupt::new(), &mut |_| {}));
+        let apply = std::panic::AssertUnwindSafe(|| world.apply_with(&options, &Inbox::new(), &mut |_| {}));
         let died = std::panic::catch_unwind(apply).is_err();
         assert!(world.results().is_empty() || said(&world) == before, "all of it or nothing");
         assert!(world.apply().unwrap().was_empty, "after {point}");
@@ -205,7 +205,7 @@ fn a_fleet_that_wanted_failures_only_gets_those_again() {
 fn a_branch_that_vanishes_during_an_apply_is_not_begun_anew() {
     let world = world();
     let mut is_gone = false;
-    let ended = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |progress| {
+    let ended = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |progress| {
         if !is_gone && matches!(progress, Progress::RunStarted { .. }) {
             is_gone = true;
             delete_branch(&world);

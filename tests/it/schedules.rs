@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetform::cli::view::schedule as view;
-use fleetform::execute::Interrupt;
+use fleetform::execute::Inbox;
 use fleetform::manifest::{Entry, Input, load_sound};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::ops::schedule::list;
@@ -154,7 +154,7 @@ fn a_saved_plan_does_not_go_stale_because_time_passes() {
     let saved = plan_to_json(&world.plan().unwrap().plan);
     world.pass(std::time::Duration::from_secs(86_400));
     let options = ApplyOptions { saved: Some(saved), ..ApplyOptions::default() };
-    let applied = world.apply_with(&options, &Interrupt::new(), &mut |_| {}).unwrap();
+    let applied = world.apply_with(&options, &Inbox::new(), &mut |_| {}).unwrap();
     assert_eq!(applied.imports.len(), 1);
     assert!(applied.records.is_empty(), "an apply starts no schedule");
 }

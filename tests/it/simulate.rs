@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use fleetform::execute::Interrupt;
+use fleetform::execute::Inbox;
 use fleetform::ops::apply::ApplyOptions;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn line<'a>(lines: &'a [Value], job: &str) -> &'a Value {
 #[track_caller]
 fn assert_predicted(world: &World, arguments: &[&str], code: i32, options: &ApplyOptions) -> Vec<Value> {
     let lines = simulate(world, arguments).expect(code).json();
-    let applied = world.apply_with(options, &Interrupt::new(), &mut |_| {}).unwrap();
+    let applied = world.apply_with(options, &Inbox::new(), &mut |_| {}).unwrap();
     let predicted: Vec<&Value> = lines.iter().filter(|line| line.get("job").is_some()).collect();
     assert_eq!(predicted.len(), applied.records.len());
     for record in &applied.records {

@@ -342,6 +342,6 @@ fn a_saved_plan_does_not_hold_when_the_templates_moved() {
     let saved: Value = serde_json::from_slice(&std::fs::read(saved).unwrap()).unwrap();
     world.sql("UPDATE device SET template = 'thermostat' WHERE device_id = 'l-1'");
     let options = ApplyOptions { saved: Some(saved), ..ApplyOptions::default() };
-    let error = world.apply_with(&options, &fleetform::execute::Interrupt::new(), &mut |_| {}).unwrap_err();
+    let error = world.apply_with(&options, &fleetform::execute::Inbox::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("job/dim"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fleetform::execute::{Interrupt, Progress};
+use fleetform::execute::{Inbox, Progress};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::ops::plan::PlanOptions;
 use fleetform::ops::{Environment, OpsError};
@@ -159,7 +159,7 @@ fn whoever_has_no_lease_waits_and_is_told_who_has_it() {
             said.set(Some((lease["owner"].as_str().unwrap().to_string(), lease)));
         }
     };
-    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer).unwrap();
     let (owner, lease) = said.take().unwrap();
     // As if the first were still at work, with a clock like ours.
     put_lease(&remote, &lease);
@@ -206,7 +206,7 @@ fn what_somebody_else_claims_in_between_is_left_to_them() {
             put_file(&remote, "claims/reboot/1.json", &claim, "claim 1 run");
         }
     };
-    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    let applied = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer).unwrap();
     assert_eq!(applied.records[0].job.as_str(), "dim", "the others are claimed");
     assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
     assert_eq!(remote.file("claims/reboot/1.json").unwrap(), claim);
@@ -224,7 +224,7 @@ fn nothing_is_claimed_by_whoever_has_lost_the_right_to_work() {
             put_lease(&remote, &json!({"format_version": 1, "owner": "other/1/0", "epoch": 2, "until": until}));
         }
     };
-    let applied = world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer);
+    let applied = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer);
     assert!(remote.file("claims/reboot/1.json").is_none(), "{applied:?}");
     assert!(world.registry().open_journal().unwrap().is_empty());
     assert_eq!(world.executions().len(), 0);
@@ -262,7 +262,7 @@ fn a_remote_that_refuses_claims_nothing_and_a_refusal_in_mid_run_loses_nothing()
             remote.hook("update", "exit 1");
         }
     };
-    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+    match world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer) {
         Err(OpsError::Unpushed { commits, .. }) => assert!(commits >= 2, "{commits}"),
         other => panic!("{other:?}"),
     }
@@ -342,7 +342,7 @@ fn a_remote_that_is_away_holds_new_runs_and_lets_the_others_end() {
             fs::rename(remote.path(), &away).unwrap();
         }
     };
-    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+    match world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer) {
         Err(OpsError::Unpushed { .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -367,7 +367,7 @@ fn a_remote_that_goes_away_while_jobs_run_lets_them_end() {
             fs::rename(remote.path(), &away).unwrap();
         }
     };
-    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+    match world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer) {
         Err(OpsError::Upstream(UpstreamError::Remote(_)) | OpsError::Unpushed { .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -434,7 +434,7 @@ fn a_branch_that_moved_on_the_remote_is_built_upon() {
             );
         }
     };
-    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer).unwrap();
     assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
     assert!(remote.subjects().contains(&"lease: as it was".to_string()));
     assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
@@ -465,7 +465,7 @@ fn what_one_could_not_push_another_one_publishes() {
             remote.hook("update", "exit 1");
         }
     };
-    match world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer) {
+    match world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer) {
         Err(OpsError::Unpushed { .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -502,7 +502,7 @@ fn a_plan_in_a_clone_does_not_take_for_lost_what_somebody_works_on() {
             seen.set(Some((told(world.clock_now()), told(world.clock_now().checked_add(hour).unwrap()))));
         }
     };
-    world.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut observer).unwrap();
+    world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer).unwrap();
     let (now, later) = seen.into_inner().unwrap();
     assert_eq!(now.0, ActionKind::Hold, "{now:?}");
     assert!(now.1.starts_with("under way with another registry: "), "{now:?}");
@@ -543,7 +543,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
     let (world, remote) = world();
     world.apply().unwrap();
     world.job("reboot", REBOOT);
-    let (interrupt, wake) = (Interrupt::new(), fleetform::execute::Wake::new());
+    let interrupt = Inbox::new();
     world.clock.interrupt_at(world.clock_now().checked_add(Duration::from_secs(600)).unwrap(), &interrupt);
     let options = fleetform::ops::apply::watch::WatchOptions {
         remote: None,
@@ -569,17 +569,8 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         }
         _ => {}
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let environment = world.environment();
-    runtime
-        .block_on(fleetform::ops::apply::watch::watch(
-            &environment,
-            &options,
-            &world.clock,
-            (&interrupt, &wake),
-            &mut tell,
-        ))
-        .unwrap();
+    fleetform::ops::apply::watch::watch(&environment, &options, &world.clock, &interrupt, &mut tell).unwrap();
     world.clock.interrupt_never();
     assert_eq!(stage, 2);
     for job in ["dim", "reboot"] {

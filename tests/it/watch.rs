@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use fleetform::execute::{CrashPoints, Interrupt, Progress, Side, Wake};
+use fleetform::execute::{CrashPoints, Inbox, Progress, Side};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use fleetform::plan::ActionKind;
@@ -60,18 +60,17 @@ const OPTIONS: WatchOptions = WatchOptions {
 };
 
 /// Watches for some virtual time, doing what `react` does at each note; returns what was said.
-fn watch_for(world: &World, time: Duration, react: &mut dyn FnMut(&Note<'_>, &Interrupt)) -> Said {
-    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+fn watch_for(world: &World, time: Duration, react: &mut dyn FnMut(&Note<'_>, &Inbox)) -> Said {
+    let interrupt = Inbox::new();
     world.clock.interrupt_at(world.clock_now().checked_add(time).unwrap(), &interrupt);
     let said = RefCell::new(Vec::new());
     let mut tell = |note: &Note<'_>| {
         said.borrow_mut().extend(word(note));
         react(note, &interrupt);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let environment = world.environment();
     without_children(|| {
-        runtime.block_on(watch(&environment, &OPTIONS, &world.clock, (&interrupt, &wake), &mut tell)).unwrap();
+        watch(&environment, &OPTIONS, &world.clock, &interrupt, &mut tell).unwrap();
     });
     world.clock.interrupt_never();
     said.into_inner()
@@ -408,11 +407,10 @@ fn an_occurrence_whose_claim_was_only_journaled_is_not_run_late() {
     let world = scheduled_world("");
     said(&world, 30);
     let options = WatchOptions { crash: CrashPoints::at_step(Side::Before, "publish claim", 1), ..OPTIONS };
-    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let interrupt = Inbox::new();
     let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let environment = world.environment();
-        runtime.block_on(watch(&environment, &options, &world.clock, (&interrupt, &wake), &mut |_| {})).unwrap();
+        watch(&environment, &options, &world.clock, &interrupt, &mut |_| {}).unwrap();
     }));
     assert!(died.is_err());
     world.pass(Duration::from_secs(3_600));
@@ -481,7 +479,7 @@ fn an_occurrence_that_is_under_way_goes_on_without_what_it_names() {
         world.commit("Old");
         let first = watch_for(&world, Duration::from_secs(2 * 3600), &mut |note, interrupt| {
             if matches!(note, Note::Progress(Progress::BatchFinished { .. })) {
-                interrupt.set();
+                interrupt.waker().interrupt();
             }
         });
         assert!(first.contains(&"nightly 20261120T110000Z paused running".to_string()), "{first:?}");

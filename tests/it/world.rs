@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::RwLock;
 
-use fleetform::execute::{Clock, Interrupt, Progress};
+use fleetform::execute::{Clock, Inbox, Progress, Waker, Wakeups};
 use fleetform::model::device::Device;
 use fleetform::ops::apply::{Applied, ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, Planned, plan};
@@ -35,7 +35,7 @@ pub fn without_children<T>(work: impl FnOnce() -> T) -> T {
 pub struct VirtualClock {
     now: Cell<Timestamp>,
     /// Sets an interrupt as soon as this time is reached.
-    interrupt: RefCell<Option<(Timestamp, Interrupt)>>,
+    interrupt: RefCell<Option<(Timestamp, Waker)>>,
     /// How often the time may still be asked for before the process dies; `None` for ever.
     looks_left: Cell<Option<u32>>,
 }
@@ -49,8 +49,8 @@ impl VirtualClock {
 
 impl VirtualClock {
     /// Sets an interrupt as soon as a time is reached.
-    pub fn interrupt_at(&self, time: Timestamp, interrupt: &Interrupt) {
-        *self.interrupt.borrow_mut() = Some((time, interrupt.clone()));
+    pub fn interrupt_at(&self, time: Timestamp, interrupt: &Inbox) {
+        *self.interrupt.borrow_mut() = Some((time, interrupt.waker()));
     }
 
     pub fn interrupt_never(&self) {
@@ -69,16 +69,21 @@ impl Clock for VirtualClock {
         self.now.get()
     }
 
-    async fn sleep_until(&self, time: Timestamp) {
+    fn wait(&self, time: Timestamp, inbox: &Inbox) -> Wakeups {
+        let woken = inbox.take();
+        if !woken.is_empty() {
+            return woken;
+        }
         let mut until = time;
         if let Some((at, interrupt)) = self.interrupt.borrow().as_ref()
             && *at <= time
-            && !interrupt.is_set()
+            && !interrupt.is_interrupted()
         {
             until = *at;
-            interrupt.set();
+            interrupt.interrupt();
         }
         self.now.set(self.now.get().max(until));
+        inbox.take()
     }
 }
 
@@ -183,14 +188,14 @@ impl World {
     }
 
     pub fn apply(&self) -> Result<Applied, OpsError> {
-        self.apply_with(&ApplyOptions::default(), &Interrupt::new(), &mut |_| {})
+        self.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut |_| {})
     }
 
     /// Applies and is interrupted after a time.
     pub fn apply_interrupted(&self, after: std::time::Duration) -> Applied {
-        let interrupt = Interrupt::new();
+        let interrupt = Inbox::new();
         let at = self.clock.now().checked_add(after).unwrap();
-        *self.clock.interrupt.borrow_mut() = Some((at, interrupt.clone()));
+        *self.clock.interrupt.borrow_mut() = Some((at, interrupt.waker()));
         let applied = self.apply_with(&ApplyOptions::default(), &interrupt, &mut |_| {}).unwrap();
         *self.clock.interrupt.borrow_mut() = None;
         applied
@@ -207,13 +212,12 @@ impl World {
     pub fn apply_with(
         &self,
         options: &ApplyOptions,
-        interrupt: &Interrupt,
+        interrupt: &Inbox,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Applied, OpsError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let environment = self.environment();
         let _no_child = APPLIES.read().unwrap();
-        runtime.block_on(apply(&environment, options, &self.clock, interrupt, &mut |_, _| true, observer))
+        apply(&environment, options, &self.clock, interrupt, &mut |_, _| true, observer)
     }
 
     pub fn clock_now(&self) -> Timestamp {

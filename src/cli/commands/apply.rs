@@ -11,10 +11,11 @@ use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::signals::on_signals;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
 use crate::cli::view::{counted, indexes};
-use crate::execute::{Interrupt, Progress, SystemClock};
+use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, Findings, OpsError};
 use crate::plan::Plan;
@@ -46,7 +47,7 @@ pub(super) fn execute(
     is_agreed: bool,
     output: &Output,
 ) -> Result<Applied, CommandError> {
-    let interrupt = Interrupt::new();
+    let inbox = Inbox::new();
     let mut bars = Bars::new(output);
     let printer = bars.printer();
     let shows_bars = output.is_interactive() && !output.is_json && !output.is_quiet;
@@ -77,13 +78,8 @@ pub(super) fn execute(
         }
         is_agreed || (can_ask() && ask("Apply this plan?"))
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let applied = runtime.block_on(async {
-        let says = (!output.is_quiet).then_some((printer, shows_bars));
-        listen_for_signals(&interrupt, says);
-        apply(environment, options, &SystemClock, &interrupt, &mut agree, &mut observer).await
-    });
-    Ok(applied?)
+    interrupt_on_signal(inbox.waker(), (!output.is_quiet).then_some((printer, shows_bars)));
+    Ok(apply(environment, options, &SystemClock, &inbox, &mut agree, &mut observer)?)
 }
 
 fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> CommandResult {
@@ -150,55 +146,19 @@ fn read_plan(path: &Path) -> Result<Value, CommandError> {
 }
 
 /// The first Ctrl-C or SIGTERM asks to end; the second ends at once.
-fn listen_for_signals(interrupt: &Interrupt, says: Option<(MultiProgress, bool)>) {
-    let interrupt = interrupt.clone();
-    tokio::spawn(async move {
-        // Where nobody can listen, a signal ends the process, and the next apply goes on.
-        let Ok(mut signals) = Signals::listen() else { return };
-        loop {
-            signals.next().await;
-            if interrupt.is_set() {
-                std::process::exit(i32::from(exit::INTERRUPTED));
-            }
-            let text = "Ending: no new device starts, those in flight are awaited. Once more ends at once.";
-            match &says {
-                Some((bars, true)) => drop(bars.println(text)),
-                Some((_, false)) => drop(writeln!(std::io::stderr().lock(), "{text}")),
-                None => {}
-            }
-            interrupt.set();
+fn interrupt_on_signal(waker: Waker, says: Option<(MultiProgress, bool)>) {
+    let heard = move || {
+        if waker.is_interrupted() {
+            std::process::exit(i32::from(exit::INTERRUPTED));
         }
-    });
-}
-
-/// Ctrl-C and SIGTERM, from the moment at which they are listened for on.
-pub(super) struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// Begins to listen, in a runtime.
-    pub fn listen() -> std::io::Result<Signals> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let text = "Ending: no new device starts, those in flight are awaited. Once more ends at once.";
+        match &says {
+            Some((bars, true)) => drop(bars.println(text)),
+            Some((_, false)) => drop(writeln!(std::io::stderr().lock(), "{text}")),
+            None => {}
         }
-        #[cfg(not(unix))]
-        Ok(Signals {})
-    }
-
-    /// Waits for the next one.
-    pub async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        drop(tokio::signal::ctrl_c().await);
-    }
+        waker.interrupt();
+    };
+    // Where nobody can listen, a signal ends the process, and the next apply goes on.
+    drop(on_signals(heard));
 }

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::apply::Signals;
 use super::{CommandResult, Output};
 use crate::cli::args::SimulateArgs;
 use crate::cli::exit;
+use crate::cli::signals::on_signals;
 use crate::cli::view::progress::Bars;
 use crate::cli::view::rehearsal as view;
 use crate::execute::{Clock as _, Progress, SystemClock};
@@ -60,24 +60,12 @@ fn execute(
             bars.show(progress);
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    Ok(runtime.block_on(rehearse(environment, options, &scratch, SystemClock.now(), &mut observer))?)
+    Ok(rehearse(environment, options, &scratch, SystemClock.now(), &mut observer)?)
 }
 
 /// Ends the process at Ctrl-C or SIGTERM, whatever it is about: there is nothing to finish, and only a folder to remove.
 fn end_on_signal(scratch: PathBuf, is_quiet: bool) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let wait = move || {
-        let heard = runtime.block_on(async {
-            let Ok(mut signals) = Signals::listen() else { return false };
-            signals.next().await;
-            true
-        });
-        if heard {
-            end(&scratch, is_quiet);
-        }
-    };
-    std::thread::Builder::new().name("signals".to_string()).spawn(wait).map(drop)
+    on_signals(move || end(&scratch, is_quiet))
 }
 
 fn end(scratch: &Path, is_quiet: bool) -> ! {

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::apply::Signals;
 use super::{CommandResult, Output};
 use crate::cli::args::WatchArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::listen::Listening;
+use crate::cli::signals::on_signals;
 use crate::cli::view::held as view;
 use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
-use crate::execute::{Clock as _, CrashPoints, Interrupt, Progress, SystemClock, Wake};
+use crate::execute::{Clock as _, CrashPoints, Inbox, Progress, SystemClock, Waker, Wakeup};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
@@ -65,7 +65,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         has_events: true,
         crash: CrashPoints::NOWHERE,
     };
-    let (interrupt, wake) = (Interrupt::new(), Wake::new());
+    let inbox = Inbox::new();
     let mut shown = Shown {
         seat: Seat::take(environment)?,
         board: board.clone(),
@@ -85,9 +85,8 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         }
         shown.note(note);
     };
-    stand_by(listening, board, (&interrupt, &wake))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(environment, &options, &SystemClock, (&interrupt, &wake), &mut tell))?;
+    stand_by(listening, board, inbox.waker())?;
+    watch(environment, &options, &SystemClock, &inbox, &mut tell)?;
     // What went on then does not go on now.
     shown.board.update(|snapshot| {
         snapshot.running.clear();
@@ -123,47 +122,36 @@ fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
     snapshot
 }
 
-/// Hears of signals and serves the pages on a thread of its own: git may keep the daemon waiting, and them it must not.
-fn stand_by(listening: Option<Listening>, board: Board, (interrupt, wake): (&Interrupt, &Wake)) -> std::io::Result<()> {
+/// Hears of signals, and serves the pages on a thread of its own: git may keep the daemon waiting, and them it must not.
+fn stand_by(listening: Option<Listening>, board: Board, waker: Waker) -> std::io::Result<()> {
+    let interrupts = waker.clone();
+    on_signals(move || stop(&interrupts))?;
+    let Some(listening) = listening else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (interrupt, wake) = (interrupt.clone(), wake.clone());
-    // From here on a signal is not the end of the process.
-    let signals = runtime.block_on(async { Signals::listen() })?;
-    std::thread::Builder::new().name("pages".to_string()).spawn(move || {
-        runtime.block_on(async {
-            if let Some(listening) = listening {
-                serve(listening, board, wake);
-            }
-            stop_at_signals(signals, &interrupt).await;
-        });
-    })?;
-    Ok(())
+    let serve = move || runtime.block_on(serve(listening, board, waker));
+    std::thread::Builder::new().name("pages".to_string()).spawn(serve).map(drop)
 }
 
 /// The first signal asks to end, the second ends at once.
-async fn stop_at_signals(mut signals: Signals, interrupt: &Interrupt) {
-    loop {
-        signals.next().await;
-        if interrupt.is_set() {
-            std::process::exit(i32::from(exit::INTERRUPTED));
-        }
-        tracing::info!(target: WATCH, "stopping: no new device starts, those in flight are awaited; once more ends at once");
-        ServiceManager::from_environment().stopping();
-        interrupt.set();
+fn stop(waker: &Waker) {
+    if waker.is_interrupted() {
+        std::process::exit(i32::from(exit::INTERRUPTED));
     }
+    tracing::info!(target: WATCH, "stopping: no new device starts, those in flight are awaited; once more ends at once");
+    ServiceManager::from_environment().stopping();
+    waker.interrupt();
 }
 
-fn serve(listening: Listening, board: Board, wake: Wake) {
+async fn serve(listening: Listening, board: Board, waker: Waker) {
     let Listening { listener, secrets } = listening;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(target: LISTEN, %address, "listening");
     }
-    let server = Server { board, bell: Arc::new(move || wake.call()), secrets, bounds: Bounds::default() };
-    tokio::spawn(async move {
-        if let Err(error) = server.serve(listener, std::future::pending()).await {
-            tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
-        }
-    });
+    let bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
+    let server = Server { board, bell, secrets, bounds: Bounds::default() };
+    if let Err(error) = server.serve(listener, std::future::pending()).await {
+        tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
+    }
 }
 
 /// What others see of the daemon.

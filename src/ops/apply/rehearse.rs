@@ -21,7 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Apply, ApplyOptions};
-use crate::execute::{Clock, Interrupt, Progress, VirtualClock};
+use crate::execute::{Clock, Inbox, Progress, VirtualClock};
 use crate::ledger::{ImportReport, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
@@ -139,7 +139,7 @@ impl Drop for ScratchFolder {
 ///
 /// # Errors
 /// As a plan; and there is no room for the copies.
-pub async fn rehearse(
+pub fn rehearse(
     environment: &Environment,
     options: &RehearsalOptions,
     scratch: &ScratchFolder,
@@ -186,7 +186,7 @@ pub async fn rehearse(
     };
     apply.republish(&mut notes)?;
     let mut agree = |plan: &Plan, findings: &Findings| first.keep(plan, findings);
-    let applied = apply.reconcile(&clock, &Interrupt::new(), &mut agree, &mut notes).await?;
+    let applied = apply.reconcile(&clock, &Inbox::new(), &mut agree, &mut notes)?;
     let mut runs: Vec<RehearsedRun> = applied.records.into_iter().map(|record| times.run(record)).collect();
     runs.sort_by(|one, other| (one.starts_after, &one.record.job).cmp(&(other.starts_after, &other.record.job)));
     let ran = |name: &Name| runs.iter().any(|run| run.record.job == *name);

@@ -25,7 +25,7 @@ use beside::Beside;
 use super::backoff::Backoff;
 use super::{Apply, ApplyOptions, Planned};
 use crate::diag::Diagnostics;
-use crate::execute::{CrashPoints, Running, writer};
+use crate::execute::{CrashPoints, Running, Waker, Wakeup, writer};
 use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
@@ -72,6 +72,8 @@ pub struct Upstream {
     pub pushes: Attempts,
     /// How long each call may take now that the process is to end; `None` before.
     hurry: Option<Duration>,
+    /// Told when a call has ended that was not waited for.
+    waker: Waker,
     /// Where the process may die.
     crash: CrashPoints,
 }
@@ -79,9 +81,9 @@ pub struct Upstream {
 impl Upstream {
     /// Returns the upstream of a process that begins now.
     pub fn new(
-        name: &str,
-        remote: Remote,
+        (name, remote): (&str, Remote),
         (owner, lease_time): (&str, Duration),
+        waker: Waker,
         now: Timestamp,
         crash: CrashPoints,
     ) -> Upstream {
@@ -101,6 +103,7 @@ impl Upstream {
             is_denied: false,
             pushes: Attempts::default(),
             hurry: None,
+            waker,
             crash,
         }
     }
@@ -352,6 +355,7 @@ pub(super) fn upstream_of(
     repo: &Repo,
     fleet: &Fleet,
     (owner, options): (&str, &ApplyOptions),
+    waker: &Waker,
     now: Timestamp,
 ) -> Result<Option<Upstream>, OpsError> {
     let Some(name) = name_of(repo, fleet) else { return Ok(None) };
@@ -369,7 +373,8 @@ pub(super) fn upstream_of(
         remote = remote.with_time_max(time);
     }
     remote = remote.with_pulse(options.pulse.clone());
-    Ok(Some(Upstream::new(name, remote, (owner, options.lease_time), now, options.crash.clone())))
+    let crash = options.crash.clone();
+    Ok(Some(Upstream::new((name, remote), (owner, options.lease_time), waker.clone(), now, crash)))
 }
 
 impl Apply<'_> {

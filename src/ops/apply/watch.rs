@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{Applied, ApplyOptions};
-use crate::execute::{Clock, CrashPoints, Interrupt, Progress, Running, Wake};
+use crate::execute::{Clock, CrashPoints, Inbox, Progress, Running, Waker, Wakeup, Wakeups};
 use crate::ledger::Lease;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Held, SimulatedLink};
@@ -140,11 +140,11 @@ pub struct Look<'a> {
 /// # Errors
 /// It cannot start: there is no repository or no such branch, or a remote that was never fetched can never be (its address is none, git is
 /// not installed). What fails later is told and tried again.
-pub async fn watch<C: Clock>(
+pub fn watch(
     environment: &Environment,
     options: &WatchOptions,
-    clock: &C,
-    (interrupt, wake): (&Interrupt, &Wake),
+    clock: &dyn Clock,
+    inbox: &Inbox,
     tell: &mut dyn FnMut(&Note<'_>),
 ) -> Result<(), OpsError> {
     let workspace = match &options.remote {
@@ -158,10 +158,11 @@ pub async fn watch<C: Clock>(
     if options.remote.is_none() && workspace.repo.is_mirror() {
         return Err(workspace.repo.is_a_mirror().into());
     }
-    let source = Source::open(&workspace, options, clock.now())?;
+    let source = Source::open(&workspace, options, inbox.waker(), clock.now())?;
     tell(&Note::Started { fleet_branch: &source.to_string() });
     // Of a mirror nobody but the daemon moves a reference.
-    let _events = if options.has_events && options.remote.is_none() { events(&workspace, wake, tell) } else { None };
+    let _events =
+        if options.has_events && options.remote.is_none() { events(&workspace, inbox.waker(), tell) } else { None };
     let apply_options = ApplyOptions {
         waits: true,
         accepts_rewind: options.accepts_rewind,
@@ -186,7 +187,8 @@ pub async fn watch<C: Clock>(
         running: Running::default(),
         is_due: false,
         awaits_answer: false,
-        is_woken: false,
+        woken: Wakeups::default(),
+        waker: inbox.waker(),
         next_due: BTreeMap::new(),
         agenda_at: None,
         held: Held::default(),
@@ -195,8 +197,8 @@ pub async fn watch<C: Clock>(
         rounds: Backoff::new(clock.now()),
     };
     loop {
-        daemon.step(clock, interrupt, tell).await?;
-        if interrupt.is_set() && daemon.running.is_idle() {
+        daemon.step(clock, inbox, tell)?;
+        if inbox.is_interrupted() && daemon.running.is_idle() {
             daemon.end(clock.now(), tell);
             return Ok(());
         }
@@ -204,19 +206,13 @@ pub async fn watch<C: Clock>(
             daemon.rest(clock.now(), tell);
             daemon.source.maintain(clock.now());
             let until = daemon.next_look(clock.now());
-            tokio::select! {
-                () = clock.sleep_until(until) => {}
-                () = wake.called() => {}
-                () = daemon.source.fetched() => {}
-                () = interrupt.notified() => {}
-            }
+            daemon.woken = daemon.woken.and(clock.wait(until, inbox));
         }
-        daemon.is_woken |= wake.take();
     }
 }
 
-fn events(workspace: &Workspace, wake: &Wake, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Events> {
-    match Events::of_references(workspace.repo.common_folder(), wake) {
+fn events(workspace: &Workspace, waker: Waker, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Events> {
+    match Events::of_references(workspace.repo.common_folder(), waker) {
         Ok(events) => Some(events),
         Err(error) => {
             tell(&Note::NoEvents { error: &error });
@@ -253,8 +249,10 @@ struct Daemon<'w> {
     /// The remote of the results branch.
     upstream: Option<Upstream>,
     running: Running,
-    /// Somebody has called since the last look.
-    is_woken: bool,
+    /// What has arrived since the last look.
+    woken: Wakeups,
+    /// Wakes this thread.
+    waker: Waker,
     /// Something may have changed since the last plan.
     is_due: bool,
     /// The last round could not claim what it was to, and is made again when the remote has answered.
@@ -280,14 +278,9 @@ impl Daemon<'_> {
     ///
     /// # Errors
     /// The remote was never fetched, and can never be.
-    async fn step<C: Clock>(
-        &mut self,
-        clock: &C,
-        interrupt: &Interrupt,
-        tell: &mut dyn FnMut(&Note<'_>),
-    ) -> Result<(), OpsError> {
+    fn step(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let now = clock.now();
-        let (is_woken, was_well) = (std::mem::take(&mut self.is_woken), self.source.is_well());
+        let (is_woken, was_well) = (std::mem::take(&mut self.woken).has(Wakeup::Doorbell), self.source.is_well());
         self.source.fetch(now, is_woken, tell)?;
         // Of a remote: of the repository itself what the daemon commits wakes it, too.
         if self.source.is_well() == Some(true) && (is_woken || was_well == Some(false)) {
@@ -308,10 +301,10 @@ impl Daemon<'_> {
         // With nothing running nobody is kept waiting.
         let is_awaited =
             self.awaits_answer && !self.running.is_empty() && self.upstream.as_ref().is_some_and(Upstream::is_awaited);
-        let is_time = self.is_due && self.rounds.is_over(now) && !is_awaited && !interrupt.is_set();
+        let is_time = self.is_due && self.rounds.is_over(now) && !is_awaited && !inbox.is_interrupted();
         let reconciled = if is_time { self.reconcile(now, tell) } else { Ok(()) };
         let is_reconciled = is_time && reconciled.is_ok();
-        let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, interrupt, tell).await };
+        let executed = if self.running.is_empty() { Ok(()) } else { self.execute(clock, inbox, tell) };
         // What was planned and then failed at once has not recovered: the next try waits longer.
         if is_reconciled && executed.is_ok() && (self.rounds.reset() | self.trouble.is_some()) {
             self.trouble = None;
@@ -375,12 +368,7 @@ impl Daemon<'_> {
         round_at.map_or(next, |at| next.min(at.max(now)))
     }
 
-    async fn execute<C: Clock>(
-        &mut self,
-        clock: &C,
-        interrupt: &Interrupt,
-        tell: &mut dyn FnMut(&Note<'_>),
-    ) -> Result<(), OpsError> {
+    fn execute(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let (Some(seen), Some(session)) = (&self.seen, &mut self.session) else { return Ok(()) };
         let until = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
         let held = Held::default();
@@ -393,7 +381,9 @@ impl Daemon<'_> {
             &self.options,
         );
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
-        let executed = apply.executor(clock, interrupt, &mut observer).execute(&mut self.running, until).await;
+        let mut executor = apply.executor(clock, inbox, &mut observer);
+        let executed = executor.execute(&mut self.running, until);
+        self.woken = self.woken.and(executor.woken);
         match executed.map_err(OpsError::from).and_then(|ended| apply.keep_up(&|| clock.now()).map(|()| ended)) {
             Ok(ended) => {
                 // What ended may be what others wait for.
@@ -402,7 +392,7 @@ impl Daemon<'_> {
                 Ok(())
             }
             Err(error) => {
-                apply.executor(clock, interrupt, &mut observer).drain(&mut self.running).await;
+                apply.executor(clock, inbox, &mut observer).drain(&mut self.running);
                 self.running = Running::default();
                 // The journal has what came of it; the next round takes it up from there, with a lease of its own.
                 self.session = None;

@@ -1,7 +1,8 @@
 //! A call of a remote that goes on in a thread of its own: a remote that takes its time holds nobody up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::RemoteError;
@@ -9,37 +10,56 @@ use super::RemoteError;
 /// A call that was begun. One that is dropped goes on to its end, and nobody hears of it.
 #[derive(Debug)]
 pub struct Call<T> {
-    ended: Receiver<Result<T, RemoteError>>,
-    thread: Option<JoinHandle<()>>,
+    result: Receiver<Result<T, RemoteError>>,
+    has_ended: Arc<AtomicBool>,
+}
+
+/// Notes that a call has ended, however it did, and then tells so.
+struct End<F: FnOnce()> {
+    has_ended: Arc<AtomicBool>,
+    tell: Option<F>,
+}
+
+impl<F: FnOnce()> Drop for End<F> {
+    fn drop(&mut self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+        if let Some(tell) = self.tell.take() {
+            tell();
+        }
+    }
 }
 
 impl<T: Send + 'static> Call<T> {
-    /// Begins a call. What keeps it from beginning is how it ends.
-    pub fn begin(work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static) -> Call<T> {
-        let (tell, ended) = channel();
-        let failed = tell.clone();
+    /// Begins a call, and tells when it has ended. What keeps it from beginning is how it ends.
+    pub fn begin(
+        work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+        tell_end: impl FnOnce() + Send + 'static,
+    ) -> Call<T> {
+        let (sender, result) = channel();
+        let failed = sender.clone();
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let end = End { has_ended: Arc::clone(&has_ended), tell: Some(tell_end) };
         let work = move || {
+            // Dropped last, when the result can be received.
+            let _end = end;
             // Nobody listens when the call was dropped.
-            drop(tell.send(work()));
+            drop(sender.send(work()));
         };
-        let thread = match std::thread::Builder::new().name("remote".to_string()).spawn(work) {
-            Ok(thread) => Some(thread),
-            Err(source) => {
-                drop(failed.send(Err(RemoteError::NoGit { source })));
-                None
-            }
-        };
-        Call { ended, thread }
+        if let Err(source) = std::thread::Builder::new().name("remote".to_string()).spawn(work) {
+            // Without a thread `end` was dropped with the closure.
+            drop(failed.send(Err(RemoteError::NoGit { source })));
+        }
+        Call { result, has_ended }
     }
 
     /// Returns true when it has ended: waiting for it takes no time.
     pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.has_ended.load(Ordering::SeqCst)
     }
 
     /// Waits for its end, for at most so long; the outer error is the call, when it goes on.
     pub fn wait(self, patience: Duration) -> Result<Result<T, RemoteError>, Call<T>> {
-        match self.ended.recv_timeout(patience) {
+        match self.result.recv_timeout(patience) {
             Ok(ended) => Ok(ended),
             Err(RecvTimeoutError::Timeout) => Err(self),
             Err(RecvTimeoutError::Disconnected) => {
@@ -57,10 +77,13 @@ mod tests {
     #[test]
     fn a_call_is_waited_for_as_long_as_one_likes() {
         let (open, gate) = channel::<()>();
-        let call = Call::begin(move || {
-            gate.recv().ok();
-            Ok(7)
-        });
+        let call = Call::begin(
+            move || {
+                gate.recv().ok();
+                Ok(7)
+            },
+            || {},
+        );
         assert!(!call.has_ended());
         let call = call.wait(Duration::from_millis(1)).unwrap_err();
         open.send(()).unwrap();
@@ -69,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_call_that_dies_has_ended() {
-        let call: Call<()> = Call::begin(|| std::panic::resume_unwind(Box::new("gone")));
+        let call: Call<()> = Call::begin(|| std::panic::resume_unwind(Box::new("gone")), || {});
         assert!(matches!(call.wait(Duration::from_secs(60)), Ok(Err(RemoteError::NoGit { .. }))));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Upstream;
+use super::{Upstream, Wakeup};
 use crate::ledger::LEASE_RENEWAL_PART;
 use crate::ops::OpsError;
 use crate::registry::Registry;
@@ -92,7 +92,7 @@ impl Upstream {
             Some(question) => (question, Duration::ZERO),
             None => {
                 let (remote, name) = (self.remote.clone().with_pulse(None), branch.name().to_string());
-                (Call::begin(move || remote.heads(&[&name])), PATIENCE)
+                (Call::begin(move || remote.heads(&[&name]), self.ended()), PATIENCE)
             }
         };
         match question.wait(patience) {
@@ -160,7 +160,7 @@ impl Upstream {
                     let remote = self.remote.clone().with_pulse(None).with_time_at_most(time_max);
                     let attempt = self.beside.attempt;
                     let mine = outgoing.clone();
-                    (outgoing, Call::begin(move || mine.send(&remote, attempt)))
+                    (outgoing, Call::begin(move || mine.send(&remote, attempt), self.ended()))
                 }
             };
             let sent = match push.wait(patience) {
@@ -177,6 +177,12 @@ impl Upstream {
             let sent = sent?;
             self.exchange(branch, |exchange| branch.take_sent(&outgoing, sent, exchange))
         })
+    }
+
+    /// Returns what tells the reconciling thread that a call has ended.
+    fn ended(&self) -> impl FnOnce() + Send + 'static {
+        let waker = self.waker.clone();
+        move || waker.wake(Wakeup::Push)
     }
 
     fn unanswered(&self) -> UpstreamError {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use notify::{RecursiveMode, Watcher as _};
 
-use crate::execute::Wake;
+use crate::execute::{Waker, Wakeup};
 
 /// Calls for as long as it lives.
 pub struct Events {
@@ -16,12 +16,11 @@ impl Events {
     ///
     /// # Errors
     /// The system cannot watch it (a limit, a file system without events): the interval alone has to do then.
-    pub fn of_references(git: &Path, wake: &Wake) -> Result<Events, notify::Error> {
-        let wake = wake.clone();
+    pub fn of_references(git: &Path, waker: Waker) -> Result<Events, notify::Error> {
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error may be an overflow: something was missed.
             if event.map_or(true, |event| !event.kind.is_access()) {
-                wake.call();
+                waker.wake(Wakeup::Source);
             }
         })?;
         // `HEAD` and `packed-refs` are replaced by renames, which only their folder sees.

@@ -136,7 +136,7 @@ impl Daemon<'_> {
         let is_new = self.session.as_ref().is_none_or(is_other_link);
         let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(&self.workspace.repo, fleet);
         if self.upstream.as_ref().is_none_or(is_other) {
-            self.upstream = upstream_of(&self.workspace.repo, fleet, (&self.owner, &self.options), now)?;
+            self.upstream = upstream_of(&self.workspace.repo, fleet, (&self.owner, &self.options), &self.waker, now)?;
         }
         if !is_new {
             return Ok(());

@@ -3,17 +3,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future as _;
 use std::sync::Arc;
 use std::time::Duration;
-
-use jiff::Timestamp;
-use tokio::task::JoinHandle;
 
 use super::super::backoff::Backoff;
 use super::start::{addressed, hopeless};
 use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
+use crate::execute::{Waker, Wakeup};
 use crate::manifest::{Loaded, ParsedFiles, Sound};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
@@ -22,15 +19,14 @@ use crate::ops::workspace::{findings_of, refuse_results_on};
 use crate::ops::{Findings, OpsError, Workspace};
 use crate::prepare::load_sound_again;
 use crate::repo::{
-    FLEET_FILE, FleetTree, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference, without_secrets,
+    Call, FLEET_FILE, FleetTree, MIRRORED, Remote, RepoError, UpstreamError, source_reference, without_secrets,
 };
+use jiff::Timestamp;
 
 /// No pause between two fetches is longer than this and twice the interval.
 const FETCH_PAUSE_MAX: Duration = Duration::from_secs(120);
 /// How often the mirror is packed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
-/// How often to look whether a fetch has ended.
-const FETCH_LOOK: Duration = Duration::from_millis(20);
 
 /// Where the declared files come from.
 pub enum Source {
@@ -46,7 +42,9 @@ pub struct Fetches {
     due_at: Timestamp,
     backoff: Backoff,
     /// Goes on beside what runs: a remote that does not answer holds nobody up.
-    under_way: Option<JoinHandle<Result<Vec<Option<String>>, RemoteError>>>,
+    under_way: Option<Call<Vec<Option<String>>>>,
+    /// Told when a fetch has ended.
+    waker: Waker,
     /// When the mirror is packed next.
     maintain_at: Timestamp,
     /// The last one succeeded, or there was none yet.
@@ -62,7 +60,12 @@ impl Source {
     ///
     /// # Errors
     /// There is no such branch in the repository.
-    pub fn open(workspace: &Workspace, options: &WatchOptions, now: Timestamp) -> Result<Source, OpsError> {
+    pub fn open(
+        workspace: &Workspace,
+        options: &WatchOptions,
+        waker: Waker,
+        now: Timestamp,
+    ) -> Result<Source, OpsError> {
         if let Some(RemoteSource { time_max, address, .. }) = &options.remote {
             let mut remote = Remote::new(workspace.repo.git_folder(), MIRRORED);
             if let Some(time) = time_max {
@@ -76,6 +79,7 @@ impl Source {
                 backoff,
                 maintain_at: now,
                 under_way: None,
+                waker,
                 is_well: true,
                 shown: sanitize_line(&without_secrets(address)).into_owned(),
                 has_fetched: workspace.repo.resolve(&source_reference(&branch)).is_ok(),
@@ -107,25 +111,6 @@ impl Source {
         }
     }
 
-    /// Waits until a fetch that is under way has ended; for ever without one.
-    pub async fn fetched(&mut self) {
-        loop {
-            if let Source::Remote { fetches, .. } = self
-                && let Some(fetch) = &mut fetches.under_way
-                && !fetch.is_finished()
-            {
-                // The result is taken when it is looked at.
-                tokio::time::sleep(FETCH_LOOK).await;
-            } else if let Source::Remote { fetches, .. } = self
-                && fetches.under_way.is_some()
-            {
-                return;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     /// Packs the mirror once a day, beside what the daemon does: transfers leave that to it.
     pub fn maintain(&mut self, now: Timestamp) {
         let Source::Remote { remote, fetches, .. } = self else { return };
@@ -134,7 +119,7 @@ impl Source {
             fetches.maintain_at = now.checked_add(MAINTENANCE_INTERVAL).unwrap_or(Timestamp::MAX);
             let remote = remote.clone();
             // A mirror that could not be packed is larger than it need be, no more; the next day tries again.
-            tokio::task::spawn_blocking(move || drop(remote.maintain()));
+            drop(Call::begin(move || remote.maintain(), || {}));
         }
     }
 
@@ -170,13 +155,8 @@ impl Source {
         tell: &mut dyn FnMut(&Note<'_>),
     ) -> Result<(), OpsError> {
         let Source::Remote { remote, branch, fetches } = self else { return Ok(()) };
-        if let Some(mut fetch) = fetches.under_way.take_if(|fetch| fetch.is_finished()) {
-            // It has ended: to take its result takes no time.
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            let ended = match std::pin::Pin::new(&mut fetch).poll(&mut context) {
-                std::task::Poll::Ready(Ok(ended)) => ended,
-                std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => Ok(vec![None]),
-            };
+        if let Some(fetch) = fetches.under_way.take_if(|fetch| fetch.has_ended()) {
+            let ended = fetch.wait(Duration::ZERO).unwrap_or_else(|_| Ok(vec![None]));
             let error = match ended {
                 Ok(commits) if commits.iter().all(Option::is_some) => None,
                 Ok(_) => Some(OpsError::NotFound {
@@ -208,7 +188,8 @@ impl Source {
         if fetches.under_way.is_none() && (is_asked_for || fetches.due_at <= now) {
             let (remote, branch) = (remote.clone(), branch.clone());
             let fetch = move || remote.fetch(&[(&branch, &source_reference(&branch))]);
-            fetches.under_way = Some(tokio::task::spawn_blocking(fetch));
+            let waker = fetches.waker.clone();
+            fetches.under_way = Some(Call::begin(fetch, move || waker.wake(Wakeup::Source)));
         }
         Ok(())
     }
