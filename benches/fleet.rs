@@ -27,7 +27,6 @@
 #[path = "fleet/reconcile.rs"]
 mod reconcile;
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,7 +41,7 @@ use fleetform::ops::plan::{PlanOptions, plan};
 use fleetform::ops::validate::validate;
 use fleetform::ops::{Environment, init};
 use fleetform::query;
-use fleetform::registry::{Registry, Request, Selection, Touched};
+use fleetform::registry::{Answer, Change, Request, Selection, sqlite};
 use fleetform::repo::Repo;
 use reconcile::Mix;
 use rusqlite::Connection;
@@ -354,7 +353,7 @@ fn simulate_fleet(folder: &Path) -> Result<(), Failure> {
 /// One row a device and one of its keys, in one transaction.
 fn raw_import(folder: &Path) -> Result<(), Failure> {
     let mut connection = open_raw(&folder.join("raw-import.db"))?;
-    connection.execute_batch(include_str!("../src/registry/migrations/001.sql"))?;
+    connection.execute_batch(include_str!("../src/registry/sqlite/migrations/001.sql"))?;
     let transaction = connection.transaction()?;
     {
         let mut device = transaction.prepare(
@@ -408,7 +407,7 @@ struct RawProperties {
 /// One row a device and one of its keys, in one transaction, from the JSON lines.
 fn raw_import_lines(folder: &Path) -> Result<(), Failure> {
     let mut connection = open_raw(&folder.join("raw-import-lines.db"))?;
-    connection.execute_batch(include_str!("../src/registry/migrations/001.sql"))?;
+    connection.execute_batch(include_str!("../src/registry/sqlite/migrations/001.sql"))?;
     let transaction = connection.transaction()?;
     {
         let mut device = transaction.prepare(
@@ -467,11 +466,10 @@ fn registry_path(folder: &Path) -> PathBuf {
 
 /// Resolves a group as a plan does.
 fn group(folder: &Path, (tag, value): Tag) -> Result<(), Failure> {
-    let registry = Registry::open_for_reading(&registry_path(folder), "fleet")?;
+    let registry = sqlite::open_for_reading(&registry_path(folder), "fleet")?;
     let condition = query::parse(&format!("tags.{tag} = '{value}'")).map_err(|errors| errors[0].to_string())?;
     let selection = Selection::Matching { template: None, conditions: vec![condition] };
-    let (touched, mismatching) = (Touched::Nothing, BTreeSet::new());
-    let found = registry.observe(&Request { selection, within: Vec::new(), touched, mismatching })?;
+    let found = registry.devices().observe(&Request::new(selection, Vec::new()))?;
     assert!(!found.ids.is_empty(), "the group has devices");
     Ok(())
 }
@@ -487,9 +485,10 @@ fn raw_group(folder: &Path, (tag, value): Tag) -> Result<(), Failure> {
 }
 
 fn make_index(folder: &Path) -> Result<(), Failure> {
-    let mut registry = Registry::open(&registry_path(folder), "fleet")?;
+    let mut registry = sqlite::open(&registry_path(folder), "fleet")?;
     let condition = query::parse("tags.building = '43'").map_err(|errors| errors[0].to_string())?;
-    let made = registry.make_indexes(&query::searched_paths(&condition), 0)?;
+    let wanted = query::searched_paths(&condition);
+    let made = registry.write(Change::Index { wanted: &wanted, changed: 0 }).map(Answer::into_indexes)?;
     assert_eq!(made.make.len(), 1, "there is one to make");
     Ok(())
 }

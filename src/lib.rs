@@ -9,7 +9,7 @@
 //!  files at HEAD ──repo──> bytes ──manifest──> Declared + Diagnostics        (errors end here: exit 65)
 //!  results branch ──repo──> claims, records ──┐
 //!  journal ──registry──> open runs ───────────┴─ledger──> Ledger             (what was done; read before what is observed)
-//!  registry.observe(targets, touched paths) ──> Observations                 (ids and the values there now, no twins)
+//!  registry.devices().observe(targets, touched paths) ──> Observations                 (ids and the values there now, no twins)
 //!
 //!      plan::plan(declared, ledger, observations) ──> Plan                   pure: same input, same bytes
 //!

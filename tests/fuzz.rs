@@ -40,7 +40,7 @@ use fleetform::model::device::Device;
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{ImportFormat, Removed};
 use fleetform::query;
-use fleetform::registry::{DeviceFilter, ImportFailure, ImportSpec, Registry, Request, Selection, Touched};
+use fleetform::registry::{Change, DeviceFilter, ImportFailure, ImportSpec, Request, Selection, sqlite};
 use fleetform::sim::Random;
 use mutate::mutated;
 
@@ -163,9 +163,13 @@ fn query() {
             let meets = |device: &&Device| lack.conditions.iter().all(|condition| query::matches(condition, device));
             let expected = devices.iter().filter(meets).count() as u64;
             let selection = Selection::Matching { template: None, conditions: lack.conditions.clone() };
-            let (touched, mismatching) = (Touched::Nothing, BTreeSet::new());
-            let request = Request { selection, within: Vec::new(), touched, mismatching };
-            assert_eq!(registry.count_matching(&request).unwrap(), expected, "who lacks {}: {text}", lack.path);
+            let request = Request::new(selection, Vec::new());
+            assert_eq!(
+                registry.devices().count(&request).unwrap().selected,
+                expected,
+                "who lacks {}: {text}",
+                lack.path
+            );
         }
         format!("{} {:?} {:?}", expected.len(), query::searched_paths(&parsed).len(), query::paths(&parsed))
     });
@@ -275,17 +279,18 @@ fn import() {
         others: BTreeSet::from(["other".to_string()]),
         digest: Digest::of_bytes(b"state"),
     };
-    let mut registry = Registry::open_for_reading(Path::new("/nowhere/fleet.db"), "acme").unwrap();
-    let mut found = registry.stage_import(&spec(ImportFormat::Csv), CSV.as_bytes()).unwrap();
-    registry.settle_staged(&spec(ImportFormat::Csv), &mut found).unwrap();
-    registry.apply_staged(&spec(ImportFormat::Csv), "2026-11-20T10:00:00Z".parse().unwrap(), "").unwrap();
+    let mut registry = sqlite::open_for_reading(Path::new("/nowhere/fleet.db"), "acme").unwrap();
+    let mut found = registry.imports_mut().stage(&spec(ImportFormat::Csv), &mut CSV.as_bytes()).unwrap();
+    registry.imports_mut().settle(&spec(ImportFormat::Csv), &mut found).unwrap();
+    let (spec_of_csv, at) = (spec(ImportFormat::Csv), "2026-11-20T10:00:00Z".parse().unwrap());
+    registry.write(Change::Import { spec: &spec_of_csv, at, outbox: "" }).unwrap();
     fuzz("import", corpus, words::IMPORT, |input| {
         let mut answers = String::new();
         for format in [ImportFormat::Csv, ImportFormat::IotHub] {
-            registry.clear_staged().unwrap();
-            match registry.stage_import(&spec(format), input) {
+            registry.imports_mut().clear().unwrap();
+            match registry.imports_mut().stage(&spec(format), &mut &*input) {
                 Ok(mut found) => {
-                    registry.settle_staged(&spec(format), &mut found).unwrap();
+                    registry.imports_mut().settle(&spec(format), &mut found).unwrap();
                     let sum = found.new + found.updated + found.unchanged + found.rejected;
                     assert!(sum <= found.rows && found.renamed <= found.updated, "{found:?}");
                     assert!(found.errors.len() as u64 <= found.rejected, "{found:?}");

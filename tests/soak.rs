@@ -122,7 +122,7 @@ fn day(folder: &Path) -> Result<(), String> {
         lease_time: Duration::from_secs(180),
         pulse: None,
         accepts_rewind: false,
-        crash: fleetform::execute::CrashPoints::default(),
+        ports: fleetform::execute::Ports::REAL,
         has_events: true,
     };
     let environment = Environment { folder: person.clone(), registry: None };

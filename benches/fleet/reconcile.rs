@@ -275,7 +275,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         grace: Duration::from_secs(10),
         pulse: None,
         accepts_rewind: false,
-        crash: fleetform::execute::CrashPoints::default(),
+        ports: fleetform::execute::Ports::REAL,
         has_events: false,
     };
     let environment = Environment { folder: fleet.to_path_buf(), registry: None };

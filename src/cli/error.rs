@@ -99,7 +99,7 @@ fn code_of_registry(error: &RegistryError) -> u8 {
         | RegistryError::ReadOnly { .. }
         | RegistryError::NotARegistry { .. }
         | RegistryError::Corrupt { .. }
-        | RegistryError::Sqlite { .. } => exit::UNAVAILABLE,
+        | RegistryError::Failed { .. } => exit::UNAVAILABLE,
     }
 }
 

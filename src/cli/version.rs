@@ -34,7 +34,7 @@ pub(super) fn long() -> String {
         ("time zones", time_zones()),
         ("manifests", manifest::API_VERSION.to_string()),
         ("results", format!("format {}", ledger::FORMAT_VERSION)),
-        ("registry", format!("schema {}", registry::SCHEMA_VERSION)),
+        ("registry", format!("schema {}", registry::sqlite::SCHEMA_VERSION)),
         ("plan", format!("format {}", plan::FORMAT_VERSION)),
     ];
     lines.map(|(name, value)| format!("{name:<10} {value}\n")).concat()

@@ -1,67 +1,23 @@
 //! The loop over all running jobs.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::perform::Active;
-use super::{Clock, CrashPoints, ExecuteError, Inbox, Progress, Wakeup, Wakeups};
-use crate::ledger::{Claim, Published, RunRecord};
-use crate::link::{Report, ReportKind, SimulatedDevices};
+use super::active::Active;
+use super::{Clock, CrashPoints, ExecuteError, Inbox, Progress, RunInput, Running, Wakeup, Wakeups};
+use crate::ledger::RunRecord;
+use crate::link::DeviceLink;
 use crate::model::fleet::Fleet;
-use crate::model::id::{Name, RunToken};
-use crate::model::job::{Action, Job};
-use crate::model::limits;
-use crate::model::observation::DeviceIds;
-use crate::model::text::{sanitize_line, shorten};
-use crate::registry::{Assignment, Registry};
+use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
-
-/// What is kept of what a device says.
-pub(super) fn answer_text(text: &str) -> String {
-    shorten(&sanitize_line(text), limits::MESSAGE_CHARS_MAX).into_owned()
-}
-
-/// A claimed run to be started, continued or stopped.
-#[derive(Debug)]
-pub struct RunInput {
-    pub run_id: i64,
-    pub job: Job,
-    /// What it writes to each device; `None` for a command.
-    pub assignment: Option<Assignment>,
-    pub claim: Claim,
-    pub ids: DeviceIds,
-    /// Device templates that the job does not fit: their devices fail when their batch starts.
-    pub mismatching: BTreeSet<Name>,
-    /// Of the first start; `None` when it has never started.
-    pub started_at: Option<Timestamp>,
-    /// How far its results are on the branch.
-    pub published: Published,
-    /// Start no device: note that it is stopped.
-    pub is_stop: bool,
-}
-
-impl RunInput {
-    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
-    pub(super) fn collides_with(&self, other: &RunInput) -> bool {
-        !self.is_stop && !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
-    }
-}
-
-/// Returns true when both jobs are commands and some device is in both.
-pub(super) fn collide(one: (&Job, &DeviceIds), two: (&Job, &DeviceIds)) -> bool {
-    let is_command = |job: &Job| matches!(job.action, Action::Command(_));
-    is_command(one.0) && is_command(two.0) && one.1.intersects(two.1)
-}
 
 /// The world that runs are executed in.
 pub struct Executor<'a> {
     pub registry: &'a mut Registry,
     pub branch: &'a ResultsBranch<'a>,
-    pub link: &'a mut SimulatedDevices,
+    pub link: &'a mut dyn DeviceLink,
     pub clock: &'a dyn Clock,
     pub fleet: &'a Fleet,
     pub inbox: &'a Inbox,
@@ -76,81 +32,11 @@ pub struct Executor<'a> {
     pub observer: &'a mut dyn FnMut(&Progress),
 }
 
-/// The runs that are executed now, and those that wait for their turn.
-#[derive(Default)]
-pub struct Running {
-    queue: VecDeque<RunInput>,
-    active: Vec<Active>,
-    /// When what is in flight is given up after an interrupt.
-    abandon_at: Option<Timestamp>,
-    /// A run may start now that could not before.
-    has_room: bool,
-}
-
-impl Running {
-    /// Takes a run in, behind those that wait.
-    pub fn add(&mut self, run: RunInput) {
-        self.queue.push_back(run);
-        self.has_room = true;
-    }
-
-    /// Returns true when there is nothing to execute.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.active.is_empty()
-    }
-
-    /// Returns true when nothing is executed; runs may wait.
-    pub fn is_idle(&self) -> bool {
-        self.active.is_empty()
-    }
-
-    /// Returns the jobs and run tokens, those that are executed first.
-    pub fn runs(&self) -> Vec<(Name, RunToken)> {
-        let active = self.active.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
-        let queued = self.queue.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
-        active.chain(queued).collect()
-    }
-
-    /// Returns true when a run is executed or waits for its turn.
-    pub fn has(&self, job: &Name, run: Option<&RunToken>) -> bool {
-        let mut active = self.active.iter().map(|run| &run.job).chain(self.queue.iter().map(|run| &run.job));
-        active.any(|held| held.name == *job && Some(&held.run) == run)
-    }
-
-    /// Lets a job start no further device; what is in flight finishes. Returns false when that was asked for before.
-    pub fn stop(&mut self, job: &Name) -> bool {
-        let mut is_new = false;
-        for run in self.active.iter_mut().filter(|run| run.job.name == *job) {
-            is_new |= !run.is_stopping;
-            run.is_asked_to_stop |= !run.is_stopping;
-            run.is_stopping = true;
-        }
-        for run in self.queue.iter_mut().filter(|run| run.job.name == *job) {
-            is_new |= !run.is_stop;
-            (run.is_stop, self.has_room) = (true, true);
-        }
-        is_new
-    }
-
-    /// Takes the first run out of the queue that may start beside the active ones and before those that came earlier; one that only
-    /// notes its stop always may. Where those that only wait for devices stay, they may do so without a slot.
-    fn next(&mut self, slots: u32, is_free_waiting: bool) -> Option<RunInput> {
-        let taken = self.active.iter().filter(|run| !(is_free_waiting && run.rollout.only_waits())).count();
-        let has_slot = taken < slots as usize;
-        let may_start = |at: usize| {
-            let next = &self.queue[at];
-            let is_first = || !self.queue.iter().take(at).any(|earlier| earlier.collides_with(next));
-            next.is_stop || (has_slot && !self.active.iter().any(|run| run.collides_with(next)) && is_first())
-        };
-        let at = (0..self.queue.len()).find(|at| may_start(*at))?;
-        self.queue.remove(at)
-    }
-}
-
 impl Executor<'_> {
     /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the order in which they came, until one or
-    /// more have ended or cannot go on without time passing, until a time, or until something arrives that is not for it. Commands to the same device wait for each other, job
-    /// by job. Returns what ended, which is nothing when the time came first; after an interrupt what waits is left.
+    /// more have ended or cannot go on without time passing, or until a time, or until something arrives that is not for it. Commands
+    /// to the same device wait for each other, job by job. Returns what ended, which is nothing when the time came first; after an
+    /// interrupt what waits is left.
     ///
     /// # Errors
     /// The registry, the repository or the link failed. What was done is journaled.
@@ -222,7 +108,7 @@ impl Executor<'_> {
     fn open(&mut self, input: RunInput) -> Result<Active, ExecuteError> {
         let now = self.clock.now();
         if !input.is_stop {
-            self.crash.around("start run", || self.registry.start_run(input.run_id, now))?;
+            self.registry.write(Change::Start { run_id: input.run_id, at: now })?;
         }
         let is_stop = input.is_stop;
         let run = Active::new(input, self.registry, now)?;
@@ -254,31 +140,8 @@ impl Executor<'_> {
 
     /// Takes in what has happened and does one piece of work for each job; false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
-        let mut events: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
-        let mut reported: Vec<Vec<(u32, Value)>> = active.iter().map(|_| Vec::new()).collect();
-        for report in self.crash.around("poll", || self.link.poll(now))? {
-            let Report { run_id, ordinal, kind } = report;
-            let Some(at) = active.iter().position(|run| run.run_id == run_id) else {
-                // Its run has ended here, and its device has an outcome or stays pending.
-                if let ReportKind::Answered { code, message } = kind {
-                    let message = answer_text(&message);
-                    self.crash
-                        .around("record late", || self.registry.record_late(run_id, ordinal, code, &message, now))?;
-                }
-                continue;
-            };
-            match kind {
-                ReportKind::Answered { code, message } => {
-                    events[at].push(Event::Answered { ordinal, code, message: answer_text(&message) });
-                }
-                ReportKind::Reported { patch } => reported[at].push((ordinal, patch)),
-                ReportKind::Unreachable => events[at].push(Event::Unreachable { ordinal }),
-                ReportKind::Connected => events[at].push(Event::Connected { ordinal }),
-            }
-        }
-        for (at, reports) in reported.iter().enumerate().filter(|(_, reports)| !reports.is_empty()) {
-            events[at].extend(self.take_reports(&active[at], reports, now)?);
-        }
+        let heard = self.link.poll(now)?;
+        let events = self.hear(active, heard, now)?;
         // What has come for one run is not lost because another one failed.
         let (mut worked, mut failure) = (false, None);
         for (run, mut events) in active.iter_mut().zip(events) {
@@ -320,16 +183,13 @@ impl Executor<'_> {
         has_queue: bool,
         now: Timestamp,
     ) -> Result<Vec<RunRecord>, ExecuteError> {
-        let only_waits = |run: &Active| {
-            let is_over = run.rollout.deadline().is_some_and(|deadline| deadline <= now);
-            run.finished.is_some() || (run.to_notify.is_empty() && !is_over && run.rollout.only_waits())
-        };
-        let may_leave = !self.waits && self.link.is_quiet() && (has_queue || active.iter().all(only_waits));
+        let is_answer_due = self.link.expects_until().is_some_and(|until| now <= until);
+        let may_leave = !self.waits && !is_answer_due && (has_queue || active.iter().all(|run| run.only_waits(now)));
         let mut ended = Vec::new();
         let mut at = 0;
         while at < active.len() {
-            if may_leave && active[at].finished.is_none() && only_waits(&active[at]) {
-                self.pause(&mut active[at])?;
+            if may_leave && active[at].finished.is_none() && active[at].only_waits(now) {
+                self.pause(&mut active[at]);
             }
             match active[at].finished.take() {
                 Some(record) => {
@@ -344,8 +204,8 @@ impl Executor<'_> {
 
     fn wait(&mut self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
         let deadlines = active.iter().filter_map(|run| run.rollout.deadline());
-        let next = deadlines.chain(self.link.due()).chain(abandon_at).min();
-        let until = next.expect("a run that neither works nor waits has finished").min(until);
-        self.woken = self.woken.and(self.clock.wait(until, self.inbox));
+        let link = [self.link.due(), self.link.expects_until()].into_iter().flatten();
+        let next = deadlines.chain(link).chain(abandon_at).min().unwrap_or(until);
+        self.woken = self.woken.and(self.clock.wait(next.min(until), self.inbox));
     }
 }

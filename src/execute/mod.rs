@@ -3,22 +3,29 @@
 //! One loop for all running jobs. It makes no decision about devices: those are the machine's. What it owns is order (an outcome
 //! is durable before the effect that follows from it, a sent mark before the device is spoken to) and time.
 
+mod active;
 mod clock;
 mod crash;
 mod driver;
+mod hear;
 mod inbox;
 mod perform;
+mod ports;
 mod progress;
 mod publish;
 mod republish;
+mod running;
 
+pub use active::RunInput;
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use crash::{CrashPoints, Died, Side};
-pub use driver::{Executor, RunInput, Running};
+pub use driver::Executor;
 pub use inbox::{Inbox, Waker, Wakeup, Wakeups};
+pub use ports::{Ports, Wrap};
 pub use progress::Progress;
 pub use publish::{claims_commit, import_letter, publish_claim, publish_letter, publish_record, text_of};
 pub use republish::{fleet_file, publish_ended, republish};
+pub use running::Running;
 
 use crate::link::LinkError;
 use crate::registry::RegistryError;

@@ -1,62 +1,19 @@
-//! One running job: its machine, and its effects done in an order that a crash cannot hurt.
+//! The effects of a running job, done in an order that a crash cannot hurt.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use super::driver::{answer_text, collide};
+use super::active::Active;
 use super::publish::{Publication, publish};
-use super::{ExecuteError, Executor, Progress, RunInput};
-use crate::ledger::{BatchRecord, Claim, Published, RunKey, RunRecord};
-use crate::link::{Ask, Request};
-use crate::model::acknowledgement::Acknowledgement;
-use crate::model::delivery::Confirm;
-use crate::model::id::Name;
-use crate::model::job::{Action, Job};
+use super::{ExecuteError, Executor, Progress};
+use crate::ledger::RunRecord;
+use crate::link::{Ask, Request, Token};
+use crate::model::job::Action;
 use crate::model::limits;
-use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
-use crate::registry::{Assignment, Chunk, Registry};
-use crate::rollout::{Effect, Event, Rollout, RolloutSpec, Work};
-
-/// What is said of a device that an edge manifest is not for.
-const NOT_EDGE: &str = "it is no IoT Edge device: its capabilities.iotEdge is false";
-
-/// A run that goes on.
-pub(super) struct Active {
-    pub run_id: i64,
-    pub rollout: Rollout,
-    pub finished: Option<RunRecord>,
-    /// What it begins with, as soon as it has its share of the window.
-    pub first: Option<Event>,
-    /// A person stopped it while it was executed; not yet fed to the machine.
-    pub is_asked_to_stop: bool,
-    /// A stop was asked for at some time.
-    pub is_stopping: bool,
-    /// Something failed: outcomes are journaled, and nothing is published.
-    pub is_draining: bool,
-    /// Written devices that are to be told of it as soon as there is room.
-    pub to_notify: VecDeque<u32>,
-    pub job: Job,
-    assignment: Option<Assignment>,
-    claim: Claim,
-    key: Option<RunKey>,
-    ids: DeviceIds,
-    mismatching: BTreeSet<Name>,
-    published: Published,
-    /// Late answers that are recorded.
-    late: u64,
-    /// Devices that became terminal since that was last told.
-    reasons: BTreeMap<Reason, u64>,
-    /// Devices to write when it is this job's turn.
-    write: Option<(Vec<u32>, Option<u64>)>,
-    /// False for a run that is stopped before it ever started.
-    has_started: bool,
-    /// Batches that were closed before this start are not told again.
-    is_replaying: bool,
-}
+use crate::model::outcome::{Outcome, RunStatus};
+use crate::registry::{Change, Chunk, Needs};
+use crate::rollout::{Effect, Event, Work};
 
 /// Effects of a step, brought into the order in which they are done.
 #[derive(Default)]
@@ -86,110 +43,25 @@ impl Bundle {
             }
         }
     }
-}
 
-impl Active {
-    /// Returns a run with what the journal knows of it.
-    pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, published, is_stop } = input;
-        let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
-        assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
-        let work = match &job.action {
-            Action::Command(command) => Work::Send {
-                connect_timeout: command.connect_timeout,
-                response_timeout: command.response_timeout,
-                idempotent: command.idempotent,
-            },
-            Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => Work::WriteAndConfirm,
-            Action::Property(_)
-            | Action::CloudProperty(_)
-            | Action::Tags(_)
-            | Action::DeviceTemplate(_)
-            | Action::EdgeManifest(_) => Work::Write,
-        };
-        let seed = claim.targets_digest.seed();
-        let spec = RolloutSpec::new(&job.delivery, work, total, seed, started_at.unwrap_or(now));
-        let mut rollout = Rollout::new(spec);
-        registry
-            .each_outcome(run_id, |ordinal, reason, attempts| rollout.restore_outcome(ordinal, reason, attempts))?;
-        for (ordinal, attempt) in registry.sent_marks(run_id)? {
-            rollout.restore_sent(ordinal, attempt);
+    /// Returns what is to be written: outcomes before the marks of what follows from them.
+    fn changes<'a>(&'a self, run: &'a Active, at: Timestamp) -> Vec<Change<'a>> {
+        let run_id = run.run_id;
+        let mut changes = Vec::new();
+        if !self.outcomes.is_empty() {
+            changes.push(Change::Record { run_id, outcomes: &self.outcomes, ids: &run.ids });
         }
-        Ok(Active {
-            run_id,
-            rollout,
-            finished: None,
-            first: Some(if is_stop { Event::Stop } else { Event::Start }),
-            is_asked_to_stop: false,
-            is_stopping: is_stop,
-            is_draining: false,
-            reasons: BTreeMap::new(),
-            to_notify: VecDeque::new(),
-            has_started: !is_stop || started_at.is_some(),
-            job,
-            assignment,
-            claim,
-            key: None,
-            ids,
-            mismatching,
-            published,
-            late: registry.count_late(run_id)?,
-            write: None,
-            is_replaying: true,
-        })
-    }
-
-    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
-    pub fn collides_with(&self, other: &RunInput) -> bool {
-        !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
-    }
-
-    pub fn started(&self) -> Progress {
-        Progress::RunStarted {
-            job: self.job.name.clone(),
-            run: self.job.run.clone(),
-            batches: self.rollout.spec().batches(),
-            counts: self.rollout.counts(),
+        changes.extend(self.late.iter().map(|(ordinal, code, message)| {
+            let (ordinal, code) = (*ordinal, *code);
+            Change::Late { run_id, ordinal, code, message, at }
+        }));
+        if !self.unsend.is_empty() {
+            changes.push(Change::Unmark { run_id, ordinals: &self.unsend });
         }
-    }
-
-    fn advanced(&mut self) -> Progress {
-        let batch = self.rollout.batch();
-        let batches = self.rollout.batch_counts();
-        let last = batches.len().saturating_sub(1);
-        Progress::Advanced {
-            job: self.job.name.clone(),
-            run: self.job.run.clone(),
-            counts: self.rollout.counts(),
-            batch: batch + 1,
-            batch_counts: batches.get((batch as usize).min(last)).copied().unwrap_or_default(),
-            in_flight: self.rollout.in_flight(),
-            reasons: std::mem::take(&mut self.reasons),
+        if !self.send.is_empty() {
+            changes.push(Change::Mark { run_id, devices: &self.send, at });
         }
-    }
-
-    fn count(&mut self, ended: impl Iterator<Item = Reason>) {
-        for reason in ended.filter(|reason| reason.status() != DeviceStatus::Pending) {
-            *self.reasons.entry(reason).or_default() += 1;
-        }
-    }
-
-    fn record(&self, status: RunStatus, reason: Option<String>, now: Timestamp) -> RunRecord {
-        RunRecord {
-            job: self.job.name.clone(),
-            run: self.job.run.clone(),
-            status,
-            reason,
-            counts: self.rollout.counts(),
-            started_at: self.has_started.then_some(self.rollout.spec().started_at),
-            finished_at: status.is_final().then_some(now),
-            source_commit: self.claim.source_commit.clone(),
-            plan_id: self.claim.plan_id.clone(),
-            spec_digest: self.claim.spec_digest,
-            per_batch: self.rollout.batch_counts().iter().map(|counts| BatchRecord { counts: *counts }).collect(),
-            published: self.published,
-            late: self.late,
-        }
+        changes
     }
 }
 
@@ -210,47 +82,26 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Does what a bundle says and returns the events that come of it.
+    /// Does what a bundle says and returns the events that come of it: what is to be written is one commit, and devices are spoken to
+    /// after it.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
-        let Bundle { outcomes, late, unsend, send, notify, rest } = bundle;
-        if !outcomes.is_empty() {
-            self.crash.around("record", || self.registry.record(run.run_id, &outcomes, &run.ids))?;
-            run.count(outcomes.iter().map(|outcome| outcome.reason));
-        }
-        for (ordinal, code, message) in late {
-            self.crash.around("record late", || self.registry.record_late(run.run_id, ordinal, code, &message, now))?;
-            run.late += 1;
-        }
-        if !unsend.is_empty() {
-            self.crash.around("unmark", || self.registry.unmark_sent(run.run_id, &unsend))?;
-        }
-        if !send.is_empty() {
-            self.crash.around("mark sent", || self.registry.mark_sent(run.run_id, &send, now))?;
-            self.send(run, now, &send);
-        }
+        let changes = bundle.changes(run, now);
+        self.registry.commit(&changes)?;
+        let Bundle { outcomes, late, send, notify, rest, .. } = bundle;
+        run.count(outcomes.iter().map(|outcome| outcome.reason));
+        run.late += late.len() as u64;
+        self.send(run, now, &send);
         run.to_notify.extend(notify);
         let mut events = Vec::new();
         for effect in rest {
             match effect {
                 Effect::OpenBatch { range, .. } => {
-                    let (first, last) = (run.ids.get(range.start as usize), run.ids.get(range.end as usize - 1));
-                    let blocked = self.registry.blocked_between(first, last)?;
-                    let ordinal = |id: String| run.ids.find(&id).and_then(|at| u32::try_from(at).ok());
-                    let blocked = blocked.into_iter().filter_map(ordinal).map(|at| (at, Reason::Blocked, ""));
-                    let mut ineligible: Vec<(u32, Reason, &'static str)> = blocked.collect();
-                    if run.job.action.needs_edge() {
-                        let others = self.registry.without_edge(&run.ids, range.clone())?;
-                        ineligible.extend(others.into_iter().map(|at| (at, Reason::TemplateMismatch, NOT_EDGE)));
-                    }
-                    if !run.mismatching.is_empty() {
-                        let mismatched = self.registry.with_templates(&run.mismatching, &run.ids, range.clone())?;
-                        ineligible.extend(mismatched.into_iter().map(|at| (at, Reason::TemplateMismatch, "")));
-                    }
-                    // A write finds out by itself that its device is gone; a command would be sent to it.
-                    if matches!(run.job.action, Action::Command(_)) {
-                        let absent = self.registry.absent(&run.ids, range)?;
-                        ineligible.extend(absent.into_iter().map(|at| (at, Reason::Deleted, "")));
-                    }
+                    let needs = Needs {
+                        mismatching: &run.mismatching,
+                        edge: run.job.action.needs_edge(),
+                        presence: matches!(run.job.action, Action::Command(_)),
+                    };
+                    let ineligible = self.registry.devices().ineligible(&needs, &run.ids, range)?;
                     events.push(Event::Opened { ineligible });
                 }
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
@@ -288,7 +139,7 @@ impl Executor<'_> {
         }
         let patch = Arc::new(patch.to_value());
         let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
-        let versions = self.registry.written_versions(run.run_id, &ordinals)?;
+        let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
         for (ordinal, version) in ordinals.iter().zip(versions) {
             self.request(run, now, (*ordinal, 1), Ask::Desired { patch: Arc::clone(&patch), version });
         }
@@ -300,30 +151,8 @@ impl Executor<'_> {
         let key = run.key.get_or_insert_with(|| run.claim.key(fleet));
         let device_id = run.ids.get(ordinal as usize).to_string();
         let execution_id = key.execution_id(&device_id);
-        let request = Request { run_id: run.run_id, ordinal, attempt, execution_id, device_id, ask };
-        self.crash.around("send", || self.link.send(now, request));
-    }
-
-    /// Merges what devices report into their twins and returns the answers that are in it.
-    pub(super) fn take_reports(
-        &mut self,
-        run: &Active,
-        reports: &[(u32, Value)],
-        now: Timestamp,
-    ) -> Result<Vec<Event>, ExecuteError> {
-        let Action::Property(patch) = &run.job.action else { return Ok(Vec::new()) };
-        let written = patch.to_value();
-        let rows: Vec<(u32, &str, &Value)> =
-            reports.iter().map(|(ordinal, patch)| (*ordinal, run.ids.get(*ordinal as usize), patch)).collect();
-        let take = || self.registry.take_reports(run.run_id, &rows, &written, now);
-        let acknowledgements = self.crash.around("take reports", take)?;
-        let events = reports.iter().zip(acknowledgements).filter_map(|((ordinal, _), given)| match given {
-            Acknowledgement::Pending => None,
-            Acknowledgement::Given { code, text } => {
-                Some(Event::Answered { ordinal: *ordinal, code, message: answer_text(&text) })
-            }
-        });
-        Ok(events.collect())
+        let token = Token { run_id: run.run_id, ordinal, attempt };
+        self.link.send(now, Request { token, execution_id, device_id, ask });
     }
 
     /// Performs the registry write that a run has waiting; false when it has none.
@@ -338,7 +167,7 @@ impl Executor<'_> {
             awaits_acknowledgement: run.rollout.spec().work == Work::WriteAndConfirm,
             now,
         };
-        let outcomes = self.crash.around("write", || self.registry.write_chunk(assignment, chunk))?;
+        let outcomes = self.registry.write(Change::Write { assignment, chunk })?.into_written();
         run.count(outcomes.iter().map(|(_, reason)| *reason));
         self.feed(run, now, vec![Event::Written { outcomes }])?;
         Ok(true)
@@ -372,7 +201,8 @@ impl Executor<'_> {
         reason: Option<String>,
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
-        self.crash.around("end run", || self.registry.end_run(run.run_id, status, reason.as_deref(), now))?;
+        let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at: now };
+        self.registry.write(end)?;
         let mut record = run.record(status, reason, now);
         if run.is_draining {
             // The next start finds it in the journal and publishes it.
@@ -382,7 +212,7 @@ impl Executor<'_> {
         if status.is_final() {
             let total = run.rollout.spec().total;
             self.publish(run, &mut record, total)?;
-            self.crash.around("close run", || self.registry.close_run(run.run_id))?;
+            self.registry.write(Change::Close { run_id: run.run_id })?;
             (self.observer)(&Progress::RunFinished { record: record.clone() });
         } else {
             // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
@@ -399,7 +229,7 @@ impl Executor<'_> {
     }
 
     /// Leaves a run that only waits for devices.
-    pub(super) fn pause(&mut self, run: &mut Active) -> Result<(), ExecuteError> {
+    pub(super) fn pause(&mut self, run: &mut Active) {
         let now = self.clock.now();
         let waiting = run.rollout.waiting() as u64;
         let unacknowledged = run.rollout.unacknowledged() as u64;
@@ -413,7 +243,6 @@ impl Executor<'_> {
         let record = run.record(RunStatus::Running, Some(reason), now);
         (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
         run.finished = Some(record);
-        Ok(())
     }
 
     fn publish(&mut self, run: &mut Active, record: &mut RunRecord, upto: u32) -> Result<(), ExecuteError> {

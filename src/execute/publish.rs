@@ -9,7 +9,7 @@ use crate::model::fleet::ResultDevices;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::registry::{PendingRows, Registry, ResultRow, RowError};
+use crate::registry::{Change, PendingRows, Registry, ResultRow, RowError};
 use crate::repo::{FileChange, RepoError, ResultsBranch};
 use crate::results::{
     ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
@@ -112,14 +112,15 @@ pub(super) fn publish(
     let mut cutter = Cutter::new(branch, key.results_folder(), record.published.shards);
     let is_whole = record.status.is_final() && *devices == ResultDevices::All;
     let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
-    registry.each_result(*run_id, ids, record.published.devices..*upto, pending, |row| {
+    registry.journal().each_result(*run_id, ids, record.published.devices..*upto, pending, &mut |row| {
         if row.outcome.is_wanted(*devices) {
             cutter.push(&row, row.outcome.ordinal / batch_size + 1);
         }
     })?;
     let (shards, changes) = cutter.finish()?;
     record.published = Published { devices: *upto, shards };
-    registry.keep_record(*run_id, &text_of(record), Some(*devices))?;
+    let text = text_of(record);
+    registry.write(Change::KeepRecord { run_id: *run_id, record: &text, devices: Some(*devices) })?;
     commit_record(branch, key, record, changes)?;
     Ok(record.published)
 }

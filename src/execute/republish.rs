@@ -6,7 +6,7 @@ use super::publish::{Cutter, commit_record, text_of};
 use super::{CrashPoints, ExecuteError, writer};
 use crate::ledger::{FORMAT_VERSION, Published, RunKey};
 use crate::model::id::Name;
-use crate::registry::{Registry, RememberedRun};
+use crate::registry::{Change, Noted, Registry, RememberedRun};
 use crate::repo::{FileChange, ResultsBranch};
 use crate::results::{Trailers, document, with_trailers};
 
@@ -34,12 +34,12 @@ pub fn republish(
 ) -> Result<u64, ExecuteError> {
     let mut changes = vec![fleet_file(fleet)];
     let mut runs = 0;
-    for run in registry.remembered_runs()? {
+    for run in registry.branch_copy().runs()? {
         runs += 1;
         changes.push(FileChange::bytes(run.claim_path(), run.claim.clone().into_bytes()));
         let Some(mut record) = run.record.clone() else { continue };
         let mut cutter = Cutter::new(branch, run.results_folder(), 0);
-        registry.each_published(&run, |row, batch| cutter.push(&row, batch))?;
+        registry.branch_copy().each_published(&run, &mut |row, batch| cutter.push(&row, batch))?;
         let (shards, files) = cutter.finish()?;
         changes.extend(files);
         record.published = Published { devices: record.published.devices, shards };
@@ -53,12 +53,12 @@ pub fn republish(
             Ok(())
         },
     )?;
-    let (writer, source) = (writer(), registry.applied_head()?);
+    let (writer, source) = (writer(), registry.branch_copy().noted(Noted::AppliedHead)?);
     let trailers = Trailers { source: source.as_deref(), writer: &writer, ..Trailers::default() };
     let noun = if runs == 1 { "run" } else { "runs" };
     let subject = format!("fleet {fleet}: results of {runs} {noun}, published again from the registry");
     let root = branch.write_root(&changes, &with_trailers(&subject, &trailers))?;
-    crash.around("note root", || registry.note_results_tip(&root))?;
+    registry.write(Change::Note { what: Noted::ResultsTip, commit: &root })?;
     crash.around("publish again", || branch.plant(&root))?;
     Ok(runs)
 }
@@ -75,7 +75,7 @@ pub fn publish_ended(
 ) -> Result<(), ExecuteError> {
     let Some(mut record) = run.record.clone() else { return Ok(()) };
     let mut cutter = Cutter::new(branch, run.results_folder(), published.shards);
-    registry.each_published(run, |row, batch| {
+    registry.branch_copy().each_published(run, &mut |row, batch| {
         if row.outcome.ordinal >= published.devices {
             cutter.push(&row, batch);
         }

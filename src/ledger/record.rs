@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::FORMAT_VERSION;
 use super::claim::{check_version, digest, number, text, timestamp};
+use super::{Claim, FORMAT_VERSION};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, RunStatus};
@@ -46,6 +46,31 @@ pub struct BatchRecord {
 }
 
 impl RunRecord {
+    /// Returns the record of a run that was claimed and of which nothing else is known: pending, with as many devices as were claimed. The
+    /// one place where a record begins; what else is known replaces a field.
+    pub fn of_claim(claim: &Claim) -> RunRecord {
+        RunRecord {
+            job: claim.job.clone(),
+            run: claim.run.clone(),
+            status: RunStatus::Pending,
+            reason: None,
+            counts: Counts { total: claim.total, ..Counts::default() },
+            started_at: None,
+            finished_at: None,
+            source_commit: claim.source_commit.clone(),
+            plan_id: claim.plan_id.clone(),
+            spec_digest: claim.spec_digest,
+            per_batch: Vec::new(),
+            published: Published::default(),
+            late: 0,
+        }
+    }
+
+    /// Returns batches with these counts.
+    pub fn batches_of(counts: &[Counts]) -> Vec<BatchRecord> {
+        counts.iter().map(|counts| BatchRecord { counts: *counts }).collect()
+    }
+
     /// Returns the keys of `job list`: what every view of a run shows.
     pub fn to_summary_json(&self) -> Value {
         json!({

@@ -1,7 +1,10 @@
-//! The way to the devices: requests go out, reports come back later.
+//! The way to the devices: requests go out, events come in.
 //!
-//! A link never blocks and never looks at a clock: the driver passes the time in, asks when something is due and polls.
-//! The simulated devices are the only link so far; the one over MQTT will have the same face.
+//! A link never blocks its caller and never looks at a clock: the driver passes the time in and polls. A link that has a thread of its own
+//! wakes the driver when it has events; one that knows when something happens next says so ([`DeviceLink::due`]).
+//!
+//! Events are of two kinds. Those with a [`Token`] answer a request. Those with a device's id (presence, reported properties) come at any
+//! time, whether or not a request was sent: they are written to the registry first.
 
 mod journal;
 mod simulated;
@@ -10,9 +13,43 @@ pub use simulated::SimulatedDevices;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::model::digest::Digest;
+
+/// A way to the devices.
+pub trait DeviceLink {
+    /// Takes a request; what becomes of it is an event later, or nothing ever.
+    fn send(&mut self, now: Timestamp, request: Request);
+
+    /// Returns what has happened by now, in the order in which it happened.
+    ///
+    /// # Errors
+    /// The link itself fails; devices have not been spoken to since.
+    fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError>;
+
+    /// Returns when there is something to poll next; `None` when that is not known: the link wakes the driver then.
+    fn due(&self) -> Option<Timestamp>;
+
+    /// Returns how many requests are on their way to a device or back. Those that wait for a device to connect are not among them.
+    fn under_way(&self) -> usize;
+
+    /// Returns until when the devices that were spoken to can be expected to say something; `None` when all of them have had their time.
+    /// Whoever ends before that may miss an answer.
+    fn expects_until(&self) -> Option<Timestamp>;
+}
+
+/// Which request: comes back with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token {
+    /// The number of the run in the journal.
+    pub run_id: i64,
+    /// The place of the device in the run's target, from 0.
+    pub ordinal: u32,
+    /// From 1.
+    pub attempt: u32,
+}
 
 /// What a device is asked to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,35 +64,24 @@ pub enum Ask {
 /// One request to one device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Which of the driver's runs it belongs to; comes back with the report.
-    pub run_id: i64,
-    pub ordinal: u32,
-    pub attempt: u32,
+    pub token: Token,
     pub device_id: String,
     /// The same on every re-send, so that a device can recognise a command that it has executed.
     pub execution_id: Digest,
     pub ask: Ask,
 }
 
-/// What became of a request.
+/// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    pub run_id: i64,
-    pub ordinal: u32,
-    pub kind: ReportKind,
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ReportKind {
+pub enum LinkEvent {
     /// The device answered a command with a status (an HTTP-like code) and a text that is not to be trusted.
-    Answered { code: u16, message: String },
+    Answered { token: Token, code: u16, body: String },
+    /// The device is not connected: the request was not delivered.
+    NotDelivered { token: Token },
+    /// The device has connected, or its connection is gone.
+    Presence { device_id: String, is_online: bool, at: Timestamp },
     /// The device reported properties: a merge patch of its reported section.
-    Reported { patch: Value },
-    /// The device is not connected: nothing was delivered.
-    Unreachable,
-    /// A device that was not connected is now.
-    Connected,
+    Reported { device_id: String, patch: Value, at: Timestamp },
 }
 
 /// A failure of the link itself, not of a device.

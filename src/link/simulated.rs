@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::journal::{DeviceJournal, Execution};
-use super::{Ask, LinkError, Report, ReportKind, Request};
+use super::{Ask, DeviceLink, LinkError, LinkEvent, Request};
 use crate::model::acknowledgement::acknowledge;
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
@@ -35,6 +35,8 @@ pub struct SimulatedDevices {
     connects: BTreeMap<String, Timestamp>,
     /// Things in the queue that only wait for a device to connect.
     waiting: usize,
+    /// The latest time of what else was ever put into the queue.
+    last_at: Timestamp,
     journal: Option<DeviceJournal>,
     /// When the first step of a rhythm was, and how long each is; `None` where each report is due at its own time.
     rhythm: Option<(Timestamp, Duration)>,
@@ -71,6 +73,7 @@ impl SimulatedDevices {
             asked: 0,
             connects: BTreeMap::new(),
             waiting: 0,
+            last_at: Timestamp::MIN,
             journal,
             rhythm: None,
         })
@@ -84,26 +87,8 @@ impl SimulatedDevices {
         self
     }
 
-    /// Takes a request; its report is due later.
-    pub fn send(&mut self, now: Timestamp, request: Request) {
-        let behaviour = self.behaviour(&request.device_id);
-        if behaviour.offline && self.connects.get(&request.device_id).is_none_or(|at| *at > now) {
-            let is_command = matches!(request.ask, Ask::Command { .. });
-            if let Some(after) = behaviour.connects_after {
-                let at = *self.connects.entry(request.device_id.clone()).or_insert_with(|| add(now, after));
-                self.waiting += 1;
-                self.schedule(at, request.clone(), Step::Connect);
-            }
-            if is_command || behaviour.connects_after.is_none() {
-                self.schedule(now, request, Step::Refuse);
-            }
-            return;
-        }
-        self.execute(now, request, behaviour);
-    }
-
     fn execute(&mut self, now: Timestamp, request: Request, behaviour: DeviceBehaviour) {
-        let about = [request.execution_id.to_string(), request.attempt.to_string()];
+        let about = [request.execution_id.to_string(), request.token.attempt.to_string()];
         let latency = behaviour.latency.unwrap_or_else(|| self.latency(&about));
         let code = behaviour.answers.unwrap_or_else(|| self.code(&about));
         let executes_at = add(now, latency / 2);
@@ -115,70 +100,11 @@ impl SimulatedDevices {
         }
     }
 
-    /// Returns the time of the next report or of the next thing that a device does, `None` when nothing is under way.
-    pub fn due(&self) -> Option<Timestamp> {
-        let Reverse((at, _, _)) = self.queue.peek()?;
-        Some(self.rhythm.map_or(*at, |(start, step)| next_step(start, step, *at)))
-    }
-
-    /// Returns how many requests are under way, but for those that wait for a device to connect.
-    pub fn under_way(&self) -> usize {
-        self.queue.len() - self.waiting
-    }
-
-    /// Returns true when nothing is under way but devices that will connect.
-    pub fn is_quiet(&self) -> bool {
-        self.queue.len() == self.waiting
-    }
-
-    /// Returns what is due by now, in the order in which it happened.
-    ///
-    /// # Errors
-    /// The journal cannot be read or written; the device that was to write has not answered.
-    pub fn poll(&mut self, now: Timestamp) -> Result<Vec<Report>, LinkError> {
-        let mut reports = Vec::new();
-        while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.queue.pop();
-            let (request, step) = self.requests[slot].take().expect("the queue points to requests that are under way");
-            self.free.push(slot);
-            let kind = match step {
-                Step::Refuse => ReportKind::Unreachable,
-                Step::Connect => {
-                    self.waiting -= 1;
-                    if let Ask::Desired { .. } = request.ask {
-                        let behaviour = self.behaviour(&request.device_id);
-                        self.execute(at, request, behaviour);
-                        continue;
-                    }
-                    ReportKind::Connected
-                }
-                Step::Answer { code } => {
-                    let message = if code >= 400 { "the simulated device refused" } else { "" };
-                    match &request.ask {
-                        Ask::Command { .. } => ReportKind::Answered { code, message: message.to_string() },
-                        Ask::Desired { patch, version } => {
-                            ReportKind::Reported { patch: acknowledge(patch, *version, code, message) }
-                        }
-                    }
-                }
-                Step::Execute { answer } => {
-                    self.note(&request, at)?;
-                    if let Some((answers_at, code)) = answer {
-                        self.schedule(answers_at, request, Step::Answer { code });
-                    }
-                    continue;
-                }
-            };
-            reports.push(Report { run_id: request.run_id, ordinal: request.ordinal, kind });
-        }
-        Ok(reports)
-    }
-
     fn schedule(&mut self, at: Timestamp, request: Request, step: Step) {
         self.asked += 1;
+        if step != Step::Connect {
+            self.last_at = self.last_at.max(at);
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.requests.push(None);
             self.requests.len() - 1
@@ -224,6 +150,83 @@ impl SimulatedDevices {
     }
 }
 
+impl DeviceLink for SimulatedDevices {
+    fn send(&mut self, now: Timestamp, request: Request) {
+        let behaviour = self.behaviour(&request.device_id);
+        if behaviour.offline && self.connects.get(&request.device_id).is_none_or(|at| *at > now) {
+            let is_command = matches!(request.ask, Ask::Command { .. });
+            if let Some(after) = behaviour.connects_after {
+                let at = *self.connects.entry(request.device_id.clone()).or_insert_with(|| add(now, after));
+                self.waiting += 1;
+                self.schedule(at, request.clone(), Step::Connect);
+            }
+            if is_command || behaviour.connects_after.is_none() {
+                self.schedule(now, request, Step::Refuse);
+            }
+            return;
+        }
+        self.execute(now, request, behaviour);
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError> {
+        let mut events = Vec::new();
+        while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.queue.pop();
+            let (request, step) = self.requests[slot].take().expect("the queue points to requests that are under way");
+            self.free.push(slot);
+            match step {
+                Step::Refuse => events.push(LinkEvent::NotDelivered { token: request.token }),
+                Step::Connect => {
+                    self.waiting -= 1;
+                    let device_id = request.device_id.clone();
+                    events.push(LinkEvent::Presence { device_id, is_online: true, at });
+                    if let Ask::Desired { .. } = request.ask {
+                        let behaviour = self.behaviour(&request.device_id);
+                        self.execute(at, request, behaviour);
+                    }
+                }
+                Step::Answer { code } => events.push(answer(request, code, at)),
+                Step::Execute { answer } => {
+                    self.note(&request, at)?;
+                    if let Some((answers_at, code)) = answer {
+                        self.schedule(answers_at, request, Step::Answer { code });
+                    }
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    /// The time of the next event or of the next thing that a device does; `None` when nothing is under way.
+    fn due(&self) -> Option<Timestamp> {
+        let Reverse((at, _, _)) = self.queue.peek()?;
+        Some(self.rhythm.map_or(*at, |(start, step)| next_step(start, step, *at)))
+    }
+
+    fn under_way(&self) -> usize {
+        self.queue.len() - self.waiting
+    }
+
+    fn expects_until(&self) -> Option<Timestamp> {
+        (self.under_way() > 0).then_some(self.last_at)
+    }
+}
+
+/// Returns what a device says that has executed a request.
+fn answer(request: Request, code: u16, at: Timestamp) -> LinkEvent {
+    let body = if code >= 400 { "the simulated device refused" } else { "" };
+    match request.ask {
+        Ask::Command { .. } => LinkEvent::Answered { token: request.token, code, body: body.to_string() },
+        Ask::Desired { patch, version } => {
+            let patch = acknowledge(&patch, version, code, body);
+            LinkEvent::Reported { device_id: request.device_id, patch, at }
+        }
+    }
+}
+
 impl Drop for SimulatedDevices {
     /// What was sent reaches its device, whether or not anybody is left to wait for the answer: a process that ends in good order
     /// has handed over everything. One that is killed has not, and what it sent may be lost on the way.
@@ -252,13 +255,20 @@ fn add(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Token;
     use crate::model::id::DeviceId;
+
+    fn token(attempt: u32) -> Token {
+        Token { run_id: 1, ordinal: 7, attempt }
+    }
+
+    fn answered(attempt: u32, code: u16, body: &str) -> LinkEvent {
+        LinkEvent::Answered { token: token(attempt), code, body: body.to_string() }
+    }
 
     fn request(device_id: &str) -> Request {
         Request {
-            run_id: 1,
-            ordinal: 7,
-            attempt: 1,
+            token: token(1),
             device_id: device_id.to_string(),
             execution_id: Digest::of_bytes(device_id.as_bytes()),
             ask: ask(false),
@@ -275,29 +285,31 @@ mod tests {
         SimulatedDevices::new(&config, Path::new(".")).unwrap()
     }
 
-    /// Returns all reports by running time forward to whatever is due.
-    fn run(devices: &mut SimulatedDevices) -> Vec<ReportKind> {
-        let mut kinds = Vec::new();
+    /// Returns all events by running time forward to whatever is due.
+    fn run(devices: &mut SimulatedDevices) -> Vec<LinkEvent> {
+        let mut events = Vec::new();
         while let Some(at) = devices.due() {
-            kinds.extend(devices.poll(at).unwrap().into_iter().map(|report| report.kind));
+            events.extend(devices.poll(at).unwrap());
         }
-        kinds
+        events
     }
 
     #[test]
     fn each_behaviour_is_seen() {
-        let check = |behaviour: DeviceBehaviour, expect: &[ReportKind]| {
+        let check = |behaviour: DeviceBehaviour, expect: &[LinkEvent]| {
             let mut devices = devices(&[("d-1", behaviour)]);
             devices.send(Timestamp::UNIX_EPOCH, request("d-1"));
             assert_eq!(run(&mut devices), expect);
         };
-        let message = "the simulated device refused".to_string();
-        check(DeviceBehaviour::default(), &[ReportKind::Answered { code: 200, message: String::new() }]);
+        check(DeviceBehaviour::default(), &[answered(1, 200, "")]);
         check(
             DeviceBehaviour { answers: Some(503), ..DeviceBehaviour::default() },
-            &[ReportKind::Answered { code: 503, message }],
+            &[answered(1, 503, "the simulated device refused")],
         );
-        check(DeviceBehaviour { offline: true, ..DeviceBehaviour::default() }, &[ReportKind::Unreachable]);
+        check(
+            DeviceBehaviour { offline: true, ..DeviceBehaviour::default() },
+            &[LinkEvent::NotDelivered { token: token(1) }],
+        );
         check(DeviceBehaviour { silent: true, ..DeviceBehaviour::default() }, &[]);
     }
 
@@ -309,12 +321,12 @@ mod tests {
             for at in 0..200 {
                 devices.send(start, request(&format!("d-{at}")));
             }
-            let (mut reports, mut wakes) = (Vec::new(), 0);
+            let (mut events, mut wakes) = (Vec::new(), 0);
             while let Some(at) = devices.due() {
                 wakes += 1;
-                reports.extend(devices.poll(at).unwrap());
+                events.extend(devices.poll(at).unwrap());
             }
-            (reports, wakes)
+            (events, wakes)
         };
         let (each, many) = run(Duration::ZERO);
         let (grouped, few) = run(Duration::from_millis(5));
@@ -339,9 +351,9 @@ mod tests {
             for at in 0..10_000 {
                 devices.send(Timestamp::UNIX_EPOCH, request(&format!("d-{at}")));
             }
-            let kinds = run(&mut devices);
-            let offline = kinds.iter().filter(|kind| **kind == ReportKind::Unreachable).count();
-            let failed = kinds.iter().filter(|k| matches!(k, ReportKind::Answered { code: 500, .. })).count();
+            let events = run(&mut devices);
+            let offline = events.iter().filter(|event| matches!(event, LinkEvent::NotDelivered { .. })).count();
+            let failed = events.iter().filter(|event| matches!(event, LinkEvent::Answered { code: 500, .. })).count();
             (offline, failed)
         };
         let (offline, failed) = count();
@@ -360,19 +372,19 @@ mod tests {
     }
 
     /// Sends a command and returns its answer.
-    fn execute(devices: &mut SimulatedDevices, device_id: &str, is_idempotent: bool, attempt: u32) -> Vec<ReportKind> {
-        devices.send(Timestamp::UNIX_EPOCH, Request { attempt, ask: ask(is_idempotent), ..request(device_id) });
+    fn execute(devices: &mut SimulatedDevices, device_id: &str, is_idempotent: bool, attempt: u32) -> Vec<LinkEvent> {
+        let token = token(attempt);
+        devices.send(Timestamp::UNIX_EPOCH, Request { token, ask: ask(is_idempotent), ..request(device_id) });
         run(devices)
     }
 
     #[test]
     fn a_command_that_may_be_sent_again_is_executed_once() {
         let folder = tempfile::tempdir().unwrap();
-        let answered = [ReportKind::Answered { code: 200, message: String::new() }];
         for _ in 0..2 {
             let mut devices = with_journal(folder.path());
             for attempt in 1..=2 {
-                assert_eq!(execute(&mut devices, "d-1", true, attempt), answered);
+                assert_eq!(execute(&mut devices, "d-1", true, attempt), [answered(attempt, 200, "")]);
             }
             // What nobody waits for any more is recognised too.
             devices.send(Timestamp::UNIX_EPOCH, Request { ask: ask(true), ..request("d-1") });

@@ -127,6 +127,8 @@ pub struct Observation {
     pub missing: Vec<String>,
     /// For a job that changes the device template.
     pub strays: Strays,
+    /// For each question about devices that are not selected, how many there are.
+    pub passed_over: Vec<u64>,
 }
 
 /// Desired properties of devices that have no place in the device template which they are to get.

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use super::workspace::declared_of;
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{fleet_file, text_of, writer};
-use crate::ledger::{Claim, Published, RunRecord};
+use crate::ledger::{Claim, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
-use crate::model::outcome::{Counts, RunStatus};
+use crate::model::outcome::RunStatus;
 use crate::repo::FileChange;
 use crate::results::{Trailers, document, with_trailers};
 
@@ -53,7 +53,7 @@ pub fn adopt(environment: &Environment, mode: AdoptMode, now: Timestamp) -> Resu
             help: "Run `fleetform plan`: it knows from the branch what has run.".to_string(),
         });
     }
-    if workspace.open_for_reading(&declared.fleet)?.remembers()? {
+    if workspace.open_for_reading(&declared.fleet)?.branch_copy().exists()? {
         return Err(OpsError::Usage {
             what: format!("there is nothing to adopt: the registry remembers what was on the branch {}", branch.name()),
             help: "Run `fleetform apply`: it publishes the branch again.".to_string(),
@@ -97,19 +97,10 @@ fn done(job: &Job, fleet: &Name, head: &str, now: Timestamp) -> [FileChange; 2] 
         claimed_at: now,
     };
     let record = RunRecord {
-        job: claim.job.clone(),
-        run: claim.run.clone(),
         status: RunStatus::Completed,
         reason: Some(REASON.to_string()),
-        counts: Counts::default(),
-        started_at: None,
         finished_at: Some(now),
-        source_commit: claim.source_commit.clone(),
-        plan_id: claim.plan_id.clone(),
-        spec_digest: claim.spec_digest,
-        per_batch: Vec::new(),
-        late: 0,
-        published: Published::default(),
+        ..RunRecord::of_claim(&claim)
     };
     let key = claim.key(fleet);
     [

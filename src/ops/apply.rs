@@ -13,7 +13,6 @@ mod upstream;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,16 +21,16 @@ use serde_json::Value;
 use super::workspace::{declared_of, findings_of, owner};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::Diagnostics;
-use crate::execute::{Clock, CrashPoints, Executor, Inbox, Progress, Running, Wakeups, import_letter};
+use crate::execute::{Clock, Executor, Inbox, Ports, Progress, Running, Wakeups, import_letter};
 use crate::ledger::{ImportReport, LEASE_TIME, Ledger, RunRecord};
-use crate::link::SimulatedDevices;
+use crate::link::{DeviceLink, SimulatedDevices};
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, Held};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Known, Preparation, StagedFile, prepare, with_open_occurrences};
-use crate::registry::{IndexChanges, Registry};
+use crate::registry::{Change, IndexChanges, Registry};
 use crate::repo::{FleetTree, Pulse, Repo, ResultsBranch, UpstreamError};
 use upstream::{HURRY_MIN, Upstream, finish, upstream_of};
 
@@ -58,8 +57,8 @@ pub struct ApplyOptions {
     pub lease_time: Duration,
     /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
     pub growth: Option<u32>,
-    /// Where the process may die: for simulations.
-    pub crash: CrashPoints,
+    /// For simulations.
+    pub ports: Ports,
 }
 
 impl Default for ApplyOptions {
@@ -73,7 +72,7 @@ impl Default for ApplyOptions {
             pulse: None,
             lease_time: LEASE_TIME,
             growth: None,
-            crash: CrashPoints::default(),
+            ports: Ports::REAL,
         }
     }
 }
@@ -122,13 +121,13 @@ pub fn apply(
     workspace.refuse_uncommitted(&tree, &loaded)?;
     let owner = owner();
     let own = workspace.own_registry(&declared.fleet)?;
-    let lock = Rc::new(own.lock(&owner)?);
-    let mut registry = own.open_for_writing()?;
+    let lock = own.lock(&owner)?;
+    let mut registry = options.ports.registry(own.open_for_writing()?);
     if let Some(pages) = options.growth {
         registry.limit_growth(pages)?;
     }
     let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let mut link = SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?;
+    let mut link = options.ports.link(SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?);
     let held = Held::default();
     let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), &inbox.waker(), clock.now())?;
     if let Some(upstream) = &mut upstream {
@@ -146,7 +145,7 @@ pub fn apply(
         branch,
         known: &mut Known::default(),
         registry: &mut registry,
-        link: &mut link,
+        link: &mut *link,
         heeds_stops: true,
         looked_at: head.clone(),
         head,
@@ -187,7 +186,7 @@ struct Apply<'a> {
     /// What need not be read again.
     known: &'a mut Known,
     registry: &'a mut Registry,
-    link: &'a mut SimulatedDevices,
+    link: &'a mut (dyn DeviceLink + 'static),
     head: String,
     /// Look for stops that are committed meanwhile.
     heeds_stops: bool,
@@ -231,7 +230,7 @@ impl Apply<'_> {
     fn note_seen(&mut self) -> Result<(), OpsError> {
         let tip = if self.upstream.is_some() { self.branch.upstream_tip()? } else { self.branch.tip()? };
         if let Some(tip) = tip {
-            self.options.crash.around("note tip", || self.registry.note_seen(&tip, &self.head))?;
+            self.registry.write(Change::Seen { results_tip: &tip, applied_head: &self.head })?;
         }
         Ok(())
     }
@@ -319,7 +318,7 @@ impl Apply<'_> {
             woken: Wakeups::default(),
             grace: self.options.grace,
             waits: self.options.waits,
-            crash: &self.options.crash,
+            crash: &self.options.ports.crash,
             observer,
         }
     }
@@ -485,8 +484,7 @@ impl Apply<'_> {
         };
         let letter = import_letter(&file.import, &file.spec.digest.to_string(), &report, &found.errors);
         self.make_way(None, found.new + found.updated)?;
-        let crash = &self.options.crash;
-        crash.around("import", || self.registry.apply_staged(&file.spec, now, &letter))?;
+        self.registry.write(Change::Import { spec: &file.spec, at: now, outbox: &letter })?;
         self.empty_outbox()?;
         Ok(report)
     }

@@ -46,7 +46,7 @@ pub fn list(
 /// As [`list`].
 pub fn count(environment: &Environment, choice: &DeviceChoice) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
-    Ok(registry.count_devices(&filter)?)
+    Ok(registry.devices().count(&filter.request())?.selected)
 }
 
 /// A device with what is known about it beside its twin. Its keys are not among it.
@@ -70,14 +70,14 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
     let workspace = Workspace::open(environment)?;
     let declared = workspace.declared_somewhere()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    let Some(device) = registry.device(device_id)? else { return Err(missing(&registry, device_id)?) };
+    let Some(device) = registry.devices().get(device_id)? else { return Err(missing(&registry, device_id)?) };
     let groups = declared.groups.values().filter(|group| is_in(&device, group)).map(|group| group.name.clone());
     let id = device.device_id.clone();
     Ok(ShownDevice {
         groups: groups.collect(),
-        authentication: registry.keys(device_id)?.authentication,
-        edge_manifest_digest: registry.edge_manifest_digest(&id)?,
-        import: registry.imports_of(std::slice::from_ref(&id))?.remove(&id),
+        authentication: registry.devices().keys(device_id)?.authentication,
+        edge_manifest_digest: registry.devices().edge_manifest_digest(&id)?,
+        import: registry.devices().imports_of(std::slice::from_ref(&id))?.remove(&id),
         device,
     })
 }
@@ -96,7 +96,7 @@ fn is_in(device: &Device, group: &DeviceGroup) -> bool {
 
 /// Returns that a device is not there, with a near id.
 fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
-    let ids = registry.ids_near(device_id)?;
+    let ids = registry.devices().ids_near(device_id)?;
     let near = crate::diag::nearest(device_id, ids.iter().map(String::as_str));
     Ok(OpsError::NotFound {
         what: format!("there is no device `{}`", crate::diag::shown(device_id)),

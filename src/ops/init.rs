@@ -114,7 +114,9 @@ fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
     let (_, loaded) = workspace.load_work_tree()?;
     let declared = super::workspace::declared_of(&loaded)?;
     let (fleet, branch) = (declared.fleet.name.clone(), declared.fleet.results.branch.clone());
-    if workspace.repo.results(&branch).tip()?.is_none() && workspace.open_for_reading(&declared.fleet)?.remembers()? {
+    if workspace.repo.results(&branch).tip()?.is_none()
+        && workspace.open_for_reading(&declared.fleet)?.branch_copy().exists()?
+    {
         return Err(OpsError::Usage {
             what: format!("the branch {branch} is gone, and the registry remembers what was on it"),
             help: "Run `fleetform apply`: it publishes the branch again.".to_string(),

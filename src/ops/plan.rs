@@ -75,7 +75,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         let help = format!("Fetch it: `git fetch {remote} {name}:{name}`.");
         diagnostics.push(Diagnostic::new(code::BRANCH_BEHIND, None, detail).with_help(help));
     }
-    let indexes = registry.index_changes(&searched_paths(declared, &mut Searches::default()))?;
+    let indexes = registry.devices().index_changes(&searched_paths(declared, &mut Searches::default()))?;
     Ok(Planned { plan, findings: findings_of(&loaded, diagnostics), indexes })
 }
 

@@ -8,6 +8,7 @@ use super::workspace::OWN_FOLDER;
 use super::{Environment, OpsError, Workspace};
 use crate::model::status::Snapshot;
 use crate::prepare::{read_ledger, records_of};
+use crate::registry::Noted;
 
 /// What a daemon keeps about itself, in [`OWN_FOLDER`].
 const LOCK: &str = "watch.lock";
@@ -125,7 +126,7 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
     Ok(FleetStatus {
         name: fleet.name.to_string(),
         head: workspace.repo.head()?,
-        applied: registry.applied_head()?,
+        applied: registry.branch_copy().noted(Noted::AppliedHead)?,
         open_runs: records_of(&ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
         unpushed: if has_remote { Some(branch.unpushed()? as u64) } else { None },
     })

@@ -1,10 +1,8 @@
 //! A fleet that has been opened: its repository, what it declares, and the way to its registry.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::OpsError;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, code};
@@ -12,15 +10,12 @@ use crate::manifest::{Kind, Loaded, Sound};
 use crate::model::fleet::{Declared, Fleet, Held, RegistryConfig};
 use crate::model::text::sanitize_line;
 use crate::prepare::{load, load_sound};
-use crate::registry::Registry;
+use crate::registry::sqlite::SqlitePlace;
+use crate::registry::{ExclusionFailure, Exclusive, Place as _, Registry, Store};
 use crate::repo::{FLEET_FILE, FleetTree, Repo};
 
 /// The folder of a fleet's folder that is of this machine alone.
 pub(super) const OWN_FOLDER: &str = ".fleetform";
-/// Names that a lock file keeps: who dies so often before it gets to work does not by accident.
-const OWNERS_MAX: usize = 64;
-/// Bytes of it that are read: a name is a host, a process and eight digits.
-const OWNER_BYTES_MAX: u64 = 64 << 10;
 
 /// What a command is told by its surroundings, read once.
 #[derive(Debug, Clone)]
@@ -44,56 +39,11 @@ pub struct Workspace {
     environment: Environment,
 }
 
-/// The exclusive right to apply, for as long as it lives: a lock that the operating system takes back when the process ends. The file
-/// says who has it, and in its further lines who had it before, back to the last one that had taken the lease of the fleet.
-pub struct ApplyLock {
-    file: File,
-    owner: String,
-    before: RefCell<Vec<String>>,
-}
-
-impl ApplyLock {
-    /// Returns who had it before; none of them works on the registry any more.
-    pub fn before(&self) -> Vec<String> {
-        self.before.borrow().clone()
-    }
-
-    /// Forgets who had it before: the lease of the fleet is of this one now, and of nobody before it.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn forget_others(&self) -> Result<(), OpsError> {
-        if self.before.take().is_empty() {
-            return Ok(());
-        }
-        self.write().map_err(|source| OpsError::Output { what: "the lock cannot be written".to_string(), source })
-    }
-
-    fn text(&self) -> String {
-        let before = self.before.borrow();
-        std::iter::once(&self.owner).chain(before.iter()).take(OWNERS_MAX).map(|name| format!("{name}\n")).collect()
-    }
-
-    fn write(&self) -> std::io::Result<()> {
-        let (mut file, text) = (&self.file, self.text());
-        file.rewind()?;
-        file.write_all(text.as_bytes())?;
-        file.set_len(text.len() as u64)
-    }
-}
-
-/// Why the lock could not be taken.
-pub enum LockFailure {
-    /// Somebody has it; `None` when it does not say who.
-    Held(Option<String>),
-    Failed(OpsError),
-}
-
-impl From<LockFailure> for OpsError {
-    fn from(failure: LockFailure) -> OpsError {
+impl From<ExclusionFailure> for OpsError {
+    fn from(failure: ExclusionFailure) -> OpsError {
         match failure {
-            LockFailure::Failed(error) => error,
-            LockFailure::Held(holder) => OpsError::Held {
+            ExclusionFailure::Failed(error) => error.into(),
+            ExclusionFailure::Held(holder) => OpsError::Held {
                 what: match holder {
                     Some(holder) => format!("another fleetform is applying to this registry: {holder}"),
                     None => "another fleetform is applying to this registry".to_string(),
@@ -115,17 +65,10 @@ pub fn owner() -> String {
     format!("{host}/{}/{unique:08x}", std::process::id())
 }
 
-impl Drop for ApplyLock {
-    fn drop(&mut self) {
-        // Closing alone would not do: a process that is just being started has a copy of the file until it executes its program.
-        drop(self.file.unlock());
-    }
-}
-
 /// The place of a registry that is this machine's own.
 pub struct OwnRegistry {
     path: PathBuf,
-    fleet: String,
+    place: SqlitePlace,
 }
 
 impl OwnRegistry {
@@ -133,7 +76,7 @@ impl OwnRegistry {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn open_for_writing(&self) -> Result<Registry, OpsError> {
+    pub fn open_for_writing(&self) -> Result<Box<dyn Store>, OpsError> {
         if let Some(folder) = self.path.parent()
             && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
             && !folder.join(".gitignore").exists()
@@ -145,15 +88,15 @@ impl OwnRegistry {
                 source,
             })?;
         }
-        Ok(Registry::open(&self.path, &self.fleet)?)
+        Ok(self.place.open()?)
     }
 
-    /// Takes the right to apply to the registry, for somebody of this name.
+    /// Takes the right to work on the registry, for an owner of this name.
     ///
     /// # Errors
-    /// Another process has it, or the lock file cannot be made.
-    pub fn lock(&self, owner: &str) -> Result<ApplyLock, LockFailure> {
-        lock_file(&self.path.with_extension("lock"), owner)
+    /// Another process has it, or it cannot be taken.
+    pub fn lock(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
+        self.place.exclude(owner)
     }
 }
 
@@ -288,15 +231,10 @@ impl Workspace {
         }
         // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the folder.
         let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        places.push(whole.with_extension("lock"));
-        // SQLite reads the files beside it as part of it.
-        for beside in ["", "-wal", "-shm", "-journal"] {
-            let mut name = whole.as_os_str().to_owned();
-            name.push(beside);
-            places.push(PathBuf::from(name));
-        }
+        places.push(SqlitePlace::lock_path(&whole));
+        places.extend(SqlitePlace::files(&whole));
         self.refuse_tracked(&places)?;
-        Ok(OwnRegistry { path, fleet: fleet.name.to_string() })
+        Ok(OwnRegistry { place: SqlitePlace::new(path.clone(), fleet.name.as_str()), path })
     }
 
     /// Refuses places that git fills.
@@ -324,7 +262,7 @@ impl Workspace {
     /// # Errors
     /// It cannot be read, or git has it.
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, OpsError> {
-        Ok(Registry::open_for_reading(&self.own_registry(fleet)?.path, fleet.name.as_str())?)
+        Ok(Registry::new(self.own_registry(fleet)?.place.open_for_reading()?))
     }
 
     /// Refuses when the work tree declares something else than `HEAD`: what would run is not what the person sees.
@@ -359,33 +297,6 @@ impl Workspace {
 
 fn is_fleet(tree: &FleetTree<'_>) -> bool {
     tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
-}
-
-fn lock_file(path: &Path, owner: &str) -> Result<ApplyLock, LockFailure> {
-    let fail = |source: std::io::Error| {
-        LockFailure::Failed(OpsError::Output { what: format!("the lock {} cannot be made", path.display()), source })
-    };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(fail)?;
-    }
-    let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(fail)?;
-    let locked = file.try_lock();
-    let mut text = String::new();
-    // What is no text is of nobody.
-    let is_read = (&file).take(OWNER_BYTES_MAX).read_to_string(&mut text).is_ok();
-    let names = text.lines().filter(|name| is_read && !name.is_empty() && *name != owner);
-    let mut names = names.map(|name| sanitize_line(name).into_owned());
-    match locked {
-        Ok(()) => {
-            let lock = ApplyLock { before: RefCell::new(names.collect()), owner: owner.to_string(), file };
-            if text != lock.text() {
-                lock.write().map_err(fail)?;
-            }
-            Ok(lock)
-        }
-        Err(std::fs::TryLockError::WouldBlock) => Err(LockFailure::Held(names.next())),
-        Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
-    }
 }
 
 /// Adds an error when results would go to the branch that the files are declared on; true when they would.

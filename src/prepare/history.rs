@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, RunRecord, claim_path};
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Noted, Registry, RegistryError};
 use crate::repo::{Audit, BlobId, RepoError, ResultsBranch};
 
 /// Why the history cannot be trusted; each is a hold: nothing is touched.
@@ -113,7 +113,7 @@ pub fn read_ledger_again(
         Some(tip) => recorded.of_branch(branch, tip, &declared.fleet.name)?,
         None => {
             recorded.forget();
-            if !registry.remembers()? {
+            if !registry.branch_copy().exists()? {
                 let jobs = declared.jobs.len();
                 return Err(HistoryError::Unknown { branch: branch.name().into(), jobs });
             }
@@ -121,14 +121,14 @@ pub fn read_ledger_again(
             (Documents::of_files(branch.name(), &files)?, false)
         }
     };
-    let version = registry.claims_version()?;
+    let version = registry.journal().claims_version()?;
     if !is_known || version.is_none() || recorded.agreed != version {
         recorded.agreed = None;
         check_claims(branch, registry, &documents)?;
         recorded.agreed = version;
     }
     check_history(branch, registry)?;
-    let open = registry.open_runs(|run| {
+    let open = registry.journal().open_runs(&|run| {
         let path = claim_path(&run.job, &run.run);
         documents.claim_ids.get(&path) == Some(&BlobId::of_bytes(run.claim.as_bytes()))
     })?;
@@ -140,7 +140,7 @@ pub fn read_ledger_again(
 /// Holds when the branch does not have a run as it was claimed here.
 fn check_claims(branch: &ResultsBranch<'_>, registry: &Registry, documents: &Documents) -> Result<(), HistoryError> {
     let mut missing = None;
-    for (path, text) in registry.claim_documents()? {
+    for (path, text) in registry.journal().claim_documents()? {
         match documents.claim_ids.get(&path) {
             Some(id) if *id == BlobId::of_bytes(text.as_bytes()) => {}
             Some(_) => {
@@ -176,19 +176,14 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
             unchanged: open.unchanged,
         };
         let record = RunRecord {
-            job: claim.job.clone(),
-            run: claim.run.clone(),
             status: open.status,
             reason: known.as_ref().and_then(|record| record.reason.clone()),
             counts,
             started_at: open.started_at,
-            finished_at: None,
-            source_commit: claim.source_commit.clone(),
-            plan_id: claim.plan_id.clone(),
-            spec_digest: claim.spec_digest,
             per_batch: known.as_ref().map_or_else(Vec::new, |record| record.per_batch.clone()),
             published: known.map_or_else(Default::default, |record| record.published),
             late: open.late,
+            ..RunRecord::of_claim(claim)
         };
         records.insert(key.clone(), record);
     }
@@ -197,7 +192,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
 
 /// Holds when somebody else has written to the branch or rewritten it since it was last used here.
 fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), HistoryError> {
-    let seen = registry.results_tip()?;
+    let seen = registry.branch_copy().noted(Noted::ResultsTip)?;
     match branch.audit(seen.as_deref())? {
         Audit::Sound => Ok(()),
         Audit::Rewritten => {
@@ -210,7 +205,7 @@ fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), 
 
 fn applied_imports(registry: &Registry) -> Result<BTreeMap<Name, Digest>, HistoryError> {
     let mut applied = BTreeMap::new();
-    for (name, digest) in registry.applied_imports()? {
+    for (name, digest) in registry.imports().applied()? {
         if let (Ok(name), Some(digest)) = (Name::parse(&name), Digest::parse(&digest)) {
             applied.insert(name, digest);
         }

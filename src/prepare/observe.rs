@@ -17,7 +17,7 @@ use crate::model::observation::{DeviceIds, Observation};
 use crate::plan::{
     Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify_all, contest, plan,
 };
-use crate::registry::{ImportFailure, ImportSpec, Registry, Request, Selection, StagedImport, Touched};
+use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Selection, StagedImport, Touched};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 
 /// What planning reads.
@@ -54,14 +54,15 @@ pub fn prepare(
     registry: &mut Registry,
 ) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
     let mut diagnostics = Diagnostics::new();
-    registry.clear_staged()?;
+    registry.imports_mut().clear()?;
     let (staged, unusable) = stage_imports(preparation, registry, &mut diagnostics)?;
     if !staged.is_empty() {
-        registry.overlay_staged()?;
+        registry.imports_mut().overlay()?;
     }
     let mut observations = BTreeMap::new();
     let mut templates = Templates::new(preparation.declared);
     let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    let mut passed_over = BTreeMap::new();
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
     for Classified { job, class, .. } in classify_all(preparation.declared, preparation.ledger) {
         if class == Class::Continue {
@@ -75,17 +76,19 @@ pub fn prepare(
             }
             let request = request.map(|(selection, within)| {
                 let touched = touched(&job.action, preparation.declared, &mut templates);
-                Request { selection, within, touched, mismatching: found }
+                let passed_over = super::targets::questions(job, preparation);
+                Request { selection, within, touched, mismatching: found, passed_over }
             });
             let observation = match request {
-                Some(request) => registry.observe(&request)?,
+                Some(request) => registry.devices().observe(&request)?,
                 None => Observation::default(),
             };
+            passed_over.insert(job.name.clone(), observation.passed_over.clone());
             observations.insert(job.name.clone(), observation);
         }
     }
     let scheduled = match preparation.counts_scheduled {
-        true => super::scheduled::counts(preparation, registry)?,
+        true => super::scheduled::counts(preparation, registry, &mut passed_over)?,
         false => BTreeMap::new(),
     };
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
@@ -112,7 +115,7 @@ pub fn prepare(
     let plan = plan(input);
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose(&plan, preparation, &staged));
-    diagnostics.extend(super::targets::warnings(&plan, preparation, registry)?);
+    diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
 }
 
@@ -131,7 +134,7 @@ fn ages(
         Some((job.name.clone(), loaded.sources.path(span.file).to_string()))
     };
     let paths: BTreeMap<Name, String> = jobs.iter().filter_map(path_of).collect();
-    let base = registry.applied_head()?;
+    let base = registry.branch_copy().noted(Noted::AppliedHead)?;
     let ages = preparation.repo.ages(&paths.values().cloned().collect(), base.as_deref());
     Ok(paths.into_iter().filter_map(|(name, path)| Some((name, *ages.get(&path)?))).collect())
 }
@@ -144,10 +147,10 @@ fn pending(registry: &Registry, fresh: &[&Job], continued: &[&Job]) -> Result<BT
     if contested.peek().is_none() {
         return Ok(pending);
     }
-    let journal = registry.open_journal()?;
+    let journal = registry.journal().unclosed()?;
     for job in contested {
         let Some(run) = journal.iter().find(|run| (&run.job, &run.run) == (&job.name, &job.run)) else { continue };
-        pending.insert(job.name.clone(), registry.pending_targets(run.run_id)?);
+        pending.insert(job.name.clone(), registry.journal().pending_targets(run.run_id)?);
     }
     Ok(pending)
 }
@@ -183,7 +186,7 @@ fn stage_imports(
             continue;
         }
         let file = preparation.tree.open(&import.file)?;
-        match registry.stage_import(&spec, file) {
+        match registry.imports_mut().stage(&spec, &mut { file }) {
             Ok(found) => staged.push(StagedFile { import: import.name.clone(), spec, found }),
             Err(ImportFailure::Registry(error)) => return Err(error.into()),
             Err(ImportFailure::File { line, message, help }) => {
@@ -196,13 +199,14 @@ fn stage_imports(
             }
         }
     }
-    for owner in registry.owners_to_ask()? {
+    for owner in registry.imports().owners_to_ask()? {
         if let Some(import) = preparation.declared.imports.get(owner.as_str()) {
-            registry.ask_owner(&owner, import.format, preparation.tree.open(&import.file)?)?;
+            let mut file = preparation.tree.open(&import.file)?;
+            registry.imports_mut().ask_owner(&owner, import.format, &mut file)?;
         }
     }
     for StagedFile { spec, found, .. } in &mut staged {
-        registry.settle_staged(spec, found)?;
+        registry.imports_mut().settle(spec, found)?;
     }
     Ok((staged, unusable))
 }

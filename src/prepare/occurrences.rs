@@ -29,7 +29,7 @@ pub fn with_open_occurrences<'a>(
     if declared.schedules.is_empty() {
         return Ok(declared);
     }
-    for run in registry.open_journal()? {
+    for run in registry.journal().unclosed()? {
         // A branch that is gone is published again with all that was journaled.
         let is_claimed = run.is_claimed || branch.tip()?.is_none();
         if !is_claimed && branch.read(&claim_path(&run.job, &run.run))?.is_none() {

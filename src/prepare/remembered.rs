@@ -15,7 +15,7 @@ pub(super) fn remembered_documents(
     wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, Vec<u8>>, HistoryError> {
     let mut documents = registry.kept_files(wanted)?;
-    for run in registry.remembered_runs()? {
+    for run in registry.branch_copy().runs()? {
         if let Some(record) = &run.record {
             documents.insert(format!("{}/run.json", run.results_folder()), document(&record.to_json()));
         }
@@ -29,9 +29,9 @@ pub(super) fn remembered_documents(
 /// # Errors
 /// The registry cannot be read.
 pub fn remembered_rows(registry: &Registry, key: &RunKey, mut visit: impl FnMut(Row)) -> Result<(), HistoryError> {
-    let runs = registry.remembered_runs()?;
+    let runs = registry.branch_copy().runs()?;
     if let Some(run) = runs.iter().find(|run| run.job == key.job && run.run == key.run) {
-        registry.each_published(run, |row, batch| visit(published_row(row, batch)))?;
+        registry.branch_copy().each_published(run, &mut |row, batch| visit(published_row(row, batch)))?;
         return Ok(());
     }
     let prefix = shard_prefix(key);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use crate::manifest::Loaded;
-use crate::registry::Registry;
+use crate::registry::{Noted, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 
 /// Returns the commit that was applied last when `head` does not come after it; `None` when it does, and before the first apply.
@@ -17,7 +17,7 @@ pub fn not_after(
     registry: &Registry,
     branch: &ResultsBranch<'_>,
 ) -> Result<Option<String>, HistoryError> {
-    let last = match registry.applied_head()? {
+    let last = match registry.branch_copy().noted(Noted::AppliedHead)? {
         Some(last) => Some(last),
         None => branch.last_source()?,
     };

@@ -1,6 +1,6 @@
 //! How many devices the schedules of a plan would select now: for whoever reviews them, long before they are due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::PrepareError;
 use super::observe::{Preparation, selection_of};
@@ -10,15 +10,19 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::model::schedule::Schedule;
-use crate::registry::{Registry, Request, Touched};
+use crate::registry::{Registry, Request};
 use crate::schedule::Occurrences;
 
-/// Returns the number of each, those of schedules that have never run and then of those that are due soonest, up to
+/// Returns the number of each, and in `passed_over` the answers to its questions: those of schedules that have never run and then of those that are due soonest, up to
 /// [`limits::SCHEDULES_COUNTED_MAX`] of them.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
-pub(super) fn counts(preparation: &Preparation<'_>, registry: &Registry) -> Result<BTreeMap<Name, u64>, PrepareError> {
+pub(super) fn counts(
+    preparation: &Preparation<'_>,
+    registry: &Registry,
+    passed_over: &mut BTreeMap<Name, Vec<u64>>,
+) -> Result<BTreeMap<Name, u64>, PrepareError> {
     let ledger = preparation.ledger;
     let mut due: Vec<_> = preparation.declared.schedules.values().filter(|schedule| !schedule.is_suspended).collect();
     let next = |schedule: &_| Occurrences::after(schedule, preparation.now).next();
@@ -32,8 +36,11 @@ pub(super) fn counts(preparation: &Preparation<'_>, registry: &Registry) -> Resu
         let job: Job = schedule.job_at(preparation.now);
         // What is wrong with the target is said when it is due.
         if let Some((selection, within)) = selection_of(preparation, registry, &job, &mut Diagnostics::new())? {
-            let request = Request { selection, within, touched: Touched::Nothing, mismatching: BTreeSet::new() };
-            counts.insert(schedule.name.clone(), registry.count_matching(&request)?);
+            let questions = super::targets::questions(&job, preparation);
+            let request = Request { passed_over: questions, ..Request::new(selection, within) };
+            let tally = registry.devices().count(&request)?;
+            counts.insert(schedule.name.clone(), tally.selected);
+            passed_over.insert(schedule.name.clone(), tally.passed_over);
         }
     }
     Ok(counts)

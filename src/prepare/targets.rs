@@ -1,7 +1,7 @@
 //! What a plan warns about in the targets of the jobs that it runs, and of the schedules that it counted: what only the registry can tell.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::diagnose::devices_of;
@@ -9,23 +9,41 @@ use super::observe::{Preparation, selection_of};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::manifest::Kind;
 use crate::model::fleet::Declared;
+use crate::model::id::Name;
 use crate::model::job::{Job, Selector};
 use crate::model::limits;
 use crate::plan::{Plan, Subject};
-use crate::query::{self, Query};
-use crate::registry::{DeviceFilter, Registry, Request, Selection, Touched};
+use crate::query::{self, Lack, Query};
+use crate::registry::{Registry, Request};
 
-/// Returns the warnings about the targets of a plan's runs and schedules.
+/// Returns what is asked about the devices that a job does not select: who lacks a property under `!=`, NOT or NIN. One that is
+/// selected all the same, by the other side of an OR, does not count.
+pub(super) fn questions(job: &Job, preparation: &Preparation<'_>) -> Vec<Vec<Query>> {
+    let Some((condition, _)) = condition_of(job, preparation) else { return Vec::new() };
+    lacks_of(&condition).map(|lack| lack.conditions).collect()
+}
+
+fn lacks_of(condition: &Query) -> impl Iterator<Item = Lack> {
+    query::lacks(condition).into_iter().take(limits::NEGATED_PATHS_MAX)
+}
+
+/// Returns the warnings about the targets of a plan's runs and schedules; `passed_over` has the answers to the [`questions`] of each.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
-pub fn warnings(plan: &Plan, preparation: &Preparation<'_>, registry: &Registry) -> Result<Diagnostics, PrepareError> {
+pub fn warnings(
+    plan: &Plan,
+    preparation: &Preparation<'_>,
+    passed_over: &BTreeMap<Name, Vec<u64>>,
+    registry: &Registry,
+) -> Result<Diagnostics, PrepareError> {
     let mut diagnostics = Diagnostics::new();
-    let mut fleet_size = None;
     let mut seen = BTreeSet::new();
     for (job, count, is_deferred) in jobs_of(plan, preparation.declared) {
         let Some((condition, span)) = condition_of(&job, preparation) else { continue };
-        for diagnostic in of_lacks(&job, &condition, span, preparation, registry)? {
+        let answers = passed_over.get(&job.name).map_or(&[][..], Vec::as_slice);
+        for (lack, count) in lacks_of(&condition).zip(answers).filter(|(_, count)| **count > 0) {
+            let diagnostic = of_lack(&lack, *count, span);
             // Several jobs of a group have its condition.
             if seen.insert((diagnostic.span, diagnostic.detail.clone())) {
                 diagnostics.push(diagnostic);
@@ -35,13 +53,12 @@ pub fn warnings(plan: &Plan, preparation: &Preparation<'_>, registry: &Registry)
         if count < 2 || is_meant {
             continue;
         }
-        let all = match fleet_size {
-            Some(all) => all,
-            None => *fleet_size.insert(registry.count_devices(&DeviceFilter::default())?),
+        let Some((selection, within)) = selection_of(preparation, registry, &job, &mut Diagnostics::new())? else {
+            continue;
         };
-        if count == all {
+        if registry.devices().selects_all(&Request::new(selection, within))? {
             let kind = if preparation.declared.schedules.contains_key(&job.name) { "Schedule" } else { "Job" };
-            let detail = format!("{kind} `{}` selects all {} of the fleet.", job.name, devices_of(all));
+            let detail = format!("{kind} `{}` selects all {} of the fleet.", job.name, devices_of(count));
             let help = "If that is meant, write `query: \"*\"`, or give the number in `expect`.".to_string();
             let span = preparation.loaded.spans.span(&job.name, "/spec/target");
             diagnostics.push(Diagnostic::new(code::WHOLE_FLEET, span, detail).with_help(help));
@@ -79,45 +96,16 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
     Some((query::parse(text).expect("queries were checked with the files"), span))
 }
 
-fn of_lacks(
-    job: &Job,
-    condition: &Query,
-    span: Option<Span>,
-    preparation: &Preparation<'_>,
-    registry: &Registry,
-) -> Result<Vec<Diagnostic>, PrepareError> {
-    let mut found = Vec::new();
-    for lack in query::lacks(condition).into_iter().take(limits::NEGATED_PATHS_MAX) {
-        // Within the same organization and of the same template.
-        let Some((selection, within)) = selection_of(preparation, registry, job, &mut Diagnostics::new())? else {
-            continue;
-        };
-        let Selection::Matching { template, .. } = selection else { continue };
-        let matching = |conditions: Vec<Query>| {
-            let selection = Selection::Matching { template: template.clone(), conditions };
-            let (within, touched, mismatching) = (within.clone(), Touched::Nothing, BTreeSet::new());
-            registry.count_matching(&Request { selection, within, touched, mismatching })
-        };
-        let mut count = matching(lack.conditions.clone())?;
-        if count > 0 {
-            // Some are selected all the same, by the other side of an OR.
-            let selected = lack.conditions.into_iter().chain([condition.clone()]).collect();
-            count -= matching(selected)?;
-        }
-        if count == 0 {
-            continue;
-        }
-        let path = &lack.path;
-        let verb = if count == 1 { "lacks" } else { "lack" };
-        let detail = format!(
-            "{} {verb} `{path}`, which this condition has under `!=`, NOT or NIN: where it is undefined, neither the comparison nor \
-             its opposite selects.",
-            devices_of(count)
-        );
-        let help = format!(
-            "Write `NOT is_defined({path}) OR …` to select them too, or `is_defined({path}) AND …` to leave them out on purpose."
-        );
-        found.push(Diagnostic::new(code::NEGATED_PATH, span, detail).with_help(help));
-    }
-    Ok(found)
+fn of_lack(lack: &Lack, count: u64, span: Option<Span>) -> Diagnostic {
+    let path = &lack.path;
+    let verb = if count == 1 { "lacks" } else { "lack" };
+    let detail = format!(
+        "{} {verb} `{path}`, which this condition has under `!=`, NOT or NIN: where it is undefined, neither the comparison nor \
+         its opposite selects.",
+        devices_of(count)
+    );
+    let help = format!(
+        "Write `NOT is_defined({path}) OR …` to select them too, or `is_defined({path}) AND …` to leave them out on purpose."
+    );
+    Diagnostic::new(code::NEGATED_PATH, span, detail).with_help(help)
 }

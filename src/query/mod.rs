@@ -28,7 +28,7 @@ mod walk;
 pub use ast::{Expr, PathRef, Root};
 pub use error::{QueryError, QueryErrorKind};
 pub use eval::{Answer, evaluate};
-pub(crate) use eval::{evaluate_with, json_value, status};
+pub(crate) use eval::{evaluate_with, status};
 pub(crate) use walk::paths_of;
 pub use walk::{Lack, lacks, negated_paths, paths, searched_paths};
 

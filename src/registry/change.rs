@@ -1,92 +1,233 @@
-//! Changes of single devices that a person asks for, and the ids near to one that is not there.
+//! A transaction as a value: what is to be written, all of it or nothing, in the name of a lease.
 
-use std::collections::BTreeMap;
+use jiff::Timestamp;
+use serde_json::Value;
 
-use rusqlite::OptionalExtension;
+use super::{Assignment, Chunk, ImportSpec, IndexChanges, NewRun, Noted};
+use crate::model::fleet::ResultDevices;
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{Outcome, Reason, RunStatus};
+use crate::model::patch::Section;
+use crate::query::PathRef;
 
-use super::{Registry, RegistryError};
+/// In whose name is written. A store refuses a fence that is older than the newest one that it has seen.
+///
+/// 1. A works with epoch 4 and is suspended, say with its machine.
+/// 2. Its lease runs out. B takes it over with epoch 5, which the store notes.
+/// 3. A wakes up and writes: every commit of its begins with a look at the epoch, finds 5 and is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fence {
+    epoch: Option<u64>,
+}
 
-/// Ids beside the place where one would be that are looked at for a near one, on each side.
-const NEIGHBOURS: usize = 50;
+impl Fence {
+    /// For whoever works without a lease: exclusion alone keeps others away.
+    pub const NONE: Fence = Fence { epoch: None };
 
-impl Registry {
-    /// Blocks or unblocks devices in one transaction, and returns those that were not so before.
-    ///
-    /// # Errors
-    /// The registry cannot be written; then nothing was.
-    pub fn set_blocked(&mut self, device_ids: &[String], is_blocked: bool) -> Result<Vec<String>, RegistryError> {
-        self.in_transaction("block devices", |transaction| {
-            let mut write =
-                transaction.prepare("UPDATE device SET blocked = ?2 WHERE device_id = ?1 AND blocked <> ?2")?;
-            changed(device_ids, |id| write.execute(rusqlite::params![id, is_blocked]))
-        })
+    /// Returns the fence of an epoch that the store has noted.
+    pub(super) fn of(epoch: u64) -> Fence {
+        Fence { epoch: Some(epoch) }
     }
 
-    /// Deletes devices with their keys in one transaction, and returns those that were there.
-    ///
-    /// # Errors
-    /// The registry cannot be written; then nothing was.
-    pub fn delete_devices(&mut self, device_ids: &[String]) -> Result<Vec<String>, RegistryError> {
-        self.in_transaction("delete devices", |transaction| {
-            let mut keys = transaction.prepare("DELETE FROM device_key WHERE device_id = ?1")?;
-            let mut device = transaction.prepare("DELETE FROM device WHERE device_id = ?1")?;
-            changed(device_ids, |id| {
-                keys.execute([id])?;
-                device.execute([id])
-            })
-        })
-    }
-
-    /// Returns the imports that brought some devices, by device id; devices that no import brought are absent.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn imports_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError> {
-        let read = || {
-            let mut look = self.connection.prepare("SELECT import FROM device WHERE device_id = ?1")?;
-            let mut found = BTreeMap::new();
-            for id in device_ids {
-                if let Some(Some(import)) = look.query_row([id], |row| row.get::<_, Option<String>>(0)).optional()? {
-                    found.insert(id.clone(), import);
-                }
-            }
-            Ok(found)
-        };
-        read().map_err(|e| self.error("read where devices came from", e))
-    }
-
-    /// Returns ids that somebody may have meant: the same but for the case of letters, and those before and after it in their order.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
-        let read = || {
-            let mut found: Vec<String> = Vec::new();
-            for text in [
-                format!("SELECT device_id FROM device WHERE lower(device_id) = lower(?1) LIMIT {NEIGHBOURS}"),
-                format!("SELECT device_id FROM device WHERE device_id > ?1 ORDER BY device_id LIMIT {NEIGHBOURS}"),
-                format!("SELECT device_id FROM device WHERE device_id < ?1 ORDER BY device_id DESC LIMIT {NEIGHBOURS}"),
-            ] {
-                let mut look = self.connection.prepare(&text)?;
-                let ids = look.query_map([device_id], |row| row.get(0))?;
-                found.extend(ids.collect::<Result<Vec<String>, _>>()?);
-            }
-            Ok(found)
-        };
-        read().map_err(|e| self.error("look for near ids", e))
+    /// Returns the epoch; `None` without a lease.
+    pub fn epoch(self) -> Option<u64> {
+        self.epoch
     }
 }
 
-/// Returns those ids for which `write` changed a row.
-fn changed(
-    device_ids: &[String],
-    mut write: impl FnMut(&str) -> rusqlite::Result<usize>,
-) -> rusqlite::Result<Vec<String>> {
-    let mut changed = Vec::new();
-    for id in device_ids {
-        if write(id)? > 0 {
-            changed.push(id.clone());
+/// One thing that is written. A commit has several, in order; all of them become durable together, or none.
+#[derive(Debug)]
+pub enum Change<'a> {
+    /// A run with its target, not yet claimed; answered with its number.
+    Claim(NewRun<'a>),
+    /// The claim of a run is on the results branch.
+    Confirm { run_id: i64 },
+    /// Forgets a run whose claim did not reach the results branch: nothing of it was started.
+    Drop { run_id: i64 },
+    /// A run has started, or goes on.
+    Start { run_id: i64, at: Timestamp },
+    /// Devices are about to be spoken to: (ordinal, attempt).
+    Mark { run_id: i64, devices: &'a [(u32, u32)], at: Timestamp },
+    /// Nothing was delivered to devices that were marked: they wait to come online.
+    Unmark { run_id: i64, ordinals: &'a [u32] },
+    /// Outcomes, and what they say of the devices' connection.
+    Record { run_id: i64, outcomes: &'a [Outcome], ids: &'a DeviceIds },
+    /// An answer that came after its device had an outcome.
+    Late { run_id: i64, ordinal: u32, code: u16, message: &'a str, at: Timestamp },
+    /// Devices are written one after the other, each with its outcome; answered with what became of those that were reached.
+    Write { assignment: &'a Assignment, chunk: Chunk<'a> },
+    /// Devices were heard of; answered with the reported section of each that reported, in order.
+    Heard { from: &'a [Heard<'a>] },
+    /// A run does not go on now; a final status keeps its time.
+    End { run_id: i64, status: RunStatus, reason: Option<&'a str>, at: Timestamp },
+    /// `run.json` as it is about to be published, and of which devices new shards beside it have rows; `None` when there are no new
+    /// ones.
+    KeepRecord { run_id: i64, record: &'a str, devices: Option<ResultDevices> },
+    /// The end of a run is on the results branch.
+    Close { run_id: i64 },
+    /// Writes what is staged of one import, notes its digest, and puts what the branch is to be told into the outbox.
+    Import { spec: &'a ImportSpec, at: Timestamp, outbox: &'a str },
+    /// The branch has an entry of the outbox; its files, as (path, bytes), are kept.
+    Delivered { about: &'a str, files: &'a [(String, Vec<u8>)] },
+    /// Notes a commit.
+    Note { what: Noted, commit: &'a str },
+    /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. When the power fails
+    /// before, older ones are as true.
+    Seen { results_tip: &'a str, applied_head: &'a str },
+    /// Blocks or unblocks devices; answered with the ids of those that were not so before.
+    Block { device_ids: &'a [String], is_blocked: bool },
+    /// Deletes devices with their keys; answered with the ids of those that were there.
+    Delete { device_ids: &'a [String] },
+    /// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than
+    /// keeping them up to date.
+    MakeWay { section: Option<Section>, devices: u64 },
+    /// Makes the indexes for paths, the most wanted first, and drops those for others; takes statistics anew when `changed` devices are
+    /// many. Answered with what was done.
+    Index { wanted: &'a [PathRef], changed: u64 },
+}
+
+/// What was heard of a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    pub device_id: &'a str,
+    pub at: Timestamp,
+    pub what: HeardOf<'a>,
+}
+
+/// What it was.
+#[derive(Debug, Clone, Copy)]
+pub enum HeardOf<'a> {
+    /// It has connected, or the connection is gone.
+    Presence { is_online: bool },
+    /// It reported properties: a merge patch of its reported section.
+    Report { patch: &'a Value },
+}
+
+/// What a change came to.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    Done,
+    /// The number of a run.
+    Run(i64),
+    /// (ordinal, reason) of each device that a write reached, in order.
+    Written(Vec<(u32, Reason)>),
+    /// The reported section of each device that reported, in order; `None` for one that the registry does not have.
+    Reported(Vec<Option<Value>>),
+    /// Ids.
+    Devices(Vec<String>),
+    Indexes(IndexChanges),
+}
+
+impl Change<'_> {
+    /// Returns the name of the step, for those who watch what is written.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Change::Claim(_) => "journal claim",
+            Change::Confirm { .. } => "confirm claim",
+            Change::Drop { .. } => "drop claim",
+            Change::Start { .. } => "start run",
+            Change::Mark { .. } => "mark sent",
+            Change::Unmark { .. } => "unmark",
+            Change::Record { .. } => "record",
+            Change::Late { .. } => "record late",
+            Change::Write { .. } => "write",
+            Change::Heard { .. } => "take reports",
+            Change::End { .. } => "end run",
+            Change::KeepRecord { .. } => "keep record",
+            Change::Close { .. } => "close run",
+            Change::Import { .. } => "import",
+            Change::Delivered { .. } => "empty outbox",
+            Change::Note { what: Noted::ResultsTip, .. } => "note root",
+            Change::Note { what: Noted::KeptTip, .. } => "note kept tip",
+            Change::Note { what: Noted::AppliedHead, .. } => "note applied",
+            Change::Seen { .. } => "note tip",
+            Change::Block { .. } => "block devices",
+            Change::Delete { .. } => "delete devices",
+            Change::MakeWay { .. } => "make way",
+            Change::Index { .. } => "make indexes",
         }
     }
-    Ok(changed)
+
+    /// Returns what the change does, to be put behind "failed to".
+    pub(super) fn doing(&self) -> &'static str {
+        match self {
+            Change::Claim(_) => "journal a claim",
+            Change::Confirm { .. } => "confirm a claim",
+            Change::Drop { .. } => "drop a claim",
+            Change::Start { .. } => "start a run",
+            Change::Mark { .. } => "mark devices as sent",
+            Change::Unmark { .. } => "take back sent marks",
+            Change::Record { .. } => "record outcomes",
+            Change::Late { .. } => "note a late answer",
+            Change::Write { .. } => "write devices",
+            Change::Heard { .. } => "take in what devices report",
+            Change::End { .. } => "end a run",
+            Change::KeepRecord { .. } => "keep the record of a run",
+            Change::Close { .. } => "close a run",
+            Change::Import { .. } => "import devices",
+            Change::Delivered { .. } => "empty the outbox",
+            Change::Note { .. } | Change::Seen { .. } => "note what was seen",
+            Change::Block { .. } => "block devices",
+            Change::Delete { .. } => "delete devices",
+            Change::MakeWay { .. } => "drop indexes",
+            Change::Index { .. } => "make indexes",
+        }
+    }
+}
+
+impl Answer {
+    /// Returns the number of a run.
+    ///
+    /// # Panics
+    /// When it is another answer: a store answers each change in its own way.
+    pub fn into_run(self) -> i64 {
+        match self {
+            Answer::Run(run_id) => run_id,
+            other => panic!("a claim is answered with the number of its run, not with {other:?}"),
+        }
+    }
+
+    /// Returns what became of written devices.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_written(self) -> Vec<(u32, Reason)> {
+        match self {
+            Answer::Written(outcomes) => outcomes,
+            other => panic!("a write is answered with its outcomes, not with {other:?}"),
+        }
+    }
+
+    /// Returns the reported sections.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_reported(self) -> Vec<Option<Value>> {
+        match self {
+            Answer::Reported(sections) => sections,
+            other => panic!("reports are answered with reported sections, not with {other:?}"),
+        }
+    }
+
+    /// Returns the ids.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_devices(self) -> Vec<String> {
+        match self {
+            Answer::Devices(ids) => ids,
+            other => panic!("a change of devices is answered with their ids, not with {other:?}"),
+        }
+    }
+
+    /// Returns what was done about indexes.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_indexes(self) -> IndexChanges {
+        match self {
+            Answer::Indexes(changes) => changes,
+            other => panic!("an order of indexes is answered with what was done, not with {other:?}"),
+        }
+    }
 }

@@ -1,13 +1,178 @@
-//! Reading devices one at a time, for lists and exports.
+//! Devices as a store answers for them: who is selected, what they have, who cannot be started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, Range};
 
-use rusqlite::OptionalExtension;
-
-use super::rows::{DEVICE_COLUMNS, device_of_row};
-use super::{Registry, RegistryError, Request, Selection, Touched};
+use super::RegistryError;
 use crate::model::device::{Authentication, Device};
-use crate::query::Query;
+use crate::model::digest::Digest;
+use crate::model::id::Name;
+use crate::model::observation::{DeviceIds, Observation};
+use crate::model::outcome::Reason;
+use crate::model::patch::{Assignment as PathAssignment, Section};
+use crate::query::{PathRef, Query};
+
+/// Reads devices. Nothing here writes.
+pub trait Devices {
+    /// Returns the observation of one job: the ids of its devices in order, and what they have at the paths that it touches, in one
+    /// scan.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn observe(&self, request: &Request) -> Result<Observation, RegistryError>;
+
+    /// Returns how many devices a request selects, and how many it passes over, in one scan.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn count(&self, request: &Request) -> Result<Tally, RegistryError>;
+
+    /// Returns true when a request selects every device of the registry.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn selects_all(&self, request: &Request) -> Result<bool, RegistryError>;
+
+    /// Calls `visit` for each device that the filter selects, in the order of their ids, until it breaks.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn each(
+        &self,
+        filter: &DeviceFilter,
+        visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError>;
+
+    /// Returns one device; `None` when it is not there.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn get(&self, device_id: &str) -> Result<Option<Device>, RegistryError>;
+
+    /// Returns the keys of a device; those of one that has none are empty.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError>;
+
+    /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when it has none or it is not known.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError>;
+
+    /// Returns the imports that brought some devices, by device id; devices that no import brought are absent.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn imports_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError>;
+
+    /// Returns ids that may have been meant: the same but for the case of letters, and those before and after it in their order.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError>;
+
+    /// Returns those of some devices that a job cannot be started on, as (ordinal, reason, what is said of it), ascending, each once.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    ///
+    /// # Panics
+    /// When the range is empty or not one of `ids`.
+    fn ineligible(
+        &self,
+        needs: &Needs<'_>,
+        ids: &DeviceIds,
+        range: Range<u32>,
+    ) -> Result<Vec<(u32, Reason, &'static str)>, RegistryError>;
+
+    /// Returns what [`Change::Index`](super::Change::Index) would do: the paths by which conditions search, the most wanted first.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn index_changes(&self, wanted: &[PathRef]) -> Result<IndexChanges, RegistryError>;
+}
+
+/// Which devices.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All that meet every condition.
+    Matching { template: Option<String>, conditions: Vec<Query> },
+    /// These, sorted and without duplicates; those that the registry does not have are reported as missing.
+    Listed(Vec<String>),
+}
+
+/// A selection, bounded by organizations, and what is asked about its devices.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub selection: Selection,
+    /// Paths of organizations; a device must be in or below each of them.
+    pub within: Vec<String>,
+    pub touched: Touched,
+    /// Device templates that the job does not fit.
+    pub mismatching: BTreeSet<Name>,
+    /// For each, the devices are counted that meet all of its conditions, lie within the same bounds, have the same template and
+    /// are not selected. Of a selection by conditions only.
+    pub passed_over: Vec<Vec<Query>>,
+}
+
+impl Request {
+    /// Returns a request for the devices of a selection, about which nothing is asked.
+    pub fn new(selection: Selection, within: Vec<String>) -> Request {
+        let (touched, mismatching, passed_over) = (Touched::Nothing, BTreeSet::new(), Vec::new());
+        Request { selection, within, touched, mismatching, passed_over }
+    }
+
+    /// Returns a request for all devices.
+    pub fn all() -> Request {
+        Request::new(Selection::Matching { template: None, conditions: Vec::new() }, Vec::new())
+    }
+}
+
+/// How many devices a request is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub selected: u64,
+    /// For each of [`Request::passed_over`], how many devices.
+    pub passed_over: Vec<u64>,
+}
+
+/// What of a device the job touches.
+#[derive(Debug, Clone)]
+pub enum Touched {
+    Section {
+        section: Section,
+        assignments: Vec<PathAssignment>,
+    },
+    /// `desired_names` are the desired properties that have a place in the wanted template.
+    Template {
+        wanted: String,
+        desired_names: BTreeSet<String>,
+    },
+    /// It is for IoT Edge devices only. `digest` is that of its content.
+    EdgeManifest {
+        wanted: String,
+        digest: Digest,
+    },
+    Nothing,
+}
+
+/// What a device must be for a job to start on it. That it is not blocked is always asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    /// Templates that the job does not fit.
+    pub mismatching: &'a BTreeSet<Name>,
+    /// It must be an IoT Edge device.
+    pub edge: bool,
+    /// It must be in the registry: a write finds out by itself, a command would be sent to a device that is gone.
+    pub presence: bool,
+}
+
+impl Needs<'_> {
+    /// What is said of a device that an edge manifest is not for.
+    pub const NOT_EDGE: &'static str = "it is no IoT Edge device: its capabilities.iotEdge is false";
+}
 
 /// Which devices to list.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +184,14 @@ pub struct DeviceFilter {
     pub after: Option<String>,
     /// At most this many, in the order of their ids.
     pub limit: Option<u64>,
+}
+
+impl DeviceFilter {
+    /// Returns the request for what the filter selects, whatever its page.
+    pub fn request(&self) -> Request {
+        let selection = Selection::Matching { template: None, conditions: self.query.iter().cloned().collect() };
+        Request::new(selection, self.organization.iter().cloned().collect())
+    }
 }
 
 /// How a device proves who it is, as an export shows it.
@@ -38,111 +211,20 @@ impl std::fmt::Debug for DeviceKeys {
     }
 }
 
-/// The columns of a device's keys in the order that [`keys_of_row`] reads; NULL for a device that has none.
-pub(super) const KEY_COLUMNS: &str = "k.device_id IS NOT NULL, k.authentication, k.primary_key, k.secondary_key, k.primary_thumbprint, k.secondary_thumbprint";
-
-/// Returns the keys of the columns from `first` on.
-pub(super) fn keys_of_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<DeviceKeys> {
-    if !row.get(first)? {
-        return Ok(DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() });
-    }
-    let word: Option<String> = row.get(first + 1)?;
-    let authentication = match &word {
-        None => Authentication::Sas,
-        Some(word) => Authentication::parse(word).ok_or_else(|| super::rows::malformed(first + 1, word))?,
-    };
-    Ok(DeviceKeys {
-        authentication,
-        primary_key: row.get(first + 2)?,
-        secondary_key: row.get(first + 3)?,
-        primary_thumbprint: row.get(first + 4)?,
-        secondary_thumbprint: row.get(first + 5)?,
-    })
+/// What is to be done about indexes, or was. Paths as a condition writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexChanges {
+    pub make: Vec<String>,
+    /// No declared condition searches by them any more.
+    pub drop: Vec<String>,
+    /// Searched by, and without an index: there are [`limits::QUERY_INDEXES_MAX`](crate::model::limits::QUERY_INDEXES_MAX) already, or
+    /// the store cannot index the path.
+    pub left_out: Vec<String>,
 }
 
-impl Registry {
-    /// Calls `visit` for each device that the filter selects, in the order of their ids, until it fails.
-    ///
-    /// # Errors
-    /// The registry cannot be read; or the error of `visit`.
-    pub fn each_device<E: From<RegistryError>>(
-        &self,
-        filter: &DeviceFilter,
-        mut visit: impl FnMut(Device) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let fail = |e| E::from(self.error("read devices", e));
-        let request = request_of(filter);
-        let mut condition = self.condition(&request).map_err(fail)?;
-        let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
-        if let Some(after) = &filter.after {
-            condition.params.push(after.clone().into());
-            condition.sql = format!("({}) AND d.device_id > ?{}", condition.sql, condition.params.len());
-        }
-        let text = format!(
-            "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
-            self.source(),
-            condition.sql
-        );
-        let mut statement = self.connection.prepare(&text).map_err(fail)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(condition.params)).map_err(fail)?;
-        while let Some(row) = rows.next().map_err(fail)? {
-            visit(device_of_row(row).map_err(fail)?)?;
-        }
-        Ok(())
-    }
-
-    /// Returns how many devices the filter selects, whatever its page.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, RegistryError> {
-        self.count_matching(&request_of(filter))
-    }
-
-    /// Returns how many devices a request selects.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn count_matching(&self, request: &Request) -> Result<u64, RegistryError> {
-        let count = || {
-            let condition = self.condition(request)?;
-            let text = format!("SELECT count(*) FROM {} AS d WHERE {}", self.source(), condition.sql);
-            self.connection.query_row(&text, rusqlite::params_from_iter(condition.params), |row| row.get(0))
-        };
-        count().map_err(|e| self.error("count devices", e))
-    }
-
-    /// Returns one device, or `None`.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn device(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
-        let read = || {
-            let text = format!("SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE d.device_id = ?1", self.source());
-            self.connection.prepare_cached(&text)?.query_row([device_id], device_of_row).optional()
-        };
-        read().map_err(|e| self.error("read a device", e))
-    }
-
-    /// Returns the keys of a device; those of one that has none are empty.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
-        let read = || {
-            let text = format!("SELECT {KEY_COLUMNS} FROM device_key AS k WHERE k.device_id = ?1");
-            self.connection.prepare_cached(&text)?.query_row([device_id], |row| keys_of_row(row, 0)).optional()
-        };
-        let none = DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() };
-        Ok(read().map_err(|e| self.error("read keys", e))?.unwrap_or(none))
-    }
-}
-
-fn request_of(filter: &DeviceFilter) -> Request {
-    Request {
-        selection: Selection::Matching { template: None, conditions: filter.query.iter().cloned().collect() },
-        within: filter.organization.iter().cloned().collect(),
-        touched: Touched::Nothing,
-        mismatching: BTreeSet::new(),
+impl IndexChanges {
+    /// Returns true when there is nothing to make and nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.make.is_empty() && self.drop.is_empty()
     }
 }

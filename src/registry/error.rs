@@ -1,54 +1,38 @@
-//! What can go wrong with the registry.
+//! What can go wrong with the registry, in the same words for every store.
 
-use std::path::{Path, PathBuf};
+use std::error::Error;
 
-use rusqlite::ErrorCode;
-
-/// A failure of the registry. `Display` says what happened; [`RegistryError::help`] what to do.
+/// A failure of the registry. `location` is where it is, for people: a path, or an address without secrets. `Display` says what
+/// happened, [`RegistryError::help`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    #[error("the folder {} of the registry cannot be made", path.display())]
-    Folder { path: PathBuf, source: std::io::Error },
-    #[error("the registry {} is locked by another process", path.display())]
-    Locked { path: PathBuf },
-    #[error("another fleetform has taken over the work on the registry {}", path.display())]
-    Fenced { path: PathBuf },
-    #[error("the disk is full: the registry {} cannot grow", path.display())]
-    Full { path: PathBuf },
-    #[error("the registry {} cannot be written", path.display())]
-    ReadOnly { path: PathBuf },
-    #[error("{} is not a fleetform registry", path.display())]
-    NotARegistry { path: PathBuf },
-    #[error("the registry {} belongs to the fleet `{known}`", path.display())]
-    Foreign { path: PathBuf, known: String },
-    #[error("the registry {} has version {version}, and this fleetform knows up to {known}", path.display())]
-    Newer { path: PathBuf, version: i64, known: i64 },
-    #[error("the registry {} has version {version}, and version {known} is needed", path.display())]
-    Older { path: PathBuf, version: i64, known: i64 },
-    #[error("the registry {} cannot be used: {what}", path.display())]
-    Corrupt { path: PathBuf, what: String },
-    #[error("the registry {} failed to {doing}", path.display())]
-    Sqlite { path: PathBuf, doing: &'static str, source: rusqlite::Error },
+    #[error("the folder {location} of the registry cannot be made")]
+    Folder { location: String, source: std::io::Error },
+    #[error("the registry {location} is locked by another process")]
+    Locked { location: String },
+    /// A commit with a fence that is older than the one that was noted last: nothing was written.
+    #[error("another fleetform has taken over the work on the registry {location}")]
+    Fenced { location: String },
+    #[error("the disk is full: the registry {location} cannot grow")]
+    Full { location: String },
+    #[error("the registry {location} cannot be written")]
+    ReadOnly { location: String },
+    #[error("{location} is not a fleetform registry")]
+    NotARegistry { location: String },
+    #[error("the registry {location} belongs to the fleet `{known}`")]
+    Foreign { location: String, known: String },
+    #[error("the registry {location} has version {version}, and this fleetform knows up to {known}")]
+    Newer { location: String, version: i64, known: i64 },
+    #[error("the registry {location} has version {version}, and version {known} is needed")]
+    Older { location: String, version: i64, known: i64 },
+    #[error("the registry {location} cannot be used: {what}")]
+    Corrupt { location: String, what: String },
+    /// What the store below says is its own business: `source`.
+    #[error("the registry {location} failed to {doing}")]
+    Failed { location: String, doing: &'static str, source: Box<dyn Error + Send + Sync> },
 }
 
 impl RegistryError {
-    pub(super) fn from_sqlite(path: &Path, doing: &'static str, source: rusqlite::Error) -> RegistryError {
-        let path = path.to_path_buf();
-        if super::fence::is_fenced(&source) {
-            return RegistryError::Fenced { path };
-        }
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RegistryError::Locked { path },
-            Some(ErrorCode::DiskFull) => RegistryError::Full { path },
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-                RegistryError::ReadOnly { path }
-            }
-            Some(ErrorCode::DatabaseCorrupt) => RegistryError::Corrupt { path, what: "it is damaged".to_string() },
-            Some(ErrorCode::NotADatabase) => RegistryError::NotARegistry { path },
-            _ => RegistryError::Sqlite { path, doing, source },
-        }
-    }
-
     /// Returns what to do about it, one sentence.
     pub fn help(&self) -> &'static str {
         match self {
@@ -70,7 +54,7 @@ impl RegistryError {
             RegistryError::Corrupt { .. } => {
                 "Restore the file from a backup, or remove it: devices are imported again and runs are read from git."
             }
-            RegistryError::Sqlite { .. } => "Check the file and the disk that it is on.",
+            RegistryError::Failed { .. } => "Check the file and the disk that it is on.",
         }
     }
 }

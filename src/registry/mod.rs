@@ -1,191 +1,199 @@
-//! The device registry and the journal of runs, in one SQLite file.
+//! The device registry and the journal of runs: a port, and the stores behind it.
 //!
-//! Devices with their twins, their keys (in a table of their own, so that no query over devices can show one), the digests of
-//! applied imports, and the journal: targets, sent marks and outcomes of runs. A registry write and its outcome row share a
-//! transaction, so a crash loses both or neither.
+//! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] are read by noun, and a transaction is a value
+//! ([`Change`]), committed under a [`Fence`]. No type of a database, no path and no SQL is in a signature or an error. `sqlite` is the
+//! store of one file on one machine. `sql` lowers the conditions of the query language to a dialect of SQL.
 //!
-//! What differs from what is desired is found here by SQL; twins never cross this room's door but one at a time.
+//! Keys are in a table of their own, so that no query over devices can show one. A registry write and its outcome row share a
+//! transaction, so a crash loses both or neither. What differs from what is desired is found by the store; twins never cross this room's
+//! door but one at a time.
 
+mod branch_copy;
 mod change;
-mod claims;
 mod devices;
 mod error;
 mod etag;
-mod fence;
-mod import;
-mod indexes;
+mod imports;
 mod journal;
-mod marks;
-mod migrations;
-mod observe;
-mod outbox;
-mod remembered;
-mod rows;
-mod scratch;
-mod sql;
-mod write;
+pub mod sql;
+pub mod sqlite;
+mod store;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
-
-pub use claims::NewRun;
-pub use devices::{DeviceFilter, DeviceKeys};
+pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
+pub use change::{Answer, Change, Fence, Heard, HeardOf};
+pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
-pub use import::{Alike, CloudCell, ImportFailure, ImportSpec, RowError, StagedImport};
-pub use indexes::IndexChanges;
-pub use journal::{JournaledRun, ResultRow};
-pub use marks::{LateAnswer, PendingRows, Waits};
-pub use migrations::SCHEMA_VERSION;
-pub use observe::{Request, Selection, Touched};
-pub use remembered::{KeptFile, RememberedRun};
-pub use write::{Assignment, Chunk};
+pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
+pub use journal::{Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, PendingRows, ResultRow, Waits};
+pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, Place, Store};
 
-/// How long a statement waits for another process's transaction before the registry counts as locked.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-/// An open registry.
+use crate::model::device::Device;
+
+/// An open registry: a store of whatever kind, with the fence that it is written under.
 pub struct Registry {
-    connection: Connection,
-    /// For messages; `:memory:` for a registry that does not exist yet.
-    path: PathBuf,
-    /// True when staged imports are laid over the devices: queries then read the view `fleet`.
-    is_overlaid: bool,
-    /// Of the lease in whose name it is written; `None` without one.
-    epoch: Option<u64>,
-    /// Dropped after `connection`: takes away what that one leaves beside the file.
-    _sweeper: Option<Connection>,
+    store: Box<dyn Store>,
+    fence: Fence,
 }
 
 impl Registry {
-    /// Opens the registry for writing; makes the file and its folder when they do not exist.
-    ///
-    /// # Errors
-    /// The file cannot be made, is not a registry, belongs to another fleet or is of a newer version.
-    pub fn open(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| RegistryError::Folder { path: folder.to_path_buf(), source })?;
-        }
-        make_private(path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let mut registry =
-            Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: None };
-        registry.configure()?;
-        let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-        registry.connection.execute_batch(journal).map_err(|e| registry.error("prepare it", e))?;
-        registry.migrate(fleet)?;
-        Ok(registry)
+    /// Returns a registry that is written without a lease until an epoch is entered.
+    pub fn new(store: Box<dyn Store>) -> Registry {
+        Registry { store, fence: Fence::NONE }
     }
 
-    /// Opens the registry for reading; one that does not exist yet reads as empty, and no file is made.
-    ///
-    /// # Errors
-    /// As [`Registry::open`].
-    pub fn open_for_reading(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
-        if !path.exists() {
-            let connection =
-                Connection::open_in_memory().map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-            let mut registry =
-                Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: None };
-            registry.configure()?;
-            registry.migrate(fleet)?;
-            return Ok(registry);
-        }
-        let sweeper = sweeper(path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|source| RegistryError::from_sqlite(path, "open it", source))?;
-        let registry =
-            Registry { connection, path: path.to_path_buf(), is_overlaid: false, epoch: None, _sweeper: sweeper };
-        registry.configure()?;
-        registry.check_identity(fleet)?;
-        Ok(registry)
+    pub fn devices(&self) -> &dyn Devices {
+        self.store.devices()
     }
 
-    /// Lets the registry grow by so many pages of 4 KiB at most while it is open; what needs more fails as on a full disk.
+    pub fn journal(&self) -> &dyn Journal {
+        self.store.journal()
+    }
+
+    pub fn imports(&self) -> &dyn Imports {
+        self.store.imports()
+    }
+
+    pub fn imports_mut(&mut self) -> &mut dyn Imports {
+        self.store.imports_mut()
+    }
+
+    pub fn branch_copy(&self) -> &dyn BranchCopy {
+        self.store.branch_copy()
+    }
+
+    /// Returns the store, to be wrapped.
+    pub fn into_store(self) -> Box<dyn Store> {
+        self.store
+    }
+
+    /// Writes changes in one transaction, as [`Store::commit`].
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn commit(&mut self, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
+        let answers = self.store.commit(self.fence, changes)?;
+        assert_eq!(answers.len(), changes.len(), "a store answers each change");
+        Ok(answers)
+    }
+
+    /// Writes one change, and returns what it came to.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn write(&mut self, change: Change<'_>) -> Result<Answer, RegistryError> {
+        let mut answers = self.commit(std::slice::from_ref(&change))?;
+        Ok(answers.pop().expect("a store answers each change"))
+    }
+
+    /// Works in the name of a lease from here on: notes its epoch, and writes nothing any more once a later one is noted.
+    ///
+    /// # Errors
+    /// As [`Store::enter_epoch`].
+    pub fn enter_epoch(&mut self, epoch: u64) -> Result<(), RegistryError> {
+        self.fence = Fence::NONE;
+        self.fence = self.store.enter_epoch(epoch)?;
+        Ok(())
+    }
+
+    /// Returns the latest epoch that was noted; 0 when none was.
     ///
     /// # Errors
     /// The registry cannot be read.
+    pub fn noted_epoch(&self) -> Result<u64, RegistryError> {
+        self.store.noted_epoch()
+    }
+
+    /// Returns a copy for this process alone, as [`Store::scratch_copy`].
+    ///
+    /// # Errors
+    /// As [`Store::scratch_copy`].
+    pub fn scratch_copy(&self) -> Result<Registry, RegistryError> {
+        Ok(Registry::new(self.store.scratch_copy()?))
+    }
+
+    /// Limits the growth of the registry, as [`Store::limit_growth`].
+    ///
+    /// # Errors
+    /// As [`Store::limit_growth`].
     pub fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
-        let limit = || {
-            let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-            let most = now + i64::from(pages);
-            self.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get::<_, i64>(0))
-        };
-        limit().map(drop).map_err(|e| self.error("limit its size", e))
+        self.store.limit_growth(pages)
     }
 
-    fn configure(&self) -> Result<(), RegistryError> {
-        let configure = || {
-            self.connection.busy_timeout(BUSY_TIMEOUT)?;
-            self.connection.set_prepared_statement_cache_capacity(64);
-            self.connection.execute_batch(
-                "PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -16384;",
-            )?;
-            sql::register_functions(&self.connection)?;
-            observe::register_functions(&self.connection)?;
-            import::register_functions(&self.connection)
-        };
-        configure().map_err(|e| self.error("prepare it", e))
+    /// Calls `visit` for each device that the filter selects, in the order of their ids, until it fails.
+    ///
+    /// # Errors
+    /// The registry cannot be read; or the error of `visit`.
+    pub fn each_device<E: From<RegistryError>>(
+        &self,
+        filter: &DeviceFilter,
+        mut visit: impl FnMut(Device) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut failure = None;
+        self.devices().each(filter, &mut |device| or_break(visit(device), &mut failure))?;
+        failure.map_or(Ok(()), Err)
     }
 
-    fn check_identity(&self, fleet: &str) -> Result<(), RegistryError> {
-        migrations::check_version(&self.connection, &self.path)?;
-        let known: Option<String> = self
-            .connection
-            .query_row("SELECT value FROM meta WHERE key = 'fleet'", [], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.error("read whose it is", e))?;
-        match known {
-            Some(known) if known != fleet => Err(RegistryError::Foreign { path: self.path.clone(), known }),
-            Some(_) | None => Ok(()),
+    /// Calls `visit` for the kept files of the results branch that `wanted` picks by their path, sorted by path, until it fails.
+    ///
+    /// # Errors
+    /// The registry cannot be read; or the error of `visit`.
+    pub fn each_kept_file<E: From<RegistryError>>(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        mut visit: impl FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut failure = None;
+        let mut visit = |path: &str, content: &[u8]| or_break(visit(path, content), &mut failure);
+        self.branch_copy().each_file(&wanted, &mut visit)?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Returns the kept files of the results branch that `wanted` picks by their path.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn kept_files(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<u8>>, RegistryError> {
+        let mut files = BTreeMap::new();
+        self.each_kept_file::<RegistryError>(wanted, |path, content| {
+            files.insert(path.to_string(), content.to_vec());
+            Ok(())
+        })?;
+        Ok(files)
+    }
+
+    /// Keeps files in the place of older ones: all of them or, on an error, none.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; or the first error among the files.
+    pub fn keep_files<E: From<RegistryError>>(
+        &mut self,
+        files: impl Iterator<Item = Result<KeptFile, E>>,
+    ) -> Result<(), E> {
+        let (mut files, mut failure) = (files, None);
+        let mut next = || match files.next().transpose() {
+            Ok(file) => Ok(file),
+            Err(error) => {
+                failure = Some(error);
+                Err(GivenUp)
+            }
+        };
+        let is_kept = self.store.keep_files(self.fence, &mut next)?;
+        assert!(is_kept == failure.is_none(), "files are kept unless one of them cannot be had");
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Keeps the first failure, and ends with it.
+fn or_break<E>(result: Result<(), E>, failure: &mut Option<E>) -> ControlFlow<()> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *failure = Some(error);
+            ControlFlow::Break(())
         }
     }
-
-    fn migrate(&mut self, fleet: &str) -> Result<(), RegistryError> {
-        migrations::migrate(&mut self.connection, &self.path, fleet)?;
-        self.check_identity(fleet)
-    }
-
-    fn error(&self, doing: &'static str, source: rusqlite::Error) -> RegistryError {
-        RegistryError::from_sqlite(&self.path, doing, source)
-    }
-
-    /// Returns the name of what queries over devices read.
-    fn source(&self) -> &'static str {
-        if self.is_overlaid { "temp.fleet" } else { "main.device" }
-    }
-}
-
-/// Returns a connection that does nothing but close last. A connection for reading makes the files `-wal` and `-shm` of a registry at
-/// rest and may not remove them; this one does when nobody else has the registry open. `None` where the file cannot be
-/// written, or when a process that died left work in its `-wal` file: the next apply takes that over, a reader leaves it alone.
-fn sweeper(path: &Path) -> Option<Connection> {
-    let mut wal = path.as_os_str().to_os_string();
-    wal.push("-wal");
-    if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
-        return None;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).ok()?;
-    let read: rusqlite::Result<i64> = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
-    read.ok().map(|_| connection)
-}
-
-/// Makes the file, or an existing one, readable by its owner only before anything is in it: it holds the devices' keys, and SQLite
-/// gives its journal the mode of the file. A failure is told by SQLite, which cannot open it either.
-fn make_private(path: &Path) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-        drop(std::fs::File::options().create(true).append(true).mode(0o600).open(path));
-        drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
-    }
-    #[cfg(not(unix))]
-    let _ = path;
 }

@@ -309,7 +309,7 @@ impl Auditor {
             }
             let rows = branch.runs.get(key).map_or(&[][..], |run| &run.rows);
             for row in rows.iter().filter(|row| targets.contains(&row.device_id)) {
-                let device = registry.device(&row.device_id).map_err(|error| error.to_string())?;
+                let device = registry.devices().get(&row.device_id).map_err(|error| error.to_string())?;
                 let device = device.ok_or_else(|| format!("{} is gone", row.device_id))?;
                 let section = match job.kind {
                     Kind::Property | Kind::Acknowledged => &device.desired,

@@ -12,6 +12,7 @@
 
 mod auditor;
 mod clock;
+mod faulty;
 mod ledger;
 mod people;
 mod random;
@@ -25,6 +26,7 @@ mod world;
 
 pub use auditor::Auditor;
 pub use clock::VirtualClock;
+pub use faulty::dying;
 pub use people::{DeclaredJob, Kind, People, Target};
 pub use random::Random;
 pub use remote::RemoteFault;

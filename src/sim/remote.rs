@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::world::{BRANCH, FLEET};
 use crate::ledger::{LEASE_PATH, LEASE_TIME, Lease};
-use crate::registry::Registry;
+use crate::registry::sqlite;
 use crate::results::document;
 
 /// The name of it in each site.
@@ -126,7 +126,7 @@ impl BareRemote {
                 let until = now + LEASE_TIME;
                 self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until, ..lease });
                 if fences && let Some(lease) = self.lease() {
-                    let entered = Registry::open(registry, FLEET).and_then(|mut there| there.enter_epoch(lease.epoch));
+                    let entered = sqlite::open(registry, FLEET).and_then(|mut there| there.enter_epoch(lease.epoch));
                     entered.expect("a stranger can note its lease");
                 }
             }

@@ -191,7 +191,8 @@ impl Session {
 
     /// Deletes the results branch when the registry knows all that is on it; false when it does not.
     pub fn lose_branch(&mut self) -> bool {
-        let remembers = self.world.registry().and_then(|registry| Ok(registry.remembers()?)).unwrap_or(false);
+        let remembers =
+            self.world.registry().and_then(|registry| Ok(registry.branch_copy().exists()?)).unwrap_or(false);
         if !remembers || !self.auditor.may_lose_branch() {
             return false;
         }

@@ -263,7 +263,7 @@ impl Stage {
 
     fn twin(&self, id: &str) -> Said {
         let registry = self.world.registry().map_err(|error| error.to_string())?;
-        let device = registry.device(id).map_err(|error| error.to_string())?;
+        let device = registry.devices().get(id).map_err(|error| error.to_string())?;
         let device = device.ok_or_else(|| format!("there is no device {id}"))?;
         Ok(vec![format!("desired {} tags {} cloud {}", device.desired, device.tags, device.cloud)])
     }

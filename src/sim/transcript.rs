@@ -95,17 +95,17 @@ fn plain(text: &str) -> String {
 pub(super) fn run_lines(world: &World, job: &str, run: Option<&str>) -> Result<Vec<String>, String> {
     let branch = Branch::read(world)?;
     let registry = world.registry().map_err(|error| error.to_string())?;
-    let open = registry.open_journal().map_err(|error| error.to_string())?;
+    let open = registry.journal().unclosed().map_err(|error| error.to_string())?;
     let is_meant = |name: &str, token: &str| name == job && run.is_none_or(|run| run == token);
     if let Some(open) = open.iter().rev().find(|open| is_meant(open.job.as_str(), open.run.as_str())) {
-        let ids = registry.targets(open.run_id).map_err(|error| error.to_string())?;
+        let ids = registry.journal().targets(open.run_id).map_err(|error| error.to_string())?;
         let mut groups = Groups::default();
-        let visit = |row: ResultRow| {
+        let mut visit = |row: ResultRow| {
             let Outcome { reason, code, attempts, .. } = row.outcome;
             groups.add(row.device_id, reason, code, attempts);
         };
         let pending = if open.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
-        let read = registry.each_result(open.run_id, &ids, 0..open.total, pending, visit);
+        let read = registry.journal().each_result(open.run_id, &ids, 0..open.total, pending, &mut visit);
         read.map_err(|error| error.to_string())?;
         let told = if open.is_claimed { "open" } else { "open, its claim not confirmed" };
         let title = format!("{job} run {}: {told}, {}", open.run, open.status.as_str());

@@ -10,13 +10,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::remote::{BareRemote, RemoteFault};
-use super::{Random, VirtualClock};
+use super::{Random, VirtualClock, dying};
 use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::watch::{Note, WatchOptions, watch};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, OpsError};
-use crate::registry::Registry;
+use crate::registry::{Registry, sqlite};
 use crate::repo::Repo;
 
 /// The name of every simulated fleet.
@@ -237,7 +237,7 @@ impl World {
     /// # Errors
     /// It cannot be read.
     pub fn registry(&self) -> Result<Registry, OpsError> {
-        Ok(Registry::open_for_reading(&self.registry_path(), FLEET)?)
+        Ok(sqlite::open_for_reading(&self.registry_path(), FLEET)?)
     }
 
     /// Returns the tip of the results branch and all files at it; with a remote, as that has it.
@@ -352,7 +352,7 @@ impl World {
     /// The same with options; the crash points and the growth of the journal are those of `faults`. A lock that they made stays.
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
-        let options = ApplyOptions { crash: crash.clone(), growth: faults.growth, ..options.clone() };
+        let options = ApplyOptions { ports: dying(crash.clone()), growth: faults.growth, ..options.clone() };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let mut observer = |progress: &Progress| {
             self.fail(faults, &events);
@@ -379,7 +379,7 @@ impl World {
             pulse: None,
             accepts_rewind: false,
             has_events: false,
-            crash: crash.clone(),
+            ports: dying(crash.clone()),
         };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let (mut looked_at, mut troubles) = (None, 0);

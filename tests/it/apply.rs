@@ -380,7 +380,7 @@ fn wrong_usage_is_never_two() {
 fn an_import_twice_is_a_no_op() {
     let world = World::with_devices("{}", 3);
     world.apply().unwrap();
-    let (devices, keys) = (world.devices(), world.registry().keys("d-001").unwrap());
+    let (devices, keys) = (world.devices(), world.registry().devices().keys("d-001").unwrap());
     // Another spelling of the same file: applied again, and nothing changes.
     world.write("devices.csv", format!("\u{feff}{}", devices_csv(3).replace('\n', "\r\n")));
     world.commit("as a spreadsheet saves it");
@@ -388,7 +388,7 @@ fn an_import_twice_is_a_no_op() {
     let report = &applied.imports[0].1;
     assert_eq!((report.imported, report.updated, report.unchanged, report.rejected), (0, 0, 3, 0));
     assert_eq!(world.devices(), devices);
-    assert_eq!(world.registry().keys("d-001").unwrap(), keys, "keys are made once");
+    assert_eq!(world.registry().devices().keys("d-001").unwrap(), keys, "keys are made once");
 }
 
 #[test]

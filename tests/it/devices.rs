@@ -361,7 +361,7 @@ fn a_device_moves_from_one_import_to_another() {
     for removed in ["keep", "block", "delete"] {
         // In one commit, there and back: the giving import is staged before the taking one, and after it.
         let world = two_imports(removed);
-        let keys = world.registry().keys("move").unwrap();
+        let keys = world.registry().devices().keys("move").unwrap();
         for (a, b, owner_now) in [(vec!["a-1"], vec!["b-1", "move"], "b"), (vec!["a-1", "move"], vec!["b-1"], "a")] {
             set_both(&world, &a, &b);
             let applied = world.apply().unwrap();
@@ -369,7 +369,10 @@ fn a_device_moves_from_one_import_to_another() {
                 assert_eq!((report.removed, report.rejected), (0, 0), "{removed}, {name}: {report:?}");
             }
             assert_eq!(owner(&world, "move"), owner_now, "{removed}");
-            assert!(!device(&world, "move").blocked && world.registry().keys("move").unwrap() == keys, "{removed}");
+            assert!(
+                !device(&world, "move").blocked && world.registry().devices().keys("move").unwrap() == keys,
+                "{removed}"
+            );
         }
         // In two commits.
         if removed == "keep" {
@@ -495,7 +498,7 @@ fn an_export_of_iot_hubs_form_comes_back_byte_for_byte() {
     let second = export(&empty, "iothub");
     assert_eq!(String::from_utf8_lossy(&first), String::from_utf8_lossy(&second));
     for id in ids(&world) {
-        assert!(world.registry().keys(&id).unwrap() == empty.registry().keys(&id).unwrap(), "{id}");
+        assert!(world.registry().devices().keys(&id).unwrap() == empty.registry().devices().keys(&id).unwrap(), "{id}");
     }
     // And into a registry that has them, nothing is to do.
     empty.write("devices.jsonl", [first.as_slice(), b"\n"].concat());
@@ -531,12 +534,12 @@ fn keys_of_a_file_are_taken_over_and_never_taken_away() {
         counts(&import(&world))
     };
     assert_eq!(set(&format!("d-1,{KEY},,,\n")), [1, 0, 0, 0, 0]);
-    let made = world.registry().keys("d-1").unwrap().secondary_key;
+    let made = world.registry().devices().keys("d-1").unwrap().secondary_key;
     assert!(made.is_some(), "the other one is made");
     assert_eq!(set(&format!("d-1,{KEY},,,\n\n")), [0, 0, 1, 0, 0]);
     assert_eq!(set("d-1,,,,\n"), [0, 0, 1, 0, 0], "keys that were taken out of the file stay");
     assert_eq!(set(&format!("d-1,{OTHER_KEY},,,\n")), [0, 1, 0, 0, 0]);
-    let keys = world.registry().keys("d-1").unwrap();
+    let keys = world.registry().devices().keys("d-1").unwrap();
     assert_eq!(
         (keys.primary_key.as_deref(), keys.secondary_key),
         (Some(&b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"[..]), made)
@@ -584,7 +587,7 @@ fn show_has_the_twin_the_groups_and_what_became_of_it() {
     for part in ["groups        all, line-3", "connection    ", "desired (version 2)", "last jobs", "rejected"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let keys = world.registry().keys("d-1").unwrap();
+    let keys = world.registry().devices().keys("d-1").unwrap();
     let key = String::from_utf8(export(&world, "csv")).unwrap();
     let key = key.lines().nth(1).unwrap().split(',').nth(2).unwrap().to_string();
     assert!(keys.primary_key.is_some() && key.len() == 44);

@@ -82,7 +82,7 @@ fn digest_of(content: &Value) -> String {
 
 /// Returns what the registry has of a device: the name and the digest.
 pub fn assigned(world: &World, device: &str) -> (Option<String>, Option<String>) {
-    (world.device(device).edge_manifest, world.registry().edge_manifest_digest(device).unwrap())
+    (world.device(device).edge_manifest, world.registry().devices().edge_manifest_digest(device).unwrap())
 }
 
 #[test]

@@ -61,7 +61,10 @@ fn an_apply_makes_and_drops_what_the_plan_shows() {
 fn a_death_while_indexes_are_made_leaves_them_to_the_next_apply() {
     for (side, left) in [(Side::Before, 0), (Side::After, 2)] {
         let world = searching_world();
-        let options = ApplyOptions { crash: CrashPoints::at_step(side, "make indexes", 1), ..ApplyOptions::default() };
+        let options = ApplyOptions {
+            ports: fleetform::sim::dying(CrashPoints::at_step(side, "make indexes", 1)),
+            ..ApplyOptions::default()
+        };
         let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.apply_with(&options, &Inbox::new(), &mut |_| {}).unwrap()
         }));

@@ -14,7 +14,7 @@ use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::prepare::{
     Recorded, Searches, load, load_sound, load_sound_again, read_ledger, read_ledger_again, searched_paths,
 };
-use fleetform::registry::{NewRun, Registry};
+use fleetform::registry::{Change, NewRun, Registry, sqlite};
 use fleetform::repo::{FileChange, FleetTree, Repo};
 use fleetform::results::{Trailers, document, with_trailers};
 use proptest::prelude::*;
@@ -397,7 +397,7 @@ impl Past {
         let world = World::new("{}");
         let repo = Repo::open(world.path()).unwrap();
         let declared = load(&repo.work_tree().unwrap()).declared.unwrap();
-        let registry = Registry::open(&world.file(".fleetform/fleet.db"), "acme").unwrap();
+        let registry = sqlite::open(&world.file(".fleetform/fleet.db"), "acme").unwrap();
         Past { world, declared, registry, repo }
     }
 
@@ -447,10 +447,10 @@ impl Past {
                         batch_size: 2,
                     };
                     // It may have been journaled before.
-                    if let Ok(run_id) = self.registry.journal_claim(&new)
+                    if let Ok(answer) = self.registry.write(Change::Claim(new))
                         && is_confirmed
                     {
-                        self.registry.confirm_claim(run_id).unwrap();
+                        self.registry.write(Change::Confirm { run_id: answer.into_run() }).unwrap();
                     }
                 }
                 if is_published {
@@ -487,7 +487,7 @@ impl Past {
             Event::Foreign => self.commit_by_hand("by hand", None),
             Event::Seen => {
                 if let Some(tip) = self.repo.results(BRANCH).tip().unwrap() {
-                    self.registry.note_seen(&tip, "head").unwrap();
+                    self.registry.write(Change::Seen { results_tip: &tip, applied_head: "head" }).unwrap();
                 }
             }
             Event::Nothing => {}

@@ -214,8 +214,8 @@ fn no_help_is_for_commands_alone() {
         RepoError::AlreadyWritten { path: message() }.into(),
         RepoError::Gone { branch: branch() }.into(),
         RepoError::Full { path: path() }.into(),
-        RegistryError::Locked { path: path() }.into(),
-        RegistryError::Full { path: path() }.into(),
+        RegistryError::Locked { location: message() }.into(),
+        RegistryError::Full { location: message() }.into(),
         HistoryError::Rewound { head: message(), last: message() }.into(),
     ];
     for error in errors {

@@ -161,7 +161,7 @@ fn a_process_that_dies_while_it_publishes_again_is_survived() {
         let before = said(&world);
         delete_branch(&world);
         let crash = fleetform::execute::CrashPoints::at(point);
-        let options = ApplyOptions { crash, ..ApplyOptions::default() };
+        let options = ApplyOptions { ports: fleetform::sim::dying(crash), ..ApplyOptions::default() };
         let apply = std::panic::AssertUnwindSafe(|| world.apply_with(&options, &Inbox::new(), &mut |_| {}));
         let died = std::panic::catch_unwind(apply).is_err();
         assert!(world.results().is_empty() || said(&world) == before, "all of it or nothing");

@@ -1,6 +1,6 @@
 //! The contract of a registry, through its public methods: imports, observations and writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fleetform::ledger::Claim;
@@ -12,8 +12,8 @@ use fleetform::model::observation::{DeviceIds, Observation};
 use fleetform::model::outcome::Reason;
 use fleetform::model::patch::{Patch, Section, merge};
 use fleetform::registry::{
-    Assignment, Chunk, DeviceFilter, ImportFailure, ImportSpec, NewRun, Registry, RegistryError, Request, Selection,
-    StagedImport, Touched,
+    Assignment, Change, Chunk, DeviceFilter, ImportFailure, ImportSpec, NewRun, Registry, RegistryError, Request,
+    Selection, StagedImport, Touched, sqlite,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -49,25 +49,25 @@ impl Fixture {
     fn new() -> Fixture {
         let folder = crate::world::folder();
         let path = folder.path().join("fleet.db");
-        let registry = Registry::open(&path, "acme").unwrap();
+        let registry = sqlite::open(&path, "acme").unwrap();
         Fixture { _folder: folder, path, registry, files: BTreeMap::new() }
     }
 
     /// Stages and applies a file.
     fn import(&mut self, spec: &ImportSpec, file: &str) -> StagedImport {
         let found = self.stage(spec, file);
-        self.registry.apply_staged(spec, now(), "").unwrap();
+        self.registry.write(Change::Import { spec, at: now(), outbox: "" }).unwrap();
         found
     }
 
     /// Stages a file, and asks the owners of devices that it wants.
     fn stage(&mut self, spec: &ImportSpec, file: &str) -> StagedImport {
-        let mut found = self.registry.stage_import(spec, file.as_bytes()).unwrap();
-        for owner in self.registry.owners_to_ask().unwrap() {
+        let mut found = self.registry.imports_mut().stage(spec, &mut file.as_bytes()).unwrap();
+        for owner in self.registry.imports().owners_to_ask().unwrap() {
             let (format, file) = &self.files[&owner];
-            self.registry.ask_owner(&owner, *format, file.as_bytes()).unwrap();
+            self.registry.imports_mut().ask_owner(&owner, *format, &mut file.as_bytes()).unwrap();
         }
-        self.registry.settle_staged(spec, &mut found).unwrap();
+        self.registry.imports_mut().settle(spec, &mut found).unwrap();
         let sum = found.new + found.updated + found.unchanged + found.deleted + found.rejected;
         assert_eq!(sum, found.rows, "every row is in one place: {found:?}");
         self.files.insert(spec.name.clone(), (spec.format, file.to_string()));
@@ -94,7 +94,7 @@ impl Fixture {
     }
 
     fn device(&self, id: &str) -> Device {
-        self.registry.device(id).unwrap().unwrap_or_else(|| panic!("no device {id}"))
+        self.registry.devices().get(id).unwrap().unwrap_or_else(|| panic!("no device {id}"))
     }
 
     fn ids(&self) -> Vec<String> {
@@ -122,17 +122,9 @@ impl Fixture {
             plan_id: "p".to_string(),
             claimed_at: now(),
         };
-        let run = self
-            .registry
-            .journal_claim(&NewRun {
-                claim: &claim,
-                document: String::new(),
-                spec: None,
-                manifest: None,
-                ids: &ids,
-                batch_size: 3,
-            })
-            .unwrap();
+        let new =
+            NewRun { claim: &claim, document: String::new(), spec: None, manifest: None, ids: &ids, batch_size: 3 };
+        let run = self.registry.write(Change::Claim(new)).unwrap().into_run();
         (run, names)
     }
 
@@ -141,11 +133,18 @@ impl Fixture {
         let (run_id, names) = self.run();
         let devices: Vec<(u32, &str)> = (0..).zip(names.iter().map(String::as_str)).collect();
         let chunk = Chunk { run_id, devices: &devices, failures_left, awaits_acknowledgement: false, now: now() };
-        let written = self.registry.write_chunk(&Assignment::Patch { section, patch }, chunk).unwrap();
+        let written = self
+            .registry
+            .write(Change::Write { assignment: &Assignment::Patch { section, patch }, chunk })
+            .unwrap()
+            .into_written();
         let ordinals: Vec<u32> = written.iter().map(|(ordinal, _)| *ordinal).collect();
         assert_eq!(ordinals, (0..written.len() as u32).collect::<Vec<_>>(), "one after the other, in order");
         let mut recorded = Vec::new();
-        self.registry.each_outcome(run_id, |ordinal, reason, _| recorded.push((ordinal, reason))).unwrap();
+        self.registry
+            .journal()
+            .each_outcome(run_id, &mut |ordinal, reason, _| recorded.push((ordinal, reason)))
+            .unwrap();
         assert_eq!(recorded, written, "a write and its outcome are one");
         written.into_iter().map(|(_, reason)| reason).collect()
     }
@@ -154,9 +153,7 @@ impl Fixture {
         let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
         let selection = Selection::Matching { template: None, conditions: Vec::new() };
         let touched = Touched::Section { section, assignments };
-        self.registry
-            .observe(&Request { selection, within: Vec::new(), touched, mismatching: BTreeSet::new() })
-            .unwrap()
+        self.registry.devices().observe(&Request { touched, ..Request::new(selection, Vec::new()) }).unwrap()
     }
 }
 
@@ -182,12 +179,12 @@ fn an_import_tells_new_updated_renamed_and_unchanged_rows() {
 fn devices_get_keys_once() {
     let mut fixture = Fixture::new();
     fixture.import(&spec("a"), "IOTC_DEVICEID,TAG.x\nd-1,1\nd-2,1\n");
-    let keys = fixture.registry.keys("d-1").unwrap();
+    let keys = fixture.registry.devices().keys("d-1").unwrap();
     let (primary, secondary) = (keys.primary_key.clone().unwrap(), keys.secondary_key.clone().unwrap());
     assert_eq!((primary.len(), secondary.len()), (32, 32));
-    assert!(primary != secondary && fixture.registry.keys("d-2").unwrap().primary_key != Some(primary));
+    assert!(primary != secondary && fixture.registry.devices().keys("d-2").unwrap().primary_key != Some(primary));
     fixture.import(&spec("a"), "IOTC_DEVICEID,TAG.x\nd-1,2\nd-2,1\n");
-    assert_eq!(fixture.registry.keys("d-1").unwrap(), keys);
+    assert_eq!(fixture.registry.devices().keys("d-1").unwrap(), keys);
 }
 
 #[test]
@@ -206,7 +203,7 @@ fn rows_that_left_the_file_are_kept_blocked_or_deleted() {
         if has {
             assert_eq!(fixture.device("d-2").blocked, removed == Removed::Block);
         } else {
-            assert_eq!(fixture.registry.keys("d-2").unwrap().primary_key, None, "its keys go with it");
+            assert_eq!(fixture.registry.devices().keys("d-2").unwrap().primary_key, None, "its keys go with it");
         }
         // Once more: nothing left to remove.
         assert_eq!(fixture.import(&spec, "IOTC_DEVICEID\nd-1\n").removed, 0, "{removed:?}");
@@ -219,12 +216,12 @@ fn what_is_staged_is_seen_and_not_written() {
     fixture.import(&ImportSpec { removed: Removed::Delete, ..spec("a") }, "IOTC_DEVICEID,TAG.n\nd-1,1\nd-2,1\n");
     let staged = ImportSpec { removed: Removed::Delete, ..spec("a") };
     fixture.stage(&staged, "IOTC_DEVICEID,TAG.n\nd-1,2\nd-3,3\n");
-    fixture.registry.overlay_staged().unwrap();
+    fixture.registry.imports_mut().overlay().unwrap();
     assert_eq!(fixture.ids(), ["d-1", "d-3"]);
     assert_eq!(fixture.device("d-1").tags, json!({"n": "2"}));
-    let other = Registry::open_for_reading(&fixture.path, "acme").unwrap();
-    assert_eq!(other.count_devices(&DeviceFilter::default()).unwrap(), 2);
-    assert_eq!(other.device("d-1").unwrap().unwrap().tags, json!({"n": "1"}));
+    let other = sqlite::open_for_reading(&fixture.path, "acme").unwrap();
+    assert_eq!(other.devices().count(&Request::all()).unwrap().selected, 2);
+    assert_eq!(other.devices().get("d-1").unwrap().unwrap().tags, json!({"n": "1"}));
 }
 
 #[test]
@@ -258,7 +255,7 @@ fn rows_are_rejected_with_their_line_and_the_others_are_imported() {
 #[test]
 fn lines_are_those_of_an_editor() {
     let check = |file: &str, expect: &[u64]| {
-        let found = Fixture::new().registry.stage_import(&spec("a"), file.as_bytes()).unwrap();
+        let found = Fixture::new().registry.imports_mut().stage(&spec("a"), &mut file.as_bytes()).unwrap();
         let lines: Vec<u64> = found.errors.iter().map(|error| error.line).collect();
         assert_eq!(lines, expect, "{file:?}");
     };
@@ -274,7 +271,7 @@ fn lines_are_those_of_an_editor() {
 #[test]
 fn a_file_that_is_no_import_is_refused_as_a_whole() {
     let mut fixture = Fixture::new();
-    let mut check = |file: &[u8], part: &str| match fixture.registry.stage_import(&spec("a"), file) {
+    let mut check = |file: &[u8], part: &str| match fixture.registry.imports_mut().stage(&spec("a"), &mut &*file) {
         Err(ImportFailure::File { message, .. }) => assert!(message.contains(part), "{message}: {part}"),
         other => panic!("{part}: {other:?}"),
     };
@@ -295,12 +292,12 @@ fn a_file_that_is_no_import_is_refused_as_a_whole() {
 fn a_device_of_two_staged_files_belongs_to_the_first() {
     let mut fixture = Fixture::new();
     let (a, b) = (spec("a"), spec("b"));
-    fixture.registry.stage_import(&a, &b"IOTC_DEVICEID\nd-1\n"[..]).unwrap();
-    let found = fixture.registry.stage_import(&b, &b"IOTC_DEVICEID\nd-1\nd-2\n"[..]).unwrap();
+    fixture.registry.imports_mut().stage(&a, &mut &b"IOTC_DEVICEID\nd-1\n"[..]).unwrap();
+    let found = fixture.registry.imports_mut().stage(&b, &mut &b"IOTC_DEVICEID\nd-1\nd-2\n"[..]).unwrap();
     assert_eq!((found.new, found.rejected), (1, 1));
     assert!(found.errors[0].message.contains("import/a"), "{:?}", found.errors);
-    fixture.registry.apply_staged(&a, now(), "").unwrap();
-    fixture.registry.apply_staged(&b, now(), "").unwrap();
+    fixture.registry.write(Change::Import { spec: &a, at: now(), outbox: "" }).unwrap();
+    fixture.registry.write(Change::Import { spec: &b, at: now(), outbox: "" }).unwrap();
     assert_eq!(fixture.ids(), ["d-1", "d-2"]);
 }
 
@@ -308,10 +305,13 @@ fn a_device_of_two_staged_files_belongs_to_the_first() {
 fn an_import_that_is_gone_gives_its_devices_up() {
     let mut fixture = Fixture::new();
     fixture.import(&spec("gone"), "IOTC_DEVICEID,TAG.x\nd-1,1\nd-2,1\n");
-    let keys = fixture.registry.keys("d-1").unwrap();
+    let keys = fixture.registry.devices().keys("d-1").unwrap();
     let found = fixture.import(&spec("a"), "IOTC_DEVICEID\nd-1\n");
     assert_eq!((found.updated, found.rejected), (1, 0));
-    assert_eq!((fixture.device("d-1").tags, fixture.registry.keys("d-1").unwrap()), (json!({"x": "1"}), keys));
+    assert_eq!(
+        (fixture.device("d-1").tags, fixture.registry.devices().keys("d-1").unwrap()),
+        (json!({"x": "1"}), keys)
+    );
     assert_eq!(fixture.import(&spec("a"), "IOTC_DEVICEID\nd-1\n").unchanged, 1);
     assert_eq!(fixture.import(&spec("b"), "IOTC_DEVICEID\nd-1\nd-2\n").rejected, 1, "it has an owner again");
 }
@@ -327,8 +327,14 @@ fn a_write_changes_only_what_differs() {
     let devices: Vec<(u32, &str)> = (0..).zip(names.iter().map(String::as_str)).collect();
     let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: false, now: now() };
     let patch = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3, "old": null}) };
-    let reasons: Vec<Reason> =
-        fixture.registry.write_chunk(&patch, chunk).unwrap().into_iter().map(|(_, reason)| reason).collect();
+    let reasons: Vec<Reason> = fixture
+        .registry
+        .write(Change::Write { assignment: &patch, chunk })
+        .unwrap()
+        .into_written()
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .collect();
     assert_eq!(reasons, [Reason::Written, Reason::Unchanged, Reason::Written, Reason::Blocked, Reason::Deleted]);
     assert_eq!(fixture.device("d-0002").desired, json!({"level": 3, "color": "red"}));
     assert_eq!(fixture.device("d-0003").desired, json!({"level": 1}));
@@ -424,8 +430,8 @@ fn many_values_are_told_together_and_counts_stay_exact() {
 fn devices_that_are_named_and_not_there_are_missing() {
     let fixture = Fixture::with_desired(&[json!({}), json!({})]);
     let selection = Selection::Listed(vec!["d-0001".to_string(), "x-1".to_string(), "x-2".to_string()]);
-    let request = Request { selection, within: Vec::new(), touched: Touched::Nothing, mismatching: BTreeSet::new() };
-    let found = fixture.registry.observe(&request).unwrap();
+    let request = Request::new(selection, Vec::new());
+    let found = fixture.registry.devices().observe(&request).unwrap();
     assert_eq!(found.ids.iter().collect::<Vec<_>>(), ["d-0001"]);
     assert_eq!(found.missing, ["x-1", "x-2"]);
 }
@@ -439,7 +445,7 @@ fn an_organization_has_the_devices_below_it_and_no_others() {
     }
     let below = |path: &str| {
         let filter = DeviceFilter { organization: Some(path.to_string()), ..DeviceFilter::default() };
-        fixture.registry.count_devices(&filter).unwrap()
+        fixture.registry.devices().count(&filter.request()).unwrap().selected
     };
     assert_eq!((below("acme"), below("acme/eu"), below("acme/eu/nl"), below("acm")), (4, 2, 1, 0));
 }

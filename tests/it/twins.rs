@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fleetform::model::device::{ConnectionState, Device, DeviceState};
-use fleetform::registry::{DeviceFilter, Registry, RegistryError};
+use fleetform::registry::{DeviceFilter, Registry, RegistryError, sqlite};
 use serde_json::Value;
 
 /// Returns the lines of a fixture.
@@ -59,7 +59,7 @@ pub fn twins() -> Vec<Device> {
 /// Returns a registry with these devices.
 pub fn registry_of(devices: &[Device], folder: &Path) -> Registry {
     let path = folder.join("fleet.db");
-    let registry = Registry::open(&path, "acme").unwrap();
+    let registry = sqlite::open(&path, "acme").unwrap();
     let mut connection = rusqlite::Connection::open(&path).unwrap();
     let transaction = connection.transaction().unwrap();
     for device in devices {

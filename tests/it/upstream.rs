@@ -210,7 +210,7 @@ fn what_somebody_else_claims_in_between_is_left_to_them() {
     assert_eq!(applied.records[0].job.as_str(), "dim", "the others are claimed");
     assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["completed"], json!(5));
     assert_eq!(remote.file("claims/reboot/1.json").unwrap(), claim);
-    assert!(world.registry().open_journal().unwrap().is_empty());
+    assert!(world.registry().journal().unclosed().unwrap().is_empty());
     assert_eq!(world.executions().len(), 0);
 }
 
@@ -226,7 +226,7 @@ fn nothing_is_claimed_by_whoever_has_lost_the_right_to_work() {
     };
     let applied = world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer);
     assert!(remote.file("claims/reboot/1.json").is_none(), "{applied:?}");
-    assert!(world.registry().open_journal().unwrap().is_empty());
+    assert!(world.registry().journal().unclosed().unwrap().is_empty());
     assert_eq!(world.executions().len(), 0);
 }
 
@@ -254,7 +254,7 @@ fn a_remote_that_refuses_claims_nothing_and_a_refusal_in_mid_run_loses_nothing()
         }
         other => panic!("{other:?}"),
     }
-    assert!(world.registry().claim_documents().unwrap().is_empty());
+    assert!(world.registry().journal().claim_documents().unwrap().is_empty());
     remote.unhook("update");
     world.job("reboot", REBOOT);
     let mut observer = |progress: &Progress| {
@@ -553,7 +553,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         lease_time: fleetform::ledger::LEASE_TIME,
         pulse: None,
         accepts_rewind: false,
-        crash: fleetform::execute::CrashPoints::default(),
+        ports: fleetform::execute::Ports::REAL,
         has_events: false,
     };
     let mut stage = 0;

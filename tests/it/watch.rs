@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use fleetform::execute::{CrashPoints, Inbox, Progress, Side};
+use fleetform::execute::{CrashPoints, Inbox, Ports, Progress, Side};
 use fleetform::ops::OpsError;
 use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
 use fleetform::plan::ActionKind;
@@ -56,7 +56,7 @@ const OPTIONS: WatchOptions = WatchOptions {
     pulse: None,
     accepts_rewind: false,
     has_events: true,
-    crash: CrashPoints::NOWHERE,
+    ports: Ports::REAL,
 };
 
 /// Watches for some virtual time, doing what `react` does at each note; returns what was said.
@@ -406,7 +406,10 @@ fn what_was_missed_and_since_when_is_known_without_the_branch() {
 fn an_occurrence_whose_claim_was_only_journaled_is_not_run_late() {
     let world = scheduled_world("");
     said(&world, 30);
-    let options = WatchOptions { crash: CrashPoints::at_step(Side::Before, "publish claim", 1), ..OPTIONS };
+    let options = WatchOptions {
+        ports: fleetform::sim::dying(CrashPoints::at_step(Side::Before, "publish claim", 1)),
+        ..OPTIONS
+    };
     let interrupt = Inbox::new();
     let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let environment = world.environment();

@@ -13,7 +13,7 @@ use fleetform::ops::apply::{Applied, ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, Planned, plan};
 use fleetform::ops::{Environment, OpsError};
 use fleetform::plan::ActionKind;
-use fleetform::registry::{DeviceFilter, Registry, RegistryError};
+use fleetform::registry::{DeviceFilter, Registry, RegistryError, sqlite};
 use fleetform::results::{Row, read_shard};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -281,11 +281,11 @@ impl World {
     }
 
     pub fn registry(&self) -> Registry {
-        Registry::open_for_reading(&self.registry_path(), "acme").unwrap()
+        sqlite::open_for_reading(&self.registry_path(), "acme").unwrap()
     }
 
     pub fn device(&self, id: &str) -> Device {
-        self.registry().device(id).unwrap().unwrap_or_else(|| panic!("no device {id}"))
+        self.registry().devices().get(id).unwrap().unwrap_or_else(|| panic!("no device {id}"))
     }
 
     pub fn devices(&self) -> Vec<Device> {

@@ -14,7 +14,7 @@ use crate::cli::signals::on_signals;
 use crate::cli::view::held as view;
 use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
-use crate::execute::{Clock as _, CrashPoints, Inbox, Progress, SystemClock, Waker, Wakeup};
+use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
 use crate::listen::{Board, Bounds, Server, ServiceManager};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
@@ -63,7 +63,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         pulse: Some(pulse(board.clone())),
         accepts_rewind: arguments.accept_rewind,
         has_events: true,
-        crash: CrashPoints::NOWHERE,
+        ports: Ports::REAL,
     };
     let inbox = Inbox::new();
     let mut shown = Shown {

@@ -4,7 +4,7 @@ use super::{Applied, Apply};
 use crate::model::limits;
 use crate::model::patch::Section;
 use crate::prepare::searched_paths;
-use crate::registry::RegistryError;
+use crate::registry::{Answer, Change, RegistryError};
 
 impl Apply<'_> {
     /// Takes indexes out of the way of a write to many devices: of a section, or of whole devices.
@@ -12,7 +12,7 @@ impl Apply<'_> {
         if devices < limits::INDEX_REMAKE_DEVICES_MIN {
             return Ok(());
         }
-        self.options.crash.around("make way", || self.registry.make_way(section, devices))
+        self.registry.write(Change::MakeWay { section, devices }).map(drop)
     }
 
     /// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it would have
@@ -25,10 +25,12 @@ impl Apply<'_> {
         let imported: u64 = applied.imports.iter().map(|(_, report)| touched(report)).sum();
         let written: u64 = applied.records.iter().map(|record| record.counts.completed - record.counts.unchanged).sum();
         let wanted = searched_paths(self.declared, &mut self.known.searches);
-        let crash = &self.options.crash;
-        let made = match self.registry.index_changes(&wanted) {
+        let made = match self.registry.devices().index_changes(&wanted) {
             Ok(changes) if changes.is_empty() && imported + written == 0 => Ok(changes),
-            Ok(_) => crash.around("make indexes", || self.registry.make_indexes(&wanted, imported + written)),
+            Ok(_) => {
+                let index = Change::Index { wanted: &wanted, changed: imported + written };
+                self.registry.write(index).map(Answer::into_indexes)
+            }
             Err(error) => Err(error),
         };
         match made {

@@ -9,7 +9,7 @@ use crate::execute::{claims_commit, text_of};
 use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::id::Name;
-use crate::model::outcome::{Counts, RunStatus};
+use crate::model::outcome::RunStatus;
 use crate::ops::OpsError;
 use crate::plan::{Agenda, agenda};
 use crate::registry::KeptFile;
@@ -67,27 +67,18 @@ impl Apply<'_> {
             }
             Content::Blob(_) => None,
         });
-        self.options.crash.around("keep agenda", || self.registry.keep_files::<OpsError>(kept))?;
-        self.options.crash.around("publish agenda", || self.branch.commit(&files, &message))?;
+        self.registry.keep_files::<OpsError>(kept)?;
+        self.options.ports.crash.around("publish agenda", || self.branch.commit(&files, &message))?;
         Ok(())
     }
 }
 
 fn record_of_missed(claim: &Claim, reason: &str, now: Timestamp) -> RunRecord {
     RunRecord {
-        job: claim.job.clone(),
-        run: claim.run.clone(),
         status: RunStatus::Failed,
         reason: Some(reason.to_string()),
-        counts: Counts::default(),
-        started_at: None,
         finished_at: Some(now),
-        source_commit: claim.source_commit.clone(),
-        plan_id: claim.plan_id.clone(),
-        spec_digest: claim.spec_digest,
-        per_batch: Vec::new(),
-        published: crate::ledger::Published::default(),
-        late: 0,
+        ..RunRecord::of_claim(claim)
     }
 }
 

@@ -9,18 +9,18 @@ use crate::ledger::{LEASE_PATH, Ledger, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::ops::OpsError;
 use crate::prepare::read_ledger_again;
-use crate::registry::KeptFile;
+use crate::registry::{Change, KeptFile, Noted, OutboxEntry};
 use crate::repo::{BlobId, FileChange};
 use crate::results::{Trailers, document, with_trailers};
 
 impl Apply<'_> {
     /// Publishes a branch that is gone again, when the registry remembers it.
     pub(super) fn republish(&mut self, observer: &mut dyn FnMut(&Progress)) -> Result<(), OpsError> {
-        if self.branch.tip()?.is_some() || !self.registry.remembers()? {
+        if self.branch.tip()?.is_some() || !self.registry.branch_copy().exists()? {
             return Ok(());
         }
         let fleet = &self.declared.fleet.name;
-        let runs = republish(&self.branch, self.registry, fleet, &self.options.crash)?;
+        let runs = republish(&self.branch, self.registry, fleet, &self.options.ports.crash)?;
         observer(&Progress::BranchRepublished { branch: self.branch.name().to_string(), runs });
         Ok(())
     }
@@ -33,7 +33,7 @@ impl Apply<'_> {
             return Ok(false);
         }
         let mut has_moved = false;
-        for run in self.registry.remembered_runs()? {
+        for run in self.registry.branch_copy().runs()? {
             let known = (run.job.clone(), run.run.clone());
             let has_ended = run.record.as_ref().is_some_and(|record| record.status.is_final());
             if !has_ended || !lost.contains(&known) {
@@ -41,7 +41,7 @@ impl Apply<'_> {
             }
             let key = ledger.claims[&known].key(&self.declared.fleet.name);
             let published = ledger.records.get(&known).map_or_else(Default::default, |record| record.published);
-            let crash = &self.options.crash;
+            let crash = &self.options.ports.crash;
             crash.around("publish end", || publish_ended(&self.branch, self.registry, &run, (&key, published)))?;
             has_moved = true;
         }
@@ -64,7 +64,7 @@ impl Apply<'_> {
         let writer = writer();
         let subject = format!("results that were not pushed, {} of them, published again", changes.len());
         let message = with_trailers(&subject, &Trailers { writer: &writer, ..Trailers::default() });
-        self.options.crash.around("publish kept", || self.branch.commit(&changes, &message))?;
+        self.options.ports.crash.around("publish kept", || self.branch.commit(&changes, &message))?;
         Ok(())
     }
 
@@ -72,13 +72,13 @@ impl Apply<'_> {
     /// nothing, for a registry that remembers half of what was claimed would let the rest run again.
     pub(super) fn keep_results(&mut self) -> Result<(), OpsError> {
         let Some(tip) = self.branch.tip()? else { return Ok(()) };
-        let before = self.registry.kept_tip()?;
+        let before = self.registry.branch_copy().noted(Noted::KeptTip)?;
         if before.as_ref() == Some(&tip) {
             return Ok(());
         }
-        let journaled: BTreeSet<String> = self.registry.claim_documents()?.into_keys().collect();
+        let journaled: BTreeSet<String> = self.registry.journal().claim_documents()?.into_keys().collect();
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
-        let known = self.registry.kept_ids()?;
+        let known = self.registry.branch_copy().file_ids()?;
         let is_kept = |path: &str| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path);
         // Without a remote nothing goes from the branch: what was there before has been kept, or was in the journal.
         let since = before.filter(|_| self.upstream.is_none());
@@ -101,14 +101,14 @@ impl Apply<'_> {
                 fresh.push((path, blob));
             }
         }
-        let (branch, crash) = (&self.branch, &self.options.crash);
+        let branch = &self.branch;
         if !fresh.is_empty() {
             let files = fresh.into_iter().map(|(path, blob)| {
                 Ok(KeptFile { path, content: branch.read_blob(blob)?, blob_id: Some(blob.to_string()) })
             });
-            crash.around("keep results", || self.registry.keep_files::<OpsError>(files))?;
+            self.registry.keep_files::<OpsError>(files)?;
         }
-        crash.around("note kept tip", || self.registry.note_kept_tip(&tip))?;
+        self.registry.write(Change::Note { what: Noted::KeptTip, commit: &tip })?;
         Ok(())
     }
 
@@ -120,25 +120,25 @@ impl Apply<'_> {
         let fleet = &self.declared.fleet.name;
         let mut ledger = read_ledger_again(&self.branch, self.registry, self.declared, &mut self.known.recorded)?;
         self.keep_results()?;
-        if !self.registry.outbox()?.is_empty() {
+        if !self.registry.branch_copy().outbox()?.is_empty() {
             self.empty_outbox()?;
             ledger = read_ledger_again(&self.branch, self.registry, self.declared, &mut self.known.recorded)?;
         }
-        let (mut has_moved, crash) = (false, &self.options.crash);
-        for run in self.registry.open_journal()? {
+        let mut has_moved = false;
+        for run in self.registry.journal().unclosed()? {
             let key = (run.job.clone(), run.run.clone());
             let claim = ledger.claims.get(&key);
             if !run.is_claimed {
                 has_moved = true;
                 match claim {
                     Some(claim) if document(&claim.to_json(fleet)) == run.claim.as_bytes() => {
-                        crash.around("confirm claim", || self.registry.confirm_claim(run.run_id))?;
+                        self.registry.write(Change::Confirm { run_id: run.run_id })?;
                     }
-                    Some(_) | None => crash.around("drop claim", || self.registry.drop_claim(run.run_id))?,
+                    Some(_) | None => drop(self.registry.write(Change::Drop { run_id: run.run_id })?),
                 }
             } else if ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
                 has_moved = true;
-                crash.around("close run", || self.registry.close_run(run.run_id))?;
+                self.registry.write(Change::Close { run_id: run.run_id })?;
             }
         }
         if self.upstream.as_ref().is_some_and(|upstream| upstream.lease().is_some()) {
@@ -153,10 +153,10 @@ impl Apply<'_> {
 
     /// Publishes what the registry has done and the branch has not heard of.
     pub(super) fn empty_outbox(&mut self) -> Result<(), OpsError> {
-        let crash = &self.options.crash;
-        for (about, letter) in self.registry.outbox()? {
-            let files = crash.around("publish import", || publish_letter(&self.branch, &letter))?;
-            crash.around("take letter", || self.registry.take_letter(&about, &files))?;
+        let crash = &self.options.ports.crash;
+        for OutboxEntry { about, text } in self.registry.branch_copy().outbox()? {
+            let files = crash.around("publish import", || publish_letter(&self.branch, &text))?;
+            self.registry.write(Change::Delivered { about: &about, files: &files })?;
         }
         Ok(())
     }

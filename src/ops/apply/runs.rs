@@ -13,7 +13,7 @@ use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::ops::OpsError;
 use crate::plan::{Plan, PlannedRun};
 use crate::prepare::{mismatching, records_of};
-use crate::registry::{Assignment, JournaledRun, KeptFile, NewRun};
+use crate::registry::{Assignment, Change, JournaledRun, KeptFile, NewRun};
 use crate::repo::{RepoError, ResultsBranch, UpstreamError};
 use crate::results::document;
 
@@ -53,7 +53,7 @@ impl Apply<'_> {
                 if !is_open {
                     // Nobody has seen them.
                     for input in &journaled {
-                        self.options.crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
+                        self.registry.write(Change::Drop { run_id: input.run_id })?;
                     }
                 }
                 return Err(error);
@@ -61,7 +61,7 @@ impl Apply<'_> {
         };
         for input in journaled {
             if lost.contains(&input.run_id) {
-                self.options.crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
+                self.registry.write(Change::Drop { run_id: input.run_id })?;
             } else {
                 take(self.confirm(input)?);
             }
@@ -88,7 +88,7 @@ impl Apply<'_> {
         let spec = self.declared.schedules.get(&run.job).map(|schedule| &*schedule.job.spec);
         let manifest = self.declared.manifest_digest(&job.action);
         let new = NewRun { claim: &claim, document: text, spec, manifest, ids: &run.ids, batch_size };
-        let run_id = self.options.crash.around("journal claim", || self.registry.journal_claim(&new))?;
+        let run_id = self.registry.write(Change::Claim(new))?.into_run();
         Ok(RunInput {
             run_id,
             job: Job::clone(job),
@@ -103,10 +103,10 @@ impl Apply<'_> {
     }
 
     fn publish_claim(&mut self, input: &RunInput) -> Result<(), OpsError> {
-        let (fleet, crash) = (&self.declared.fleet.name, &self.options.crash);
+        let (fleet, crash) = (&self.declared.fleet.name, &self.options.ports.crash);
         let published = crash.around("publish claim", || publish_claim(&self.branch, fleet, &input.claim));
         if let Err(RepoError::AlreadyWritten { .. }) = &published {
-            crash.around("drop claim", || self.registry.drop_claim(input.run_id))?;
+            self.registry.write(Change::Drop { run_id: input.run_id })?;
         }
         Ok(published?)
     }
@@ -131,7 +131,7 @@ impl Apply<'_> {
             Ok((!left.is_empty())
                 .then(|| claims_commit(fleet, &left, None, (&left[0].source_commit, &left[0].plan_id))))
         };
-        self.options.crash.around("push claims", || {
+        self.options.ports.crash.around("push claims", || {
             upstream.exchange(&self.branch, |exchange| self.branch.commit_upstream(exchange, &mut still))
         })?;
         Ok(lost)
@@ -139,7 +139,7 @@ impl Apply<'_> {
 
     /// The claim of a run counts; its writes are about to begin.
     fn confirm(&mut self, input: RunInput) -> Result<RunInput, OpsError> {
-        self.options.crash.around("confirm claim", || self.registry.confirm_claim(input.run_id))?;
+        self.registry.write(Change::Confirm { run_id: input.run_id })?;
         if let Some((section, _)) = input.job.action.patch() {
             self.make_way(Some(section), input.claim.total)?;
         }
@@ -150,10 +150,10 @@ impl Apply<'_> {
     pub(super) fn reopen(&mut self, name: &Name, ledger: &Ledger, is_stop: bool) -> Result<RunInput, OpsError> {
         let job = self.declared.jobs.get(name).expect("a plan continues declared jobs");
         let key = (job.name.clone(), job.run.clone());
-        let run = self.registry.journaled(&key.0, &key.1)?.expect("an open run is in the journal");
+        let run = self.registry.journal().find(&key.0, &key.1)?.expect("an open run is in the journal");
         let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
         let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
-        let ids = self.registry.targets(run.run_id)?;
+        let ids = self.registry.journal().targets(run.run_id)?;
         Ok(RunInput {
             run_id: run.run_id,
             job: Job::clone(job),
@@ -182,17 +182,17 @@ impl Apply<'_> {
     ) -> Result<RunRecord, OpsError> {
         let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;
         let record = records_of(ledger).into_iter().find(is_it).expect("an open run has a record");
-        let journal = self.registry.journaled(&record.job, &record.run)?.expect("an open run is journaled");
+        let journal = self.registry.journal().find(&record.job, &record.run)?.expect("an open run is journaled");
         let reason = Some("its document is not declared any more".to_string());
-        let crash = &self.options.crash;
-        crash
-            .around("end run", || self.registry.end_run(journal.run_id, RunStatus::Stopped, reason.as_deref(), now))?;
+        let (run_id, status, crash) = (journal.run_id, RunStatus::Stopped, &self.options.ports.crash);
+        self.registry.write(Change::End { run_id, status, reason: reason.as_deref(), at: now })?;
         let per_batch = self.batches_of(&journal)?;
         let record =
             RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
         let claim = ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
         let key = claim.key(&self.declared.fleet.name);
-        crash.around("keep record", || self.registry.keep_record(journal.run_id, &text_of(&record), None))?;
+        let text = text_of(&record);
+        self.registry.write(Change::KeepRecord { run_id, record: &text, devices: None })?;
         crash.around("publish", || publish_record(&self.branch, &key, &record))?;
         Ok(record)
     }
@@ -202,7 +202,7 @@ impl Apply<'_> {
         let total = u64::from(run.total);
         let sizes = (0..total.div_ceil(run.batch_size)).map(|at| run.batch_size.min(total - at * run.batch_size));
         let mut batches: Vec<Counts> = sizes.map(|total| Counts { total, ..Counts::default() }).collect();
-        self.registry.each_outcome(run.run_id, |ordinal, reason, _| {
+        self.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
             let batch = usize::try_from(u64::from(ordinal) / run.batch_size).unwrap_or(usize::MAX);
             if let Some(batch) = batches.get_mut(batch) {
                 batch.add(reason);
@@ -237,27 +237,23 @@ impl Apply<'_> {
             claim.total
         );
         let record = RunRecord {
-            job: claim.job.clone(),
-            run: claim.run.clone(),
             status: RunStatus::Failed,
             reason: Some(reason),
             counts,
             started_at: known.and_then(|record| record.started_at),
             finished_at: Some(now),
-            source_commit: claim.source_commit.clone(),
-            plan_id: claim.plan_id.clone(),
-            spec_digest: claim.spec_digest,
             per_batch: known.map_or_else(Vec::new, |record| record.per_batch.iter().map(all_unknown).collect()),
             published: known.map_or_else(Default::default, |record| record.published),
             late: known.map_or(0, |record| record.late),
+            ..RunRecord::of_claim(claim)
         };
         let file = KeptFile {
             path: format!("{}/run.json", run_key.results_folder()),
             content: text_of(&record).into_bytes(),
             blob_id: None,
         };
-        let crash = &self.options.crash;
-        crash.around("keep record", || self.registry.keep_files::<OpsError>(std::iter::once(Ok(file))))?;
+        let crash = &self.options.ports.crash;
+        self.registry.keep_files::<OpsError>(std::iter::once(Ok(file)))?;
         crash.around("publish", || publish_record(&self.branch, &run_key, &record))?;
         Ok(record)
     }

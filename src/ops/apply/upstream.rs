@@ -30,8 +30,7 @@ use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
 use crate::ops::OpsError;
-use crate::ops::workspace::ApplyLock;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Exclusive, Registry, RegistryError};
 use crate::repo::{
     Exchange, FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError,
 };
@@ -57,7 +56,7 @@ pub struct Upstream {
     sighting: Sighting,
     taken_at: Timestamp,
     /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
-    lock: Weak<ApplyLock>,
+    lock: Option<Weak<dyn Exclusive>>,
     /// Who has the lock of the registry and stands still: the work was taken over from it.
     overruled: Option<String>,
     /// Calls that go on while devices do.
@@ -95,7 +94,7 @@ impl Upstream {
             lease: None,
             sighting: Sighting::default(),
             taken_at: now,
-            lock: Weak::new(),
+            lock: None,
             overruled: None,
             beside: Beside::default(),
             backoff: Backoff::new(now),
@@ -127,8 +126,8 @@ impl Upstream {
     }
 
     /// Notes that this process has the lock of the registry.
-    pub fn take_lock(&mut self, lock: &Rc<ApplyLock>) {
-        self.lock = Rc::downgrade(lock);
+    pub fn take_lock(&mut self, lock: &Rc<dyn Exclusive>) {
+        self.lock = Some(Rc::downgrade(lock));
         self.overruled = None;
     }
 
@@ -196,8 +195,8 @@ impl Upstream {
 
     fn take(&mut self, branch: &ResultsBranch<'_>, registry: &mut Registry, now: Timestamp) -> Result<(), OpsError> {
         self.settle(branch)?;
-        let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.upgrade());
-        let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.before());
+        let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.as_ref().and_then(Weak::upgrade));
+        let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.former());
         let noted = registry.noted_epoch()?;
         let (mut taken, mut holder, mut sighting) = (None, None, self.sighting.clone());
         let own = self.lease.as_ref().map(|lease| lease.epoch);
@@ -247,9 +246,9 @@ impl Upstream {
             });
         }
         let lease = taken.expect("a lease that nobody else has was taken");
-        self.crash.around("enter epoch", || registry.enter_epoch(lease.epoch))?;
+        registry.enter_epoch(lease.epoch)?;
         if let Some(lock) = lock {
-            self.crash.around("forget former", || lock.forget_others())?;
+            self.crash.around("forget former", || lock.forget_former())?;
         }
         (self.lease, self.taken_at) = (Some(lease), now);
         Ok(())
@@ -373,7 +372,7 @@ pub(super) fn upstream_of(
         remote = remote.with_time_max(time);
     }
     remote = remote.with_pulse(options.pulse.clone());
-    let crash = options.crash.clone();
+    let crash = options.ports.crash.clone();
     Ok(Some(Upstream::new((name, remote), (owner, options.lease_time), waker.clone(), now, crash)))
 }
 
@@ -399,7 +398,7 @@ impl Apply<'_> {
         let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
         if !has_lease {
             // What a process left behind is settled by whoever has the right to work, and only then is it clear what landed.
-            let is_settled = !self.has_open_claims()? && self.registry.outbox()?.is_empty();
+            let is_settled = !self.has_open_claims()? && self.registry.branch_copy().outbox()?.is_empty();
             if is_settled {
                 let (planned, diagnostics) = self.plan(now)?;
                 // What cannot be done needs no right to do it.
@@ -425,7 +424,7 @@ impl Apply<'_> {
 
     /// Returns true when a claim is journaled of which nobody here knows whether it counts.
     fn has_open_claims(&self) -> Result<bool, OpsError> {
-        Ok(self.registry.open_journal()?.iter().any(|run| !run.is_claimed))
+        Ok(self.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed))
     }
 }
 

@@ -23,16 +23,16 @@ use jiff::Timestamp;
 
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{Applied, ApplyOptions};
-use crate::execute::{Clock, CrashPoints, Inbox, Progress, Running, Waker, Wakeup, Wakeups};
+use crate::execute::{Clock, Inbox, Ports, Progress, Running, Waker, Wakeup, Wakeups};
 use crate::ledger::Lease;
-use crate::link::SimulatedDevices;
+use crate::link::DeviceLink;
 use crate::model::fleet::{Held, SimulatedLink};
 use crate::model::id::Name;
 use crate::model::status::Attempts;
-use crate::ops::workspace::{ApplyLock, owner};
+use crate::ops::workspace::owner;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::prepare::Known;
-use crate::registry::Registry;
+use crate::registry::{Exclusive, Registry};
 use crate::repo::{Pulse, UpstreamError};
 
 use super::backoff::Backoff;
@@ -65,8 +65,8 @@ pub struct WatchOptions {
     pub accepts_rewind: bool,
     /// Have the system tell of new commits in the repository itself; without, the interval has to do.
     pub has_events: bool,
-    /// Where the process may die: for simulations.
-    pub crash: CrashPoints,
+    /// For simulations.
+    pub ports: Ports,
 }
 
 impl WatchOptions {
@@ -170,7 +170,7 @@ pub fn watch(
         lease_time: options.lease_time,
         remote_time_max: options.remote.as_ref().and_then(|remote| remote.time_max),
         pulse: options.pulse.clone(),
-        crash: options.crash.clone(),
+        ports: options.ports.clone(),
         ..ApplyOptions::default()
     };
     let mut daemon = Daemon {
@@ -224,14 +224,14 @@ fn events(workspace: &Workspace, waker: Waker, tell: &mut dyn FnMut(&Note<'_>)) 
 /// What is open while there is work.
 struct Session {
     registry: Registry,
-    link: SimulatedDevices,
+    link: Box<dyn DeviceLink>,
     link_config: SimulatedLink,
     /// What has been done since it was opened.
     applied: Applied,
     /// The commit of the last reconcile that went well; what was refused is not noted as applied.
     reconciled: Option<String>,
     /// `None` when it is held by somebody who stands still.
-    _lock: Option<Rc<ApplyLock>>,
+    _lock: Option<Rc<dyn Exclusive>>,
 }
 
 struct Daemon<'w> {
@@ -377,7 +377,7 @@ impl Daemon<'_> {
             self.workspace,
             seen,
             (&seen.declared, &held),
-            (registry, link, self.upstream.as_mut(), &mut self.known),
+            (registry, &mut **link, self.upstream.as_mut(), &mut self.known),
             &self.options,
         );
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
@@ -427,7 +427,7 @@ impl Daemon<'_> {
             self.workspace,
             seen,
             (&seen.declared, &held),
-            (registry, link, self.upstream.as_mut(), &mut self.known),
+            (registry, &mut **link, self.upstream.as_mut(), &mut self.known),
             &self.options,
         );
         let finished = match &mut apply.upstream {

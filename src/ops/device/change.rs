@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::missing;
 use crate::ops::workspace::owner;
 use crate::ops::{Environment, OpsError, Workspace};
+use crate::registry::{Change, Registry};
 
 /// What to do to devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +52,15 @@ pub fn change(
     }
     let own = workspace.own_registry(&declared.fleet)?;
     let _lock = own.lock(&owner())?;
-    let mut registry = own.open_for_writing()?;
+    let mut registry = Registry::new(own.open_for_writing()?);
     refuse_unknown(&registry, &wanted)?;
-    let owners = registry.imports_of(&wanted)?;
+    let owners = registry.devices().imports_of(&wanted)?;
     let changed = match change {
-        DeviceChange::Block => registry.set_blocked(&wanted, true)?,
-        DeviceChange::Unblock => registry.set_blocked(&wanted, false)?,
-        DeviceChange::Delete => registry.delete_devices(&wanted)?,
+        DeviceChange::Block => Change::Block { device_ids: &wanted, is_blocked: true },
+        DeviceChange::Unblock => Change::Block { device_ids: &wanted, is_blocked: false },
+        DeviceChange::Delete => Change::Delete { device_ids: &wanted },
     };
+    let changed = registry.write(changed)?.into_devices();
     let is_changed: BTreeSet<&String> = changed.iter().collect();
     let unchanged = wanted.iter().filter(|id| !is_changed.contains(id)).cloned().collect();
     let mut imports: BTreeMap<String, u64> = BTreeMap::new();
@@ -70,9 +72,9 @@ pub fn change(
     Ok(Changed { changed, unchanged, imports, was_declined: false })
 }
 
-fn refuse_unknown(registry: &crate::registry::Registry, device_ids: &[String]) -> Result<(), OpsError> {
+fn refuse_unknown(registry: &Registry, device_ids: &[String]) -> Result<(), OpsError> {
     for id in device_ids {
-        if registry.device(id)?.is_none() {
+        if registry.devices().get(id)?.is_none() {
             return Err(missing(registry, id)?);
         }
     }

@@ -64,7 +64,7 @@ fn write_csv(
     writer.write_record(IOTC_COLUMNS).map_err(csv_fail)?;
     let mut count = 0;
     registry.each_device(filter, |device| {
-        let keys = registry.keys(&device.device_id)?;
+        let keys = registry.devices().keys(&device.device_id)?;
         count += 1;
         let cells = [
             device.device_id,
@@ -89,7 +89,7 @@ fn write_lines(
     let mut writer = BufWriter::new(file);
     let mut count = 0;
     registry.each_device(filter, |device| {
-        let keys = registry.keys(&device.device_id)?;
+        let keys = registry.devices().keys(&device.device_id)?;
         count += 1;
         let line = HubDevice::new(device, &keys);
         serde_json::to_writer(&mut writer, &line).map_err(|error| fail(error.into()))?;

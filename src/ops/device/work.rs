@@ -65,7 +65,7 @@ pub fn work(
     let (tree, loaded) = workspace.load_work_tree()?;
     let declared = declared_of(&loaded)?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    if registry.device(device_id)?.is_none() {
+    if registry.devices().get(device_id)?.is_none() {
         return Err(missing(&registry, device_id)?);
     }
     let branch = workspace.repo.results(&declared.fleet.results.branch);

@@ -126,7 +126,7 @@ impl History<'_> {
 
     /// Returns the devices of a batch, as the journal has it; all of them when it has nothing.
     pub(super) fn batch_size(&self, record: &RunRecord) -> Result<u64, OpsError> {
-        let run = self.registry.journaled(&record.job, &record.run)?;
+        let run = self.registry.journal().find(&record.job, &record.run)?;
         Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
     }
 
@@ -159,8 +159,8 @@ impl History<'_> {
             }
             // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if anywhere.
         }
-        let Some(run) = self.registry.journaled(&record.job, &record.run)? else { return Ok(found) };
-        let ids = self.registry.targets(run.run_id)?;
+        let Some(run) = self.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
+        let ids = self.registry.journal().targets(run.run_id)?;
         let mut fitting = ids.iter().enumerate().filter(|(_, id)| matches_wildcard(pattern, id));
         let Some((first, device_id)) = fitting.next() else { return Ok(found) };
         let devices = 1 + fitting.count() as u64;
@@ -191,8 +191,8 @@ impl History<'_> {
         };
         if record.status.is_final() {
             self.published_rows(record, &mut |row| each(row.reason))?;
-        } else if let Some(run) = self.registry.journaled(&record.job, &record.run)? {
-            self.registry.each_outcome(run.run_id, |_, reason, _| each(reason))?;
+        } else if let Some(run) = self.registry.journal().find(&record.job, &record.run)? {
+            self.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?;
         }
         // The devices of a run whose journal was lost are counted and have no row.
         let unknown = record.counts.failed.saturating_sub(known);
@@ -223,10 +223,10 @@ impl History<'_> {
     }
 
     fn journaled_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let Some(run) = self.registry.journaled(&record.job, &record.run)? else {
+        let Some(run) = self.registry.journal().find(&record.job, &record.run)? else {
             return Ok(());
         };
-        let ids = self.registry.targets(run.run_id)?;
+        let ids = self.registry.journal().targets(run.run_id)?;
         self.journaled_rows_in(&run, &ids, 0..run.total, each)
     }
 
@@ -238,7 +238,7 @@ impl History<'_> {
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
         let size = run.batch_size;
-        self.registry.each_result(run.run_id, ids, range, PendingRows::UnderWay, |row| {
+        self.registry.journal().each_result(run.run_id, ids, range, PendingRows::UnderWay, &mut |row| {
             let outcome = row.outcome;
             each(Row {
                 device_id: row.device_id,

@@ -152,7 +152,7 @@ pub fn why(
 
 fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError> {
     let key = (record.job.clone(), record.run.clone());
-    let journal = history.registry.journaled(&record.job, &record.run)?;
+    let journal = history.registry.journal().find(&record.job, &record.run)?;
     let mut causes = match history.ledger.open.get(&key) {
         Some(open) if !record.status.is_final() => of_open(history, record, open, journal.as_ref())?,
         Some(_) | None => vec![of_ended(history, record)?],
@@ -176,11 +176,11 @@ fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError>
 }
 
 fn late_answers(history: &History<'_>, run: &JournaledRun) -> Result<Vec<(String, LateAnswer)>, OpsError> {
-    let answers = history.registry.late_answers(run.run_id, LATE_MAX)?;
+    let answers = history.registry.journal().late_answers(run.run_id, LATE_MAX)?;
     if answers.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = history.registry.targets(run.run_id)?;
+    let ids = history.registry.journal().targets(run.run_id)?;
     Ok(answers.into_iter().map(|answer| (ids.get(answer.ordinal as usize).to_string(), answer)).collect())
 }
 
@@ -262,10 +262,10 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
     if declared(&record.job).is_none() {
         return Ok(causes);
     }
-    let ids = history.registry.targets(run.run_id)?;
+    let ids = history.registry.journal().targets(run.run_id)?;
     for (job, token) in running.into_iter().filter(|(job, _)| declared(job).is_some()) {
-        let Some(other) = history.registry.journaled(job, token)? else { continue };
-        if history.registry.targets(other.run_id)?.intersects(&ids) {
+        let Some(other) = history.registry.journal().find(job, token)? else { continue };
+        if history.registry.journal().targets(other.run_id)?.intersects(&ids) {
             causes.push(Cause::SameDevices { job: job.clone(), run: token.clone() });
         }
     }
@@ -280,7 +280,7 @@ fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
     let total_of = |batch: u64| size.min(total - batch * size);
     let mut counts: Vec<Counts> =
         (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
-    history.registry.each_outcome(run.run_id, |ordinal, reason, _| {
+    history.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
         if let Some(batch) = counts.get_mut(usize::try_from(u64::from(ordinal) / size).unwrap_or(usize::MAX)) {
             batch.add(reason);
         }
@@ -296,11 +296,11 @@ fn waiting_for(
     run: &JournaledRun,
     waits: Waits,
 ) -> Result<Option<Waiting>, OpsError> {
-    let (devices, first) = history.registry.waiting(run.run_id, waits, SAMPLE_IDS)?;
+    let (devices, first) = history.registry.journal().waiting(run.run_id, waits, SAMPLE_IDS)?;
     if devices == 0 {
         return Ok(None);
     }
-    let ids = history.registry.targets(run.run_id)?;
+    let ids = history.registry.journal().targets(run.run_id)?;
     let sample = first.into_iter().map(|ordinal| ids.get(ordinal as usize).to_string()).collect();
     let until = match waits {
         Waits::ToAnswer => None,

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,19 +13,19 @@ use super::source::Seen;
 use super::{Daemon, Note, Session};
 use crate::diag::{Diagnostics, Severity};
 use crate::execute::Progress;
-use crate::link::SimulatedDevices;
+use crate::link::{DeviceLink, SimulatedDevices};
 use crate::manifest::{Kind, Loaded, error_places, hold_at};
 use crate::model::fleet::{Declared, Held, Hold};
 use crate::model::id::Name;
 use crate::model::job::Job;
-use crate::ops::workspace::{LockFailure, findings_of};
+use crate::ops::workspace::findings_of;
 use crate::ops::{OpsError, Workspace};
 use crate::plan::Agenda;
 use crate::prepare::{HistoryError, Known, with_open_occurrences};
-use crate::registry::Registry;
+use crate::registry::{ExclusionFailure, Registry};
 
 /// What an apply works with.
-type Tools<'a> = (&'a mut Registry, &'a mut SimulatedDevices, Option<&'a mut Upstream>, &'a mut Known);
+type Tools<'a> = (&'a mut Registry, &'a mut (dyn DeviceLink + 'static), Option<&'a mut Upstream>, &'a mut Known);
 
 /// Returns an apply of what was seen, with other documents than those that it declares if need be.
 pub(super) fn apply_of<'a>(
@@ -72,7 +71,7 @@ impl Daemon<'_> {
         let mut held = seen.held.clone();
         let mut found = Diagnostics::new();
         let (planned, agenda) = loop {
-            let tools = (&mut *registry, &mut *link, self.upstream.as_mut(), &mut self.known);
+            let tools = (&mut *registry, &mut **link, self.upstream.as_mut(), &mut self.known);
             let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
             apply.republish(&mut |progress| tell(&Note::Progress(progress)))?;
             match apply.check_rewind() {
@@ -114,7 +113,7 @@ impl Daemon<'_> {
             self.held.clone_from(&held);
             tell_taken_up(seen, &held, found, tell);
         }
-        let tools = (registry, link, self.upstream.as_mut(), &mut self.known);
+        let tools = (registry, &mut **link, self.upstream.as_mut(), &mut self.known);
         let mut apply = apply_of(self.workspace, seen, (&declared, &held), tools, &self.options);
         let mut observer = |progress: &Progress| tell(&Note::Progress(progress));
         apply.begin(&planned, &BTreeSet::new(), &mut self.running, applied, &mut observer)?;
@@ -146,19 +145,18 @@ impl Daemon<'_> {
         let own = self.workspace.own_registry(fleet)?;
         let lock = match (own.lock(&self.owner), &mut self.upstream) {
             (Ok(lock), upstream) => {
-                let lock = Rc::new(lock);
                 upstream.iter_mut().for_each(|upstream| upstream.take_lock(&lock));
                 Some(lock)
             }
-            (Err(LockFailure::Held(holder)), Some(upstream)) => {
+            (Err(ExclusionFailure::Held(holder)), Some(upstream)) => {
                 if !upstream.overrules(holder.as_deref(), &branch, now)? {
-                    return Err(LockFailure::Held(holder).into());
+                    return Err(ExclusionFailure::Held(holder).into());
                 }
                 None
             }
             (Err(failure), _) => return Err(failure.into()),
         };
-        let mut registry = own.open_for_writing()?;
+        let mut registry = self.options.ports.registry(own.open_for_writing()?);
         if let Some(upstream) = &mut self.upstream {
             // The fence is not put up in a registry that was just opened.
             upstream.forget();
@@ -170,7 +168,7 @@ impl Daemon<'_> {
         }
         self.session = Some(Session {
             registry,
-            link: SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?,
+            link: self.options.ports.link(SimulatedDevices::new(&fleet.link, self.workspace.repo.folder())?),
             link_config: fleet.link.clone(),
             applied: Applied::default(),
             reconciled: None,

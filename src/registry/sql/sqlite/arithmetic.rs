@@ -3,7 +3,7 @@
 //! SQLite adds, subtracts and multiplies integers exactly and goes on with floats where the result has more than 64 bits, divides
 //! only by what is not zero, and knows no NaN, all as the reference does. It does know infinity, which is taken out of every result.
 
-use super::Lowering;
+use super::Atoms;
 use super::operand::{Kind, Operand};
 use crate::query::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Number};
 
@@ -11,7 +11,7 @@ use crate::query::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Number};
 /// of a text would end at U+0000.
 const END: &str = "CAST(x'FF' AS TEXT)";
 
-impl Lowering<'_> {
+impl Atoms<'_, '_> {
     /// Returns the SQL of a number, NULL where it is undefined; `None` when it cannot be said in SQL.
     pub(super) fn number(&mut self, expr: &Expr) -> Option<String> {
         match &expr.kind {

@@ -1,58 +1,16 @@
 //! Writing devices: what a job does to the registry, with the outcome of each device in the same transaction.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::Value;
 
-use super::{Registry, RegistryError};
-use crate::model::digest::Digest;
-use crate::model::fleet::Declared;
-use crate::model::id::Name;
-use crate::model::job::Action;
+use super::super::{Assignment, Chunk, Needs, RegistryError};
+use super::SqliteStore;
+use super::rows::TextOrNull as _;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
 use crate::model::patch::{Section, counted_size, merge, violations};
-
-/// What is written to each device of a job.
-#[derive(Debug, Clone)]
-pub enum Assignment {
-    Patch { section: Section, patch: Value },
-    Template(String),
-    EdgeManifest { name: String, digest: Digest },
-}
-
-impl Assignment {
-    /// Returns what an action writes; `None` for a command, and for an edge manifest whose digest nobody knows.
-    pub fn of_action(action: &Action, declared: &Declared) -> Option<Assignment> {
-        match action {
-            Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
-                let (section, patch) = action.patch()?;
-                Some(Assignment::Patch { section, patch: patch.to_value() })
-            }
-            Action::DeviceTemplate(name) => Some(Assignment::Template(name.to_string())),
-            Action::EdgeManifest(name) => {
-                let digest = declared.manifest_digest(action)?;
-                Some(Assignment::EdgeManifest { name: name.to_string(), digest })
-            }
-            Action::Command(_) => None,
-        }
-    }
-}
-
-/// Devices to write, and when to stop.
-#[derive(Debug, Clone, Copy)]
-pub struct Chunk<'a> {
-    pub run_id: i64,
-    /// (ordinal, device id), ascending.
-    pub devices: &'a [(u32, &'a str)],
-    /// Stop after the failure that follows this many others.
-    pub failures_left: Option<u64>,
-    /// A written device is not done: it has a sent mark until it acknowledges.
-    pub awaits_acknowledgement: bool,
-    pub now: Timestamp,
-}
 
 /// The statements of one kind of write: `fast` changes a device when it can be done without a closer look.
 struct Statements {
@@ -63,93 +21,51 @@ struct Statements {
     safe_length: usize,
 }
 
-impl Registry {
-    /// Writes devices one after the other in one transaction, each with its outcome, and returns what became of those that
-    /// were reached.
-    ///
-    /// # Errors
-    /// The registry cannot be written; then nothing of the chunk was.
-    pub fn write_chunk(
-        &mut self,
-        assignment: &Assignment,
-        chunk: Chunk<'_>,
-    ) -> Result<Vec<(u32, Reason)>, RegistryError> {
-        let path = self.path.clone();
-        let fail = |e| RegistryError::from_sqlite(&path, "write devices", e);
-        let transaction = super::fence::begin(&mut self.connection, self.epoch).map_err(fail)?;
-        let written = write_devices(&transaction, assignment, chunk).map_err(fail)?;
-        transaction.commit().map_err(fail)?;
-        Ok(written)
-    }
-
-    /// Returns the blocked devices whose id lies between two, both included, sorted.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn blocked_between(&self, first: &str, last: &str) -> Result<Vec<String>, RegistryError> {
-        let read = || {
-            let text =
-                "SELECT device_id FROM device WHERE blocked = 1 AND device_id BETWEEN ?1 AND ?2 ORDER BY device_id";
-            let mut statement = self.connection.prepare_cached(text)?;
-            statement.query_map([first, last], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
-        };
-        read().map_err(|e| self.error("find blocked devices", e))
-    }
-
-    /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when it has none or nobody knows.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {
+impl SqliteStore {
+    pub(super) fn manifest_digest_of(&self, device_id: &str) -> Result<Option<String>, RegistryError> {
         let text = "SELECT edge_manifest_digest FROM device WHERE device_id = ?1";
         let read = || self.connection.prepare_cached(text)?.query_row([device_id], |row| row.get(0)).optional();
         read().map(Option::flatten).map_err(|e| self.error("look a device up", e))
     }
 
-    /// Returns those of some devices that have one of some templates, as ordinals, ascending.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    ///
-    /// # Panics
-    /// When the range is empty or not one of `ids`.
-    pub fn with_templates(
+    pub(super) fn find_ineligible(
         &self,
-        templates: &BTreeSet<Name>,
+        needs: &Needs<'_>,
         ids: &DeviceIds,
-        range: std::ops::Range<u32>,
-    ) -> Result<Vec<u32>, RegistryError> {
-        let names = Value::from(templates.iter().map(Name::as_str).collect::<Vec<_>>()).to_string();
-        self.ordinals_of("template IN (SELECT value FROM json_each(?3))", Some(&names), ids, range)
-            .map_err(|e| self.error("look at the templates of devices", e))
+        range: Range<u32>,
+    ) -> Result<Vec<(u32, Reason, &'static str)>, RegistryError> {
+        if !needs.presence && !needs.edge && needs.mismatching.is_empty() {
+            let blocked = self.blocked_ordinals(ids, range).map_err(|e| self.error("find blocked devices", e))?;
+            return Ok(blocked.into_iter().map(|ordinal| (ordinal, Reason::Blocked, "")).collect());
+        }
+        let judge = |row: &Row<'_>| -> rusqlite::Result<Option<(Reason, &'static str)>> {
+            let is_mismatching = |template: Option<&str>| template.is_some_and(|name| needs.mismatching.contains(name));
+            Ok(if row.get(1)? {
+                Some((Reason::Blocked, ""))
+            } else if needs.edge && !row.get(2)? {
+                Some((Reason::TemplateMismatch, Needs::NOT_EDGE))
+            } else if is_mismatching(row.get_ref(3)?.text_or_null()?) {
+                Some((Reason::TemplateMismatch, ""))
+            } else {
+                None
+            })
+        };
+        let mut found = Vec::new();
+        let mut visit = |ordinal: u32, judged: Option<Option<(Reason, &'static str)>>| {
+            let gone = needs.presence.then_some((Reason::Deleted, ""));
+            found.extend(judged.unwrap_or(gone).map(|(reason, message)| (ordinal, reason, message)));
+        };
+        let looked = self.look_up("blocked, iot_edge, template", ids, range, &judge, &mut visit);
+        looked.map_err(|e| self.error("look at the devices of a batch", e))?;
+        Ok(found)
     }
 
-    /// Returns those of some devices that are no IoT Edge devices, as ordinals, ascending.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    ///
-    /// # Panics
-    /// When the range is empty or not one of `ids`.
-    pub fn without_edge(&self, ids: &DeviceIds, range: std::ops::Range<u32>) -> Result<Vec<u32>, RegistryError> {
-        self.ordinals_of("iot_edge = 0 AND ?3 IS NULL", None, ids, range)
-            .map_err(|e| self.error("look at the capabilities of devices", e))
-    }
-
-    /// Returns those of some devices that meet an SQL condition, in which `?3` is a parameter.
-    fn ordinals_of(
-        &self,
-        condition: &str,
-        parameter: Option<&str>,
-        ids: &DeviceIds,
-        range: std::ops::Range<u32>,
-    ) -> rusqlite::Result<Vec<u32>> {
-        let text = format!(
-            "SELECT device_id FROM device WHERE device_id BETWEEN ?1 AND ?2 AND {condition} ORDER BY device_id"
-        );
+    /// There is an index of the blocked devices.
+    fn blocked_ordinals(&self, ids: &DeviceIds, range: Range<u32>) -> rusqlite::Result<Vec<u32>> {
+        let text = "SELECT device_id FROM device WHERE blocked = 1 AND device_id BETWEEN ?1 AND ?2 ORDER BY device_id";
         let (first, last) = (ids.get(range.start as usize), ids.get(range.end as usize - 1));
-        let mut statement = self.connection.prepare_cached(&text)?;
-        let mut rows = statement.query((first, last, parameter))?;
+        let mut statement = self.connection.prepare_cached(text)?;
+        let mut rows = statement.query([first, last])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             // The range is of ids that are there now; only those of the run count.
@@ -160,7 +76,8 @@ impl Registry {
     }
 }
 
-fn write_devices(
+/// Writes devices one after the other, each with its outcome, and returns what became of those that were reached.
+pub(super) fn write_devices(
     transaction: &Transaction<'_>,
     assignment: &Assignment,
     chunk: Chunk<'_>,
@@ -177,7 +94,7 @@ fn write_devices(
         let (reason, message) = if fast.execute(rusqlite::params![device_id, statements.value, safe_length])? == 1 {
             (Reason::Written, None)
         } else {
-            look_closer(transaction, assignment, device_id)?
+            judge_one(transaction, assignment, device_id)?
         };
         if chunk.awaits_acknowledgement && reason == Reason::Written {
             sent.execute(rusqlite::params![chunk.run_id, ordinal, micros, device_id])?;
@@ -212,10 +129,15 @@ fn statements(assignment: &Assignment) -> Statements {
         Assignment::Patch { section, patch } => {
             let patch = patch.to_string();
             let fast = match section {
-                Section::Desired | Section::Reported => {
+                Section::Desired => {
                     "UPDATE device SET desired = json_patch(desired, ?2), desired_version = desired_version + 1
                      WHERE device_id = ?1 AND blocked = 0 AND length(desired) <= ?3
                        AND json_patch(desired, ?2) <> desired"
+                }
+                Section::Reported => {
+                    "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1
+                     WHERE device_id = ?1 AND blocked = 0 AND length(reported) <= ?3
+                       AND json_patch(reported, ?2) <> reported"
                 }
                 Section::Tags => {
                     "UPDATE device SET tags = json_patch(tags, ?2)
@@ -248,7 +170,7 @@ fn statements(assignment: &Assignment) -> Statements {
 }
 
 /// Decides about a device that the fast statement left alone: gone, blocked, already as desired, or near a limit.
-fn look_closer(
+fn judge_one(
     transaction: &Transaction<'_>,
     assignment: &Assignment,
     device_id: &str,
@@ -256,7 +178,8 @@ fn look_closer(
     let column = match assignment {
         Assignment::Patch { section: Section::Tags, .. } => "tags",
         Assignment::Patch { section: Section::Cloud, .. } => "cloud",
-        Assignment::Patch { section: Section::Desired | Section::Reported, .. } => "desired",
+        Assignment::Patch { section: Section::Desired, .. } => "desired",
+        Assignment::Patch { section: Section::Reported, .. } => "reported",
         Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'",
     };
     let mut look = transaction.prepare_cached(&format!("SELECT blocked, {column} FROM device WHERE device_id = ?1"))?;
@@ -282,7 +205,11 @@ fn look_closer(
         let message = format!("{} (it counts {size} now)", broken.rule);
         return Ok((Reason::Error, Some(message)));
     }
-    let version = if column == "desired" { ", desired_version = desired_version + 1" } else { "" };
+    let version = match section {
+        Section::Desired => ", desired_version = desired_version + 1",
+        Section::Reported => ", reported_version = reported_version + 1",
+        Section::Tags | Section::Cloud => "",
+    };
     let mut write =
         transaction.prepare_cached(&format!("UPDATE device SET {column} = ?2{version} WHERE device_id = ?1"))?;
     write.execute(rusqlite::params![device_id, after.to_string()])?;

@@ -3,14 +3,7 @@
 
 use rusqlite::Connection;
 
-/// Ids that are alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alike {
-    /// Groups of such ids.
-    pub groups: u64,
-    /// Two ids of the first group; the second is that of the registry's device where one is.
-    pub sample: [String; 2],
-}
+use crate::registry::Alike;
 
 /// Eight bytes an id, and as many again for new ones beside those of a registry: whether there are such ids is known without sorting their texts, which are looked at only when there are.
 #[derive(Default)]

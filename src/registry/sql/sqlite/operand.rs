@@ -1,8 +1,7 @@
 //! What SQL can compare: properties, texts in another case and numbers, and the comparison of two of them.
 
-use super::function::Column;
 use super::json::json_path;
-use super::{Lowering, constant, extract};
+use super::{Atoms, Column, constant, extract};
 use crate::query;
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef, Root};
 
@@ -31,7 +30,7 @@ const NUMBERS: &str = "('integer','real')";
 /// Those of truth values.
 const BOOLS: &str = "('true','false')";
 
-impl Lowering<'_> {
+impl Atoms<'_, '_> {
     /// Returns the operand that an expression is; `None` when it is not worth lowering.
     pub(super) fn operand(&mut self, expr: &Expr) -> Option<Operand> {
         match &expr.kind {

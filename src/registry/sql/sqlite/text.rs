@@ -1,10 +1,10 @@
 //! Tests of text in SQL: `startswith`, `endswith` and `contains`.
 
 use super::json::starts_like_json;
-use super::{Kind, Lowering, Operand, Sense, constant};
+use super::{Atoms, Kind, Operand, Sense, constant};
 use crate::query::ast::Function;
 
-impl Lowering<'_> {
+impl Atoms<'_, '_> {
     /// Returns the test of an operand for a part of it.
     pub(super) fn text_test(
         &mut self,

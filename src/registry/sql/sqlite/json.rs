@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{ByType, Lowering, Sense, constant};
+use super::{Atoms, ByType, Sense, constant};
 use crate::query::ast::{Comparison, Literal, Membership, Number};
 
-impl Lowering<'_> {
+impl Atoms<'_, '_> {
     /// Returns SQL that is true exactly where the comparison is true.
     pub(super) fn compare_json(
         &mut self,

@@ -45,3 +45,18 @@ pub(super) fn malformed(column: usize, text: &str) -> rusqlite::Error {
     let what = format!("unexpected value {text:?}");
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
 }
+
+/// Text that may be absent.
+pub(super) trait TextOrNull<'a> {
+    /// Returns the text of a column, `None` when it is NULL.
+    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>>;
+}
+
+impl<'a> TextOrNull<'a> for rusqlite::types::ValueRef<'a> {
+    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>> {
+        match self {
+            rusqlite::types::ValueRef::Null => Ok(None),
+            other => Ok(Some(other.as_str()?)),
+        }
+    }
+}

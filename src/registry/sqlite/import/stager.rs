@@ -11,9 +11,9 @@ use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
 use crate::model::limits;
 use crate::model::patch::{Section, merge_members, violations};
 use crate::model::text::shorten;
-use crate::registry::devices::{KEY_COLUMNS, keys_of_row};
-use crate::registry::etag::{Identity, twin_etag};
-use crate::registry::{DeviceKeys, RegistryError};
+use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
+use crate::registry::sqlite::failure;
+use crate::registry::{DeviceKeys, Identity, twin_etag};
 
 const INSERT: &str = "INSERT INTO temp.staged VALUES
     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
@@ -22,7 +22,7 @@ const INSERT: &str = "INSERT INTO temp.staged VALUES
 pub struct Stager<'a> {
     connection: &'a Connection,
     spec: &'a ImportSpec,
-    path: &'a std::path::Path,
+    location: &'a str,
     /// `None` when the registry has no device, so that there is nothing to compare with.
     look: Option<Statement<'a>>,
     /// The look reads identities too.
@@ -37,7 +37,7 @@ impl<'a> Stager<'a> {
     pub fn new(
         connection: &'a Connection,
         spec: &'a ImportSpec,
-        path: &'a std::path::Path,
+        location: &'a str,
     ) -> Result<Stager<'a>, ImportFailure> {
         let prepare = || {
             connection.execute(
@@ -47,7 +47,7 @@ impl<'a> Stager<'a> {
             Ok(Stager {
                 connection,
                 spec,
-                path,
+                location,
                 look: None,
                 looks_at_identities: false,
                 insert: connection.prepare(INSERT)?,
@@ -56,12 +56,12 @@ impl<'a> Stager<'a> {
                 found: StagedImport::default(),
             })
         };
-        prepare().map_err(|e| RegistryError::from_sqlite(path, "stage an import", e).into())
+        prepare().map_err(|e| failure(location, "stage an import", e).into())
     }
 
     pub fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
-        let path = self.path;
-        let fail = |e| ImportFailure::from(RegistryError::from_sqlite(path, "stage an import", e));
+        let location = self.location;
+        let fail = |e| ImportFailure::from(failure(location, "stage an import", e));
         let mut source = Source::open(self.spec.format, file)?;
         self.prepare_look(source.has_identities()).map_err(fail)?;
         while let Some(Entry { line, row }) = source.next()? {

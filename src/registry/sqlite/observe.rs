@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::types::Value as SqlValue;
 use serde_json::Value;
 
-use super::sql::{self, Lowered};
-use super::{Registry, RegistryError};
-use crate::model::digest::Digest;
-use crate::model::id::Name;
+use super::super::sql::sqlite::Sqlite;
+use super::super::sql::{self, Param};
+use super::super::{RegistryError, Request, Selection, Tally, Touched};
+use super::SqliteStore;
+use super::rows::TextOrNull as _;
 use crate::model::observation::{Before, Mismatch, Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
@@ -19,61 +19,53 @@ use crate::query::Query;
 const TABLE_MAX: usize = 4_096;
 /// Stray properties that are named.
 const STRAYS_NAMED: usize = 5;
+/// The column of a row that says whether its device is selected.
+const STATE: usize = 3;
 /// What stands for values that are no longer told apart.
 const VARIOUS: &str = "(various)";
 
-/// Which devices.
-#[derive(Debug, Clone)]
-pub enum Selection {
-    /// All that meet every condition.
-    Matching { template: Option<String>, conditions: Vec<Query> },
-    /// These, sorted and without duplicates; those that the registry does not have are reported as missing.
-    Listed(Vec<String>),
-}
-
-/// A selection, bounded by organizations.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub selection: Selection,
-    /// Paths of organizations; a device must be in or below each of them.
-    pub within: Vec<String>,
-    pub touched: Touched,
-    /// Device templates that the job does not fit.
-    pub mismatching: BTreeSet<Name>,
-}
-
-/// What of a device the job touches.
-#[derive(Debug, Clone)]
-pub enum Touched {
-    Section {
-        section: Section,
-        assignments: Vec<Assignment>,
-    },
-    /// `desired_names` are the desired properties that have a place in the wanted template.
-    Template {
-        wanted: String,
-        desired_names: BTreeSet<String>,
-    },
-    /// It is for IoT Edge devices only. `digest` is that of its content.
-    EdgeManifest {
-        wanted: String,
-        digest: Digest,
-    },
-    Nothing,
-}
-
-impl Registry {
-    /// Returns the observation of one job.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn observe(&self, request: &Request) -> Result<Observation, RegistryError> {
+impl SqliteStore {
+    pub(super) fn observation(&self, request: &Request) -> Result<Observation, RegistryError> {
         self.observe_rows(request).map_err(|e| self.error("find the devices of a job", e))
     }
 
+    pub(super) fn tally(&self, request: &Request) -> Result<Tally, RegistryError> {
+        self.count_rows(request).map_err(|e| self.error("count devices", e))
+    }
+
+    pub(super) fn all_selected(&self, request: &Request) -> Result<bool, RegistryError> {
+        let look = || {
+            let Bounds { within, selected, params, .. } = self.bounds(request)?;
+            let text = format!(
+                "SELECT NOT EXISTS (SELECT 1 FROM {} AS d WHERE ({within} AND {selected}) IS NOT TRUE)",
+                self.source()
+            );
+            self.connection.query_row(&text, rusqlite::params_from_iter(params), |row| row.get(0))
+        };
+        look().map_err(|e| self.error("count devices", e))
+    }
+
+    fn count_rows(&self, request: &Request) -> rusqlite::Result<Tally> {
+        let bounds = self.bounds(request)?;
+        let sums = (1..=request.passed_over.len()).map(|at| format!(", coalesce(sum((state >> {at}) & 1), 0)"));
+        let text = format!(
+            "SELECT count(*) FILTER (WHERE state = 0){} FROM (SELECT {} AS state FROM {} AS d WHERE {})",
+            sums.collect::<String>(),
+            bounds.state(),
+            self.source(),
+            bounds.condition()
+        );
+        self.connection.query_row(&text, rusqlite::params_from_iter(&bounds.params), |row| {
+            let passed_over = (1..=request.passed_over.len()).map(|at| row.get(at)).collect::<Result<_, _>>()?;
+            Ok(Tally { selected: row.get(0)?, passed_over })
+        })
+    }
+
+    /// One scan, whatever is asked: a row of a device that is selected has state 0, one of a device that is passed over has the bits of
+    /// the questions that it answers.
     fn observe_rows(&self, request: &Request) -> rusqlite::Result<Observation> {
         let columns = touched_columns(&request.touched);
-        let condition = self.condition(request)?;
+        let bounds = self.bounds(request)?;
         let list: String = columns.iter().map(|column| format!(", {column}")).collect();
         let mismatches = mismatches_of(request);
         let mismatch = match &request.touched {
@@ -82,18 +74,24 @@ impl Registry {
             _ => "d.template",
         };
         let text = format!(
-            "SELECT d.device_id, d.blocked, {mismatch}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            "SELECT d.device_id, d.blocked, {mismatch}, {}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            bounds.state(),
             self.source(),
-            condition.sql
+            bounds.condition()
         );
         let mut statement = self.connection.prepare(&text)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(condition.params))?;
+        let mut rows = statement.query(rusqlite::params_from_iter(&bounds.params))?;
         let wanted = wanted_values(&request.touched);
         let mut table = Table::new(&wanted, &mismatches);
-        let mut found = Observation::default();
+        let mut found = Observation { passed_over: vec![0; request.passed_over.len()], ..Observation::default() };
         while let Some(row) = rows.next()? {
-            found.ids.push(row.get_ref(0)?.as_str()?);
-            found.before.push(table.index_of(row, columns.len())?);
+            let state: u64 = row.get(STATE)?;
+            if state == 0 {
+                found.ids.push(row.get_ref(0)?.as_str()?);
+                found.before.push(table.index_of(row, columns.len())?);
+                continue;
+            }
+            found.passed_over.iter_mut().enumerate().for_each(|(at, count)| *count += (state >> (at + 1)) & 1);
         }
         found.table = table.entries;
         if let Selection::Listed(ids) = &request.selection {
@@ -107,10 +105,10 @@ impl Registry {
 
     /// Counts the top-level desired properties of the devices that are to get another template, but for those that have a place in it.
     fn strays(&self, request: &Request, wanted: &str, names: &BTreeSet<String>) -> rusqlite::Result<Strays> {
-        let Lowered { sql: condition, mut params } = self.condition(request)?;
-        params.push(wanted.to_string().into());
+        let Condition { sql: condition, mut params } = self.condition(request)?;
+        params.push(Param::Text(wanted.to_string()));
         let names = Value::from(names.iter().cloned().collect::<Vec<_>>());
-        params.push(names.to_string().into());
+        params.push(Param::Text(names.to_string()));
         let at = params.len();
         let text = format!(
             "SELECT j.key, count(*), count(*) OVER () FROM {} AS d, json_each(d.desired) AS j
@@ -131,38 +129,61 @@ impl Registry {
         Ok(strays)
     }
 
-    /// Returns the condition of a request as SQL over the alias `d`.
-    pub(super) fn condition(&self, request: &Request) -> rusqlite::Result<Lowered> {
-        let mut terms: Vec<String> = Vec::new();
-        let mut params: Vec<SqlValue> = Vec::new();
+    /// Returns the condition of a request as SQL over the alias `d`: which devices it selects.
+    pub(super) fn condition(&self, request: &Request) -> rusqlite::Result<Condition> {
+        let Bounds { within, selected, params, .. } = self.bounds(request)?;
+        Ok(Condition { sql: format!("{within} AND {selected}"), params })
+    }
+
+    fn bounds(&self, request: &Request) -> rusqlite::Result<Bounds> {
+        let mut within: Vec<String> = Vec::new();
+        let mut params: Vec<Param> = Vec::new();
         for path in &request.within {
-            params.push(path.clone().into());
-            params.push(format!("{path}/").into());
-            params.push(format!("{path}0").into());
+            params.push(Param::Text(path.clone()));
+            params.push(Param::Text(format!("{path}/")));
+            params.push(Param::Text(format!("{path}0")));
             let at = params.len();
             // `0` is the character after `/`: everything that starts with "path/" lies between them.
             let below = format!("(d.organization >= ?{} AND d.organization < ?{at})", at - 1);
-            terms.push(format!("(d.organization = ?{} OR {below})", at - 2));
+            within.push(format!("(d.organization = ?{} OR {below})", at - 2));
         }
-        match &request.selection {
+        let mut lowered = 0;
+        let mut lower = |conditions: &[Query], params: &mut Vec<Param>| -> rusqlite::Result<String> {
+            let mut terms = Vec::new();
+            for query in conditions {
+                lowered += 1;
+                terms.push(self.term(query, lowered, params)?);
+            }
+            Ok(all_of(&terms))
+        };
+        let selected = match &request.selection {
             Selection::Listed(ids) => {
                 self.fill_wanted(ids)?;
-                terms.push("d.device_id IN (SELECT device_id FROM temp.wanted)".to_string());
+                "d.device_id IN (SELECT device_id FROM temp.wanted)".to_string()
             }
             Selection::Matching { template, conditions } => {
                 if let Some(template) = template {
-                    params.push(template.clone().into());
-                    terms.push(format!("d.template = ?{}", params.len()));
+                    params.push(Param::Text(template.clone()));
+                    within.push(format!("d.template = ?{}", params.len()));
                 }
-                for query in conditions {
-                    let lowered = sql::lower(query, "d", params.len() + 1);
-                    terms.push(format!("({})", lowered.sql));
-                    params.extend(lowered.params);
-                }
+                lower(conditions, &mut params)?
             }
+        };
+        let passed_over: rusqlite::Result<Vec<String>> =
+            request.passed_over.iter().map(|conditions| lower(conditions, &mut params)).collect();
+        Ok(Bounds { within: all_of(&within), selected, passed_over: passed_over?, params })
+    }
+
+    /// Returns a condition as a term over the alias `d`. One that SQL cannot say exactly is answered by the ids of those devices that
+    /// were checked again, in a temporary table with this number.
+    fn term(&self, query: &Query, number: usize, params: &mut Vec<Param>) -> rusqlite::Result<String> {
+        let lowered = sql::lower(query, "d", params.len() + 1, &Sqlite);
+        if lowered.is_exact {
+            params.extend(lowered.params);
+            return Ok(format!("({})", lowered.sql));
         }
-        let sql = if terms.is_empty() { "1".to_string() } else { terms.join(" AND ") };
-        Ok(Lowered { sql, params })
+        let table = self.fill_checked(query, number)?;
+        Ok(format!("d.device_id IN (SELECT device_id FROM {table})"))
     }
 
     fn fill_wanted(&self, ids: &[String]) -> rusqlite::Result<()> {
@@ -175,6 +196,51 @@ impl Registry {
             insert.execute([id])?;
         }
         Ok(())
+    }
+}
+
+/// A condition over the alias `d`, with its parameters.
+pub(super) struct Condition {
+    pub sql: String,
+    pub params: Vec<Param>,
+}
+
+/// The parts of a request as SQL over the alias `d`. Each is safe beside AND and OR.
+struct Bounds {
+    /// Where its devices are, and of which template.
+    within: String,
+    /// Who of those is selected.
+    selected: String,
+    /// Who else is counted.
+    passed_over: Vec<String>,
+    params: Vec<Param>,
+}
+
+impl Bounds {
+    /// Returns which rows are read.
+    fn condition(&self) -> String {
+        let Bounds { within, selected, passed_over, .. } = self;
+        let others: String = passed_over.iter().map(|one| format!(" OR {one}")).collect();
+        format!("{within} AND ({selected}{others})")
+    }
+
+    /// Returns the state of a row: 0 when it is selected, else a bit for each question that it answers, from the second bit on.
+    fn state(&self) -> String {
+        if self.passed_over.is_empty() {
+            return "0".to_string();
+        }
+        let bits = self.passed_over.iter().enumerate();
+        let bits: String = bits.map(|(at, one)| format!(" + iif({one}, {}, 0)", 2_u64 << at)).collect();
+        format!("CASE WHEN {} THEN 0 ELSE 0{bits} END", self.selected)
+    }
+}
+
+/// Joins terms by AND.
+fn all_of(terms: &[String]) -> String {
+    match terms {
+        [] => "1".to_string(),
+        [term] => term.clone(),
+        terms => format!("({})", terms.join(" AND ")),
     }
 }
 
@@ -237,13 +303,13 @@ impl<'a> Table<'a> {
         Ok(written.and_then(|text| self.mismatches.get(text)))
     }
 
-    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit, the values follow.
+    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit; the values follow [`STATE`].
     fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         self.key.clear();
         self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
         let mismatch = self.mismatch(row)?;
         push_mismatch(&mut self.key, mismatch);
-        for column in 3..3 + values {
+        for column in STATE + 1..STATE + 1 + values {
             match row.get_ref(column)?.text_or_null()? {
                 None => self.key.push(0),
                 Some(text) => {
@@ -269,7 +335,7 @@ impl<'a> Table<'a> {
     fn add(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         let mismatch = self.mismatch(row)?.cloned();
         let mut entry = Before { blocked: self.key[0] == 1, mismatch, values: Vec::with_capacity(values) };
-        for column in 3..3 + values {
+        for column in STATE + 1..STATE + 1 + values {
             let value = match row.get_ref(column)?.text_or_null()? {
                 None => None,
                 Some(text) => Some(serde_json::from_str(text).map_err(|_| super::rows::malformed(column, text))?),
@@ -355,18 +421,4 @@ pub(super) fn register_functions(connection: &rusqlite::Connection) -> rusqlite:
         }
         Ok(Some(value.to_string()))
     })
-}
-
-trait StrOrNull<'a> {
-    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>>;
-}
-
-impl<'a> StrOrNull<'a> for rusqlite::types::ValueRef<'a> {
-    /// Returns the text of a column, `None` when it is NULL.
-    fn text_or_null(self) -> rusqlite::Result<Option<&'a str>> {
-        match self {
-            rusqlite::types::ValueRef::Null => Ok(None),
-            other => Ok(Some(other.as_str()?)),
-        }
-    }
 }

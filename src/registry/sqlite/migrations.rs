@@ -1,10 +1,9 @@
 //! The versions of the registry's schema. A migration is never changed once it was released; a new one is added.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 
-use super::RegistryError;
+use super::super::RegistryError;
+use super::failure;
 
 /// Marks the file as ours (`PRAGMA application_id`): the letters "flee".
 const APPLICATION_ID: i64 = 0x666c_6565;
@@ -22,11 +21,11 @@ const MIGRATIONS: &[&str] = &[
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the schema to the newest version, in one transaction, and marks whose registry it is.
-pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> Result<(), RegistryError> {
-    let fail = |e| RegistryError::from_sqlite(path, "bring its schema up to date", e);
-    let version = version(connection, path)?;
+pub(super) fn migrate(connection: &mut Connection, location: &str, fleet: &str) -> Result<(), RegistryError> {
+    let fail = |e| failure(location, "bring its schema up to date", e);
+    let version = version(connection, location)?;
     if version >= SCHEMA_VERSION {
-        return check_version(connection, path);
+        return check_version(connection, location);
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
     // Another process may have migrated between the look and the lock.
@@ -44,24 +43,24 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, fleet: &str) -> 
 }
 
 /// Refuses a file that is no registry or that is of another version.
-pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), RegistryError> {
-    let version = version(connection, path)?;
-    let (path, known) = (path.to_path_buf(), SCHEMA_VERSION);
+pub(super) fn check_version(connection: &Connection, location: &str) -> Result<(), RegistryError> {
+    let version = version(connection, location)?;
+    let (location, known) = (location.to_string(), SCHEMA_VERSION);
     match version.cmp(&known) {
-        std::cmp::Ordering::Greater => Err(RegistryError::Newer { path, version, known }),
-        std::cmp::Ordering::Less => Err(RegistryError::Older { path, version, known }),
+        std::cmp::Ordering::Greater => Err(RegistryError::Newer { location, version, known }),
+        std::cmp::Ordering::Less => Err(RegistryError::Older { location, version, known }),
         std::cmp::Ordering::Equal => Ok(()),
     }
 }
 
 /// Returns the version of the file, 0 for an empty one.
-fn version(connection: &Connection, path: &Path) -> Result<i64, RegistryError> {
-    let fail = |e| RegistryError::from_sqlite(path, "read its version", e);
+fn version(connection: &Connection, location: &str) -> Result<i64, RegistryError> {
+    let fail = |e| failure(location, "read its version", e);
     let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM main.sqlite_master", [], |row| row.get(0)).map_err(fail)?;
     if id != APPLICATION_ID && (id != 0 || tables > 0) {
-        return Err(RegistryError::NotARegistry { path: path.to_path_buf() });
+        return Err(RegistryError::NotARegistry { location: location.to_string() });
     }
     connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)
 }

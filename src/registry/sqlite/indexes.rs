@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::sql::index_expression;
-use super::{Registry, RegistryError};
+use super::super::IndexChanges;
+use super::super::sql::sqlite::index_expression;
 use crate::model::digest::Digest;
 use crate::model::limits;
 use crate::model::patch::Section;
@@ -23,23 +23,6 @@ const REMAKE_SHARE: u64 = 4;
 /// Statistics are taken anew when more than one in so many rows may have changed.
 const STALE_SHARE: u64 = 10;
 
-/// What is to be done about indexes, or was. Paths as a condition writes them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IndexChanges {
-    pub make: Vec<String>,
-    /// No declared condition searches by them any more.
-    pub drop: Vec<String>,
-    /// Searched by, and without an index: there are [`limits::QUERY_INDEXES_MAX`] already, or SQL cannot spell the path.
-    pub left_out: Vec<String>,
-}
-
-impl IndexChanges {
-    /// Returns true when there is nothing to make and nothing to drop.
-    pub fn is_empty(&self) -> bool {
-        self.make.is_empty() && self.drop.is_empty()
-    }
-}
-
 /// An index that there should be.
 struct Index {
     path: String,
@@ -48,81 +31,58 @@ struct Index {
     statement: String,
 }
 
-impl Registry {
-    /// Returns what [`Registry::make_indexes`] would do.
-    ///
-    /// # Errors
-    /// The registry cannot be read.
-    pub fn index_changes(&self, wanted: &[PathRef]) -> Result<IndexChanges, RegistryError> {
-        let (indexes, left_out) = indexes_of(wanted);
-        let present = present(&self.connection).map_err(|e| self.error("read its indexes", e))?;
-        Ok(changes(&indexes, left_out, &present))
-    }
+/// Returns what [`make`] would do.
+pub(super) fn planned(connection: &Connection, wanted: &[PathRef]) -> rusqlite::Result<IndexChanges> {
+    let (indexes, left_out) = indexes_of(wanted);
+    Ok(changes(&indexes, left_out, &present(connection)?))
+}
 
-    /// Makes the indexes for paths, the more wanted ones first, and drops those for others; all or nothing. Takes statistics of those
-    /// that are new, and of all when `changed` devices are many: without them SQLite would use an index also where nearly
-    /// every device fits. Writes nothing when there is nothing to do. Returns what was done.
-    ///
-    /// # Errors
-    /// The registry cannot be written.
-    pub fn make_indexes(&mut self, wanted: &[PathRef], changed: u64) -> Result<IndexChanges, RegistryError> {
-        let (indexes, left_out) = indexes_of(wanted);
-        let read = || {
-            let present = present(&self.connection)?;
-            let stale = if changed > 0 { stale(&self.connection, &present, changed)? } else { Vec::new() };
-            Ok((present, stale))
-        };
-        let (present, stale) = read().map_err(|e| self.error("read its indexes", e))?;
-        let changes = changes(&indexes, left_out, &present);
-        if changes.is_empty() && stale.is_empty() {
-            return Ok(changes);
-        }
-        self.in_transaction("make indexes", |transaction| {
-            let is_wanted = |name: &str, statement: &str| {
-                indexes.iter().any(|index| index.name == name && index.statement == statement)
-            };
-            let mut analyzed = stale;
-            for name in present.iter().filter(|(name, statement)| !is_wanted(name, statement)).map(|(name, _)| name) {
-                analyzed.retain(|one| one != name);
-                transaction.execute_batch(&format!("DROP INDEX main.{name}"))?;
-            }
-            for index in indexes.iter().filter(|index| present.get(&index.name) != Some(&index.statement)) {
-                transaction.execute_batch(&index.statement)?;
-                analyzed.push(index.name.clone());
-            }
-            take_statistics(transaction, &analyzed, indexes.is_empty())
-        })?;
-        Ok(changes)
+/// Makes the indexes for paths, the more wanted ones first, and drops those for others. Takes statistics of those that are new, and of all
+/// when `changed` devices are many: without them SQLite would use an index also where nearly every device fits. Writes nothing when
+/// there is nothing to do. Returns what was done.
+pub(super) fn make(connection: &Connection, wanted: &[PathRef], changed: u64) -> rusqlite::Result<IndexChanges> {
+    let (indexes, left_out) = indexes_of(wanted);
+    let present = present(connection)?;
+    let stale = if changed > 0 { stale(connection, &present, changed)? } else { Vec::new() };
+    let changes = changes(&indexes, left_out, &present);
+    if changes.is_empty() && stale.is_empty() {
+        return Ok(changes);
     }
+    let is_wanted =
+        |name: &str, statement: &str| indexes.iter().any(|index| index.name == name && index.statement == statement);
+    let mut analyzed = stale;
+    for name in present.iter().filter(|(name, statement)| !is_wanted(name, statement)).map(|(name, _)| name) {
+        analyzed.retain(|one| one != name);
+        connection.execute_batch(&format!("DROP INDEX main.{name}"))?;
+    }
+    for index in indexes.iter().filter(|index| present.get(&index.name) != Some(&index.statement)) {
+        connection.execute_batch(&index.statement)?;
+        analyzed.push(index.name.clone());
+    }
+    take_statistics(connection, &analyzed, indexes.is_empty())?;
+    Ok(changes)
+}
 
-    /// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than keeping them
-    /// up to date: with [`limits::INDEX_REMAKE_DEVICES_MIN`] devices that are a good part of the fleet.
-    ///
-    /// # Errors
-    /// The registry cannot be read or written.
-    pub fn make_way(&mut self, section: Option<Section>, devices: u64) -> Result<(), RegistryError> {
-        if devices < limits::INDEX_REMAKE_DEVICES_MIN {
-            return Ok(());
-        }
-        let is_in_the_way = |statement: &String| match (section, parsed(statement)) {
-            (Some(section), Some(path)) => path.root.section() == Some(section),
-            (None, _) | (_, None) => true,
-        };
-        let read = || {
-            let mut present = present(&self.connection)?;
-            present.retain(|_, statement| is_in_the_way(statement));
-            let count = || self.connection.query_row("SELECT count(*) FROM main.device", [], |row| row.get(0));
-            let all: u64 = if present.is_empty() { 0 } else { count()? };
-            Ok((present, all))
-        };
-        let (present, all) = read().map_err(|e| self.error("read its indexes", e))?;
-        if present.is_empty() || devices.saturating_mul(REMAKE_SHARE) < all {
-            return Ok(());
-        }
-        self.in_transaction("drop indexes", |transaction| {
-            present.keys().try_for_each(|name| transaction.execute_batch(&format!("DROP INDEX main.{name}")))
-        })
+/// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than keeping them
+/// up to date: with [`limits::INDEX_REMAKE_DEVICES_MIN`] devices that are a good part of the fleet.
+pub(super) fn make_way(connection: &Connection, section: Option<Section>, devices: u64) -> rusqlite::Result<()> {
+    if devices < limits::INDEX_REMAKE_DEVICES_MIN {
+        return Ok(());
     }
+    let is_in_the_way = |statement: &String| match (section, parsed(statement)) {
+        (Some(section), Some(path)) => path.root.section() == Some(section),
+        (None, _) | (_, None) => true,
+    };
+    let mut present = present(connection)?;
+    present.retain(|_, statement| is_in_the_way(statement));
+    if present.is_empty() {
+        return Ok(());
+    }
+    let all: u64 = connection.query_row("SELECT count(*) FROM main.device", [], |row| row.get(0))?;
+    if devices.saturating_mul(REMAKE_SHARE) < all {
+        return Ok(());
+    }
+    present.keys().try_for_each(|name| connection.execute_batch(&format!("DROP INDEX main.{name}")))
 }
 
 /// Returns the indexes for paths, as many as there may be, and the paths that get none.
@@ -235,15 +195,16 @@ fn parsed(statement: &str) -> Option<PathRef> {
 mod tests {
     use super::*;
     use crate::query;
-    use crate::registry::{DeviceFilter, Request, Selection, Touched};
+    use crate::registry::sqlite::SqliteStore;
+    use crate::registry::{DeviceFilter, Request, Selection};
 
     fn paths(conditions: &[&str]) -> Vec<PathRef> {
         conditions.iter().flat_map(|text| query::searched_paths(&query::parse(text).unwrap())).collect()
     }
 
     /// Devices whose line is one of 50, and every tenth of which has no line.
-    fn registry(devices: usize) -> Registry {
-        let registry = Registry::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
+    fn registry(devices: usize) -> SqliteStore {
+        let registry = SqliteStore::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
         let text = format!(
             "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT {devices})
              INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, NULL,
@@ -254,11 +215,10 @@ mod tests {
         registry
     }
 
-    fn plan_of(registry: &Registry, text: &str) -> String {
+    fn plan_of(registry: &SqliteStore, text: &str) -> String {
         let conditions = vec![query::parse(text).unwrap()];
         let selection = Selection::Matching { template: None, conditions };
-        let request =
-            Request { selection, within: Vec::new(), touched: Touched::Nothing, mismatching: BTreeSet::new() };
+        let request = Request::new(selection, Vec::new());
         let condition = registry.condition(&request).unwrap();
         let text = format!(
             "EXPLAIN QUERY PLAN SELECT d.device_id, d.blocked FROM {} AS d WHERE {} ORDER BY d.device_id",
@@ -274,7 +234,7 @@ mod tests {
     /// Each fits few devices. SQLite has samples of the values (`sqlite_stat4`), so it tells these from those that fit many.
     #[test]
     fn a_condition_is_answered_by_the_index_that_it_asks_for() {
-        let mut registry = registry(2_000);
+        let registry = registry(2_000);
         let conditions = [
             "tags.line = '3'",
             "'3' = tags.line AND blocked = false",
@@ -289,14 +249,14 @@ mod tests {
             "tags.[[it's]] = 7",
             "tags.[[a.b]].c IN [1]",
         ];
-        let found = |registry: &Registry, text: &str| {
+        let found = |registry: &SqliteStore, text: &str| {
             let filter = DeviceFilter { query: Some(query::parse(text).unwrap()), ..DeviceFilter::default() };
             let mut ids = Vec::new();
-            let keep = |device: crate::model::device::Device| -> Result<(), RegistryError> {
+            let mut keep = |device: crate::model::device::Device| {
                 ids.push(device.device_id);
-                Ok(())
+                std::ops::ControlFlow::Continue(())
             };
-            registry.each_device(&filter, keep).unwrap();
+            registry.visit_devices(&filter, &mut keep).unwrap();
             ids
         };
         let before: Vec<Vec<String>> = conditions.iter().map(|text| found(&registry, text)).collect();
@@ -305,7 +265,7 @@ mod tests {
         for text in conditions {
             assert!(!plan_of(&registry, text).contains(PREFIX), "{text}");
         }
-        let made = registry.make_indexes(&paths(&conditions), 0).unwrap();
+        let made = make(&registry.connection, &paths(&conditions), 0).unwrap();
         assert!(made.drop.is_empty() && made.left_out.is_empty() && made.make.len() > 4, "{made:?}");
         for (text, before) in conditions.iter().zip(before) {
             let plan = plan_of(&registry, text);
@@ -317,19 +277,19 @@ mod tests {
     /// Where nearly every device fits, a walk over all of them is quicker than one over an index.
     #[test]
     fn a_condition_that_nearly_all_devices_meet_is_answered_by_a_scan() {
-        let mut registry = registry(2_000);
+        let registry = registry(2_000);
         registry
             .connection
             .execute_batch("UPDATE device SET tags = json_object('ring', iif(blocked, 'a', 'b'))")
             .unwrap();
-        registry.make_indexes(&paths(&["tags.ring IN ['a', 'b']"]), 0).unwrap();
+        make(&registry.connection, &paths(&["tags.ring IN ['a', 'b']"]), 0).unwrap();
         let plan = plan_of(&registry, "tags.ring IN ['a', 'b']");
         assert!(plan.starts_with("SCAN d"), "{plan}");
         // It was so when the statistics were taken. A few devices later it still is; when there are many, it is looked at again.
         registry.connection.execute_batch("UPDATE device SET tags = json_object('ring', device_id)").unwrap();
-        registry.make_indexes(&paths(&["tags.ring = 'a'"]), 2).unwrap();
+        make(&registry.connection, &paths(&["tags.ring = 'a'"]), 2).unwrap();
         assert!(plan_of(&registry, "tags.ring IN ['a', 'b']").starts_with("SCAN d"));
-        registry.make_indexes(&paths(&["tags.ring = 'a'"]), 2_000).unwrap();
+        make(&registry.connection, &paths(&["tags.ring = 'a'"]), 2_000).unwrap();
         let statistics: String = registry
             .connection
             .query_row("SELECT stat FROM sqlite_stat1 WHERE idx IS NOT NULL", [], |row| row.get(0))
@@ -339,54 +299,54 @@ mod tests {
 
     #[test]
     fn an_index_is_told_by_its_path() {
-        let mut registry = registry(10);
+        let registry = registry(10);
         let wanted =
             paths(&["tags.line = '3' AND tags.[[it's]] = 1 AND cloud.[[a.b]].c = 1 AND properties.reported.x > 1"]);
         let names = ["tags.line", "tags.[[it's]]", "cloud.[[a.b]].c", "properties.reported.x"];
-        let mut made = registry.make_indexes(&wanted, 0).unwrap().make;
+        let mut made = make(&registry.connection, &wanted, 0).unwrap().make;
         made.sort();
         let mut names = names.map(str::to_string).to_vec();
         names.sort();
         assert_eq!(made, names);
-        assert!(registry.index_changes(&wanted).unwrap().is_empty());
-        let mut dropped = registry.make_indexes(&wanted[..1], 0).unwrap().drop;
+        assert!(planned(&registry.connection, &wanted).unwrap().is_empty());
+        let mut dropped = make(&registry.connection, &wanted[..1], 0).unwrap().drop;
         dropped.sort();
         names.retain(|name| *name != wanted[0].to_string());
         assert_eq!(dropped, names);
-        assert_eq!(registry.index_changes(&[]).unwrap().drop, [wanted[0].to_string()]);
+        assert_eq!(planned(&registry.connection, &[]).unwrap().drop, [wanted[0].to_string()]);
     }
 
     #[test]
     fn indexes_are_few_and_those_that_are_wanted_most() {
-        let mut registry = registry(10);
+        let registry = registry(10);
         let conditions: Vec<String> = (0..12).map(|n| format!("tags.t{n} = 1")).collect();
         let conditions: Vec<&str> = conditions.iter().map(String::as_str).collect();
         let mut wanted = paths(&conditions);
         // No path of SQLite's spells this key.
         wanted.insert(0, paths(&["tags.[[a\\b]] = 1"]).remove(0));
-        let made = registry.make_indexes(&wanted, 0).unwrap();
+        let made = make(&registry.connection, &wanted, 0).unwrap();
         assert_eq!(made.make.len(), limits::QUERY_INDEXES_MAX);
         assert_eq!(made.left_out, ["tags.[[a\\b]]", "tags.t8", "tags.t9", "tags.t10", "tags.t11"]);
         wanted.swap(1, 12);
-        let made = registry.make_indexes(&wanted, 0).unwrap();
+        let made = make(&registry.connection, &wanted, 0).unwrap();
         assert_eq!((made.make, made.drop), (vec!["tags.t11".to_string()], vec!["tags.t0".to_string()]));
     }
 
     #[test]
     fn a_write_to_much_of_the_fleet_drops_the_indexes_that_it_would_keep() {
-        let mut registry = registry(100_000);
+        let registry = registry(100_000);
         let wanted = paths(&["tags.line = '3'", "tags.zone = 1", "properties.desired.level = 7"]);
-        registry.make_indexes(&wanted, 0).unwrap();
-        let left = |registry: &Registry| present(&registry.connection).unwrap().len();
-        registry.make_way(None, 99_999).unwrap();
+        make(&registry.connection, &wanted, 0).unwrap();
+        let left = |registry: &SqliteStore| present(&registry.connection).unwrap().len();
+        make_way(&registry.connection, None, 99_999).unwrap();
         assert_eq!(left(&registry), 3, "few devices");
-        registry.make_way(Some(Section::Cloud), 100_000).unwrap();
+        make_way(&registry.connection, Some(Section::Cloud), 100_000).unwrap();
         assert_eq!(left(&registry), 3, "another section");
-        registry.make_way(Some(Section::Tags), 100_000).unwrap();
-        assert_eq!(registry.index_changes(&wanted).unwrap().make, ["tags.line", "tags.zone"]);
-        registry.make_way(None, 100_000).unwrap();
+        make_way(&registry.connection, Some(Section::Tags), 100_000).unwrap();
+        assert_eq!(planned(&registry.connection, &wanted).unwrap().make, ["tags.line", "tags.zone"]);
+        make_way(&registry.connection, None, 100_000).unwrap();
         assert_eq!(left(&registry), 0);
-        registry.make_indexes(&wanted, 100_000).unwrap();
+        make(&registry.connection, &wanted, 100_000).unwrap();
         assert_eq!(left(&registry), 3);
     }
 }

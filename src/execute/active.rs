@@ -1,0 +1,201 @@
+//! A run that is executed: its machine, and what is known of it beside.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::Timestamp;
+
+use super::{ExecuteError, Progress};
+use crate::ledger::{Claim, Published, RunKey, RunRecord};
+use crate::model::delivery::Confirm;
+use crate::model::id::Name;
+use crate::model::job::{Action, Job};
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
+use crate::registry::{Assignment, Registry};
+use crate::rollout::{Event, Rollout, RolloutSpec, Work};
+
+/// A claimed run to be started, continued or stopped.
+#[derive(Debug)]
+pub struct RunInput {
+    pub run_id: i64,
+    pub job: Job,
+    /// What it writes to each device; `None` for a command.
+    pub assignment: Option<Assignment>,
+    pub claim: Claim,
+    pub ids: DeviceIds,
+    /// Device templates that the job does not fit: their devices fail when their batch starts.
+    pub mismatching: BTreeSet<Name>,
+    /// Of the first start; `None` when it has never started.
+    pub started_at: Option<Timestamp>,
+    /// How far its results are on the branch.
+    pub published: Published,
+    /// Start no device: note that it is stopped.
+    pub is_stop: bool,
+}
+
+impl RunInput {
+    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
+    pub(super) fn collides_with(&self, other: &RunInput) -> bool {
+        !self.is_stop && !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
+    }
+}
+
+/// Returns true when both jobs are commands and some device is in both.
+fn collide(one: (&Job, &DeviceIds), two: (&Job, &DeviceIds)) -> bool {
+    let is_command = |job: &Job| matches!(job.action, Action::Command(_));
+    is_command(one.0) && is_command(two.0) && one.1.intersects(two.1)
+}
+
+/// A run that is executed now.
+pub(super) struct Active {
+    pub run_id: i64,
+    pub rollout: Rollout,
+    pub finished: Option<RunRecord>,
+    /// What it begins with, as soon as it has its share of the window.
+    pub first: Option<Event>,
+    /// A person stopped it while it was executed; not yet fed to the machine.
+    pub is_asked_to_stop: bool,
+    /// A stop was asked for at some time.
+    pub is_stopping: bool,
+    /// Something failed: outcomes are journaled, and nothing is published.
+    pub is_draining: bool,
+    /// Written devices that are to be told of it as soon as there is room.
+    pub to_notify: VecDeque<u32>,
+    pub job: Job,
+    pub assignment: Option<Assignment>,
+    pub claim: Claim,
+    /// Made when the first device is spoken to.
+    pub key: Option<RunKey>,
+    pub ids: DeviceIds,
+    pub mismatching: BTreeSet<Name>,
+    pub published: Published,
+    /// Late answers that are recorded.
+    pub late: u64,
+    /// Devices that became terminal since that was last told.
+    reasons: BTreeMap<Reason, u64>,
+    /// Devices to write when it is this job's turn, and the failures that may follow.
+    pub write: Option<(Vec<u32>, Option<u64>)>,
+    /// False for a run that is stopped before it ever started.
+    has_started: bool,
+    /// Batches that were closed before this start are not told again.
+    pub is_replaying: bool,
+}
+
+impl Active {
+    /// Returns a run with what the journal knows of it.
+    pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
+        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, published, is_stop } = input;
+        let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
+        assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
+        let seed = claim.targets_digest.seed();
+        let spec = RolloutSpec::new(&job.delivery, work_of(&job), total, seed, started_at.unwrap_or(now));
+        let mut rollout = Rollout::new(spec);
+        let journal = registry.journal();
+        journal.each_outcome(run_id, &mut |ordinal, reason, attempts| {
+            rollout.restore_outcome(ordinal, reason, attempts);
+        })?;
+        for (ordinal, attempt) in journal.sent_marks(run_id)? {
+            rollout.restore_sent(ordinal, attempt);
+        }
+        Ok(Active {
+            run_id,
+            rollout,
+            finished: None,
+            first: Some(if is_stop { Event::Stop } else { Event::Start }),
+            is_asked_to_stop: false,
+            is_stopping: is_stop,
+            is_draining: false,
+            reasons: BTreeMap::new(),
+            to_notify: VecDeque::new(),
+            has_started: !is_stop || started_at.is_some(),
+            job,
+            assignment,
+            claim,
+            key: None,
+            ids,
+            mismatching,
+            published,
+            late: journal.count_late(run_id)?,
+            write: None,
+            is_replaying: true,
+        })
+    }
+
+    /// Returns true when both runs are commands and some device is in both: a device has at most one command in flight.
+    pub fn collides_with(&self, other: &RunInput) -> bool {
+        !other.is_stop && collide((&self.job, &self.ids), (&other.job, &other.ids))
+    }
+
+    /// Returns true when the run has ended, or can go on only when a device speaks or a long time passes.
+    pub fn only_waits(&self, now: Timestamp) -> bool {
+        let is_over = self.rollout.deadline().is_some_and(|deadline| deadline <= now);
+        self.finished.is_some() || (self.to_notify.is_empty() && !is_over && self.rollout.only_waits())
+    }
+
+    /// Returns the place of a device in the target; `None` when it is not in it.
+    pub fn ordinal_of(&self, device_id: &str) -> Option<u32> {
+        self.ids.find(device_id).and_then(|at| u32::try_from(at).ok())
+    }
+
+    pub fn started(&self) -> Progress {
+        Progress::RunStarted {
+            job: self.job.name.clone(),
+            run: self.job.run.clone(),
+            batches: self.rollout.spec().batches(),
+            counts: self.rollout.counts(),
+        }
+    }
+
+    pub fn advanced(&mut self) -> Progress {
+        let batch = self.rollout.batch();
+        let batches = self.rollout.batch_counts();
+        let last = batches.len().saturating_sub(1);
+        Progress::Advanced {
+            job: self.job.name.clone(),
+            run: self.job.run.clone(),
+            counts: self.rollout.counts(),
+            batch: batch + 1,
+            batch_counts: batches.get((batch as usize).min(last)).copied().unwrap_or_default(),
+            in_flight: self.rollout.in_flight(),
+            reasons: std::mem::take(&mut self.reasons),
+        }
+    }
+
+    /// Counts devices that became terminal.
+    pub fn count(&mut self, ended: impl Iterator<Item = Reason>) {
+        for reason in ended.filter(|reason| reason.status() != DeviceStatus::Pending) {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+    }
+
+    /// Returns the record of the run as it is now.
+    pub fn record(&self, status: RunStatus, reason: Option<String>, now: Timestamp) -> RunRecord {
+        RunRecord {
+            status,
+            reason,
+            counts: self.rollout.counts(),
+            started_at: self.has_started.then_some(self.rollout.spec().started_at),
+            finished_at: status.is_final().then_some(now),
+            per_batch: RunRecord::batches_of(self.rollout.batch_counts()),
+            published: self.published,
+            late: self.late,
+            ..RunRecord::of_claim(&self.claim)
+        }
+    }
+}
+
+fn work_of(job: &Job) -> Work {
+    match &job.action {
+        Action::Command(command) => Work::Send {
+            connect_timeout: command.connect_timeout,
+            response_timeout: command.response_timeout,
+            idempotent: command.idempotent,
+        },
+        Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => Work::WriteAndConfirm,
+        Action::Property(_)
+        | Action::CloudProperty(_)
+        | Action::Tags(_)
+        | Action::DeviceTemplate(_)
+        | Action::EdgeManifest(_) => Work::Write,
+    }
+}

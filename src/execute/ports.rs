@@ -1,0 +1,50 @@
+//! What stands between a process and its ports: nothing, but in simulations.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::CrashPoints;
+use crate::link::DeviceLink;
+use crate::registry::{Registry, Store};
+
+/// Puts something around a port, such as faults.
+pub type Wrap<Port> = Rc<dyn Fn(Box<Port>) -> Box<Port>>;
+
+/// The ports of a process, as it opens them.
+#[derive(Clone, Default)]
+pub struct Ports {
+    /// Where the process may die in what it does with git.
+    pub crash: CrashPoints,
+    /// Put around the store of the registry; `None` for the store itself.
+    pub store: Option<Wrap<dyn Store>>,
+    /// Put around the link.
+    pub link: Option<Wrap<dyn DeviceLink>>,
+}
+
+impl Ports {
+    /// The ports themselves, and a process that does not die.
+    pub const REAL: Ports = Ports { crash: CrashPoints::NOWHERE, store: None, link: None };
+
+    /// Returns a registry over a store.
+    pub fn registry(&self, store: Box<dyn Store>) -> Registry {
+        Registry::new(match &self.store {
+            Some(wrap) => wrap(store),
+            None => store,
+        })
+    }
+
+    /// Returns a link.
+    pub fn link(&self, link: impl DeviceLink + 'static) -> Box<dyn DeviceLink> {
+        let link = Box::new(link);
+        match &self.link {
+            Some(wrap) => wrap(link),
+            None => link,
+        }
+    }
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").field("crash", &self.crash).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! What the registry keeps of the results branch: enough to publish it again when it is gone, and to tell when it was changed.
+//!
+//! Runs that were executed with this registry are made again from the journal. Other files of the branch (reports of imports, runs
+//! of a registry that was lost) are kept byte for byte.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::{RegistryError, ResultRow};
+use crate::ledger::{RunRecord, claim_path};
+use crate::model::fleet::ResultDevices;
+use crate::model::id::{Name, RunToken};
+
+/// Reads the copy of the results branch. What writes it are [changes](super::Change) and [`Store::keep_files`](super::Store::keep_files).
+pub trait BranchCopy {
+    /// Returns true when the registry has seen the results branch: then it knows everything that was claimed on it.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn exists(&self) -> Result<bool, RegistryError>;
+
+    /// Returns the runs of the journal in the order in which they were journaled. A claim that was not confirmed counts, for it may
+    /// have reached the branch, unless it is known that another one has claimed the run.
+    ///
+    /// # Errors
+    /// The registry cannot be read, or a row holds what it should not.
+    fn runs(&self) -> Result<Vec<RememberedRun>, RegistryError>;
+
+    /// Calls `visit` for the rows of a run that its record says were published, with the number of the batch, from 1. A device has the
+    /// name that it has now.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn each_published(&self, run: &RememberedRun, visit: &mut dyn FnMut(ResultRow, u32)) -> Result<(), RegistryError>;
+
+    /// Calls `visit` for the kept files that `wanted` picks by their path, sorted by path, until it breaks. The journal knows better
+    /// about its own runs: none of their files is among these.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn each_file(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        visit: &mut dyn FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError>;
+
+    /// Returns what git calls the content of each kept file, by its path; `None` for one that was not compared with the branch.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError>;
+
+    /// Returns what was noted last; `None` when nothing was.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError>;
+
+    /// Returns the outbox, sorted: what the registry has done and the branch has not heard of.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn outbox(&self) -> Result<Vec<OutboxEntry>, RegistryError>;
+}
+
+/// A commit that the registry notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// The tip of the results branch when it was last used with this registry.
+    ResultsTip,
+    /// The tip of the results branch when files were last compared with it.
+    KeptTip,
+    /// The commit that was last applied to this registry.
+    AppliedHead,
+}
+
+/// What is to be written to the results branch about something that the registry has done already. It was put in by the transaction that
+/// did the thing, so that no end of the process comes between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// The import that it is about.
+    pub about: String,
+    /// The files and the message of the commit, as JSON.
+    pub text: String,
+}
+
+/// A run of the journal, open or closed, as the results branch had it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RememberedRun {
+    pub run_id: i64,
+    pub job: Name,
+    pub run: RunToken,
+    /// The claim document, byte for byte.
+    pub claim: String,
+    /// `run.json`; `None` when nothing but the claim was published.
+    pub record: Option<RunRecord>,
+    /// Which devices have rows.
+    pub devices: ResultDevices,
+}
+
+impl RememberedRun {
+    /// Returns the path of the claim on the results branch.
+    pub fn claim_path(&self) -> String {
+        claim_path(&self.job, &self.run)
+    }
+
+    /// Returns the folder of the results on the results branch, without a slash at its end.
+    pub fn results_folder(&self) -> String {
+        format!("runs/{}/{}", self.job, self.run)
+    }
+}
+
+/// A file of the results branch that no other table can make again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    pub path: String,
+    pub content: Vec<u8>,
+    /// What git calls the content; `None` when the branch does not have it yet.
+    pub blob_id: Option<String>,
+}

@@ -1,0 +1,200 @@
+//! Lowers a condition of the query language to SQL: one lowering, told its [`Dialect`].
+//!
+//! In: a checked [`Query`]. Out: a boolean SQL expression over one table alias, and its parameters. `query::matches` is the reference. The
+//! expression is true for each device that the reference selects, and for no other when the lowering [is exact](Lowered::is_exact). What
+//! a dialect cannot say becomes `1`, so the devices of an inexact expression have to be checked again with `query::matches`. Where the
+//! expression is not true it may be false or NULL, so the devices that it does *not* select are those where `(…) IS NOT TRUE`.
+//!
+//! NOT is pushed down to the atoms, which Kleene's logic allows, so that each of them needs to tell apart only true from the rest, and an
+//! atom that is taken for true makes the whole larger, never smaller.
+//!
+//! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity` (texts; `template`,
+//! `organization` and `last_activity` may be NULL, `last_activity` is written by `Timestamp::to_string`), `blocked`, `simulated`,
+//! `iot_edge` (0 or 1), `desired_version`, `reported_version` (integers), and `tags`, `cloud`, `desired`, `reported` (JSON objects).
+
+mod column;
+pub mod sqlite;
+
+use column::Column;
+
+use crate::query::ast::{Comparison, Expr, ExprKind, Number};
+use crate::query::{self, Answer, Query};
+
+/// A value that is bound to a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Param {
+    Text(String),
+    Blob(Vec<u8>),
+    Integer(i64),
+    Real(f64),
+}
+
+/// A boolean SQL expression with the values of its parameters, in the order of their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lowered {
+    /// Refers to its parameters as `?N`; safe to put in parentheses anywhere that a condition may stand.
+    pub sql: String,
+    /// The values of `?first_param` and those after it, without gaps.
+    pub params: Vec<Param>,
+    /// False when devices for which it is true have to be checked again with `query::matches`.
+    pub is_exact: bool,
+}
+
+/// A dialect of SQL: how an atom of a condition is said in it.
+pub trait Dialect {
+    /// Returns SQL that is true exactly where an atom is true ([`Sense::Is`]) or false ([`Sense::IsNot`]); `None` when the dialect cannot
+    /// say it. An atom is a comparison, a membership, a call or a property by itself. Parameters that were added for an atom that
+    /// cannot be said are forgotten.
+    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<Said>;
+}
+
+/// How an atom was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// True exactly where the atom is.
+    Exactly(String),
+    /// True where the atom is, and perhaps elsewhere.
+    AtLeast(String),
+}
+
+/// Whether a node must be true or false for the device to be selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sense {
+    Is,
+    IsNot,
+}
+
+impl Sense {
+    fn flipped(self) -> Sense {
+        match self {
+            Sense::Is => Sense::IsNot,
+            Sense::IsNot => Sense::Is,
+        }
+    }
+
+    /// Returns the comparison that is true where `operator` is true, or false.
+    fn of(self, operator: Comparison) -> Comparison {
+        match self {
+            Sense::Is => operator,
+            Sense::IsNot => operator.negated(),
+        }
+    }
+}
+
+/// The parameters of an expression under way, and the table that it is about.
+#[derive(Debug)]
+pub struct Params<'a> {
+    alias: &'a str,
+    first: usize,
+    values: Vec<Param>,
+}
+
+impl Params<'_> {
+    /// Returns a column of the table.
+    fn column(&self, column: Column) -> String {
+        format!("{}.{}", self.alias, column.as_str())
+    }
+
+    fn add(&mut self, value: Param) -> String {
+        self.values.push(value);
+        format!("?{}", self.first + self.values.len() - 1)
+    }
+
+    fn text(&mut self, text: &str) -> String {
+        self.add(Param::Text(text.to_string()))
+    }
+
+    fn number(&mut self, number: Number) -> String {
+        self.add(match number {
+            Number::Integer(integer) => Param::Integer(integer),
+            Number::Real(real) => Param::Real(real),
+        })
+    }
+}
+
+/// Returns the SQL of a condition over the table `alias`, whose parameters are numbered from `first_param`.
+pub fn lower(query: &Query, alias: &str, first_param: usize, dialect: &dyn Dialect) -> Lowered {
+    let params = Params { alias, first: first_param, values: Vec::new() };
+    let mut lowering = Lowering { dialect, params, is_exact: true };
+    let sql = lowering.condition(query.condition(), Sense::Is);
+    Lowered { sql, params: lowering.params.values, is_exact: lowering.is_exact }
+}
+
+struct Lowering<'a> {
+    dialect: &'a dyn Dialect,
+    params: Params<'a>,
+    is_exact: bool,
+}
+
+impl Lowering<'_> {
+    /// Returns SQL that is true where `expr` is true (`Is`) or false (`IsNot`).
+    fn condition(&mut self, expr: &Expr, sense: Sense) -> String {
+        match &expr.kind {
+            ExprKind::Not(operand) => self.condition(operand, sense.flipped()),
+            ExprKind::And(operands) => {
+                self.junction(operands, if sense == Sense::Is { " AND " } else { " OR " }, sense)
+            }
+            ExprKind::Or(operands) => self.junction(operands, if sense == Sense::Is { " OR " } else { " AND " }, sense),
+            ExprKind::Compare(_, _, _) | ExprKind::Member(_, _, _) | ExprKind::Call(_, _) | ExprKind::Path(_) => {
+                self.atom(expr, sense)
+            }
+            ExprKind::All
+            | ExprKind::Literal(_)
+            | ExprKind::Array(_)
+            | ExprKind::Negate(_)
+            | ExprKind::Arithmetic(_, _, _) => self.left_over(expr, sense),
+        }
+    }
+
+    fn junction(&mut self, operands: &[Expr], joint: &str, sense: Sense) -> String {
+        let parts: Vec<String> = operands.iter().map(|operand| self.condition(operand, sense)).collect();
+        balanced(&parts, joint)
+    }
+
+    fn atom(&mut self, expr: &Expr, sense: Sense) -> String {
+        let before = self.params.values.len();
+        match self.dialect.atom(expr, sense, &mut self.params) {
+            Some(Said::Exactly(sql)) => {
+                if sql == constant(true) || sql == constant(false) {
+                    // The parameters of operands that it needs no more.
+                    self.params.values.truncate(before);
+                }
+                sql
+            }
+            Some(Said::AtLeast(sql)) => {
+                self.is_exact = false;
+                sql
+            }
+            None => {
+                self.params.values.truncate(before);
+                self.left_over(expr, sense)
+            }
+        }
+    }
+
+    /// Evaluates what reads no property right here, and takes the rest for true: it is checked again.
+    fn left_over(&mut self, expr: &Expr, sense: Sense) -> String {
+        if column::reads_any(expr) {
+            self.is_exact = false;
+            return constant(true);
+        }
+        let answer = query::evaluate_with(expr, &|_| Answer::Undefined);
+        constant(answer == Answer::Bool(sense == Sense::Is))
+    }
+}
+
+fn constant(value: bool) -> String {
+    (if value { "1" } else { "0" }).to_string()
+}
+
+/// Joins parts as a balanced tree: SQLite refuses expressions deeper than 1,000.
+fn balanced(parts: &[String], joint: &str) -> String {
+    match parts {
+        [] => constant(false),
+        [part] => part.clone(),
+        parts => {
+            let (left, right) = parts.split_at(parts.len() / 2);
+            format!("({}{joint}{})", balanced(left, joint), balanced(right, joint))
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A commit: the changes of one transaction, in their order.
+
+use rusqlite::Transaction;
+
+use super::super::{Answer, Change, Fence, Noted, RegistryError};
+use super::{SqliteStore, claims, failure, fence, import, indexes, journal, marks, outbox, remembered, single, write};
+
+impl SqliteStore {
+    pub(super) fn commit_changes(
+        &mut self,
+        fence: Fence,
+        changes: &[Change<'_>],
+    ) -> Result<Vec<Answer>, RegistryError> {
+        let Some(first) = changes.first() else { return Ok(Vec::new()) };
+        if changes.iter().all(|change| self.is_done(change)) {
+            return Ok(changes.iter().map(|_| Answer::Done).collect());
+        }
+        // To wait for the disk would be most of what a reconcile with nothing to do takes.
+        let may_be_lost = changes.iter().all(|change| matches!(change, Change::Seen { .. }));
+        if may_be_lost {
+            self.synchronous("NORMAL")?;
+        }
+        let location = &self.location;
+        let committed = (|| {
+            let transaction =
+                fence::begin(&mut self.connection, fence).map_err(|e| failure(location, first.doing(), e))?;
+            let mut answers = Vec::with_capacity(changes.len());
+            for change in changes {
+                answers.push(written(&transaction, change).map_err(|e| failure(location, change.doing(), e))?);
+            }
+            transaction.commit().map_err(|e| failure(location, first.doing(), e))?;
+            Ok(answers)
+        })();
+        if may_be_lost {
+            self.synchronous("FULL")?;
+        }
+        committed
+    }
+
+    /// Returns true for a note that is noted already: then nothing is written.
+    fn is_done(&self, change: &Change<'_>) -> bool {
+        let is_noted = |what, commit: &str| {
+            remembered::noted(&self.connection, what).is_ok_and(|noted| noted.as_deref() == Some(commit))
+        };
+        match change {
+            Change::Note { what, commit } => is_noted(*what, commit),
+            Change::Seen { results_tip, applied_head } => {
+                is_noted(Noted::ResultsTip, results_tip) && is_noted(Noted::AppliedHead, applied_head)
+            }
+            Change::Claim(_)
+            | Change::Confirm { .. }
+            | Change::Drop { .. }
+            | Change::Start { .. }
+            | Change::Mark { .. }
+            | Change::Unmark { .. }
+            | Change::Record { .. }
+            | Change::Late { .. }
+            | Change::Write { .. }
+            | Change::Heard { .. }
+            | Change::End { .. }
+            | Change::KeepRecord { .. }
+            | Change::Close { .. }
+            | Change::Import { .. }
+            | Change::Delivered { .. }
+            | Change::Block { .. }
+            | Change::Delete { .. }
+            | Change::MakeWay { .. }
+            | Change::Index { .. } => false,
+        }
+    }
+
+    fn synchronous(&self, level: &str) -> Result<(), RegistryError> {
+        let set = self.connection.execute_batch(&format!("PRAGMA synchronous = {level}"));
+        set.map_err(|e| self.error("note what was seen", e))
+    }
+}
+
+fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Result<Answer> {
+    match change {
+        Change::Claim(new) => return claims::journal(transaction, new).map(Answer::Run),
+        Change::Write { assignment, chunk } => {
+            return write::write_devices(transaction, assignment, *chunk).map(Answer::Written);
+        }
+        Change::Heard { from } => return marks::hear(transaction, from).map(Answer::Reported),
+        Change::Block { device_ids, is_blocked } => {
+            return single::set_blocked(transaction, device_ids, *is_blocked).map(Answer::Devices);
+        }
+        Change::Delete { device_ids } => return single::delete(transaction, device_ids).map(Answer::Devices),
+        Change::Index { wanted, changed } => {
+            return indexes::make(transaction, wanted, *changed).map(Answer::Indexes);
+        }
+        Change::Confirm { run_id } => claims::confirm(transaction, *run_id),
+        Change::Drop { run_id } => claims::drop_unclaimed(transaction, *run_id),
+        Change::Start { run_id, at } => journal::start(transaction, *run_id, *at),
+        Change::Mark { run_id, devices, at } => marks::mark(transaction, *run_id, devices, *at),
+        Change::Unmark { run_id, ordinals } => marks::unmark(transaction, *run_id, ordinals),
+        Change::Record { run_id, outcomes, ids } => journal::record(transaction, *run_id, outcomes, ids),
+        Change::Late { run_id, ordinal, code, message, at } => {
+            marks::note_late(transaction, *run_id, (*ordinal, *code, message), *at)
+        }
+        Change::End { run_id, status, reason, at } => journal::end(transaction, *run_id, (*status, *reason), *at),
+        Change::KeepRecord { run_id, record, devices } => journal::keep_record(transaction, *run_id, record, *devices),
+        Change::Close { run_id } => journal::close(transaction, *run_id),
+        Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
+        Change::Delivered { about, files } => outbox::deliver(transaction, about, files),
+        Change::Note { what, commit } => remembered::note(transaction, *what, commit),
+        Change::Seen { results_tip, applied_head } => remembered::note(transaction, Noted::ResultsTip, results_tip)
+            .and_then(|()| remembered::note(transaction, Noted::AppliedHead, applied_head)),
+        Change::MakeWay { section, devices } => indexes::make_way(transaction, *section, *devices),
+    }?;
+    Ok(Answer::Done)
+}

@@ -1,0 +1,203 @@
+//! Sent marks: which devices of a run were spoken to and have no outcome, and what they wait for. And the answers that came after
+//! the outcome.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde_json::Value;
+
+use super::super::{Heard, HeardOf, LateAnswer, PendingRows, RegistryError, Waits};
+use super::SqliteStore;
+use crate::model::outcome::{Outcome, Reason};
+
+/// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
+const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0";
+/// Marks a device as written and not acknowledged: run, ordinal, microseconds, device.
+pub(super) const INSERT_WRITTEN: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits, version)
+     SELECT ?1, ?2, 1, ?3, 2, desired_version FROM device WHERE device_id = ?4
+     ON CONFLICT (run_id, ordinal)
+     DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
+/// The columns of [`Mark::of_row`]: run, first ordinal, end.
+pub(super) const SELECT_MARKS: &str = "SELECT ordinal, attempt, sent_at, waits FROM sent
+     WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal";
+
+pub(super) const COUNT_LATE: &str = "SELECT count(*) FROM late WHERE run_id = ?1";
+
+/// Notes that a device is connected: device, time.
+pub(super) const SEEN_ONLINE: &str = "UPDATE device SET connection_state = 'Connected', last_activity = ?2,
+            state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
+     WHERE device_id = ?1";
+/// Notes that a device is not connected: device.
+pub(super) const SEEN_OFFLINE: &str = "UPDATE device SET connection_state = 'Disconnected'
+     WHERE device_id = ?1 AND connection_state <> 'Disconnected'";
+
+/// The mark of one device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub ordinal: u32,
+    attempt: u32,
+    sent_at: Option<Timestamp>,
+    waits: Waits,
+}
+
+impl Mark {
+    /// Returns the mark of a row of [`SELECT_MARKS`].
+    pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
+        let micros: i64 = row.get(2)?;
+        let sent_at = Timestamp::from_microsecond(micros).ok();
+        let stored: u8 = row.get(3)?;
+        let waits = Waits::from_stored(stored).ok_or_else(|| super::rows::malformed(3, &stored.to_string()))?;
+        Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits })
+    }
+}
+
+/// Returns the row of a device without an outcome; `None` when it is not wanted.
+pub(super) fn pending_outcome(pending: PendingRows, ordinal: u32, mark: Option<Mark>) -> Option<Outcome> {
+    let has_ended = match pending {
+        PendingRows::Omitted => return None,
+        PendingRows::UnderWay => false,
+        PendingRows::Ended => true,
+    };
+    let (reason, message) = match mark.map(|mark| mark.waits) {
+        None => (Reason::Queued, ""),
+        Some(Waits::ToAnswer) => (Reason::InFlight, ""),
+        Some(Waits::ToAcknowledge) if has_ended => {
+            (Reason::Waiting, "written; the job ended before the device acknowledged it")
+        }
+        Some(Waits::ToAcknowledge) => (Reason::Waiting, "written; not acknowledged yet"),
+        Some(Waits::ToConnect) if has_ended => {
+            (Reason::Waiting, "not delivered; the job ended before the device came online")
+        }
+        Some(Waits::ToConnect) => (Reason::Waiting, "not delivered; it waits to come online"),
+    };
+    Some(Outcome {
+        ordinal,
+        reason,
+        code: None,
+        message: message.to_string(),
+        attempts: mark.map_or(0, |mark| mark.attempt),
+        started_at: mark.and_then(|mark| mark.sent_at),
+        finished_at: None,
+    })
+}
+
+impl SqliteStore {
+    pub(super) fn marks_of(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+        let read = || {
+            let text = "SELECT ordinal, attempt FROM sent WHERE run_id = ?1 AND waits <> ?2 ORDER BY ordinal";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let marks =
+                statement.query_map(params![run_id, Waits::ToConnect as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            marks.collect::<rusqlite::Result<Vec<(u32, u32)>>>()
+        };
+        read().map_err(|e| self.error("read sent marks", e))
+    }
+
+    pub(super) fn count_waiting(&self, run_id: i64, waits: Waits, most: u32) -> Result<(u64, Vec<u32>), RegistryError> {
+        let read = || {
+            let count = "SELECT count(*) FROM sent WHERE run_id = ?1 AND waits = ?2";
+            let count = self.connection.query_row(count, params![run_id, waits as u8], |row| row.get(0))?;
+            let text = "SELECT ordinal FROM sent WHERE run_id = ?1 AND waits = ?2 ORDER BY ordinal LIMIT ?3";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let first = statement.query_map(params![run_id, waits as u8, most], |row| row.get(0))?;
+            Ok((count, first.collect::<rusqlite::Result<Vec<u32>>>()?))
+        };
+        read().map_err(|e| self.error("count waiting devices", e))
+    }
+
+    pub(super) fn versions_written(&self, run_id: i64, ordinals: &[u32]) -> Result<Vec<u64>, RegistryError> {
+        let read = || {
+            let text = "SELECT version FROM sent WHERE run_id = ?1 AND ordinal = ?2";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let version = |ordinal: &u32| -> rusqlite::Result<u64> {
+                let found: Option<Option<u64>> =
+                    statement.query_row(params![run_id, ordinal], |row| row.get(0)).optional()?;
+                Ok(found.flatten().unwrap_or_default())
+            };
+            ordinals.iter().map(version).collect::<rusqlite::Result<Vec<u64>>>()
+        };
+        read().map_err(|e| self.error("read what was written", e))
+    }
+
+    pub(super) fn late_count(&self, run_id: i64) -> Result<u64, RegistryError> {
+        self.connection
+            .query_row(COUNT_LATE, [run_id], |row| row.get(0))
+            .map_err(|e| self.error("count late answers", e))
+    }
+
+    pub(super) fn late_of(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError> {
+        let read = || {
+            let text = "SELECT ordinal, code, message, at FROM late WHERE run_id = ?1 ORDER BY at, ordinal LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let answers = statement.query_map(params![run_id, most], |row| {
+                let micros: i64 = row.get(3)?;
+                let at =
+                    Timestamp::from_microsecond(micros).map_err(|_| super::rows::malformed(3, &micros.to_string()))?;
+                Ok(LateAnswer { ordinal: row.get(0)?, code: row.get(1)?, message: row.get(2)?, at })
+            })?;
+            answers.collect::<rusqlite::Result<Vec<LateAnswer>>>()
+        };
+        read().map_err(|e| self.error("read late answers", e))
+    }
+}
+
+/// Marks devices as sent: (ordinal, attempt).
+pub(super) fn mark(
+    transaction: &Transaction<'_>,
+    run_id: i64,
+    devices: &[(u32, u32)],
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(INSERT_SENT)?;
+    for (ordinal, attempt) in devices {
+        insert.execute(params![run_id, ordinal, attempt, at.as_microsecond()])?;
+    }
+    Ok(())
+}
+
+/// Notes of devices that were marked as sent that nothing was delivered: they wait to come online.
+pub(super) fn unmark(transaction: &Transaction<'_>, run_id: i64, ordinals: &[u32]) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached("UPDATE sent SET waits = ?3 WHERE run_id = ?1 AND ordinal = ?2")?;
+    for ordinal in ordinals {
+        update.execute(params![run_id, ordinal, Waits::ToConnect as u8])?;
+    }
+    Ok(())
+}
+
+/// Takes in what was heard of devices, and returns the reported section of each that reported, in order; `None` for one that is gone.
+pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlite::Result<Vec<Option<Value>>> {
+    let mut report = transaction.prepare_cached(
+        "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1,
+                connection_state = 'Connected', last_activity = ?3,
+                state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
+         WHERE device_id = ?1 RETURNING reported",
+    )?;
+    let mut online = transaction.prepare_cached(SEEN_ONLINE)?;
+    let mut offline = transaction.prepare_cached(SEEN_OFFLINE)?;
+    let mut sections = Vec::new();
+    for Heard { device_id, at, what } in from {
+        match what {
+            HeardOf::Presence { is_online: true } => drop(online.execute(params![device_id, at.to_string()])?),
+            HeardOf::Presence { is_online: false } => drop(offline.execute(params![device_id])?),
+            HeardOf::Report { patch } => {
+                let row = params![device_id, patch.to_string(), at.to_string()];
+                let reported: Option<String> = report.query_row(row, |row| row.get(0)).optional()?;
+                let parse = |text: String| serde_json::from_str(&text).map_err(|_| super::rows::malformed(0, &text));
+                sections.push(reported.map(parse).transpose()?);
+            }
+        }
+    }
+    Ok(sections)
+}
+
+/// Notes an answer, as (ordinal, code, message), that came after its device had an outcome.
+pub(super) fn note_late(
+    transaction: &Transaction<'_>,
+    run_id: i64,
+    (ordinal, code, message): (u32, u16, &str),
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let text = "INSERT INTO late (run_id, ordinal, code, message, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let row = params![run_id, ordinal, code, message, at.as_microsecond()];
+    transaction.prepare_cached(text)?.execute(row).map(drop)
+}

@@ -1,0 +1,256 @@
+//! A registry in one SQLite file.
+//!
+//! Each connection belongs to one [`SqliteStore`]. Reading is in `devices`, `observe`, `journal`, `marks` and `remembered`; writing in the
+//! same files, as functions over a transaction that `commit` calls. `import` stages files in temporary tables. `rusqlite` brings SQLite; to
+//! leave it, another [`Store`] is enough.
+
+mod claims;
+mod commit;
+mod devices;
+mod fence;
+mod import;
+mod indexes;
+mod journal;
+mod lock;
+mod marks;
+mod migrations;
+mod observe;
+mod outbox;
+mod place;
+mod port;
+mod remembered;
+mod residual;
+mod rows;
+mod scratch;
+mod single;
+mod write;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, Store};
+
+pub use migrations::SCHEMA_VERSION;
+pub use place::SqlitePlace;
+
+/// How long a statement waits for another process's transaction before the registry counts as locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open registry in an SQLite file.
+pub struct SqliteStore {
+    connection: Connection,
+    /// For messages: its path.
+    location: String,
+    /// True when staged imports are laid over the devices: queries then read the view `fleet`.
+    is_overlaid: bool,
+    /// Dropped after `connection`: takes away what that one leaves beside the file.
+    _sweeper: Option<Connection>,
+}
+
+/// Opens the registry of a fleet for writing; makes the file and its folder when they do not exist.
+///
+/// # Errors
+/// The file cannot be made, is not a registry, belongs to another fleet or is of a newer version.
+pub fn open(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
+    Ok(Registry::new(Box::new(SqliteStore::open(path, fleet)?)))
+}
+
+/// Opens the registry of a fleet for reading; one that does not exist yet reads as empty, and no file is made.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_reading(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
+    Ok(Registry::new(Box::new(SqliteStore::open_for_reading(path, fleet)?)))
+}
+
+impl SqliteStore {
+    fn open(path: &Path, fleet: &str) -> Result<SqliteStore, RegistryError> {
+        let location = path.display().to_string();
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| RegistryError::Folder { location: folder.display().to_string(), source })?;
+        }
+        make_private(path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags);
+        let connection = opened.map_err(|source| failure(&location, "open it", source))?;
+        let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        store.configure()?;
+        let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+        store.connection.execute_batch(journal).map_err(|e| store.error("prepare it", e))?;
+        store.migrate(fleet)?;
+        Ok(store)
+    }
+
+    fn open_for_reading(path: &Path, fleet: &str) -> Result<SqliteStore, RegistryError> {
+        let location = path.display().to_string();
+        let fail = |source| failure(&location, "open it", source);
+        if !path.exists() {
+            let connection = Connection::open_in_memory().map_err(fail)?;
+            let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+            store.configure()?;
+            store.migrate(fleet)?;
+            return Ok(store);
+        }
+        let sweeper = sweeper(path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+        let store = SqliteStore { connection, location, is_overlaid: false, _sweeper: sweeper };
+        store.configure()?;
+        store.check_identity(fleet)?;
+        Ok(store)
+    }
+
+    fn configure(&self) -> Result<(), RegistryError> {
+        let configure = || {
+            self.connection.busy_timeout(BUSY_TIMEOUT)?;
+            self.connection.set_prepared_statement_cache_capacity(64);
+            self.connection.execute_batch(
+                "PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -16384;",
+            )?;
+            observe::register_functions(&self.connection)?;
+            import::register_functions(&self.connection)
+        };
+        configure().map_err(|e| self.error("prepare it", e))
+    }
+
+    fn check_identity(&self, fleet: &str) -> Result<(), RegistryError> {
+        migrations::check_version(&self.connection, &self.location)?;
+        let known: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'fleet'", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.error("read whose it is", e))?;
+        match known {
+            Some(known) if known != fleet => Err(RegistryError::Foreign { location: self.location.clone(), known }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn migrate(&mut self, fleet: &str) -> Result<(), RegistryError> {
+        migrations::migrate(&mut self.connection, &self.location, fleet)?;
+        self.check_identity(fleet)
+    }
+
+    fn error(&self, doing: &'static str, source: rusqlite::Error) -> RegistryError {
+        failure(&self.location, doing, source)
+    }
+
+    /// Returns the name of what queries over devices read.
+    fn source(&self) -> &'static str {
+        if self.is_overlaid { "temp.fleet" } else { "main.device" }
+    }
+}
+
+impl Store for SqliteStore {
+    fn devices(&self) -> &dyn Devices {
+        self
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        self
+    }
+
+    fn imports(&self) -> &dyn Imports {
+        self
+    }
+
+    fn imports_mut(&mut self) -> &mut dyn Imports {
+        self
+    }
+
+    fn branch_copy(&self) -> &dyn BranchCopy {
+        self
+    }
+
+    fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
+        self.commit_changes(fence, changes)
+    }
+
+    fn keep_files(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
+        let location = &self.location;
+        let fail = |e| failure(location, "keep results", e);
+        let transaction = fence::begin(&mut self.connection, fence).map_err(fail)?;
+        loop {
+            match next() {
+                Ok(Some(file)) => {
+                    let blob_id = file.blob_id.as_deref();
+                    remembered::keep(&transaction, &file.path, &file.content, blob_id).map_err(fail)?;
+                }
+                Ok(None) => break,
+                Err(super::GivenUp) => return Ok(false),
+            }
+        }
+        transaction.commit().map_err(fail)?;
+        Ok(true)
+    }
+
+    fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
+        self.note_epoch(epoch)
+    }
+
+    fn noted_epoch(&self) -> Result<u64, RegistryError> {
+        fence::noted_epoch(&self.connection).map_err(|e| self.error("read the lease", e))
+    }
+
+    fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {
+        Ok(Box::new(self.copy()?))
+    }
+
+    fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
+        let limit = || {
+            let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            let most = now + i64::from(pages);
+            self.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |row| row.get::<_, i64>(0))
+        };
+        limit().map(drop).map_err(|e| self.error("limit its size", e))
+    }
+}
+
+/// Returns what a failure of SQLite is called everywhere else.
+fn failure(location: &str, doing: &'static str, source: rusqlite::Error) -> RegistryError {
+    let location = location.to_string();
+    if fence::is_fenced(&source) {
+        return RegistryError::Fenced { location };
+    }
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RegistryError::Locked { location },
+        Some(ErrorCode::DiskFull) => RegistryError::Full { location },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            RegistryError::ReadOnly { location }
+        }
+        Some(ErrorCode::DatabaseCorrupt) => RegistryError::Corrupt { location, what: "it is damaged".to_string() },
+        Some(ErrorCode::NotADatabase) => RegistryError::NotARegistry { location },
+        _ => RegistryError::Failed { location, doing, source: source.into() },
+    }
+}
+
+/// Returns a connection that does nothing but close last. A connection for reading makes the files `-wal` and `-shm` of a registry at
+/// rest and may not remove them; this one does when no other process has the registry open. `None` where the file cannot be
+/// written, or when a process that died left work in its `-wal` file: the next apply takes that over, a reader leaves it alone.
+fn sweeper(path: &Path) -> Option<Connection> {
+    let mut wal = path.as_os_str().to_os_string();
+    wal.push("-wal");
+    if std::fs::metadata(&wal).is_ok_and(|file| file.len() > 0) {
+        return None;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).ok()?;
+    let read: rusqlite::Result<i64> = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+    read.ok().map(|_| connection)
+}
+
+/// Makes the file, or an existing one, readable by its owner only before anything is in it: it holds the devices' keys, and SQLite
+/// gives its journal the mode of the file. A failure is told by SQLite, which cannot open it either.
+fn make_private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+        drop(std::fs::File::options().create(true).append(true).mode(0o600).open(path));
+        drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}

@@ -1,0 +1,50 @@
+//! The file of a registry that is not open.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::super::{ExclusionFailure, Exclusive, Place, RegistryError, Store};
+use super::SqliteStore;
+use super::lock::LockFile;
+
+/// The registry of a fleet at a path.
+#[derive(Debug, Clone)]
+pub struct SqlitePlace {
+    path: PathBuf,
+    fleet: String,
+}
+
+impl SqlitePlace {
+    /// Returns the place of a fleet's registry.
+    pub fn new(path: PathBuf, fleet: &str) -> SqlitePlace {
+        SqlitePlace { path, fleet: fleet.to_string() }
+    }
+
+    /// Returns the path of the lock beside a registry.
+    pub fn lock_path(path: &Path) -> PathBuf {
+        path.with_extension("lock")
+    }
+
+    /// Returns every path that SQLite reads as part of a registry: the file itself and those beside it.
+    pub fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
+        ["", "-wal", "-shm", "-journal"].into_iter().map(|ending| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        })
+    }
+}
+
+impl Place for SqlitePlace {
+    fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
+        Ok(Box::new(SqliteStore::open(&self.path, &self.fleet)?))
+    }
+
+    fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError> {
+        Ok(Box::new(SqliteStore::open_for_reading(&self.path, &self.fleet)?))
+    }
+
+    fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
+        Ok(Rc::new(LockFile::take(&SqlitePlace::lock_path(&self.path), owner)?))
+    }
+}

@@ -1,0 +1,206 @@
+//! The nouns of the port, each method by the one that does it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::{ControlFlow, Range};
+
+use super::super::{
+    BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
+    JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
+    StagedImport, Tally, Waits,
+};
+use super::{SqliteStore, indexes, remembered};
+use crate::ledger::OpenRun;
+use crate::model::device::Device;
+use crate::model::fleet::ImportFormat;
+use crate::model::id::{Name, RunToken};
+use crate::model::observation::{DeviceIds, Observation};
+use crate::model::outcome::Reason;
+use crate::query::PathRef;
+
+impl Devices for SqliteStore {
+    fn observe(&self, request: &Request) -> Result<Observation, RegistryError> {
+        self.observation(request)
+    }
+
+    fn count(&self, request: &Request) -> Result<Tally, RegistryError> {
+        self.tally(request)
+    }
+
+    fn selects_all(&self, request: &Request) -> Result<bool, RegistryError> {
+        self.all_selected(request)
+    }
+
+    fn each(
+        &self,
+        filter: &DeviceFilter,
+        visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        self.visit_devices(filter, visit)
+    }
+
+    fn get(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
+        self.device_of(device_id)
+    }
+
+    fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
+        self.keys_of(device_id)
+    }
+
+    fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {
+        self.manifest_digest_of(device_id)
+    }
+
+    fn imports_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError> {
+        self.owners_of(device_ids)
+    }
+
+    fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
+        self.near_ids(device_id)
+    }
+
+    fn ineligible(
+        &self,
+        needs: &Needs<'_>,
+        ids: &DeviceIds,
+        range: Range<u32>,
+    ) -> Result<Vec<(u32, Reason, &'static str)>, RegistryError> {
+        self.find_ineligible(needs, ids, range)
+    }
+
+    fn index_changes(&self, wanted: &[PathRef]) -> Result<IndexChanges, RegistryError> {
+        indexes::planned(&self.connection, wanted).map_err(|e| self.error("read its indexes", e))
+    }
+}
+
+impl Journal for SqliteStore {
+    fn unclosed(&self) -> Result<Vec<JournaledRun>, RegistryError> {
+        self.unclosed_runs()
+    }
+
+    fn find(&self, job: &Name, run: &RunToken) -> Result<Option<JournaledRun>, RegistryError> {
+        self.find_run(job, run)
+    }
+
+    fn open_runs(
+        &self,
+        is_published: &dyn Fn(&JournaledRun) -> bool,
+    ) -> Result<BTreeMap<(Name, RunToken), OpenRun>, RegistryError> {
+        self.runs_under_way(is_published)
+    }
+
+    fn targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
+        self.target_of(run_id)
+    }
+
+    fn pending_targets(&self, run_id: i64) -> Result<DeviceIds, RegistryError> {
+        self.pending_target_of(run_id)
+    }
+
+    fn each_outcome(&self, run_id: i64, visit: &mut dyn FnMut(u32, Reason, u32)) -> Result<(), RegistryError> {
+        self.visit_outcomes(run_id, visit)
+    }
+
+    fn each_result(
+        &self,
+        run_id: i64,
+        ids: &DeviceIds,
+        range: Range<u32>,
+        pending: PendingRows,
+        visit: &mut dyn FnMut(ResultRow),
+    ) -> Result<(), RegistryError> {
+        self.visit_results(run_id, ids, range, pending, visit)
+    }
+
+    fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+        self.marks_of(run_id)
+    }
+
+    fn waiting(&self, run_id: i64, waits: Waits, most: u32) -> Result<(u64, Vec<u32>), RegistryError> {
+        self.count_waiting(run_id, waits, most)
+    }
+
+    fn written_versions(&self, run_id: i64, ordinals: &[u32]) -> Result<Vec<u64>, RegistryError> {
+        self.versions_written(run_id, ordinals)
+    }
+
+    fn count_late(&self, run_id: i64) -> Result<u64, RegistryError> {
+        self.late_count(run_id)
+    }
+
+    fn late_answers(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError> {
+        self.late_of(run_id, most)
+    }
+
+    fn claim_documents(&self) -> Result<BTreeMap<String, String>, RegistryError> {
+        self.claim_texts()
+    }
+
+    fn claims_version(&self) -> Result<Option<String>, RegistryError> {
+        remembered::value_of(&self.connection, "claims_version").map_err(|e| self.error("read claims", e))
+    }
+}
+
+impl Imports for SqliteStore {
+    fn stage(&mut self, spec: &ImportSpec, file: &mut dyn Read) -> Result<StagedImport, ImportFailure> {
+        self.stage_file(spec, file)
+    }
+
+    fn owners_to_ask(&self) -> Result<Vec<String>, RegistryError> {
+        self.unasked_owners()
+    }
+
+    fn ask_owner(&mut self, owner: &str, format: ImportFormat, file: &mut dyn Read) -> Result<(), RegistryError> {
+        self.ask(owner, format, file)
+    }
+
+    fn settle(&mut self, spec: &ImportSpec, staged: &mut StagedImport) -> Result<(), RegistryError> {
+        self.settle_import(spec, staged)
+    }
+
+    fn clear(&mut self) -> Result<(), RegistryError> {
+        self.clear_staged()
+    }
+
+    fn overlay(&mut self) -> Result<(), RegistryError> {
+        self.overlay_staged()
+    }
+
+    fn applied(&self) -> Result<Vec<(String, String)>, RegistryError> {
+        self.applied_imports()
+    }
+}
+
+impl BranchCopy for SqliteStore {
+    fn exists(&self) -> Result<bool, RegistryError> {
+        self.has_branch_copy()
+    }
+
+    fn runs(&self) -> Result<Vec<RememberedRun>, RegistryError> {
+        self.remembered()
+    }
+
+    fn each_published(&self, run: &RememberedRun, visit: &mut dyn FnMut(ResultRow, u32)) -> Result<(), RegistryError> {
+        self.visit_published(run, visit)
+    }
+
+    fn each_file(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        visit: &mut dyn FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        self.visit_kept_files(wanted, visit)
+    }
+
+    fn file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError> {
+        self.kept_file_ids()
+    }
+
+    fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError> {
+        remembered::noted(&self.connection, what).map_err(|e| self.error("read what was seen", e))
+    }
+
+    fn outbox(&self) -> Result<Vec<OutboxEntry>, RegistryError> {
+        self.outbox_entries()
+    }
+}

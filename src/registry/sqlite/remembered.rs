@@ -1,0 +1,144 @@
+//! The copy of the results branch in the tables `run`, `kept_file` and `meta`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde_json::Value;
+
+use super::super::{Noted, PendingRows, RegistryError, RememberedRun, ResultRow};
+use super::SqliteStore;
+use crate::ledger::{RunRecord, claim_path_of};
+use crate::model::fleet::ResultDevices;
+use crate::model::id::{Name, RunToken};
+
+impl SqliteStore {
+    pub(super) fn has_branch_copy(&self) -> Result<bool, RegistryError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM kept_file)
+                        OR EXISTS (SELECT 1 FROM meta WHERE key = 'results_tip')";
+        let found = self.connection.query_row(text, [], |row| row.get(0));
+        found.map_err(|e| self.error("look for runs", e))
+    }
+
+    pub(super) fn remembered(&self) -> Result<Vec<RememberedRun>, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT run_id, job, run, claim, record, is_failures FROM run
+                 WHERE is_claimed = 1 OR NOT EXISTS (
+                     SELECT 1 FROM kept_file
+                     WHERE path = 'claims/' || job || '/' || run || '.json' AND content <> CAST(claim AS BLOB))
+                 ORDER BY run_id",
+            )?;
+            let rows = statement.query_map([], remembered_run)?;
+            rows.collect::<rusqlite::Result<Vec<RememberedRun>>>()
+        };
+        read().map_err(|e| self.error("read past runs", e))
+    }
+
+    pub(super) fn visit_published(
+        &self,
+        run: &RememberedRun,
+        visit: &mut dyn FnMut(ResultRow, u32),
+    ) -> Result<(), RegistryError> {
+        let Some(record) = &run.record else { return Ok(()) };
+        // All batches but the last have the size of the first.
+        let Some(first) = record.per_batch.first() else { return Ok(()) };
+        let size = u32::try_from(first.counts.total).unwrap_or(u32::MAX).max(1);
+        let ids = self.target_of(run.run_id)?;
+        let end = record.published.devices.min(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let is_whole = record.status.is_final() && run.devices == ResultDevices::All;
+        let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
+        self.visit_results(run.run_id, &ids, 0..end, pending, &mut |row| {
+            if row.outcome.is_wanted(run.devices) {
+                let batch = row.outcome.ordinal / size + 1;
+                visit(row, batch);
+            }
+        })
+    }
+
+    pub(super) fn visit_kept_files(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        visit: &mut dyn FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        let journaled: BTreeSet<String> = self.remembered()?.iter().map(RememberedRun::claim_path).collect();
+        let is_known = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
+        let paths = self.kept_file_ids()?.into_keys().filter(|path| wanted(path) && !is_known(path));
+        let read = || {
+            let mut look = self.connection.prepare_cached("SELECT content FROM kept_file WHERE path = ?1")?;
+            for path in paths {
+                let content: Vec<u8> = look.query_row([&path], |row| row.get(0))?;
+                if visit(&path, &content).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|e| self.error("read what was kept", e))
+    }
+
+    pub(super) fn kept_file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached("SELECT path, blob_id FROM kept_file")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<BTreeMap<String, Option<String>>>>()
+        };
+        read().map_err(|e| self.error("read what was kept", e))
+    }
+}
+
+/// Returns the key in `meta` of what is noted.
+fn key_of(what: Noted) -> &'static str {
+    match what {
+        Noted::ResultsTip => "results_tip",
+        Noted::KeptTip => "kept_tip",
+        Noted::AppliedHead => "applied_head",
+    }
+}
+
+/// Returns what was noted last.
+pub(super) fn noted(connection: &Connection, what: Noted) -> rusqlite::Result<Option<String>> {
+    value_of(connection, key_of(what))
+}
+
+/// Returns a value of `meta`.
+pub(super) fn value_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    let text = "SELECT value FROM meta WHERE key = ?1";
+    connection.prepare_cached(text)?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// Notes a commit.
+pub(super) fn note(transaction: &Transaction<'_>, what: Noted, commit: &str) -> rusqlite::Result<()> {
+    let text = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    transaction.prepare_cached(text)?.execute(params![key_of(what), commit]).map(drop)
+}
+
+/// Keeps a file in the place of an older one.
+pub(super) fn keep(
+    transaction: &Transaction<'_>,
+    path: &str,
+    content: &[u8],
+    blob_id: Option<&str>,
+) -> rusqlite::Result<()> {
+    let text = "INSERT INTO kept_file (path, content, blob_id) VALUES (?1, ?2, ?3)
+                ON CONFLICT (path) DO UPDATE SET content = excluded.content, blob_id = excluded.blob_id";
+    transaction.prepare_cached(text)?.execute(params![path, content, blob_id]).map(drop)
+}
+
+fn remembered_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<RememberedRun> {
+    let (job, run): (String, String) = (row.get(1)?, row.get(2)?);
+    let record: Option<String> = row.get(4)?;
+    let parse = |text: String| {
+        let document: Option<Value> = serde_json::from_str(&text).ok();
+        let record = document.and_then(|document| RunRecord::from_json(&document).ok());
+        record.ok_or_else(|| super::rows::malformed(4, &text))
+    };
+    Ok(RememberedRun {
+        run_id: row.get(0)?,
+        job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
+        run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
+        claim: row.get(3)?,
+        record: record.map(parse).transpose()?,
+        devices: if row.get(5)? { ResultDevices::Failures } else { ResultDevices::All },
+    })
+}

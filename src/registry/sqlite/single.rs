@@ -1,0 +1,78 @@
+//! Changes of single devices that a person asks for, and the ids near to one that is not there.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::super::RegistryError;
+use super::SqliteStore;
+
+/// Ids beside the place where one would be that are looked at for a near one, on each side.
+const NEIGHBOURS: usize = 50;
+
+/// Blocks or unblocks devices, and returns those that were not so before.
+pub(super) fn set_blocked(
+    transaction: &Transaction<'_>,
+    device_ids: &[String],
+    is_blocked: bool,
+) -> rusqlite::Result<Vec<String>> {
+    let mut write = transaction.prepare("UPDATE device SET blocked = ?2 WHERE device_id = ?1 AND blocked <> ?2")?;
+    changed(device_ids, |id| write.execute(rusqlite::params![id, is_blocked]))
+}
+
+/// Deletes devices with their keys, and returns those that were there.
+pub(super) fn delete(transaction: &Transaction<'_>, device_ids: &[String]) -> rusqlite::Result<Vec<String>> {
+    let mut keys = transaction.prepare("DELETE FROM device_key WHERE device_id = ?1")?;
+    let mut device = transaction.prepare("DELETE FROM device WHERE device_id = ?1")?;
+    changed(device_ids, |id| {
+        keys.execute([id])?;
+        device.execute([id])
+    })
+}
+
+impl SqliteStore {
+    pub(super) fn owners_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError> {
+        let read = || {
+            let mut look = self.connection.prepare("SELECT import FROM device WHERE device_id = ?1")?;
+            let mut found = BTreeMap::new();
+            for id in device_ids {
+                if let Some(Some(import)) = look.query_row([id], |row| row.get::<_, Option<String>>(0)).optional()? {
+                    found.insert(id.clone(), import);
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|e| self.error("read where devices came from", e))
+    }
+
+    pub(super) fn near_ids(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
+        let read = || {
+            let mut found: Vec<String> = Vec::new();
+            for text in [
+                format!("SELECT device_id FROM device WHERE lower(device_id) = lower(?1) LIMIT {NEIGHBOURS}"),
+                format!("SELECT device_id FROM device WHERE device_id > ?1 ORDER BY device_id LIMIT {NEIGHBOURS}"),
+                format!("SELECT device_id FROM device WHERE device_id < ?1 ORDER BY device_id DESC LIMIT {NEIGHBOURS}"),
+            ] {
+                let mut look = self.connection.prepare(&text)?;
+                let ids = look.query_map([device_id], |row| row.get(0))?;
+                found.extend(ids.collect::<Result<Vec<String>, _>>()?);
+            }
+            Ok(found)
+        };
+        read().map_err(|e| self.error("look for near ids", e))
+    }
+}
+
+/// Returns those ids for which `write` changed a row.
+fn changed(
+    device_ids: &[String],
+    mut write: impl FnMut(&str) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<Vec<String>> {
+    let mut changed = Vec::new();
+    for id in device_ids {
+        if write(id)? > 0 {
+            changed.push(id.clone());
+        }
+    }
+    Ok(changed)
+}

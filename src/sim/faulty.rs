@@ -1,0 +1,97 @@
+//! Ports of a process that may die: before and after each thing that is written to the registry, and each word to the devices.
+
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use crate::execute::{CrashPoints, Ports};
+use crate::link::{DeviceLink, LinkError, LinkEvent, Request};
+use crate::registry::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, Store};
+
+/// Returns the ports of a process that dies at one of some places.
+pub fn dying(crash: CrashPoints) -> Ports {
+    let (of_store, of_link) = (crash.clone(), crash.clone());
+    Ports {
+        crash,
+        store: Some(Rc::new(move |port| Box::new(Faulty { port, crash: of_store.clone() }))),
+        link: Some(Rc::new(move |port| Box::new(Faulty { port, crash: of_link.clone() }))),
+    }
+}
+
+/// A port with places to die around what it does.
+struct Faulty<Port: ?Sized> {
+    port: Box<Port>,
+    crash: CrashPoints,
+}
+
+/// A transaction is all or nothing, so a death between two of its changes is one before the first; each has its place all the same.
+impl Store for Faulty<dyn Store> {
+    fn devices(&self) -> &dyn Devices {
+        self.port.devices()
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        self.port.journal()
+    }
+
+    fn imports(&self) -> &dyn Imports {
+        self.port.imports()
+    }
+
+    fn imports_mut(&mut self) -> &mut dyn Imports {
+        self.port.imports_mut()
+    }
+
+    fn branch_copy(&self) -> &dyn BranchCopy {
+        self.port.branch_copy()
+    }
+
+    fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
+        changes.iter().for_each(|change| self.crash.pass(change.step()));
+        let committed = self.port.commit(fence, changes);
+        changes.iter().for_each(|change| self.crash.pass(change.step()));
+        committed
+    }
+
+    fn keep_files(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
+        self.crash.around("keep files", || self.port.keep_files(fence, next))
+    }
+
+    fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
+        self.crash.around("enter epoch", || self.port.enter_epoch(epoch))
+    }
+
+    fn noted_epoch(&self) -> Result<u64, RegistryError> {
+        self.port.noted_epoch()
+    }
+
+    fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {
+        self.port.scratch_copy()
+    }
+
+    fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
+        self.port.limit_growth(pages)
+    }
+}
+
+impl DeviceLink for Faulty<dyn DeviceLink> {
+    fn send(&mut self, now: Timestamp, request: Request) {
+        self.crash.around("send", || self.port.send(now, request));
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError> {
+        self.crash.around("poll", || self.port.poll(now))
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.port.due()
+    }
+
+    fn under_way(&self) -> usize {
+        self.port.under_way()
+    }
+
+    fn expects_until(&self) -> Option<Timestamp> {
+        self.port.expects_until()
+    }
+}
