@@ -15,12 +15,12 @@ mod rules;
 mod scalar;
 mod scheduled;
 mod schema;
-mod sound;
 mod spans;
 mod structure;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod valid;
 mod values;
 mod write;
 mod yaml;
@@ -41,9 +41,9 @@ pub use kind::Kind;
 pub use parsed::ParsedFiles;
 pub use scheduled::scheduled_job;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
-pub use sound::{Sound, error_places, hold_at, load_sound, load_sound_again};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
+pub use valid::{ValidSubset, error_places, hold_at, load_valid, load_valid_again};
 pub use values::{duration as parse_duration, probability as parse_probability};
 pub use write::document_text;
 

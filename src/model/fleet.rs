@@ -278,7 +278,7 @@ impl Declared {
 
 /// Documents that are in a tree and cannot be used now. Nothing is begun for them, and nothing is concluded from their absence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldDocuments {
     /// By kind (the word of the `kind` field) and name.
     pub documents: BTreeMap<(String, Name), Hold>,
     /// Files with something that cannot be told to be a document of some name, by path from the fleet's folder. Of several mistakes in
@@ -308,7 +308,7 @@ pub struct FilePlace {
     pub line: u64,
 }
 
-impl Held {
+impl HeldDocuments {
     /// Returns why a document is held; `None` when it is not.
     pub fn why(&self, kind: &str, name: &Name) -> Option<&str> {
         self.documents.get(&(kind.to_string(), name.clone())).map(|hold| hold.why.as_str())

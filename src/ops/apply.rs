@@ -26,7 +26,7 @@ use crate::ledger::{ImportReport, LEASE_TIME, Ledger, RunRecord};
 use crate::link::{DeviceLink, SimulatedDevices};
 use crate::manifest::Loaded;
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedRun, Subject};
 use crate::prepare::{Known, Preparation, StagedFile, prepare, with_open_occurrences};
@@ -128,7 +128,7 @@ pub fn apply(
     }
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut link = options.ports.link(SimulatedDevices::new(&declared.fleet.link, workspace.repo.folder())?);
-    let held = Held::default();
+    let held = HeldDocuments::default();
     let mut upstream = upstream_of(&workspace.repo, &declared.fleet, (&owner, options), &inbox.waker(), clock.now())?;
     if let Some(upstream) = &mut upstream {
         upstream.take_lock(&lock);
@@ -176,7 +176,7 @@ struct Planned {
 struct Apply<'a> {
     declared: &'a Declared,
     /// Documents of the tree that cannot be used: of a daemon, which goes on without them.
-    held: &'a Held,
+    held: &'a HeldDocuments,
     repo: &'a Repo,
     loaded: &'a Loaded,
     tree: &'a FleetTree<'a>,

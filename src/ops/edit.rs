@@ -6,12 +6,12 @@ use super::{Environment, OpsError, Workspace};
 use crate::diag::Diagnostics;
 use crate::ledger::{Ledger, Standing};
 use crate::manifest::edit::{self, EditError};
-use crate::manifest::{Kind, Loaded, Sound};
-use crate::model::fleet::{Declared, Held};
+use crate::manifest::{Kind, Loaded, ValidSubset};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::limits;
-use crate::prepare::{load_sound, read_ledger};
+use crate::prepare::{load_valid, read_ledger};
 use crate::repo::FleetTree;
 
 /// What to do to a job or schedule.
@@ -61,12 +61,12 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
         });
     }
     let (tree, loaded) = workspace.load_work_tree()?;
-    let sound = if declared_of(&loaded).is_ok() { None } else { Some(load_sound(&tree)) };
+    let sound = if declared_of(&loaded).is_ok() { None } else { Some(load_valid(&tree)) };
     // What is wrong with the tree as a whole is wrong with every edit.
     let sound = sound.filter(|sound| sound.held.is_partial || sound.held.count() > 0);
-    let none = Held::default();
+    let none = HeldDocuments::default();
     let (declared, held) = match &sound {
-        Some(Sound { loaded, held }) => (loaded.declared.as_ref(), held),
+        Some(ValidSubset { loaded, held }) => (loaded.declared.as_ref(), held),
         None => (declared_of(&loaded).ok(), &none),
     };
     let files = Files { tree: &tree, loaded: &loaded, declared, held };
@@ -89,7 +89,7 @@ struct Files<'a> {
     /// What can be used of them; `None` when the Fleet document itself cannot.
     declared: Option<&'a Declared>,
     /// What cannot.
-    held: &'a Held,
+    held: &'a HeldDocuments,
 }
 
 impl Files<'_> {

@@ -7,7 +7,7 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, code};
 use crate::ledger::{LEASE_PATH, Lease};
 use crate::manifest::Loaded;
-use crate::model::fleet::Held;
+use crate::model::fleet::HeldDocuments;
 use crate::model::text::sanitize_line;
 use crate::plan::Plan;
 use crate::prepare::{
@@ -49,7 +49,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let declared = &*with_open_occurrences(declared, &registry, (&workspace.repo, &branch))?;
     let ledger = read_ledger(&branch, &registry, declared)?;
-    let held = Held::default();
+    let held = HeldDocuments::default();
     let preparation = Preparation {
         at_work: at_work(&branch, now)?,
         counts_scheduled: true,

@@ -7,7 +7,7 @@ use super::workspace::findings_of;
 use super::{Environment, OpsError, Workspace};
 use crate::diag::Diagnostics;
 use crate::manifest::Kind;
-use crate::model::fleet::Held;
+use crate::model::fleet::HeldDocuments;
 use crate::model::outcome::RunStatus;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
 use crate::prepare::{read_ledger, records_of};
@@ -39,14 +39,14 @@ pub struct NextOccurrences {
     /// Whether or not it is suspended.
     pub occurrences: Vec<Occurrence>,
     /// What else cannot be used of the files.
-    pub held: Held,
+    pub held: HeldDocuments,
 }
 
 /// Returns the schedules that the work tree declares, by name, and what cannot be used of it: schedules in that are not listed.
 ///
 /// # Errors
 /// The Fleet document is invalid, or something cannot be read.
-pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSchedule>, Held), OpsError> {
+pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSchedule>, HeldDocuments), OpsError> {
     let workspace = Workspace::open(environment)?;
     let (loaded, held) = workspace.sound_work_tree()?;
     let declared = loaded.declared.expect("a sound tree declares something");

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::OpsError;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, code};
-use crate::manifest::{Kind, Loaded, Sound};
-use crate::model::fleet::{Declared, Fleet, Held, RegistryConfig};
+use crate::manifest::{Kind, Loaded, ValidSubset};
+use crate::model::fleet::{Declared, Fleet, HeldDocuments, RegistryConfig};
 use crate::model::text::sanitize_line;
-use crate::prepare::{load, load_sound};
+use crate::prepare::{load, load_valid};
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{ExclusionFailure, Exclusive, Place as _, Registry, Store};
 use crate::repo::{FLEET_FILE, FleetTree, Repo};
@@ -185,9 +185,9 @@ impl Workspace {
     ///
     /// # Errors
     /// The folder cannot be read or is not the root of a fleet, or the Fleet document itself cannot be used.
-    pub fn sound_work_tree(&self) -> Result<(Loaded, Held), OpsError> {
+    pub fn sound_work_tree(&self) -> Result<(Loaded, HeldDocuments), OpsError> {
         let tree = self.work_tree()?;
-        let Sound { loaded, held } = load_sound(&tree);
+        let ValidSubset { loaded, held } = load_valid(&tree);
         match &loaded.declared {
             Some(_) => Ok((loaded, held)),
             None => Err(OpsError::Invalid(Box::new(findings_of(&loaded, Diagnostics::new())))),
@@ -197,7 +197,7 @@ impl Workspace {
     /// Returns what can be used of `HEAD`; `None` when the Fleet document cannot, or when there is none.
     pub fn sound_head(&self) -> Option<Declared> {
         let tree = self.repo.tree_at(&self.repo.head().ok()?).ok()?;
-        load_sound(&tree).loaded.declared
+        load_valid(&tree).loaded.declared
     }
 
     /// Returns the path of the registry's file.

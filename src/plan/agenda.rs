@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::{Followed, Ledger};
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
@@ -54,7 +54,7 @@ impl Agenda {
 /// is held is left as it is.
 pub fn agenda(
     declared: &Declared,
-    held: &Held,
+    held: &HeldDocuments,
     ledger: &Ledger,
     followed: &BTreeMap<Name, Followed>,
     (seen_at, now): (Timestamp, Timestamp),

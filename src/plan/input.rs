@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::change::ImportCounts;
 use crate::ledger::Ledger;
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::observation::{DeviceIds, Observation};
 
@@ -54,6 +54,6 @@ pub struct PlanInput<'a> {
     /// For jobs that go on: those of their devices that are not terminal, where a new job writes the same path.
     pub pending: BTreeMap<Name, DeviceIds>,
     /// Documents that cannot be used now; they are not in `declared`.
-    pub held: &'a Held,
+    pub held: &'a HeldDocuments,
     pub observed_at: Timestamp,
 }

@@ -15,7 +15,7 @@ use super::upcoming::plan_schedules;
 use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunRecord, Standing};
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::limits;
@@ -194,7 +194,7 @@ struct Seen {
 }
 
 /// What a job is judged by.
-type Known<'k, 'a> = (&'a Declared, &'a Held, &'a Ledger, &'k Indexes<'a>);
+type Known<'k, 'a> = (&'a Declared, &'a HeldDocuments, &'a Ledger, &'k Indexes<'a>);
 
 fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
     let Classified { job, class, newest, .. } = one;
@@ -268,7 +268,7 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>)
 
 /// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown with its times: what is
 /// held of it is the occurrence that is due.
-fn plan_held(declared: &Declared, held: &Held, plan: &mut Plan) {
+fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
     let jobs = held.of_kind(JOB).map(|(name, why)| (Subject::Job(name.clone()), why));
     let imports = held.of_kind(IMPORT).map(|(name, why)| (Subject::Import(name.clone()), why));
     let schedules = held.of_kind(SCHEDULE).filter(|(name, _)| !declared.schedules.contains_key(*name));
@@ -280,7 +280,7 @@ fn plan_held(declared: &Declared, held: &Held, plan: &mut Plan) {
 /// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
 /// is done stays; those whose journal was lost are closed as they would be if they were declared. An occurrence of a schedule is declared
 /// for as long as the schedule is.
-fn plan_undeclared(declared: &Declared, held: &Held, ledger: &Ledger, plan: &mut Plan) {
+fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.unended() {
         let (name, run) = (&claim.job, &claim.run);
         if held.may_have(JOB, name) || held.why(SCHEDULE, name).is_some() {

@@ -1,6 +1,6 @@
 //! From the files of a tree to what they declare.
 
-use crate::manifest::{Input, Loaded, ParsedFiles, QueryProblem, Sound};
+use crate::manifest::{Input, Loaded, ParsedFiles, QueryProblem, ValidSubset};
 use crate::model::limits;
 use crate::repo::FleetTree;
 
@@ -10,13 +10,13 @@ pub fn load(tree: &FleetTree<'_>) -> Loaded {
 }
 
 /// Reads every declared file of a tree and leaves out what has errors.
-pub fn load_sound(tree: &FleetTree<'_>) -> Sound {
-    with_input(tree, crate::manifest::load_sound)
+pub fn load_valid(tree: &FleetTree<'_>) -> ValidSubset {
+    with_input(tree, crate::manifest::load_valid)
 }
 
-/// Returns what [`load_sound`] returns. What was read before and has not changed is not read again.
-pub fn load_sound_again(tree: &FleetTree<'_>, files: &mut ParsedFiles) -> Sound {
-    with_input(tree, |input| crate::manifest::load_sound_again(input, files))
+/// Returns what [`load_valid`] returns. What was read before and has not changed is not read again.
+pub fn load_valid_again(tree: &FleetTree<'_>, files: &mut ParsedFiles) -> ValidSubset {
+    with_input(tree, |input| crate::manifest::load_valid_again(input, files))
 }
 
 fn with_input<T>(tree: &FleetTree<'_>, read_all: impl FnOnce(&Input<'_>) -> T) -> T {

@@ -23,7 +23,7 @@ mod templates;
 pub use diagnose::diagnose;
 pub use history::{HistoryError, read_ledger, read_ledger_again, records_of};
 pub use known::Known;
-pub use load::{load, load_sound, load_sound_again};
+pub use load::{load, load_valid, load_valid_again};
 pub use observe::{Preparation, StagedFile, prepare};
 pub use occurrences::with_open_occurrences;
 pub use recorded::Recorded;

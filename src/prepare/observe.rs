@@ -10,7 +10,7 @@ use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{Ledger, RunKey, Standing};
 use crate::manifest::{Kind, Loaded};
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport, Held, Removed};
+use crate::model::fleet::{Declared, DeviceImport, HeldDocuments, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job, Selector};
 use crate::model::observation::{DeviceIds, Observation};
@@ -29,7 +29,7 @@ pub struct Preparation<'a> {
     pub branch: &'a ResultsBranch<'a>,
     pub ledger: &'a Ledger,
     /// Documents of the tree that cannot be used; nothing without a daemon.
-    pub held: &'a Held,
+    pub held: &'a HeldDocuments,
     /// Who has the right to work now and is somebody else: of no use to whoever has it.
     pub at_work: Option<String>,
     /// Say how many devices the schedules would select now; of no use to whoever starts them.

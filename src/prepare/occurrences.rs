@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{PrepareError, load_sound};
+use super::{PrepareError, load_valid};
 use crate::ledger::{Claim, claim_path};
 use crate::manifest::scheduled_job;
 use crate::model::digest::Digest;
@@ -54,7 +54,7 @@ pub fn with_open_occurrences<'a>(
 
 /// Returns the digest of an edge manifest in the commit of a claim.
 fn manifest_at(name: &Name, claim: &Claim, repo: &Repo) -> Option<Digest> {
-    let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
+    let then = load_valid(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
     then.edge_manifests.get(name).map(|manifest| manifest.digest)
 }
 
@@ -69,7 +69,7 @@ fn as_claimed(schedule: &Schedule, run: &JournaledRun, claim: &Claim, repo: &Rep
     let kept = || run.spec.as_deref().and_then(scheduled_job).and_then(with);
     let then = || {
         // Other documents of that commit may have had errors, which held them alone.
-        let then = load_sound(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
+        let then = load_valid(&repo.tree_at(&claim.source_commit).ok()?).loaded.declared?;
         then.schedules.get(&run.job).and_then(|then| with(then.job.clone()))
     };
     with(schedule.job.clone()).or_else(kept).or_else(then)

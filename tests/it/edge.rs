@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetform::manifest::{Entry, Input, load_sound};
+use fleetform::manifest::{Entry, Input, load_valid};
 use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{DeviceStatus, Reason};
 use serde_json::{Value, json};
@@ -306,7 +306,7 @@ fn a_broken_manifest_holds_what_names_it() {
     ]);
     let entries = files.iter().map(|(path, text)| (path.to_string(), Entry::file(text.len() as u64))).collect();
     let read = |path: &str| Ok(files[path].clone().into_bytes());
-    let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
+    let sound = load_valid(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
     let held: Vec<String> = sound.held.documents.keys().map(|(kind, name)| format!("{kind}/{name}")).collect();
     assert_eq!(held, ["EdgeManifest/one", "EdgeManifest/two", "Job/bad"]);
     let declared = sound.loaded.declared.unwrap();

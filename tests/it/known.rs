@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fleetform::ledger::{Claim, ImportReport, Ledger, Published, RunRecord};
-use fleetform::manifest::{Kind, ParsedFiles, Sound};
+use fleetform::manifest::{Kind, ParsedFiles, ValidSubset};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::Declared;
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::observation::DeviceIds;
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::prepare::{
-    Recorded, Searches, load, load_sound, load_sound_again, read_ledger, read_ledger_again, searched_paths,
+    Recorded, Searches, load, load_valid, load_valid_again, read_ledger, read_ledger_again, searched_paths,
 };
 use fleetform::registry::{Change, NewRun, Registry, sqlite};
 use fleetform::repo::{FileChange, FleetTree, Repo};
@@ -217,7 +217,7 @@ fn commit(repository: &git2::Repository, files: &Files) -> String {
 }
 
 /// Everything that can be seen of a tree.
-fn shown(tree: &FleetTree<'_>, sound: &Sound) -> String {
+fn shown(tree: &FleetTree<'_>, sound: &ValidSubset) -> String {
     let loaded = &sound.loaded;
     let names = ["a", "b", "c", "d", "g", "t", "e", "all", "nightly"].map(|name| Name::parse(name).unwrap());
     let spans: Vec<_> = names
@@ -267,7 +267,7 @@ proptest! {
             let commit = commit(&repository, &files);
             let afresh = repo.tree_at(&commit).unwrap();
             let again = repo.tree_after(&commit, before.as_ref()).unwrap();
-            let (one, two) = (load_sound(&afresh), load_sound_again(&again, &mut known));
+            let (one, two) = (load_valid(&afresh), load_valid_again(&again, &mut known));
             prop_assert_eq!(shown(&afresh, &one), shown(&again, &two));
             prop_assert_eq!(&one.loaded.declared, &two.loaded.declared);
             // Of a tree without errors everything is sound.

@@ -7,7 +7,8 @@ use fleetform::ledger::{BatchRecord, Claim, Ledger, OpenRun, Published, RunRecor
 use fleetform::model::delivery::{Amount, Delivery};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{
-    Declared, EdgeManifest, Fleet, FleetLimits, Held, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
+    Declared, EdgeManifest, Fleet, FleetLimits, HeldDocuments, RegistryConfig, ResultDevices, ResultsConfig,
+    SimulatedLink,
 };
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::job::{Action, Command, Job, Selector, Target};
@@ -251,7 +252,7 @@ impl Input {
             imports: BTreeMap::new(),
             at_work: None,
             scheduled: BTreeMap::new(),
-            held: &Held::default(),
+            held: &HeldDocuments::default(),
             observed_at: now(),
         })
     }

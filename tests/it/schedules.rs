@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleetform::cli::view::schedule as view;
 use fleetform::execute::Inbox;
-use fleetform::manifest::{Entry, Input, load_sound};
+use fleetform::manifest::{Entry, Input, load_valid};
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::ops::schedule::list;
 use fleetform::plan::{ActionKind, Plan, Subject, plan_to_json};
@@ -380,7 +380,7 @@ fn a_broken_schedule_holds_nothing_but_itself() {
     let text = text.join("---\n").into_bytes();
     let entries = BTreeMap::from([("fleetform.yaml".to_string(), Entry::file(text.len() as u64))]);
     let read = |_: &str| Ok(text.clone());
-    let sound = load_sound(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
+    let sound = load_valid(&Input { entries: &entries, read: &read, check_query: |_| Vec::new() });
     let declared = sound.loaded.declared.unwrap();
     assert_eq!(declared.jobs.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["good"]);
     assert_eq!(declared.schedules.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["fine"]);

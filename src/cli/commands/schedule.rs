@@ -5,7 +5,7 @@ use crate::cli::args::{EditArgs, ScheduleCommand};
 use crate::cli::exit;
 use crate::cli::view::{held as held_view, schedule as view};
 use crate::execute::{Clock as _, SystemClock};
-use crate::model::fleet::Held;
+use crate::model::fleet::HeldDocuments;
 use crate::ops::Environment;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::schedule::{list, next};
@@ -49,7 +49,7 @@ pub fn run(environment: &Environment, command: &ScheduleCommand, output: &Output
 }
 
 /// Says what else cannot be used.
-fn mention(held: &Held, output: &Output) {
+fn mention(held: &HeldDocuments, output: &Output) {
     const SHOWN: usize = 5;
     if held.count() == 0 {
         return;

@@ -25,7 +25,7 @@ use crate::execute::{Clock, Inbox, Progress, VirtualClock};
 use crate::ledger::{ImportReport, RunRecord};
 use crate::link::SimulatedDevices;
 use crate::manifest::Loaded;
-use crate::model::fleet::{Declared, Held, Probability, ResultDevices, SimulatedLink};
+use crate::model::fleet::{Declared, HeldDocuments, Probability, ResultDevices, SimulatedLink};
 use crate::model::id::{Name, RunToken};
 use crate::ops::workspace::declared_of;
 use crate::ops::{Environment, Findings, OpsError, Workspace};
@@ -160,7 +160,7 @@ pub fn rehearse(
     let apply_options =
         ApplyOptions { waits: !options.leaves_waiting, accepts_rewind: true, ..ApplyOptions::default() };
     let head = tree.commit.clone().unwrap_or_else(|| NO_COMMIT.to_string());
-    let held = Held::default();
+    let held = HeldDocuments::default();
     let mut apply = Apply {
         upstream: None,
         held: &held,

@@ -26,7 +26,7 @@ use super::{Applied, ApplyOptions};
 use crate::execute::{Clock, Inbox, Ports, Progress, Running, Waker, Wakeup, Wakeups};
 use crate::ledger::Lease;
 use crate::link::DeviceLink;
-use crate::model::fleet::{Held, SimulatedLink};
+use crate::model::fleet::{HeldDocuments, SimulatedLink};
 use crate::model::id::Name;
 use crate::model::status::Attempts;
 use crate::ops::workspace::owner;
@@ -98,7 +98,7 @@ pub enum Note<'a> {
     /// Something happened to an import or a run.
     Progress(&'a Progress),
     /// A commit was taken up that declares something new, or the documents that are held are others than before.
-    TakenUp { fleet: &'a str, commit: &'a str, held: &'a Held, findings: &'a Findings },
+    TakenUp { fleet: &'a str, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
     /// The branch was looked at, and the fleet reconciled if that was due.
     Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
@@ -191,7 +191,7 @@ pub fn watch(
         waker: inbox.waker(),
         next_due: BTreeMap::new(),
         agenda_at: None,
-        held: Held::default(),
+        held: HeldDocuments::default(),
         trouble: None,
         looks: Backoff::new(clock.now()),
         rounds: Backoff::new(clock.now()),
@@ -264,7 +264,7 @@ struct Daemon<'w> {
     /// When the schedules are to be looked at again.
     agenda_at: Option<Timestamp>,
     /// What was held by the last plan.
-    held: Held,
+    held: HeldDocuments,
     /// What was in the way last, as it was told.
     trouble: Option<String>,
     /// Of looks at the source.
@@ -371,7 +371,7 @@ impl Daemon<'_> {
     fn execute(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let (Some(seen), Some(session)) = (&self.seen, &mut self.session) else { return Ok(()) };
         let until = clock.now().checked_add(LOOK_INTERVAL).unwrap_or(Timestamp::MAX);
-        let held = Held::default();
+        let held = HeldDocuments::default();
         let Session { registry, link, applied, .. } = session;
         let mut apply = round::apply_of(
             self.workspace,
@@ -420,7 +420,7 @@ impl Daemon<'_> {
     /// Gives everything back: there is nothing to execute.
     fn rest(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
         let (Some(seen), Some(mut session)) = (&self.seen, self.session.take()) else { return };
-        let held = Held::default();
+        let held = HeldDocuments::default();
         let reconciled = session.reconciled.take();
         let Session { registry, link, applied, .. } = &mut session;
         let mut apply = round::apply_of(

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::missing;
 use crate::manifest::edit;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
@@ -108,7 +108,7 @@ fn check(workspace: &Workspace, job: &Name, now: Timestamp) -> Result<(), OpsErr
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     let mut registry = workspace.open_for_reading(&declared.fleet)?;
     let ledger = read_ledger(&branch, &registry, declared)?;
-    let held = Held::default();
+    let held = HeldDocuments::default();
     let preparation = Preparation {
         at_work: None,
         counts_scheduled: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
 use crate::ledger::{Ledger, RunKey, RunRecord};
 use crate::manifest::Kind;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::observation::DeviceIds;
@@ -21,7 +21,7 @@ use crate::results::{Row, read_shard};
 pub(super) struct History<'a> {
     pub declared: &'a Declared,
     /// What cannot be used of the files.
-    pub held: &'a Held,
+    pub held: &'a HeldDocuments,
     pub branch: ResultsBranch<'a>,
     pub registry: Registry,
     pub ledger: Ledger,
@@ -31,7 +31,7 @@ pub(super) struct History<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caveats {
     /// What cannot be used of the files.
-    pub held: Held,
+    pub held: HeldDocuments,
     /// The name of the results branch.
     pub branch: String,
     /// The remote that has more of that branch, as of the last fetch, and how many commits.
@@ -54,15 +54,15 @@ pub(super) fn with_history<T>(
 }
 
 /// Returns what is declared, and where `HEAD` and the work tree both have errors what can be used, and what cannot.
-fn usable_somewhere(workspace: &Workspace) -> Result<(Declared, Held), OpsError> {
+fn usable_somewhere(workspace: &Workspace) -> Result<(Declared, HeldDocuments), OpsError> {
     let error = match workspace.declared_somewhere() {
-        Ok(declared) => return Ok((declared, Held::default())),
+        Ok(declared) => return Ok((declared, HeldDocuments::default())),
         Err(error @ OpsError::Invalid(_)) => error,
         Err(error) => return Err(error),
     };
     match workspace.sound_work_tree() {
         Ok((loaded, held)) => loaded.declared.map(|declared| (declared, held)).ok_or(error),
-        Err(error) => workspace.sound_head().map(|declared| (declared, Held::default())).ok_or(error),
+        Err(error) => workspace.sound_head().map(|declared| (declared, HeldDocuments::default())).ok_or(error),
     }
 }
 

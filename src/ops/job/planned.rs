@@ -8,13 +8,13 @@ use super::why::{Cause, Predecessor, Why};
 use super::{Environment, Findings, OpsError, Workspace, declared_of, findings_of};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
-use crate::manifest::{Kind, Loaded, Sound};
-use crate::model::fleet::Held;
+use crate::manifest::{Kind, Loaded, ValidSubset};
+use crate::model::fleet::HeldDocuments;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
-use crate::prepare::{Preparation, diagnose, load_sound, prepare, read_ledger};
+use crate::prepare::{Preparation, diagnose, load_valid, prepare, read_ledger};
 use crate::repo::FleetTree;
 
 /// Why a plan with the job cannot be applied.
@@ -51,17 +51,17 @@ pub(super) fn planned(
 }
 
 /// Returns what can be used of a tree that was loaded, and what cannot.
-fn usable(tree: &FleetTree<'_>, loaded: Loaded) -> (Loaded, Held) {
+fn usable(tree: &FleetTree<'_>, loaded: Loaded) -> (Loaded, HeldDocuments) {
     if declared_of(&loaded).is_ok() {
-        return (loaded, Held::default());
+        return (loaded, HeldDocuments::default());
     }
-    let Sound { loaded, held } = load_sound(tree);
+    let ValidSubset { loaded, held } = load_valid(tree);
     (loaded, held)
 }
 
 fn of_tree(
     workspace: &Workspace,
-    (tree, loaded, held): (&FleetTree<'_>, &Loaded, &Held),
+    (tree, loaded, held): (&FleetTree<'_>, &Loaded, &HeldDocuments),
     (name, run): (&str, Option<&str>),
     is_committed: bool,
     now: Timestamp,

@@ -15,7 +15,7 @@ use crate::diag::{Diagnostics, Severity};
 use crate::execute::Progress;
 use crate::link::{DeviceLink, SimulatedDevices};
 use crate::manifest::{Kind, Loaded, error_places, hold_at};
-use crate::model::fleet::{Declared, Held, Hold};
+use crate::model::fleet::{Declared, HeldDocuments, Hold};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::ops::workspace::findings_of;
@@ -31,7 +31,7 @@ type Tools<'a> = (&'a mut Registry, &'a mut (dyn DeviceLink + 'static), Option<&
 pub(super) fn apply_of<'a>(
     workspace: &'a Workspace,
     seen: &'a Seen<'_>,
-    (declared, held): (&'a Declared, &'a Held),
+    (declared, held): (&'a Declared, &'a HeldDocuments),
     (registry, link, upstream, known): Tools<'a>,
     options: &'a ApplyOptions,
 ) -> Apply<'a> {
@@ -179,7 +179,7 @@ impl Daemon<'_> {
 }
 
 /// Says of occurrences that nothing started why that was, when the last plan has refused them.
-fn tell_refusals(agenda: &mut Agenda, refused: &Held) {
+fn tell_refusals(agenda: &mut Agenda, refused: &HeldDocuments) {
     for missed in agenda.missed.iter_mut().filter(|missed| missed.is_late) {
         if let Some(why) = refused.why(Kind::Schedule.as_str(), &missed.job.name) {
             missed.reason.push_str(&format!(" It was refused: {why}"));
@@ -187,14 +187,14 @@ fn tell_refusals(agenda: &mut Agenda, refused: &Held) {
     }
 }
 
-fn tell_taken_up(seen: &Seen<'_>, held: &Held, found: Diagnostics, tell: &mut dyn FnMut(&Note<'_>)) {
+fn tell_taken_up(seen: &Seen<'_>, held: &HeldDocuments, found: Diagnostics, tell: &mut dyn FnMut(&Note<'_>)) {
     let findings = findings_of(&seen.loaded, found);
     let fleet = seen.declared.fleet.name.as_str();
     tell(&Note::TakenUp { fleet, commit: &seen.head, held, findings: &findings });
 }
 
 /// Returns true for an occurrence that is due and not yet planned for.
-fn is_fresh(job: &Job, declared: &Declared, held: &Held) -> bool {
+fn is_fresh(job: &Job, declared: &Declared, held: &HeldDocuments) -> bool {
     !declared.jobs.contains_key(&job.name) && held.why(Kind::Schedule.as_str(), &job.name).is_none()
 }
 
@@ -212,7 +212,7 @@ fn refused(loaded: &Loaded, diagnostics: &Diagnostics) -> BTreeMap<(Kind, Name),
 }
 
 /// Holds documents and returns how many.
-fn leave_out(refused: BTreeMap<(Kind, Name), Hold>, declared: &mut Declared, held: &mut Held) -> usize {
+fn leave_out(refused: BTreeMap<(Kind, Name), Hold>, declared: &mut Declared, held: &mut HeldDocuments) -> usize {
     let mut count = 0;
     for ((kind, name), hold) in refused {
         let is_declared = match kind {

@@ -11,13 +11,13 @@ use super::start::{addressed, hopeless};
 use super::{Daemon, Note, RemoteSource, WatchOptions};
 use crate::diag::Diagnostics;
 use crate::execute::{Waker, Wakeup};
-use crate::manifest::{Loaded, ParsedFiles, Sound};
+use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, Held};
+use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::text::sanitize_line;
 use crate::ops::workspace::{findings_of, refuse_results_on};
 use crate::ops::{Findings, OpsError, Workspace};
-use crate::prepare::load_sound_again;
+use crate::prepare::load_valid_again;
 use crate::repo::{
     Call, FLEET_FILE, FleetTree, MIRRORED, Remote, RepoError, UpstreamError, source_reference, without_secrets,
 };
@@ -218,7 +218,7 @@ pub struct Seen<'w> {
     pub loaded: Loaded,
     pub declared: Arc<Declared>,
     /// Documents with errors.
-    pub held: Held,
+    pub held: HeldDocuments,
     /// What git calls the content of the files of imports. What is declared in the others has a digest; one of both has to differ for a
     /// reconcile.
     imported: BTreeMap<String, String>,
@@ -296,7 +296,7 @@ impl<'w> Seen<'w> {
         (branch, seen_at): (Option<&str>, Timestamp),
         files: &mut ParsedFiles,
     ) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
-        let Sound { mut loaded, held } = load_sound_again(&tree, files);
+        let ValidSubset { mut loaded, held } = load_valid_again(&tree, files);
         let is_refused = refuse_results_on(branch, &mut loaded);
         let Some(declared) = loaded.declared.take().filter(|_| !is_refused) else {
             return Ok(Err((head, findings_of(&loaded, Diagnostics::new()))));

@@ -8,25 +8,25 @@ use super::rules::Set;
 use super::spans::JobSpans;
 use super::{Input, Judged, Loaded, ParsedFiles, Read, assemble, declared_files, document_at, judge};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, SourceMap, Span, code};
-use crate::model::fleet::{FilePlace, Held, Hold};
+use crate::model::fleet::{FilePlace, HeldDocuments, Hold};
 
 /// A tree without the documents that have errors, and without those that need one of them.
 #[derive(Debug)]
-pub struct Sound {
+pub struct ValidSubset {
     /// `declared` is `None` only when the Fleet document itself cannot be used; the diagnostics are those of the whole tree.
     pub loaded: Loaded,
-    pub held: Held,
+    pub held: HeldDocuments,
 }
 
 /// Reads everything that can be used of a tree.
-pub fn load_sound(input: &Input<'_>) -> Sound {
-    load_sound_again(input, &mut ParsedFiles::default())
+pub fn load_valid(input: &Input<'_>) -> ValidSubset {
+    load_valid_again(input, &mut ParsedFiles::default())
 }
 
-/// Returns what [`load_sound`] returns. What was read before and has not changed is not read again.
-pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
+/// Returns what [`load_valid`] returns. What was read before and has not changed is not read again.
+pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubset {
     let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input, known);
-    let mut held = Held { is_partial: !set.unread.is_empty(), ..Held::default() };
+    let mut held = HeldDocuments { is_partial: !set.unread.is_empty(), ..HeldDocuments::default() };
     let (mut bad, mut files) = (Vec::new(), None);
     // Each turn holds a document at least, or is the last.
     let (paths, named) = loop {
@@ -75,7 +75,7 @@ pub fn load_sound_again(input: &Input<'_>, known: &mut ParsedFiles) -> Sound {
         spans: JobSpans::new(set),
         sources,
     };
-    Sound { loaded, held }
+    ValidSubset { loaded, held }
 }
 
 /// Returns the documents that errors are about, by index, each with the first sentence that says why.
@@ -142,7 +142,7 @@ pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
     error.span.into_iter().chain(others).collect()
 }
 
-impl Held {
+impl HeldDocuments {
     fn note(&mut self, doc: &Doc, hold: Hold, sources: &SourceMap) {
         match &doc.name {
             Some(name) => drop(self.documents.insert((doc.kind.as_str().to_string(), name.clone()), hold)),
