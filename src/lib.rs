@@ -72,12 +72,12 @@
 //! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
 //! | what the remote had of it | `repo::ResultsBranch`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
-//! | the mirror of a followed repository | `ops::apply::watch` | `.fleetform/mirror.git`, the followed branch at `refs/fleetform/source/…` |
+//! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, the followed branch at `refs/fleetform/source/…` |
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
 //! | the mark of who moves it | `repo`, empty unless somebody died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
-//! | rehearsals | `ops::apply::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |
+//! | rehearsals | `ops::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
@@ -94,6 +94,7 @@ pub mod ops;
 pub mod plan;
 pub mod prepare;
 pub mod query;
+pub mod reconcile;
 pub mod registry;
 pub mod repo;
 pub mod results;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use fleetform::execute::{Clock, Inbox, Progress, Wakeups};
 use fleetform::ops::Environment;
-use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
+use fleetform::ops::watch::{Note, WatchOptions, watch};
 use fleetform::repo::Repo;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};

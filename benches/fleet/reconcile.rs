@@ -15,7 +15,7 @@ use fleetform::ledger::{Claim, Published, RunRecord};
 use fleetform::model::digest::Digest;
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::ops::Environment;
-use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
+use fleetform::ops::watch::{Note, WatchOptions, watch};
 use fleetform::prepare::load;
 use fleetform::repo::Repo;
 use fleetform::results::{Trailers, document, with_trailers};

@@ -47,8 +47,8 @@ pub fn claims_commit(
     (changes, with_trailers(&subject, &trailers))
 }
 
-/// Returns the report of an import, with its rejected rows, as a letter for [`publish_letter`].
-pub fn import_letter(import: &Name, digest: &str, report: &ImportReport, errors: &[RowError]) -> String {
+/// Returns the report of an import, with its rejected rows, as an entry of the outbox for [`publish_entry`].
+pub fn import_entry(import: &Name, digest: &str, report: &ImportReport, errors: &[RowError]) -> String {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a report is UTF-8");
     let folder = format!("imports/{import}/{digest}");
     let mut files = Map::new();
@@ -64,19 +64,22 @@ pub fn import_letter(import: &Name, digest: &str, report: &ImportReport, errors:
     json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
 }
 
-/// Commits a letter, without an effect when the branch has it, and returns its files as (path, bytes).
+/// Commits an entry of the outbox, without an effect when the branch has it, and returns its files as (path, bytes).
 ///
 /// # Errors
-/// The repository cannot be written, or the letter is not one of [`import_letter`].
-pub fn publish_letter(branch: &ResultsBranch<'_>, letter: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
-    let malformed = || RepoError::Malformed { path: "the outbox".to_string(), what: "it holds no letter".to_string() };
-    let letter: Value = serde_json::from_str(letter).map_err(|_| malformed())?;
-    let files = letter["files"].as_object().ok_or_else(malformed)?;
+/// The repository cannot be written, or the entry is not one of [`import_entry`].
+pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
+    let malformed = || RepoError::Malformed {
+        path: "the outbox".to_string(),
+        what: "it has an entry that cannot be read".to_string(),
+    };
+    let entry: Value = serde_json::from_str(entry).map_err(|_| malformed())?;
+    let files = entry["files"].as_object().ok_or_else(malformed)?;
     let bytes_of = |text: &Value| Ok(text.as_str().ok_or_else(malformed)?.as_bytes().to_vec());
     let files = files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
     let changes: Vec<FileChange> =
         files.iter().map(|(path, bytes)| FileChange::bytes(path.clone(), bytes.clone())).collect();
-    branch.commit(&changes, letter["message"].as_str().ok_or_else(malformed)?)?;
+    branch.commit(&changes, entry["message"].as_str().ok_or_else(malformed)?)?;
     Ok(files)
 }
 

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 
-use super::workspace::declared_of;
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{fleet_file, text_of, writer};
 use crate::ledger::{Claim, RunRecord};
@@ -11,6 +10,7 @@ use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
+use crate::prepare::{Files, OnError, TreeChoice};
 use crate::repo::FileChange;
 use crate::results::{Trailers, document, with_trailers};
 
@@ -42,9 +42,9 @@ pub struct Adopted {
 pub fn adopt(environment: &Environment, mode: AdoptMode, now: Timestamp) -> Result<Adopted, OpsError> {
     let workspace = Workspace::open(environment)?;
     let head = workspace.repo.head()?;
-    let (tree, loaded) = workspace.load_commit(&head)?;
-    let declared = declared_of(&loaded)?;
-    workspace.refuse_uncommitted(&tree, &loaded)?;
+    let files = Files::read(&workspace, TreeChoice::Head, OnError::Refuse)?;
+    let declared = files.usable()?;
+    workspace.refuse_uncommitted(&files)?;
     let fleet = &declared.fleet.name;
     let branch = workspace.repo.results(&declared.fleet.results.branch);
     if branch.tip()?.is_some() {

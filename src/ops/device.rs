@@ -9,6 +9,7 @@ use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
 use crate::model::device::{Authentication, Device};
 use crate::model::fleet::{Declared, DeviceGroup};
 use crate::model::id::Name;
+use crate::prepare::{Files, OnError, TreeChoice};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
 pub use change::{Changed, DeviceChange, change};
@@ -68,7 +69,8 @@ pub struct ShownDevice {
 /// There is no such device, or the registry cannot be read.
 pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let declared = files.usable()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let Some(device) = registry.devices().get(device_id)? else { return Err(missing(&registry, device_id)?) };
     let groups = declared.groups.values().filter(|group| is_in(&device, group)).map(|group| group.name.clone());
@@ -113,8 +115,9 @@ fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
 fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, DeviceFilter), OpsError> {
     let query = choice.query.as_deref().map(parse).transpose()?;
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
-    let organization = choice.organization.as_deref().map(|wanted| path_of(&declared, wanted)).transpose()?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let declared = files.usable()?;
+    let organization = choice.organization.as_deref().map(|wanted| path_of(declared, wanted)).transpose()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     Ok((registry, DeviceFilter { query, organization, after: choice.after.clone(), limit: choice.limit }))
 }

@@ -1,17 +1,15 @@
 //! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
 //! daemon act on the commit.
 
-use super::workspace::{declared_of, findings_of};
 use super::{Environment, OpsError, Workspace};
-use crate::diag::Diagnostics;
 use crate::ledger::{Ledger, Standing};
+use crate::manifest::Kind;
 use crate::manifest::edit::{self, EditError};
-use crate::manifest::{Kind, Loaded, ValidSubset};
-use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::limits;
-use crate::prepare::{load_valid, read_ledger};
+use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View};
 use crate::repo::FleetTree;
 
 /// What to do to a job or schedule.
@@ -60,16 +58,11 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
             help: "This is the folder of a daemon. Do it in a clone of that repository, and push.".to_string(),
         });
     }
-    let (tree, loaded) = workspace.load_work_tree()?;
-    let sound = if declared_of(&loaded).is_ok() { None } else { Some(load_valid(&tree)) };
+    let mut files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
     // What is wrong with the tree as a whole is wrong with every edit.
-    let sound = sound.filter(|sound| sound.held.is_partial || sound.held.count() > 0);
-    let none = HeldDocuments::default();
-    let (declared, held) = match &sound {
-        Some(ValidSubset { loaded, held }) => (loaded.declared.as_ref(), held),
-        None => (declared_of(&loaded).ok(), &none),
-    };
-    let files = Files { tree: &tree, loaded: &loaded, declared, held };
+    if files.declared().is_err() && files.held.count() == 0 && !files.held.is_partial {
+        files.declared = None;
+    }
     let edited = match edit {
         Edit::Stop => suspend(&workspace, &files, name, true, commits),
         Edit::Continue => suspend(&workspace, &files, name, false, commits),
@@ -78,25 +71,13 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
         Edit::Copy { new_name } => derive(&workspace, &files, name, (new_name.as_deref(), None), commits),
         Edit::Rerun { run, new_name } => derive(&workspace, &files, name, (new_name.as_deref(), Some(run)), commits),
     }?;
-    let remote = declared.and_then(|declared| declared.fleet.results.remote.clone());
-    Ok(Edited { held: held.count(), remote, ..edited })
+    let remote = files.declared.as_ref().and_then(|declared| declared.fleet.results.remote.clone());
+    Ok(Edited { held: files.held.count(), remote, ..edited })
 }
 
-/// The files of the work tree.
-struct Files<'a> {
-    tree: &'a FleetTree<'a>,
-    loaded: &'a Loaded,
-    /// What can be used of them; `None` when the Fleet document itself cannot.
-    declared: Option<&'a Declared>,
-    /// What cannot.
-    held: &'a HeldDocuments,
-}
-
-impl Files<'_> {
-    /// Returns true when something cannot be used that is, or may be, a job of a name.
-    fn may_hold(&self, name: &str) -> bool {
-        self.held.is_partial || self.held.documents.keys().any(|(_, held)| held.as_str() == name)
-    }
+/// Returns true when something cannot be used that is, or may be, a job or schedule of a name.
+fn may_hold(files: &Files<'_>, name: &str) -> bool {
+    files.held.is_partial || files.held.documents.keys().any(|(_, held)| held.as_str() == name)
 }
 
 /// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of its failed devices.
@@ -107,14 +88,12 @@ fn derive(
     (new_name, rerun_of): (Option<&str>, Option<&Option<String>>),
     commits: bool,
 ) -> Result<Edited, OpsError> {
-    let Files { tree, loaded, declared, .. } = *files;
-    let Some(declared) = declared else { return Err(invalid(loaded)) };
+    let (tree, declared) = (&files.tree, files.usable()?);
     let Some(job) = declared.jobs.get(name) else {
-        return Err(if files.may_hold(name) { invalid(loaded) } else { no_job(name, declared) });
+        return Err(if may_hold(files, name) { files.invalid().into() } else { no_job(name, declared) });
     };
     let text = editable(workspace, tree, &job.file, commits)?;
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let ledger = read_ledger(&branch, &workspace.open_for_reading(&declared.fleet)?, declared)?;
+    let ledger = View::of_files(workspace, files.clone())?.ledger;
     let free = |word| free_name(new_name, &job.name, word, &|name| taken(name, files, declared, &ledger));
     let (file, written, target, subject) = match rerun_of {
         None => {
@@ -146,17 +125,15 @@ fn suspend(
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
-    let Files { tree, loaded, declared, .. } = *files;
-    let Some(seen) = loaded.job(name) else {
-        let declared = declared_of(loaded)?;
-        return Err(no_job(name, declared));
+    let Some(seen) = files.loaded.job(name) else {
+        return Err(no_job(name, files.declared()?));
     };
     let job = &seen.name;
     let verb = if stops { "stop" } else { "continue" };
-    if let Some(declared) = declared {
-        refuse_ended(workspace, declared, job, &seen.run, verb)?;
+    if files.declared.is_some() {
+        refuse_ended(workspace, files, job, &seen.run, verb)?;
     }
-    let text = editable(workspace, tree, &seen.file, commits)?;
+    let text = editable(workspace, &files.tree, &seen.file, commits)?;
     let written = edit::set_suspend(&text, Kind::Job, job, stops).map_err(|e| cannot(&seen.file, &e))?;
     if written == text {
         return Ok(Edited {
@@ -179,12 +156,10 @@ fn unschedule(
     stops: bool,
     commits: bool,
 ) -> Result<Edited, OpsError> {
-    let Files { tree, loaded, .. } = *files;
-    let Some((schedule, file)) = loaded.schedule(name) else {
-        let declared = declared_of(loaded)?;
-        return Err(no_schedule(name, declared));
+    let Some((schedule, file)) = files.loaded.schedule(name) else {
+        return Err(no_schedule(name, files.declared()?));
     };
-    let text = editable(workspace, tree, file, commits)?;
+    let text = editable(workspace, &files.tree, file, commits)?;
     let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
     if written == text {
         return Ok(Edited {
@@ -201,17 +176,19 @@ fn unschedule(
     write(workspace, file.to_string(), written, schedule.clone(), &subject, commits)
 }
 
-/// Refuses to stop or continue a run that has ended. Nobody knows that for sure while the history is on hold: then it is done.
+/// Refuses to stop or continue a run that has ended. While the history cannot be trusted that is not known, and it is done.
 fn refuse_ended(
     workspace: &Workspace,
-    declared: &Declared,
+    files: &Files<'_>,
     job: &Name,
     run: &RunToken,
     verb: &str,
 ) -> Result<(), OpsError> {
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let Ok(ledger) = read_ledger(&branch, &registry, declared) else { return Ok(()) };
+    let ledger = match View::of_files(workspace, files.clone()) {
+        Ok(view) => view.ledger,
+        Err(PrepareError::History(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let Standing::Ended(_, record) = ledger.standing(job, run) else { return Ok(()) };
     let help = match record.counts.failed {
         0 => "To run it again, give it a new `run` token.".to_string(),
@@ -250,10 +227,6 @@ fn write(
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
     Ok(Edited { file, name, commit, has_changed: true, held: 0, remote: None })
-}
-
-fn invalid(loaded: &Loaded) -> OpsError {
-    OpsError::Invalid(Box::new(findings_of(loaded, Diagnostics::new())))
 }
 
 fn no_job(name: &str, declared: &Declared) -> OpsError {

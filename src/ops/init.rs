@@ -6,6 +6,7 @@ use super::{Environment, OpsError, Workspace};
 use crate::execute::fleet_file;
 use crate::model::id::Name;
 use crate::model::limits;
+use crate::prepare::{Files, OnError, TreeChoice};
 use crate::repo::{FLEET_FILE, Repo};
 use crate::results::{Trailers, with_trailers};
 
@@ -111,8 +112,8 @@ fn has_documents(folder: &Path) -> bool {
 fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
     let environment = Environment { folder: folder.to_path_buf(), registry: None };
     let workspace = Workspace::open(&environment)?;
-    let (_, loaded) = workspace.load_work_tree()?;
-    let declared = super::workspace::declared_of(&loaded)?;
+    let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
+    let declared = files.usable()?;
     let (fleet, branch) = (declared.fleet.name.clone(), declared.fleet.results.branch.clone());
     if workspace.repo.results(&branch).tip()?.is_none()
         && workspace.open_for_reading(&declared.fleet)?.branch_copy().exists()?

@@ -5,7 +5,6 @@ mod history;
 mod planned;
 mod why;
 
-use super::workspace::{declared_of, findings_of};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
@@ -86,7 +85,7 @@ pub fn list(
     tell: &mut dyn FnMut(&Caveats),
 ) -> Result<Vec<ListedRun>, OpsError> {
     with_history(environment, tell, |history| {
-        let records = records_of(&history.ledger);
+        let records = records_of(&history.view.ledger);
         let mut records: Vec<(jiff::Timestamp, RunRecord)> =
             records.into_iter().map(|record| (history.claimed_at(&record), record)).collect();
         records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));

@@ -1,18 +1,20 @@
 //! The use cases, one a file. Each takes an [`Environment`] and options, and returns values to show; none prints.
+//!
+//! A use case fails as a reconcile does, or as its preparation: [`OpsError`] is the error of all of them.
 
 pub mod adopt;
 pub mod apply;
 pub mod convert;
 pub mod device;
 pub mod edit;
-mod error;
 pub mod init;
 pub mod job;
 pub mod plan;
+pub mod rehearse;
 pub mod schedule;
 pub mod status;
 pub mod validate;
-mod workspace;
+pub mod watch;
 
-pub use error::OpsError;
-pub use workspace::{Environment, Findings, Workspace};
+pub use crate::prepare::{Environment, Findings, Workspace};
+pub use crate::reconcile::ReconcileError as OpsError;

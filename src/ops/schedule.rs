@@ -3,14 +3,12 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
-use super::workspace::findings_of;
 use super::{Environment, OpsError, Workspace};
-use crate::diag::Diagnostics;
 use crate::manifest::Kind;
 use crate::model::fleet::HeldDocuments;
 use crate::model::outcome::RunStatus;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
-use crate::prepare::{read_ledger, records_of};
+use crate::prepare::{Files, OnError, TreeChoice, View, records_of};
 use crate::schedule::Occurrences;
 
 /// A schedule of a list.
@@ -48,12 +46,9 @@ pub struct NextOccurrences {
 /// The Fleet document is invalid, or something cannot be read.
 pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSchedule>, HeldDocuments), OpsError> {
     let workspace = Workspace::open(environment)?;
-    let (loaded, held) = workspace.sound_work_tree()?;
-    let declared = loaded.declared.expect("a sound tree declares something");
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared)?;
-    let records = records_of(&ledger);
+    let view = View::open(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
+    let (declared, ledger) = (&view.declared, &view.ledger);
+    let records = records_of(ledger);
     let last = |schedule: &Schedule| {
         let claims = ledger.claims.values().filter(|claim| schedule.owns(&claim.job, &claim.run));
         let claimed = claims.filter_map(|claim| Some((occurrence_instant(&claim.run)?, claim)));
@@ -67,7 +62,7 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSche
         next: if schedule.is_suspended { None } else { Occurrences::after(schedule, now).next() },
         schedule: schedule.clone(),
     });
-    Ok((listed.collect(), held))
+    Ok((listed.collect(), view.held.clone()))
 }
 
 /// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock, or an instant;
@@ -83,12 +78,12 @@ pub fn next(
     now: Timestamp,
 ) -> Result<NextOccurrences, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let (loaded, held) = workspace.sound_work_tree()?;
-    let declared = loaded.declared.as_ref().expect("a sound tree declares something");
+    let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
+    let declared = files.usable()?;
     let Some(schedule) = declared.schedules.get(name) else {
         // It may be what cannot be read.
-        if held.is_partial || held.of_kind(Kind::Schedule.as_str()).any(|(held, _)| held.as_str() == name) {
-            return Err(OpsError::Invalid(Box::new(findings_of(&loaded, Diagnostics::new()))));
+        if files.may_hold(Kind::Schedule, name) {
+            return Err(files.invalid().into());
         }
         let names = declared.schedules.keys().map(|name| name.as_str());
         let near = crate::diag::nearest(name, names).map(|near| format!("Did you mean `{near}`?"));
@@ -102,6 +97,7 @@ pub fn next(
         None => Occurrences::after(schedule, now),
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let held = HeldDocuments::clone(&files.held);
     Ok(NextOccurrences { schedule: schedule.clone(), occurrences: occurrences.take(count).collect(), held })
 }
 

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::workspace::OWN_FOLDER;
 use super::{Environment, OpsError, Workspace};
 use crate::model::status::Snapshot;
-use crate::prepare::{read_ledger, records_of};
+use crate::prepare::{OWN_FOLDER, OnError, TreeChoice, View, records_of};
 use crate::registry::Noted;
 
 /// What a daemon keeps about itself, in [`OWN_FOLDER`].
@@ -117,17 +116,15 @@ pub fn status(environment: &Environment) -> Result<Status, OpsError> {
 fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
     let workspace = Workspace::open(environment)?;
     // What is wrong with other documents than the Fleet is of no matter here.
-    let declared = workspace.declared_somewhere().or_else(|error| workspace.sound_head().ok_or(error))?;
+    let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    let View { declared, branch, registry, ledger, .. } = &view;
     let fleet = &declared.fleet;
-    let branch = workspace.repo.results(&fleet.results.branch);
-    let registry = workspace.open_for_reading(fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared)?;
     let has_remote = fleet.results.remote.is_some() || workspace.repo.is_mirror();
     Ok(FleetStatus {
         name: fleet.name.to_string(),
         head: workspace.repo.head()?,
         applied: registry.branch_copy().noted(Noted::AppliedHead)?,
-        open_runs: records_of(&ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
+        open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
         unpushed: if has_remote { Some(branch.unpushed()? as u64) } else { None },
     })
 }

@@ -1,6 +1,8 @@
 //! Checks every declared file and says everything that is wrong.
 
 use super::{Environment, Findings, OpsError, Workspace};
+use crate::diag::Diagnostics;
+use crate::prepare::{Files, OnError, TreeChoice};
 
 /// What a validation found.
 #[derive(Debug, Clone)]
@@ -18,8 +20,8 @@ pub struct Validated {
 /// The files cannot be read. What is wrong in them is in the findings.
 pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let (_, loaded) = workspace.load_work_tree()?;
-    let documents = loaded.declared.as_ref().map_or_else(Vec::new, |declared| {
+    let files = Files::read_all(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
+    let documents = files.declared.as_ref().map_or_else(Vec::new, |declared| {
         vec![
             ("Fleet", 1),
             ("Organization", declared.organizations.len()),
@@ -33,7 +35,7 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
     });
     Ok(Validated {
         prefix: workspace.repo.prefix().to_string(),
-        findings: super::workspace::findings_of(&loaded, crate::diag::Diagnostics::new()),
+        findings: files.findings(Diagnostics::new()),
         documents,
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Change, Plan, Targets, Upcoming};
+use super::{Change, Plan, Subject, Targets, Upcoming};
 use crate::model::delivery::ThresholdScope;
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
@@ -187,22 +187,50 @@ fn targets_to_json(targets: &Targets) -> Value {
     })
 }
 
-/// Returns the addresses, sorted, at which a saved plan wants something that the plan of now does not, or wants otherwise.
-/// Changes of the plan of now that the saved one does not have are no difference: they are simply not applied.
-pub fn differing_addresses(saved: &Value, now: &Plan) -> Vec<String> {
-    let changes = saved.get("changes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut differing = Vec::new();
-    for change in changes {
-        let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
-        let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
-        if matches!(action, "schedule" | "hold" | "done") {
-            continue;
-        }
-        let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);
-        if !is_same {
-            differing.push(address.to_string());
-        }
+/// A plan that was written to a file: its id, and the changes that it was agreed to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedPlan {
+    /// 64 hex digits.
+    id: String,
+    /// As [`plan_to_json`] writes them.
+    changes: Vec<Value>,
+}
+
+impl SavedPlan {
+    /// Reads what [`plan_to_json`] writes; `None` when it has no `plan_id`.
+    pub fn from_json(json: &Value) -> Option<SavedPlan> {
+        let id = json.get("plan_id").and_then(Value::as_str).and_then(Digest::parse)?;
+        let changes = json.get("changes").and_then(Value::as_array).cloned().unwrap_or_default();
+        Some(SavedPlan { id: id.to_string(), changes })
     }
-    differing.sort();
-    differing
+
+    /// Returns the id of the plan, 64 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns true when the plan has a change of this.
+    pub fn has(&self, subject: &Subject) -> bool {
+        let address = subject.to_string();
+        self.changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
+    }
+
+    /// Returns the addresses, sorted, at which it wants something that the plan of now does not, or wants otherwise. Changes of the plan
+    /// of now that the saved one does not have are no difference: they are not applied.
+    pub fn differing_addresses(&self, now: &Plan) -> Vec<String> {
+        let mut differing = Vec::new();
+        for change in &self.changes {
+            let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
+            let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
+            if matches!(action, "schedule" | "hold" | "done") {
+                continue;
+            }
+            let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);
+            if !is_same {
+                differing.push(address.to_string());
+            }
+        }
+        differing.sort();
+        differing
+    }
 }

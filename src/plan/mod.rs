@@ -23,7 +23,7 @@ pub use agenda::{Agenda, Missed, agenda};
 pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
 pub use check::check;
 pub use classify::{Class, Classified, classify, classify_all};
-pub use codec::{FORMAT_VERSION, differing_addresses, plan_id_of, plan_to_json};
+pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
 pub use conflict::{Conflict, contest};
 pub use diff::DiffLine;
 pub use input::{ImportObservation, PlanInput, Source};

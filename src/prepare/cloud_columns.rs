@@ -3,7 +3,7 @@
 //! A warning and no rejection: cells are text, so a column that does not fit does so in every row, and would keep out the devices for the
 //! sake of a property that they may never be asked for.
 
-use super::{Preparation, StagedFile};
+use super::preparation::{Preparation, StagedFile};
 use crate::diag::{Diagnostic, code};
 use crate::manifest::Kind;
 use crate::model::job::Action;

@@ -1,7 +1,8 @@
 //! What the planner refuses or wants to be known, as diagnostics that point into the files.
 
 use super::edit::edit_since;
-use super::{Preparation, StagedFile, templates};
+use super::preparation::{Preparation, StagedFile, devices_of};
+use super::templates;
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::ledger::RunRecord;
 use crate::manifest::{Kind, Loaded};
@@ -17,7 +18,7 @@ use crate::registry::Alike;
 const ROWS_SHOWN: usize = 3;
 
 /// Returns the diagnostics of a plan.
-pub fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostics {
+pub(super) fn diagnose(plan: &Plan, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostics {
     let loaded = preparation.loaded;
     let mut diagnostics = Diagnostics::new();
     for refusal in &plan.refusals {
@@ -276,10 +277,6 @@ fn bounds_of(min: Option<u64>, max: Option<u64>) -> String {
         (None, Some(max)) => format!("at most {max}"),
         (None, None) => "any number of".to_string(),
     }
-}
-
-pub(super) fn devices_of(count: u64) -> String {
-    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
 }
 
 fn row_errors(import: &Name, staged: &[StagedFile]) -> String {

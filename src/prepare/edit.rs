@@ -3,7 +3,7 @@
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::Preparation;
+use super::preparation::Preparation;
 use crate::model::id::Name;
 use crate::model::text::{sanitize_line, shorten};
 

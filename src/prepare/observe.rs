@@ -2,54 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
+use super::PrepareError;
+use super::preparation::{Preparation, StagedFile};
+use super::selection::selection_of;
 use super::templates::Templates;
-use super::{PrepareError, failed_devices};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::ledger::{Ledger, RunKey, Standing};
-use crate::manifest::{Kind, Loaded};
+use crate::manifest::Kind;
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport, HeldDocuments, Removed};
+use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
-use crate::model::job::{Action, Job, Selector};
+use crate::model::job::{Action, Job};
 use crate::model::observation::{DeviceIds, Observation};
 use crate::plan::{
     Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify_all, contest, plan,
 };
-use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Selection, StagedImport, Touched};
-use crate::repo::{FleetTree, Repo, ResultsBranch};
-
-/// What planning reads.
-pub struct Preparation<'a> {
-    pub repo: &'a Repo,
-    pub loaded: &'a Loaded,
-    pub declared: &'a Declared,
-    pub tree: &'a FleetTree<'a>,
-    pub branch: &'a ResultsBranch<'a>,
-    pub ledger: &'a Ledger,
-    /// Documents of the tree that cannot be used; nothing without a daemon.
-    pub held: &'a HeldDocuments,
-    /// Who has the right to work now and is somebody else: of no use to whoever has it.
-    pub at_work: Option<String>,
-    /// Say how many devices the schedules would select now; of no use to whoever starts them.
-    pub counts_scheduled: bool,
-    pub now: Timestamp,
-}
-
-/// An import file that has been compared with the registry and is ready to be written.
-#[derive(Debug, Clone)]
-pub struct StagedFile {
-    pub import: Name,
-    pub spec: ImportSpec,
-    pub found: StagedImport,
-}
+use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Touched};
 
 /// Observes the fleet and plans. Staged files stay with the registry's connection until they are applied.
 ///
 /// # Errors
 /// The registry or the repository cannot be read. What the author did wrong is in the diagnostics.
-pub fn prepare(
+pub(super) fn prepare(
     preparation: &Preparation<'_>,
     registry: &mut Registry,
 ) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
@@ -114,7 +87,7 @@ pub fn prepare(
     };
     let plan = plan(input);
     crate::plan::check(&plan);
-    diagnostics.extend(super::diagnose(&plan, preparation, &staged));
+    diagnostics.extend(super::diagnose::diagnose(&plan, preparation, &staged));
     diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
 }
@@ -230,53 +203,6 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
         simulated: import.simulated,
         removed: import.removed,
     })
-}
-
-/// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
-/// which is in the diagnostics then unless what it names is not declared.
-pub(super) fn selection_of(
-    preparation: &Preparation<'_>,
-    registry: &Registry,
-    job: &Job,
-    diagnostics: &mut Diagnostics,
-) -> Result<Option<(Selection, Vec<String>)>, PrepareError> {
-    let declared = preparation.declared;
-    let mut within = Vec::new();
-    if let Some(name) = &job.organization {
-        // Only an occurrence that was claimed may have outlived what it names. Without its bounds it would mean others.
-        let Some(organization) = declared.organizations.get(name) else { return Ok(None) };
-        within.push(organization.path.clone());
-    }
-    let parse = |text: &str| crate::query::parse(text).expect("queries were checked with the files");
-    let selection = match &job.target.selector {
-        Selector::Query(text) => Selection::Matching { template: None, conditions: vec![parse(text)] },
-        Selector::Group(name) => {
-            let Some(group) = declared.groups.get(name) else { return Ok(None) };
-            within.extend(group.organization.clone());
-            let template = group.template.as_ref().map(Name::to_string);
-            Selection::Matching { template, conditions: vec![parse(&group.query)] }
-        }
-        Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
-        Selector::FailedOf { job: other, run } => {
-            if !matches!(preparation.ledger.standing(other, run), Standing::Ended(..)) {
-                if job.after.contains(other) {
-                    // It is resolved when the other job has ended.
-                    return Ok(None);
-                }
-                let span = preparation.loaded.spans.span(&job.name, "/spec/target/failedOf");
-                let detail = format!(
-                    "Job `{}` takes the failed devices of job `{other}` run {run}, which has not ended.",
-                    job.name
-                );
-                let help = format!("Add `after: [{other}]`, or wait until it has ended.");
-                diagnostics.push(Diagnostic::new(code::SOURCE_NOT_ENDED, span, detail).with_help(help));
-                return Ok(None);
-            }
-            let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
-            Selection::Listed(failed_devices(preparation.branch, registry, &key)?)
-        }
-    };
-    Ok(Some((selection, within)))
 }
 
 fn touched(action: &Action, declared: &Declared, templates: &mut Templates<'_>) -> Touched {

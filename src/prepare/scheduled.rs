@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::PrepareError;
-use super::observe::{Preparation, selection_of};
+use super::preparation::Preparation;
+use super::selection::selection_of;
 use crate::diag::Diagnostics;
 use crate::ledger::Ledger;
 use crate::model::id::Name;

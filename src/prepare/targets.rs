@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
-use super::diagnose::devices_of;
-use super::observe::{Preparation, selection_of};
+use super::preparation::{Preparation, devices_of};
+use super::selection::selection_of;
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::manifest::Kind;
 use crate::model::fleet::Declared;

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Preparation;
-use super::diagnose::devices_of;
+use super::preparation::{Preparation, devices_of};
 use crate::diag::{Diagnostic, Span, code, shown};
 use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, DeviceTemplate};

@@ -13,6 +13,7 @@ use super::{FLEET_FILE, Repo, RepoError};
 use crate::model::entry::{ContentId, Entry};
 
 /// The files of one fleet, by their path from its folder. Folders of other fleets inside it are left out.
+#[derive(Clone)]
 pub struct FleetTree<'a> {
     /// Sorted; without folders.
     pub entries: Arc<BTreeMap<String, Entry>>,
@@ -23,9 +24,16 @@ pub struct FleetTree<'a> {
     from: From<'a>,
 }
 
+#[derive(Clone)]
 enum From<'a> {
-    Objects { repository: &'a git2::Repository },
-    Disk { folder: PathBuf },
+    Objects {
+        repository: &'a git2::Repository,
+    },
+    Disk {
+        folder: PathBuf,
+        /// A file as it would be, by its path.
+        instead: Option<(String, Arc<[u8]>)>,
+    },
 }
 
 impl Repo {
@@ -116,7 +124,7 @@ impl Repo {
         let mut entries = BTreeMap::new();
         self.walk(folder, "", &mut entries)?;
         let entries = Arc::new(entries);
-        Ok(FleetTree { entries, commit: None, tree: None, from: From::Disk { folder: folder.clone() } })
+        Ok(FleetTree { entries, commit: None, tree: None, from: From::Disk { folder: folder.clone(), instead: None } })
     }
 
     fn walk(&self, folder: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>) -> Result<(), RepoError> {
@@ -170,6 +178,16 @@ impl Known<'_> {
 }
 
 impl FleetTree<'_> {
+    /// Returns a work tree as it would be with these bytes at a path. A commit stays as it is.
+    #[must_use]
+    pub fn with(mut self, path: &str, bytes: &[u8]) -> Self {
+        if let From::Disk { instead, .. } = &mut self.from {
+            *instead = Some((path.to_string(), bytes.into()));
+            Arc::make_mut(&mut self.entries).insert(path.to_string(), Entry::file(bytes.len() as u64));
+        }
+        self
+    }
+
     /// Returns the bytes of a file.
     ///
     /// # Errors
@@ -192,7 +210,10 @@ impl FleetTree<'_> {
     pub fn open(&self, path: &str) -> Result<Box<dyn Read + '_>, RepoError> {
         self.size(path)?;
         match &self.from {
-            From::Disk { folder } => {
+            From::Disk { instead: Some((other, bytes)), .. } if other == path => {
+                Ok(Box::new(Cursor::new(Arc::clone(bytes))))
+            }
+            From::Disk { folder, .. } => {
                 let file = File::open(folder.join(path)).map_err(|source| io_error(path, source))?;
                 Ok(Box::new(std::io::BufReader::new(file)))
             }
@@ -218,7 +239,11 @@ impl FleetTree<'_> {
         self.size(path)?;
         match &self.from {
             From::Objects { .. } => self.blob_of(path).map(|id| id.to_string()),
-            From::Disk { folder } => {
+            From::Disk { instead: Some((other, bytes)), folder } if other == path => {
+                let id = Oid::hash_object(ObjectType::Blob, bytes);
+                id.map(|id| id.to_string()).map_err(|e| RepoError::git(format!("read {path}"), folder, e))
+            }
+            From::Disk { folder, .. } => {
                 let id = Oid::hash_file(ObjectType::Blob, folder.join(path));
                 id.map(|id| id.to_string()).map_err(|e| RepoError::git(format!("read {path}"), folder, e))
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::execute::{Clock as _, Progress};
-use crate::ops::apply::watch::Note;
+use crate::ops::watch::Note;
 
 use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 

@@ -729,7 +729,7 @@ fn work_that_a_plan_refuses_is_not_committed() {
             assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
         }
         assert_eq!(world.head(), head);
-        assert!(fs::read_dir(world.file("jobs")).unwrap().next().is_none(), "{arguments:?}");
+        assert!(fs::read_dir(world.file("jobs")).map_or(true, |mut jobs| jobs.next().is_none()), "{arguments:?}");
     };
     check(&["set", "a", "level=warm"], &["FF611", "`level` expects integer, got \"warm\""]);
     check(&["set", "a", "levl=3", "--no-commit"], &["FF611", "level"]);

@@ -32,12 +32,14 @@ const ROOMS: &[(&str, &str)] = &[
     ("prepare", "diag model query schedule template manifest ledger plan rollout results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
     ("listen", "model"),
-    // Level 6.
+    // Level 6. What a registry, a link and a branch are made to do for a fleet.
+    ("reconcile", "diag model manifest ledger plan results registry link repo prepare execute"),
+    // Level 7.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan rollout results convert registry link repo prepare execute listen",
+        "diag model query schedule template manifest ledger plan results convert registry link repo prepare execute reconcile listen",
     ),
-    // Level 7: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
+    // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
     ("cli", "diag model manifest ledger plan results convert registry repo prepare execute listen ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo execute ops"),
@@ -68,7 +70,7 @@ const WORLDLY: &[&str] = &[
 ];
 
 /// What every file of `ops` may have of the others.
-const OPS_SHARED: &[&str] = &["workspace", "error", "Environment", "Findings", "OpsError", "Workspace"];
+const OPS_SHARED: &[&str] = &["Environment", "Findings", "OpsError", "Workspace"];
 
 /// A source file without its tests.
 struct Source {

@@ -545,7 +545,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
     world.job("reboot", REBOOT);
     let interrupt = Inbox::new();
     world.clock.interrupt_at(world.clock_now().checked_add(Duration::from_secs(600)).unwrap(), &interrupt);
-    let options = fleetform::ops::apply::watch::WatchOptions {
+    let options = fleetform::ops::watch::WatchOptions {
         remote: None,
         branch: None,
         interval: Duration::from_secs(30),
@@ -557,20 +557,20 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
         has_events: false,
     };
     let mut stage = 0;
-    let mut tell = |note: &fleetform::ops::apply::watch::Note<'_>| match note {
-        fleetform::ops::apply::watch::Note::Progress(Progress::RunStarted { .. }) if stage == 0 => {
+    let mut tell = |note: &fleetform::ops::watch::Note<'_>| match note {
+        fleetform::ops::watch::Note::Progress(Progress::RunStarted { .. }) if stage == 0 => {
             stage = 1;
             world.job("dim", DIM);
             remote.hook("reference-transaction", &dies_with("dim"));
         }
-        fleetform::ops::apply::watch::Note::Trouble { .. } if stage == 1 => {
+        fleetform::ops::watch::Note::Trouble { .. } if stage == 1 => {
             stage = 2;
             remote.unhook("reference-transaction");
         }
         _ => {}
     };
     let environment = world.environment();
-    fleetform::ops::apply::watch::watch(&environment, &options, &world.clock, &interrupt, &mut tell).unwrap();
+    fleetform::ops::watch::watch(&environment, &options, &world.clock, &interrupt, &mut tell).unwrap();
     world.clock.interrupt_never();
     assert_eq!(stage, 2);
     for job in ["dim", "reboot"] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleetform::execute::{CrashPoints, Inbox, Ports, Progress, Side};
 use fleetform::ops::OpsError;
-use fleetform::ops::apply::watch::{Note, WatchOptions, watch};
+use fleetform::ops::watch::{Note, WatchOptions, watch};
 use fleetform::plan::ActionKind;
 use serde_json::json;
 
@@ -629,4 +629,44 @@ fn what_is_due_and_cannot_be_done_is_not_tried_without_a_pause() {
     said(&world, HOUR);
     let record = world.record("nightly", "20261120T110000Z");
     assert_eq!(record["status"], json!("failed"), "missed, and recorded when it can be: {record}");
+}
+
+/// A fleet in which an occurrence is under way: it waits for a device that stays offline.
+fn world_with_an_open_occurrence() -> World {
+    let world = scheduled_world("");
+    let fleet = "{link: {simulated: {latency: 1s, devices: {d-001: {connectsAfter: 2000h}}}}, timeZone: UTC}";
+    world.declare("fleetform.yaml", "Fleet", "acme", fleet);
+    let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*'}, action: {property: {light: \
+                {level: 3}}}, delivery: {offline: wait, expiresAfter: 40d}}}";
+    world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
+    world.commit("Wait");
+    said(&world, 70);
+    assert_eq!(world.run(&["--json", "job", "list"]).expect(0).json()[0]["status"], json!("running"));
+    world
+}
+
+#[test]
+fn an_occurrence_that_is_under_way_is_rehearsed() {
+    let world = world_with_an_open_occurrence();
+    let lines = world.run(&["simulate", "--json"]).json();
+    let ran = lines.iter().find(|line| line["job"] == json!("nightly")).unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(ran["run"], json!("20261120T110000Z"));
+}
+
+#[test]
+fn work_on_a_device_that_an_occurrence_has_is_not_committed() {
+    let world = world_with_an_open_occurrence();
+    let head = world.head();
+    let ran = world.run(&["device", "set", "d-001", "light.level=4"]).expect(65);
+    assert!(ran.stderr.contains("FF604"), "{}", ran.stderr);
+    assert_eq!(world.head(), head);
+    assert!(!world.file("jobs").exists(), "nothing is left behind");
+}
+
+#[test]
+fn a_job_says_that_an_occurrence_keeps_it() {
+    let world = world_with_an_open_occurrence();
+    world.job("brighten", "{target: {devices: [d-001]}, action: {property: {light: {level: 5}}}}");
+    let why = world.run(&["job", "show", "brighten", "--why"]).expect(0).stdout;
+    assert!(why.contains("FF604"), "{why}");
 }

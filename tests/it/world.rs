@@ -10,7 +10,7 @@ use std::sync::RwLock;
 use fleetform::execute::{Clock, Inbox, Progress, Waker, Wakeups};
 use fleetform::model::device::Device;
 use fleetform::ops::apply::{Applied, ApplyOptions, apply};
-use fleetform::ops::plan::{PlanOptions, Planned, plan};
+use fleetform::ops::plan::{PlanOptions, ShownPlan, plan};
 use fleetform::ops::{Environment, OpsError};
 use fleetform::plan::ActionKind;
 use fleetform::registry::{DeviceFilter, Registry, RegistryError, sqlite};
@@ -176,7 +176,7 @@ impl World {
         Environment { folder: self.path().to_path_buf(), registry: None }
     }
 
-    pub fn plan(&self) -> Result<Planned, OpsError> {
+    pub fn plan(&self) -> Result<ShownPlan, OpsError> {
         plan(&self.environment(), &PlanOptions::default(), self.clock.now())
     }
 

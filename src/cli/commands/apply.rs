@@ -18,7 +18,7 @@ use crate::cli::view::{counted, indexes};
 use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::{Environment, Findings, OpsError};
-use crate::plan::Plan;
+use crate::plan::{Plan, SavedPlan};
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
 pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
@@ -127,7 +127,7 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
     Ok(if has_bad_run || (is_strict && has_failure) { exit::RUN_FAILED } else { exit::OK })
 }
 
-fn read_plan(path: &Path) -> Result<Value, CommandError> {
+fn read_plan(path: &Path) -> Result<SavedPlan, CommandError> {
     let fail = |what: String| {
         let help = "Name a file that was made with `fleetform plan --out FILE`.".to_string();
         CommandError::Usage { what, help }
@@ -136,7 +136,12 @@ fn read_plan(path: &Path) -> Result<Value, CommandError> {
     let plan: Value =
         serde_json::from_slice(&bytes).map_err(|_| fail(format!("{} is not a saved plan", path.display())))?;
     match plan.get("format_version").and_then(Value::as_str) {
-        Some(version) if version.starts_with("1.") && plan.get("changes").is_some_and(Value::is_array) => Ok(plan),
+        Some(version) if version.starts_with("1.") && plan.get("changes").is_some_and(Value::is_array) => {
+            SavedPlan::from_json(&plan).ok_or_else(|| CommandError::Usage {
+                what: "the saved plan has no plan_id".to_string(),
+                help: "Make a new plan with `fleetform plan --out FILE`.".to_string(),
+            })
+        }
         Some(version) if !version.starts_with("1.") => Err(CommandError::Ops(OpsError::Held {
             what: format!("{} has format version {version}, and this fleetform reads version 1", path.display()),
             help: "Use the fleetform that made it, or make a new plan.".to_string(),

@@ -9,7 +9,7 @@ use crate::cli::exit;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::{diagnostic, indexes};
 use crate::execute::{Clock as _, SystemClock};
-use crate::ops::plan::{PlanOptions, Planned, plan};
+use crate::ops::plan::{PlanOptions, ShownPlan, plan};
 use crate::ops::{Environment, OpsError};
 use crate::plan::plan_to_json;
 
@@ -48,7 +48,7 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
     Ok(if arguments.detailed_exitcode && planned.plan.has_changes() { exit::CHANGES } else { exit::OK })
 }
 
-fn to_json(planned: &Planned) -> Value {
+fn to_json(planned: &ShownPlan) -> Value {
     let mut document = plan_to_json(&planned.plan);
     let sorted = planned.findings.diagnostics.sorted();
     let list = sorted.iter().map(|item| diagnostic::to_json(item, &planned.findings.sources)).collect();

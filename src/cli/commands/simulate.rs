@@ -12,7 +12,7 @@ use crate::cli::view::progress::Bars;
 use crate::cli::view::rehearsal as view;
 use crate::execute::{Clock as _, Progress, SystemClock};
 use crate::ops::Environment;
-use crate::ops::apply::rehearse::{RehearsalOptions, Rehearsed, ScratchFolder, rehearse};
+use crate::ops::rehearse::{RehearsalOptions, Rehearsed, ScratchFolder, rehearse};
 
 /// `simulate [--rev R] [--failures P] [--offline P] [--latency T] [--seed N] [--no-wait]`
 pub fn run(environment: &Environment, arguments: &SimulateArgs, output: &Output) -> CommandResult {

@@ -18,8 +18,8 @@ use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wak
 use crate::listen::{Board, Bounds, Server, ServiceManager};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
-use crate::ops::apply::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::status::Seat;
+use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::repo::{Pulse, without_secrets};
 
@@ -47,7 +47,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     }
     if remote.is_none() {
         // Nothing is made in a folder that is none of a fleet.
-        Workspace::open(environment)?;
+        Workspace::open(environment).map_err(OpsError::from)?;
     }
     let board = Board::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {

@@ -9,7 +9,7 @@ use crate::diag::Severity;
 use crate::execute::Progress;
 use crate::ledger::{ImportReport, RunRecord};
 use crate::model::outcome::Counts;
-use crate::ops::apply::watch::Note;
+use crate::ops::watch::Note;
 use crate::ops::{Findings, OpsError};
 
 use super::job::paused_line;

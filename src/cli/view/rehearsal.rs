@@ -8,7 +8,7 @@ use super::job::tone;
 use super::{Table, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::text::sanitize_line;
-use crate::ops::apply::rehearse::{Rehearsed, RehearsedRun};
+use crate::ops::rehearse::{Rehearsed, RehearsedRun};
 use crate::plan::Subject;
 
 /// Returns a rehearsal as text, its summary last.

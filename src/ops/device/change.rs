@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::missing;
-use crate::ops::workspace::owner;
 use crate::ops::{Environment, OpsError, Workspace};
+use crate::prepare::{Files, OnError, TreeChoice, owner};
 use crate::registry::{Change, Registry};
 
 /// What to do to devices.
@@ -45,7 +45,8 @@ pub fn change(
     let wanted: BTreeSet<&String> = device_ids.iter().collect();
     let wanted: Vec<String> = wanted.into_iter().cloned().collect();
     let workspace = Workspace::open(environment)?;
-    let declared = workspace.declared_somewhere()?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let declared = files.usable()?;
     refuse_unknown(&workspace.open_for_reading(&declared.fleet)?, &wanted)?;
     if !agree(wanted.len()) {
         return Ok(Changed { was_declined: true, ..Changed::default() });

@@ -5,13 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::missing;
 use crate::manifest::edit;
-use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
-use crate::ops::workspace::{declared_of, findings_of};
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::{Preparation, diagnose, prepare, read_ledger};
+use crate::prepare::{OnError, Purpose, TreeChoice, View};
 
 /// What to do to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,14 +61,11 @@ pub fn work(
         Work::Call(call) => ("call", call_action(call)?),
     };
     let workspace = Workspace::open(environment)?;
-    let (tree, loaded) = workspace.load_work_tree()?;
-    let declared = declared_of(&loaded)?;
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    if registry.devices().get(device_id)?.is_none() {
-        return Err(missing(&registry, device_id)?);
+    let view = View::open(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
+    let (declared, tree, ledger) = (&view.declared, &view.files.tree, &view.ledger);
+    if view.registry.devices().get(device_id)?.is_none() {
+        return Err(missing(&view.registry, device_id)?);
     }
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let ledger = read_ledger(&branch, &registry, declared)?;
     // A name whose run was claimed once would never run again.
     let is_taken = |name: &Name| {
         is_declared(declared, name) || !ledger.claims_of(name).is_empty() || tree.entries.contains_key(&file_of(name))
@@ -86,49 +82,28 @@ pub fn work(
         what: format!("the job cannot be written: {error}"),
         help: "Write it by hand.".to_string(),
     })?;
+    check(&workspace, &name, TreeChoice::WorkTreeWith { path: &file, bytes: text.as_bytes() }, now)?;
     let path = workspace.repo.folder().join(&file);
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
     std::fs::write(&path, text).map_err(fail)?;
-    if let Err(error) = check(&workspace, &name, now) {
-        drop(std::fs::remove_file(&path));
-        return Err(error);
-    }
     let subject = format!("job {name}: {word} {device_id}");
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), &subject)?) } else { None };
     Ok(WrittenJob { job: name, file, commit })
 }
 
-/// Refuses a job of the work tree that makes its files invalid, or that its plan refuses. What else is refused is not its doing.
-fn check(workspace: &Workspace, job: &Name, now: Timestamp) -> Result<(), OpsError> {
-    let (tree, loaded) = workspace.load_work_tree()?;
-    let declared = declared_of(&loaded)?;
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let mut registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, declared)?;
-    let held = HeldDocuments::default();
-    let preparation = Preparation {
-        at_work: None,
-        counts_scheduled: false,
-        held: &held,
-        repo: &workspace.repo,
-        loaded: &loaded,
-        declared,
-        tree: &tree,
-        branch: &branch,
-        ledger: &ledger,
-        now,
-    };
-    let (mut plan, _, _) = prepare(&preparation, &mut registry)?;
+/// Refuses a job that makes the files invalid, or that their plan refuses. What else is refused has other causes.
+fn check(workspace: &Workspace, job: &Name, tree: TreeChoice<'_>, now: Timestamp) -> Result<(), OpsError> {
+    let mut view = View::open(workspace, tree, OnError::Refuse)?;
+    let mut plan = view.plan(Purpose::Work, now)?.plan;
     plan.refusals.retain(|refusal| refusal.is_about(job));
     plan.notices.clear();
     if plan.refusals.is_empty() {
         return Ok(());
     }
-    let diagnostics = diagnose(&plan, &preparation, &[]);
-    Err(OpsError::Invalid(Box::new(findings_of(&loaded, diagnostics))))
+    Err(OpsError::Invalid(Box::new(view.findings(view.diagnose(&plan)))))
 }
 
 fn is_declared(declared: &Declared, name: &Name) -> bool {

@@ -3,28 +3,23 @@
 use std::sync::Arc;
 
 use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
-use crate::ledger::{Ledger, RunKey, RunRecord};
+use crate::ledger::{RunKey, RunRecord};
 use crate::manifest::Kind;
-use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::fleet::HeldDocuments;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
-use crate::prepare::{read_ledger, records_of, remembered_rows};
-use crate::registry::{JournaledRun, PendingRows, Registry};
-use crate::repo::{RepoError, ResultsBranch};
+use crate::prepare::{Files, OnError, TreeChoice, View, records_of, remembered_rows};
+use crate::registry::{JournaledRun, PendingRows};
+use crate::repo::RepoError;
 use crate::results::{Row, read_shard};
 
 /// The runs of a fleet.
 pub(super) struct History<'a> {
-    pub declared: &'a Declared,
-    /// What cannot be used of the files.
-    pub held: &'a HeldDocuments,
-    pub branch: ResultsBranch<'a>,
-    pub registry: Registry,
-    pub ledger: Ledger,
+    pub view: View<'a>,
 }
 
 /// What a look at the runs does not show.
@@ -45,35 +40,21 @@ pub(super) fn with_history<T>(
     body: impl FnOnce(&History<'_>) -> Result<T, OpsError>,
 ) -> Result<T, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let (declared, held) = usable_somewhere(&workspace)?;
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    tell(&Caveats { held: held.clone(), branch: branch.name().to_string(), behind: branch.behind_tracked()? });
-    let registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, &declared)?;
-    body(&History { declared: &declared, held: &held, branch, registry, ledger })
-}
-
-/// Returns what is declared, and where `HEAD` and the work tree both have errors what can be used, and what cannot.
-fn usable_somewhere(workspace: &Workspace) -> Result<(Declared, HeldDocuments), OpsError> {
-    let error = match workspace.declared_somewhere() {
-        Ok(declared) => return Ok((declared, HeldDocuments::default())),
-        Err(error @ OpsError::Invalid(_)) => error,
-        Err(error) => return Err(error),
-    };
-    match workspace.sound_work_tree() {
-        Ok((loaded, held)) => loaded.declared.map(|declared| (declared, held)).ok_or(error),
-        Err(error) => workspace.sound_head().map(|declared| (declared, HeldDocuments::default())).ok_or(error),
-    }
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    let branch = workspace.repo.results(&files.usable()?.fleet.results.branch);
+    let held = HeldDocuments::clone(&files.held);
+    tell(&Caveats { held, branch: branch.name().to_string(), behind: branch.behind_tracked()? });
+    body(&History { view: View::of_files(&workspace, files)? })
 }
 
 impl History<'_> {
     pub(super) fn claimed_at(&self, record: &RunRecord) -> jiff::Timestamp {
-        let claim = self.ledger.claims.get(&(record.job.clone(), record.run.clone()));
+        let claim = self.view.ledger.claims.get(&(record.job.clone(), record.run.clone()));
         claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
     }
 
     pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
-        let records = records_of(&self.ledger);
+        let records = records_of(&self.view.ledger);
         let of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
         let found = match &choice.run {
             Some(run) => of_job.iter().find(|record| record.run.as_str() == run).copied(),
@@ -83,8 +64,8 @@ impl History<'_> {
             return Ok(record.clone());
         }
         let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
-        let is_declared = self.declared.jobs.contains_key(choice.job.as_str());
-        let names = self.declared.jobs.keys().map(Name::as_str);
+        let is_declared = self.view.declared.jobs.contains_key(choice.job.as_str());
+        let names = self.view.declared.jobs.keys().map(Name::as_str);
         let (what, help) = match &choice.run {
             Some(run) if !runs.is_empty() => {
                 (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))
@@ -105,28 +86,29 @@ impl History<'_> {
 
     /// Returns the job of a run as it is declared now; `None` when it was edited, has another token, or is gone.
     pub(super) fn declared_job(&self, record: &RunRecord) -> Option<&Job> {
-        let job = self.declared.jobs.get(&record.job)?;
+        let job = self.view.declared.jobs.get(&record.job)?;
         (job.spec_digest == record.spec_digest).then_some(job)
     }
 
     /// Returns the job that declares a run, whether or not it was edited since: a job's, or that of the schedule whose occurrence it is.
     pub(super) fn declared_run(&self, record: &RunRecord) -> Option<Arc<Job>> {
-        if let Some(job) = self.declared.jobs.get(&record.job).filter(|job| job.run == record.run) {
+        if let Some(job) = self.view.declared.jobs.get(&record.job).filter(|job| job.run == record.run) {
             return Some(Arc::clone(job));
         }
-        let schedule = self.declared.schedules.values().find(|schedule| schedule.owns(&record.job, &record.run))?;
+        let schedule =
+            self.view.declared.schedules.values().find(|schedule| schedule.owns(&record.job, &record.run))?;
         occurrence_instant(&record.run).map(|instant| Arc::new(schedule.job_at(instant)))
     }
 
     /// Returns true when what cannot be used of the files may be, or is, what declares a job of a name.
     pub(super) fn may_be_held(&self, name: &Name) -> bool {
-        let is_it = |kind: Kind| self.held.of_kind(kind.as_str()).any(|(held, _)| held == name);
-        self.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
+        let is_it = |kind: Kind| self.view.held.of_kind(kind.as_str()).any(|(held, _)| held == name);
+        self.view.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
     }
 
     /// Returns the devices of a batch, as the journal has it; all of them when it has nothing.
     pub(super) fn batch_size(&self, record: &RunRecord) -> Result<u64, OpsError> {
-        let run = self.registry.journal().find(&record.job, &record.run)?;
+        let run = self.view.registry.journal().find(&record.job, &record.run)?;
         Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
     }
 
@@ -159,8 +141,8 @@ impl History<'_> {
             }
             // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if anywhere.
         }
-        let Some(run) = self.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
-        let ids = self.registry.journal().targets(run.run_id)?;
+        let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
+        let ids = self.view.registry.journal().targets(run.run_id)?;
         let mut fitting = ids.iter().enumerate().filter(|(_, id)| matches_wildcard(pattern, id));
         let Some((first, device_id)) = fitting.next() else { return Ok(found) };
         let devices = 1 + fitting.count() as u64;
@@ -191,8 +173,8 @@ impl History<'_> {
         };
         if record.status.is_final() {
             self.published_rows(record, &mut |row| each(row.reason))?;
-        } else if let Some(run) = self.registry.journal().find(&record.job, &record.run)? {
-            self.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?;
+        } else if let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? {
+            self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?;
         }
         // The devices of a run whose journal was lost are counted and have no row.
         let unknown = record.counts.failed.saturating_sub(known);
@@ -204,29 +186,29 @@ impl History<'_> {
     }
 
     fn key(&self, job: &Name, run: &RunToken) -> RunKey {
-        RunKey { fleet: self.declared.fleet.name.clone(), job: job.clone(), run: run.clone() }
+        RunKey { fleet: self.view.declared.fleet.name.clone(), job: job.clone(), run: run.clone() }
     }
 
     pub(super) fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
         let key = self.key(&record.job, &record.run);
-        if self.branch.tip()?.is_none() {
-            return Ok(remembered_rows(&self.registry, &key, &mut *each)?);
+        if self.view.branch.tip()?.is_none() {
+            return Ok(remembered_rows(&self.view.registry, &key, &mut *each)?);
         }
         let folder = key.results_folder();
         for number in 1..=record.published.shards {
             let path = crate::results::shard_path(&folder, number);
             let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
-            let bytes = self.branch.read(&path)?.ok_or_else(missing)?;
+            let bytes = self.view.branch.read(&path)?.ok_or_else(missing)?;
             read_shard(&bytes, &mut *each).map_err(|what| RepoError::Malformed { path, what })?;
         }
         Ok(())
     }
 
     fn journaled_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let Some(run) = self.registry.journal().find(&record.job, &record.run)? else {
+        let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else {
             return Ok(());
         };
-        let ids = self.registry.journal().targets(run.run_id)?;
+        let ids = self.view.registry.journal().targets(run.run_id)?;
         self.journaled_rows_in(&run, &ids, 0..run.total, each)
     }
 
@@ -238,7 +220,7 @@ impl History<'_> {
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
         let size = run.batch_size;
-        self.registry.journal().each_result(run.run_id, ids, range, PendingRows::UnderWay, &mut |row| {
+        self.view.registry.journal().each_result(run.run_id, ids, range, PendingRows::UnderWay, &mut |row| {
             let outcome = row.outcome;
             each(Row {
                 device_id: row.device_id,

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::why::{Cause, Predecessor, Why};
-use super::{Environment, Findings, OpsError, Workspace, declared_of, findings_of};
+use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
-use crate::manifest::{Kind, Loaded, ValidSubset};
-use crate::model::fleet::HeldDocuments;
+use crate::manifest::Kind;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
-use crate::prepare::{Preparation, diagnose, load_valid, prepare, read_ledger};
-use crate::repo::FleetTree;
+use crate::prepare::{Files, OnError, Planned, Purpose, TreeChoice, View};
 
 /// Why a plan with the job cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,68 +36,41 @@ pub(super) fn planned(
     now: Timestamp,
 ) -> Result<Option<Why>, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let committed = workspace.repo.head().ok().and_then(|head| workspace.load_commit(&head).ok());
-    if let Some((tree, loaded)) = committed {
-        let (loaded, held) = usable(&tree, loaded);
-        if loaded.declared.as_ref().is_some_and(|declared| declared.jobs.contains_key(name)) {
-            return of_tree(&workspace, (&tree, &loaded, &held), (name, run), true, now);
-        }
+    if let Ok(files) = Files::read(&workspace, TreeChoice::Head, OnError::Hold)
+        && files.declared.as_ref().is_some_and(|declared| declared.jobs.contains_key(name))
+    {
+        return of_files(&workspace, files, (name, run), true, now);
     }
-    let (tree, loaded) = workspace.load_work_tree()?;
-    let (loaded, held) = usable(&tree, loaded);
-    of_tree(&workspace, (&tree, &loaded, &held), (name, run), false, now)
+    let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
+    of_files(&workspace, files, (name, run), false, now)
 }
 
-/// Returns what can be used of a tree that was loaded, and what cannot.
-fn usable(tree: &FleetTree<'_>, loaded: Loaded) -> (Loaded, HeldDocuments) {
-    if declared_of(&loaded).is_ok() {
-        return (loaded, HeldDocuments::default());
-    }
-    let ValidSubset { loaded, held } = load_valid(tree);
-    (loaded, held)
-}
-
-fn of_tree(
+fn of_files(
     workspace: &Workspace,
-    (tree, loaded, held): (&FleetTree<'_>, &Loaded, &HeldDocuments),
+    files: Files<'_>,
     (name, run): (&str, Option<&str>),
     is_committed: bool,
     now: Timestamp,
 ) -> Result<Option<Why>, OpsError> {
-    let invalid = || OpsError::Invalid(Box::new(findings_of(loaded, Diagnostics::new())));
-    let declared = loaded.declared.as_ref().ok_or_else(invalid)?;
+    let declared = files.usable()?;
     let Some(job) = declared.jobs.get(name).filter(|job| run.is_none_or(|run| job.run.as_str() == run)) else {
         // It may be what cannot be read.
-        let is_held = held.is_partial || held.of_kind(Kind::Job.as_str()).any(|(held, _)| held.as_str() == name);
-        return if is_held { Err(invalid()) } else { Ok(None) };
+        return if files.may_hold(Kind::Job, name) { Err(files.invalid().into()) } else { Ok(None) };
     };
-    let branch = workspace.repo.results(&declared.fleet.results.branch);
-    let mut registry = workspace.open_for_reading(&declared.fleet)?;
-    let ledger = read_ledger(&branch, &registry, declared)?;
-    let preparation = Preparation {
-        at_work: None,
-        counts_scheduled: false,
-        repo: &workspace.repo,
-        loaded,
-        declared,
-        tree,
-        branch: &branch,
-        ledger: &ledger,
-        held,
-        now,
-    };
-    let (plan, staged, diagnostics) = prepare(&preparation, &mut registry)?;
-    let own = diagnose(&own_part(&plan, &job.name), &preparation, &[]);
-    let source = loaded.spans.span(&job.name, "/spec/target/failedOf");
+    let job = Arc::clone(job);
+    let mut view = View::of_files(workspace, files)?;
+    let Planned { plan, diagnostics, .. } = view.plan(Purpose::Work, now)?;
+    let (declared, ledger) = (&view.declared, &view.ledger);
+    let own = view.diagnose(&own_part(&plan, &job.name));
+    let source = view.files.loaded.spans.span(&job.name, "/spec/target/failedOf");
     let is_own = |item: &Diagnostic| {
         item.severity == Severity::Error
             && (own.iter().any(|one| one == item) || item.code == code::SOURCE_NOT_ENDED && item.span == source)
     };
-    let Findings { diagnostics: all, .. } = findings_of(loaded, diagnostics);
-    drop(staged);
-    let mut causes = vec![decision(&plan, job, is_committed)];
+    let Findings { diagnostics: all, .. } = view.findings(diagnostics);
+    let mut causes = vec![decision(&plan, &job, is_committed)];
     causes.extend(
-        job.after.iter().filter_map(|before| predecessor(before, &ledger, declared.jobs.get(before).map(Arc::as_ref))),
+        job.after.iter().filter_map(|before| predecessor(before, ledger, declared.jobs.get(before).map(Arc::as_ref))),
     );
     causes.extend(all.sorted().into_iter().filter(|item| is_own(item)).map(refused));
     let others = errors(&all) - all.sorted().into_iter().filter(|item| is_own(item)).count();

@@ -125,10 +125,10 @@ pub fn why(
     tell: &mut dyn FnMut(&Caveats),
 ) -> Result<Why, OpsError> {
     let recorded = with_history(environment, tell, |history| {
-        let declared = history.declared.jobs.get(choice.job.as_str());
+        let declared = history.view.declared.jobs.get(choice.job.as_str());
         let declared = declared.filter(|job| choice.run.as_ref().is_none_or(|run| job.run.as_str() == run));
         let is_known = declared.is_none_or(|job| {
-            let standing = history.ledger.standing(&job.name, &job.run);
+            let standing = history.view.ledger.standing(&job.name, &job.run);
             matches!(standing, Standing::Open(..) | Standing::Ended(..))
         });
         match history.find(choice) {
@@ -152,12 +152,12 @@ pub fn why(
 
 fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError> {
     let key = (record.job.clone(), record.run.clone());
-    let journal = history.registry.journal().find(&record.job, &record.run)?;
-    let mut causes = match history.ledger.open.get(&key) {
+    let journal = history.view.registry.journal().find(&record.job, &record.run)?;
+    let mut causes = match history.view.ledger.open.get(&key) {
         Some(open) if !record.status.is_final() => of_open(history, record, open, journal.as_ref())?,
         Some(_) | None => vec![of_ended(history, record)?],
     };
-    let declared = history.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
+    let declared = history.view.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
     if declared.is_some_and(|job| job.spec_digest != record.spec_digest) {
         causes.push(Cause::Edited);
     }
@@ -176,11 +176,11 @@ fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError>
 }
 
 fn late_answers(history: &History<'_>, run: &JournaledRun) -> Result<Vec<(String, LateAnswer)>, OpsError> {
-    let answers = history.registry.journal().late_answers(run.run_id, LATE_MAX)?;
+    let answers = history.view.registry.journal().late_answers(run.run_id, LATE_MAX)?;
     if answers.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = history.registry.journal().targets(run.run_id)?;
+    let ids = history.view.registry.journal().targets(run.run_id)?;
     Ok(answers.into_iter().map(|answer| (ids.get(answer.ordinal as usize).to_string(), answer)).collect())
 }
 
@@ -253,19 +253,25 @@ fn of_open(
 
 /// Returns what a claimed run waits for before its first device starts.
 fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Vec<Cause>, OpsError> {
-    let running: Vec<&(Name, RunToken)> =
-        history.ledger.open.iter().filter(|(_, open)| open.status == RunStatus::Running).map(|(key, _)| key).collect();
-    let limit = u64::from(history.declared.fleet.limits.running_jobs);
+    let running: Vec<&(Name, RunToken)> = history
+        .view
+        .ledger
+        .open
+        .iter()
+        .filter(|(_, open)| open.status == RunStatus::Running)
+        .map(|(key, _)| key)
+        .collect();
+    let limit = u64::from(history.view.declared.fleet.limits.running_jobs);
     let mut causes = vec![Cause::Slot { running: running.len() as u64, limit }];
     let is_command = |job: &Job| matches!(job.action, Action::Command(_));
-    let declared = |name: &Name| history.declared.jobs.get(name).filter(|job| is_command(job));
+    let declared = |name: &Name| history.view.declared.jobs.get(name).filter(|job| is_command(job));
     if declared(&record.job).is_none() {
         return Ok(causes);
     }
-    let ids = history.registry.journal().targets(run.run_id)?;
+    let ids = history.view.registry.journal().targets(run.run_id)?;
     for (job, token) in running.into_iter().filter(|(job, _)| declared(job).is_some()) {
-        let Some(other) = history.registry.journal().find(job, token)? else { continue };
-        if history.registry.journal().targets(other.run_id)?.intersects(&ids) {
+        let Some(other) = history.view.registry.journal().find(job, token)? else { continue };
+        if history.view.registry.journal().targets(other.run_id)?.intersects(&ids) {
             causes.push(Cause::SameDevices { job: job.clone(), run: token.clone() });
         }
     }
@@ -280,7 +286,7 @@ fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
     let total_of = |batch: u64| size.min(total - batch * size);
     let mut counts: Vec<Counts> =
         (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
-    history.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
+    history.view.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
         if let Some(batch) = counts.get_mut(usize::try_from(u64::from(ordinal) / size).unwrap_or(usize::MAX)) {
             batch.add(reason);
         }
@@ -296,11 +302,11 @@ fn waiting_for(
     run: &JournaledRun,
     waits: Waits,
 ) -> Result<Option<Waiting>, OpsError> {
-    let (devices, first) = history.registry.journal().waiting(run.run_id, waits, SAMPLE_IDS)?;
+    let (devices, first) = history.view.registry.journal().waiting(run.run_id, waits, SAMPLE_IDS)?;
     if devices == 0 {
         return Ok(None);
     }
-    let ids = history.registry.journal().targets(run.run_id)?;
+    let ids = history.view.registry.journal().targets(run.run_id)?;
     let sample = first.into_iter().map(|ordinal| ids.get(ordinal as usize).to_string()).collect();
     let until = match waits {
         Waits::ToAnswer => None,

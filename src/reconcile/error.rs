@@ -1,15 +1,13 @@
-//! How a use case fails; `cli` maps each to an exit code and a hint.
-
-use super::Findings;
+//! Why a fleet could not be reconciled, and what to do about it.
 use crate::execute::ExecuteError;
 use crate::link::LinkError;
-use crate::prepare::{HistoryError, PrepareError};
-use crate::registry::RegistryError;
+use crate::prepare::{Findings, HistoryError, PrepareError};
+use crate::registry::{ExclusionFailure, RegistryError};
 use crate::repo::{RepoError, UpstreamError};
 
-/// Why a use case did not do what it was asked to.
+/// Why a fleet could not be reconciled or looked at. The command line maps each variant to an exit code and a hint.
 #[derive(Debug, thiserror::Error)]
-pub enum OpsError {
+pub enum ReconcileError {
     /// What is declared cannot be used.
     #[error("the declared files are invalid")]
     Invalid(Box<Findings>),
@@ -42,9 +40,14 @@ pub enum OpsError {
     Output { what: String, source: std::io::Error },
 }
 
-impl From<PrepareError> for OpsError {
-    fn from(error: PrepareError) -> OpsError {
+impl From<PrepareError> for ReconcileError {
+    fn from(error: PrepareError) -> ReconcileError {
         match error {
+            PrepareError::Invalid(findings) => ReconcileError::Invalid(findings),
+            PrepareError::Held { what, help } => ReconcileError::Held { what, help },
+            PrepareError::Refused { what, help } => ReconcileError::Refused { what, help },
+            PrepareError::Usage { what, help } => ReconcileError::Usage { what, help },
+            PrepareError::Output { what, source } => ReconcileError::Output { what, source },
             PrepareError::Registry(error) => error.into(),
             PrepareError::Repo(error) => error.into(),
             PrepareError::History(error) => error.into(),
@@ -52,8 +55,14 @@ impl From<PrepareError> for OpsError {
     }
 }
 
-impl From<ExecuteError> for OpsError {
-    fn from(error: ExecuteError) -> OpsError {
+impl From<ExclusionFailure> for ReconcileError {
+    fn from(failure: ExclusionFailure) -> ReconcileError {
+        PrepareError::from(failure).into()
+    }
+}
+
+impl From<ExecuteError> for ReconcileError {
+    fn from(error: ExecuteError) -> ReconcileError {
         match error {
             ExecuteError::Registry(error) => error.into(),
             ExecuteError::Repo(error) => error.into(),
@@ -62,24 +71,26 @@ impl From<ExecuteError> for OpsError {
     }
 }
 
-impl OpsError {
+impl ReconcileError {
     /// Returns what to do about it, whole sentences; empty when the diagnostics say it.
     pub fn help(&self) -> String {
         match self {
-            OpsError::Invalid(_) => String::new(),
-            OpsError::Held { help, .. }
-            | OpsError::Refused { help, .. }
-            | OpsError::Usage { help, .. }
-            | OpsError::NotFound { help, .. } => help.clone(),
-            OpsError::History(error) => error.help(),
-            OpsError::Registry(error) => error.help().to_string(),
-            OpsError::Repo(error) => error.help(),
-            OpsError::Upstream(error) => error.help(),
-            OpsError::Unpushed { source, .. } => {
+            ReconcileError::Invalid(_) => String::new(),
+            ReconcileError::Held { help, .. }
+            | ReconcileError::Refused { help, .. }
+            | ReconcileError::Usage { help, .. }
+            | ReconcileError::NotFound { help, .. } => help.clone(),
+            ReconcileError::History(error) => error.help(),
+            ReconcileError::Registry(error) => error.help().to_string(),
+            ReconcileError::Repo(error) => error.help(),
+            ReconcileError::Upstream(error) => error.help(),
+            ReconcileError::Unpushed { source, .. } => {
                 format!("Nothing is lost, and the next apply or the daemon pushes it. {}", source.help())
             }
-            OpsError::Link(_) => "Check the path in `spec.link.simulated.journal` and its permissions.".to_string(),
-            OpsError::Output { .. } => "Check the path, its permissions and the room on the disk.".to_string(),
+            ReconcileError::Link(_) => {
+                "Check the path in `spec.link.simulated.journal` and its permissions.".to_string()
+            }
+            ReconcileError::Output { .. } => "Check the path, its permissions and the room on the disk.".to_string(),
         }
     }
 }

@@ -23,13 +23,12 @@ mod beside;
 use beside::Beside;
 
 use super::backoff::Backoff;
-use super::{Apply, ApplyOptions, Planned};
-use crate::diag::Diagnostics;
-use crate::execute::{CrashPoints, Running, Waker, Wakeup, writer};
+use super::{Options, ReconcileError};
+use crate::execute::{CrashPoints, Waker, Wakeup, writer};
 use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
-use crate::ops::OpsError;
+use crate::prepare::lease_of;
 use crate::registry::{Exclusive, Registry, RegistryError};
 use crate::repo::{
     Exchange, FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError,
@@ -78,19 +77,36 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Returns the upstream of a process that begins now.
-    pub fn new(
-        (name, remote): (&str, Remote),
-        (owner, lease_time): (&str, Duration),
-        waker: Waker,
+    /// Returns the remote that the results of a fleet go to, for a process that begins now; `None` when they stay in the repository.
+    ///
+    /// # Errors
+    /// The repository has no such remote.
+    pub fn of(
+        repo: &Repo,
+        fleet: &Fleet,
+        (owner, options): (&str, &Options),
+        waker: &Waker,
         now: Timestamp,
-        crash: CrashPoints,
-    ) -> Upstream {
-        Upstream {
-            remote,
+    ) -> Result<Option<Upstream>, ReconcileError> {
+        let Some(name) = name_of(repo, fleet) else { return Ok(None) };
+        if !repo.has_remote(name) {
+            // git takes a name that it does not know for a path, and one in the work tree is anybody's.
+            return Err(ReconcileError::Held {
+                what: format!(
+                    "the results of this fleet go to the remote `{name}`, and this repository has none of that name"
+                ),
+                help: format!("Configure it here: `git remote add {name} ADDRESS`."),
+            });
+        }
+        let mut remote = Remote::new(repo.git_folder(), name);
+        if let Some(time) = options.remote_time_max {
+            remote = remote.with_time_max(time);
+        }
+        Ok(Some(Upstream {
+            remote: remote.with_pulse(options.pulse.clone()),
             name: name.to_string(),
             owner: owner.to_string(),
-            lease_time,
+            lease_time: options.lease_time,
             lease: None,
             sighting: Sighting::default(),
             taken_at: now,
@@ -102,9 +118,9 @@ impl Upstream {
             is_denied: false,
             pushes: Attempts::default(),
             hurry: None,
-            waker,
-            crash,
-        }
+            waker: waker.clone(),
+            crash: options.ports.crash.clone(),
+        }))
     }
 
     /// Returns true when the results of a fleet go to this remote.
@@ -141,7 +157,7 @@ impl Upstream {
         holder: Option<&str>,
         branch: &ResultsBranch<'_>,
         now: Timestamp,
-    ) -> Result<bool, OpsError> {
+    ) -> Result<bool, ReconcileError> {
         let Some(holder) = holder else { return Ok(false) };
         let pulled = self.pull(branch);
         self.note(pulled.as_ref().err());
@@ -159,7 +175,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The remote cannot be reached, or its branch cannot be brought together with the one here.
-    pub fn pull(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+    pub fn pull(&mut self, branch: &ResultsBranch<'_>) -> Result<(), ReconcileError> {
         self.settle(branch)?;
         Ok(self.exchange(branch, |exchange| branch.pull(exchange))?)
     }
@@ -168,7 +184,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::pull`]; the remote refuses what is only here.
-    pub fn sync(&mut self, branch: &ResultsBranch<'_>) -> Result<(), OpsError> {
+    pub fn sync(&mut self, branch: &ResultsBranch<'_>) -> Result<(), ReconcileError> {
         let pulled = self.pull(branch);
         let synced = pulled.and_then(|()| Ok(self.push(branch)?));
         self.note(synced.as_ref().err());
@@ -184,16 +200,22 @@ impl Upstream {
         branch: &ResultsBranch<'_>,
         registry: &mut Registry,
         now: Timestamp,
-    ) -> Result<(), OpsError> {
+    ) -> Result<(), ReconcileError> {
         let acquired = self.take(branch, registry, now);
         self.note(acquired.as_ref().err());
-        if matches!(acquired, Err(OpsError::Held { .. } | OpsError::Registry(RegistryError::Fenced { .. }))) {
+        if matches!(acquired, Err(ReconcileError::Held { .. } | ReconcileError::Registry(RegistryError::Fenced { .. })))
+        {
             self.lease = None;
         }
         acquired
     }
 
-    fn take(&mut self, branch: &ResultsBranch<'_>, registry: &mut Registry, now: Timestamp) -> Result<(), OpsError> {
+    fn take(
+        &mut self,
+        branch: &ResultsBranch<'_>,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<(), ReconcileError> {
         self.settle(branch)?;
         let (owner, time, lock) = (self.owner.clone(), self.lease_time, self.lock.as_ref().and_then(Weak::upgrade));
         let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.former());
@@ -235,12 +257,12 @@ impl Upstream {
         committed?;
         if let Some(lease) = holder {
             if own.is_some() {
-                return Err(OpsError::Held {
+                return Err(ReconcileError::Held {
                     what: format!("the right to work has changed hands: epoch {} has begun", lease.epoch),
                     help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
                 });
             }
-            return Err(OpsError::Held {
+            return Err(ReconcileError::Held {
                 what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
                 help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
             });
@@ -258,11 +280,11 @@ impl Upstream {
     ///
     /// # Errors
     /// The remote refuses or cannot be reached; what is not pushed stays in the branch here.
-    pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+    pub fn finish(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), ReconcileError> {
         self.settle(branch)?;
         // One that was forgotten, or could not be given back before, is on the branch still.
         let on_branch =
-            || Ok::<_, OpsError>(lease_of(branch.read(LEASE_PATH)?)?.filter(|there| there.owner == self.owner));
+            || Ok::<_, ReconcileError>(lease_of(branch.read(LEASE_PATH)?)?.filter(|there| there.owner == self.owner));
         let Some(lease) = self.lease.take().map_or_else(on_branch, |lease| Ok(Some(lease)))? else { return Ok(()) };
         let released = lease.released(now);
         let mut still = |branch: &ResultsBranch<'_>| {
@@ -279,7 +301,7 @@ impl Upstream {
         if !matches!(finished, Ok(false)) {
             self.pushes.count(finished.is_ok());
         }
-        let finished = finished.map(drop).map_err(OpsError::from);
+        let finished = finished.map(drop).map_err(ReconcileError::from);
         self.note(finished.as_ref().err());
         finished
     }
@@ -288,7 +310,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::finish`], after the last try.
-    pub fn finish_for_good(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
+    fn finish_for_good(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), ReconcileError> {
         let lease = self.lease.clone();
         for attempt in 1..=LAST_PUSHES {
             self.lease.clone_from(&lease);
@@ -302,11 +324,26 @@ impl Upstream {
         if branch.unpushed()? > 0 { Ok(self.push(branch)?) } else { Ok(()) }
     }
 
+    /// Ends the work of a process that ends itself, and says how much of it could not be pushed.
+    ///
+    /// # Errors
+    /// As [`Upstream::finish`], after the last try; [`ReconcileError::Unpushed`] when results are left here.
+    pub fn close(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), ReconcileError> {
+        match self.finish_for_good(branch, now) {
+            Err(ReconcileError::Upstream(source)) => match branch.unpushed()? {
+                0 => Err(source.into()),
+                commits => Err(ReconcileError::Unpushed { commits, source }),
+            },
+            other => other,
+        }
+    }
+
     /// Notes how a call of the remote went.
-    pub(super) fn note(&mut self, failure: Option<&OpsError>) {
-        let failure = failure.filter(|error| matches!(error, OpsError::Upstream(_)));
+    pub(super) fn note(&mut self, failure: Option<&ReconcileError>) {
+        let failure = failure.filter(|error| matches!(error, ReconcileError::Upstream(_)));
         self.failure = failure.map(ToString::to_string);
-        self.is_denied = matches!(failure, Some(OpsError::Upstream(UpstreamError::Remote(RemoteError::Denied { .. }))));
+        self.is_denied =
+            matches!(failure, Some(ReconcileError::Upstream(UpstreamError::Remote(RemoteError::Denied { .. }))));
     }
 
     fn push(&mut self, branch: &ResultsBranch<'_>) -> Result<(), UpstreamError> {
@@ -346,110 +383,6 @@ fn name_of<'a>(repo: &Repo, fleet: &'a Fleet) -> Option<&'a str> {
     fleet.results.remote.as_deref().or(repo.is_mirror().then_some(MIRRORED))
 }
 
-/// Returns the remote that the results of a fleet go to; `None` when they stay in the repository.
-///
-/// # Errors
-/// The repository has no such remote.
-pub(super) fn upstream_of(
-    repo: &Repo,
-    fleet: &Fleet,
-    (owner, options): (&str, &ApplyOptions),
-    waker: &Waker,
-    now: Timestamp,
-) -> Result<Option<Upstream>, OpsError> {
-    let Some(name) = name_of(repo, fleet) else { return Ok(None) };
-    if !repo.has_remote(name) {
-        // git takes a name that it does not know for a path, and one in the work tree is anybody's.
-        return Err(OpsError::Held {
-            what: format!(
-                "the results of this fleet go to the remote `{name}`, and this repository has none of that name"
-            ),
-            help: format!("Configure it here: `git remote add {name} ADDRESS`."),
-        });
-    }
-    let mut remote = Remote::new(repo.git_folder(), name);
-    if let Some(time) = options.remote_time_max {
-        remote = remote.with_time_max(time);
-    }
-    remote = remote.with_pulse(options.pulse.clone());
-    let crash = options.ports.crash.clone();
-    Ok(Some(Upstream::new((name, remote), (owner, options.lease_time), waker.clone(), now, crash)))
-}
-
-impl Apply<'_> {
-    /// Pushes what waits, and makes the right to work last.
-    pub(super) fn keep_up(&mut self, clock: &dyn Fn() -> Timestamp) -> Result<(), OpsError> {
-        match &mut self.upstream {
-            Some(upstream) => upstream.keep(&self.branch, self.registry, clock),
-            None => Ok(()),
-        }
-    }
-
-    /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
-    ///
-    /// # Errors
-    /// The registry, the repository or the remote fails; somebody else has the right; while devices are `running`, the remote has not
-    /// answered yet.
-    pub(super) fn plan_to_work(
-        &mut self,
-        now: Timestamp,
-        running: &Running,
-    ) -> Result<(Planned, Diagnostics), OpsError> {
-        let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
-        if !has_lease {
-            // What a process left behind is settled by whoever has the right to work, and only then is it clear what landed.
-            let is_settled = !self.has_open_claims()? && self.registry.branch_copy().outbox()?.is_empty();
-            if is_settled {
-                let (planned, diagnostics) = self.plan(now)?;
-                // What cannot be done needs no right to do it.
-                if !planned.plan.has_changes() || diagnostics.has_errors() {
-                    return Ok((planned, diagnostics));
-                }
-            }
-            if let Some(upstream) = &mut self.upstream {
-                upstream.acquire(&self.branch, self.registry, now)?;
-            }
-        } else if self.has_open_claims()?
-            && let Some(upstream) = &mut self.upstream
-        {
-            if !running.is_empty() {
-                upstream.answers(&self.branch)?;
-            }
-            // Nobody knows whether the push of a claim has landed: after this commit it has or never will.
-            upstream.pull(&self.branch)?;
-            upstream.acquire(&self.branch, self.registry, now)?;
-        }
-        self.plan(now)
-    }
-
-    /// Returns true when a claim is journaled of which nobody here knows whether it counts.
-    fn has_open_claims(&self) -> Result<bool, OpsError> {
-        Ok(self.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed))
-    }
-}
-
-/// Ends the work of a process that ends itself.
-pub(super) fn finish(upstream: &mut Upstream, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), OpsError> {
-    match upstream.finish_for_good(branch, now) {
-        Err(OpsError::Upstream(source)) => match branch.unpushed()? {
-            0 => Err(source.into()),
-            commits => Err(OpsError::Unpushed { commits, source }),
-        },
-        other => other,
-    }
-}
-
 fn lease_file(lease: &Lease) -> FileChange {
     FileChange::bytes(LEASE_PATH, document(&lease.to_json()))
-}
-
-/// Returns the lease on a branch.
-///
-/// # Errors
-/// The file cannot be used.
-pub(super) fn lease_of(bytes: Option<Vec<u8>>) -> Result<Option<Lease>, RepoError> {
-    let Some(bytes) = bytes else { return Ok(None) };
-    let malformed = |what: String| RepoError::Malformed { path: LEASE_PATH.to_string(), what };
-    let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-    Lease::from_json(&value).map(Some).map_err(malformed)
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a remote before it is asked, and with one that was asked and can never answer.
 
-use super::RemoteSource;
+use super::options::RemoteSource;
 use crate::model::text::sanitize_line;
 use crate::ops::OpsError;
 use crate::repo::{RemoteError, UpstreamError, is_branch_name, without_secrets};

@@ -1,27 +1,19 @@
-//! Which commit is the newest, and what of it can be used.
+//! Where the declared files come from: a branch of the repository itself, or of a remote that is fetched beside what runs.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::backoff::Backoff;
-use super::start::{addressed, hopeless};
-use super::{Daemon, Note, RemoteSource, WatchOptions};
-use crate::diag::Diagnostics;
-use crate::execute::{Waker, Wakeup};
-use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
-use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, HeldDocuments};
-use crate::model::text::sanitize_line;
-use crate::ops::workspace::{findings_of, refuse_results_on};
-use crate::ops::{Findings, OpsError, Workspace};
-use crate::prepare::load_valid_again;
-use crate::repo::{
-    Call, FLEET_FILE, FleetTree, MIRRORED, Remote, RepoError, UpstreamError, source_reference, without_secrets,
-};
 use jiff::Timestamp;
+
+use super::notes::Note;
+use super::options::{RemoteSource, WatchOptions};
+use super::start::{addressed, hopeless};
+use crate::execute::{Waker, Wakeup};
+use crate::model::digest::Digest;
+use crate::model::text::sanitize_line;
+use crate::ops::{OpsError, Workspace};
+use crate::reconcile::Backoff;
+use crate::repo::{Call, MIRRORED, Remote, UpstreamError, source_reference, without_secrets};
 
 /// No pause between two fetches is longer than this and twice the interval.
 const FETCH_PAUSE_MAX: Duration = Duration::from_secs(120);
@@ -56,6 +48,11 @@ pub struct Fetches {
 }
 
 impl Source {
+    /// Returns true when the files come from the repository itself: every look is as good as a fetch.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Source::Local { .. })
+    }
+
     /// Returns the source that the options name.
     ///
     /// # Errors
@@ -95,7 +92,7 @@ impl Source {
     }
 
     /// Returns the branch that is followed; `None` for a `HEAD` that is on none.
-    fn branch(&self, workspace: &Workspace) -> Option<String> {
+    pub fn branch(&self, workspace: &Workspace) -> Option<String> {
         match self {
             Source::Local { reference: None } => workspace.repo.head_branch(),
             Source::Local { reference: Some(_) } | Source::Remote { .. } => Some(self.to_string()),
@@ -103,7 +100,7 @@ impl Source {
     }
 
     /// Returns the newest commit that is here; `None` when none was fetched yet.
-    fn head(&self, workspace: &Workspace) -> Result<Option<String>, OpsError> {
+    pub fn head(&self, workspace: &Workspace) -> Result<Option<String>, OpsError> {
         match self {
             Source::Local { reference: None } => Ok(Some(workspace.repo.head()?)),
             Source::Local { reference: Some(reference) } => Ok(Some(workspace.repo.resolve(reference)?)),
@@ -208,103 +205,5 @@ impl fmt::Display for Source {
             Source::Local { reference: Some(reference) } => f.write_str(reference.trim_start_matches("refs/heads/")),
             Source::Remote { branch, .. } => f.write_str(branch),
         }
-    }
-}
-
-/// A commit as far as it can be used.
-pub struct Seen<'w> {
-    pub head: String,
-    pub tree: FleetTree<'w>,
-    pub loaded: Loaded,
-    pub declared: Arc<Declared>,
-    /// Documents with errors.
-    pub held: HeldDocuments,
-    /// What git calls the content of the files of imports. What is declared in the others has a digest; one of both has to differ for a
-    /// reconcile.
-    imported: BTreeMap<String, String>,
-    /// When what it declares was first seen.
-    pub seen_at: Timestamp,
-    /// What is held of it and what was found was told.
-    pub is_told: Cell<bool>,
-}
-
-impl<'w> Daemon<'w> {
-    /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
-    pub(super) fn look(&mut self, now: Timestamp) -> Result<(), OpsError> {
-        let Some(head) = self.source.head(self.workspace)? else { return Ok(()) };
-        if self.passed_over.as_ref() == Some(&head) {
-            return Ok(());
-        }
-        // Whatever comes after a commit that could not be used is told, also when it is as it was before.
-        self.is_due |= self.passed_over.take().is_some();
-        if self.seen.as_ref().is_some_and(|seen| seen.head == head) {
-            return Ok(());
-        }
-        let before = self.seen.as_ref().map(|seen| &seen.tree);
-        let tree = self.workspace.repo.tree_after(&head, before).map_err(|error| self.no_folder(error))?;
-        if let Some(seen) = &mut self.seen
-            && seen.tree.tree == tree.tree
-        {
-            (seen.head, seen.tree) = (head, tree);
-            return Ok(());
-        }
-        let branch = self.source.branch(self.workspace);
-        let seen = match Seen::load(head, tree, (branch.as_deref(), now), &mut self.known.files)? {
-            Ok(seen) => seen,
-            Err((head, findings)) => {
-                self.passed_over = Some(head);
-                return Err(OpsError::Invalid(Box::new(findings)));
-            }
-        };
-        let is_same = |old: &Seen<'w>| {
-            let is_same = (old.loaded.digest, &old.imported) == (seen.loaded.digest, &seen.imported);
-            is_same && old.held == seen.held
-        };
-        match &mut self.seen {
-            // Only the commit is another: nothing is declared that was not before.
-            Some(old) if is_same(old) => (old.head, old.tree) = (seen.head, seen.tree),
-            _ => {
-                self.is_due = true;
-                self.awaits_answer = false;
-                self.rounds.reset();
-                self.seen = Some(seen);
-            }
-        }
-        self.passed_over = None;
-        Ok(())
-    }
-}
-
-impl Daemon<'_> {
-    /// Returns what there is to say of a commit that does not have the fleet's folder: it may come with the next one.
-    fn no_folder(&self, error: RepoError) -> OpsError {
-        let RepoError::NoFleetAt { revision } = error else { return error.into() };
-        let folder = self.workspace.repo.prefix().trim_end_matches('/');
-        let mut help = format!("Commit a {FLEET_FILE} in it");
-        if self.workspace.repo.is_mirror() {
-            help.push_str(", or name the fleet's folder with --path");
-        }
-        OpsError::NotFound { what: format!("the commit {revision} has no folder `{folder}`"), help: help + "." }
-    }
-}
-
-impl<'w> Seen<'w> {
-    /// The inner error: the commit, and what is wrong with its Fleet document.
-    fn load(
-        head: String,
-        tree: FleetTree<'w>,
-        (branch, seen_at): (Option<&str>, Timestamp),
-        files: &mut ParsedFiles,
-    ) -> Result<Result<Seen<'w>, (String, Findings)>, OpsError> {
-        let ValidSubset { mut loaded, held } = load_valid_again(&tree, files);
-        let is_refused = refuse_results_on(branch, &mut loaded);
-        let Some(declared) = loaded.declared.take().filter(|_| !is_refused) else {
-            return Ok(Err((head, findings_of(&loaded, Diagnostics::new()))));
-        };
-        let of_import = |file: &String| Ok((file.clone(), tree.content_id(file)?));
-        let imported =
-            declared.imports.values().map(|import| of_import(&import.file)).collect::<Result<_, RepoError>>()?;
-        let declared = Arc::new(declared);
-        Ok(Ok(Seen { head, tree, loaded, declared, held, imported, seen_at, is_told: Cell::new(false) }))
     }
 }

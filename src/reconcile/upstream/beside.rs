@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Upstream, Wakeup};
+use super::{ReconcileError, Upstream, Wakeup};
 use crate::ledger::LEASE_RENEWAL_PART;
-use crate::ops::OpsError;
 use crate::registry::Registry;
 use crate::repo::{Call, Outgoing, Pulse, ResultsBranch, Sent, UpstreamError};
 
@@ -45,21 +44,21 @@ impl Upstream {
         branch: &ResultsBranch<'_>,
         registry: &mut Registry,
         clock: &dyn Fn() -> Timestamp,
-    ) -> Result<(), OpsError> {
+    ) -> Result<(), ReconcileError> {
         let now = clock();
         if self.beside.push.is_none() && !self.backoff.is_over(now) {
             return Ok(());
         }
         let is_old = now.duration_since(self.taken_at).unsigned_abs() >= self.lease_time / LEASE_RENEWAL_PART;
         let kept = if self.beside.push.is_some() {
-            self.push_beside(branch).map_err(OpsError::from)
+            self.push_beside(branch).map_err(ReconcileError::from)
         } else if self.lease.is_some() && is_old {
-            self.answers(branch).map_err(OpsError::from).and_then(|()| self.acquire(branch, registry, now))
+            self.answers(branch).map_err(ReconcileError::from).and_then(|()| self.acquire(branch, registry, now))
         } else if self.beside.quiet > 0 {
             self.beside.quiet -= 1;
             return Ok(());
         } else if branch.unpushed()? > 0 {
-            self.push_beside(branch).map_err(OpsError::from)
+            self.push_beside(branch).map_err(ReconcileError::from)
         } else {
             return Ok(());
         };
@@ -69,8 +68,8 @@ impl Upstream {
                 self.note(None);
                 Ok(())
             }
-            Err(OpsError::Upstream(UpstreamError::Unanswered { .. })) => Ok(()),
-            Err(error @ OpsError::Upstream(UpstreamError::Remote(_))) => {
+            Err(ReconcileError::Upstream(UpstreamError::Unanswered { .. })) => Ok(()),
+            Err(error @ ReconcileError::Upstream(UpstreamError::Remote(_))) => {
                 self.backoff.fail(clock(), false);
                 self.note(Some(&error));
                 Ok(())

@@ -1,0 +1,61 @@
+//! What a daemon tells while it works.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::execute::Progress;
+use crate::ledger::Lease;
+use crate::model::fleet::HeldDocuments;
+use crate::model::id::Name;
+use crate::model::status::Attempts;
+use crate::ops::{Findings, OpsError};
+
+/// What the daemon says.
+#[derive(Debug)]
+pub enum Note<'a> {
+    /// It follows a branch.
+    Started { fleet_branch: &'a str },
+    /// The system does not tell of new commits: the interval has to do.
+    NoEvents { error: &'a notify::Error },
+    /// The remote was asked; `is_news` when it did not go as the last time, or did not go well.
+    Fetched { error: Option<&'a OpsError>, is_news: bool, next_at: Timestamp, at: Timestamp },
+    /// Something happened to an import or a run.
+    Progress(&'a Progress),
+    /// A commit was taken up that declares something new, or the documents that are held are others than before.
+    TakenUp { fleet: &'a str, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
+    /// The branch was looked at, and the fleet reconciled if that was due.
+    Looked(Look<'a>),
+    /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
+    /// `is_news` when it is not what was in the way before.
+    Trouble { error: &'a OpsError, is_news: bool, retry_at: Timestamp, at: Timestamp },
+    /// An occurrence of a schedule did not run.
+    Missed { job: &'a str, run: &'a str, reason: &'a str },
+    /// What was in the way is gone.
+    Recovered,
+}
+
+/// One look, for those who show what the daemon does.
+#[derive(Debug)]
+pub struct Look<'a> {
+    pub at: Timestamp,
+    /// The newest commit that can be used; `None` before the first.
+    pub commit: Option<&'a str>,
+    /// Of what it declares.
+    pub digest: Option<String>,
+    pub is_reconciled: bool,
+    /// When schedules are due next, by name.
+    pub next_due: &'a BTreeMap<Name, Timestamp>,
+    /// Ours, while there is work.
+    pub lease: Option<&'a Lease>,
+    /// Commits that the remote does not have.
+    pub unpushed: usize,
+    /// Why the last push failed.
+    pub push_failure: Option<&'a str>,
+    /// Pushes from the start of the process.
+    pub pushes: Attempts,
+    /// It was a refusal.
+    pub is_push_denied: bool,
+    /// The branch is of the repository itself: every look is as good as a fetch.
+    pub is_local: bool,
+}

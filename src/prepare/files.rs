@@ -1,0 +1,236 @@
+//! The declared files of a fleet: which tree they are read from, and what of them can be used.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::load::{load, load_valid_again};
+use super::{Findings, PrepareError, Workspace};
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::manifest::{Kind, Loaded, ParsedFiles, ValidSubset};
+use crate::model::fleet::{Declared, HeldDocuments};
+use crate::repo::{FLEET_FILE, FleetTree, RepoError};
+
+/// Which files to look at.
+#[derive(Debug, Clone, Copy)]
+pub enum TreeChoice<'a> {
+    /// The commit that is checked out.
+    Head,
+    /// The work tree; in a bare repository, `HEAD`.
+    WorkTree,
+    /// A commit, by any name that git understands.
+    Revision(&'a str),
+    /// The work tree as it would be with these bytes at a path, relative to the fleet's folder.
+    WorkTreeWith { path: &'a str, bytes: &'a [u8] },
+    /// `HEAD` where it is valid, else the work tree: for commands that look at what was done.
+    Newest,
+}
+
+/// What to do about documents with errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// Fail.
+    Refuse,
+    /// Leave them out, with those that need them.
+    Hold,
+}
+
+/// The declared files of one tree, and what of them can be used. A clone shares what was read.
+#[derive(Clone)]
+pub struct Files<'w> {
+    pub tree: FleetTree<'w>,
+    /// All that was read, with all that was found; what it declares is in `declared`.
+    pub loaded: Arc<Loaded>,
+    /// What can be used; `None` when the Fleet document cannot.
+    pub declared: Option<Arc<Declared>>,
+    /// What cannot.
+    pub held: Arc<HeldDocuments>,
+}
+
+impl<'w> Files<'w> {
+    /// Reads the files of a tree. With [`OnError::Refuse`] all of them can be used, and `declared` is there.
+    ///
+    /// # Errors
+    /// The tree cannot be read, or has no fleet in the folder; with [`OnError::Refuse`], a file is invalid.
+    pub fn read(
+        workspace: &'w Workspace,
+        choice: TreeChoice<'_>,
+        on_error: OnError,
+    ) -> Result<Files<'w>, PrepareError> {
+        let read = |choice| {
+            let files = Files::read_all(workspace, choice, on_error)?;
+            match on_error {
+                OnError::Refuse => files.declared().map(|_| ())?,
+                OnError::Hold => {}
+            }
+            Ok(files)
+        };
+        match choice {
+            TreeChoice::Newest => Files::read_newest(workspace, on_error),
+            choice => read(choice),
+        }
+    }
+
+    /// Reads the files of a tree with all that is wrong with them.
+    ///
+    /// # Errors
+    /// The tree cannot be read, or has no fleet in the folder.
+    pub fn read_all(
+        workspace: &'w Workspace,
+        choice: TreeChoice<'_>,
+        on_error: OnError,
+    ) -> Result<Files<'w>, PrepareError> {
+        let tree = workspace.tree(choice)?;
+        let branch = workspace.repo.head_branch();
+        Ok(Files::of_tree(tree, branch.as_deref(), on_error, &mut ParsedFiles::default()))
+    }
+
+    /// Reads `HEAD` where all of it can be used, else the work tree, else what can be used of `HEAD`.
+    fn read_newest(workspace: &'w Workspace, on_error: OnError) -> Result<Files<'w>, PrepareError> {
+        if let Ok(files) = Files::read(workspace, TreeChoice::Head, OnError::Refuse) {
+            return Ok(files);
+        }
+        let error = match Files::read(workspace, TreeChoice::WorkTree, OnError::Refuse) {
+            Err(error @ PrepareError::Invalid(_)) if on_error == OnError::Hold => error,
+            whole => return whole,
+        };
+        let usable = [TreeChoice::WorkTree, TreeChoice::Head].into_iter().find_map(|choice| {
+            let files = Files::read_all(workspace, choice, OnError::Hold).ok()?;
+            files.declared.is_some().then_some(files)
+        });
+        usable.ok_or(error)
+    }
+
+    /// Reads the files of a tree that is followed as `branch`. What is in `parsed` and has not changed is not read again.
+    pub fn of_tree(
+        tree: FleetTree<'w>,
+        branch: Option<&str>,
+        on_error: OnError,
+        parsed: &mut ParsedFiles,
+    ) -> Files<'w> {
+        let ValidSubset { mut loaded, held } = match on_error {
+            OnError::Refuse => ValidSubset { loaded: load(&tree), held: HeldDocuments::default() },
+            OnError::Hold => load_valid_again(&tree, parsed),
+        };
+        refuse_results_on(branch, &mut loaded);
+        let declared = loaded.declared.take().map(Arc::new);
+        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
+    }
+
+    /// Returns what is declared, all of it valid.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub fn declared(&self) -> Result<&Arc<Declared>, PrepareError> {
+        self.declared.as_ref().filter(|_| !self.loaded.diagnostics.has_errors()).ok_or_else(|| self.invalid())
+    }
+
+    /// Returns what can be used.
+    ///
+    /// # Errors
+    /// The Fleet document cannot.
+    pub fn usable(&self) -> Result<&Arc<Declared>, PrepareError> {
+        self.declared.as_ref().ok_or_else(|| self.invalid())
+    }
+
+    /// Returns what was found, and `later` findings about the same files.
+    pub fn findings(&self, later: Diagnostics) -> Findings {
+        Findings::of(&self.loaded, later)
+    }
+
+    /// Returns all that was found, as an error.
+    pub fn invalid(&self) -> PrepareError {
+        PrepareError::Invalid(Box::new(self.findings(Diagnostics::new())))
+    }
+
+    /// Returns true when the results would go to the branch that the files are declared on.
+    pub fn puts_results_on_source(&self) -> bool {
+        self.loaded.diagnostics.iter().any(|found| found.code == code::RESULTS_ON_SOURCE)
+    }
+
+    /// Returns true when a document that cannot be used is of a kind and name, or may be.
+    pub fn may_hold(&self, kind: Kind, name: &str) -> bool {
+        self.held.is_partial || self.held.of_kind(kind.as_str()).any(|(held, _)| held.as_str() == name)
+    }
+}
+
+impl Workspace {
+    /// Returns the files of a tree.
+    ///
+    /// # Errors
+    /// It cannot be read, or has no fleet in the folder.
+    fn tree(&self, choice: TreeChoice<'_>) -> Result<FleetTree<'_>, PrepareError> {
+        let no_fleet = || {
+            let (path, around) = (self.repo.folder().to_path_buf(), self.repo.fleet_around());
+            RepoError::NoFleet { path, around }
+        };
+        let commit = match choice {
+            TreeChoice::Head | TreeChoice::Newest => self.repo.head()?,
+            TreeChoice::Revision(revision) => self.repo.resolve(revision)?,
+            TreeChoice::WorkTree | TreeChoice::WorkTreeWith { .. } => {
+                let mut tree = self.repo.work_tree()?;
+                if !is_fleet(&tree) {
+                    return Err(no_fleet().into());
+                }
+                if let TreeChoice::WorkTreeWith { path, bytes } = choice {
+                    tree = tree.with(path, bytes);
+                }
+                return Ok(tree);
+            }
+        };
+        let tree = self.repo.tree_at(&commit)?;
+        if !is_fleet(&tree) {
+            let is_declared = self.repo.folder().join(FLEET_FILE).exists();
+            return Err(if is_declared { RepoError::NoFleetAt { revision: commit } } else { no_fleet() }.into());
+        }
+        Ok(tree)
+    }
+
+    /// Refuses when the work tree declares something else than these files of `HEAD`: what would run is not what the person sees.
+    ///
+    /// # Errors
+    /// [`PrepareError::Held`]: a declared file is not committed.
+    pub fn refuse_uncommitted(&self, files: &Files<'_>) -> Result<(), PrepareError> {
+        if self.repo.is_bare() {
+            return Ok(());
+        }
+        let (tree, work) = (&files.tree, self.repo.work_tree()?);
+        let here = load(&work);
+        let paths: BTreeSet<&String> = files.loaded.declared_files.iter().chain(&here.declared_files).collect();
+        let mut differing = Vec::new();
+        for path in paths {
+            let committed = tree.entries.contains_key(path).then(|| tree.content_id(path)).transpose();
+            let present = work.entries.contains_key(path).then(|| work.content_id(path)).transpose();
+            match (committed, present) {
+                (Ok(one), Ok(two)) if one == two => {}
+                _ => differing.push(path.clone()),
+            }
+        }
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let shown = differing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let more = differing.len().saturating_sub(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(PrepareError::Held {
+            what: format!("declared files are not committed: {shown}{more}"),
+            help: "Commit them, or put them aside with `git stash -u`: apply executes what is committed.".to_string(),
+        })
+    }
+}
+
+fn is_fleet(tree: &FleetTree<'_>) -> bool {
+    tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
+}
+
+/// Adds an error when results would go to the branch that the files are declared on.
+fn refuse_results_on(source: Option<&str>, loaded: &mut Loaded) {
+    let Some(fleet) = loaded.declared.as_ref().map(|declared| &declared.fleet) else { return };
+    let branch = &fleet.results.branch;
+    if source != Some(branch.as_str()) {
+        return;
+    }
+    let span = loaded.spans.span_of(Kind::Fleet, &fleet.name, "/spec/results/branch");
+    let detail = format!("`{branch}` is the branch that this file is declared on.");
+    let help = "Give the results a branch of their own, such as `fleetform/results`, and run `fleetform init`.";
+    loaded.diagnostics.push(Diagnostic::new(code::RESULTS_ON_SOURCE, span, detail).with_help(help));
+}

@@ -1,0 +1,40 @@
+//! What planning reads, apart from the registry.
+
+use jiff::Timestamp;
+
+use crate::ledger::Ledger;
+use crate::manifest::Loaded;
+use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::id::Name;
+use crate::registry::{ImportSpec, StagedImport};
+use crate::repo::{FleetTree, Repo, ResultsBranch};
+
+/// What planning reads, apart from the registry.
+pub(super) struct Preparation<'a> {
+    pub repo: &'a Repo,
+    pub tree: &'a FleetTree<'a>,
+    pub loaded: &'a Loaded,
+    pub declared: &'a Declared,
+    /// Documents of the tree that cannot be used.
+    pub held: &'a HeldDocuments,
+    pub branch: &'a ResultsBranch<'a>,
+    pub ledger: &'a Ledger,
+    /// The process that has the right to work now, when it is another one and a person wants to know.
+    pub at_work: Option<String>,
+    /// Count the devices that the schedules would select now.
+    pub counts_scheduled: bool,
+    pub now: Timestamp,
+}
+
+/// An import file that has been compared with the registry and is ready to be written.
+#[derive(Debug, Clone)]
+pub struct StagedFile {
+    pub import: Name,
+    pub spec: ImportSpec,
+    pub found: StagedImport,
+}
+
+/// Returns a number of devices in words.
+pub(super) fn devices_of(count: u64) -> String {
+    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
+}

@@ -1,0 +1,56 @@
+//! The devices that a job means.
+
+use super::preparation::Preparation;
+use super::{PrepareError, failed_devices};
+use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::ledger::{RunKey, Standing};
+use crate::model::id::Name;
+use crate::model::job::{Job, Selector};
+use crate::registry::{Registry, Selection};
+
+/// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
+/// which is in the diagnostics then unless what it names is not declared.
+pub(super) fn selection_of(
+    preparation: &Preparation<'_>,
+    registry: &Registry,
+    job: &Job,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<(Selection, Vec<String>)>, PrepareError> {
+    let declared = preparation.declared;
+    let mut within = Vec::new();
+    if let Some(name) = &job.organization {
+        // Only an occurrence that was claimed may have outlived what it names. Without its bounds it would mean others.
+        let Some(organization) = declared.organizations.get(name) else { return Ok(None) };
+        within.push(organization.path.clone());
+    }
+    let parse = |text: &str| crate::query::parse(text).expect("queries were checked with the files");
+    let selection = match &job.target.selector {
+        Selector::Query(text) => Selection::Matching { template: None, conditions: vec![parse(text)] },
+        Selector::Group(name) => {
+            let Some(group) = declared.groups.get(name) else { return Ok(None) };
+            within.extend(group.organization.clone());
+            let template = group.template.as_ref().map(Name::to_string);
+            Selection::Matching { template, conditions: vec![parse(&group.query)] }
+        }
+        Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
+        Selector::FailedOf { job: other, run } => {
+            if !matches!(preparation.ledger.standing(other, run), Standing::Ended(..)) {
+                if job.after.contains(other) {
+                    // It is resolved when the other job has ended.
+                    return Ok(None);
+                }
+                let span = preparation.loaded.spans.span(&job.name, "/spec/target/failedOf");
+                let detail = format!(
+                    "Job `{}` takes the failed devices of job `{other}` run {run}, which has not ended.",
+                    job.name
+                );
+                let help = format!("Add `after: [{other}]`, or wait until it has ended.");
+                diagnostics.push(Diagnostic::new(code::SOURCE_NOT_ENDED, span, detail).with_help(help));
+                return Ok(None);
+            }
+            let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
+            Selection::Listed(failed_devices(preparation.branch, registry, &key)?)
+        }
+    };
+    Ok(Some((selection, within)))
+}

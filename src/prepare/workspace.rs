@@ -1,0 +1,165 @@
+//! A fleet that has been opened: its repository, and the way to its registry.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::PrepareError;
+use crate::model::fleet::{Fleet, RegistryConfig};
+use crate::model::text::sanitize_line;
+use crate::registry::sqlite::SqlitePlace;
+use crate::registry::{ExclusionFailure, Exclusive, Place as _, Registry, Store};
+use crate::repo::Repo;
+
+/// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
+pub const OWN_FOLDER: &str = ".fleetform";
+
+/// What a command is told by its surroundings, read once.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The fleet's folder.
+    pub folder: PathBuf,
+    /// `--registry`: overrides the Fleet document; a path is relative to the folder that the command was called in.
+    pub registry: Option<String>,
+}
+
+/// An opened fleet repository.
+pub struct Workspace {
+    pub repo: Repo,
+    environment: Environment,
+}
+
+/// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
+pub fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "host" } else { host };
+    let mut drawn = [0; 4];
+    // Without randomness the process alone has to do.
+    let unique = getrandom::fill(&mut drawn).map_or(0, |()| u32::from_le_bytes(drawn));
+    format!("{host}/{}/{unique:08x}", std::process::id())
+}
+
+/// The place of a registry that is this machine's own.
+pub struct OwnRegistry {
+    path: PathBuf,
+    place: SqlitePlace,
+}
+
+impl OwnRegistry {
+    /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open_for_writing(&self) -> Result<Box<dyn Store>, PrepareError> {
+        if let Some(folder) = self.path.parent()
+            && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
+            && !folder.join(".gitignore").exists()
+        {
+            let ignore = folder.join(".gitignore");
+            let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&ignore, "*\n"));
+            made.map_err(|source| PrepareError::Output {
+                what: format!("{} cannot be written", ignore.display()),
+                source,
+            })?;
+        }
+        Ok(self.place.open()?)
+    }
+
+    /// Takes the right to work on the registry, for an owner of this name.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be taken.
+    pub fn lock(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
+        self.place.exclude(owner)
+    }
+}
+
+impl Workspace {
+    /// Opens the repository around the environment's folder.
+    ///
+    /// # Errors
+    /// There is no repository.
+    pub fn open(environment: &Environment) -> Result<Workspace, PrepareError> {
+        let repo = Repo::open(&environment.folder)?;
+        Ok(Workspace { repo, environment: environment.clone() })
+    }
+
+    /// Opens the mirror of a remote repository in the environment's folder, which is made when it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or the branch has an illegal name.
+    pub fn open_mirror(
+        environment: &Environment,
+        address: &str,
+        branch: &str,
+        path: &str,
+    ) -> Result<Workspace, PrepareError> {
+        let repo = Repo::mirror(&environment.folder, address, branch, path)?;
+        Ok(Workspace { repo, environment: environment.clone() })
+    }
+
+    /// Returns the path of the registry's file.
+    ///
+    /// # Errors
+    /// `--registry` is not one that this fleetform knows.
+    pub fn registry_path(&self, fleet: &Fleet) -> Result<PathBuf, PrepareError> {
+        if let Some(url) = &self.environment.registry {
+            return match url.strip_prefix("sqlite:") {
+                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+                Some(_) | None => Err(PrepareError::Usage {
+                    what: "the value of --registry is not understood".to_string(),
+                    help: "Write it as `sqlite:PATH`.".to_string(),
+                }),
+            };
+        }
+        let RegistryConfig::Sqlite { path } = &fleet.registry;
+        Ok(self.repo.folder().join(path))
+    }
+
+    /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request could bring a
+    /// registry of its own, with devices, keys and runs that never were.
+    ///
+    /// # Errors
+    /// Git has it, or `--registry` is not one that this fleetform knows.
+    pub fn own_registry(&self, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
+        let path = self.registry_path(fleet)?;
+        let mut places = Vec::new();
+        if self.environment.registry.is_none() {
+            places.push(PathBuf::from(OWN_FOLDER));
+        }
+        // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the folder.
+        let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        places.push(SqlitePlace::lock_path(&whole));
+        places.extend(SqlitePlace::files(&whole));
+        self.refuse_tracked(&places)?;
+        Ok(OwnRegistry { place: SqlitePlace::new(path.clone(), fleet.name.as_str()), path })
+    }
+
+    /// Refuses places that git fills.
+    ///
+    /// # Errors
+    /// `PrepareError::Refused`: `HEAD` or the index has one of them, or a link on the way to it.
+    pub fn refuse_tracked(&self, places: &[PathBuf]) -> Result<(), PrepareError> {
+        let Some(tracked) = self.repo.tracked(places)? else { return Ok(()) };
+        // As a path from the fleet's folder, of the whole folder of ours.
+        let inner = tracked.strip_prefix(self.repo.prefix()).unwrap_or(&tracked);
+        let of_ours = inner.split('/').next().filter(|first| *first == OWN_FOLDER);
+        let remove = sanitize_line(of_ours.unwrap_or(inner)).into_owned();
+        Err(PrepareError::Refused {
+            what: format!(
+                "`{remove}` is under git's control, and the registry of this machine must not come from a commit"
+            ),
+            help: format!(
+                "Take it out of git with `git rm --cached -r {remove}`, and commit that. It stays on the disk: unless it is yours, remove it there too."
+            ),
+        })
+    }
+
+    /// Opens the registry for reading.
+    ///
+    /// # Errors
+    /// It cannot be read, or git has it.
+    pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, PrepareError> {
+        Ok(Registry::new(self.own_registry(fleet)?.place.open_for_reading()?))
+    }
+}

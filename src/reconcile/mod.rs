@@ -1,0 +1,42 @@
+//! Makes a fleet what its files declare: one [`Reconciler`], driven by `apply`, the daemon and the rehearsal alike.
+//!
+//! [`Reconciler`] (`reconciler.rs`) is the way of one apply, from top to bottom: open, plan, take the right to work, claim, execute, give
+//! back. The other files are the parts that it is made of:
+//!
+//! - [`Upstream`]: the remote of the results branch, with the lease and the pushes.
+//! - `recovery`: what a process that died left behind, and a branch or registry that is gone.
+//! - `beginning`: what a plan begins. `imports`; `claims`: runs that are begun or taken up again; `closing`: runs that end without a
+//!   device.
+//! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
+//! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the registry.
+
+mod backoff;
+mod beginning;
+mod claims;
+mod closing;
+mod error;
+mod imports;
+mod indexes;
+mod occurrences;
+mod options;
+mod quiet;
+mod reconciler;
+mod recovery;
+mod refusals;
+mod rewind;
+mod seen;
+mod session;
+mod stops;
+mod terms;
+mod upstream;
+
+pub use backoff::Backoff;
+pub use error::ReconcileError;
+pub use options::Options;
+pub use quiet::{Agree, Agreement, Quiet, until_quiet};
+pub use reconciler::Reconciler;
+pub use rewind::behind;
+pub use seen::Seen;
+pub use stops::Stops;
+pub use terms::{Done, Ending, Event, Rested, Round, Terms};
+pub use upstream::Upstream;

@@ -1,0 +1,445 @@
+//! The way of one apply, from top to bottom.
+//!
+//! 1. [`Reconciler::open`]: take the registry's lock, open the registry and the link.
+//! 2. [`Reconciler::round`]: plan, take the right to work when there is work, plan again, and begin it: imports, claims, stops.
+//! 3. [`Reconciler::run_until`]: execute what runs, push what it has written, make the right to work last.
+//! 4. [`Reconciler::rest`]: give back the right to work and the lock, and note what was applied.
+//!
+//! An apply makes rounds until nothing is left that can go on now, because jobs that come after others get their target only then. The
+//! daemon makes one whenever something is new or due.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::beginning::Beginning;
+use super::indexes::make_indexes;
+use super::occurrences::{agenda_of, settle_agenda};
+use super::recovery::Recovery;
+use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
+use super::rewind::check_rewind;
+use super::session::Session;
+use super::stops::Stops;
+use super::terms::{Done, Ending, Event, Rested, Round, Terms};
+use super::upstream::{HURRY_MIN, Upstream};
+use super::{Options, ReconcileError, Seen};
+use crate::diag::{Diagnostics, Severity};
+use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
+use crate::ledger::RunRecord;
+use crate::link::{DeviceLink, SimulatedDevices};
+use crate::model::fleet::HeldDocuments;
+use crate::model::id::Name;
+use crate::model::job::Job;
+use crate::plan::Agenda;
+use crate::prepare::{Cache, OnError, OwnRegistry, Planned, Purpose, View, Workspace, owner};
+use crate::registry::{ExclusionFailure, Exclusive};
+use crate::repo::ResultsBranch;
+
+/// Makes a fleet what its files declare.
+pub struct Reconciler<'w> {
+    workspace: &'w Workspace,
+    options: Options,
+    /// The name of this process on locks and leases: `host/process/random`.
+    owner: String,
+    waker: Waker,
+    /// What was read before.
+    pub cache: Cache,
+    /// The remote of the results branch, once it was opened.
+    pub upstream: Option<Upstream>,
+    /// The name of the results branch.
+    branch: Option<String>,
+    session: Option<Session<'w>>,
+    /// The runs that are executed.
+    pub running: Running,
+    /// What has arrived and was not about a run.
+    pub woken: Wakeups,
+    /// What the last round held.
+    held: HeldDocuments,
+}
+
+impl<'w> Reconciler<'w> {
+    /// Returns a reconciler that has nothing open.
+    pub fn new(workspace: &'w Workspace, options: Options, waker: Waker) -> Reconciler<'w> {
+        Reconciler {
+            workspace,
+            options,
+            owner: owner(),
+            waker,
+            cache: Cache::default(),
+            upstream: None,
+            branch: None,
+            session: None,
+            running: Running::default(),
+            woken: Wakeups::default(),
+            held: HeldDocuments::default(),
+        }
+    }
+
+    /// Gives the reconciler a registry and a link that are open, instead of [`Reconciler::open`]: those of a rehearsal.
+    pub fn work_on(&mut self, view: View<'w>, link: Box<dyn DeviceLink>) {
+        let link_config = view.declared.fleet.link.clone();
+        self.session = Some(Session::new(view, link, link_config, None));
+    }
+
+    /// Takes the lock and opens the registry, unless that was done.
+    ///
+    /// # Errors
+    /// Another process has the lock, there is no such remote, or something cannot be opened.
+    pub fn open(&mut self, seen: &Seen<'w>, now: Timestamp) -> Result<(), ReconcileError> {
+        let (repo, fleet) = (&self.workspace.repo, &seen.files.usable()?.fleet);
+        let is_other = |upstream: &Upstream| upstream.lease().is_none() && !upstream.is_of(repo, fleet);
+        if self.upstream.as_ref().is_none_or(is_other) {
+            self.upstream = Upstream::of(repo, fleet, (&self.owner, &self.options), &self.waker, now)?;
+        }
+        let branch = repo.results(&fleet.results.branch);
+        self.branch = Some(fleet.results.branch.clone());
+        if let Some(session) = &mut self.session
+            && (session.link_config == fleet.link || !self.running.is_empty())
+        {
+            session.view.branch = branch;
+            return Ok(());
+        }
+        self.session = None;
+        let own = self.workspace.own_registry(fleet)?;
+        let lock = self.lock(&own, &branch, now)?;
+        let mut registry = self.options.ports.registry(own.open_for_writing()?);
+        if let Some(pages) = self.options.growth {
+            registry.limit_growth(pages)?;
+        }
+        if let Some(upstream) = &mut self.upstream {
+            // The fence is not put up in a registry that was just opened.
+            upstream.forget();
+            if lock.is_none() {
+                // And without the lock it alone keeps others away.
+                upstream.sync(&branch)?;
+                upstream.acquire(&branch, &mut registry, now)?;
+            }
+        }
+        let link = self.options.ports.link(SimulatedDevices::new(&fleet.link, repo.folder())?);
+        let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
+        self.session = Some(Session::new(view, link, fleet.link.clone(), lock));
+        Ok(())
+    }
+
+    /// Takes the registry's lock; `None` when the process that has it stands still, and the work can be taken over without it.
+    fn lock(
+        &mut self,
+        own: &OwnRegistry,
+        branch: &ResultsBranch<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Rc<dyn Exclusive>>, ReconcileError> {
+        match (own.lock(&self.owner), &mut self.upstream) {
+            (Ok(lock), upstream) => {
+                upstream.iter_mut().for_each(|upstream| upstream.take_lock(&lock));
+                Ok(Some(lock))
+            }
+            (Err(ExclusionFailure::Held(holder)), Some(upstream)) if self.options.overrules => {
+                match upstream.overrules(holder.as_deref(), branch, now)? {
+                    true => Ok(None),
+                    false => Err(ExclusionFailure::Held(holder).into()),
+                }
+            }
+            (Err(failure), _) => Err(failure.into()),
+        }
+    }
+
+    /// Plans what a commit declares, and begins it. The registry has to be open.
+    ///
+    /// # Errors
+    /// The history cannot be trusted, another process has the right to work, the plan is refused, or the surroundings fail. While devices
+    /// are running: the remote has not answered yet, and everything but the claims is done.
+    pub fn round(
+        &mut self,
+        seen: &Seen<'w>,
+        terms: &mut Terms<'_>,
+        now: Timestamp,
+        tell: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<Round, ReconcileError> {
+        let mut found = Diagnostics::new();
+        self.turn_to(seen)?;
+        let (mut planned, agenda) = loop {
+            let planned = self.recover_and_plan(now, tell)?;
+            if planned.diagnostics.has_errors() {
+                self.hold_refused(planned.diagnostics, terms.on_error, &mut found)?;
+            } else if !terms.starts_occurrences {
+                break (planned, Agenda::default());
+            } else if let Some(agenda) = self.start_due(seen, &planned, now, tell)? {
+                found.extend(planned.diagnostics.clone());
+                break (planned, agenda);
+            }
+            // Planned again, with other documents.
+        };
+        let session = self.session.as_mut().expect("a round begins with an open registry");
+        if terms.on_error == OnError::Hold && (!seen.is_told.replace(true) || self.held != session.view.held) {
+            self.held.clone_from(&session.view.held);
+            let (fleet, findings) = (session.view.declared.fleet.name.as_str(), session.view.findings(found));
+            tell(&Event::TakenUp { fleet, commit: &seen.head, held: &self.held, findings: &findings });
+        }
+        if !(terms.accept)(&session.view, &mut planned)? {
+            session.reconciled = (!planned.plan.has_changes()).then(|| seen.head.clone());
+            return Ok(Round::default());
+        }
+        let (upstream, running, crash) = (self.upstream.as_mut(), &mut self.running, &self.options.ports.crash);
+        Beginning { session, upstream, running, crash }
+            .begin(&planned, terms.left, &mut |progress| tell(&Event::Progress(progress)))?;
+        session.reconciled = Some(seen.head.clone());
+        Ok(Round {
+            is_begun: true,
+            has_deferred: planned.plan.runs.iter().any(|run| run.is_deferred),
+            next_due: agenda.next,
+            look_again_at: agenda.look_again_at,
+        })
+    }
+
+    /// Looks at what a commit declares, with the occurrences that are under way.
+    fn turn_to(&mut self, seen: &Seen<'w>) -> Result<(), ReconcileError> {
+        let session = self.session.as_mut().expect("a round begins with an open registry");
+        if let Some(upstream) = self.upstream.as_mut().filter(|upstream| upstream.lease().is_none()) {
+            upstream.sync(&session.view.branch)?;
+        }
+        session.head.clone_from(&seen.head);
+        session.view.turn_to(&seen.files)?;
+        Ok(session.view.add_occurrences()?)
+    }
+
+    /// Brings the registry and the results branch in line with each other, and plans.
+    fn recover_and_plan(
+        &mut self,
+        now: Timestamp,
+        tell: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<Planned, ReconcileError> {
+        let session = self.session.as_mut().expect("a round begins with an open registry");
+        let crash = &self.options.ports.crash;
+        Recovery::new(&mut session.view, &mut self.cache.recorded, self.upstream.as_ref(), crash)
+            .republish(&mut |progress| tell(&Event::Progress(progress)))?;
+        if !self.options.accepts_rewind {
+            check_rewind(&session.view, &session.head)?;
+        }
+        self.plan_to_work(now)
+    }
+
+    /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
+    ///
+    /// # Errors
+    /// The registry, the repository or the remote fails; another process has the right; while devices are running, the remote has not
+    /// answered yet.
+    fn plan_to_work(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
+        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        // Whether the claims of such runs have landed is not known here.
+        let has_open_claims = view.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed);
+        let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
+        if !has_lease {
+            // What a process left behind is settled by the one that has the right to work, and only then is it clear what landed.
+            if !has_open_claims && view.registry.branch_copy().outbox()?.is_empty() {
+                let planned = self.plan(now)?;
+                // What cannot be done needs no right to do it.
+                if !planned.plan.has_changes() || planned.diagnostics.has_errors() {
+                    return Ok(planned);
+                }
+            }
+            if let (Some(upstream), Some(Session { view, .. })) = (&mut self.upstream, &mut self.session) {
+                upstream.acquire(&view.branch, &mut view.registry, now)?;
+            }
+        } else if has_open_claims && let Some(upstream) = &mut self.upstream {
+            if !self.running.is_empty() {
+                upstream.answers(&view.branch)?;
+            }
+            // After this commit the push of a claim has landed or never will.
+            upstream.pull(&view.branch)?;
+            upstream.acquire(&view.branch, &mut view.registry, now)?;
+        }
+        self.plan(now)
+    }
+
+    /// Settles what was left behind, and plans.
+    ///
+    /// # Errors
+    /// The history cannot be trusted, or something cannot be read or written.
+    pub fn plan(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
+        let Session { view, .. } = self.session.as_mut().expect("a plan needs an open registry");
+        let crash = &self.options.ports.crash;
+        Recovery::new(view, &mut self.cache.recorded, self.upstream.as_ref(), crash).settle()?;
+        Ok(view.plan(Purpose::Work, now)?)
+    }
+
+    /// Holds the documents that a plan refuses, and adds the errors to what was found.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Invalid`]: nothing is to be held, or nothing can be.
+    fn hold_refused(
+        &mut self,
+        diagnostics: Diagnostics,
+        on_error: OnError,
+        found: &mut Diagnostics,
+    ) -> Result<(), ReconcileError> {
+        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        if on_error == OnError::Refuse {
+            return Err(ReconcileError::Invalid(Box::new(view.findings(diagnostics))));
+        }
+        let refused = refused(&view.files.loaded, &diagnostics);
+        // Warnings are told by the plan that is carried out.
+        let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+        errors.for_each(|error| found.push(error.clone()));
+        if leave_out(refused, Arc::make_mut(&mut view.declared), &mut view.held) == 0 {
+            return Err(ReconcileError::Invalid(Box::new(view.findings(std::mem::take(found)))));
+        }
+        Ok(())
+    }
+
+    /// Declares the occurrences that are due, for which a plan is to be made, and returns `None`; when there is none, records what was
+    /// missed and returns the agenda.
+    fn start_due(
+        &mut self,
+        seen: &Seen<'w>,
+        planned: &Planned,
+        now: Timestamp,
+        tell: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<Option<Agenda>, ReconcileError> {
+        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        let mut agenda = agenda_of(view, (seen.seen_at, now))?;
+        tell_refusals(&mut agenda, &self.held);
+        let fresh = agenda.start.iter().filter(|job| is_fresh(job, &view.declared, &view.held));
+        let fresh: Vec<(Name, Arc<Job>)> = fresh.map(|job| (job.name.clone(), Arc::new(job.clone()))).collect();
+        if !fresh.is_empty() {
+            Arc::make_mut(&mut view.declared).jobs.extend(fresh);
+            return Ok(None);
+        }
+        let crash = &self.options.ports.crash;
+        settle_agenda(view, self.upstream.as_mut(), &agenda, (&seen.head, &planned.plan.id, now), crash)?;
+        for missed in &agenda.missed {
+            tell(&Event::Missed { job: &missed.job.name, run: &missed.job.run, reason: &missed.reason });
+        }
+        Ok(Some(agenda))
+    }
+
+    /// Executes what runs until a time, or until a run ends or something else arrives; pushes what it has written, and makes the right to
+    /// work last. Returns the runs that ended or were left.
+    ///
+    /// # Errors
+    /// The registry, the repository or the link fails, or another process has taken over. What is in flight was awaited, and nothing runs
+    /// any more: the journal has what came of it, and the next round takes it up from there.
+    pub fn run_until(
+        &mut self,
+        until: Timestamp,
+        clock: &dyn Clock,
+        inbox: &Inbox,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<Vec<RunRecord>, ReconcileError> {
+        let Some(session) = &mut self.session else { return Ok(Vec::new()) };
+        let mut executor = session.executor((&self.options, clock, inbox), observer);
+        let executed = executor.execute(&mut self.running, until);
+        self.woken = self.woken.and(executor.woken);
+        let kept = executed.map_err(ReconcileError::from).and_then(|ended| {
+            if let Some(upstream) = &mut self.upstream {
+                let View { branch, registry, .. } = &mut session.view;
+                upstream.keep(branch, registry, &|| clock.now())?;
+            }
+            Ok(ended)
+        });
+        match kept {
+            Ok(ended) => {
+                session.done.records.extend(ended.iter().cloned());
+                Ok(ended)
+            }
+            Err(error) => {
+                self.abandon(clock, inbox, observer);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns what was done since the registry was opened, and begins to count anew.
+    pub fn take_done(&mut self) -> Done {
+        self.session.as_mut().map(|session| std::mem::take(&mut session.done)).unwrap_or_default()
+    }
+
+    /// Waits for what is in flight, and forgets what runs. The journal has what came of it.
+    pub fn abandon(&mut self, clock: &dyn Clock, inbox: &Inbox, observer: &mut dyn FnMut(&Progress)) {
+        if let Some(session) = &mut self.session {
+            session.executor((&self.options, clock, inbox), observer).drain(&mut self.running);
+        }
+        self.running = Running::default();
+        self.session = None;
+        if let Some(upstream) = &mut self.upstream {
+            upstream.forget();
+        }
+    }
+
+    /// Gives back the right to work and the lock, and notes what was applied: there is nothing to execute.
+    pub fn rest(&mut self, ending: Ending, now: Timestamp) -> Rested {
+        let mut rested = Rested::default();
+        let session = self.session.take();
+        if ending == Ending::Interrupt {
+            self.hurry();
+        }
+        if let (Some(upstream), Some(name)) = (&mut self.upstream, &self.branch)
+            && (session.is_some() || ending != Ending::Idle)
+        {
+            let branch = self.workspace.repo.results(name);
+            let finished = match ending {
+                Ending::Idle => upstream.finish(&branch, now),
+                Ending::Process | Ending::Interrupt => upstream.close(&branch, now),
+            };
+            rested.failures.extend(finished.err());
+        }
+        let Some(mut session) = session else { return rested };
+        rested.done = std::mem::take(&mut session.done);
+        // A plan that was refused or declined changes nothing.
+        if session.reconciled.is_none() {
+            return rested;
+        }
+        rested.failures.extend(session.note_applied(self.upstream.is_some()).err());
+        if ending == Ending::Interrupt {
+            return rested;
+        }
+        match make_indexes(&mut session.view, &rested.done, &mut self.cache.searches) {
+            Ok(changes) => rested.indexes = changes,
+            Err(error) => rested.index_failure = Some(error.to_string()),
+        }
+        rested
+    }
+
+    /// Gives everything back for good, and tries once more what could not be pushed; what stays is for the next start.
+    pub fn end(&mut self, now: Timestamp) -> Rested {
+        self.hurry();
+        let rested = self.rest(Ending::Idle, now);
+        if let (Some(upstream), Some(name)) = (&mut self.upstream, &self.branch)
+            && upstream.failure.is_some()
+        {
+            let branch = self.workspace.repo.results(name);
+            // The lease is given back with what is pushed.
+            drop(upstream.pull(&branch).and_then(|()| upstream.finish(&branch, now)));
+        }
+        rested
+    }
+
+    /// Gives no call of the remote much time from now on.
+    fn hurry(&mut self) {
+        let time_max = self.options.grace.max(HURRY_MIN);
+        self.upstream.iter_mut().for_each(|upstream| upstream.hurry(time_max));
+    }
+
+    /// Returns how many commits of results the remote does not have; 0 without work and without a failure.
+    pub fn unpushed(&self) -> usize {
+        let may_wait = |upstream: &Upstream| upstream.lease().is_some() || upstream.failure.is_some();
+        match &self.branch {
+            Some(name) if self.upstream.as_ref().is_some_and(may_wait) => {
+                self.workspace.repo.results(name).unpushed().unwrap_or(0)
+            }
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Stops what a newer commit suspends or does not declare any more.
+    pub fn look_for_stops(&mut self, stops: &mut Stops, observer: &mut dyn FnMut(&Progress)) {
+        if !self.running.is_empty() {
+            stops.look(&self.workspace.repo, &mut self.running, observer);
+        }
+    }
+
+    /// Returns true while the remote owes an answer that claims wait for.
+    pub fn is_awaited(&self) -> bool {
+        self.upstream.as_ref().is_some_and(Upstream::is_awaited)
+    }
+}

@@ -1,0 +1,179 @@
+//! What a process that died left behind, and a results branch or a registry that is gone. Nothing that is known of runs is in one place
+//! only: a branch that is gone is published again from the registry, and a registry that was lost learns from the branch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::imports::empty_outbox;
+use super::{ReconcileError, Upstream};
+use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
+use crate::ledger::{LEASE_PATH, Standing, claim_path_of};
+use crate::model::id::{Name, RunToken};
+use crate::prepare::{Recorded, View};
+use crate::registry::{Change, KeptFile, Noted};
+use crate::repo::{BlobId, FileChange};
+use crate::results::{Trailers, document, with_trailers};
+
+/// Brings the registry and the results branch in line with each other.
+pub(super) struct Recovery<'a, 'w> {
+    pub view: &'a mut View<'w>,
+    pub recorded: &'a mut Recorded,
+    /// There is a remote.
+    pub has_remote: bool,
+    /// This process may write to a branch with a remote.
+    pub has_lease: bool,
+    pub crash: &'a CrashPoints,
+}
+
+impl<'a, 'w> Recovery<'a, 'w> {
+    pub fn new(
+        view: &'a mut View<'w>,
+        recorded: &'a mut Recorded,
+        upstream: Option<&Upstream>,
+        crash: &'a CrashPoints,
+    ) -> Recovery<'a, 'w> {
+        let has_lease = upstream.is_some_and(|upstream| upstream.lease().is_some());
+        Recovery { view, recorded, has_remote: upstream.is_some(), has_lease, crash }
+    }
+
+    /// Publishes a branch that is gone again, when the registry remembers it.
+    pub fn republish(&mut self, observer: &mut dyn FnMut(&Progress)) -> Result<(), ReconcileError> {
+        if self.view.branch.tip()?.is_some() || !self.view.registry.branch_copy().exists()? {
+            return Ok(());
+        }
+        let fleet = &self.view.declared.fleet.name;
+        let runs = republish(&self.view.branch, &mut self.view.registry, fleet, self.crash)?;
+        observer(&Progress::BranchRepublished { branch: self.view.branch.name().to_string(), runs });
+        Ok(())
+    }
+
+    /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether there were any.
+    fn publish_ends(&mut self) -> Result<bool, ReconcileError> {
+        let ledger = &self.view.ledger;
+        let is_lost = |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
+        let lost: BTreeSet<&(Name, RunToken)> = ledger.claims.keys().filter(is_lost).collect();
+        if lost.is_empty() {
+            return Ok(false);
+        }
+        let mut has_moved = false;
+        for run in self.view.registry.branch_copy().runs()? {
+            let known = (run.job.clone(), run.run.clone());
+            let has_ended = run.record.as_ref().is_some_and(|record| record.status.is_final());
+            if !has_ended || !lost.contains(&known) {
+                continue;
+            }
+            let key = ledger.claims[&known].key(&self.view.declared.fleet.name);
+            let published = ledger.records.get(&known).map_or_else(Default::default, |record| record.published);
+            let crash = self.crash;
+            crash.around("publish end", || {
+                publish_ended(&self.view.branch, &self.view.registry, &run, (&key, published))
+            })?;
+            has_moved = true;
+        }
+        Ok(has_moved)
+    }
+
+    /// Publishes kept files that are not on the branch: they were committed by a daemon that never got to push them.
+    fn publish_kept(&self, missing: &BTreeSet<&String>) -> Result<(), ReconcileError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        self.view.registry.each_kept_file::<ReconcileError>(
+            |path| missing.iter().any(|missing| *missing == path),
+            |path, content| {
+                changes.push(FileChange::blob(path, self.view.branch.write_blob(content)?));
+                Ok(())
+            },
+        )?;
+        let writer = writer();
+        let subject = format!("results that were not pushed, {} of them, published again", changes.len());
+        let message = with_trailers(&subject, &Trailers { writer: &writer, ..Trailers::default() });
+        self.crash.around("publish kept", || self.view.branch.commit(&changes, &message))?;
+        Ok(())
+    }
+
+    /// Keeps what is on the branch and not in the journal: runs of a registry that was lost, of another clone, or adopted ones. All of it is kept or
+    /// nothing, for a registry that remembers half of what was claimed would let the rest run again.
+    fn keep_results(&mut self) -> Result<(), ReconcileError> {
+        let Some(tip) = self.view.branch.tip()? else { return Ok(()) };
+        let before = self.view.registry.branch_copy().noted(Noted::KeptTip)?;
+        if before.as_ref() == Some(&tip) {
+            return Ok(());
+        }
+        let journaled: BTreeSet<String> = self.view.registry.journal().claim_documents()?.into_keys().collect();
+        let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
+        let known = self.view.registry.branch_copy().file_ids()?;
+        let is_kept = |path: &str| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path);
+        // Without a remote nothing goes from the branch: what was there before has been kept, or was in the journal.
+        let since = before.filter(|_| !self.has_remote);
+        let since = since.map(|before| self.view.branch.changes(&before, &tip)).transpose()?.flatten();
+        let present: BTreeMap<String, BlobId> = match since {
+            Some(changes) => {
+                let there = changes.into_iter().filter_map(|(path, blob)| Some((path, blob?)));
+                there.filter(|(path, _)| is_kept(path)).collect()
+            }
+            None => self.view.branch.entries_at(&tip, is_kept)?,
+        };
+        if self.has_lease {
+            self.publish_kept(
+                &known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect(),
+            )?;
+        }
+        let mut fresh = Vec::new();
+        for (path, blob) in present {
+            if known.get(&path).and_then(Option::as_ref) != Some(&blob.to_string()) {
+                fresh.push((path, blob));
+            }
+        }
+        if !fresh.is_empty() {
+            let View { branch, registry, .. } = &mut *self.view;
+            let files = fresh.into_iter().map(|(path, blob)| {
+                Ok(KeptFile { path, content: branch.read_blob(blob)?, blob_id: Some(blob.to_string()) })
+            });
+            registry.keep_files::<ReconcileError>(files)?;
+        }
+        self.view.registry.write(Change::Note { what: Noted::KeptTip, commit: &tip })?;
+        Ok(())
+    }
+
+    /// Brings the journal in line with the results branch and reads the ledger.
+    ///
+    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the branch or it never
+    /// was), or a run whose end is on the branch and not in the journal.
+    ///
+    /// # Errors
+    /// The history cannot be trusted, or something cannot be read or written.
+    pub fn settle(&mut self) -> Result<(), ReconcileError> {
+        self.view.read_ledger(self.recorded)?;
+        self.keep_results()?;
+        if !self.view.registry.branch_copy().outbox()?.is_empty() {
+            empty_outbox(self.view, self.crash)?;
+            self.view.read_ledger(self.recorded)?;
+        }
+        let fleet = self.view.declared.fleet.name.clone();
+        let mut has_moved = false;
+        for run in self.view.registry.journal().unclosed()? {
+            let key = (run.job.clone(), run.run.clone());
+            let claim = self.view.ledger.claims.get(&key);
+            if !run.is_claimed {
+                has_moved = true;
+                match claim {
+                    Some(claim) if document(&claim.to_json(&fleet)) == run.claim.as_bytes() => {
+                        self.view.registry.write(Change::Confirm { run_id: run.run_id })?;
+                    }
+                    Some(_) | None => drop(self.view.registry.write(Change::Drop { run_id: run.run_id })?),
+                }
+            } else if self.view.ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
+                has_moved = true;
+                self.view.registry.write(Change::Close { run_id: run.run_id })?;
+            }
+        }
+        if self.has_lease {
+            has_moved |= self.publish_ends()?;
+        }
+        if has_moved {
+            self.view.read_ledger(self.recorded)?;
+        }
+        Ok(())
+    }
+}

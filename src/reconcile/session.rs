@@ -1,0 +1,69 @@
+//! What is open while there is work.
+
+use std::rc::Rc;
+
+use super::terms::Done;
+use super::{Options, ReconcileError};
+use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
+use crate::link::DeviceLink;
+use crate::model::fleet::SimulatedLink;
+use crate::prepare::View;
+use crate::registry::{Change, Exclusive};
+
+/// What is open while there is work.
+pub(super) struct Session<'w> {
+    pub view: View<'w>,
+    pub link: Box<dyn DeviceLink>,
+    pub link_config: SimulatedLink,
+    pub done: Done,
+    /// The commit that is reconciled.
+    pub head: String,
+    /// The commit of the last round that went well: what was refused is not noted as applied.
+    pub reconciled: Option<String>,
+    /// `None` when another process has it and stands still.
+    _lock: Option<Rc<dyn Exclusive>>,
+}
+
+impl<'w> Session<'w> {
+    pub fn new(
+        view: View<'w>,
+        link: Box<dyn DeviceLink>,
+        link_config: SimulatedLink,
+        lock: Option<Rc<dyn Exclusive>>,
+    ) -> Session<'w> {
+        let (done, head, reconciled) = (Done::default(), String::new(), None);
+        Session { view, link, link_config, done, head, reconciled, _lock: lock }
+    }
+
+    /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is here only may have
+    /// to be made again.
+    pub fn note_applied(&mut self, has_remote: bool) -> Result<(), ReconcileError> {
+        let View { branch, registry, .. } = &mut self.view;
+        let tip = if has_remote { branch.upstream_tip()? } else { branch.tip()? };
+        if let (Some(tip), Some(head)) = (tip, &self.reconciled) {
+            registry.write(Change::Seen { results_tip: &tip, applied_head: head })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the executor of what runs.
+    pub fn executor<'e>(
+        &'e mut self,
+        (options, clock, inbox): (&'e Options, &'e dyn Clock, &'e Inbox),
+        observer: &'e mut dyn FnMut(&Progress),
+    ) -> Executor<'e> {
+        Executor {
+            registry: &mut self.view.registry,
+            branch: &self.view.branch,
+            link: &mut *self.link,
+            clock,
+            fleet: &self.view.declared.fleet,
+            inbox,
+            woken: Wakeups::default(),
+            grace: options.grace,
+            waits: options.waits,
+            crash: &options.ports.crash,
+            observer,
+        }
+    }
+}
