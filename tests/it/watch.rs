@@ -637,7 +637,7 @@ fn world_with_an_open_occurrence() -> World {
     let fleet = "{link: {simulated: {latency: 1s, devices: {d-001: {connectsAfter: 2000h}}}}, timeZone: UTC}";
     world.declare("fleetform.yaml", "Fleet", "acme", fleet);
     let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*'}, action: {property: {light: \
-                {level: 3}}}, delivery: {offline: wait, expiresAfter: 40d}}}";
+                {level: 3}}}, delivery: {confirm: acknowledged, expiresAfter: 960h}}}";
     world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
     world.commit("Wait");
     said(&world, 70);
