@@ -1,6 +1,7 @@
 //! Two jobs of one plan that want different things of the same device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use serde_json::Value;
 
@@ -28,7 +29,8 @@ pub struct Conflict {
 /// Returns every conflict among the runs, and between them and what is pending of jobs that go on, sorted by job names; at most
 /// one a pair. `spared` has for each run the devices that it does not write, as [`spared`] finds them; it may lack runs that write all.
 ///
-/// The cheap question comes first: most pairs of jobs write nothing in common. Who waits for whom is asked last, and once a job.
+/// Only pairs are looked at that write a path in common, with different values, to a device in common: [`candidates`] finds them in one
+/// merge over the devices. The ancestors of a job are found last, and once a job.
 pub fn conflicts(
     declared: &Declared,
     runs: &[PlannedRun],
@@ -44,34 +46,120 @@ pub fn conflicts(
     writers.extend(pending.iter().filter_map(|(name, ids)| Writer::new(declared, name, ids, &nothing)));
     let mut ancestors: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
     let mut found = Vec::new();
-    for (at, one) in writers[..fresh].iter().enumerate() {
-        for two in &writers[at + 1..] {
-            let Some(path) = contested_path(&one.writes, &two.writes) else { continue };
-            let (devices, sample) = intersection(one, two);
-            if devices == 0 {
-                continue;
+    for (at, other) in candidates(&writers, fresh) {
+        let (one, two) = (&writers[at], &writers[other]);
+        let Some(path) = contested_path(&one.writes, &two.writes) else { continue };
+        let (devices, sample) = intersection(one, two);
+        if devices == 0 {
+            continue;
+        }
+        let mut is_after = |job: &Job, other: &Name| {
+            let job = declared.jobs.get_key_value(&job.name).map(|(name, _)| name);
+            job.is_some_and(|job| ancestors.entry(job).or_insert_with(|| ancestors_of(declared, job)).contains(other))
+        };
+        if !is_after(one.job, &two.job.name) && !is_after(two.job, &one.job.name) {
+            // The one that is named last is the one to change: a run that goes on is not.
+            let mut names = [one.job.name.clone(), two.job.name.clone()];
+            if pending.contains_key(&two.job.name) {
+                names.reverse();
+            } else {
+                names.sort();
             }
-            let mut is_after = |job: &Job, other: &Name| {
-                let job = declared.jobs.get_key_value(&job.name).map(|(name, _)| name);
-                job.is_some_and(|job| {
-                    ancestors.entry(job).or_insert_with(|| ancestors_of(declared, job)).contains(other)
-                })
-            };
-            if !is_after(one.job, &two.job.name) && !is_after(two.job, &one.job.name) {
-                // The one that is named last is the one to change: a run that goes on is not.
-                let mut names = [one.job.name.clone(), two.job.name.clone()];
-                if pending.contains_key(&two.job.name) {
-                    names.reverse();
-                } else {
-                    names.sort();
-                }
-                let [left, right] = names;
-                found.push(Conflict { left, right, path, devices, sample });
-            }
+            let [left, right] = names;
+            found.push(Conflict { left, right, path, devices, sample });
         }
     }
     found.sort_by(|one, two| (&one.left, &one.right).cmp(&(&two.left, &two.right)));
     found
+}
+
+/// Returns the pairs of writers, the lower first, that write something in common to a device in common, of which one at least is among
+/// the first `fresh`. Pairs that write the same value may be among them.
+fn candidates(writers: &[Writer<'_>], fresh: usize) -> BTreeSet<(usize, usize)> {
+    let mut pairs = BTreeSet::new();
+    for sharing in sharing(writers) {
+        if let [one, two] = sharing[..] {
+            // Their devices are compared when they are counted.
+            pairs.extend((one < fresh).then_some((one, two)));
+        } else {
+            meet(writers, &sharing, fresh, &mut pairs);
+        }
+    }
+    pairs
+}
+
+/// Returns groups of writers, each sorted, that write the same place or one inside it, and not all the same value.
+fn sharing(writers: &[Writer<'_>]) -> Vec<Vec<usize>> {
+    /// What is written: the template, the edge manifest, or a path of a section.
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Place<'a> {
+        Template,
+        EdgeManifest,
+        Path(Section, &'a [String]),
+    }
+    let mut places: BTreeMap<Place<'_>, Vec<usize>> = BTreeMap::new();
+    for (at, writer) in writers.iter().enumerate() {
+        match &writer.writes {
+            Writes::Template(_) => places.entry(Place::Template).or_default().push(at),
+            Writes::EdgeManifest(_) => places.entry(Place::EdgeManifest).or_default().push(at),
+            Writes::Section(section, assignments) => {
+                for one in assignments {
+                    places.entry(Place::Path(*section, &one.path)).or_default().push(at);
+                }
+            }
+        }
+    }
+    // A place inside another one that is written belongs to it too.
+    let mut inner = Vec::new();
+    for (at, writer) in writers.iter().enumerate() {
+        let Writes::Section(section, assignments) = &writer.writes else { continue };
+        for one in assignments {
+            let outer = (1..one.path.len()).map(|length| &one.path[..length]);
+            inner.extend(
+                outer
+                    .filter(|outer| places.contains_key(&Place::Path(*section, outer)))
+                    .map(|outer| (Place::Path(*section, outer), at)),
+            );
+        }
+    }
+    for (place, at) in inner {
+        places.entry(place).or_default().push(at);
+    }
+    let groups = places.into_values().map(|mut group| {
+        group.sort_unstable();
+        group.dedup();
+        group
+    });
+    groups.filter(|group| group.iter().any(|at| writers[*at].writes != writers[group[0]].writes)).collect()
+}
+
+/// Adds the pairs of a group that have a device in common: one merge over their sorted devices.
+fn meet(writers: &[Writer<'_>], group: &[usize], fresh: usize, pairs: &mut BTreeSet<(usize, usize)>) {
+    let first = |at: &usize| Some(Reverse((writers[*at].ids.iter().next()?, *at, 0)));
+    let mut next: BinaryHeap<Reverse<(&str, usize, usize)>> = group.iter().filter_map(first).collect();
+    let mut together = Vec::new();
+    let mut seen: BTreeSet<Vec<usize>> = BTreeSet::new();
+    while let Some(Reverse((id, at, place))) = next.pop() {
+        together.clear();
+        together.push(at);
+        let advance = |at: usize, place: usize, next: &mut BinaryHeap<_>| {
+            if place + 1 < writers[at].ids.len() {
+                next.push(Reverse((writers[at].ids.get(place + 1), at, place + 1)));
+            }
+        };
+        advance(at, place, &mut next);
+        while let Some(Reverse((_, at, place))) = next.peek().copied().filter(|Reverse((other, ..))| *other == id) {
+            next.pop();
+            together.push(at);
+            advance(at, place, &mut next);
+        }
+        if together.len() > 1 && !seen.contains(&together) {
+            for (nth, one) in together.iter().enumerate().filter(|(_, one)| **one < fresh) {
+                pairs.extend(together[nth + 1..].iter().map(|two| (*one, *two)));
+            }
+            seen.insert(together.clone());
+        }
+    }
 }
 
 /// Returns the devices that a run does not write: the blocked ones, and those with a template that its job does not fit unless
@@ -126,6 +214,7 @@ fn ancestors_of<'a>(declared: &'a Declared, job: &Name) -> BTreeSet<&'a Name> {
 }
 
 /// What a job writes to each of its devices.
+#[derive(PartialEq)]
 enum Writes {
     Template(Name),
     EdgeManifest(Name),
