@@ -102,6 +102,7 @@ macro_rules! contract {
                 a_commit_of_an_older_epoch_is_refused
                 files_of_an_older_epoch_are_refused
                 an_older_epoch_is_not_entered
+                who_is_refused_an_epoch_writes_nothing
                 the_newer_epoch_goes_on
                 an_epoch_is_entered_again
                 who_has_no_lease_is_not_fenced

@@ -48,6 +48,15 @@ pub fn an_older_epoch_is_not_entered(fresh: Fresh) {
     assert_eq!(fleet.registry.noted_epoch().unwrap(), 5);
 }
 
+pub fn who_is_refused_an_epoch_writes_nothing(fresh: Fresh) {
+    let (mut fleet, _newer) = taken_over(fresh);
+    is_fenced(fleet.registry.enter_epoch(4));
+    is_fenced(block(&mut fleet.registry));
+    let mut late = fleet.another();
+    is_fenced(late.enter_epoch(3));
+    is_fenced(block(&mut late));
+}
+
 pub fn the_newer_epoch_goes_on(fresh: Fresh) {
     let (mut fleet, mut newer) = taken_over(fresh);
     is_fenced(block(&mut fleet.registry));
