@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod contract;
 mod convert;
 mod daemon;
 mod delivery;
