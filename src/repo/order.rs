@@ -20,19 +20,18 @@ impl Repo {
         let base = base.and_then(|base| Oid::from_str(base).ok());
         let mut ages = BTreeMap::new();
         let Some(mut commit) = self.head().ok().and_then(|head| self.commit_of(&head)) else { return ages };
-        let Some(mut tree) = self.fleet_tree(&commit) else { return ages };
-        let has = |path: &&String| tree.get_path(Path::new(path)).is_ok();
-        let mut open: BTreeSet<&String> = paths.iter().filter(has).collect();
+        let Some(mut tree) = self.fleet_tree(&commit).map(|tree| Folders::new(self, tree)) else { return ages };
+        let mut open: Vec<&String> = paths.iter().filter(|path| tree.entry(path).is_some()).collect();
         let (mut age, mut compared) = (0, 0);
         while !open.is_empty() && Some(commit.id()) != base && compared < COMPARISONS_MAX {
             let before = commit.parent(0).ok();
             let tree_before = before.as_ref().and_then(|before| self.fleet_tree(before));
+            let mut tree_before = tree_before.map(|before| Folders::new(self, before));
             compared += 1;
-            if tree_before.as_ref().map(Tree::id) != Some(tree.id()) {
+            if tree_before.as_ref().map(Folders::id) != Some(tree.id()) {
                 compared += open.len();
-                let entry = |tree: &Tree<'_>, path: &str| tree.get_path(Path::new(path)).ok().map(|entry| entry.id());
                 open.retain(|path| {
-                    let is_same = tree_before.as_ref().and_then(|before| entry(before, path)) == entry(&tree, path);
+                    let is_same = tree_before.as_mut().and_then(|before| before.entry(path)) == tree.entry(path);
                     if !is_same {
                         ages.insert((*path).clone(), age);
                     }
@@ -61,5 +60,37 @@ impl Repo {
         }
         let entry = root.get_path(Path::new(self.prefix.trim_end_matches('/'))).ok()?;
         self.repository.find_tree(entry.id()).ok()
+    }
+}
+
+/// A tree with those of its folders that were looked into. A folder that is read for each of its files takes time that grows with the
+/// square of their number.
+struct Folders<'a> {
+    repo: &'a Repo,
+    root: Tree<'a>,
+    /// By path; `None` for one that is not there.
+    folders: BTreeMap<String, Option<Tree<'a>>>,
+}
+
+impl<'a> Folders<'a> {
+    fn new(repo: &'a Repo, root: Tree<'a>) -> Folders<'a> {
+        Folders { repo, root, folders: BTreeMap::new() }
+    }
+
+    fn id(&self) -> Oid {
+        self.root.id()
+    }
+
+    /// Returns what git calls the content of a file; `None` when it is not there.
+    fn entry(&mut self, path: &str) -> Option<Oid> {
+        let Some((folder, name)) = path.rsplit_once('/') else {
+            return self.root.get_name(path).map(|entry| entry.id());
+        };
+        if !self.folders.contains_key(folder) {
+            let entry = self.root.get_path(Path::new(folder)).ok();
+            let tree = entry.and_then(|entry| self.repo.repository.find_tree(entry.id()).ok());
+            self.folders.insert(folder.to_string(), tree);
+        }
+        self.folders[folder].as_ref()?.get_name(name).map(|entry| entry.id())
     }
 }
