@@ -1,4 +1,4 @@
-//! The arguments. Their doc comments are the manual.
+//! The arguments. Their doc comments are the text of `--help`.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use super::logs::LogArgs;
 
 /// Bulk work on fleets of connected devices through pull requests.
 ///
-/// Jobs, device imports and groups are YAML files in a git repository. fleetform shows what a change would do, does it in batches, and
-/// commits what happened.
+/// Jobs, device imports and groups are YAML files in a git repository. fleetform shows what a change would do, does it
+/// in batches, and commits what happened.
 ///
 /// New here? Run `fleetform quickstart my-fleet`.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
     /// The folder of the fleet (the one with fleetform.yaml)
@@ -89,8 +89,8 @@ pub enum Command {
     Adopt(AdoptArgs),
     /// Rehearse the plan on a copy, in virtual time; changes nothing
     ///
-    /// Tells what would become of each job and how long it would take, with the devices that the fleet simulates or with those that the
-    /// options describe. Exits as the apply would: with 3 when a job would end failed or canceled.
+    /// Shows how each job would end and how long it would take, with the devices that the fleet simulates or with those
+    /// that the options describe. Exits as the apply would: with 3 when a job would end failed or canceled.
     Simulate(SimulateArgs),
     /// Make documents of the JSON of Azure IoT Central and IoT Hub, with a note of what has no equal
     Convert(ConvertArgs),
@@ -183,8 +183,8 @@ pub struct WatchArgs {
     /// How long git may take for one call of the remote; 30s for a question, 2m for a push, 10m for a fetch when absent
     #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
     pub git_timeout: Option<std::time::Duration>,
-    /// How long the right to work on a fleet with a remote lasts: when this daemon stands still for so long, another one takes over. It is made to
-    /// last while jobs run, each time a third of it is over; at least 1s
+    /// How long the lease of a fleet with a remote lasts, at least 1s: when this daemon stands still for so long,
+    /// another one takes over. It is renewed while jobs run, each time a third of it is over
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_lease_time)]
     pub lease_time: std::time::Duration,
     #[command(flatten)]
@@ -201,14 +201,14 @@ pub struct WatchArgs {
 
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// JSON files, each with one object, an array, or a page {"value": [...]}; `-` is stdin. What refers to each other finds each
-    /// other when it is converted in one call
+    /// JSON files, each with one object, an array, or a page {"value": [...]}; `-` is stdin. References between items
+    /// are resolved when they are converted in one call
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Write a file for each document below this folder (jobs/, groups/, …), and none over another; stdout when absent
+    /// Write a file for each document below this folder (jobs/, groups/, …), and overwrite none; stdout when absent
     #[arg(short, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// What the files hold, such as iot-hub-job or iot-central-device-group; told by its shape when absent
+    /// What the files hold, such as iot-hub-job or iot-central-device-group; recognised by its shape when absent
     #[arg(long, value_name = "KIND", value_parser = parse_source)]
     pub from: Option<crate::convert::Source>,
 }
@@ -325,8 +325,8 @@ pub enum ScheduleCommand {
         /// At most so many
         #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=crate::model::limits::OCCURRENCES_SHOWN_MAX))]
         count: u64,
-        /// Those at or after a date, a time of the schedule's wall clock, or an instant, such as 2027-03-01, 2027-03-01T02:30 or
-        /// 2027-03-01T01:30:00Z; now when absent
+        /// Those at or after a date, a time of the schedule's wall clock, or an instant, such as 2027-03-01,
+        /// 2027-03-01T02:30 or 2027-03-01T01:30:00Z; now when absent
         #[arg(long, value_name = "DATE")]
         from: Option<String>,
     },

@@ -1,8 +1,8 @@
-//! The columns of the device grid that a person chose last, in the user's configuration: `$XDG_CONFIG_HOME/fleetform/columns.yaml`, else
-//! `~/.config/fleetform/columns.yaml` (`%APPDATA%` on Windows).
+//! The columns of the device grid that a person chose last, in the user's configuration:
+//! `$XDG_CONFIG_HOME/fleetform/columns.yaml`, else `~/.config/fleetform/columns.yaml` (`%APPDATA%` on Windows).
 //!
-//! A convenience: no failure here ever fails a command. Where the folder is, the crate `etcetera` knows; to leave it, two environment
-//! variables and the home directory are to be read here.
+//! A convenience: no failure here ever fails a command. The crate `etcetera` finds the folder; to leave it, read two
+//! environment variables and the home directory here.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::output::{Output, Tone};
 use crate::model::text::sanitize_line;
 
-/// Bytes of the file that are read; all columns take a hundred.
+/// Bytes of the file that are read; all columns take a hundred bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the file holds. Other keys are left to later versions.
@@ -23,9 +23,9 @@ struct Remembered {
     columns: Vec<String>,
 }
 
-/// Returns the columns that were chosen last; `None` when there is no choice, or, with a warning, none that can be used.
+/// Returns the columns that were chosen last; `None` when there is no choice, or, with a warning, no valid one.
 pub(super) fn remembered(output: &Output, is_known: impl Fn(&str) -> bool) -> Option<Vec<String>> {
-    // Who has no home has chosen nothing.
+    // A user without a home directory has chosen nothing.
     let path = file().ok()?;
     match read(&path) {
         Ok(None) => None,
@@ -113,7 +113,7 @@ fn write(path: &Path, columns: &[String]) -> std::io::Result<()> {
     let partial = path.with_extension(format!("{}.partial", std::process::id()));
     let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
-        // What is left of it is of no use, and whether it goes changes nothing.
+        // The partial file is of no use, and a failure to remove it changes nothing.
         drop(fs::remove_file(&partial));
     }
     written

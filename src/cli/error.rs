@@ -17,12 +17,12 @@ pub enum CommandError {
         what: String,
         help: String,
     },
-    /// Something of the machine is not to be had now.
+    /// A resource of the machine is not available now.
     Unavailable {
         what: String,
         help: String,
     },
-    /// The reader of stdout is gone: nothing to say, and nobody to say it to.
+    /// The reader of stdout is gone: there is no message to print.
     BrokenPipe,
     Output(std::io::Error),
 }
@@ -48,7 +48,7 @@ impl From<std::io::Error> for CommandError {
 }
 
 impl CommandError {
-    /// Says what went wrong on stderr and returns the exit code.
+    /// Prints what went wrong on stderr and returns the exit code.
     pub fn report(&self, output: &Output) -> u8 {
         match self {
             CommandError::BrokenPipe => return exit::OK,

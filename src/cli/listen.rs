@@ -14,17 +14,17 @@ use crate::model::text::sanitize_line;
 
 /// The secret of the webhooks.
 const SECRET: &str = "FLEETFORM_WEBHOOK_SECRET";
-/// The secret before it, which is good as well while callers change over.
+/// The previous secret, which is also accepted while callers change over.
 const SECRET_PREVIOUS: &str = "FLEETFORM_WEBHOOK_SECRET_PREVIOUS";
 
-/// Where the daemon shows itself and hears of pushes.
+/// Where the daemon serves its pages and receives webhooks.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ListenArgs {
     /// Serve webhooks, health and metrics over HTTP, such as on 127.0.0.1:8080. The secret of the webhooks comes from
-    /// FLEETFORM_WEBHOOK_SECRET, and while it changes the one before from FLEETFORM_WEBHOOK_SECRET_PREVIOUS
+    /// FLEETFORM_WEBHOOK_SECRET, and the previous one, while it changes, from FLEETFORM_WEBHOOK_SECRET_PREVIOUS
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Read the secret of the webhooks from a file, and from its second line the one before
+    /// Read the secret of the webhooks from a file, and the previous one from its second line
     #[arg(long, value_name = "FILE", env = "FLEETFORM_WEBHOOK_SECRET_FILE")]
     pub webhook_secret_file: Option<PathBuf>,
     /// Serve health and metrics, and no webhooks
@@ -35,7 +35,7 @@ pub struct ListenArgs {
 /// What [`ListenArgs`] ask for.
 #[derive(Debug)]
 pub struct Listening {
-    /// Bound, so that nobody hears of a port that is taken only when the fleet's work has begun.
+    /// Bound early, so that a taken port is reported before the fleet's work begins.
     pub listener: TcpListener,
     /// `None` with `--no-webhooks`.
     pub secrets: Option<WebhookSecrets>,
@@ -45,14 +45,15 @@ impl ListenArgs {
     /// Reads the secrets and binds the address; `None` without `--listen`.
     ///
     /// # Errors
-    /// `CommandError::Unavailable`: the address cannot be bound; `CommandError::Usage`: it is none, or the secret is missing, unreadable or too short.
+    /// `CommandError::Unavailable`: the address cannot be bound; `CommandError::Usage`: the address is not valid, or
+    /// the secret is missing, unreadable or too short.
     pub fn open(&self) -> Result<Option<Listening>, CommandError> {
         let Some(address) = &self.listen else { return Ok(None) };
         let secrets = if self.no_webhooks { None } else { Some(self.secrets(&variable)?) };
         let listener = TcpListener::bind(address.as_str()).map_err(|error| {
             let what = format!("nothing can listen on {}: {error}", sanitize_line(address));
             let help = "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string();
-            // An address that is taken may be free at the next start; what is none never is one.
+            // An address that is taken may be free at the next start; an invalid one never is.
             match error.kind() {
                 io::ErrorKind::InvalidInput => CommandError::Usage { what, help },
                 _ => CommandError::Unavailable { what, help },
@@ -94,8 +95,8 @@ impl ListenArgs {
     }
 }
 
-/// Reads a variable of the environment; `None` when it is not set. Not an argument of clap: a flag would show the secret to everybody who
-/// can list processes.
+/// Reads a variable of the environment; `None` when it is not set. Not an argument of clap: a flag would show the
+/// secret to every user who can list processes.
 #[expect(clippy::disallowed_methods, reason = "a secret is no argument, and this room owns the environment")]
 fn variable(name: &str) -> Result<Option<String>, CommandError> {
     match std::env::var(name) {
@@ -121,7 +122,7 @@ fn read_secrets(path: &Path) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    /// Returns what is said against the secrets; empty when they are good.
+    /// Returns the error about the secrets; empty when they are valid.
     fn said(arguments: &ListenArgs, variables: &[(&str, &str)]) -> String {
         let variable =
             |name: &str| Ok(variables.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_string()));

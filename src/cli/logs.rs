@@ -1,7 +1,7 @@
 //! The log of the daemon on stderr: lines for people, or lines of JSON.
 //!
-//! What is logged holds words of others: answers of devices, names in files, errors of remotes. Both forms spell every character out that
-//! would steer a terminal or break a line. Spans are not shown: what belongs to an event is a field of it.
+//! Log lines contain untrusted text: answers of devices, names in files, errors of remotes. Both forms escape every
+//! character that would control a terminal or break a line. Spans are not shown: all data of an event are its fields.
 
 use std::fmt::{self, Write as _};
 
@@ -43,7 +43,7 @@ impl LogArgs {
     /// Starts the log of the process. Call it once.
     ///
     /// # Errors
-    /// `CommandError::Usage`: the filter is none.
+    /// `CommandError::Usage`: the filter is not valid.
     pub fn start(&self, output: &Output) -> Result<(), CommandError> {
         let format = self.log.unwrap_or(if output.is_json { LogFormat::Json } else { LogFormat::Text });
         let lines = Lines { format, painter: output.talk_painter(), now: || SystemClock.now() };
@@ -59,7 +59,7 @@ impl LogArgs {
             (false, false) => "warn,fleetform=info",
             (false, true) => "info,fleetform=debug",
         };
-        // An empty variable is how a unit file or a compose file says that it is not set.
+        // Unit and compose files leave a variable out by setting it to the empty string.
         let text = self.log_filter.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or(chosen);
         EnvFilter::builder().with_regex(false).parse(text).map_err(|error| CommandError::Usage {
             what: format!(
@@ -78,7 +78,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let layer = tracing_subscriber::fmt::layer()
-        // A reader of stderr that is gone is not told about it on stderr.
+        // When the reader of stderr is gone, an error on stderr would not reach it.
         .log_internal_errors(false)
         .event_format(lines)
         .with_writer(writer);
@@ -199,7 +199,8 @@ impl Lines {
         line
     }
 
-    /// `{"timestamp": …, "level": …, "target": …, "message": …}` and the fields. A field with one of these names has a `_` behind it.
+    /// `{"timestamp": …, "level": …, "target": …, "message": …}` and the fields. A field with one of these names has a
+    /// `_` behind it.
     fn json(self, event: &Event<'_>, said: &Said) -> Result<String, fmt::Error> {
         const OURS: [&str; 4] = ["timestamp", "level", "target", "message"];
         let mut line = String::from("{");
@@ -231,7 +232,7 @@ fn quoted(text: &str) -> String {
     if !text.is_empty() && text.chars().all(is_plain) {
         return safe.into_owned();
     }
-    // What is spelled out has backslashes, and they stay as they are: the line is for people.
+    // Escapes have backslashes, which are not escaped again: the line is for people.
     format!("\"{}\"", safe.replace('"', "\\\""))
 }
 

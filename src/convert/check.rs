@@ -1,4 +1,4 @@
-//! What was made is loaded as a fleet: nothing leaves this room that `manifest` would refuse.
+//! Loads the documents as a fleet: nothing leaves this room that `manifest` would refuse.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: con
 
 /// Returns why the documents of items are not valid, by the number that each document comes with.
 ///
-/// A reference to a document that is not there is no reason: the caller is told to declare it.
+/// A reference to a document that is not there is no reason: a note tells the caller to declare it.
 pub fn invalid(documents: &[(usize, Document)]) -> BTreeMap<usize, String> {
     let mut files = BTreeMap::from([("fleetform.yaml".to_string(), FLEET.to_string())]);
     let mut items = BTreeMap::new();

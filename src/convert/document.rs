@@ -135,7 +135,7 @@ pub fn description(display_name: Option<&str>, description: Option<&str>, source
     if text.is_empty() { origin } else { format!("{text} ({origin})") }
 }
 
-/// Returns a text as comment lines; what a break of line would end is on one line already.
+/// Returns a text as comment lines; its line breaks become spaces.
 fn comment(text: &str) -> String {
     let mut lines = vec![String::from("#")];
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! The members of an object of another system: read once each, and what nobody asked for becomes a note.
+//! The members of an object of another system: each is read once, and members that were not read become a note.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ impl<'a> Fields<'a> {
         Fields { path, members, asked: BTreeSet::new() }
     }
 
-    /// Returns a value; `None` also for null, which clients write for what is not set.
+    /// Returns a value; `None` also for null, which clients write for unset members.
     pub fn value(&mut self, name: &'static str) -> Option<&'a Value> {
         self.asked.insert(name);
         self.members.get(name).filter(|value| !value.is_null())
@@ -62,12 +62,12 @@ impl<'a> Fields<'a> {
         read(value).map(Some).ok_or_else(wrong)
     }
 
-    /// Passes over what the other system keeps for itself.
+    /// Skips members that the other system keeps for itself.
     pub fn skip(&mut self, names: &[&'static str]) {
         self.asked.extend(names);
     }
 
-    /// Notes an etag, which has no equal, and everything that was not asked for.
+    /// Notes an etag, which has no equal, and all members that were not read.
     pub fn finish(mut self, notes: &mut Notes) {
         if !self.asked.contains("etag") && self.value("etag").is_some() {
             notes.push("`etag` was left out: what changed meanwhile is seen by git.".to_string());

@@ -1,16 +1,17 @@
 //! From the JSON of Azure IoT Central and IoT Hub to documents of ours.
 //!
-//! A pure room. In: the bytes of JSON files and the time, which decides whether a start lies in the future. Out: [`Document`]s, each
-//! with notes of what has no equal here or was changed, and [`Refusal`]s of what cannot be converted. `ops::convert` reads and
-//! writes the files. The shapes are those of the REST APIs: IoT Central data plane 2022-07-31 and 2022-10-31-preview
-//! (<https://learn.microsoft.com/rest/api/iotcentral/>), IoT Hub service 2021-04-12
+//! A pure room. In: the bytes of JSON files and the time, which decides whether a start lies in the future. Out:
+//! [`Document`]s, each with notes of what has no equal here or was changed, and [`Refusal`]s of what cannot be
+//! converted. `ops::convert` reads and writes the files. The shapes are those of the REST APIs: IoT Central data plane
+//! 2022-07-31 and 2022-10-31-preview (<https://learn.microsoft.com/rest/api/iotcentral/>), IoT Hub service 2021-04-12
 //! (<https://learn.microsoft.com/rest/api/iothub/>).
 //!
-//! A file holds one value, an array, or a page `{"value": [...]}` of them, kinds mixed as they come. All files of a call are converted
-//! together, so that a job finds the name of its group. [`Source::of`] tells kinds apart by their shape.
+//! A file holds one value, an array, or a page `{"value": [...]}` of them, kinds mixed as they come. All files of a
+//! call are converted together, so that a job finds the name of its group. [`Source::of`] tells kinds apart by their
+//! shape.
 //!
-//! Nothing is emitted that `manifest` would refuse, but for references to documents that the caller has to add: `check.rs` loads what was
-//! made.
+//! Every document is one that `manifest` accepts, except for references to documents that the caller has to add:
+//! `check.rs` loads them.
 
 mod central;
 mod check;
@@ -46,11 +47,11 @@ pub struct Input {
 pub struct Options {
     /// What every item is; by its shape when `None`.
     pub source: Option<Source>,
-    /// A start behind it becomes a schedule.
+    /// A start after it becomes a schedule.
     pub now: Timestamp,
 }
 
-/// What became of the input.
+/// The result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Conversion {
     /// In the order of the input; an item may give several.

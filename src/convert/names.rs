@@ -10,14 +10,15 @@ use crate::model::limits;
 #[derive(Debug, Default)]
 pub struct Names {
     taken: BTreeSet<(DocumentKind, Name)>,
-    /// The number that the next document with a wish that was granted before gets, by kind and wished name.
+    /// The number for the next document that wishes for a taken name, by kind and wished name.
     next: BTreeMap<(DocumentKind, Name), usize>,
-    /// By the id of the other system; of several documents with one id the first.
+    /// By the id of the other system; the first of several documents with one id.
     by_id: BTreeMap<(DocumentKind, String), Name>,
 }
 
 impl Names {
-    /// Returns a new name made of a text, with a suffix such as `tags` when the text has named another document of its item.
+    /// Returns a new name made of a text, with a suffix such as `tags` when the text has named another document of its
+    /// item.
     pub fn claim(&mut self, kind: DocumentKind, text: &str, suffix: Option<&str>) -> Name {
         let base = slug(text);
         let base = if base.is_empty() { kind.word().to_ascii_lowercase() } else { base };
@@ -46,7 +47,8 @@ impl Names {
     }
 }
 
-/// Returns the kind that stands for all those that may not share a name: the occurrences of a schedule are runs of a job of its name.
+/// Returns the kind that stands for all those that may not share a name: the occurrences of a schedule are runs of a
+/// job of its name.
 fn shared(kind: DocumentKind) -> DocumentKind {
     match kind {
         DocumentKind::Job | DocumentKind::Schedule => DocumentKind::Job,

@@ -10,7 +10,7 @@ use crate::model::id::Name;
 /// One action, which becomes a job or schedule.
 #[derive(Debug)]
 pub struct Part {
-    /// What tells its name from that of the first part, such as `tags`.
+    /// The suffix that distinguishes its name from that of the first part, such as `tags`.
     pub suffix: &'static str,
     /// `spec.action`.
     pub action: Value,

@@ -1,7 +1,8 @@
-//! The table of stable codes. A code is never reused; `fleetform explain CODE` prints its entry. FF203 was a kind that is supported now.
+//! The table of stable codes. A code is never reused; `fleetform explain CODE` prints its entry. FF203 was a kind that
+//! is supported now.
 //!
-//! `FF1xx` reading a file, `FF2xx` structure, `FF3xx` values, `FF4xx` references and sets, `FF5xx` queries, `FF6xx` what a
-//! plan finds. The explanations are the files of `explain/`, one per code.
+//! `FF1xx` reading a file, `FF2xx` structure, `FF3xx` values, `FF4xx` references and sets, `FF5xx` queries, `FF6xx`
+//! what a plan finds. The explanations are the files of `explain/`, one per code.
 
 use super::Severity;
 
@@ -13,7 +14,8 @@ impl Code {
     /// Returns the entry of this code.
     ///
     /// # Panics
-    /// When the code is not in [`CODES`], which the table excludes: it makes the constants and the list from one source.
+    /// When the code is not in [`CODES`], which the table excludes: it makes the constants and the list from one
+    /// source.
     pub fn info(self) -> &'static CodeInfo {
         let found = CODES.binary_search_by(|info| info.code.cmp(&self));
         &CODES[found.expect("every code is listed in CODES")]

@@ -1,4 +1,4 @@
-//! What we tell the author of a file: diagnostics as data.
+//! Messages to the author of a file: diagnostics as data.
 //!
 //! Rooms that read what people wrote return `(T, Diagnostics)`; nothing here prints, orders or exits. Views render a
 //! [`Diagnostic`] against the [`SourceMap`] that holds the text it points into.
@@ -30,8 +30,8 @@ impl Severity {
 
 /// One finding about what an author wrote.
 ///
-/// `summary` is fixed text per code, without user names; `detail` is whole sentences that say what is wrong, why and what
-/// to do; `help` is the one step to take next, when there is one.
+/// `summary` is fixed text per code, without user names; `detail` is whole sentences that say what is wrong, why and
+/// what to do; `help` is the one step to take next, when there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
@@ -68,7 +68,7 @@ impl Diagnostic {
         self
     }
 
-    /// Returns the same about another file: all of its places are in one.
+    /// Returns the diagnostic with all of its places moved to another file.
     #[must_use]
     pub fn placed(mut self, file: FileId) -> Diagnostic {
         self.span = self.span.map(|span| span.placed(file));
@@ -139,8 +139,8 @@ impl Diagnostics {
 
 /// Returns the candidate nearest to `word` when it is near enough to be a slip of the finger.
 ///
-/// Near enough is an edit distance (Damerau-Levenshtein) of at most a third of the length of `word`, at least 1. Ties go to the first
-/// candidate in the given order.
+/// Near enough is an edit distance (Damerau-Levenshtein) of at most a third of the length of `word`, at least 1. Ties
+/// go to the first candidate in the given order.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;

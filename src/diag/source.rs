@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub struct FileId(pub u32);
 
 impl FileId {
-    /// Of a place in a file that is not among others yet: it is in no [`SourceMap`].
+    /// The id of a file that is in no [`SourceMap`] yet.
     pub const UNPLACED: FileId = FileId(u32::MAX);
 }
 
@@ -78,7 +78,7 @@ impl SourceMap {
         self.share(Arc::new(SourceFile::new(path, text)))
     }
 
-    /// Adds a file that others have too; otherwise as [`SourceMap::add`].
+    /// Adds a file that other maps share; otherwise as [`SourceMap::add`].
     ///
     /// # Panics
     /// As [`SourceMap::add`].

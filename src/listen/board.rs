@@ -1,4 +1,4 @@
-//! What the daemon and its pages share: a board that one writes and the others read.
+//! The board that the daemon writes and its pages read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Board {
         Board { shared: Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() })) }
     }
 
-    /// Changes the snapshot. What is done inside is short: pages wait for it.
+    /// Changes the snapshot. `change` must be quick: pages wait for it.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock().snapshot);
     }
@@ -36,7 +36,8 @@ impl Board {
         self.lock().snapshot.clone()
     }
 
-    /// Says that the daemon's loop is alive: at least every [`crate::model::limits::HEARTBEAT_AGE_MAX`], also while a run goes on.
+    /// Records that the daemon's loop is alive. Call it at least every [`crate::model::limits::HEARTBEAT_AGE_MAX`],
+    /// also during a run.
     pub fn beat(&self) {
         self.lock().heartbeat = Instant::now();
     }

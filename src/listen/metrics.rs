@@ -1,8 +1,9 @@
-//! The metrics page: a snapshot as OpenMetrics, or as the older text of Prometheus for who asks for no other.
+//! The metrics page: a snapshot as OpenMetrics, or as the older text of Prometheus unless the client asks for
+//! OpenMetrics.
 //!
-//! Names follow <https://prometheus.io/docs/practices/naming/>: `fleetform_…` and a unit at the end; those of the process have the names
-//! that every client library gives them. Series are made from the snapshot at each scrape, in one order, and every status and reason
-//! is there from the start: a rate needs the zero before the one.
+//! Names follow <https://prometheus.io/docs/practices/naming/>: `fleetform_…` and a unit at the end; those of the
+//! process have the names that every client library gives them. Series are made from the snapshot at each scrape, in
+//! one order, and every status and reason is there from the start: a rate needs the zero before the one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,7 +58,8 @@ pub fn page(snapshot: Snapshot, heartbeat_age: Duration, form: Form) -> Result<S
     })
 }
 
-/// Returns OpenMetrics as the older text: there a counter's family has the `_total` of its series, and a unit is only in the name.
+/// Returns OpenMetrics as the older text: there a counter's family has the `_total` of its series, and a unit is only
+/// in the name.
 fn to_text(page: &str) -> String {
     let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_string());
     let counters: Vec<String> = page.lines().filter_map(counter).collect();
@@ -91,7 +93,8 @@ struct Families<'a> {
 }
 
 impl Families<'_> {
-    /// Writes a family of gauges; none at all when it has no series. A series without labels is the only one of its family.
+    /// Writes a family of gauges; none at all when it has no series. A series without labels is the only one of its
+    /// family.
     fn gauges(&mut self, about: About, series: Vec<(Labels<'_>, f64)>) -> fmt::Result {
         let series = series.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
         self.write(about, series.collect())
@@ -265,8 +268,8 @@ impl Page {
     }
 }
 
-/// Returns the completed, failed and pending devices of each job that runs. A run is no label: tokens are new for ever, and the series of
-/// each would stay in the monitor.
+/// Returns the completed, failed and pending devices of each job that runs. The run is not a label: every run has a new
+/// token, and its series would stay in the monitor.
 fn devices_of_jobs(running: &[RunningRun]) -> BTreeMap<&str, [u64; 3]> {
     let mut jobs: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
     for run in running {

@@ -1,11 +1,11 @@
-//! What the daemon shows and hears of: HTTP for health, metrics and webhooks, and a word to the service manager.
+//! The daemon's HTTP server for health, metrics and webhooks, and its messages to the service manager.
 //!
-//! The daemon writes the [`Board`], the pages read it; a webhook rings the [`Bell`] and says nothing more: what is in its body is never
-//! read as anything but bytes to check a signature over. Nothing here decides, and nothing here blocks: all of it lives beside the daemon
-//! on one thread.
+//! The daemon writes the [`Board`], the pages read it; a webhook rings the [`Bell`] and does nothing more: its body is
+//! only bytes to check a signature over. Nothing here decides or blocks: all of it runs beside the daemon on one
+//! thread.
 //!
-//! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle` compare,
-//! `prometheus-client` writes the metrics. To leave them: [`Server::serve`] and one file each.
+//! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle`
+//! compare, `prometheus-client` writes the metrics. To leave them: [`Server::serve`] and one file each.
 
 mod board;
 mod metrics;
@@ -34,7 +34,7 @@ pub use board::Board;
 pub use service::ServiceManager;
 pub use webhook::{SecretError, WebhookSecrets};
 
-/// The target of all lines that are logged here: a name for filters, which stays as it is wherever the code goes.
+/// The target of all lines that are logged here: a name for filters, which stays the same when code moves.
 pub const LOG_TARGET: &str = "fleetform::listen";
 
 /// Wakes the daemon. It is called by every accepted webhook, and returns at once: many rings may be one.
@@ -44,12 +44,12 @@ pub type Bell = Arc<dyn Fn() + Send + Sync>;
 pub struct Server {
     pub board: Board,
     pub bell: Bell,
-    /// What webhooks are signed with; without it they answer 404.
+    /// The secrets that webhooks are signed with; without them webhooks answer 404.
     pub secrets: Option<WebhookSecrets>,
     pub bounds: Bounds,
 }
 
-/// What a client may take of the daemon; [`Bounds::default`] is [`limits`].
+/// The resources that a client may use; [`Bounds::default`] has those of [`limits`].
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub connections_max: usize,
@@ -80,10 +80,10 @@ impl Default for Bounds {
 }
 
 impl Server {
-    /// Serves until `shutdown` ends; then nobody is accepted any more, and who is being answered has a second left.
+    /// Serves until `shutdown` ends. Then no more connections are accepted, and open ones have one second left.
     ///
-    /// It is a future of a tokio runtime with time and IO, of one thread or many. One connection carries one request: a monitor asks
-    /// every some seconds, and an idle connection would hold a place.
+    /// It is a future of a tokio runtime with time and IO, of one thread or many. One connection carries one request: a
+    /// monitor asks every few seconds, and an idle connection would hold a place.
     ///
     /// # Errors
     /// The listener cannot be used with the runtime. A client never ends the service.
@@ -97,7 +97,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                // Ended ones make place; one that panicked took only its own client with it.
+                // A connection that ended frees its place; a panic ends only its own connection.
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept(), if connections.len() < bounds.connections_max => match accepted {
                     Ok((stream, _)) => {
@@ -113,7 +113,7 @@ impl Server {
         }
         drop(listener);
         let all_ended = async { while connections.join_next().await.is_some() {} };
-        // What is left is cut when the set is dropped.
+        // Remaining connections are cut when the set is dropped.
         let _in_time = timeout(limits::LISTEN_LINGER_TIME_MAX, all_ended).await;
         Ok(())
     }
@@ -126,7 +126,7 @@ async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
         .header_read_timeout(bounds.head_time_max)
         .max_headers(limits::LISTEN_HEADERS_MAX)
         .max_buf_size(limits::LISTEN_HEAD_BYTES_MAX)
-        // `nc -N` and such close their side when they have asked.
+        // `nc -N` and similar clients close their side after the request.
         .half_close(true)
         .keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
@@ -139,7 +139,8 @@ async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
     }
 }
 
-/// Closes our side and reads on for a moment: closing on unread bytes would reset the connection, and the answer with it.
+/// Closes our side and reads on for a moment: closing on unread bytes would reset the connection, and the answer with
+/// it.
 async fn linger(mut stream: TcpStream) {
     let rest = async {
         stream.shutdown().await?;

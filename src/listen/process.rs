@@ -1,8 +1,8 @@
-//! What the operating system knows of this process, where it says so in `/proc`.
+//! Numbers about this process from the operating system, on systems with `/proc`.
 
 use std::fs;
 
-/// Numbers of the process; `None` where the system does not tell.
+/// Numbers of the process; `None` where the system does not have them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Process {
     pub open_fds: Option<u64>,
@@ -23,7 +23,8 @@ impl Process {
     }
 }
 
-/// `Max open files            1024                 524288               files`: the soft limit; `None` when there is none.
+/// `Max open files            1024                 524288               files`: the soft limit; `None` when there is
+/// none.
 fn max_fds(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! The pages: what is asked for, and who answers.
+//! The routes: paths and their handlers.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ fn json_page(status: StatusCode, json: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Answers are data for programs: no browser is to guess, keep, frame or run any of it.
+/// Answers are data for programs: a browser must not guess the type of, cache, frame or run any of them.
 async fn with_security_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
@@ -83,8 +83,8 @@ async fn with_security_headers(mut response: Response) -> Response {
     response
 }
 
-/// Alive: the daemon's loop gave a sign of life not long ago. What it lacks outside (a remote, a registry) is not asked: starting it
-/// again would not bring it.
+/// Alive: the daemon's loop gave a sign of life recently. External failures (a remote, a registry) do not count: a
+/// restart would not mend them.
 async fn healthz(State(pages): State<Pages>) -> Response {
     let (age, snapshot) = (pages.board.heartbeat_age(), pages.board.snapshot());
     let is_alive = age <= pages.bounds.heartbeat_age_max;

@@ -1,9 +1,9 @@
-//! Webhooks: a call that proves that it knows the secret rings the bell, and no more is believed of it.
+//! Webhooks: a call that proves that it knows the secret rings the bell, and does nothing else.
 //!
-//! GitHub, and what speaks as it does (Gitea, Forgejo, a script): HMAC-SHA-256 over the body as it came, in hex, in
-//! `X-Hub-Signature-256` (<https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>). GitLab: the secret itself in
-//! `X-Gitlab-Token` (<https://docs.gitlab.com/user/project/integrations/webhooks/>). The body goes through the hash piece by piece and
-//! is kept nowhere.
+//! GitHub, and clients of the same protocol (Gitea, Forgejo, a script): HMAC-SHA-256 over the body as it came, in hex,
+//! in `X-Hub-Signature-256` (<https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>).
+//! GitLab: the secret itself in `X-Gitlab-Token` (<https://docs.gitlab.com/user/project/integrations/webhooks/>). The
+//! body is hashed piece by piece and never stored.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ use super::{Bell, Bounds};
 use crate::model::limits::WEBHOOK_SECRET_CHARS_MIN;
 use crate::model::status;
 
-/// What webhooks are signed with: the secret, and the one before it while callers change over.
+/// The secret that webhooks are signed with, and the previous one while callers change over.
 pub struct WebhookSecrets {
     current: String,
     previous: Option<String>,
@@ -44,7 +44,8 @@ impl WebhookSecrets {
     /// Returns the secrets.
     ///
     /// # Errors
-    /// [`SecretError::Short`], and [`SecretError::Unprintable`]: a line feed that a file left behind would make every signature wrong.
+    /// [`SecretError::Short`], and [`SecretError::Unprintable`]: a line feed that a file left behind would make every
+    /// signature wrong.
     pub fn new(current: &str, previous: Option<&str>) -> Result<WebhookSecrets, SecretError> {
         for secret in [Some(current), previous].into_iter().flatten() {
             let chars = secret.chars().count();
@@ -69,7 +70,7 @@ impl fmt::Debug for WebhookSecrets {
     }
 }
 
-/// Who calls.
+/// The kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     Github,
@@ -98,7 +99,7 @@ pub struct Webhooks {
     rates: Mutex<Rates>,
 }
 
-/// How many calls there were of late.
+/// The numbers of recent calls.
 #[derive(Debug, Default)]
 struct Rates {
     /// As in [`Endpoint::ALL`].
@@ -114,14 +115,14 @@ struct Window {
     calls: u32,
 }
 
-/// Why a call is not heard.
+/// Why a call is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
-    /// No signature, more than one, a malformed or a wrong one: which, nobody is told.
+    /// No signature, more than one, a malformed or a wrong one. The answer does not say which.
     Unproven,
     TooLarge,
     Slow,
-    /// The body does not come to its end as HTTP has it.
+    /// The body does not end as HTTP requires.
     Broken,
 }
 
@@ -151,7 +152,7 @@ impl Webhooks {
         if announced.is_some_and(|bytes| bytes > self.bounds.body_bytes_max) {
             return Err(Refusal::TooLarge);
         }
-        // Who has nothing to show is not read any further.
+        // The body of a caller without a proof is not read.
         let proof = Proof::begin(endpoint, &parts.headers, &self.secrets).ok_or(Refusal::Unproven)?;
         let read = self.read(body, proof);
         let proof = timeout(self.bounds.body_time_max, read).await.map_err(|_| Refusal::Slow)??;
@@ -173,7 +174,7 @@ impl Webhooks {
         Ok(proof)
     }
 
-    /// Rings, unless this endpoint rang too often. Beyond that nobody rings: what was missed is found at the next interval.
+    /// Rings the bell, unless this endpoint rang it too often: the daemon finds the commit at the next interval.
     fn accept(&self, endpoint: Endpoint) -> Response {
         let calls_max = self.bounds.accepted_per_minute_max;
         let wait = self.with_rates(|rates| rates.accepted[endpoint as usize].enter(Instant::now(), calls_max));
@@ -191,7 +192,7 @@ impl Webhooks {
         }
     }
 
-    /// Says no. A valid call is never answered here, so that who floods us with wrong ones does not shut it out.
+    /// Refuses a call. Valid calls are never answered here, so that a flood of invalid ones does not lock them out.
     fn refuse(&self, endpoint: Endpoint, refusal: Refusal) -> Response {
         self.count(|webhooks| webhooks.refused += 1);
         let calls_max = self.bounds.refused_per_minute_max;
@@ -241,7 +242,7 @@ impl Window {
     }
 }
 
-/// What a caller shows of the secret. Comparing takes the same time wherever the first difference is.
+/// The proof that a caller knows the secret. Comparing takes the same time wherever the first difference is.
 enum Proof {
     /// A signature, and the hashes of the body under each secret so far.
     Signature { signature: [u8; 32], hashes: Vec<Hmac<Sha256>> },
@@ -261,7 +262,8 @@ impl Proof {
             }
             Endpoint::Gitlab => {
                 let token = Sha256::digest(one(headers, "x-gitlab-token")?);
-                // Digests have one length, so that not even the length of the secret can be measured; and no secret is passed over.
+                // Digests have one length, so that not even the length of the secret can be measured; and no secret is
+                // skipped.
                 let is_known = secrets.each().fold(false, |is_known, secret| {
                     is_known | bool::from(Sha256::digest(secret.as_bytes()).as_slice().ct_eq(token.as_slice()))
                 });

@@ -1,7 +1,8 @@
-//! Edits of one job or schedule in the text of a file: everything around the edit stays byte for byte, comments and layout included.
+//! Edits of one job or schedule in the text of a file: everything around the edit stays byte for byte, comments and
+//! layout included.
 //!
-//! An edit is a replacement of a range of bytes, found in the spanned tree. Before the new text is handed out it is parsed again and
-//! must say just what was meant: two readings have to agree, or nothing is written.
+//! An edit is a replacement of a range of bytes, found in the spanned tree. Before the new text is returned it is
+//! parsed again and must have exactly the intended content; otherwise nothing is written.
 
 use serde_json::{Map, Value, json};
 
@@ -39,11 +40,11 @@ pub fn set_suspend(text: &str, kind: Kind, name: &Name, value: bool) -> Result<S
     Ok(edited)
 }
 
-/// Returns a document with a copy of a job under another name: as it is written, comments included, without `suspend: true`
-/// and without `previousName`.
+/// Returns a document with a copy of a job under another name: as it is written, comments included, without
+/// `suspend: true` and without `previousName`.
 ///
 /// # Errors
-/// The job is not in the file, or the copy would not say the same.
+/// The job is not in the file, or the copy would have other content.
 pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError> {
     let root = find(text, Kind::Job, job)?;
     let unusual = || EditError::Unusual { kind: Kind::Job, name: job.clone() };
@@ -66,7 +67,7 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     let copied = copied[start..end].trim_start_matches('\u{feff}').to_string();
     let mut expected = root.to_json();
     expected["metadata"]["name"] = Value::from(new_name.as_str());
-    // A copy was never called otherwise.
+    // A copy has no previous name.
     if let Some(metadata) = expected["metadata"].as_object_mut() {
         metadata.remove("previousName");
     }
@@ -77,7 +78,8 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     Ok(copied)
 }
 
-/// Returns the range of an entry of a map with what separates it from its neighbour, in either style; `None` when it is not there.
+/// Returns the range of an entry of a map with what separates it from its neighbour, in either style; `None` when it is
+/// not there.
 fn removal(map: &Node, field: &str) -> Option<(usize, usize)> {
     let entries = map.entries();
     let at = entries.iter().position(|(key, _)| key.text == field)?;
@@ -111,7 +113,7 @@ pub fn rerun(text: &str, job: &Name, run: &RunToken, new_name: &Name) -> Result<
 /// Returns a new document: a job with a spec.
 ///
 /// # Errors
-/// The text would not say just that.
+/// The text would not have exactly that content.
 pub fn new_job(name: &Name, spec: &Value) -> Result<String, EditError> {
     let expected = json!({
         "apiVersion": super::API_VERSION,

@@ -1,8 +1,8 @@
 //! What users write: YAML documents in, [`Declared`] and diagnostics out.
 //!
 //! A pure room: the caller names the files of the tree and lends a function that reads them. Files become spanned trees
-//! (`yaml.rs`), trees become wire types (`structure.rs`, `v1.rs`), wire types become drafts (`lower`), and the `rules` look at all
-//! drafts together. Every file is checked: an error never hides those of other documents.
+//! (`yaml.rs`), trees become wire types (`structure.rs`, `v1.rs`), wire types become drafts (`lower`), and the `rules`
+//! look at all drafts together. Every file is checked: an error never hides those of other documents.
 
 mod assemble;
 mod edge;
@@ -78,14 +78,14 @@ pub struct Loaded {
     pub sources: SourceMap,
     pub diagnostics: Diagnostics,
     pub spans: JobSpans,
-    /// Of path and bytes of every declared file but the ones of imports, which are not read here.
+    /// Covers the path and bytes of every declared file except import files, which are not read here.
     pub digest: Digest,
     /// The YAML files with documents of ours and the files that they name, sorted.
     pub declared_files: Vec<String>,
 }
 
 impl Loaded {
-    /// Returns what is known of a job that could be read, whatever is wrong with others.
+    /// Returns what is known of a job that could be read, whatever errors other documents have.
     pub fn job(&self, name: &str) -> Option<SeenJob> {
         let job = self.spans.job(name)?;
         Some(SeenJob {
@@ -96,13 +96,14 @@ impl Loaded {
         })
     }
 
-    /// Returns the name and the file, relative to the fleet's folder, of a schedule that could be read, whatever is wrong with others.
+    /// Returns the name and the file, relative to the fleet's folder, of a schedule that could be read, whatever errors
+    /// other documents have.
     pub fn schedule(&self, name: &str) -> Option<(&Name, &str)> {
         self.spans.schedule(name).map(|schedule| (&schedule.name, schedule.file.as_str()))
     }
 }
 
-/// What is known of a job although there may be errors.
+/// A job as read from a tree that may have errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenJob {
     pub name: Name,
@@ -130,7 +131,7 @@ pub fn load(input: &Input<'_>) -> Loaded {
     }
 }
 
-/// The documents of a tree, each read for itself.
+/// The documents of a tree, each read by itself.
 struct Read {
     set: Set,
     sources: SourceMap,
@@ -167,7 +168,7 @@ impl Read {
     }
 }
 
-/// What the rules say about a set of documents.
+/// The results of the rules on a set of documents.
 struct Judged {
     paths: rules::organizations::Paths,
     named: rules::files::Named,
@@ -190,11 +191,11 @@ fn judge(set: &Set, input: &Input<'_>, sources: &mut SourceMap, known: &mut Pars
     Judged { paths, named, found }
 }
 
-/// The files that say what is declared.
+/// The files that declare the fleet.
 struct DeclaredFiles {
     /// Sorted.
     paths: Vec<String>,
-    /// Of path and bytes of each but the files of imports.
+    /// Covers the path and bytes of each file except import files.
     digest: Digest,
 }
 
@@ -207,7 +208,8 @@ fn declared_files(named: &rules::files::Named, digests: &[(Arc<SourceFile>, Dige
     DeclaredFiles { paths: paths.into_iter().map(str::to_string).collect(), digest }
 }
 
-/// Returns the document that a place is in: the last one of its file that begins at it or before. Documents are sorted by place.
+/// Returns the document that contains a place: the last one of its file that begins at or before it. Documents are
+/// sorted by place.
 fn document_at(docs: &[Doc], span: Span) -> Option<usize> {
     let place = (span.file, span.start.max(span.end));
     let after = docs.partition_point(|doc| (doc.file, doc.root.span.start) <= place);
@@ -215,7 +217,8 @@ fn document_at(docs: &[Doc], span: Span) -> Option<usize> {
     (docs[at].file == span.file).then_some(at)
 }
 
-/// Returns true for the files that may hold documents: `*.yaml` and `*.yml` outside of folders whose name starts with a dot.
+/// Returns true for the files that may hold documents: `*.yaml` and `*.yml` outside of folders whose name starts with a
+/// dot.
 pub fn is_yaml(path: &str) -> bool {
     let is_hidden = path.split('/').any(|part| part.starts_with('.'));
     !is_hidden && (path.ends_with(".yaml") || path.ends_with(".yml"))

@@ -11,7 +11,7 @@ use crate::diag::Span;
 pub struct Node {
     /// A scalar's own text, quotes included; a collection from its first to its last character.
     ///
-    /// What came in through an alias has the place of its definition.
+    /// A node from an alias has the place of its definition.
     pub span: Span,
     pub content: Content,
 }
@@ -42,7 +42,7 @@ pub struct Place<'a> {
     /// The key of the value; `None` at the root and in a sequence.
     pub key: Option<&'a Key>,
     pub node: &'a Node,
-    /// False when only a parent of what was asked for exists.
+    /// False when only a parent of the requested value exists.
     pub is_exact: bool,
 }
 

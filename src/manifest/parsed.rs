@@ -1,7 +1,8 @@
-//! Files as they were parsed, each for itself, and what a process that loads again and again keeps of them.
+//! Files as they were parsed, each by itself, and the cache of a process that loads repeatedly.
 //!
-//! Nothing in a [`ParsedFile`] depends on another file or on its place among the others: its spans are in [`FileId::UNPLACED`]. So a file
-//! whose content has not changed is taken over as it is, wherever it comes in the order of the files.
+//! Nothing in a [`ParsedFile`] depends on another file or on its place among the others: its spans are in
+//! [`FileId::UNPLACED`]. So a file whose content has not changed is reused, wherever it comes in the order of the
+//! files.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -16,8 +17,8 @@ use crate::model::digest::Digest;
 use crate::model::entry::ContentId;
 use crate::model::limits;
 
-/// What was read of the files of a tree, to be handed in when the next one is loaded. It holds what it was last used for and no more, up to
-/// [`limits::REMEMBERED_FILES_MAX`] files of each kind.
+/// The parsed files of a tree, for reuse when the next one is loaded. It holds the files of the last load only, at most
+/// [`limits::REMEMBERED_FILES_MAX`] of each kind.
 #[derive(Default)]
 pub struct ParsedFiles {
     /// Sorted by path.
@@ -29,16 +30,16 @@ pub struct ParsedFiles {
 /// A YAML file.
 pub struct ParsedFile {
     pub source: Arc<SourceFile>,
-    /// Of its bytes; `None` when they were not read.
+    /// The digest of its bytes; `None` when they were not read.
     pub digest: Option<Digest>,
     /// False when part of it could not be read: what it declares is not known.
     pub is_complete: bool,
-    /// What is wrong with the file itself.
+    /// The problems of the file itself.
     pub found: Vec<Diagnostic>,
     pub parts: Vec<Part>,
 }
 
-/// What one document came to.
+/// One document of a file.
 pub struct Part {
     /// The whole document.
     pub span: Span,
@@ -51,11 +52,11 @@ pub struct Part {
 #[derive(Debug)]
 pub struct JsonFile {
     pub bytes: Vec<u8>,
-    /// Of the bytes.
+    /// The digest of its bytes.
     pub digest: Digest,
-    /// Or why it is no JSON.
+    /// The value, or why the file is not JSON.
     pub content: Result<Value, String>,
-    /// What keeps it from being the model of a template, once that was asked.
+    /// Why it cannot be the model of a template, once it was checked.
     pub model_problem: OnceLock<Option<String>>,
 }
 
@@ -73,7 +74,7 @@ impl JsonFile {
 }
 
 impl ParsedFiles {
-    /// Returns every YAML file of a tree, sorted by path; those that are not in it are forgotten.
+    /// Returns every YAML file of a tree, sorted by path; files that are not in the tree are forgotten.
     pub(super) fn yaml(&mut self, input: &Input<'_>) -> Vec<Arc<ParsedFile>> {
         let mut known = std::mem::take(&mut self.yaml).into_iter().peekable();
         let (mut files, mut kept) = (Vec::new(), Vec::new());
@@ -85,7 +86,7 @@ impl ParsedFiles {
                 Some((of, file)) => (file, Some(of)),
                 None => {
                     let file = Arc::new(read(path, *entry, input, &mut self.validators));
-                    // A file that could not be read may well be readable the next time.
+                    // A file that could not be read may be readable the next time.
                     let is_read = file.digest.is_some();
                     (file, id.filter(|_| is_read))
                 }
@@ -127,7 +128,7 @@ impl ParsedFiles {
     }
 }
 
-/// Returns a file that is not looked into, with why.
+/// Returns a file that is not parsed, with the reason.
 fn refused(path: &str, code: Code, detail: impl Into<String>) -> ParsedFile {
     let span = Span { file: FileId::UNPLACED, start: 0, end: 0 };
     ParsedFile {
@@ -183,7 +184,7 @@ fn read(path: &str, entry: Entry, input: &Input<'_>, validators: &mut Validators
     }
 }
 
-/// Returns the text of a file; what is left of it, with a diagnostic, when it is not plain UTF-8 text.
+/// Returns the text of a file; when it is not plain UTF-8 text, its usable part and a diagnostic.
 fn decode(bytes: Vec<u8>) -> Result<String, (String, Box<Diagnostic>)> {
     let file = FileId::UNPLACED;
     let text = match String::from_utf8(bytes) {

@@ -35,7 +35,7 @@ pub fn resolve(text: &str) -> Result<Content, Unrepresentable> {
         }
     }
     if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        // `012` is 10 in YAML 1.1 and 12 in 1.2: neither is likely what was meant, and the text is.
+        // `012` is 10 in YAML 1.1 and 12 in 1.2: the author most likely meant the text.
         if unsigned.len() > 1 && unsigned.starts_with('0') {
             return Ok(Content::String(text.to_string()));
         }

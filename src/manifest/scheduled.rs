@@ -11,10 +11,10 @@ use crate::diag::FileId;
 use crate::model::id::Name;
 use crate::model::schedule::ScheduledJob;
 
-/// Returns the job of [`ScheduledJob::spec`]; `None` when the text is no such spec. Whether there is what it refers to is not looked at.
+/// Returns the job of [`ScheduledJob::spec`]; `None` when the text is no such spec. References are not checked.
 pub fn scheduled_job(spec: &str) -> Option<ScheduledJob> {
     let spec: Value = serde_json::from_str(spec).ok()?;
-    // When it is due makes no difference to its job.
+    // The times of a schedule do not matter for its job.
     let document = json!({
         "apiVersion": API_VERSION,
         "kind": Kind::Schedule.as_str(),

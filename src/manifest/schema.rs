@@ -1,7 +1,7 @@
 //! The JSON Schemas (draft 2020-12) of the kinds, made from the wire types.
 //!
-//! Editors show them and check with them while the author types; [`super::structure`] uses them to explain what is wrong
-//! with a document. They are committed in `schemas/`, and a test fails when one is stale.
+//! Editors show them and check with them while the author types; [`super::structure`] uses them to explain what is
+//! wrong with a document. They are committed in `schemas/`, and a test fails when one is stale.
 
 use std::borrow::Cow;
 
@@ -56,8 +56,8 @@ fn set_constant(properties: &mut Map<String, Value>, name: &str, constant: &str)
     }
 }
 
-/// Optional fields may be left out, but not be null: `group:` with nothing behind it is a slip. A command's component and
-/// payload may.
+/// Optional fields may be left out, but not be null: `group:` with nothing behind it is a slip. A command's component
+/// and payload may.
 fn refuse_nulls(schema: &mut Value) {
     match schema {
         Value::Object(members) => {

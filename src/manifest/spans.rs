@@ -1,4 +1,4 @@
-//! Where the fields of the documents stand, for rooms that find problems later.
+//! The places of the fields of the documents, for rooms that find problems later.
 
 use serde_json::Value;
 
@@ -46,23 +46,24 @@ impl JobSpans {
 
     /// Returns where a JSON pointer such as `/spec/action/property/light/threshold` leads in a job's document.
     ///
-    /// A scalar has its own span, a collection that of its key. Where there is nothing, the nearest parent stands in. `None`
-    /// when there is no such job. That of a schedule has its pointers as if it stood alone.
+    /// A scalar has its own span, a collection that of its key. When nothing is there, the nearest parent stands in.
+    /// `None` when there is no such job. Pointers into the job of a schedule are those of a job on its own.
     pub fn span(&self, job: &Name, pointer: &str) -> Option<Span> {
         self.span_of(Kind::Job, job, pointer).or_else(|| {
-            // What is no part of the job, such as the name, is where it is in any document.
+            // Other pointers, such as that of the name, are those of any document.
             let scheduled = lower::scheduled_pointer(pointer);
             self.span_of(Kind::Schedule, job, scheduled.as_deref().unwrap_or(pointer))
         })
     }
 
-    /// Returns where the key of what a JSON pointer leads to stands, in a job's document; otherwise as [`JobSpans::span`].
+    /// Returns the span of the key at a JSON pointer in a job's document; otherwise as [`JobSpans::span`].
     pub fn key_span(&self, job: &Name, pointer: &str) -> Option<Span> {
         let of = |kind, pointer: &str| self.find(kind, job).map(|doc| doc.key_span(pointer));
         of(Kind::Job, pointer).or_else(|| of(Kind::Schedule, &lower::scheduled_pointer(pointer)?))
     }
 
-    /// Returns the document that a place is in: the last one of its file that begins at it or before. `None` when that has no legal name.
+    /// Returns the document that contains a place: the last one of its file that begins at or before it. `None` when it
+    /// has no legal name.
     pub fn document_at(&self, place: Span) -> Option<(Kind, &Name)> {
         let doc = &self.set.docs[document_at(&self.set.docs, Span { end: place.start, ..place })?];
         doc.name.as_ref().map(|name| (doc.kind, name))

@@ -1,7 +1,7 @@
-//! From trees to wire types, and what to say when a tree has another structure.
+//! From trees to wire types, and diagnostics for a tree with another structure.
 //!
-//! A document that serde accepts is not checked again: its schema says nothing more about structure. One that it refuses
-//! is validated against the schema, which finds every problem and not just the first.
+//! A document that serde accepts is not checked again: its schema says nothing more about structure. One that it
+//! refuses is validated against the schema, which finds every problem and not just the first.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ fn kinds() -> String {
     format!("The kinds are {}.", list(Kind::ALL.map(Kind::as_str)))
 }
 
-/// Returns the wire type of a document and its JSON; `None` when what is left of it after its problems is not enough for one.
+/// Returns the wire type of a document and its JSON; `None` when the fields without problems are not enough for one.
 ///
 /// With problems, the wire type lacks the fields that have them, so that the rest can still be checked.
 pub fn read<T: DeserializeOwned>(
@@ -180,7 +180,7 @@ fn explain(error: &ValidationError<'_>, root: &Node, schema: &Value) -> Vec<(Dia
                 let pointer = format!("{path}{}", pointer([name.as_str()]));
                 (unknown_field(root, path, name, &allowed), Some(pointer))
             };
-            // Of these, lowering says why they have no place there.
+            // Lowering explains why these have no place there.
             let is_explained_later = |name: &&String| path == "/spec/job" && NOT_SCHEDULED.contains(&name.as_str());
             unexpected.iter().filter(|name| !is_explained_later(name)).map(unknown).collect()
         }

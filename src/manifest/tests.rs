@@ -137,7 +137,7 @@ fn one_broken_document_does_not_make_references_to_it_dangle() {
     }
 }
 
-/// What the journal keeps of an occurrence is enough to go on with it, whatever is edited or lost meanwhile.
+/// The journal keeps enough of an occurrence to continue it, whatever is edited or lost meanwhile.
 #[test]
 fn the_job_of_a_schedule_is_made_of_its_spec_again() {
     let check = |spec: &str| {

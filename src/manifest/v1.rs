@@ -1,7 +1,7 @@
 //! The wire types of `fleetform/v1`: what an author may write, field by field.
 //!
-//! The doc comments are the descriptions of the JSON Schemas, which editors show: they are written for authors. A value that
-//! needs more than its type (a duration, a percentage) stays text here; [`super::lower`] reads it.
+//! The doc comments are the descriptions of the JSON Schemas, which editors show: they are written for authors. A value
+//! that needs more than its type (a duration, a percentage) stays text here; [`super::lower`] reads it.
 
 macro_rules! text {
     ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident) => {

@@ -1,4 +1,4 @@
-//! What can be used of a tree with errors in it: every document without one, for a daemon that goes on with those.
+//! The valid documents of a tree with errors, for a daemon that continues with those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,22 +13,23 @@ use crate::model::fleet::{FilePlace, HeldDocuments, Hold};
 /// A tree without the documents that have errors, and without those that need one of them.
 #[derive(Debug)]
 pub struct ValidSubset {
-    /// `declared` is `None` only when the Fleet document itself cannot be used; the diagnostics are those of the whole tree.
+    /// `declared` is `None` only when the Fleet document itself cannot be used; the diagnostics are those of the whole
+    /// tree.
     pub loaded: Loaded,
     pub held: HeldDocuments,
 }
 
-/// Reads everything that can be used of a tree.
+/// Reads the valid documents of a tree.
 pub fn load_valid(input: &Input<'_>) -> ValidSubset {
     load_valid_again(input, &mut ParsedFiles::default())
 }
 
-/// Returns what [`load_valid`] returns. What was read before and has not changed is not read again.
+/// Same as [`load_valid`], but files that have not changed are not read again.
 pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubset {
     let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input, known);
     let mut held = HeldDocuments { is_partial: !set.unread.is_empty(), ..HeldDocuments::default() };
     let (mut bad, mut files) = (Vec::new(), None);
-    // Each turn holds a document at least, or is the last.
+    // Each iteration holds at least one document, or is the last.
     let (paths, named) = loop {
         let Judged { paths, named, mut found } = judge(&set, input, &mut sources, known);
         if bad.is_empty() && files.is_none() {
@@ -40,7 +41,7 @@ pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubs
         }
         let unusable = unusable(&set.docs, &found, &sources);
         let is_first = bad.is_empty();
-        // What could not be read excuses a reference only from being reported.
+        // A file that could not be read only keeps a reference to nothing from being reported.
         let has_excuse = !set.unread.is_empty();
         if unusable.is_empty() && !(is_first && has_excuse) {
             break (paths, named);
@@ -98,7 +99,8 @@ fn unusable(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<
     unusable
 }
 
-/// Returns the files with errors that are about no document, by path: what cannot be parsed, or says nowhere what it is.
+/// Returns the files with errors that are about no document, by path: files that cannot be parsed or have no known
+/// kind.
 fn files_of(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<String, Hold> {
     let mut files = BTreeMap::new();
     for error in found.iter().filter(|one| one.severity == Severity::Error) {
@@ -110,7 +112,7 @@ fn files_of(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<
     files
 }
 
-/// Returns why something is held that an error is about, for one of the error's places.
+/// Returns the hold that an error causes at one of its places.
 pub fn hold_at(error: &Diagnostic, place: Span, sources: &SourceMap) -> Hold {
     Hold {
         why: error.detail.lines().next().unwrap_or_default().to_string(),
@@ -123,7 +125,8 @@ fn place_of(span: Span, sources: &SourceMap) -> FilePlace {
     FilePlace { path: sources.path(span.file).to_string(), line: sources.position(span).line as u64 }
 }
 
-/// Returns where an error is; of one about two documents, both places, and of one in a file that documents name these too.
+/// Returns the places of an error: both places of one about two documents, and the documents that name the file of one
+/// in a file.
 pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
     const ABOUT_LABELS: [Code; 11] = [
         code::DUPLICATE_NAME,

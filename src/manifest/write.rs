@@ -61,9 +61,10 @@ const OPAQUE: [&str; 7] = ["property", "cloudProperty", "tags", "payload", "labe
 
 /// Returns the YAML text of one document, with a line feed at its end and without `---`.
 ///
-/// What YAML 1.1 or 1.2 would read as anything but text is quoted. The text is parsed again before it is handed out: what does
-/// not come back as it was, and what a person would not see as it is, is written in the style of JSON, which is YAML too, with
-/// escapes. `None` when even that says something else, as of a document that is nested too deep to be read.
+/// Text that YAML 1.1 or 1.2 would read as another type is quoted. The result is parsed again before it is returned.
+/// When it does not give the same value, or has characters that a person would not see, the document is written as JSON
+/// with escapes, which is also YAML. `None` when even that gives another value, such as for a document that is nested
+/// too deep to be read.
 pub fn document_text(document: &Value) -> Option<String> {
     let says_the_same = |text: &String| {
         let (parsed, diagnostics) = yaml::parse(FileId(0), text);

@@ -4,8 +4,8 @@
 //! scalars, the style of a scalar, and a way to go on at the next document after an error. To leave the crate, feed the
 //! [`Builder`] from another event parser.
 //!
-//! Scalars follow the core schema of YAML 1.2.2 (section 10.3): `yes`, `on` and `012` of YAML 1.1 are strings. Merge keys
-//! and custom tags are refused, duplicate keys too, and every size has a bound of [`limits`].
+//! Scalars follow the core schema of YAML 1.2.2 (section 10.3): `yes`, `on` and `012` of YAML 1.1 are strings. Merge
+//! keys and custom tags are refused, duplicate keys too, and every size has a bound of [`limits`].
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct Parsed {
 #[derive(Debug)]
 pub struct Document {
     pub root: Node,
-    /// False when a diagnostic has been made about it after which its content should not be judged.
+    /// False when it has a diagnostic that makes further checks of its content pointless.
     pub is_sound: bool,
 }
 
@@ -162,7 +162,7 @@ impl<'a> Builder<'a> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
             Event::Alias(id) => self.alias(id, span),
-            // Neither is asked for: an unknown anchor is a syntax error, and comments are not emitted.
+            // Neither occurs: an unknown anchor is a syntax error, and comments are not emitted.
             Event::Anchor(..) | Event::UnresolvedAlias(_) => Ok(()),
             #[allow(unreachable_patterns, reason = "the comment event exists only with a feature of the crate")]
             _ => Ok(()),
@@ -236,7 +236,8 @@ impl<'a> Builder<'a> {
                 (Content::Map(entries), last)
             }
         };
-        // The end of a block collection is an empty place in front of whatever follows it; a flow one ends with its bracket.
+        // The end of a block collection is an empty place in front of whatever follows it; a flow one ends with its
+        // bracket.
         let end = if span.end > span.start { span.end } else { last.unwrap_or(start) };
         let span = Span { file: self.file, start, end: end.max(start) };
         self.value(Node { span, content }, anchor)

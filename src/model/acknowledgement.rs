@@ -1,27 +1,28 @@
 //! How a device acknowledges new desired properties: the convention of IoT Plug and Play for writable properties.
 //!
-//! For each property that was written the device reports, under the same name, `{"value": …, "ac": 200, "av": 4, "ad": "done"}`:
-//! `ac` is a code like that of HTTP, `av` the version of the desired section that it answers, `ad` a text. The properties of a
-//! component lie one level deeper, in an object that is marked with `"__t": "c"`.
+//! For each property that was written the device reports, under the same name,
+//! `{"value": …, "ac": 200, "av": 4, "ad": "done"}`: `ac` is a code like that of HTTP, `av` the version of the desired
+//! section that it answers, `ad` a text. The properties of a component lie one level deeper, in an object that is
+//! marked with `"__t": "c"`.
 //!
 //! Source: Microsoft, "IoT Plug and Play conventions", writable properties.
 
 use serde_json::{Map, Value, json};
 
-/// A code that says "not yet": the device is still at it.
+/// A code that means "not yet": the device is still working on it.
 const PENDING: u64 = 202;
 
-/// What a device says of a write.
+/// A device's answer to a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acknowledgement {
-    /// Some property is not answered yet, or the device is still at it.
+    /// Some property is not answered yet, or the device is still working on it.
     Pending,
-    /// Every property is answered: the worst code, and the text that came with it, which is not to be trusted.
+    /// Every property is answered: the worst code, and the text that came with it, which is untrusted.
     Given { code: u16, text: String },
 }
 
-/// Returns what a device's reported section says of a merge patch of its desired section. An answer counts when it is for
-/// the version that the patch made, or for a later one.
+/// Returns the answer in a device's reported section to a merge patch of its desired section. An answer counts when it
+/// is for the version that the patch made, or for a later one.
 pub fn acknowledgement(patch: &Value, version: u64, reported: &Value) -> Acknowledgement {
     let mut worst: Option<(u16, String)> = None;
     for answer in properties(patch).map(|path| answer_at(reported, &path, version)) {
@@ -37,7 +38,7 @@ pub fn acknowledgement(patch: &Value, version: u64, reported: &Value) -> Acknowl
     worst.map_or(Acknowledgement::Pending, |(code, text)| Acknowledgement::Given { code, text })
 }
 
-/// Returns what a device reports that answers every property of a merge patch alike.
+/// Returns the reported section of a device that answers every property of a merge patch alike.
 pub fn acknowledge(patch: &Value, version: u64, code: u16, text: &str) -> Value {
     let answer = |value: &Value| {
         let value = if value.is_null() { json!({}) } else { json!({"value": value}) };
@@ -79,7 +80,8 @@ fn is_component(value: &Value) -> bool {
     value.get("__t").and_then(Value::as_str) == Some("c")
 }
 
-/// Returns the code and the text of a property's answer; `None` when there is none for this version, or none that is final.
+/// Returns the code and the text of a property's answer; `None` when there is none for this version, or none that is
+/// final.
 fn answer_at(reported: &Value, path: &[&str], version: u64) -> Option<(u16, String)> {
     let answer = path.iter().try_fold(reported, |value, name| value.get(name))?;
     let code = answer.get("ac")?.as_u64()?;

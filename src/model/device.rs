@@ -1,5 +1,5 @@
-//! A device and its twin, as the query language and the views see it. Keys are not part of it: they never leave the registry but
-//! by an export.
+//! A device and its twin, as the query language and the views see it. Keys are not part of it: they leave the registry
+//! only in an export.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -76,7 +76,7 @@ pub enum Authentication {
     /// With one of two symmetric keys.
     #[default]
     Sas,
-    /// With a certificate that one of two thumbprints is of.
+    /// With a certificate that has one of two thumbprints.
     SelfSigned,
     /// With a certificate of an authority that the service knows.
     CertificateAuthority,

@@ -45,7 +45,7 @@ impl Digest {
     }
 
     fn hex(&self) -> [u8; 64] {
-        // Some are written for each device of a job: the formatting of numbers takes twenty times as long.
+        // Several are written for each device of a job; formatting them as numbers takes twenty times as long.
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; 64];
         for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {

@@ -1,4 +1,4 @@
-//! What a path of a tree of files leads to.
+//! The entry at a path of a tree of files.
 
 /// What git calls the content of a file, as bytes: equal for equal content only.
 pub type ContentId = [u8; 20];
@@ -18,12 +18,12 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Returns a file of which nothing but the size, in bytes, is known.
+    /// Returns a file of which only the size, in bytes, is known.
     pub fn file(size: u64) -> Entry {
         Entry::File { size, id: None }
     }
 
-    /// Returns what git calls the content of a file; `None` when it is no file or that is not known.
+    /// Returns git's id of the content of a file; `None` when it is not a file or the id is not known.
     pub fn id(self) -> Option<ContentId> {
         match self {
             Entry::File { id, .. } => id,

@@ -19,7 +19,8 @@ pub struct Fleet {
     pub link: SimulatedLink,
     pub results: ResultsConfig,
     pub limits: FleetLimits,
-    /// An IANA time-zone name that has been checked, for schedules that name none; `None` when the fleet names none either.
+    /// An IANA time-zone name that has been checked, for schedules that name none; `None` when the fleet names none
+    /// either.
     pub time_zone: Option<String>,
 }
 
@@ -42,7 +43,7 @@ pub struct Probability {
     pub per_million: u32,
 }
 
-/// Simulated devices: who they are is a function of the seed and the device id, so every run meets the same ones.
+/// Simulated devices: their behaviour is a function of the seed and the device id, so every run meets the same devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulatedLink {
     pub seed: u64,
@@ -146,7 +147,7 @@ pub struct DeviceGroup {
 pub struct EdgeManifest {
     pub name: Name,
     pub content: Map<String, Value>,
-    /// Of the canonical JSON of `modulesContent`: what a device has been assigned.
+    /// The digest of the canonical JSON of `modulesContent`, which identifies an assignment.
     pub digest: Digest,
 }
 
@@ -179,7 +180,8 @@ pub enum ImportFormat {
 }
 
 impl ImportFormat {
-    /// Returns the format that the name of a file tells: `*.csv`, `*.jsonl`, or `devices.txt` as IoT Hub names it; `None` for any other.
+    /// Returns the format for the name of a file: `*.csv`, `*.jsonl`, or `devices.txt` as IoT Hub names it; `None` for
+    /// any other.
     pub fn of_path(path: &str) -> Option<ImportFormat> {
         let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
         if name.ends_with(".csv") {
@@ -192,7 +194,7 @@ impl ImportFormat {
     }
 }
 
-/// What an import may come to; both ends of a range are included, and absent is any number.
+/// The expected results of an import; both ends of a range are included, and `None` allows any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportExpect {
     /// The devices of the file: rows that are not rejected and do not delete.
@@ -225,7 +227,7 @@ pub struct DeviceImport {
     pub simulated: bool,
     pub removed: Removed,
     pub expect: ImportExpect,
-    /// Of the canonical JSON of the spec, without the file's content.
+    /// The digest of the canonical JSON of the spec, without the file's content.
     pub spec_digest: Digest,
 }
 
@@ -237,18 +239,19 @@ pub struct Declared {
     pub templates: BTreeMap<Name, DeviceTemplate>,
     pub groups: BTreeMap<Name, DeviceGroup>,
     pub edge_manifests: BTreeMap<Name, EdgeManifest>,
-    /// What occurrences under way assign and nothing declares any more: the digests that were claimed last.
+    /// The digests that were claimed last of manifests that occurrences under way assign and that are no longer
+    /// declared.
     pub kept_manifests: BTreeMap<Name, Digest>,
     pub imports: BTreeMap<Name, DeviceImport>,
-    /// Shared: a daemon declares the same ones again with each commit.
+    /// Shared, because a daemon declares the same jobs again with each commit.
     pub jobs: BTreeMap<Name, Arc<Job>>,
     /// No schedule has the name of a job.
     pub schedules: BTreeMap<Name, Schedule>,
 }
 
 impl Declared {
-    /// Returns the digest of the edge manifest that an action assigns; `None` for any other action, and for a manifest that is neither
-    /// declared nor kept.
+    /// Returns the digest of the edge manifest that an action assigns; `None` for any other action, and for a manifest
+    /// that is neither declared nor kept.
     pub fn manifest_digest(&self, action: &Action) -> Option<Digest> {
         let Action::EdgeManifest(name) = action else { return None };
         let declared = self.edge_manifests.get(name).map(|manifest| manifest.digest);
@@ -270,25 +273,27 @@ impl Declared {
         }
     }
 
-    /// Returns true when a job or a schedule has the name: it is taken for both, because both have runs.
+    /// Returns true when a job or a schedule has the name: no other job or schedule can have it, because both have
+    /// runs.
     pub fn has_runs_named(&self, name: &str) -> bool {
         self.jobs.contains_key(name) || self.schedules.contains_key(name)
     }
 }
 
-/// Documents that are in a tree and cannot be used now. Nothing is begun for them, and nothing is concluded from their absence.
+/// Documents of a tree that cannot be used now. Nothing is started for them, and their absence does not mean that they
+/// were deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldDocuments {
     /// By kind (the word of the `kind` field) and name.
     pub documents: BTreeMap<(String, Name), Hold>,
-    /// Files with something that cannot be told to be a document of some name, by path from the fleet's folder. Of several mistakes in
-    /// one, the first.
+    /// Files with errors outside of any document with a known name, by path from the fleet's folder. Only the first
+    /// error of a file is kept.
     pub files: BTreeMap<String, Hold>,
-    /// A part of the tree could not be read, and nobody knows what it declares.
+    /// True when a part of the tree could not be read, so that its declarations are not known.
     pub is_partial: bool,
 }
 
-/// Why something is held, and where that stands.
+/// Why something is held, and the place of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// One sentence.
@@ -332,8 +337,8 @@ impl HeldDocuments {
         self.documents.len() + self.files.len()
     }
 
-    /// Iterates over all that is held with its address: documents by kind and name (`job/dim-line-3`), then files by path
-    /// (`file/jobs/dim.yaml`).
+    /// Iterates over all held documents and files with their addresses: documents by kind and name (`job/dim-line-3`),
+    /// then files by path (`file/jobs/dim.yaml`).
     pub fn rows(&self) -> impl Iterator<Item = (String, &Hold)> {
         let documents =
             self.documents.iter().map(|((kind, name), hold)| (format!("{}/{name}", kind.to_lowercase()), hold));

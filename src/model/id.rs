@@ -1,4 +1,4 @@
-//! Names, device ids and run tokens: text that has been checked once and is trusted after.
+//! Names, device ids and run tokens: text that is checked once and trusted afterwards.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ checked_text! {
     Name
 }
 checked_text! {
-    /// A device id: 1 to 128 of the characters that IoT Hub allows; letters are told apart by their case.
+    /// A device id: 1 to 128 of the characters that IoT Hub allows; it is case-sensitive.
     DeviceId
 }
 checked_text! {
@@ -68,7 +68,7 @@ impl Name {
     /// Returns the name.
     ///
     /// # Errors
-    /// Says which character or length is not legal.
+    /// The error names the character or length that is not legal.
     pub fn parse(text: &str) -> Result<Name, IdError> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         check(text, limits::NAME_CHARS_MAX, legal, NAME_CHARACTERS)?;
@@ -81,17 +81,18 @@ impl DeviceId {
     /// Returns the device id of an IoT Hub (`DeviceIdentity` of its REST interface).
     ///
     /// # Errors
-    /// Says which character or length is not legal.
+    /// The error names the character or length that is not legal.
     pub fn parse(text: &str) -> Result<DeviceId, IdError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "-:.+%_#*?!(),=@;$'".contains(c);
         check(text, limits::DEVICE_ID_CHARS_MAX, legal, DEVICE_ID_CHARACTERS)?;
         Ok(DeviceId(text.to_string()))
     }
 
-    /// Returns the device id of a CSV file of IoT Central, whose import allows fewer characters: letters, digits and `-`.
+    /// Returns the device id of a CSV file of IoT Central, whose import allows fewer characters: letters, digits and
+    /// `-`.
     ///
     /// # Errors
-    /// Says which character or length is not legal.
+    /// The error names the character or length that is not legal.
     pub fn parse_central(text: &str) -> Result<DeviceId, IdError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
         check(text, limits::DEVICE_ID_CHARS_MAX, legal, CENTRAL_ID_CHARACTERS)?;
@@ -103,7 +104,7 @@ impl RunToken {
     /// Returns the run token.
     ///
     /// # Errors
-    /// Says which character or length is not legal.
+    /// The error names the character or length that is not legal.
     pub fn parse(text: &str) -> Result<RunToken, IdError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         check(text, limits::RUN_TOKEN_CHARS_MAX, legal, RUN_TOKEN_CHARACTERS)?;

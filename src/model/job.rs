@@ -17,7 +17,8 @@ pub struct Job {
     pub previous_name: Option<Name>,
     pub run: RunToken,
     pub suspend: bool,
-    /// SHA-256 of the canonical JSON of the spec as written, without the fields that may change while it runs (design: identity).
+    /// SHA-256 of the canonical JSON of the spec as written, without the fields that may change while it runs (design:
+    /// identity).
     pub spec_digest: Digest,
     pub organization: Option<Name>,
     pub target: Target,
@@ -50,8 +51,8 @@ pub enum Selector {
     },
 }
 
-/// The number of devices that the author expects in the target, both ends inclusive: whom the condition means, and so with devices
-/// that are blocked or that the job does not fit, which are told beside it.
+/// The number of devices that the author expects in the target, both ends inclusive. Blocked devices and devices that
+/// the job does not fit count too; a plan reports them separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expect {
     pub min: Option<u64>,
@@ -90,7 +91,7 @@ impl Action {
         }
     }
 
-    /// Returns true for what only IoT Edge devices (`capabilities.iotEdge`) can take.
+    /// Returns true for actions that only IoT Edge devices (`capabilities.iotEdge`) can take.
     pub fn needs_edge(&self) -> bool {
         matches!(self, Action::EdgeManifest(_))
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const YAML_FILE_BYTES_MAX: usize = 1 << 20;
 /// Documents of one fleet: ten times the largest Flux repositories that we know of.
 pub const DOCUMENTS_MAX: usize = 100_000;
-/// Files of each kind that a daemon keeps parsed, those of the newest commit: as many as a fleet has documents. What it keeps is shared with
-/// what is declared, so it costs little more than the trees of a commit do for as long as that is the newest.
+/// Files of each kind that a daemon keeps parsed, those of the newest commit: as many as a fleet has documents. They
+/// are shared with the declared documents, so they cost little more than the parsed trees of the newest commit.
 pub const REMEMBERED_FILES_MAX: usize = DOCUMENTS_MAX;
 /// Nesting of a YAML document. Our own kinds need 16 (a patch of depth 10 inside a job).
 pub const YAML_DEPTH_MAX: usize = 64;
@@ -49,7 +49,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 pub const JSON_FILE_BYTES_MAX: usize = 1 << 20;
 /// Modules of an edge deployment manifest beside those of the runtime (IoT Hub).
 pub const EDGE_MODULES_MAX: usize = 50;
-/// Problems of an edge deployment manifest that are looked for: nobody reads more at once.
+/// Problems of an edge deployment manifest that are reported: an author does not read more at once.
 pub const EDGE_PROBLEMS_MAX: usize = 100;
 /// Characters of a name in a DTDL model (version 3; version 2 has 64).
 pub const DTDL_NAME_CHARS_MAX: usize = 512;
@@ -61,7 +61,7 @@ pub const DTMI_CHARS_MAX: usize = 2_048;
 pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 /// Interfaces that stand on each other by `extends` (DTDL).
 pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
-/// Problems of a model that are looked for: nobody reads more at once.
+/// Problems of a model that are reported: an author does not read more at once.
 pub const DTDL_PROBLEMS_MAX: usize = 100;
 /// Bytes of one file of another system that is converted: some ten thousand jobs, and read in a second.
 pub const CONVERT_FILE_BYTES_MAX: usize = 16 << 20;
@@ -93,27 +93,29 @@ pub const BATCHES_MAX: u64 = 10_000;
 pub const MESSAGE_CHARS_MAX: usize = 256;
 /// Bytes of one row of an import. The longest legal row with tags stays well below it.
 pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of one line of an import of IoT Hub's form: a full twin (72 KiB as counted) with the `$metadata` of each of its values, which an
-/// export of IoT Hub has, stays below it.
+/// Bytes of one line of an import of IoT Hub's form: a full twin (72 KiB as counted) with the `$metadata` of each of
+/// its values, which an export of IoT Hub has, stays below it.
 pub const IMPORT_LINE_BYTES_MAX: usize = 1 << 20;
 /// Rejected rows of an import that are written to `errors.csv`; the count is always exact.
 pub const IMPORT_ERRORS_MAX: usize = 10_000;
-/// Indexes that conditions of groups and jobs get. Each index makes every import and every job that writes its path slower, by
-/// about 2 us a device (extrapolated from 300,000 rows).
+/// Indexes that conditions of groups and jobs get. Each index makes every import and every job that writes its path
+/// slower, by about 2 us a device (extrapolated from 300,000 rows).
 pub const QUERY_INDEXES_MAX: usize = 8;
-/// From so many devices on, a write to a good part of the fleet drops the indexes that it would keep up to date, and the end of the apply
-/// makes them again: 0.7 s for a million devices, where keeping one takes 2 s.
+/// The number of devices from which a write to a good part of the fleet drops the indexes that it would update; the end
+/// of the apply makes them again. That takes 0.7 s for a million devices, where updating one takes 2 s.
 pub const INDEX_REMAKE_DEVICES_MIN: u64 = 100_000;
-/// Paths under `!=` or NOT of one condition whose lack a plan counts: each count looks at every device.
+/// Paths under `!=` or NOT of one condition for which a plan counts the devices without them: each count reads every
+/// device.
 pub const NEGATED_PATHS_MAX: usize = 8;
-/// Schedules of which a plan says how many devices they would select now: each count may look at every device.
+/// Schedules for which a plan counts the devices that they would select now: each count may read every device.
 pub const SCHEDULES_COUNTED_MAX: usize = 10;
-/// Missed occurrences of a schedule that are told one by one; how many were before them is told in a sentence. A daily schedule that nobody
-/// ran for three months: nobody reads further, and each is a row of a commit.
+/// Missed occurrences of a schedule that are listed one by one; a sentence counts the earlier ones. This covers a daily
+/// schedule that did not run for three months, and each is a row of a commit.
 pub const MISSED_OCCURRENCES_MAX: u64 = 100;
 /// Occurrences of a schedule that are shown at once: 27 years of a daily one.
 pub const OCCURRENCES_SHOWN_MAX: u64 = 10_000;
-/// Rows of each list of the daemon's status, and with it series of one metric: a page of them stays below 1 MB. The counts are exact.
+/// Rows of each list of the daemon's status, and with it series of one metric: a page of them stays below 1 MB. The
+/// counts are exact.
 pub const STATUS_ROWS_MAX: usize = 1_000;
 /// How old the last heartbeat of the daemon may be: four of its longest usual waits (the default interval of 30 s).
 pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(120);
@@ -122,13 +124,14 @@ pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(120);
 pub const WEBHOOK_BODY_BYTES_MAX: u64 = 25 << 20;
 /// How long the body of a webhook may take: GitHub and GitLab give up after 10 s themselves.
 pub const WEBHOOK_READ_TIME_MAX: Duration = Duration::from_secs(10);
-/// Calls of one webhook that are accepted a minute: more often than once a second nobody can push to look at.
+/// Calls of one webhook that are accepted per minute: looking more often than once a second has no use.
 pub const WEBHOOKS_ACCEPTED_PER_MINUTE_MAX: u32 = 60;
-/// Calls of all webhooks that are told a minute that they are refused. A valid call is heard whatever others send.
+/// Refused calls of all webhooks per minute that are answered with the reason. A valid call is accepted whatever other
+/// clients send.
 pub const WEBHOOKS_REFUSED_PER_MINUTE_MAX: u32 = 60;
 /// Characters of a webhook's secret: 16 hex digits are 64 bits, and each guess is a call.
 pub const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
-/// Bytes of a file of webhook secrets: two lines of any length that somebody would paste.
+/// Bytes of a file of webhook secrets: two lines of any reasonable length.
 pub const WEBHOOK_SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Connections that are served at once; the others wait in the system's queue. Each costs at most a buffer of headers.
 pub const LISTEN_CONNECTIONS_MAX: usize = 64;
@@ -140,5 +143,6 @@ pub const LISTEN_HEADERS_MAX: usize = 64;
 pub const LISTEN_HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may live: a head, a body, and as long again for an answer that is read slowly.
 pub const LISTEN_CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long what a client still sends is read after the answer, so that the answer is not lost by a reset (RFC 9112, section 9.6).
+/// How long the rest of a request is read after the answer, so that a reset does not lose the answer (RFC 9112, section
+/// 9.6).
 pub const LISTEN_LINGER_TIME_MAX: Duration = Duration::from_secs(1);

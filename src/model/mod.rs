@@ -1,7 +1,7 @@
 //! The nouns: validated and immutable values that every room shares.
 //!
 //! No IO, no YAML, no SQL. Text becomes a value of this room once, at the edge (`manifest::lower`, `registry`), and is
-//! trusted after.
+//! trusted afterwards.
 
 pub mod acknowledgement;
 pub mod delivery;

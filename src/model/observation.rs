@@ -1,5 +1,5 @@
-//! What the planner sees of the fleet: for each job the sorted ids of its devices and what they have now at the paths
-//! that the job touches. No twins: about 25 bytes a device whatever the size of its twin.
+//! The planner's view of the fleet: for each job the sorted ids of its devices and what they have now at the paths that
+//! the job touches. No twins: about 25 bytes a device whatever the size of its twin.
 
 use serde_json::Value;
 
@@ -103,15 +103,17 @@ pub enum Mismatch {
     NotEdge,
 }
 
-/// What some devices have now; one entry for all devices that are alike in what the job touches.
+/// The current values of some devices; one entry for all devices with the same values at the paths of the job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Before {
-    /// Blocked devices fail without being spoken to.
+    /// Blocked devices fail, and nothing is sent to them.
     pub blocked: bool,
-    /// What the job does not fit: such devices fail without being spoken to. `None` for all others, whatever their template.
+    /// Why the job does not fit: nothing is sent to such devices, and they fail. `None` for all others, whatever their
+    /// template.
     pub mismatch: Option<Mismatch>,
-    /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template job one value: the
-    /// name that the device has now; for an edge manifest job two: its name and the digest of its content. Empty for a command.
+    /// The value at each path of the job's assignments, in their order; `None` where it is absent. For a template job
+    /// one value: the name that the device has now; for an edge manifest job two: its name and the digest of its
+    /// content. Empty for a command.
     pub values: Vec<Option<Value>>,
 }
 
@@ -127,7 +129,7 @@ pub struct Observation {
     pub missing: Vec<String>,
     /// For a job that changes the device template.
     pub strays: Strays,
-    /// For each question about devices that are not selected, how many there are.
+    /// The number of devices for each question about devices that are not selected.
     pub passed_over: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What became of a run and of each of its devices.
+//! The outcomes of a run and of each of its devices.
 
 use jiff::Timestamp;
 
@@ -12,11 +12,11 @@ pub enum RunStatus {
     Running,
     /// Every device was attempted, failures or not.
     Completed,
-    /// A cause of the job as a whole kept it from its devices.
+    /// A cause that concerns the whole job kept it from its devices.
     Failed,
-    /// By a person; can be continued.
+    /// Stopped by a person; can be continued.
     Stopped,
-    /// By its threshold.
+    /// Canceled by its threshold.
     Canceled,
 }
 
@@ -111,7 +111,7 @@ pub enum Reason {
     Blocked = 24,
     Deleted = 25,
     TemplateMismatch = 26,
-    /// Sent, and the process died before the answer: nobody knows.
+    /// Sent, and the process died before the answer: the outcome is not known.
     OutcomeUnknown = 27,
     Error = 28,
 }
@@ -187,7 +187,7 @@ impl Reason {
     }
 }
 
-/// What became of one device of a run.
+/// The outcome of one device of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The place of the device in the run's sorted target, from 0.
@@ -204,7 +204,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns true when the results of a fleet that wants some devices only have a row for this one.
+    /// Returns true when the results have a row for this device, by the fleet's choice of devices.
     pub fn is_wanted(&self, devices: ResultDevices) -> bool {
         match devices {
             ResultDevices::All => true,
@@ -213,13 +213,13 @@ impl Outcome {
     }
 }
 
-/// How many devices of a scope are where; always adds up to the total.
+/// The numbers of devices of a scope by status; they always add up to the total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
-    /// Of the completed ones.
+    /// The completed devices that were unchanged.
     pub unchanged: u64,
 }
 

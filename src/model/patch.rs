@@ -25,7 +25,8 @@ impl Section {
         }
     }
 
-    /// Returns the root of the section in the query language and in plans; desired properties have the empty prefix in plans.
+    /// Returns the root of the section in the query language and in plans; desired properties have the empty prefix in
+    /// plans.
     pub fn root(self) -> &'static str {
         match self {
             Section::Tags => "tags",

@@ -15,9 +15,9 @@ use super::job::{Action, Job, Target};
 /// A schedule as declared, defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// Also the name of the job that its occurrences are runs of: no job has it.
+    /// Its occurrences are runs of a job of this name, so no declared job has it.
     pub name: Name,
-    /// The name that it had before it was renamed on purpose: what was claimed under it is not run again.
+    /// The name that it had before it was renamed on purpose: runs that were claimed under it are not run again.
     pub previous_name: Option<Name>,
     /// The wall clock of the first occurrence, in `time_zone`; whole seconds, from the year 1970 on.
     pub start: DateTime,
@@ -83,7 +83,7 @@ pub enum End {
     After(u64),
 }
 
-/// What becomes of an occurrence that could not start on time.
+/// The policy for an occurrence that could not start on time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed {
     pub policy: MissedPolicy,
@@ -116,7 +116,7 @@ impl MissedPolicy {
     }
 }
 
-/// What becomes of an occurrence while the one before it still runs. Two never run at once.
+/// The policy for an occurrence while the one before it still runs. Two never run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overlap {
     /// It does not run.
@@ -136,13 +136,14 @@ impl Overlap {
     }
 }
 
-/// The work of each occurrence: a job without what tells its runs apart.
+/// The work of each occurrence: a job without a run token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScheduledJob {
-    /// SHA-256 of the canonical JSON of `spec.job` as written, without the fields that may change while it runs (design: identity).
-    /// The same for every occurrence, and of no job: that of a job has its run token in it.
+    /// SHA-256 of the canonical JSON of `spec.job` as written, without the fields that may change while it runs
+    /// (design: identity). It is the same for every occurrence, and differs from that of any job, which covers a run
+    /// token.
     pub spec_digest: Digest,
-    /// Canonical JSON of `spec.job` as written: what `manifest::scheduled_job` makes this job of again.
+    /// Canonical JSON of `spec.job` as written: `manifest::scheduled_job` makes this job of it again.
     pub spec: Arc<str>,
     pub organization: Option<Name>,
     pub target: Target,
@@ -151,7 +152,8 @@ pub struct ScheduledJob {
 }
 
 impl Schedule {
-    /// Returns the job of the occurrence at an instant: its name is that of the schedule, its run token that of the instant.
+    /// Returns the job of the occurrence at an instant: its name is that of the schedule, its run token that of the
+    /// instant.
     ///
     /// # Panics
     /// As [`occurrence_token`].
@@ -172,7 +174,7 @@ impl Schedule {
         }
     }
 
-    /// Returns the digest of what decides when it is due: another one means that it is another promise.
+    /// Returns the digest of the fields that decide when it is due; it changes when they do.
     pub fn timing_digest(&self) -> Digest {
         let weekdays = match &self.recurrence {
             Recurrence::Weekly { weekdays } => {
@@ -199,7 +201,8 @@ impl Schedule {
 /// A moment at which a schedule's job is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Occurrence {
-    /// What the schedule says, in its time zone. There may be no such time on that day: then the instant shows another one.
+    /// The time by the schedule, in its time zone. When the clock skips it on that day, the instant has another local
+    /// time.
     pub nominal: DateTime,
     /// When that is; the identity of the occurrence.
     pub instant: Timestamp,

@@ -1,4 +1,5 @@
-//! What the daemon last saw, did and holds: written by the daemon, shown by its pages, its metrics and `status`.
+//! The daemon's status: what it last saw and did, and what it holds. The daemon writes it; its pages, its metrics and
+//! `status` show it.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::limits::STATUS_ROWS_MAX;
 use super::outcome::{Reason, RunStatus};
 
-/// The form of [`Snapshot`] as JSON; a change that a reader would misread makes it 2.
+/// The version of [`Snapshot`] as JSON; an incompatible change makes it 2.
 pub const STATUS_FORMAT_VERSION: u32 = 1;
 
 /// The daemon at one moment. All times are UTC; all counts are of this process, from its start.
 ///
-/// As JSON it has these names as keys, times in RFC 3339, and `null` for what has not happened. A reader passes over keys that it does not
-/// know and takes what is absent for "not yet" and zero. Texts of others (errors, addresses) are as they came: whoever shows them to a
-/// person makes them safe.
+/// As JSON it has these names as keys, times in RFC 3339, and `null` for what has not happened. A reader ignores
+/// unknown keys and takes an absent one for "not yet" or zero. Untrusted texts (errors, addresses) are unescaped: the
+/// view that shows them makes them safe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// [`STATUS_FORMAT_VERSION`].
@@ -27,7 +28,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub source: Source,
     pub started_at: Timestamp,
-    /// When the source was last fetched, or looked at where there is no remote; `None` before.
+    /// When the source was last fetched, or read when there is no remote; `None` before.
     #[serde(default)]
     pub last_fetch_at: Option<Timestamp>,
     /// Why the last attempt to fetch failed; `None` when it succeeded.
@@ -45,10 +46,10 @@ pub struct Snapshot {
     /// The runs that are going on, sorted by job and run.
     #[serde(default)]
     pub running: Vec<RunningRun>,
-    /// What is not acted on, and why, sorted by address; at most [`STATUS_ROWS_MAX`], see [`Snapshot::set_held`].
+    /// Held documents, with the reasons, sorted by address; at most [`STATUS_ROWS_MAX`], see [`Snapshot::set_held`].
     #[serde(default)]
     pub held: Vec<HeldDocument>,
-    /// How many are held, also beyond those in `held`.
+    /// The number of held documents, including those beyond `held`.
     #[serde(default)]
     pub held_count: u64,
     /// When each schedule is due next, the soonest first; at most [`STATUS_ROWS_MAX`], see [`Snapshot::set_next_due`].
@@ -56,14 +57,14 @@ pub struct Snapshot {
     pub next_due: Vec<Due>,
     #[serde(default)]
     pub outbox: Outbox,
-    /// The lease on the results branch as this daemon knows it; `None` while nobody runs jobs.
+    /// The lease on the results branch as this daemon knows it; `None` while no process runs jobs.
     #[serde(default)]
     pub lease: Option<Lease>,
     #[serde(default)]
     pub counters: Counters,
 }
 
-/// Where declared files come from, and which were last acted on.
+/// Where declared files come from, and the last ones that the daemon acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The remote, without credentials, or the folder.
@@ -93,7 +94,7 @@ pub struct RunningRun {
 /// A document that is not acted on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeldDocument {
-    /// Such as `job/dim-line-3`; `file/` and the path of a file for something in it that is no document of a known name.
+    /// Such as `job/dim-line-3`; `file/` and the path of a file for content that is no document of a known name.
     pub address: String,
     /// The code of the diagnostic, such as `FF201`; `None` without one.
     #[serde(default)]
@@ -115,7 +116,7 @@ pub struct Due {
     pub schedule: String,
 }
 
-/// What is recorded here and not yet on the remote.
+/// Commits that are recorded locally and not yet on the remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
     /// Commits that wait to be pushed.
@@ -132,7 +133,7 @@ pub struct Outbox {
     pub denied: bool,
 }
 
-/// Who runs jobs, and until when.
+/// The process that runs jobs, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub owner: String,
@@ -140,13 +141,13 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// What only ever grows while the process lives.
+/// Counters, which only grow while the process lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Runs that ended, by [`RunStatus`]'s words; none that is zero.
+    /// Runs that ended, by [`RunStatus`]'s words; zeros are left out.
     #[serde(default)]
     pub runs: BTreeMap<String, u64>,
-    /// Devices that ended in a run, by [`Reason`]'s words; none that is zero.
+    /// Devices that ended in a run, by [`Reason`]'s words; zeros are left out.
     #[serde(default)]
     pub devices: BTreeMap<String, u64>,
     /// Occurrences of schedules that did not run because they could not start on time.
@@ -162,7 +163,7 @@ pub struct Counters {
     pub webhooks: Webhooks,
 }
 
-/// How often something was tried.
+/// Numbers of attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
     #[serde(default)]
@@ -171,13 +172,13 @@ pub struct Attempts {
     pub failed: u64,
 }
 
-/// Calls of webhooks, by what became of them.
+/// Calls of webhooks, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhooks {
     /// They woke the daemon.
     #[serde(default)]
     pub accepted: u64,
-    /// Valid pings, which wake nobody.
+    /// Valid pings, which do not wake the daemon.
     #[serde(default)]
     pub pinged: u64,
     /// Without a valid signature or token, too large or too slow.
@@ -263,7 +264,7 @@ impl Snapshot {
         }
     }
 
-    /// Replaces what is held: all of it is counted, the first by address are listed.
+    /// Replaces the held documents: all are counted, and the first by address are listed.
     pub fn set_held(&mut self, mut held: Vec<HeldDocument>) {
         self.held_count = held.len() as u64;
         held.sort();
@@ -271,16 +272,16 @@ impl Snapshot {
         self.held = held;
     }
 
-    /// Replaces when schedules are due: the soonest are listed.
+    /// Replaces the times when schedules are due: the soonest are listed.
     pub fn set_next_due(&mut self, mut due: Vec<Due>) {
         due.sort();
         due.truncate(STATUS_ROWS_MAX);
         self.next_due = due;
     }
 
-    /// Returns why the daemon does not do its work right now; empty when it does.
+    /// Returns the reasons why the daemon is not ready; empty when it is.
     ///
-    /// Held documents are not among the reasons: they are for their authors to mend, and the others' jobs go on.
+    /// Held documents are not among the reasons: their authors mend them, and the other jobs go on.
     pub fn unready(&self) -> Vec<Unready> {
         let mut reasons = Vec::new();
         let mut say = |code, message: String| reasons.push(Unready { code, message });

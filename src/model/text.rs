@@ -1,4 +1,4 @@
-//! Text of people and devices made safe to show: nothing that steers a terminal or reorders a line gets through.
+//! Text of people and devices made safe to show: no character that controls a terminal or reorders a line gets through.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -31,7 +31,8 @@ pub fn sanitize_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns JSON in which no character steers a terminal: every unsafe one, which can only stand inside a string, is spelled `\uXXXX`.
+/// Returns JSON in which no character controls a terminal: every unsafe one, which can only stand inside a string, is
+/// spelled `\uXXXX`.
 pub fn sanitize_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(is_unsafe) {
         return Cow::Borrowed(json);
@@ -58,7 +59,7 @@ pub fn shorten(text: &str, chars_max: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// Returns a duration as a manifest has it: a number of the largest unit that it is a whole number of, such as `90m` or `2d`.
+/// Returns a duration as a manifest has it: a whole number of the largest possible unit, such as `90m` or `2d`.
 pub fn duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     if duration.subsec_nanos() != 0 {
@@ -74,7 +75,7 @@ pub fn duration(duration: std::time::Duration) -> String {
 pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the characters after the last `*` do not fit here: one character later.
+    // Where to continue when the characters after the last `*` do not match here: one character later.
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
         if p < pattern.len() && pattern[p] == '*' {

@@ -1,4 +1,4 @@
-//! What can be said about types without a device: conditions that are always undefined are mistakes.
+//! Type checks without a device: a condition that is always undefined is a mistake.
 
 use super::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Root};
 use super::error::{QueryError, QueryErrorKind};

@@ -72,7 +72,7 @@ pub enum QueryErrorKind {
     StarNotAlone,
     #[error("This is more of a query than its condition.")]
     FullQuery,
-    /// A whole query over something else than devices.
+    /// A whole query that is not over devices.
     #[error("A condition selects devices, and this is about `{collection}`.")]
     OtherCollection { collection: &'static str },
     #[error("A device has no property `{name}`.")]

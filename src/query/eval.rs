@@ -1,7 +1,7 @@
 //! What a condition means: the reference that every SQL lowering must agree with.
 //!
-//! Three-valued. A missing property is undefined; an operator or function that cannot take its operands is undefined; AND, OR
-//! and NOT follow Kleene; only true selects a device.
+//! Three-valued. A missing property is undefined; an operator or function that cannot take its operands is undefined;
+//! AND, OR and NOT follow Kleene; only true selects a device.
 
 use std::borrow::Cow;
 

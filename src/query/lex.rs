@@ -1,5 +1,5 @@
-//! Query text to tokens. Never fails: what cannot be a token becomes a [`TokenKind::Bad`] that the parser reports when it
-//! gets there, so one bad character does not hide the errors around it.
+//! Query text to tokens. Never fails: what cannot be a token becomes a [`TokenKind::Bad`] that the parser reports when
+//! it gets there, so one bad character does not hide the errors around it.
 
 use super::ast::{Number, is_name_char};
 use super::error::QueryErrorKind;
@@ -15,7 +15,7 @@ pub(super) struct Token {
 /// What a token is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TokenKind {
-    /// A bare name; keywords are told apart by the parser, so that `tags.in` works.
+    /// A bare name; the parser recognises keywords, so that `tags.in` works.
     Word(String),
     /// `[[name]]` after a dot.
     Escaped(String),
@@ -73,7 +73,7 @@ const SYMBOLS: [(&str, Symbol); 18] = [
     ("]", Symbol::BracketClose),
 ];
 
-/// What people write who come from another language, and what it is here; longer ones before their prefixes.
+/// Operators of other languages and their equals here; longer ones before their prefixes.
 const FOREIGN: [(&str, &str); 8] =
     [("===", "="), ("!==", "!="), ("==", "="), ("=>", ">="), ("=<", "<="), ("&&", "AND"), ("||", "OR"), ("!", "NOT")];
 

@@ -1,20 +1,22 @@
-//! The target query language: the WHERE condition of IoT Hub queries, and some more.
+//! The target query language: the WHERE condition of IoT Hub queries, with extensions.
 //!
-//! In: the text of a condition, such as `tags.line = '3' AND NOT startswith(deviceId, 'lab-')`. Out: a checked [`Query`] or the
-//! [`QueryError`]s with their bytes in the text. `manifest` parses what people wrote, `plan` warns about what they may not have
-//! meant, `registry` lowers a query to SQL. This room does no IO and knows no SQL; [`matches()`] is what a query means.
+//! In: the text of a condition, such as `tags.line = '3' AND NOT startswith(deviceId, 'lab-')`. Out: a checked
+//! [`Query`] or the [`QueryError`]s with their bytes in the text. `manifest` parses the text of authors, `plan` warns
+//! about likely mistakes, `registry` lowers a query to SQL. This room does no IO and knows no SQL; [`matches()`]
+//! defines the meaning of a query.
 //!
 //! The language follows the IoT Hub query language
 //! (<https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-query-language>), and adds:
 //!
 //! * `*` alone for every device, `NIN`, true and false, `/* comments */`, keywords and functions in any case;
-//! * `is_null`, `is_string`, `is_number`, `is_bool`, `is_object`, `is_array`, `is_primitive`, `startswith`, `endswith`, `contains`,
-//!   `lower`, `upper` (ASCII letters only) and `length` (code points of a string, elements of an array);
+//! * `is_null`, `is_string`, `is_number`, `is_bool`, `is_object`, `is_array`, `is_primitive`, `startswith`, `endswith`,
+//!   `contains`, `lower`, `upper` (ASCII letters only) and `length` (code points of a string, elements of an array);
 //! * `[[name]]` after a dot for keys with special characters; a reserved word after a dot is a plain name.
 //!
-//! A property that is not there is undefined, and so are comparisons with undefined, between types, and of objects and arrays:
-//! neither `tags.a = 'x'` nor `tags.a != 'x'` selects a device without `tags.a`. Numbers compare by exact value whether they are
-//! integers or floats, strings by code point. `template` and `organization` are undefined, not null, where a device has none.
+//! A property that is not there is undefined, and so are comparisons with undefined, between types, and of objects and
+//! arrays: neither `tags.a = 'x'` nor `tags.a != 'x'` selects a device without `tags.a`. Numbers compare by exact value
+//! whether they are integers or floats, strings by code point. `template` and `organization` are undefined, not null,
+//! where a device has none.
 
 pub mod ast;
 mod check;
@@ -58,7 +60,7 @@ impl Query {
         matches!(self.condition.kind, ast::ExprKind::All)
     }
 
-    /// Returns a text that was made of parts of a checked query; it may be longer than what a person may write.
+    /// Returns a query made of parts of a checked one; it may be longer than the limit for authors.
     fn assembled(text: String) -> Query {
         let condition = parse_part(&text).expect("what is made of parts of a checked query is an expression");
         Query { text, condition }
@@ -68,14 +70,15 @@ impl Query {
 /// Parses and checks a condition.
 ///
 /// # Errors
-/// Everything that is wrong with it, sorted by place, at least one. After an error the parser resumes at the next AND or OR.
+/// Everything that is wrong with it, sorted by place, at least one. After an error the parser resumes at the next AND
+/// or OR.
 pub fn parse(text: &str) -> Result<Query, Vec<QueryError>> {
     let chars = text.chars().count();
     if chars > limits::QUERY_CHARS_MAX {
         return Err(vec![QueryError { kind: QueryErrorKind::Long { chars }, start: 0, end: text.len() }]);
     }
     let (condition, mut errors) = parse::parse(text);
-    // What holds a syntax error is not what was meant, so its type says nothing.
+    // The type of an expression with a syntax error says nothing.
     let broken: Vec<usize> = errors.iter().map(|error| error.start).collect();
     let is_whole = |error: &QueryError| !broken.iter().any(|at| (error.start..=error.end).contains(at));
     errors.extend(check::check(&condition).into_iter().filter(is_whole));

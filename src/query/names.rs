@@ -1,4 +1,4 @@
-//! The names that a condition can use, and what was probably meant by the others.
+//! The names that a condition can use, and suggestions for all others.
 
 use super::ast::{Function, PathRef, Root};
 use super::error::QueryErrorKind;

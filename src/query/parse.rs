@@ -1,7 +1,7 @@
 //! Tokens to a tree: a Pratt parser that resumes at AND and OR after an error.
 //!
-//! Both the nesting and the height of what it builds are bounded by `limits::QUERY_DEPTH_MAX`; chains of AND and OR are one
-//! node each, whatever their length.
+//! Both the nesting and the height of what it builds are bounded by `limits::QUERY_DEPTH_MAX`; chains of AND and OR are
+//! one node each, whatever their length.
 
 mod mistake;
 
@@ -11,7 +11,7 @@ use super::lex::{Symbol, Token, TokenKind, tokens};
 use super::names::{resolve_function, resolve_path};
 use crate::model::limits::QUERY_DEPTH_MAX;
 
-/// Returns the tree of a text and what is wrong with it; the tree has `undefined` where something is.
+/// Returns the tree of a text and its errors; the tree has `undefined` at each error.
 pub(super) fn parse(text: &str) -> (Expr, Vec<QueryError>) {
     let mut parser = Parser { text, tokens: tokens(text), at: 0, depth: 0, is_aborted: false, errors: Vec::new() };
     let expr = parser.whole();
@@ -27,7 +27,7 @@ const ADD: u8 = 5;
 const MULTIPLY: u8 = 6;
 const NEGATE: u8 = 7;
 
-/// The height of the tree: the deepest nesting, and what stands in it (AND, a comparison, a function, a property).
+/// The height of the tree: the deepest nesting, and the nodes in it (AND, a comparison, a function, a property).
 const HEIGHT_MAX: usize = QUERY_DEPTH_MAX + 4;
 
 /// The parse of this operand failed and the error is recorded.
@@ -150,7 +150,7 @@ impl Parser<'_> {
             | TokenKind::Symbol(_)
             | TokenKind::End => kind,
         };
-        // What stands before a bad token often fails for it too.
+        // The expression before a bad token often fails because of it too.
         if self.errors.last().is_none_or(|last| last.start != start) {
             self.errors.push(QueryError { kind, start, end });
         }
@@ -165,7 +165,8 @@ impl Parser<'_> {
         Err(Failed)
     }
 
-    /// Parses what follows a misplaced token for its errors only, up to the bracket that closes this nesting or to the end.
+    /// Parses what follows a misplaced token for its errors only, up to the bracket that closes this nesting or to the
+    /// end.
     fn resume(&mut self) {
         while !self.is_aborted && self.peek() != &TokenKind::End && !self.bracket_closes() {
             if self.joins() {
@@ -207,8 +208,8 @@ impl Parser<'_> {
         tree
     }
 
-    /// Parses operators that bind at least as tightly as `least`; where AND and OR may follow, an error costs only the operand
-    /// that it is in.
+    /// Parses operators that bind at least as tightly as `least`; where AND and OR may follow, an error costs only the
+    /// operand that it is in.
     fn expression(&mut self, least: u8) -> Result<Tree, Failed> {
         let start = self.token().start;
         let first = self.operand();

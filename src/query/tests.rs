@@ -221,7 +221,7 @@ fn paths_are_sorted_and_distinct() {
     check("NOT is_null(tags.a)", &[]);
 }
 
-/// Whoever lacks the property is counted among those that the rest of the condition is about.
+/// Devices that lack the property are counted among those that meet the rest of the condition.
 #[test]
 fn who_lacks_a_property_meets_the_rest() {
     let check = |text: &str, expect: &[&[&str]]| {

@@ -19,11 +19,11 @@ pub(crate) fn paths_of(expr: &Expr) -> Vec<PathRef> {
     found.into_iter().collect()
 }
 
-/// Returns the properties under `!=`, NOT or NIN, sorted, without duplicates: a device that lacks one is not selected, though the
-/// words suggest it.
+/// Returns the properties under `!=`, NOT or NIN, sorted, without duplicates: a device that lacks one is not selected,
+/// though the words suggest it.
 ///
-/// A property that is asked about with `is_defined` anywhere in the query is left out, since its author thought of it; so is what
-/// stands directly in another `is_…` function, which is never undefined.
+/// A property that is asked about with `is_defined` anywhere in the query is left out, since its author thought of it;
+/// so is a property directly inside another `is_…` function, which is never undefined.
 pub fn negated_paths(query: &Query) -> Vec<PathRef> {
     let mut found = BTreeSet::new();
     let mut guarded = BTreeSet::new();
@@ -31,9 +31,9 @@ pub fn negated_paths(query: &Query) -> Vec<PathRef> {
     found.difference(&guarded).cloned().collect()
 }
 
-/// Returns the keyed properties by which a search for the devices can begin, sorted, without duplicates: those that are compared with
-/// constant numbers or strings (`=`, `<`, `>`, `IN`, `startswith` …), at the top or under nothing but AND, so that no device is
-/// selected without it.
+/// Returns the keyed properties by which a search for the devices can begin, sorted, without duplicates: those that are
+/// compared with constant numbers or strings (`=`, `<`, `>`, `IN`, `startswith` …), at the top or under nothing but
+/// AND, so that no device is selected without it.
 pub fn searched_paths(query: &Query) -> Vec<PathRef> {
     let mut found = BTreeSet::new();
     collect_searched(query.condition(), &mut found);
@@ -83,15 +83,16 @@ fn keyed_path(expr: &Expr) -> Option<&PathRef> {
     }
 }
 
-/// A property under `!=`, NOT or NIN, and who lacks it.
+/// A property under `!=`, NOT or NIN, and the devices that lack it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lack {
     pub path: PathRef,
-    /// A device that meets all of these lacks the property and meets whatever else the query demands beside what asks for it.
+    /// A device that meets all of these lacks the property and meets all demands of the query that do not use the
+    /// property.
     pub conditions: Vec<Query>,
 }
 
-/// Returns who lacks each of the [`negated_paths`] of a query, in their order.
+/// Returns the devices that lack each of the [`negated_paths`] of a query, in their order.
 pub fn lacks(query: &Query) -> Vec<Lack> {
     let mut demands = Vec::new();
     collect_demands(query.condition(), &mut demands);
@@ -104,7 +105,7 @@ pub fn lacks(query: &Query) -> Vec<Lack> {
     negated_paths(query).into_iter().map(lack).collect()
 }
 
-/// Finds what a device must meet, each by itself: the operands of AND at the top.
+/// Finds the conditions that a device must all meet: the operands of AND at the top.
 fn collect_demands<'a>(expr: &'a Expr, found: &mut Vec<&'a Expr>) {
     match &expr.kind {
         ExprKind::And(operands) => operands.iter().for_each(|operand| collect_demands(operand, found)),

@@ -3,7 +3,7 @@
 use crate::ledger::{Claim, ImportReport, RunKey, RunRecord};
 use crate::model::id::Name;
 
-/// The trailers of a results commit; what is empty or `None` is left out.
+/// The trailers of a results commit; empty ones and `None` are left out.
 #[derive(Debug, Clone, Default)]
 pub struct Trailers<'a> {
     /// One trailer each.

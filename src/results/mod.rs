@@ -1,4 +1,5 @@
-//! Outcomes as bytes to commit: `run.json`, shards of devices, import reports and commit messages. Same input, same bytes.
+//! Outcomes as bytes to commit: `run.json`, shards of devices, import reports and commit messages. Same input, same
+//! bytes.
 
 mod message;
 mod shard;

@@ -106,7 +106,7 @@ impl Shard {
 /// Calls `visit` for each row of a shard.
 ///
 /// # Errors
-/// Says what is wrong with which line.
+/// A row is malformed; the error names its line.
 pub fn read_shard(bytes: &[u8], mut visit: impl FnMut(Row)) -> Result<(), String> {
     let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
     for record in reader.records() {
@@ -168,7 +168,7 @@ fn csv_writer() -> csv::Writer<Vec<u8>> {
     csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new())
 }
 
-/// Puts a `'` before what a spreadsheet would run, and takes control characters out.
+/// Puts a `'` before a cell that a spreadsheet would run, and removes control characters.
 pub fn defuse(cell: &str) -> Cow<'_, str> {
     let clean = crate::model::text::sanitize_line(cell);
     if clean.starts_with(['=', '+', '-', '@', '\t', '\r']) { Cow::Owned(format!("'{clean}")) } else { clean }

@@ -10,8 +10,8 @@ use crate::model::limits;
 use crate::model::schedule::{MissedPolicy, Occurrence, Overlap, Schedule};
 use crate::model::text;
 
-/// How late an occurrence may start and still be on time. A daemon looks once a minute at the least and may be in the middle of a
-/// commit; anything later is worth a word.
+/// How late an occurrence may start and still be on time. A daemon looks at least once a minute and may be in the
+/// middle of a commit; a later start is reported.
 pub const ON_TIME: Duration = Duration::from_secs(60);
 
 /// An occurrence of a schedule that was started. It holds its place from its instant on, however late it started.
@@ -34,7 +34,7 @@ impl Instance {
 pub struct Due {
     /// To be claimed and started.
     pub start: Option<Occurrence>,
-    /// Due, and held up by an occurrence that is under way: to be asked for again when that has ended. Never beside `start`.
+    /// Due, but another occurrence is under way: ask again when that has ended. Never set together with `start`.
     pub waiting: Option<Occurrence>,
     /// Will not run any more, oldest first: at most [`limits::MISSED_OCCURRENCES_MAX`], the newest.
     pub missed: Vec<(Occurrence, MissedWhy)>,
@@ -42,13 +42,13 @@ pub struct Due {
     pub missed_before: u64,
     /// The first occurrence after now; `None` when there is none or when the schedule is suspended.
     pub next: Option<Occurrence>,
-    /// Up to here all is decided, once `missed` is recorded: what to give as `since` the next time. Right before `start` and `waiting`,
-    /// else now; never before the `since` of this time.
+    /// All occurrences up to this time are decided once `missed` is recorded: the `since` of the next call. It is right
+    /// before `start` or `waiting`, else now; never before the `since` of this call.
     pub decided_until: Timestamp,
 }
 
 impl Due {
-    /// Returns a sentence about the missed occurrences that are not told one by one; `None` when there are none.
+    /// Returns a sentence about the missed occurrences that are not listed one by one; `None` when there are none.
     pub fn missed_before_sentence(&self) -> Option<String> {
         match self.missed_before {
             0 => None,
@@ -69,12 +69,12 @@ pub enum MissedWhy {
     },
     /// Nothing started it before the next one was due: only the newest runs late.
     Superseded { by: Timestamp },
-    /// Another occurrence was under way at its time, or was when it was to start late (`overlap: skip`).
+    /// Another occurrence was under way at its time, or when it was to start late (`overlap: skip`).
     Overlap { running: Timestamp },
 }
 
 impl MissedWhy {
-    /// Returns the word for formats.
+    /// Returns the word for JSON and other formats.
     pub fn word(self) -> &'static str {
         match self {
             MissedWhy::Late { .. } => "late",
@@ -115,9 +115,9 @@ impl std::fmt::Display for MissedWhy {
 /// | another one is under way now; `overlap: queue` | waits |
 /// | another one was under way at its time and has ended; `overlap: queue` | started, however late |
 ///
-/// `instances` are the occurrences that were started, in any order; those that ended before `since` need not be among them. The caller
-/// records what is missed and remembers [`Due::decided_until`]. For a schedule that is suspended nothing is due and nothing is missed: the
-/// time passes.
+/// `instances` are the occurrences that were started, in any order; those that ended before `since` need not be among
+/// them. The caller records the missed ones and remembers [`Due::decided_until`]. A suspended schedule has no due and
+/// no missed occurrences: the time passes.
 pub fn due(
     schedule: &Schedule,
     since: Timestamp,
@@ -166,7 +166,7 @@ pub fn due(
     due
 }
 
-/// Why an occurrence is missed of which a newer one is due.
+/// Returns why an occurrence is missed when a newer one is due.
 fn why_superseded(schedule: &Schedule, older: Occurrence, newest: Occurrence, instances: &[Instance]) -> MissedWhy {
     match (schedule.overlap, running_at(older, instances)) {
         (Overlap::Skip, Some(running)) => MissedWhy::Overlap { running: running.instant },

@@ -1,24 +1,25 @@
 //! The occurrences of a schedule, from any instant on.
 //!
-//! The nominal occurrences are numbered from 0, and the wall clock of each is computed from its number alone; so nothing is ever walked
-//! from the start. `end.after: N` ends before number N, `end.until` after the last number of that date.
+//! The nominal occurrences are numbered from 0, and the wall clock of each is computed from its number alone; so no
+//! function walks from the start. `end.after: N` ends before number N, `end.until` after the last number of that date.
 
 use jiff::civil::{Date, DateTime};
 use jiff::{Span, Timestamp};
 
 use crate::model::schedule::{End, Occurrence, Recurrence, Schedule};
 
-/// Days by which the nominal time of an occurrence and the local time of its instant may differ, and more: a clock that is set
-/// forward moves an occurrence by the length of the gap, which has never been above a day (Apia 2011, Manila 1844).
+/// An upper bound, in days, of the difference between the nominal time of an occurrence and the local time of its
+/// instant: a clock that is set forward moves an occurrence by the length of the gap, which has never been above a day
+/// (Apia 2011, Manila 1844).
 const GAP_DAYS_MAX: i64 = 3;
 
 /// The occurrences of a schedule, in order; each instant once.
 ///
-/// Two nominal occurrences have one instant when a day is left out (Apia had no 2011-12-30: the clock was set forward by 24 hours, and a
-/// daily schedule's occurrence of that day falls on that of the next). They come as one, with the later nominal time, which is the one that
-/// there is; `end.after` counts both.
+/// Two nominal occurrences have one instant when a day is left out (Apia had no 2011-12-30: the clock was set forward
+/// by 24 hours, and a daily schedule's occurrence of that day falls on that of the next). They come as one, with the
+/// later nominal time, which exists; `end.after` counts both.
 ///
-/// Ends with the schedule, and at the latest with the year 9999. Whether the schedule is suspended is not looked at.
+/// Ends with the schedule, and at the latest with the year 9999. A suspended schedule has the same occurrences.
 #[derive(Debug, Clone)]
 pub struct Occurrences<'a> {
     schedule: &'a Schedule,
@@ -67,13 +68,13 @@ pub(super) fn number_after(schedule: &Schedule, instant: Timestamp) -> u64 {
     first_number(schedule, instant, |occurrence| occurrence > instant)
 }
 
-/// Returns the number of the first nominal occurrence whose instant is wanted, or the number of all of them. Wanted are those from
-/// about `instant` on.
+/// Returns the number of the first nominal occurrence whose instant is wanted, or the number of all of them. Wanted are
+/// those from about `instant` on.
 fn first_number(schedule: &Schedule, instant: Timestamp, is_wanted: impl Fn(Timestamp) -> bool) -> u64 {
     let local = schedule.time_zone.to_datetime(instant);
     let mut from = local.checked_sub(Span::new().days(GAP_DAYS_MAX)).unwrap_or(DateTime::MIN);
     if let Some(End::Until(date)) = schedule.end {
-        // Behind the end there are no numbers to count.
+        // There are no numbers after the end.
         from = from.min(date.tomorrow().unwrap_or(Date::MAX).at(0, 0, 0, 0));
     }
     let mut number = number_near(schedule, from);
@@ -88,8 +89,8 @@ fn first_number(schedule: &Schedule, instant: Timestamp, is_wanted: impl Fn(Time
     number
 }
 
-/// Returns a number of which all smaller ones have a nominal time before a given one, and which is less than a week or a month
-/// before it.
+/// Returns a number less than a week or a month before a nominal time; all smaller numbers have nominal times before
+/// it.
 fn number_near(schedule: &Schedule, nominal: DateTime) -> u64 {
     if nominal <= schedule.start {
         return 0;
@@ -107,7 +108,7 @@ fn number_near(schedule: &Schedule, nominal: DateTime) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Returns the occurrence of a number; `None` behind the end.
+/// Returns the occurrence of a number; `None` after the end.
 fn occurrence(schedule: &Schedule, number: u64) -> Option<Occurrence> {
     if let Some(End::After(count)) = schedule.end
         && number >= count
@@ -125,7 +126,7 @@ fn occurrence(schedule: &Schedule, number: u64) -> Option<Occurrence> {
     Some(Occurrence { nominal, instant })
 }
 
-/// Returns the nominal date of a number, wherever the schedule ends; `None` behind the calendar.
+/// Returns the nominal date of a number, wherever the schedule ends; `None` after the end of the calendar.
 fn date_of(schedule: &Schedule, number: i64) -> Option<Date> {
     let start = schedule.start.date();
     let days_on = |days: i64| start.checked_add(Span::new().try_days(days).ok()?).ok();
@@ -140,7 +141,8 @@ fn date_of(schedule: &Schedule, number: i64) -> Option<Date> {
             let offset = offsets.get(usize::try_from(number.checked_rem(a_week)?).ok()?)?;
             days_on((number / a_week).checked_mul(7)?.checked_add(*offset)?)
         }
-        // Jiff takes the last day of a month that lacks the day, and counts from the start: the 31st comes back in March.
+        // Jiff takes the last day of a month that lacks the day, and counts from the start: the 31st comes back in
+        // March.
         Recurrence::Monthly => start.checked_add(Span::new().try_months(number).ok()?).ok(),
     }
 }

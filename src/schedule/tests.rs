@@ -155,7 +155,7 @@ fn midnight() -> Schedule {
     schedule("2026-12-01T00:00:00", "UTC", Recurrence::Daily)
 }
 
-/// What is due at a time, as text; nothing was looked at since the second before the start.
+/// Returns what is due at a time, as text; the last look was the second before the start.
 fn told(schedule: &Schedule, settled: &[&str], instances: &[(&str, Option<&str>)], now: &str) -> String {
     let settled: BTreeSet<Timestamp> = settled.iter().map(|text| time(text)).collect();
     let instances: Vec<Instance> = instances
@@ -235,7 +235,7 @@ fn an_occurrence_is_skipped_while_the_one_before_it_runs() {
     missed 2026-12-02T00:00:00Z: overlap The occurrence of 2026-12-01T00:00:00Z was still under way (`overlap: skip`).
     decided until 2026-12-02T00:00:10Z
     ");
-    // It ended between the time of the next one and now: all who look at the same times decide the same.
+    // It ended between the time of the next one and now: the decision depends on those times only.
     let ended = [(first, Some("2026-12-02T00:00:05Z"))];
     insta::assert_snapshot!(told(&midnight(), &[first], &ended, "2026-12-02T00:00:10Z"), @r"
     next 2026-12-03T00:00:00Z

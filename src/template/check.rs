@@ -1,4 +1,4 @@
-//! What an action asks of a device, and what its template offers.
+//! Checks of an action against the template of a device.
 
 use serde_json::{Map, Value};
 
@@ -11,9 +11,10 @@ use crate::model::job::{Action, Command};
 /// The member that marks a component in a twin (IoT Plug and Play), and its value.
 const COMPONENT_MARK: (&str, &str) = ("__t", "c");
 
-/// Returns everything that keeps an action from devices of a template; nothing for actions that a template says nothing about.
+/// Returns everything that keeps an action from devices of a template; empty for actions that do not depend on a
+/// template.
 ///
-/// Removing (null in a patch) is always allowed, also of what the template does not have.
+/// Removing (null in a patch) is always allowed, also for members that the template does not have.
 pub fn violations(template: &Template, action: &Action) -> Vec<Violation> {
     let mut found = Vec::new();
     let start = Trail::start();
@@ -124,7 +125,7 @@ fn call(model: &Model, command: &Command, found: &mut Vec<Violation>) {
     };
     let trail = Trail::start().with("payload");
     match request {
-        // Every field of an object may be left out, so nothing at all will do too.
+        // Every field of an object may be left out, so no payload is also allowed.
         Some(request) if command.payload.is_null() && (request.is_nullable || request.schema.is_object()) => {}
         Some(request) => check(&request.schema, &command.payload, Extent::Whole, &trail, found),
         None if is_nothing(&command.payload) => {}
@@ -132,7 +133,7 @@ fn call(model: &Model, command: &Command, found: &mut Vec<Violation>) {
     }
 }
 
-/// Returns true for what says nothing: null, and the empty object that many tools send in its place.
+/// Returns true for an empty payload: null, or the empty object that many tools send in its place.
 fn is_nothing(payload: &Value) -> bool {
     payload.is_null() || payload.as_object().is_some_and(Map::is_empty)
 }

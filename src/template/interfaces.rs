@@ -5,8 +5,8 @@ use crate::model::limits;
 
 /// Returns an interface that extends itself, or that stands on too many others, and what is wrong with it.
 ///
-/// Interfaces are taken when everything that they extend has been (Kahn's algorithm): what is left over is part of a cycle, and no
-/// recursion depends on the file.
+/// An interface is taken after all interfaces that it extends (Kahn's algorithm). The remaining ones are part of a
+/// cycle, and no recursion depends on the file.
 pub fn check_extensions(interfaces: &[Interface]) -> Option<(usize, String)> {
     let mut waits: Vec<usize> = interfaces.iter().map(|interface| interface.extends.len()).collect();
     let mut followers: Vec<Vec<usize>> = vec![Vec::new(); interfaces.len()];

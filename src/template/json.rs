@@ -63,7 +63,8 @@ pub fn is_name(name: &str, chars_max: usize) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Returns true for a digital twin model identifier. Version 3 of DTDL lets the version of a model be `1.2`, or be left out.
+/// Returns true for a digital twin model identifier. Version 3 of DTDL lets the version of a model be `1.2`, or be left
+/// out.
 pub fn is_dtmi(id: &str, is_version_3: bool) -> bool {
     let Some(rest) = id.strip_prefix("dtmi:") else { return false };
     let (path, version) = match rest.split_once(';') {

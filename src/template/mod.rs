@@ -1,12 +1,13 @@
-//! Device templates: DTDL interfaces (version 2, and the context of version 3) read into what a job may set and call on a device.
+//! Device templates: DTDL interfaces (version 2, and the context of version 3) read into what a job may set and call on
+//! a device.
 //!
-//! A pure room. [`read()`] makes a [`Model`] of the JSON of a file, a [`Template`] is a model with the cloud properties beside it,
-//! and [`violations`] says what a job's action asks of such a device that it does not have. Semantic types, units, display names
-//! and relationships are passed over; so are members that this reader does not know, as JSON-LD has it.
+//! A pure room. [`read()`] makes a [`Model`] of the JSON of a file, a [`Template`] is a model with the cloud properties
+//! beside it, and [`violations`] returns what a job's action needs and such a device does not have. Semantic types,
+//! units, display names and relationships are ignored; so are members that this reader does not know, as in JSON-LD.
 //!
-//! What follows is that of the "DTDL Language Specification" of versions 2 and 3, with these choices: an interface without
-//! `@context` reads as version 2; of several interfaces in a file the template is the one that no other refers to, or else the
-//! first; what is referred to must be in the same file.
+//! The rules are those of the "DTDL Language Specification" of versions 2 and 3, with these choices: an interface
+//! without `@context` reads as version 2; of several interfaces in a file the template is the one that no other refers
+//! to, or else the first; references stay within one file.
 
 mod check;
 mod interfaces;
@@ -31,23 +32,24 @@ pub use schema::WORDS as SCHEMA_WORDS;
 use crate::model::fleet::DeviceTemplate;
 use schema::Schema;
 
-/// What is wrong with a model.
+/// A problem of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// A JSON pointer (RFC 6901) into the file; empty for the file as a whole. [`locate`] makes a line and a column of it.
+    /// A JSON pointer (RFC 6901) into the file; empty for the file as a whole. [`locate`] makes a line and a column of
+    /// it.
     pub pointer: String,
     /// A sentence without its full stop.
     pub message: String,
 }
 
-/// What an action asks of a device that its template does not offer.
+/// A part of an action that the template of a device does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// A JSON pointer (RFC 6901) below the action, such as `/light/level` of a patch or `/payload/delay` of a command.
     pub pointer: String,
     /// True when the key is wrong and not its value.
     pub is_key: bool,
-    /// A clause such as: `light.level` expects integer, got "warm". What the author wrote in it is sanitised and cut.
+    /// A clause such as: `light.level` expects integer, got "warm". Quoted text of the author is sanitised and cut.
     pub message: String,
 }
 
@@ -63,7 +65,7 @@ impl Template {
     /// Returns the template of a document.
     ///
     /// # Errors
-    /// What is wrong with its model; nothing for one that was checked with the files.
+    /// The problems of its model; a model that was checked with the files has none.
     pub fn of(document: &DeviceTemplate) -> Result<Template, Vec<Problem>> {
         let model = read(&document.model)?;
         let schema_of = |(name, word): (&String, &String)| Some((name.clone(), Schema::of_word(word)?));

@@ -16,7 +16,7 @@ pub struct Model {
 /// An interface.
 #[derive(Debug, Clone, Default)]
 pub struct Interface {
-    /// What it says itself, by name.
+    /// Its own contents, by name.
     pub contents: BTreeMap<String, Content>,
     /// The interfaces that it extends, as places in [`Model::interfaces`].
     pub extends: Vec<usize>,
@@ -42,11 +42,11 @@ pub enum Content {
     },
 }
 
-/// What a command takes.
+/// The request of a command.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub schema: Schema,
-    /// Version 3: null will do.
+    /// Version 3: null is allowed.
     pub is_nullable: bool,
 }
 
@@ -56,7 +56,7 @@ impl Model {
         &self.id
     }
 
-    /// Returns what an interface or one that it extends has under a name.
+    /// Returns the content of a name in an interface or in one that it extends.
     pub(super) fn find(&self, interface: usize, name: &str) -> Option<&Content> {
         let mut found = None;
         self.walk(interface, |one| {
@@ -84,7 +84,7 @@ impl Model {
         })
     }
 
-    /// Visits an interface and then what it extends, each once.
+    /// Visits an interface and then all that it extends, each once.
     fn walk<'a>(&'a self, interface: usize, mut visit: impl FnMut(&'a Interface)) {
         let mut seen = BTreeSet::new();
         let mut open = vec![interface];

@@ -13,8 +13,8 @@ pub struct Place {
     pub value: Range<usize>,
 }
 
-/// Returns where a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the text is
-/// not JSON.
+/// Returns where a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the
+/// text is not JSON.
 pub fn locate(text: &str, pointer: &str) -> Option<Position> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let before = text.get(..place(text, pointer)?.value.start)?;
@@ -25,8 +25,8 @@ pub fn locate(text: &str, pointer: &str) -> Option<Position> {
     })
 }
 
-/// Returns the bytes at which a JSON pointer leads in the text of a JSON document, or its nearest existing parent; `None` when the
-/// text is not JSON.
+/// Returns the bytes at which a JSON pointer leads in the text of a JSON document, or its nearest existing parent;
+/// `None` when the text is not JSON.
 ///
 /// It walks the text once and reads only the keys on its way.
 pub fn place(text: &str, pointer: &str) -> Option<Place> {
@@ -63,8 +63,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Returns where the member or item of the value at hand begins: the last one of its name, as the parser takes it. The inner
-    /// `None`: there is no such; the outer: this is not JSON.
+    /// Returns where the member or item of the value at hand begins: the last one of its name, as the parser takes it.
+    /// The inner `None` means that there is none, the outer that the text is not JSON.
     fn find(&mut self, key: &str) -> Option<Option<Place>> {
         let is_object = match self.peek()? {
             b'{' => true,
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Returns the string at hand and goes behind it.
+    /// Returns the string at hand and moves past it.
     fn string(&mut self) -> Option<Cow<'a, str>> {
         let start = self.at;
         self.skip_string()?;
@@ -131,7 +131,7 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    /// Goes behind the value at hand.
+    /// Moves past the value at hand.
     fn skip(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         loop {

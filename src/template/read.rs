@@ -44,7 +44,7 @@ pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
 
 /// A schema that others may refer to.
 enum Shared {
-    /// It is being read: whoever meets it now is part of it.
+    /// It is being read: a reference that meets it now is inside of it.
     Open,
     Done(Option<Schema>),
 }
@@ -59,7 +59,7 @@ struct Reader<'a> {
     /// Complex schemas with an `@id`.
     schemas: BTreeMap<&'a str, (String, &'a Value)>,
     shared: BTreeMap<&'a str, Shared>,
-    /// As many as were read of `found`.
+    /// The interfaces of `found` that were read, in its order.
     interfaces: Vec<Interface>,
     problems: Vec<Problem>,
 }
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Finds everything that can be referred to. The parser of JSON bounds the recursion.
+    /// Finds all elements that can be referred to. The parser of JSON bounds the recursion.
     fn index(&mut self, value: &'a Value, pointer: &mut String) {
         let length = pointer.len();
         match value {

@@ -31,7 +31,7 @@ pub const WORDS: [&str; 18] = [
 const WORD_PREFIXES: [&str; 3] =
     ["dtmi:dtdl:instance:Schema:", "dtmi:standard:schema:geospatial:", "dtmi:iotcentral:schema:"];
 
-/// A schema. Cheap to clone: what several refer to is there once.
+/// A schema. Cheap to clone: a shared schema exists once.
 #[derive(Debug, Clone)]
 pub struct Schema {
     pub form: Arc<Form>,
@@ -75,7 +75,8 @@ impl Schema {
         Schema { form: Arc::new(form), depth }
     }
 
-    /// Returns the schema of a word, also when it is written as its identifier such as `dtmi:dtdl:instance:Schema:string;2`.
+    /// Returns the schema of a word, also when it is written as its identifier such as
+    /// `dtmi:dtdl:instance:Schema:string;2`.
     pub fn of_word(text: &str) -> Option<Schema> {
         let rest = WORD_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
         let word = rest.map_or(text, |rest| rest.split_once(';').map_or(rest, |(word, _)| word));

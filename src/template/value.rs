@@ -15,7 +15,7 @@ use crate::model::text::{sanitize_line, shorten};
 /// Characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// How much of a value is there.
+/// The extent of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// A merge patch: null removes, and what it does not name stays.
@@ -55,7 +55,7 @@ impl Trail {
     }
 }
 
-/// Finds everything of a value that does not fit a schema.
+/// Finds all parts of a value that do not fit a schema.
 pub fn check(schema: &Schema, value: &Value, extent: Extent, trail: &Trail, found: &mut Vec<Violation>) {
     if value.is_null() && extent == Extent::Patch {
         return;
@@ -94,7 +94,7 @@ fn check_fields(
         let trail = trail.with(key);
         match fields.get(key) {
             Some(schema) => check(schema, member, extent, &trail, found),
-            // What is not there can be removed: so a device is rid of what its template has no place for.
+            // A member that the schema lacks can still be removed from a device.
             None if member.is_null() && extent == Extent::Patch => {}
             None => {
                 let near = nearest(key, fields.keys().map(String::as_str));

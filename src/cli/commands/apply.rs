@@ -164,6 +164,6 @@ fn interrupt_on_signal(waker: Waker, says: Option<(MultiProgress, bool)>) {
         }
         waker.interrupt();
     };
-    // Where nobody can listen, a signal ends the process, and the next apply goes on.
+    // When the handler cannot be installed, a signal ends the process, and the next apply continues.
     drop(on_signals(heard));
 }

@@ -10,7 +10,7 @@ use crate::convert::Document;
 use crate::execute::{Clock as _, SystemClock};
 use crate::ops::convert::{ConvertOptions, Converted, convert_files};
 
-/// Notes that are listed on stderr; all of them stand in the documents.
+/// Notes that are listed on stderr; the documents have all of them.
 const NOTES_SHOWN: usize = 20;
 
 /// `convert FILE... [-o DIR] [--from KIND]`

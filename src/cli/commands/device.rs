@@ -14,7 +14,7 @@ use crate::ops::device::{
 use crate::ops::job::{self, JobFilter};
 use crate::ops::{Environment, OpsError};
 
-/// Jobs of a device that are shown, and the runs among which they are looked for: each is read as a whole.
+/// Jobs of a device that are shown, and runs that are searched for them: each run is read as a whole.
 const JOBS_SHOWN: usize = 10;
 const RUNS_LOOKED_AT: usize = 50;
 
@@ -88,7 +88,7 @@ fn show_device(environment: &Environment, device_id: &str, output: &Output) -> C
         newest: Some(RUNS_LOOKED_AT),
         ..JobFilter::default()
     };
-    // A device can be looked at whatever happened to the history of jobs.
+    // A device can be shown whatever happened to the history of jobs.
     let mut tell = |caveats: &job::Caveats| super::job::mention(caveats, output);
     let mut runs = job::list(environment, &filter, &mut tell).unwrap_or_else(|error| {
         output.say(&format!("Its jobs cannot be told: {error}."));

@@ -38,8 +38,8 @@ fn sentence(made: &Initialised, folder: &Path) -> String {
     }
 }
 
-/// `quickstart [DIR]`: init with the example, apply, and what to look at. Exits with 0 although a job of the example is canceled:
-/// to show that is what it is for.
+/// `quickstart [DIR]`: init with the example, apply, and what to look at. Exits with 0 although a job of the example is
+/// canceled: the example is meant to show that.
 pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> CommandResult {
     let made = make(folder, InitOptions { with_example: true, is_apart: true })?;
     output.say(&sentence(&made, folder));

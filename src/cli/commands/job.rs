@@ -92,7 +92,7 @@ fn change(
     Ok(exit::OK)
 }
 
-/// Says what an answer lacks.
+/// Prints what an answer lacks, on stderr.
 pub(super) fn mention(caveats: &Caveats, output: &Output) {
     let Caveats { held, branch, behind } = caveats;
     super::tell_held(held.count(), output);
@@ -141,7 +141,7 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     Ok(exit::OK)
 }
 
-/// Returns the columns that are asked for, that were asked for last, or those for everybody.
+/// Returns the columns that are asked for, else those that were chosen last, else the default ones.
 fn choose_columns(grid: &DeviceGrid, output: &Output) -> Result<Vec<String>, CommandError> {
     let for_everybody = || view::DEFAULT_COLUMNS.iter().map(|column| (*column).to_string()).collect();
     if grid.columns.is_empty() {
@@ -213,7 +213,7 @@ fn write_rows<W: std::io::Write>(
     writer.write_record(SHARD_HEADER).map_err(csv_fail)?;
     let mut tell = |caveats: &Caveats| mention(caveats, output);
     devices(environment, choice, &DeviceChoice::default(), &mut tell, &mut |row: Row| {
-        // Rows of a run that goes on come from the journal, where they are as the devices said.
+        // Rows of a running run come from the journal, which keeps the texts of devices unescaped.
         let cell = |column: &&str| {
             let text = view::cell(&row, column)?;
             Some(if *column == "device_id" { text } else { defuse(&text).into_owned() })

@@ -49,7 +49,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
     }
 }
 
-/// Says what became of an edit of a job or schedule.
+/// Prints the result of an edit of a job or schedule.
 fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()> {
     let Edited { file, name, commit, has_changed, held, remote: _ } = edited;
     tell_held(*held, output);
@@ -65,7 +65,7 @@ fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()
     Ok(())
 }
 
-/// Says how many documents and files an answer is made without.
+/// Prints how many documents and files an answer leaves out.
 fn tell_held(count: usize, output: &Output) {
     match count {
         0 => {}

@@ -48,7 +48,7 @@ pub fn run(environment: &Environment, command: &ScheduleCommand, output: &Output
     Ok(exit::OK)
 }
 
-/// Says what else cannot be used.
+/// Prints the documents that cannot be used.
 fn mention(held: &HeldDocuments, output: &Output) {
     const SHOWN: usize = 5;
     if held.count() == 0 {

@@ -63,7 +63,7 @@ fn execute(
     Ok(rehearse(environment, options, &scratch, SystemClock.now(), &mut observer)?)
 }
 
-/// Ends the process at Ctrl-C or SIGTERM, whatever it is about: there is nothing to finish, and only a folder to remove.
+/// Ends the process at Ctrl-C or SIGTERM at any point: there is nothing to finish, and only a folder to remove.
 fn end_on_signal(scratch: PathBuf, is_quiet: bool) -> std::io::Result<()> {
     on_signals(move || end(&scratch, is_quiet))
 }

@@ -24,8 +24,8 @@ pub fn run(environment: &Environment, output: &Output) -> CommandResult {
     Ok(exit::OK)
 }
 
-/// One object: `alive`, `daemon` (what it said last, or null), `fleet` (what the branch and the registry say, or null) and `fleet_error` (why
-/// they cannot be read, or null).
+/// One object: `alive`, `daemon` (its last status, or null), `fleet` (from the branch and the registry, or null) and
+/// `fleet_error` (why these cannot be read, or null).
 fn to_json(status: &Status) -> Result<Value, OpsError> {
     let fail = |source: serde_json::Error| OpsError::Output {
         what: "the status cannot be written".to_string(),
@@ -88,7 +88,7 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
     }
 }
 
-/// What the daemon said last, in place of what the branch and the registry would say.
+/// Adds the daemon's last status in place of the state of the branch and the registry.
 fn unread_lines(error: &OpsError, daemon: Option<&Snapshot>, row: &mut dyn FnMut(&str, String)) {
     if let Some(daemon) = daemon {
         if !daemon.fleet.is_empty() {

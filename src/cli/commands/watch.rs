@@ -23,9 +23,9 @@ use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::repo::{Pulse, without_secrets};
 
-/// The shortest interval: whoever asks a server more often keeps it from its work.
+/// The shortest interval: more frequent requests would overload a server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// How often what `status` shows is written at most.
+/// The shortest time between two writes of the file that `status` shows.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
@@ -46,7 +46,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         std::fs::create_dir_all(&environment.folder)?;
     }
     if remote.is_none() {
-        // Nothing is made in a folder that is none of a fleet.
+        // Nothing is made in a folder that is not a fleet's.
         Workspace::open(environment).map_err(OpsError::from)?;
     }
     let board = Board::new(first_snapshot(environment, remote.as_deref()));
@@ -87,7 +87,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     };
     stand_by(listening, board, inbox.waker())?;
     watch(environment, &options, &SystemClock, &inbox, &mut tell)?;
-    // What went on then does not go on now.
+    // After the end, no run goes on and no lease is held.
     shown.board.update(|snapshot| {
         snapshot.running.clear();
         snapshot.lease = None;
@@ -97,7 +97,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     Ok(exit::OK)
 }
 
-/// Returns what says that the daemon is alive while git keeps it waiting: each of those calls has an end.
+/// Returns the heartbeat to give while git keeps the daemon waiting: each call of git has a time limit.
 fn pulse(board: Board) -> Pulse {
     let manager = ServiceManager::from_environment();
     Pulse::new(move || {
@@ -108,7 +108,7 @@ fn pulse(board: Board) -> Pulse {
     })
 }
 
-/// Returns a path from the folder that the command was called in as one from the root: git would read it from the mirror.
+/// Returns a path relative to the current folder as an absolute one: git would resolve it from the mirror.
 fn from_here(address: String) -> String {
     let path = std::path::Path::new(&address);
     let whole = if path.is_relative() { path.canonicalize().ok() } else { None };
@@ -122,7 +122,8 @@ fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
     snapshot
 }
 
-/// Hears of signals, and serves the pages on a thread of its own: git may keep the daemon waiting, and them it must not.
+/// Listens for signals, and serves the pages on a thread of its own: git may block the daemon, but must not block the
+/// pages.
 fn stand_by(listening: Option<Listening>, board: Board, waker: Waker) -> std::io::Result<()> {
     let interrupts = waker.clone();
     on_signals(move || stop(&interrupts))?;
@@ -154,7 +155,7 @@ async fn serve(listening: Listening, board: Board, waker: Waker) {
     }
 }
 
-/// What others see of the daemon.
+/// The state of the daemon that its pages and `status` show.
 struct Shown {
     seat: Seat,
     board: Board,
@@ -193,7 +194,7 @@ impl Shown {
                     snapshot.set_held(rows);
                 });
             }
-            // Somebody else is at work: that is how several daemons are.
+            // Another process is at work, which is normal with several daemons.
             Note::Trouble { error: OpsError::Held { .. }, .. } => {}
             Note::Trouble { error, at, .. } => {
                 self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));

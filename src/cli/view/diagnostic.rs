@@ -42,7 +42,8 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) -> Stri
     text.lines().filter(|line| !is_gap(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns true for the line that the renderer puts before a snippet whose path was already named: `:::` and nothing else.
+/// Returns true for the line that the renderer puts before a snippet whose path was already named: `:::` and nothing
+/// else.
 fn is_gap(line: &str) -> bool {
     let line = anstream::adapter::strip_str(line).to_string();
     line.trim() == ":::"

@@ -25,7 +25,7 @@ pub fn line(held: &HeldDocument) -> String {
         (None, _) => String::new(),
     };
     text.extend(code.as_ref().map(|code| format!("{} ", safe(code))));
-    // Of a file the path is said.
+    // For a file, the path already names it.
     if file.as_ref().is_none_or(|file| *address != format!("file/{file}")) {
         text.push_str(&format!("{}: ", safe(address)));
     }

@@ -14,13 +14,13 @@ use crate::results::Row;
 /// The columns of the device grid: those of the results; `id` and `name` stand for the first two.
 pub use crate::results::SHARD_HEADER as COLUMNS;
 
-/// The columns that are shown when nobody chose others.
+/// The columns that are shown unless the user chose others.
 pub const DEFAULT_COLUMNS: [&str; 6] = ["device_id", "status", "reason", "code", "batch", "message"];
 
 /// Batches of a run that are shown.
 const BATCHES_MAX: usize = 20;
 
-/// Returns a table of runs; what became of the devices that were asked for stands beside them.
+/// Returns a table of runs, with the outcomes of the devices that were asked for.
 pub fn list(runs: &[ListedRun]) -> String {
     let mut header = vec!["JOB", "RUN", "STATUS", "DEVICES", "COMPLETED", "FAILED", "PENDING", "STARTED"];
     if runs.iter().any(|run| run.fitting.is_some()) {
@@ -49,7 +49,7 @@ pub fn list(runs: &[ListedRun]) -> String {
     table.render()
 }
 
-/// Returns a run with the keys of `job list`, and with what became of the devices that were asked for.
+/// Returns a run with the keys of `job list`, and the outcomes of the devices that were asked for.
 pub fn listed_json(run: &ListedRun) -> Value {
     let mut summary = run.record.to_summary_json();
     if let (Some(Fitting { devices, device_id, row }), Some(members)) = (&run.fitting, summary.as_object_mut()) {
@@ -173,7 +173,7 @@ pub fn row_json(row: &Row) -> Value {
     })
 }
 
-/// Returns the cell of a column; `None` for a column that there is not.
+/// Returns the cell of a column; `None` for an unknown column.
 pub fn cell(row: &Row, column: &str) -> Option<String> {
     let time = |time: Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
     Some(match column {

@@ -1,6 +1,6 @@
-//! What the daemon says, as lines of its log.
+//! The notes of the daemon as lines of its log.
 //!
-//! Each line belongs to one of four targets, whose names are for `--log-filter` and stay as they are wherever the code goes.
+//! Each line belongs to one of four targets, whose names are for `--log-filter` and stay the same when code moves.
 
 use jiff::Timestamp;
 
@@ -19,7 +19,7 @@ use super::progress::event_line;
 pub const WATCH: &str = "fleetform::watch";
 /// Imports and runs: with `job` and `run`, or `import`, and counts.
 pub const RUN: &str = "fleetform::run";
-/// The remote: fetches, and results that cannot be brought there.
+/// The remote: fetches, and results that cannot be pushed.
 pub const REMOTE: &str = "fleetform::remote";
 /// The pages, the webhooks and the service manager.
 pub const LISTEN: &str = crate::listen::LOG_TARGET;
@@ -64,7 +64,7 @@ pub fn log(note: &Note<'_>) {
 }
 
 fn log_trouble(error: &OpsError, is_news: bool, retry_at: Timestamp) {
-    // What is not tried again before something changes has no such time.
+    // There is no such time when the daemon tries again only after a change.
     let retry_at = (retry_at < Timestamp::MAX).then(|| retry_at.strftime("%FT%TZ").to_string());
     match error {
         error if !is_news => tracing::debug!(target: WATCH, retry_at, "{error}"),
@@ -121,7 +121,7 @@ fn log_progress(progress: &Progress) {
             tracing::info!(target: RUN, event, job, run, batch, batches, total, completed, failed, unchanged, "{line}");
         }
         Progress::RunFinished { record } => log_run("run_finished", record, &line),
-        // The other line of it is about a command that waits.
+        // The line of `event_line` is about a command that waits.
         Progress::RunPaused { record, .. } => {
             log_run("run_paused", record, &paused_line(record, Painter { is_on: false }));
         }

@@ -83,7 +83,7 @@ impl PlanView {
         }
     }
 
-    /// Returns what there is to know about a change in one line.
+    /// Returns the facts about a change on one line.
     fn facts(self, change: &Change) -> String {
         let mut facts = Vec::new();
         if let Some(import) = change.import {

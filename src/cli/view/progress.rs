@@ -68,7 +68,7 @@ fn with_event(name: &str, mut summary: Value) -> Value {
     summary
 }
 
-/// Returns a line for a pipe; `None` for what is not worth one.
+/// Returns a line for a pipe; `None` for an event without one.
 pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
     Some(match progress {
         Progress::Advanced { .. } | Progress::RunClaimed { .. } => return None,
@@ -119,7 +119,7 @@ pub struct Bars {
     group: MultiProgress,
     by_job: BTreeMap<String, JobBars>,
     painter: Painter,
-    /// What happened also gets a line, which stays when the bars are gone.
+    /// Events also get a line, which stays when the bars are gone.
     keeps_lines: bool,
 }
 
@@ -141,7 +141,7 @@ impl Bars {
         Bars { keeps_lines: false, ..Bars::new(output) }
     }
 
-    /// Returns what prints a line above the bars, also from elsewhere.
+    /// Returns a handle that prints lines above the bars, also from other threads.
     pub fn printer(&self) -> MultiProgress {
         self.group.clone()
     }

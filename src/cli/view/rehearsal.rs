@@ -82,9 +82,9 @@ fn table(runs: &[RehearsedRun]) -> String {
     table.render()
 }
 
-/// Returns the lines of `simulate --json`: an object an import (`import`), an object a job (`job`) and one for all (`summary`). A job
-/// has the keys of `job list`; its times are null, because a rehearsal has no date, and `starts_after_seconds` and
-/// `takes_seconds` stand for them. So the same fleet, options and seed give the same bytes.
+/// Returns the lines of `simulate --json`: an object an import (`import`), an object a job (`job`) and one for all
+/// (`summary`). A job has the keys of `job list`; its times are null, because a rehearsal has no date, and
+/// `starts_after_seconds` and `takes_seconds` stand for them. So the same fleet, options and seed give the same bytes.
 pub fn json_lines(rehearsed: &Rehearsed) -> Vec<Value> {
     let mut lines = Vec::new();
     for (name, report) in &rehearsed.imports {
@@ -125,7 +125,7 @@ fn run_json(run: &RehearsedRun, commit: Option<&str>) -> Value {
     if let Some(members) = document.as_object_mut() {
         members.insert("started_at".into(), Value::Null);
         members.insert("finished_at".into(), Value::Null);
-        // A run that was claimed before has the commit that it was claimed of.
+        // A run that was claimed before the rehearsal has the commit of its claim.
         if commit.is_none() && record.source_commit.bytes().all(|byte| byte == b'0') {
             members.insert("source_commit".into(), Value::Null);
         }
@@ -136,7 +136,7 @@ fn run_json(run: &RehearsedRun, commit: Option<&str>) -> Value {
     document
 }
 
-/// Whole milliseconds: what is shorter is no prediction.
+/// Whole milliseconds: shorter times are no prediction.
 fn seconds(duration: Duration) -> Value {
     json!(duration.as_millis() as f64 / 1_000.0)
 }

@@ -33,7 +33,8 @@ pub fn list(schedules: &[ListedSchedule]) -> String {
     table.render()
 }
 
-/// Returns a schedule of a list as an object. Times are in UTC; `last_run` is the run token of `last` for `job show --run`.
+/// Returns a schedule of a list as an object. Times are in UTC; `last_run` is the run token of `last` for
+/// `job show --run`.
 pub fn listed_json(listed: &ListedSchedule) -> Value {
     let ListedSchedule { schedule, next, last } = listed;
     let weekdays = match &schedule.recurrence {

@@ -1,4 +1,4 @@
-//! Why a run is where it is, in sentences and as JSON. `docs/why.md` lists the causes and their keys for whoever reads the JSON.
+//! Why a run is where it is, in sentences and as JSON. `docs/why.md` lists the causes and their keys in the JSON.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! The filter of an IoT Central device group, a dialect of SQL, to a condition of ours.
 //!
-//! `SELECT * FROM devices WHERE $template = "dtmi:a:b;1" AND "thermostat1"."targetTemperature" > 20` has the device template in a
-//! condition, strings in double quotes, and properties by their bare names, in quotes, or behind the id of their interface
-//! (`"dtmi:a:c;1"/name`, `"dtmi:a:c;1".name`). What a quoted text is shows where it stands: a path when it is joined to another
-//! name, or when it is compared and stands on the left; a value anywhere else.
+//! `SELECT * FROM devices WHERE $template = "dtmi:a:b;1" AND "thermostat1"."targetTemperature" > 20` has the device
+//! template in a condition, strings in double quotes, and properties by their bare names, in quotes, or behind the id
+//! of their interface (`"dtmi:a:c;1"/name`, `"dtmi:a:c;1".name`). The place of a quoted text decides what it is: a path
+//! when it is joined to another name, or when it is compared and stands on the left; a value anywhere else.
 
 use crate::query::PathRef;
 use crate::query::ast::Root;

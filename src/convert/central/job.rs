@@ -198,7 +198,8 @@ pub fn wall_clock(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-/// Returns the actions of `data`: what sets values of one kind becomes one patch, anything else stays an action of its own.
+/// Returns the actions of `data`: what sets values of one kind becomes one patch, anything else stays an action of its
+/// own.
 fn parts(fields: &mut Fields<'_>, context: &Context<'_>) -> Result<Vec<Part>, String> {
     let group = fields.text("group")?.unwrap_or_default();
     let template = context.group_templates.get(group).map(String::as_str);

@@ -17,7 +17,7 @@ use crate::model::limits;
 use crate::model::patch::Section;
 use crate::model::text;
 
-/// What IoT Hub says about a run of a job, and no job says itself.
+/// Members that describe a run of a job in IoT Hub, not the job.
 const ABOUT_RUNS: [&str; 8] = [
     "createdTime",
     "endTime",
@@ -166,8 +166,8 @@ fn method(fields: &mut Fields<'_>, is_waiting: bool) -> Result<Part, String> {
     Ok(Part { suffix: "command", action, delivery: Map::new(), notes })
 }
 
-/// Returns the actions of an update of twins: what the condition reads is written last, so that the second job still finds the
-/// devices of the first.
+/// Returns the actions of an update of twins: the section that the condition reads is written last, so that the second
+/// job still finds the devices of the first.
 fn updates(fields: &mut Fields<'_>, condition: &str) -> Result<Vec<Part>, String> {
     let mut notes = Notes::new();
     let members = fields.object("updateTwin")?.ok_or("`updateTwin` is missing.")?;

@@ -10,7 +10,7 @@ use crate::diag::{code, shown};
 const MODULE: [&str; 8] =
     ["type", "status", "restartPolicy", "settings", "imagePullPolicy", "env", "version", "startupOrder"];
 
-/// Checks the desired properties of the agent. Returns the names of its modules; `None` when they cannot be told.
+/// Checks the desired properties of the agent. Returns the names of its modules; `None` when they are not known.
 pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Findings) -> Option<Vec<&'a str>> {
     let known = ["schemaVersion", "runtime", "systemModules", "modules"];
     let desired = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
@@ -22,7 +22,7 @@ pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Fin
         check_system_modules(value, &trail, found);
     }
     let Some((trail, value)) = desired.get("modules") else {
-        // A slip of its name is told; whatever it holds is not known then.
+        // A misspelling of its name is reported; its content is then not known.
         return (!desired.is_slip("modules")).then(Vec::new);
     };
     let modules = Members::any(value, &trail, code::EDGE_AGENT, found)?;

@@ -6,7 +6,7 @@ use super::members::{Findings, Members, Trail, described};
 use super::{AGENT, HUB, check_version, route};
 use crate::diag::{code, nearest, shown};
 
-/// Checks the desired properties of the hub against the modules of the agent; `None` when these cannot be told.
+/// Checks the desired properties of the hub against the modules of the agent; `None` when these are not known.
 pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str]>, found: &mut Findings) {
     let known = ["schemaVersion", "routes", "storeAndForwardConfiguration"];
     let desired = Members::of_map(members, trail, code::EDGE_HUB, &known, found);

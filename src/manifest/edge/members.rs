@@ -88,7 +88,7 @@ pub struct Members<'a> {
     members: &'a Map<String, Value>,
     trail: Trail,
     code: Code,
-    /// Names that another member is most likely meant to have.
+    /// Names that another member is most likely a misspelling of.
     slipped: BTreeSet<&'static str>,
 }
 
@@ -102,8 +102,8 @@ impl<'a> Members<'a> {
         Some(Members { members, trail: trail.clone(), code, slipped: BTreeSet::new() })
     }
 
-    /// Returns the members of an object with names that IoT Edge knows. Others are passed over, but for slips of those that are not
-    /// there.
+    /// Returns the members of an object with names that IoT Edge knows. Other members are skipped, except misspellings
+    /// of missing ones.
     pub fn of(
         value: &'a Value,
         trail: &Trail,
@@ -139,7 +139,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Returns true when another member is most likely meant to have this name.
+    /// Returns true when another member is most likely a misspelling of this name.
     pub fn is_slip(&self, key: &str) -> bool {
         self.slipped.contains(key)
     }

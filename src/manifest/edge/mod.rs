@@ -1,8 +1,8 @@
-//! Edge deployment manifests: what IoT Edge reads of `modulesContent`, and whether it is there.
+//! Checks of edge deployment manifests: the parts of `modulesContent` that IoT Edge reads.
 //!
-//! The shapes are those of "Deploy modules and establish routes" and "Properties of the IoT Edge agent and IoT Edge hub module
-//! twins" of the IoT Edge documentation. What IoT Edge does not know is passed over, unless it looks like a slip of a name that it
-//! does know.
+//! The shapes are those of "Deploy modules and establish routes" and "Properties of the IoT Edge agent and IoT Edge hub
+//! module twins" of the IoT Edge documentation. Members that IoT Edge does not know are ignored, unless they look like
+//! a misspelling of a name that it does know.
 
 mod agent;
 mod hub;
@@ -24,7 +24,7 @@ const HUB: &str = "$edgeHub";
 /// The key of an entry of `modulesContent` under which all of its properties are.
 const DESIRED: &str = "properties.desired";
 
-/// Something that keeps a manifest from being used.
+/// A problem that makes a manifest unusable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub code: Code,
@@ -37,7 +37,8 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-/// Returns what is wrong with a deployment manifest, in the order of its parts; at most [`limits::EDGE_PROBLEMS_MAX`] problems.
+/// Returns what is wrong with a deployment manifest, in the order of its parts; at most [`limits::EDGE_PROBLEMS_MAX`]
+/// problems.
 pub fn check(content: &Value) -> Vec<Problem> {
     let mut found = Findings::default();
     let Some(modules) = content.get("modulesContent").and_then(Value::as_object) else {
@@ -61,7 +62,8 @@ pub fn check(content: &Value) -> Vec<Problem> {
     found.into_problems()
 }
 
-/// Returns the desired properties of a module, which must be written as one object; they are checked as the part of a twin.
+/// Returns the desired properties of a module, which must be written as one object; they are checked as the part of a
+/// twin.
 fn whole<'a>(
     modules: &'a Map<String, Value>,
     name: &str,
@@ -97,7 +99,8 @@ fn whole<'a>(
     }
 }
 
-/// Refuses a key of an entry that is not [`DESIRED`]; true when it is one of a layered deployment, or near enough to what is missing.
+/// Refuses a key of an entry that is not [`DESIRED`]; true when it is one of a layered deployment, or near enough to
+/// what is missing.
 fn check_key(key: &str, trail: &Trail, found: &mut Findings) -> bool {
     let place = trail.with(key);
     let path = key.strip_prefix(DESIRED).and_then(|path| path.strip_prefix('.'));
@@ -182,7 +185,7 @@ fn check_version(members: &Members<'_>, found: &mut Findings) -> Option<String> 
     version.map(str::to_string)
 }
 
-/// Says that there are more modules than a deployment has.
+/// Reports more modules than a deployment can have.
 fn check_count(count: usize, trail: &Trail, found: &mut Findings) {
     if count > limits::EDGE_MODULES_MAX {
         let message = format!("It has {count} modules, and a deployment has at most {}.", limits::EDGE_MODULES_MAX);

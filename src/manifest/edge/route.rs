@@ -1,7 +1,7 @@
 //! Routes of the hub: `FROM <source> [WHERE <condition>] INTO <sink>`.
 //!
-//! A condition is in the routing language of IoT Hub, of which only quotes and parentheses are looked at: what the hub makes of it is
-//! its own matter.
+//! A condition is in the routing language of IoT Hub, of which only quotes and parentheses are checked: the rest is up
+//! to the hub.
 
 use crate::diag::{nearest, shown};
 

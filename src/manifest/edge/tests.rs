@@ -33,7 +33,7 @@ fn manifest() -> Value {
     }})
 }
 
-/// Returns the codes and messages of a manifest of which one value was replaced; `null` takes it away.
+/// Returns the codes and messages of a manifest with one value replaced; `null` removes it.
 fn said(pointer: &str, value: Value) -> Vec<(Code, String)> {
     let mut content = manifest();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -117,7 +117,7 @@ fn a_slip_of_a_name_is_told_once() {
     let [problem] = check(&content).try_into().unwrap();
     assert_eq!(problem.help.as_deref(), Some("Did you mean `restartPolicy`?"));
     assert_eq!(problem.pointer, "/modulesContent/$edgeAgent/properties.desired/modules/camera/restartPolcy");
-    // Where the modules cannot be told, nothing is said of what names them.
+    // When the modules are not known, references to them are not checked.
     let mut content = manifest();
     let desired =
         content.pointer_mut("/modulesContent/$edgeAgent/properties.desired").unwrap().as_object_mut().unwrap();

@@ -76,7 +76,7 @@ impl Lowering<'_> {
         let spec_digest = Digest::of_json(written);
         Draft::DeviceImport(DeviceImport {
             name,
-            // Of another ending there is a diagnostic, so the stand-in is never used.
+            // Another ending has a diagnostic, so the default is never used.
             format: ImportFormat::of_path(&file.0).unwrap_or(ImportFormat::Csv),
             file: file.0,
             template: template.map(|text| self.reference(Kind::DeviceTemplate, &text.0, "/spec/template")),

@@ -66,7 +66,7 @@ impl Lowering<'_> {
         match given.as_slice() {
             [_] => {}
             [] => {
-                // A field that is not known is reported as that, and may well be one of these misspelt.
+                // An unknown field is reported as such, and may be one of these misspelt.
                 let is_misspelt = place.node.entries().iter().any(|(key, _)| key.text != "expect");
                 if !is_misspelt {
                     let detail = format!("{} needs one of {}.", Subject(pointer), list(fields.iter().copied()));
@@ -97,7 +97,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns a run token as text: of a number such as `1.10` exactly what the author wrote.
+    /// Returns a run token as text: a number such as `1.10` exactly as the author wrote it.
     fn run_text(&self, node: &Node) -> String {
         match &node.content {
             Content::String(text) => text.clone(),
@@ -106,7 +106,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns the members of a spec as written. The run token that a target names counts as text: `run: 2` and `run: "2"` are the same.
+    /// Returns the members of a spec as written. The run token that a target names counts as text: `run: 2` and
+    /// `run: "2"` are the same.
     pub(super) fn written_spec(&self, spec: Value) -> Map<String, Value> {
         let mut spec = match spec {
             Value::Object(members) => members,
@@ -312,8 +313,8 @@ impl Lowering<'_> {
     }
 }
 
-/// Returns the digest of a spec as written, without the fields that may change while the job runs. An absent run token counts as `1`; the
-/// job of a schedule has none.
+/// Returns the digest of a spec as written, without the fields that may change while the job runs. An absent run token
+/// counts as `1`; the job of a schedule has none.
 pub(super) fn spec_digest(run: Option<&RunToken>, mut spec: Map<String, Value>) -> Digest {
     spec.remove("suspend");
     spec.remove("description");

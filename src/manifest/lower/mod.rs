@@ -1,7 +1,7 @@
 //! From wire types to drafts: every value read and checked on its own, every reference noted for the rules.
 //!
-//! A draft is only used for a plan when no diagnostic of the whole set is an error; until then a value that could not be
-//! read is stood in for by its default.
+//! A draft is only used for a plan when no diagnostic of the whole set is an error; until then its default stands in
+//! for a value that could not be read.
 
 mod beside;
 mod fleet;
@@ -29,15 +29,15 @@ use crate::model::id::{IdError, Name};
 use crate::model::job::{Action, Job, Target};
 use crate::model::schedule::Schedule;
 
-/// A document of ours, on its way into the model, among others.
+/// A document of a set, on its way into the model.
 #[derive(Debug, Clone)]
 pub struct Doc {
-    /// Its file among those of the set.
+    /// The id of its file in the set.
     pub file: FileId,
     parsed: Arc<ParsedDoc>,
 }
 
-/// A document for itself: whatever else there is, it is the same. Its spans are in [`FileId::UNPLACED`].
+/// A document by itself, independent of all others. Its spans are in [`FileId::UNPLACED`].
 #[derive(Debug)]
 pub struct ParsedDoc {
     pub kind: Kind,
@@ -48,11 +48,11 @@ pub struct ParsedDoc {
     /// The path of its file, relative to the folder of the fleet.
     pub path: String,
     pub root: Node,
-    /// `None` when its structure is too far off.
+    /// `None` when its structure is too far from the schema.
     pub draft: Option<Draft>,
     pub references: Vec<Reference>,
     pub files: Vec<FileReference>,
-    /// What is wrong with its condition, once that was asked.
+    /// The problems of its condition, once it was checked.
     pub query_problems: OnceLock<Vec<Diagnostic>>,
 }
 
@@ -62,7 +62,8 @@ impl Doc {
         Doc { file, parsed }
     }
 
-    /// Returns the span of a value: of a scalar itself, of anything else its key; of the nearest parent when it is not there.
+    /// Returns the span of a scalar, or of the key of any other value; that of the nearest parent when the value is
+    /// absent.
     pub fn span(&self, pointer: &str) -> Span {
         span(&self.root, pointer).placed(self.file)
     }
@@ -81,7 +82,7 @@ impl Deref for Doc {
     }
 }
 
-/// Returns the span of the value at a pointer: of a scalar itself, of a collection or a missing value the nearest key.
+/// Returns the span of the scalar at a pointer; for a collection or a missing value, that of the nearest key.
 pub fn span(root: &Node, pointer: &str) -> Span {
     let place = root.locate(pointer);
     let is_collection = !place.node.entries().is_empty() || matches!(place.node.content, Content::Seq(_));
@@ -172,7 +173,7 @@ pub fn scheduled_pointer(pointer: &str) -> Option<String> {
 pub struct Reference {
     pub pointer: String,
     pub kind: Kind,
-    /// A schedule of the name will do as well: it has runs as a job has.
+    /// A schedule of the name is also allowed: it has runs as a job has.
     pub allows_schedule: bool,
     pub text: String,
 }
@@ -191,7 +192,7 @@ pub struct FileReference {
 pub enum FileFormat {
     /// Read and parsed with the manifest.
     Json,
-    /// Only looked for: it can be large, and the import reads it.
+    /// Only its existence is checked: it can be large, and the import reads it.
     Import,
 }
 
@@ -325,7 +326,7 @@ impl Lowering<'_> {
         Some(text)
     }
 
-    /// As [`Lowering::reference`], to whatever has runs: a job or a schedule.
+    /// As [`Lowering::reference`], to a kind that has runs: a job or a schedule.
     fn reference_to_runs(&mut self, text: &str, pointer: &str) -> Name {
         let name = self.reference(Kind::Job, text, pointer);
         if let Some(reference) = self.references.last_mut() {

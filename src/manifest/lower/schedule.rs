@@ -33,7 +33,7 @@ impl Lowering<'_> {
         let has_time_zone = time_zone.is_some();
         let (time_zone, time_zone_name) = match time_zone {
             Some(name) => self.time_zone(&name),
-            // The fleet's is put in when all documents have been read.
+            // The fleet's time zone is filled in when all documents have been read.
             None => (TimeZone::UTC, "UTC".to_string()),
         };
         let recurrence = self.recurrence(recurrence, weekdays.as_deref(), start);
@@ -90,10 +90,12 @@ impl Lowering<'_> {
         (lowered, organization)
     }
 
-    /// Returns the time zone of `spec.timeZone` and its name; UTC, with a diagnostic, when the database has none of the name.
+    /// Returns the time zone of `spec.timeZone` and its name; UTC, with a diagnostic, when the database has none of the
+    /// name.
     pub(super) fn time_zone(&mut self, name: &str) -> (TimeZone, String) {
         let pointer = "/spec/timeZone";
-        // `get` also knows POSIX rules such as `EST5EDT4`, and names in any case; a name of the database is what people can look up.
+        // `get` also accepts POSIX rules such as `EST5EDT4`, and names in any case; only names of the database can be
+        // looked up.
         let found = TimeZone::get(name).ok();
         let spelling = found.as_ref().and_then(TimeZone::iana_name).map(str::to_string);
         match (found, spelling) {
@@ -260,7 +262,7 @@ impl Lowering<'_> {
     }
 }
 
-/// Returns the shortest time from one occurrence to the next by the calendar; `None` for what does not repeat.
+/// Returns the shortest time from one occurrence to the next by the calendar; `None` when it does not repeat.
 fn period(recurrence: &Recurrence) -> Option<Duration> {
     let days = match recurrence {
         Recurrence::Once => return None,
@@ -273,7 +275,7 @@ fn period(recurrence: &Recurrence) -> Option<Duration> {
             });
             gaps.min().unwrap_or(7)
         }
-        // The longest month: what is legal in one is legal in all.
+        // The longest month, which allows the most.
         Recurrence::Monthly => 31,
     };
     Some(Duration::from_secs(days * 86_400))
@@ -306,7 +308,7 @@ fn weekday_of(weekday: v1::Weekday) -> Weekday {
 
 #[derive(Debug, PartialEq)]
 enum WallClockError {
-    /// What it is without its offset, when that can be told.
+    /// The text without its offset, when that is a time.
     Offset {
         without: Option<String>,
     },
@@ -320,7 +322,7 @@ fn date(text: &str) -> Option<Date> {
     if has_shape(text, "dddd-dd-dd") { text.parse().ok() } else { None }
 }
 
-/// Returns the time of `2026-12-01T02:30:00`; a space for the `T`, and the seconds left out, will do.
+/// Returns the time of `2026-12-01T02:30:00`; a space for the `T`, and no seconds, are also allowed.
 fn wall_clock(text: &str) -> Result<DateTime, WallClockError> {
     if date(text).is_some() {
         return Err(WallClockError::NoTime);

@@ -1,4 +1,4 @@
-//! Every edge manifest is one that IoT Edge can use. What is not points into its JSON file.
+//! Every edge manifest is one that IoT Edge can use. Problems point into its JSON file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -41,7 +41,7 @@ pub fn check(set: &Set, named: &Named, sources: &mut SourceMap) -> Diagnostics {
     diagnostics
 }
 
-/// Returns the bytes of a key, or of a value that is not made of others; of anything else its key.
+/// Returns the bytes of a key or of a scalar; for a collection, those of its key.
 fn span_of(file: FileId, text: &str, pointer: &str, is_key: bool) -> Span {
     let Some(Place { key, value }) = place(text, pointer) else { return Span { file, start: 0, end: 0 } };
     let is_scalar = !text[value.clone()].starts_with(['{', '[']);
@@ -53,8 +53,8 @@ fn span_of(file: FileId, text: &str, pointer: &str, is_key: bool) -> Span {
     Span { file, start, end }
 }
 
-/// Returns the text with the passwords of registries made unreadable: a place is shown with the line around it, also in the log of a
-/// pipeline that more people read than the repository.
+/// Returns the text with the passwords of registries masked: diagnostics show the line around a place, also in the log
+/// of a pipeline that more people can read than the repository.
 fn without_passwords(text: &str, content: &Value) -> String {
     const REGISTRIES: &str = "/modulesContent/$edgeAgent/properties.desired/runtime/settings/registryCredentials";
     let mut text = text.to_string();

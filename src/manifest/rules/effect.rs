@@ -6,7 +6,7 @@ use crate::manifest::lower::{Draft, Work};
 use crate::model::delivery::{Confirm, OfflinePolicy};
 use crate::model::job::Action;
 
-/// Warns of what its author may count on and will not get. A field that is written out with its default says nothing.
+/// Warns of fields that the author may rely on and that do nothing. A field that has its default is not reported.
 pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for doc in &set.docs {
@@ -21,7 +21,7 @@ pub fn check(set: &Set) -> Diagnostics {
     diagnostics
 }
 
-/// Returns the fields, below `delivery`, and what is so about them.
+/// Returns the fields below `delivery` without effect, and why.
 fn without_effect(work: &Work<'_>) -> Vec<(&'static str, String)> {
     let Work { action, delivery, .. } = work;
     let is_idempotent = match action {

@@ -23,9 +23,9 @@ pub struct Named {
     pub paths: BTreeMap<usize, String>,
     /// The JSON files, by the document's index.
     pub content: BTreeMap<usize, Arc<JsonFile>>,
-    /// Every JSON file that was read, by path; some of them may be no JSON.
+    /// Every file that was read as JSON, by path; some of them may be malformed.
     pub files: BTreeMap<String, Arc<JsonFile>>,
-    /// Every named file that exists, the ones that were not read included.
+    /// Every named file that exists, including those that were not read.
     pub all: BTreeSet<String>,
 }
 
@@ -200,8 +200,8 @@ fn relative(document: &str, path: &str) -> String {
     up.chain(parts[shared..].iter().copied()).collect::<Vec<_>>().join("/")
 }
 
-/// Checks that a JSON file is a model; the error is a sentence about the file. What is in an edge manifest is the matter of
-/// [`edge`](super::edge).
+/// Checks that a JSON file is a model; the error is a sentence about the file. [`edge`](super::edge) checks the content
+/// of edge manifests.
 fn check_model(path: &str, text: &[u8], content: &Value) -> Result<(), String> {
     /// Problems that are shown.
     const SHOWN: usize = 5;

@@ -9,7 +9,7 @@ pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     let mut fleets = set.docs.iter().filter(|doc| doc.kind == Kind::Fleet);
     let Some(first) = fleets.next() else {
-        // It may well be in a file that could not be read.
+        // It may be in a file that could not be read.
         if set.unread.is_empty() {
             let detail = "No document in this folder has the kind Fleet, so there is no fleet to work on.";
             let help = "Run `fleetform init` here, or choose the folder of the fleet with `-C`, and in a followed repository with \

@@ -1,7 +1,8 @@
 //! The rules over the whole set of documents, one a file.
 //!
-//! A rule reads the [`Set`] and returns diagnostics, and what it worked out on the way. No rule depends on another having
-//! passed: a document that one refuses still counts as declared for the others, so that one slip makes one diagnostic.
+//! A rule reads the [`Set`] and returns diagnostics, and what it worked out on the way. No rule depends on another
+//! having passed: a document that one refuses still counts as declared for the others, so that one slip makes one
+//! diagnostic.
 
 pub mod edge;
 pub mod effect;
@@ -31,7 +32,7 @@ pub struct Set {
     pub by_name: BTreeMap<Kind, BTreeMap<Arc<str>, usize>>,
     /// The others of a kind and name, in the order of their files.
     pub repeated: Vec<usize>,
-    /// Files of which a part could not be read.
+    /// Files that could not be read completely.
     pub unread: Vec<FileId>,
 }
 
@@ -46,7 +47,8 @@ impl Set {
         }
         let (mut by_name, mut repeated) = (BTreeMap::new(), Vec::new());
         for (kind, mut names) in named {
-            // Stable: of a name, the first stays the first. Quick: the names of a fleet are nearly in the order of its files.
+            // A stable sort keeps the first document of a name first. It is quick: the names of a fleet are nearly in
+            // the order of its files.
             names.sort_by(|(one, _), (two, _)| one.cmp(two));
             names.dedup_by(|(name, at), (first, _)| {
                 let is_repeated = name == first;

@@ -35,7 +35,7 @@ pub fn is_within(inner: &str, outer: &str) -> bool {
 
 /// Returns the path of every organization, and reports cycles and depth.
 ///
-/// One whose parents form a cycle or do not exist has a path that starts where the trouble does.
+/// An organization whose parents form a cycle or do not exist has a path that starts there.
 pub fn check(set: &Set) -> (Paths, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut paths = Paths::default();
@@ -62,7 +62,7 @@ pub fn check(set: &Set) -> (Paths, Diagnostics) {
             let detail = format!("The parents go in a circle: {}.", around.join(" is below "));
             diagnostics.push(Diagnostic::new(code::ORGANIZATION_CYCLE, doc.span("/spec/parent"), detail));
         }
-        // What lies deeper than the first one too deep is not reported again.
+        // Organizations below the first one that is too deep are not reported again.
         if cycle.is_none() && chain.len() == limits::ORGANIZATION_DEPTH_MAX + 1 && depth_is(set, &chain) {
             let detail = format!("Organizations are at most {} levels deep.", limits::ORGANIZATION_DEPTH_MAX);
             diagnostics.push(Diagnostic::new(code::ORGANIZATION_DEPTH, doc.span("/spec/parent"), detail));

@@ -43,7 +43,7 @@ fn condition(doc: &Doc) -> Option<&Node> {
     }
 }
 
-/// Returns the place in the file of the bytes `start..end` of a scalar's text; the scalar's start when it cannot be told.
+/// Returns the place in the file of the bytes `start..end` of a scalar's text; the scalar's start when it is not known.
 fn within(scalar: Span, indent: usize, source: &str, text: &str, start: usize, end: usize) -> Span {
     let empty = Span { end: scalar.start, ..scalar };
     let Some(offsets) = align(source, text, indent) else { return empty };
@@ -56,8 +56,8 @@ fn within(scalar: Span, indent: usize, source: &str, text: &str, start: usize, e
 
 /// Returns, for each byte of a scalar's text and its end, the byte of its source that it comes from.
 ///
-/// It walks both at once through quotes, indentation and folded lines; the source of a block starts behind its header, at
-/// column `indent`. `None` when they part ways, as at an escape by number.
+/// It walks both at once through quotes, indentation and folded lines; the source of a block starts behind its header,
+/// at column `indent`. `None` when they part ways, as at an escape by number.
 fn align(source: &str, text: &str, indent: usize) -> Option<Vec<usize>> {
     let quote = source.chars().next().filter(|first| matches!(first, '\'' | '"'));
     let mut at = usize::from(quote.is_some());

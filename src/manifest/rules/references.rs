@@ -35,7 +35,7 @@ fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
     }
 }
 
-/// Returns true when a file that could not be read may declare it: then one slip would be reported twice.
+/// Returns true when a file that could not be read may declare it: one mistake would be reported twice.
 fn may_be_unread(reference: &Reference, set: &Set, sources: &SourceMap) -> bool {
     let last = reference.text.rsplit('/').next().unwrap_or_default();
     set.unread.iter().any(|file| sources.text(*file).contains(last))

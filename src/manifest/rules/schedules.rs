@@ -1,4 +1,4 @@
-//! What a schedule needs of the other documents, and that it runs at all.
+//! Checks of a schedule against the other documents, and that it ever runs.
 
 use jiff::tz::TimeZone;
 
@@ -9,14 +9,15 @@ use crate::manifest::lower::{Doc, Draft};
 use crate::model::schedule::{Recurrence, Schedule};
 use crate::schedule::Occurrences;
 
-/// Reports schedules without a time zone, with the name of a job, with an end that means nothing, and those that never run.
+/// Reports schedules without a time zone, with the name of a job, with an end that means nothing, and those that never
+/// run.
 pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     let fleet = set.docs.iter().find(|doc| doc.kind == Kind::Fleet);
     let of_fleet = fleet.and_then(|doc| doc.root.at("/spec/timeZone"));
     for doc in &set.docs {
         let Some(Draft::Schedule { schedule, has_time_zone, .. }) = &doc.draft else { continue };
-        // A fleet that could not be read has been reported, and may have one.
+        // A Fleet document that could not be read has been reported, and may have a time zone.
         if !has_time_zone && of_fleet.is_none() && fleet.is_some() && set.unread.is_empty() {
             let detail =
                 "Neither the schedule nor the fleet has a `timeZone`, so nobody knows which clock `start` means.";
@@ -40,7 +41,8 @@ pub fn check(set: &Set) -> Diagnostics {
     diagnostics
 }
 
-/// Reports an end that has no effect, and a schedule without any occurrence. Whose values have errors is left alone: it is stood in for.
+/// Reports an end that has no effect, and a schedule without any occurrence. A schedule whose values have errors is not
+/// checked: they are defaults here.
 fn running(doc: &Doc, schedule: &Schedule, zone_of_fleet: Option<&str>) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     if schedule.end.is_none() {

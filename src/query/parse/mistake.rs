@@ -1,4 +1,4 @@
-//! What a person probably meant by something that is not of the language.
+//! Errors that suggest what the author meant by text outside of the language.
 
 use super::{Failed, Parser, QueryErrorKind, Symbol, TokenKind};
 use crate::query::ast::is_name_char;
@@ -17,7 +17,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Returns what is wrong, and the end of `SELECT … WHERE` (or of its last clause), when the text starts like a whole query.
+    /// Returns what is wrong, and the end of `SELECT … WHERE` (or of its last clause), when the text starts like a
+    /// whole query.
     pub(super) fn full_query(&self) -> Option<(QueryErrorKind, usize)> {
         let is_start = ["SELECT", "FROM", "WHERE"].iter().any(|word| self.word_is(self.at, word));
         let is_path = self.tokens.get(self.at + 1).map(|token| &token.kind) == Some(&TokenKind::Symbol(Symbol::Dot));
