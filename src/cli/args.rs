@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
 
@@ -20,38 +21,6 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// The options of every command.
-#[derive(Debug, Args)]
-pub struct Global {
-    /// The folder of the fleet (the one with fleetform.yaml)
-    #[arg(short = 'C', value_name = "DIR", global = true, default_value = ".", hide_default_value = true)]
-    pub directory: PathBuf,
-    /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`
-    #[arg(long, value_name = "URL", global = true, env = "FLEETFORM_REGISTRY", hide_env_values = true)]
-    pub registry: Option<String>,
-    /// Print JSON lines on stdout
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// When to use colour
-    #[arg(long, value_name = "WHEN", global = true, value_enum, default_value_t = ColorChoice::Auto, hide_possible_values = false)]
-    pub color: ColorChoice,
-    /// Say nothing but results and errors
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-}
-
-/// When to use colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    Always,
-    Never,
 }
 
 /// The commands.

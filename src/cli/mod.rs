@@ -6,6 +6,7 @@ mod args;
 mod columns;
 mod commands;
 mod error;
+mod global;
 pub mod listen;
 pub mod logs;
 mod output;

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
-use super::args::{ColorChoice, Global};
+use super::global::{ColorChoice, Global};
 use super::view::{diagnostic, number};
 use crate::ops::Findings;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Parser;
 
-use super::args::Global;
+use super::global::Global;
 use crate::model::text::sanitize_line;
 use crate::{ledger, manifest, plan, registry};
 

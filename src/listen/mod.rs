@@ -11,6 +11,7 @@ mod board;
 mod metrics;
 mod process;
 mod routes;
+mod sentence;
 mod service;
 mod webhook;
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
+use super::sentence::sentence;
 use super::webhook::{Endpoint, Webhooks};
 use super::{Bounds, Server, board::Board, metrics};
 use crate::model::text::sanitize_json;
@@ -57,11 +58,6 @@ pub fn router(server: Server) -> Router {
         // The only bodies that are read are those of webhooks, and they are counted there.
         .layer(DefaultBodyLimit::disable())
         .layer(map_response(with_security_headers))
-}
-
-/// Returns an answer of one sentence.
-pub fn sentence(status: StatusCode, text: &str) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}\n")).into_response()
 }
 
 fn json_page(status: StatusCode, json: &str) -> Response {

@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::{Instant, timeout};
 
 use super::board::Board;
-use super::routes::sentence;
+use super::sentence::sentence;
 use super::{Bell, Bounds};
 use crate::model::limits::WEBHOOK_SECRET_CHARS_MIN;
 use crate::model::status;

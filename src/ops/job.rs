@@ -1,5 +1,6 @@
 //! What became of jobs: lists, one run with its devices, why a run is where it is.
 
+mod cause;
 mod crossing;
 mod history;
 mod planned;
@@ -13,10 +14,10 @@ use crate::prepare::records_of;
 use crate::results::Row;
 use history::with_history;
 
+pub use cause::{Cause, Predecessor, Progress, Refused, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
 pub use history::Caveats;
-pub use planned::Refused;
-pub use why::{Cause, Predecessor, Progress, StopCause, Waiting, Why, why};
+pub use why::why;
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]

@@ -1,14 +1,15 @@
 //! One line of a plan: a thing of the fleet and what becomes of it.
 
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
 use crate::model::delivery::Threshold;
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::Mismatch;
+use crate::model::schedule::Occurrence;
 
 use super::diff::DiffLine;
-use super::upcoming::Upcoming;
 
 /// What a change is about; `Display` is its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +173,16 @@ impl ImportCounts {
     pub fn touched(self) -> u64 {
         self.new + self.updated + self.deleted + self.removed
     }
+}
+
+/// The next occurrences of a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upcoming {
+    pub time_zone: TimeZone,
+    /// At most three; none when the schedule has ended or is suspended.
+    pub occurrences: Vec<Occurrence>,
+    /// How many devices the first of them would select if it were now; `None` when that was not looked at.
+    pub devices: Option<u64>,
 }
 
 /// One line of a plan.

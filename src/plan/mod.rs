@@ -20,7 +20,7 @@ mod resized;
 mod upcoming;
 
 pub use agenda::{Agenda, Missed, agenda};
-pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets};
+pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets, Upcoming};
 pub use check::check;
 pub use classify::{Class, Classified, classify, classify_all};
 pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
@@ -29,7 +29,6 @@ pub use diff::DiffLine;
 pub use input::{ImportObservation, PlanInput, Source};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
-pub use upcoming::Upcoming;
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Plan;
-use super::change::{ActionKind, Change, Subject};
+use super::change::{ActionKind, Change, Subject, Upcoming};
 use super::refusal::Notice;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -17,16 +17,6 @@ use crate::schedule::Occurrences;
 
 /// Occurrences that a plan tells of each schedule.
 const SHOWN: usize = 3;
-
-/// The next occurrences of a schedule.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upcoming {
-    pub time_zone: TimeZone,
-    /// At most three; none when the schedule has ended or is suspended.
-    pub occurrences: Vec<Occurrence>,
-    /// How many devices the first of them would select if it were now; `None` when that was not looked at.
-    pub devices: Option<u64>,
-}
 
 /// Plans each schedule, by name, with how many devices it would select now as far as that was looked at.
 pub fn plan_schedules(declared: &Declared, counts: &BTreeMap<Name, u64>, plan: &mut Plan) {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::FLEET;
 use super::World;
-use super::world::{FLEET, Files};
+use super::world::Files;
 use crate::ledger::RunKey;
 use crate::model::id::{Name, RunToken};
 use crate::results::{Row, read_shard};

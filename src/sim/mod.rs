@@ -16,6 +16,7 @@ mod faulty;
 mod ledger;
 mod people;
 mod random;
+mod random_job;
 mod remote;
 mod schedules;
 mod script;
@@ -31,6 +32,11 @@ pub use people::{DeclaredJob, Kind, People, Target};
 pub use random::Random;
 pub use remote::RemoteFault;
 pub use schedules::DeclaredSchedule;
-pub use script::{ScriptError, run_script};
+pub use script::ScriptError;
 pub use session::{Failure, Session, run_daemon_seed, run_remote_seed, run_seed};
+pub use stage::run_script;
 pub use world::{Ended, Faults, World};
+
+/// The name of every simulated fleet.
+const FLEET: &str = "sim";
+const BRANCH: &str = "fleetform/results";

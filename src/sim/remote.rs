@@ -10,7 +10,7 @@ use std::time::Duration;
 use git2::{ErrorCode, Oid, Repository};
 use jiff::Timestamp;
 
-use super::world::{BRANCH, FLEET};
+use super::{BRANCH, FLEET};
 use crate::ledger::{LEASE_PATH, LEASE_TIME, Lease};
 use crate::registry::sqlite;
 use crate::results::document;

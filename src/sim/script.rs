@@ -28,13 +28,11 @@
 //! | `branch` | the log of the results branch |
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::stage::Stage;
 use super::{DeclaredJob, Kind, Target};
 use crate::execute::Side;
 use crate::model::delivery::{Amount, Threshold, ThresholdScope};
@@ -111,35 +109,14 @@ pub(super) enum Moment {
 }
 
 /// A command and where it stands.
-struct Step {
-    line: usize,
-    text: String,
-    command: Command,
-}
-
-/// Runs a script in an empty folder and returns its transcript: each command behind `> `, and below it what was said.
-///
-/// # Errors
-/// A line is not a command, or it cannot be done: nothing is run of a script that cannot be read.
-pub fn run_script(file: &str, text: &str, folder: &Path) -> Result<String, ScriptError> {
-    let error = |line: usize, what: String| ScriptError { file: file.to_string(), line, what };
-    if !text.starts_with("# ") {
-        return Err(error(1, "a script opens with a comment that says what it proves".to_string()));
-    }
-    let steps = read(text).map_err(|(line, what)| error(line, what))?;
-    let mut stage = Stage::new(folder);
-    let mut transcript = String::new();
-    for step in steps {
-        transcript.push_str(&format!("> {}\n", step.text));
-        for said in stage.perform(step.command).map_err(|what| error(step.line, what))? {
-            transcript.extend(said.lines().map(|line| format!("  {line}\n")));
-        }
-    }
-    Ok(transcript)
+pub(super) struct Step {
+    pub line: usize,
+    pub text: String,
+    pub command: Command,
 }
 
 /// Reads all lines; an error has its line.
-fn read(text: &str) -> Result<Vec<Step>, (usize, String)> {
+pub(super) fn read(text: &str) -> Result<Vec<Step>, (usize, String)> {
     let mut steps: Vec<Step> = Vec::new();
     for (at, raw) in text.lines().enumerate() {
         let line = at + 1;
@@ -329,7 +306,7 @@ fn job(name: &str, kind: &str, settings: &[&str]) -> Result<DeclaredJob, String>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::run_script;
 
     /// Runs a script that cannot be and checks what is said about it.
     #[track_caller]

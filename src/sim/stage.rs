@@ -4,13 +4,34 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ledger::executions;
-use super::script::{Command, EditVerb, Moment};
+use super::script::{Command, EditVerb, Moment, ScriptError, read};
 use super::transcript::{change_line, problem_lines, progress_line, run_lines};
 use super::{Ended, Faults, People, World};
 use crate::execute::{Progress, Side};
 use crate::ops::apply::ApplyOptions;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::plan::{PlanOptions, plan};
+
+/// Runs a script in an empty folder and returns its transcript: each command behind `> `, and below it what was said.
+///
+/// # Errors
+/// A line is not a command, or it cannot be done: nothing is run of a script that cannot be read.
+pub fn run_script(file: &str, text: &str, folder: &Path) -> Result<String, ScriptError> {
+    let error = |line: usize, what: String| ScriptError { file: file.to_string(), line, what };
+    if !text.starts_with("# ") {
+        return Err(error(1, "a script opens with a comment that says what it proves".to_string()));
+    }
+    let steps = read(text).map_err(|(line, what)| error(line, what))?;
+    let mut stage = Stage::new(folder);
+    let mut transcript = String::new();
+    for step in steps {
+        transcript.push_str(&format!("> {}\n", step.text));
+        for said in stage.perform(step.command).map_err(|what| error(step.line, what))? {
+            transcript.extend(said.lines().map(|line| format!("  {line}\n")));
+        }
+    }
+    Ok(transcript)
+}
 
 /// What is said about a command, a line each, or why it cannot be done.
 type Said = Result<Vec<String>, String>;

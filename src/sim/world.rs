@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::remote::{BareRemote, RemoteFault};
-use super::{Random, VirtualClock, dying};
+use super::{BRANCH, FLEET, Random, VirtualClock, dying};
 use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
@@ -19,9 +19,6 @@ use crate::ops::{Environment, OpsError};
 use crate::registry::{Registry, sqlite};
 use crate::repo::Repo;
 
-/// The name of every simulated fleet.
-pub(super) const FLEET: &str = "sim";
-pub(super) const BRANCH: &str = "fleetform/results";
 /// The journal of the simulated devices, in the fleet's folder.
 pub(super) const JOURNAL: &str = "devices.jsonl";
 /// An apply that passes so many places runs in circles: the largest world needs some thousands.

@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod circles;
 mod contract;
 mod convert;
 mod daemon;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::why::{Cause, Predecessor, Why};
+use super::cause::{Cause, Predecessor, Refused, Why};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
@@ -14,15 +14,6 @@ use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
 use crate::prepare::{Files, OnError, Planned, Purpose, TreeChoice, View};
-
-/// Why a plan with the job cannot be applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Of the diagnostic, such as `FF605`.
-    pub code: &'static str,
-    pub detail: String,
-    pub help: Option<String>,
-}
 
 /// Returns what the planner says of a job: of `HEAD`, or of the work tree when only that declares it. `None` when neither does, or
 /// when it is declared with another run token than the wanted one.

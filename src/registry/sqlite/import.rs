@@ -12,6 +12,7 @@
 mod alike;
 mod hub;
 mod lines;
+mod reader;
 mod record;
 mod row;
 mod staged;
@@ -27,7 +28,8 @@ use rusqlite::{Connection, Transaction, params};
 use super::super::{CloudCell, ImportFailure, ImportSpec, RegistryError, RowError, StagedImport};
 use super::{SqliteStore, failure};
 use crate::model::fleet::{ImportFormat, Removed};
-use row::{Entry, Source};
+use reader::Reader;
+use row::Entry;
 use staged::{forget_staged, reject_refused, stage_removed, take_back, write_staged};
 use stager::Stager;
 
@@ -91,7 +93,7 @@ impl SqliteStore {
     }
 
     fn keep_owned(&self, owner: &str, format: ImportFormat, file: &mut dyn Read) -> Result<(), ImportFailure> {
-        let mut source = Source::open(format, file)?;
+        let mut source = Reader::open(format, file)?;
         while let Some(Entry { row, .. }) = source.next()? {
             let device_id = match row {
                 Ok(row) => row.device_id,

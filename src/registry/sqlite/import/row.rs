@@ -1,13 +1,7 @@
 //! A row of an import file, whatever its form: read and checked, and not yet compared with the registry.
 
-use std::io::Read;
-
 use serde_json::{Map, Value};
 
-use super::hub::HubLines;
-use super::table::Table;
-use super::{CloudCell, ImportFailure};
-use crate::model::fleet::ImportFormat;
 use crate::registry::DeviceKeys;
 
 /// What a row does with its device: `importMode` of IoT Hub, but for the ETag that some of its modes ask for.
@@ -57,66 +51,4 @@ pub struct Rejected {
     /// As in the file: untrusted, and empty when there is none.
     pub device_id: String,
     pub message: String,
-}
-
-/// The rows of a file.
-pub enum Source<R> {
-    Csv(Table<R>),
-    IotHub(HubLines<R>),
-}
-
-impl<R: Read> Source<R> {
-    /// Returns the rows of a file.
-    ///
-    /// # Errors
-    /// The file is of another form.
-    pub fn open(format: ImportFormat, file: R) -> Result<Source<R>, ImportFailure> {
-        match format {
-            ImportFormat::Csv => Table::open(file).map(Source::Csv),
-            ImportFormat::IotHub => Ok(Source::IotHub(HubLines::new(file))),
-        }
-    }
-
-    /// Returns the next row; `None` at the end.
-    ///
-    /// # Errors
-    /// The file cannot be read on.
-    pub fn next(&mut self) -> Result<Option<Entry>, ImportFailure> {
-        match self {
-            Source::Csv(table) => table.next(),
-            Source::IotHub(lines) => lines.next(),
-        }
-    }
-
-    /// Returns true when rows may say more than a name, tags and cloud properties.
-    pub fn has_identities(&self) -> bool {
-        match self {
-            Source::Csv(table) => table.has_keys,
-            Source::IotHub(_) => true,
-        }
-    }
-
-    /// Returns true when the rows so far had keys, or could have had.
-    pub fn has_keys(&self) -> bool {
-        match self {
-            Source::Csv(table) => table.has_keys,
-            Source::IotHub(lines) => lines.has_keys,
-        }
-    }
-
-    /// Returns the first text of each column of cloud properties, and takes it away.
-    pub fn take_cloud_cells(&mut self) -> Vec<CloudCell> {
-        match self {
-            Source::Csv(table) => std::mem::take(&mut table.cloud_cells),
-            Source::IotHub(_) => Vec::new(),
-        }
-    }
-
-    /// Returns the number of module identities among the rows so far.
-    pub fn modules(&self) -> u64 {
-        match self {
-            Source::Csv(_) => 0,
-            Source::IotHub(lines) => lines.modules,
-        }
-    }
 }

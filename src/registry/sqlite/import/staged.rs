@@ -3,10 +3,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::stager::bounded_id;
 use super::{RowError, RowKind, StagedImport};
 use crate::model::fleet::Removed;
 use crate::model::limits;
+use crate::model::text::shorten;
 
 /// Returns the count that rows of a kind are in.
 pub fn count_of(found: &mut StagedImport, kind: RowKind) -> &mut u64 {
@@ -163,4 +163,9 @@ pub fn forget_staged(connection: &Connection, name: &str) -> rusqlite::Result<()
         connection.execute(&text, [name])?;
     }
     Ok(())
+}
+
+/// Returns a device id of a file in a length that can be kept.
+fn bounded_id(device_id: &str) -> String {
+    shorten(device_id, limits::DEVICE_ID_CHARS_MAX).into_owned()
 }

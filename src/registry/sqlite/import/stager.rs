@@ -6,11 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
-use super::row::{Entry, Mode, Row, Source};
+use super::reader::Reader;
+use super::row::{Entry, Mode, Row};
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
-use crate::model::limits;
 use crate::model::patch::{Section, merge_members, violations};
-use crate::model::text::shorten;
 use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
 use crate::registry::sqlite::failure;
 use crate::registry::{DeviceKeys, Identity, twin_etag};
@@ -62,7 +61,7 @@ impl<'a> Stager<'a> {
     pub fn run(mut self, file: impl Read) -> Result<StagedImport, ImportFailure> {
         let location = self.location;
         let fail = |e| ImportFailure::from(failure(location, "stage an import", e));
-        let mut source = Source::open(self.spec.format, file)?;
+        let mut source = Reader::open(self.spec.format, file)?;
         self.prepare_look(source.has_identities()).map_err(fail)?;
         while let Some(Entry { line, row }) = source.next()? {
             self.found.rows += 1;
@@ -379,9 +378,4 @@ impl Next {
             keys: None,
         }
     }
-}
-
-/// Returns a device id of a file in a length that can be kept.
-pub fn bounded_id(device_id: &str) -> String {
-    shorten(device_id, limits::DEVICE_ID_CHARS_MAX).into_owned()
 }
