@@ -1,4 +1,4 @@
-//! Edge manifests, end to end: only IoT Edge devices get them, and an edited one is another one.
+//! Edge manifests, end to end: only IoT Edge devices get them, and an edited manifest is a different one.
 
 use std::collections::BTreeMap;
 

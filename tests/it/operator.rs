@@ -61,7 +61,7 @@ fn daemon(folder: &Path, arguments: &[&str]) -> Command {
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
 
-/// Returns what `status` says of the daemon; null before it has said anything.
+/// Returns the daemon's part of `status`; null before the daemon has written any.
 fn daemon_status(world: &World) -> Value {
     let ran = world.run(&["status", "--json"]);
     if ran.code == 0 { ran.json().remove(0)["daemon"].clone() } else { Value::Null }
@@ -271,7 +271,7 @@ fn a_registry_that_a_commit_brings_is_refused() {
     world.run(&["plan"]).expect(0);
 }
 
-/// A pull request brings the word of a daemon that never was, and sees to it that nothing else is looked at.
+/// A pull request brings the status of a daemon that never ran, and breaks the fleet so that nothing else is checked.
 #[test]
 fn a_status_that_a_commit_brings_is_refused() {
     let world = World::with_devices("{}", 2);
@@ -320,7 +320,7 @@ fn links_files_beside_it_and_other_places_of_a_registry_are_no_way_around() {
     check("data/fleet.db", &file("data/fleet.db-wal"), "data/fleet.db-wal");
     check("./fleet.db", &file("fleet.db"), "fleet.db");
     check("fleet.db", &file(".fleetform/status.json"), ".fleetform");
-    // A link that nobody committed is the operator's own, and leads where it leads.
+    // An uncommitted link belongs to the operator, and is followed.
     let world = World::with_devices("{registry: {sqlite: {path: data/fleet.db}}}", 2);
     world.write("kept/fleet.db", "x");
     force_add(&world, &["kept/fleet.db"]);

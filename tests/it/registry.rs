@@ -169,7 +169,7 @@ fn an_import_tells_new_updated_renamed_and_unchanged_rows() {
 
     let found = fixture.import(&spec("a"), &format!("{header}d-1,Uno,1,north\nd-2,Two,2,\nd-3,,,\nd-4,Four,,\n"));
     assert_eq!((found.new, found.updated, found.renamed, found.unchanged), (1, 2, 1, 1));
-    // An empty cell removes, a column that is not there leaves alone.
+    // An empty cell removes the value; an absent column leaves it as it is.
     fixture.import(&spec("a"), "IOTC_DEVICEID,CLOUD.owner\nd-1,\n");
     let device = fixture.device("d-1");
     assert_eq!((device.tags, device.cloud), (json!({"line": "1"}), json!({})));
@@ -281,7 +281,7 @@ fn a_file_that_is_no_import_is_refused_as_a_whole() {
     check(b"IOTC_DEVICEID,IOTC_DEVICEID\n", "twice");
     check(b"IOTC_DEVICEID,TAG.a..b\n", "TAG.a..b");
     check(b"IOTC_DEVICEID,TAG.$x\n", "TAG.$x");
-    // A quote that is never closed does not take the whole file into memory.
+    // A quote that is never closed must not take the whole file into memory.
     let open = format!("IOTC_DEVICEID\n\"{}", "x".repeat(1 << 20));
     check(open.as_bytes(), "longer than");
     assert!(fixture.ids().is_empty());
@@ -417,7 +417,7 @@ fn awkward_keys_are_found() {
 fn many_values_are_told_together_and_counts_stay_exact() {
     let twins: Vec<Value> = (0..5_000).map(|n| json!({"level": n})).collect();
     let fixture = Fixture::with_desired(&twins);
-    // The one that is as desired comes late, after the table is full.
+    // The device that is as desired comes late, after the table is full.
     let found = fixture.observe(Section::Desired, &json!({"level": 4_999}));
     assert!(found.table.len() <= 4_096 + 3, "{}", found.table.len());
     assert_eq!(found.before.len(), 5_000);
@@ -487,7 +487,8 @@ fn with_removals(value: &mut Value, bits: &mut u64) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What SQLite's `json_patch` and the reference make of the same twins is the same, and so is what counts as unchanged.
+    /// What SQLite's `json_patch` and the reference make of the same twins is the same, and so is what counts as
+    /// unchanged.
     #[test]
     fn a_patch_in_sql_is_the_patch_of_the_reference(
         twins in prop::collection::vec(object(), 1..12),

@@ -1,5 +1,5 @@
-//! The scripted sessions of `fixtures/scripts`, each with its transcript beside it. `fleetform::sim` runs them; the language is
-//! described in `src/sim/script.rs`.
+//! The scripted sessions of `fixtures/scripts`, each with its transcript beside it. `fleetform::sim` runs them;
+//! `src/sim/script.rs` describes the language.
 //!
 //! `INSTA_UPDATE=always cargo test --test it scripts` writes the transcripts anew; review them as prose.
 
