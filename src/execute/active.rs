@@ -19,7 +19,7 @@ use crate::rollout::{Event, Rollout, RolloutSpec, Work};
 pub struct RunInput {
     pub run_id: i64,
     pub job: Job,
-    /// What it writes to each device; `None` for a command.
+    /// The assignment that the run writes to each device; `None` for a command.
     pub assignment: Option<Assignment>,
     pub claim: Claim,
     pub ids: DeviceIds,
@@ -27,7 +27,7 @@ pub struct RunInput {
     pub mismatching: BTreeSet<Name>,
     /// The time of the first start; `None` when the run has never started.
     pub started_at: Option<Timestamp>,
-    /// How far its results are on the branch.
+    /// How much of its results is on the branch.
     pub published: Published,
     /// True when no device is to be started: the executor only notes that the run is stopped.
     pub is_stop: bool,

@@ -1,8 +1,10 @@
 //! The lease: which process runs the jobs of a fleet now, among all that share its results branch and its registry.
 //!
 //! `lease.json` on the results branch:
+//!
 //! ```json
-//! {"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z", "lasts_seconds": 180}
+//! {"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z",
+//!  "lasts_seconds": 180}
 //! ```
 //!
 //! A process takes the lease with a commit that moves the branch by compare-and-swap, so two processes cannot have it.

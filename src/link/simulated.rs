@@ -430,7 +430,7 @@ mod tests {
             }
             let separator = if torn.ends_with('\n') { "" } else { "\n" };
             let second = whole.lines().nth(1).unwrap();
-            // One that lacks only its end is whole: nothing is appended.
+            // A line that lacks only its line feed is whole: nothing is appended.
             let expected = if cut == 1 { torn.to_string() } else { format!("{torn}{separator}{second}\n") };
             assert_eq!(journal(folder.path()), expected);
         }

@@ -220,7 +220,7 @@ pub enum PendingRows {
     Omitted,
     /// Those of a run that can still go on.
     UnderWay,
-    /// Those of a run that has ended: they stay pending for good, and their message says why.
+    /// Those of a run that has ended: they stay pending for good, and their message says in which state they were left.
     Ended,
 }
 

@@ -32,7 +32,7 @@ pub struct FileChange {
     pub must_be_new: bool,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub enum Content {
     Bytes(Vec<u8>),

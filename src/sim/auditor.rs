@@ -45,7 +45,7 @@ struct DeclaredThen {
     schedules: BTreeMap<String, Promise>,
 }
 
-/// What is known of a run from the moment of its claim.
+/// The state of a run at its claim.
 struct Claimed {
     job: DeclaredJob,
     targets: BTreeSet<String>,

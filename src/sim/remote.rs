@@ -30,7 +30,7 @@ pub enum RemoteFault {
     Away,
     /// It refuses every push from this number on, counted from 1.
     Refuses(u32),
-    /// It answers, but later than the daemon waits.
+    /// It answers, but later than any process waits.
     Slow,
     /// It takes the push of this number, counted from 1, and dies before it says so.
     LosesAnswer(u32),

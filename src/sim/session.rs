@@ -14,9 +14,9 @@ use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
-/// The same with a remote, where each takes longer.
+/// Applies in the first phase with a remote, where each takes longer.
 const REMOTE_ROUNDS: u64 = 6;
-/// The same with daemons.
+/// Daemons or applies in the first phase of a world with schedules.
 const DAEMON_ROUNDS: u64 = 6;
 /// How long a daemon looks at a healed world.
 const HEALED_WATCH: Duration = Duration::from_secs(1_200);
@@ -355,7 +355,7 @@ fn pass(session: &mut Session, seconds: i64) {
     session.trace.push(format!("{seconds} s pass"));
 }
 
-/// What happens between two applies.
+/// Causes random events between two applies.
 ///
 /// With schedules time must not go back: occurrences would be due again.
 fn disturb(session: &mut Session, random: &mut Random, limits: &str, goes_back: bool) {

@@ -22,7 +22,7 @@ pub(super) struct Stage {
     settings: BTreeMap<String, String>,
     /// Devices with their own behaviour, in YAML.
     behaviours: BTreeMap<String, String>,
-    /// What the file of each job last said, by name.
+    /// The last content of each job's file, by name.
     files: BTreeMap<String, String>,
     crash: Option<(Side, String, u64)>,
     lock_at: Option<Moment>,

@@ -487,7 +487,7 @@ fn uncommitted_files_hold_apply() {
     world.write("devices.csv", devices_csv(3));
     let ran = world.run(&["apply", "--yes"]).expect(75);
     assert!(ran.stderr.contains("devices.csv"), "{}", ran.stderr);
-    // What is not declared does not count.
+    // Uncommitted files that no document declares do not count.
     world.write("devices.csv", devices_csv(2));
     world.write("notes.txt", "later");
     world.run(&["apply", "--yes"]).expect(0);
@@ -505,7 +505,7 @@ fn a_saved_plan_is_applied_once_and_only_while_it_holds() {
     world.run(&["apply", &saved, "--yes"]).expect(0);
     let ran = world.run(&["apply", &saved, "--yes"]).expect(75);
     assert!(ran.stderr.contains("was applied before"), "{}", ran.stderr);
-    // The other one wants what is done by now.
+    // The other saved plan runs a job that has run by now.
     let ran = world.run(&["apply", &stale, "--yes"]).expect(75);
     assert!(ran.stderr.contains("job/dim"), "{}", ran.stderr);
 }

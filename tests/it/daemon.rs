@@ -127,7 +127,7 @@ impl Site {
         counts
     }
 
-    /// Demands that so many executions took place, each once.
+    /// Checks that so many executions took place, each once.
     #[track_caller]
     fn check_executions(&self, homes: &[&Path], count: usize) {
         let found = self.executions(homes);
@@ -136,7 +136,7 @@ impl Site {
         assert_eq!(found.len(), count);
     }
 
-    /// Demands that a run has an outcome for each device, that no device executed it twice, and that the completed
+    /// Checks that a run has an outcome for each device, that no device executed it twice, and that the completed
     /// devices did execute it.
     #[track_caller]
     fn check_run(&self, homes: &[&Path], job: &str) {
@@ -249,7 +249,7 @@ impl Watch {
         status.unwrap()
     }
 
-    /// Asks it to end and demands that it does so well.
+    /// Asks the daemon to end and checks that it ends well.
     #[track_caller]
     fn end(mut self) {
         self.wait_said("following");

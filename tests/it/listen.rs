@@ -28,7 +28,7 @@ struct Served {
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -379,7 +379,7 @@ fn it_is_ready_while_it_does_its_work() {
     check(200, &[]);
     served.board.update(|snapshot| snapshot.pushed(at, Some("bad \u{1b}[2J\u{9b} hook".to_string()), true, 3));
     check(503, &["push_denied"]);
-    // What the remote said steers no terminal that it is shown on.
+    // Text of the remote cannot control the terminal that shows it.
     let answer = served.get("/readyz");
     assert!(answer.body.chars().all(|c| c == '\n' || !c.is_control()), "{answer:?}");
     assert!(answer.json()["reasons"][0]["message"].as_str().unwrap().contains("\u{9b}"));

@@ -36,7 +36,7 @@ impl Watch {
         wait_until(&format!("the daemon says {words:?}"), || self.said().contains(words));
     }
 
-    /// Asks it to end, demands that it does so well, and returns all that it said.
+    /// Asks the daemon to end, checks that it ends well, and returns its output.
     #[track_caller]
     fn end(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
@@ -184,7 +184,7 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     let daemon = watch(&remote, &[]);
     daemon.wait_said("reconciled");
     daemon.end();
-    // What was followed is not given up for another one.
+    // The daemon does not replace the followed repository with another one.
     let arguments = ["--remote", other.to_str().unwrap()];
     Ran::of(&mut self::daemon(&home, &arguments)).expect(64);
     // A path is one from where the command is called.
@@ -196,7 +196,7 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     daemon.end();
 }
 
-/// What helps is shown by commands and in the log of a daemon, where there is no command to run again.
+/// Commands show the help of an error, and so does the log of a daemon, where there is no command to run again.
 #[test]
 fn no_help_is_for_commands_alone() {
     use fleetform::ops::OpsError;
@@ -246,7 +246,7 @@ fn a_registry_that_a_commit_brings_is_refused() {
         assert!(ran.stderr.contains("`.fleetform` is under git's control"), "{ran:?}");
         assert!(ran.stderr.contains("git rm --cached -r .fleetform"), "{ran:?}");
     };
-    // What is staged will be committed.
+    // Staged files will be committed.
     refused(&["plan"]);
     git_commit(&world);
     let commands: [&[&str]; 9] = [
@@ -387,7 +387,7 @@ fn the_log_says_what_happened_to_which_run_in_fields() {
     assert!(said.iter().all(|line| known.contains(&line["target"].as_str().unwrap())), "{said:#?}");
 }
 
-/// What docs/watch.md shows is what the daemon takes and says.
+/// Checks the log filters of docs/watch.md against the log of the daemon.
 #[test]
 fn the_filters_of_the_docs_choose_what_they_say() {
     let docs = include_str!("../../docs/watch.md");

@@ -126,7 +126,7 @@ macro_rules! expect {
     };
 }
 
-/// What every way to a repository must do, whichever it is.
+/// The checks that every transport must pass.
 fn check_transport(site: &Site, connect: &dyn Fn(&Mirror) -> Remote) {
     let (a, b) = (site.mirror("a"), site.mirror("b"));
     let (remote_a, remote_b) = (connect(&a), connect(&b));
@@ -262,7 +262,7 @@ fn a_configured_remote_goes_by_its_name_and_nothing_else_is_touched() {
         mirror.remote("upstream")
     });
 
-    // What a person's configuration would add: tags, all branches, pruned tags, a filter.
+    // Settings that a person's configuration may add: tags, all branches, pruned tags, a filter.
     run_git(&site.fleet(), &["update-ref", "refs/tags/v1", &format!("refs/heads/{BRANCH}")]);
     let clone = site.mirror("clone");
     let remote = clone.remote("upstream");
@@ -900,7 +900,7 @@ fn a_shallow_clone_gets_whole_branches() {
 fn a_mirror_is_made_whole_or_not_at_all() {
     let folder = folder();
     let path = folder.path().join("deep/mirror");
-    // What a process left that was killed.
+    // The files that a killed process left.
     fs::create_dir_all(folder.path().join("deep/mirror.unfinished/objects")).unwrap();
     init_mirror(&path).unwrap();
     let mirror = Mirror { path: path.clone() };

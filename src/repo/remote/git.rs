@@ -78,7 +78,7 @@ impl std::fmt::Debug for Pulse {
     }
 }
 
-/// How `git` is run for one repository.
+/// Runs `git` for one repository.
 pub(super) struct Git<'a> {
     /// The repository's own folder: `.git` of a work tree, or a bare one.
     pub repository: &'a Path,

@@ -27,7 +27,7 @@ pub(super) enum Kind {
 
 /// The JSON types of numbers, as a list of SQL.
 const NUMBERS: &str = "('integer','real')";
-/// Those of truth values.
+/// The JSON types of truth values, as a list of SQL.
 const BOOLS: &str = "('true','false')";
 
 impl Atoms<'_, '_> {

@@ -427,7 +427,7 @@ fn usual_conditions_are_plain_sql() {
     check_again("length(tags.line) % 1.5 = 0");
     check_again("startswith(deviceId, tags.line)");
     check_again("tags.line IN [deviceId]");
-    // What a comparison does not need has no parameter.
+    // An operand that a comparison does not need gets no parameter.
     check("is_string(tags.line + 1) OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
     check("moduleId = 'x' OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
 }
