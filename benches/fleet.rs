@@ -1,4 +1,4 @@
-//! The numbers of fleetform, each beside its raw floor in the same run, as a ratio.
+//! Measures fleetform: each number is shown with its raw floor from the same run, as a ratio.
 //!
 //! ```text
 //! cargo bench --bench fleet                         # 1,000,000 devices
@@ -7,20 +7,21 @@
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! ```
 //!
-//! Each measurement is a process of its own, so that its peak memory is its own. The floors do by hand, with the same libraries and
-//! the same durability (WAL, `synchronous = FULL`), just what the operation cannot do without:
+//! Each measurement is a separate process, so that its peak memory is its own. The floors do by hand, with the same
+//! libraries and the same durability (WAL, `synchronous = FULL`), only what the operation cannot do without:
 //!
 //! * plan: a scan of the devices that reads the path which the job writes;
 //! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
-//! * import: one insert of the device and one of its keys a row, in one transaction; of CSV, and of the JSON lines of an IoT Hub with
-//!   twins, `$metadata` and keys, where the floor parses each line into the values that it inserts and nothing else;
-//! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it must reach is a
-//!   time, not a ratio;
+//! * import: one insert of the device and one of its keys a row, in one transaction; of CSV, and of the JSON lines of
+//!   an IoT Hub with twins, `$metadata` and keys, where the floor parses each line into the values that it inserts and
+//!   nothing else;
+//! * simulate: the apply of the same job, a property and a command (whose devices take 20 ms each to answer); what it
+//!   must reach is a time, not a ratio;
 //! * validate: parsing 10,000 files into values with the YAML library, and nothing else;
-//! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What it must reach is a
-//!   time, with 10,000 files;
-//! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the index that an apply makes
-//!   and (another tag, one of 7 values) without one.
+//! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What
+//!   it must reach is a time, with 10,000 files;
+//! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the
+//!   index that an apply makes and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
@@ -223,7 +224,7 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The peak resident memory of this process (`VmHWM`, proc(5)); 0 where there is no /proc.
+/// Returns the peak resident memory of this process (`VmHWM`, proc(5)); 0 where there is no /proc.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

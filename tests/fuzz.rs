@@ -1,4 +1,4 @@
-//! Random input for everything that reads what strangers wrote: no panic, no endless work, and an answer that holds together.
+//! Random input for every reader of untrusted files: no panic, no endless work, and a consistent answer.
 //!
 //! ```text
 //! cargo test --test fuzz                                         a second a target
@@ -7,11 +7,12 @@
 //! FLEETFORM_FUZZ_INPUT=FILE cargo test --test fuzz TARGET        one input again
 //! ```
 //!
-//! Inputs are made of the fixtures and examples, and of inputs that got an answer which no other had got: a cheap stand-in for
-//! coverage, which needs a nightly compiler. A finding is printed and kept in a file below `target/tmp`; its fix comes with a test of
-//! its own. The seed decides the inputs, the machine how many of them there is time for.
+//! Inputs are made from the fixtures and examples, and from inputs that got a new kind of answer: a cheap substitute
+//! for coverage, which needs a nightly compiler. A finding is printed and kept in a file below `target/tmp`; its fix
+//! comes with its own test. The seed decides the inputs; the speed of the machine decides how many of them run.
 //!
-//! A new reader gets a target: a corpus, the words of its format, and a check that returns what kind of answer it was.
+//! Add a target for each new reader: a corpus, the words of its format, and a check that returns the kind of the
+//! answer.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! `kill -9` of the real binary: `fleetform apply --yes` dies at random moments over a real registry, a real repository and
-//! devices that keep their own journal, is started again, and in the end everything was done once and is told once.
+//! `kill -9` of the real binary: `fleetform apply --yes` dies at random moments over a real registry, a real repository
+//! and devices with their own journal, and is started again. In the end everything must be done once and recorded once.
 //!
 //! ```text
 //! cargo test --test kill                        20 kills
@@ -7,9 +7,10 @@
 //! FLEETFORM_KILL_SEED=7 ...                     at other moments
 //! ```
 //!
-//! The simulation (`tests/sim.rs`) dies at every durable step, by unwinding. Here a process really goes: in the middle of a page
-//! of SQLite, between a lock of git and its rename, with half a line written. The seed decides when, counted from the start of the
-//! process; where that is, the machine decides. So a failure prints its seed, and a second run with it need not find it again.
+//! The simulation (`tests/sim.rs`) dies at every durable step, by unwinding. Here a real process dies: in the middle of
+//! a page of SQLite, between a lock of git and its rename, with half a line written. The seed decides the time of a
+//! kill, counted from the start of the process; the speed of the machine decides the place. A failure prints its seed,
+//! but a second run with it may not fail again.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,7 +53,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn main() -> ExitCode {
-    // What the harness would be asked for: no test of this binary has another name.
+    // Answers the arguments of a test harness: this binary has one test, `kill`.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         println!("kill: test");
@@ -64,7 +65,8 @@ fn main() -> ExitCode {
     let (kills, seed) = (setting("FLEETFORM_KILLS", 20), setting("FLEETFORM_KILL_SEED", 1));
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    // Fleets grow old here as they never do outside, a generation every few seconds, and every apply reads their whole ledger.
+    // Fleets age faster here than in reality, one generation every few seconds, and every apply reads their whole
+    // ledger.
     for (fleets, done) in (0..kills).step_by(KILLS_PER_FLEET).enumerate() {
         let (kills, seed) = ((kills - done).min(KILLS_PER_FLEET as u64), seed + fleets as u64);
         let name = format!("{}", fleets + 1);
@@ -81,14 +83,14 @@ fn run(folder: &Path, kills: u64, seed: u64) -> Result<(), String> {
     let begun = Instant::now();
     let undisturbed = Fleet::new(&folder.join("undisturbed"));
     undisturbed.declare(1);
-    // How long an apply takes that has everything to do: kept up to date, for the machine may get busier.
+    // How long an apply with everything to do takes: updated all the time, because the machine may get busier.
     let length = AtomicU64::new(micros(undisturbed.apply()?));
     let killed = Fleet::new(&folder.join("killed"));
     let (sender, generations) = channel();
     let told = std::thread::scope(|scope| {
         let alone = scope.spawn(|| follow(&undisturbed, generations, &length));
         let told = kill_many(&killed, kills, &mut Random::new(seed), &length, |generation| {
-            // It may have failed: then it is asked why below.
+            // The apply may have failed: the code below finds out why.
             let _ = sender.send(generation);
         });
         drop(sender);
@@ -156,8 +158,9 @@ fn kill_many(
     let (mut branch, mut tables) = (Branch::read(fleet)?, Tables::read(fleet)?);
     let (mut done, mut left) = (0, random.between(1, 5));
     while done < kills {
-        // Imports, claims and most writes are the short beginning of a generation, so many kills aim at that. `length` is of an
-        // apply without the job that waits. A generation that was killed often enough is let to its end: the next has a beginning.
+        // Imports, claims and most writes are the short beginning of a generation, so many kills aim at that. `length`
+        // is the time of an apply without the job that waits. A generation that was killed often enough runs to its
+        // end, so that the next one begins.
         let length = Duration::from_micros(length.load(Ordering::Relaxed));
         let most = match random.between(0, 9) {
             _ if left == 0 => FOR_EVER,
@@ -171,7 +174,7 @@ fn kill_many(
         let now = (Branch::read(fleet)?, Tables::read(fleet)?);
         now.0.check_growth(&branch, fleet)?;
         executions(fleet)?;
-        // It reads every object, of which there are more and more.
+        // This reads every object, and the number of objects grows.
         if done % OBJECTS_EVERY == 0 {
             check_objects(fleet)?;
         }

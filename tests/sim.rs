@@ -1,67 +1,76 @@
 //! The simulation: seeded worlds, and every crash point of a small one.
 //!
 //! ```text
-//! cargo test --test sim                                        300 seeds and those of fixtures/seeds.txt, 12 with remotes, 40 with daemons
+//! cargo test --test sim                                        300 seeds and those of fixtures/seeds.txt,
+//!                                                              12 with remotes, 40 with daemons
 //! FLEETFORM_SIM_SEEDS=10000 cargo test --release --test sim    more
-//! FLEETFORM_SIM_FROM=10001 FLEETFORM_SIM_SEEDS=5000 ...       others
+//! FLEETFORM_SIM_FROM=10001 FLEETFORM_SIM_SEEDS=5000 ...        others
 //! FLEETFORM_SIM_SEED=4711 cargo test --test sim -- --nocapture one, told step by step
-//! FLEETFORM_SIM_REMOTE_SEEDS=150 FLEETFORM_SIM_DAEMON_SEEDS=500 ...  more with remotes and with daemons; `_FROM` and `_SEED` as above
-//! FLEETFORM_SIM_REMOTE_POINTS=1 ...                            each crash point with a remote, not each third one and the first of each place
+//! FLEETFORM_SIM_REMOTE_SEEDS=150 FLEETFORM_SIM_DAEMON_SEEDS=500 ...
+//!                                                              more with remotes and with daemons;
+//!                                                              `_FROM` and `_SEED` as above
+//! FLEETFORM_SIM_REMOTE_POINTS=1 ...                            each crash point with a remote, not only each
+//!                                                              third one and the first of each place
 //! ```
 //!
-//! A failure prints its seed, which goes to `fixtures/seeds.txt` with the fix. What a seed does changes with the script of
-//! [`fleetform::sim`]: after such a change the old seeds are some more random ones.
+//! A failure prints its seed, which goes to `fixtures/seeds.txt` with the fix. The worlds of all seeds change with the
+//! script of [`fleetform::sim`]: after such a change the old seeds are only some more random ones.
 //!
-//! # Whether it would notice
+//! # Does it find bugs?
 //!
-//! Each invariant was broken on purpose, and 100 seeds with the crash points of the small world were run (2026-11-21):
+//! Each invariant was broken on purpose, and 100 seeds with the crash points of the small world were run (2026-11-21).
+//! Each line has the change (and its module), the tests that failed, and the failure:
 //!
-//! | broken | noticed by | as |
-//! | --- | --- | --- |
-//! | the claim is published after the effects (`ops::apply`) | both tests | a run is claimed twice in the journal |
-//! | the sent mark is not written (`execute::perform`) | both tests | a command was executed twice on a device |
-//! | a failure is counted for each retry too (`rollout::step`) | `no_seed_finds_a_violation` | counts and batches differ, or a count passes the target |
-//! | the spec digest of a claimed run is not compared (`plan::classify`) | `no_seed_finds_a_violation` | a device is in another batch than was claimed |
+//! * the claim is published after the effects (`ops::apply`): both tests; a run is claimed twice in the journal
+//! * the sent mark is not written (`execute::perform`): both tests; a device executed a command twice
+//! * a failure is counted for each retry too (`rollout::step`): `no_seed_finds_a_violation`; counts and batches differ,
+//!   or a count passes the target
+//! * the spec digest of a claimed run is not compared (`plan::classify`): `no_seed_finds_a_violation`; a device is in
+//!   another batch than was claimed
 //!
-//! The same for what is lost, with 300 seeds:
+//! For lost data, with 300 seeds:
 //!
-//! | broken | noticed by | as |
-//! | --- | --- | --- |
-//! | a lost run that nothing declares is not closed (`plan::planner`) | `no_seed_finds_a_violation` | a run is neither ended nor held at rest |
-//! | a new registry does not keep what is on the branch (`ops::apply`) | `no_seed_finds_a_violation` | a claim did not come back |
-//! | a claim that was not confirmed is not published again (`registry`) | `every_crash_point_is_survived` | a claim did not come back |
-//! | the tip of a new branch is noted after it is there (`execute::republish`) | `no_seed_finds_a_violation` | an apply is refused: the branch was rewritten |
+//! * a lost run that nothing declares is not closed (`plan::planner`): `no_seed_finds_a_violation`; a run is neither
+//!   ended nor held at rest
+//! * a new registry does not keep what is on the branch (`ops::apply`): `no_seed_finds_a_violation`; a claim did not
+//!   come back
+//! * a claim that was not confirmed is not published again (`registry`): `every_crash_point_is_survived`; a claim did
+//!   not come back
+//! * the tip of a new branch is noted after the branch exists (`execute::republish`): `no_seed_finds_a_violation`; an
+//!   apply is refused: the branch was rewritten
 //!
-//! The same for remotes and schedules, with the numbers of seeds and points that are run by default, where nothing else is said:
+//! For remotes and schedules, with the default numbers of seeds and points unless noted:
 //!
-//! | broken | noticed by | as |
-//! | --- | --- | --- |
-//! | runs begin before their claims are pushed (`ops::apply`) | `no_remote_seed…`, `every_crash_point_with_a_remote…` | a device executed for no claim, or a claim is gone |
-//! | a push of claims that failed counts (`ops::apply`) | `no_remote_seed…` | the same |
-//! | a live lease is taken over, with the fence of the registry or without (`ops::apply`) | `no_remote_seed…` | our lease came after that of a stranger which had not run out |
-//! | claims are pushed though the lease is somebody else's (`ops::apply`) | `no_remote_seed…` with 60 seeds, and `nothing_is_claimed_by_whoever_has_lost_the_right_to_work` | an apply is refused without a reason |
-//! | what is here only is never given up (`ops::apply`) | `every_crash_point_with_a_remote…` | the end of a run was changed |
-//! | a remote branch that was rewound is taken (`repo`) | `no_remote_seed…` | somebody went on from a rewound branch |
-//! | the end of an apply pushes nothing (`ops::apply`) | `no_remote_seed…`, `every_crash_point_with_a_remote…` | the lease goes on after the apply |
-//! | an occurrence starts without a claim (`ops::apply`) | `no_daemon_seed…` | a daemon is in trouble, and nothing is wrong |
-//! | one is settled without a claim (`ops::apply`) | `no_daemon_seed…` | it has results and no claim |
-//! | one is claimed twice (`plan::agenda`) | `no_daemon_seed…` | a daemon is in trouble, and nothing is wrong |
-//! | a missed one is not recorded (`ops::apply`) | `no_daemon_seed…` | it was due and has no claim |
-//! | overlap is not looked at (`plan::agenda`) | `no_daemon_seed…` | one was started while another was under way at its time |
-//! | times from before an edit are due (`plan::agenda`) | `no_daemon_seed…` | one was claimed of before the schedule was so |
+//! * runs begin before their claims are pushed (`ops::apply`): `no_remote_seed…`, `every_crash_point_with_a_remote…`; a
+//!   device executed for no claim, or a claim is gone
+//! * a push of claims that failed counts (`ops::apply`): `no_remote_seed…`; the same
+//! * a live lease is taken over, with the fence of the registry or without (`ops::apply`): `no_remote_seed…`; our lease
+//!   came after that of a stranger which had not run out
+//! * claims are pushed although another process has the lease (`ops::apply`): `no_remote_seed…` with 60 seeds, and
+//!   `nothing_is_claimed_by_whoever_has_lost_the_right_to_work`; an apply is refused without a reason
+//! * local commits are never given up (`ops::apply`): `every_crash_point_with_a_remote…`; the end of a run was changed
+//! * a remote branch that was rewound is taken (`repo`): `no_remote_seed…`; a site went on from a rewound branch
+//! * the end of an apply pushes nothing (`ops::apply`): `no_remote_seed…`, `every_crash_point_with_a_remote…`; the
+//!   lease goes on after the apply
+//! * an occurrence starts without a claim (`ops::apply`): `no_daemon_seed…`; a daemon is in trouble without a fault
+//! * an occurrence is settled without a claim (`ops::apply`): `no_daemon_seed…`; it has results and no claim
+//! * an occurrence is claimed twice (`plan::agenda`): `no_daemon_seed…`; a daemon is in trouble without a fault
+//! * a missed occurrence is not recorded (`ops::apply`): `no_daemon_seed…`; it was due and has no claim
+//! * overlap is not checked (`plan::agenda`): `no_daemon_seed…`; an occurrence was started while another was under way
+//! * times from before an edit are due (`plan::agenda`): `no_daemon_seed…`; an occurrence was claimed for a time before
+//!   the schedule had it
 //!
-//! A claim that somebody else has made between our lease and our claims is no matter of these worlds, for nobody in them claims
-//! without a lease: `what_somebody_else_claims_in_between_is_left_to_them` holds that it is looked for. Nobody notices when a site always
-//! gives up what it has not pushed, once both have moved: what it had is published again from the registry before the apply ends.
-//! Only rows that were published while their run went on would be lost, and those come 50,000 at a time.
+//! These worlds do not cover a claim that another process makes between our lease and our claims, because no process
+//! claims without a lease in them: `what_somebody_else_claims_in_between_is_left_to_them` covers it. They also do not
+//! notice a site that always gives up its unpushed commits once both branches have moved: the registry publishes the
+//! content again before the apply ends. Only rows that were published while their run went on would be lost, and those
+//! come 50,000 at a time.
 //!
-//! What is declared is compared by its content, and other tests hold that (`cargo test --test it`):
+//! Other tests (`cargo test --test it`) check that declarations are compared by content:
 //!
-//! | broken | noticed by |
-//! | --- | --- |
-//! | trees are not compared after a squash (`ops::apply::guards`) | `a_rewound_history_holds_and_a_squash_does_not` |
-//! | a rewound history is not looked for (`ops::apply::guards`) | `a_rewound_history_holds_and_a_squash_does_not` |
-//! | uncommitted files are not compared with `HEAD` (`ops::workspace`) | `uncommitted_files_hold_apply` |
+//! * trees are not compared after a squash (`ops::apply::guards`): `a_rewound_history_holds_and_a_squash_does_not`
+//! * a rewound history is not looked for (`ops::apply::guards`): `a_rewound_history_holds_and_a_squash_does_not`
+//! * uncommitted files are not compared with `HEAD` (`ops::workspace`): `uncommitted_files_hold_apply`
 
 #![allow(
     clippy::unwrap_used,
@@ -79,9 +88,9 @@ use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
 use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_daemon_seed, run_remote_seed, run_seed};
 
 const SEEDS: &str = include_str!("../fixtures/seeds.txt");
-/// Two, however many cores there are: the other tests want some too.
+/// Two threads on any number of cores, because the other tests need some too.
 const THREADS: usize = 2;
-/// One test after the other, so that there are never more threads.
+/// The tests run one after the other, so that there are never more threads.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn folder() -> tempfile::TempDir {
@@ -177,8 +186,8 @@ fn small_world(folder: &Path) -> Session {
 
 const HEALED: &str = "{link: {simulated: {journal: devices.jsonl}}}";
 
-/// Dies at the first crash point, then at the second, and so on until `check` says that the process got to its end, and returns the
-/// names of the places. `check` returns the place at which it died.
+/// Dies at the first crash point, then at the second, and so on until the process gets to its end. Returns the names of
+/// the places. `check` returns the place at which the process died, `None` at its end.
 fn at_every_point(check: impl Fn(u64) -> Result<Option<&'static str>, Failure> + Sync) -> BTreeSet<&'static str> {
     let next = AtomicU64::new(0);
     let (end, places) = (AtomicU64::new(u64::MAX), Mutex::new(BTreeSet::new()));
@@ -215,8 +224,8 @@ fn at_every_point(check: impl Fn(u64) -> Result<Option<&'static str>, Failure> +
     places.into_inner().unwrap()
 }
 
-/// The process dies at the first crash point, then at the second, and so on until it gets to its end; after each death people stop
-/// a job or not, the results branch is deleted or not, and the second start dies too, at another point.
+/// The process dies at the first crash point, then at the second, and so on until it gets to its end; after each death
+/// people may stop a job, the results branch may be deleted, and the second start also dies, at another point.
 #[test]
 fn every_crash_point_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -261,8 +270,8 @@ fn every_crash_point_is_survived() {
     }
 }
 
-/// The same of one site whose results go to a remote: the first point of each place, and each third one. After each death it goes on itself, at
-/// once, or another site does later, and each other time the second one dies too.
+/// The same for a site whose results go to a remote: the first point of each place, and each third one. After each
+/// death the site itself goes on at once, or another site later; each second time the second process dies too.
 #[test]
 fn every_crash_point_with_a_remote_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
-//! A daemon under churn for a long time: a commit each second that adds, changes and removes jobs, a remote that goes away now and then.
-//! Its memory and its open files are looked at all the while, and in the end everything was done once. Before that, a day of virtual time
-//! with a commit each half hour, in this process.
+//! A daemon under churn for a long time: a commit each second that adds, changes and removes jobs, a remote that goes
+//! away now and then. The test watches its memory and its open files, and in the end checks that everything was done
+//! once. Before that, it runs a day of virtual time with a commit each half hour in this process.
 //!
 //! ```text
 //! cargo test --test soak                               20 seconds
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Time that passes only when somebody waits for it; ends the daemon after a day.
+/// Virtual time, which passes only while the daemon waits for it; ends the daemon after a day.
 struct DayClock<'a> {
     now: Cell<Timestamp>,
     end: Timestamp,
@@ -85,7 +85,7 @@ impl Clock for DayClock<'_> {
     }
 }
 
-/// Follows a local branch for a day of virtual time, in which somebody commits each half hour.
+/// Follows a local branch for a day of virtual time, with a commit each half hour.
 fn day(folder: &Path) -> Result<(), String> {
     let person = person(folder);
     let repo = Repo::open(&person).unwrap();
@@ -173,7 +173,8 @@ fn soak(folder: &Path, seconds: u64) -> Result<(), String> {
     fleet.set_away(false);
     let declared = fleet.come_to_rest(&mut daemon)?;
     daemon.end()?;
-    // What every plan reads grows with the runs that there were; a daemon that has only just begun tells how much of it that is.
+    // Every plan reads more as the number of past runs grows; a freshly started daemon shows how much of the memory
+    // that is.
     let mut fresh = Daemon::start(folder, &fleet.remote);
     fleet.churn(seconds + 1);
     fleet.come_to_rest(&mut fresh)?;

@@ -1,8 +1,9 @@
-//! Reconciles of the daemon, each from the moment that it is woken until it waits again, in a process that goes on: what it keeps from one to
-//! the next is the point of them.
+//! Measures reconciles of a daemon, each from its wakeup until it waits again. All run in one process, because the
+//! daemon's caches between reconciles are what is measured.
 //!
-//! The fleet has 10,000 files of its own: jobs that have run, or half of them groups. Its results branch has a claim and a record for each job, and
-//! so has its journal. They are written by hand: one pack for git, one transaction for the registry.
+//! The fleet has 10,000 files of its own: jobs that have run, or half of them groups. Its results branch has a claim
+//! and a record for each job, and so has its journal. They are written by hand: one pack for git, one transaction for
+//! the registry.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -300,7 +301,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Resolving the reference; of an edit also the comparison of the two trees and the new bytes.
+/// The floor: resolving the reference; for an edit also comparing the two trees and reading the new bytes.
 fn floor(fleet: &Path, event: Event) -> Result<Duration, Failure> {
     let repository = Repository::open(fleet)?;
     let mut least = Duration::MAX;

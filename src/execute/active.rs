@@ -1,4 +1,4 @@
-//! A run that is executed: its machine, and what is known of it beside.
+//! An active run: its machine and its other state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,17 +19,17 @@ use crate::rollout::{Event, Rollout, RolloutSpec, Work};
 pub struct RunInput {
     pub run_id: i64,
     pub job: Job,
-    /// What it writes to each device; `None` for a command.
+    /// The assignment that the run writes to each device; `None` for a command.
     pub assignment: Option<Assignment>,
     pub claim: Claim,
     pub ids: DeviceIds,
     /// Device templates that the job does not fit: their devices fail when their batch starts.
     pub mismatching: BTreeSet<Name>,
-    /// Of the first start; `None` when it has never started.
+    /// The time of the first start; `None` when the run has never started.
     pub started_at: Option<Timestamp>,
-    /// How far its results are on the branch.
+    /// How much of its results is on the branch.
     pub published: Published,
-    /// Start no device: note that it is stopped.
+    /// True when no device is to be started: the executor only notes that the run is stopped.
     pub is_stop: bool,
 }
 
@@ -51,15 +51,15 @@ pub(super) struct Active {
     pub run_id: i64,
     pub rollout: Rollout,
     pub finished: Option<RunRecord>,
-    /// What it begins with, as soon as it has its share of the window.
+    /// The first event, fed as soon as the run has its share of the window.
     pub first: Option<Event>,
-    /// A person stopped it while it was executed; not yet fed to the machine.
+    /// A person stopped the run while it was executed; the machine does not have the event yet.
     pub is_asked_to_stop: bool,
-    /// A stop was asked for at some time.
+    /// A stop was asked for at any time.
     pub is_stopping: bool,
     /// Something failed: outcomes are journaled, and nothing is published.
     pub is_draining: bool,
-    /// Written devices that are to be told of it as soon as there is room.
+    /// Written devices that get their new properties as soon as there is room.
     pub to_notify: VecDeque<u32>,
     pub job: Job,
     pub assignment: Option<Assignment>,
@@ -71,18 +71,18 @@ pub(super) struct Active {
     pub published: Published,
     /// Late answers that are recorded.
     pub late: u64,
-    /// Devices that became terminal since that was last told.
+    /// Devices that became terminal since the last progress event.
     reasons: BTreeMap<Reason, u64>,
     /// Devices to write when it is this job's turn, and the failures that may follow.
     pub write: Option<(Vec<u32>, Option<u64>)>,
     /// False for a run that is stopped before it ever started.
     has_started: bool,
-    /// Batches that were closed before this start are not told again.
+    /// True until the batches are passed that were closed before this start; they are not reported again.
     pub is_replaying: bool,
 }
 
 impl Active {
-    /// Returns a run with what the journal knows of it.
+    /// Returns a run with its state from the journal.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
         let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, published, is_stop } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");

@@ -1,4 +1,4 @@
-//! Time, below the line only: above it, now is a value.
+//! The clock. Only modules below the IO line use it; modules above get the time as a value.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use super::{Inbox, Wakeups};
 
-/// Tells the time and waits: the clock of the machine, a virtual one in rehearsals, and virtual ones with faults in simulations.
+/// A clock: that of the machine, a virtual one in rehearsals, or one with faults in simulations.
 pub trait Clock {
     /// Returns the time, UTC.
     fn now(&self) -> Timestamp;
 
-    /// Waits until a time or until something arrives in the inbox, and takes out what did; empty when the time came first. Returns at
-    /// once when the time has passed.
+    /// Waits until a time or until a wakeup arrives in the inbox, and takes out what has arrived; empty when the time
+    /// came first. Returns at once when the time has passed.
     fn wait(&self, until: Timestamp, inbox: &Inbox) -> Wakeups;
 }
 

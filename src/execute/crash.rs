@@ -1,16 +1,16 @@
 //! Places where a process may die: before and after every durable step and every message to a device.
 //!
-//! Nobody dies by default. A simulation hands in [`CrashPoints::at`], runs until the chosen place unwinds with [`Died`], drops
-//! everything that was in memory and starts again. Unwinding cannot tear a single step in two; that a step is all or nothing
-//! is for SQLite's transactions and git's compare-and-swap to keep.
+//! By default no process dies. A simulation passes [`CrashPoints::at`], runs until the chosen place unwinds with
+//! [`Died`], drops everything in memory and starts again. Unwinding cannot tear a single step in two: SQLite's
+//! transactions and git's compare-and-swap make each step all or nothing.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Counts the places that were passed, and ends the process at one of them.
+/// Counts the places that a process passes, and ends it at one of them.
 #[derive(Debug, Clone, Default)]
 pub struct CrashPoints {
-    /// `None` where nobody dies.
+    /// `None` when the process never dies.
     countdown: Option<Rc<Countdown>>,
 }
 
@@ -29,20 +29,20 @@ pub enum Side {
     After,
 }
 
-/// What a process that dies unwinds with: the place.
+/// The payload that a dying process unwinds with: the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Died(pub &'static str);
 
 impl CrashPoints {
-    /// Nobody dies.
+    /// The process never dies.
     pub const NOWHERE: CrashPoints = CrashPoints { countdown: None };
 
-    /// Returns points of which the one with this number, counted from 0, is the last.
+    /// Returns points that end the process at the one with this number, counted from 0.
     pub fn at(number: u64) -> CrashPoints {
         CrashPoints::of(None, number)
     }
 
-    /// Returns points of which the last is before or after the step that is the `occurrence`th, counted from 1, of its name.
+    /// Returns points that end the process before or after the `occurrence`th step of this name, counted from 1.
     pub fn at_step(side: Side, step: &str, occurrence: u64) -> CrashPoints {
         // Each step has a point before it and one after it.
         let before = occurrence.saturating_sub(1) * 2;

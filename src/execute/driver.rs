@@ -13,7 +13,7 @@ use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
 
-/// The world that runs are executed in.
+/// The ports and settings for executing runs.
 pub struct Executor<'a> {
     pub registry: &'a mut Registry,
     pub branch: &'a ResultsBranch<'a>,
@@ -21,11 +21,11 @@ pub struct Executor<'a> {
     pub clock: &'a dyn Clock,
     pub fleet: &'a Fleet,
     pub inbox: &'a Inbox,
-    /// What has arrived in the inbox since this executor was made and is not for it.
+    /// Wakeups that have arrived since this executor was made and are not for it.
     pub woken: Wakeups,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
-    /// Stay for devices that wait to come online.
+    /// Keep running while devices wait to come online.
     pub waits: bool,
     /// Where the process may die.
     pub crash: &'a CrashPoints,
@@ -33,15 +33,15 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Executes runs, at most `limits.runningJobs` of the fleet at once and the others in the order in which they came, until one or
-    /// more have ended or cannot go on without time passing, or until a time, or until something arrives that is not for it. Commands
-    /// to the same device wait for each other, job by job. Returns what ended, which is nothing when the time came first; after an
-    /// interrupt what waits is left.
+    /// Executes runs: at most `limits.runningJobs` at once, the others later in the order in which they came. Returns
+    /// when one or more have ended or cannot go on before time passes, at the time `until`, or when a wakeup arrives
+    /// that is not for the executor. Jobs with commands to the same device wait for each other. Returns the runs that
+    /// ended, none when the time came first. After an interrupt waiting runs are left.
     ///
     /// # Errors
-    /// The registry, the repository or the link failed. What was done is journaled.
+    /// The registry, the repository or the link failed. Everything done so far is journaled.
     pub fn execute(&mut self, running: &mut Running, until: Timestamp) -> Result<Vec<RunRecord>, ExecuteError> {
-        // A run that only waits for devices by now has given its slot back.
+        // A run that by now only waits for devices has given its slot back.
         running.has_room |= self.waits && !running.queue.is_empty();
         loop {
             while running.has_room && !self.inbox.is_interrupted() {
@@ -84,8 +84,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Ends after a failure: starts nothing more, awaits what is in flight for the grace at most, and journals what comes of it. Nothing
-    /// is published, and what fails now too is left to the next start.
+    /// Ends after a failure: starts nothing more, awaits what is in flight for at most the grace, and journals the
+    /// outcomes. Publishes nothing, and leaves further failures to the next start.
     pub fn drain(&mut self, running: &mut Running) {
         running.queue.clear();
         let active = &mut running.active;
@@ -93,7 +93,8 @@ impl Executor<'_> {
         let end = start.checked_add(self.grace).unwrap_or(Timestamp::MAX);
         for run in active.iter_mut() {
             run.is_draining = true;
-            // A run whose step failed has taken it: what it has in flight is awaited all the same.
+            // A run whose step failed has already taken its first event; its devices in flight are awaited all the
+            // same.
             drop(self.feed(run, start, vec![Event::Interrupt]));
         }
         while active.iter().any(|run| run.rollout.in_flight() > 0) {
@@ -118,13 +119,13 @@ impl Executor<'_> {
         Ok(run)
     }
 
-    /// Divides what may be in flight among the running jobs, and starts those that were just opened. A job that may have more in
-    /// flight than before goes on at once: what it has in flight may be silent for long.
+    /// Divides the window of devices in flight among the running jobs, and starts jobs that were just added. A job
+    /// whose share grows goes on at once, because its devices in flight may stay silent for long.
     fn share_window(&mut self, active: &mut [Active], now: Timestamp) -> Result<(), ExecuteError> {
         let limit = self.fleet.limits.in_flight;
         let share = limit / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
         for at in 0..active.len() {
-            // Those that were here first may have more than their share in flight still.
+            // Jobs that were here first may still have more than their share in flight.
             let others = active.iter().enumerate().filter(|(other, _)| *other != at);
             let taken: u32 = others.map(|(_, run)| run.rollout.in_flight()).sum();
             let run = &mut active[at];
@@ -138,11 +139,11 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Takes in what has happened and does one piece of work for each job; false when there was nothing to do.
+    /// Takes in what has happened and does one piece of work for each job. Returns false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
         let heard = self.link.poll(now)?;
         let events = self.hear(active, heard, now)?;
-        // What has come for one run is not lost because another one failed.
+        // Events of one run must not be lost because another run failed.
         let (mut worked, mut failure) = (false, None);
         for (run, mut events) in active.iter_mut().zip(events) {
             if run.rollout.deadline().is_some_and(|deadline| deadline <= now) {
@@ -175,8 +176,8 @@ impl Executor<'_> {
         Ok(worked)
     }
 
-    /// Takes the runs that do not go on out of the list. Those that only wait for devices are left when nothing else goes on, or when
-    /// others wait for their slots; one whose devices have waited long enough goes on: they expire now.
+    /// Removes the runs that do not go on. Runs that only wait for devices are paused when nothing else goes on, or
+    /// when others wait for their slots. A run whose devices have waited long enough goes on, because they expire now.
     fn collect(
         &mut self,
         active: &mut Vec<Active>,

@@ -1,4 +1,4 @@
-//! What comes from the link: into the registry first, then to the runs that it concerns.
+//! Handles events of the link: writes them to the registry first, then passes them to their runs.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,12 +13,12 @@ use crate::model::text::{sanitize_line, shorten};
 use crate::registry::{Change, Heard, HeardOf};
 use crate::rollout::{Event, Work};
 
-/// Returns what is kept of what a device says.
+/// Returns a device's text as it is kept: sanitised and cut.
 fn kept(text: &str) -> String {
     shorten(&sanitize_line(text), limits::MESSAGE_CHARS_MAX).into_owned()
 }
 
-/// An answer to a run that has ended in this process: its device has an outcome, or stays pending.
+/// An answer to a run that has ended in this process; its device has an outcome, or stays pending.
 struct Late {
     token: Token,
     code: u16,
@@ -26,7 +26,8 @@ struct Late {
 }
 
 impl Executor<'_> {
-    /// Writes what was heard of devices and late answers in one commit, and returns what it means for each run, in their order.
+    /// Writes messages from devices and late answers in one commit, and returns the events for each run, in the order
+    /// of the runs.
     pub(super) fn hear(
         &mut self,
         active: &[Active],
@@ -79,7 +80,8 @@ impl Executor<'_> {
         Ok(fed)
     }
 
-    /// Returns the reported section of each device that reported, in order; `None` for one that the registry does not have.
+    /// Returns the reported section of each device that reported, in order; `None` for one that the registry does not
+    /// have.
     fn write_heard(
         &mut self,
         heard: &[LinkEvent],
@@ -117,7 +119,8 @@ impl Executor<'_> {
         Ok(if from.is_empty() { Vec::new() } else { answers.swap_remove(0).into_reported() })
     }
 
-    /// Returns the answers that are in the reported sections of some devices of a run, by the versions that it has written to them.
+    /// Returns the acknowledgements in the reported sections of some devices of a run, for the versions that the run
+    /// has written to them.
     fn acknowledgements(&self, run: &Active, sections: &[(u32, Value)]) -> Result<Vec<Event>, ExecuteError> {
         let Action::Property(patch) = &run.job.action else { return Ok(Vec::new()) };
         if run.rollout.spec().work != Work::WriteAndConfirm {
@@ -127,7 +130,7 @@ impl Executor<'_> {
         let ordinals: Vec<u32> = sections.iter().map(|(ordinal, _)| *ordinal).collect();
         let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
         let events = sections.iter().zip(versions).filter_map(|((ordinal, section), version)| {
-            // A device that the run has not written, or that has an outcome, says nothing to it.
+            // A device that the run has not written, or that has an outcome, cannot acknowledge.
             if version == 0 {
                 return None;
             }

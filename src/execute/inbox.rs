@@ -1,7 +1,8 @@
-//! One place where everything arrives that may wake the thread that reconciles: signals, the link, the source, pushes, doorbells.
+//! The inbox, where every wakeup of the reconciling thread arrives: signals, the link, the source, pushes, doorbells.
 //!
-//! Any thread may hold a [`Waker`]. One thread holds the [`Inbox`] and waits, with [`Clock::wait`](super::Clock::wait). A wakeup only says
-//! that there may be something new: whoever is woken reads again. Any number of equal wakeups between two waits are one.
+//! Any thread may hold a [`Waker`]. One thread holds the [`Inbox`] and waits, with [`Clock::wait`](super::Clock::wait).
+//! A wakeup only says that there may be something new: the woken thread reads again. Equal wakeups between two waits
+//! count as one.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 /// The longest single wait of the operating system. Longer waits are made of several.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
-/// Why the reconciling thread is woken.
+/// The reasons to wake the reconciling thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Wakeup {
@@ -19,9 +20,9 @@ pub enum Wakeup {
     Link = 2,
     /// A reference has moved, or a fetch has ended.
     Source = 4,
-    /// A call of the results' remote has ended.
+    /// A call to the results' remote has ended.
     Push = 8,
-    /// Somebody outside asks to look, by a webhook for example.
+    /// An outside program asks for a look, for example by a webhook.
     Doorbell = 16,
 }
 
@@ -46,7 +47,7 @@ impl Wakeups {
         Wakeups(self.0 | others.0)
     }
 
-    /// Returns true when somebody wants a new look: a reference moved, a fetch ended, or the doorbell rang.
+    /// Returns true when the source must be read again: a reference moved, a fetch ended, or the doorbell rang.
     pub fn asks_to_look(self) -> bool {
         self.has(Wakeup::Source) || self.has(Wakeup::Doorbell)
     }
@@ -66,7 +67,7 @@ struct State {
 }
 
 impl State {
-    /// A thread that panicked in between has changed nothing by halves.
+    /// A poisoned lock is safe to use: a thread that panicked has made no partial change.
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +118,7 @@ impl Inbox {
         Inbox { waker: Waker { state: Arc::default() } }
     }
 
-    /// Returns something to wake whoever waits here.
+    /// Returns a waker for the thread that waits here.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }

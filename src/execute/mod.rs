@@ -1,7 +1,7 @@
-//! The driver: performs the effects of the rollout machines and feeds back what happened.
+//! The driver: performs the effects of the rollout machines and feeds the results back.
 //!
-//! One loop for all running jobs. It makes no decision about devices: those are the machine's. What it owns is order (an outcome
-//! is durable before the effect that follows from it, a sent mark before the device is spoken to) and time.
+//! One loop runs all jobs. The machine makes all decisions about devices. The driver is responsible for time and for
+//! order: an outcome is durable before the effect that follows from it, a sent mark before the device is spoken to.
 
 mod active;
 mod clock;
@@ -31,7 +31,7 @@ use crate::link::LinkError;
 use crate::registry::RegistryError;
 use crate::repo::RepoError;
 
-/// What can keep the driver from going on. Whatever was done is journaled: the next start goes on from there.
+/// A failure that ends the driver. Everything done so far is journaled, and the next start goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {
     #[error(transparent)]
@@ -42,7 +42,7 @@ pub enum ExecuteError {
     Link(#[from] LinkError),
 }
 
-/// Who writes results: shown in the trailers of their commits.
+/// Returns the name of the writer of results, for the trailers of their commits.
 pub fn writer() -> String {
     format!("fleetform {} (process {})", env!("CARGO_PKG_VERSION"), std::process::id())
 }

@@ -1,4 +1,4 @@
-//! The effects of a running job, done in an order that a crash cannot hurt.
+//! Performs the effects of a running job, in an order that survives a crash at any point.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::model::outcome::{Outcome, RunStatus};
 use crate::registry::{Change, Chunk, Needs};
 use crate::rollout::{Effect, Event, Work};
 
-/// Effects of a step, brought into the order in which they are done.
+/// The effects of a step, in the order in which they are performed.
 #[derive(Default)]
 struct Bundle {
     outcomes: Vec<Outcome>,
@@ -23,7 +23,7 @@ struct Bundle {
     unsend: Vec<u32>,
     send: Vec<(u32, u32)>,
     notify: Vec<u32>,
-    /// What has its own order.
+    /// The effects that keep their order.
     rest: Vec<Effect>,
 }
 
@@ -44,7 +44,7 @@ impl Bundle {
         }
     }
 
-    /// Returns what is to be written: outcomes before the marks of what follows from them.
+    /// Returns the changes to write: outcomes come before the marks of devices that they allow to start.
     fn changes<'a>(&'a self, run: &'a Active, at: Timestamp) -> Vec<Change<'a>> {
         let run_id = run.run_id;
         let mut changes = Vec::new();
@@ -66,7 +66,7 @@ impl Bundle {
 }
 
 impl Executor<'_> {
-    /// Takes events into a run and performs what follows, but for registry writes, which wait for their turn.
+    /// Feeds events to a run and performs the effects, except for registry writes, which wait for their turn.
     pub(super) fn feed(&mut self, run: &mut Active, now: Timestamp, events: Vec<Event>) -> Result<(), ExecuteError> {
         let mut events = events;
         let before = run.rollout.counts();
@@ -82,8 +82,8 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Does what a bundle says and returns the events that come of it: what is to be written is one commit, and devices are spoken to
-    /// after it.
+    /// Performs a bundle and returns the events that follow. All changes are written in one commit, before any device
+    /// is spoken to.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
         let changes = bundle.changes(run, now);
         self.registry.commit(&changes)?;
@@ -117,7 +117,7 @@ impl Executor<'_> {
         Ok(events)
     }
 
-    /// Speaks to devices: (ordinal, attempt). Only commands do that.
+    /// Sends a command to devices, given as (ordinal, attempt).
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
         let Action::Command(command) = &run.job.action else { return };
         let (method, payload, is_idempotent) =
@@ -128,8 +128,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Tells some devices of the version of their desired properties that the run has written, as many as may be spoken to at once;
-    /// false when there was none, or no room.
+    /// Sends some devices the version of their desired properties that the run has written, as many as may be in flight
+    /// at once. Returns false when there was no such device, or no room.
     pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
         let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
@@ -155,7 +155,7 @@ impl Executor<'_> {
         self.link.send(now, Request { token, execution_id, device_id, ask });
     }
 
-    /// Performs the registry write that a run has waiting; false when it has none.
+    /// Performs the waiting registry write of a run. Returns false when it has none.
     pub(super) fn write_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let Some((ordinals, failures_left)) = run.write.take() else { return Ok(false) };
         let assignment = run.assignment.as_ref().expect("only jobs that write ask for a write");
@@ -215,8 +215,8 @@ impl Executor<'_> {
             self.registry.write(Change::Close { run_id: run.run_id })?;
             (self.observer)(&Progress::RunFinished { record: record.clone() });
         } else {
-            // What is not finished is journaled; the branch gets the batches that are, and the word that it was stopped.
-            // A run that is stopped before it goes on has not looked at its batches: it stands at the first.
+            // Unfinished batches are in the journal; the branch gets the finished ones, and the record that the run was
+            // stopped. A run that is stopped before it goes on has not opened its batches: it is still at the first.
             let done = run.rollout.spec().batch_range(run.rollout.batch()).start.max(run.published.devices);
             if status == RunStatus::Stopped || done > run.published.devices {
                 self.publish(run, &mut record, done)?;
@@ -228,7 +228,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Leaves a run that only waits for devices.
+    /// Pauses a run that only waits for devices.
     pub(super) fn pause(&mut self, run: &mut Active) {
         let now = self.clock.now();
         let waiting = run.rollout.waiting() as u64;

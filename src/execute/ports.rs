@@ -1,4 +1,4 @@
-//! What stands between a process and its ports: nothing, but in simulations.
+//! The ports of a process, which simulations can wrap.
 
 use std::fmt;
 use std::rc::Rc;
@@ -7,17 +7,17 @@ use super::CrashPoints;
 use crate::link::DeviceLink;
 use crate::registry::{Registry, Store};
 
-/// Puts something around a port, such as faults.
+/// Wraps a port, for example with faults.
 pub type Wrap<Port> = Rc<dyn Fn(Box<Port>) -> Box<Port>>;
 
 /// The ports of a process, as it opens them.
 #[derive(Clone, Default)]
 pub struct Ports {
-    /// Where the process may die in what it does with git.
+    /// The places where the process may die in its work with git.
     pub crash: CrashPoints,
-    /// Put around the store of the registry; `None` for the store itself.
+    /// Wraps the store of the registry; `None` for the store itself.
     pub store: Option<Wrap<dyn Store>>,
-    /// Put around the link.
+    /// Wraps the link.
     pub link: Option<Wrap<dyn DeviceLink>>,
 }
 

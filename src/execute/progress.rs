@@ -1,4 +1,4 @@
-//! What a view is told while jobs run.
+//! The progress events that a view gets while jobs run.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use crate::ledger::{ImportReport, RunRecord};
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason};
 
-/// One thing that happened.
+/// A progress event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
-    /// The results branch was gone and is made anew from the registry, with so many runs.
+    /// The results branch was gone and is made again from the registry, with this many runs.
     BranchRepublished {
         branch: String,
         runs: u64,
@@ -29,7 +29,7 @@ pub enum Progress {
         batches: u32,
         counts: Counts,
     },
-    /// Somebody has committed that the run is to stop.
+    /// The source has a commit that stops the run.
     StopSeen {
         job: Name,
         run: RunToken,

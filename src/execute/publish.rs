@@ -1,4 +1,4 @@
-//! What goes to the results branch, and when: the claim before the first device, a shard when enough batches are done, the rest
+//! Publishes to the results branch: the claim before the first device, a shard when enough batches are done, the rest
 //! at the end.
 
 use serde_json::{Map, Value, json};
@@ -15,18 +15,18 @@ use crate::results::{
     ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
 };
 
-/// Commits a claim; it must be the first for its run.
+/// Commits a claim, which must be the first for its run.
 ///
 /// # Errors
-/// [`RepoError::AlreadyWritten`] when somebody else has claimed the run.
+/// [`RepoError::AlreadyWritten`] when another process has claimed the run.
 pub fn publish_claim(branch: &ResultsBranch<'_>, fleet: &Name, claim: &Claim) -> Result<(), RepoError> {
     let (changes, message) = claims_commit(fleet, &[claim], None, (&claim.source_commit, &claim.plan_id));
     branch.commit(&changes, &message)?;
     Ok(())
 }
 
-/// Returns the files and the message of a commit of claims of one plan, given as (source commit, plan id); each must be the first for its
-/// run. The subject says how many there are unless another one is given.
+/// Returns the files and the message of a commit of claims of one plan, given as (source commit, plan id). Each claim
+/// must be the first for its run. The subject says how many there are unless another one is given.
 pub fn claims_commit(
     fleet: &Name,
     claims: &[&Claim],
@@ -64,7 +64,7 @@ pub fn import_entry(import: &Name, digest: &str, report: &ImportReport, errors: 
     json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
 }
 
-/// Commits an entry of the outbox, without an effect when the branch has it, and returns its files as (path, bytes).
+/// Commits an entry of the outbox, unless the branch has it already, and returns its files as (path, bytes).
 ///
 /// # Errors
 /// The repository cannot be written, or the entry is not one of [`import_entry`].
@@ -91,7 +91,7 @@ pub fn publish_record(branch: &ResultsBranch<'_>, key: &RunKey, record: &RunReco
     commit_record(branch, key, record, Vec::new())
 }
 
-/// What is published of a run.
+/// The parts of a run to publish.
 pub(super) struct Publication<'a> {
     pub run_id: i64,
     pub key: &'a RunKey,
@@ -102,8 +102,8 @@ pub(super) struct Publication<'a> {
     pub batch_size: u32,
 }
 
-/// Commits the record with the shards that are new, and returns how far the branch is then. The journal has the record before the
-/// branch does: it is never behind.
+/// Commits the record with the new shards, and returns how far the branch is then. The record is journaled first, so
+/// the journal is never behind the branch.
 pub(super) fn publish(
     branch: &ResultsBranch<'_>,
     registry: &mut Registry,
@@ -138,7 +138,7 @@ pub(super) struct Cutter<'a> {
     branch: &'a ResultsBranch<'a>,
     folder: String,
     shard: Shard,
-    /// Shards that are written, those from before included.
+    /// The number of shards, including those from before.
     shards: u32,
     changes: Vec<FileChange>,
     /// The first failure; nothing is written after it.
@@ -146,7 +146,7 @@ pub(super) struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    /// Returns a cutter of rows that come after so many shards.
+    /// Returns a cutter for rows that come after this many shards.
     pub fn new(branch: &'a ResultsBranch<'a>, folder: String, shards: u32) -> Cutter<'a> {
         Cutter { branch, folder, shard: Shard::new(), shards, changes: Vec::new(), failure: None }
     }
@@ -159,7 +159,7 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// Returns how many shards there are now, and those that are new.
+    /// Returns the number of shards now, and the files of the new ones.
     pub fn finish(mut self) -> Result<(u32, Vec<FileChange>), RepoError> {
         if self.shard.rows() > 0 {
             self.write();

@@ -1,4 +1,4 @@
-//! The results branch as the registry remembers it, for when the branch is gone.
+//! Publishes the results branch again from the registry when the branch is gone.
 
 use serde_json::json;
 
@@ -10,22 +10,22 @@ use crate::registry::{Change, Noted, Registry, RememberedRun};
 use crate::repo::{FileChange, ResultsBranch};
 use crate::results::{Trailers, document, with_trailers};
 
-/// Returns the file that says whose results are on the branch: the first of every results branch.
+/// Returns the file that names the fleet of the results: the first file of every results branch.
 pub fn fleet_file(fleet: &Name) -> FileChange {
     let content = json!({"format_version": FORMAT_VERSION, "fleet": fleet.as_str()});
     FileChange::bytes("fleet.json", document(&content)).first()
 }
 
-/// Makes the branch anew, in one commit, from what the registry remembers, and returns the number of runs on it.
+/// Makes the branch again, in one commit, from the registry, and returns the number of runs on it.
 ///
-/// Claims, reports and the runs of a lost journal keep their bytes. Shards may be cut otherwise than before; they hold the same rows,
-/// with the names that the devices have now.
+/// Claims, reports and the runs of a lost journal keep their bytes. Shards may be cut differently than before; they
+/// hold the same rows, with the current names of the devices.
 ///
-/// The tip is noted before the branch points to it: whenever the process dies, either the branch is gone still or it is the
-/// one that is noted.
+/// The tip is noted before the branch points to it: whenever the process dies, either the branch is still gone or its
+/// tip is the noted one.
 ///
 /// # Errors
-/// The registry or the repository cannot be read or written, or there is a branch after all.
+/// The registry or the repository cannot be read or written, or the branch exists after all.
 pub fn republish(
     branch: &ResultsBranch<'_>,
     registry: &mut Registry,
@@ -63,7 +63,8 @@ pub fn republish(
     Ok(runs)
 }
 
-/// Commits the end of a run that the registry remembers, with the rows that the branch lacks: `published` is how far that is.
+/// Commits the end of a run that the registry remembers, with the rows that the branch lacks: `published` is how far
+/// that is.
 ///
 /// # Errors
 /// The registry or the repository cannot be read or written.

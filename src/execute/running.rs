@@ -1,4 +1,4 @@
-//! The runs that are executed now, and those that wait for their turn.
+//! The active runs, and those that wait for their turn.
 
 use std::collections::VecDeque;
 
@@ -13,14 +13,14 @@ use crate::model::id::{Name, RunToken};
 pub struct Running {
     pub(super) queue: VecDeque<RunInput>,
     pub(super) active: Vec<Active>,
-    /// When what is in flight is given up after an interrupt.
+    /// The time at which devices in flight are given up after an interrupt.
     pub(super) abandon_at: Option<Timestamp>,
-    /// A run may start now that could not before.
+    /// True when a run may be able to start that could not before.
     pub(super) has_room: bool,
 }
 
 impl Running {
-    /// Takes a run in, behind those that wait.
+    /// Adds a run behind those that wait.
     pub fn add(&mut self, run: RunInput) {
         self.queue.push_back(run);
         self.has_room = true;
@@ -36,7 +36,7 @@ impl Running {
         self.active.is_empty()
     }
 
-    /// Returns the jobs and run tokens, those that are executed first.
+    /// Returns the jobs and run tokens, active runs first.
     pub fn runs(&self) -> Vec<(Name, RunToken)> {
         let active = self.active.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
         let queued = self.queue.iter().map(|run| (run.job.name.clone(), run.job.run.clone()));
@@ -49,7 +49,8 @@ impl Running {
         active.any(|held| held.name == *job && Some(&held.run) == run)
     }
 
-    /// Lets a job start no further device; what is in flight finishes. Returns false when that was asked for before.
+    /// Keeps a job from starting further devices; devices in flight finish. Returns false when the job was already
+    /// asked to stop.
     pub fn stop(&mut self, job: &Name) -> bool {
         let mut is_new = false;
         for run in self.active.iter_mut().filter(|run| run.job.name == *job) {
@@ -64,8 +65,9 @@ impl Running {
         is_new
     }
 
-    /// Takes the first run out of the queue that may start beside the active ones and before those that came earlier; one that only
-    /// notes its stop always may. Where those that only wait for devices stay, they may do so without a slot.
+    /// Takes the first run out of the queue that may start beside the active runs and before those that came earlier. A
+    /// run that only notes its stop always may. With `is_free_waiting`, active runs that only wait for devices need no
+    /// slot.
     pub(super) fn next(&mut self, slots: u32, is_free_waiting: bool) -> Option<RunInput> {
         let taken = self.active.iter().filter(|run| !(is_free_waiting && run.rollout.only_waits())).count();
         let has_slot = taken < slots as usize;

@@ -7,7 +7,7 @@ use super::{FORMAT_VERSION, RunKey};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 
-/// Says, before the first device is touched, that a run belongs to its writer. Never changed, never deleted.
+/// Says that a run belongs to its writer. Written before the first device is touched, and never changed or deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     pub job: Name,
@@ -15,7 +15,7 @@ pub struct Claim {
     pub spec_digest: Digest,
     /// The number of devices, fixed here for good.
     pub total: u64,
-    /// Of the sorted device ids.
+    /// The digest of the sorted device ids.
     pub targets_digest: Digest,
     /// The commit whose tree declared the job.
     pub source_commit: String,
@@ -66,7 +66,7 @@ impl Claim {
     }
 }
 
-/// What one application of a device import came to, in rows.
+/// The outcome of applying a device import once, in rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportReport {
     pub plan_id: String,
@@ -75,10 +75,11 @@ pub struct ImportReport {
     pub imported: u64,
     pub updated: u64,
     pub unchanged: u64,
-    /// Devices of this import whose row left the file, and those that their row deletes.
+    /// Devices of this import whose row left the file, and devices that a row deletes.
     pub removed: u64,
     pub rejected: u64,
-    /// Rows of the file without its header and blank lines: imported + updated + unchanged + rejected, and those that delete.
+    /// Rows of the file without its header and blank lines: imported + updated + unchanged + rejected, and those that
+    /// delete.
     pub rows: u64,
 }
 

@@ -1,8 +1,9 @@
-//! Since when a schedule is followed: `schedules/<name>.json` on the results branch.
+//! The time since which a schedule is followed: `schedules/<name>.json` on the results branch.
 //!
-//! `{"format_version": 1, "schedule": "nightly", "timing": "9f2c…", "since": "2026-11-21T10:00:00Z"}`, written when a daemon first sees
-//! a schedule, and again whenever its times are edited, it is suspended or taken up again, or it is gone. What was due before `since` by the
-//! times of now is nobody's business: it was never promised. That is why editing a schedule never runs the past.
+//! `{"format_version": 1, "schedule": "nightly", "timing": "9f2c…", "since": "2026-11-21T10:00:00Z"}`, written when a
+//! daemon first sees a schedule, and again whenever its times are edited, it is suspended or resumed, or it is gone.
+//! The daemon ignores occurrences before `since`: the current times were not declared then. So editing a schedule never
+//! runs occurrences of the past.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,14 +13,14 @@ use super::claim::{check_version, digest, text, timestamp};
 use crate::model::digest::Digest;
 use crate::model::id::Name;
 
-/// Where they are on the results branch.
+/// The folder of these documents on the results branch.
 pub const FOLLOWED_FOLDER: &str = "schedules/";
 
-/// A schedule as it was when it was last looked at with other eyes.
+/// The state of a schedule since its timing last changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
     pub schedule: Name,
-    /// Of what decides about its times; see [`Followed::gone`].
+    /// The digest of everything that decides about the schedule's times; see [`Followed::gone`].
     pub timing: Digest,
     pub since: Timestamp,
 }

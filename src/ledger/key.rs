@@ -1,11 +1,11 @@
-//! The identity of a run: what makes "the same run" the same, whatever happens to files, commits and databases.
+//! The identity of a run, which does not depend on files, commits or databases.
 
 use std::fmt;
 
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 
-/// Names one run for ever: fleet, job and run token. Never a path, a commit or a hash of the spec.
+/// Names one run for ever: fleet, job and run token, but no path, commit or hash of the spec.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunKey {
     pub fleet: Name,
@@ -19,8 +19,8 @@ impl RunKey {
         Digest::of_texts([self.fleet.as_str(), "Job", self.job.as_str(), self.run.as_str()])
     }
 
-    /// Returns the id under which a device is asked to execute this run: the same on every re-send, so that a device can
-    /// recognise a command that it has seen.
+    /// Returns the id under which a device is asked to execute this run: the same on every re-send, so that a device
+    /// can recognise a command that it has seen.
     pub fn execution_id(&self, device_id: &str) -> Digest {
         Digest::of_texts([&self.digest().to_string(), device_id])
     }

@@ -1,10 +1,16 @@
-//! The lease: who runs the jobs of a fleet now, among all who share its results branch and its registry.
+//! The lease: which process runs the jobs of a fleet now, among all that share its results branch and its registry.
 //!
-//! `lease.json` on the results branch: `{"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z",
-//! "lasts_seconds": 180}`.
-//! Taken by a commit that moves the branch by compare-and-swap, so two cannot have it. The epoch grows with every change of hands and
-//! is never given twice; a registry refuses whoever comes with an older one. Times are those of the owners' clocks: they may differ by
-//! much less than a lease lasts. Of a clock that is far ahead a lease ends too ([`Sighting`]).
+//! `lease.json` on the results branch:
+//!
+//! ```json
+//! {"format_version": 1, "owner": "host-a/4711/9f2c…", "epoch": 5, "until": "2026-11-21T10:03:00Z",
+//!  "lasts_seconds": 180}
+//! ```
+//!
+//! A process takes the lease with a commit that moves the branch by compare-and-swap, so two processes cannot have it.
+//! The epoch grows with every new owner and is never used twice; a registry refuses writes with an older one. Times are
+//! those of the owners' clocks, which may differ by much less than a lease lasts. The lease of an owner whose clock is
+//! far ahead also ends ([`Sighting`]).
 
 use std::time::Duration;
 
@@ -13,34 +19,35 @@ use serde_json::{Value, json};
 
 use super::FORMAT_VERSION;
 
-/// Where it is on the results branch.
+/// The path of the lease on the results branch.
 pub const LEASE_PATH: &str = "lease.json";
-/// How long a lease lasts when it is not renewed and nobody chose another time.
+/// How long a lease lasts when it is not renewed, unless the operator chooses another time.
 pub const LEASE_TIME: Duration = Duration::from_secs(180);
 /// A lease is renewed when this part of its time is over, so that two renewals may fail.
 pub const LEASE_RENEWAL_PART: u32 = 3;
 
-/// Who may work until when.
+/// The owner of the right to work, and when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Of one process; empty when nobody has it.
+    /// The name of one process; empty when the lease was given back.
     pub owner: String,
     pub epoch: u64,
     pub until: Timestamp,
-    /// How long it lasts from when it was taken or renewed; the longest there is when it does not say.
+    /// How long the lease lasts after it was taken or renewed; [`Duration::MAX`] when the document has no such field.
     pub time: Duration,
 }
 
-/// When a lease was first seen as it is, by the clock of whoever looks. Its owner makes it last long before it ends, so one that is seen
-/// unchanged for twice its time has run out, whatever the clock of its owner said: twice, since whoever looks may have waited for the remote.
+/// The time at which a lease was first seen as it is, by the observer's clock. An owner renews its lease long before it
+/// ends, so a lease that is seen unchanged for twice its time has run out, whatever the owner's clock says. It takes
+/// twice the time because the observer may have waited for the remote.
 #[derive(Debug, Clone, Default)]
 pub struct Sighting(Option<(Lease, Timestamp)>);
 
 impl Sighting {
-    /// Returns a lease with an end that this clock will reach.
+    /// Returns a lease with an end that this clock reaches within twice the lease's time.
     pub fn of(&mut self, lease: Lease, now: Timestamp) -> Lease {
         let since = match &self.0 {
-            // A clock that was put back begins anew.
+            // When the clock was put back, the sighting begins anew.
             Some((same, since)) if *same == lease && *since <= now => *since,
             _ => now,
         };
@@ -51,10 +58,10 @@ impl Sighting {
 }
 
 impl Lease {
-    /// Returns the lease of an owner, for so long, that comes after another one or is the first.
+    /// Returns the lease of an owner for `time`, which follows `before` or is the first.
     pub fn after(before: Option<&Lease>, owner: &str, now: Timestamp, time: Duration) -> Lease {
         let epoch = match before {
-            // Renewed: the hands are the same.
+            // The owner renews its own lease.
             Some(lease) if lease.owner == owner => lease.epoch,
             Some(lease) => lease.epoch + 1,
             None => 1,
@@ -68,12 +75,12 @@ impl Lease {
         Lease { owner: String::new(), epoch: self.epoch, until: now, time: self.time }
     }
 
-    /// Returns true when its owner neither gave it back nor made it last.
+    /// Returns true when the owner neither gave the lease back nor renewed it in time.
     pub fn has_run_out(&self, now: Timestamp) -> bool {
         !self.owner.is_empty() && self.until <= now
     }
 
-    /// Returns true when nobody but its owner may work.
+    /// Returns true when only the owner may work.
     pub fn is_live(&self, now: Timestamp) -> bool {
         !self.owner.is_empty() && now < self.until
     }
@@ -117,14 +124,14 @@ mod tests {
         assert!(sighting.of(ahead.clone(), now).is_live(now));
         assert!(sighting.of(ahead.clone(), at(359)).is_live(at(359)));
         assert!(sighting.of(ahead.clone(), at(360)).has_run_out(at(360)));
-        // Its owner is alive after all.
+        // The owner is alive after all.
         let renewed = Lease::after(Some(&ahead), "a", at(3_780), LEASE_TIME);
         assert!(sighting.of(renewed.clone(), at(361)).is_live(at(361)));
         assert!(sighting.of(renewed, at(721)).has_run_out(at(721)));
-        // One that does not say how long it lasts is believed.
+        // The end of a lease without a time is trusted.
         let silent = Lease { time: Duration::MAX, ..ahead };
         assert_eq!(sighting.of(silent.clone(), at(800)), silent);
-        // Where the clocks agree, what the lease says counts.
+        // When the clocks agree, the end in the lease counts.
         let honest = Lease::after(None, "b", now, LEASE_TIME);
         assert_eq!(Sighting::default().of(honest.clone(), at(100)), honest);
     }

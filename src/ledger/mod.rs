@@ -1,7 +1,7 @@
-//! The ledger: which runs were claimed and what they came to. Pure values and their wire form.
+//! The ledger: which runs were claimed, and their outcomes. Pure values and their wire form.
 //!
-//! The results branch is the truth, the registry's journal a cache of it (and the only record of what is in flight). Both
-//! meet in [`Ledger::standing`], the one place that answers "has this run been claimed, and how far is it?".
+//! The results branch is the truth. The registry's journal is a cache of it, and the only record of what is in flight.
+//! [`Ledger::standing`] combines both: it is the only place that decides whether a run was claimed, and how far it is.
 
 mod claim;
 mod followed;
@@ -27,7 +27,8 @@ use crate::model::outcome::{Counts, RunStatus};
 /// The version of every document on the results branch. Readers refuse a larger one and tolerate unknown fields.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Everything that is known about past and open runs of one fleet. What the results branch says is shared with whoever has read it.
+/// Everything that is known about past and open runs of one fleet. The maps that were read from the results branch are
+/// shared with the reader of the branch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ledger {
     /// From `claims/`, by job and run token.
@@ -40,7 +41,8 @@ pub struct Ledger {
     pub open: BTreeMap<(Name, RunToken), OpenRun>,
     /// From the registry: the digest of the last applied state of each import.
     pub applied_imports: BTreeMap<Name, Digest>,
-    /// The name of the results branch when it is gone: then the claims, records and reports are those that the registry remembers.
+    /// The name of the results branch when it is gone: then the claims, records and reports are those that the registry
+    /// remembers.
     pub gone_branch: Option<String>,
 }
 
@@ -51,7 +53,7 @@ pub struct OpenRun {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
-    /// Of the completed ones: those that were as desired already.
+    /// Completed devices that were as desired already.
     pub unchanged: u64,
     /// Devices that were spoken to and may answer yet.
     pub in_flight: u64,
@@ -63,14 +65,14 @@ pub struct OpenRun {
     pub started_at: Option<jiff::Timestamp>,
 }
 
-/// How far a run is, as far as anybody knows.
+/// How far a run is, from the branch and the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing<'a> {
     /// Never claimed.
     Unclaimed,
     /// Claimed and journaled here, not yet ended.
     Open(&'a Claim, &'a OpenRun),
-    /// Claimed, not ended, and this registry knows nothing of it: its journal was lost.
+    /// Claimed and not ended, but not in this registry: its journal was lost.
     JournalLost(&'a Claim),
     /// Ended.
     Ended(&'a Claim, &'a RunRecord),
@@ -90,8 +92,8 @@ impl Ledger {
         }
     }
 
-    /// Returns true when an open run is stopped and the results branch says so, with the numbers that the journal has: a process
-    /// that died between the two has only journaled it.
+    /// Returns true when an open run is stopped and the results branch has that with the same numbers as the journal. A
+    /// process that died between the two has only journaled the stop.
     pub fn is_stop_published(&self, job: &Name, run: &RunToken, open: &OpenRun) -> bool {
         let is_it = |record: &RunRecord| {
             let Counts { total, completed, failed, unchanged: _ } = record.counts;

@@ -1,19 +1,19 @@
-//! What is known of many jobs at once.
+//! Looks up many jobs at once.
 
 use super::{Claim, Ledger, Standing};
 use crate::model::id::{Name, RunToken};
 
-/// What is known of a job and one of its runs.
+/// What the ledger has about a job and one of its runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Past<'a> {
     pub standing: Standing<'a>,
-    /// Of all runs of the job, the one that was claimed last.
+    /// The claim of the job's run that was claimed last.
     pub newest: Option<&'a Claim>,
 }
 
 impl Ledger {
-    /// Returns what is known of each of some jobs and their runs, which come sorted by job and with each job once. One walk over what was
-    /// claimed: to look 10,000 jobs up takes ten times as long.
+    /// Returns what the ledger has about each of some jobs and their runs. The jobs must be sorted, each one once. This
+    /// walks over the claims once: to look 10,000 jobs up one by one takes ten times as long.
     pub fn pasts<'a>(&'a self, runs: impl Iterator<Item = (&'a Name, &'a RunToken)>) -> Vec<Past<'a>> {
         let (mut claims, mut records) = (self.claims.iter().peekable(), self.records.iter().peekable());
         let mut pasts = Vec::with_capacity(runs.size_hint().0);
@@ -31,7 +31,7 @@ impl Ledger {
             let standing = match (of_run, record) {
                 (None, _) => Standing::Unclaimed,
                 (Some(claim), Some(record)) if record.status.is_final() => Standing::Ended(claim, record),
-                // Few are under way.
+                // Few runs are open, so this lookup is cheap.
                 (Some(claim), _) => match self.open.get(&(job.clone(), run.clone())) {
                     Some(open) => Standing::Open(claim, open),
                     None => Standing::JournalLost(claim),
@@ -66,8 +66,8 @@ mod tests {
         (Name::parse(&format!("job-{job}")).unwrap(), RunToken::parse(&format!("r{run}")).unwrap())
     }
 
-    /// Job `n` has as many claims as the number of ones in `n`, in an order that differs from that of their tokens; every third
-    /// run has ended, every fifth was stopped.
+    /// Job `n` has as many claims as the number of ones in `n`, in an order that differs from that of their tokens;
+    /// every third run has ended, every fifth was stopped.
     fn ledger() -> Ledger {
         let mut ledger = Ledger::default();
         for job in 0..40 {

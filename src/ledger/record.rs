@@ -1,4 +1,4 @@
-//! What a run came to: `run.json`.
+//! The record of a run: `run.json`.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -23,16 +23,16 @@ pub struct RunRecord {
     pub source_commit: String,
     pub plan_id: String,
     pub spec_digest: Digest,
-    /// In order, the first is batch 1.
+    /// The counts of each batch in order; the first is batch 1.
     pub per_batch: Vec<BatchRecord>,
-    /// How far the results are on the branch: devices (by their place in the sorted target) and shards.
+    /// How much of the results is on the branch: devices (by their place in the sorted target) and shards.
     pub published: Published,
     /// Answers that came after their device had an outcome; they change none.
     pub late: u64,
 }
 
-/// How much of a run's results is on the branch. Kept in `run.json`, in the commit of the shards, so that a restart never
-/// writes a shard again.
+/// How much of a run's results is on the branch. `run.json` holds it, committed together with the shards, so that a
+/// restart never writes a shard again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Published {
     pub devices: u32,
@@ -46,8 +46,8 @@ pub struct BatchRecord {
 }
 
 impl RunRecord {
-    /// Returns the record of a run that was claimed and of which nothing else is known: pending, with as many devices as were claimed. The
-    /// one place where a record begins; what else is known replaces a field.
+    /// Returns the record of a run of which only the claim is known: pending, with the claimed number of devices. Every
+    /// record begins here; other knowledge replaces fields.
     pub fn of_claim(claim: &Claim) -> RunRecord {
         RunRecord {
             job: claim.job.clone(),
@@ -90,7 +90,8 @@ impl RunRecord {
         })
     }
 
-    /// Returns the word of what kept a run from its devices, with which its reason begins: `missed`, `journal-lost`; `None` of any other run.
+    /// Returns the first word of the reason when it names what kept a run from its devices: `missed`, `journal-lost`;
+    /// `None` for any other run.
     pub fn cause(&self) -> Option<&str> {
         let (word, _) = self.reason.as_deref()?.split_once(": ")?;
         let is_word = word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
@@ -136,7 +137,7 @@ impl RunRecord {
             reason: document.get("reason").and_then(Value::as_str).map(str::to_string),
             counts: counts(document)?,
             published: published(document)?,
-            // Runs of before it was counted have none.
+            // Records from before late answers were counted have no such field.
             late: document.get("late").and_then(Value::as_u64).unwrap_or(0),
             started_at: timestamp(document, "started_at")?,
             finished_at: timestamp(document, "finished_at")?,

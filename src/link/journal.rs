@@ -1,5 +1,5 @@
-//! The log of what simulated devices executed, one line of JSON an execution. Written before the answer, so that a device that is
-//! asked again after a crash recognises what it has done.
+//! The log of the commands that simulated devices executed, one line of JSON for each. A line is written before the
+//! answer, so that a device that is asked again after a crash recognises what it has done.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::LinkError;
 use crate::model::digest::Digest;
 
-/// One execution, as the journal keeps it.
+/// An execution, as the journal keeps it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Execution<'a> {
     pub device_id: &'a str,
@@ -25,16 +25,17 @@ pub(super) struct Execution<'a> {
 pub(super) struct DeviceJournal {
     file: File,
     path: PathBuf,
-    /// As the fleet declares it, for people.
+    /// The file's name as the fleet declares it, for messages.
     name: String,
-    /// The last line has no end: a process died, or the disk was full, in the middle of it. Nobody answered for it.
+    /// The last line has no end: a process died, or the disk was full, in the middle of it. No device has answered for
+    /// it.
     is_torn: bool,
-    /// The ids that were executed before, 32 bytes each; `None` until somebody asks, as most fleets never do.
+    /// The ids that were executed before, 32 bytes each; `None` until they are needed, which most fleets never do.
     known: Option<BTreeSet<Digest>>,
 }
 
 impl DeviceJournal {
-    /// Opens a journal, which is made when it is not there.
+    /// Opens a journal; makes it when it does not exist.
     ///
     /// # Errors
     /// The file cannot be opened or read.
@@ -43,7 +44,7 @@ impl DeviceJournal {
         let fail = |source| LinkError::Journal { path: name.to_string(), source };
         let mut file = File::options().create(true).append(true).read(true).open(&path).map_err(fail)?;
         let mut is_torn = false;
-        // What has no length (a pipe, `/dev/null`) has no last line.
+        // A file without a length (a pipe, `/dev/null`) has no last line.
         if file.metadata().map_err(fail)?.len() > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map_err(fail)?;
@@ -65,14 +66,14 @@ impl DeviceJournal {
             "at": at.to_string(),
         });
         let torn = if self.is_torn { "\n" } else { "" };
-        // One write a line: what a device executed is in the journal before it answers, whatever happens to the process.
+        // Each line is a single write, so an execution is in the journal before the device answers, even when the
+        // process dies.
         let written = self.file.write_all(format!("{torn}{line}\n").as_bytes());
         self.is_torn = written.is_err();
         written.map_err(|source| LinkError::Journal { path: self.name.clone(), source })
     }
 
-    /// Appends an execution that a device recognises when it has executed it, in this process or in one before: then nothing
-    /// is written.
+    /// Appends an execution unless the device has executed it before, in this process or an earlier one.
     ///
     /// # Errors
     /// The file cannot be read or written; then the device has not executed.
@@ -91,8 +92,8 @@ impl DeviceJournal {
         Ok(())
     }
 
-    /// Reads the ids of all whole lines. A torn one counts for nothing, also after it was given an end: no beginning of a line of
-    /// ours is JSON. One that lacks only its end is whole.
+    /// Reads the ids of all whole lines. Torn lines are skipped, also after a line feed was added: the beginning of a
+    /// line is never valid JSON. A line that lacks only its line feed is whole.
     fn read_known(&self) -> std::io::Result<BTreeSet<Digest>> {
         let mut known = BTreeSet::new();
         if !self.file.metadata()?.is_file() {

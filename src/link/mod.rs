@@ -1,10 +1,11 @@
 //! The way to the devices: requests go out, events come in.
 //!
-//! A link never blocks its caller and never looks at a clock: the driver passes the time in and polls. A link that has a thread of its own
-//! wakes the driver when it has events; one that knows when something happens next says so ([`DeviceLink::due`]).
+//! A link never blocks its caller and never reads a clock: the driver passes the time in and polls. A link with its own
+//! thread wakes the driver when it has events; a link that knows the time of its next event returns it from
+//! [`DeviceLink::due`].
 //!
-//! Events are of two kinds. Those with a [`Token`] answer a request. Those with a device's id (presence, reported properties) come at any
-//! time, whether or not a request was sent: they are written to the registry first.
+//! Events are of two kinds. Those with a [`Token`] answer a request. Those with a device's id (presence, reported
+//! properties) come at any time, whether or not a request was sent: they are written to the registry first.
 
 mod journal;
 mod simulated;
@@ -20,27 +21,28 @@ use crate::model::digest::Digest;
 
 /// A way to the devices.
 pub trait DeviceLink {
-    /// Takes a request; what becomes of it is an event later, or nothing ever.
+    /// Takes a request. Its outcome is a later event, or never comes.
     fn send(&mut self, now: Timestamp, request: Request);
 
     /// Returns what has happened by now, in the order in which it happened.
     ///
     /// # Errors
-    /// The link itself fails; devices have not been spoken to since.
+    /// The link itself failed; it has not spoken to devices since.
     fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError>;
 
-    /// Returns when there is something to poll next; `None` when that is not known: the link wakes the driver then.
+    /// Returns when to poll next; `None` when that is not known, and the link wakes the driver.
     fn due(&self) -> Option<Timestamp>;
 
-    /// Returns how many requests are on their way to a device or back. Those that wait for a device to connect are not among them.
+    /// Returns the number of requests that are on their way to a device or back, without those that wait for a device
+    /// to connect.
     fn under_way(&self) -> usize;
 
-    /// Returns until when the devices that were spoken to can be expected to say something; `None` when all of them have had their time.
-    /// Whoever ends before that may miss an answer.
+    /// Returns the latest time at which an answer to a sent request can be expected; `None` when no answer is expected
+    /// any more. A process that ends before that time may miss an answer.
     fn expects_until(&self) -> Option<Timestamp>;
 }
 
-/// Which request: comes back with its answer.
+/// Identifies a request; the answer carries the same token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
     /// The number of the run in the journal.
@@ -54,10 +56,11 @@ pub struct Token {
 /// What a device is asked to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    /// Execute a method and answer. One that is idempotent may be sent again, and a device that keeps a log of execution ids
+    /// Execute a method and answer. An idempotent command may be sent again; a device that keeps a log of execution ids
     /// recognises it.
     Command { method: String, payload: Arc<Value>, is_idempotent: bool },
-    /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them or a later one.
+    /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them
+    /// or a later one.
     Desired { patch: Arc<Value>, version: u64 },
 }
 
@@ -71,7 +74,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// Something that happened.
+/// An event from a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkEvent {
     /// The device answered a command with a status (an HTTP-like code) and a text that is not to be trusted.

@@ -1,12 +1,12 @@
-//! Simulated devices: who is offline is a function of the seed and the device's id; how long a command takes and whether it fails, of
-//! the seed and the execution id. So a run is the same in any process, and the next run is another one.
+//! Simulated devices. The seed and the device's id decide which devices are offline; the seed and the execution id
+//! decide how long a command takes and whether it fails. So a run is the same in any process, and the next run differs.
 //!
-//! A request is executed half-way through its latency: the device appends to the journal first and answers after, as a real one
-//! that keeps a log would. One that keeps a journal recognises a command that may be sent again (`idempotent: true`) by its
-//! execution id: it answers as it would, and does not execute it a second time. Other commands are never recognised: nobody may
-//! send them twice, and an execution too many is how such a bug is seen.
+//! A request is executed half-way through its latency: the device first appends to the journal, then answers, like a
+//! real device with a log. A device with a journal recognises a command that may be sent again (`idempotent: true`) by
+//! its execution id: it answers, but does not execute it a second time. Other commands are never recognised: fleetform
+//! must not send them twice, and a second execution shows such a bug.
 //!
-//! Without a journal nobody can tell when a request was executed, and only the answer is waited for.
+//! Without a journal the time of an execution is not visible, so only answers are scheduled.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -20,25 +20,25 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceBehaviour, Probability, SimulatedLink};
 use jiff::Timestamp;
 
-/// The devices behind a fleet without real ones.
+/// The simulated devices of a fleet.
 pub struct SimulatedDevices {
     config: SimulatedLink,
-    /// The seed as a text: what every choice is made of.
+    /// The seed as a text; every choice depends on it.
     seed: String,
-    /// Ordered by time, then by when they were asked for.
+    /// Times, sequence numbers and slots of `requests`, ordered by time, then by sequence number.
     queue: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
-    /// What the queue points to.
+    /// The requests that the queue points to.
     requests: Vec<Option<(Request, Step)>>,
     free: Vec<usize>,
     asked: u64,
-    /// When devices connect that were asked while they were offline (`connectsAfter`).
+    /// The times at which devices connect that got a request while offline (`connectsAfter`).
     connects: BTreeMap<String, Timestamp>,
-    /// Things in the queue that only wait for a device to connect.
+    /// The number of entries of the queue that only wait for a device to connect.
     waiting: usize,
-    /// The latest time of what else was ever put into the queue.
+    /// The latest time of any other entry that was ever in the queue.
     last_at: Timestamp,
     journal: Option<DeviceJournal>,
-    /// When the first step of a rhythm was, and how long each is; `None` where each report is due at its own time.
+    /// The start of a rhythm and the length of its steps; `None` when each report is due at its own time.
     rhythm: Option<(Timestamp, Duration)>,
 }
 
@@ -53,7 +53,8 @@ enum Step {
         code: u16,
     },
     Refuse,
-    /// The device connects; a new value of its twin is executed then, for a command its sender is told.
+    /// The device connects. A new value of its twin is executed then; for a command, the sender only learns that the
+    /// device is online.
     Connect,
 }
 
@@ -79,8 +80,8 @@ impl SimulatedDevices {
         })
     }
 
-    /// Makes reports due in steps: in virtual time, where work takes none, they are then handled in groups as in reality. What is due by
-    /// a time stays so, in its order; only the wake-ups for it are fewer.
+    /// Makes reports due in steps. In virtual time, where work takes no time, reports are then handled in groups as in
+    /// reality. A poll still returns the same events in the same order; there are only fewer wake-ups.
     #[must_use]
     pub fn in_rhythm(mut self, start: Timestamp, step: Duration) -> SimulatedDevices {
         self.rhythm = (!step.is_zero()).then_some((start, step));
@@ -129,13 +130,13 @@ impl SimulatedDevices {
         DeviceBehaviour { offline, ..DeviceBehaviour::default() }
     }
 
-    /// Of an execution id and an attempt.
+    /// Returns the answer's code for an execution id and an attempt.
     fn code(&self, [id, attempt]: &[String; 2]) -> u16 {
         let fails = self.happens(self.config.failures, &["failure", id, attempt]);
         if fails { 500 } else { 200 }
     }
 
-    /// Of an execution id and an attempt: between half and one and a half of the mean.
+    /// Returns the latency for an execution id and an attempt: between 0.5 and 1.5 times the mean.
     fn latency(&self, [id, attempt]: &[String; 2]) -> Duration {
         let chosen = self.chosen(&["latency", id, attempt]) % 1_000;
         self.config.latency.mul_f64(0.5 + chosen as f64 / 1_000.0)
@@ -200,7 +201,7 @@ impl DeviceLink for SimulatedDevices {
         Ok(events)
     }
 
-    /// The time of the next event or of the next thing that a device does; `None` when nothing is under way.
+    /// Returns the time of the next event or of the next action of a device; `None` when nothing is under way.
     fn due(&self) -> Option<Timestamp> {
         let Reverse((at, _, _)) = self.queue.peek()?;
         Some(self.rhythm.map_or(*at, |(start, step)| next_step(start, step, *at)))
@@ -215,7 +216,7 @@ impl DeviceLink for SimulatedDevices {
     }
 }
 
-/// Returns what a device says that has executed a request.
+/// Returns the event of a device that has executed a request.
 fn answer(request: Request, code: u16, at: Timestamp) -> LinkEvent {
     let body = if code >= 400 { "the simulated device refused" } else { "" };
     match request.ask {
@@ -228,19 +229,20 @@ fn answer(request: Request, code: u16, at: Timestamp) -> LinkEvent {
 }
 
 impl Drop for SimulatedDevices {
-    /// What was sent reaches its device, whether or not anybody is left to wait for the answer: a process that ends in good order
-    /// has handed over everything. One that is killed has not, and what it sent may be lost on the way.
+    /// Journals the requests that are still under way: a process that ends in good order has handed over everything,
+    /// although it no longer waits for the answers. A process that is killed has not, and its requests may be lost on
+    /// the way.
     fn drop(&mut self) {
         while let Some(Reverse((at, _, slot))) = self.queue.pop() {
             if let Some((request, Step::Execute { .. })) = self.requests[slot].take() {
-                // Nobody is left to be told that the journal cannot be written.
+                // A drop cannot report that the journal cannot be written.
                 drop(self.note(&request, at));
             }
         }
     }
 }
 
-/// Returns the end of the step that a time is in; a time between two steps is its own.
+/// Returns the end of the step that a time lies in; a time on the border of two steps is returned as it is.
 fn next_step(start: Timestamp, step: Duration, at: Timestamp) -> Timestamp {
     let Ok(since) = Duration::try_from(at.duration_since(start)) else { return at };
     let steps = since.as_nanos().div_ceil(step.as_nanos());
@@ -285,7 +287,7 @@ mod tests {
         SimulatedDevices::new(&config, Path::new(".")).unwrap()
     }
 
-    /// Returns all events by running time forward to whatever is due.
+    /// Returns all events, by moving the time forward to each due event.
     fn run(devices: &mut SimulatedDevices) -> Vec<LinkEvent> {
         let mut events = Vec::new();
         while let Some(at) = devices.due() {
@@ -361,7 +363,7 @@ mod tests {
         assert_eq!((offline, failed), count());
     }
 
-    /// A folder for a journal, and devices of a new process with it.
+    /// Returns the devices of a new process, with a journal in a folder.
     fn with_journal(folder: &Path) -> SimulatedDevices {
         let config = SimulatedLink { journal: Some("devices.jsonl".to_string()), ..SimulatedLink::default() };
         SimulatedDevices::new(&config, folder).unwrap()
@@ -386,7 +388,7 @@ mod tests {
             for attempt in 1..=2 {
                 assert_eq!(execute(&mut devices, "d-1", true, attempt), [answered(attempt, 200, "")]);
             }
-            // What nobody waits for any more is recognised too.
+            // A command whose answer is no longer awaited is recognised too.
             devices.send(Timestamp::UNIX_EPOCH, Request { ask: ask(true), ..request("d-1") });
         }
         assert_eq!(journal(folder.path()).lines().count(), 1);
@@ -428,7 +430,7 @@ mod tests {
             }
             let separator = if torn.ends_with('\n') { "" } else { "\n" };
             let second = whole.lines().nth(1).unwrap();
-            // One that lacks only its end is whole: nothing is appended.
+            // A line that lacks only its line feed is whole: nothing is appended.
             let expected = if cut == 1 { torn.to_string() } else { format!("{torn}{separator}{second}\n") };
             assert_eq!(journal(folder.path()), expected);
         }

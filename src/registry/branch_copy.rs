@@ -1,7 +1,8 @@
-//! What the registry keeps of the results branch: enough to publish it again when it is gone, and to tell when it was changed.
+//! The registry's copy of the results branch: enough to publish the branch again when it is gone, and to tell when it
+//! was changed.
 //!
-//! Runs that were executed with this registry are made again from the journal. Other files of the branch (reports of imports, runs
-//! of a registry that was lost) are kept byte for byte.
+//! Runs that were executed with this registry are rebuilt from the journal. Other files of the branch (reports of
+//! imports, runs of a registry that was lost) are kept byte for byte.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,7 +12,8 @@ use crate::ledger::{RunRecord, claim_path};
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 
-/// Reads the copy of the results branch. What writes it are [changes](super::Change) and [`Store::keep_files`](super::Store::keep_files).
+/// Reads the copy of the results branch. [Changes](super::Change) and [`Store::keep_files`](super::Store::keep_files)
+/// write it.
 pub trait BranchCopy {
     /// Returns true when the registry has seen the results branch: then it knows everything that was claimed on it.
     ///
@@ -19,22 +21,22 @@ pub trait BranchCopy {
     /// The registry cannot be read.
     fn exists(&self) -> Result<bool, RegistryError>;
 
-    /// Returns the runs of the journal in the order in which they were journaled. A claim that was not confirmed counts, for it may
-    /// have reached the branch, unless it is known that another one has claimed the run.
+    /// Returns the runs of the journal in the order in which they were journaled. A claim that was not confirmed is
+    /// included, because it may have reached the branch, unless another process is known to have claimed the run.
     ///
     /// # Errors
     /// The registry cannot be read, or a row holds what it should not.
     fn runs(&self) -> Result<Vec<RememberedRun>, RegistryError>;
 
-    /// Calls `visit` for the rows of a run that its record says were published, with the number of the batch, from 1. A device has the
-    /// name that it has now.
+    /// Calls `visit` for the rows of a run that its record says were published, with the number of the batch, from 1. A
+    /// device has the name that it has now.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn each_published(&self, run: &RememberedRun, visit: &mut dyn FnMut(ResultRow, u32)) -> Result<(), RegistryError>;
 
-    /// Calls `visit` for the kept files that `wanted` picks by their path, sorted by path, until it breaks. The journal knows better
-    /// about its own runs: none of their files is among these.
+    /// Calls `visit` for the kept files that `wanted` picks by their path, sorted by path, until it breaks. Files of
+    /// the journal's own runs are not among these, because the journal has the truth about them.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -44,19 +46,20 @@ pub trait BranchCopy {
         visit: &mut dyn FnMut(&str, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), RegistryError>;
 
-    /// Returns what git calls the content of each kept file, by its path; `None` for one that was not compared with the branch.
+    /// Returns the git id of the content of each kept file, by path; `None` for a file that was not compared with the
+    /// branch.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError>;
 
-    /// Returns what was noted last; `None` when nothing was.
+    /// Returns the commit that was noted last; `None` when none was.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError>;
 
-    /// Returns the outbox, sorted: what the registry has done and the branch has not heard of.
+    /// Returns the outbox, sorted: reports about what the registry has done that are not on the branch yet.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -74,11 +77,11 @@ pub enum Noted {
     AppliedHead,
 }
 
-/// What is to be written to the results branch about something that the registry has done already. It was put in by the transaction that
-/// did the thing, so that no end of the process comes between.
+/// A commit to make on the results branch about something that the registry has done. The same transaction that did it
+/// adds the entry, so that a crash cannot come between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
-    /// The import that it is about.
+    /// The import that the entry is about.
     pub about: String,
     /// The files and the message of the commit, as JSON.
     pub text: String,
@@ -94,7 +97,7 @@ pub struct RememberedRun {
     pub claim: String,
     /// `run.json`; `None` when nothing but the claim was published.
     pub record: Option<RunRecord>,
-    /// Which devices have rows.
+    /// The devices that have rows.
     pub devices: ResultDevices,
 }
 
@@ -110,11 +113,11 @@ impl RememberedRun {
     }
 }
 
-/// A file of the results branch that no other table can make again.
+/// A file of the results branch that cannot be rebuilt from other tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptFile {
     pub path: String,
     pub content: Vec<u8>,
-    /// What git calls the content; `None` when the branch does not have it yet.
+    /// The git id of the content; `None` when the branch does not have it yet.
     pub blob_id: Option<String>,
 }

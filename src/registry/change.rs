@@ -1,4 +1,4 @@
-//! A transaction as a value: what is to be written, all of it or nothing, in the name of a lease.
+//! A transaction as a value: the changes to write, all or none, under a lease.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,18 +10,18 @@ use crate::model::outcome::{Outcome, Reason, RunStatus};
 use crate::model::patch::Section;
 use crate::query::PathRef;
 
-/// In whose name is written. A store refuses a fence that is older than the newest one that it has seen.
+/// The lease under which a process writes. A store refuses a fence that is older than the newest one that it has seen.
 ///
 /// 1. A works with epoch 4 and is suspended, say with its machine.
 /// 2. Its lease runs out. B takes it over with epoch 5, which the store notes.
-/// 3. A wakes up and writes: every commit of its begins with a look at the epoch, finds 5 and is refused.
+/// 3. A wakes up and writes. Each commit first checks the epoch: it finds 5, and A is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fence {
     epoch: Option<u64>,
 }
 
 impl Fence {
-    /// For whoever works without a lease: exclusion alone keeps others away.
+    /// The fence of a process without a lease: only the exclusive lock keeps other processes away.
     pub const NONE: Fence = Fence { epoch: None };
 
     /// Returns the fence of an epoch that the store has noted.
@@ -35,58 +35,59 @@ impl Fence {
     }
 }
 
-/// One thing that is written. A commit has several, in order; all of them become durable together, or none.
+/// One change. A commit has several, in order; all of them become durable together, or none.
 #[derive(Debug)]
 pub enum Change<'a> {
-    /// A run with its target, not yet claimed; answered with its number.
+    /// Adds a run with its target, not yet claimed; answered with its number.
     Claim(NewRun<'a>),
-    /// The claim of a run is on the results branch.
+    /// Notes that the claim of a run is on the results branch.
     Confirm { run_id: i64 },
     /// Forgets a run whose claim did not reach the results branch: nothing of it was started.
     Drop { run_id: i64 },
-    /// A run has started, or goes on.
+    /// Notes that a run has started, or goes on.
     Start { run_id: i64, at: Timestamp },
-    /// Devices are about to be spoken to: (ordinal, attempt).
+    /// Marks devices as sent, given as (ordinal, attempt), before anything is sent.
     Mark { run_id: i64, devices: &'a [(u32, u32)], at: Timestamp },
-    /// Nothing was delivered to devices that were marked: they wait to come online.
+    /// Notes that nothing was delivered to marked devices: they wait to come online.
     Unmark { run_id: i64, ordinals: &'a [u32] },
-    /// Outcomes, and what they say of the devices' connection.
+    /// Records outcomes, and the connection state of the devices that follows from them.
     Record { run_id: i64, outcomes: &'a [Outcome], ids: &'a DeviceIds },
-    /// An answer that came after its device had an outcome.
+    /// Notes an answer that came after its device had an outcome.
     Late { run_id: i64, ordinal: u32, code: u16, message: &'a str, at: Timestamp },
-    /// Devices are written one after the other, each with its outcome; answered with what became of those that were reached.
+    /// Writes devices one after the other, each with its outcome; answered with the outcomes of the devices that were
+    /// reached.
     Write { assignment: &'a Assignment, chunk: Chunk<'a> },
-    /// Devices were heard of; answered with the reported section of each that reported, in order.
+    /// Writes what devices sent; answered with the reported section of each device that reported, in order.
     Heard { from: &'a [Heard<'a>] },
-    /// A run does not go on now; a final status keeps its time.
+    /// Notes that a run does not go on now; a final status keeps its time.
     End { run_id: i64, status: RunStatus, reason: Option<&'a str>, at: Timestamp },
-    /// `run.json` as it is about to be published, and of which devices new shards beside it have rows; `None` when there are no new
-    /// ones.
+    /// Keeps `run.json` as it is about to be published, and the devices with rows in the new shards; `None` without new
+    /// shards.
     KeepRecord { run_id: i64, record: &'a str, devices: Option<ResultDevices> },
-    /// The end of a run is on the results branch.
+    /// Notes that the end of a run is on the results branch.
     Close { run_id: i64 },
-    /// Writes what is staged of one import, notes its digest, and puts what the branch is to be told into the outbox.
+    /// Writes the staged rows of one import, notes its digest, and puts its report for the branch into the outbox.
     Import { spec: &'a ImportSpec, at: Timestamp, outbox: &'a str },
-    /// The branch has an entry of the outbox; its files, as (path, bytes), are kept.
+    /// Removes an entry of the outbox that is on the branch, and keeps its files, given as (path, bytes).
     Delivered { about: &'a str, files: &'a [(String, Vec<u8>)] },
     /// Notes a commit.
     Note { what: Noted, commit: &'a str },
-    /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. When the power fails
-    /// before, older ones are as true.
+    /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. After
+    /// a power cut before that, the older notes still hold.
     Seen { results_tip: &'a str, applied_head: &'a str },
-    /// Blocks or unblocks devices; answered with the ids of those that were not so before.
+    /// Blocks or unblocks devices; answered with the ids of the devices that changed.
     Block { device_ids: &'a [String], is_blocked: bool },
-    /// Deletes devices with their keys; answered with the ids of those that were there.
+    /// Deletes devices with their keys; answered with the ids of the devices that existed.
     Delete { device_ids: &'a [String] },
-    /// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than
-    /// keeping them up to date.
+    /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
+    /// time than keeping them up to date.
     MakeWay { section: Option<Section>, devices: u64 },
-    /// Makes the indexes for paths, the most wanted first, and drops those for others; takes statistics anew when `changed` devices are
-    /// many. Answered with what was done.
+    /// Makes the indexes for paths, the most wanted first, and drops all others; renews the statistics when `changed`
+    /// devices are many. Answered with what was done.
     Index { wanted: &'a [PathRef], changed: u64 },
 }
 
-/// What was heard of a device.
+/// A message from a device.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
     pub device_id: &'a str,
@@ -94,16 +95,16 @@ pub struct Heard<'a> {
     pub what: HeardOf<'a>,
 }
 
-/// What it was.
+/// The content of a message.
 #[derive(Debug, Clone, Copy)]
 pub enum HeardOf<'a> {
-    /// It has connected, or the connection is gone.
+    /// The device has connected, or its connection is gone.
     Presence { is_online: bool },
-    /// It reported properties: a merge patch of its reported section.
+    /// The device reported properties: a merge patch of its reported section.
     Report { patch: &'a Value },
 }
 
-/// What a change came to.
+/// The answer to a change.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     Done,
@@ -119,7 +120,7 @@ pub enum Answer {
 }
 
 impl Change<'_> {
-    /// Returns the name of the step, for those who watch what is written.
+    /// Returns the name of the step, for crash points.
     pub fn step(&self) -> &'static str {
         match self {
             Change::Claim(_) => "journal claim",

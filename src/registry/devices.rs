@@ -1,4 +1,4 @@
-//! Devices as a store answers for them: who is selected, what they have, who cannot be started.
+//! Queries over devices: which are selected, what they have, and which cannot be started.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
@@ -12,10 +12,10 @@ use crate::model::outcome::Reason;
 use crate::model::patch::{Assignment as PathAssignment, Section};
 use crate::query::{PathRef, Query};
 
-/// Reads devices. Nothing here writes.
+/// Reads devices, and writes nothing.
 pub trait Devices {
-    /// Returns the observation of one job: the ids of its devices in order, and what they have at the paths that it touches, in one
-    /// scan.
+    /// Returns the observation of one job: the ids of its devices in order, and their values at the paths that it
+    /// touches, in one scan.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -55,7 +55,8 @@ pub trait Devices {
     /// The registry cannot be read.
     fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError>;
 
-    /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when it has none or it is not known.
+    /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when the device has none or the
+    /// digest is not known.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -67,13 +68,15 @@ pub trait Devices {
     /// The registry cannot be read.
     fn imports_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError>;
 
-    /// Returns ids that may have been meant: the same but for the case of letters, and those before and after it in their order.
+    /// Returns ids similar to one that may be mistyped: ids that differ only in the case of letters, and those before
+    /// and after it in order.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError>;
 
-    /// Returns those of some devices that a job cannot be started on, as (ordinal, reason, what is said of it), ascending, each once.
+    /// Returns those of some devices that a job cannot be started on, as (ordinal, reason, message), ascending, each
+    /// once.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -87,14 +90,15 @@ pub trait Devices {
         range: Range<u32>,
     ) -> Result<Vec<(u32, Reason, &'static str)>, RegistryError>;
 
-    /// Returns what [`Change::Index`](super::Change::Index) would do: the paths by which conditions search, the most wanted first.
+    /// Returns what [`Change::Index`](super::Change::Index) would do for the paths that conditions search by, the most
+    /// wanted first.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn index_changes(&self, wanted: &[PathRef]) -> Result<IndexChanges, RegistryError>;
 }
 
-/// Which devices.
+/// The devices that a request is about.
 #[derive(Debug, Clone)]
 pub enum Selection {
     /// All that meet every condition.
@@ -103,7 +107,7 @@ pub enum Selection {
     Listed(Vec<String>),
 }
 
-/// A selection, bounded by organizations, and what is asked about its devices.
+/// A selection, bounded by organizations, and the questions about its devices.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub selection: Selection,
@@ -112,13 +116,13 @@ pub struct Request {
     pub touched: Touched,
     /// Device templates that the job does not fit.
     pub mismatching: BTreeSet<Name>,
-    /// For each, the devices are counted that meet all of its conditions, lie within the same bounds, have the same template and
-    /// are not selected. Of a selection by conditions only.
+    /// For each entry, counts the devices that meet all of its conditions, lie within the same bounds, have the same
+    /// template and are not selected. Used with a selection by conditions only.
     pub passed_over: Vec<Vec<Query>>,
 }
 
 impl Request {
-    /// Returns a request for the devices of a selection, about which nothing is asked.
+    /// Returns a request for the devices of a selection, without questions about them.
     pub fn new(selection: Selection, within: Vec<String>) -> Request {
         let (touched, mismatching, passed_over) = (Touched::Nothing, BTreeSet::new(), Vec::new());
         Request { selection, within, touched, mismatching, passed_over }
@@ -130,15 +134,15 @@ impl Request {
     }
 }
 
-/// How many devices a request is about.
+/// The number of devices that a request selects, and that it passes over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub selected: u64,
-    /// For each of [`Request::passed_over`], how many devices.
+    /// The number of devices for each of [`Request::passed_over`].
     pub passed_over: Vec<u64>,
 }
 
-/// What of a device the job touches.
+/// The part of a device that a job touches.
 #[derive(Debug, Clone)]
 pub enum Touched {
     Section {
@@ -150,7 +154,7 @@ pub enum Touched {
         wanted: String,
         desired_names: BTreeSet<String>,
     },
-    /// It is for IoT Edge devices only. `digest` is that of its content.
+    /// An edge manifest, for IoT Edge devices only. `digest` is the digest of its content.
     EdgeManifest {
         wanted: String,
         digest: Digest,
@@ -158,19 +162,20 @@ pub enum Touched {
     Nothing,
 }
 
-/// What a device must be for a job to start on it. That it is not blocked is always asked.
+/// What a device must be for a job to start on it. It must also not be blocked.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
     /// Templates that the job does not fit.
     pub mismatching: &'a BTreeSet<Name>,
-    /// It must be an IoT Edge device.
+    /// The device must be an IoT Edge device.
     pub edge: bool,
-    /// It must be in the registry: a write finds out by itself, a command would be sent to a device that is gone.
+    /// The device must be in the registry. A write checks this itself, but a command would be sent to a device that is
+    /// gone.
     pub presence: bool,
 }
 
 impl Needs<'_> {
-    /// What is said of a device that an edge manifest is not for.
+    /// The message for a device that cannot have an edge manifest.
     pub const NOT_EDGE: &'static str = "it is no IoT Edge device: its capabilities.iotEdge is false";
 }
 
@@ -180,21 +185,21 @@ pub struct DeviceFilter {
     pub query: Option<Query>,
     /// The path of an organization; devices in or below it.
     pub organization: Option<String>,
-    /// Only devices whose id comes after this one, which need not be there.
+    /// Only devices whose id comes after this one, which need not exist.
     pub after: Option<String>,
     /// At most this many, in the order of their ids.
     pub limit: Option<u64>,
 }
 
 impl DeviceFilter {
-    /// Returns the request for what the filter selects, whatever its page.
+    /// Returns the request for what the filter selects, ignoring `after` and `limit`.
     pub fn request(&self) -> Request {
         let selection = Selection::Matching { template: None, conditions: self.query.iter().cloned().collect() };
         Request::new(selection, self.organization.iter().cloned().collect())
     }
 }
 
-/// How a device proves who it is, as an export shows it.
+/// The credentials of a device, as an export shows them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DeviceKeys {
     pub authentication: Authentication,
@@ -204,21 +209,22 @@ pub struct DeviceKeys {
     pub secondary_thumbprint: Option<String>,
 }
 
-/// Without the keys.
+/// Leaves the keys out.
 impl std::fmt::Debug for DeviceKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceKeys").field("authentication", &self.authentication).finish_non_exhaustive()
     }
 }
 
-/// What is to be done about indexes, or was. Paths as a condition writes them.
+/// Planned or completed changes of indexes, with paths as a condition writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexChanges {
     pub make: Vec<String>,
-    /// No declared condition searches by them any more.
+    /// Paths that no declared condition searches by any more.
     pub drop: Vec<String>,
-    /// Searched by, and without an index: there are [`limits::QUERY_INDEXES_MAX`](crate::model::limits::QUERY_INDEXES_MAX) already, or
-    /// the store cannot index the path.
+    /// Paths that conditions search by without an index, because there are
+    /// [`limits::QUERY_INDEXES_MAX`](crate::model::limits::QUERY_INDEXES_MAX) already, or the store cannot index the
+    /// path.
     pub left_out: Vec<String>,
 }
 

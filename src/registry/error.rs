@@ -1,16 +1,16 @@
-//! What can go wrong with the registry, in the same words for every store.
+//! Failures of the registry, with the same messages for every store.
 
 use std::error::Error;
 
-/// A failure of the registry. `location` is where it is, for people: a path, or an address without secrets. `Display` says what
-/// happened, [`RegistryError::help`] what to do.
+/// A failure of the registry. `location` tells people where it is: a path, or an address without secrets. `Display`
+/// says what happened, [`RegistryError::help`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("the folder {location} of the registry cannot be made")]
     Folder { location: String, source: std::io::Error },
     #[error("the registry {location} is locked by another process")]
     Locked { location: String },
-    /// A commit with a fence that is older than the one that was noted last: nothing was written.
+    /// The fence of a commit is older than the one that was noted last: nothing was written.
     #[error("another fleetform has taken over the work on the registry {location}")]
     Fenced { location: String },
     #[error("the disk is full: the registry {location} cannot grow")]
@@ -27,7 +27,7 @@ pub enum RegistryError {
     Older { location: String, version: i64, known: i64 },
     #[error("the registry {location} cannot be used: {what}")]
     Corrupt { location: String, what: String },
-    /// What the store below says is its own business: `source`.
+    /// `source` is the error of the store.
     #[error("the registry {location} failed to {doing}")]
     Failed { location: String, doing: &'static str, source: Box<dyn Error + Send + Sync> },
 }

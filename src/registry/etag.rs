@@ -1,4 +1,4 @@
-//! ETags of devices: a digest of what they stand for, so that the same content has the same one, here and in any other registry.
+//! ETags of devices: digests of their content, so that the same content has the same ETag in every registry.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::DeviceKeys;
 use crate::model::digest::Digest;
 
-/// What an identity ETag stands for.
+/// The content of an identity ETag.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
     pub is_blocked: bool,
@@ -15,7 +15,7 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Returns the ETag of the identity: its status, its capabilities and how it proves who it is.
+    /// Returns the ETag of the identity: a digest of its status, its capabilities and its credentials.
     pub fn etag(&self) -> String {
         let DeviceKeys { authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint } =
             self.keys;
@@ -33,7 +33,7 @@ impl Identity<'_> {
     }
 }
 
-/// Returns the ETag of a twin: of its tags and desired properties.
+/// Returns the ETag of a twin: a digest of its tags and desired properties.
 pub fn twin_etag(tags: &Value, desired: &Value) -> String {
     etag_of(&json!([tags, desired]))
 }

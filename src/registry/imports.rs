@@ -8,43 +8,44 @@ use super::RegistryError;
 use crate::model::digest::Digest;
 use crate::model::fleet::{ImportFormat, Removed};
 
-/// Stages imports. What is staged belongs to the open store alone, and nothing of the registry changes until it is applied.
+/// Stages imports. Staged rows belong to the open store alone, and the registry does not change until they are applied.
 pub trait Imports {
-    /// Stages a file: compares each row with the registry and keeps the result. What left the file is not known yet: see
-    /// [`Imports::settle`].
+    /// Stages a file: compares each row with the registry and keeps the result. [`Imports::settle`] finds the devices
+    /// that left the file.
     ///
     /// # Errors
     /// The file is not of its form, or the registry fails.
     fn stage(&mut self, spec: &ImportSpec, file: &mut dyn Read) -> Result<StagedImport, ImportFailure>;
 
-    /// Returns the imports that are not staged and that have devices which a staged file wants: [`Imports::ask_owner`] must be given
-    /// their files.
+    /// Returns the imports that are not staged and own devices that a staged file wants. Call [`Imports::ask_owner`]
+    /// with their files.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn owners_to_ask(&self) -> Result<Vec<String>, RegistryError>;
 
-    /// Keeps the devices that an import still has in its file from those that want them. A file that cannot be used keeps them all.
+    /// Refuses the devices that an import still has in its file to other imports that want them. A file that cannot be
+    /// used keeps all of its devices.
     ///
     /// # Errors
     /// The registry fails.
     fn ask_owner(&mut self, owner: &str, format: ImportFormat, file: &mut dyn Read) -> Result<(), RegistryError>;
 
-    /// Settles what a file alone cannot tell, when all files are staged and all owners asked: rows whose devices another import has
-    /// still are rejected, and devices that left this file without moving to another are kept, blocked or deleted. When a row was
-    /// rejected it is not known which device it was, and all are kept.
+    /// Settles what depends on several files, when all files are staged and all owners asked. Rejects rows whose
+    /// devices another import still has. Keeps, blocks or deletes devices that left this file without moving to
+    /// another. When a row was rejected, keeps them all, because it may have been the row of any of them.
     ///
     /// # Errors
     /// The registry fails.
     fn settle(&mut self, spec: &ImportSpec, staged: &mut StagedImport) -> Result<(), RegistryError>;
 
-    /// Forgets what is staged: the next plan stages anew.
+    /// Forgets the staged rows: the next plan stages anew.
     ///
     /// # Errors
-    /// What was staged cannot be removed.
+    /// The staged rows cannot be removed.
     fn clear(&mut self) -> Result<(), RegistryError>;
 
-    /// Lays all staged imports over the devices for all that is read from here on: what a plan sees.
+    /// Lays all staged imports over the devices for all later reads, so that a plan sees them.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -57,7 +58,7 @@ pub trait Imports {
     fn applied(&self) -> Result<Vec<(String, String)>, RegistryError>;
 }
 
-/// What an import says about all of its rows.
+/// The declaration of an import, which holds for all of its rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportSpec {
     pub name: String,
@@ -67,30 +68,30 @@ pub struct ImportSpec {
     pub organization: Option<String>,
     pub simulated: bool,
     pub removed: Removed,
-    /// The other imports that are declared: their devices are not this one's to take while their files have them. A device of an import
-    /// that is no longer declared is.
+    /// The other declared imports: this import cannot take their devices while their files have them. It can take
+    /// devices of an import that is no longer declared.
     pub others: BTreeSet<String>,
-    /// Of the spec and of the content of the file.
+    /// The digest of the spec and of the content of the file.
     pub digest: Digest,
 }
 
-/// What staging a file found.
+/// The result of staging a file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StagedImport {
     pub new: u64,
     pub updated: u64,
-    /// Of the updated ones.
+    /// Devices with a new name; they are also counted in `updated`.
     pub renamed: u64,
     pub unchanged: u64,
     /// Rows that delete their device (`importMode`).
     pub deleted: u64,
-    /// Devices of this import whose row left the file, and that are blocked or deleted for it.
+    /// Devices of this import whose row left the file, and that are blocked or deleted because of that.
     pub removed: u64,
-    /// Devices whose row left the file and that stay: as the import says, or because rows were rejected and it is not known what they
-    /// were.
+    /// Devices whose row left the file and that stay: because the import says so, or because rows were rejected that
+    /// may have been theirs.
     pub kept: u64,
     pub rejected: u64,
-    /// Without blank lines and module identities.
+    /// Rows of the file without blank lines and module identities.
     pub rows: u64,
     /// The first rejected rows, at most [`IMPORT_ERRORS_MAX`](crate::model::limits::IMPORT_ERRORS_MAX), in file order.
     pub errors: Vec<RowError>,
@@ -100,9 +101,9 @@ pub struct StagedImport {
     pub modules: u64,
     /// Ids that differ only in the case of letters; `None` when there are none.
     pub alike: Option<Alike>,
-    /// New devices whose ids differ only so from those of devices that are in the registry; `None` when there are none.
+    /// New devices whose ids differ only in case from ids in the registry; `None` when there are none.
     pub alike_registered: Option<Alike>,
-    /// For each column of cloud properties with text in it, the first of it; in the order in which they were met.
+    /// The first text of each column of cloud properties that has any, in the order in which they were found.
     pub cloud_cells: Vec<CloudCell>,
 }
 
@@ -111,11 +112,11 @@ pub struct StagedImport {
 pub struct Alike {
     /// Groups of such ids.
     pub groups: u64,
-    /// Two ids of the first group; the second is that of the registry's device where one is.
+    /// Two ids of the first group; the second is the registry's id when a registered device is alike.
     pub sample: [String; 2],
 }
 
-/// A cell of a column of cloud properties: what the column is like.
+/// A cell of a column of cloud properties, as a sample of the column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudCell {
     /// The keys of the property, at least one.

@@ -1,4 +1,4 @@
-//! The journal of runs: targets, sent marks and outcomes. What the results branch does not hold yet.
+//! The journal of runs: targets, sent marks and outcomes that the results branch does not hold yet.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
 use crate::model::patch::Section;
 
-/// Reads the journal. What writes it are [changes](super::Change).
+/// Reads the journal. [Changes](super::Change) write it.
 pub trait Journal {
     /// Returns the runs that are not closed, in the order in which they were journaled.
     ///
@@ -30,8 +30,8 @@ pub trait Journal {
     /// As [`Journal::unclosed`].
     fn find(&self, job: &Name, run: &RunToken) -> Result<Option<JournaledRun>, RegistryError>;
 
-    /// Returns how far each open run is that is claimed: that the journal knows to be, or of which `is_published` knows that its
-    /// claim is on the results branch although the process died before it could be noted.
+    /// Returns the progress of each open run that is claimed: one that the journal has as claimed, or whose claim is on
+    /// the results branch according to `is_published` because the process died before it could note that.
     ///
     /// # Errors
     /// As [`Journal::unclosed`].
@@ -58,8 +58,8 @@ pub trait Journal {
     /// The registry cannot be read.
     fn each_outcome(&self, run_id: i64, visit: &mut dyn FnMut(u32, Reason, u32)) -> Result<(), RegistryError>;
 
-    /// Calls `visit` for the rows of a run with ordinals in `range`, in order; a device without an outcome is pending, and has a row
-    /// unless `pending` leaves it out.
+    /// Calls `visit` for the rows of a run with ordinals in `range`, in order; a device without an outcome is pending,
+    /// and has a row unless `pending` leaves it out.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -72,8 +72,8 @@ pub trait Journal {
         visit: &mut dyn FnMut(ResultRow),
     ) -> Result<(), RegistryError>;
 
-    /// Returns the marks of a run's devices that may have got what was sent, as (ordinal, attempt), sorted; those that wait to come
-    /// online got nothing.
+    /// Returns the marks of a run's devices that may have received what was sent, as (ordinal, attempt), sorted.
+    /// Devices that wait to come online received nothing and are left out.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -85,8 +85,8 @@ pub trait Journal {
     /// The registry cannot be read.
     fn waiting(&self, run_id: i64, waits: Waits, most: u32) -> Result<(u64, Vec<u32>), RegistryError>;
 
-    /// Returns the version of the desired section that a run has written to some devices, in their order; 0 for one that was not
-    /// written.
+    /// Returns the version of the desired section that a run has written to some devices, in their order; 0 for one
+    /// that was not written.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -110,8 +110,8 @@ pub trait Journal {
     /// The registry cannot be read.
     fn claim_documents(&self) -> Result<BTreeMap<String, String>, RegistryError>;
 
-    /// Returns a text that is another one whenever the claims of the registry have changed, whoever changed them; `None` in a
-    /// registry that does not keep one.
+    /// Returns a text that changes whenever any process changes the claims of the registry; `None` in a registry that
+    /// does not keep one.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -146,9 +146,9 @@ pub struct NewRun<'a> {
     pub claim: &'a Claim,
     /// The claim document, as it goes to the results branch.
     pub document: String,
-    /// Of a schedule's occurrence: [`crate::model::schedule::ScheduledJob::spec`].
+    /// The spec of a schedule's occurrence, as [`crate::model::schedule::ScheduledJob::spec`]; `None` for a job.
     pub spec: Option<&'a str>,
-    /// Of the edge manifest that it assigns.
+    /// The digest of the edge manifest that the job assigns.
     pub manifest: Option<Digest>,
     pub ids: &'a DeviceIds,
     /// Devices of each batch but perhaps the last, at least 1.
@@ -189,7 +189,7 @@ pub struct Chunk<'a> {
     pub devices: &'a [(u32, &'a str)],
     /// Stop after the failure that follows this many others.
     pub failures_left: Option<u64>,
-    /// A written device is not done: it has a sent mark until it acknowledges.
+    /// A written device is not completed: it keeps a sent mark until it acknowledges.
     pub awaits_acknowledgement: bool,
     pub now: Timestamp,
 }
@@ -220,7 +220,7 @@ pub enum PendingRows {
     Omitted,
     /// Those of a run that can still go on.
     UnderWay,
-    /// Those of a run that has ended: they stay pending for good, and their message says what they were left in.
+    /// Those of a run that has ended: they stay pending for good, and their message says in which state they were left.
     Ended,
 }
 

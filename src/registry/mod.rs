@@ -1,12 +1,13 @@
 //! The device registry and the journal of runs: a port, and the stores behind it.
 //!
-//! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] are read by noun, and a transaction is a value
-//! ([`Change`]), committed under a [`Fence`]. No type of a database, no path and no SQL is in a signature or an error. `sqlite` is the
-//! store of one file on one machine. `sql` lowers the conditions of the query language to a dialect of SQL.
+//! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] read, one for each noun, and a
+//! transaction is a list of values ([`Change`]), committed under a [`Fence`]. No database type, path or SQL appears in
+//! a signature or an error. `sqlite` is the store of one file on one machine. `sql` lowers the conditions of the query
+//! language to a dialect of SQL.
 //!
-//! Keys are in a table of their own, so that no query over devices can show one. A registry write and its outcome row share a
-//! transaction, so a crash loses both or neither. What differs from what is desired is found by the store; twins never cross this room's
-//! door but one at a time.
+//! Keys are in a separate table, so that no query over devices can show one. A registry write and its outcome row share
+//! a transaction, so a crash loses both or neither. The store compares devices with the desired values, so twins leave
+//! this module only one at a time.
 
 mod branch_copy;
 mod change;
@@ -33,14 +34,14 @@ use std::ops::ControlFlow;
 
 use crate::model::device::Device;
 
-/// An open registry: a store of whatever kind, with the fence that it is written under.
+/// An open registry: a store, and the fence for writing to it.
 pub struct Registry {
     store: Box<dyn Store>,
     fence: Fence,
 }
 
 impl Registry {
-    /// Returns a registry that is written without a lease until an epoch is entered.
+    /// Returns a registry that writes without a lease until [`Registry::enter_epoch`] is called.
     pub fn new(store: Box<dyn Store>) -> Registry {
         Registry { store, fence: Fence::NONE }
     }
@@ -65,7 +66,7 @@ impl Registry {
         self.store.branch_copy()
     }
 
-    /// Returns the store, to be wrapped.
+    /// Returns the store, for wrapping.
     pub fn into_store(self) -> Box<dyn Store> {
         self.store
     }
@@ -80,7 +81,7 @@ impl Registry {
         Ok(answers)
     }
 
-    /// Writes one change, and returns what it came to.
+    /// Writes one change, and returns its answer.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -89,7 +90,7 @@ impl Registry {
         Ok(answers.pop().expect("a store answers each change"))
     }
 
-    /// Works in the name of a lease from here on: notes its epoch, and writes nothing any more once a later one is noted.
+    /// Writes under a lease from now on: notes its epoch, and refuses writes once a later epoch is noted.
     ///
     /// # Errors
     /// As [`Store::enter_epoch`].
@@ -138,7 +139,8 @@ impl Registry {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Calls `visit` for the kept files of the results branch that `wanted` picks by their path, sorted by path, until it fails.
+    /// Calls `visit` for the kept files of the results branch that `wanted` picks by their path, sorted by path, until
+    /// it fails.
     ///
     /// # Errors
     /// The registry cannot be read; or the error of `visit`.
@@ -188,7 +190,7 @@ impl Registry {
     }
 }
 
-/// Keeps the first failure, and ends with it.
+/// Breaks on a failure, and keeps it.
 fn or_break<E>(result: Result<(), E>, failure: &mut Option<E>) -> ControlFlow<()> {
     match result {
         Ok(()) => ControlFlow::Continue(()),

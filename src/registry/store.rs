@@ -1,13 +1,13 @@
-//! The port: what any registry can do, whatever it is made of.
+//! The port that every kind of registry implements.
 
 use std::rc::Rc;
 
 use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError};
 
-/// A registry that is open. Reading goes by noun; writing goes through [`Store::commit`], but for [`Store::keep_files`], whose files are
-/// too many to be held.
+/// An open registry. There is a trait of reads for each noun. Writes go through [`Store::commit`], except for
+/// [`Store::keep_files`], whose files are too many to hold in memory.
 ///
-/// One thread uses a store. Staged imports and what lies over the devices for a plan are of the open store alone.
+/// One thread uses a store. Staged imports, and the overlay of them for a plan, belong to the open store alone.
 pub trait Store {
     fn devices(&self) -> &dyn Devices;
     fn journal(&self) -> &dyn Journal;
@@ -15,23 +15,24 @@ pub trait Store {
     fn imports_mut(&mut self) -> &mut dyn Imports;
     fn branch_copy(&self) -> &dyn BranchCopy;
 
-    /// Writes changes in one transaction and returns what each came to. Durable when it returns.
+    /// Writes changes in one transaction and returns the answer to each. Durable when it returns.
     ///
     /// # Errors
-    /// [`RegistryError::Fenced`] when a later epoch was noted; the registry cannot be written. Then nothing was.
+    /// [`RegistryError::Fenced`] when a later epoch was noted; otherwise the registry cannot be written. In both cases
+    /// nothing was written.
     fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError>;
 
-    /// Keeps the files that `next` returns in the place of older ones, in one transaction; false, and nothing kept, when it gives up
-    /// before the last one.
+    /// Keeps the files that `next` returns in the place of older ones, in one transaction. Returns false, and keeps
+    /// nothing, when `next` gives up before the last one.
     ///
     /// # Errors
     /// As [`Store::commit`].
     fn keep_files(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError>;
 
-    /// Notes the epoch of a lease, and returns the fence to write with in its name.
+    /// Notes the epoch of a lease, and returns the fence for writing under it.
     ///
     /// # Errors
-    /// [`RegistryError::Fenced`] when a later one is noted already; the registry cannot be written.
+    /// [`RegistryError::Fenced`] when a later epoch is noted already; otherwise the registry cannot be written.
     fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError>;
 
     /// Returns the latest epoch that was noted; 0 when none was.
@@ -40,55 +41,57 @@ pub trait Store {
     /// The registry cannot be read.
     fn noted_epoch(&self) -> Result<u64, RegistryError>;
 
-    /// Returns a copy for this process alone, of which nothing survives. What others commit meanwhile is in it as a whole or not at
-    /// all.
+    /// Returns a copy for this process alone, which does not survive it. A commit that another process makes meanwhile
+    /// is in the copy completely or not at all.
     ///
     /// # Errors
     /// The registry cannot be read, or there is no room for the copy.
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError>;
 
-    /// Lets the registry grow by so many pages of 4 KiB at most while it is open; what needs more fails as on a full disk.
+    /// Lets the registry grow by at most this many pages of 4 KiB while it is open; a write that needs more fails as on
+    /// a full disk.
     ///
     /// # Errors
     /// The registry cannot be read.
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError>;
 }
 
-/// Returns the next file to keep, `None` after the last one; an error gives up.
+/// Returns the next file to keep, `None` after the last one; an error cancels the transaction.
 pub type NextFile<'a> = dyn FnMut() -> Result<Option<KeptFile>, GivenUp> + 'a;
 
-/// Whoever was to hand something over could not.
+/// The caller's error: it could not return the next file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GivenUp;
 
 /// The place of a registry that is not open.
 pub trait Place {
-    /// Opens it for writing; makes it when it does not exist.
+    /// Opens the registry for writing; makes it when it does not exist.
     ///
     /// # Errors
     /// It cannot be made or written, belongs to another fleet or is of a newer version.
     fn open(&self) -> Result<Box<dyn Store>, RegistryError>;
 
-    /// Opens it for reading; one that does not exist yet reads as empty, and nothing is made.
+    /// Opens the registry for reading; one that does not exist yet reads as empty, and nothing is made.
     ///
     /// # Errors
     /// As [`Place::open`].
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError>;
 
-    /// Takes the right to work on it, for an owner of this name, until what is returned is dropped or the process ends.
+    /// Takes the exclusive right to work on the registry, for an owner of this name, until the result is dropped or the
+    /// process ends.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be taken.
+    /// Another process has the right, or it cannot be taken.
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure>;
 }
 
-/// The exclusive right to work on a registry, for as long as it lives.
+/// The exclusive right to work on a registry, held until it is dropped.
 pub trait Exclusive {
-    /// Returns who had it before, back to the last one that had taken the lease of the fleet; none of them works on the registry any
-    /// more.
+    /// Returns the former owners, back to the last one that had taken the lease of the fleet. None of them works on the
+    /// registry any more.
     fn former(&self) -> Vec<String>;
 
-    /// Forgets who had it before: the lease of the fleet is of this one now.
+    /// Forgets the former owners, because this owner has the lease of the fleet now.
     ///
     /// # Errors
     /// It cannot be noted.
@@ -98,7 +101,7 @@ pub trait Exclusive {
 /// Why the right to work could not be taken.
 #[derive(Debug)]
 pub enum ExclusionFailure {
-    /// Another process has it; `None` when it does not say who.
+    /// Another process has it; `None` when its name is not known.
     Held(Option<String>),
     Failed(RegistryError),
 }

@@ -1,24 +1,24 @@
-//! Whether the results branch is what fleetform made of it.
+//! Checks that the results branch only grew, by commits of fleetform.
 
 use git2::Oid;
 
 use super::{RepoError, ResultsBranch};
 
-/// What a look at the history of the results branch found.
+/// The result of an audit of the results branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audit {
-    /// It grew commit by commit, each written by fleetform.
+    /// The branch grew commit by commit, each written by fleetform.
     Sound,
-    /// The commit that was its tip before is no longer part of it.
+    /// The branch no longer has the commit that was its tip before.
     Rewritten,
-    /// The commit that was its tip before comes after it, or is not in this repository, which has remotes to fetch it from.
+    /// The former tip is a descendant of the tip, or is not in this repository, which has remotes to fetch it from.
     Behind,
-    /// A commit that fleetform did not write, or a merge.
+    /// The branch has a commit that fleetform did not write, or a merge.
     Foreign { commit: String },
 }
 
 impl ResultsBranch<'_> {
-    /// Returns the commit that the newest results came from, as their trailers say; `None` when none of them says.
+    /// Returns the source commit of the newest results, from their trailers; `None` when no commit has one.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -38,8 +38,8 @@ impl ResultsBranch<'_> {
         }
     }
 
-    /// Returns the remote that was last seen to have more of the branch than it has here, and how many commits; `None` when none has, when
-    /// the two are apart, and when no branch is here: then that of the remote is read.
+    /// Returns a remote that was last seen ahead of the local branch, and by how many commits. Returns `None` when no
+    /// remote is ahead, when the two have diverged, and when there is no local branch: then the remote's is read.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -64,7 +64,7 @@ impl ResultsBranch<'_> {
         has_remote && (self.repository().find_commit(seen).is_err() || is_after())
     }
 
-    /// Looks at the commits since `seen`, a former tip; at all of them without one. No branch is a sound branch.
+    /// Checks the commits since `seen`, a former tip, or all commits without one. A missing branch is sound.
     ///
     /// # Errors
     /// The history cannot be read.

@@ -1,23 +1,23 @@
-//! The daemon's own copy of a remote repository: bare, so nothing is ever checked out, in `.fleetform/mirror.git` of the folder that the daemon
-//! works in.
+//! The daemon's own copy of a remote repository: a bare repository in `.fleetform/mirror.git` of the folder that the
+//! daemon works in. Nothing is ever checked out.
 //!
-//! The followed branch is kept apart from the branches of the mirror, at `refs/fleetform/source/<branch>`: it is moved to wherever the
-//! remote has it, while the results branch of the mirror may be ahead of the remote's. `HEAD` names it, so that whoever opens the folder
-//! sees the fleet as the daemon does.
+//! The followed branch is kept apart from the branches of the mirror, at `refs/fleetform/source/<branch>`: it always
+//! moves to where the remote has it, while the results branch of the mirror may be ahead of the remote's. `HEAD` names
+//! the followed branch, so that other commands in the folder see the fleet as the daemon does.
 
 use std::path::Path;
 
 use super::{Repo, RepoError, init_mirror};
 
-/// Where the mirror is below the folder of a daemon.
+/// The path of the mirror below the folder of a daemon.
 const MIRROR: &str = ".fleetform/mirror.git";
-/// The name of the followed repository among the remotes of the mirror.
+/// The remote's name in the mirror's configuration.
 pub const MIRRORED: &str = "origin";
-/// Where the configuration of the mirror has the folder of the fleet.
+/// The key of the fleet's folder in the mirror's configuration.
 const PATH_KEY: &str = "fleetform.path";
 
 impl Repo {
-    /// Makes a mirror in a folder, or takes the one that is there, for a branch of a remote repository and the folder of one fleet in it
+    /// Makes or opens the mirror in a folder, for a branch of a remote repository and the folder of one fleet in it
     /// (empty for its root).
     ///
     /// # Errors
@@ -47,11 +47,11 @@ impl Repo {
         if repo.mirrored() == Some(address.to_string()) {
             return Ok(repo);
         }
-        // What was followed before is another fleet's, until a person has said that it has moved.
+        // The mirror may hold another fleet: a person must say that the fleet has moved.
         if repo.has_references()? {
             return Err(repo.is_a_mirror());
         }
-        // Nothing ever came from there: the address was mistyped.
+        // Nothing was ever fetched from the old address: it was mistyped.
         let moved = repo.repository.remote_set_url(MIRRORED, address);
         moved.map_err(|e| RepoError::git("make a mirror", &folder, e))?;
         Ok(repo)
@@ -62,12 +62,12 @@ impl Repo {
         Ok(self.repository.references().map_err(fail)?.next().is_some())
     }
 
-    /// Returns the address that is mirrored; `None` where that is not known.
+    /// Returns the address of the mirrored repository; `None` when it is not known.
     pub(super) fn mirrored(&self) -> Option<String> {
         self.repository.find_remote(MIRRORED).ok()?.url().ok().map(str::to_string)
     }
 
-    /// Returns the error of what a mirror is not for.
+    /// Returns the error for operations that a mirror does not support.
     pub fn is_a_mirror(&self) -> RepoError {
         let address = self.mirrored().map_or_else(String::new, |address| super::without_secrets(&address).into_owned());
         RepoError::Mirror { path: self.folder().to_path_buf(), address }
@@ -90,12 +90,12 @@ impl Repo {
     }
 }
 
-/// Returns true for what git takes for the name of a branch, without `refs/heads/`.
+/// Returns true for a legal name of a branch, without `refs/heads/`.
 pub fn is_branch_name(name: &str) -> bool {
     git2::Branch::name_is_valid(name).unwrap_or(false)
 }
 
-/// Returns where the mirror has the followed branch.
+/// Returns the reference of the followed branch in the mirror.
 pub fn source_reference(branch: &str) -> String {
     format!("refs/fleetform/source/{branch}")
 }

@@ -1,7 +1,7 @@
-//! Git, concrete: the fleet's tree at a commit or in the work tree goes out, results go in.
+//! The git repository: reads the fleet's tree at a commit or in the work tree, and writes results.
 //!
-//! Reading never checks anything out, and writing results goes straight into the object database: a person's work tree and index
-//! are left alone. Uses git2 (libgit2) for objects and local references.
+//! Reading never checks anything out, and results are written straight into the object database: a person's work tree
+//! and index stay untouched. Uses git2 (libgit2) for objects and local references.
 
 mod audit;
 mod mirror;
@@ -156,7 +156,7 @@ impl Repo {
         })?;
         let repository = match git2::Repository::discover(&absolute) {
             Ok(repository) => repository,
-            // Inside of a repository a mirror would be a file that anybody may propose.
+            // A mirror inside a repository would be a file that the author of any change can add.
             Err(error) if error.code() == git2::ErrorCode::NotFound => {
                 let mirror = Repo::open_mirror(&absolute)?;
                 return mirror.ok_or(RepoError::NoRepository { path: absolute });
@@ -176,7 +176,8 @@ impl Repo {
         Ok(Repo { repository, prefix, folder: Some(absolute), home: None })
     }
 
-    /// Returns the fleet's folder on disk; of a mirror the folder that it was made in, of another bare repository its own.
+    /// Returns the fleet's folder on disk; for a mirror the daemon's folder, for another bare repository its own
+    /// folder.
     pub fn folder(&self) -> &Path {
         let folder = self.folder.as_deref().or(self.home.as_deref());
         folder.unwrap_or_else(|| self.repository.path())
@@ -193,12 +194,12 @@ impl Repo {
         self.repository.find_remote(name).is_ok_and(|remote| remote.url().is_ok_and(|url| !url.is_empty()))
     }
 
-    /// Returns the folder where git keeps what all work trees of the repository share: references among it.
+    /// Returns the folder that all work trees of the repository share; it holds the references.
     pub fn common_folder(&self) -> &Path {
         self.repository.commondir()
     }
 
-    /// Returns true for a clone without the whole history.
+    /// Returns true for a clone with only part of the history.
     pub fn is_shallow(&self) -> bool {
         self.repository.is_shallow()
     }
@@ -270,16 +271,16 @@ impl Repo {
     }
 }
 
-/// Bytes of commits and small trees that libgit2 keeps; more of them are dropped as others come. Its own bound of 256 MiB is what a daemon
-/// would grow to over the months.
+/// The size in bytes of libgit2's cache of commits and small trees. With its default of 256 MiB a daemon would grow to
+/// that size over months.
 const CACHE_BYTES_MAX: isize = 2 << 20;
 
-/// Makes libgit2 fsync objects and references, for a claim counts only when it survives a power cut, and bounds what it keeps in memory.
+/// Makes libgit2 fsync objects and references, because a claim must survive a power cut, and bounds its cache.
 fn set_up_libgit2() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // SAFETY: sets global switches of libgit2, one that takes an int and one that takes an ssize_t; `git2` initialises the library on
-        // first use. git2 0.21 has no safe calls for them.
+        // SAFETY: these calls set global switches of libgit2, one that takes an int and one that takes an ssize_t;
+        // `git2` initialises the library on first use. git2 0.21 has no safe calls for them.
         #[expect(unsafe_code, reason = "the only way to reach these switches")]
         unsafe {
             libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as libc_int, 1 as libc_int);

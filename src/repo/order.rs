@@ -1,4 +1,4 @@
-//! In which order files came into the history.
+//! The order in which files came into the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,15 +7,16 @@ use git2::{Commit, Oid, Tree};
 
 use super::Repo;
 
-/// Commits and comparisons of a file between two of them before the walk ends: a second or two.
+/// The walk ends after this many commits and file comparisons, which take a second or two.
 const COMPARISONS_MAX: usize = 1_000_000;
 
 impl Repo {
-    /// Returns for each file, as a path from the fleet's folder, how far before `HEAD` the commit lies that last changed it: 0 for
-    /// `HEAD` itself, and along first parents, so that what was merged together counts as one. A file that `HEAD` does not have
-    /// is left out; one that is as old as `base`, a commit that was applied before, or older than the walk goes, is at its end.
+    /// Returns for each file, as a path from the fleet's folder, how many commits before `HEAD` it was last changed: 0
+    /// for `HEAD` itself. The walk follows first parents, so a merge counts as one commit. A file that `HEAD` does not
+    /// have is left out. A file that did not change since `base`, a commit that was applied before, or within the walk
+    /// gets the age at which the walk ended.
     ///
-    /// An order is no reason to fail: where the history cannot be read, the walk ends.
+    /// This never fails: the walk ends where the history cannot be read.
     pub fn ages(&self, paths: &BTreeSet<String>, base: Option<&str>) -> BTreeMap<String, u64> {
         let base = base.and_then(|base| Oid::from_str(base).ok());
         let mut ages = BTreeMap::new();

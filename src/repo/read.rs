@@ -31,7 +31,7 @@ enum From<'a> {
     },
     Disk {
         folder: PathBuf,
-        /// A file as it would be, by its path.
+        /// The path of a file, and the bytes to read in its place.
         instead: Option<(String, Arc<[u8]>)>,
     },
 }
@@ -45,7 +45,7 @@ impl Repo {
         self.tree_after(commit, None)
     }
 
-    /// Returns the files of a commit. What it has in common with another one, which was read before, is taken over.
+    /// Returns the files of a commit. Entries that did not change since `before`, which was read earlier, are reused.
     ///
     /// # Errors
     /// As [`Repo::tree_at`].
@@ -68,7 +68,7 @@ impl Repo {
             return Ok(self.tree_of(commit, &tree, Arc::clone(&before.entries)));
         }
         let odb = self.repository.odb().map_err(fail)?;
-        // The header of a loose object takes as long as the object.
+        // Reading the header of a loose object takes as long as reading the object.
         let mut known =
             before.map(|before| Known { entries: &before.entries, next: before.entries.range::<str, _>(..) });
         let mut file_of = |path: &str, blob: Oid| {
@@ -166,7 +166,7 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Returns the entry of a path; quick when it comes right behind the one that was asked for before.
+    /// Returns the entry of a path; quick when it comes right behind the path of the previous call.
     fn find(&mut self, path: &str) -> Option<Entry> {
         let is_it = |(next, _): &(&String, &Entry)| next.as_str() == path;
         let found = self.next.next().filter(is_it).or_else(|| {
@@ -203,7 +203,7 @@ impl FleetTree<'_> {
         Ok(bytes)
     }
 
-    /// Returns a file to be read as a stream. A blob is in memory once while it is read: libgit2 cannot stream from packs.
+    /// Returns a stream over a file. A blob is held in memory while it is read: libgit2 cannot stream from packs.
     ///
     /// # Errors
     /// It is not there or is no plain file.

@@ -1,22 +1,23 @@
-//! The way to a remote, through the `git` binary: the user's ssh configuration, credential helpers and proxies work, hooks of the server
-//! run, and a refusal is seen.
+//! Talks to a remote through the `git` binary: the user's ssh configuration, credential helpers and proxies work, hooks
+//! of the server run, and refusals are reported.
 //!
-//! A push is a compare-and-swap of the branch: `expected` is compared when the connection is made, and by the server again when it moves the
-//! branch. Two writers:
+//! A push is a compare-and-swap of the branch: `expected` is compared when the connection is made, and by the server
+//! again when it moves the branch. Two writers:
 //!
 //! 1. A and B fetch the tip T, and commit T -> A1 and T -> B1.
 //! 2. A pushes A1 and expects T. The server moves the branch.
-//! 3. B pushes B1 and expects T: [`RemoteError::Rejected`], whether A was done before B connected or while B was sending.
+//! 3. B pushes B1 and expects T: [`RemoteError::Rejected`], whether A was done before B connected or while B was
+//!    sending.
 //! 4. B fetches A1, builds its change again on it, and pushes that.
 //!
 //! A push whose answer got lost:
 //!
-//! 1. A pushes A1. The server moves the branch, and the line breaks, or the time is up, before it could say so.
-//! 2. A gets an error of which [`RemoteError::is_open`] is true: A1 may be there, or not, or may still come.
-//! 3. A fetches. Is the tip A1 or after it, the push landed. Otherwise A pushes A1 again, expecting the same as before: when A1 came
-//!    meanwhile, a push of what is there already is a success.
+//! 1. A pushes A1. The server moves the branch. The connection breaks, or the time is up, before A gets the answer.
+//! 2. A gets an error for which [`RemoteError::is_open`] is true: A1 may have arrived, may not, or may still arrive.
+//! 3. A fetches. If the tip is A1 or a descendant of it, the push landed. Otherwise A pushes A1 again with the same
+//!    expectation. When A1 arrived meanwhile, the push succeeds too: the branch is already there.
 //!
-//! Wants git 2.31 or later. A call blocks, for as long as its limit of time at most; there is no limit of bytes but that.
+//! This needs git 2.31 or later. A call blocks until its time limit at most; the number of bytes has no other limit.
 
 mod answer;
 mod call;
@@ -36,14 +37,14 @@ use self::git::{Git, Said};
 use super::RepoError;
 use crate::model::text::{duration, sanitize_line};
 
-/// Time for a question: a poll that takes longer has failed.
+/// The time limit of a query: a poll that takes longer has failed.
 const ASK_TIME_MAX: Duration = Duration::from_secs(30);
-/// Time for a push: results of the largest job (60 MB) over a slow line, and a server's hooks.
+/// The time limit of a push: enough for the results of the largest job (60 MB) over a slow line and the server's hooks.
 const PUSH_TIME_MAX: Duration = Duration::from_secs(120);
-/// Time for a fetch: the first one has the whole history.
+/// The time limit of a fetch: the first fetch transfers the whole history.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// Transfers start no upkeep, which would go on in the background: [`Remote::maintain`] is for that.
+/// Transfers start no maintenance, which would go on in the background; [`Remote::maintain`] runs it.
 const NO_UPKEEP: &[&str] = &["gc.auto=0", "maintenance.auto=false"];
 
 /// A remote of a repository: the name of one that is configured in it, or a URL, or a path.
@@ -58,30 +59,30 @@ pub struct Remote {
     pulse: Option<Pulse>,
 }
 
-/// A failure of a remote. `Display` says what happened; [`RemoteError::help`] what to do. Words of the server in a message are on one
-/// line, safe to show and short, and no URL has a user or a password.
+/// A failure of a remote. `Display` says what happened; [`RemoteError::help`] what to do. A message shows the server's
+/// text on one line, sanitised and cut, and URLs without user and password.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Authentication, permissions, hooks, protected branches: a person must act.
     #[error("the remote {remote} refused: {message}")]
     Denied { remote: String, message: String },
-    /// Somebody else moved the branch.
+    /// Another writer moved the branch.
     #[error("the branch {branch} was moved by someone else on the remote {remote}: {message}")]
     Rejected { remote: String, branch: String, message: String },
-    /// The network, the host or the server, before or in the middle; or the time was up.
+    /// The network, the host or the server failed before or during the call, or the time was up.
     #[error("the remote {remote} cannot be reached: {message}")]
     Unreachable { remote: String, message: String },
-    /// The server is there, and has no such repository, or none that it shows to us.
+    /// The server answers, but has no such repository or does not show it to us.
     #[error("there is no repository at the remote {remote}: {message}")]
     NotARepository { remote: String, message: String },
-    /// The address is none, or one that may not be used.
+    /// The address is not valid, or may not be used.
     #[error("the remote `{remote}` cannot be used: {message}")]
     BadAddress { remote: String, message: String },
     #[error("`{name}` is no name of a {what}")]
     BadName { name: String, what: &'static str },
     #[error("the program `git` cannot be run")]
     NoGit { source: std::io::Error },
-    /// Anything else: the local repository or its disk, the disk of the server, a git that is too old.
+    /// Any other failure: the local repository or its disk, the disk of the server, a git that is too old.
     #[error("git failed to {doing} the remote {remote}: {message}")]
     Failed { remote: String, doing: &'static str, message: String },
 }
@@ -116,15 +117,15 @@ impl RemoteError {
         }
     }
 
-    /// Returns true when a push that ended so may have landed all the same: only a later fetch tells.
+    /// Returns true when a push with this error may have landed all the same; only a later fetch can tell.
     pub fn is_open(&self) -> bool {
         matches!(self, RemoteError::Unreachable { .. } | RemoteError::Failed { .. })
     }
 }
 
 impl Remote {
-    /// Returns a remote of a repository that is named by its own folder: `.git`, or a bare one. A relative path in `address` starts at the
-    /// work tree, or in a bare repository at its folder.
+    /// Returns a remote of a repository; `repository` is `.git` or the folder of a bare repository. A relative path in
+    /// `address` starts at the work tree, or at the folder of a bare repository.
     pub fn new(repository: &Path, address: &str) -> Remote {
         Remote {
             repository: repository.to_path_buf(),
@@ -137,15 +138,15 @@ impl Remote {
         }
     }
 
-    /// Gives each call this much time instead of the usual 30 seconds for a question, 2 minutes for a push and 10 for a fetch. A call that
-    /// takes longer is ended, within 2 seconds more, with every process that it started.
+    /// Gives each call this much time instead of 30 seconds for a query, 2 minutes for a push and 10 minutes for a
+    /// fetch. A call that takes longer is ended within 2 more seconds, with every process that it started.
     #[must_use]
     pub fn with_time_max(mut self, time_max: Duration) -> Remote {
         (self.ask_time_max, self.push_time_max, self.fetch_time_max) = (time_max, time_max, time_max);
         self
     }
 
-    /// Gives no call more time than this.
+    /// Limits the time of every call to at most this.
     #[must_use]
     pub fn with_time_at_most(mut self, time_max: Duration) -> Remote {
         for time in [&mut self.ask_time_max, &mut self.push_time_max, &mut self.fetch_time_max] {
@@ -154,33 +155,34 @@ impl Remote {
         self
     }
 
-    /// Gives a sign of life each second while a call keeps its caller waiting.
+    /// Sets the pulse that beats each second while a call keeps its caller waiting.
     #[must_use]
     pub fn with_pulse(mut self, pulse: Option<Pulse>) -> Remote {
         self.pulse = pulse;
         self
     }
 
-    /// Returns what gives a sign of life.
+    /// Returns the pulse.
     pub fn pulse(&self) -> Option<&Pulse> {
         self.pulse.as_ref()
     }
 
-    /// Sets a variable for git and for what it starts, over that of this process.
+    /// Sets an environment variable for git and its child processes; it overrides that of this process.
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Remote {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Returns the address as it may be shown: without user and password, and safe for a terminal.
+    /// Returns the address for display: without user and password, and safe for a terminal.
     pub fn shown(&self) -> String {
         sanitize_line(&without_secrets(&self.address)).into_owned()
     }
 
-    /// Fetches branches with their whole history, as (name on the remote, full name of the local reference), and returns for each its commit,
-    /// `None` when the remote has no such branch. The local references mirror the remote: they are moved wherever it stands, and
-    /// removed with it. All of them move or none does. No tags and nothing else of the repository is touched.
+    /// Fetches branches with their whole history, given as (name on the remote, full name of the local reference).
+    /// Returns the commit of each, `None` when the remote has no such branch. The local references mirror the remote:
+    /// they move to where it is, also backwards, and are removed with it. Either all of them move or none. Tags and all
+    /// other references stay as they are.
     ///
     /// # Errors
     /// Any but [`RemoteError::Rejected`].
@@ -191,7 +193,8 @@ impl Remote {
                 return Err(RemoteError::BadName { name: local.to_string(), what: "reference" });
             }
         }
-        // Git refuses the whole fetch when one branch is missing, and names the first of them. Asking before would cost a connection each time.
+        // Git refuses the whole fetch when one branch is missing, and names the first of them. Asking first would cost
+        // a connection each time.
         let mut missing: Vec<&str> = Vec::new();
         loop {
             let wanted = branches.iter().filter(|(branch, _)| !missing.contains(branch));
@@ -205,7 +208,7 @@ impl Remote {
                     let known = branches.iter().find(|(branch, _)| gone.strip_prefix("refs/heads/") == Some(branch));
                     let (branch, local) =
                         known.ok_or_else(|| self.failed("fetch from", "git misses what it was not asked for"))?;
-                    // Before the others: `a` must go for `a/b` to come.
+                    // Removed before the others are fetched: `a` must go before `a/b` can be created.
                     self.forget(local)?;
                     missing.push(branch);
                 }
@@ -221,20 +224,20 @@ impl Remote {
         tips.collect::<Result<_, git2::Error>>().map_err(|error| self.failed("fetch from", error.message()))
     }
 
-    /// Fetches once; returns the reference that the remote does not have when that was why nothing was fetched.
+    /// Fetches once. When nothing was fetched because the remote lacks a reference, returns that reference.
     fn fetch_once(&self, refspecs: &[String]) -> Result<Option<String>, RemoteError> {
         let mut arguments = vec![
             "fetch",
             "--quiet",
             "--atomic",
             "--no-tags",
-            // Only the references that are asked for, as of every option here.
+            // Prunes only the references that are asked for; so do all options here.
             "--prune",
             "--no-prune-tags",
             "--no-recurse-submodules",
             "--no-auto-maintenance",
             "--no-show-forced-updates",
-            // Only what is asked for: not the tracking branches and FETCH_HEAD of a person's repository.
+            // Updates only what is asked for: not the tracking branches and FETCH_HEAD of a person's repository.
             "--refmap=",
             "--no-write-fetch-head",
             // libgit2 does not ask for objects that a partial clone left out.
@@ -253,7 +256,7 @@ impl Remote {
         }
     }
 
-    /// Asks where branches are, without fetching them; `None` for one that the remote does not have.
+    /// Asks the remote for the commits of branches, without fetching them; `None` for one that it does not have.
     ///
     /// # Errors
     /// Any but [`RemoteError::Rejected`].
@@ -271,7 +274,7 @@ impl Remote {
         if !said.is_success() {
             return Err(self.error(self.fault(&said), "ask", self.ask_time_max, &said));
         }
-        // It also answers with branches whose names only end like these.
+        // The remote also answers with branches whose names only end like these.
         let found = |reference: &String| {
             said.stdout.lines().find_map(|line| {
                 let (id, name) = line.split_once('\t')?;
@@ -281,13 +284,14 @@ impl Remote {
         Ok(references.iter().map(found).collect())
     }
 
-    /// Moves a branch of the remote to a commit, never by force: the commit comes after `expected`, where the branch must be; `None` for one
-    /// that must not exist. A branch that is at the commit already is a success. A branch of the remote whose name is
-    /// `refs/heads/` and this name is in the way, and may be what is moved: [`RemoteError::Failed`] names it.
+    /// Moves a branch of the remote to a commit, never by force. The branch must be at `expected`, an ancestor of the
+    /// commit; with `None` it must not exist. A branch that is at the commit already is a success. A branch of the
+    /// remote that is named `refs/heads/` and this name is in the way, and may be moved instead:
+    /// [`RemoteError::Failed`] names it.
     ///
     /// # Errors
-    /// [`RemoteError::Rejected`] when the branch is elsewhere; otherwise any. After one of which [`RemoteError::is_open`] is true, only a fetch
-    /// tells whether the branch was moved.
+    /// [`RemoteError::Rejected`] when the branch is elsewhere; otherwise any. When [`RemoteError::is_open`] is true for
+    /// the error, only a fetch can tell whether the branch was moved.
     pub fn push(&self, commit: &str, branch: &str, expected: Option<&str>) -> Result<(), RemoteError> {
         check_branch(branch)?;
         for id in [Some(commit), expected].into_iter().flatten() {
@@ -295,7 +299,7 @@ impl Remote {
                 return Err(RemoteError::BadName { name: sanitize_line(id).into_owned(), what: "commit" });
             }
         }
-        // A lease that holds lets git force the branch, so whether the commit comes after it is looked at here.
+        // Git forces the branch when the lease holds, so we check here that the commit descends from it.
         if let Some(expected) = expected
             && !self.descends(commit, expected)?
         {
@@ -317,13 +321,13 @@ impl Remote {
             &self.address,
             &refspec,
         ];
-        // A clone that was made with `--mirror` would push everything by force, and refuses to push one branch.
+        // A clone made with `--mirror` would push everything by force, and refuses to push a single branch.
         let mirror = format!("remote.{}.mirror=false", self.address);
         let is_name = !self.address.contains(['/', ':', '=']);
         let settings: &[&str] = if is_name { &[&mirror] } else { &[] };
         let said = self.run(self.push_time_max, settings, &arguments)?;
         match status_of(&said.stdout, &reference) {
-            // The server has said so; whatever git failed at afterwards was here.
+            // The server has confirmed the push; what failed in git after that was local.
             Some(status) if status.is_done() => Ok(()),
             Some(status) if !status.is_done() && said.status.is_some() => {
                 let message = message_of(Some(status.reason()), &said.stderr);
@@ -337,8 +341,8 @@ impl Remote {
         }
     }
 
-    /// Packs what many fetches and commits have left in the local repository, when it is worth it; git decides. Nothing else does in a
-    /// repository that only fleetform uses. Takes seconds in a large one, and ten minutes at most.
+    /// Packs the objects of many fetches and commits in the local repository, when git finds it worth it. Nothing else
+    /// packs a repository that only fleetform uses. Takes seconds in a large repository, and ten minutes at most.
     ///
     /// # Errors
     /// [`RemoteError::NoGit`] or [`RemoteError::Failed`].
@@ -364,7 +368,7 @@ impl Remote {
         if self.address.chars().any(char::is_control) {
             return refuse("it has control characters");
         }
-        // They run commands and use open files; a configured URL of theirs is refused by git.
+        // These schemes run commands and use open files. Git itself refuses a configured URL with them.
         if self.address.starts_with("ext::") || self.address.starts_with("fd::") {
             return refuse("it is a command, not a place");
         }
@@ -433,7 +437,7 @@ impl Remote {
     }
 }
 
-/// Makes a bare repository to mirror remotes in, with nothing in it; one that is there is left as it is. Whole or not at all.
+/// Makes an empty bare repository to mirror remotes in, completely or not at all. Leaves an existing one as it is.
 ///
 /// # Errors
 /// The folder cannot be made, or has something else in it.
@@ -450,19 +454,19 @@ pub fn init_mirror(folder: &Path) -> Result<(), RepoError> {
         std::fs::remove_dir_all(&unfinished).map_err(fail("cleaned up for"))?;
     }
     let mut options = RepositoryInitOptions::new();
-    // Whatever templates the user has are about hooks and exclusions.
+    // Templates of the user hold hooks and exclusions, which a mirror does not need.
     options.bare(true).mkpath(true).no_reinit(true).external_template(false);
     Repository::init_opts(&unfinished, &options).map_err(|e| RepoError::git("make a mirror", folder, e))?;
-    // Replaces an empty folder, and refuses one that is not.
+    // The rename replaces an empty folder, and fails for one that is not empty.
     std::fs::rename(&unfinished, folder).map_err(|source| {
         drop(std::fs::remove_dir_all(&unfinished));
         fail("used as a mirror")(source)
     })
 }
 
-/// Returns what makes git fetch this branch and no other. When a remote does not have `refs/heads/main`, git takes a branch or a tag whose
-/// whole name ends so for it, `refs/heads/refs/heads/main` (which a careless script pushes to easily). With those excluded it finds nothing,
-/// and prunes the local reference.
+/// Returns the refspecs that make git fetch this branch and no other. When a remote does not have `refs/heads/main`,
+/// git takes a branch or a tag whose full name ends in it, such as `refs/heads/refs/heads/main` (which a careless
+/// script easily creates). With those excluded git finds nothing, and prunes the local reference.
 fn refspecs_of(branch: &str, local: &str) -> Vec<String> {
     let alike = ["refs", "refs/tags", "refs/heads", "refs/remotes"];
     let mut refspecs = vec![format!("+refs/heads/{branch}:{local}"), format!("^refs/remotes/refs/heads/{branch}/HEAD")];

@@ -1,4 +1,4 @@
-//! The first commit of the results branch: made whole before the branch points to it, so that there is all of it or none.
+//! The first commit of the results branch: it is written completely before the branch points to it.
 
 use git2::{FileMode, Oid};
 
@@ -39,7 +39,8 @@ impl ResultsBranch<'_> {
     /// Makes the branch point to a commit of [`ResultsBranch::write_root`]. Durable when it returns.
     ///
     /// # Errors
-    /// [`RepoError::AlreadyWritten`] when there is a branch, here or as a remote had it; otherwise the repository cannot be written.
+    /// [`RepoError::AlreadyWritten`] when the branch exists, here or as last seen on a remote; otherwise the repository
+    /// cannot be written.
     pub fn plant(&self, root: &str) -> Result<(), RepoError> {
         let fail = |e| self.error("make the results branch", e);
         let exists = || RepoError::AlreadyWritten { path: "fleet.json".to_string() };

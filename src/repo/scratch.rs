@@ -1,4 +1,4 @@
-//! A repository to rehearse in: reads what the real one has, writes to memory.
+//! A repository for rehearsals: reads the objects of the real one, writes to memory.
 
 use std::path::Path;
 
@@ -6,12 +6,13 @@ use git2::{Repository, RepositoryInitOptions};
 
 use super::{Repo, RepoError};
 
-/// Before the object stores on disk, whose priorities are 1 and 2.
+/// Above the object stores on disk, whose priorities are 1 and 2.
 const MEMORY_PRIORITY: i32 = 1_000;
 
 impl Repo {
-    /// Makes a bare repository in an empty folder, whose results branch stands where the one of this repository stands. It reads this
-    /// repository's objects; its own stay in memory, and its folder holds references only. Nothing of this repository is written.
+    /// Makes a bare repository in an empty folder, with the results branch at the same commit as here. It reads this
+    /// repository's objects and keeps new ones in memory; its folder holds references only. This repository is not
+    /// written.
     ///
     /// # Errors
     /// The folder cannot be written or the branch cannot be read.
@@ -19,12 +20,12 @@ impl Repo {
         let tip = self.results(branch).tip_id()?;
         let make = || {
             let mut options = RepositoryInitOptions::new();
-            // Whatever templates the user has are about hooks and exclusions.
+            // Templates of the user hold hooks and exclusions, which a rehearsal does not need.
             let options = options.bare(true).no_reinit(true).external_template(false);
             let repository = Repository::init_opts(folder, options)?;
             {
                 let objects = repository.odb()?;
-                // It belongs to the store from here on.
+                // The object store owns the backend from here on.
                 let _memory = objects.add_new_mempack_backend(MEMORY_PRIORITY)?;
                 objects.add_disk_alternate(&self.repository.commondir().join("objects").to_string_lossy())?;
             }

@@ -1,4 +1,4 @@
-//! What git brings into a work tree at a place where only this machine should write.
+//! Finds files that git tracks at places where only this machine should write.
 
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
@@ -8,9 +8,10 @@ use git2::{ObjectType, Tree};
 use super::{Repo, RepoError};
 
 impl Repo {
-    /// Returns what of some places is under git's control, as a path from the root of the repository: the file or folder itself, something
-    /// in it, or a link or submodule on the way to it. Both `HEAD` and the index count: a clone has what the one has, and a commit will have
-    /// what the other has. A relative path is one from the fleet's folder. `None` for places outside of the work tree, and without one.
+    /// Returns the first tracked path at some places, from the root of the repository: the file or folder itself,
+    /// something in it, or a link or submodule on the way to it. Both `HEAD` and the index count: a clone gets what
+    /// `HEAD` has, and the next commit will have what the index has. Relative places start at the fleet's folder.
+    /// Returns `None` when nothing is tracked, for places outside of the work tree, and without a work tree.
     ///
     /// # Errors
     /// `HEAD` or the index cannot be read.
@@ -42,7 +43,7 @@ impl Repo {
         // Another process may have added something since.
         index.read(false).map_err(fail)?;
         let wanted: Vec<String> = wanted.iter().map(|parts| parts.join("/")).collect();
-        // It may have a hundred thousand entries: once for all places.
+        // The index may have a hundred thousand entries: it is walked once for all places.
         let is_on_the_way = |tracked: &str| {
             let tracked = if folds { Cow::Owned(fold(tracked)) } else { Cow::Borrowed(tracked) };
             wanted.iter().any(|wanted| is_within(&tracked, wanted) || is_within(wanted, &tracked))
@@ -53,7 +54,7 @@ impl Repo {
         }))
     }
 
-    /// Returns what a tree has at a place, or on the way to it when that is no folder.
+    /// Returns the path of a tree's entry at a place, or of an entry on the way to it that is no folder.
     fn in_tree(
         &self,
         tree: &Tree<'_>,
@@ -78,12 +79,13 @@ impl Repo {
     }
 }
 
-/// Returns true when a path is another one, or in it.
+/// Returns true when `path` is `folder` or lies in it.
 fn is_within(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Returns a path as it is written, without `.` and `..`, and as the links on the disk have it.
+/// Returns the spellings of a path: as written, without `.` and `..`; with the links of its parent resolved; with all
+/// links resolved.
 fn spellings(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut plain = PathBuf::new();

@@ -1,14 +1,16 @@
 //! The results branch and the remote that it is pushed to.
 //!
-//! The branch here may be ahead of the one there: what lies between is the outbox. It is never behind for long, and never apart:
+//! The local branch may be ahead of the remote's: the commits between are the outbox. It is never behind for long, and
+//! never diverges:
 //!
 //! 1. A and B share a remote whose branch is at T. Both have T.
 //! 2. A commits T -> A1 and pushes: the remote moves from T to A1 (compare-and-swap).
-//! 3. B commits T -> B1 and pushes: refused, the remote is not at T any more.
+//! 3. B commits T -> B1 and pushes: the remote refuses, because it is no longer at T.
 //! 4. B fetches A1, makes B1 again on top of it, and pushes A1 -> B1'.
 //!
-//! What must not be done twice is not committed here and pushed later, but pushed first ([`ResultsBranch::commit_upstream`]): it counts when
-//! the remote has it, and in step 4 B finds that A has written the file that B's change must be the first to write.
+//! What must not be done twice is pushed before it is committed here ([`ResultsBranch::commit_upstream`]), and counts
+//! when the remote has it. In step 4 B then finds that A has written the file that B's change must be the first to
+//! write.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,10 +20,10 @@ use git2::{Delta, FileMode, Oid, Sort};
 use super::remote::{Remote, RemoteError};
 use super::{FileChange, RepoError, ResultsBranch};
 
-/// How often a change is made again on a branch that others keep moving.
+/// How often a change is tried on a branch that others keep moving.
 const ATTEMPTS_MAX: u32 = 20;
-/// The first pause before it is, doubled each time up to 64 of them, and drawn from none to twice that: writers that started together
-/// do not stay together.
+/// The mean of the first pause between tries. It doubles with each try, up to 64 times this. The pause is drawn from 0
+/// to twice the mean, so that writers that started together do not stay together.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why the branch and its remote could not be brought together.
@@ -31,22 +33,22 @@ pub enum UpstreamError {
     Remote(#[from] RemoteError),
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// The remote has it, and that could not be noted here.
+    /// The remote has the commit, but that could not be noted here.
     #[error("the remote has the commit, and that cannot be noted here: {source}")]
     Unnoted { source: RepoError },
-    /// It was asked, and nobody waits for its answer.
+    /// The remote was asked, and its answer is not awaited.
     #[error("the remote {remote} has not answered yet")]
     Unanswered { remote: String },
-    /// The branch is not one of results.
+    /// The branch does not hold results.
     #[error("the branch {branch} {place} has no `fleet.json`: it holds no results of a fleet")]
     NotResults { branch: String, place: String },
-    /// The branch of the remote does not come after what it was.
+    /// The branch of the remote does not descend from its former tip.
     #[error("the branch {branch} was rewritten on the remote {remote}: the commit {seen} is no longer part of it")]
     Rewritten { branch: String, remote: String, seen: String },
     /// The branch of the remote is gone.
     #[error("the branch {branch} is gone from the remote {remote}, where it was at {seen}")]
     Gone { branch: String, remote: String, seen: String },
-    /// Both have a claim of the same run, or do not even have their first commit in common.
+    /// Both branches have a claim of the same run, or they share no commit.
     #[error(
         "the branch {branch} here and the one on the remote {remote} cannot be brought together: both have `{path}`"
     )]
@@ -75,7 +77,7 @@ impl UpstreamError {
         }
     }
 
-    /// Returns true when the change may have landed all the same: only a later look tells.
+    /// Returns true when the change may have landed all the same; only a later fetch can tell.
     pub fn is_open(&self) -> bool {
         match self {
             UpstreamError::Remote(error) => error.is_open(),
@@ -90,7 +92,8 @@ impl UpstreamError {
     }
 }
 
-/// Returns the files and the message of a commit on the branch as it is now; `None` when there is nothing to commit any more.
+/// Returns the files and the message of a commit on the branch as it is now; `None` when there is nothing to commit any
+/// more.
 pub type Still<'a> = dyn FnMut(&ResultsBranch<'_>) -> Result<Option<(Vec<FileChange>, String)>, RepoError> + 'a;
 
 /// The branch as it is on the remote.
@@ -109,7 +112,7 @@ impl Tip<'_> {
     }
 }
 
-/// What the remote does not have, to be pushed: by any thread, since git alone has to do with it.
+/// The commits to push. Any thread can push them, since only the git binary is needed.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     branch: String,
@@ -118,17 +121,18 @@ pub struct Outgoing {
     fetched_reference: String,
 }
 
-/// What became of it.
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// The remote has it.
+    /// The remote has the commits.
     Landed,
-    /// Somebody else moved the branch there; how it is now was fetched.
+    /// Another writer moved the remote's branch, which was then fetched.
     Behind,
 }
 
 impl Outgoing {
-    /// Pushes it, and fetches the branch when it was moved by somebody else. `attempt` is how often that has happened.
+    /// Pushes the commits, and fetches the branch when another writer has moved it. `attempt` counts how often that has
+    /// happened.
     ///
     /// # Errors
     /// Any but [`RemoteError::Rejected`].
@@ -146,18 +150,18 @@ impl Outgoing {
     }
 }
 
-/// How the branch deals with its remote.
+/// The remote, and the callbacks of an exchange with it.
 pub struct Exchange<'a> {
     pub remote: &'a Remote,
-    /// Asked with the remote's branch when both have moved; true gives up what the remote does not have: somebody else has taken over
-    /// the work.
+    /// Called with the remote's branch when both have moved. True drops the commits that the remote does not have,
+    /// because another process has taken over the work.
     pub drops_own: &'a dyn Fn(&Tip<'_>) -> bool,
-    /// Told of each durable step here that follows what the remote did, before it is taken.
+    /// Called before each durable local step that follows an answer of the remote.
     pub tell: &'a dyn Fn(&'static str),
 }
 
 impl ResultsBranch<'_> {
-    /// Returns where the branch was on the remote when it was last seen there; `None` when it never was.
+    /// Returns the last known tip of the branch on the remote; `None` when it was never seen there.
     ///
     /// # Errors
     /// The reference cannot be read.
@@ -165,7 +169,7 @@ impl ResultsBranch<'_> {
         Ok(self.upstream_id()?.map(|id| id.to_string()))
     }
 
-    /// Returns how many commits the remote does not have.
+    /// Returns the number of commits that the remote does not have.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -174,7 +178,8 @@ impl ResultsBranch<'_> {
         Ok(self.between(self.upstream_id()?, local)?.len())
     }
 
-    /// Fetches the branch of the remote and brings the one here up to it: moved when it is behind, made again on top when both have moved.
+    /// Fetches the branch of the remote and updates the local one: it moves forward when it is behind, and its commits
+    /// are made again on top when both have moved.
     ///
     /// # Errors
     /// The remote cannot be read, or the two cannot be brought together.
@@ -183,7 +188,7 @@ impl ResultsBranch<'_> {
         self.take_fetched(exchange)
     }
 
-    /// Does the same with what was fetched before, to [`ResultsBranch::fetched_reference`].
+    /// Does the same without fetching, from [`ResultsBranch::fetched_reference`].
     ///
     /// # Errors
     /// As [`ResultsBranch::pull`].
@@ -227,10 +232,10 @@ impl ResultsBranch<'_> {
         Ok(())
     }
 
-    /// Pushes what the remote does not have; true when there was something.
+    /// Pushes the commits that the remote does not have. Returns true when there were any.
     ///
     /// # Errors
-    /// The remote refuses, cannot be reached or cannot be brought together with the branch here. Nothing is lost: it stays here.
+    /// The remote refuses, cannot be reached or cannot be reconciled with the local branch. The commits stay here.
     pub fn push(&self, exchange: &Exchange<'_>) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some(outgoing) = self.outgoing()? else { return Ok(attempt > 0) };
@@ -243,10 +248,10 @@ impl ResultsBranch<'_> {
         Err(RepoError::Contended { branch: self.name().to_string() }.into())
     }
 
-    /// Returns what the remote does not have; `None` when it has everything.
+    /// Returns the commits that the remote does not have; `None` when it has all.
     ///
     /// # Errors
-    /// The branch cannot be read, or is none of results.
+    /// The branch cannot be read, or does not hold results.
     pub fn outgoing(&self) -> Result<Option<Outgoing>, UpstreamError> {
         let (Some(commit), expected) = (self.local_id()?, self.upstream_id()?) else { return Ok(None) };
         if Some(commit) == expected {
@@ -257,7 +262,7 @@ impl ResultsBranch<'_> {
         Ok(Some(Outgoing { branch, commit, expected, fetched_reference }))
     }
 
-    /// Takes note of what became of a push: the branch here may have moved on meanwhile.
+    /// Notes the outcome of a push. The local branch may have moved on meanwhile.
     ///
     /// # Errors
     /// As [`ResultsBranch::pull`].
@@ -267,19 +272,21 @@ impl ResultsBranch<'_> {
         }
         (exchange.tell)("note pushed");
         let note = || match self.upstream_id()? {
-            // Something later was seen there meanwhile.
+            // A later commit was seen there meanwhile.
             Some(seen) if !self.is_after(outgoing.commit, seen)? => Ok(()),
             _ => self.note_upstream(outgoing.commit),
         };
         note().map_err(|source| UpstreamError::Unnoted { source })
     }
 
-    /// Commits changes on the tip, on the remote first: when this returns, the remote has the commit and everything before it. `still` is asked
-    /// for the changes and the message each time the branch has moved; `None` gives up without a commit.
+    /// Commits changes on the tip, on the remote first: on success the remote has the commit and everything before it.
+    /// `still` returns the changes and the message, and is called again each time the branch has moved; `None` gives up
+    /// without a commit. Returns false when no commit was made.
     ///
     /// # Errors
-    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; otherwise as [`ResultsBranch::push`]. When the error
-    /// [is open](UpstreamError::is_open) the remote may have the commit all the same, and a later pull brings it.
+    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; otherwise as [`ResultsBranch::push`]. When
+    /// the error [is open](UpstreamError::is_open) the remote may have the commit all the same, and a later pull brings
+    /// it.
     pub fn commit_upstream(&self, exchange: &Exchange<'_>, still: &mut Still<'_>) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some((changes, message)) = still(self)? else { return Ok(false) };
@@ -306,7 +313,7 @@ impl ResultsBranch<'_> {
         Err(RepoError::Contended { branch: self.name().to_string() }.into())
     }
 
-    /// Refuses a branch that is something else than results: it is not ours to push or to move.
+    /// Refuses a branch that does not hold results: fleetform must not push or move it.
     fn check_results(&self, commit: Oid, place: &str) -> Result<(), UpstreamError> {
         match (Tip { branch: self, id: commit }).read("fleet.json") {
             Some(_) => Ok(()),
@@ -345,7 +352,7 @@ impl ResultsBranch<'_> {
         Ok(commit == before || self.repository().graph_descendant_of(commit, before).map_err(fail)?)
     }
 
-    /// The commits that come after one, the oldest first.
+    /// Returns the commits between two commits, the oldest first.
     fn between(&self, after: Option<Oid>, to: Oid) -> Result<Vec<Oid>, RepoError> {
         let list = || {
             let mut walk = self.repository().revwalk()?;
@@ -359,7 +366,8 @@ impl ResultsBranch<'_> {
         list().map_err(|e| self.error("read the history of results", e))
     }
 
-    /// Makes commits again on top of another one; the inner error is the path of a claim that is there with other words.
+    /// Makes commits again on top of `onto`; the inner error is the path of a claim that exists there with other
+    /// content.
     fn again(&self, commits: &[Oid], onto: Oid) -> Result<Result<Oid, String>, RepoError> {
         let fail = |e| self.error("write results", e);
         let repository = self.repository();
@@ -397,10 +405,10 @@ impl ResultsBranch<'_> {
     }
 }
 
-/// Waits before another attempt, so that writers that collided do not collide again.
+/// Waits before the next attempt, so that writers that collided do not collide again.
 fn pause(attempt: u32) {
     let mut drawn = [0; 2];
-    // Without randomness everybody waits for the mean, which is no worse than a bad draw.
+    // Without randomness every writer waits for the mean, which is no worse than a bad draw.
     let share = getrandom::fill(&mut drawn).map_or(0.5, |()| f64::from(u16::from_le_bytes(drawn)) / 65_536.0);
     std::thread::sleep(PAUSE.saturating_mul(1 << attempt.min(6)).mul_f64(2.0 * share));
 }

@@ -1,4 +1,4 @@
-//! What a person's side of the repository needs: making one, and the first commit.
+//! Creates repositories, and commits files for a person.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,8 @@ impl Repo {
         }
     }
 
-    /// Makes a repository in a folder, also inside of another one; the folder is made when it is not there. One that is there is opened.
+    /// Makes a repository in a folder, even inside another repository; the folder is made when it is not there. Opens a
+    /// repository that is there.
     ///
     /// # Errors
     /// The folder or the repository cannot be made.
@@ -56,7 +57,8 @@ impl Repo {
         Ok(committed.entries.contains_key(path) && committed.content_id(path)? == work.content_id(path)?)
     }
 
-    /// Adds files of the fleet to the index and commits just them on `HEAD`, those that are gone as removed; returns the commit.
+    /// Adds files of the fleet to the index and commits only these on `HEAD`; files that are gone are removed. Returns
+    /// the commit.
     ///
     /// # Errors
     /// The repository cannot be written.
@@ -86,7 +88,7 @@ impl Repo {
                 update.upsert(from_root, id, FileMode::Blob);
             }
             index.write()?;
-            // Only these files: what else a person has staged stays staged.
+            // Only these files are committed: other staged changes stay staged.
             let tree = self.repository.find_tree(update.create_updated(&self.repository, &before)?)?;
             let author = self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))?;
             let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();

@@ -1,11 +1,11 @@
 //! The results branch: an orphan branch that only grows.
 //!
-//! A commit is made of blobs and trees and then the reference is moved by compare-and-swap. Two writers:
+//! A writer makes a commit from blobs and trees, then moves the reference by compare-and-swap. Two writers:
 //!
 //! 1. A and B read the tip T.
 //! 2. A commits T -> A1 and swaps T for A1.
 //! 3. B commits T -> B1; its swap finds A1 instead of T and fails.
-//! 4. B builds its change again on A1, unless A1 has a file that B's change must be the first to write: then B has lost.
+//! 4. B builds its change again on A1. When A1 has a file that B's change must be the first to write, B has lost.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,8 +19,8 @@ use super::writer::{Writer, lock_path};
 const ATTEMPTS_MAX: usize = 100;
 /// How long a writer waits for another's lock on the reference before it tries again.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-/// How often it finds the lock before it gives up: after a fifth of a second nobody is writing, somebody died that was no
-/// fleetform ([`Writer`] cleans up after those).
+/// How often a writer finds the lock before it gives up. After a fifth of a second the lock was left by a dead process,
+/// and not by a fleetform: [`Writer`] cleans up after those.
 const LOCKED_MAX: usize = 10;
 
 /// A file to write.
@@ -28,11 +28,11 @@ const LOCKED_MAX: usize = 10;
 pub struct FileChange {
     pub path: String,
     pub content: Content,
-    /// The change is refused when the branch has a file there: claims.
+    /// The change is refused when the branch has a file at this path; used for claims.
     pub must_be_new: bool,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub enum Content {
     Bytes(Vec<u8>),
@@ -44,11 +44,11 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobId(pub(super) Oid);
 
-/// Files that differ, by path: the blob that is there now, or `None` where there is none any more.
+/// The files that differ, by path: the new blob, or `None` for a file that was removed.
 pub type Changes = BTreeMap<String, Option<BlobId>>;
 
 impl BlobId {
-    /// Returns what git calls some bytes, whether or not the object database has them.
+    /// Returns the git id of some bytes, whether or not the object database has them.
     ///
     /// # Panics
     /// Never: hashing bytes in memory does not fail.
@@ -74,7 +74,7 @@ impl FileChange {
         FileChange { path: path.into(), content: Content::Blob(blob), must_be_new: false }
     }
 
-    /// Refuses the change when the file exists.
+    /// Makes the change fail when the file exists.
     #[must_use]
     pub fn first(mut self) -> FileChange {
         self.must_be_new = true;
@@ -106,8 +106,8 @@ impl<'a> ResultsBranch<'a> {
         Ok(self.tip_id()?.map(|id| id.to_string()))
     }
 
-    /// The tip of the local branch; in a fresh clone, which has none, that of the branch as a remote had it. The first commit makes the local
-    /// branch on top of it.
+    /// Returns the tip of the local branch. A fresh clone has none; then this is the tip last seen on a remote, and the
+    /// first commit makes the local branch on top of it.
     pub(super) fn tip_id(&self) -> Result<Option<Oid>, RepoError> {
         let fail = |error| self.error("read the results branch", error);
         if let Some(local) = self.local_id()? {
@@ -158,7 +158,8 @@ impl<'a> ResultsBranch<'a> {
         entries.map(|(path, blob)| Ok((path, self.read_blob(blob)?))).collect()
     }
 
-    /// Returns the bytes of every file in or below a folder at the tip that `wanted` picks by its path, sorted by path. Nothing else is looked at.
+    /// Returns the bytes of every file in or below a folder at the tip that `wanted` picks by its path, sorted by path.
+    /// Other folders are not read.
     ///
     /// # Errors
     /// The object database cannot be read.
@@ -194,10 +195,10 @@ impl<'a> ResultsBranch<'a> {
         }
     }
 
-    /// Returns the same at a commit.
+    /// Returns the blob of every file at a commit that `wanted` picks by its path, sorted by path.
     ///
     /// # Errors
-    /// It is not there, or the object database cannot be read.
+    /// The commit does not exist, or the object database cannot be read.
     pub fn entries_at(
         &self,
         commit: &str,
@@ -209,7 +210,7 @@ impl<'a> ResultsBranch<'a> {
         self.files_of(&tree, "", wanted)
     }
 
-    /// Returns the files of a tree, with the path of its folder, which ends with a slash, before theirs.
+    /// Returns the files of a tree. Their paths begin with the path of its folder, which ends with a slash.
     fn files_of(
         &self,
         tree: &git2::Tree<'_>,
@@ -231,7 +232,7 @@ impl<'a> ResultsBranch<'a> {
         walked.map(|()| entries).map_err(|e| self.error("read results", e))
     }
 
-    /// Returns what differs in the tree of `tip` from that of `before`, both commits. `None` when `before` is not there to be compared with.
+    /// Returns the files that differ between the commits `before` and `tip`; `None` when `before` does not exist here.
     ///
     /// # Errors
     /// The object database cannot be read.
@@ -270,7 +271,7 @@ impl<'a> ResultsBranch<'a> {
         Ok(found.content().to_vec())
     }
 
-    /// Writes a blob that a later commit will name: large results need not be held in memory together.
+    /// Writes a blob that a later commit will name, so that large results need not be held in memory together.
     ///
     /// # Errors
     /// The object database cannot be written.
@@ -278,12 +279,13 @@ impl<'a> ResultsBranch<'a> {
         self.repository.blob(bytes).map(BlobId).map_err(|e| self.error("write results", e))
     }
 
-    /// Commits changes on the tip of the branch and returns the new tip. Without an effect there is no commit. Durable when it returns.
+    /// Commits changes on the tip of the branch and returns the new tip. Makes no commit when nothing changes. Durable
+    /// when it returns.
     ///
     /// # Errors
-    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; [`RepoError::Contended`] when other writers kept winning;
-    /// [`RepoError::Gone`] when there is no branch: a commit would hide that its history is missing. Otherwise the repository cannot be
-    /// written.
+    /// [`RepoError::AlreadyWritten`] when a file that must be new is there; [`RepoError::Contended`] when other writers
+    /// kept winning; [`RepoError::Gone`] when there is no branch, because a commit would hide that its history is
+    /// missing. Otherwise the repository cannot be written.
     pub fn commit(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
         let (mut writer, mut locked) = (Writer::begin(self.repository.commondir(), &self.reference), 0);
         for _ in 0..ATTEMPTS_MAX {
@@ -300,7 +302,8 @@ impl<'a> ResultsBranch<'a> {
         Err(RepoError::Contended { branch: self.name().to_string() })
     }
 
-    /// Writes a commit of changes on top of another one and returns it; the branch is left alone. `None` when it would change nothing.
+    /// Writes a commit of changes on top of `tip` and returns it; `None` when it would change nothing. The branch stays
+    /// where it is.
     pub(super) fn commit_on(&self, tip: Oid, changes: &[FileChange], message: &str) -> Result<Option<Oid>, RepoError> {
         let fail = |e| self.error("write results", e);
         let parent = self.repository.find_commit(tip).map_err(fail)?;
@@ -321,10 +324,10 @@ impl<'a> ResultsBranch<'a> {
         self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map(Some).map_err(fail)
     }
 
-    /// Moves the local branch by compare-and-swap; `None` makes it.
+    /// Moves the local branch by compare-and-swap; makes it when `from` is `None`.
     ///
     /// # Errors
-    /// [`RepoError::Contended`] when it is not where it was.
+    /// [`RepoError::Contended`] when the branch is not at `from`.
     pub(super) fn move_local(&self, from: Option<Oid>, to: Oid) -> Result<(), RepoError> {
         let (mut writer, mut locked) = (Writer::begin(self.repository.commondir(), &self.reference), 0);
         for _ in 0..LOCKED_MAX {
@@ -338,7 +341,7 @@ impl<'a> ResultsBranch<'a> {
         Err(RepoError::Contended { branch: self.name().to_string() })
     }
 
-    /// Returns false when somebody else has moved it, or holds its lock: then it was waited for.
+    /// Returns false when another writer has moved the branch or holds its lock; in the latter case after a pause.
     fn try_move(
         &self,
         writer: &mut Writer,
@@ -361,7 +364,7 @@ impl<'a> ResultsBranch<'a> {
         }
     }
 
-    /// Returns the blob of each change, written when it was not.
+    /// Returns the blob of each change; writes those that do not exist yet.
     pub(super) fn blobs_of<'c>(&self, changes: &'c [FileChange]) -> Result<Vec<(&'c FileChange, Oid)>, RepoError> {
         let blob = |change: &'c FileChange| match &change.content {
             Content::Blob(blob) => Ok((change, blob.0)),
@@ -370,7 +373,7 @@ impl<'a> ResultsBranch<'a> {
         changes.iter().map(blob).collect()
     }
 
-    /// Gives whoever has locked the reference some time; fails when that was tried often enough.
+    /// Waits a while for the process that has locked the reference; fails after [`LOCKED_MAX`] tries.
     pub(super) fn wait_for_lock(&self, locked: &mut usize) -> Result<(), RepoError> {
         *locked += 1;
         if *locked == LOCKED_MAX {
@@ -381,7 +384,7 @@ impl<'a> ResultsBranch<'a> {
         Ok(())
     }
 
-    /// Who writes: the user of the repository, or fleetform itself where nobody is configured.
+    /// Returns the author of commits: the configured user of the repository, or fleetform when none is configured.
     pub(super) fn signature(&self) -> Result<Signature<'static>, git2::Error> {
         self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))
     }

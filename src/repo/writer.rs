@@ -1,15 +1,17 @@
-//! The mark of a process that moves the results branch, so that the next one can tell a lock that a dead fleetform left from one that
-//! a program at work holds.
+//! The mark of a process that moves the results branch. With it, the next process can tell a lock that a dead fleetform
+//! left from the lock of a running program.
 //!
-//! Git locks a reference by making the file `<reference>.lock`, which stays when the process is killed before it is renamed. Who made
-//! it, it does not say. So a writer says it beside:
+//! Git locks a reference with the file `<reference>.lock`, which stays when the process is killed before the rename.
+//! The file does not name its owner, so a writer keeps a mark beside it:
 //!
-//! 1. A takes the operating system's lock on the mark, which ends with the process, and writes the id of its commit into it.
+//! 1. A takes the operating system's lock on the mark, which ends with the process, and writes the id of its commit
+//!    into the mark.
 //! 2. A makes `results.lock` and is killed.
-//! 3. B takes the lock of the mark and finds an id: somebody died before it was done. The `results.lock` that is there, with that
-//!    id in it or with nothing yet, is what is left of A. B removes it.
+//! 3. B takes the lock of the mark and finds an id: the writer before it died. A `results.lock` that holds this id, or
+//!    is still empty, was left by A. B removes it.
 //!
-//! The mark is not synced: after a power cut it may be empty, and then a person is asked, as for any other lock.
+//! The mark is not synced: after a power cut it may be empty. Then a person must remove the lock, as for any other
+//! lock.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -18,15 +20,17 @@ use std::time::Duration;
 
 use git2::Oid;
 
-/// How long to wait between two looks at a lock.
+/// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often to look: whoever makes a lock of git writes an id into it at once, so one that is empty for so long is of nobody.
+/// How often to try. A program that makes a git lock writes an id into it at once, so a lock that stays empty this long
+/// has no owner.
 const LOOKS_MAX: u32 = 10;
 
-/// The right to move a reference, as far as this program is asked for it; given back when dropped. Compare-and-swap is what keeps
-/// two writers apart: without the right one only cannot clean up.
+/// The right to move a reference, respected by fleetform only; given back when dropped. Compare-and-swap keeps two
+/// writers apart; a writer without this right only cannot clean up.
 pub(super) struct Writer {
-    /// `None` when the mark cannot be had: another writer is slow, or the folder cannot be written, which the move will say.
+    /// `None` when the mark cannot be taken: another writer is slow, or the folder cannot be written, which the move
+    /// then reports.
     mark: Option<File>,
 }
 
@@ -40,10 +44,10 @@ impl Writer {
         Writer { mark }
     }
 
-    /// Notes what the reference is about to be moved to.
+    /// Writes the commit that the reference is about to move to into the mark.
     pub fn moves_to(&mut self, commit: Oid) {
         if let Some(mark) = &mut self.mark {
-            // Without it a lock that is left needs a person, no more.
+            // When this fails, a person must remove a lock that is left.
             drop(mark.set_len(0).and_then(|()| mark.write_all(commit.to_string().as_bytes())));
         }
     }
@@ -81,7 +85,7 @@ fn open(path: &Path) -> Option<File> {
 
 fn clean_up(mark: &mut File, lock: &Path) {
     let mut died = String::new();
-    // The mark is read from its start: it was only just opened.
+    // The mark was just opened, so this reads from its start.
     let is_read = mark.read_to_string(&mut died).is_ok();
     if !is_read || died.is_empty() {
         return;
@@ -95,7 +99,7 @@ fn clean_up(mark: &mut File, lock: &Path) {
         }
     }
     if left(lock).is_some_and(|id| died.starts_with(id.trim_end())) {
-        // When it cannot be removed, the move says that it is there.
+        // When the lock cannot be removed, the move reports it.
         drop(std::fs::remove_file(lock));
     }
 }
@@ -108,7 +112,8 @@ mod tests {
     const REFERENCE: &str = "refs/heads/fleetform/results";
     const DEAD: &str = "0123456789012345678901234567890123456789";
 
-    /// Says how a commit to the results branch ends when a mark and a lock with these texts are there; `None` for no such file.
+    /// Returns true when a commit to the results branch succeeds beside a mark and a lock with these texts; `None` for
+    /// no file.
     fn commits(mark: Option<&str>, lock: Option<&str>) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let repo = Repo::open_or_init(folder.path()).unwrap();

@@ -1,15 +1,16 @@
-//! A device that is being spoken to, or that waits to be.
+//! Devices that are being spoken to, or wait for that.
 
 use jiff::Timestamp;
 
-/// Where a started device is.
+/// The phase of a started device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Sent; the deadline is that of the response.
+    /// A request was sent; the deadline is that of the response.
     Sent,
     /// Not connected; the deadline is that of the connection.
     Connecting,
-    /// Tried and failed; the deadline is the next attempt, and the reason is what it becomes when there is none.
+    /// An attempt failed; the deadline is the next attempt. `failed` is the device's reason when there is no next
+    /// attempt.
     Backoff { failed: crate::model::outcome::Reason },
     /// Not connected, and the job waits; the deadline is its expiry.
     WaitingOnline,
@@ -25,6 +26,6 @@ pub struct Flight {
     pub attempt: u32,
     pub started_at: Timestamp,
     pub deadline: Timestamp,
-    /// An earlier attempt may have been executed, and nobody knows: its sent mark stays.
+    /// The device may have executed an earlier attempt, which cannot be known: its sent mark stays.
     pub is_in_doubt: bool,
 }

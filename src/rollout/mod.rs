@@ -1,15 +1,16 @@
-//! The pure machine of one running job.
+//! The state machine of one running job, without side effects.
 //!
-//! [`Rollout::step_all`] takes events and the time and returns effects, to be performed in order; the driver (`execute`) performs
-//! them and feeds back what happened. The machine keeps a byte of status a device and a small record for each device that is
-//! being spoken to. It decides; it never looks at a clock, the registry or a device.
+//! [`Rollout::step_all`] takes events and the time, and returns effects in order. The driver (`execute`) performs them
+//! and feeds the results back as events. The machine keeps one byte of status for each device, and a small record for
+//! each device that is being spoken to. It makes all decisions; it never reads a clock, the registry or a device.
 //!
 //! ```text
-//!   Start ──> OpenBatch ──(Opened)──> Write | Send ──(Written, Answered, Tick ...)──> Record ──> CloseBatch ──> ... ──> Finish
+//!   Start ──> OpenBatch ──(Opened)──> Write | Send ──(Written, Answered, Tick ...)──> Record ──> CloseBatch ──> ...
+//!         ──> Finish
 //! ```
 //!
-//! Rules that hold at every step: a terminal device never changes; devices start in order of their id; none starts after the
-//! threshold was crossed, a stop was asked for or the time was up; counts always add up to the target.
+//! Rules that hold at every step: a terminal device never changes; devices start in order of their id; no device starts
+//! after the threshold was crossed, a stop was asked for or the time was up; counts always add up to the target.
 
 mod flight;
 mod retry;
@@ -28,7 +29,7 @@ use crate::model::outcome::{Counts, Outcome, Reason, RunStatus};
 pub use flight::{Flight, Phase};
 pub use threshold::{Crossing, Scope, failures_left, judge};
 
-/// How the devices of a run are reached.
+/// How a run reaches its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// The registry is written, several devices an effect; a device is completed when its write is.
@@ -39,12 +40,12 @@ pub enum Work {
     Send {
         connect_timeout: Duration,
         response_timeout: Duration,
-        /// True when a command may be sent again after it was perhaps executed.
+        /// True when a command may be sent again although the device may have executed it.
         idempotent: bool,
     },
 }
 
-/// What a rollout needs to know about its job; fixed at the claim.
+/// The parameters of a rollout; fixed at the claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RolloutSpec {
     pub total: u32,
@@ -105,14 +106,14 @@ impl RolloutSpec {
     }
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Begin, or go on after a restart.
     Start,
     /// A batch was opened; these of its devices cannot be started (blocked, deleted, of the wrong template).
     Opened { ineligible: Vec<(u32, Reason, &'static str)> },
-    /// The registry wrote some devices and recorded their outcomes; the rest of the asked range was not touched.
+    /// The registry wrote some devices and recorded their outcomes; it did not touch the rest of the requested devices.
     Written { outcomes: Vec<(u32, Reason)> },
     /// A device answered with a status and a text.
     Answered { ordinal: u32, code: u16, message: String },
@@ -130,27 +131,27 @@ pub enum Event {
     Abandon,
 }
 
-/// What to do next, in order.
+/// An output of the machine, performed in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Find out which devices of the batch cannot be started, and answer with [`Event::Opened`].
     OpenBatch { batch: u32, range: Range<u32> },
-    /// Write these devices and record their outcomes in one transaction, one after the other, and stop after the failure that
-    /// follows `failures_left` others; answer with [`Event::Written`].
+    /// Write these devices and record their outcomes in one transaction, one after the other, and stop after the
+    /// failure that follows `failures_left` others; answer with [`Event::Written`].
     Write { ordinals: Vec<u32>, failures_left: Option<u64> },
     /// Record outcomes; they are durable before any later effect is performed.
     Record { outcomes: Vec<Outcome> },
     /// Mark these devices as sent, durably, then speak to them.
     Send { devices: Vec<(u32, u32)> },
-    /// Tell these devices of their new desired properties, which the registry has; they acknowledge, or never do.
+    /// Send these devices their new desired properties, which the registry has. They acknowledge later, or never.
     Notify { ordinals: Vec<u32> },
     /// Forget the sent marks: nothing was delivered to these devices.
     Unsend { ordinals: Vec<u32> },
-    /// An answer came after the device was given up: note it beside its outcome, which stays.
+    /// Note an answer that came after the device was given up, beside its outcome, which stays.
     RecordLate { ordinal: u32, code: u16, message: String },
     /// Every device of the batch is terminal.
     CloseBatch { batch: u32 },
-    /// Nothing goes on any more (for now, when the status is not final).
+    /// The run is over (for now, when the status is not final).
     Finish { status: RunStatus, reason: Option<String> },
 }
 
@@ -173,7 +174,7 @@ pub struct Rollout {
     /// The open batch.
     batch: u32,
     batch_is_open: bool,
-    /// The next ordinal of the open batch to look at.
+    /// The next ordinal of the open batch to start.
     cursor: u32,
     /// A `Write` is under way.
     is_writing: bool,
@@ -188,9 +189,9 @@ pub struct Rollout {
     /// The most devices in phase `Sent`, at least 1.
     window: u32,
     halt: Option<Halt>,
-    /// The job's `maxExecutionTime` is over, and what had to end for it has.
+    /// The job's `maxExecutionTime` is over, and the devices that had to end because of it have ended.
     is_overdue: bool,
-    /// Devices that expired for it before anybody spoke to them.
+    /// Devices that expired because of that before they were spoken to.
     unattempted: u64,
     is_finished: bool,
 }
@@ -223,7 +224,7 @@ impl Rollout {
         }
     }
 
-    /// Takes over an outcome that was recorded before a restart; `attempts` is 0 when nobody spoke to the device.
+    /// Takes over an outcome that was recorded before a restart; `attempts` is 0 when the device was never spoken to.
     ///
     /// # Panics
     /// When the device has one already, or when the machine was started.
@@ -238,7 +239,8 @@ impl Rollout {
         self.unsettled.push((ordinal, attempt));
     }
 
-    /// Sets how many devices may be in flight, at least 1. Returns true when they are more than before: the next step may start some.
+    /// Sets how many devices may be in flight, at least 1. Returns true when this is more than before, so that the next
+    /// step may start some.
     pub fn set_window(&mut self, window: u32) -> bool {
         let before = std::mem::replace(&mut self.window, window.max(1));
         self.window > before
@@ -259,12 +261,12 @@ impl Rollout {
         self.batch
     }
 
-    /// Returns what the machine was made of.
+    /// Returns the parameters of the machine.
     pub fn spec(&self) -> &RolloutSpec {
         &self.spec
     }
 
-    /// Returns where a device is.
+    /// Returns the state of a device.
     pub fn reason(&self, ordinal: u32) -> Reason {
         Reason::from_stored(self.reasons[ordinal as usize]).expect("the machine stores only reasons")
     }
@@ -284,8 +286,8 @@ impl Rollout {
         self.flights.values().filter(|flight| flight.phase == Phase::Unacknowledged).count()
     }
 
-    /// Returns true when nothing can go on but by a device that connects or by the passing of a long time: the `apply` of a job
-    /// with `offline: wait` ends here.
+    /// Returns true when only a device that connects, or a long time, can move the run on: the `apply` of a job with
+    /// `offline: wait` ends here.
     pub fn only_waits(&self) -> bool {
         let waits = |flight: &Flight| matches!(flight.phase, Phase::WaitingOnline | Phase::Unacknowledged);
         !self.is_finished
@@ -313,13 +315,13 @@ impl Rollout {
     }
 
     fn scope(&self) -> Scope<'_> {
-        // Behind the last batch there is none to judge any more.
+        // After the last batch there is no batch to judge.
         const NO_BATCH: &Counts = &Counts { total: 0, completed: 0, failed: 0, unchanged: 0 };
         let batch = self.batches.get(self.batch as usize).unwrap_or(NO_BATCH);
         Scope { job: &self.counts, batch, batch_index: self.batch }
     }
 
-    /// Returns the crossing of the threshold by what is known so far, in whichever batch.
+    /// Returns the crossing of the threshold by the outcomes so far, in any batch.
     fn crossing(&self) -> Option<Crossing> {
         let scopes =
             self.batches.iter().zip(0..).map(|(batch, at)| Scope { job: &self.counts, batch, batch_index: at });

@@ -6,8 +6,8 @@ use crate::model::delivery::Retry;
 use crate::model::digest::Digest;
 use crate::model::limits;
 
-/// Returns the pause before attempt `attempt` (2 is the first retry) of a device: the backoff doubled for each further retry,
-/// plus up to half of it, chosen by the seed, the device and the attempt; at most [`limits::DURATION_MAX`].
+/// Returns the pause before attempt `attempt` (2 is the first retry) of a device: the backoff doubled for each further
+/// retry, plus up to half of it, chosen by the seed, the device and the attempt; at most [`limits::DURATION_MAX`].
 pub fn pause(retry: Retry, seed: u64, ordinal: u32, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(2).min(31);
     let base = retry.backoff.saturating_mul(1 << doublings).min(limits::DURATION_MAX);

@@ -10,7 +10,7 @@ use crate::model::limits;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 use crate::model::text;
 
-/// The effects of one step; outcomes are gathered into one `Record` that goes before whatever they allow.
+/// The effects of one step. Outcomes are gathered into one `Record`, which comes before all effects that they allow.
 #[derive(Default)]
 struct Effects {
     list: Vec<Effect>,
@@ -31,7 +31,7 @@ impl Effects {
 }
 
 impl Rollout {
-    /// Takes one event in and returns what to do, in order.
+    /// Takes in one event and returns the effects, in order.
     ///
     /// # Panics
     /// As [`Rollout::step_all`].
@@ -39,12 +39,12 @@ impl Rollout {
         self.step_all(now, [event])
     }
 
-    /// Takes in everything that has happened by now, decides once, and returns what to do, in order: what crosses the threshold is
-    /// known before any device is started, whatever came in with it.
+    /// Takes in all events, decides once, and returns the effects, in order. A crossing of the threshold is known
+    /// before any device is started, wherever its failure is among the events.
     ///
     /// # Panics
-    /// When an event contradicts the state: a device that is terminal becomes terminal again, or a write is answered that was
-    /// not asked for. Both are bugs of the driver.
+    /// When an event contradicts the state: a terminal device becomes terminal again, or a write is answered that was
+    /// not requested. Both are bugs of the driver.
     pub fn step_all(&mut self, now: Timestamp, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
         let mut effects = Effects::default();
         for event in events {
@@ -86,8 +86,8 @@ impl Rollout {
         }
     }
 
-    /// Stops, unless the threshold was crossed before: a process that died had no time to say so. Then the run has ended, and what
-    /// was sent and not answered has an outcome.
+    /// Stops the run, or cancels it when the threshold was crossed: a process may have died before it could cancel. A
+    /// canceled run has ended, and devices that were sent to and did not answer get an outcome.
     fn stop(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.halt.is_some() {
             return;
@@ -225,7 +225,8 @@ impl Rollout {
         }
     }
 
-    /// Gives up every device that is neither terminal nor about to answer: the job's `maxExecutionTime` is over.
+    /// Gives up every device that is neither terminal nor about to answer, because the job's `maxExecutionTime` is
+    /// over.
     fn expire_all(&mut self, now: Timestamp, effects: &mut Effects) {
         self.is_overdue = true;
         for ordinal in 0..self.spec.total {
@@ -260,15 +261,17 @@ impl Rollout {
         }
     }
 
-    /// Goes on as far as the state allows: judges the time and the threshold, starts devices, closes and opens batches, finishes.
+    /// Goes on as far as the state allows: judges the time and the threshold, starts devices, closes and opens batches,
+    /// finishes.
     fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
-        // A run that is winding down leaves its pending devices pending, and what is being written is known soon.
+        // A run that is winding down leaves its pending devices pending; the outcome of a write under way is known
+        // soon.
         let may_expire = self.halt.is_none() && !self.is_overdue && !self.is_writing;
         if may_expire && self.ends_at().is_some_and(|end| end <= now) {
             self.expire_all(now, effects);
         }
         loop {
-            // What expired because the time was over is no reason to cancel: nothing would start any more.
+            // Devices that expired because the time was over do not cancel the run: it starts nothing any more.
             if self.halt.is_none()
                 && !self.is_overdue
                 && let Some(crossing) = judge(self.spec.threshold, self.scope())
@@ -338,7 +341,8 @@ impl Rollout {
         found
     }
 
-    /// Starts devices until the window is full: first those that were started before, then new ones. Returns (ordinal, attempt).
+    /// Starts devices until the window is full: first those that were started before, then new ones. Returns (ordinal,
+    /// attempt).
     fn next_to_send(&mut self, now: Timestamp, response_timeout: Duration) -> Vec<(u32, u32)> {
         let mut devices = Vec::new();
         let end = self.spec.batch_range(self.batch).end;
@@ -391,8 +395,8 @@ impl Rollout {
         }
     }
 
-    /// Returns what a run came to whose devices are all terminal: failed when its time kept it from some, canceled when too many of
-    /// those that were attempted failed.
+    /// Returns the final status of a run whose devices are all terminal: failed when its time was up before it reached
+    /// some of them, canceled when too many of the attempted devices failed.
     fn end(&self) -> (RunStatus, Option<String>) {
         let (unattempted, total) = (self.unattempted, self.spec.total);
         if unattempted > 0 {
@@ -426,7 +430,7 @@ impl Rollout {
         self.flights.insert(ordinal, flight);
     }
 
-    /// Takes a device out of the air; it is queued again unless it becomes terminal next.
+    /// Ends the flight of a device; it is queued again unless it becomes terminal next.
     fn unfly(&mut self, ordinal: u32) {
         if let Some(flight) = self.flights.remove(&ordinal) {
             self.timers.remove(&(flight.deadline, ordinal));

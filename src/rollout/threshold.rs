@@ -1,4 +1,4 @@
-//! The cancellation threshold: when failures are too many, and the sentence that says so.
+//! The cancellation threshold: decides when there are too many failures, and says so in a sentence.
 
 use std::fmt;
 
@@ -26,14 +26,15 @@ pub struct Scope<'a> {
     pub batch_index: u32,
 }
 
-/// Returns the failures that may still happen without crossing; 0 when the next one crosses, `None` without a threshold.
+/// Returns the number of failures that may still happen without crossing; 0 when the next one crosses, `None` without a
+/// threshold.
 pub fn failures_left(threshold: Option<Threshold>, scope: Scope<'_>) -> Option<u64> {
     let threshold = threshold?;
     let counts = counts_in_scope(threshold, scope);
     Some(threshold.allowed(counts.total).saturating_sub(counts.failed))
 }
 
-/// Returns the crossing when the failures are strictly above what is allowed.
+/// Returns the crossing when the failures are strictly above the threshold.
 pub fn judge(threshold: Option<Threshold>, scope: Scope<'_>) -> Option<Crossing> {
     let threshold = threshold?;
     let counts = counts_in_scope(threshold, scope);

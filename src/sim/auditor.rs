@@ -1,4 +1,4 @@
-//! Judges a world from the outside: by what was declared, what the devices' own journal says and what the results branch says.
+//! Judges a world from the outside: by the declared files, the devices' own journal and the results branch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::ops::OpsError;
 use crate::registry::RegistryError;
 use crate::repo::{RepoError, UpstreamError};
 
-/// What must hold, and what was seen so far.
+/// The invariants of a world, and what was seen so far.
 #[derive(Default)]
 pub struct Auditor {
     claimed: BTreeMap<Key, Claimed>,
@@ -28,7 +28,7 @@ pub struct Auditor {
     executed: usize,
     /// How often the registry was deleted.
     losses: u32,
-    /// The registry was deleted, and no apply has come to its end since: it may not know yet what the branch knows.
+    /// The registry was deleted, and no apply has completed since: it may not know yet what the branch knows.
     is_behind: bool,
     /// The branch was deleted and was not seen since.
     is_branch_lost: bool,
@@ -38,18 +38,18 @@ pub struct Auditor {
     promises: Promises,
 }
 
-/// What was declared at a commit.
+/// The declarations at a commit.
 struct DeclaredThen {
     jobs: BTreeMap<String, DeclaredJob>,
     devices: u64,
     schedules: BTreeMap<String, Promise>,
 }
 
-/// What is known of a run from the moment of its claim.
+/// The state of a run at its claim.
 struct Claimed {
     job: DeclaredJob,
     targets: BTreeSet<String>,
-    /// The auditor's `losses` then.
+    /// The auditor's `losses` at the claim.
     losses: u32,
 }
 
@@ -90,10 +90,10 @@ impl Auditor {
         self.declared.insert(world.head(), then);
     }
 
-    /// Looks at the world after an apply of what people had declared before it, with some faults.
+    /// Checks the world after an apply, with some faults, of what people had declared before it.
     ///
     /// # Errors
-    /// Says what is not as it must be.
+    /// Describes the violated invariant.
     pub fn look(&mut self, world: &World, people: &People, ended: &Ended, faults: &Faults) -> Result<(), String> {
         let branch = Branch::read(world)?;
         let journal = world.journal();
@@ -102,11 +102,11 @@ impl Auditor {
         let has_written = !was_lost && branch.tip != self.tip && !only_reports_differ(&branch.files, &self.files);
         match ended {
             Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
-            // A push that an earlier apply could not make is made by one that has nothing to do.
+            // An apply with nothing to do makes the push that an earlier apply could not make.
             Ended::Applied(applied) if applied.was_empty && (has_sent || (has_written && world.remote.is_none())) => {
                 return Err("there was nothing to do, and something was done".to_string());
             }
-            // A site that was never at work knows nothing before the first push.
+            // A site that has never worked knows nothing before the first push.
             Ended::Refused(error) if matches!(**error, OpsError::History(_)) && branch.tip.is_none() && !was_lost => {}
             Ended::Refused(error) => check_refusal(error, world, people, faults, has_sent)?,
             Ended::Watched { troubles, .. } if *troubles > 0 && faults.is_quiet() => {
@@ -152,10 +152,11 @@ impl Auditor {
         Ok(())
     }
 
-    /// Looks at a world that was healed and has come to rest; a daemon has looked at it at `watched_until`, `None` without one.
+    /// Checks a world that was healed and has come to rest. `watched_until` is the time of a daemon's last look, `None`
+    /// without a daemon.
     ///
     /// # Errors
-    /// Says what is not as it must be.
+    /// Describes the violated invariant.
     pub fn look_at_rest(
         &mut self,
         world: &World,
@@ -200,7 +201,8 @@ impl Auditor {
         Ok(())
     }
 
-    /// A branch that was made anew has every claim, every end of a run and every row, however they are cut into files.
+    /// Checks that a republished branch has every claim, every end of a run and every row, however they are cut into
+    /// files.
     fn check_republished(&self, branch: &Branch) -> Result<(), String> {
         let before = Branch::of(self.tip.clone(), self.files.clone())?;
         for (path, bytes) in &before.files {
@@ -230,8 +232,9 @@ impl Auditor {
         self.immutable = fresh.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
     }
 
-    /// A run is claimed by what was declared at the commit that it names, for the devices that there were. That commit is the one that
-    /// was applied (`is_new`) but on a branch that was made anew: a claim that was only journaled is on it too.
+    /// Checks that each claim matches the declarations at the commit that it names, and the devices at that time. With
+    /// `is_new` this is the commit that was applied. A republished branch may also have claims that were only
+    /// journaled.
     fn note_claims(&mut self, branch: &Branch, is_new: bool) -> Result<(), String> {
         for (key, claim) in &branch.claims {
             if self.claimed.contains_key(key) {
@@ -300,7 +303,7 @@ impl Auditor {
         Ok(())
     }
 
-    /// A device has at each job's path the value of a run that reached it, or nothing when none did.
+    /// Checks that a device has at each job's path the value of a run that reached it, or nothing when none did.
     fn check_twins(&self, world: &World, branch: &Branch) -> Result<(), String> {
         let registry = world.registry().map_err(|error| error.to_string())?;
         for (key, Claimed { job, targets, losses }) in &self.claimed {
@@ -333,7 +336,7 @@ impl Auditor {
     }
 }
 
-/// An apply is refused for a reason, and the reason is one of its faults or an edit of people.
+/// Checks that a refused apply has a reason: one of its faults, or an edit of people.
 fn check_refusal(
     error: &OpsError,
     world: &World,
@@ -365,7 +368,8 @@ fn check_refusal(
     if is_fine { Ok(()) } else { Err(format!("it was refused: {error} ({error:?})")) }
 }
 
-/// What an apply has told of is on the branch, with a remote there, unless somebody else has taken over the work.
+/// Checks that what an apply has reported is on the branch, or on the remote's when there is one, unless another
+/// process has taken over the work.
 fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), String> {
     let Ended::Applied(applied) = ended else { return Ok(()) };
     if matches!(faults.remote, Some((RemoteFault::TakenOver { .. }, _))) {
@@ -380,14 +384,14 @@ fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), Str
     Ok(())
 }
 
-/// Returns true when reports of imports came and nothing else did: what a process that died left to be published is caught up
-/// with before there is nothing to do.
+/// Returns true when only reports of imports are new: an apply with nothing to do first publishes the reports that a
+/// dead process left.
 fn only_reports_differ(now: &Files, before: &Files) -> bool {
     now.len() >= before.len()
         && now.iter().all(|(path, bytes)| path.starts_with("imports/") || before.get(path) == Some(bytes))
 }
 
-/// Checks what the branch says of one run.
+/// Checks the branch's files of one run.
 fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
     let total = claimed.targets.len() as u64;
     let counts = [run.count("completed"), run.count("failed"), run.count("pending")];
@@ -441,7 +445,8 @@ fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
     check_threshold(run, &claimed.job, total)
 }
 
-/// A run is canceled when, and only when, more devices failed than may; one whose time was up has failed.
+/// Checks that a run is canceled if and only if more devices failed than the threshold allows; a run whose time was up
+/// has failed.
 fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), String> {
     let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
         ThresholdScope::Job => run.count("failed") > threshold.allowed(total),

@@ -1,4 +1,4 @@
-//! Time that passes only when somebody waits for it.
+//! Virtual time, which passes only while the process waits for it.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::execute::{Clock, Inbox, Waker, Wakeups};
 /// The clock of a world.
 pub struct VirtualClock {
     now: Cell<Timestamp>,
-    /// Sets an interrupt as soon as this time is reached.
+    /// The time at which the clock sets an interrupt.
     interrupt: RefCell<Option<(Timestamp, Waker)>>,
     /// Makes some waits last longer than was asked for; `None` for a machine that never sleeps.
     overshoot: RefCell<Option<Random>>,

@@ -1,4 +1,4 @@
-//! Ports of a process that may die: before and after each thing that is written to the registry, and each word to the devices.
+//! Ports of a process that may die before and after each change of the registry and each message to a device.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use crate::execute::{CrashPoints, Ports};
 use crate::link::{DeviceLink, LinkError, LinkEvent, Request};
 use crate::registry::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, Store};
 
-/// Returns the ports of a process that dies at one of some places.
+/// Returns the ports of a process that dies at a crash point.
 pub fn dying(crash: CrashPoints) -> Ports {
     let (of_store, of_link) = (crash.clone(), crash.clone());
     Ports {
@@ -18,13 +18,14 @@ pub fn dying(crash: CrashPoints) -> Ports {
     }
 }
 
-/// A port with places to die around what it does.
+/// A port with crash points around its methods.
 struct Faulty<Port: ?Sized> {
     port: Box<Port>,
     crash: CrashPoints,
 }
 
-/// A transaction is all or nothing, so a death between two of its changes is one before the first; each has its place all the same.
+/// A transaction is all or nothing, so a death between two of its changes equals one before the first. Each change
+/// still has its own crash points.
 impl Store for Faulty<dyn Store> {
     fn devices(&self) -> &dyn Devices {
         self.port.devices()

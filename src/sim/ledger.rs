@@ -1,4 +1,4 @@
-//! The results branch and the devices' journal as a stranger reads them.
+//! Reads the results branch and the devices' journal without fleetform's own readers.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::results::{Row, read_shard};
 /// Job and run token.
 pub(super) type Key = (String, String);
 
-/// What the branch says.
+/// The content of the results branch.
 pub(super) struct Branch {
     pub tip: Option<String>,
     pub files: Files,
@@ -22,12 +22,12 @@ pub(super) struct Branch {
     pub runs: BTreeMap<Key, Run>,
 }
 
-/// What the branch says of a run.
+/// The content of the branch about one run.
 #[derive(Default)]
 pub(super) struct Run {
     /// `run.json`; null when there are only shards.
     pub record: Value,
-    /// Of all shards, in order.
+    /// The rows of all shards, in order.
     pub rows: Vec<Row>,
 }
 
@@ -40,17 +40,17 @@ impl Run {
         matches!(self.status(), "completed" | "failed" | "canceled")
     }
 
-    /// True when its journal was lost: then nobody has rows for all devices.
+    /// Returns true when the run's journal was lost: then the branch has no rows for some devices.
     pub fn is_lost(&self) -> bool {
         self.record["reason"].as_str().is_some_and(|reason| reason.starts_with("journal-lost"))
     }
 
-    /// True for an occurrence that did not run.
+    /// Returns true for an occurrence that did not run.
     pub fn is_missed(&self) -> bool {
         self.record["reason"].as_str().is_some_and(|reason| reason.starts_with("missed: "))
     }
 
-    /// Returns what it came to: `run.json` without how many shards there are.
+    /// Returns the outcome: `run.json` without the number of shards.
     pub fn outcome(&self) -> Value {
         let mut record = self.record.clone();
         if let Some(shards) = record.pointer_mut("/published/shards") {

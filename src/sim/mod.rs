@@ -1,14 +1,15 @@
-//! A seeded world to prove that a job runs never twice and is never lost.
+//! A seeded simulation that checks that a job never runs twice and is never lost.
 //!
-//! Production code runs unmodified: [`crate::ops::apply`] over a real SQLite registry and a real git repository in a folder that
-//! the caller gives. What is made up here is time, the devices' faults, the people who commit and the moments at which the process
-//! dies. One seed decides all of it. A world goes through two phases: first faults, then everything is healed and must come to rest
-//! in a bounded number of applies. The [`Auditor`] judges both from the outside: what was declared, what the devices wrote into
-//! their own journal, and the results branch.
+//! Production code runs unmodified: [`crate::ops::apply`] over a real SQLite registry and a real git repository in a
+//! folder that the caller gives. The simulation provides time, the devices' faults, the people who commit and the
+//! moments at which the process dies. One seed decides all of it. A world has two phases: first faults, then all faults
+//! end and the world must come to rest in a bounded number of applies. The [`Auditor`] judges both phases from the
+//! outside: by the declared files, the devices' own journal and the results branch.
 //!
-//! A script (`fixtures/scripts`) is the same world without chance: a person writes down what happens, and its transcript is read.
+//! A script (`fixtures/scripts`) is the same world without chance: a person writes down the events, and reviews the
+//! transcript.
 //!
-//! Called by `tests/sim.rs` and `tests/it/scripts.rs`. Never used by the other rooms.
+//! `tests/sim.rs` and `tests/it/scripts.rs` call this module. Other modules never use it.
 
 mod auditor;
 mod clock;

@@ -1,4 +1,4 @@
-//! What people commit: a fleet, its devices and its jobs, and edits of them.
+//! Simulated people, who commit a fleet, its devices and its jobs, and edit them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,8 @@ use super::{Random, World};
 use crate::execute::Clock as _;
 use crate::model::delivery::{Amount, Threshold, ThresholdScope};
 
-/// What a job does. Each writes a path or calls a method of its own, so that what came of it can be told apart.
+/// What a job does. Each job writes its own path or calls its own method, so that the effects of jobs can be told
+/// apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Property,
@@ -18,7 +19,7 @@ pub enum Kind {
     Command { idempotent: bool },
 }
 
-/// Who is meant.
+/// The target of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     All,
@@ -58,7 +59,7 @@ pub struct DeclaredJob {
     pub expires_after: u64,
     /// Minutes; `None` for no limit.
     pub max_execution: Option<u64>,
-    /// How the file is laid out; means nothing.
+    /// The layout of the file, which has no meaning.
     pub layout: u64,
 }
 
@@ -92,7 +93,7 @@ impl DeclaredJob {
         self.run
     }
 
-    /// Returns the fields that say what is done to whom.
+    /// Returns the fields for the target and the action.
     pub(super) fn work(&self) -> [String; 2] {
         let (name, value) = (&self.name, self.value());
         let action = match self.kind {
@@ -266,7 +267,7 @@ impl People {
         }
     }
 
-    /// Restores deleted jobs and continues stopped ones.
+    /// Restores deleted jobs and continues stopped jobs.
     pub fn set_going(&mut self, world: &World) {
         for job in self.deleted.clone().into_values() {
             self.declare(world, job);
@@ -282,7 +283,7 @@ impl People {
         }
     }
 
-    /// Stops a job, unless it has another run by now; true when that changes its file.
+    /// Stops a job, unless it has another run by now. Returns true when that changes its file.
     pub fn stop(&mut self, world: &World, name: &str, run: &str) -> bool {
         let Some(job) = self.jobs.get(name).filter(|job| job.run.to_string() == run && !job.suspend).cloned() else {
             return false;
@@ -291,7 +292,7 @@ impl People {
         true
     }
 
-    /// Changes one thing, chosen at random, and says what.
+    /// Makes one random change, and returns a description of it.
     pub fn act(&mut self, world: &World, random: &mut Random) -> String {
         let names: Vec<String> = self.jobs.keys().cloned().collect();
         let choice = random.between(0, 99);
@@ -326,7 +327,7 @@ impl People {
                 let same = |former: &&DeclaredJob| former.name == name;
                 let Some(former) = self.former.iter().rev().find(same).cloned() else { return "nothing".to_string() };
                 self.former.push(job);
-                // What is declared now was perhaps never claimed in this form.
+                // The current declaration may never have been claimed in this form.
                 self.edited.insert(name.clone());
                 let run = former.run;
                 self.declare(world, former);
@@ -377,7 +378,7 @@ impl People {
         self.schedules.insert(schedule.job.name.clone(), schedule);
     }
 
-    /// Adds a schedule, or changes one thing about one, and says what.
+    /// Adds a schedule or makes one change to one, and returns a description of it.
     pub fn act_on_schedules(&mut self, world: &World, random: &mut Random) -> String {
         let names: Vec<String> = self.schedules.keys().cloned().collect();
         let count = names.len() + self.deleted_schedules.len();

@@ -1,4 +1,4 @@
-//! The bare repository that the results of a world go to: what may be wrong with it, and what must hold of it whatever happens.
+//! The bare repository that the results of a world go to: its faults, and the invariants that must always hold.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,36 +15,36 @@ use crate::ledger::{LEASE_PATH, LEASE_TIME, Lease};
 use crate::registry::sqlite;
 use crate::results::document;
 
-/// The name of it in each site.
+/// The name of the remote in each site.
 const NAME: &str = "origin";
-/// Who takes work over and then does nothing.
+/// The name of a process that takes the work over and then does nothing.
 const STRANGER: &str = "elsewhere/1/00000000";
 
 /// Counts the calls of a hook in `n`.
 const COUNT: &str = "n=$(($(cat pushes 2>/dev/null || echo 0) + 1)); echo $n > pushes\n";
 
-/// What a remote does to those who use it.
+/// A fault of a remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteFault {
-    /// It is not there.
+    /// The remote does not exist.
     Away,
-    /// It refuses every push from that of this number on, counted from 1.
+    /// It refuses every push from this number on, counted from 1.
     Refuses(u32),
-    /// It answers, and that takes longer than anybody waits.
+    /// It answers, but later than any process waits.
     Slow,
     /// It takes the push of this number, counted from 1, and dies before it says so.
     LosesAnswer(u32),
-    /// Somebody else commits to its branch again and again, and nothing of ours is changed by it.
+    /// Another process commits to its branch, without a change that concerns us.
     Moves,
-    /// Somebody takes so many commits of its branch back by force, and puts them back when the process has ended. Only where the site at work has
-    /// seen them: another one cannot know.
+    /// A person removes this many commits of its branch by force, and puts them back when the process has ended. This
+    /// happens only when the site at work has seen them: another site cannot notice.
     Rewinds(u32),
-    /// Somebody else takes the right to work, as if ours had run out, and with `fences` notes that in the registry.
+    /// Another process takes the lease, as if ours had run out, and with `fences` notes its epoch in the registry.
     TakenOver { fences: bool },
 }
 
 impl RemoteFault {
-    /// Returns true when a call of it may fail.
+    /// Returns true when a call to the remote may fail.
     pub fn is_failure(self) -> bool {
         matches!(self, RemoteFault::Away | RemoteFault::Refuses(_) | RemoteFault::LosesAnswer(_))
     }
@@ -65,7 +65,7 @@ fn script_at(path: &Path, script: &str) {
 }
 
 impl BareRemote {
-    /// Makes one.
+    /// Makes a bare repository.
     pub fn new(path: PathBuf) -> BareRemote {
         let make = || {
             let repository = Repository::init_bare(&path)?;
@@ -77,7 +77,7 @@ impl BareRemote {
         BareRemote { path, seen: RefCell::default(), rewound: RefCell::default() }
     }
 
-    /// Names it in a repository.
+    /// Adds the remote to a repository.
     pub fn add_to(&self, site: &Path) {
         let program = self.path.with_extension("upload-pack");
         let slow = self.slow();
@@ -95,7 +95,7 @@ impl BareRemote {
         &self.path
     }
 
-    /// Is there while questions take their time.
+    /// Returns the path of a file that exists while queries are slow.
     fn slow(&self) -> PathBuf {
         self.path.with_extension("slow")
     }
@@ -104,7 +104,7 @@ impl BareRemote {
         self.path.with_extension("away")
     }
 
-    /// Lets something go wrong. What cannot be done as it is now is not done.
+    /// Begins a fault, unless it is impossible in the current state.
     pub fn begin(&self, fault: RemoteFault, now: Timestamp, (site, registry): (&Path, &Path)) {
         match fault {
             RemoteFault::Away => fs::rename(&self.path, self.away()).expect("a folder can be renamed"),
@@ -133,7 +133,7 @@ impl BareRemote {
         }
     }
 
-    /// Takes what went wrong away; what was committed stays.
+    /// Ends the faults; commits stay.
     pub fn mend(&self) {
         if self.away().exists() {
             fs::rename(self.away(), &self.path).expect("a folder can be renamed");
@@ -198,8 +198,8 @@ impl BareRemote {
         commit().unwrap_or_else(|error| panic!("a stranger can commit: {error}"));
     }
 
-    /// The branch only grows, and by commits that change something. A lease is not taken from a stranger before it has run out, and epochs
-    /// never go back. Nobody claims without one.
+    /// Checks that the branch only grows, by commits that change something; that no lease is taken from the stranger
+    /// before it has run out; that epochs never go back; and that no process claims without a lease.
     pub fn check_growth(&self) -> Result<(), String> {
         if let Some((before, after)) = *self.rewound.borrow() {
             return Err(format!(
@@ -251,8 +251,8 @@ impl BareRemote {
         Ok(())
     }
 
-    /// After an apply that nothing was in the way of, a site has nothing that the remote does not have, and gives the right to work back; one
-    /// that found nothing to do leaves the lease of whoever died.
+    /// Checks that a site, after an apply without faults, has nothing that the remote does not have, and has given its
+    /// lease back. An apply that found nothing to do leaves the lease of a dead process.
     pub fn check_pushed(&self, site: &Path, has_worked: bool) -> Result<(), String> {
         let tip = |path: &Path| Repository::open(path).and_then(|repository| tip_of(&repository, &reference()));
         let (here, there) = (tip(site).map_err(|e| e.to_string())?, tip(&self.path).map_err(|e| e.to_string())?);
@@ -265,8 +265,8 @@ impl BareRemote {
         }
     }
 
-    /// At rest, some time later, no site has what the remote does not have, the one that was last at work has all of it, and nobody has the right to work: it
-    /// was given back, or whoever had it is gone and it has run out.
+    /// Checks at rest, some time later, that no site has what the remote does not have, that the site that worked last
+    /// has everything, and that no lease is live: it was given back, or its owner has died and it has run out.
     pub fn check_rest(&self, sites: &[PathBuf], last: usize, now: Timestamp) -> Result<(), String> {
         let tip = |path: &Path, name: &str| Repository::open(path).and_then(|repository| tip_of(&repository, name));
         let check = |at: usize, site: &PathBuf| -> Result<Result<(), String>, git2::Error> {
@@ -301,7 +301,7 @@ fn lease_at(repository: &Repository, commit: &git2::Commit<'_>) -> Option<Lease>
     Lease::from_json(&serde_json::from_slice(blob.content()).ok()?).ok()
 }
 
-/// Returns what has the claims of a commit; `None` when it has none.
+/// Returns the tree of the claims at a commit; `None` when it has none.
 fn claims_at(commit: &git2::Commit<'_>) -> Result<Option<Oid>, git2::Error> {
     Ok(commit.tree()?.get_name("claims").map(|entry| entry.id()))
 }
@@ -310,7 +310,7 @@ fn reference() -> String {
     format!("refs/heads/{BRANCH}")
 }
 
-/// Where a site notes what the remote has.
+/// Returns the reference in which a site notes the tip of the remote.
 fn noted_reference() -> String {
     format!("refs/fleetform/upstream/{BRANCH}")
 }

@@ -1,4 +1,4 @@
-//! The schedules that people declare, and what must hold of their occurrences.
+//! The schedules that people declare, and the invariants of their occurrences.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{DeclaredJob, Random};
 use crate::model::id::RunToken;
 use crate::model::schedule::{occurrence_instant, occurrence_token};
 
-/// How late an occurrence may start that is not to run late.
+/// How late an occurrence may start that must not run late.
 const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
 
 /// A schedule as its file declares it; times are UTC.
@@ -22,20 +22,20 @@ pub struct DeclaredSchedule {
     /// Its work; the run is its edition.
     pub job: DeclaredJob,
     pub start: DateTime,
-    /// The days between two occurrences: 1, or 7; `None` for a single one.
+    /// The days between two occurrences: 1 or 7; `None` for a single occurrence.
     pub days: Option<i64>,
     pub suspend: bool,
-    /// An occurrence waits for the one before it, rather than being missed.
+    /// True when an occurrence waits for the one before it instead of being missed.
     pub queues: bool,
-    /// Hours that one may start late; `None` for not at all.
+    /// The hours that an occurrence may start late; `None` when it must not.
     pub within: Option<i64>,
 }
 
 impl DeclaredSchedule {
-    /// Returns one that begins within a day.
+    /// Returns a schedule that begins within a day.
     pub fn random(name: &str, devices: u64, now: Timestamp, random: &mut Random) -> DeclaredSchedule {
         let mut job = random_job(name, devices, random);
-        // Some are under way when the next one is due.
+        // Some occurrences are under way when the next one is due.
         if random.chance(60) {
             (job.waits_online, job.expires_after) = (true, 30);
         }
@@ -89,12 +89,12 @@ impl DeclaredSchedule {
         format!("{head}spec: {{{}}}\n", fields.join(", "))
     }
 
-    /// Returns what decides about its times.
+    /// Returns the timing of the schedule.
     fn timing(&self) -> Timing {
         (self.start, self.days, self.suspend)
     }
 
-    /// Returns the occurrences after a time and up to another, were it not suspended.
+    /// Returns the occurrences after a time and up to another, ignoring suspension.
     fn occurrences(&self, after: Timestamp, to: Timestamp) -> Vec<Timestamp> {
         let mut found = Vec::new();
         let mut at = self.start;
@@ -114,31 +114,33 @@ impl DeclaredSchedule {
     }
 }
 
-/// What decides about the times of a schedule: its start, its days, and whether it is suspended.
+/// The timing of a schedule: its start, its days, and whether it is suspended.
 type Timing = (DateTime, Option<i64>, bool);
 
-/// What was declared of a schedule at a commit.
+/// The declaration of a schedule at a commit.
 #[derive(Debug, Clone)]
 pub(super) struct Promise {
     pub schedule: DeclaredSchedule,
-    /// Since when its times may be these ones: what is changed and changed back between two looks nobody sees.
+    /// The earliest time since when its times may be these: the daemon does not see a change that is undone between two
+    /// looks.
     pub from: Timestamp,
 }
 
-/// What is known of schedules.
+/// The history of all schedules.
 #[derive(Default)]
 pub(super) struct Promises {
     pub now: BTreeMap<String, Promise>,
     known: BTreeMap<String, Known>,
 }
 
-/// What is known of one schedule.
+/// The history of one schedule.
 struct Known {
-    /// Its times from each time on; `None` while it is not declared. Never empty.
+    /// Its timing from each time on; `None` while it is not declared. Never empty.
     history: Vec<(Timestamp, Option<Timing>)>,
-    /// The place in `history` of what a daemon has certainly seen, and since when that may have held.
+    /// The index in `history` of the entry that a daemon has certainly seen, and the earliest time since when it may
+    /// have held.
     seen: (usize, Timestamp),
-    /// Since when it is followed by the branch, and how long `history` was then.
+    /// The time since which the branch follows the schedule, and the length of `history` then.
     followed: Option<(Timestamp, usize)>,
 }
 
@@ -149,14 +151,14 @@ impl Known {
         }
     }
 
-    /// Returns since when the times may be those of a place.
+    /// Returns the earliest time since when the timing may be that of an index.
     fn from(&self, place: usize) -> Timestamp {
         let (first, at_first) = self.seen;
         let first_alike = (first..=place).find(|at| self.history[*at].1 == self.history[place].1).unwrap_or(place);
         if first_alike == first { at_first } else { self.history[first_alike].0 }
     }
 
-    /// A daemon has looked at what was declared before a time.
+    /// Notes that a daemon has looked at the declarations before a time.
     fn see(&mut self, looked_at: Timestamp) {
         let before = self.history.iter().rposition(|(at, _)| *at < looked_at);
         if let Some(place) = before.filter(|place| *place > self.seen.0) {
@@ -182,8 +184,8 @@ impl Promises {
         self.now = schedules.iter().map(promise).collect();
     }
 
-    /// What was due while it was followed has a claim, once a daemon has looked: all up to `looked_at` of what was declared by then.
-    /// With `is_rest` each is followed, and each occurrence has come to its end.
+    /// Checks that each occurrence of a followed schedule up to `looked_at`, by the declarations of that time, has a
+    /// claim. With `is_rest` also checks that each schedule is followed and each occurrence has ended.
     pub fn check(&mut self, branch: &Branch, looked_at: Timestamp, is_rest: bool) -> Result<(), String> {
         for (name, Promise { schedule, from }) in &self.now {
             let known = self.known.get_mut(name).expect("what is declared now is known");
@@ -194,12 +196,12 @@ impl Promises {
                 }
                 continue;
             };
-            // Once all up to a time is decided, it is followed from then on.
+            // When all occurrences up to a time are decided, the schedule is followed from then on.
             let changes = known.history.len();
             let decided =
                 known.followed.replace((since, changes)).filter(|(before, then)| *then == changes && *before <= since);
             let from = decided.map_or(since, |(before, _)| before);
-            // What was declared after the last look may be due before it.
+            // A declaration after the last look may be due before it.
             if schedule.suspend || (!is_rest && known.seen.0 + 1 != changes) {
                 continue;
             }
@@ -236,7 +238,7 @@ pub(super) fn check_occurrence(
     }
     let allowed = schedule.within.map_or(ON_TIME, |hours| SignedDuration::from_hours(hours).max(ON_TIME));
     let late_by = claimed_at.duration_since(instant);
-    // What was under way at its time keeps it from starting, or makes it wait.
+    // An occurrence under way at its time keeps it from starting, or makes it wait.
     let before = branch.claims.keys().rfind(|other| was_under_way(branch, other, key, instant));
     let is_newest = schedule.occurrences(instant, claimed_at).is_empty();
     let is_missed = branch.runs.get(key).is_some_and(Run::is_missed);
@@ -257,7 +259,7 @@ pub(super) fn check_occurrence(
 fn was_under_way(branch: &Branch, other: &Key, key: &Key, instant: Timestamp) -> bool {
     let run = branch.runs.get(other);
     let has_ended = run.filter(|run| run.is_final()).is_some_and(|run| {
-        // One that was missed, or closed because nobody knew of it, was never under way.
+        // An occurrence that was missed, or closed without ever starting, was never under way.
         run.record["started_at"].is_null() || time(&run.record["finished_at"]).is_some_and(|at| at <= instant)
     });
     other.0 == key.0 && instant_of(other).is_some_and(|before| before < instant) && !has_ended
@@ -267,7 +269,7 @@ fn instant_of(key: &Key) -> Option<Timestamp> {
     RunToken::parse(&key.1).ok().as_ref().and_then(occurrence_instant)
 }
 
-/// Two occurrences of a schedule are never under way at once.
+/// Checks that two occurrences of a schedule are never under way at once.
 pub(super) fn check_overlap(branch: &Branch) -> Result<(), String> {
     let is_occurrence = |key: &Key| instant_of(key).is_some();
     let mut before: Option<(&Key, Option<Timestamp>)> = None;
@@ -296,7 +298,7 @@ fn has_open(branch: &Branch, name: &str) -> bool {
     branch.claims.keys().any(|key| key.0 == name && !branch.runs.get(key).is_some_and(Run::is_final))
 }
 
-/// Returns since when the branch says that a schedule is followed.
+/// Returns the time since which the branch follows a schedule.
 fn since(branch: &Branch, name: &str) -> Result<Option<Timestamp>, String> {
     let path = format!("schedules/{name}.json");
     let Some(bytes) = branch.files.get(&path) else { return Ok(None) };

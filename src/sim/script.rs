@@ -1,31 +1,35 @@
-//! Scripted sessions: what people, devices and a dying process do to one fleet, a command a line, and what is said.
+//! Scripted sessions: what people, devices and a dying process do to one fleet, one command a line, and the output.
 //!
-//! A script is text. It opens with a comment that says what it proves; `#` starts a comment, at the beginning of a line or behind
-//! white space. The fleet is called `sim`, its devices are `d-001`, `d-002`, … with the tag `parity`; every change of a file is a
-//! commit of its own.
+//! A script is text. It begins with a comment that says what it proves; `#` starts a comment, at the beginning of a
+//! line or behind white space. The fleet is called `sim`, its devices are `d-001`, `d-002`, … with the tag `parity`;
+//! every change of a file is a separate commit.
 //!
-//! | command | does |
-//! | --- | --- |
-//! | `devices N` | imports so many devices |
-//! | `fleet KEY=VALUE …` | `seed`, `latency`, `failures`, `offline` of the simulated devices; `runningJobs`, `inFlight` |
-//! | `device ID BEHAVIOUR` | `online`, `offline`, `silent`, `answers CODE` or `latency TIME` |
-//! | `job NAME KIND KEY=VALUE …` | declares a job, or declares it anew. `KIND`: `property`, `acknowledged`, `tags`, `cloud`, `command`, `idempotent`. Keys: `run`, `target` (`all`, `even`, or the first `N`), `batch`, `failures` and `failuresPerBatch` (above which it is canceled), `retries`, `after`, `offline=wait`, `minutes` (that it may run). It writes its run token under its own name, or calls a command of that name |
-//! | `job NAME` | declares a job whose spec is the YAML of the indented lines that follow |
-//! | `stop JOB`, `continue JOB`, `copy JOB`, `rerun JOB` | as `fleetform job` does |
-//! | `delete JOB`, `restore JOB` | removes its file; brings it back |
-//! | `rename JOB NEW [with previousName]` | moves it to another name |
-//! | `reformat JOB` | adds a comment and moves the file |
-//! | `rewind N` | takes the last `N` commits back |
-//! | `delete registry` | deletes the database |
-//! | `lock branch [at EVENT]`, `unlock branch` | another program locks the results branch, at once or when `imported`, `claimed`, `started`, `batch`, `finished` is told for the first time |
-//! | `advance TIME` | time passes |
-//! | `crash before\|after STEP [N]` | the next apply dies there: at the `N`th `import`, `journal claim`, `publish claim`, `confirm claim`, `start run`, `mark sent`, `send`, `poll`, `record`, `write`, `unmark`, `end run`, `publish`, `close run` or `note tip` |
-//! | `plan` | shows the plan of the work tree |
-//! | `apply [--wait] [--accept-rewind] [interrupted after TIME]` | applies |
-//! | `show JOB [RUN]` | its status and counts, and what became of its devices |
-//! | `executed` | what the devices' own journal says |
-//! | `twin ID` | what the registry has for a device |
-//! | `branch` | the log of the results branch |
+//! * `devices N`: imports so many devices
+//! * `fleet KEY=VALUE …`: `seed`, `latency`, `failures`, `offline` of the simulated devices; `runningJobs`, `inFlight`
+//! * `device ID BEHAVIOUR`: `online`, `offline`, `silent`, `answers CODE` or `latency TIME`
+//! * `job NAME KIND KEY=VALUE …`: declares a job, or declares it anew. `KIND`: `property`, `acknowledged`, `tags`,
+//!   `cloud`, `command`, `idempotent`. Keys: `run`, `target` (`all`, `even`, or the first `N`), `batch`, `failures` and
+//!   `failuresPerBatch` (above which it is canceled), `retries`, `after`, `offline=wait`, `minutes` (that it may run).
+//!   It writes its run token under its own name, or calls a command of that name
+//! * `job NAME`: declares a job whose spec is the YAML of the indented lines that follow
+//! * `stop JOB`, `continue JOB`, `copy JOB`, `rerun JOB`: does what `fleetform job` does
+//! * `delete JOB`, `restore JOB`: removes its file; brings it back
+//! * `rename JOB NEW [with previousName]`: moves it to another name
+//! * `reformat JOB`: adds a comment and moves the file
+//! * `rewind N`: takes the last `N` commits back
+//! * `delete registry`: deletes the database
+//! * `lock branch [at EVENT]`, `unlock branch`: another program locks the results branch, at once or when `imported`,
+//!   `claimed`, `started`, `batch`, `finished` is reported for the first time
+//! * `advance TIME`: time passes
+//! * `crash before|after STEP [N]`: the next apply dies there: at the `N`th `import`, `journal claim`, `publish claim`,
+//!   `confirm claim`, `start run`, `mark sent`, `send`, `poll`, `record`, `write`, `unmark`, `end run`, `publish`,
+//!   `close run` or `note tip`
+//! * `plan`: shows the plan of the work tree
+//! * `apply [--wait] [--accept-rewind] [interrupted after TIME]`: applies
+//! * `show JOB [RUN]`: its status and counts, and the outcomes of its devices
+//! * `executed`: what the devices' own journal says
+//! * `twin ID`: what the registry has for a device
+//! * `branch`: the log of the results branch
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,7 +56,7 @@ impl fmt::Display for ScriptError {
     }
 }
 
-/// One thing to do.
+/// A command of a script.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Command {
     Devices(u64),
@@ -89,7 +93,7 @@ pub(super) enum Command {
     Branch,
 }
 
-/// What `fleetform job` does to a file.
+/// A change that `fleetform job` makes to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EditVerb {
     Stop,
@@ -98,7 +102,7 @@ pub(super) enum EditVerb {
     Rerun,
 }
 
-/// What an apply tells.
+/// A progress event of an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
     Imported,
@@ -308,7 +312,7 @@ fn job(name: &str, kind: &str, settings: &[&str]) -> Result<DeclaredJob, String>
 mod tests {
     use super::super::run_script;
 
-    /// Runs a script that cannot be and checks what is said about it.
+    /// Runs an invalid script and checks the error.
     #[track_caller]
     fn check(script: &str, expect: &str) {
         let folder = tempfile::tempdir().unwrap();

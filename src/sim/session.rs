@@ -1,4 +1,4 @@
-//! One seed from its beginning to its end.
+//! Runs the world of one seed from beginning to end.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,9 +14,9 @@ use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
-/// The same with a remote, where each takes longer.
+/// Applies in the first phase with a remote, where each takes longer.
 const REMOTE_ROUNDS: u64 = 6;
-/// The same with daemons.
+/// Daemons or applies in the first phase of a world with schedules.
 const DAEMON_ROUNDS: u64 = 6;
 /// How long a daemon looks at a healed world.
 const HEALED_WATCH: Duration = Duration::from_secs(1_200);
@@ -31,7 +31,7 @@ pub struct Session {
     pub trace: Vec<String>,
 }
 
-/// What was not as it must be, with the way there.
+/// A violated invariant, with the steps that led to it.
 #[derive(Debug)]
 pub struct Failure {
     pub what: String,
@@ -53,7 +53,7 @@ impl Session {
         Session::of(World::new(folder), devices, fleet)
     }
 
-    /// Returns the same with results that go to a remote, which `fleet` names `origin`, and two sites.
+    /// Returns the same with two sites whose results go to a remote, which `fleet` names `origin`.
     pub fn with_remote(folder: &Path, devices: u64, fleet: &str) -> Session {
         Session::of(World::with_remote(folder), devices, fleet)
     }
@@ -63,10 +63,11 @@ impl Session {
         Session { world, people, auditor: Auditor::default(), trace: vec![format!("{devices} devices, fleet {fleet}")] }
     }
 
-    /// Commits, applies with some faults and lets the auditor look. Returns how it ended and how many crash points were passed.
+    /// Commits, applies with some faults and lets the auditor look. Returns how it ended and how many crash points were
+    /// passed.
     ///
     /// # Errors
-    /// Something is not as it must be.
+    /// An invariant is violated.
     pub fn apply(&mut self, faults: &Faults) -> Result<(Ended, u64), Failure> {
         self.people.commit(&self.world);
         self.auditor.note_declared(&self.world, &self.people);
@@ -86,7 +87,7 @@ impl Session {
         self.judge("apply", &before, faults, applied)
     }
 
-    /// Says how a process ended and lets the auditor look.
+    /// Records how a process ended and lets the auditor look.
     fn judge(
         &mut self,
         what: &str,
@@ -113,11 +114,11 @@ impl Session {
         Ok((ended, passed))
     }
 
-    /// Commits and lets a daemon follow that for some time, with some faults; people change something at some of its notes, counted from
-    /// 0. Then the auditor looks.
+    /// Commits and lets a daemon follow that for some time, with some faults. People make changes at those of its notes
+    /// whose numbers, counted from 0, are in `acts`. Then the auditor looks.
     ///
     /// # Errors
-    /// Something is not as it must be.
+    /// An invariant is violated.
     pub fn watch(
         &mut self,
         faults: &Faults,
@@ -148,10 +149,10 @@ impl Session {
         self.judge(&format!("watch for {time:?}"), &before, faults, watched)
     }
 
-    /// Takes all faults away and demands that the world comes to rest, with every claim accounted for.
+    /// Ends all faults and checks that the world comes to rest, with every claim accounted for.
     ///
     /// # Errors
-    /// It does not, or something is not as it must be.
+    /// The world does not come to rest, or an invariant is violated.
     pub fn heal(&mut self, fleet: &str) -> Result<(), Failure> {
         self.trace.push("healed".to_string());
         self.people.set_fleet(&self.world, fleet);
@@ -173,7 +174,7 @@ impl Session {
                         return looked.map_err(|what| self.failure(what));
                     }
                     if at_rest == sites {
-                        // What was due meanwhile is a daemon's to run or to record.
+                        // A daemon must run or record what was due meanwhile.
                         let (none, mut random) = (BTreeSet::new(), Random::new(0));
                         let (ended, _) = self.watch(&Faults::default(), HEALED_WATCH, &none, &mut random)?;
                         if let Ended::Watched { looked_at, .. } = ended {
@@ -189,7 +190,7 @@ impl Session {
         Err(self.failure(format!("not at rest after {HEALING_ROUNDS_MAX} applies without faults")))
     }
 
-    /// Deletes the results branch when the registry knows all that is on it; false when it does not.
+    /// Deletes the results branch when the registry knows everything on it. Returns false when it does not.
     pub fn lose_branch(&mut self) -> bool {
         let remembers =
             self.world.registry().and_then(|registry| Ok(registry.branch_copy().exists()?)).unwrap_or(false);
@@ -210,7 +211,7 @@ impl Session {
 /// Runs the world of a seed in an empty folder and returns what happened.
 ///
 /// # Errors
-/// Something is not as it must be.
+/// An invariant is violated.
 pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
     let devices = random.between(5, 30) * *random.pick(&[1, 1, 1, 2, 2, 8]);
@@ -233,7 +234,7 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
 /// Runs the world of a seed with schedules, where a daemon goes on for days in some rounds.
 ///
 /// # Errors
-/// Something is not as it must be.
+/// An invariant is violated.
 pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
     let devices = random.between(3, 12);
@@ -252,7 +253,7 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         if random.chance(25) {
             round(&mut session, &faults)?;
         } else {
-            // Nobody asks a daemon to end but with its time, and its disk is as large as it needs.
+            // A daemon ends only when its time is up, its disk never gets full, and no stop is committed while it runs.
             (faults.interrupt_after, faults.growth, faults.stop_at) = (None, None, None);
             let minutes = random.between(1, *random.clone().pick(&[30, 600, 1_500, 4_000]));
             let looks = 2 * minutes;
@@ -272,7 +273,7 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
 /// Runs the world of a seed whose results go to a remote, where two sites that share a registry take turns.
 ///
 /// # Errors
-/// Something is not as it must be.
+/// An invariant is violated.
 pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
     let devices = random.between(3, 12);
@@ -295,7 +296,7 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         if random.chance(50) {
             let fault = match random.between(0, 10) {
                 0 => RemoteFault::Away,
-                // Most often the push that has the claims: it comes after the lease.
+                // Most often this hits the push of the claims, which comes after that of the lease.
                 1 => RemoteFault::Refuses(*random.pick(&[1, 2, 2, 2, 3, 3, 4, 5])),
                 2 => RemoteFault::LosesAnswer(random.between(1, 6) as u32),
                 3 | 4 => RemoteFault::Moves,
@@ -354,12 +355,12 @@ fn pass(session: &mut Session, seconds: i64) {
     session.trace.push(format!("{seconds} s pass"));
 }
 
-/// What happens between two applies.
+/// Causes random events between two applies.
 ///
-/// With schedules time goes on: to take it back is to be due again.
+/// With schedules time must not go back: occurrences would be due again.
 fn disturb(session: &mut Session, random: &mut Random, limits: &str, goes_back: bool) {
     people_act(session, random, limits);
-    // One of the two knows what has run: whoever loses both has to say it himself.
+    // At most one of the two is lost: without both, only a person knows what has run.
     let loss = random.between(0, 99);
     if loss < 4 && !session.auditor.is_branch_lost() {
         session.world.delete_registry();

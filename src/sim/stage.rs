@@ -1,4 +1,4 @@
-//! Where a script is played: does its commands to a [`World`] and says what came of each.
+//! The stage of a script: performs its commands on a [`World`] and reports the result of each.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,17 +33,17 @@ pub fn run_script(file: &str, text: &str, folder: &Path) -> Result<String, Scrip
     Ok(transcript)
 }
 
-/// What is said about a command, a line each, or why it cannot be done.
+/// The lines that a command prints, or the reason why it cannot be performed.
 type Said = Result<Vec<String>, String>;
 
-/// A fleet, and what is to happen to it.
+/// A fleet, and the pending events of a script.
 pub(super) struct Stage {
     world: World,
     people: People,
     settings: BTreeMap<String, String>,
-    /// Devices that are not like the others, in YAML.
+    /// Devices with their own behaviour, in YAML.
     behaviours: BTreeMap<String, String>,
-    /// What the file of each job last said, by name.
+    /// The last content of each job's file, by name.
     files: BTreeMap<String, String>,
     crash: Option<(Side, String, u64)>,
     lock_at: Option<Moment>,

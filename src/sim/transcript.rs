@@ -1,4 +1,4 @@
-//! What is said in the transcript of a script: the same words on every machine and every day.
+//! The lines of a script's transcript, which are the same on every machine and every day.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) fn change_line(
     format!("{symbol} {word} {subject}{run}{devices}{}", plain(&reason))
 }
 
-/// Returns the line of what an apply tells, `None` for what is told too often.
+/// Returns the line of a progress event; `None` for events that are too frequent.
 pub(super) fn progress_line(progress: &Progress) -> Option<String> {
     Some(match progress {
         Progress::BranchRepublished { runs, .. } => format!("the results branch is published again, {runs} runs"),
@@ -59,7 +59,7 @@ fn status(status: &str, reason: Option<&str>, [completed, failed, pending]: [u64
     format!("{status}{reason}, {completed} completed, {failed} failed, {pending} pending")
 }
 
-/// Returns why something was not done.
+/// Returns the lines that say why a command was refused.
 pub(super) fn problem_lines(error: &OpsError, world: &World) -> Vec<String> {
     let folder = world.environment().folder;
     let here = |text: &str| {
@@ -77,7 +77,7 @@ pub(super) fn problem_lines(error: &OpsError, world: &World) -> Vec<String> {
     }
 }
 
-/// Returns a text with every git id and digest in it made the same.
+/// Returns a text with every git id and digest replaced by the same word.
 fn plain(text: &str) -> String {
     let is_id = |word: &str| matches!(word.len(), 40 | 64) && word.chars().all(|c| c.is_ascii_hexdigit());
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
@@ -88,7 +88,7 @@ fn plain(text: &str) -> String {
     plain.collect()
 }
 
-/// Returns the status of a run and its devices, those that came to the same in one line.
+/// Returns the status of a run and its devices, with devices of the same outcome in one line.
 ///
 /// # Errors
 /// There is no such run, or something cannot be read.
@@ -125,7 +125,7 @@ pub(super) fn run_lines(world: &World, job: &str, run: Option<&str>) -> Result<V
     Ok(groups.lines(format!("{job} run {}: {}", key.1, status(published.status(), reason, counts))))
 }
 
-/// Devices by what they came to.
+/// Devices by outcome.
 #[derive(Default)]
 struct Groups {
     groups: BTreeMap<(Reason, Option<u16>, u32), Vec<String>>,

@@ -1,5 +1,5 @@
-//! A fleet's repository, registry and devices in a folder, and an `apply` that may be made to fail. Uses git2 for what people do with
-//! git and fleetform never does: rewinding, and looking at the log.
+//! A fleet's repository, registry and devices in a folder, and an `apply` that can be made to fail. Uses git2 for what
+//! people do with git and fleetform never does: rewinding, and reading the log.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,22 +21,22 @@ use crate::repo::Repo;
 
 /// The journal of the simulated devices, in the fleet's folder.
 pub(super) const JOURNAL: &str = "devices.jsonl";
-/// An apply that passes so many places runs in circles: the largest world needs some thousands.
+/// An apply that passes this many crash points loops for ever: the largest world needs some thousands.
 const PLACES_MAX: u64 = 100_000;
-/// The same of a daemon, which looks for devices each second of some days.
+/// The same for a daemon, which looks for devices each second for some days.
 const DAEMON_PLACES_MAX: u64 = 1_000_000;
 
 /// The longest time between two looks of a daemon.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often a daemon finds the branch locked before whoever has locked it is done.
+/// How often a daemon finds the branch locked before the other program unlocks it.
 const LOCKED_TRIES: u64 = 4;
-/// A daemon that looks so often without time passing runs in circles.
+/// A daemon that looks this often while no time passes loops for ever.
 const LOOKS_MAX: u32 = 1_000;
-/// After so long whoever died with a lease has none, by any clock of a world.
+/// After this time the lease of a dead process has run out, by any clock of a world.
 const REST_TIME: Duration = Duration::from_secs(900);
 
-/// What goes wrong in one apply.
+/// The faults of one apply.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// The process dies at this crash point, counted from 0.
@@ -47,11 +47,12 @@ pub struct Faults {
     pub interrupt_after: Option<Duration>,
     /// The reference of the results branch is locked by another program from this progress event on.
     pub lock_at: Option<u64>,
-    /// The registry can grow by no more than so many pages: the disk is full then.
+    /// The registry can grow by at most this many pages; then the disk is full.
     pub growth: Option<u32>,
-    /// At this progress event, counted from 0, somebody commits a stop of the job that it is about.
+    /// At this progress event, counted from 0, a person commits a stop of its job.
     pub stop_at: Option<u64>,
-    /// What the remote does, from this progress event on until the apply has ended; counted from 1, and 0 is before it begins.
+    /// The fault of the remote, from this progress event until the apply has ended. Events count from 1; 0 is before
+    /// the apply begins.
     pub remote: Option<(RemoteFault, u64)>,
     /// Some waits last longer.
     pub overshoot: Option<Random>,
@@ -65,7 +66,7 @@ impl Faults {
         }
     }
 
-    /// Returns true when nothing is in the way of a daemon.
+    /// Returns true when no fault disturbs a daemon.
     pub(super) fn is_quiet(&self) -> bool {
         self.lock_at.is_none() && self.remote.is_none() && self.growth.is_none()
     }
@@ -79,25 +80,27 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 pub enum Ended {
     Applied(Box<Applied>),
     Refused(Box<OpsError>),
-    /// A daemon was asked to end, and did. `looked_at`: when it last looked before that; `troubles`: how often something was in its way.
+    /// A daemon was asked to end, and did. `looked_at` is the time of its last look; `troubles` counts its failed
+    /// tries.
     Watched {
         looked_at: Option<Timestamp>,
         troubles: u64,
     },
     /// The process died at a place.
     Died(&'static str),
-    /// A bug: an assertion failed, or it ran in circles.
+    /// A bug: an assertion failed, or the process looped for ever.
     Panicked(String),
 }
 
 /// The world of one seed.
 pub struct World {
-    /// Clones of the fleet's repository that share one registry, that of the first; people commit in the first. Without a remote one.
+    /// Clones of the fleet's repository. They share the registry of the first, where people commit. One clone without a
+    /// remote.
     sites: Vec<PathBuf>,
-    /// Where commands are called.
+    /// The site where commands run.
     site: usize,
     pub clock: VirtualClock,
-    /// Where the results go to.
+    /// The remote that results go to.
     pub(super) remote: Option<BareRemote>,
 }
 
@@ -118,7 +121,7 @@ impl World {
         world
     }
 
-    /// Returns the same in two sites whose results go to a bare repository beside them.
+    /// Returns the same world with two sites whose results go to a bare repository beside them.
     ///
     /// # Panics
     /// As [`World::new`].
@@ -143,12 +146,12 @@ impl World {
         self.sites.len()
     }
 
-    /// Goes to a site, counted from 0.
+    /// Runs later commands in a site, counted from 0.
     pub fn go_to(&mut self, site: usize) {
         self.site = site;
     }
 
-    /// Brings what people have committed to the other sites.
+    /// Copies the commits of people to the other sites.
     fn spread(&self) {
         let (first, others) = self.sites.split_first().expect("there is a site");
         let to = |site: &PathBuf| {
@@ -169,7 +172,7 @@ impl World {
         &self.sites[self.site]
     }
 
-    /// Returns where the registry of all sites is.
+    /// Returns the path of the registry of all sites.
     fn registry_path(&self) -> PathBuf {
         self.sites[0].join(".fleetform/fleet.db")
     }
@@ -237,7 +240,7 @@ impl World {
         Ok(sqlite::open_for_reading(&self.registry_path(), FLEET)?)
     }
 
-    /// Returns the tip of the results branch and all files at it; with a remote, as that has it.
+    /// Returns the tip of the results branch and all files at it; those of the remote when there is one.
     ///
     /// # Errors
     /// The repository cannot be read.
@@ -247,25 +250,25 @@ impl World {
         Ok((branch.tip()?, branch.read_all(|_| true)?))
     }
 
-    /// Looks at the remote, if there is one, while all goes on.
+    /// Checks the remote, if there is one, during the faults.
     pub(super) fn check_remote(&self) -> Result<(), String> {
         self.remote.as_ref().map_or(Ok(()), BareRemote::check_growth)
     }
 
-    /// Looks at what is left to push where a command was called, after an apply with nothing in its way, and at who has the right to work
+    /// Checks after an apply without faults that its site has nothing left to push, and that it gave the lease back
     /// when it has worked.
     pub(super) fn check_pushed(&self, has_worked: bool) -> Result<(), String> {
         self.remote.as_ref().map_or(Ok(()), |remote| remote.check_pushed(self.folder(), has_worked))
     }
 
-    /// Looks at it and at the sites when all has come to rest.
+    /// Checks the remote and the sites when the world has come to rest.
     pub(super) fn check_remote_at_rest(&self) -> Result<(), String> {
         self.remote
             .as_ref()
             .map_or(Ok(()), |remote| remote.check_rest(&self.sites, self.site, self.clock.now() + REST_TIME))
     }
 
-    /// Returns true when somebody has the right to work on the remote.
+    /// Returns true when a process has the lease on the remote.
     pub(super) fn is_leased(&self) -> bool {
         let lease = self.remote.as_ref().and_then(BareRemote::lease);
         lease.is_some_and(|lease| lease.is_live(self.clock.now()))
@@ -281,7 +284,7 @@ impl World {
         std::fs::read_to_string(self.sites[0].join(path)).ok()
     }
 
-    /// Takes the last commits back, as `git reset --hard` does.
+    /// Removes the last commits, as `git reset --hard` does.
     ///
     /// # Errors
     /// There are not so many.
@@ -316,7 +319,7 @@ impl World {
         std::fs::write(self.branch_lock(), "").expect("a lock can be made");
     }
 
-    /// Takes the lock of the results branch away, if it is there.
+    /// Removes the lock of the results branch, if it is there.
     pub fn unlock_branch(&self) {
         drop(std::fs::remove_file(self.branch_lock()));
     }
@@ -325,19 +328,19 @@ impl World {
         self.folder().join(format!(".git/refs/heads/{BRANCH}.lock"))
     }
 
-    /// Returns where commands are called.
+    /// Returns the environment of commands.
     pub fn environment(&self) -> Environment {
         let registry = self.remote.is_some().then(|| format!("sqlite:{}", self.registry_path().display()));
         Environment { folder: self.folder().to_path_buf(), registry }
     }
 
-    /// Applies `HEAD` in a process of its own, as it were: nothing in memory outlives it. Returns how it ended, and how many crash
-    /// points it passed.
+    /// Applies `HEAD` as a separate process would: nothing in memory outlives it. Returns how it ended, and the number
+    /// of crash points that it passed.
     pub fn apply(&self, faults: &Faults) -> (Ended, u64) {
         self.apply_with(faults, &mut |_| {})
     }
 
-    /// The same, and tells of each progress event.
+    /// As [`World::apply`]; calls `told` with each progress event.
     pub fn apply_with(&self, faults: &Faults, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let ended = self.apply_as(faults, &ApplyOptions::default(), told);
         if faults.lock_at.is_some() {
@@ -346,7 +349,8 @@ impl World {
         ended
     }
 
-    /// The same with options; the crash points and the growth of the journal are those of `faults`. A lock that they made stays.
+    /// As [`World::apply_with`], with options; the crash points and the growth of the registry are those of `faults`. A
+    /// lock that they made stays.
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
         let options = ApplyOptions { ports: dying(crash.clone()), growth: faults.growth, ..options.clone() };
@@ -364,7 +368,8 @@ impl World {
         (ended, crash.passed())
     }
 
-    /// Follows `HEAD` for some time in a process of its own, and tells of each note. Returns what [`World::apply`] does.
+    /// Follows `HEAD` for some time as a separate process would, and calls `told` with each note. Returns the same as
+    /// [`World::apply`].
     pub fn watch(&self, faults: &Faults, time: Duration, told: &mut dyn FnMut(&Note<'_>)) -> (Ended, u64) {
         let crash = faults.crash_points(DAEMON_PLACES_MAX);
         let options = WatchOptions {
@@ -419,7 +424,7 @@ impl World {
         self.fail_remote(faults, 0);
     }
 
-    /// Does what goes wrong at a progress event.
+    /// Causes the faults that are due at a progress event.
     fn fail(&self, faults: &Faults, events: &Cell<u64>) {
         if faults.lock_at == Some(events.get()) {
             self.lock_branch();
@@ -436,7 +441,7 @@ impl World {
         }
     }
 
-    /// Takes away what was wrong and says how a process ended.
+    /// Removes the faults and returns how a process ended.
     fn ended(&self, faults: &Faults, ended: std::thread::Result<Result<Ended, OpsError>>) -> Ended {
         self.clock.interrupt_after(None);
         self.clock.overshoot(None);

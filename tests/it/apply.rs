@@ -1,5 +1,5 @@
-//! Applying, end to end: what is on the results branch, in the registry and at the devices after it, and what a second apply,
-//! a plan, an interruption or a loss makes of that.
+//! Apply, end to end: the results branch, the registry and the devices afterwards, and then a second apply, a plan, an
+//! interruption or a loss.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -487,7 +487,7 @@ fn uncommitted_files_hold_apply() {
     world.write("devices.csv", devices_csv(3));
     let ran = world.run(&["apply", "--yes"]).expect(75);
     assert!(ran.stderr.contains("devices.csv"), "{}", ran.stderr);
-    // What is not declared does not count.
+    // Uncommitted files that no document declares do not count.
     world.write("devices.csv", devices_csv(2));
     world.write("notes.txt", "later");
     world.run(&["apply", "--yes"]).expect(0);
@@ -505,7 +505,7 @@ fn a_saved_plan_is_applied_once_and_only_while_it_holds() {
     world.run(&["apply", &saved, "--yes"]).expect(0);
     let ran = world.run(&["apply", &saved, "--yes"]).expect(75);
     assert!(ran.stderr.contains("was applied before"), "{}", ran.stderr);
-    // The other one wants what is done by now.
+    // The other saved plan runs a job that has run by now.
     let ran = world.run(&["apply", &stale, "--yes"]).expect(75);
     assert!(ran.stderr.contains("job/dim"), "{}", ran.stderr);
 }
@@ -578,7 +578,7 @@ fn an_interrupted_run_goes_on_where_it_was() {
     assert_eq!((&record["completed"], &record["started_at"]), (&json!(10), &json!("2026-11-20T10:00:00Z")));
 }
 
-/// Leaves a run behind as a process does that is killed: devices are marked as sent and nobody waits for them.
+/// Leaves a run as a killed process does: devices are marked as sent, and no process waits for them.
 fn kill_while_in_flight(world: &World) -> Vec<String> {
     let options = ApplyOptions { grace: Duration::ZERO, ..ApplyOptions::default() };
     let interrupt = Inbox::new();
@@ -856,7 +856,8 @@ fn retries_do_not_count_twice() {
     assert_eq!(count_executions(&world)["d-002"], 1, "it recognises what it has executed");
 }
 
-/// The process dies when it looks at the clock: first the first time, then the second, and so on until it gets to its end.
+/// The process dies when it reads the clock: in round 1 the first time, in round 2 the second, and so on until it gets
+/// to its end.
 #[test]
 fn a_process_that_dies_at_any_moment_is_survived() {
     let job = "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {batchSize: 4}}";
@@ -892,7 +893,8 @@ fn a_process_that_dies_at_any_moment_is_survived() {
     panic!("it never gets to its end");
 }
 
-/// The same with a device that fails and a threshold of zero: whenever the process dies, nothing starts behind the crossing.
+/// The same with a device that fails and a threshold of zero: whenever the process dies, no device starts after the
+/// crossing.
 #[test]
 fn a_crossing_outlives_the_process() {
     let spec = WITH_JOURNAL.replace("latency: 1s", "latency: 1s, devices: {d-004: {answers: 500}}");

@@ -1,5 +1,5 @@
-//! From the JSON of IoT Central and IoT Hub to documents of ours: every fixture of `fixtures/convert`, with what comes of it, and the
-//! command around it.
+//! From the JSON of IoT Central and IoT Hub to documents of ours: every fixture of `fixtures/convert` with its result,
+//! and the command.
 //!
 //! `UPDATE_FIXTURES=1 cargo test --test it convert` writes the expected output anew; review it as prose.
 
@@ -345,7 +345,7 @@ fn odd_values() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Nothing that a file may hold makes it panic, and what is emitted loads: `check.rs` is not what this relies on alone.
+    /// No content of a file makes the converter panic, and its output loads; this does not rely on `check.rs` alone.
     #[test]
     fn a_fixture_with_an_odd_value_is_converted_or_refused(at in any::<prop::sample::Index>(), place in any::<prop::sample::Index>(), odd in odd_values()) {
         let fixtures = fixtures();

@@ -1,5 +1,5 @@
-//! The daemon as a process, following remotes behind real servers: what it does when they refuse, break and go away, and when it is not
-//! alone.
+//! The daemon as a process that follows remotes behind real servers: what it does when they refuse, break and go away,
+//! and beside a second daemon.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -103,7 +103,7 @@ impl Site {
         });
     }
 
-    /// Returns the process that has the lease, and its epoch; none while nobody has it.
+    /// Returns the owner of the lease, and its epoch; `None` while no process has it.
     fn lease(&self) -> Option<(u32, u64)> {
         let lease = self.file("lease.json")?;
         let process = lease["owner"].as_str().unwrap().split('/').nth(1)?.parse().unwrap();
@@ -127,7 +127,7 @@ impl Site {
         counts
     }
 
-    /// Demands that so many executions took place, each once.
+    /// Checks that so many executions took place, each once.
     #[track_caller]
     fn check_executions(&self, homes: &[&Path], count: usize) {
         let found = self.executions(homes);
@@ -136,7 +136,8 @@ impl Site {
         assert_eq!(found.len(), count);
     }
 
-    /// Demands that a run has an outcome for each device, that no device executed it twice, and that those that are said to have done.
+    /// Checks that a run has an outcome for each device, that no device executed it twice, and that the completed
+    /// devices did execute it.
     #[track_caller]
     fn check_run(&self, homes: &[&Path], job: &str) {
         let record = self.file(&format!("runs/{job}/1/run.json")).unwrap();
@@ -153,8 +154,8 @@ impl Site {
         assert!(found.values().all(|times| *times == 1), "{found:?}");
     }
 
-    /// Demands that the results branch is one line of commits, each of which changes something and is marked as ours, that claims and
-    /// shards were written once, and that no run that had ended has another end now.
+    /// Checks that the results branch is one line of commits, each of which changes something and is marked as ours,
+    /// that claims and shards were written once, and that no ended run has a different end now.
     #[track_caller]
     fn check_branch(&self) {
         let repository = self.repository();
@@ -196,7 +197,7 @@ struct Watch {
     child: Child,
     home: PathBuf,
     log: PathBuf,
-    /// Where the log began when it started: the daemon before it in the same folder wrote what is there.
+    /// The length of the log at the start: an earlier daemon in the same folder wrote that part.
     since: u64,
 }
 
@@ -248,7 +249,7 @@ impl Watch {
         status.unwrap()
     }
 
-    /// Asks it to end and demands that it does so well.
+    /// Asks the daemon to end and checks that it ends well.
     #[track_caller]
     fn end(mut self) {
         self.wait_said("following");
@@ -583,7 +584,7 @@ fn a_daemon_that_stood_still_writes_nothing_when_it_wakes_up() {
     still.signal(Signal::STOP);
     let (holder, epoch) = site.lease().unwrap();
     assert_eq!(holder, still.child.id());
-    // A person is told who it is.
+    // The daemon names the other process.
     let mut command = crate::world::fleetform();
     command.arg("-C").arg(site.world.path()).args(["apply", "--yes", "--registry", &site.registry()]);
     let held = Ran::of(&mut command).expect(75);
@@ -707,7 +708,7 @@ fn a_remote_that_stands_still_holds_up_no_device() {
     let server = Daemon::start(&site.served());
     let proxy = CutProxy::start(server.port);
     let url = url_of("git", proxy.port, "fleet.git");
-    // Both to be made last and to be pushed while nothing comes back: the lease, and what the first job came to.
+    // Both the lease and the first job's outcome must be pushed while no answer comes back.
     let watch = Watch::eager(&site, "one", &url, &["--git-timeout", "300s", "--lease-time", "6s"]);
     watch.wait_said("following");
     let done = || site.executions(&[&watch.home]).len();
@@ -759,7 +760,7 @@ fn a_daemon_that_is_killed_again_and_again_does_everything_once() {
     for n in 0..KILLS {
         site.job(&format!("reboot-{n}"), REBOOT);
         let mut watch = Watch::eager(&site, "one", &url, &[]);
-        // The moment is the point here, and nothing is waited for.
+        // The moment matters here, so nothing is awaited.
         std::thread::sleep(Duration::from_millis(random.between(30, 900)));
         watch.kill();
     }

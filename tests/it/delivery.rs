@@ -1,4 +1,4 @@
-//! How a device gets what a job has for it: acknowledged, waited for, told when it connects.
+//! Delivery to devices: acknowledgements, waiting for devices, and delivery when a device connects.
 
 use std::time::Duration;
 

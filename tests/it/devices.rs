@@ -1,4 +1,4 @@
-//! Devices: imports of both forms, exports, and what is done to single devices.
+//! Devices: imports of both forms, exports, and commands for single devices.
 
 use std::fs;
 
@@ -94,7 +94,7 @@ fn a_line_of_iot_hub_is_a_whole_device() {
     let found = world.run(&["device", "list", "--json", "--query", "status = 'disabled'"]).expect(0).json();
     assert_eq!(found.len(), 1);
 
-    // Once more, and nothing changes; a job's word stays, for the line says nothing of it.
+    // A second import changes nothing; a value of a job stays, because the line does not have it.
     world.job("dim", "{target: {query: '*'}, action: {property: {dim: true}}}");
     world.apply().unwrap();
     assert_eq!(device(&world, "pump_7:a").desired, json!({"threshold": 3}), "it is blocked");
@@ -120,7 +120,7 @@ fn a_line_of_iot_hub_is_a_whole_device() {
 
 #[test]
 fn every_import_mode_does_what_it_says() {
-    // What a row does to a device that is not there, and to one of the same import with the tag a=1.
+    // The effect of a row on a missing device, and on a device of the same import with the tag a=1.
     let cases = [
         ("create", [1, 0, 0, 0, 0], [0, 0, 1, 0, 0], Some("1")),
         ("createOrUpdate", [1, 0, 0, 0, 0], [0, 1, 0, 0, 0], Some("2")),
@@ -151,7 +151,7 @@ fn every_import_mode_does_what_it_says() {
                 assert_eq!(device.blocked, is_whole, "{mode}");
             }
         }
-        // Once more the same: it is as the row says, whatever the mode.
+        // The same import again: the device is as the row says, in any mode.
         set_lines(&world, &[json!({"id": "x", "tags": {}}), row("d", "*")]);
         assert_eq!(counts(&import(&world)), [0, 0, 2, 0, 0], "{mode}, again");
         if mode.ends_with("ETag") && tag.is_some() {
@@ -164,7 +164,7 @@ fn every_import_mode_does_what_it_says() {
     }
 }
 
-/// The ETag of an export is that of what it has, and a change of it is noticed.
+/// The ETag of an export is that of the device's content, and changes with it.
 #[test]
 fn etags_of_an_export_guard_against_what_happened_since() {
     let world = hub_world(&[json!({"id": "d", "tags": {"a": "1"}})]);
@@ -290,7 +290,7 @@ fn ids_that_differ_in_case_from_those_of_the_registry_are_a_warning() {
     let told = "makes the device `pump-7`, and the registry has `Pump-7`, and 1 more of the kind";
     assert!(ran.stderr.contains("FF658") && ran.stderr.contains(told), "{}", ran.stderr);
     assert_eq!(ran.stderr.matches("FF658").count(), 1, "{}", ran.stderr);
-    // Once they are there they are known: the warning is about what an import makes.
+    // The warning is about new devices, so it does not come again once they exist.
     world.apply().unwrap();
     world.write("more.jsonl", "{\"id\":\"fan\",\"tags\":{\"a\":1}}\n{\"id\":\"pump-7\"}\n{\"id\":\"door\"}\n");
     world.commit("tags");
@@ -325,7 +325,7 @@ fn columns_that_do_not_fit_the_template_are_a_warning() {
     }
     world.apply().unwrap();
     assert_eq!(world.device("b").cloud, serde_json::json!({"rank": "7", "ownr": "x"}), "text, as the columns are");
-    // Without text there is nothing that does not fit, and no template asks for nothing.
+    // A column without text fits every template, and a device without a template is not checked.
     world.write("d.csv", "IOTC_DEVICEID,CLOUD.rank\na,\nb,\nc,\n");
     world.commit("no rank");
     assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF668"));
@@ -460,7 +460,7 @@ fn export(world: &World, format: &str) -> Vec<u8> {
     fs::read(&file).unwrap()
 }
 
-/// A fleet with devices of every kind that an import can make, and with what jobs and devices wrote.
+/// A fleet with every kind of device that an import can make, and with values that jobs and devices wrote.
 fn various_world() -> World {
     let sha1 = "0123456789abcdef0123456789ABCDEF01234567";
     let world = hub_world(&[
@@ -500,7 +500,7 @@ fn an_export_of_iot_hubs_form_comes_back_byte_for_byte() {
     for id in ids(&world) {
         assert!(world.registry().devices().keys(&id).unwrap() == empty.registry().devices().keys(&id).unwrap(), "{id}");
     }
-    // And into a registry that has them, nothing is to do.
+    // An import into a registry that has the devices changes nothing.
     empty.write("devices.jsonl", [first.as_slice(), b"\n"].concat());
     empty.commit("a blank line");
     assert_eq!(counts(&import(&empty)), [0, 0, 9, 0, 0]);
@@ -601,7 +601,7 @@ fn show_has_the_twin_the_groups_and_what_became_of_it() {
 fn devices_are_blocked_unblocked_and_deleted_at_once() {
     let world = World::with_devices("{}", 3);
     world.apply().unwrap();
-    // There is nobody to ask, and one that is not there keeps all from being changed.
+    // Without a terminal the command cannot ask. One missing device keeps all from being changed.
     assert!(world.run(&["device", "block", "d-001"]).expect(64).stderr.contains("--yes"));
     let ran = world.run(&["device", "block", "--yes", "d-001", "d-0002"]).expect(1);
     assert!(
@@ -734,7 +734,7 @@ fn work_that_a_plan_refuses_is_not_committed() {
     check(&["set", "a", "level=warm"], &["FF611", "`level` expects integer, got \"warm\""]);
     check(&["set", "a", "levl=3", "--no-commit"], &["FF611", "level"]);
     check(&["call", "a", "reboot"], &["FF611", "reboot"]);
-    // What is wrong with another job is not its doing.
+    // A mistake in another job does not concern the command.
     world.job("broken", "{target: {query: '*'}, action: {property: {level: high}}}");
     world.commit("broken");
     let ran = world.run(&["device", "set", "a", "level=3"]).expect(0);

@@ -1,4 +1,4 @@
-//! Edge manifests, end to end: only IoT Edge devices get them, and an edited one is another one.
+//! Edge manifests, end to end: only IoT Edge devices get them, and an edited manifest is a different one.
 
 use std::collections::BTreeMap;
 
@@ -250,7 +250,7 @@ fn an_import_keeps_what_is_assigned() {
     }
 }
 
-/// Devices of a registry that was written before digests were kept have a manifest of which only the name is known.
+/// In a registry from before digests were kept, only the name of a device's manifest is known.
 #[test]
 fn a_manifest_without_a_digest_is_written_again() {
     let world = world("{}", 1, 0);

@@ -1,4 +1,5 @@
-//! Indexes of the registry follow what the declared groups and jobs search by: made and dropped by an apply, shown by `plan -v`.
+//! Indexes of the registry follow the conditions of declared groups and jobs: an apply makes and drops them, and
+//! `plan -v` shows them.
 
 use std::fs;
 

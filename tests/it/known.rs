@@ -1,4 +1,5 @@
-//! What a daemon knows from before changes nothing of what it reads: files and ledgers after random edits, read again and read afresh.
+//! A daemon's caches do not change what it reads: files and ledgers after random edits, read with the caches and
+//! without.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,7 +63,7 @@ const GATEWAY: &str = r#"{"modulesContent": {
     }}
 }}"#;
 
-/// What may be in a file: documents that need each other, and everything that can be wrong with one.
+/// Contents of a file: documents that need each other, and every kind of mistake.
 fn contents() -> Vec<Vec<u8>> {
     let action = "action: {property: {light: {level: 3}}}";
     let job = |name: &str, target: &str| doc("Job", name, &format!("{{target: {{{target}}}, {action}}}"));
@@ -114,7 +115,7 @@ fn contents() -> Vec<Vec<u8>> {
     all
 }
 
-/// What a fleet without mistakes has at some of the paths, and some of its mistakes.
+/// Contents of some paths in a fleet without mistakes, and some mistakes.
 fn natural() -> Vec<(&'static str, Vec<u8>)> {
     let template = doc("DeviceTemplate", "t", "{model: model.json}");
     let manifest = doc("EdgeManifest", "e", "{file: gateway.json}");
@@ -216,7 +217,7 @@ fn commit(repository: &git2::Repository, files: &Files) -> String {
     repository.commit(Some("HEAD"), &author, &author, "edit", &tree, &parents).unwrap().to_string()
 }
 
-/// Everything that can be seen of a tree.
+/// All public results of reading a tree.
 fn shown(tree: &FleetTree<'_>, sound: &ValidSubset) -> String {
     let loaded = &sound.loaded;
     let names = ["a", "b", "c", "d", "g", "t", "e", "all", "nightly"].map(|name| Name::parse(name).unwrap());
@@ -270,7 +271,7 @@ proptest! {
             let (one, two) = (load_valid(&afresh), load_valid_again(&again, &mut known));
             prop_assert_eq!(shown(&afresh, &one), shown(&again, &two));
             prop_assert_eq!(&one.loaded.declared, &two.loaded.declared);
-            // Of a tree without errors everything is sound.
+            // In a tree without errors everything is sound.
             let strict = load(&afresh);
             prop_assert_eq!(&strict.diagnostics, &two.loaded.diagnostics);
             if let Some(declared) = &strict.declared {
@@ -413,7 +414,7 @@ impl Past {
         }
     }
 
-    /// Commits with what a person would leave out, or would remove.
+    /// Commits as a person would: without trailers, and perhaps with a file removed.
     fn commit_by_hand(&self, message: &str, removed: Option<&str>) {
         let git = self.git();
         let Ok(tip) = git.find_reference(&format!("refs/heads/{BRANCH}")) else { return };
@@ -530,14 +531,14 @@ proptest! {
                 kept.push((again, afresh));
             }
         }
-        // What is read later changes nothing of what was read before.
+        // A later read does not change the results of earlier ones.
         for (again, afresh) in &kept {
             prop_assert_eq!(again, afresh);
         }
     }
 }
 
-/// What has not changed is taken over, and not made again.
+/// Unchanged values are reused, and not made again.
 #[test]
 fn a_ledger_of_the_same_tip_is_the_same_in_memory() {
     let mut past = Past::new();

@@ -1,4 +1,4 @@
-//! The life of a job as its commits tell it: stopped, continued, copied, rerun, renamed, deleted.
+//! The life of a job through commits: stopped, continued, copied, rerun, renamed, deleted.
 
 use std::time::Duration;
 
@@ -236,7 +236,7 @@ fn a_rewound_history_holds_and_a_squash_does_not() {
     assert!(warned(&["plan"]) && warned(&["plan", "--rev", "HEAD"]));
     assert!(!warned(&["plan", "--rev", &applied]));
 
-    // Who has but pieces of the history does not know, and a fleet that is not in `HEAD` has nothing to say.
+    // A shallow clone does not know, and a fleet that is not in `HEAD` has no history.
     let shallow = world.file(".git/shallow");
     std::fs::write(&shallow, format!("{before}\n{applied}\n")).unwrap();
     assert!(!warned(&["plan"]) && !warned(&["plan", "--rev", "HEAD"]));
@@ -294,7 +294,7 @@ fn a_clone_whose_results_are_old_is_told_to_fetch_them() {
     let world = World::with_devices("{results: {remote: origin}}", 2);
     world.job("dim", DIM);
     world.commit("Dim");
-    // The remote is the world; a clone has what it had first.
+    // The remote is `world`; the clone has its state at that time.
     let folder = crate::world::folder();
     let clone = folder.path().join("clone");
     let cloned = git2::build::RepoBuilder::new().clone(world.path().to_str().unwrap(), &clone).unwrap();
@@ -552,7 +552,7 @@ fn runs_are_told_and_run_again_although_another_file_is_broken() {
     let ran = world.run(&["job", "rerun", "reboot"]).expect(0);
     assert!(world.file("jobs/reboot-rerun.yaml").exists(), "{}", ran.stderr);
     assert!(ran.stderr.contains("Something of the files cannot be used"), "{}", ran.stderr);
-    // What is not there may be in what cannot be read.
+    // A missing document may be in a file that cannot be read.
     world.run(&["job", "show", "rebot", "--why"]).expect(65);
     world.run(&["job", "rerun", "rebot"]).expect(65);
 }

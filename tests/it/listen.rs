@@ -1,4 +1,4 @@
-//! The pages of the daemon over real connections, and its word to the service manager over a real socket.
+//! The pages of the daemon over real connections, and its messages to the service manager over a real socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -28,7 +28,7 @@ struct Served {
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -352,7 +352,7 @@ fn it_is_alive_while_the_loop_gives_signs_of_life() {
     let body = answer.json();
     assert_eq!((body["status"].as_str(), body["fleet"].as_str()), (Some("alive"), Some("acme")));
     assert_eq!((body["version"].as_str(), &body["commit"]), (Some("0.1.0"), &Value::Null));
-    // Of a daemon whose last sign is always too long ago.
+    // A daemon whose last sign of life is always too long ago.
     let stalled = Served::new(Bounds { heartbeat_age_max: Duration::ZERO, ..Bounds::default() });
     let answer = stalled.get("/healthz");
     assert_eq!((answer.status, answer.json()["status"].as_str()), (503, Some("stalled")));
@@ -379,7 +379,7 @@ fn it_is_ready_while_it_does_its_work() {
     check(200, &[]);
     served.board.update(|snapshot| snapshot.pushed(at, Some("bad \u{1b}[2J\u{9b} hook".to_string()), true, 3));
     check(503, &["push_denied"]);
-    // What the remote said steers no terminal that it is shown on.
+    // Text of the remote cannot control the terminal that shows it.
     let answer = served.get("/readyz");
     assert!(answer.body.chars().all(|c| c == '\n' || !c.is_control()), "{answer:?}");
     assert!(answer.json()["reasons"][0]["message"].as_str().unwrap().contains("\u{9b}"));
@@ -397,8 +397,8 @@ fn the_status_is_the_snapshot() {
     assert_eq!(snapshot, served.board.snapshot());
 }
 
-/// As `promtool check metrics` does: every series has a HELP and a TYPE before it, names and values are legal, counters end with
-/// `_total`, and no series is there twice.
+/// As `promtool check metrics` does: every series has a HELP and a TYPE before it, names and values are legal, counters
+/// end with `_total`, and no series is there twice.
 fn check_exposition(page: &str) {
     let mut types = std::collections::BTreeMap::new();
     let mut helps = std::collections::BTreeSet::new();

@@ -1,4 +1,5 @@
-//! Looking at runs: where each device is, why a run is where it is, what came late, and how the tables are chosen.
+//! Commands that look at runs: the state of each device, the cause of a run's status, late answers, and the choice of
+//! time zone tables.
 
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ fn devices_in_flight_and_devices_that_wait_are_told_from_queued_ones() {
     let flying = rows.iter().find(|row| row["reason"] == json!("in-flight")).unwrap();
     assert_eq!((&flying["status"], &flying["attempts"]), (&json!("pending"), &json!(1)));
 
-    // What was not delivered is no longer in doubt: the device is sent to again, and the others that were in flight are not.
+    // A request that was not delivered is no longer in doubt: it is sent to its device again, but not to the other
+    // devices in flight.
     world.write(
         "fleetform.yaml",
         std::fs::read_to_string(world.file("fleetform.yaml")).unwrap().replace("d-001", "d-009"),
@@ -107,7 +109,7 @@ fn a_late_answer_is_counted_and_changes_no_outcome() {
     let shown = world.run(&["job", "show", "reboot", "--json"]).expect(0).json();
     assert_eq!(shown[0]["late"], json!(1));
 
-    // Nobody was there any more to take the answer.
+    // No process was left to take the answer.
     let world = late_world(2);
     assert_eq!(world.apply().unwrap().records[0].late, 0);
     let shown = world.run(&["job", "show", "reboot"]).expect(0);
@@ -335,7 +337,8 @@ fn a_job_that_was_never_claimed_says_what_the_planner_says() {
     let ran = world.run(&["job", "show", "fuor", "--why"]).expect(1);
     assert!(ran.stderr.contains("there is no job `fuor`"), "{}", ran.stderr);
 
-    // A new token of a job that has run: what is asked about is the run that has not been claimed; the old one has its own.
+    // A job that has run gets a new token: by default the command shows the new run, which is not claimed; the old
+    // token shows the old run.
     let text = std::fs::read_to_string(world.file("jobs/one.yaml")).unwrap().replace("spec: {", "spec: {run: '2', ");
     world.write("jobs/one.yaml", text);
     world.commit("Again");

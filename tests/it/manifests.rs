@@ -1,4 +1,4 @@
-//! What authors write: every fixture of `fixtures/manifests`, with what is said about the invalid ones.
+//! Manifests: every fixture of `fixtures/manifests`, with the diagnostics of the invalid ones.
 //!
 //! `UPDATE_FIXTURES=1 cargo test --test it manifests` writes the expected output anew; review it as prose.
 
@@ -136,7 +136,7 @@ fn invalid_fixtures_say_what_is_wrong() {
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }
 
-/// The fast path does not run the schema, so every document that it accepts must be legal there too.
+/// The fast path does not run the schema, so every document that it accepts must satisfy the schema too.
 #[test]
 fn valid_fixtures_are_legal_in_the_schemas() {
     let validators: BTreeMap<&str, jsonschema::Validator> = Kind::ALL
@@ -279,7 +279,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever an author writes ends in a model or in diagnostics that can be shown, and never in both or neither.
+    /// Every input gives either a model or diagnostics that can be shown, never both or neither.
     #[test]
     fn no_text_makes_loading_panic(bytes in damaged()) {
         let loaded = Tree::of("jobs/a.yaml", bytes).load();

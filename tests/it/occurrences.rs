@@ -27,7 +27,8 @@ use serde_json::{Value, json};
 /// Where Python and jiff both find the rules of time zones.
 const ZONES: &str = "/usr/share/zoneinfo";
 const MISSING: &str = "this test compares with another implementation: install `python3`, its module `dateutil` (python3-dateutil) and `tzdata`";
-/// Zones with a half hour of summer time, none, a day that was left out, summer time that pauses for a month, and far ends.
+/// Zones with half an hour of summer time, without summer time, with a skipped day, with summer time that pauses for a
+/// month, and at the extremes.
 const ALWAYS: [&str; 8] = [
     "Australia/Lord_Howe",
     "Asia/Kolkata",
@@ -89,7 +90,8 @@ struct Question {
 }
 
 impl Question {
-    /// Draws a schedule from 2010 to 2040. Half of them are made so that an occurrence falls into, or right beside, a change of the clock.
+    /// Draws a schedule from 2010 to 2040. Half of them are made so that an occurrence falls into, or right beside, a
+    /// change of the clock.
     fn draw(zone: &str, draw: &mut Draw) -> Question {
         let rules = TimeZone::get(zone).unwrap();
         let (first, last): (Date, Date) = ("2010-01-01".parse().unwrap(), "2039-06-30".parse().unwrap());
@@ -116,7 +118,7 @@ impl Question {
             && let Some(change) = rules.following(instant).nth(usize::try_from(draw.below(2)).unwrap())
         {
             is_near_change = true;
-            // What the clock showed right before the change, and up to an hour from there, a few occurrences earlier.
+            // The local time right before the change, or up to an hour from there, a few occurrences earlier.
             let before = rules.to_datetime(change.timestamp().checked_sub(Span::new().seconds(1)).unwrap());
             let near = before.checked_add(Span::new().minutes(draw.below(120) - 60).seconds(1)).unwrap();
             let back = draw.below(5);
@@ -133,7 +135,8 @@ impl Question {
             _ => None,
         };
         let schedule = schedule(start, zone, recurrence, end);
-        // From before the start to far behind it, but not so far that the other implementation, which walks there, takes long.
+        // From before the start to long after it, but not so long that the other implementation, which walks there,
+        // takes much time.
         let walked = match schedule.recurrence {
             // The change comes first.
             _ if is_near_change => 4,
@@ -177,7 +180,8 @@ impl Question {
     }
 }
 
-/// Returns the answers of the other implementation, each with the nominal occurrences of one instant as one, the last of them.
+/// Returns the answers of the other implementation. Of several nominal occurrences at one instant only the last is
+/// kept.
 fn ask(questions: &[Question]) -> Vec<Vec<(String, i64)>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/occurrences.py");
     let mut child = Command::new("python3")
@@ -301,7 +305,7 @@ fn schedules() -> impl Strategy<Value = Schedule> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Where one begins to look makes no difference: from any instant on, they are the tail of all of them.
+    /// The occurrences from any instant on are the tail of all occurrences.
     #[test]
     fn from_any_instant_they_are_the_tail_of_all(schedule in schedules(), at in 0_usize..400, beside in -1_i64..=1, far in any::<i64>()) {
         let all: Vec<Occurrence> = Occurrences::all(&schedule).take(450).collect();
@@ -320,7 +324,7 @@ proptest! {
                 all.iter().copied().filter(|one| is_wanted(one.instant)).take(20).collect()
             };
             let (tail_after, tail_at) = (tail(&|one| one > instant), tail(&|one| one >= instant));
-            // Of a long schedule only the beginning is known.
+            // For a long schedule only the beginning is known.
             let (known_after, known_at) = match all.len() < 450 {
                 true => (after.as_slice(), at_or_after.as_slice()),
                 false => (&after[..tail_after.len().min(after.len())], &at_or_after[..tail_at.len().min(at_or_after.len())]),

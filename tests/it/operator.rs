@@ -36,7 +36,7 @@ impl Watch {
         wait_until(&format!("the daemon says {words:?}"), || self.said().contains(words));
     }
 
-    /// Asks it to end, demands that it does so well, and returns all that it said.
+    /// Asks the daemon to end, checks that it ends well, and returns its output.
     #[track_caller]
     fn end(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
@@ -61,7 +61,7 @@ fn daemon(folder: &Path, arguments: &[&str]) -> Command {
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
 
-/// Returns what `status` says of the daemon; null before it has said anything.
+/// Returns the daemon's part of `status`; null before the daemon has written any.
 fn daemon_status(world: &World) -> Value {
     let ran = world.run(&["status", "--json"]);
     if ran.code == 0 { ran.json().remove(0)["daemon"].clone() } else { Value::Null }
@@ -184,7 +184,7 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     let daemon = watch(&remote, &[]);
     daemon.wait_said("reconciled");
     daemon.end();
-    // What was followed is not given up for another one.
+    // The daemon does not replace the followed repository with another one.
     let arguments = ["--remote", other.to_str().unwrap()];
     Ran::of(&mut self::daemon(&home, &arguments)).expect(64);
     // A path is one from where the command is called.
@@ -196,7 +196,7 @@ fn a_remote_that_may_come_is_waited_for_and_a_mistyped_one_put_right() {
     daemon.end();
 }
 
-/// What helps is shown by commands and in the log of a daemon, where there is no command to run again.
+/// Commands show the help of an error, and so does the log of a daemon, where there is no command to run again.
 #[test]
 fn no_help_is_for_commands_alone() {
     use fleetform::ops::OpsError;
@@ -246,7 +246,7 @@ fn a_registry_that_a_commit_brings_is_refused() {
         assert!(ran.stderr.contains("`.fleetform` is under git's control"), "{ran:?}");
         assert!(ran.stderr.contains("git rm --cached -r .fleetform"), "{ran:?}");
     };
-    // What is staged will be committed.
+    // Staged files will be committed.
     refused(&["plan"]);
     git_commit(&world);
     let commands: [&[&str]; 9] = [
@@ -271,7 +271,7 @@ fn a_registry_that_a_commit_brings_is_refused() {
     world.run(&["plan"]).expect(0);
 }
 
-/// A pull request brings the word of a daemon that never was, and sees to it that nothing else is looked at.
+/// A pull request brings the status of a daemon that never ran, and breaks the fleet so that nothing else is checked.
 #[test]
 fn a_status_that_a_commit_brings_is_refused() {
     let world = World::with_devices("{}", 2);
@@ -320,7 +320,7 @@ fn links_files_beside_it_and_other_places_of_a_registry_are_no_way_around() {
     check("data/fleet.db", &file("data/fleet.db-wal"), "data/fleet.db-wal");
     check("./fleet.db", &file("fleet.db"), "fleet.db");
     check("fleet.db", &file(".fleetform/status.json"), ".fleetform");
-    // A link that nobody committed is the operator's own, and leads where it leads.
+    // An uncommitted link belongs to the operator, and is followed.
     let world = World::with_devices("{registry: {sqlite: {path: data/fleet.db}}}", 2);
     world.write("kept/fleet.db", "x");
     force_add(&world, &["kept/fleet.db"]);
@@ -387,7 +387,7 @@ fn the_log_says_what_happened_to_which_run_in_fields() {
     assert!(said.iter().all(|line| known.contains(&line["target"].as_str().unwrap())), "{said:#?}");
 }
 
-/// What docs/watch.md shows is what the daemon takes and says.
+/// Checks the log filters of docs/watch.md against the log of the daemon.
 #[test]
 fn the_filters_of_the_docs_choose_what_they_say() {
     let docs = include_str!("../../docs/watch.md");

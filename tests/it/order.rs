@@ -1,4 +1,4 @@
-//! What starts before what, what contests what, and how finely a run may be cut.
+//! The order of jobs, conflicts between them, and the limits on batches.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Organizations from end to end: whom a job of one means, and what moves a device from one to another.
+//! Organizations, end to end: which devices a job of one selects, and what moves a device from one to another.
 
 use fleetform::plan::{ActionKind, ImportCounts, Subject};
 
@@ -8,8 +8,8 @@ const REBOOT: &str = "action: {command: {name: reboot}}";
 const BRANCHES: [(&str, &str); 4] =
     [("acme", ""), ("eu", "parent: acme"), ("north", "parent: eu"), ("eu2", "parent: acme")];
 
-/// `acme`, `acme/eu` below it, `acme/eu/north` below that, and `acme/eu2` beside: three devices each and one of no organization. The
-/// second of each three refuses commands.
+/// `acme`, `acme/eu` below it, `acme/eu/north` below that, and `acme/eu2` beside: three devices each, and one device
+/// without an organization. The second of each three refuses commands.
 fn world() -> World {
     let refusing: Vec<String> = BRANCHES.iter().map(|(name, _)| format!("{name}-1: {{answers: 500}}")).collect();
     let world = World::new(&format!("{{link: {{simulated: {{devices: {{{}}}}}}}}}", refusing.join(", ")));

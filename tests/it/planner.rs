@@ -257,7 +257,7 @@ impl Input {
     }
 }
 
-/// What the registry would have seen, an entry for each device.
+/// The observation of the registry, an entry for each device.
 fn observation(job: &Job, drawn: &Drawn) -> Observation {
     let paths = match &job.action {
         Action::Command(_) => 0,
@@ -283,7 +283,7 @@ fn observation(job: &Job, drawn: &Drawn) -> Observation {
     found
 }
 
-/// What keeps an action from a device.
+/// The reason why a device cannot have an action.
 fn mismatch(action: &Action) -> Mismatch {
     if action.needs_edge() { Mismatch::NotEdge } else { Mismatch::Template(name(9)) }
 }
@@ -292,7 +292,7 @@ fn text(plan: &Plan) -> String {
     plan_to_json(plan).to_string()
 }
 
-/// The same observation with its table the other way round: nothing that a plan should depend on.
+/// The same observation with its table reversed, which must not change a plan.
 fn reversed(observation: &Observation) -> Observation {
     let last = observation.table.len().saturating_sub(1);
     Observation {
@@ -302,7 +302,7 @@ fn reversed(observation: &Observation) -> Observation {
     }
 }
 
-/// What a device is left with: each path that a patch touches, also as the parent of another.
+/// The values that a device ends with: each path that a patch touches, also as the parent of another.
 fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -325,7 +325,7 @@ fn is_contested(left: &Action, right: &Action) -> bool {
     leaves(&two.to_value(), "", &mut theirs);
     ours.iter().any(|(path, value)| {
         theirs.iter().any(|(other, wanted)| {
-            // An object that is only asked to be there is in nobody's way below it.
+            // An object that only has to exist conflicts with nothing below it.
             let asks_for_object = *value == json!({}) || *wanted == json!({});
             let is_nested = path.starts_with(other.as_str()) || other.starts_with(path.as_str());
             if path == other { value != wanted } else { is_nested && !asks_for_object }
@@ -412,7 +412,7 @@ proptest! {
             let Subject::Job(name) = &change.subject else { continue };
             prop_assert!(!input.declared.jobs[name].suspend, "a suspended job is not started");
         }
-        // And the other way round: what was never claimed, is not suspended and waits for nothing runs.
+        // Conversely, a job runs that was never claimed, is not suspended and waits for nothing.
         for job in input.declared.jobs.values().filter(|job| job.after.is_empty() && !job.suspend) {
             let is_claimed = input.ledger.claims.contains_key(&(job.name.clone(), job.run.clone()));
             prop_assert_eq!(!is_claimed, plan.runs.iter().any(|run| run.job == job.name));

@@ -1,8 +1,9 @@
-//! Who is meant: what the conditions of IoT Hub's documentation select, and what is said about malformed ones.
+//! Conditions: which devices those of IoT Hub's documentation select, and the messages for malformed ones.
 //!
-//! `fixtures/queries` holds the twins, the conditions with the devices that each must select (in memory and in SQLite), and the
-//! malformed ones with the column, from 1 and in characters, and the message. `reference` is the number of a condition in the list
-//! that they come from: WHERE conditions seen in the documentation, the SDKs and the command line of IoT Hub, 1 to 33.
+//! `fixtures/queries` holds the twins, the conditions with the devices that each must select (in memory and in SQLite),
+//! and the malformed ones with the column, from 1 and in characters, and the message. `reference` is the number of a
+//! condition in the list that they come from: WHERE conditions seen in the documentation, the SDKs and the command line
+//! of IoT Hub, 1 to 33.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +97,7 @@ fn a_malformed_condition_is_told_where_it_was_written() {
         expected.push(json!([format!("groups/{n:03}.yaml"), 4, before + column + quotes, line["message"]]));
     }
     let mut told = world.run(&["validate", "--format", "json"]).expect(65).json();
-    // Of several in one condition, the first.
+    // With several mistakes in one condition, the first one is reported.
     told.dedup_by_key(|one| one["file"].clone());
     let found: Vec<Value> =
         told.iter().map(|one| json!([one["file"], one["line"], one["column"], one["detail"]])).collect();
@@ -109,7 +110,8 @@ fn a_malformed_condition_is_told_where_it_was_written() {
     assert_eq!((&told[0]["line"], &told[0]["column"]), (&json!(2), &json!(1)), "{told:?}");
 }
 
-/// Forty devices of three organizations: `acme`, `acme/eu` below it and `acme/eu/north` below that; `acme/eu2` is another branch.
+/// Forty devices of three organizations: `acme`, `acme/eu` below it and `acme/eu/north` below that; `acme/eu2` is
+/// another branch.
 fn organized_world() -> World {
     let world = World::new("{}");
     for (at, (name, parent)) in

@@ -1,5 +1,5 @@
-//! The five-minute walk of the README does what it says: every command of its `console` blocks is run, in order, in one folder,
-//! and prints every line that is shown below it.
+//! The five-minute walk of the README works: this runs every command of its `console` blocks, in order, in one folder,
+//! and checks that it prints every line that is shown below it.
 
 use std::path::Path;
 use std::process::Command;

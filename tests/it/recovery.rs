@@ -1,4 +1,5 @@
-//! What was done is known from the results branch or from the registry: losing one of them loses nothing, losing both holds.
+//! The results branch and the registry both know what was done: losing one of them loses nothing, losing both holds the
+//! jobs.
 
 use std::collections::BTreeMap;
 use std::fs;

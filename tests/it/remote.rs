@@ -1,5 +1,5 @@
-//! Fetching from and pushing to real servers: `git daemon`, `sshd`, `git http-backend` and paths; with races, hooks, refusals, servers that
-//! die, lines that break and lines that stand still.
+//! Fetching from and pushing to real servers: `git daemon`, `sshd`, `git http-backend` and paths; with races, hooks,
+//! refusals, servers that die, lines that break and lines that stand still.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ macro_rules! expect {
     };
 }
 
-/// What every way to a repository must do, whichever it is.
+/// The checks that every transport must pass.
 fn check_transport(site: &Site, connect: &dyn Fn(&Mirror) -> Remote) {
     let (a, b) = (site.mirror("a"), site.mirror("b"));
     let (remote_a, remote_b) = (connect(&a), connect(&b));
@@ -144,7 +144,7 @@ fn check_transport(site: &Site, connect: &dyn Fn(&Mirror) -> Remote) {
     assert_eq!(fetched, [Some(first.clone()), None]);
     assert_eq!(b.repository().refname_to_id(LOCAL).unwrap().to_string(), first);
 
-    // Who must be the first finds that another was.
+    // A writer that must be the first finds that another was faster.
     let other = b.commit(None, "fleet.json", b"{\"b\": 1}");
     expect!(remote_b.push(&other, BRANCH, None), Rejected);
 
@@ -262,7 +262,7 @@ fn a_configured_remote_goes_by_its_name_and_nothing_else_is_touched() {
         mirror.remote("upstream")
     });
 
-    // What a person's configuration would add: tags, all branches, pruned tags, a filter.
+    // Settings that a person's configuration may add: tags, all branches, pruned tags, a filter.
     run_git(&site.fleet(), &["update-ref", "refs/tags/v1", &format!("refs/heads/{BRANCH}")]);
     let clone = site.mirror("clone");
     let remote = clone.remote("upstream");
@@ -336,10 +336,10 @@ fn a_push_is_never_forced() {
     assert_eq!(tip(&remote).as_ref(), Some(&second));
     expect!(remote.push(&beside, BRANCH, Some(&first)), Rejected);
 
-    // Somebody took the branch back: a fast-forward would be possible, and would undo that.
+    // A person rewound the branch: a fast-forward would be possible, and would undo that.
     run_git(&site.fleet(), &["update-ref", &format!("refs/heads/{BRANCH}"), &first]);
     expect!(remote.push(&third, BRANCH, Some(&second)), Rejected);
-    // Somebody removed it.
+    // A person removed the branch.
     run_git(&site.fleet(), &["update-ref", "-d", &format!("refs/heads/{BRANCH}")]);
     expect!(remote.push(&third, BRANCH, Some(&second)), Rejected);
     assert_eq!(tip(&remote), None);
@@ -441,7 +441,7 @@ fn check_lost_answer(site: &Site, mirror: &Mirror, remote: &Remote, proxy: &CutP
     });
     proxy.set(Line::Whole);
     assert_eq!(tip(remote).as_ref(), Some(&next), "it landed all the same");
-    // Whoever does not look first finds out too.
+    // A writer that does not fetch first finds out too.
     remote.push(&next, BRANCH, before.as_deref()).unwrap();
 }
 
@@ -530,7 +530,7 @@ fn check_stalls(site: &Site, port: u16, connect: &dyn Fn(&Mirror, u16) -> Remote
     let gate = Gate::hold(&site.fleet());
     check_given_up(&mirror, PUSH_TIME_MAX, &remote, &|remote| remote.push(&second, BRANCH, Some(&first)).unwrap_err());
     gate.wait();
-    // The server goes on all the same, and nobody hears of it.
+    // The server goes on all the same, and its answer is lost.
     gate.open();
     wait_until("it lands later", || tip(&direct).as_ref() == Some(&second));
 }
@@ -596,7 +596,7 @@ fn a_remote_that_is_not_there_is_told_from_one_that_cannot_be_reached() {
         expect!(remote(address).push(&commit, BRANCH, None), NotARepository);
     }
 
-    // Port 1 is nobody's; `.invalid` never resolves (RFC 2606).
+    // No server listens on port 1; `.invalid` never resolves (RFC 2606).
     for address in [
         "git://127.0.0.1:1/fleet.git",
         "ssh://127.0.0.1:1/fleet.git",
@@ -624,7 +624,7 @@ fn who_may_not_is_denied_without_a_question() {
     let commit = mirror.commit(None, "a", b"");
     let start = Instant::now();
 
-    // A key that nobody knows, a key with a passphrase, a host that is another one.
+    // A key that the server does not know, a key with a passphrase, and an unknown host.
     let url = ssh.url(&site.fleet());
     for key in ["stranger", "sealed"] {
         let remote = mirror.remote(&url).with_variable("GIT_SSH_COMMAND", format!("ssh {}", ssh.client(key)));
@@ -665,7 +665,7 @@ fn who_may_not_is_denied_without_a_question() {
     expect!(anonymous.fetch(&[(BRANCH, LOCAL)]), Denied);
     assert!(start.elapsed() < Duration::from_secs(20), "nobody is waited for");
 
-    // A daemon that does not let everybody in, or not to everything.
+    // A daemon that refuses some clients, or some repositories.
     let closed = Daemon::start_with(&site.served(), &["--enable=receive-pack"]);
     let shown = expect!(mirror.remote(&closed.url("fleet.git")).heads(&[BRANCH]), NotARepository);
     assert!(shown.contains("access denied"), "{shown}");
@@ -900,7 +900,7 @@ fn a_shallow_clone_gets_whole_branches() {
 fn a_mirror_is_made_whole_or_not_at_all() {
     let folder = folder();
     let path = folder.path().join("deep/mirror");
-    // What a process left that was killed.
+    // The files that a killed process left.
     fs::create_dir_all(folder.path().join("deep/mirror.unfinished/objects")).unwrap();
     init_mirror(&path).unwrap();
     let mirror = Mirror { path: path.clone() };

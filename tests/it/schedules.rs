@@ -1,4 +1,4 @@
-//! Schedules before anything runs them: in plans, in lists, and in commits.
+//! Schedules before the daemon runs them: in plans, in lists, and in commits.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ fn declare(world: &World, name: &str, spec: &str) {
     world.commit(name);
 }
 
-/// Declares a job with the name and token of an occurrence of `nightly`, runs it, and declares the schedule in its place: a schedule with a
-/// past. The devices in the odd wait when they are offline.
+/// Declares a job with the name and token of an occurrence of `nightly`, runs it, and declares the schedule in its
+/// place, so that the schedule has a past. The run targets the odd devices and waits for `d-001`, which is offline.
 fn past(spec: &str, run: &str) -> World {
     let offline = "{simulated: {devices: {d-001: {offline: true}}}}";
     let world = World::with_devices(&format!("{{timeZone: Europe/Amsterdam, link: {offline}}}"), 4);
@@ -170,7 +170,7 @@ fn an_occurrence_under_way_is_not_stopped_for_being_declared_by_no_job() {
     world.commit("Schedule");
     let why = world.run(&["job", "show", "nightly", "--why"]).expect(0).stdout;
     assert!(!why.contains("declares it") && why.contains("waits"), "{why}");
-    // Without its schedule it is nobody's.
+    // Without its schedule the run belongs to nothing that is declared.
     std::fs::remove_file(world.file("schedules/nightly.yaml")).unwrap();
     assert_eq!(action(&world.plan().unwrap().plan), Some(ActionKind::Stop));
 }
@@ -357,7 +357,8 @@ fn the_example_of_maintenance_is_valid() {
     assert_eq!(next.json()[0]["local"], "2027-02-28T23:00:00+01:00[Europe/Amsterdam]");
 }
 
-/// A daemon goes on with what is sound. A job and a schedule of one name are held together: nobody knows which of them was meant.
+/// A daemon goes on with sound documents. A job and a schedule of one name are both held: the daemon cannot know which
+/// of them the author meant.
 #[test]
 fn a_broken_schedule_holds_nothing_but_itself() {
     let job = "{target: {query: '*'}, action: {tags: {a: 1}}}";

@@ -1,5 +1,5 @@
-//! The scripted sessions of `fixtures/scripts`, each with its transcript beside it. `fleetform::sim` runs them; the language is
-//! described in `src/sim/script.rs`.
+//! The scripted sessions of `fixtures/scripts`, each with its transcript beside it. `fleetform::sim` runs them;
+//! `src/sim/script.rs` describes the language.
 //!
 //! `INSTA_UPDATE=always cargo test --test it scripts` writes the transcripts anew; review them as prose.
 
@@ -19,7 +19,7 @@ fn every_script_says_what_its_transcript_has() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("txt") => names.push(name),
-            // What insta writes beside a transcript that has changed.
+            // Insta writes this file beside a transcript that has changed.
             Some("new") => {}
             _ => assert!(path.with_extension("txt").exists(), "{} has no script", path.display()),
         }

@@ -1,5 +1,5 @@
-//! Git servers to test with, on free ports of this machine: `git daemon`, `sshd`, `git http-backend` behind a small web server, and a proxy that
-//! breaks connections. Everything that is started ends with the value that stands for it, also when a test panics.
+//! Git servers to test with, on free ports of this machine: `git daemon`, `sshd`, `git http-backend` behind a small web
+//! server, and a proxy that breaks connections. Each server ends when its value is dropped, also when a test panics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +42,7 @@ pub fn git() -> Command {
 /// Variables of a git that sees nothing of the user's configuration.
 pub const PLAIN_GIT: &[(&str, &str)] = &[("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")];
 
-/// Makes a bare repository, which anybody who gets to it may push to.
+/// Makes a bare repository that accepts pushes from every client.
 pub fn bare(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(name);
     let mut options = git2::RepositoryInitOptions::new();
@@ -55,7 +55,7 @@ pub fn bare(folder: &Path, name: &str) -> PathBuf {
 pub fn hook(repository: &Path, name: &str, script: &str) {
     let path = repository.join("hooks").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    // Renamed into place: a file that somebody still has open for writing cannot be executed.
+    // Renamed into place: a file that a process still has open for writing cannot be executed.
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755)).unwrap();
@@ -180,7 +180,7 @@ fn answers(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Starts a server on a free port; on another one when somebody else was faster.
+/// Starts a server on a free port; tries another port when a different process was faster.
 fn start_on_free_port(command: impl Fn(u16) -> Command) -> (Process, u16) {
     for _ in 0..10 {
         let port = free_port();
@@ -255,7 +255,7 @@ pub struct Ssh {
 impl Ssh {
     pub fn start() -> Ssh {
         let folder = crate::world::folder();
-        // Where sshd drops its rights to; it must be there, and nobody else's.
+        // The folder for sshd's privilege separation. It must exist, and belong to no other user.
         if rustix::process::getuid().is_root() {
             fs::create_dir_all("/run/sshd").unwrap();
         }
@@ -273,7 +273,7 @@ impl Ssh {
 
     fn command(folder: &Path, port: u16) -> Command {
         let path = |name: &str| folder.join(name).display().to_string();
-        // With SHLVL bash takes itself for one that somebody started by hand, and leaves the user's ~/.bashrc alone.
+        // With SHLVL set bash assumes that a person started it, and does not read the user's ~/.bashrc.
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
              PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\n\
@@ -300,7 +300,8 @@ impl Ssh {
         url_of("ssh", port, repository.to_str().unwrap())
     }
 
-    /// Returns the arguments of an ssh that knows the host and has a key: `user` gets in, `stranger` does not, `sealed` would with a passphrase.
+    /// Returns the arguments of an ssh that knows the host and has a key: `user` gets in, `stranger` does not, `sealed`
+    /// would with a passphrase.
     pub fn client(&self, key: &str) -> String {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         format!(
@@ -336,7 +337,8 @@ fn keygen(path: &Path, passphrase: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// A web server with `git http-backend` behind it. `writer` may read and push, `reader` may read, both with the password `right`.
+/// A web server with `git http-backend` behind it. `writer` may read and push, `reader` may read, both with the
+/// password `right`.
 pub struct Http {
     pub port: u16,
     is_over: Arc<AtomicBool>,
@@ -473,7 +475,8 @@ fn body_of(reader: &mut impl BufRead, headers: &BTreeMap<String, String>) -> Opt
 pub enum Line {
     /// Passes everything on.
     Whole,
-    /// Passes on so many bytes of the client, of all connections from now on, then cuts the connection that has reached them.
+    /// Passes on so many bytes of the client, of all connections from now on, then cuts the connection that has reached
+    /// them.
     CutAfter(u64),
     /// Loses what the server says, until the server ends the connection: then it is cut.
     Deaf,
@@ -516,7 +519,7 @@ impl CutProxy {
                     continue;
                 };
                 client.set_nonblocking(false).unwrap();
-                // Nobody there: the client finds its connection closed.
+                // No server listens: the client finds its connection closed.
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { continue };
                 for (from, to, is_client) in
                     [(client.try_clone(), server.try_clone(), true), (Ok(server), Ok(client), false)]

@@ -1,4 +1,4 @@
-//! The word to the service manager over a real socket, and what is packaged for it.
+//! Messages to the service manager over a real socket, and the packaged unit.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -103,7 +103,8 @@ fn the_unit_waits_longer_than_the_daemon_takes() {
     assert!(value("ExecStart").starts_with("/usr/local/bin/fleetform "), "{}", value("ExecStart"));
 }
 
-/// systemd itself reads the unit, where it is installed; elsewhere this says so and checks no more than the test before.
+/// Lets systemd itself read the unit when it is installed; otherwise this says so and checks no more than the test
+/// before.
 #[test]
 fn systemd_understands_the_unit() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {

@@ -1,4 +1,4 @@
-//! Rehearsing: what `simulate` says is what the apply then does, and nothing is touched by saying it.
+//! Rehearsals: `simulate` predicts what the apply then does, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -335,7 +335,7 @@ fn without_a_results_branch_it_does_as_an_apply_would() {
     let lines = assert_predicted(&world, &[], 0, &ApplyOptions::default());
     assert_eq!(lines.last().unwrap()["summary"]["republished_runs"], 1);
     assert!(lines.iter().all(|line| line["job"] != "reboot"), "nothing runs again");
-    // Nobody remembers.
+    // Neither the branch nor the registry has the run.
     lose_branch();
     fs::remove_dir_all(world.file(".fleetform")).unwrap();
     let plan = world.run(&["plan"]).expect(75);

@@ -1,4 +1,5 @@
-//! What a plan says about who is meant: paths that devices lack, targets that are everybody, groups that changed their size.
+//! What a plan says about targets: paths that devices lack, targets that are the whole fleet, groups whose size
+//! changed.
 
 use fleetform::diag::Diagnostic;
 
@@ -115,7 +116,7 @@ fn a_target_of_the_whole_fleet_is_warned_about_unless_it_is_meant() {
     check("", "query: is_defined(deviceId), expect: {max: 20}", 0);
     check("", "query: \"deviceId != 'd-001'\"", 0);
     check("", "devices: [d-001]", 0);
-    // One device is a whole fleet too, and nobody wants to hear it.
+    // One device is a whole fleet too, but gets no warning.
     let world = World::with_devices("{}", 1);
     world.job("dim", &format!("{{target: {{query: is_defined(deviceId)}}, {LEVEL}}}"));
     assert_eq!(warned(&world, "FF666"), [""; 0]);

@@ -234,7 +234,7 @@ fn cloud_properties_have_schemas() {
     world.apply().unwrap();
     assert_eq!(world.device("l-1").cloud, json!({"owner": "north", "rank": 1}));
     assert_eq!(world.device("t-1").cloud, json!({}));
-    // Tags belong to nobody's model.
+    // No model covers tags.
     job(&world, "tag", "{tags: {anything: 1}}");
     assert!(plan(&world).findings.is_empty());
 }
@@ -306,7 +306,8 @@ fn a_migration_says_what_has_no_place_in_the_new_template() {
     assert_eq!(migrated.template.as_deref(), Some("thermostat"));
     assert_eq!(migrated.desired, json!({"light": {"level": 1}, "dimmer": 2}));
 
-    // A later job is judged by the template that the devices have then; what comes behind a migration is told as of now.
+    // A later job is judged by the template that the devices have then; the plan judges a job behind a migration by the
+    // current template.
     world.job("back", "{target: {devices: [l-1]}, action: {deviceTemplate: lamp}}");
     world.job("dim", "{target: {devices: [l-1]}, after: [back], action: {property: {light: {level: 7}}}}");
     let said = plan(&world);

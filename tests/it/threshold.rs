@@ -1,7 +1,8 @@
 //! The cancellation threshold: strictly above cancels, nothing starts after the crossing, every device is counted once.
 //!
-//! The whole table is driven through the front door of the rollout machine in virtual time, and a smaller one end to end. What
-//! is expected is computed here from the sentence of the contract, `100 * f > p * n` or `f > t`, never with the product's code.
+//! The whole table is driven through the front door of the rollout machine in virtual time, and a smaller one end to
+//! end. The expected outcome is computed here from the contract, `100 * f > p * n` or `f > t`, never with the product's
+//! code.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -107,7 +108,8 @@ impl Case {
     }
 }
 
-/// Every case of the table; blocked devices and refusing ones and so on fail alike, so each kind gets its share of positions.
+/// Every case of the table. All kinds of failing devices (blocked, refusing and so on) count alike, so each kind gets
+/// its share of positions.
 fn cases(totals: &[u32]) -> Vec<Case> {
     let mut cases = Vec::new();
     for &total in totals {
@@ -428,7 +430,7 @@ fn check_fleet(case: &Case, in_flight: u32) {
     assert_eq!(record.counts.pending(), of(DeviceStatus::Pending), "{case:?}");
     assert!(is_canceled || record.counts.pending() == 0, "{case:?}");
 
-    // The time of the crossing: that of the first failure with which, counted in the order of time, the threshold is crossed.
+    // The time of the crossing: that of the first failure, in order of time, that crosses the threshold.
     let failed_by = |time: Timestamp| {
         let rows = &rows;
         move |ordinal: u32| {

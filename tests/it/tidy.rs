@@ -1,4 +1,5 @@
-//! The house rules that a compiler does not hold: who may import whom, what stays below the IO line, how long a file gets.
+//! Rules that the compiler does not check: which module may import which, what stays below the IO line, and the length
+//! of files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Lines of a file without its tests at which it is to be split by noun.
 const LINES_MAX: usize = 500;
 
-/// Whom each room may import. A room that is not here does not exist: add it with its level in mind.
+/// The modules that each room may import. Every room must be in this list: add a new one at its level.
 const ROOMS: &[(&str, &str)] = &[
     // Level 0. The text of a diagnostic is made safe as every other text is.
     ("diag", "model"),

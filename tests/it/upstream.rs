@@ -1,4 +1,4 @@
-//! Results that go to a remote: claims that count there, an outbox, and the right to work.
+//! Results that go to a remote: claims on the remote, the outbox, and the lease.
 
 use std::cell::Cell;
 use std::fs;
@@ -161,7 +161,7 @@ fn whoever_has_no_lease_waits_and_is_told_who_has_it() {
     };
     world.apply_with(&ApplyOptions::default(), &Inbox::new(), &mut observer).unwrap();
     let (owner, lease) = said.take().unwrap();
-    // As if the first were still at work, with a clock like ours.
+    // As if the first site were still at work, with the same clock.
     put_lease(&remote, &lease);
     world.job("dim", DIM);
     git(world.path(), &["push", "--quiet", "origin", "main"]);
@@ -190,7 +190,7 @@ fn put_file(remote: &Remote, path: &str, content: &Value, subject: &str) {
     repository.commit(Some(&format!("refs/heads/{BRANCH}")), &author, &author, &message, &tree, &[&parent]).unwrap();
 }
 
-/// Claims come after the right to work, and both can have moved in between.
+/// Claims come after the lease, and both branches can have moved in between.
 #[test]
 fn what_somebody_else_claims_in_between_is_left_to_them() {
     let (world, remote) = world();
@@ -423,7 +423,7 @@ fn a_branch_that_moved_on_the_remote_is_built_upon() {
     let (world, remote) = world();
     world.apply().unwrap();
     world.job("dim", DIM);
-    // Somebody else commits while the job runs.
+    // Another process commits while the job runs.
     let mut observer = |progress: &Progress| {
         if matches!(progress, Progress::RunStarted { .. }) {
             let lease = remote.file("lease.json").unwrap();
@@ -475,7 +475,7 @@ fn what_one_could_not_push_another_one_publishes() {
     let record = remote.file("runs/reboot/1/run.json").unwrap();
     assert_eq!((record["status"].clone(), record["completed"].clone()), (json!("completed"), json!(5)), "{record}");
     assert_eq!(remote.file("lease.json").unwrap()["epoch"], json!(2));
-    // It comes back: what it has is what the other one has published.
+    // The first process comes back: its outbox has the results that the other one has published.
     world.apply().unwrap();
     assert_eq!(remote.tip(), git(world.path(), &["rev-parse", BRANCH]));
     assert_eq!(remote.file("runs/reboot/1/run.json").unwrap(), record);
@@ -513,14 +513,14 @@ fn a_plan_in_a_clone_does_not_take_for_lost_what_somebody_works_on() {
 fn only_a_configured_remote_and_a_branch_of_results_are_touched() {
     let (world, remote) = world();
     world.apply().unwrap();
-    // A repository in the tree, as anybody may propose one, is no remote.
+    // A repository in the tree, which the author of any change may add, is no remote.
     git(world.path(), &["init", "--quiet", "--bare", "evil"]);
     let fleet = std::fs::read_to_string(world.file("fleetform.yaml")).unwrap();
     world.write("fleetform.yaml", fleet.replace("remote: origin", "remote: evil"));
     world.commit("evil");
     assert!(matches!(world.apply(), Err(OpsError::Held { what, .. }) if what.contains("`evil`")));
     assert_eq!(git(&world.file("evil"), &["for-each-ref"]), "");
-    // Nor is a branch with something else.
+    // A branch with other content is no results branch.
     git(world.path(), &["branch", "secret"]);
     world.write("fleetform.yaml", fleet.replace("remote: origin", "remote: origin, branch: secret"));
     world.commit("secret");

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::edge;
 use crate::world::{World, without_children};
 
-/// What a daemon said, as words.
+/// The notes of a daemon, as text.
 type Said = Vec<String>;
 
 fn word(note: &Note<'_>) -> Option<String> {
@@ -449,7 +449,7 @@ fn editing_suspending_or_finding_a_schedule_never_runs_the_past() {
     assert!(world.results().keys().all(|path| !path.starts_with("runs/")), "no row either");
 }
 
-/// Whatever an occurrence names may be gone: its devices are known, and so is what it writes.
+/// Everything that an occurrence names may be gone: its devices and its values are known.
 #[test]
 fn an_occurrence_that_is_under_way_goes_on_without_what_it_names() {
     for (is_kept, is_in_git) in [(true, false), (false, true), (false, false)] {

@@ -1,4 +1,5 @@
-//! A fleet to test with: a real repository and a real registry in a folder of its own, and a clock that only the test moves.
+//! A fleet to test with: a real repository and a real registry in a folder of its own, and a clock that only the test
+//! moves.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,20 +22,20 @@ use serde_json::Value;
 /// The branch that results go to.
 pub const BRANCH: &str = "fleetform/results";
 
-/// A child has the files of its parent until it executes another program, the lock of an apply among them: no process is started
-/// while an apply of this one runs.
+/// A child holds the files of its parent until it executes another program, including the lock of an apply. So no
+/// process is started while an apply of this process runs.
 static APPLIES: RwLock<()> = RwLock::new(());
 
-/// Does what applies in this process, while no other process is started.
+/// Runs an apply in this process, while no other process is started.
 pub fn without_children<T>(work: impl FnOnce() -> T) -> T {
     let _no_child = APPLIES.read().unwrap();
     work()
 }
 
-/// Time that passes only when somebody waits for it.
+/// Virtual time, which passes only while the process waits for it.
 pub struct VirtualClock {
     now: Cell<Timestamp>,
-    /// Sets an interrupt as soon as this time is reached.
+    /// The time at which the clock sets an interrupt.
     interrupt: RefCell<Option<(Timestamp, Waker)>>,
     /// How often the time may still be asked for before the process dies; `None` for ever.
     looks_left: Cell<Option<u32>>,
@@ -106,7 +107,8 @@ impl World {
         world
     }
 
-    /// Returns a fleet with devices `d-001`, `d-002`, … in one import; their tag `n` is their number, and `parity` is `odd` or `even`.
+    /// Returns a fleet with devices `d-001`, `d-002`, … in one import; their tag `n` is their number, and `parity` is
+    /// `odd` or `even`.
     pub fn with_devices(spec: &str, count: usize) -> World {
         let world = World::new(spec);
         world.write("devices.csv", devices_csv(count));
@@ -201,7 +203,8 @@ impl World {
         applied
     }
 
-    /// Applies with a process that dies when it looks at the clock for the `looks`th time; false when it got to its end before.
+    /// Applies with a process that dies when it reads the clock for the `looks`th time. Returns false when it ended
+    /// before that.
     pub fn apply_killed(&self, looks: u32) -> bool {
         self.clock.looks_left.set(Some(looks));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.apply().unwrap()));
@@ -327,7 +330,8 @@ impl World {
     }
 }
 
-/// Returns a new folder, in memory where the system has such: no test is about a power cut, and every claim waits for the disk.
+/// Returns a new folder, in memory when the system supports that: no test is about a power cut, and every claim would
+/// wait for the disk.
 pub fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
@@ -344,7 +348,8 @@ pub fn devices_csv(count: usize) -> String {
 pub fn fleetform() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
     command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(Stdio::null());
-    // Nobody writes there: what is remembered of one test is not seen by another, and never by the person who runs them.
+    // This folder is never written, so a test sees neither the state of another test nor that of the person who runs
+    // them.
     command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));
     command
 }

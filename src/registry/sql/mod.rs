@@ -1,16 +1,18 @@
 //! Lowers a condition of the query language to SQL: one lowering, told its [`Dialect`].
 //!
-//! In: a checked [`Query`]. Out: a boolean SQL expression over one table alias, and its parameters. `query::matches` is the reference. The
-//! expression is true for each device that the reference selects, and for no other when the lowering [is exact](Lowered::is_exact). What
-//! a dialect cannot say becomes `1`, so the devices of an inexact expression have to be checked again with `query::matches`. Where the
-//! expression is not true it may be false or NULL, so the devices that it does *not* select are those where `(…) IS NOT TRUE`.
+//! In: a checked [`Query`]. Out: a boolean SQL expression over one table alias, and its parameters. `query::matches` is
+//! the reference. The expression is true for each device that the reference selects, and for no other when the lowering
+//! [is exact](Lowered::is_exact). A part that the dialect cannot express becomes `1`, so the devices of an inexact
+//! expression must be checked again with `query::matches`. Where the expression is not true it may be false or NULL, so
+//! the devices that it does *not* select are those where `(…) IS NOT TRUE`.
 //!
-//! NOT is pushed down to the atoms, which Kleene's logic allows, so that each of them needs to tell apart only true from the rest, and an
-//! atom that is taken for true makes the whole larger, never smaller.
+//! NOT is pushed down to the atoms, which Kleene's logic allows, so that each of them only needs to tell true from the
+//! rest, and an atom that is taken for true adds devices, never removes any.
 //!
-//! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity` (texts; `template`,
-//! `organization` and `last_activity` may be NULL, `last_activity` is written by `Timestamp::to_string`), `blocked`, `simulated`,
-//! `iot_edge` (0 or 1), `desired_version`, `reported_version` (integers), and `tags`, `cloud`, `desired`, `reported` (JSON objects).
+//! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity`
+//! (texts; `template`, `organization` and `last_activity` may be NULL, `last_activity` is written by
+//! `Timestamp::to_string`), `blocked`, `simulated`, `iot_edge` (0 or 1), `desired_version`, `reported_version`
+//! (integers), and `tags`, `cloud`, `desired`, `reported` (JSON objects).
 
 mod column;
 pub mod sqlite;
@@ -40,15 +42,15 @@ pub struct Lowered {
     pub is_exact: bool,
 }
 
-/// A dialect of SQL: how an atom of a condition is said in it.
+/// A dialect of SQL, which lowers the atoms of a condition.
 pub trait Dialect {
-    /// Returns SQL that is true exactly where an atom is true ([`Sense::Is`]) or false ([`Sense::IsNot`]); `None` when the dialect cannot
-    /// say it. An atom is a comparison, a membership, a call or a property by itself. Parameters that were added for an atom that
-    /// cannot be said are forgotten.
+    /// Returns SQL that is true exactly where an atom is true ([`Sense::Is`]) or false ([`Sense::IsNot`]); `None` when
+    /// the dialect cannot say it. An atom is a comparison, a membership, a call or a property by itself. Parameters
+    /// that were added for an atom that cannot be said are forgotten.
     fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<Said>;
 }
 
-/// How an atom was said.
+/// The SQL of an atom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// True exactly where the atom is.
@@ -156,7 +158,7 @@ impl Lowering<'_> {
         match self.dialect.atom(expr, sense, &mut self.params) {
             Some(Said::Exactly(sql)) => {
                 if sql == constant(true) || sql == constant(false) {
-                    // The parameters of operands that it needs no more.
+                    // Drops the parameters of operands that are no longer needed.
                     self.params.values.truncate(before);
                 }
                 sql
@@ -172,7 +174,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Evaluates what reads no property right here, and takes the rest for true: it is checked again.
+    /// Evaluates an expression that reads no property, and takes any other for true: its devices are checked again.
     fn left_over(&mut self, expr: &Expr, sense: Sense) -> String {
         if column::reads_any(expr) {
             self.is_exact = false;

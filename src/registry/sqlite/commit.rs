@@ -15,7 +15,7 @@ impl SqliteStore {
         if changes.iter().all(|change| self.is_done(change)) {
             return Ok(changes.iter().map(|_| Answer::Done).collect());
         }
-        // To wait for the disk would be most of what a reconcile with nothing to do takes.
+        // Waiting for the disk would take most of the time of a reconcile with nothing to do.
         let may_be_lost = changes.iter().all(|change| matches!(change, Change::Seen { .. }));
         if may_be_lost {
             self.synchronous("NORMAL")?;
@@ -37,7 +37,7 @@ impl SqliteStore {
         committed
     }
 
-    /// Returns true for a note that is noted already: then nothing is written.
+    /// Returns true for a note that is already there: then nothing is written.
     fn is_done(&self, change: &Change<'_>) -> bool {
         let is_noted = |what, commit: &str| {
             remembered::noted(&self.connection, what).is_ok_and(|noted| noted.as_deref() == Some(commit))

@@ -1,4 +1,4 @@
-//! The fence: a connection that is written in the name of a lease begins no transaction once a later lease was noted.
+//! The fence: a connection that writes under a lease begins no transaction once a later lease was noted.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -8,7 +8,7 @@ use super::{SqliteStore, failure};
 /// The key in `meta`.
 const KEY: &str = "epoch";
 
-/// Why a transaction was not begun.
+/// The reason why a transaction was not begun.
 #[derive(Debug, thiserror::Error)]
 #[error("a later lease was noted")]
 struct Fenced;
@@ -29,7 +29,7 @@ impl SqliteStore {
     }
 }
 
-/// Begins a transaction that writes, unless it comes too late.
+/// Begins a write transaction, unless a later lease was noted.
 pub(super) fn begin(connection: &mut Connection, fence: Fence) -> rusqlite::Result<Transaction<'_>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(epoch) = fence.epoch()

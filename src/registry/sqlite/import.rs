@@ -1,13 +1,15 @@
 //! Device imports: a file is staged beside the devices, compared with them, and laid over them (for a plan) or written
 //! (by an apply). Rows stream through; a file of any length needs the same memory, but for eight bytes an id.
 //!
-//! Two forms, told by the name of the file. The CSV of IoT Central: its bulk import (`IOTC_DEVICEID`, `IOTC_DEVICENAME`) and its export
-//! (`IOTC_SASKEY_…`, `IOTC_X509THUMBPRINT_…`), with a byte-order mark and CRLF as its published sample has, and our columns
-//! `TAG.<path>` and `CLOUD.<path>`. And the JSON lines of IoT Hub's export (`hub`). The file owns what it says: an empty cell of a
-//! `TAG.` or `CLOUD.` column removes the value, as a `null` of a JSON line does. Everything else of a device is left alone.
+//! Files have two forms, told by the name of the file: the CSV of IoT Central, which is its bulk import
+//! (`IOTC_DEVICEID`, `IOTC_DEVICENAME`) and its export (`IOTC_SASKEY_…`, `IOTC_X509THUMBPRINT_…`), with a byte-order
+//! mark and CRLF as its published sample has, and our columns `TAG.<path>` and `CLOUD.<path>`; and the JSON lines of
+//! IoT Hub's export (`hub`). The file owns the values that it sets: an empty cell of a `TAG.` or `CLOUD.` column
+//! removes the value, and so does a `null` of a JSON line. All other values of a device stay as they are.
 //!
-//! A device is of one import. It can move to another: a row may have a device of another declared import when the file of that one
-//! has it no more. Staging notes such rows; [`Imports::settle`](super::super::Imports::settle) decides about them when all files are known.
+//! A device belongs to one import. It can move: a row may take a device of another declared import when the file of
+//! that import no longer has it. Staging notes such rows; [`Imports::settle`](super::super::Imports::settle) decides
+//! about them when all files are known.
 
 mod alike;
 mod hub;
@@ -62,7 +64,7 @@ impl SqliteStore {
         let location = self.location.clone();
         let fail = |e| failure(&location, "stage an import", e);
         self.connection.execute_batch(STAGE).map_err(fail)?;
-        // A transaction of the temporary database only: the registry's file is read.
+        // The transaction writes the temporary database only: the registry's file is just read.
         let transaction = self.connection.transaction().map_err(fail)?;
         let staged = Stager::new(&transaction, spec, &location)?.run(file)?;
         transaction.commit().map_err(fail)?;

@@ -1,8 +1,8 @@
-//! Indexes for the conditions that a fleet declares: one for each path by which they search.
+//! Indexes for the conditions that a fleet declares: one for each path that they search by.
 //!
-//! An index holds what `json_extract` finds at a path, of the devices that have it, in the very words in which `sql` lowers a
-//! comparison. What indexes there are is read from SQLite's own list of them and noted nowhere else. They change what a search
-//! costs and nothing else, so a plan does not depend on them.
+//! An index holds the value of `json_extract` at a path for each device that has it. Its expression is exactly the one
+//! that `sql` lowers a comparison to. SQLite's own list of indexes is the only record of them. Indexes change the cost
+//! of a search and nothing else, so a plan does not depend on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,16 @@ use crate::model::limits;
 use crate::model::patch::Section;
 use crate::query::{PathRef, Root};
 
-/// What the names of these indexes begin with; the digest of the path follows, so that no key of a twin is a name in SQL.
+/// The prefix of the names of these indexes. The digest of the path follows, so that no key of a twin becomes a name in
+/// SQL.
 const PREFIX: &str = "query_";
 const DIGITS: usize = 16;
-/// What writes at least one device in so many is quicker without indexes.
+/// A write to at least one device in this many is quicker without indexes.
 const REMAKE_SHARE: u64 = 4;
-/// Statistics are taken anew when more than one in so many rows may have changed.
+/// Statistics are renewed when more than one row in this many may have changed.
 const STALE_SHARE: u64 = 10;
 
-/// An index that there should be.
+/// A wanted index.
 struct Index {
     path: String,
     name: String,
@@ -37,9 +38,9 @@ pub(super) fn planned(connection: &Connection, wanted: &[PathRef]) -> rusqlite::
     Ok(changes(&indexes, left_out, &present(connection)?))
 }
 
-/// Makes the indexes for paths, the more wanted ones first, and drops those for others. Takes statistics of those that are new, and of all
-/// when `changed` devices are many: without them SQLite would use an index also where nearly every device fits. Writes nothing when
-/// there is nothing to do. Returns what was done.
+/// Makes the indexes for paths, the more wanted ones first, and drops those for others. Takes statistics of the new
+/// ones, and of all when `changed` devices are many: without statistics SQLite would use an index even where nearly
+/// every device matches. Writes nothing when there is nothing to do. Returns what was done.
 pub(super) fn make(connection: &Connection, wanted: &[PathRef], changed: u64) -> rusqlite::Result<IndexChanges> {
     let (indexes, left_out) = indexes_of(wanted);
     let present = present(connection)?;
@@ -63,8 +64,9 @@ pub(super) fn make(connection: &Connection, wanted: &[PathRef], changed: u64) ->
     Ok(changes)
 }
 
-/// Drops the indexes over a section, or all, before a write to so many devices, when making them again takes less time than keeping them
-/// up to date: with [`limits::INDEX_REMAKE_DEVICES_MIN`] devices that are a good part of the fleet.
+/// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
+/// time than keeping them up to date: when the write has at least [`limits::INDEX_REMAKE_DEVICES_MIN`] devices and they
+/// are a good part of the fleet.
 pub(super) fn make_way(connection: &Connection, section: Option<Section>, devices: u64) -> rusqlite::Result<()> {
     if devices < limits::INDEX_REMAKE_DEVICES_MIN {
         return Ok(());
@@ -95,7 +97,7 @@ fn indexes_of(wanted: &[PathRef]) -> (Vec<Index>, Vec<String>) {
                 let path = path.to_string();
                 let digest = Digest::of_bytes(path.as_bytes()).to_string();
                 let name = format!("{PREFIX}{}", &digest[..DIGITS]);
-                // Devices without the path cost nothing: every comparison implies that it is there.
+                // Devices without the path are left out of the index: every comparison implies that the path exists.
                 let statement = format!("CREATE INDEX {name} ON device ({expression}) WHERE {expression} IS NOT NULL");
                 indexes.push(Index { path, name, statement });
             }
@@ -120,7 +122,7 @@ fn changes(indexes: &[Index], left_out: Vec<String>, present: &BTreeMap<String, 
     }
 }
 
-/// Returns the statements of the indexes that there are, by name.
+/// Returns the statements of the existing indexes, by name.
 fn present(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     let text = format!(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name = 'device' AND name GLOB '{PREFIX}*'"
@@ -129,7 +131,7 @@ fn present(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Returns the indexes of whose rows many may have changed since their statistics were taken.
+/// Returns the indexes with many rows that may have changed since their statistics were taken.
 fn stale(connection: &Connection, present: &BTreeMap<String, String>, changed: u64) -> rusqlite::Result<Vec<String>> {
     let has_statistics = has_statistics(connection)?;
     let mut stale = Vec::new();
@@ -153,9 +155,9 @@ fn has_statistics(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(text, [], |row| row.get(0))
 }
 
-/// Takes statistics of some indexes, and of how many devices there are, which those of an index without all devices do not tell
-/// (<https://sqlite.org/fileformat2.html#the_sqlite_stat1_table>). Forgets them when there is no index any more: nobody would
-/// renew them.
+/// Takes statistics of some indexes, and of the number of devices, which an index without all devices does not have
+/// (<https://sqlite.org/fileformat2.html#the_sqlite_stat1_table>). Removes all statistics when no index is left:
+/// nothing would renew them.
 fn take_statistics(connection: &Connection, names: &[String], is_last_gone: bool) -> rusqlite::Result<()> {
     for name in names {
         connection.execute_batch(&format!("ANALYZE main.{name}"))?;
@@ -171,11 +173,11 @@ fn take_statistics(connection: &Connection, names: &[String], is_last_gone: bool
              INSERT INTO main.sqlite_stat1 (tbl, idx, stat) SELECT 'device', NULL, count(*) FROM main.device;",
         )?;
     }
-    // Reads them into the connection.
+    // Loads the statistics into the connection.
     connection.execute_batch("ANALYZE main.sqlite_master")
 }
 
-/// Returns the path of an index; `None` for a statement that is not of this version.
+/// Returns the path of an index; `None` for a statement of another version.
 fn parsed(statement: &str) -> Option<PathRef> {
     let (_, expression) = statement.split_once("(json_extract(")?;
     let (column, rest) = expression.split_once(",'$.\"")?;
@@ -202,7 +204,7 @@ mod tests {
         conditions.iter().flat_map(|text| query::searched_paths(&query::parse(text).unwrap())).collect()
     }
 
-    /// Devices whose line is one of 50, and every tenth of which has no line.
+    /// Returns a registry of devices with one of 50 lines; every tenth device has no line.
     fn registry(devices: usize) -> SqliteStore {
         let registry = SqliteStore::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
         let text = format!(
@@ -231,7 +233,8 @@ mod tests {
         rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
     }
 
-    /// Each fits few devices. SQLite has samples of the values (`sqlite_stat4`), so it tells these from those that fit many.
+    /// Each of these values matches few devices. SQLite has samples of the values (`sqlite_stat4`), so it can tell
+    /// these values from those that match many.
     #[test]
     fn a_condition_is_answered_by_the_index_that_it_asks_for() {
         let registry = registry(2_000);
@@ -274,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Where nearly every device fits, a walk over all of them is quicker than one over an index.
+    /// Where nearly every device matches, a scan of all devices is quicker than an index.
     #[test]
     fn a_condition_that_nearly_all_devices_meet_is_answered_by_a_scan() {
         let registry = registry(2_000);
@@ -285,7 +288,8 @@ mod tests {
         make(&registry.connection, &paths(&["tags.ring IN ['a', 'b']"]), 0).unwrap();
         let plan = plan_of(&registry, "tags.ring IN ['a', 'b']");
         assert!(plan.starts_with("SCAN d"), "{plan}");
-        // It was so when the statistics were taken. A few devices later it still is; when there are many, it is looked at again.
+        // This held when the statistics were taken, and still holds with a few more devices. With many more, the
+        // statistics are taken again.
         registry.connection.execute_batch("UPDATE device SET tags = json_object('ring', device_id)").unwrap();
         make(&registry.connection, &paths(&["tags.ring = 'a'"]), 2).unwrap();
         assert!(plan_of(&registry, "tags.ring IN ['a', 'b']").starts_with("SCAN d"));

@@ -1,4 +1,4 @@
-//! The journal of runs: targets, sent marks and outcomes. What the results branch does not hold yet.
+//! The journal of runs: targets, sent marks and outcomes that the results branch does not hold yet.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ const SELECT_RUN: &str =
             spec, edge_manifest_digest
      FROM run";
 
-/// Devices that are looked up together.
+/// The number of devices that are looked up together.
 const LOOKED_UP_AT_ONCE: u32 = 1_000;
 
 impl SqliteStore {
@@ -160,9 +160,9 @@ impl SqliteStore {
         read().map_err(|e| self.error("read results", e))
     }
 
-    /// Calls `visit` for each of some devices, in order, with what `read` makes of its row; `None` for those that are gone. The columns
-    /// of a row come after the id. Where the devices lie close together one walk over the registry finds them all; what it does not
-    /// reach is looked up one by one.
+    /// Calls `visit` for each of some devices, in order, with what `read` makes of its row; `None` for those that are
+    /// gone. The columns of a row come after the id. When the devices lie close together one walk over the registry
+    /// finds them all; devices beyond its reach are looked up one by one.
     pub(super) fn look_up<T>(
         &self,
         columns: &str,
@@ -195,7 +195,7 @@ impl SqliteStore {
                 }
             }
             for ordinal in next..end {
-                // A walk that came to its end has seen all that are there.
+                // A walk that reached the end has seen all devices.
                 let is_unseen = reached == 2 * LOOKED_UP_AT_ONCE;
                 let found =
                     if is_unseen { look.query_row([ids.get(ordinal as usize)], read).optional()? } else { None };

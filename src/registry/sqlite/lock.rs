@@ -1,4 +1,4 @@
-//! The lock file beside a registry: who works on it now, and who had before.
+//! The lock file beside a registry: the process that works on it now, and its former owners.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -8,13 +8,13 @@ use std::path::Path;
 use super::super::{ExclusionFailure, Exclusive, RegistryError};
 use crate::model::text::sanitize_line;
 
-/// Names that the file keeps: who dies so often before it gets to work does not by accident.
+/// The most names that the file keeps. When that many processes die before they get to work, it is no accident.
 const OWNERS_MAX: usize = 64;
-/// Bytes of it that are read: a name is a host, a process and eight digits.
+/// The most bytes of the file that are read. A name is a host, a process and eight digits.
 const OWNER_BYTES_MAX: u64 = 64 << 10;
 
-/// A lock that the operating system takes back when the process ends. The first line of the file says who has it, its further lines who
-/// had it before, back to the last one that had taken the lease of the fleet.
+/// A lock that the operating system releases when the process ends. The first line of the file names the owner, further
+/// lines name former owners, back to the last one that had taken the lease of the fleet.
 pub(super) struct LockFile {
     file: File,
     location: String,
@@ -33,7 +33,7 @@ impl LockFile {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(fail)?;
         let locked = file.try_lock();
         let mut text = String::new();
-        // What is no text names no owner.
+        // A file that is no text names no owner.
         let is_read = (&file).take(OWNER_BYTES_MAX).read_to_string(&mut text).is_ok();
         let names = text.lines().filter(|name| is_read && !name.is_empty() && *name != owner);
         let mut names = names.map(|name| sanitize_line(name).into_owned());
@@ -79,7 +79,8 @@ impl Exclusive for LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // Closing alone would not do: a process that is just being started has a copy of the file until it executes its program.
+        // Closing the file is not enough: a process that is being started holds a copy of it until it executes its
+        // program.
         drop(self.file.unlock());
     }
 }

@@ -1,5 +1,5 @@
-//! Sent marks: which devices of a run were spoken to and have no outcome, and what they wait for. And the answers that came after
-//! the outcome.
+//! Sent marks: the devices of a run that were spoken to and have no outcome, and what they wait for. Also late answers,
+//! which came after the outcome.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -155,7 +155,7 @@ pub(super) fn mark(
     Ok(())
 }
 
-/// Notes of devices that were marked as sent that nothing was delivered: they wait to come online.
+/// Notes that nothing was delivered to devices that were marked as sent: they wait to come online.
 pub(super) fn unmark(transaction: &Transaction<'_>, run_id: i64, ordinals: &[u32]) -> rusqlite::Result<()> {
     let mut update = transaction.prepare_cached("UPDATE sent SET waits = ?3 WHERE run_id = ?1 AND ordinal = ?2")?;
     for ordinal in ordinals {
@@ -164,7 +164,8 @@ pub(super) fn unmark(transaction: &Transaction<'_>, run_id: i64, ordinals: &[u32
     Ok(())
 }
 
-/// Takes in what was heard of devices, and returns the reported section of each that reported, in order; `None` for one that is gone.
+/// Writes messages from devices, and returns the reported section of each device that reported, in order; `None` for
+/// one that is gone.
 pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlite::Result<Vec<Option<Value>>> {
     let mut report = transaction.prepare_cached(
         "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1,

@@ -1,8 +1,8 @@
 //! A registry in one SQLite file.
 //!
-//! Each connection belongs to one [`SqliteStore`]. Reading is in `devices`, `observe`, `journal`, `marks` and `remembered`; writing in the
-//! same files, as functions over a transaction that `commit` calls. `import` stages files in temporary tables. `rusqlite` brings SQLite; to
-//! leave it, another [`Store`] is enough.
+//! Each connection belongs to one [`SqliteStore`]. Reading is in `devices`, `observe`, `journal`, `marks` and
+//! `remembered`; writing in the same files, as functions over a transaction that `commit` calls. `import` stages files
+//! in temporary tables. `rusqlite` brings SQLite; to replace SQLite, implement another [`Store`].
 
 mod claims;
 mod commit;
@@ -41,11 +41,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// An open registry in an SQLite file.
 pub struct SqliteStore {
     connection: Connection,
-    /// For messages: its path.
+    /// The path, for messages.
     location: String,
     /// True when staged imports are laid over the devices: queries then read the view `fleet`.
     is_overlaid: bool,
-    /// Dropped after `connection`: takes away what that one leaves beside the file.
+    /// Dropped after `connection`: removes the files that it leaves beside the registry.
     _sweeper: Option<Connection>,
 }
 
@@ -138,7 +138,7 @@ impl SqliteStore {
         failure(&self.location, doing, source)
     }
 
-    /// Returns the name of what queries over devices read.
+    /// Returns the table or view that queries over devices read.
     fn source(&self) -> &'static str {
         if self.is_overlaid { "temp.fleet" } else { "main.device" }
     }
@@ -209,7 +209,7 @@ impl Store for SqliteStore {
     }
 }
 
-/// Returns what a failure of SQLite is called everywhere else.
+/// Converts an error of SQLite to a [`RegistryError`].
 fn failure(location: &str, doing: &'static str, source: rusqlite::Error) -> RegistryError {
     let location = location.to_string();
     if fence::is_fenced(&source) {
@@ -227,9 +227,10 @@ fn failure(location: &str, doing: &'static str, source: rusqlite::Error) -> Regi
     }
 }
 
-/// Returns a connection that does nothing but close last. A connection for reading makes the files `-wal` and `-shm` of a registry at
-/// rest and may not remove them; this one does when no other process has the registry open. `None` where the file cannot be
-/// written, or when a process that died left work in its `-wal` file: the next apply takes that over, a reader leaves it alone.
+/// Returns a connection that only closes last. A read-only connection makes the files `-wal` and `-shm` of a registry
+/// at rest and cannot remove them; this connection removes them when no other process has the registry open. Returns
+/// `None` when the file cannot be written, or when a dead process left work in the `-wal` file: the next apply takes
+/// that over, and a reader must leave it alone.
 fn sweeper(path: &Path) -> Option<Connection> {
     let mut wal = path.as_os_str().to_os_string();
     wal.push("-wal");
@@ -242,8 +243,9 @@ fn sweeper(path: &Path) -> Option<Connection> {
     read.ok().map(|_| connection)
 }
 
-/// Makes the file, or an existing one, readable by its owner only before anything is in it: it holds the devices' keys, and SQLite
-/// gives its journal the mode of the file. A failure is told by SQLite, which cannot open it either.
+/// Makes the file, new or existing, readable by its owner only, before anything is written: it holds the devices' keys,
+/// and SQLite gives its journal the same mode. A failure is ignored here, because SQLite cannot open the file either
+/// and reports it.
 fn make_private(path: &Path) {
     #[cfg(unix)]
     {

@@ -1,4 +1,5 @@
-//! What the planner sees: the ids of a selection in order, and what its devices have at the paths that a job touches.
+//! What the planner sees: the ids of a selection in order, and the values of its devices at the paths that a job
+//! touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +15,14 @@ use crate::model::observation::{Before, Mismatch, Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
-/// Distinct entries that are told apart before values that are not as desired become "(various)": memory stays bounded
+/// The most distinct entries before values that are not as desired become "(various)", so that memory stays bounded
 /// when every device has a value of its own.
 const TABLE_MAX: usize = 4_096;
-/// Stray properties that are named.
+/// The most stray properties that are named.
 const STRAYS_NAMED: usize = 5;
 /// The column of a row that says whether its device is selected.
 const STATE: usize = 3;
-/// What stands for values that are no longer told apart.
+/// Stands for values that are no longer told apart.
 const VARIOUS: &str = "(various)";
 
 impl SqliteStore {
@@ -61,8 +62,8 @@ impl SqliteStore {
         })
     }
 
-    /// One scan, whatever is asked: a row of a device that is selected has state 0, one of a device that is passed over has the bits of
-    /// the questions that it answers.
+    /// Answers a request with one scan. The row of a selected device has state 0, that of a device that is passed over
+    /// has a bit for each entry of `passed_over` that counts it.
     fn observe_rows(&self, request: &Request) -> rusqlite::Result<Observation> {
         let columns = touched_columns(&request.touched);
         let bounds = self.bounds(request)?;
@@ -103,7 +104,8 @@ impl SqliteStore {
         Ok(found)
     }
 
-    /// Counts the top-level desired properties of the devices that are to get another template, but for those that have a place in it.
+    /// Counts the top-level desired properties of the devices that are to get another template, but for those that have
+    /// a place in it.
     fn strays(&self, request: &Request, wanted: &str, names: &BTreeSet<String>) -> rusqlite::Result<Strays> {
         let Condition { sql: condition, mut params } = self.condition(request)?;
         params.push(Param::Text(wanted.to_string()));
@@ -123,7 +125,7 @@ impl SqliteStore {
         let mut strays = Strays::default();
         while let Some(row) = rows.next()? {
             strays.names.push((row.get(0)?, row.get(1)?));
-            // Of all groups, those behind the limit too.
+            // The count is over all groups, also those beyond the limit.
             strays.more = row.get::<_, u64>(2)? - strays.names.len() as u64;
         }
         Ok(strays)
@@ -174,8 +176,8 @@ impl SqliteStore {
         Ok(Bounds { within: all_of(&within), selected, passed_over: passed_over?, params })
     }
 
-    /// Returns a condition as a term over the alias `d`. One that SQL cannot say exactly is answered by the ids of those devices that
-    /// were checked again, in a temporary table with this number.
+    /// Returns a condition as a term over the alias `d`. For a condition that SQL cannot express exactly, a temporary
+    /// table with this number holds the ids of the matching devices.
     fn term(&self, query: &Query, number: usize, params: &mut Vec<Param>) -> rusqlite::Result<String> {
         let lowered = sql::lower(query, "d", params.len() + 1, &Sqlite);
         if lowered.is_exact {
@@ -207,11 +209,11 @@ pub(super) struct Condition {
 
 /// The parts of a request as SQL over the alias `d`. Each is safe beside AND and OR.
 struct Bounds {
-    /// Where its devices are, and of which template.
+    /// The organizations and the template of its devices.
     within: String,
-    /// Who of those is selected.
+    /// The devices that are selected among those.
     selected: String,
-    /// Who else is counted.
+    /// The other devices that are counted.
     passed_over: Vec<String>,
     params: Vec<Param>,
 }
@@ -224,7 +226,8 @@ impl Bounds {
         format!("{within} AND ({selected}{others})")
     }
 
-    /// Returns the state of a row: 0 when it is selected, else a bit for each question that it answers, from the second bit on.
+    /// Returns the state of a row: 0 when it is selected, else a bit for each question that it answers, from the second
+    /// bit on.
     fn state(&self) -> String {
         if self.passed_over.is_empty() {
             return "0".to_string();
@@ -297,13 +300,14 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Returns what of a row the job does not fit.
+    /// Returns the mismatch between a row's device and the job; `None` when the job fits.
     fn mismatch(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<&'a Mismatch>> {
         let written = row.get_ref(2)?.text_or_null()?;
         Ok(written.and_then(|text| self.mismatches.get(text)))
     }
 
-    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit; the values follow [`STATE`].
+    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit; the values follow
+    /// [`STATE`].
     fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
         self.key.clear();
         self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
@@ -356,7 +360,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Returns what the text of the column that may not fit means, for those that do not.
+/// Returns the mismatches, by the text of the column that may not fit.
 fn mismatches_of(request: &Request) -> BTreeMap<String, Mismatch> {
     match &request.touched {
         Touched::EdgeManifest { .. } => BTreeMap::from([(String::new(), Mismatch::NotEdge)]),
@@ -364,7 +368,7 @@ fn mismatches_of(request: &Request) -> BTreeMap<String, Mismatch> {
     }
 }
 
-/// Adds what does not fit to a key, ended as a value is.
+/// Adds a mismatch to a key, terminated like a value.
 fn push_mismatch(key: &mut Vec<u8>, mismatch: Option<&Mismatch>) {
     match mismatch {
         None => {}
@@ -375,7 +379,8 @@ fn push_mismatch(key: &mut Vec<u8>, mismatch: Option<&Mismatch>) {
     key.push(2);
 }
 
-/// Replaces what is not as desired by "(various)" and returns a key under which all entries that are alike after this are found.
+/// Replaces values that are not as desired by "(various)", and returns a key that all entries share that are then
+/// alike.
 fn coarse_key(entry: &mut Before, wanted: &[Assignment]) -> Vec<u8> {
     // Keys of single rows start with 0 or 1.
     let mut key = vec![2, u8::from(entry.blocked)];
@@ -405,7 +410,8 @@ fn json_at(column: &str, path: &[String]) -> String {
     format!("fleetform_json_at({column}, '{keys}')")
 }
 
-/// Registers `fleetform_json_at(json, keys)`: for keys that a JSON path of SQLite cannot spell, such as those with a quote.
+/// Registers `fleetform_json_at(json, keys)`: for keys that a JSON path of SQLite cannot spell, such as those with a
+/// quote.
 pub(super) fn register_functions(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("fleetform_json_at", 2, flags, |context| {

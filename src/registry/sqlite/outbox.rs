@@ -21,7 +21,7 @@ impl SqliteStore {
     }
 }
 
-/// Takes an entry out, and keeps its files.
+/// Removes an entry, and keeps its files.
 pub(super) fn deliver(transaction: &Transaction<'_>, about: &str, files: &[(String, Vec<u8>)]) -> rusqlite::Result<()> {
     for (path, content) in files {
         super::remembered::keep(transaction, path, content, None)?;
@@ -29,7 +29,7 @@ pub(super) fn deliver(transaction: &Transaction<'_>, about: &str, files: &[(Stri
     transaction.execute("DELETE FROM meta WHERE key = ?1 || ?2", params![KEY, about]).map(drop)
 }
 
-/// Puts an entry in, in the place of an older one about the same.
+/// Adds an entry; it replaces an older one about the same import.
 pub(super) fn put(transaction: &Transaction<'_>, about: &str, text: &str) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO meta (key, value) VALUES (?1 || ?2, ?3) ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -1,4 +1,4 @@
-//! The nouns of the port, each method by the one that does it.
+//! Implements the traits of the port with the methods of the store.
 
 use std::collections::BTreeMap;
 use std::io::Read;

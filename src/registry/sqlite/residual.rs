@@ -1,4 +1,4 @@
-//! What SQL cannot say: the devices that an inexact condition lets through are checked again by the reference.
+//! Conditions that SQL cannot express exactly: `query::matches` checks the devices that they let through again.
 
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};

@@ -1,28 +1,28 @@
-//! What git's words mean: which kind of failure it was, and what of it is shown.
+//! Interprets git's output: the kind of a failure, and the text to show.
 //!
-//! Words of the server (`remote: …`) are shown and never decide: a hook may say what it likes. Its decision is in the status lines of a
-//! push, its refusals to talk at all in what git, ssh and curl report.
+//! Text of the server (`remote: …`) is shown but never decides: a hook may print anything. The server's decision is in
+//! the status lines of a push. Refused connections are in the messages of git, ssh and curl.
 
 use std::borrow::Cow;
 
 use crate::model::text::{sanitize_line, shorten};
 
-/// Characters of a message that are shown.
+/// The most characters of a message that are shown.
 const MESSAGE_CHARS_MAX: usize = 400;
-/// Lines of git's words that make up a message.
+/// The most lines of git's output in a message.
 const MESSAGE_LINES_MAX: usize = 8;
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The server does not want it, and will not until a person changes something.
+    /// The server refuses, and will until a person changes something.
     Denied,
-    /// Somebody else was first.
+    /// Another writer was first.
     Rejected,
-    /// The server cannot be reached, went away or had an accident.
+    /// The server cannot be reached, went away or failed.
     Unreachable,
     NotARepository,
-    /// The address is none that may be used.
+    /// The address cannot be used.
     Address,
     /// The remote has no such reference.
     NoReference(String),
@@ -33,16 +33,17 @@ pub(super) enum Fault {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Status<'a> {
     flag: char,
-    /// Such as `[rejected] (stale info)`.
+    /// For example `[rejected] (stale info)`.
     summary: &'a str,
 }
 
-/// Returns the status of a reference from the output of `git push --porcelain`: lines of `<flag>\t<from>:<to>\t<summary>`.
+/// Returns the status of a reference from the output of `git push --porcelain`: lines of
+/// `<flag>\t<from>:<to>\t<summary>`.
 pub(super) fn status_of<'a>(stdout: &'a str, reference: &str) -> Option<Status<'a>> {
     statuses(stdout).find(|(to, _)| *to == reference).map(|(_, status)| status)
 }
 
-/// Returns the first reference that the output has a status of.
+/// Returns the first reference that has a status in the output.
 pub(super) fn pushed_to(stdout: &str) -> Option<&str> {
     statuses(stdout).next().map(|(to, _)| to)
 }
@@ -59,9 +60,9 @@ fn statuses(stdout: &str) -> impl Iterator<Item = (&str, Status<'_>)> {
 }
 
 impl<'a> Status<'a> {
-    /// Returns true when the reference is where it was pushed to.
+    /// Returns true when the reference is at the pushed commit.
     pub fn is_done(&self) -> bool {
-        // A `+` would be a forced update, which is never asked for.
+        // A `+` would be a forced update, which we never request.
         matches!(self.flag, ' ' | '*' | '=')
     }
 
@@ -76,14 +77,14 @@ impl<'a> Status<'a> {
         let reason = self.reason().to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
         if self.summary.starts_with("[rejected]") {
-            // Git compared what the server had when the connection was made.
+            // Git compared the reference with the server's when it connected.
             return Fault::Rejected;
         }
         if self.summary.starts_with("[remote failure]") || self.summary.starts_with("[no match]") {
-            // "remote failed to report status": it has all of it, and then it went away.
+            // "remote failed to report status": the server received everything, then went away.
             return Fault::Unreachable;
         }
-        // The server's own compare-and-swap: someone got in after the connection was made.
+        // The server's own compare-and-swap failed: another writer was faster after we connected.
         if has(SERVER_RACES) || (reason.contains("cannot lock ref") && has(LOCK_RACES)) {
             return Fault::Rejected;
         }
@@ -93,12 +94,12 @@ impl<'a> Status<'a> {
         if reason.contains("unpack") || reason.contains("missing necessary objects") {
             return Fault::Other;
         }
-        // Hooks, protected branches, rules of the host, a branch that is checked out there.
+        // Hooks, protected branches, rules of the host, or a branch that is checked out there.
         Fault::Denied
     }
 }
 
-/// Reasons of a server that found the reference elsewhere, of several versions of git and of other servers.
+/// Reasons of servers that found the reference elsewhere, from several versions of git and from other servers.
 const SERVER_RACES: &[&str] = &[
     "non-fast-forward",
     "fetch first",
@@ -110,13 +111,13 @@ const SERVER_RACES: &[&str] = &[
     "ref updated since",
 ];
 
-/// What follows "cannot lock ref" when it is about another writer; the rest is about names and permissions.
+/// Text after "cannot lock ref" that means another writer; other text is about names and permissions.
 const LOCK_RACES: &[&str] =
     &["but expected", "reference already exists", "file exists", "unable to resolve reference", "reference is missing"];
 
 const SERVER_ACCIDENTS: &[&str] = &["internal server error", "internal error", "timeout", "timed out", "try again"];
 
-/// In order: the first that fits decides, so that what names a cause comes before what follows from any.
+/// The first match decides, so messages that name a cause come before messages that follow from any cause.
 const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::Other, &["no space left on device", "disk quota exceeded"]),
     (
@@ -191,7 +192,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
             "returned error: 429",
         ],
     ),
-    // Last: it is the end of a daemon that has never reached its remote.
+    // Last, because this ends a daemon that has never reached its remote.
     (
         Fault::Address,
         &[
@@ -209,7 +210,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     ),
 ];
 
-/// Returns the kind of a failure from what git wrote to stderr, of those that no status line tells.
+/// Returns the kind of a failure without a status line, from git's stderr.
 pub(super) fn fault_of(stderr: &str) -> Fault {
     let (theirs, ours): (Vec<&str>, Vec<&str>) = stderr.lines().partition(|line| line.starts_with("remote:"));
     let missing = ours.iter().find_map(|line| line.strip_prefix("fatal: couldn't find remote ref "));
@@ -220,14 +221,14 @@ pub(super) fn fault_of(stderr: &str) -> Fault {
     let found = FAULTS.iter().find(|(_, words)| words.iter().any(|word| text.contains(word)));
     match found {
         Some((fault, _)) => fault.clone(),
-        // Hosts that know whom they talk to say why they do not go on, and end.
+        // Hosts that have authenticated the user print why they refuse, then end.
         None if text.contains("could not read from remote repository") && !theirs.is_empty() => Fault::Denied,
         None if text.contains("could not read from remote repository") => Fault::Unreachable,
         None => Fault::Other,
     }
 }
 
-/// Returns a line with nothing between the quotes: names of repositories, hosts and files, which may be any words.
+/// Returns a line without the text between quotes: names of repositories, hosts and files may contain any words.
 fn without_quoted(line: &str) -> String {
     let (mut text, mut rest) = (String::with_capacity(line.len()), line);
     while let Some(open) = rest.find('\'') {
@@ -235,7 +236,7 @@ fn without_quoted(line: &str) -> String {
         text.push_str(before);
         text.push('\'');
         rest = inner;
-        // That of "couldn't" opens nothing.
+        // The quote in "couldn't" opens nothing.
         if before.ends_with(char::is_alphanumeric) {
             continue;
         }
@@ -249,7 +250,7 @@ fn without_quoted(line: &str) -> String {
     text
 }
 
-/// What git adds to every failure, or says beside.
+/// Lines that git adds to every failure, or that are not about the failure.
 const NOISE: &[&str] = &[
     "hint:",
     "error: failed to push some refs",
@@ -265,10 +266,11 @@ const NOISE: &[&str] = &[
     "remote: Total ",
 ];
 
-/// Returns on one line what git and the server said, safe to show: no control characters, no secrets of URLs, bounded.
+/// Returns the messages of git and the server on one line, safe to show: bounded, without control characters and
+/// secrets in URLs.
 pub(super) fn message_of(reason: Option<&str>, stderr: &str) -> String {
     let lines = stderr.lines().filter(|line| !NOISE.iter().any(|noise| line.starts_with(noise)));
-    // Of a line with carriage returns a terminal shows the last piece.
+    // A terminal shows only the last piece of a line with carriage returns.
     let lines = lines.filter_map(|line| line.rsplit('\r').find(|piece| !piece.trim().is_empty()));
     let lines = lines.map(|line| line.trim_start_matches("remote:").trim());
     let lines = lines.map(|line| line.strip_prefix("fatal: ").or(line.strip_prefix("error: ")).unwrap_or(line));
@@ -302,14 +304,15 @@ pub fn without_secrets(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns how many bytes behind `://` are user and password with their `@`.
+/// Returns the length in bytes of the user and password behind `://`, with their `@`.
 fn secret_end(after: &str) -> usize {
     let word = after.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`')).next().unwrap_or_default();
     let authority = word.split('/').next().unwrap_or_default();
     if let Some(at) = authority.rfind('@') {
         return at + 1;
     }
-    // A password with a `/` in it that should have been spelled `%2F`: what is before it looks like a port and is none.
+    // The password may contain a `/` that should have been spelled `%2F`: what precedes it looks like a port, but is
+    // not.
     let port = authority.rsplit_once(':').map(|(_, port)| port);
     let is_password = !authority.starts_with('[') && port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()));
     match word.rfind('@') {

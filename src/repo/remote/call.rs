@@ -1,4 +1,4 @@
-//! A call of a remote that goes on in a thread of its own: a remote that takes its time holds nobody up.
+//! A call to a remote in a separate thread, so that a slow remote does not block the caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::RemoteError;
 
-/// A call that was begun. One that is dropped goes on to its end, and nobody hears of it.
+/// A call that was begun. A call that is dropped still runs to its end, and its result is lost.
 #[derive(Debug)]
 pub struct Call<T> {
     result: Receiver<Result<T, RemoteError>>,
     has_ended: Arc<AtomicBool>,
 }
 
-/// Notes that a call has ended, however it did, and then tells so.
+/// Sets `has_ended` when a call ends, also by a panic, then calls `tell`.
 struct End<F: FnOnce()> {
     has_ended: Arc<AtomicBool>,
     tell: Option<F>,
@@ -30,7 +30,7 @@ impl<F: FnOnce()> Drop for End<F> {
 }
 
 impl<T: Send + 'static> Call<T> {
-    /// Begins a call, and tells when it has ended. What keeps it from beginning is how it ends.
+    /// Begins a call, and calls `tell_end` when it has ended. A call that cannot begin ends with that error.
     pub fn begin(
         work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
         tell_end: impl FnOnce() + Send + 'static,
@@ -40,9 +40,9 @@ impl<T: Send + 'static> Call<T> {
         let has_ended = Arc::new(AtomicBool::new(false));
         let end = End { has_ended: Arc::clone(&has_ended), tell: Some(tell_end) };
         let work = move || {
-            // Dropped last, when the result can be received.
+            // Dropped last, after the result was sent.
             let _end = end;
-            // Nobody listens when the call was dropped.
+            // The receiver is gone when the call was dropped.
             drop(sender.send(work()));
         };
         if let Err(source) = std::thread::Builder::new().name("remote".to_string()).spawn(work) {
@@ -52,12 +52,12 @@ impl<T: Send + 'static> Call<T> {
         Call { result, has_ended }
     }
 
-    /// Returns true when it has ended: waiting for it takes no time.
+    /// Returns true when the call has ended, so that [`Call::wait`] returns at once.
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
     }
 
-    /// Waits for its end, for at most so long; the outer error is the call, when it goes on.
+    /// Waits for the end of the call, for at most `patience`; the outer error returns the call when it has not ended.
     pub fn wait(self, patience: Duration) -> Result<Result<T, RemoteError>, Call<T>> {
         match self.result.recv_timeout(patience) {
             Ok(ended) => Ok(ended),

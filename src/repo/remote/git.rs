@@ -1,4 +1,4 @@
-//! Running `git`: fixed arguments, no prompt, a bound on time and on output, and nothing left behind.
+//! Runs `git` with fixed arguments, without prompts, with bounds on time and output, and leaves no process behind.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,27 +9,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes that are kept of the start of an output, and as many of its end: what git says first and why it ended.
+/// The bytes kept of the start of an output, and as many of its end: what git says first, and why it ended.
 const OUTPUT_HALF_MAX: usize = 128 << 10;
-/// How often a running git is looked at when it closes no output.
+/// How often a running git is polled while its outputs are open.
 const TICK: Duration = Duration::from_millis(20);
-/// How often one is looked at that has closed its outputs: it is about to end.
+/// How often a git is polled that has closed its outputs, since it is about to end.
 const END_TICK: Duration = Duration::from_millis(1);
-/// How long a git that was asked to end may clean up its locks and unfinished packs.
+/// How long a git that was asked to end may take to clean up its locks and unfinished packs.
 const END_GRACE: Duration = Duration::from_secs(2);
-/// How long to wait for the end of an output after git has ended: something that it left in the background may hold it open for ever
-/// (the master of `ControlPersist` in ssh does).
+/// How long to wait for the end of an output after git has ended. A background process may hold it open for ever (the
+/// master of `ControlPersist` in ssh does).
 const OUTPUT_GRACE: Duration = Duration::from_millis(300);
-/// The longest that a transfer over HTTP may stand still.
+/// How long a transfer over HTTP may stand still.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// The longest that ssh may take to connect.
+/// How long ssh may take to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 
-/// Settings for every call, over those of the user.
+/// Settings for every call, which override those of the user.
 const SETTINGS: &[&str] = &[
-    // Hooks of the local repository are for people's pushes; those of the server run.
+    // Local hooks are for people's pushes; hooks of the server still run.
     "core.hooksPath=/dev/null",
-    // Runs whatever its address says.
+    // The `ext` protocol runs any command in its address.
     "protocol.ext.allow=never",
     "http.lowSpeedLimit=1",
     "color.ui=false",
@@ -38,7 +38,7 @@ const SETTINGS: &[&str] = &[
     "color.transport=false",
 ];
 
-/// What ties git to another repository than the one it is told: set when fleetform is run by a hook.
+/// Variables that tie git to another repository than the given one; they are set when a hook runs fleetform.
 const LOCAL_VARIABLES: &[&str] = &[
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -53,20 +53,20 @@ const LOCAL_VARIABLES: &[&str] = &[
     "GIT_GRAFT_FILE",
 ];
 
-/// How often a pulse is felt.
+/// How often a pulse beats.
 const PULSE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is called while git keeps its caller waiting: the caller is not dead.
+/// A callback that runs while git keeps its caller waiting, to show that the caller is alive.
 #[derive(Clone)]
 pub struct Pulse(Arc<dyn Fn() + Send + Sync>);
 
 impl Pulse {
-    /// Returns one that calls this, which takes no time.
+    /// Returns a pulse that calls `beat`, which must return at once.
     pub fn new(beat: impl Fn() + Send + Sync + 'static) -> Pulse {
         Pulse(Arc::new(beat))
     }
 
-    /// Gives a sign of life.
+    /// Calls the callback.
     pub fn beat(&self) {
         (self.0)();
     }
@@ -78,20 +78,20 @@ impl std::fmt::Debug for Pulse {
     }
 }
 
-/// How `git` is run for one repository.
+/// Runs `git` for one repository.
 pub(super) struct Git<'a> {
     /// The repository's own folder: `.git` of a work tree, or a bare one.
     pub repository: &'a Path,
-    /// Variables over those of this process.
+    /// Environment variables that override those of this process.
     pub environment: &'a [(OsString, OsString)],
     pub time_max: Duration,
     pub pulse: Option<&'a Pulse>,
 }
 
-/// What became of a git.
+/// The outcome of a git process.
 #[derive(Debug)]
 pub(super) struct Said {
-    /// `None` when it took too long and was ended.
+    /// `None` when the process took too long and was ended.
     pub status: Option<ExitStatus>,
     pub stdout: String,
     pub stderr: String,
@@ -104,11 +104,11 @@ impl Said {
 }
 
 impl Git<'_> {
-    /// Runs git with settings (`name=value`) beside the usual ones, and waits for its end; after `time_max` it is ended with everything it
-    /// started. Longer output loses its middle.
+    /// Runs git with settings (`name=value`) beside the usual ones, and waits for its end. After `time_max` git and
+    /// everything that it started are ended. Output that is too long loses its middle.
     ///
     /// # Errors
-    /// It cannot be started or waited for.
+    /// Git cannot be started or waited for.
     pub fn run(&self, settings: &[&str], arguments: &[&str]) -> std::io::Result<Said> {
         let mut command = self.command(settings, arguments);
         let mut child = command.spawn()?;
@@ -129,7 +129,7 @@ impl Git<'_> {
                 other?
             }
         };
-        // Both outputs end with the last process that has them, which is git as a rule.
+        // Both outputs end when the last process that holds them ends, which usually is git.
         while ends.recv_timeout(OUTPUT_GRACE).is_ok() {}
         let text = |kept: Option<Arc<Mutex<Kept>>>| {
             kept.map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).text()).unwrap_or_default()
@@ -145,7 +145,7 @@ impl Git<'_> {
             command.args(["-c", setting]);
         }
         command.args(arguments);
-        // Where the relative path of a configured remote starts.
+        // The relative path of a configured remote starts here.
         let folder = match self.repository.parent() {
             Some(parent) if self.repository.ends_with(".git") => parent,
             _ => self.repository,
@@ -160,7 +160,7 @@ impl Git<'_> {
             command.env(name, value);
         }
         if !self.is_set("SSH_ASKPASS_REQUIRE") {
-            // A question of ssh, or of git through ssh's window, is answered with "no" instead of waiting for a person.
+            // Prompts of ssh, or of git through ssh's dialog, get the answer "no" instead of waiting for a person.
             command.env("SSH_ASKPASS", "false").env("SSH_ASKPASS_REQUIRE", "force");
         }
         if !self.chooses_ssh() {
@@ -170,14 +170,15 @@ impl Git<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[cfg(unix)]
         {
-            // A group of its own: it can be ended as a whole, and a Ctrl-C that stops fleetform in order does not cut its push.
+            // Git gets its own process group: it can be ended as a whole, and a Ctrl-C that stops fleetform in good
+            // order does not cut the push.
             use std::os::unix::process::CommandExt as _;
             command.process_group(0);
         }
         command
     }
 
-    /// Returns true when the user says which ssh is run and how.
+    /// Returns true when the user has configured which ssh to run.
     fn chooses_ssh(&self) -> bool {
         if self.is_set("GIT_SSH_COMMAND") || self.is_set("GIT_SSH") {
             return true;
@@ -192,13 +193,13 @@ impl Git<'_> {
     }
 
     fn is_set(&self, name: &str) -> bool {
-        // Git's own variables are git's interface, not an option of ours: clap does not know them.
+        // These are variables of git, not options of fleetform: clap does not know them.
         self.environment.iter().any(|(given, _)| given == name) || std::env::var_os(name).is_some()
     }
 }
 
-/// Waits for the end of a process; `None` when it is still running after `time_max`. Time is counted in waits, so a machine that slept
-/// meanwhile does not end it.
+/// Waits for the end of a process; `None` when it is still running after `time_max`. Only time spent waiting counts, so
+/// a machine that slept meanwhile does not end it.
 fn wait(
     child: &mut Child,
     ends: &Receiver<()>,
@@ -231,17 +232,17 @@ fn wait(
     }
 }
 
-/// Ends a process and everything in its group: asked first, so that git removes its locks, then killed.
+/// Ends a process and its group: first with SIGTERM, so that git removes its locks, then with SIGKILL.
 #[cfg(unix)]
 fn end(child: &mut Child) {
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
     let group = Pid::from_child(child);
-    // Until it is waited for its id is of nobody else, and neither is that of the group.
+    // The system does not reuse the id of the process, or of its group, until we wait for the process.
     let has_ended = || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         !matches!(waitid(WaitId::Pid(group), options), Ok(None))
     };
-    // Fails when the group is gone, which is what is wanted.
+    // This fails when the group is gone, which is fine.
     let _ = kill_process_group(group, Signal::TERM);
     let mut left = END_GRACE;
     while !has_ended() && !left.is_zero() {
@@ -258,7 +259,7 @@ fn end(child: &mut Child) {
     drop(child.wait());
 }
 
-/// What is kept of an output: its start and its end.
+/// The kept part of an output: its start and its end.
 #[derive(Default)]
 struct Kept {
     start: Vec<u8>,
@@ -286,8 +287,7 @@ impl Kept {
     }
 }
 
-/// Reads an output to its end in a thread of its own: a process that finds it full would wait for ever. Says on the channel when
-/// it has ended.
+/// Reads an output to its end in a separate thread, because git blocks on a full pipe. Sends on the channel at the end.
 fn read(mut stream: impl Read + Send + 'static, ended: Sender<()>) -> std::io::Result<Arc<Mutex<Kept>>> {
     let kept = Arc::new(Mutex::new(Kept::default()));
     let theirs = Arc::clone(&kept);
@@ -301,7 +301,7 @@ fn read(mut stream: impl Read + Send + 'static, ended: Sender<()>) -> std::io::R
                 Err(_) => break,
             }
         }
-        // Nobody listens any more when git ended long ago.
+        // The receiver may be gone when git ended long ago.
         let _ = ended.send(());
     })?;
     Ok(kept)

@@ -1,18 +1,19 @@
-//! Numbers that are calculated: `+`, `-`, `*`, `/`, `%` and `length`.
+//! Calculations in SQL: `+`, `-`, `*`, `/`, `%` and `length`.
 //!
-//! SQLite adds, subtracts and multiplies integers exactly and goes on with floats where the result has more than 64 bits, divides
-//! only by what is not zero, and knows no NaN, all as the reference does. It does know infinity, which is taken out of every result.
+//! SQLite adds, subtracts and multiplies integers exactly and goes on with floats where the result has more than 64
+//! bits, does not divide by zero, and has no NaN, all as the reference does. It does have infinity, which is removed
+//! from every result.
 
 use super::Atoms;
 use super::operand::{Kind, Operand};
 use crate::query::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Number};
 
-/// A byte that no text has: its place in a text with it at the end is the number of characters before it, plus one. SQLite's `length`
-/// of a text would end at U+0000.
+/// A byte that no text has: its place in a text with it at the end is the number of characters before it, plus one.
+/// SQLite's `length` would stop at a U+0000 in the text.
 const END: &str = "CAST(x'FF' AS TEXT)";
 
 impl Atoms<'_, '_> {
-    /// Returns the SQL of a number, NULL where it is undefined; `None` when it cannot be said in SQL.
+    /// Returns the SQL of a number, NULL where it is undefined; `None` when SQL cannot express it.
     pub(super) fn number(&mut self, expr: &Expr) -> Option<String> {
         match &expr.kind {
             ExprKind::Literal(Literal::Number(number)) => Some(self.number_param(*number)),
@@ -43,8 +44,8 @@ impl Atoms<'_, '_> {
         }
     }
 
-    /// SQL makes integers of the operands of `%`, so both must be integers. Properties are watched for floats; what is calculated may
-    /// overflow into one, and is left to the reference.
+    /// SQL converts the operands of `%` to integers, so both must be integers. Properties are checked for floats.
+    /// Calculated operands may overflow into a float, so they are left to the reference.
     fn remainder(&mut self, left: &Expr, right: &Expr) -> Option<String> {
         for operand in [left, right] {
             match &operand.kind {

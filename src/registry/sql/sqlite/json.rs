@@ -1,4 +1,5 @@
-//! Comparisons of JSON values in SQL, where true is 1, null is NULL and an object is text unless `json_type` says otherwise.
+//! Comparisons of JSON values in SQL, where true is 1, null is NULL and an object is text unless `json_type` says
+//! otherwise.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ impl Atoms<'_, '_> {
         match literal {
             Literal::String(text) => {
                 let compared = format!("{value} {sign} {}", self.text_param(text));
-                // Only the text of an object or array can be mistaken for a string, and only for one that starts like it.
+                // Only the text of an object or array can be mistaken for a string, and only for one that starts like
+                // it.
                 if operator == Comparison::Equal && !starts_like_json(text) {
                     return compared;
                 }

@@ -1,16 +1,17 @@
 //! The dialect of SQLite.
 //!
 //! The shapes that fleets use (a property against constants, `startswith`, `is_…`) become plain SQL whose
-//! `json_extract(alias.section, '$."key"')` matches an expression index; two properties, arithmetic and `length` become plain SQL too. Not
-//! said are
+//! `json_extract(alias.section, '$."key"')` matches an expression index; two properties, arithmetic and `length` become
+//! plain SQL too. The dialect does not lower
 //!
 //! * `%` of real numbers, whose SQL takes integers only, and of what was computed, which may be real;
 //! * keys that SQLite's paths cannot say;
-//! * a truth value of a comparison that is compared again, lists with more than constants, and texts that are searched for other than
-//!   constants: rare, and long in SQL.
+//! * a truth value of a comparison that is compared again, lists with more than constants, and texts that are searched
+//!   for other than constants: rare, and long in SQL.
 //!
-//! SQLite reads the numbers of JSON as the reference does (a test holds them against each other): as integers of 64 bits, and as the
-//! nearest floats beyond those. It calculates with both as the reference does, but for infinity, which is undefined here.
+//! SQLite reads the numbers of JSON as the reference does (a test holds them against each other): as integers of 64
+//! bits, and as the nearest floats beyond those. It calculates with both as the reference does, but for infinity, which
+//! is undefined here.
 
 mod arithmetic;
 mod json;
@@ -65,8 +66,9 @@ impl Dialect for Sqlite {
     }
 }
 
-/// Returns the expression over the columns of a device that an index on a keyed path is made of: the very words in which the dialect
-/// compares the path with constants, or SQLite does not take the index. `None` for paths that it cannot say.
+/// Returns the expression over the columns of a device that an index on a keyed path is made of: the very words in
+/// which the dialect compares the path with constants, or SQLite does not take the index. `None` for paths that it
+/// cannot say.
 pub fn index_expression(path: &PathRef) -> Option<String> {
     path.root.section()?;
     if path.keys.is_empty() {

@@ -1,4 +1,4 @@
-//! What SQL can compare: properties, texts in another case and numbers, and the comparison of two of them.
+//! Operands that SQL can compare (properties, texts in another case and numbers), and their comparison.
 
 use super::json::json_path;
 use super::{Atoms, Column, constant, extract};
@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Number,
     /// 0 or 1.
     Bool,
-    /// Any `json_extract`; `json_type` tells what it is, `array_length` how long if it is an array.
+    /// Any `json_extract`; `json_type` is SQL for its type, `array_length` SQL for its length if it is an array.
     Json {
         json_type: String,
         array_length: String,
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 
 /// The JSON types of numbers, as a list of SQL.
 const NUMBERS: &str = "('integer','real')";
-/// Those of truth values.
+/// The JSON types of truth values, as a list of SQL.
 const BOOLS: &str = "('true','false')";
 
 impl Atoms<'_, '_> {
@@ -123,7 +123,8 @@ impl Atoms<'_, '_> {
     }
 }
 
-/// Both are of one type, or it is undefined: SQL alone would take true for 1, and an object for its text.
+/// Compares operands of one type; for others the comparison is undefined. SQL alone would take true for 1, and an
+/// object for its text.
 fn compare_two_json(compared: &str, operator: Comparison, one: &str, two: &str) -> String {
     let number = format!("{two} IN {NUMBERS}");
     let mut types = format!("WHEN 'text' THEN {two} = 'text' WHEN 'integer' THEN {number} WHEN 'real' THEN {number}");

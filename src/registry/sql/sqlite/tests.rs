@@ -12,7 +12,7 @@ use rusqlite::types::Value as SqlValue;
 /// The parity test compares each of these conditions on each of these devices: half a million pairs take 1 s in debug.
 const PARITY_CONDITIONS: usize = 5_000;
 const PARITY_DEVICES: usize = 100;
-/// The kinds of answers are each at least one in so many, or the conditions are not mixed well.
+/// Each kind of answer must be at least one in this many, or the conditions are not mixed well.
 const PARITY_SHARE: usize = 10;
 
 fn device(device_id: &str) -> Device {
@@ -260,7 +260,7 @@ fn random_operand(dice: &mut Dice, depth: usize) -> String {
     }
 }
 
-/// The values of one device with each other, and what is calculated of them.
+/// Returns a condition that compares the values of one device with each other and with calculations.
 fn random_calculation(dice: &mut Dice) -> String {
     let number = |dice: &mut Dice| match dice.below(4) {
         0 => dice.pick(&NUMBERS).to_string(),
@@ -427,12 +427,13 @@ fn usual_conditions_are_plain_sql() {
     check_again("length(tags.line) % 1.5 = 0");
     check_again("startswith(deviceId, tags.line)");
     check_again("tags.line IN [deviceId]");
-    // What a comparison does not need has no parameter.
+    // An operand that a comparison does not need gets no parameter.
     check("is_string(tags.line + 1) OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
     check("moduleId = 'x' OR deviceId = 'y'", "(0 OR d.device_id = ?1)");
 }
 
-/// Constants are bound and properties are read from text: both must be the same number. Random bits reach all magnitudes.
+/// Constants are bound and properties are read from text: both must be the same number. Random bits reach all
+/// magnitudes.
 #[test]
 fn numbers_of_json_are_read_as_the_reference_reads_them() {
     let connection = Connection::open_in_memory().unwrap();

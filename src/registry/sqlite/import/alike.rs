@@ -1,21 +1,22 @@
-//! Ids of one file, or of its new devices and those of the registry, that differ only in the case of letters. They are two devices here
-//! and in IoT Hub, and one to IoT Central and to the people who read them.
+//! Finds ids that differ only in the case of letters, within one file or between its new devices and the registry. They
+//! are two devices here and in IoT Hub, but one to IoT Central and to people.
 
 use rusqlite::Connection;
 
 use crate::registry::Alike;
 
-/// Eight bytes an id, and as many again for new ones beside those of a registry: whether there are such ids is known without sorting their texts, which are looked at only when there are.
+/// Hashes of the ids, eight bytes each, and eight more for each new device of a registry that has devices. The hashes
+/// show whether such ids exist; only then are the texts read.
 #[derive(Default)]
 pub struct AlikeIds {
     hashes: Vec<u64>,
-    /// Those of devices that are not in a registry which has others.
+    /// Hashes of devices that are new in a registry that has other devices.
     new: Vec<u64>,
     has_upper_case: bool,
 }
 
 impl AlikeIds {
-    /// Takes in an id that is new in the file. `is_compared`: the registry has devices, and not this one.
+    /// Adds an id that is new in the file. `is_compared` is true when the registry has devices, but not this one.
     pub fn note(&mut self, device_id: &str, is_compared: bool) {
         self.has_upper_case |= device_id.bytes().any(|byte| byte.is_ascii_uppercase());
         let hash = hash_of(device_id.as_bytes());
@@ -25,8 +26,8 @@ impl AlikeIds {
         }
     }
 
-    /// Returns what is alike between the new devices and the registry; `None` when nothing is. Looks at the ids of all devices, once,
-    /// when there are new ones: an index over them without case would cost every import more.
+    /// Returns the new devices whose ids are alike to those of the registry; `None` when there are none. Reads the ids
+    /// of all devices once when there are new devices: an index that ignores case would cost every import more.
     pub fn find_registered(&mut self, connection: &Connection, import_id: i64) -> rusqlite::Result<Option<Alike>> {
         if self.new.is_empty() {
             return Ok(None);
@@ -52,7 +53,7 @@ impl AlikeIds {
         Ok(sample.map(|sample| Alike { groups, sample }))
     }
 
-    /// Returns what is alike; `None` when nothing is.
+    /// Returns the ids of the file that are alike; `None` when there are none.
     pub fn find(mut self, connection: &Connection, import_id: i64) -> rusqlite::Result<Option<Alike>> {
         if !self.has_upper_case {
             return Ok(None);

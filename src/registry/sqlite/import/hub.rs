@@ -1,8 +1,9 @@
-//! The form of IoT Hub: one `ExportImportDevice` a line, as JSON ("Import and export IoT Hub device identities in bulk").
+//! The form of IoT Hub: one `ExportImportDevice` a line, as JSON ("Import and export IoT Hub device identities in
+//! bulk").
 //!
-//! Read: `id`, `status`, `authentication`, `capabilities.iotEdge`, `tags`, `properties.desired`, `properties.reported`, `importMode`,
-//! `eTag`, `twinETag`. Everything else that IoT Hub or a later version of it writes is passed over, as are lines with a `moduleId`:
-//! modules are not kept here. Messages never show a value, for it may be a key.
+//! Read: `id`, `status`, `authentication`, `capabilities.iotEdge`, `tags`, `properties.desired`, `properties.reported`,
+//! `importMode`, `eTag`, `twinETag`. Other members that IoT Hub or a later version of it writes are ignored, and so are
+//! lines with a `moduleId`: modules are not kept here. Messages never show a value, because it may be a key.
 
 use std::io::Read;
 

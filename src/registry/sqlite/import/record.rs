@@ -41,8 +41,8 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// Where the line feeds of a file are. The position that the CSV reader tells is that of the end of the record before: it leaves the
-/// line feed of a CRLF and blank lines to the next one.
+/// The positions of the line feeds of a file. The CSV reader reports the end of the record before as the position of a
+/// record: it leaves the line feed of a CRLF and blank lines to the next record.
 #[derive(Default)]
 struct Lines {
     /// Bytes read since the last record was asked for.
@@ -65,7 +65,7 @@ impl Lines {
         self.since_row.set(self.since_row.get() + bytes.len());
     }
 
-    /// Takes in that a record ends before the byte `end`, and returns the line on which it starts.
+    /// Notes that a record ends before the byte `end`, and returns the line on which it starts.
     fn pass(&self, end: u64, record: &csv::ByteRecord) -> u64 {
         let mut ahead = self.ahead.borrow_mut();
         let count = ahead.partition_point(|at| *at < end);
@@ -84,7 +84,7 @@ struct BoundedRows<R> {
 
 impl<R: Read> Read for BoundedRows<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        // What is read ahead for the next rows counts too; the buffer of the reader is far below the bound.
+        // Bytes that are read ahead for the next rows count too; the buffer of the reader is far below the bound.
         if self.lines.since_row.get() > limits::IMPORT_ROW_BYTES_MAX {
             return Err(std::io::Error::other(format!("a row is longer than {} bytes", limits::IMPORT_ROW_BYTES_MAX)));
         }

@@ -4,20 +4,20 @@ use serde_json::{Map, Value};
 
 use crate::registry::DeviceKeys;
 
-/// What a row does with its device: `importMode` of IoT Hub, but for the ETag that some of its modes ask for.
+/// What a row does with its device: `importMode` of IoT Hub without the ETag that some modes ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// The only one of a CSV file.
+    /// The only mode of a CSV file.
     #[default]
     CreateOrUpdate,
     Create,
     Update,
-    /// As `Update`, of the tags and desired properties only.
+    /// As `Update`, but for the tags and desired properties only.
     UpdateTwin,
     Delete,
 }
 
-/// A row. What is absent is left as it is, and what a new device begins with otherwise.
+/// A row. A field that is absent leaves the device as it is; a new device gets the default.
 #[derive(Debug, Default)]
 pub struct Row {
     pub device_id: String,
@@ -25,11 +25,11 @@ pub struct Row {
     /// The ETag that the device, or its twin for `UpdateTwin`, must have; `*` is any.
     pub if_match: Option<String>,
     pub name: Option<String>,
-    /// A merge patch, as the next two.
+    /// A merge patch, like `cloud` and `desired`.
     pub tags: Map<String, Value>,
     pub cloud: Map<String, Value>,
     pub desired: Map<String, Value>,
-    /// Of a new device, as the next two.
+    /// The version of the desired properties of a new device. The next two are also for new devices only.
     pub desired_version: Option<u64>,
     pub reported: Map<String, Value>,
     pub reported_version: Option<u64>,

@@ -1,5 +1,5 @@
-//! What is staged beyond the rows of a file: rejected rows, devices that move from one import to another, devices that left their file,
-//! and the end of staging.
+//! Staging beyond the rows of a file: rejected rows, devices that move from one import to another, devices that left
+//! their file, and the end of staging.
 
 use rusqlite::{Connection, params};
 
@@ -8,7 +8,7 @@ use crate::model::fleet::Removed;
 use crate::model::limits;
 use crate::model::text::shorten;
 
-/// Returns the count that rows of a kind are in.
+/// Returns the counter for rows of a kind.
 pub fn count_of(found: &mut StagedImport, kind: RowKind) -> &mut u64 {
     match kind {
         RowKind::New => &mut found.new,
@@ -35,7 +35,8 @@ pub fn reject(
     Ok(())
 }
 
-/// Refuses a staged row of another import that wants a device of this one, because it has it still. Returns false when there is none.
+/// Refuses a staged row of another import that wants a device, because this import still has it. Returns false when
+/// there is no such row.
 pub fn take_back(connection: &Connection, device_id: &str, owner: &str) -> rusqlite::Result<bool> {
     let mut refuse = connection
         .prepare_cached("UPDATE temp.staged_wanted SET is_refused = 1 WHERE device_id = ?1 AND owner = ?2")?;
@@ -46,7 +47,7 @@ pub fn take_back(connection: &Connection, device_id: &str, owner: &str) -> rusql
     Ok(true)
 }
 
-/// Refuses the wanted devices of an owner that it rejected a row of: they are in its file.
+/// Refuses rows that want devices whose owner has them in a rejected row: they are still in its file.
 fn refuse_rejected(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(
         "UPDATE temp.staged_wanted SET is_refused = 1 WHERE EXISTS (
@@ -57,7 +58,7 @@ fn refuse_rejected(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Rejects the rows of an import whose devices another one has still.
+/// Rejects the rows of an import whose devices another import still has.
 pub fn reject_refused(connection: &Connection, import_id: i64, found: &mut StagedImport) -> rusqlite::Result<()> {
     refuse_rejected(connection)?;
     let mut look = connection.prepare_cached(
@@ -148,8 +149,8 @@ pub fn write_staged(connection: &Connection, name: &str) -> rusqlite::Result<()>
 pub const CLEAR: &str = "DELETE FROM temp.staged; DELETE FROM temp.staged_import; DELETE FROM temp.staged_wanted;
     DELETE FROM temp.staged_rejected; DELETE FROM temp.staged_removed;";
 
-/// Takes an import that was written out of what is staged. The last one takes everything along: emptying a table is far cheaper
-/// than deleting its rows.
+/// Removes a written import from the staging tables. The last one empties the tables, which is far cheaper than
+/// deleting rows.
 pub fn forget_staged(connection: &Connection, name: &str) -> rusqlite::Result<()> {
     let others: i64 =
         connection.query_row("SELECT count(*) FROM temp.staged_import WHERE name <> ?1", [name], |row| row.get(0))?;

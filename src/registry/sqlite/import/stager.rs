@@ -172,7 +172,7 @@ impl<'a> Stager<'a> {
             return Ok(Err("the device is in this file twice; the first row is used".to_string()));
         }
         if super::staged::take_back(self.connection, &row.device_id, &self.spec.name)? {
-            // It was about to move to an import that was staged before this one, and is still here.
+            // The device was about to move to an import that was staged before this one, and is still here.
             self.insert.execute(values)?;
             return Ok(Ok(()));
         }
@@ -209,7 +209,7 @@ fn changed(row: &Row, known: Option<&Known>, spec: &ImportSpec) -> Result<Next, 
     let tags = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
     let cloud = section_after(known.map(|known| known.cloud.as_str()), &row.cloud, Section::Cloud)?;
     let desired = section_after(known.map(|known| known.desired.as_str()), &row.desired, Section::Desired)?;
-    // What an existing device reported is its own.
+    // An existing device keeps its reported properties.
     let reported = match known {
         Some(_) => None,
         None => section_after(None, &row.reported, Section::Reported)?,
@@ -346,7 +346,7 @@ impl Known {
     }
 }
 
-/// What a device will be. `None` is what it is, and what a new one begins with.
+/// The next state of a device. A field that is `None` stays as it is; a new device gets the default.
 struct Next {
     kind: RowKind,
     is_renamed: bool,

@@ -24,7 +24,7 @@ enum Column {
     Twin { section: Section, path: Vec<String> },
 }
 
-/// Which of two.
+/// The primary or the secondary of two keys or thumbprints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Key {
     Primary,
