@@ -10,7 +10,7 @@
 //! Each measurement is a separate process, so that its peak memory is its own. The floors do by hand, with the same
 //! libraries and the same durability (WAL, `synchronous = FULL`), only what the operation cannot do without:
 //!
-//! * plan: a scan of the devices that reads the path which the job writes;
+//! * plan: a scan of the devices that reads the paths which the job writes, with its condition written by hand;
 //! * apply: one update and one outcome row a device, 1,000 a transaction, then a CSV of the outcomes, then its commit;
 //! * import: one insert of the device and one of its keys a row, in one transaction; of CSV, and of the JSON lines of
 //!   an IoT Hub with twins, `$metadata` and keys, where the floor parses each line into the values that it inserts and
@@ -109,6 +109,20 @@ fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
     let ours = phase("index", folder)?;
     row("group by an indexed tag", &floor, &ours, "2.0");
     println!("{:<26} {:>19.2}", "  making its index", making.took.as_secs_f64());
+    for (name, raw, phase_name) in [
+        ("plan of a group, two paths", "raw-plan-group", "plan-group"),
+        ("plan of two tags by or", "raw-plan-or", "plan-or"),
+    ] {
+        declare_alone(folder, phase_name)?;
+        let floor = phase(raw, folder)?;
+        let ours = phase("plan", folder)?;
+        withdraw(folder)?;
+        row(name, &floor, &ours, "3.0");
+    }
+    make_small_jobs(folder)?;
+    let ours = phase("plan", folder)?;
+    withdraw(folder)?;
+    println!("{:<26} {:>19.2} {:>19}", "plan of 4,000 small jobs", ours.took.as_secs_f64(), "3 s");
     declare_job(folder)?;
     let floor = phase("raw-plan", folder)?;
     let ours = phase("plan", folder)?;
@@ -205,6 +219,8 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "reconcile-halves" => return reconcile::measure(&folder.join("fleet"), Mix::Halves),
         "raw-import" => raw_import(folder)?,
         "raw-plan" => raw_plan(folder)?,
+        "raw-plan-group" => raw_plan_of(folder, GROUP_SCAN)?,
+        "raw-plan-or" => raw_plan_of(folder, OR_SCAN)?,
         "plan" => plan_fleet(folder)?,
         "raw-apply" => raw_apply(folder)?,
         "raw-import-lines" => raw_import_lines(folder)?,
@@ -448,6 +464,73 @@ fn raw_plan(folder: &Path) -> Result<(), Failure> {
         let id = row.get_ref(0)?.as_str()?;
         let value: i64 = row.get(1)?;
         differing += u64::from(value != 3 && !id.is_empty());
+    }
+    assert!(differing > 0, "there is something to do");
+    Ok(())
+}
+
+/// What a plan of [`GROUP_JOB`] cannot do without.
+const GROUP_SCAN: &str =
+    "SELECT device_id, json_extract(desired, '$.light.threshold'), json_extract(desired, '$.light.level')
+     FROM device WHERE template = 'lamp' AND json_extract(tags, '$.ring') = 'stable'";
+/// What a plan of [`OR_JOB`] cannot do without.
+const OR_SCAN: &str = "SELECT device_id, json_extract(desired, '$.light.threshold'), 0 FROM device
+     WHERE json_extract(tags, '$.line') = '3' OR json_extract(tags, '$.building') IS NOT '1'";
+/// A group with a template, and a job that writes two paths of it.
+const GROUP_JOB: &str = "apiVersion: fleetform/v1\nkind: DeviceTemplate\nmetadata: {name: lamp}\nspec: {model: lamp.json}\n---\n\
+     apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: stable}\nspec: {template: lamp, query: \"tags.ring = 'stable'\"}\n---\n\
+     apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: dim}\nspec:\n  target: {group: stable}\n  \
+     action: {property: {light: {threshold: 3, level: 50}}}\n";
+/// A condition that no index serves.
+const OR_JOB: &str = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: dim}\nspec:\n  \
+     target: {query: \"tags.line = '3' OR tags.building != '1'\"}\n  action: {property: {light: {threshold: 3}}}\n";
+/// The interface of the template.
+const MODEL: &str = r#"{"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Lamp;1", "@type": "Interface", "contents": [
+     {"@type": "Property", "name": "light", "writable": true, "schema": {"@type": "Object", "fields": [
+       {"name": "threshold", "schema": "integer"}, {"name": "level", "schema": "integer"}]}},
+     {"@type": "Property", "name": "telemetryConfig", "writable": true, "schema": {"@type": "Object", "fields": [
+       {"name": "sendFrequency", "schema": "string"}]}}]}"#;
+
+/// Writes the files of one job, which is planned and not committed. All devices get the template.
+fn declare_alone(folder: &Path, name: &str) -> Result<(), Failure> {
+    let fleet = folder.join("fleet");
+    std::fs::create_dir_all(fleet.join("alone"))?;
+    std::fs::write(fleet.join("alone/lamp.json"), MODEL)?;
+    std::fs::write(fleet.join("alone/job.yaml"), if name == "plan-or" { OR_JOB } else { GROUP_JOB })?;
+    Connection::open(registry_path(folder))?
+        .execute("UPDATE device SET template = 'lamp' WHERE template IS NULL", [])?;
+    Ok(())
+}
+
+/// Writes 4,000 jobs of one device each.
+fn make_small_jobs(folder: &Path) -> Result<(), Failure> {
+    let jobs = folder.join("fleet/alone");
+    std::fs::create_dir_all(&jobs)?;
+    for n in 0..4_000 {
+        let job = format!(
+            "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: small-{n}}}\nspec:\n  target: {{devices: [device-{n:07}]}}\n  \
+             action: {{property: {{light: {{threshold: {n}}}}}}}\n"
+        );
+        std::fs::write(jobs.join(format!("{n}.yaml")), job)?;
+    }
+    Ok(())
+}
+
+/// Removes what was written and not committed.
+fn withdraw(folder: &Path) -> Result<(), Failure> {
+    Ok(std::fs::remove_dir_all(folder.join("fleet/alone"))?)
+}
+
+/// The ids and values of the devices of a job, and how many of them differ.
+fn raw_plan_of(folder: &Path, scan: &str) -> Result<(), Failure> {
+    let connection = Connection::open(registry_path(folder))?;
+    let mut statement = connection.prepare(scan)?;
+    let mut rows = statement.query([])?;
+    let mut differing = 0_u64;
+    while let Some(row) = rows.next()? {
+        let id = row.get_ref(0)?.as_str()?;
+        let (first, second): (i64, i64) = (row.get(1)?, row.get(2)?);
+        differing += u64::from((first != 3 || second != 50) && !id.is_empty());
     }
     assert!(differing > 0, "there is something to do");
     Ok(())

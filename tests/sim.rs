@@ -85,7 +85,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
-use fleetform::sim::{DeclaredJob, Ended, Failure, Faults, Kind, Session, run_daemon_seed, run_remote_seed, run_seed};
+use fleetform::sim::{
+    DeclaredJob, Ended, Failure, Faults, JobKind, Session, run_daemon_seed, run_remote_seed, run_seed,
+};
 
 const SEEDS: &str = include_str!("../fixtures/seeds.txt");
 /// Two threads on any number of cores, because the other tests need some too.
@@ -168,15 +170,19 @@ fn small_world(folder: &Path) -> Session {
     let batches = |size| Some(Amount::Count(size));
     let threshold = Some(Threshold { failures: Amount::Count(1), per: ThresholdScope::Job });
     let jobs = [
-        DeclaredJob { batch_size: batches(4), ..DeclaredJob::new("once", Kind::Command { idempotent: false }) },
-        DeclaredJob { retries: 1, waits_online: true, ..DeclaredJob::new("often", Kind::Command { idempotent: true }) },
+        DeclaredJob { batch_size: batches(4), ..DeclaredJob::new("once", JobKind::Command { idempotent: false }) },
+        DeclaredJob {
+            retries: 1,
+            waits_online: true,
+            ..DeclaredJob::new("often", JobKind::Command { idempotent: true })
+        },
         DeclaredJob {
             threshold,
             after: Some("tag".into()),
-            ..DeclaredJob::new("late", Kind::Command { idempotent: false })
+            ..DeclaredJob::new("late", JobKind::Command { idempotent: false })
         },
-        DeclaredJob { batch_size: batches(3), ..DeclaredJob::new("tag", Kind::Tags) },
-        DeclaredJob::new("confirm", Kind::Acknowledged),
+        DeclaredJob { batch_size: batches(3), ..DeclaredJob::new("tag", JobKind::Tags) },
+        DeclaredJob::new("confirm", JobKind::Acknowledged),
     ];
     for job in jobs {
         session.people.declare(&session.world, job);
@@ -282,8 +288,8 @@ fn every_crash_point_with_a_remote_is_survived() {
         let folder = folder();
         let mut session = Session::with_remote(folder.path(), 2, fleet);
         for job in [
-            DeclaredJob::new("once", Kind::Command { idempotent: false }),
-            DeclaredJob { after: Some("once".into()), ..DeclaredJob::new("set", Kind::Property) },
+            DeclaredJob::new("once", JobKind::Command { idempotent: false }),
+            DeclaredJob { after: Some("once".into()), ..DeclaredJob::new("set", JobKind::Property) },
         ] {
             session.people.declare(&session.world, job);
         }

@@ -124,6 +124,7 @@ fn runs(fleet: &Path, head: &str) -> Result<Vec<Run>, Failure> {
             run: job.run.clone(),
             status: RunStatus::Completed,
             reason: None,
+            cause: None,
             counts: Counts::default(),
             started_at: Some(now),
             finished_at: Some(now),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::Timestamp;
 
 use super::{ExecuteError, Progress};
-use crate::ledger::{Claim, Published, RunKey, RunRecord};
+use crate::ledger::{Claim, Published, RunCause, RunKey, RunRecord};
 use crate::model::delivery::Confirm;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
@@ -169,10 +169,11 @@ impl Active {
     }
 
     /// Returns the record of the run as it is now.
-    pub fn record(&self, status: RunStatus, reason: Option<String>, now: Timestamp) -> RunRecord {
+    pub fn record(&self, status: RunStatus, cause: Option<RunCause>, now: Timestamp) -> RunRecord {
         RunRecord {
             status,
-            reason,
+            cause,
+            reason: cause.map(|cause| cause.to_string()),
             counts: self.rollout.counts(),
             started_at: self.has_started.then_some(self.rollout.spec().started_at),
             finished_at: status.is_final().then_some(now),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::active::Active;
 use super::publish::{Publication, publish};
 use super::{ExecuteError, Executor, Progress};
-use crate::ledger::RunRecord;
+use crate::ledger::{RunCause, RunRecord};
 use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
@@ -106,7 +106,7 @@ impl Executor<'_> {
                 }
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
                 Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
-                Effect::Finish { status, reason } => self.finish(run, status, reason, now)?,
+                Effect::Finish { status, cause } => self.finish(run, status, cause, now)?,
                 Effect::Record { .. }
                 | Effect::RecordLate { .. }
                 | Effect::Unsend { .. }
@@ -198,12 +198,13 @@ impl Executor<'_> {
         &mut self,
         run: &mut Active,
         status: RunStatus,
-        reason: Option<String>,
+        cause: Option<RunCause>,
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
+        let reason = cause.map(|cause| cause.to_string());
         let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at: now };
         self.registry.write(end)?;
-        let mut record = run.record(status, reason, now);
+        let mut record = run.record(status, cause, now);
         if run.is_draining {
             // The next start finds it in the journal and publishes it.
             run.finished = Some(record);
@@ -240,7 +241,7 @@ impl Executor<'_> {
         };
         let parts = [told(waiting - unacknowledged, "come online"), told(unacknowledged, "acknowledge")];
         let reason = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        let record = run.record(RunStatus::Running, Some(reason), now);
+        let record = RunRecord { reason: Some(reason), ..run.record(RunStatus::Running, None, now) };
         (self.observer)(&Progress::RunPaused { record: record.clone(), waiting });
         run.finished = Some(record);
     }

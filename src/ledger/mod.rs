@@ -3,6 +3,7 @@
 //! The results branch is the truth. The registry's journal is a cache of it, and the only record of what is in flight.
 //! [`Ledger::standing`] combines both: it is the only place that decides whether a run was claimed, and how far it is.
 
+mod cause;
 mod claim;
 mod followed;
 mod key;
@@ -13,6 +14,7 @@ mod record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use cause::RunCause;
 pub use claim::{Claim, ImportReport};
 pub use followed::{FOLLOWED_FOLDER, Followed};
 pub use key::{RunKey, claim_path, claim_path_of};

@@ -90,6 +90,7 @@ mod tests {
                     run: token,
                     status,
                     reason: None,
+                    cause: None,
                     counts: Counts::default(),
                     started_at: None,
                     finished_at: None,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::claim::{check_version, digest, number, text, timestamp};
-use super::{Claim, FORMAT_VERSION};
+use super::{Claim, FORMAT_VERSION, RunCause};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, RunStatus};
@@ -17,6 +17,8 @@ pub struct RunRecord {
     pub status: RunStatus,
     /// Why the run has its status, a sentence with the numbers; `None` when the status says it all.
     pub reason: Option<String>,
+    /// The same for programs; `None` where there is nothing to say, and in records of an older fleetform.
+    pub cause: Option<RunCause>,
     pub counts: Counts,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -54,6 +56,7 @@ impl RunRecord {
             run: claim.run.clone(),
             status: RunStatus::Pending,
             reason: None,
+            cause: None,
             counts: Counts { total: claim.total, ..Counts::default() },
             started_at: None,
             finished_at: None,
@@ -90,12 +93,10 @@ impl RunRecord {
         })
     }
 
-    /// Returns the first word of the reason when it names what kept a run from its devices: `missed`, `journal-lost`;
-    /// `None` for any other run.
-    pub fn cause(&self) -> Option<&str> {
-        let (word, _) = self.reason.as_deref()?.split_once(": ")?;
-        let is_word = word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        (self.status == RunStatus::Failed && is_word).then_some(word)
+    /// Returns the word of what kept a run from its devices, `missed` or `journal-lost`; `None` for any other run.
+    pub fn hindrance(&self) -> Option<&'static str> {
+        let cause = self.cause.filter(|cause| matches!(cause, RunCause::Missed | RunCause::JournalLost { .. }))?;
+        Some(cause.word())
     }
 
     /// Returns the document `run.json`.
@@ -106,6 +107,9 @@ impl RunRecord {
         members.insert("plan_id".into(), json!(self.plan_id));
         members.insert("spec_digest".into(), json!(self.spec_digest.to_string()));
         members.insert("late".into(), json!(self.late));
+        if let Some(cause) = &self.cause {
+            members.insert("cause".into(), cause.to_json());
+        }
         let published = json!({"devices": self.published.devices, "shards": self.published.shards});
         members.insert("published".into(), published);
         let per_batch = self.per_batch.iter().enumerate().map(|(at, batch)| {
@@ -135,6 +139,7 @@ impl RunRecord {
             run: RunToken::parse(text(document, "run")?).map_err(|error| format!("`run` {error}"))?,
             status: RunStatus::parse(status).ok_or_else(|| format!("`status` is {status:?}, which is no status"))?,
             reason: document.get("reason").and_then(Value::as_str).map(str::to_string),
+            cause: document.get("cause").and_then(RunCause::from_json),
             counts: counts(document)?,
             published: published(document)?,
             // Records from before late answers were counted have no such field.
@@ -185,6 +190,7 @@ mod tests {
             run: RunToken::default(),
             status: RunStatus::Canceled,
             reason: Some("2 of 10 devices failed, and at most 1 may".into()),
+            cause: Some(RunCause::JournalLost { unknown: 1, total: 10 }),
             counts,
             started_at: Some("2026-11-20T10:00:00Z".parse().unwrap()),
             finished_at: None,

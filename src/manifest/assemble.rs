@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::kind::Kind;
 use super::lower::{Doc, Draft};
 use super::rules::files::Named;
 use super::rules::organizations::Paths;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::model::schedule::Schedule;
 
 /// Returns what the documents declare.

@@ -6,11 +6,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
 use super::node::{Content, Node};
 use super::yaml;
 use crate::diag::FileId;
 use crate::model::id::{Name, RunToken};
+use crate::model::kind::Kind;
 
 /// Why an edit was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

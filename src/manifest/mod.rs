@@ -7,7 +7,6 @@
 mod assemble;
 mod edge;
 pub mod edit;
-mod kind;
 mod lower;
 mod node;
 mod parsed;
@@ -37,7 +36,6 @@ use lower::Doc;
 use rules::Set;
 
 pub use crate::model::entry::Entry;
-pub use kind::Kind;
 pub use parsed::ParsedFiles;
 pub use scheduled::scheduled_job;
 pub use schema::{file_name as schema_file_name, schema, schema_text};

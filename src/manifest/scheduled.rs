@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::kind::Kind;
 use super::lower::{self, Draft};
 use super::structure::Validators;
 use super::v1::API_VERSION;
 use super::yaml;
 use crate::diag::FileId;
 use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::model::schedule::ScheduledJob;
 
 /// Returns the job of [`ScheduledJob::spec`]; `None` when the text is no such spec. References are not checked.

@@ -9,8 +9,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
 use super::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
+use crate::model::kind::Kind;
 
 /// Returns the schema of whole documents of a kind.
 pub fn schema(kind: Kind) -> Value {

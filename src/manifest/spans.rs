@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::document_at;
-use super::kind::Kind;
 use super::lower::{self, Doc, Draft};
 use super::node::Node;
 use super::rules::Set;
 use crate::diag::Span;
 use crate::model::id::Name;
 use crate::model::job::Job;
+use crate::model::kind::Kind;
 use crate::model::schedule::Schedule;
 
 /// The documents by kind and name, as trees with places.

@@ -10,11 +10,11 @@ use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::kind::Kind;
 use super::node::{Content, Node, Place, pointer, unescaped};
 use super::schema;
 use super::v1::{API_VERSION, NOT_SCHEDULED};
 use crate::diag::{Diagnostic, Diagnostics, code, nearest, shown};
+use crate::model::kind::Kind;
 
 /// The schemas that were needed so far, each compiled once a load.
 #[derive(Default)]

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kind::Kind;
 use super::lower::Doc;
 use super::rules::Set;
 use super::spans::JobSpans;
 use super::{Input, Judged, Loaded, ParsedFiles, Read, assemble, declared_files, document_at, judge};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, SourceMap, Span, code};
 use crate::model::fleet::{FilePlace, HeldDocuments, Hold};
+use crate::model::kind::Kind;
 
 /// A tree without the documents that have errors, and without those that need one of them.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
 impl HeldDocuments {
     fn note(&mut self, doc: &Doc, hold: Hold, sources: &SourceMap) {
         match &doc.name {
-            Some(name) => drop(self.documents.insert((doc.kind.as_str().to_string(), name.clone()), hold)),
+            Some(name) => drop(self.documents.insert((doc.kind, name.clone()), hold)),
             None => {
                 self.is_partial = true;
                 self.files.entry(sources.path(doc.file).to_string()).or_insert(hold);

@@ -43,6 +43,44 @@ pub struct Threshold {
     pub per: ThresholdScope,
 }
 
+/// A threshold that was crossed, with the numbers behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossing {
+    pub threshold: Threshold,
+    pub failed: u64,
+    pub allowed: u64,
+    /// Devices in scope, fixed at the claim.
+    pub total: u64,
+    /// The batch, from 0, when the scope is a batch.
+    pub batch: Option<u32>,
+}
+
+impl ThresholdScope {
+    /// Returns the word of the `per` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ThresholdScope::Job => "job",
+            ThresholdScope::Batch => "batch",
+        }
+    }
+
+    /// Returns the scope of a word, or `None`.
+    pub fn parse(word: &str) -> Option<ThresholdScope> {
+        [ThresholdScope::Job, ThresholdScope::Batch].into_iter().find(|scope| scope.as_str() == word)
+    }
+}
+
+impl fmt::Display for Crossing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} devices", self.failed, self.total)?;
+        if let Some(batch) = self.batch {
+            write!(f, " of batch {}", batch + 1)?;
+        }
+        let (allowed, per) = (self.allowed, self.threshold.per.as_str());
+        write!(f, " failed, and at most {allowed} may (threshold: {} per {per})", self.threshold.failures)
+    }
+}
+
 impl Threshold {
     /// Returns the most failures that a scope of `total` devices may have without crossing.
     ///

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::digest::Digest;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
+use super::kind::Kind;
 use super::schedule::Schedule;
 
 /// The one Fleet document.
@@ -285,7 +286,7 @@ impl Declared {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeldDocuments {
     /// By kind (the word of the `kind` field) and name.
-    pub documents: BTreeMap<(String, Name), Hold>,
+    pub documents: BTreeMap<(Kind, Name), Hold>,
     /// Files with errors outside of any document with a known name, by path from the fleet's folder. Only the first
     /// error of a file is kept.
     pub files: BTreeMap<String, Hold>,
@@ -315,20 +316,20 @@ pub struct FilePlace {
 
 impl HeldDocuments {
     /// Returns why a document is held; `None` when it is not.
-    pub fn why(&self, kind: &str, name: &Name) -> Option<&str> {
-        self.documents.get(&(kind.to_string(), name.clone())).map(|hold| hold.why.as_str())
+    pub fn why(&self, kind: Kind, name: &Name) -> Option<&str> {
+        self.documents.get(&(kind, name.clone())).map(|hold| hold.why.as_str())
     }
 
     /// Returns true when a document may be declared although it is not known.
-    pub fn may_have(&self, kind: &str, name: &Name) -> bool {
+    pub fn may_have(&self, kind: Kind, name: &Name) -> bool {
         self.is_partial || self.why(kind, name).is_some()
     }
 
     /// Iterates over the held documents of a kind, by name, with why.
-    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Name, &'a str)> {
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Name, &str)> {
         self.documents
             .iter()
-            .filter(move |((held, _), _)| held == kind)
+            .filter(move |((held, _), _)| *held == kind)
             .map(|((_, name), hold)| (name, hold.why.as_str()))
     }
 
@@ -340,8 +341,12 @@ impl HeldDocuments {
     /// Iterates over all held documents and files with their addresses: documents by kind and name (`job/dim-line-3`),
     /// then files by path (`file/jobs/dim.yaml`).
     pub fn rows(&self) -> impl Iterator<Item = (String, &Hold)> {
-        let documents =
-            self.documents.iter().map(|((kind, name), hold)| (format!("{}/{name}", kind.to_lowercase()), hold));
-        documents.chain(self.files.iter().map(|(path, hold)| (format!("file/{path}"), hold)))
+        let mut documents: Vec<(String, &Hold)> = self
+            .documents
+            .iter()
+            .map(|((kind, name), hold)| (format!("{}/{name}", kind.as_str().to_lowercase()), hold))
+            .collect();
+        documents.sort_by(|one, two| one.0.cmp(&two.0));
+        documents.into_iter().chain(self.files.iter().map(|(path, hold)| (format!("file/{path}"), hold)))
     }
 }

@@ -11,6 +11,7 @@ pub mod entry;
 pub mod fleet;
 pub mod id;
 pub mod job;
+pub mod kind;
 pub mod limits;
 pub mod observation;
 pub mod outcome;

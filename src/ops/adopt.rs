@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{fleet_file, text_of, writer};
-use crate::ledger::{Claim, RunRecord};
+use crate::ledger::{Claim, RunCause, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
@@ -13,9 +13,6 @@ use crate::model::outcome::RunStatus;
 use crate::prepare::{Files, OnError, TreeChoice};
 use crate::repo::FileChange;
 use crate::results::{Trailers, document, with_trailers};
-
-/// The reason in the record of a run that was marked as done.
-const REASON: &str = "adopted: marked as done without running, by `fleetform adopt`";
 
 /// What becomes of the jobs that are declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +95,8 @@ fn done(job: &Job, fleet: &Name, head: &str, now: Timestamp) -> [FileChange; 2] 
     };
     let record = RunRecord {
         status: RunStatus::Completed,
-        reason: Some(REASON.to_string()),
+        reason: Some(RunCause::Adopted.to_string()),
+        cause: Some(RunCause::Adopted),
         finished_at: Some(now),
         ..RunRecord::of_claim(&claim)
     };

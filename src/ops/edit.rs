@@ -3,11 +3,11 @@
 
 use super::{Environment, OpsError, Workspace};
 use crate::ledger::{Ledger, Standing};
-use crate::manifest::Kind;
 use crate::manifest::edit::{self, EditError};
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View};
 use crate::repo::FleetTree;

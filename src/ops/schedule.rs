@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
 use super::{Environment, OpsError, Workspace};
-use crate::manifest::Kind;
 use crate::model::fleet::HeldDocuments;
+use crate::model::kind::Kind;
 use crate::model::outcome::RunStatus;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
 use crate::prepare::{Files, OnError, TreeChoice, View, records_of};
@@ -27,7 +27,7 @@ pub struct LastOccurrence {
     /// `None` when the journal of its run was lost and nothing has closed it yet.
     pub status: Option<RunStatus>,
     /// The word of what kept it from its devices, such as `missed`.
-    pub cause: Option<String>,
+    pub cause: Option<&'static str>,
 }
 
 /// The next occurrences of a schedule.
@@ -54,7 +54,7 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSche
         let claimed = claims.filter_map(|claim| Some((occurrence_instant(&claim.run)?, claim)));
         let (instant, claim) = claimed.max_by_key(|(instant, _)| *instant)?;
         let record = records.iter().find(|record| record.job == claim.job && record.run == claim.run);
-        let cause = record.and_then(|record| record.cause()).map(str::to_string);
+        let cause = record.and_then(|record| record.hindrance());
         Some(LastOccurrence { instant, status: record.map(|record| record.status), cause })
     };
     let listed = declared.schedules.values().map(|schedule| ListedSchedule {

@@ -2,6 +2,7 @@
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::Diagnostics;
+use crate::model::kind::Kind;
 use crate::prepare::{Files, OnError, TreeChoice};
 
 /// What a validation found.
@@ -11,7 +12,7 @@ pub struct Validated {
     /// The fleet's folder from the root of the repository, with `/` at its end: what tools of a CI want before the paths.
     pub prefix: String,
     /// Documents of each kind, by kind; empty when there are errors.
-    pub documents: Vec<(&'static str, usize)>,
+    pub documents: Vec<(Kind, usize)>,
 }
 
 /// Validates the work tree.
@@ -23,14 +24,14 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
     let files = Files::read_all(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
     let documents = files.declared.as_ref().map_or_else(Vec::new, |declared| {
         vec![
-            ("Fleet", 1),
-            ("Organization", declared.organizations.len()),
-            ("DeviceTemplate", declared.templates.len()),
-            ("DeviceGroup", declared.groups.len()),
-            ("EdgeManifest", declared.edge_manifests.len()),
-            ("DeviceImport", declared.imports.len()),
-            ("Job", declared.jobs.len()),
-            ("Schedule", declared.schedules.len()),
+            (Kind::Fleet, 1),
+            (Kind::Organization, declared.organizations.len()),
+            (Kind::DeviceTemplate, declared.templates.len()),
+            (Kind::DeviceGroup, declared.groups.len()),
+            (Kind::EdgeManifest, declared.edge_manifests.len()),
+            (Kind::DeviceImport, declared.imports.len()),
+            (Kind::Job, declared.jobs.len()),
+            (Kind::Schedule, declared.schedules.len()),
         ]
     });
     Ok(Validated {

@@ -8,14 +8,13 @@ use crate::ledger::{Followed, Ledger};
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Job;
+use crate::model::kind::Kind;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
 use crate::schedule::{Instance, MissedWhy, due};
 
 /// How often an occurrence is tried again that could not be claimed. It is longer than an occurrence may be late and still be on time,
 /// so that one without `missed.policy: runOnce` is tried once and then missed.
 const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(61);
-/// The word of the `kind` field.
-const SCHEDULE: &str = "Schedule";
 
 /// What is to be done about the schedules now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -75,7 +74,7 @@ pub fn agenda(
     let gone = Followed::gone();
     for known in followed.values() {
         let is_declared = declared.schedules.contains_key(&known.schedule);
-        if !is_declared && known.timing != gone && !held.may_have(SCHEDULE, &known.schedule) {
+        if !is_declared && known.timing != gone && !held.may_have(Kind::Schedule, &known.schedule) {
             agenda.follow.push(Followed { schedule: known.schedule.clone(), timing: gone, since: now });
         }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::delivery::Threshold;
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
+use crate::model::kind::Kind;
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
 
@@ -31,11 +32,11 @@ impl std::fmt::Display for Subject {
 
 impl Subject {
     /// Returns the kind of the document.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> Kind {
         match self {
-            Subject::Import(_) => "DeviceImport",
-            Subject::Job(_) => "Job",
-            Subject::Schedule(_) => "Schedule",
+            Subject::Import(_) => Kind::DeviceImport,
+            Subject::Job(_) => Kind::Job,
+            Subject::Schedule(_) => Kind::Schedule,
         }
     }
 }

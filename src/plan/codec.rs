@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Change, Plan, Subject, Targets, Upcoming};
-use crate::model::delivery::ThresholdScope;
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
@@ -89,7 +88,7 @@ fn write_change(change: &Change, text: &mut String) {
         return text.push_str(&canonical_json(&change_to_json(change)));
     }
     let run = run.as_ref().map_or_else(|| "null".to_string(), |run| format!("\"{run}\""));
-    let (action, kind) = (action.word(), subject.kind());
+    let (action, kind) = (action.word(), subject.kind().as_str());
     let written = write!(
         text,
         "{{\"actions\":[\"{action}\"],\"address\":\"{subject}\",\"declared_digest\":null,\"kind\":\"{kind}\",\
@@ -115,7 +114,7 @@ fn change_to_json(change: &Change) -> Value {
     } = change;
     let mut document = json!({
         "address": subject.to_string(),
-        "kind": subject.kind(),
+        "kind": subject.kind().as_str(),
         "actions": [action.word()],
         "reason": reason,
         "run": run.as_ref().map(|run| run.as_str()),
@@ -133,10 +132,7 @@ fn change_to_json(change: &Change) -> Value {
     if let Some(batches) = batches {
         members.insert("batches".into(), json!({"count": batches.count, "size": batches.size}));
         let threshold = threshold.map(|threshold| {
-            let per = match threshold.per {
-                ThresholdScope::Job => "job",
-                ThresholdScope::Batch => "batch",
-            };
+            let per = threshold.per.as_str();
             json!({"failures": threshold.failures.to_string(), "per": per})
         });
         members.insert("threshold".into(), json!(threshold));

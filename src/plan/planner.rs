@@ -18,6 +18,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::observation::{Mismatch, Observation};
 use crate::model::outcome::RunStatus;
@@ -25,10 +26,6 @@ use crate::model::outcome::RunStatus;
 /// Ids of a target that a plan carries for people.
 const SAMPLE_IDS: usize = 3;
 
-/// The words of the `kind` field.
-const JOB: &str = "Job";
-const SCHEDULE: &str = "Schedule";
-const IMPORT: &str = "DeviceImport";
 /// Why a run is closed that nobody knows about any more.
 const JOURNAL_LOST: &str = "this registry has no journal of it: closed as failed, nothing is sent";
 
@@ -260,7 +257,7 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>)
     let is_old = |claim: &&Claim| {
         claim.job != job.name
             && !declared.has_runs_named(claim.job.as_str())
-            && !held.may_have(JOB, &claim.job)
+            && !held.may_have(Kind::Job, &claim.job)
             && job.previous_name.as_ref() != Some(&claim.job)
     };
     indexes.of_spec(ledger, &job.spec_digest).iter().copied().find(is_old)
@@ -269,9 +266,9 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>)
 /// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown with its times: what is
 /// held of it is the occurrence that is due.
 fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
-    let jobs = held.of_kind(JOB).map(|(name, why)| (Subject::Job(name.clone()), why));
-    let imports = held.of_kind(IMPORT).map(|(name, why)| (Subject::Import(name.clone()), why));
-    let schedules = held.of_kind(SCHEDULE).filter(|(name, _)| !declared.schedules.contains_key(*name));
+    let jobs = held.of_kind(Kind::Job).map(|(name, why)| (Subject::Job(name.clone()), why));
+    let imports = held.of_kind(Kind::DeviceImport).map(|(name, why)| (Subject::Import(name.clone()), why));
+    let schedules = held.of_kind(Kind::Schedule).filter(|(name, _)| !declared.schedules.contains_key(*name));
     let schedules = schedules.map(|(name, why)| (Subject::Schedule(name.clone()), why));
     plan.changes
         .extend(jobs.chain(imports).chain(schedules).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
@@ -283,7 +280,7 @@ fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
 fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.unended() {
         let (name, run) = (&claim.job, &claim.run);
-        if held.may_have(JOB, name) || held.why(SCHEDULE, name).is_some() {
+        if held.may_have(Kind::Job, name) || held.why(Kind::Schedule, name).is_some() {
             continue;
         }
         let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);

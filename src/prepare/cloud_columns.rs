@@ -5,8 +5,8 @@
 
 use super::preparation::{Preparation, StagedFile};
 use crate::diag::{Diagnostic, code};
-use crate::manifest::Kind;
 use crate::model::job::Action;
+use crate::model::kind::Kind;
 use crate::model::patch::Patch;
 use crate::model::text::{sanitize_line, shorten};
 use crate::registry::CloudCell;

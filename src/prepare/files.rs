@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::load::{load, load_valid_again};
 use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::{Kind, Loaded, ParsedFiles, ValidSubset};
+use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
 use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::kind::Kind;
 use crate::repo::{FLEET_FILE, FleetTree, RepoError};
 
 /// Which files to look at.
@@ -149,7 +150,7 @@ impl<'w> Files<'w> {
 
     /// Returns true when a document that cannot be used is of a kind and name, or may be.
     pub fn may_hold(&self, kind: Kind, name: &str) -> bool {
-        self.held.is_partial || self.held.of_kind(kind.as_str()).any(|(held, _)| held.as_str() == name)
+        self.held.is_partial || self.held.of_kind(kind).any(|(held, _)| held.as_str() == name)
     }
 }
 

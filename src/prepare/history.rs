@@ -104,6 +104,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
         let record = RunRecord {
             status: open.status,
             reason: known.as_ref().and_then(|record| record.reason.clone()),
+            cause: known.as_ref().and_then(|record| record.cause),
             counts,
             started_at: open.started_at,
             per_batch: known.as_ref().map_or_else(Vec::new, |record| record.per_batch.clone()),

@@ -7,11 +7,11 @@ use super::preparation::{Preparation, StagedFile};
 use super::selection::selection_of;
 use super::templates::Templates;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::Kind;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
+use crate::model::kind::Kind;
 use crate::model::observation::{DeviceIds, Observation};
 use crate::plan::{
     Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify_all, contest, plan,
@@ -191,7 +191,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     let organization = import.organization.clone();
     let parts = [spec.as_str(), organization.as_deref().unwrap_or_default(), content.as_str()];
     let declared = preparation.declared.imports.keys();
-    let held = preparation.held.of_kind(Kind::DeviceImport.as_str()).map(|(name, _)| name);
+    let held = preparation.held.of_kind(Kind::DeviceImport).map(|(name, _)| name);
     let others = declared.chain(held).filter(|name| **name != import.name).map(Name::to_string).collect();
     Ok(ImportSpec {
         name: import.name.to_string(),

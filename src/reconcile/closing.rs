@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::ReconcileError;
 use crate::execute::{CrashPoints, publish_record, text_of};
-use crate::ledger::{BatchRecord, RunRecord};
+use crate::ledger::{BatchRecord, RunCause, RunRecord};
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::prepare::{View, records_of};
@@ -23,12 +23,19 @@ impl Closing<'_, '_> {
         let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;
         let record = records_of(&self.view.ledger).into_iter().find(is_it).expect("an open run has a record");
         let journal = self.view.registry.journal().find(&record.job, &record.run)?.expect("an open run is journaled");
-        let reason = Some("its document is not declared any more".to_string());
+        let cause = RunCause::Undeclared;
+        let reason = Some(cause.to_string());
         let (run_id, status) = (journal.run_id, RunStatus::Stopped);
         self.view.registry.write(Change::End { run_id, status, reason: reason.as_deref(), at: self.now })?;
         let per_batch = self.batches_of(&journal)?;
-        let record =
-            RunRecord { status: RunStatus::Stopped, reason, started_at: journal.started_at, per_batch, ..record };
+        let record = RunRecord {
+            status: RunStatus::Stopped,
+            reason,
+            cause: Some(cause),
+            started_at: journal.started_at,
+            per_batch,
+            ..record
+        };
         let claim =
             self.view.ledger.claims.get(&(record.job.clone(), record.run.clone())).expect("an open run is claimed");
         let key = claim.key(&self.view.declared.fleet.name);
@@ -68,13 +75,11 @@ impl Closing<'_, '_> {
         for _ in 0..unknown {
             counts.add(Reason::OutcomeUnknown);
         }
-        let reason = format!(
-            "journal-lost: the registry's journal of this run is gone, and the outcome of {unknown} of {} devices is unknown",
-            claim.total
-        );
+        let cause = RunCause::JournalLost { unknown, total: claim.total };
         let record = RunRecord {
             status: RunStatus::Failed,
-            reason: Some(reason),
+            reason: Some(cause.to_string()),
+            cause: Some(cause),
             counts,
             started_at: known.and_then(|record| record.started_at),
             finished_at: Some(self.now),

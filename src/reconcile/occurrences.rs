@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, claims_commit, text_of};
-use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunRecord};
+use crate::ledger::{Claim, FOLLOWED_FOLDER, Followed, RunCause, RunRecord};
 use crate::model::digest::Digest;
 use crate::model::id::Name;
 use crate::model::outcome::RunStatus;
@@ -83,6 +83,7 @@ fn record_of_missed(claim: &Claim, reason: &str, now: Timestamp) -> RunRecord {
     RunRecord {
         status: RunStatus::Failed,
         reason: Some(reason.to_string()),
+        cause: Some(RunCause::Missed),
         finished_at: Some(now),
         ..RunRecord::of_claim(claim)
     }

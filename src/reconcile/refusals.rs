@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostics, Severity};
-use crate::manifest::{Kind, Loaded, error_places, hold_at};
+use crate::manifest::{Loaded, error_places, hold_at};
 use crate::model::fleet::{Declared, HeldDocuments, Hold};
 use crate::model::id::Name;
 use crate::model::job::Job;
+use crate::model::kind::Kind;
 use crate::plan::Agenda;
 
 /// Says of occurrences that nothing started why that was, when the last plan has refused them.
 pub(super) fn tell_refusals(agenda: &mut Agenda, refused: &HeldDocuments) {
     for missed in agenda.missed.iter_mut().filter(|missed| missed.is_late) {
-        if let Some(why) = refused.why(Kind::Schedule.as_str(), &missed.job.name) {
+        if let Some(why) = refused.why(Kind::Schedule, &missed.job.name) {
             missed.reason.push_str(&format!(" It was refused: {why}"));
         }
     }
@@ -20,7 +21,7 @@ pub(super) fn tell_refusals(agenda: &mut Agenda, refused: &HeldDocuments) {
 
 /// Returns true for an occurrence that is due and not yet planned for.
 pub(super) fn is_fresh(job: &Job, declared: &Declared, held: &HeldDocuments) -> bool {
-    !declared.jobs.contains_key(&job.name) && held.why(Kind::Schedule.as_str(), &job.name).is_none()
+    !declared.jobs.contains_key(&job.name) && held.why(Kind::Schedule, &job.name).is_none()
 }
 
 /// Returns the documents that the errors of a plan are about, each with the first sentence that says why.
@@ -53,7 +54,7 @@ pub(super) fn leave_out(
             Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
         };
         if is_declared {
-            held.documents.insert((kind.as_str().to_string(), name), hold);
+            held.documents.insert((kind, name), hold);
             count += 1;
         }
     }

@@ -17,17 +17,18 @@ mod retry;
 mod step;
 mod threshold;
 
+use crate::ledger::RunCause;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::delivery::{Delivery, OfflinePolicy, Retry, Threshold};
+use crate::model::delivery::{Crossing, Delivery, OfflinePolicy, Retry, Threshold};
 use crate::model::outcome::{Counts, Outcome, Reason, RunStatus};
 
 pub use flight::{Flight, Phase};
-pub use threshold::{Crossing, Scope, failures_left, judge};
+pub use threshold::{Scope, failures_left, judge};
 
 /// How a run reaches its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,7 @@ pub enum Effect {
     /// Every device of the batch is terminal.
     CloseBatch { batch: u32 },
     /// The run is over (for now, when the status is not final).
-    Finish { status: RunStatus, reason: Option<String> },
+    Finish { status: RunStatus, cause: Option<RunCause> },
 }
 
 /// Why no further device starts.
@@ -372,7 +373,7 @@ mod tests {
         for ordinal in 0..2 {
             rollout.step(now, Event::Opened { ineligible: Vec::new() });
             let effects = rollout.step(now, answer(ordinal, 500));
-            let ended = Effect::Finish { status: RunStatus::Completed, reason: None };
+            let ended = Effect::Finish { status: RunStatus::Completed, cause: None };
             assert_eq!(effects.contains(&ended), ordinal == 1, "{effects:?}");
         }
     }
@@ -410,8 +411,9 @@ mod tests {
         rollout.spec.threshold = None;
         rollout.spec.max_execution_time = Some(limit);
         let effects = rollout.step(over, Event::Start);
-        let reason = "maxExecutionTime: 1m were over before 3 of 3 devices were attempted".to_string();
-        assert_eq!(effects.last(), Some(&Effect::Finish { status: RunStatus::Failed, reason: Some(reason) }));
+        let cause = RunCause::MaxExecutionTime { limit: Some(limit), unattempted: 3, total: 3 };
+        assert_eq!(cause.to_string(), "maxExecutionTime: 1m were over before 3 of 3 devices were attempted");
+        assert_eq!(effects.last(), Some(&Effect::Finish { status: RunStatus::Failed, cause: Some(cause) }));
         assert_eq!(rollout.reason(0), Reason::Expired);
 
         let mut rollout = send(3, None, threshold);

@@ -1,5 +1,6 @@
 //! The transitions of the machine.
 
+use crate::ledger::RunCause;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,6 @@ use super::{Effect, Event, Flight, Halt, Phase, Rollout, Work, failures_left, ju
 use crate::model::delivery::OfflinePolicy;
 use crate::model::limits;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
-use crate::model::text;
 
 /// The effects of one step. Outcomes are gathered into one `Record`, which comes before all effects that they allow.
 #[derive(Default)]
@@ -283,8 +283,8 @@ impl Rollout {
                 return;
             }
             if self.batch >= self.spec.batches() {
-                let (status, reason) = self.end();
-                self.finish(status, reason, effects);
+                let (status, cause) = self.end();
+                self.finish(status, cause, effects);
                 return;
             }
             if self.batches[self.batch as usize].pending() == 0 {
@@ -389,7 +389,7 @@ impl Rollout {
             return;
         }
         match halt {
-            Halt::Canceled(crossing) => self.finish(RunStatus::Canceled, Some(crossing.to_string()), effects),
+            Halt::Canceled(crossing) => self.finish(RunStatus::Canceled, Some(RunCause::Threshold(crossing)), effects),
             Halt::Stopped => self.finish(RunStatus::Stopped, None, effects),
             Halt::Interrupted => self.finish(RunStatus::Running, None, effects),
         }
@@ -397,24 +397,22 @@ impl Rollout {
 
     /// Returns the final status of a run whose devices are all terminal: failed when its time was up before it reached
     /// some of them, canceled when too many of the attempted devices failed.
-    fn end(&self) -> (RunStatus, Option<String>) {
+    fn end(&self) -> (RunStatus, Option<RunCause>) {
         let (unattempted, total) = (self.unattempted, self.spec.total);
         if unattempted > 0 {
-            let limit = self.spec.max_execution_time.map_or_else(|| "its time".to_string(), text::duration);
-            let reason =
-                format!("maxExecutionTime: {limit} were over before {unattempted} of {total} devices were attempted");
-            return (RunStatus::Failed, Some(reason));
+            let (unattempted, total, limit) = (unattempted, total.into(), self.spec.max_execution_time);
+            return (RunStatus::Failed, Some(RunCause::MaxExecutionTime { limit, unattempted, total }));
         }
         match self.crossing() {
-            Some(crossing) => (RunStatus::Canceled, Some(crossing.to_string())),
+            Some(crossing) => (RunStatus::Canceled, Some(RunCause::Threshold(crossing))),
             None => (RunStatus::Completed, None),
         }
     }
 
-    fn finish(&mut self, status: RunStatus, reason: Option<String>, effects: &mut Effects) {
+    fn finish(&mut self, status: RunStatus, cause: Option<RunCause>, effects: &mut Effects) {
         self.is_finished = true;
         self.timers.clear();
-        effects.push(Effect::Finish { status, reason });
+        effects.push(Effect::Finish { status, cause });
     }
 
     /// Puts a device into a phase, with its timer.

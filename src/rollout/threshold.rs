@@ -1,21 +1,7 @@
-//! The cancellation threshold: decides when there are too many failures, and says so in a sentence.
+//! The cancellation threshold: decides when there are too many failures.
 
-use std::fmt;
-
-use crate::model::delivery::{Threshold, ThresholdScope};
+use crate::model::delivery::{Crossing, Threshold, ThresholdScope};
 use crate::model::outcome::Counts;
-
-/// A threshold that was crossed, with the numbers behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crossing {
-    pub threshold: Threshold,
-    pub failed: u64,
-    pub allowed: u64,
-    /// Devices in scope, fixed at the claim.
-    pub total: u64,
-    /// The batch, from 0, when the scope is a batch.
-    pub batch: Option<u32>,
-}
 
 /// The counts that a threshold is judged over.
 #[derive(Debug, Clone, Copy)]
@@ -56,20 +42,5 @@ fn counts_in_scope<'a>(threshold: Threshold, scope: Scope<'a>) -> &'a Counts {
     match threshold.per {
         ThresholdScope::Job => scope.job,
         ThresholdScope::Batch => scope.batch,
-    }
-}
-
-impl fmt::Display for Crossing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} devices", self.failed, self.total)?;
-        if let Some(batch) = self.batch {
-            write!(f, " of batch {}", batch + 1)?;
-        }
-        let per = match self.threshold.per {
-            ThresholdScope::Job => "job",
-            ThresholdScope::Batch => "batch",
-        };
-        let allowed = self.allowed;
-        write!(f, " failed, and at most {allowed} may (threshold: {} per {per})", self.threshold.failures)
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
 use super::schedules::{Promise, Promises, check_occurrence, check_overlap};
 use super::world::Files;
-use super::{DeclaredJob, Ended, Faults, Kind, People, RemoteFault, World};
+use super::{DeclaredJob, Ended, Faults, JobKind, People, RemoteFault, World};
 use crate::execute::Clock as _;
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{DeviceStatus, Reason};
@@ -273,7 +273,7 @@ impl Auditor {
         }
         let mut known: BTreeMap<(String, String), &str> = BTreeMap::new();
         for (key, Claimed { job, targets, .. }) in &self.claimed {
-            let Kind::Command { idempotent } = job.kind else { continue };
+            let JobKind::Command { idempotent } = job.kind else { continue };
             let rows = branch.runs.get(key).map_or(&[][..], |run| &run.rows);
             let rows: BTreeMap<&str, Reason> = rows.iter().map(|row| (row.device_id.as_str(), row.reason)).collect();
             for device_id in targets {
@@ -307,7 +307,7 @@ impl Auditor {
     fn check_twins(&self, world: &World, branch: &Branch) -> Result<(), String> {
         let registry = world.registry().map_err(|error| error.to_string())?;
         for (key, Claimed { job, targets, losses }) in &self.claimed {
-            if *losses < self.losses || matches!(job.kind, Kind::Command { .. }) {
+            if *losses < self.losses || matches!(job.kind, JobKind::Command { .. }) {
                 continue;
             }
             let rows = branch.runs.get(key).map_or(&[][..], |run| &run.rows);
@@ -315,10 +315,10 @@ impl Auditor {
                 let device = registry.devices().get(&row.device_id).map_err(|error| error.to_string())?;
                 let device = device.ok_or_else(|| format!("{} is gone", row.device_id))?;
                 let section = match job.kind {
-                    Kind::Property | Kind::Acknowledged => &device.desired,
-                    Kind::Tags => &device.tags,
-                    Kind::Cloud => &device.cloud,
-                    Kind::Command { .. } => continue,
+                    JobKind::Property | JobKind::Acknowledged => &device.desired,
+                    JobKind::Tags => &device.tags,
+                    JobKind::Cloud => &device.cloud,
+                    JobKind::Command { .. } => continue,
                 };
                 let value = section.get(&key.0).and_then(serde_json::Value::as_u64);
                 let runs = self.claimed.iter().filter(|(other, _)| other.0 == key.0);

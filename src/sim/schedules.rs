@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde_json::Value;
 
+use super::job::random_job;
 use super::ledger::{Branch, Key, Run};
-use super::random_job::random_job;
 use super::{DeclaredJob, Random};
 use crate::model::id::RunToken;
 use crate::model::schedule::{occurrence_instant, occurrence_token};

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{DeclaredJob, Kind, Target};
+use super::{DeclaredJob, JobKind, Target};
 use crate::execute::Side;
 use crate::model::delivery::{Amount, Threshold, ThresholdScope};
 
@@ -273,12 +273,12 @@ fn apply(mut options: &[&str]) -> Result<Command, String> {
 
 fn job(name: &str, kind: &str, settings: &[&str]) -> Result<DeclaredJob, String> {
     let kind = match kind {
-        "property" => Kind::Property,
-        "acknowledged" => Kind::Acknowledged,
-        "tags" => Kind::Tags,
-        "cloud" => Kind::Cloud,
-        "command" => Kind::Command { idempotent: false },
-        "idempotent" => Kind::Command { idempotent: true },
+        "property" => JobKind::Property,
+        "acknowledged" => JobKind::Acknowledged,
+        "tags" => JobKind::Tags,
+        "cloud" => JobKind::Cloud,
+        "command" => JobKind::Command { idempotent: false },
+        "idempotent" => JobKind::Command { idempotent: true },
         _ => return Err(format!("`{kind}` is not a kind of job")),
     };
     let mut job = DeclaredJob::new(name, kind);

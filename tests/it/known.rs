@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fleetform::ledger::{Claim, ImportReport, Ledger, Published, RunRecord};
-use fleetform::manifest::{Kind, ParsedFiles, ValidSubset};
+use fleetform::manifest::{ParsedFiles, ValidSubset};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::Declared;
 use fleetform::model::id::{Name, RunToken};
+use fleetform::model::kind::Kind;
 use fleetform::model::observation::DeviceIds;
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::prepare::{
@@ -373,6 +374,7 @@ fn record(job: usize, run: usize, completed: u64) -> RunRecord {
         run: claim.run,
         status: if completed == 2 { RunStatus::Completed } else { RunStatus::Stopped },
         reason: None,
+        cause: None,
         counts: Counts { total: 2, completed, failed: 0, unchanged: 0 },
         started_at: Some(claim.claimed_at),
         finished_at: None,

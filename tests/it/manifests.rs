@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use fleetform::cli::view::{annotations, diagnostic, junit, sarif};
 use fleetform::diag::CODES;
-use fleetform::manifest::{self, Entry, Input, Kind, Loaded, QueryProblem};
+use fleetform::manifest::{self, Entry, Input, Loaded, QueryProblem};
+use fleetform::model::kind::Kind;
 use proptest::prelude::*;
 
 const FLEET: &str = "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: acme}\nspec: {}\n";

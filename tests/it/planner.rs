@@ -197,6 +197,7 @@ impl Input {
             run: run.clone(),
             status,
             reason: None,
+            cause: None,
             counts,
             started_at: Some(now()),
             finished_at: Some(now()),

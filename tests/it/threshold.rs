@@ -204,7 +204,9 @@ impl<'a> Driver<'a> {
                 Effect::Notify { .. } | Effect::Unsend { .. } => {}
                 Effect::RecordLate { .. } => panic!("no device answers twice here"),
                 Effect::CloseBatch { batch } => self.assert_terminal_before(batch + 1),
-                Effect::Finish { status, reason } => self.finished = Some((status, reason)),
+                Effect::Finish { status, cause } => {
+                    self.finished = Some((status, cause.map(|cause| cause.to_string())));
+                }
             }
             self.check_counts();
         }

@@ -8,7 +8,8 @@ use super::{CommandResult, Output, args};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::diag::{CODES, nearest};
-use crate::manifest::{Kind, schema_text};
+use crate::manifest::schema_text;
+use crate::model::kind::Kind;
 
 /// `explain [CODE]`
 pub fn explain(code: Option<&str>, output: &Output) -> CommandResult {

@@ -18,7 +18,7 @@ pub fn run(environment: &Environment, format: ReportFormat, output: &Output) -> 
             output.findings(&findings);
             if !findings.diagnostics.has_errors() {
                 let kinds = documents.iter().filter(|(_, count)| *count > 0);
-                let list: Vec<String> = kinds.map(|(kind, count)| counted(*count as u64, kind)).collect();
+                let list: Vec<String> = kinds.map(|(kind, count)| counted(*count as u64, kind.as_str())).collect();
                 output.say(&format!("The files are valid: {}.", list.join(", ")));
             }
         }

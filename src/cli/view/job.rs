@@ -32,7 +32,7 @@ pub fn list(runs: &[ListedRun]) -> String {
         let mut cells = vec![
             record.job.to_string(),
             record.run.to_string(),
-            record.cause().map_or_else(|| status.to_string(), |cause| format!("{status} ({cause})")),
+            record.hindrance().map_or_else(|| status.to_string(), |cause| format!("{status} ({cause})")),
             number(counts.total),
             number(counts.completed),
             number(counts.failed),

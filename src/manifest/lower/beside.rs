@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::{Draft, FileFormat, Lowering};
 use crate::diag::{Diagnostic, code, nearest, shown};
-use crate::manifest::kind::Kind;
 use crate::manifest::node::pointer;
 use crate::manifest::structure::list;
 use crate::manifest::v1;
 use crate::model::digest::Digest;
 use crate::model::fleet::{DeviceImport, ImportExpect, ImportFormat, Removed};
 use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::template::{SCHEMA_WORDS, is_name};
 

@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 
 use super::{Draft, Lowering, id_detail};
 use crate::diag::{Diagnostic, code, shown};
-use crate::manifest::kind::Kind;
 use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{Subject, list};
 use crate::manifest::v1;
@@ -17,6 +16,7 @@ use crate::model::delivery::{Amount, Confirm, Delivery, OfflinePolicy, Retry, Th
 use crate::model::digest::Digest;
 use crate::model::id::{DeviceId, Name, RunToken};
 use crate::model::job::{Action, Command, Expect, Job, Selector, Target};
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::patch::Section;
 

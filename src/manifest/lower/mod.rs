@@ -18,7 +18,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::diag::{Code, Diagnostic, Diagnostics, FileId, Span, code, shown};
-use crate::manifest::kind::Kind;
 use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{self, Subject, Validators};
 use crate::manifest::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
@@ -27,6 +26,7 @@ use crate::model::delivery::Delivery;
 use crate::model::fleet::{DeviceImport, Fleet, Probability};
 use crate::model::id::{IdError, Name};
 use crate::model::job::{Action, Job, Target};
+use crate::model::kind::Kind;
 use crate::model::schedule::Schedule;
 
 /// A document of a set, on its way into the model.

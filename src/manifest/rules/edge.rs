@@ -9,7 +9,7 @@ use super::Set;
 use super::files::Named;
 use crate::diag::{Diagnostic, Diagnostics, FileId, SourceMap, Span};
 use crate::manifest::edge;
-use crate::manifest::kind::Kind;
+use crate::model::kind::Kind;
 use crate::template::{Place, place};
 
 /// Checks the files of edge manifests, each of them once. Files with problems are added to the sources.

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::Set;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, FileFormat, FileReference};
 use crate::manifest::parsed::JsonFile;
 use crate::manifest::{Entry, Input, ParsedFiles};
 use crate::model::fleet::ImportFormat;
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::text::is_unsafe;
 use crate::template;

@@ -2,7 +2,7 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::kind::Kind;
+use crate::model::kind::Kind;
 
 /// Reports a missing Fleet document, and every one but the first.
 pub fn check(set: &Set) -> Diagnostics {

@@ -19,9 +19,9 @@ pub mod schedules;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::kind::Kind;
 use super::lower::Doc;
 use crate::diag::FileId;
+use crate::model::kind::Kind;
 
 /// All documents of a fleet.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code, shown};
-use crate::manifest::kind::Kind;
+use crate::model::kind::Kind;
 
 /// Reports every document but the first of a kind and name. Fleets have a rule of their own.
 pub fn check(set: &Set) -> Diagnostics {

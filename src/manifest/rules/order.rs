@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, Draft};
 use crate::model::id::Name;
+use crate::model::kind::Kind;
 
 /// Reports every cycle of `after` once, at its first name.
 pub fn check(set: &Set) -> Diagnostics {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::Draft;
+use crate::model::kind::Kind;
 use crate::model::limits;
 
 /// The paths of the organizations by name, such as `eu` to `acme/eu`.

@@ -3,9 +3,9 @@
 use super::Set;
 use super::organizations::{Paths, is_within};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::Draft;
 use crate::model::job::Selector;
+use crate::model::kind::Kind;
 
 /// Reports jobs that could never select a device, because their group lies in another part of the tree.
 ///

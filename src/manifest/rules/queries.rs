@@ -2,10 +2,10 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::Doc;
 use crate::manifest::node::Node;
 use crate::manifest::{QueryCheck, QueryProblem};
+use crate::model::kind::Kind;
 
 /// Reports every problem of every condition of groups, jobs and schedules.
 pub fn check(set: &Set, check_query: QueryCheck, sources: &SourceMap) -> Diagnostics {

@@ -3,8 +3,8 @@
 use super::Set;
 use super::organizations::Paths;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, code, nearest, shown};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, Reference};
+use crate::model::kind::Kind;
 
 /// Reports every reference to nothing.
 pub fn check(set: &Set, paths: &Paths, sources: &SourceMap) -> Diagnostics {

@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::kind::Kind;
 use crate::manifest::lower::{Doc, Draft};
+use crate::model::kind::Kind;
 use crate::model::schedule::{Recurrence, Schedule};
 use crate::schedule::Occurrences;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::history::History;
 use super::{OpsError, Row};
-use crate::ledger::RunRecord;
-use crate::model::delivery::{Amount, Threshold, ThresholdScope};
+use crate::ledger::{RunCause, RunRecord};
+use crate::model::delivery::{Threshold, ThresholdScope};
 use crate::model::outcome::{DeviceStatus, Reason};
 
 /// Failures before the crossing that are named, when they are too many for all.
@@ -63,7 +63,11 @@ struct Failure {
 /// Replays the crossing of a canceled run; `None` when nobody knows its threshold any more, or the rows do not cross it.
 pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option<Crossed>, OpsError> {
     let declared = history.declared_job(record).and_then(|job| job.delivery.threshold);
-    let Some(threshold) = declared.or_else(|| record.reason.as_deref().and_then(threshold_in)) else { return Ok(None) };
+    let recorded = match record.cause {
+        Some(RunCause::Threshold(crossing)) => Some(crossing.threshold),
+        _ => None,
+    };
+    let Some(threshold) = recorded.or(declared) else { return Ok(None) };
     let (mut failures, mut completed, mut place) = (Vec::new(), 0, 0);
     history.published_rows(record, &mut |row| {
         match row.status {
@@ -177,41 +181,4 @@ fn collect(
     crossed.after.completed = Some(completed);
     crossed.after.sample = first_after.iter().filter_map(|(_, place)| rows_after.remove(place)).collect();
     Ok(())
-}
-
-/// Reads the threshold back from the sentence that was recorded: `… (threshold: 5% per batch)`.
-fn threshold_in(sentence: &str) -> Option<Threshold> {
-    let (_, rest) = sentence.rsplit_once("(threshold: ")?;
-    let (amount, per) = rest.strip_suffix(')')?.split_once(" per ")?;
-    let failures = match amount.strip_suffix('%') {
-        Some(percent) => Amount::Percent(percent.parse().ok()?),
-        None => Amount::Count(amount.parse().ok()?),
-    };
-    let per = match per {
-        "job" => ThresholdScope::Job,
-        "batch" => ThresholdScope::Batch,
-        _ => return None,
-    };
-    Some(Threshold { failures, per })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::outcome::Counts;
-    use crate::rollout::Crossing;
-
-    #[test]
-    fn the_recorded_sentence_has_the_threshold() {
-        for failures in [Amount::Count(0), Amount::Count(1_234), Amount::Percent(100)] {
-            for (per, batch) in [(ThresholdScope::Job, None), (ThresholdScope::Batch, Some(2))] {
-                let threshold = Threshold { failures, per };
-                let Counts { total, failed, .. } = Counts { total: 9, failed: 3, ..Counts::default() };
-                let sentence = Crossing { threshold, failed, allowed: 2, total, batch }.to_string();
-                assert_eq!(threshold_in(&sentence), Some(threshold), "{sentence}");
-            }
-        }
-        assert_eq!(threshold_in("its document is not declared any more"), None);
-        assert_eq!(threshold_in("(threshold: 5 per fleet)"), None);
-    }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
 use crate::ledger::{RunKey, RunRecord};
-use crate::manifest::Kind;
 use crate::model::fleet::HeldDocuments;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
+use crate::model::kind::Kind;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::model::schedule::occurrence_instant;
@@ -102,7 +102,7 @@ impl History<'_> {
 
     /// Returns true when what cannot be used of the files may be, or is, what declares a job of a name.
     pub(super) fn may_be_held(&self, name: &Name) -> bool {
-        let is_it = |kind: Kind| self.view.held.of_kind(kind.as_str()).any(|(held, _)| held == name);
+        let is_it = |kind: Kind| self.view.held.of_kind(kind).any(|(held, _)| held == name);
         self.view.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
     }
 

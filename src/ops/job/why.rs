@@ -7,7 +7,7 @@ use super::crossing::replay;
 use super::history::{Caveats, History, with_history};
 use super::planned::planned;
 use super::{Environment, OpsError, RunChoice};
-use crate::ledger::{OpenRun, RunRecord, Standing};
+use crate::ledger::{OpenRun, RunCause, RunRecord, Standing};
 use crate::model::delivery::OfflinePolicy;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
@@ -101,22 +101,15 @@ fn of_ended(history: &History<'_>, record: &RunRecord) -> Result<Cause, OpsError
         // Nobody ran it: `adopt` says so.
         RunStatus::Completed if record.reason.is_some() => recorded(),
         RunStatus::Completed => Cause::Completed { counts: record.counts },
-        RunStatus::Failed => match record.reason.as_deref().and_then(unknown_in) {
-            Some(unknown) => Cause::JournalLost { total: record.counts.total, unknown },
-            None => recorded(),
+        RunStatus::Failed => match record.cause {
+            Some(RunCause::JournalLost { unknown, total }) => Cause::JournalLost { total, unknown },
+            _ => recorded(),
         },
         RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => {
             let reason = "nothing declares it any more, and the registry's journal of it is gone: it is left alone";
             Cause::Recorded { reason: reason.to_string() }
         }
     })
-}
-
-/// Reads the number of devices whose outcome is unknown back from the sentence that was recorded.
-fn unknown_in(sentence: &str) -> Option<u64> {
-    let rest = sentence.strip_prefix("journal-lost: ")?;
-    let (_, rest) = rest.split_once("the outcome of ")?;
-    rest.split_once(' ')?.0.parse().ok()
 }
 
 fn of_open(
@@ -223,17 +216,4 @@ fn waiting_for(
         }),
     };
     Ok(Some(Waiting { waits, devices, sample, until }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_recorded_sentence_has_the_number_of_unknown_outcomes() {
-        let sentence =
-            "journal-lost: the registry's journal of this run is gone, and the outcome of 7 of 10 devices is unknown";
-        assert_eq!(unknown_in(sentence), Some(7));
-        assert_eq!(unknown_in("7 of 10 devices failed"), None);
-    }
 }
