@@ -223,15 +223,17 @@ fn manifest() {
         let (loaded, codes) = load(&BTreeMap::from([fleet, (String::from("some.yaml"), input.to_vec())]));
         if let (Some(declared), Ok(text)) = (&loaded.declared, std::str::from_utf8(input)) {
             // An edit of a sound file gives a sound file with the edit in it, or is refused.
-            let jobs = declared.jobs.values().map(|job| (manifest::Kind::Job, &job.name, job.suspend));
-            let schedules =
-                declared.schedules.values().map(|one| (manifest::Kind::Schedule, &one.name, one.is_suspended));
+            let jobs = declared.jobs.values().map(|job| (fleetform::model::kind::Kind::Job, &job.name, job.suspend));
+            let schedules = declared
+                .schedules
+                .values()
+                .map(|one| (fleetform::model::kind::Kind::Schedule, &one.name, one.is_suspended));
             for (kind, name, is_suspended) in jobs.chain(schedules) {
                 let Ok(edited) = manifest::edit::set_suspend(text, kind, name, !is_suspended) else { continue };
                 let fleet = (String::from("fleetform.yaml"), FLEET.as_bytes().to_vec());
                 let (after, codes) = load(&BTreeMap::from([fleet, (String::from("some.yaml"), edited.into_bytes())]));
                 let found = after.declared.and_then(|after| match kind {
-                    manifest::Kind::Schedule => after.schedules.get(name).map(|found| found.is_suspended),
+                    fleetform::model::kind::Kind::Schedule => after.schedules.get(name).map(|found| found.is_suspended),
                     _ => after.jobs.get(name).map(|found| found.suspend),
                 });
                 assert_eq!(found, Some(!is_suspended), "{} {name}: {codes}", kind.noun());

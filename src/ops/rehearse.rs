@@ -27,7 +27,7 @@ use crate::ledger::ImportReport;
 use crate::link::SimulatedDevices;
 use crate::model::fleet::{Declared, Probability, ResultDevices, SimulatedLink};
 use crate::model::id::Name;
-use crate::plan::{ActionKind, Change, Plan, Subject};
+use crate::plan::{ActionKind, Plan, PlannedChange, Subject};
 use crate::prepare::{Files, OnError, TreeChoice, View};
 use crate::reconcile::{Agreement, Options, Quiet, Reconciler, Seen, until_quiet};
 pub use scratch::ScratchFolder;
@@ -63,7 +63,7 @@ pub struct Rehearsed {
     pub runs: Vec<RehearsedRun>,
     pub imports: Vec<(Name, ImportReport)>,
     /// Jobs that would not run, with the reason.
-    pub held: Vec<Change>,
+    pub held: Vec<PlannedChange>,
     /// The results branch is gone, and the apply would publish it again from the registry, with so many runs.
     pub republished: Option<u64>,
     /// Of the first plan: warnings.
@@ -109,7 +109,7 @@ pub fn rehearse(
     let (mut findings, mut held, mut to_run) = (Findings::default(), Vec::new(), Vec::new());
     let mut agree = |plan: &Plan, found: &Findings| {
         findings = found.clone();
-        held = plan.changes.iter().filter(|change| change.action == ActionKind::Hold).cloned().collect();
+        held = plan.changes.iter().filter(|change| change.action() == ActionKind::Hold).cloned().collect();
         to_run = plan.runs.iter().map(|run| run.job.clone()).collect();
         true
     };
@@ -127,7 +127,7 @@ pub fn rehearse(
     if refused.is_none() && to_run.iter().any(|name| !ran(name)) {
         // A job that comes after others waits on: only a plan of what they left says why. One that comes after a run that was left is
         // still to run.
-        let waits = |change: &Change| matches!(change.action, ActionKind::Hold | ActionKind::Run);
+        let waits = |change: &PlannedChange| matches!(change.action(), ActionKind::Hold | ActionKind::Run);
         held = reconciler.plan(clock.now())?.plan.changes.into_iter().filter(waits).collect();
     }
     held.retain(|change| matches!(&change.subject, Subject::Job(name) if !ran(name)));

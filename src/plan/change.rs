@@ -186,43 +186,147 @@ pub struct Upcoming {
     pub devices: Option<u64>,
 }
 
-/// One line of a plan.
+/// One line of a plan: what becomes of a document.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Change {
+pub struct PlannedChange {
     pub subject: Subject,
-    pub action: ActionKind,
     /// Why, or what it came to: a phrase for people.
     pub reason: String,
+    /// The run of a job.
     pub run: Option<RunToken>,
-    /// The action of a job to run or of a schedule's, in the word of the manifest, such as `property` or `command`.
-    pub work: Option<&'static str>,
-    pub targets: Option<Targets>,
-    pub diff: Vec<DiffLine>,
-    pub batches: Option<Batches>,
-    pub threshold: Option<Threshold>,
-    pub import: Option<ImportCounts>,
-    /// Of a schedule, and of nothing else.
-    pub upcoming: Option<Upcoming>,
-    /// Of what is declared: the spec of a job to run or of a schedule's, or the spec and the file of an import. A saved plan holds for these only.
-    pub declared_digest: Option<Digest>,
+    pub step: Step,
 }
 
-impl Change {
-    /// Returns a change without devices.
-    pub fn new(subject: Subject, action: ActionKind, reason: impl Into<String>) -> Change {
-        Change {
-            subject,
-            action,
-            reason: reason.into(),
-            run: None,
-            work: None,
-            targets: None,
-            diff: Vec::new(),
-            batches: None,
-            threshold: None,
-            import: None,
-            upcoming: None,
-            declared_digest: None,
+/// What becomes of a document, with what there is to know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Devices are written from a file. The digest is of the spec and the file: a saved plan holds for these only.
+    Import { counts: ImportCounts, declared_digest: Digest },
+    /// A run is claimed and starts.
+    Run(Box<RunStep>),
+    /// An open run goes on.
+    Continue,
+    /// An open run starts no further device.
+    Stop,
+    /// An open run whose journal was lost is closed as failed.
+    Close,
+    /// Nothing now: the occurrences of a schedule start when it is time.
+    Schedule(Box<ScheduleStep>),
+    /// Nothing now: a suspended job, or one that waits for another.
+    Hold,
+    /// Nothing: it is as declared.
+    Done,
+}
+
+/// A run that is claimed and starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunStep {
+    /// The action, in the word of the manifest, such as `property` or `command`.
+    pub work: &'static str,
+    /// The digest of the job's spec: a saved plan holds for this only.
+    pub declared_digest: Digest,
+    pub targets: Targets,
+    pub diff: Vec<DiffLine>,
+    pub batches: Batches,
+    pub threshold: Option<Threshold>,
+}
+
+/// A schedule, of which the occurrences start when it is time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleStep {
+    /// The action of its jobs, in the word of the manifest.
+    pub work: &'static str,
+    /// The digest of the spec of its jobs.
+    pub declared_digest: Digest,
+    pub upcoming: Upcoming,
+}
+
+impl Step {
+    /// Returns the kind of the step.
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Step::Import { .. } => ActionKind::Import,
+            Step::Run(_) => ActionKind::Run,
+            Step::Continue => ActionKind::Continue,
+            Step::Stop => ActionKind::Stop,
+            Step::Close => ActionKind::Close,
+            Step::Schedule(_) => ActionKind::Schedule,
+            Step::Hold => ActionKind::Hold,
+            Step::Done => ActionKind::Done,
+        }
+    }
+}
+
+impl PlannedChange {
+    pub fn new(subject: Subject, step: Step, reason: impl Into<String>) -> PlannedChange {
+        PlannedChange { subject, reason: reason.into(), run: None, step }
+    }
+
+    /// Returns the kind of what is done.
+    pub fn action(&self) -> ActionKind {
+        self.step.kind()
+    }
+
+    /// Returns what there is to know of a run that starts.
+    pub fn run_step(&self) -> Option<&RunStep> {
+        match &self.step {
+            Step::Run(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// Returns the devices of a run that starts.
+    pub fn targets(&self) -> Option<&Targets> {
+        self.run_step().map(|run| &run.targets)
+    }
+
+    /// Returns the values that a run changes; none for anything else.
+    pub fn diff(&self) -> &[DiffLine] {
+        self.run_step().map_or(&[], |run| &run.diff)
+    }
+
+    /// Returns the batches of a run that starts.
+    pub fn batches(&self) -> Option<Batches> {
+        self.run_step().map(|run| run.batches)
+    }
+
+    /// Returns the threshold of a run that starts.
+    pub fn threshold(&self) -> Option<Threshold> {
+        self.run_step().and_then(|run| run.threshold)
+    }
+
+    /// Returns the counts of an import.
+    pub fn import(&self) -> Option<ImportCounts> {
+        match &self.step {
+            Step::Import { counts, .. } => Some(*counts),
+            _ => None,
+        }
+    }
+
+    /// Returns the next occurrences of a schedule.
+    pub fn upcoming(&self) -> Option<&Upcoming> {
+        match &self.step {
+            Step::Schedule(schedule) => Some(&schedule.upcoming),
+            _ => None,
+        }
+    }
+
+    /// Returns the action of a job to run or of a schedule's, in the word of the manifest.
+    pub fn work(&self) -> Option<&'static str> {
+        match &self.step {
+            Step::Run(run) => Some(run.work),
+            Step::Schedule(schedule) => Some(schedule.work),
+            _ => None,
+        }
+    }
+
+    /// Returns the digest of what is declared, for which alone a saved plan holds.
+    pub fn declared_digest(&self) -> Option<Digest> {
+        match &self.step {
+            Step::Import { declared_digest, .. } => Some(*declared_digest),
+            Step::Run(run) => Some(run.declared_digest),
+            Step::Schedule(schedule) => Some(schedule.declared_digest),
+            _ => None,
         }
     }
 }

@@ -16,25 +16,22 @@ pub fn check(plan: &Plan) {
             "an address is in a plan once for each run: {}",
             change.subject
         );
-        assert_eq!(change.action == ActionKind::Run, change.targets.is_some(), "runs and only runs have targets");
-        assert_eq!(change.action == ActionKind::Import, change.import.is_some(), "imports have counts");
-        assert_eq!(change.action == ActionKind::Schedule, change.upcoming.is_some(), "schedules have occurrences");
-        if let Some(targets) = &change.targets {
+        if let Some(targets) = change.targets() {
             let apart = targets.unchanged + targets.blocked + targets.mismatches();
             assert!(apart <= targets.count, "no device is counted twice");
             let most = targets.count - apart;
-            assert!(change.diff.iter().all(|line| line.devices <= most), "a path changes on the devices that change");
+            assert!(change.diff().iter().all(|line| line.devices <= most), "a path changes on the devices that change");
         }
-        if let Some(import) = change.import {
+        if let Some(import) = change.import() {
             let sum = import.new + import.updated + import.unchanged + import.deleted + import.rejected;
             assert_eq!(sum, import.rows, "every row of an import is in one place");
         }
     }
-    let planned: Vec<_> = plan.changes.iter().filter(|change| change.action == ActionKind::Run).collect();
+    let planned: Vec<_> = plan.changes.iter().filter(|change| change.action() == ActionKind::Run).collect();
     assert_eq!(planned.len(), plan.runs.len(), "each run to start has its devices");
     for (change, run) in planned.into_iter().zip(&plan.runs) {
         assert_eq!(change.subject, super::Subject::Job(run.job.clone()), "runs are in the order of their changes");
-        let count = change.targets.as_ref().map(|targets| targets.count);
+        let count = change.targets().map(|targets| targets.count);
         assert_eq!(count, Some(run.ids.len() as u64), "the number of devices is that of the list");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Change, Plan, Subject, Targets, Upcoming};
+use super::{ImportCounts, Plan, PlannedChange, Step, Subject, Targets, Upcoming};
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
@@ -67,28 +67,15 @@ pub fn plan_id_of(plan: &Plan) -> String {
 }
 
 /// Writes the canonical JSON of a change.
-fn write_change(change: &Change, text: &mut String) {
-    let Change {
-        subject,
-        action,
-        reason,
-        run,
-        work,
-        targets,
-        diff: _,
-        batches,
-        threshold: _,
-        import,
-        declared_digest,
-        upcoming,
-    } = change;
+fn write_change(change: &PlannedChange, text: &mut String) {
+    let PlannedChange { subject, reason, run, step } = change;
     let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
-    let is_short = targets.is_none() && batches.is_none() && import.is_none() && upcoming.is_none();
-    if !is_short || work.is_some() || declared_digest.is_some() || !is_plain(reason) {
+    let is_short = !matches!(step, Step::Run(_) | Step::Import { .. } | Step::Schedule(_));
+    if !is_short || !is_plain(reason) {
         return text.push_str(&canonical_json(&change_to_json(change)));
     }
     let run = run.as_ref().map_or_else(|| "null".to_string(), |run| format!("\"{run}\""));
-    let (action, kind) = (action.word(), subject.kind().as_str());
+    let (action, kind) = (step.kind().word(), subject.kind().as_str());
     let written = write!(
         text,
         "{{\"actions\":[\"{action}\"],\"address\":\"{subject}\",\"declared_digest\":null,\"kind\":\"{kind}\",\
@@ -97,66 +84,55 @@ fn write_change(change: &Change, text: &mut String) {
     written.expect("writing to a String cannot fail");
 }
 
-fn change_to_json(change: &Change) -> Value {
-    let Change {
-        subject,
-        action,
-        reason,
-        run,
-        work,
-        targets,
-        diff,
-        batches,
-        threshold,
-        import,
-        upcoming,
-        declared_digest,
-    } = change;
+fn change_to_json(change: &PlannedChange) -> Value {
     let mut document = json!({
-        "address": subject.to_string(),
-        "kind": subject.kind().as_str(),
-        "actions": [action.word()],
-        "reason": reason,
-        "run": run.as_ref().map(|run| run.as_str()),
-        "work": work,
-        "declared_digest": declared_digest.map(|digest| digest.to_string()),
+        "address": change.subject.to_string(),
+        "kind": change.subject.kind().as_str(),
+        "actions": [change.action().word()],
+        "reason": change.reason,
+        "run": change.run.as_ref().map(|run| run.as_str()),
+        "work": change.work(),
+        "declared_digest": change.declared_digest().map(|digest| digest.to_string()),
     });
     let members = document.as_object_mut().expect("a change is an object");
-    if let Some(targets) = targets {
-        members.insert("targets".into(), targets_to_json(targets));
-        let lines = diff
-            .iter()
-            .map(|line| json!({"path": line.path, "from": line.from, "to": line.to, "devices": line.devices}));
-        members.insert("diff".into(), lines.collect());
-    }
-    if let Some(batches) = batches {
-        members.insert("batches".into(), json!({"count": batches.count, "size": batches.size}));
-        let threshold = threshold.map(|threshold| {
-            let per = threshold.per.as_str();
-            json!({"failures": threshold.failures.to_string(), "per": per})
-        });
-        members.insert("threshold".into(), json!(threshold));
-    }
-    if let Some(import) = import {
-        let value = json!({
-            "new": import.new,
-            "updated": import.updated,
-            "renamed": import.renamed,
-            "unchanged": import.unchanged,
-            "deleted": import.deleted,
-            "removed": import.removed,
-            "deletes": import.is_deletion,
-            "kept": import.kept,
-            "rejected": import.rejected,
-            "rows": import.rows,
-        });
-        members.insert("import".into(), value);
-    }
-    if let Some(upcoming) = upcoming {
-        members.insert("next".into(), next_to_json(upcoming));
-        members.insert("devices_now".into(), json!(upcoming.devices));
+    match &change.step {
+        Step::Run(run) => {
+            members.insert("targets".into(), targets_to_json(&run.targets));
+            let lines = run
+                .diff
+                .iter()
+                .map(|line| json!({"path": line.path, "from": line.from, "to": line.to, "devices": line.devices}));
+            members.insert("diff".into(), lines.collect());
+            members.insert("batches".into(), json!({"count": run.batches.count, "size": run.batches.size}));
+            let threshold = run.threshold.map(|threshold| {
+                let per = threshold.per.as_str();
+                json!({"failures": threshold.failures.to_string(), "per": per})
+            });
+            members.insert("threshold".into(), json!(threshold));
+        }
+        Step::Import { counts, .. } => drop(members.insert("import".into(), import_to_json(counts))),
+        Step::Schedule(schedule) => {
+            members.insert("next".into(), next_to_json(&schedule.upcoming));
+            members.insert("devices_now".into(), json!(schedule.upcoming.devices));
+        }
+        Step::Continue | Step::Stop | Step::Close | Step::Hold | Step::Done => {}
     }
     document
+}
+
+fn import_to_json(counts: &ImportCounts) -> Value {
+    json!({
+        "new": counts.new,
+        "updated": counts.updated,
+        "renamed": counts.renamed,
+        "unchanged": counts.unchanged,
+        "deleted": counts.deleted,
+        "removed": counts.removed,
+        "deletes": counts.is_deletion,
+        "kept": counts.kept,
+        "rejected": counts.rejected,
+        "rows": counts.rows,
+    })
 }
 
 fn next_to_json(upcoming: &Upcoming) -> Value {

@@ -20,7 +20,9 @@ mod resized;
 mod upcoming;
 
 pub use agenda::{Agenda, Missed, agenda};
-pub use change::{ActionKind, Batches, Change, ImportCounts, Subject, Targets, Upcoming};
+pub use change::{
+    ActionKind, Batches, ImportCounts, PlannedChange, RunStep, ScheduleStep, Step, Subject, Targets, Upcoming,
+};
 pub use check::check;
 pub use classify::{Class, Classified, classify, classify_all};
 pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
@@ -46,7 +48,7 @@ pub struct Plan {
     pub base: Option<String>,
     pub observed_at: jiff::Timestamp,
     /// Imports first, then jobs in the order in which they start, then schedules, then what is left alone; each address once.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PlannedChange>,
     /// One for each change of kind `Run`, in the same order.
     pub runs: Vec<PlannedRun>,
     /// What the author should know although nothing is refused.
@@ -85,12 +87,12 @@ pub struct Summary {
 impl Plan {
     /// Returns true when applying the plan does anything.
     pub fn has_changes(&self) -> bool {
-        self.changes.iter().any(|change| change.action.changes_something())
+        self.changes.iter().any(|change| change.action().changes_something())
     }
 
     /// Returns the plan with only the changes that are wanted: what an apply of a saved plan shows and does.
     #[must_use]
-    pub fn restricted(&self, is_wanted: impl Fn(&Change) -> bool) -> Plan {
+    pub fn restricted(&self, is_wanted: impl Fn(&PlannedChange) -> bool) -> Plan {
         let mut plan = self.clone();
         plan.changes.retain(&is_wanted);
         let runs = |name: &Name| plan.changes.iter().any(|change| change.subject == Subject::Job(name.clone()));
@@ -102,15 +104,15 @@ impl Plan {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary::default();
         for change in &self.changes {
-            let devices = change.targets.as_ref().map_or(0, |targets| targets.count);
-            match change.action {
+            let devices = change.targets().map_or(0, |targets| targets.count);
+            match change.action() {
                 ActionKind::Run => {
                     summary.to_run += 1;
                     summary.devices += devices;
                 }
                 ActionKind::Import => {
                     summary.imports += 1;
-                    summary.import_devices += change.import.map_or(0, |counts| counts.touched());
+                    summary.import_devices += change.import().map_or(0, |counts| counts.touched());
                 }
                 ActionKind::Stop => summary.to_stop += 1,
                 ActionKind::Continue => summary.to_continue += 1,

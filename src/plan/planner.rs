@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::{ActionKind, Batches, Change, Subject, Targets};
+use super::change::{ActionKind, Batches, PlannedChange, RunStep, Step, Subject, Targets};
 use super::classify::{Class, Classified, classify_all};
 use super::codec::plan_id_of;
 use super::conflict::{conflicts, spared};
@@ -77,7 +77,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         }
         plan_job(one, (declared, held, ledger, &indexes), seen, &wait, &mut plan);
         if awaited.contains(&job.name) {
-            let action = plan.changes.last().map(|change| change.action);
+            let action = plan.changes.last().map(PlannedChange::action);
             progress.insert(
                 &job.name,
                 Progress { class: &one.class, is_under_way: action.is_some_and(ActionKind::goes_on) },
@@ -88,14 +88,14 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     plan_undeclared(declared, held, ledger, &mut plan);
     if let Some(at_work) = at_work {
         // A journal that is not here is with whoever works with the other one.
-        for change in plan.changes.iter_mut().filter(|change| change.action == ActionKind::Close) {
-            change.action = ActionKind::Hold;
+        for change in plan.changes.iter_mut().filter(|change| change.action() == ActionKind::Close) {
+            change.step = Step::Hold;
             change.reason = format!("under way with another registry: {at_work} is at work");
         }
     }
     plan_schedules(declared, &scheduled, &mut plan);
     plan.refusals.extend(conflicts(declared, &plan.runs, &unwritten, &pending).into_iter().map(Refusal::Conflict));
-    plan.changes.sort_by_key(|change| rank(change.action));
+    plan.changes.sort_by_key(|change| rank(change.action()));
     plan.id = plan_id_of(&plan);
     plan
 }
@@ -118,20 +118,19 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
     for (name, declared) in &input.declared.imports {
         let subject = Subject::Import(name.clone());
         if input.unusable.contains(name) {
-            plan.changes.push(Change::new(subject, ActionKind::Hold, "its file cannot be used"));
+            plan.changes.push(PlannedChange::new(subject, Step::Hold, "its file cannot be used"));
             continue;
         }
         let Some(observed) = input.imports.get(name) else {
-            plan.changes.push(Change::new(subject, ActionKind::Done, "the file is imported"));
+            plan.changes.push(PlannedChange::new(subject, Step::Done, "the file is imported"));
             continue;
         };
         let counts = observed.counts;
-        let mut change = Change::new(subject, ActionKind::Import, "the file or its options changed");
+        let step = Step::Import { counts, declared_digest: observed.digest };
+        let mut change = PlannedChange::new(subject, step, "the file or its options changed");
         if !input.ledger.applied_imports.contains_key(name) {
             change.reason = "the registry has not imported it yet".to_string();
         }
-        change.import = Some(counts);
-        change.declared_digest = Some(observed.digest);
         plan.changes.push(change);
         let (rows, rejected) = (counts.rows, counts.rejected);
         let (devices, removed) = (counts.devices(), counts.removed + counts.deleted);
@@ -202,18 +201,18 @@ fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait
             let (old, run) = (claim.job.clone(), claim.run.clone());
             let reason = format!("looks like {old}, renamed");
             plan.refusals.push(Refusal::Renamed { job: job.name.clone(), old, run });
-            Change::new(subject, ActionKind::Hold, reason)
+            PlannedChange::new(subject, Step::Hold, reason)
         }
         Class::RenamedEarly => {
             let (name, run) = (job.name.clone(), job.run.clone());
             let old = job.previous_name.clone().unwrap_or_else(|| name.clone());
             plan.refusals.push(Refusal::RenamedEarly { job: name, old, run });
-            Change::new(subject, ActionKind::Hold, "renamed while its run was under way")
+            PlannedChange::new(subject, Step::Hold, "renamed while its run was under way")
         }
         Class::Run => {
             let seen = seen.expect("a job that is to run has been observed");
             match wait {
-                Wait::Held(reason) => Change::new(subject, ActionKind::Hold, reason.clone()),
+                Wait::Held(reason) => PlannedChange::new(subject, Step::Hold, reason.clone()),
                 Wait::Nothing => {
                     let count = seen.observation.ids.len() as u64;
                     plan.notices.extend(resized(job, count, ledger, indexes.of_group(declared, job)));
@@ -224,22 +223,22 @@ fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait
                 }
             }
         }
-        Class::Suspended => Change::new(subject, ActionKind::Hold, "suspended before it was claimed"),
-        Class::Stopped => Change::new(subject, ActionKind::Hold, format!("stopped, {}", progress(job, ledger))),
-        Class::Stop => Change::new(subject, ActionKind::Stop, progress(job, ledger)),
-        Class::Continue => Change::new(subject, ActionKind::Continue, progress(job, ledger)),
-        Class::Close => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
-        Class::Done { record } => Change::new(subject, ActionKind::Done, ended(record)),
+        Class::Suspended => PlannedChange::new(subject, Step::Hold, "suspended before it was claimed"),
+        Class::Stopped => PlannedChange::new(subject, Step::Hold, format!("stopped, {}", progress(job, ledger))),
+        Class::Stop => PlannedChange::new(subject, Step::Stop, progress(job, ledger)),
+        Class::Continue => PlannedChange::new(subject, Step::Continue, progress(job, ledger)),
+        Class::Close => PlannedChange::new(subject, Step::Close, JOURNAL_LOST),
+        Class::Done { record } => PlannedChange::new(subject, Step::Done, ended(record)),
         Class::Edited { record } => {
             let (name, run) = (job.name.clone(), job.run.clone());
             plan.refusals.push(Refusal::EditedRun { job: name, run, record: record.cloned().map(Box::new) });
-            Change::new(subject, ActionKind::Hold, "edited after its run was claimed")
+            PlannedChange::new(subject, Step::Hold, "edited after its run was claimed")
         }
     };
     change.run = Some(job.run.clone());
     if let Some(newest) = newest
         && newest.run != job.run
-        && change.action == ActionKind::Done
+        && change.action() == ActionKind::Done
     {
         let notice = Notice::OldToken { job: job.name.clone(), run: job.run.clone(), newest: newest.run.clone() };
         plan.notices.push(notice);
@@ -270,8 +269,9 @@ fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
     let imports = held.of_kind(Kind::DeviceImport).map(|(name, why)| (Subject::Import(name.clone()), why));
     let schedules = held.of_kind(Kind::Schedule).filter(|(name, _)| !declared.schedules.contains_key(*name));
     let schedules = schedules.map(|(name, why)| (Subject::Schedule(name.clone()), why));
-    plan.changes
-        .extend(jobs.chain(imports).chain(schedules).map(|(subject, why)| Change::new(subject, ActionKind::Hold, why)));
+    plan.changes.extend(
+        jobs.chain(imports).chain(schedules).map(|(subject, why)| PlannedChange::new(subject, Step::Hold, why)),
+    );
 }
 
 /// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
@@ -292,22 +292,22 @@ fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, p
         let subject = Subject::Job(name.clone());
         let mut change = match ledger.standing(name, run) {
             Standing::Unclaimed | Standing::Ended(..) => continue,
-            Standing::JournalLost(_) if is_occurrence => Change::new(subject, ActionKind::Close, JOURNAL_LOST),
+            Standing::JournalLost(_) if is_occurrence => PlannedChange::new(subject, Step::Close, JOURNAL_LOST),
             Standing::JournalLost(_) => {
-                Change::new(subject, ActionKind::Close, format!("not declared any more; {JOURNAL_LOST}"))
+                PlannedChange::new(subject, Step::Close, format!("not declared any more; {JOURNAL_LOST}"))
             }
             Standing::Open(_, open) if is_occurrence => {
                 let done = open.completed + open.failed;
                 let reason = format!("an occurrence that is under way, {done} of {} done", open.total);
-                Change::new(subject, ActionKind::Hold, reason)
+                PlannedChange::new(subject, Step::Hold, reason)
             }
             Standing::Open(_, open) => {
                 let is_stopped = ledger.is_stop_published(name, run, open);
-                let action = if is_stopped { ActionKind::Hold } else { ActionKind::Stop };
+                let step = if is_stopped { Step::Hold } else { Step::Stop };
                 let done = open.completed + open.failed;
                 let pending = open.total - done;
                 let reason = format!("not declared any more; {done} of {} done, {pending} stay pending", open.total);
-                Change::new(subject, action, reason)
+                PlannedChange::new(subject, step, reason)
             }
         };
         change.run = Some(run.clone());
@@ -315,14 +315,13 @@ fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, p
     }
 }
 
-fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut Plan) -> Change {
+fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut Plan) -> PlannedChange {
     let Seen { observation, mismatching, manifest } = seen;
     let found = diff(job, manifest, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
     let size = job.delivery.devices_a_batch(count);
-    let mut change = Change::new(Subject::Job(job.name.clone()), ActionKind::Run, reason);
-    change.targets = Some(Targets {
+    let targets = Targets {
         count,
         digest: targets_digest,
         sample: observation.ids.iter().take(SAMPLE_IDS).map(str::to_string).collect(),
@@ -330,12 +329,16 @@ fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut P
         blocked: found.blocked,
         mismatched: found.mismatched.clone(),
         missing: observation.missing.clone(),
-    });
-    change.work = Some(job.action.word());
-    change.declared_digest = Some(job.spec_digest);
-    change.diff = found.lines;
-    change.batches = Some(Batches { count: count.div_ceil(size), size });
-    change.threshold = job.delivery.threshold;
+    };
+    let step = Step::Run(Box::new(RunStep {
+        work: job.action.word(),
+        declared_digest: job.spec_digest,
+        targets,
+        diff: found.lines,
+        batches: Batches { count: count.div_ceil(size), size },
+        threshold: job.delivery.threshold,
+    }));
+    let change = PlannedChange::new(Subject::Job(job.name.clone()), step, reason);
     if is_deferred {
         // Judged when the target is resolved for good.
     } else if let Some(expect) = job.target.expect

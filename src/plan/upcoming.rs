@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::Plan;
-use super::change::{ActionKind, Change, Subject, Upcoming};
+use super::change::{PlannedChange, ScheduleStep, Step, Subject, Upcoming};
 use super::refusal::Notice;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -68,7 +68,7 @@ fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
     })
 }
 
-fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> Change {
+fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> PlannedChange {
     let mut next: Vec<Occurrence> = Occurrences::after(schedule, now).take(SHOWN + 1).collect();
     let has_more = next.len() > SHOWN;
     next.truncate(SHOWN);
@@ -83,11 +83,12 @@ fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> Chang
             None => "(never)".to_string(),
         },
     };
-    let mut change = Change::new(Subject::Schedule(schedule.name.clone()), ActionKind::Schedule, reason);
-    change.work = Some(schedule.job.action.word());
-    change.declared_digest = Some(schedule.job.spec_digest);
-    change.upcoming = Some(Upcoming { time_zone: schedule.time_zone.clone(), occurrences: next, devices });
-    change
+    let step = Step::Schedule(Box::new(ScheduleStep {
+        work: schedule.job.action.word(),
+        declared_digest: schedule.job.spec_digest,
+        upcoming: Upcoming { time_zone: schedule.time_zone.clone(), occurrences: next, devices },
+    }));
+    PlannedChange::new(Subject::Schedule(schedule.name.clone()), step, reason)
 }
 
 /// Returns `2026-12-01 02:30 Europe/Amsterdam (01:30Z), then 12-08, 12-15 …`: what is the same as in the first is left out.

@@ -75,7 +75,7 @@ fn jobs_of<'a>(plan: &'a Plan, declared: &'a Declared) -> impl Iterator<Item = (
         Some((Cow::Borrowed(&**job), run.ids.len() as u64, run.is_deferred))
     });
     let scheduled = plan.changes.iter().filter_map(|change| {
-        let (Subject::Schedule(name), Some(upcoming)) = (&change.subject, &change.upcoming) else { return None };
+        let (Subject::Schedule(name), Some(upcoming)) = (&change.subject, change.upcoming()) else { return None };
         let job = declared.schedules.get(name)?.job_at(plan.observed_at);
         Some((Cow::Owned(job), upcoming.devices?, false))
     });

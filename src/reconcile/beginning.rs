@@ -37,7 +37,7 @@ impl Beginning<'_, '_> {
         let mut reopened: Vec<(&Name, bool)> = Vec::new();
         for change in &plan.changes {
             let run = change.run.as_ref();
-            match (&change.subject, change.action) {
+            match (&change.subject, change.action()) {
                 (Subject::Import(name), ActionKind::Import) => {
                     if let Some(file) = staged.iter().find(|file| file.import == *name) {
                         let report = import(view, file, (head, &plan.id, *now), crash)?;
@@ -60,7 +60,7 @@ impl Beginning<'_, '_> {
                 (Subject::Job(name), ActionKind::Continue | ActionKind::Stop)
                     if !running.has(name, run) && !left.contains(name) =>
                 {
-                    reopened.push((name, change.action == ActionKind::Stop));
+                    reopened.push((name, change.action() == ActionKind::Stop));
                 }
                 (Subject::Job(name), ActionKind::Close) => {
                     let record = Closing { view, crash, now: *now }.close_lost(name, run)?;

@@ -56,7 +56,7 @@ impl Agreement<'_> {
         if let Some(agree) = self.agree.take() {
             let plan = &planned.plan;
             quiet.was_empty = !plan.has_changes();
-            quiet.held = plan.changes.iter().filter(|change| change.action == ActionKind::Hold).count() as u64;
+            quiet.held = plan.changes.iter().filter(|change| change.action() == ActionKind::Hold).count() as u64;
             if !agree(plan, &view.findings(planned.diagnostics.clone())) || quiet.was_empty {
                 quiet.was_declined = !quiet.was_empty;
                 return Ok(false);

@@ -218,8 +218,8 @@ impl Stage {
                 let changes = planned.plan.changes.iter();
                 let changes = changes.map(|change| {
                     let told = (change.subject.to_string(), change.run.as_ref().map(ToString::to_string));
-                    let devices = change.targets.as_ref().map(|targets| targets.count);
-                    change_line(change.action.symbol(), change.action.word(), told, devices, &change.reason)
+                    let devices = change.targets().map(|targets| targets.count);
+                    change_line(change.action().symbol(), change.action().word(), told, devices, &change.reason)
                 });
                 Ok(changes.chain(findings).collect())
             }

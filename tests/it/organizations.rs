@@ -87,8 +87,8 @@ fn a_job_of_an_organization_selects_nothing_outside_it() {
 /// Returns the counts of the imports that a plan would apply, by name.
 fn imports(world: &World) -> Vec<(String, ImportCounts)> {
     let plan = world.plan().unwrap().plan;
-    let of_import = |change: &fleetform::plan::Change| match (&change.subject, change.action) {
-        (Subject::Import(name), ActionKind::Import) => Some((name.to_string(), change.import.unwrap())),
+    let of_import = |change: &fleetform::plan::PlannedChange| match (&change.subject, change.action()) {
+        (Subject::Import(name), ActionKind::Import) => Some((name.to_string(), change.import().unwrap())),
         _ => None,
     };
     plan.changes.iter().filter_map(of_import).collect()

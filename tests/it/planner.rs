@@ -375,8 +375,8 @@ proptest! {
             prop_assert_eq!(ids, observed);
         }
         for change in &plan.changes {
-            let Some(targets) = &change.targets else { continue };
-            let batches = change.batches.unwrap();
+            let Some(targets) = change.targets() else { continue };
+            let batches = change.batches().unwrap();
             prop_assert!(batches.count * batches.size >= targets.count);
             prop_assert!(batches.count.saturating_sub(1) * batches.size <= targets.count);
         }
@@ -392,7 +392,7 @@ proptest! {
             let entries: Vec<&Before> = found.before.iter().map(|at| &found.table[*at as usize]).collect();
             let mismatches = entries.iter().filter(|entry| entry.mismatch.is_some() && !entry.blocked).count() as u64;
             let change = plan.changes.iter().find(|change| change.subject == Subject::Job(run.job.clone())).unwrap();
-            prop_assert_eq!(change.targets.as_ref().unwrap().mismatches(), mismatches);
+            prop_assert_eq!(change.targets().unwrap().mismatches(), mismatches);
             let fits_none = !entries.is_empty() && entries.iter().all(|entry| entry.mismatch.is_some());
             let is_refused =
                 plan.refusals.iter().any(|one| matches!(one, Refusal::FitsNone { job, .. } if *job == run.job));
@@ -409,7 +409,7 @@ proptest! {
         for run in &plan.runs {
             prop_assert!(!input.ledger.claims.contains_key(&(run.job.clone(), run.run.clone())));
         }
-        for change in plan.changes.iter().filter(|change| change.action == ActionKind::Run) {
+        for change in plan.changes.iter().filter(|change| change.action() == ActionKind::Run) {
             let Subject::Job(name) = &change.subject else { continue };
             prop_assert!(!input.declared.jobs[name].suspend, "a suspended job is not started");
         }

@@ -41,7 +41,7 @@ fn past(spec: &str, run: &str) -> World {
 /// The changes of schedules and jobs as the plan shows them, without the import.
 fn lines(plan: &Plan) -> Vec<String> {
     let changes = plan.changes.iter().filter(|change| !matches!(change.subject, Subject::Import(_)));
-    changes.map(|change| format!("{} {}: {}", change.action.symbol(), change.subject, change.reason)).collect()
+    changes.map(|change| format!("{} {}: {}", change.action().symbol(), change.subject, change.reason)).collect()
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_occurrence_under_way_is_not_stopped_for_being_declared_by_no_job() {
     let world = past("start: 2026-11-19T02:30:00, recurrence: daily", "20261119T013000Z");
     let plan = world.plan().unwrap().plan;
     let action = |plan: &Plan| {
-        plan.changes.iter().find(|change| change.subject.to_string() == "job/nightly").map(|change| change.action)
+        plan.changes.iter().find(|change| change.subject.to_string() == "job/nightly").map(|change| change.action())
     };
     assert_eq!(action(&plan), Some(ActionKind::Hold), "{:?}", lines(&plan));
     world.commit("Schedule");

@@ -493,7 +493,7 @@ fn a_plan_in_a_clone_does_not_take_for_lost_what_somebody_works_on() {
         let environment = Environment { folder: clone.path(), registry: None };
         let planned = fleetform::ops::plan::plan(&environment, &PlanOptions::default(), at).unwrap();
         let change = planned.plan.changes.iter().find(|change| change.subject.to_string() == "job/reboot").unwrap();
-        (change.action, change.reason.clone())
+        (change.action(), change.reason.clone())
     };
     let seen = Cell::new(None);
     let mut observer = |progress: &Progress| {

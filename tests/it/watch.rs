@@ -533,7 +533,7 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
         world.commit("Edit");
         let plan = world.plan().unwrap().plan;
         let change = plan.changes.iter().find(|change| change.subject.to_string() == "job/nightly").unwrap();
-        assert_eq!(change.action, ActionKind::Continue, "what an apply would do");
+        assert_eq!(change.action(), ActionKind::Continue, "what an apply would do");
         if is_kept {
             // A mirror that was made anew after a forced push does not have what the claim names.
             let old = world.repository().revparse_single("HEAD~1:schedules/nightly.yaml").unwrap().id().to_string();

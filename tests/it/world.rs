@@ -186,7 +186,7 @@ impl World {
     pub fn planned_action(&self, job: &str) -> ActionKind {
         let planned = self.plan().unwrap();
         let address = format!("job/{job}");
-        planned.plan.changes.iter().find(|change| change.subject.to_string() == address).unwrap().action
+        planned.plan.changes.iter().find(|change| change.subject.to_string() == address).unwrap().action()
     }
 
     pub fn apply(&self) -> Result<Applied, OpsError> {

@@ -6,7 +6,7 @@ use super::{counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::delivery::ThresholdScope;
 use crate::model::text::{sanitize_line, shorten};
-use crate::plan::{ActionKind, Change, DiffLine, Plan};
+use crate::plan::{ActionKind, DiffLine, Plan, PlannedChange};
 
 /// Lines of a diff that are shown for one job.
 const DIFF_LINES_MAX: usize = 12;
@@ -42,9 +42,9 @@ impl PlanView {
         text
     }
 
-    fn change(self, change: &Change, width: usize, text: &mut String) {
-        let action = change.action;
-        let removes = change.import.is_some_and(|counts| counts.removed + counts.deleted > 0);
+    fn change(self, change: &PlannedChange, width: usize, text: &mut String) {
+        let action = change.action();
+        let removes = change.import().is_some_and(|counts| counts.removed + counts.deleted > 0);
         let symbol = if removes { '-' } else { action.symbol() };
         let word = if action == ActionKind::Schedule { "next" } else { action.word() };
         let head = format!("{symbol} {word:<8}");
@@ -58,9 +58,9 @@ impl PlanView {
         let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));
         text.push_str(line.trim_end());
         text.push('\n');
-        let shown = if self.is_verbose { change.diff.len() } else { change.diff.len().min(DIFF_LINES_MAX) };
-        let lines = &change.diff[..shown];
-        let is_call = change.work == Some("command");
+        let shown = if self.is_verbose { change.diff().len() } else { change.diff().len().min(DIFF_LINES_MAX) };
+        let lines = &change.diff()[..shown];
+        let is_call = change.work() == Some("command");
         let values = |line: &DiffLine| if is_call { value(line.to.as_ref()) } else { change_of(line) };
         let symbol = if is_call { "!" } else { "~" };
         let paths = lines.iter().map(|line| line.path.chars().count()).max().unwrap_or(0);
@@ -70,10 +70,10 @@ impl PlanView {
             let what = format!("{:<paths$}  {:<widest$}", sanitize_line(&line.path), values(line));
             text.push_str(&format!("      {} {what}  {devices}\n", self.painter.paint(Tone::Careful, symbol)));
         }
-        if change.diff.len() > shown {
-            text.push_str(&format!("        … {} more values (-v shows them)\n", change.diff.len() - shown));
+        if change.diff().len() > shown {
+            text.push_str(&format!("        … {} more values (-v shows them)\n", change.diff().len() - shown));
         }
-        if let Some(targets) = &change.targets
+        if let Some(targets) = change.targets()
             && !targets.sample.is_empty()
         {
             let more = targets.count - targets.sample.len() as u64;
@@ -84,9 +84,9 @@ impl PlanView {
     }
 
     /// Returns the facts about a change on one line.
-    fn facts(self, change: &Change) -> String {
+    fn facts(self, change: &PlannedChange) -> String {
         let mut facts = Vec::new();
-        if let Some(import) = change.import {
+        if let Some(import) = change.import() {
             facts.push(format!("{} new", number(import.new)));
             let renamed =
                 if import.renamed > 0 { format!(" ({} renamed)", number(import.renamed)) } else { String::new() };
@@ -109,12 +109,12 @@ impl PlanView {
             facts.push(counted(import.rejected, "rejected row"));
             return facts.join(" · ");
         }
-        let Some(targets) = &change.targets else {
-            let devices = change.upcoming.as_ref().and_then(|upcoming| upcoming.devices);
+        let Some(targets) = change.targets() else {
+            let devices = change.upcoming().and_then(|upcoming| upcoming.devices);
             let devices = devices.map_or(String::new(), |count| format!(" · {} now", counted(count, "device")));
             return format!("{}{devices}", change.reason);
         };
-        let batches = change.batches.map_or(0, |batches| batches.count);
+        let batches = change.batches().map_or(0, |batches| batches.count);
         let devices = counted(targets.count, "device");
         let devices = if change.reason.starts_with("after ") { format!("{devices} as of now") } else { devices };
         facts.push(if batches > 1 { format!("{devices} in {}", counted(batches, "batch")) } else { devices });
@@ -130,7 +130,7 @@ impl PlanView {
         if !targets.missing.is_empty() {
             facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
         }
-        if let (Some(threshold), Some(batches)) = (change.threshold, change.batches) {
+        if let (Some(threshold), Some(batches)) = (change.threshold(), change.batches()) {
             facts.push(match threshold.per {
                 ThresholdScope::Job => {
                     format!("cancel above {}", counted(threshold.allowed(targets.count), "failure"))
@@ -176,7 +176,7 @@ impl PlanView {
     }
 }
 
-fn title(change: &Change) -> String {
+fn title(change: &PlannedChange) -> String {
     match &change.run {
         Some(run) => format!("{} run {run}", change.subject),
         None => change.subject.to_string(),

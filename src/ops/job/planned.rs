@@ -75,12 +75,13 @@ fn of_files(
 
 fn decision(plan: &Plan, job: &Job, is_committed: bool) -> Cause {
     let subject = Subject::Job(job.name.clone());
-    let is_it = |change: &&crate::plan::Change| change.subject == subject && change.run.as_ref() == Some(&job.run);
+    let is_it =
+        |change: &&crate::plan::PlannedChange| change.subject == subject && change.run.as_ref() == Some(&job.run);
     let change = plan.changes.iter().find(is_it).expect("a plan says something of every declared job");
     Cause::Planned {
-        action: change.action,
+        action: change.action(),
         reason: change.reason.clone(),
-        devices: change.targets.as_ref().map(|targets| targets.count),
+        devices: change.targets().map(|targets| targets.count),
         is_committed,
     }
 }
