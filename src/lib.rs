@@ -5,23 +5,29 @@
 //!
 //! # The way of one `apply`
 //!
+//! It can be read from top to bottom in `reconcile/reconciler.rs`; the daemon and the rehearsal go the same way.
+//!
 //! ```text
-//!  files at HEAD ──repo──> bytes ──manifest──> Declared + Diagnostics        (errors end here: exit 65)
-//!  results branch ──repo──> claims, records ──┐
-//!  journal ──registry──> open runs ───────────┴─ledger──> Ledger             (what was done; read before what is observed)
-//!  registry.devices().observe(targets, touched paths) ──> Observations                 (ids and the values there now, no twins)
+//!  prepare::Files   files at HEAD ──repo──> bytes ──manifest──> Declared + Diagnostics     (errors end here: exit 65)
+//!  prepare::View    results branch ──repo──> claims, records ──┐
+//!                   journal ──registry──> open runs ───────────┴─ledger──> Ledger          (read before what is observed)
+//!  view.plan(…)     registry.devices().observe(targets, paths) ──> Observations            (ids and values, no twins)
+//!                   plan::plan(declared, ledger, observations) ──> Plan                    pure: same input, same bytes
 //!
-//!      plan::plan(declared, ledger, observations) ──> Plan                   pure: same input, same bytes
-//!
-//!  claim: journaled, then committed to the results branch (compare-and-swap) (a lost race ends here: exit 75)
-//!  execute: event ──> rollout::step ──> effects, in order ──> event …        intent before effect, outcome before decision
-//!  results::{shards, run.json} ──repo──> a commit on the results branch
+//!  Reconciler::round      recover ──> plan ──> take the right to work ──> plan again ──> begin
+//!                         a claim is journaled, then committed by compare-and-swap         (a lost race ends here: exit 75)
+//!  Reconciler::run_until  event ──> rollout::step ──> effects, in order ──> event …        intent before effect
+//!                         results::{shards, run.json} ──repo──> a commit on the results branch
+//!  Reconciler::rest       push, give back the lease and the lock, note what was applied
 //! ```
+//!
+//! A process waits in one place, `clock.wait(until, &inbox)`. Threads beside it (signals, the link, fetches and pushes, the HTTP listener)
+//! have a [`execute::Waker`] each. Everything else is synchronous.
 //!
 //! # Rooms, and who may import whom
 //!
 //! A room may import the rooms of lower levels as listed, never its siblings; a test holds this table against the source
-//! (`tests/it/tidy.rs`).
+//! (`tests/it/tidy.rs`). Files do not import each other in a circle either (`tests/it/circles.rs`).
 //!
 //! | level | room | what it is | may import |
 //! | --- | --- | --- | --- |
@@ -36,24 +42,40 @@
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, manifest |
-//! | | **the IO line** | clock, files, network and async only below | |
-//! | 4 | [`registry`] | devices, imports, the journal: SQLite | diag, model, query, ledger |
-//! | 4 | [`link`] | the way to the devices | model |
+//! | | **the IO line** | clock, files, network and threads only below | |
+//! | 4 | [`registry`] | devices, imports, the journal: a port, and SQLite behind it | diag, model, query, ledger |
+//! | 4 | [`link`] | the way to the devices: a port, and simulated devices behind it | model |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
-//! | 5 | [`prepare`] | from a tree and the registry to the planner's input | levels 0 to 3, registry, repo |
+//! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
-//! | 5 | [`listen`] | what the daemon shows and hears of: health, metrics, webhooks, the service manager | model |
-//! | 6 | [`ops`] | one use case a file | everything above |
-//! | 7 | [`cli`] | arguments, commands, views | ops and the values that it shows |
-//! | 7 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
+//! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
+//! | 6 | [`reconcile`] | makes a fleet what its files declare: claims, recovery, the lease, pushes | all but convert, query, template, rollout and listen |
+//! | 7 | [`ops`] | one use case a file | everything above |
+//! | 8 | [`cli`] | arguments, commands, views | ops and the values that it shows |
+//! | 8 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
 //!
-//! Two rooms are ours beyond the usual: `prepare` is apart from `plan` so that a planner that cannot see the registry cannot
-//! call it, and apart from `ops` because `plan` and `apply` must prepare alike to the letter.
+//! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry cannot call it, and
+//! apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from `ops` because `apply`, the daemon and the
+//! rehearsal are one machine with three drivers.
 //!
-//! Traits are few: [`execute::Clock`] has a real and a virtual implementation. The registry and the link are concrete until a
-//! second one of each comes.
+//! # Ports
 //!
-//! # Invariants
+//! | port | what it asks | what is behind it | who replaces it |
+//! | --- | --- | --- | --- |
+//! | [`registry::Store`] | devices, imports, the journal, a copy of the branch; `commit(&Fence, &[Change])` | `registry/sqlite` | any that passes `tests/it/contract.rs` |
+//! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
+//! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
+//!
+//! [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable steps is a place to die.
+//!
+//! # How to add a link to devices
+//!
+//! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`]; `link/simulated.rs` is the example.
+//! 2. Add its settings to the model (`model::fleet`), to the document (`manifest/v1.rs`) and to its lowering (`manifest/lower/fleet.rs`);
+//!    `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
+//! 3. Open it where `reconcile` opens the simulated one: `Reconciler::open`.
+//!
+//! //! # Invariants
 //!
 //! 1. A plan is immutable and complete: execution makes no choice that a plan could have made.
 //! 2. Planning is a function of its input; same input, same bytes.
@@ -69,7 +91,7 @@
 //! | what | who | where |
 //! | --- | --- | --- |
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
-//! | the registry and its lock | `registry`, `ops::apply` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
+//! | the registry and its lock | `registry`, `reconcile` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
 //! | what the remote had of it | `repo::ResultsBranch`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
 //! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, the followed branch at `refs/fleetform/source/…` |

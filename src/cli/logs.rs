@@ -46,7 +46,7 @@ impl LogArgs {
     /// `CommandError::Usage`: the filter is not valid.
     pub fn start(&self, output: &Output) -> Result<(), CommandError> {
         let format = self.log.unwrap_or(if output.is_json { LogFormat::Json } else { LogFormat::Text });
-        let lines = Lines { format, painter: output.talk_painter(), now: || SystemClock.now() };
+        let lines = LineFormat { format, painter: output.talk_painter(), now: || SystemClock.now() };
         let filter = self.filter(output.is_quiet, output.is_verbose)?;
         tracing::subscriber::set_global_default(subscriber(lines, filter, std::io::stderr))
             .expect("a process starts its log once");
@@ -73,7 +73,7 @@ impl LogArgs {
     }
 }
 
-fn subscriber<W>(lines: Lines, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(lines: LineFormat, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -87,7 +87,7 @@ where
 
 /// Writes an event as one line.
 #[derive(Debug, Clone, Copy)]
-struct Lines {
+struct LineFormat {
     format: LogFormat,
     painter: Painter,
     /// The time, UTC.
@@ -96,12 +96,12 @@ struct Lines {
 
 /// What an event says: its message and its fields, in the order in which the code has them.
 #[derive(Debug, Default)]
-struct Said {
+struct EventFields {
     message: String,
     fields: Vec<(&'static str, Value)>,
 }
 
-impl Visit for Said {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Also `%value`: tracing wraps what is displayed so that its `Debug` is its `Display`.
         let text = format!("{value:?}");
@@ -153,19 +153,19 @@ impl Visit for Said {
     }
 }
 
-impl Said {
+impl EventFields {
     fn add(&mut self, field: &Field, value: Value) {
         self.fields.push((field.name(), value));
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut said = Said::default();
+        let mut said = EventFields::default();
         event.record(&mut said);
         let line = match self.format {
             LogFormat::Text => self.text(event, &said),
@@ -175,9 +175,9 @@ where
     }
 }
 
-impl Lines {
+impl LineFormat {
     /// `2026-11-20T10:00:00Z INFO  the source moved commit=1f3a… files=12`
-    fn text(self, event: &Event<'_>, said: &Said) -> String {
+    fn text(self, event: &Event<'_>, said: &EventFields) -> String {
         let level = *event.metadata().level();
         let tone = match level {
             Level::ERROR => Tone::Bad,
@@ -201,7 +201,7 @@ impl Lines {
 
     /// `{"timestamp": …, "level": …, "target": …, "message": …}` and the fields. A field with one of these names has a
     /// `_` behind it.
-    fn json(self, event: &Event<'_>, said: &Said) -> Result<String, fmt::Error> {
+    fn json(self, event: &Event<'_>, said: &EventFields) -> Result<String, fmt::Error> {
         const OURS: [&str; 4] = ["timestamp", "level", "target", "message"];
         let mut line = String::from("{");
         let mut put = |name: &str, value: &Value| {
@@ -266,7 +266,7 @@ mod tests {
         let paper = Paper::default();
         let writer = paper.clone();
         let now = || "2026-11-20T10:00:00.25Z".parse().unwrap();
-        let lines = Lines { format, painter: Painter { is_on: is_colored }, now };
+        let lines = LineFormat { format, painter: Painter { is_on: is_colored }, now };
         let subscriber = subscriber(lines, arguments.filter(false, false).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, say);
         let written = paper.0.lock().unwrap().clone();

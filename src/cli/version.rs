@@ -15,7 +15,7 @@ const LINE_BYTES_MAX: u64 = 256;
 /// The arguments beside `--version`, which ends the parsing of all others at once.
 #[derive(Debug, Parser)]
 #[command(disable_version_flag = true, disable_help_flag = true, ignore_errors = true)]
-struct Beside {
+struct VersionFacts {
     #[command(flatten)]
     global: Global,
     #[arg(short = 'V', long)]
@@ -24,7 +24,7 @@ struct Beside {
 
 /// Returns true when the arguments ask for the long form.
 pub(super) fn is_verbose(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
-    Beside::try_parse_from(arguments).is_ok_and(|beside| beside.version && beside.global.verbose)
+    VersionFacts::try_parse_from(arguments).is_ok_and(|beside| beside.version && beside.global.verbose)
 }
 
 /// Returns the long form, a line each.

@@ -21,7 +21,7 @@ pub struct Part {
 
 /// Everything that a job of another system says, but its actions.
 #[derive(Debug)]
-pub struct Work<'a> {
+pub struct JobDraft<'a> {
     /// What the name is made of.
     pub base: &'a str,
     pub description: String,
@@ -38,7 +38,7 @@ pub struct Work<'a> {
     pub notes: Notes,
 }
 
-impl Work<'_> {
+impl JobDraft<'_> {
     /// Returns a document for each part: jobs each after the one before, or schedules.
     pub fn documents(self, parts: Vec<Part>, names: &mut Names) -> Vec<Draft> {
         let kind = if self.schedule.is_some() { DocumentKind::Schedule } else { DocumentKind::Job };

@@ -12,7 +12,7 @@ use crate::model::job::{Action, Job};
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::registry::{Assignment, Registry};
-use crate::rollout::{Event, Rollout, RolloutSpec, Work};
+use crate::rollout::{Event, Rollout, RolloutSpec, WorkKind};
 
 /// A claimed run to be started, continued or stopped.
 #[derive(Debug)]
@@ -185,18 +185,18 @@ impl Active {
     }
 }
 
-fn work_of(job: &Job) -> Work {
+fn work_of(job: &Job) -> WorkKind {
     match &job.action {
-        Action::Command(command) => Work::Send {
+        Action::Command(command) => WorkKind::Send {
             connect_timeout: command.connect_timeout,
             response_timeout: command.response_timeout,
             idempotent: command.idempotent,
         },
-        Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => Work::WriteAndConfirm,
+        Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => WorkKind::WriteAndConfirm,
         Action::Property(_)
         | Action::CloudProperty(_)
         | Action::Tags(_)
         | Action::DeviceTemplate(_)
-        | Action::EdgeManifest(_) => Work::Write,
+        | Action::EdgeManifest(_) => WorkKind::Write,
     }
 }

@@ -11,7 +11,7 @@ use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::registry::{Change, Heard, HeardOf};
-use crate::rollout::{Event, Work};
+use crate::rollout::{Event, WorkKind};
 
 /// Returns a device's text as it is kept: sanitised and cut.
 fn kept(text: &str) -> String {
@@ -123,7 +123,7 @@ impl Executor<'_> {
     /// has written to them.
     fn acknowledgements(&self, run: &Active, sections: &[(u32, Value)]) -> Result<Vec<Event>, ExecuteError> {
         let Action::Property(patch) = &run.job.action else { return Ok(Vec::new()) };
-        if run.rollout.spec().work != Work::WriteAndConfirm {
+        if run.rollout.spec().work != WorkKind::WriteAndConfirm {
             return Ok(Vec::new());
         }
         let written = patch.to_value();

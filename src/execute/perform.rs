@@ -13,7 +13,7 @@ use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, RunStatus};
 use crate::registry::{Change, Chunk, Needs};
-use crate::rollout::{Effect, Event, Work};
+use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
 #[derive(Default)]
@@ -164,7 +164,7 @@ impl Executor<'_> {
             run_id: run.run_id,
             devices: &devices,
             failures_left,
-            awaits_acknowledgement: run.rollout.spec().work == Work::WriteAndConfirm,
+            awaits_acknowledgement: run.rollout.spec().work == WorkKind::WriteAndConfirm,
             now,
         };
         let outcomes = self.registry.write(Change::Write { assignment, chunk })?.into_written();

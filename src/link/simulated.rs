@@ -28,7 +28,7 @@ pub struct SimulatedDevices {
     /// Times, sequence numbers and slots of `requests`, ordered by time, then by sequence number.
     queue: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
     /// The requests that the queue points to.
-    requests: Vec<Option<(Request, Step)>>,
+    requests: Vec<Option<(Request, NextStep)>>,
     free: Vec<usize>,
     asked: u64,
     /// The times at which devices connect that got a request while offline (`connectsAfter`).
@@ -44,7 +44,7 @@ pub struct SimulatedDevices {
 
 /// What happens next to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum NextStep {
     /// The device executes it, and answers (or does not) at the given time.
     Execute {
         answer: Option<(Timestamp, u16)>,
@@ -95,15 +95,15 @@ impl SimulatedDevices {
         let executes_at = add(now, latency / 2);
         let answer = if behaviour.silent { None } else { Some((add(now, latency), code)) };
         match (&self.journal, answer) {
-            (Some(_), answer) => self.schedule(executes_at, request, Step::Execute { answer }),
-            (None, Some((at, code))) => self.schedule(at, request, Step::Answer { code }),
+            (Some(_), answer) => self.schedule(executes_at, request, NextStep::Execute { answer }),
+            (None, Some((at, code))) => self.schedule(at, request, NextStep::Answer { code }),
             (None, None) => {}
         }
     }
 
-    fn schedule(&mut self, at: Timestamp, request: Request, step: Step) {
+    fn schedule(&mut self, at: Timestamp, request: Request, step: NextStep) {
         self.asked += 1;
-        if step != Step::Connect {
+        if step != NextStep::Connect {
             self.last_at = self.last_at.max(at);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -159,10 +159,10 @@ impl DeviceLink for SimulatedDevices {
             if let Some(after) = behaviour.connects_after {
                 let at = *self.connects.entry(request.device_id.clone()).or_insert_with(|| add(now, after));
                 self.waiting += 1;
-                self.schedule(at, request.clone(), Step::Connect);
+                self.schedule(at, request.clone(), NextStep::Connect);
             }
             if is_command || behaviour.connects_after.is_none() {
-                self.schedule(now, request, Step::Refuse);
+                self.schedule(now, request, NextStep::Refuse);
             }
             return;
         }
@@ -179,8 +179,8 @@ impl DeviceLink for SimulatedDevices {
             let (request, step) = self.requests[slot].take().expect("the queue points to requests that are under way");
             self.free.push(slot);
             match step {
-                Step::Refuse => events.push(LinkEvent::NotDelivered { token: request.token }),
-                Step::Connect => {
+                NextStep::Refuse => events.push(LinkEvent::NotDelivered { token: request.token }),
+                NextStep::Connect => {
                     self.waiting -= 1;
                     let device_id = request.device_id.clone();
                     events.push(LinkEvent::Presence { device_id, is_online: true, at });
@@ -189,11 +189,11 @@ impl DeviceLink for SimulatedDevices {
                         self.execute(at, request, behaviour);
                     }
                 }
-                Step::Answer { code } => events.push(answer(request, code, at)),
-                Step::Execute { answer } => {
+                NextStep::Answer { code } => events.push(answer(request, code, at)),
+                NextStep::Execute { answer } => {
                     self.note(&request, at)?;
                     if let Some((answers_at, code)) = answer {
-                        self.schedule(answers_at, request, Step::Answer { code });
+                        self.schedule(answers_at, request, NextStep::Answer { code });
                     }
                 }
             }
@@ -234,7 +234,7 @@ impl Drop for SimulatedDevices {
     /// the way.
     fn drop(&mut self) {
         while let Some(Reverse((at, _, slot))) = self.queue.pop() {
-            if let Some((request, Step::Execute { .. })) = self.requests[slot].take() {
+            if let Some((request, NextStep::Execute { .. })) = self.requests[slot].take() {
                 // A drop cannot report that the journal cannot be written.
                 drop(self.note(&request, at));
             }

@@ -1,18 +1,18 @@
 //! The daemon's HTTP server for health, metrics and webhooks, and its messages to the service manager.
 //!
-//! The daemon writes the [`Board`], the pages read it; a webhook rings the [`Bell`] and does nothing more: its body is
+//! The daemon writes the [`StatusHandle`], the pages read it; a webhook rings the [`Bell`] and does nothing more: its body is
 //! only bytes to check a signature over. Nothing here decides or blocks: all of it runs beside the daemon on one
 //! thread.
 //!
 //! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle`
 //! compare, `prometheus-client` writes the metrics. To leave them: [`Server::serve`] and one file each.
 
-mod board;
 mod metrics;
 mod process;
 mod routes;
 mod sentence;
 mod service;
+mod status_handle;
 mod webhook;
 
 use std::io;
@@ -31,8 +31,8 @@ use tokio::time::timeout;
 
 use crate::model::limits;
 
-pub use board::Board;
 pub use service::ServiceManager;
+pub use status_handle::StatusHandle;
 pub use webhook::{SecretError, WebhookSecrets};
 
 /// The target of all lines that are logged here: a name for filters, which stays the same when code moves.
@@ -43,7 +43,7 @@ pub type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// The pages of a daemon.
 pub struct Server {
-    pub board: Board,
+    pub handle: StatusHandle,
     pub bell: Bell,
     /// The secrets that webhooks are signed with; without them webhooks answer 404.
     pub secrets: Option<WebhookSecrets>,

@@ -12,22 +12,22 @@ use serde_json::json;
 
 use super::sentence::sentence;
 use super::webhook::{Endpoint, Webhooks};
-use super::{Bounds, Server, board::Board, metrics};
+use super::{Bounds, Server, metrics, status_handle::StatusHandle};
 use crate::model::text::sanitize_json;
 
 /// What every page reads.
 #[derive(Debug, Clone)]
 struct Pages {
-    board: Board,
+    handle: StatusHandle,
     bounds: Bounds,
 }
 
 /// Returns the routes of a server.
 pub fn router(server: Server) -> Router {
-    let Server { board, bell, secrets, bounds } = server;
+    let Server { handle, bell, secrets, bounds } = server;
     let hooks = match secrets {
         Some(secrets) => {
-            let webhooks = Arc::new(Webhooks::new(board.clone(), bell, secrets, bounds.clone()));
+            let webhooks = Arc::new(Webhooks::new(handle.clone(), bell, secrets, bounds.clone()));
             Endpoint::ALL.into_iter().fold(Router::new(), |router, endpoint| {
                 let webhooks = webhooks.clone();
                 let hear = move |request: Request| {
@@ -48,7 +48,7 @@ pub fn router(server: Server) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/status", get(status))
-        .with_state(Pages { board, bounds });
+        .with_state(Pages { handle, bounds });
     let nothing = async || sentence(StatusCode::NOT_FOUND, "There is nothing here. Try /status.");
     let not_so = async || sentence(StatusCode::METHOD_NOT_ALLOWED, "This is not asked for with this method.");
     pages
@@ -82,7 +82,7 @@ async fn with_security_headers(mut response: Response) -> Response {
 /// Alive: the daemon's loop gave a sign of life recently. External failures (a remote, a registry) do not count: a
 /// restart would not mend them.
 async fn healthz(State(pages): State<Pages>) -> Response {
-    let (age, snapshot) = (pages.board.heartbeat_age(), pages.board.snapshot());
+    let (age, snapshot) = (pages.handle.heartbeat_age(), pages.handle.snapshot());
     let is_alive = age <= pages.bounds.heartbeat_age_max;
     let body = json!({
         "status": if is_alive { "alive" } else { "stalled" },
@@ -100,13 +100,13 @@ async fn healthz(State(pages): State<Pages>) -> Response {
 
 /// Ready: it has seen its source, acted on it, and both still work.
 async fn readyz(State(pages): State<Pages>) -> Response {
-    let reasons = pages.board.snapshot().unready();
+    let reasons = pages.handle.snapshot().unready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_page(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string())
 }
 
 async fn status(State(pages): State<Pages>) -> Response {
-    match serde_json::to_string(&pages.board.snapshot()) {
+    match serde_json::to_string(&pages.handle.snapshot()) {
         Ok(json) => json_page(StatusCode::OK, &json),
         Err(error) => {
             tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the status cannot be written as JSON");
@@ -118,7 +118,7 @@ async fn status(State(pages): State<Pages>) -> Response {
 async fn metrics_page(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let form = metrics::Form::accepted(accept);
-    match metrics::page(pages.board.snapshot(), pages.board.heartbeat_age(), form) {
+    match metrics::page(pages.handle.snapshot(), pages.handle.heartbeat_age(), form) {
         Ok(body) => ([(header::CONTENT_TYPE, form.content_type())], body).into_response(),
         Err(error) => {
             tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the metrics cannot be written");

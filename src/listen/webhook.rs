@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::time::{Instant, timeout};
 
-use super::board::Board;
 use super::sentence::sentence;
+use super::status_handle::StatusHandle;
 use super::{Bell, Bounds};
 use crate::model::limits::WEBHOOK_SECRET_CHARS_MIN;
 use crate::model::status;
@@ -92,7 +92,7 @@ impl Endpoint {
 
 /// The webhooks of a server.
 pub struct Webhooks {
-    board: Board,
+    handle: StatusHandle,
     bell: Bell,
     secrets: WebhookSecrets,
     bounds: Bounds,
@@ -117,7 +117,7 @@ struct Window {
 
 /// Why a call is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+enum WebhookRefusal {
     /// No signature, more than one, a malformed or a wrong one. The answer does not say which.
     Unproven,
     TooLarge,
@@ -127,8 +127,8 @@ enum Refusal {
 }
 
 impl Webhooks {
-    pub fn new(board: Board, bell: Bell, secrets: WebhookSecrets, bounds: Bounds) -> Webhooks {
-        Webhooks { board, bell, secrets, bounds, rates: Mutex::default() }
+    pub fn new(handle: StatusHandle, bell: Bell, secrets: WebhookSecrets, bounds: Bounds) -> Webhooks {
+        Webhooks { handle, bell, secrets, bounds, rates: Mutex::default() }
     }
 
     /// Answers a call.
@@ -145,28 +145,28 @@ impl Webhooks {
     }
 
     /// Reads the body to its end, within the bounds, and holds it against the proof in the headers.
-    async fn prove(&self, endpoint: Endpoint, request: Request) -> Result<(), Refusal> {
+    async fn prove(&self, endpoint: Endpoint, request: Request) -> Result<(), WebhookRefusal> {
         let (parts, body) = request.into_parts();
         let announced = one(&parts.headers, header::CONTENT_LENGTH.as_str());
         let announced = announced.and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
         if announced.is_some_and(|bytes| bytes > self.bounds.body_bytes_max) {
-            return Err(Refusal::TooLarge);
+            return Err(WebhookRefusal::TooLarge);
         }
         // The body of a caller without a proof is not read.
-        let proof = Proof::begin(endpoint, &parts.headers, &self.secrets).ok_or(Refusal::Unproven)?;
+        let proof = Proof::begin(endpoint, &parts.headers, &self.secrets).ok_or(WebhookRefusal::Unproven)?;
         let read = self.read(body, proof);
-        let proof = timeout(self.bounds.body_time_max, read).await.map_err(|_| Refusal::Slow)??;
-        if proof.holds() { Ok(()) } else { Err(Refusal::Unproven) }
+        let proof = timeout(self.bounds.body_time_max, read).await.map_err(|_| WebhookRefusal::Slow)??;
+        if proof.holds() { Ok(()) } else { Err(WebhookRefusal::Unproven) }
     }
 
-    async fn read(&self, mut body: Body, mut proof: Proof) -> Result<Proof, Refusal> {
+    async fn read(&self, mut body: Body, mut proof: Proof) -> Result<Proof, WebhookRefusal> {
         let mut bytes = 0;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::Broken)?;
+            let frame = frame.map_err(|_| WebhookRefusal::Broken)?;
             if let Some(data) = frame.data_ref() {
                 bytes += data.len() as u64;
                 if bytes > self.bounds.body_bytes_max {
-                    return Err(Refusal::TooLarge);
+                    return Err(WebhookRefusal::TooLarge);
                 }
                 proof.update(data);
             }
@@ -193,7 +193,7 @@ impl Webhooks {
     }
 
     /// Refuses a call. Valid calls are never answered here, so that a flood of invalid ones does not lock them out.
-    fn refuse(&self, endpoint: Endpoint, refusal: Refusal) -> Response {
+    fn refuse(&self, endpoint: Endpoint, refusal: WebhookRefusal) -> Response {
         self.count(|webhooks| webhooks.refused += 1);
         let calls_max = self.bounds.refused_per_minute_max;
         if let Some(wait) = self.with_rates(|rates| rates.refused.enter(Instant::now(), calls_max)) {
@@ -201,15 +201,17 @@ impl Webhooks {
         }
         tracing::info!(target: super::LOG_TARGET, path = endpoint.path(), reason = ?refusal, "a webhook is refused");
         match refusal {
-            Refusal::Unproven => sentence(StatusCode::UNAUTHORIZED, "The signature or token is missing or wrong."),
-            Refusal::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
-            Refusal::Slow => sentence(StatusCode::REQUEST_TIMEOUT, "The body took too long."),
-            Refusal::Broken => sentence(StatusCode::BAD_REQUEST, "The body is broken."),
+            WebhookRefusal::Unproven => {
+                sentence(StatusCode::UNAUTHORIZED, "The signature or token is missing or wrong.")
+            }
+            WebhookRefusal::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+            WebhookRefusal::Slow => sentence(StatusCode::REQUEST_TIMEOUT, "The body took too long."),
+            WebhookRefusal::Broken => sentence(StatusCode::BAD_REQUEST, "The body is broken."),
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut status::Webhooks)) {
-        self.board.update(|snapshot| change(&mut snapshot.counters.webhooks));
+    fn count(&self, change: impl FnOnce(&mut status::WebhookCounts)) {
+        self.handle.update(|snapshot| change(&mut snapshot.counters.webhooks));
     }
 
     fn with_rates<T>(&self, work: impl FnOnce(&mut Rates) -> T) -> T {

@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// The name of the fleet.
     pub fleet: String,
     #[serde(default)]
-    pub source: Source,
+    pub source: FollowedSource,
     pub started_at: Timestamp,
     /// When the source was last fetched, or read when there is no remote; `None` before.
     #[serde(default)]
@@ -66,7 +66,7 @@ pub struct Snapshot {
 
 /// Where declared files come from, and the last ones that the daemon acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct FollowedSource {
     /// The remote, without credentials, or the folder.
     #[serde(default)]
     pub address: String,
@@ -160,7 +160,7 @@ pub struct Counters {
     #[serde(default)]
     pub reconciles: Attempts,
     #[serde(default)]
-    pub webhooks: Webhooks,
+    pub webhooks: WebhookCounts,
 }
 
 /// Numbers of attempts.
@@ -174,7 +174,7 @@ pub struct Attempts {
 
 /// Calls of webhooks, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Webhooks {
+pub struct WebhookCounts {
     /// They woke the daemon.
     #[serde(default)]
     pub accepted: u64,
@@ -205,7 +205,7 @@ impl Snapshot {
             format_version: STATUS_FORMAT_VERSION,
             version: version.to_string(),
             fleet: fleet.to_string(),
-            source: Source::default(),
+            source: FollowedSource::default(),
             started_at,
             last_fetch_at: None,
             last_fetch_error: None,

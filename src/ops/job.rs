@@ -14,7 +14,7 @@ use crate::prepare::records_of;
 use crate::results::Row;
 use history::with_history;
 
-pub use cause::{Cause, Predecessor, Progress, Refused, StopCause, Waiting, Why};
+pub use cause::{Cause, Predecessor, Refused, RunProgress, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
 pub use history::Caveats;
 pub use why::why;

@@ -29,7 +29,7 @@ use crate::model::fleet::{Declared, Probability, ResultDevices, SimulatedLink};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedChange, Subject};
 use crate::prepare::{Files, OnError, TreeChoice, View};
-use crate::reconcile::{Agreement, Options, Quiet, Reconciler, Seen, until_quiet};
+use crate::reconcile::{Agreement, Quiet, ReconcileOptions, Reconciler, Seen, until_quiet};
 pub use scratch::ScratchFolder;
 use scratch::copies;
 pub use times::RehearsedRun;
@@ -101,7 +101,8 @@ pub fn rehearse(
     let branch = repo.results(&declared.fleet.results.branch);
     files.declared = Some(Arc::new(declared));
     let (clock, inbox) = (VirtualClock::new(now), Inbox::new());
-    let reconcile = Options { waits: !options.leaves_waiting, accepts_rewind: true, ..Options::default() };
+    let reconcile =
+        ReconcileOptions { waits: !options.leaves_waiting, accepts_rewind: true, ..ReconcileOptions::default() };
     let mut reconciler = Reconciler::new(&workspace, reconcile, inbox.waker());
     reconciler.work_on(View::unread(&workspace, files.clone(), branch, registry)?, Box::new(link));
     let commit = files.tree.commit.clone();

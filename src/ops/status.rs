@@ -14,19 +14,19 @@ const LOCK: &str = "watch.lock";
 const SNAPSHOT: &str = "status.json";
 
 /// The one place of a daemon in a folder, for as long as it lives.
-pub struct Seat {
+pub struct DaemonLock {
     folder: PathBuf,
     /// What was written last.
     written: Vec<u8>,
     _lock: File,
 }
 
-impl Seat {
+impl DaemonLock {
     /// Takes the place.
     ///
     /// # Errors
     /// Another daemon has it, the folder cannot be written, or git has it.
-    pub fn take(environment: &Environment) -> Result<Seat, OpsError> {
+    pub fn take(environment: &Environment) -> Result<DaemonLock, OpsError> {
         if let Ok(workspace) = Workspace::open(environment) {
             workspace.refuse_tracked(&[PathBuf::from(OWN_FOLDER)])?;
         }
@@ -42,7 +42,7 @@ impl Seat {
         };
         let lock = open().map_err(fail)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Seat { folder, written: Vec::new(), _lock: lock }),
+            Ok(()) => Ok(DaemonLock { folder, written: Vec::new(), _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(OpsError::Held {
                 what: format!("another daemon works in {}", environment.folder.display()),
                 help: "Look at it with `fleetform status`; give each daemon a folder of its own with -C.".to_string(),

@@ -22,7 +22,7 @@ pub struct Agenda {
     /// To be claimed and run, one of a schedule at most.
     pub start: Vec<Job>,
     /// Will not run any more.
-    pub missed: Vec<Missed>,
+    pub missed: Vec<MissedOccurrence>,
     /// Schedules that are new, edited, suspended, taken up again or gone.
     pub follow: Vec<Followed>,
     /// The next occurrence of each schedule that has one, by name.
@@ -33,7 +33,7 @@ pub struct Agenda {
 
 /// An occurrence that does not run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Missed {
+pub struct MissedOccurrence {
     pub job: Job,
     pub occurrence: Occurrence,
     /// A sentence that begins with `missed`.
@@ -112,7 +112,7 @@ fn take(schedule: &Schedule, since: Timestamp, ledger: &Ledger, now: Timestamp, 
             reason.push_str(&sentence);
         }
         let is_late = matches!(why, MissedWhy::Late { .. });
-        agenda.missed.push(Missed {
+        agenda.missed.push(MissedOccurrence {
             job: schedule.job_at(occurrence.instant),
             occurrence: *occurrence,
             reason,

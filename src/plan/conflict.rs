@@ -40,10 +40,10 @@ pub fn conflicts(
     let nothing = DeviceIds::new();
     let mut writers = Vec::new();
     for run in runs {
-        writers.extend(Writer::new(declared, &run.job, &run.ids, spared.get(&run.job).unwrap_or(&nothing)));
+        writers.extend(Contender::new(declared, &run.job, &run.ids, spared.get(&run.job).unwrap_or(&nothing)));
     }
     let fresh = writers.len();
-    writers.extend(pending.iter().filter_map(|(name, ids)| Writer::new(declared, name, ids, &nothing)));
+    writers.extend(pending.iter().filter_map(|(name, ids)| Contender::new(declared, name, ids, &nothing)));
     let mut ancestors: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
     let mut found = Vec::new();
     for (at, other) in candidates(&writers, fresh) {
@@ -75,7 +75,7 @@ pub fn conflicts(
 
 /// Returns the pairs of writers, the lower first, that write something in common to a device in common, of which one at least is among
 /// the first `fresh`. Pairs that write the same value may be among them.
-fn candidates(writers: &[Writer<'_>], fresh: usize) -> BTreeSet<(usize, usize)> {
+fn candidates(writers: &[Contender<'_>], fresh: usize) -> BTreeSet<(usize, usize)> {
     let mut pairs = BTreeSet::new();
     for sharing in sharing(writers) {
         if let [one, two] = sharing[..] {
@@ -89,22 +89,22 @@ fn candidates(writers: &[Writer<'_>], fresh: usize) -> BTreeSet<(usize, usize)> 
 }
 
 /// Returns groups of writers, each sorted, that write the same place or one inside it, and not all the same value.
-fn sharing(writers: &[Writer<'_>]) -> Vec<Vec<usize>> {
+fn sharing(writers: &[Contender<'_>]) -> Vec<Vec<usize>> {
     /// What is written: the template, the edge manifest, or a path of a section.
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
-    enum Place<'a> {
+    enum WrittenPlace<'a> {
         Template,
         EdgeManifest,
         Path(Section, &'a [String]),
     }
-    let mut places: BTreeMap<Place<'_>, Vec<usize>> = BTreeMap::new();
+    let mut places: BTreeMap<WrittenPlace<'_>, Vec<usize>> = BTreeMap::new();
     for (at, writer) in writers.iter().enumerate() {
         match &writer.writes {
-            Writes::Template(_) => places.entry(Place::Template).or_default().push(at),
-            Writes::EdgeManifest(_) => places.entry(Place::EdgeManifest).or_default().push(at),
+            Writes::Template(_) => places.entry(WrittenPlace::Template).or_default().push(at),
+            Writes::EdgeManifest(_) => places.entry(WrittenPlace::EdgeManifest).or_default().push(at),
             Writes::Section(section, assignments) => {
                 for one in assignments {
-                    places.entry(Place::Path(*section, &one.path)).or_default().push(at);
+                    places.entry(WrittenPlace::Path(*section, &one.path)).or_default().push(at);
                 }
             }
         }
@@ -117,8 +117,8 @@ fn sharing(writers: &[Writer<'_>]) -> Vec<Vec<usize>> {
             let outer = (1..one.path.len()).map(|length| &one.path[..length]);
             inner.extend(
                 outer
-                    .filter(|outer| places.contains_key(&Place::Path(*section, outer)))
-                    .map(|outer| (Place::Path(*section, outer), at)),
+                    .filter(|outer| places.contains_key(&WrittenPlace::Path(*section, outer)))
+                    .map(|outer| (WrittenPlace::Path(*section, outer), at)),
             );
         }
     }
@@ -134,7 +134,7 @@ fn sharing(writers: &[Writer<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// Adds the pairs of a group that have a device in common: one merge over their sorted devices.
-fn meet(writers: &[Writer<'_>], group: &[usize], fresh: usize, pairs: &mut BTreeSet<(usize, usize)>) {
+fn meet(writers: &[Contender<'_>], group: &[usize], fresh: usize, pairs: &mut BTreeSet<(usize, usize)>) {
     let first = |at: &usize| Some(Reverse((writers[*at].ids.iter().next()?, *at, 0)));
     let mut next: BinaryHeap<Reverse<(&str, usize, usize)>> = group.iter().filter_map(first).collect();
     let mut together = Vec::new();
@@ -183,7 +183,7 @@ pub fn contest(one: &Action, two: &Action) -> bool {
 }
 
 /// A job with what it writes, and to which devices.
-struct Writer<'a> {
+struct Contender<'a> {
     job: &'a Job,
     writes: Writes,
     ids: &'a DeviceIds,
@@ -191,11 +191,11 @@ struct Writer<'a> {
     spared: &'a DeviceIds,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Contender<'a> {
     /// `None` for a job that writes nothing.
-    fn new(declared: &'a Declared, name: &Name, ids: &'a DeviceIds, spared: &'a DeviceIds) -> Option<Writer<'a>> {
+    fn new(declared: &'a Declared, name: &Name, ids: &'a DeviceIds, spared: &'a DeviceIds) -> Option<Contender<'a>> {
         let job = declared.jobs.get(name)?;
-        Some(Writer { job, writes: writes_of(&job.action)?, ids, spared })
+        Some(Contender { job, writes: writes_of(&job.action)?, ids, spared })
     }
 }
 
@@ -260,7 +260,7 @@ fn is_contested(one: &Assignment, two: &Assignment) -> bool {
 }
 
 /// Returns how many devices both write, and the first three.
-fn intersection(left: &Writer<'_>, right: &Writer<'_>) -> (u64, Vec<String>) {
+fn intersection(left: &Contender<'_>, right: &Contender<'_>) -> (u64, Vec<String>) {
     let (mut count, mut sample) = (0, Vec::new());
     let (mut ours, mut theirs) = (left.ids.iter().peekable(), right.ids.iter().peekable());
     let is_spared = |id: &str| left.spared.find(id).is_some() || right.spared.find(id).is_some();

@@ -13,7 +13,7 @@ use crate::model::observation::{DeviceIds, Observation};
 
 /// Where the declared files were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Source {
+pub struct PlanSource {
     /// `None` for a work tree.
     pub commit: Option<String>,
     /// The id of the git tree of the fleet's folder; `None` for a work tree.
@@ -35,7 +35,7 @@ pub struct ImportObservation {
 #[derive(Debug)]
 pub struct PlanInput<'a> {
     pub declared: &'a Declared,
-    pub source: Source,
+    pub source: PlanSource,
     pub base: Option<String>,
     pub ledger: &'a Ledger,
     pub observations: BTreeMap<Name, Observation>,

@@ -19,7 +19,7 @@ mod refusal;
 mod resized;
 mod upcoming;
 
-pub use agenda::{Agenda, Missed, agenda};
+pub use agenda::{Agenda, MissedOccurrence, agenda};
 pub use change::{
     ActionKind, Batches, ImportCounts, PlannedChange, RunStep, ScheduleStep, Step, Subject, Targets, Upcoming,
 };
@@ -28,7 +28,7 @@ pub use classify::{Class, Classified, classify, classify_all};
 pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
 pub use conflict::{Conflict, contest};
 pub use diff::DiffLine;
-pub use input::{ImportObservation, PlanInput, Source};
+pub use input::{ImportObservation, PlanInput, PlanSource};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
 
@@ -43,7 +43,7 @@ use crate::model::observation::DeviceIds;
 pub struct Plan {
     /// Digest of everything below and of the time of observation, 64 hex digits.
     pub id: String,
-    pub source: Source,
+    pub source: PlanSource,
     /// The tip of the results branch that the plan is based on; `None` when there is no such branch yet.
     pub base: Option<String>,
     pub observed_at: jiff::Timestamp,

@@ -67,7 +67,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     for one in in_start_order(&classified, &ages) {
         let job = one.job;
         let wait = wait_of(job, &progress);
-        let seen = observations.remove(&job.name).map(|observation| Seen {
+        let seen = observations.remove(&job.name).map(|observation| ObservedJob {
             observation,
             mismatching: mismatching.remove(&job.name).unwrap_or_default(),
             manifest: declared.manifest_digest(&job.action),
@@ -80,7 +80,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
             let action = plan.changes.last().map(PlannedChange::action);
             progress.insert(
                 &job.name,
-                Progress { class: &one.class, is_under_way: action.is_some_and(ActionKind::goes_on) },
+                PredecessorState { class: &one.class, is_under_way: action.is_some_and(ActionKind::goes_on) },
             );
         }
     }
@@ -147,7 +147,7 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
 }
 
 /// Where a job is that others may wait for.
-struct Progress<'a> {
+struct PredecessorState<'a> {
     class: &'a Class<'a>,
     /// This plan runs it or goes on with it.
     is_under_way: bool,
@@ -163,7 +163,7 @@ enum Wait {
 }
 
 /// Returns what a job waits for; the jobs before it in start order have been planned.
-fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress<'_>>) -> Wait {
+fn wait_of(job: &Job, progress: &BTreeMap<&Name, PredecessorState<'_>>) -> Wait {
     let mut deferred = Vec::new();
     for name in &job.after {
         let Some(other) = progress.get(name) else {
@@ -182,7 +182,7 @@ fn wait_of(job: &Job, progress: &BTreeMap<&Name, Progress<'_>>) -> Wait {
 }
 
 /// What was found out about a job that is to run.
-struct Seen {
+struct ObservedJob {
     observation: Observation,
     mismatching: BTreeSet<Name>,
     /// Of the edge manifest that the job assigns.
@@ -190,9 +190,9 @@ struct Seen {
 }
 
 /// What a job is judged by.
-type Known<'k, 'a> = (&'a Declared, &'a HeldDocuments, &'a Ledger, &'k Indexes<'a>);
+type JobContext<'k, 'a> = (&'a Declared, &'a HeldDocuments, &'a Ledger, &'k Indexes<'a>);
 
-fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait: &Wait, plan: &mut Plan) {
+fn plan_job(one: &Classified<'_>, known: JobContext<'_, '_>, seen: Option<ObservedJob>, wait: &Wait, plan: &mut Plan) {
     let Classified { job, class, newest, .. } = one;
     let (declared, _, ledger, indexes) = known;
     let subject = Subject::Job(job.name.clone());
@@ -248,7 +248,7 @@ fn plan_job(one: &Classified<'_>, known: Known<'_, '_>, seen: Option<Seen>, wait
 
 /// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
 /// new job.
-fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): Known<'_, 'a>) -> Option<&'a Claim> {
+fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): JobContext<'_, 'a>) -> Option<&'a Claim> {
     // A schedule has another name when it is another one; what it did under the old one was at other times.
     if declared.schedules.values().any(|schedule| schedule.owns(&job.name, &job.run)) {
         return None;
@@ -315,8 +315,8 @@ fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, p
     }
 }
 
-fn plan_run(job: &Job, seen: Seen, reason: &str, is_deferred: bool, plan: &mut Plan) -> PlannedChange {
-    let Seen { observation, mismatching, manifest } = seen;
+fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan: &mut Plan) -> PlannedChange {
+    let ObservedJob { observation, mismatching, manifest } = seen;
     let found = diff(job, manifest, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());

@@ -14,7 +14,7 @@ const LINE_CHARS_MAX: usize = 100;
 
 /// An edit of a job's spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
+pub struct SpecEdit {
     /// JSON pointers below the spec to what is new, gone or another, in order.
     pub pointers: Vec<String>,
     /// The changed lines, each with `-` or `+` before it.
@@ -22,7 +22,7 @@ pub struct Edit {
 }
 
 /// Returns how a job differs from the way that a commit declared it; `None` when that commit cannot be read any more.
-pub fn edit_since(preparation: &Preparation<'_>, job: &Name, commit: &str) -> Option<Edit> {
+pub fn edit_since(preparation: &Preparation<'_>, job: &Name, commit: &str) -> Option<SpecEdit> {
     let then = preparation.repo.tree_at(commit).ok()?;
     let before = super::load(&then).spans.spec(job)?;
     let mut after = preparation.loaded.spans.spec(job)?;
@@ -46,7 +46,7 @@ fn take_over(from: &Value, to: &mut Value) {
     }
 }
 
-fn edit(before: &Value, after: &Value) -> Edit {
+fn edit(before: &Value, after: &Value) -> SpecEdit {
     let mut pointers = Vec::new();
     collect(before, after, &mut String::new(), &mut pointers);
     let (one, two) = (format!("{before:#}"), format!("{after:#}"));
@@ -60,7 +60,7 @@ fn edit(before: &Value, after: &Value) -> Edit {
         let line = change.value().trim().trim_end_matches(',');
         Some(format!("{sign} {}", shorten(&sanitize_line(line), LINE_CHARS_MAX)))
     });
-    Edit { pointers, lines: changed.take(LINES_MAX).collect() }
+    SpecEdit { pointers, lines: changed.take(LINES_MAX).collect() }
 }
 
 fn collect(before: &Value, after: &Value, pointer: &mut String, found: &mut Vec<String>) {

@@ -14,7 +14,7 @@ use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
 use crate::model::observation::{DeviceIds, Observation};
 use crate::plan::{
-    Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, Source, classify_all, contest, plan,
+    Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, PlanSource, classify_all, contest, plan,
 };
 use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Touched};
 
@@ -67,7 +67,7 @@ pub(super) fn prepare(
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
     let input = PlanInput {
         declared: preparation.declared,
-        source: Source {
+        source: PlanSource {
             commit: preparation.tree.commit.clone(),
             tree: preparation.tree.tree.clone(),
             digest: preparation.loaded.digest.to_string(),

@@ -18,14 +18,14 @@ use crate::repo::{BlobId, ResultsBranch};
 #[derive(Default)]
 pub struct Recorded {
     /// What was read, with where.
-    read: Option<(Place, Documents)>,
+    read: Option<(BranchState, Documents)>,
     /// What the registry's claims were when they were found to be those of the branch at the tip of `read`.
     pub(super) agreed: Option<String>,
 }
 
 /// What of which branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct BranchState {
     branch: String,
     fleet: Name,
     tip: String,
@@ -49,7 +49,7 @@ impl Recorded {
         tip: &str,
         fleet: &Name,
     ) -> Result<(Documents, bool), HistoryError> {
-        let place = Place { branch: branch.name().to_string(), fleet: fleet.clone(), tip: tip.to_string() };
+        let place = BranchState { branch: branch.name().to_string(), fleet: fleet.clone(), tip: tip.to_string() };
         // Out of the way while it is worked on: an error leaves nothing that is half up to date.
         let documents = match self.read.take() {
             Some((before, documents)) if before == place => {

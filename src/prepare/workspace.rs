@@ -7,7 +7,7 @@ use super::PrepareError;
 use crate::model::fleet::{Fleet, RegistryConfig};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{ExclusionFailure, Exclusive, Place as _, Registry, Store};
+use crate::registry::{ExclusionFailure, Exclusive, Registry, Store, StorePlace as _};
 use crate::repo::Repo;
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.

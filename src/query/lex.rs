@@ -6,7 +6,7 @@ use super::error::QueryErrorKind;
 
 /// A token with its half-open byte range in the query text.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Token {
+pub(super) struct QueryToken {
     pub kind: TokenKind,
     pub start: usize,
     pub end: usize,
@@ -78,9 +78,9 @@ const FOREIGN: [(&str, &str); 8] =
     [("===", "="), ("!==", "!="), ("==", "="), ("=>", ">="), ("=<", "<="), ("&&", "AND"), ("||", "OR"), ("!", "NOT")];
 
 /// Returns the tokens of a text; the last one is [`TokenKind::End`].
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+pub(super) fn tokens(text: &str) -> Vec<QueryToken> {
     let mut lexer = Lexer { text, at: 0 };
-    let mut found: Vec<Token> = Vec::new();
+    let mut found: Vec<QueryToken> = Vec::new();
     loop {
         if let Some(bad) = lexer.skip_blanks() {
             found.push(bad);
@@ -89,7 +89,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
         let after_dot = found.last().is_some_and(|token| token.kind == TokenKind::Symbol(Symbol::Dot));
         let kind = lexer.next(after_dot);
         let is_end = kind == TokenKind::End;
-        found.push(Token { kind, start, end: lexer.at });
+        found.push(QueryToken { kind, start, end: lexer.at });
         if is_end {
             return found;
         }
@@ -107,7 +107,7 @@ impl Lexer<'_> {
     }
 
     /// Moves past blanks and comments; returns a bad token for a comment without an end.
-    fn skip_blanks(&mut self) -> Option<Token> {
+    fn skip_blanks(&mut self) -> Option<QueryToken> {
         loop {
             self.at = self.text.len() - self.rest().trim_start().len();
             if !self.rest().starts_with("/*") {
@@ -118,7 +118,7 @@ impl Lexer<'_> {
                 None => {
                     let start = self.at;
                     self.at = self.text.len();
-                    return Some(Token {
+                    return Some(QueryToken {
                         kind: TokenKind::Bad(QueryErrorKind::UnterminatedComment),
                         start,
                         end: start + 2,

@@ -7,7 +7,7 @@ mod mistake;
 
 use super::ast::{Arithmetic, Comparison, Expr, ExprKind, Literal, Membership, Number};
 use super::error::{QueryError, QueryErrorKind};
-use super::lex::{Symbol, Token, TokenKind, tokens};
+use super::lex::{QueryToken, Symbol, TokenKind, tokens};
 use super::names::{resolve_function, resolve_path};
 use crate::model::limits::QUERY_DEPTH_MAX;
 
@@ -68,7 +68,7 @@ impl Infix {
 
 struct Parser<'a> {
     text: &'a str,
-    tokens: Vec<Token>,
+    tokens: Vec<QueryToken>,
     at: usize,
     depth: usize,
     /// Set when the text is too deep: nothing after that can be trusted.
@@ -102,7 +102,7 @@ impl Parser<'_> {
         tree.map_or(nothing, |tree| tree.expr)
     }
 
-    fn token(&self) -> &Token {
+    fn token(&self) -> &QueryToken {
         &self.tokens[self.at]
     }
 
@@ -317,7 +317,7 @@ impl Parser<'_> {
 
     /// Parses what stands before an infix operator: a prefix operator with its operand, or a value.
     fn operand(&mut self) -> Result<Tree, Failed> {
-        let Token { kind, start, end } = self.token().clone();
+        let QueryToken { kind, start, end } = self.token().clone();
         match kind {
             TokenKind::String(text) => self.leaf(ExprKind::Literal(Literal::String(text))),
             TokenKind::Number(number) => self.leaf(ExprKind::Literal(Literal::Number(number))),

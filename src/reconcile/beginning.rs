@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::claims::Claims;
 use super::closing::Closing;
 use super::imports::import;
-use super::session::Session;
+use super::open_fleet::OpenFleet;
 use super::stops::stop_running;
 use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, Progress, RunInput, Running};
@@ -15,7 +15,7 @@ use crate::prepare::{Planned, View};
 
 /// Begins the work of a plan.
 pub(super) struct Beginning<'a, 'w> {
-    pub session: &'a mut Session<'w>,
+    pub session: &'a mut OpenFleet<'w>,
     pub upstream: Option<&'a mut Upstream>,
     pub running: &'a mut Running,
     pub crash: &'a CrashPoints,
@@ -29,7 +29,7 @@ impl Beginning<'_, '_> {
         left: &BTreeSet<Name>,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<(), ReconcileError> {
-        let Session { view, done, head, .. } = &mut *self.session;
+        let OpenFleet { view, done, head, .. } = &mut *self.session;
         let (running, crash) = (&mut *self.running, self.crash);
         let Planned { plan, staged, made_at: now, .. } = planned;
         let runs: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();

@@ -15,7 +15,7 @@ pub(super) fn drop_indexes_for(
     if devices < limits::INDEX_REMAKE_DEVICES_MIN {
         return Ok(());
     }
-    registry.write(Change::MakeWay { section, devices }).map(drop)
+    registry.write(Change::DropIndexes { section, devices }).map(drop)
 }
 
 /// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it would have saved.

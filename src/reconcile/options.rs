@@ -8,7 +8,7 @@ use crate::repo::Pulse;
 
 /// How a fleet is reconciled.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ReconcileOptions {
     /// Stay for devices that wait to come online.
     pub waits: bool,
     /// Go on although the history was rewound since the last apply.
@@ -29,9 +29,9 @@ pub struct Options {
     pub ports: Ports,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for ReconcileOptions {
+    fn default() -> ReconcileOptions {
+        ReconcileOptions {
             waits: false,
             accepts_rewind: false,
             overrules: false,

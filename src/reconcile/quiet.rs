@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::reconciler::Reconciler;
 use super::stops::Stops;
-use super::terms::{Event, Terms};
+use super::terms::{RoundEvent, Terms};
 use super::{ReconcileError, Seen};
 use crate::execute::{Clock, Inbox, Progress};
 use crate::model::id::Name;
@@ -102,8 +102,8 @@ pub fn until_quiet<'w>(
             let is_first = agreement.agree.is_some();
             let accept = &mut |view: &View<'_>, planned: &mut Planned| agreement.accept(view, planned, &mut quiet);
             let mut terms = Terms { on_error: OnError::Refuse, starts_occurrences: false, left: &left, accept };
-            let mut tell = |event: &Event<'_>| {
-                if let Event::Progress(progress) = event {
+            let mut tell = |event: &RoundEvent<'_>| {
+                if let RoundEvent::Progress(progress) = event {
                     observer(progress);
                 }
             };

@@ -16,14 +16,14 @@ use jiff::Timestamp;
 use super::beginning::Beginning;
 use super::indexes::make_indexes;
 use super::occurrences::{agenda_of, settle_agenda};
+use super::open_fleet::OpenFleet;
 use super::recovery::Recovery;
 use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
 use super::rewind::check_rewind;
-use super::session::Session;
 use super::stops::Stops;
-use super::terms::{Done, Ending, Event, Rested, Round, Terms};
+use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
-use super::{Options, ReconcileError, Seen};
+use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
 use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
 use crate::ledger::RunRecord;
@@ -39,7 +39,7 @@ use crate::repo::ResultsBranch;
 /// Makes a fleet what its files declare.
 pub struct Reconciler<'w> {
     workspace: &'w Workspace,
-    options: Options,
+    options: ReconcileOptions,
     /// The name of this process on locks and leases: `host/process/random`.
     owner: String,
     waker: Waker,
@@ -49,7 +49,7 @@ pub struct Reconciler<'w> {
     pub upstream: Option<Upstream>,
     /// The name of the results branch.
     branch: Option<String>,
-    session: Option<Session<'w>>,
+    session: Option<OpenFleet<'w>>,
     /// The runs that are executed.
     pub running: Running,
     /// What has arrived and was not about a run.
@@ -60,7 +60,7 @@ pub struct Reconciler<'w> {
 
 impl<'w> Reconciler<'w> {
     /// Returns a reconciler that has nothing open.
-    pub fn new(workspace: &'w Workspace, options: Options, waker: Waker) -> Reconciler<'w> {
+    pub fn new(workspace: &'w Workspace, options: ReconcileOptions, waker: Waker) -> Reconciler<'w> {
         Reconciler {
             workspace,
             options,
@@ -79,7 +79,7 @@ impl<'w> Reconciler<'w> {
     /// Gives the reconciler a registry and a link that are open, instead of [`Reconciler::open`]: those of a rehearsal.
     pub fn work_on(&mut self, view: View<'w>, link: Box<dyn DeviceLink>) {
         let link_config = view.declared.fleet.link.clone();
-        self.session = Some(Session::new(view, link, link_config, None));
+        self.session = Some(OpenFleet::new(view, link, link_config, None));
     }
 
     /// Takes the lock and opens the registry, unless that was done.
@@ -118,7 +118,7 @@ impl<'w> Reconciler<'w> {
         }
         let link = self.options.ports.link(SimulatedDevices::new(&fleet.link, repo.folder())?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
-        self.session = Some(Session::new(view, link, fleet.link.clone(), lock));
+        self.session = Some(OpenFleet::new(view, link, fleet.link.clone(), lock));
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl<'w> Reconciler<'w> {
         seen: &Seen<'w>,
         terms: &mut Terms<'_>,
         now: Timestamp,
-        tell: &mut dyn FnMut(&Event<'_>),
+        tell: &mut dyn FnMut(&RoundEvent<'_>),
     ) -> Result<Round, ReconcileError> {
         let mut found = Diagnostics::new();
         self.turn_to(seen)?;
@@ -174,7 +174,7 @@ impl<'w> Reconciler<'w> {
         if terms.on_error == OnError::Hold && (!seen.is_told.replace(true) || self.held != session.view.held) {
             self.held.clone_from(&session.view.held);
             let (fleet, findings) = (session.view.declared.fleet.name.as_str(), session.view.findings(found));
-            tell(&Event::TakenUp { fleet, commit: &seen.head, held: &self.held, findings: &findings });
+            tell(&RoundEvent::TakenUp { fleet, commit: &seen.head, held: &self.held, findings: &findings });
         }
         if !(terms.accept)(&session.view, &mut planned)? {
             session.reconciled = (!planned.plan.has_changes()).then(|| seen.head.clone());
@@ -182,7 +182,7 @@ impl<'w> Reconciler<'w> {
         }
         let (upstream, running, crash) = (self.upstream.as_mut(), &mut self.running, &self.options.ports.crash);
         Beginning { session, upstream, running, crash }
-            .begin(&planned, terms.left, &mut |progress| tell(&Event::Progress(progress)))?;
+            .begin(&planned, terms.left, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
         session.reconciled = Some(seen.head.clone());
         Ok(Round {
             is_begun: true,
@@ -207,12 +207,12 @@ impl<'w> Reconciler<'w> {
     fn recover_and_plan(
         &mut self,
         now: Timestamp,
-        tell: &mut dyn FnMut(&Event<'_>),
+        tell: &mut dyn FnMut(&RoundEvent<'_>),
     ) -> Result<Planned, ReconcileError> {
         let session = self.session.as_mut().expect("a round begins with an open registry");
         let crash = &self.options.ports.crash;
         Recovery::new(&mut session.view, &mut self.cache.recorded, self.upstream.as_ref(), crash)
-            .republish(&mut |progress| tell(&Event::Progress(progress)))?;
+            .republish(&mut |progress| tell(&RoundEvent::Progress(progress)))?;
         if !self.options.accepts_rewind {
             check_rewind(&session.view, &session.head)?;
         }
@@ -225,7 +225,7 @@ impl<'w> Reconciler<'w> {
     /// The registry, the repository or the remote fails; another process has the right; while devices are running, the remote has not
     /// answered yet.
     fn plan_to_work(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
-        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
         // Whether the claims of such runs have landed is not known here.
         let has_open_claims = view.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed);
         let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
@@ -238,7 +238,7 @@ impl<'w> Reconciler<'w> {
                     return Ok(planned);
                 }
             }
-            if let (Some(upstream), Some(Session { view, .. })) = (&mut self.upstream, &mut self.session) {
+            if let (Some(upstream), Some(OpenFleet { view, .. })) = (&mut self.upstream, &mut self.session) {
                 upstream.acquire(&view.branch, &mut view.registry, now)?;
             }
         } else if has_open_claims && let Some(upstream) = &mut self.upstream {
@@ -257,7 +257,7 @@ impl<'w> Reconciler<'w> {
     /// # Errors
     /// The history cannot be trusted, or something cannot be read or written.
     pub fn plan(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
-        let Session { view, .. } = self.session.as_mut().expect("a plan needs an open registry");
+        let OpenFleet { view, .. } = self.session.as_mut().expect("a plan needs an open registry");
         let crash = &self.options.ports.crash;
         Recovery::new(view, &mut self.cache.recorded, self.upstream.as_ref(), crash).settle()?;
         Ok(view.plan(Purpose::Work, now)?)
@@ -273,7 +273,7 @@ impl<'w> Reconciler<'w> {
         on_error: OnError,
         found: &mut Diagnostics,
     ) -> Result<(), ReconcileError> {
-        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
         if on_error == OnError::Refuse {
             return Err(ReconcileError::Invalid(Box::new(view.findings(diagnostics))));
         }
@@ -294,9 +294,9 @@ impl<'w> Reconciler<'w> {
         seen: &Seen<'w>,
         planned: &Planned,
         now: Timestamp,
-        tell: &mut dyn FnMut(&Event<'_>),
+        tell: &mut dyn FnMut(&RoundEvent<'_>),
     ) -> Result<Option<Agenda>, ReconcileError> {
-        let Session { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
         let mut agenda = agenda_of(view, (seen.seen_at, now))?;
         tell_refusals(&mut agenda, &self.held);
         let fresh = agenda.start.iter().filter(|job| is_fresh(job, &view.declared, &view.held));
@@ -308,7 +308,7 @@ impl<'w> Reconciler<'w> {
         let crash = &self.options.ports.crash;
         settle_agenda(view, self.upstream.as_mut(), &agenda, (&seen.head, &planned.plan.id, now), crash)?;
         for missed in &agenda.missed {
-            tell(&Event::Missed { job: &missed.job.name, run: &missed.job.run, reason: &missed.reason });
+            tell(&RoundEvent::Missed { job: &missed.job.name, run: &missed.job.run, reason: &missed.reason });
         }
         Ok(Some(agenda))
     }

@@ -41,7 +41,7 @@ pub struct Round {
 }
 
 /// What a round tells while it goes on.
-pub enum Event<'a> {
+pub enum RoundEvent<'a> {
     /// Something happened to an import or a run.
     Progress(&'a Progress),
     /// An occurrence of a schedule did not run.

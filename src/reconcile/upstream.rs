@@ -23,7 +23,7 @@ mod beside;
 use beside::Beside;
 
 use super::backoff::Backoff;
-use super::{Options, ReconcileError};
+use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{CrashPoints, Waker, Wakeup, writer};
 use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
@@ -84,7 +84,7 @@ impl Upstream {
     pub fn of(
         repo: &Repo,
         fleet: &Fleet,
-        (owner, options): (&str, &Options),
+        (owner, options): (&str, &ReconcileOptions),
         waker: &Waker,
         now: Timestamp,
     ) -> Result<Option<Upstream>, ReconcileError> {

@@ -81,7 +81,7 @@ pub enum Change<'a> {
     Delete { device_ids: &'a [String] },
     /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
     /// time than keeping them up to date.
-    MakeWay { section: Option<Section>, devices: u64 },
+    DropIndexes { section: Option<Section>, devices: u64 },
     /// Makes the indexes for paths, the most wanted first, and drops all others; renews the statistics when `changed`
     /// devices are many. Answered with what was done.
     Index { wanted: &'a [PathRef], changed: u64 },
@@ -144,7 +144,7 @@ impl Change<'_> {
             Change::Seen { .. } => "note tip",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
-            Change::MakeWay { .. } => "make way",
+            Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
         }
     }
@@ -170,7 +170,7 @@ impl Change<'_> {
             Change::Note { .. } | Change::Seen { .. } => "note what was seen",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
-            Change::MakeWay { .. } => "drop indexes",
+            Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
         }
     }

@@ -27,7 +27,7 @@ pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, PendingRows, ResultRow, Waits};
-pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, Place, Store};
+pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, Store, StorePlace};
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

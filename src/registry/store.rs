@@ -64,7 +64,7 @@ pub type NextFile<'a> = dyn FnMut() -> Result<Option<KeptFile>, GivenUp> + 'a;
 pub struct GivenUp;
 
 /// The place of a registry that is not open.
-pub trait Place {
+pub trait StorePlace {
     /// Opens the registry for writing; makes it when it does not exist.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ pub trait Place {
     /// Opens the registry for reading; one that does not exist yet reads as empty, and nothing is made.
     ///
     /// # Errors
-    /// As [`Place::open`].
+    /// As [`StorePlace::open`].
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError>;
 
     /// Takes the exclusive right to work on the registry, for an owner of this name, until the result is dropped or the

@@ -70,7 +70,7 @@ impl Repo {
         let odb = self.repository.odb().map_err(fail)?;
         // Reading the header of a loose object takes as long as reading the object.
         let mut known =
-            before.map(|before| Known { entries: &before.entries, next: before.entries.range::<str, _>(..) });
+            before.map(|before| EntryWalk { entries: &before.entries, next: before.entries.range::<str, _>(..) });
         let mut file_of = |path: &str, blob: Oid| {
             let id: Option<ContentId> = blob.as_bytes().try_into().ok();
             match known.as_mut().and_then(|known| known.find(path)) {
@@ -160,12 +160,12 @@ impl Repo {
 }
 
 /// A walk over the files of another tree, in nearly the order of git.
-struct Known<'a> {
+struct EntryWalk<'a> {
     entries: &'a BTreeMap<String, Entry>,
     next: btree_map::Range<'a, String, Entry>,
 }
 
-impl Known<'_> {
+impl EntryWalk<'_> {
     /// Returns the entry of a path; quick when it comes right behind the path of the previous call.
     fn find(&mut self, path: &str) -> Option<Entry> {
         let is_it = |(next, _): &(&String, &Entry)| next.as_str() == path;

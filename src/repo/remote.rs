@@ -33,7 +33,7 @@ pub use self::answer::without_secrets;
 use self::answer::{Fault, fault_of, message_of, pushed_to, status_of};
 pub use self::call::Call;
 pub use self::git::Pulse;
-use self::git::{Git, Said};
+use self::git::{Git, GitOutput};
 use super::RepoError;
 use crate::model::text::{duration, sanitize_line};
 
@@ -356,7 +356,7 @@ impl Remote {
         Err(self.failed("pack what was fetched from", &message_of(None, &said.stderr)))
     }
 
-    fn run(&self, time_max: Duration, settings: &[&str], arguments: &[&str]) -> Result<Said, RemoteError> {
+    fn run(&self, time_max: Duration, settings: &[&str], arguments: &[&str]) -> Result<GitOutput, RemoteError> {
         let refuse =
             |message: &str| Err(RemoteError::BadAddress { remote: self.shown(), message: message.to_string() });
         if self.address.is_empty() {
@@ -381,14 +381,14 @@ impl Remote {
         Git { repository: &self.repository, environment: &self.environment, time_max, pulse: self.pulse.as_ref() }
     }
 
-    fn fault(&self, said: &Said) -> Fault {
+    fn fault(&self, said: &GitOutput) -> Fault {
         match said.status {
             None => Fault::Unreachable,
             Some(_) => fault_of(&said.stderr),
         }
     }
 
-    fn error(&self, fault: Fault, doing: &'static str, time_max: Duration, said: &Said) -> RemoteError {
+    fn error(&self, fault: Fault, doing: &'static str, time_max: Duration, said: &GitOutput) -> RemoteError {
         let message = match said.status {
             None => format!("it took longer than {}", duration(time_max)),
             Some(_) => message_of(None, &said.stderr),

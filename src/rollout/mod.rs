@@ -32,7 +32,7 @@ pub use threshold::{Scope, failures_left, judge};
 
 /// How a run reaches its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum WorkKind {
     /// The registry is written, several devices an effect; a device is completed when its write is.
     Write,
     /// The registry is written, and a device is completed when it has acknowledged the new value.
@@ -53,7 +53,7 @@ pub struct RolloutSpec {
     /// Devices of a batch, at least 1.
     pub batch_size: u32,
     pub threshold: Option<Threshold>,
-    pub work: Work,
+    pub work: WorkKind,
     pub offline: OfflinePolicy,
     pub expires_after: Duration,
     pub retry: Retry,
@@ -66,7 +66,7 @@ pub struct RolloutSpec {
 
 impl RolloutSpec {
     /// Returns the spec of a run of `total` devices.
-    pub fn new(delivery: &Delivery, work: Work, total: u32, seed: u64, started_at: Timestamp) -> RolloutSpec {
+    pub fn new(delivery: &Delivery, work: WorkKind, total: u32, seed: u64, started_at: Timestamp) -> RolloutSpec {
         let batch_size = delivery.devices_a_batch(u64::from(total));
         RolloutSpec {
             total,
@@ -100,8 +100,8 @@ impl RolloutSpec {
 
     fn may_retry(&self, attempt: u32) -> bool {
         let allowed = match self.work {
-            Work::Send { idempotent, .. } => idempotent,
-            Work::Write | Work::WriteAndConfirm => true,
+            WorkKind::Send { idempotent, .. } => idempotent,
+            WorkKind::Write | WorkKind::WriteAndConfirm => true,
         };
         allowed && attempt <= self.retry.attempts
     }
@@ -353,7 +353,7 @@ mod tests {
 
     fn send(total: u32, batch_size: Option<Amount>, threshold: Threshold) -> Rollout {
         let timeout = Duration::from_secs(30);
-        let work = Work::Send { connect_timeout: timeout, response_timeout: timeout, idempotent: false };
+        let work = WorkKind::Send { connect_timeout: timeout, response_timeout: timeout, idempotent: false };
         let delivery = Delivery { batch_size, threshold: Some(threshold), ..Delivery::default() };
         let mut rollout = Rollout::new(RolloutSpec::new(&delivery, work, total, 1, Timestamp::UNIX_EPOCH));
         rollout.set_window(2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Effect, Event, Flight, Halt, Phase, Rollout, Work, failures_left, judge, later, retry};
+use super::{Effect, Event, Flight, Halt, Phase, Rollout, WorkKind, failures_left, judge, later, retry};
 use crate::model::delivery::OfflinePolicy;
 use crate::model::limits;
 use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
@@ -109,21 +109,21 @@ impl Rollout {
         for (ordinal, attempt) in std::mem::take(&mut self.unsettled) {
             let deadline = later(self.spec.started_at, self.spec.expires_after);
             match self.spec.work {
-                Work::Write | Work::WriteAndConfirm => {
+                WorkKind::Write | WorkKind::WriteAndConfirm => {
                     self.fly(
                         ordinal,
                         Flight { phase: Phase::Unacknowledged, attempt, started_at: now, deadline, is_in_doubt: false },
                     );
                     notify.push(ordinal);
                 }
-                Work::Send { idempotent: true, .. } => {
+                WorkKind::Send { idempotent: true, .. } => {
                     self.fly(
                         ordinal,
                         Flight { phase: Phase::Connecting, attempt, started_at: now, deadline, is_in_doubt: true },
                     );
                     self.ready.insert(ordinal);
                 }
-                Work::Send { idempotent: false, .. } => {
+                WorkKind::Send { idempotent: false, .. } => {
                     let message = "the process ended after it was sent and before the answer was recorded";
                     self.fly(
                         ordinal,
@@ -144,7 +144,7 @@ impl Rollout {
         let mut notify = Vec::new();
         for (ordinal, reason) in outcomes {
             self.cursor = self.cursor.max(ordinal + 1);
-            if self.spec.work == Work::WriteAndConfirm && reason == Reason::Written {
+            if self.spec.work == WorkKind::WriteAndConfirm && reason == Reason::Written {
                 let deadline = later(self.spec.started_at, self.spec.expires_after);
                 let flight =
                     Flight { phase: Phase::Unacknowledged, attempt: 1, started_at: now, deadline, is_in_doubt: false };
@@ -166,8 +166,8 @@ impl Rollout {
         }
         let reason = match (self.spec.work, code) {
             (_, 400..) => Reason::Rejected,
-            (Work::Send { .. }, _) => Reason::Responded,
-            (Work::Write | Work::WriteAndConfirm, _) => Reason::Acknowledged,
+            (WorkKind::Send { .. }, _) => Reason::Responded,
+            (WorkKind::Write | WorkKind::WriteAndConfirm, _) => Reason::Acknowledged,
         };
         self.end_device(ordinal, reason, Some(code), message, now, effects);
     }
@@ -184,8 +184,8 @@ impl Rollout {
             effects.push(Effect::Unsend { ordinals: vec![ordinal] });
         }
         let connect_timeout = match self.spec.work {
-            Work::Send { connect_timeout, .. } => connect_timeout,
-            Work::Write | Work::WriteAndConfirm => Duration::ZERO,
+            WorkKind::Send { connect_timeout, .. } => connect_timeout,
+            WorkKind::Write | WorkKind::WriteAndConfirm => Duration::ZERO,
         };
         let (phase, deadline) = match self.spec.offline {
             OfflinePolicy::Fail => (Phase::Connecting, later(now, connect_timeout)),
@@ -305,7 +305,7 @@ impl Rollout {
 
     fn start_devices(&mut self, now: Timestamp, effects: &mut Effects) {
         match self.spec.work {
-            Work::Write | Work::WriteAndConfirm => {
+            WorkKind::Write | WorkKind::WriteAndConfirm => {
                 if self.is_writing {
                     return;
                 }
@@ -316,7 +316,7 @@ impl Rollout {
                     effects.push(Effect::Write { ordinals, failures_left });
                 }
             }
-            Work::Send { response_timeout, .. } => {
+            WorkKind::Send { response_timeout, .. } => {
                 let devices = self.next_to_send(now, response_timeout);
                 if !devices.is_empty() {
                     effects.push(Effect::Send { devices });

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
 use super::schedules::{Promise, Promises, check_occurrence, check_overlap};
-use super::world::Files;
+use super::world::WorldFiles;
 use super::{DeclaredJob, Ended, Faults, JobKind, People, RemoteFault, World};
 use crate::execute::Clock as _;
 use crate::model::delivery::ThresholdScope;
@@ -19,11 +19,11 @@ use crate::repo::{RepoError, UpstreamError};
 #[derive(Default)]
 pub struct Auditor {
     claimed: BTreeMap<Key, Claimed>,
-    /// Files that must keep their bytes.
+    /// WorldFiles that must keep their bytes.
     immutable: BTreeMap<String, Vec<u8>>,
     tip: Option<String>,
     /// All files of the branch as it was last seen.
-    files: Files,
+    files: WorldFiles,
     /// Bytes of the devices' journal.
     executed: usize,
     /// How often the registry was deleted.
@@ -386,7 +386,7 @@ fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), Str
 
 /// Returns true when only reports of imports are new: an apply with nothing to do first publishes the reports that a
 /// dead process left.
-fn only_reports_differ(now: &Files, before: &Files) -> bool {
+fn only_reports_differ(now: &WorldFiles, before: &WorldFiles) -> bool {
     now.len() >= before.len()
         && now.iter().all(|(path, bytes)| path.starts_with("imports/") || before.get(path) == Some(bytes))
 }

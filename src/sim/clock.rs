@@ -9,7 +9,7 @@ use super::Random;
 use crate::execute::{Clock, Inbox, Waker, Wakeups};
 
 /// The clock of a world.
-pub struct VirtualClock {
+pub struct SimClock {
     now: Cell<Timestamp>,
     /// The time at which the clock sets an interrupt.
     interrupt: RefCell<Option<(Timestamp, Waker)>>,
@@ -17,14 +17,14 @@ pub struct VirtualClock {
     overshoot: RefCell<Option<Random>>,
 }
 
-impl Default for VirtualClock {
-    fn default() -> VirtualClock {
+impl Default for SimClock {
+    fn default() -> SimClock {
         let now = "2026-11-20T10:00:00Z".parse().expect("it is a time");
-        VirtualClock { now: Cell::new(now), interrupt: RefCell::default(), overshoot: RefCell::default() }
+        SimClock { now: Cell::new(now), interrupt: RefCell::default(), overshoot: RefCell::default() }
     }
 }
 
-impl VirtualClock {
+impl SimClock {
     /// Moves the time, forwards or backwards.
     pub fn jump(&self, by: SignedDuration) {
         self.now.set(self.now.get().checked_add(by).expect("a world ends long before time does"));
@@ -43,7 +43,7 @@ impl VirtualClock {
     }
 }
 
-impl Clock for VirtualClock {
+impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         self.now.get()
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::FLEET;
 use super::World;
-use super::world::Files;
+use super::world::WorldFiles;
 use crate::ledger::RunKey;
 use crate::model::id::{Name, RunToken};
 use crate::results::{Row, read_shard};
@@ -17,7 +17,7 @@ pub(super) type Key = (String, String);
 /// The content of the results branch.
 pub(super) struct Branch {
     pub tip: Option<String>,
-    pub files: Files,
+    pub files: WorldFiles,
     pub claims: BTreeMap<Key, Value>,
     pub runs: BTreeMap<Key, Run>,
 }
@@ -72,7 +72,7 @@ impl Branch {
     }
 
     /// Reads the files of a branch.
-    pub fn of(tip: Option<String>, files: Files) -> Result<Branch, String> {
+    pub fn of(tip: Option<String>, files: WorldFiles) -> Result<Branch, String> {
         let mut branch = Branch { tip, files, claims: BTreeMap::new(), runs: BTreeMap::new() };
         for (path, bytes) in &branch.files {
             let parts: Vec<&str> = path.split('/').collect();

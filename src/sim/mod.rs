@@ -27,7 +27,7 @@ mod transcript;
 mod world;
 
 pub use auditor::Auditor;
-pub use clock::VirtualClock;
+pub use clock::SimClock;
 pub use faulty::dying;
 pub use job::{DeclaredJob, JobKind, Target};
 pub use people::People;

@@ -24,7 +24,7 @@ pub struct People {
     newest: BTreeMap<String, u64>,
     /// Earlier declarations that a person may go back to.
     former: Vec<DeclaredJob>,
-    /// Files that were changed since the last commit.
+    /// WorldFiles that were changed since the last commit.
     touched: BTreeSet<String>,
     fleet: String,
 }

@@ -130,11 +130,11 @@ pub(super) struct Promise {
 #[derive(Default)]
 pub(super) struct Promises {
     pub now: BTreeMap<String, Promise>,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, ScheduleHistory>,
 }
 
 /// The history of one schedule.
-struct Known {
+struct ScheduleHistory {
     /// Its timing from each time on; `None` while it is not declared. Never empty.
     history: Vec<(Timestamp, Option<Timing>)>,
     /// The index in `history` of the entry that a daemon has certainly seen, and the earliest time since when it may
@@ -144,7 +144,7 @@ struct Known {
     followed: Option<(Timestamp, usize)>,
 }
 
-impl Known {
+impl ScheduleHistory {
     fn note(&mut self, timing: Option<Timing>, now: Timestamp) {
         if self.history.last().is_none_or(|(_, last)| *last != timing) {
             self.history.push((now, timing));
@@ -174,7 +174,8 @@ impl Promises {
             known.note(schedules.get(name).map(DeclaredSchedule::timing), now);
         }
         for (name, schedule) in schedules {
-            let first = || Known { history: vec![(now, Some(schedule.timing()))], seen: (0, now), followed: None };
+            let first =
+                || ScheduleHistory { history: vec![(now, Some(schedule.timing()))], seen: (0, now), followed: None };
             self.known.entry(name.clone()).or_insert_with(first);
         }
         let promise = |(name, schedule): (&String, &DeclaredSchedule)| {

@@ -58,7 +58,7 @@ impl fmt::Display for ScriptError {
 
 /// A command of a script.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Command {
+pub(super) enum ScriptCommand {
     Devices(u64),
     Fleet(Vec<(String, String)>),
     /// The behaviour in YAML, `None` for one like all others.
@@ -113,15 +113,15 @@ pub(super) enum Moment {
 }
 
 /// A command and where it stands.
-pub(super) struct Step {
+pub(super) struct ScriptLine {
     pub line: usize,
     pub text: String,
-    pub command: Command,
+    pub command: ScriptCommand,
 }
 
 /// Reads all lines; an error has its line.
-pub(super) fn read(text: &str) -> Result<Vec<Step>, (usize, String)> {
-    let mut steps: Vec<Step> = Vec::new();
+pub(super) fn read(text: &str) -> Result<Vec<ScriptLine>, (usize, String)> {
+    let mut steps: Vec<ScriptLine> = Vec::new();
     for (at, raw) in text.lines().enumerate() {
         let line = at + 1;
         let is_block = raw.starts_with("  ");
@@ -131,21 +131,21 @@ pub(super) fn read(text: &str) -> Result<Vec<Step>, (usize, String)> {
         }
         if is_block {
             match steps.last_mut().map(|step| &mut step.command) {
-                Some(Command::Document(_, spec)) => spec.push_str(&format!("{told}\n")),
+                Some(ScriptCommand::Document(_, spec)) => spec.push_str(&format!("{told}\n")),
                 _ => return Err((line, "only a `job` without a kind goes on with indented lines".to_string())),
             }
             continue;
         }
         let command = parse(told).map_err(|what| (line, what))?;
-        steps.push(Step { line, text: told.to_string(), command });
+        steps.push(ScriptLine { line, text: told.to_string(), command });
     }
     for (at, step) in steps.iter().enumerate() {
         let next = steps.get(at + 1).map(|next| &next.command);
-        if matches!(step.command, Command::Crash(..)) && !matches!(next, Some(Command::Apply { .. })) {
+        if matches!(step.command, ScriptCommand::Crash(..)) && !matches!(next, Some(ScriptCommand::Apply { .. })) {
             return Err((step.line, "no apply follows this crash".to_string()));
         }
     }
-    let is_empty = |step: &Step| matches!(&step.command, Command::Document(_, spec) if spec.is_empty());
+    let is_empty = |step: &ScriptLine| matches!(&step.command, ScriptCommand::Document(_, spec) if spec.is_empty());
     match steps.iter().find(|step| is_empty(step)) {
         Some(step) => Err((step.line, "a job has a kind, or its spec in the indented lines that follow".to_string())),
         None => Ok(steps),
@@ -157,46 +157,48 @@ fn without_comment(line: &str) -> &str {
     line[..end.unwrap_or(line.len())].trim_end()
 }
 
-fn parse(line: &str) -> Result<Command, String> {
+fn parse(line: &str) -> Result<ScriptCommand, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let owned = |word: &str| word.to_string();
     Ok(match words.as_slice() {
-        ["devices", count] => Command::Devices(number(count)?),
-        ["fleet", settings @ ..] => Command::Fleet(settings.iter().map(|word| pair(word)).collect::<Result<_, _>>()?),
-        ["device", id, "online"] => Command::Device(owned(id), None),
-        ["device", id, "offline"] => Command::Device(owned(id), Some("{offline: true}".to_string())),
-        ["device", id, "silent"] => Command::Device(owned(id), Some("{silent: true}".to_string())),
+        ["devices", count] => ScriptCommand::Devices(number(count)?),
+        ["fleet", settings @ ..] => {
+            ScriptCommand::Fleet(settings.iter().map(|word| pair(word)).collect::<Result<_, _>>()?)
+        }
+        ["device", id, "online"] => ScriptCommand::Device(owned(id), None),
+        ["device", id, "offline"] => ScriptCommand::Device(owned(id), Some("{offline: true}".to_string())),
+        ["device", id, "silent"] => ScriptCommand::Device(owned(id), Some("{silent: true}".to_string())),
         ["device", id, "answers", code] => {
-            Command::Device(owned(id), Some(format!("{{answers: {}}}", number::<u16>(code)?)))
+            ScriptCommand::Device(owned(id), Some(format!("{{answers: {}}}", number::<u16>(code)?)))
         }
-        ["device", id, "latency", time] => Command::Device(owned(id), Some(format!("{{latency: {time}}}"))),
-        ["job", name] => Command::Document(owned(name), String::new()),
-        ["job", name, kind, settings @ ..] => Command::Declare(job(name, kind, settings)?),
-        ["stop", name] => Command::Edit(owned(name), EditVerb::Stop),
-        ["continue", name] => Command::Edit(owned(name), EditVerb::Continue),
-        ["copy", name] => Command::Edit(owned(name), EditVerb::Copy),
-        ["rerun", name] => Command::Edit(owned(name), EditVerb::Rerun),
-        ["delete", "registry"] => Command::DeleteRegistry,
-        ["delete", name] => Command::Delete(owned(name)),
-        ["restore", name] => Command::Restore(owned(name)),
-        ["rename", old, new] => Command::Rename { old: owned(old), new: owned(new), says_so: false },
+        ["device", id, "latency", time] => ScriptCommand::Device(owned(id), Some(format!("{{latency: {time}}}"))),
+        ["job", name] => ScriptCommand::Document(owned(name), String::new()),
+        ["job", name, kind, settings @ ..] => ScriptCommand::Declare(job(name, kind, settings)?),
+        ["stop", name] => ScriptCommand::Edit(owned(name), EditVerb::Stop),
+        ["continue", name] => ScriptCommand::Edit(owned(name), EditVerb::Continue),
+        ["copy", name] => ScriptCommand::Edit(owned(name), EditVerb::Copy),
+        ["rerun", name] => ScriptCommand::Edit(owned(name), EditVerb::Rerun),
+        ["delete", "registry"] => ScriptCommand::DeleteRegistry,
+        ["delete", name] => ScriptCommand::Delete(owned(name)),
+        ["restore", name] => ScriptCommand::Restore(owned(name)),
+        ["rename", old, new] => ScriptCommand::Rename { old: owned(old), new: owned(new), says_so: false },
         ["rename", old, new, "with", "previousName"] => {
-            Command::Rename { old: owned(old), new: owned(new), says_so: true }
+            ScriptCommand::Rename { old: owned(old), new: owned(new), says_so: true }
         }
-        ["reformat", name] => Command::Reformat(owned(name)),
-        ["rewind", commits] => Command::Rewind(number(commits)?),
-        ["lock", "branch"] => Command::Lock(None),
-        ["lock", "branch", "at", moment] => Command::Lock(Some(parse_moment(moment)?)),
-        ["unlock", "branch"] => Command::Unlock,
-        ["advance", time] => Command::Advance(duration(time)?),
+        ["reformat", name] => ScriptCommand::Reformat(owned(name)),
+        ["rewind", commits] => ScriptCommand::Rewind(number(commits)?),
+        ["lock", "branch"] => ScriptCommand::Lock(None),
+        ["lock", "branch", "at", moment] => ScriptCommand::Lock(Some(parse_moment(moment)?)),
+        ["unlock", "branch"] => ScriptCommand::Unlock,
+        ["advance", time] => ScriptCommand::Advance(duration(time)?),
         ["crash", side, step @ ..] if !step.is_empty() => crash(side, step)?,
-        ["plan"] => Command::Plan,
+        ["plan"] => ScriptCommand::Plan,
         ["apply", options @ ..] => apply(options)?,
-        ["show", name] => Command::Show(owned(name), None),
-        ["show", name, run] => Command::Show(owned(name), Some(owned(run))),
-        ["executed"] => Command::Executed,
-        ["twin", id] => Command::Twin(owned(id)),
-        ["branch"] => Command::Branch,
+        ["show", name] => ScriptCommand::Show(owned(name), None),
+        ["show", name, run] => ScriptCommand::Show(owned(name), Some(owned(run))),
+        ["executed"] => ScriptCommand::Executed,
+        ["twin", id] => ScriptCommand::Twin(owned(id)),
+        ["branch"] => ScriptCommand::Branch,
         _ => return Err(format!("`{line}` is not a command")),
     })
 }
@@ -232,7 +234,7 @@ fn parse_moment(word: &str) -> Result<Moment, String> {
     })
 }
 
-fn crash(side: &str, step: &[&str]) -> Result<Command, String> {
+fn crash(side: &str, step: &[&str]) -> Result<ScriptCommand, String> {
     let side = match side {
         "before" => Side::Before,
         "after" => Side::After,
@@ -245,14 +247,14 @@ fn crash(side: &str, step: &[&str]) -> Result<Command, String> {
     if occurrence == 0 {
         return Err("steps are counted from 1".to_string());
     }
-    Ok(Command::Crash(side, name.join(" "), occurrence))
+    Ok(ScriptCommand::Crash(side, name.join(" "), occurrence))
 }
 
-fn apply(mut options: &[&str]) -> Result<Command, String> {
+fn apply(mut options: &[&str]) -> Result<ScriptCommand, String> {
     let (mut waits, mut accepts_rewind, mut interrupted) = (false, false, None);
     loop {
         options = match options {
-            [] => return Ok(Command::Apply { waits, accepts_rewind, interrupted }),
+            [] => return Ok(ScriptCommand::Apply { waits, accepts_rewind, interrupted }),
             ["--wait", rest @ ..] => {
                 waits = true;
                 rest

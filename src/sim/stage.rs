@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ledger::executions;
-use super::script::{Command, EditVerb, Moment, ScriptError, read};
+use super::script::{EditVerb, Moment, ScriptCommand, ScriptError, read};
 use super::transcript::{change_line, problem_lines, progress_line, run_lines};
 use super::{Ended, Faults, People, World};
 use crate::execute::{Progress, Side};
@@ -34,7 +34,7 @@ pub fn run_script(file: &str, text: &str, folder: &Path) -> Result<String, Scrip
 }
 
 /// The lines that a command prints, or the reason why it cannot be performed.
-type Said = Result<Vec<String>, String>;
+type Printed = Result<Vec<String>, String>;
 
 /// A fleet, and the pending events of a script.
 pub(super) struct Stage {
@@ -68,76 +68,76 @@ impl Stage {
     }
 
     /// Does a command.
-    pub fn perform(&mut self, command: Command) -> Said {
+    pub fn perform(&mut self, command: ScriptCommand) -> Printed {
         match command {
-            Command::Devices(count) => {
+            ScriptCommand::Devices(count) => {
                 self.people.set_devices(&self.world, count);
                 self.set_fleet()
             }
-            Command::Fleet(settings) => {
+            ScriptCommand::Fleet(settings) => {
                 self.settings.extend(settings);
                 self.set_fleet()
             }
-            Command::Device(id, behaviour) => {
+            ScriptCommand::Device(id, behaviour) => {
                 match behaviour {
                     Some(behaviour) => self.behaviours.insert(id, behaviour),
                     None => self.behaviours.remove(&id),
                 };
                 self.set_fleet()
             }
-            Command::Declare(job) => self.write(&job.name, job.text()),
-            Command::Document(name, spec) => self.write(&name, format!("{}spec:\n{spec}", head(&name))),
-            Command::Edit(name, verb) => self.edit(&name, verb),
-            Command::Delete(name) => self.delete(&name),
-            Command::Restore(name) => match self.files.get(&name).cloned() {
+            ScriptCommand::Declare(job) => self.write(&job.name, job.text()),
+            ScriptCommand::Document(name, spec) => self.write(&name, format!("{}spec:\n{spec}", head(&name))),
+            ScriptCommand::Edit(name, verb) => self.edit(&name, verb),
+            ScriptCommand::Delete(name) => self.delete(&name),
+            ScriptCommand::Restore(name) => match self.files.get(&name).cloned() {
                 Some(text) => self.write(&name, text),
                 None => Err(format!("there never was a job `{name}`")),
             },
-            Command::Rename { old, new, says_so } => self.rename(&old, &new, says_so),
-            Command::Reformat(name) => self.reformat(&name),
-            Command::Rewind(commits) => {
+            ScriptCommand::Rename { old, new, says_so } => self.rename(&old, &new, says_so),
+            ScriptCommand::Reformat(name) => self.reformat(&name),
+            ScriptCommand::Rewind(commits) => {
                 let rewound = self.world.rewind(commits).map(|()| Vec::new());
                 rewound.map_err(|why| format!("{commits} commits cannot be taken back: {why}"))
             }
-            Command::DeleteRegistry => {
+            ScriptCommand::DeleteRegistry => {
                 self.world.delete_registry();
                 Ok(Vec::new())
             }
-            Command::Lock(moment) => {
+            ScriptCommand::Lock(moment) => {
                 self.lock_at = moment;
                 if moment.is_none() {
                     self.world.lock_branch();
                 }
                 Ok(Vec::new())
             }
-            Command::Unlock => {
+            ScriptCommand::Unlock => {
                 self.lock_at = None;
                 self.world.unlock_branch();
                 Ok(Vec::new())
             }
-            Command::Advance(by) => {
+            ScriptCommand::Advance(by) => {
                 self.world.clock.jump(by);
                 Ok(Vec::new())
             }
-            Command::Crash(side, step, occurrence) => {
+            ScriptCommand::Crash(side, step, occurrence) => {
                 self.crash = Some((side, step, occurrence));
                 Ok(Vec::new())
             }
-            Command::Plan => self.plan(),
-            Command::Apply { waits, accepts_rewind, interrupted } => {
+            ScriptCommand::Plan => self.plan(),
+            ScriptCommand::Apply { waits, accepts_rewind, interrupted } => {
                 let faults =
                     Faults { interrupt_after: interrupted, crash_step: self.crash.take(), ..Faults::default() };
                 self.apply(&faults, &ApplyOptions { waits, accepts_rewind, ..ApplyOptions::default() })
             }
-            Command::Show(name, run) => run_lines(&self.world, &name, run.as_deref()),
-            Command::Executed => self.executed(),
-            Command::Twin(id) => self.twin(&id),
-            Command::Branch => Ok(self.world.subjects()),
+            ScriptCommand::Show(name, run) => run_lines(&self.world, &name, run.as_deref()),
+            ScriptCommand::Executed => self.executed(),
+            ScriptCommand::Twin(id) => self.twin(&id),
+            ScriptCommand::Branch => Ok(self.world.subjects()),
         }
     }
 
     /// Declares the fleet as it is set now.
-    fn set_fleet(&mut self) -> Said {
+    fn set_fleet(&mut self) -> Printed {
         let (mut link, mut limits) = (vec![format!("journal: {}", super::world::JOURNAL)], Vec::new());
         for (key, value) in &self.settings {
             match key.as_str() {
@@ -154,13 +154,13 @@ impl Stage {
         Ok(Vec::new())
     }
 
-    fn write(&mut self, name: &str, text: String) -> Said {
+    fn write(&mut self, name: &str, text: String) -> Printed {
         self.world.write(&path(name), &text);
         self.files.insert(name.to_string(), text);
         self.commit(&[path(name)])
     }
 
-    fn commit(&self, paths: &[String]) -> Said {
+    fn commit(&self, paths: &[String]) -> Printed {
         self.world.commit(paths);
         Ok(Vec::new())
     }
@@ -169,14 +169,14 @@ impl Stage {
         self.world.read(&path(name)).ok_or_else(|| format!("there is no file {}", path(name)))
     }
 
-    fn delete(&mut self, name: &str) -> Said {
+    fn delete(&mut self, name: &str) -> Printed {
         let text = self.file(name)?;
         self.files.insert(name.to_string(), text);
         self.world.remove(&path(name));
         self.commit(&[path(name)])
     }
 
-    fn reformat(&mut self, name: &str) -> Said {
+    fn reformat(&mut self, name: &str) -> Printed {
         let text = self.file(name)?;
         let moved = format!("jobs/moved/{name}.yaml");
         self.world.remove(&path(name));
@@ -184,7 +184,7 @@ impl Stage {
         self.commit(&[path(name), moved])
     }
 
-    fn rename(&mut self, old: &str, new: &str, says_so: bool) -> Said {
+    fn rename(&mut self, old: &str, new: &str, says_so: bool) -> Printed {
         let text = self.file(old)?;
         let previous = if says_so { format!(", previousName: {old}") } else { String::new() };
         let renamed =
@@ -195,7 +195,7 @@ impl Stage {
         self.commit(&[path(old), path(new)])
     }
 
-    fn edit(&mut self, name: &str, verb: EditVerb) -> Said {
+    fn edit(&mut self, name: &str, verb: EditVerb) -> Printed {
         let what = match verb {
             EditVerb::Stop => Edit::Stop,
             EditVerb::Continue => Edit::Continue,
@@ -209,7 +209,7 @@ impl Stage {
         }
     }
 
-    fn plan(&self) -> Said {
+    fn plan(&self) -> Printed {
         use crate::execute::Clock as _;
         match plan(&self.world.environment(), &PlanOptions::default(), self.world.clock.now()) {
             Ok(planned) => {
@@ -227,7 +227,7 @@ impl Stage {
         }
     }
 
-    fn apply(&mut self, faults: &Faults, options: &ApplyOptions) -> Said {
+    fn apply(&mut self, faults: &Faults, options: &ApplyOptions) -> Printed {
         let mut said = Vec::new();
         let mut lock_at = self.lock_at.take();
         let (ended, _) = self.world.apply_as(faults, options, &mut |progress| {
@@ -263,7 +263,7 @@ impl Stage {
         Ok(said)
     }
 
-    fn executed(&self) -> Said {
+    fn executed(&self) -> Printed {
         let mut counts: BTreeMap<(String, String), BTreeMap<String, u64>> = BTreeMap::new();
         for execution in executions(&self.world.journal())? {
             let runs = counts.entry((execution.method, execution.device_id)).or_default();
@@ -282,7 +282,7 @@ impl Stage {
         Ok(lines.into_iter().map(|(method, devices)| format!("{method}: {}", devices.join(", "))).collect())
     }
 
-    fn twin(&self, id: &str) -> Said {
+    fn twin(&self, id: &str) -> Printed {
         let registry = self.world.registry().map_err(|error| error.to_string())?;
         let device = registry.devices().get(id).map_err(|error| error.to_string())?;
         let device = device.ok_or_else(|| format!("there is no device {id}"))?;

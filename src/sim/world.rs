@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::remote::{BareRemote, RemoteFault};
-use super::{BRANCH, FLEET, Random, VirtualClock, dying};
+use super::{BRANCH, FLEET, Random, SimClock, dying};
 use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
@@ -73,7 +73,7 @@ impl Faults {
 }
 
 /// Bytes by path.
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub type WorldFiles = BTreeMap<String, Vec<u8>>;
 
 /// How an apply ended.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub struct World {
     sites: Vec<PathBuf>,
     /// The site where commands run.
     site: usize,
-    pub clock: VirtualClock,
+    pub clock: SimClock,
     /// The remote that results go to.
     pub(super) remote: Option<BareRemote>,
 }
@@ -111,7 +111,7 @@ impl World {
     /// When the folder cannot be written: a world without a place to be cannot go on.
     pub fn new(folder: &Path) -> World {
         let sites = vec![folder.to_path_buf()];
-        let world = World { sites, site: 0, clock: VirtualClock::default(), remote: None };
+        let world = World { sites, site: 0, clock: SimClock::default(), remote: None };
         Repo::open_or_init(folder).expect("a repository can be made");
         world.write(".gitignore", &format!(".fleetform/\n{JOURNAL}\n"));
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
@@ -244,7 +244,7 @@ impl World {
     ///
     /// # Errors
     /// The repository cannot be read.
-    pub fn results(&self) -> Result<(Option<String>, Files), OpsError> {
+    pub fn results(&self) -> Result<(Option<String>, WorldFiles), OpsError> {
         let repo = Repo::open(self.remote.as_ref().map_or(self.folder(), BareRemote::path))?;
         let branch = repo.results(BRANCH);
         Ok((branch.tip()?, branch.read_all(|_| true)?))

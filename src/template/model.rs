@@ -34,7 +34,7 @@ pub enum Content {
         is_cloud: bool,
     },
     Command {
-        request: Option<Request>,
+        request: Option<CommandRequest>,
     },
     /// Another interface under a name of its own, as a place in [`Model::interfaces`].
     Component {
@@ -44,7 +44,7 @@ pub enum Content {
 
 /// The request of a command.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct CommandRequest {
     pub schema: Schema,
     /// Version 3: null is allowed.
     pub is_nullable: bool,

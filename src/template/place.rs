@@ -7,7 +7,7 @@ use crate::diag::Position;
 
 /// The bytes of a value in a JSON text, and of the key that it stands under.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ModelPlace {
     /// With its quotes; `None` for an item of a list and for the document itself.
     pub key: Option<Range<usize>>,
     pub value: Range<usize>,
@@ -29,13 +29,13 @@ pub fn locate(text: &str, pointer: &str) -> Option<Position> {
 /// `None` when the text is not JSON.
 ///
 /// It walks the text once and reads only the keys on its way.
-pub fn place(text: &str, pointer: &str) -> Option<Place> {
+pub fn place(text: &str, pointer: &str) -> Option<ModelPlace> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut scanner = Scanner { text, at: start };
     scanner.space();
     let start = scanner.at;
     scanner.skip()?;
-    let mut found = Place { key: None, value: start..scanner.at };
+    let mut found = ModelPlace { key: None, value: start..scanner.at };
     for segment in pointer.split('/').skip(1) {
         let key = segment.replace("~1", "/").replace("~0", "~");
         scanner.at = found.value.start;
@@ -65,7 +65,7 @@ impl<'a> Scanner<'a> {
 
     /// Returns where the member or item of the value at hand begins: the last one of its name, as the parser takes it.
     /// The inner `None` means that there is none, the outer that the text is not JSON.
-    fn find(&mut self, key: &str) -> Option<Option<Place>> {
+    fn find(&mut self, key: &str) -> Option<Option<ModelPlace>> {
         let is_object = match self.peek()? {
             b'{' => true,
             b'[' => false,
@@ -94,7 +94,7 @@ impl<'a> Scanner<'a> {
             let start = self.at;
             self.skip()?;
             if is_it {
-                found = Some(Place { key: written, value: start..self.at });
+                found = Some(ModelPlace { key: written, value: start..self.at });
             }
             self.space();
             if self.peek()? == b',' {

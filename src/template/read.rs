@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::interfaces::check_extensions;
 use super::json::{below, each, has_type, is_dtmi, is_name, literal, one};
-use super::model::{Content, Interface, Model, Request};
+use super::model::{CommandRequest, Content, Interface, Model};
 use super::schema::{Form, Schema};
 use super::{Problem, schema};
 use crate::diag::{nearest, shown};
@@ -21,7 +21,7 @@ const COMPLEX: [&str; 4] = ["Array", "Enum", "Map", "Object"];
 /// # Errors
 /// Everything that is wrong with it, at most [`limits::DTDL_PROBLEMS_MAX`] problems, in the order of the file.
 pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
-    let mut reader = Reader::default();
+    let mut reader = ModelReader::default();
     reader.index(content, &mut String::new());
     let top = reader.top(content);
     let found = std::mem::take(&mut reader.found);
@@ -50,7 +50,7 @@ enum Shared {
 }
 
 #[derive(Default)]
-struct Reader<'a> {
+struct ModelReader<'a> {
     /// Every interface of the file, those inside of others too, with its pointer.
     found: Vec<(String, &'a Value)>,
     /// The places in `found` by pointer, and by `@id`.
@@ -64,7 +64,7 @@ struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ModelReader<'a> {
     fn report(&mut self, pointer: &str, message: impl Into<String>) {
         if self.problems.len() < limits::DTDL_PROBLEMS_MAX {
             self.problems.push(Problem { pointer: pointer.to_string(), message: message.into() });
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn payload(&mut self, command: &'a Value, pointer: &str, key: &str) -> Option<Request> {
+    fn payload(&mut self, command: &'a Value, pointer: &str, key: &str) -> Option<CommandRequest> {
         let (pointer, payload) = one(command.get(key)?, &below(pointer, key));
         if !payload.is_object() {
             self.report(&pointer, format!("the `{key}` of a command must be an object with a `name` and a `schema`"));
@@ -267,7 +267,7 @@ impl<'a> Reader<'a> {
         let is_nullable = payload.get("nullable").is_some_and(|value| literal(value) == &Value::Bool(true));
         self.name(payload, &pointer)?;
         let schema = self.schema_of(payload, &pointer)?;
-        Some(Request { schema, is_nullable })
+        Some(CommandRequest { schema, is_nullable })
     }
 
     /// Returns the interface that a value is, or refers to.

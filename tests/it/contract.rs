@@ -28,13 +28,13 @@ mod writing;
 
 use std::path::PathBuf;
 
-use fleetform::registry::Place;
+use fleetform::registry::StorePlace;
 use fleetform::registry::sqlite::SqlitePlace;
 
 /// Where a registry can be, and nothing is yet.
 pub trait World {
     /// Returns the place of a fleet's registry: the same one for every fleet.
-    fn place(&self, fleet: &str) -> Box<dyn Place>;
+    fn place(&self, fleet: &str) -> Box<dyn StorePlace>;
 
     /// Returns true when something was made there.
     fn is_made(&self) -> bool;
@@ -60,7 +60,7 @@ impl SqliteWorld {
 }
 
 impl World for SqliteWorld {
-    fn place(&self, fleet: &str) -> Box<dyn Place> {
+    fn place(&self, fleet: &str) -> Box<dyn StorePlace> {
         Box::new(SqlitePlace::new(self.path(), fleet))
     }
 

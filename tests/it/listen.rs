@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fleetform::listen::{Board, Bounds, Server, WebhookSecrets};
+use fleetform::listen::{Bounds, Server, StatusHandle, WebhookSecrets};
 use fleetform::model::status::Snapshot;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
@@ -22,7 +22,7 @@ const PREVIOUS: &str = "the secret of last month";
 /// A server on a thread and a runtime of its own.
 struct Served {
     address: SocketAddr,
-    board: Board,
+    handle: StatusHandle,
     rings: Arc<AtomicUsize>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
@@ -60,7 +60,7 @@ impl Served {
 
     fn with_secrets(bounds: Bounds, secrets: Option<WebhookSecrets>) -> Served {
         let snapshot = Snapshot::new("0.1.0", "acme", "2026-11-20T10:00:00Z".parse().unwrap());
-        let (board, rings) = (Board::new(snapshot), Arc::new(AtomicUsize::new(0)));
+        let (handle, rings) = (StatusHandle::new(snapshot), Arc::new(AtomicUsize::new(0)));
         let counted = rings.clone();
         let bell = Arc::new(move || {
             counted.fetch_add(1, Ordering::SeqCst);
@@ -68,12 +68,12 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = Server { board: board.clone(), bell, secrets, bounds };
+        let server = Server { handle: handle.clone(), bell, secrets, bounds };
         let serve = async move { server.serve(listener, async { drop(stopped.await) }).await };
         let thread = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve)
         });
-        Served { address, board, rings, stop: Some(stop), thread: Some(thread) }
+        Served { address, handle, rings, stop: Some(stop), thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -161,7 +161,7 @@ fn a_signed_call_wakes_and_no_other_does() {
     check("/hooks/generic", &[&format!("X-Gitlab-Token: {SECRET}")], BODY, 401, false);
     check("/hooks/gitlab", &[SIGNATURE], BODY, 401, false);
     check("/hooks/gitlab", &["X-Gitlab-Token: It's a secret to everybody"], "{}", 401, false);
-    let webhooks = served.board.snapshot().counters.webhooks;
+    let webhooks = served.handle.snapshot().counters.webhooks;
     assert_eq!((webhooks.accepted, webhooks.pinged, webhooks.refused, webhooks.limited), (6, 1, 9, 0));
     let refused = served.post("/hooks/github", &[], BODY);
     assert_eq!(refused.body, "The signature or token is missing or wrong.\n");
@@ -206,7 +206,7 @@ fn large_bodies_are_refused_whether_they_say_so_or_not() {
     let head = format!("POST /hooks/github HTTP/1.1\r\nHost: x\r\n{SIGNATURE}\r\nContent-Length: 99999999999\r\n\r\n");
     assert_eq!(Answer::of(&served.raw(head.as_bytes())).status, 413);
     assert!(!served.has_rung());
-    assert_eq!(served.board.snapshot().counters.webhooks.refused, 3);
+    assert_eq!(served.handle.snapshot().counters.webhooks.refused, 3);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_body_that_ends_early_is_broken() {
     assert!(text.is_empty() || Answer::of(&text).status == 400, "{text}");
     assert_eq!(served.get("/healthz").status, 200);
     assert!(!served.has_rung());
-    assert_eq!(served.board.snapshot().counters.webhooks.refused, 1);
+    assert_eq!(served.handle.snapshot().counters.webhooks.refused, 1);
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn too_many_calls_are_told_to_wait_and_floods_do_not_shut_out_the_valid() {
     assert!(!served.has_rung());
     // The others have counts of their own.
     assert_eq!(served.post("/hooks/generic", &[SIGNATURE], BODY).status, 202);
-    let webhooks = served.board.snapshot().counters.webhooks;
+    let webhooks = served.handle.snapshot().counters.webhooks;
     assert_eq!((webhooks.accepted, webhooks.refused, webhooks.limited), (4, 4, 1));
 }
 
@@ -373,28 +373,28 @@ fn it_is_ready_while_it_does_its_work() {
     };
     let at = "2026-11-20T10:00:05Z".parse().unwrap();
     check(503, &["not_fetched", "not_reconciled"]);
-    served.board.update(|snapshot| snapshot.fetched(at, None));
+    served.handle.update(|snapshot| snapshot.fetched(at, None));
     check(503, &["not_reconciled"]);
-    served.board.update(|snapshot| snapshot.reconciled(at, None));
+    served.handle.update(|snapshot| snapshot.reconciled(at, None));
     check(200, &[]);
-    served.board.update(|snapshot| snapshot.pushed(at, Some("bad \u{1b}[2J\u{9b} hook".to_string()), true, 3));
+    served.handle.update(|snapshot| snapshot.pushed(at, Some("bad \u{1b}[2J\u{9b} hook".to_string()), true, 3));
     check(503, &["push_denied"]);
     // Text of the remote cannot control the terminal that shows it.
     let answer = served.get("/readyz");
     assert!(answer.body.chars().all(|c| c == '\n' || !c.is_control()), "{answer:?}");
     assert!(answer.json()["reasons"][0]["message"].as_str().unwrap().contains("\u{9b}"));
-    served.board.update(|snapshot| snapshot.pushed(at, None, false, 0));
+    served.handle.update(|snapshot| snapshot.pushed(at, None, false, 0));
     check(200, &[]);
 }
 
 #[test]
 fn the_status_is_the_snapshot() {
     let served = Served::new(Bounds::default());
-    served.board.update(|snapshot| snapshot.source.commit = Some("1f3a".to_string()));
+    served.handle.update(|snapshot| snapshot.source.commit = Some("1f3a".to_string()));
     let answer = served.get("/status");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     let snapshot: Snapshot = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(snapshot, served.board.snapshot());
+    assert_eq!(snapshot, served.handle.snapshot());
 }
 
 /// As `promtool check metrics` does: every series has a HELP and a TYPE before it, names and values are legal, counters
@@ -447,7 +447,7 @@ fn metrics_are_an_exposition_of_prometheus() {
 fn the_page_of_docs_names_every_metric() {
     let served = Served::new(Bounds::default());
     let at = "2026-11-20T10:00:05Z".parse().unwrap();
-    served.board.update(|snapshot| {
+    served.handle.update(|snapshot| {
         snapshot.fetched(at, None);
         snapshot.reconciled(at, None);
         snapshot.pushed(at, None, false, 0);

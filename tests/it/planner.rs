@@ -16,7 +16,7 @@ use fleetform::model::observation::{Before, Mismatch, Observation};
 use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::model::patch::Patch;
 use fleetform::plan::{
-    ActionKind, Class, Notice, Plan, PlanInput, Refusal, Source, Subject, check, classify, plan, plan_to_json,
+    ActionKind, Class, Notice, Plan, PlanInput, PlanSource, Refusal, Subject, check, classify, plan, plan_to_json,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -245,7 +245,7 @@ impl Input {
             mismatching: self.declared.jobs.keys().map(|job| (job.clone(), BTreeSet::from([name(9)]))).collect(),
             unusable: BTreeSet::new(),
             declared: &self.declared,
-            source: Source::default(),
+            source: PlanSource::default(),
             base: None,
             ledger: &self.ledger,
             observations,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fleetform::model::delivery::{Amount, Delivery, Threshold, ThresholdScope};
 use fleetform::model::outcome::{DeviceStatus, Reason, RunStatus};
-use fleetform::rollout::{Effect, Event, Rollout, RolloutSpec, Work};
+use fleetform::rollout::{Effect, Event, Rollout, RolloutSpec, WorkKind};
 use jiff::Timestamp;
 
 use crate::world::World;
@@ -144,7 +144,7 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(case: &'a Case, work: Work, window: u32) -> Driver<'a> {
+    fn new(case: &'a Case, work: WorkKind, window: u32) -> Driver<'a> {
         let now: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
         let delivery = Delivery {
             batch_size: case.batch,
@@ -287,7 +287,7 @@ impl<'a> Driver<'a> {
 }
 
 /// Runs a case and holds it against the contract.
-fn check(case: &Case, work: Work, window: u32) {
+fn check(case: &Case, work: WorkKind, window: u32) {
     let driver = Driver::new(case, work, window).run();
     let (status, reason) = driver.finished.clone().unwrap();
     let is_canceled = case.crosses(|ordinal| case.fails(ordinal));
@@ -323,7 +323,7 @@ fn check(case: &Case, work: Work, window: u32) {
     }
 }
 
-const SEND: Work = Work::Send {
+const SEND: WorkKind = WorkKind::Send {
     connect_timeout: Duration::from_secs(5),
     response_timeout: Duration::from_secs(30),
     idempotent: false,
@@ -348,8 +348,8 @@ fn commands_to_many_devices_stop_at_the_crossing() {
 #[test]
 fn writes_stop_at_the_crossing() {
     for case in cases(&[1, 3, 7, 10, 200]).iter().filter(|case| matches!(case.failing, Failing::IsBlocked)) {
-        check(case, Work::Write, 1);
-        check(&Case { failing: Failing::Refuses, ..*case }, Work::Write, 1);
+        check(case, WorkKind::Write, 1);
+        check(&Case { failing: Failing::Refuses, ..*case }, WorkKind::Write, 1);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
 use crate::cli::columns;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::{Table, counted, job as view, why as why_view};
+use crate::cli::view::{TextTable, counted, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
@@ -126,7 +126,7 @@ fn show_run(environment: &Environment, choice: &RunChoice, grid: &DeviceGrid, ou
     let columns = choose_columns(grid, output)?;
     let headers: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-    let mut table = Table::new(&headers);
+    let mut table = TextTable::new(&headers);
     let mut count = 0_u64;
     devices(environment, choice, &wanted, &mut |caveats| mention(caveats, output), &mut |row| {
         count += 1;

@@ -15,10 +15,10 @@ use crate::cli::view::held as view;
 use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
-use crate::listen::{Board, Bounds, Server, ServiceManager};
+use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
-use crate::ops::status::Seat;
+use crate::ops::status::DaemonLock;
 use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::repo::{Pulse, without_secrets};
@@ -49,7 +49,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         // Nothing is made in a folder that is not a fleet's.
         Workspace::open(environment).map_err(OpsError::from)?;
     }
-    let board = Board::new(first_snapshot(environment, remote.as_deref()));
+    let handle = StatusHandle::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
         remote: remote.as_ref().map(|address| RemoteSource {
             address: address.clone(),
@@ -60,15 +60,15 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         interval: arguments.interval,
         grace: Duration::from_secs(arguments.grace),
         lease_time: arguments.lease_time,
-        pulse: Some(pulse(board.clone())),
+        pulse: Some(pulse(handle.clone())),
         accepts_rewind: arguments.accept_rewind,
         has_events: true,
         ports: Ports::REAL,
     };
     let inbox = Inbox::new();
     let mut shown = Shown {
-        seat: Seat::take(environment)?,
-        board: board.clone(),
+        seat: DaemonLock::take(environment)?,
+        handle: handle.clone(),
         manager: ServiceManager::from_environment(),
         is_ready: false,
         alive_at: None,
@@ -85,10 +85,10 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         }
         shown.note(note);
     };
-    stand_by(listening, board, inbox.waker())?;
+    stand_by(listening, handle, inbox.waker())?;
     watch(environment, &options, &SystemClock, &inbox, &mut tell)?;
     // After the end, no run goes on and no lease is held.
-    shown.board.update(|snapshot| {
+    shown.handle.update(|snapshot| {
         snapshot.running.clear();
         snapshot.lease = None;
     });
@@ -98,10 +98,10 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
 }
 
 /// Returns the heartbeat to give while git keeps the daemon waiting: each call of git has a time limit.
-fn pulse(board: Board) -> Pulse {
+fn pulse(handle: StatusHandle) -> Pulse {
     let manager = ServiceManager::from_environment();
     Pulse::new(move || {
-        board.beat();
+        handle.beat();
         if manager.watchdog_interval().is_some() {
             manager.alive();
         }
@@ -124,12 +124,12 @@ fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
 
 /// Listens for signals, and serves the pages on a thread of its own: git may block the daemon, but must not block the
 /// pages.
-fn stand_by(listening: Option<Listening>, board: Board, waker: Waker) -> std::io::Result<()> {
+fn stand_by(listening: Option<Listening>, handle: StatusHandle, waker: Waker) -> std::io::Result<()> {
     let interrupts = waker.clone();
     on_signals(move || stop(&interrupts))?;
     let Some(listening) = listening else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = move || runtime.block_on(serve(listening, board, waker));
+    let serve = move || runtime.block_on(serve(listening, handle, waker));
     std::thread::Builder::new().name("pages".to_string()).spawn(serve).map(drop)
 }
 
@@ -143,13 +143,13 @@ fn stop(waker: &Waker) {
     waker.interrupt();
 }
 
-async fn serve(listening: Listening, board: Board, waker: Waker) {
+async fn serve(listening: Listening, handle: StatusHandle, waker: Waker) {
     let Listening { listener, secrets } = listening;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(target: LISTEN, %address, "listening");
     }
     let bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
-    let server = Server { board, bell, secrets, bounds: Bounds::default() };
+    let server = Server { handle, bell, secrets, bounds: Bounds::default() };
     if let Err(error) = server.serve(listener, std::future::pending()).await {
         tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
     }
@@ -157,8 +157,8 @@ async fn serve(listening: Listening, board: Board, waker: Waker) {
 
 /// The state of the daemon that its pages and `status` show.
 struct Shown {
-    seat: Seat,
-    board: Board,
+    seat: DaemonLock,
+    handle: StatusHandle,
     manager: ServiceManager,
     is_ready: bool,
     alive_at: Option<Timestamp>,
@@ -181,15 +181,15 @@ impl Shown {
     fn take(&mut self, note: &Note<'_>) {
         match note {
             Note::Started { fleet_branch } => {
-                self.board.update(|snapshot| snapshot.source.branch = fleet_branch.to_string());
+                self.handle.update(|snapshot| snapshot.source.branch = fleet_branch.to_string());
             }
             Note::Fetched { error, at, .. } => {
-                self.board.update(|snapshot| snapshot.fetched(*at, error.map(ToString::to_string)));
+                self.handle.update(|snapshot| snapshot.fetched(*at, error.map(ToString::to_string)));
             }
-            Note::Progress(progress) => self.board.update(|snapshot| take_progress(snapshot, progress)),
+            Note::Progress(progress) => self.handle.update(|snapshot| take_progress(snapshot, progress)),
             Note::TakenUp { fleet, held, .. } => {
                 let rows = held.rows().map(view::row).collect();
-                self.board.update(|snapshot| {
+                self.handle.update(|snapshot| {
                     snapshot.fleet = fleet.to_string();
                     snapshot.set_held(rows);
                 });
@@ -197,20 +197,20 @@ impl Shown {
             // Another process is at work, which is normal with several daemons.
             Note::Trouble { error: OpsError::Held { .. }, .. } => {}
             Note::Trouble { error, at, .. } => {
-                self.board.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
+                self.handle.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
             }
             Note::Looked(look) => self.looked(look),
-            Note::Missed { .. } => self.board.update(|snapshot| snapshot.counters.missed += 1),
+            Note::Missed { .. } => self.handle.update(|snapshot| snapshot.counters.missed += 1),
             Note::NoEvents { .. } | Note::Recovered => {}
         }
     }
 
     fn looked(&mut self, look: &Look<'_>) {
-        self.board.beat();
-        self.board.update(|snapshot| take_look(snapshot, look));
+        self.handle.beat();
+        self.handle.update(|snapshot| take_look(snapshot, look));
         if !self.is_ready && look.is_reconciled {
             self.is_ready = true;
-            self.manager.ready(&status_line(&self.board.snapshot()));
+            self.manager.ready(&status_line(&self.handle.snapshot()));
         }
         let is_old = |then: Option<Timestamp>, age: Duration| {
             // A clock that was put back makes everything old.
@@ -227,7 +227,7 @@ impl Shown {
     }
 
     fn write(&mut self) {
-        let snapshot = self.board.snapshot();
+        let snapshot = self.handle.snapshot();
         self.manager.status(&status_line(&snapshot));
         if let Err(error) = self.seat.write(&snapshot) {
             tracing::warn!(target: WATCH, error = %sanitize_line(&error.to_string()), "what `status` shows cannot be written");

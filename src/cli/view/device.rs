@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Table;
+use super::TextTable;
 use crate::cli::output::{Painter, Tone};
 use crate::model::device::Device;
 use crate::model::id::Name;
@@ -11,8 +11,8 @@ use crate::ops::device::ShownDevice;
 use crate::ops::job::ListedRun;
 
 /// Returns an empty table of devices.
-pub fn table() -> Table {
-    Table::new(&["DEVICE", "NAME", "TEMPLATE", "ORGANIZATION", "STATE", "CONNECTION"])
+pub fn table() -> TextTable {
+    TextTable::new(&["DEVICE", "NAME", "TEMPLATE", "ORGANIZATION", "STATE", "CONNECTION"])
 }
 
 /// Returns the row of a device.
@@ -118,8 +118,8 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
 }
 
 /// Returns what became of a device in some runs.
-fn runs_table(runs: &[ListedRun]) -> Table {
-    let mut table = Table::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"]);
+fn runs_table(runs: &[ListedRun]) -> TextTable {
+    let mut table = TextTable::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"]);
     for ListedRun { record, fitting } in runs {
         let row = fitting.as_ref().and_then(|found| found.row.as_ref());
         let of_row = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());

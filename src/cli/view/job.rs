@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Table, counted, number};
+use super::{TextTable, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{Reason, RunStatus};
@@ -26,7 +26,7 @@ pub fn list(runs: &[ListedRun]) -> String {
     if runs.iter().any(|run| run.fitting.is_some()) {
         header.extend(["DEVICE", "DEVICE-STATUS", "REASON"]);
     }
-    let mut table = Table::new(&header);
+    let mut table = TextTable::new(&header);
     for ListedRun { record, fitting } in runs {
         let (counts, status) = (&record.counts, record.status.as_str());
         let mut cells = vec![
@@ -128,7 +128,7 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
     line("finished", time(record.finished_at));
     line("source", record.source_commit.chars().take(12).collect());
     if record.per_batch.len() > 1 {
-        let mut table = Table::new(&["BATCH", "DEVICES", "COMPLETED", "FAILED", "PENDING"]);
+        let mut table = TextTable::new(&["BATCH", "DEVICES", "COMPLETED", "FAILED", "PENDING"]);
         for (at, batch) in record.per_batch.iter().enumerate().take(BATCHES_MAX) {
             let counts = &batch.counts;
             let cells = [counts.total, counts.completed, counts.failed, counts.pending()].map(number);

@@ -16,7 +16,7 @@ pub mod schedule;
 mod table;
 pub mod why;
 
-pub use table::Table;
+pub use table::TextTable;
 
 /// Returns a number with a comma between thousands.
 pub fn number(value: u64) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::job::tone;
-use super::{Table, counted, number};
+use super::{TextTable, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::text::sanitize_line;
 use crate::ops::rehearse::{Rehearsed, RehearsedRun};
@@ -63,7 +63,7 @@ pub fn render(rehearsed: &Rehearsed, simulated_in: Duration, painter: Painter) -
 
 fn table(runs: &[RehearsedRun]) -> String {
     let mut table =
-        Table::new(&["JOB", "RUN", "STATUS", "DEVICES", "BATCHES", "COMPLETED", "FAILED", "PENDING", "TAKES"]);
+        TextTable::new(&["JOB", "RUN", "STATUS", "DEVICES", "BATCHES", "COMPLETED", "FAILED", "PENDING", "TAKES"]);
     for run in runs {
         let record = &run.record;
         let counts = &record.counts;

@@ -6,14 +6,14 @@ use crate::model::text::sanitize_line;
 
 /// Rows under a header; the last column is not padded.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// Returns a table with a header.
-    pub fn new(header: &[&str]) -> Table {
-        Table { rows: vec![header.iter().map(|cell| (*cell).to_string()).collect()] }
+    pub fn new(header: &[&str]) -> TextTable {
+        TextTable { rows: vec![header.iter().map(|cell| (*cell).to_string()).collect()] }
     }
 
     /// Adds a row with as many cells as the header. Cells are sanitised.

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::job::{by_reason, row_json, time, tone};
-use super::{Table, counted, number};
+use super::{TextTable, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{Counts, RunStatus};
 use crate::model::text::{sanitize, sanitize_line};
-use crate::ops::job::{Cause, Crossed, Predecessor, Progress, StopCause, Waiting, Why};
+use crate::ops::job::{Cause, Crossed, Predecessor, RunProgress, StopCause, Waiting, Why};
 use crate::plan::ActionKind;
 use crate::registry::{LateAnswer, Waits};
 use crate::results::Row;
@@ -118,7 +118,7 @@ fn crossed_text(crossed: &Crossed) -> String {
         counted(*total, "device"),
         number(allowed + 1)
     );
-    let mut table = Table::new(&["FAILED", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED", ""]);
+    let mut table = TextTable::new(&["FAILED", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED", ""]);
     let mut expected = 1;
     for failure in failures {
         if failure.count > expected {
@@ -145,7 +145,7 @@ fn crossed_text(crossed: &Crossed) -> String {
         }
     }
     if sample > 0 {
-        let mut table = Table::new(&["STATUS", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED"]);
+        let mut table = TextTable::new(&["STATUS", "DEVICE_ID", "REASON", "CODE", "BATCH", "FINISHED"]);
         for row in &after.sample {
             let mut cells = vec![row.status.as_str().to_string()];
             cells.extend(cells_of(row));
@@ -179,7 +179,7 @@ fn cells_of(row: &Row) -> Vec<String> {
     ]
 }
 
-fn indented(table: &Table) -> String {
+fn indented(table: &TextTable) -> String {
     table.render().lines().map(|line| format!("  {line}\n")).collect()
 }
 
@@ -195,8 +195,8 @@ fn per(scope: ThresholdScope) -> &'static str {
     }
 }
 
-fn stopped_text(by: StopCause, progress: &Progress, status: Option<RunStatus>) -> String {
-    let Progress { total, done, in_flight, waiting, queued } = progress;
+fn stopped_text(by: StopCause, progress: &RunProgress, status: Option<RunStatus>) -> String {
+    let RunProgress { total, done, in_flight, waiting, queued } = progress;
     let is_stopped = status == Some(RunStatus::Stopped);
     let cause = match (by, is_stopped) {
         (StopCause::Suspended, true) => "It is stopped: its document says `suspend: true`.",
@@ -275,7 +275,7 @@ fn late_text(total: u64, answers: &[(String, LateAnswer)]) -> String {
     if answers.is_empty() {
         return text;
     }
-    let mut table = Table::new(&["DEVICE_ID", "CODE", "CAME", "MESSAGE"]);
+    let mut table = TextTable::new(&["DEVICE_ID", "CODE", "CAME", "MESSAGE"]);
     for (device_id, answer) in answers {
         table.push(vec![device_id.clone(), answer.code.to_string(), precise(Some(answer.at)), answer.message.clone()]);
     }
@@ -315,7 +315,7 @@ fn cause_json(cause: &Cause) -> Value {
         Cause::Completed { counts } => with_cause("completed", counts_json(counts)),
         Cause::JournalLost { total, unknown } => json!({"cause": "journal-lost", "total": total, "unknown": unknown}),
         Cause::Stopped { by, progress } => {
-            let Progress { total, done, in_flight, waiting, queued } = progress;
+            let RunProgress { total, done, in_flight, waiting, queued } = progress;
             let by = match by {
                 StopCause::Suspended => "suspend",
                 StopCause::Undeclared => "undeclared",

@@ -14,12 +14,12 @@ pub struct Filter {
     /// The id of the template that every device of the group has.
     pub template: Option<String>,
     /// The rest, without what `template` says; empty for every device.
-    pub condition: Vec<Token>,
+    pub condition: Vec<FilterToken>,
 }
 
 /// A piece of a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
+pub enum FilterToken {
     /// A bare name, keyword or number.
     Word(String),
     /// A text in quotes, without them and with its escapes resolved.
@@ -49,11 +49,11 @@ pub struct Properties<'a> {
 pub fn parse(text: &str) -> Result<Filter, String> {
     let tokens = tokens(text)?;
     let (mut template, condition) = match tokens.as_slice() {
-        [select, Token::Symbol("*"), from, what, rest @ ..] if select.is("SELECT") && from.is("FROM") => {
+        [select, FilterToken::Symbol("*"), from, what, rest @ ..] if select.is("SELECT") && from.is("FROM") => {
             let template = match what {
-                Token::Word(word) if word.eq_ignore_ascii_case("devices") => None,
-                Token::Word(id) | Token::Quoted { text: id, .. } => Some(id.clone()),
-                Token::Symbol(_) => return Err("A name is missing after FROM.".to_string()),
+                FilterToken::Word(word) if word.eq_ignore_ascii_case("devices") => None,
+                FilterToken::Word(id) | FilterToken::Quoted { text: id, .. } => Some(id.clone()),
+                FilterToken::Symbol(_) => return Err("A name is missing after FROM.".to_string()),
             };
             match rest {
                 [] => (template, Vec::new()),
@@ -64,13 +64,13 @@ pub fn parse(text: &str) -> Result<Filter, String> {
         [select, ..] if select.is("SELECT") => return Err("A filter starts with `SELECT * FROM devices`.".to_string()),
         condition => (None, condition.to_vec()),
     };
-    let mut kept: Vec<Token> = Vec::new();
+    let mut kept: Vec<FilterToken> = Vec::new();
     for part in conjuncts(&condition) {
         match template_of(part) {
             Some(id) if template.as_deref().is_none_or(|known| known == id) => template = Some(id.to_string()),
             Some(_) | None => {
                 if !kept.is_empty() {
-                    kept.push(Token::Word("AND".to_string()));
+                    kept.push(FilterToken::Word("AND".to_string()));
                 }
                 kept.extend_from_slice(part);
             }
@@ -97,22 +97,23 @@ pub fn condition(filter: &Filter, properties: &mut Properties<'_>) -> Result<Str
                 compared = segments[0].to_ascii_lowercase();
                 path(&segments, properties)
             }
-            Token::Quoted { text, .. } => match compared.as_str() {
+            FilterToken::Quoted { text, .. } => match compared.as_str() {
                 "$template" => quoted(&(properties.template)(text)?),
                 "$organization" | "$organizations" => quoted(&(properties.organization)(text)),
                 _ => quoted(text),
             },
-            Token::Word(word) => {
+            FilterToken::Word(word) => {
                 if is_keyword(word, &["AND", "OR", "NOT"]) {
                     compared.clear();
                 }
                 word.clone()
             }
-            Token::Symbol(symbol) => (*symbol).to_string(),
+            FilterToken::Symbol(symbol) => (*symbol).to_string(),
         };
         let is_tight = matches!(piece.as_str(), ")" | "]" | ",") || text.ends_with(['(', '[']);
-        let is_call =
-            piece == "(" && at > 0 && matches!(&tokens[at - 1], Token::Word(word) if !is_keyword(word, &KEYWORDS));
+        let is_call = piece == "("
+            && at > 0
+            && matches!(&tokens[at - 1], FilterToken::Word(word) if !is_keyword(word, &KEYWORDS));
         if !text.is_empty() && !is_tight && !is_call {
             text.push(' ');
         }
@@ -129,45 +130,50 @@ fn is_keyword(word: &str, words: &[&str]) -> bool {
 }
 
 /// Returns the number of tokens of the path that starts at a place; 0 when none does.
-fn path_length(tokens: &[Token], at: usize) -> usize {
+fn path_length(tokens: &[FilterToken], at: usize) -> usize {
     let is_name = |at: usize| match tokens.get(at) {
-        Some(Token::Word(word)) => !word.starts_with(|c: char| c.is_ascii_digit()),
-        Some(Token::Quoted { .. }) => true,
-        Some(Token::Symbol(_)) | None => false,
+        Some(FilterToken::Word(word)) => !word.starts_with(|c: char| c.is_ascii_digit()),
+        Some(FilterToken::Quoted { .. }) => true,
+        Some(FilterToken::Symbol(_)) | None => false,
     };
     let mut length = 1;
-    while matches!(tokens.get(at + length), Some(Token::Symbol("." | "/"))) && is_name(at) && is_name(at + length + 1) {
+    while matches!(tokens.get(at + length), Some(FilterToken::Symbol("." | "/")))
+        && is_name(at)
+        && is_name(at + length + 1)
+    {
         length += 2;
     }
     if length > 1 {
         return length;
     }
     let next = tokens.get(at + 1);
-    let is_compared = matches!(next, Some(Token::Symbol(symbol)) if COMPARISONS.contains(symbol))
-        || matches!(next, Some(Token::Word(word)) if is_keyword(word, &["IN", "NIN"]));
+    let is_compared = matches!(next, Some(FilterToken::Symbol(symbol)) if COMPARISONS.contains(symbol))
+        || matches!(next, Some(FilterToken::Word(word)) if is_keyword(word, &["IN", "NIN"]));
     let before = at.checked_sub(1).map(|before| &tokens[before]);
-    let is_on_the_right = matches!(before, Some(Token::Symbol(symbol)) if COMPARISONS.contains(symbol));
+    let is_on_the_right = matches!(before, Some(FilterToken::Symbol(symbol)) if COMPARISONS.contains(symbol));
     // `f("name", "text")`: what a function is asked about is a path.
-    let is_argument = matches!(before, Some(Token::Symbol("(")))
+    let is_argument = matches!(before, Some(FilterToken::Symbol("(")))
         && at >= 2
-        && matches!(&tokens[at - 2], Token::Word(word) if !is_keyword(word, &KEYWORDS));
+        && matches!(&tokens[at - 2], FilterToken::Word(word) if !is_keyword(word, &KEYWORDS));
     let is_path = match &tokens[at] {
-        Token::Word(word) => is_name(at) && !is_keyword(word, &KEYWORDS) && !matches!(next, Some(Token::Symbol("("))),
-        Token::Quoted { is_double, .. } => *is_double && (is_argument || (is_compared && !is_on_the_right)),
-        Token::Symbol(_) => false,
+        FilterToken::Word(word) => {
+            is_name(at) && !is_keyword(word, &KEYWORDS) && !matches!(next, Some(FilterToken::Symbol("(")))
+        }
+        FilterToken::Quoted { is_double, .. } => *is_double && (is_argument || (is_compared && !is_on_the_right)),
+        FilterToken::Symbol(_) => false,
     };
     usize::from(is_path)
 }
 
 /// Returns the names of a path, without the id of the interface before them.
-fn segments(tokens: &[Token]) -> Vec<String> {
+fn segments(tokens: &[FilterToken]) -> Vec<String> {
     let mut segments: Vec<String> = Vec::new();
     for token in tokens {
         match token {
-            Token::Word(text) => segments.push(text.clone()),
-            Token::Quoted { text, .. } if is_model(text) => segments.push(text.clone()),
-            Token::Quoted { text, .. } => segments.extend(text.split(['.', '/']).map(str::to_string)),
-            Token::Symbol(_) => {}
+            FilterToken::Word(text) => segments.push(text.clone()),
+            FilterToken::Quoted { text, .. } if is_model(text) => segments.push(text.clone()),
+            FilterToken::Quoted { text, .. } => segments.extend(text.split(['.', '/']).map(str::to_string)),
+            FilterToken::Symbol(_) => {}
         }
     }
     if segments.len() > 1 && is_model(&segments[0]) {
@@ -204,10 +210,10 @@ fn path(segments: &[String], properties: &mut Properties<'_>) -> String {
 }
 
 /// Returns the id of a condition that is nothing but `$template = "id"`.
-fn template_of(tokens: &[Token]) -> Option<&str> {
+fn template_of(tokens: &[FilterToken]) -> Option<&str> {
     match tokens {
-        [Token::Symbol("("), inner @ .., Token::Symbol(")")] => template_of(inner),
-        [Token::Word(word), Token::Symbol("="), Token::Quoted { text, .. }]
+        [FilterToken::Symbol("("), inner @ .., FilterToken::Symbol(")")] => template_of(inner),
+        [FilterToken::Word(word), FilterToken::Symbol("="), FilterToken::Quoted { text, .. }]
             if word.eq_ignore_ascii_case("$template") =>
         {
             Some(text)
@@ -217,16 +223,16 @@ fn template_of(tokens: &[Token]) -> Option<&str> {
 }
 
 /// Returns the conditions that are joined by AND outside of all brackets; the whole when an OR stands there.
-fn conjuncts(tokens: &[Token]) -> Vec<&[Token]> {
+fn conjuncts(tokens: &[FilterToken]) -> Vec<&[FilterToken]> {
     let mut depth = 0_usize;
     let mut ends = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         match token {
-            Token::Symbol("(" | "[") => depth += 1,
-            Token::Symbol(")" | "]") => depth = depth.saturating_sub(1),
-            Token::Word(word) if depth == 0 && is_keyword(word, &["OR"]) => return vec![tokens],
-            Token::Word(word) if depth == 0 && is_keyword(word, &["AND"]) => ends.push(at),
-            Token::Word(_) | Token::Quoted { .. } | Token::Symbol(_) => {}
+            FilterToken::Symbol("(" | "[") => depth += 1,
+            FilterToken::Symbol(")" | "]") => depth = depth.saturating_sub(1),
+            FilterToken::Word(word) if depth == 0 && is_keyword(word, &["OR"]) => return vec![tokens],
+            FilterToken::Word(word) if depth == 0 && is_keyword(word, &["AND"]) => ends.push(at),
+            FilterToken::Word(_) | FilterToken::Quoted { .. } | FilterToken::Symbol(_) => {}
         }
     }
     ends.push(tokens.len());
@@ -240,9 +246,9 @@ fn conjuncts(tokens: &[Token]) -> Vec<&[Token]> {
     found
 }
 
-impl Token {
+impl FilterToken {
     fn is(&self, keyword: &str) -> bool {
-        matches!(self, Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+        matches!(self, FilterToken::Word(word) if word.eq_ignore_ascii_case(keyword))
     }
 }
 
@@ -260,7 +266,7 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
+fn tokens(text: &str) -> Result<Vec<FilterToken>, String> {
     // The colon and the semicolon are of the ids of models, which stand bare behind FROM.
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':' | ';');
     let mut tokens = Vec::new();
@@ -273,16 +279,16 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
         } else if first.is_ascii_digit() {
             let is_part = |c: char| is_word(c) || c == '.';
             let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..length].to_string()));
+            tokens.push(FilterToken::Word(rest[..length].to_string()));
             length
         } else if is_word(first) {
             let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..length].to_string()));
+            tokens.push(FilterToken::Word(rest[..length].to_string()));
             length
         } else {
             let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(*symbol));
             let symbol = symbol.ok_or_else(|| format!("The character {first:?} has no meaning in it."))?;
-            tokens.push(Token::Symbol(symbol));
+            tokens.push(FilterToken::Symbol(symbol));
             symbol.len()
         };
         rest = rest[length..].trim_start();
@@ -291,7 +297,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 /// Reads a string with its quotes; a backslash or a second quote makes a quote a part of it.
-fn string(text: &str, quote: char) -> Result<(Token, usize), String> {
+fn string(text: &str, quote: char) -> Result<(FilterToken, usize), String> {
     let mut value = String::new();
     let mut characters = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = characters.next() {
@@ -301,7 +307,7 @@ fn string(text: &str, quote: char) -> Result<(Token, usize), String> {
             value.extend(next);
             characters.next();
         } else if c == quote {
-            return Ok((Token::Quoted { text: value, is_double: quote == '"' }, at + c.len_utf8()));
+            return Ok((FilterToken::Quoted { text: value, is_double: quote == '"' }, at + c.len_utf8()));
         } else {
             value.push(c);
         }

@@ -10,7 +10,7 @@ use crate::convert::document::{DocumentKind, Draft, description};
 use crate::convert::fields::{Fields, Notes, described};
 use crate::convert::names::better;
 use crate::convert::source::Source;
-use crate::convert::work::{Part, Work};
+use crate::convert::work::{JobDraft, Part};
 use crate::diag::shown;
 
 /// A count beyond this is no fleet, and a float could not tell it from its neighbours.
@@ -66,7 +66,7 @@ pub fn scheduled_job(members: &Map<String, Value>, context: &mut Context<'_>) ->
 }
 
 /// Reads what jobs and scheduled jobs have in common, but the data.
-fn work<'a>(fields: &mut Fields<'a>, context: &Context<'_>, source: Source) -> Result<Work<'a>, String> {
+fn work<'a>(fields: &mut Fields<'a>, context: &Context<'_>, source: Source) -> Result<JobDraft<'a>, String> {
     let mut notes = Notes::new();
     let (id, display_name) = (fields.text("id")?, fields.text("displayName")?);
     let group = fields.required_text("group")?;
@@ -85,7 +85,7 @@ fn work<'a>(fields: &mut Fields<'a>, context: &Context<'_>, source: Source) -> R
         let per = if is_per_batch { "batch" } else { "job" };
         delivery.insert("cancellationThreshold".to_string(), json!({"failures": failures, "per": per}));
     }
-    Ok(Work {
+    Ok(JobDraft {
         base: better(id, display_name),
         description: description(display_name, fields.text("description")?, source, id),
         labels: Map::new(),

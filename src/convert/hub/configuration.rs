@@ -8,7 +8,7 @@ use crate::convert::central::manifest::edge_manifest;
 use crate::convert::document::{DocumentKind, Draft, description};
 use crate::convert::fields::{Fields, Notes, described};
 use crate::convert::source::Source;
-use crate::convert::work::{Part, Work};
+use crate::convert::work::{JobDraft, Part};
 use crate::diag::shown;
 
 /// What IoT Hub keeps about a configuration.
@@ -61,7 +61,7 @@ pub fn configuration(members: &Map<String, Value>, context: &mut Context<'_>) ->
         (_, _) => return Err("`content` must have one of `deviceContent` and `modulesContent`.".to_string()),
     };
     let part = Part { suffix: "property", action, delivery: Map::new(), notes: Notes::new() };
-    let work = Work {
+    let work = JobDraft {
         base: id.unwrap_or_default(),
         description,
         labels,

@@ -11,7 +11,7 @@ use crate::convert::central::job::{command, wall_clock};
 use crate::convert::document::{Draft, description};
 use crate::convert::fields::{Fields, Notes, described};
 use crate::convert::source::Source;
-use crate::convert::work::{Part, Work};
+use crate::convert::work::{JobDraft, Part};
 use crate::diag::shown;
 use crate::model::limits;
 use crate::model::patch::Section;
@@ -62,7 +62,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
         updates(&mut fields, &target)?
     };
     fields.finish(&mut notes);
-    let work = Work {
+    let work = JobDraft {
         base: id.unwrap_or_default(),
         description: description(None, None, Source::HubJob, id),
         labels: Map::new(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::members::{Findings, Members, Trail, described};
+use super::members::{Members, Problems, Trail, described};
 use super::{check_count, check_version, names};
 use crate::diag::{code, shown};
 
@@ -11,7 +11,7 @@ const MODULE: [&str; 8] =
     ["type", "status", "restartPolicy", "settings", "imagePullPolicy", "env", "version", "startupOrder"];
 
 /// Checks the desired properties of the agent. Returns the names of its modules; `None` when they are not known.
-pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Findings) -> Option<Vec<&'a str>> {
+pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Problems) -> Option<Vec<&'a str>> {
     let known = ["schemaVersion", "runtime", "systemModules", "modules"];
     let desired = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
     check_version(&desired, found);
@@ -38,7 +38,7 @@ pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Fin
     Some(present.iter().map(|(name, ..)| *name).collect())
 }
 
-fn check_runtime(value: &Value, trail: &Trail, found: &mut Findings) {
+fn check_runtime(value: &Value, trail: &Trail, found: &mut Problems) {
     let Some(runtime) = Members::of(value, trail, code::EDGE_AGENT, &["type", "settings"], found) else { return };
     runtime.need("type", found);
     runtime.word("type", &["docker"], found);
@@ -56,7 +56,7 @@ fn check_runtime(value: &Value, trail: &Trail, found: &mut Findings) {
     }
 }
 
-fn check_system_modules(value: &Value, trail: &Trail, found: &mut Findings) {
+fn check_system_modules(value: &Value, trail: &Trail, found: &mut Problems) {
     let known = ["edgeAgent", "edgeHub"];
     let Some(system) = Members::of(value, trail, code::EDGE_AGENT, &known, found) else { return };
     for name in known {
@@ -66,7 +66,7 @@ fn check_system_modules(value: &Value, trail: &Trail, found: &mut Findings) {
     }
 }
 
-fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Findings) {
+fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Problems) {
     let Some(module) = Members::of(value, trail, code::EDGE_AGENT, &MODULE, found) else { return };
     module.need("type", found);
     if !is_system {
@@ -95,7 +95,7 @@ fn check_module(value: &Value, trail: &Trail, is_system: bool, found: &mut Findi
     }
 }
 
-fn check_settings(value: &Value, trail: &Trail, found: &mut Findings) {
+fn check_settings(value: &Value, trail: &Trail, found: &mut Problems) {
     const OPTIONS: &str = "createOptions";
     let Some(members) = Members::any(value, trail, code::EDGE_AGENT, found).map(|any| any.members()) else { return };
     let is_part = |key: &str| {

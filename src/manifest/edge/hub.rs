@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::members::{Findings, Members, Trail, described};
+use super::members::{Members, Problems, Trail, described};
 use super::{AGENT, HUB, check_version, route};
 use crate::diag::{code, nearest, shown};
 
 /// Checks the desired properties of the hub against the modules of the agent; `None` when these are not known.
-pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str]>, found: &mut Findings) {
+pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str]>, found: &mut Problems) {
     let known = ["schemaVersion", "routes", "storeAndForwardConfiguration"];
     let desired = Members::of_map(members, trail, code::EDGE_HUB, &known, found);
     let minor = check_version(&desired, found);
@@ -45,7 +45,7 @@ pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str
     }
 }
 
-fn check_route(text: &str, trail: &Trail, modules: Option<&[&str]>, found: &mut Findings) {
+fn check_route(text: &str, trail: &Trail, modules: Option<&[&str]>, found: &mut Problems) {
     let route = match route::parse(text) {
         Ok(route) => route,
         Err(route::RouteError { message, near }) => {

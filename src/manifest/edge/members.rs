@@ -11,9 +11,9 @@ use crate::model::limits;
 
 /// Problems, up to the most that are looked for.
 #[derive(Debug, Default)]
-pub struct Findings(Vec<Problem>);
+pub struct Problems(Vec<Problem>);
 
-impl Findings {
+impl Problems {
     pub fn push(&mut self, problem: Problem) {
         if self.0.len() < limits::EDGE_PROBLEMS_MAX {
             self.0.push(problem);
@@ -94,7 +94,7 @@ pub struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Returns the members of an object whose keys its author chose; `None`, with a problem, when it is none.
-    pub fn any(value: &'a Value, trail: &Trail, code: Code, found: &mut Findings) -> Option<Members<'a>> {
+    pub fn any(value: &'a Value, trail: &Trail, code: Code, found: &mut Problems) -> Option<Members<'a>> {
         let Some(members) = value.as_object() else {
             found.push(trail.value(code, &format!("An object is needed, and this is {}.", described(value))));
             return None;
@@ -109,7 +109,7 @@ impl<'a> Members<'a> {
         trail: &Trail,
         code: Code,
         known: &[&'static str],
-        found: &mut Findings,
+        found: &mut Problems,
     ) -> Option<Members<'a>> {
         let mut read = Members::any(value, trail, code, found)?;
         read.find_slips(known, found);
@@ -122,14 +122,14 @@ impl<'a> Members<'a> {
         trail: &Trail,
         code: Code,
         known: &[&'static str],
-        found: &mut Findings,
+        found: &mut Problems,
     ) -> Members<'a> {
         let mut read = Members { members, trail: trail.clone(), code, slipped: BTreeSet::new() };
         read.find_slips(known, found);
         read
     }
 
-    fn find_slips(&mut self, known: &[&'static str], found: &mut Findings) {
+    fn find_slips(&mut self, known: &[&'static str], found: &mut Problems) {
         let missing: Vec<&'static str> = known.iter().copied().filter(|key| !self.members.contains_key(*key)).collect();
         for key in self.members.keys().filter(|key| !known.contains(&key.as_str())) {
             let Some(near) = nearest(key, missing.iter().copied()) else { continue };
@@ -168,7 +168,7 @@ impl<'a> Members<'a> {
     }
 
     /// Returns a member that must be there.
-    pub fn need(&self, key: &str, found: &mut Findings) -> Option<(Trail, &'a Value)> {
+    pub fn need(&self, key: &str, found: &mut Problems) -> Option<(Trail, &'a Value)> {
         let member = self.get(key);
         if member.is_none() && !self.slipped.contains(key) {
             found.push(self.trail.key(self.code, &format!("It lacks `{key}`.")));
@@ -177,7 +177,7 @@ impl<'a> Members<'a> {
     }
 
     /// Checks a member that is one of some words, if it is there.
-    pub fn word(&self, key: &str, words: &[&str], found: &mut Findings) {
+    pub fn word(&self, key: &str, words: &[&str], found: &mut Problems) {
         let Some((trail, value)) = self.get(key) else { return };
         let written = value.as_str();
         if written.is_some_and(|text| words.contains(&text)) {
@@ -194,7 +194,7 @@ impl<'a> Members<'a> {
     }
 
     /// Returns a member that must be there and be text that is not blank.
-    pub fn text(&self, key: &str, found: &mut Findings) -> Option<(Trail, &'a str)> {
+    pub fn text(&self, key: &str, found: &mut Problems) -> Option<(Trail, &'a str)> {
         let (trail, value) = self.need(key, found)?;
         match value.as_str().filter(|text| !text.trim().is_empty()) {
             Some(text) => Some((trail, text)),
@@ -207,7 +207,7 @@ impl<'a> Members<'a> {
     }
 
     /// Checks a member that is a whole number within bounds, if it is there.
-    pub fn integer(&self, key: &str, bounds: RangeInclusive<i64>, found: &mut Findings) {
+    pub fn integer(&self, key: &str, bounds: RangeInclusive<i64>, found: &mut Problems) {
         let Some((trail, value)) = self.get(key) else { return };
         if !value.as_i64().is_some_and(|number| bounds.contains(&number)) {
             let (least, most) = (bounds.start(), bounds.end());

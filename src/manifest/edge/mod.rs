@@ -12,7 +12,7 @@ mod route;
 
 use serde_json::{Map, Value};
 
-use self::members::{Findings, Members, Trail};
+use self::members::{Members, Problems, Trail};
 use crate::diag::{Code, code, nearest};
 use crate::model::limits;
 use crate::model::patch::{Section, TwinRule, Violation, violations};
@@ -40,7 +40,7 @@ pub struct Problem {
 /// Returns what is wrong with a deployment manifest, in the order of its parts; at most [`limits::EDGE_PROBLEMS_MAX`]
 /// problems.
 pub fn check(content: &Value) -> Vec<Problem> {
-    let mut found = Findings::default();
+    let mut found = Problems::default();
     let Some(modules) = content.get("modulesContent").and_then(Value::as_object) else {
         let help = "It is an object with `modulesContent`, in which `$edgeAgent` and `$edgeHub` are.";
         found
@@ -68,7 +68,7 @@ fn whole<'a>(
     modules: &'a Map<String, Value>,
     name: &str,
     root: &Trail,
-    found: &mut Findings,
+    found: &mut Problems,
 ) -> Option<(&'a Map<String, Value>, Trail)> {
     let trail = root.with(name);
     let is_system = name == AGENT || name == HUB;
@@ -101,7 +101,7 @@ fn whole<'a>(
 
 /// Refuses a key of an entry that is not [`DESIRED`]; true when it is one of a layered deployment, or near enough to
 /// what is missing.
-fn check_key(key: &str, trail: &Trail, found: &mut Findings) -> bool {
+fn check_key(key: &str, trail: &Trail, found: &mut Problems) -> bool {
     let place = trail.with(key);
     let path = key.strip_prefix(DESIRED).and_then(|path| path.strip_prefix('.'));
     if let Some(path) = path {
@@ -118,7 +118,7 @@ fn check_key(key: &str, trail: &Trail, found: &mut Findings) -> bool {
     near.is_some()
 }
 
-fn check_module_name(name: &str, known: &[&str], root: &Trail, found: &mut Findings) {
+fn check_module_name(name: &str, known: &[&str], root: &Trail, found: &mut Problems) {
     if known.contains(&name) {
         return;
     }
@@ -134,7 +134,7 @@ fn check_module_name(name: &str, known: &[&str], root: &Trail, found: &mut Findi
 }
 
 /// Checks the rules that every module twin has.
-fn check_twin(members: &Map<String, Value>, is_agent: bool, trail: &Trail, found: &mut Findings) {
+fn check_twin(members: &Map<String, Value>, is_agent: bool, trail: &Trail, found: &mut Problems) {
     for Violation { path, rule } in violations(members, Section::Desired) {
         // The names of modules have a rule of their own.
         let is_module_name = is_agent && path.len() == 2 && path[0] == "modules";
@@ -171,7 +171,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Checks the version of a schema: the agent and the hub refuse another major one.
-fn check_version(members: &Members<'_>, found: &mut Findings) -> Option<String> {
+fn check_version(members: &Members<'_>, found: &mut Problems) -> Option<String> {
     let (trail, value) = members.need("schemaVersion", found)?;
     let version = value.as_str().and_then(|text| text.strip_prefix("1.")).filter(|minor| {
         let digits = |part: &str| !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -186,7 +186,7 @@ fn check_version(members: &Members<'_>, found: &mut Findings) -> Option<String> 
 }
 
 /// Reports more modules than a deployment can have.
-fn check_count(count: usize, trail: &Trail, found: &mut Findings) {
+fn check_count(count: usize, trail: &Trail, found: &mut Problems) {
     if count > limits::EDGE_MODULES_MAX {
         let message = format!("It has {count} modules, and a deployment has at most {}.", limits::EDGE_MODULES_MAX);
         found.push(trail.key(code::EDGE_TWIN, &message));

@@ -122,7 +122,7 @@ pub enum Draft {
 }
 
 /// The work that a job or a schedule declares.
-pub struct Work<'a> {
+pub struct DeclaredWork<'a> {
     /// The pointer of its spec.
     pub spec: &'static str,
     /// As written: a name or a path.
@@ -134,16 +134,16 @@ pub struct Work<'a> {
 
 impl Draft {
     /// Returns the work that it declares; `None` for what declares none.
-    pub fn work(&self) -> Option<Work<'_>> {
+    pub fn work(&self) -> Option<DeclaredWork<'_>> {
         match self {
-            Draft::Job { job, organization } => Some(Work {
+            Draft::Job { job, organization } => Some(DeclaredWork {
                 spec: "/spec",
                 organization: organization.as_deref(),
                 target: &job.target,
                 action: &job.action,
                 delivery: &job.delivery,
             }),
-            Draft::Schedule { schedule, organization, .. } => Some(Work {
+            Draft::Schedule { schedule, organization, .. } => Some(DeclaredWork {
                 spec: SCHEDULED_SPEC,
                 organization: organization.as_deref(),
                 target: &schedule.job.target,

@@ -10,7 +10,7 @@ use super::files::Named;
 use crate::diag::{Diagnostic, Diagnostics, FileId, SourceMap, Span};
 use crate::manifest::edge;
 use crate::model::kind::Kind;
-use crate::template::{Place, place};
+use crate::template::{ModelPlace, place};
 
 /// Checks the files of edge manifests, each of them once. Files with problems are added to the sources.
 /// Each diagnostic has a label for every document that names its file.
@@ -43,7 +43,7 @@ pub fn check(set: &Set, named: &Named, sources: &mut SourceMap) -> Diagnostics {
 
 /// Returns the bytes of a key or of a scalar; for a collection, those of its key.
 fn span_of(file: FileId, text: &str, pointer: &str, is_key: bool) -> Span {
-    let Some(Place { key, value }) = place(text, pointer) else { return Span { file, start: 0, end: 0 } };
+    let Some(ModelPlace { key, value }) = place(text, pointer) else { return Span { file, start: 0, end: 0 } };
     let is_scalar = !text[value.clone()].starts_with(['{', '[']);
     let Range { start, end } = match key {
         Some(key) if is_key || !is_scalar => key,

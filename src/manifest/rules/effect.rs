@@ -2,7 +2,7 @@
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::lower::{Draft, Work};
+use crate::manifest::lower::{DeclaredWork, Draft};
 use crate::model::delivery::{Confirm, OfflinePolicy};
 use crate::model::job::Action;
 
@@ -22,8 +22,8 @@ pub fn check(set: &Set) -> Diagnostics {
 }
 
 /// Returns the fields below `delivery` without effect, and why.
-fn without_effect(work: &Work<'_>) -> Vec<(&'static str, String)> {
-    let Work { action, delivery, .. } = work;
+fn without_effect(work: &DeclaredWork<'_>) -> Vec<(&'static str, String)> {
+    let DeclaredWork { action, delivery, .. } = work;
     let is_idempotent = match action {
         Action::Command(command) => Some(command.idempotent),
         _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::execute::Ports;
 use crate::ledger::LEASE_TIME;
 use crate::plan::SavedPlan;
-use crate::reconcile::Options;
+use crate::reconcile::ReconcileOptions;
 use crate::repo::Pulse;
 
 /// How to apply.
@@ -48,8 +48,8 @@ impl Default for ApplyOptions {
 }
 
 impl ApplyOptions {
-    pub(super) fn reconcile(&self) -> Options {
-        Options {
+    pub(super) fn reconcile(&self) -> ReconcileOptions {
+        ReconcileOptions {
             waits: self.waits,
             accepts_rewind: self.accepts_rewind,
             overrules: false,

@@ -31,7 +31,7 @@ pub enum Cause {
     /// The registry's journal of the run is gone: the outcome of `unknown` devices is not known.
     JournalLost { total: u64, unknown: u64 },
     /// It is stopped, or will be by the next apply.
-    Stopped { by: StopCause, progress: Progress },
+    Stopped { by: StopCause, progress: RunProgress },
     /// It is claimed and waits for one of the `limit` slots, of which `running` are taken.
     Slot { running: u64, limit: u64 },
     /// It is a command for devices that a command of another run may be under way to.
@@ -72,7 +72,7 @@ pub enum StopCause {
 
 /// How far an open run is; `done`, `in_flight`, `waiting` and `queued` add up to its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct RunProgress {
     pub total: u64,
     pub done: u64,
     pub in_flight: u64,

@@ -53,7 +53,7 @@ pub struct After {
 
 /// A failure, as little of it as the order needs. The order of its fields is the order of recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Failure {
+struct OrderedFailure {
     finished_at: Option<Timestamp>,
     /// The place among the rows, which are sorted by id.
     place: u64,
@@ -72,7 +72,7 @@ pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option
     history.published_rows(record, &mut |row| {
         match row.status {
             DeviceStatus::Failed => {
-                failures.push(Failure { finished_at: row.finished_at, place, batch: row.batch });
+                failures.push(OrderedFailure { finished_at: row.finished_at, place, batch: row.batch });
             }
             DeviceStatus::Completed => completed += 1,
             DeviceStatus::Pending => {}
@@ -92,15 +92,15 @@ pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option
 }
 
 struct Found {
-    crossing: Failure,
+    crossing: OrderedFailure,
     /// The failures to name: place and running count.
     shown: BTreeMap<u64, u64>,
     crossed: Crossed,
 }
 
 /// Counts failures in their order until one is above what is allowed in its scope.
-fn find(failures: &[Failure], threshold: Threshold, record: &RunRecord) -> Option<Found> {
-    let scope_of = |failure: &Failure| match threshold.per {
+fn find(failures: &[OrderedFailure], threshold: Threshold, record: &RunRecord) -> Option<Found> {
+    let scope_of = |failure: &OrderedFailure| match threshold.per {
         ThresholdScope::Job => None,
         ThresholdScope::Batch => Some(failure.batch),
     };
@@ -118,7 +118,7 @@ fn find(failures: &[Failure], threshold: Threshold, record: &RunRecord) -> Optio
         if *count <= allowed {
             continue;
         }
-        let in_scope: Vec<&Failure> =
+        let in_scope: Vec<&OrderedFailure> =
             failures.iter().filter(|other| scope_of(other) == scope && *other <= failure).collect();
         let last = in_scope.len() - 1;
         let is_shown = |at: usize| in_scope.len() <= 2 * FAILURES_MAX || at < FAILURES_MAX || at == last;
@@ -146,7 +146,7 @@ fn collect(
     history: &History<'_>,
     record: &RunRecord,
     shown: &BTreeMap<u64, u64>,
-    crossing: Failure,
+    crossing: OrderedFailure,
     crossed: &mut Crossed,
 ) -> Result<(), OpsError> {
     let (mut place, mut completed) = (0, 0);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::cause::{Cause, Progress, StopCause, Waiting, Why};
+use super::cause::{Cause, RunProgress, StopCause, Waiting, Why};
 use super::crossing::replay;
 use super::history::{Caveats, History, with_history};
 use super::planned::planned;
@@ -121,7 +121,7 @@ fn of_open(
     let done = open.completed + open.failed;
     let queued = (open.total - done).saturating_sub(open.in_flight + open.waiting);
     let (total, in_flight, waiting) = (open.total, open.in_flight, open.waiting);
-    let progress = Progress { total, done, in_flight, waiting, queued };
+    let progress = RunProgress { total, done, in_flight, waiting, queued };
     let mut causes = Vec::new();
     let declared = history.declared_run(record);
     let by = match &declared {

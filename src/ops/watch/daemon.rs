@@ -12,7 +12,7 @@ use crate::execute::{Clock, Inbox, Waker, Wakeup, Wakeups};
 use crate::model::id::Name;
 use crate::ops::{OpsError, Workspace};
 use crate::prepare::{HistoryError, OnError, Planned, View};
-use crate::reconcile::{Backoff, Ending, Event, Reconciler, Rested, Terms, Upstream, behind};
+use crate::reconcile::{Backoff, Ending, Reconciler, Rested, RoundEvent, Terms, Upstream, behind};
 use crate::repo::UpstreamError;
 
 /// How long what runs is executed before the next look.
@@ -154,12 +154,12 @@ impl<'w> Daemon<'w> {
         self.reconciler.open(seen, now)?;
         let (left, accept) = (BTreeSet::new(), &mut |_: &View<'_>, _: &mut Planned| Ok(true));
         let mut terms = Terms { on_error: OnError::Hold, starts_occurrences: true, left: &left, accept };
-        let round = self.reconciler.round(seen, &mut terms, now, &mut |event: &Event<'_>| match event {
-            Event::Progress(progress) => tell(&Note::Progress(progress)),
-            Event::Missed { job, run, reason } => {
+        let round = self.reconciler.round(seen, &mut terms, now, &mut |event: &RoundEvent<'_>| match event {
+            RoundEvent::Progress(progress) => tell(&Note::Progress(progress)),
+            RoundEvent::Missed { job, run, reason } => {
                 tell(&Note::Missed { job: job.as_str(), run: run.as_str(), reason });
             }
-            Event::TakenUp { fleet, commit, held, findings } => {
+            RoundEvent::TakenUp { fleet, commit, held, findings } => {
                 tell(&Note::TakenUp { fleet, commit, held, findings });
             }
         });

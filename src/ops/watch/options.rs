@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::execute::Ports;
-use crate::reconcile::Options;
+use crate::reconcile::ReconcileOptions;
 use crate::repo::Pulse;
 
 /// The branch that is followed of a remote when none is named.
@@ -49,8 +49,8 @@ impl WatchOptions {
         self.branch.clone().unwrap_or_else(|| BRANCH_DEFAULT.to_string())
     }
 
-    pub(super) fn reconcile(&self) -> Options {
-        Options {
+    pub(super) fn reconcile(&self) -> ReconcileOptions {
+        ReconcileOptions {
             waits: true,
             accepts_rewind: self.accepts_rewind,
             overrules: true,

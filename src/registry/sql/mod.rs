@@ -47,12 +47,12 @@ pub trait Dialect {
     /// Returns SQL that is true exactly where an atom is true ([`Sense::Is`]) or false ([`Sense::IsNot`]); `None` when
     /// the dialect cannot say it. An atom is a comparison, a membership, a call or a property by itself. Parameters
     /// that were added for an atom that cannot be said are forgotten.
-    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<Said>;
+    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<AtomSql>;
 }
 
 /// The SQL of an atom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum AtomSql {
     /// True exactly where the atom is.
     Exactly(String),
     /// True where the atom is, and perhaps elsewhere.
@@ -156,14 +156,14 @@ impl Lowering<'_> {
     fn atom(&mut self, expr: &Expr, sense: Sense) -> String {
         let before = self.params.values.len();
         match self.dialect.atom(expr, sense, &mut self.params) {
-            Some(Said::Exactly(sql)) => {
+            Some(AtomSql::Exactly(sql)) => {
                 if sql == constant(true) || sql == constant(false) {
                     // Drops the parameters of operands that are no longer needed.
                     self.params.values.truncate(before);
                 }
                 sql
             }
-            Some(Said::AtLeast(sql)) => {
+            Some(AtomSql::AtLeast(sql)) => {
                 self.is_exact = false;
                 sql
             }

@@ -64,7 +64,7 @@ impl SqliteStore {
             | Change::Delivered { .. }
             | Change::Block { .. }
             | Change::Delete { .. }
-            | Change::MakeWay { .. }
+            | Change::DropIndexes { .. }
             | Change::Index { .. } => false,
         }
     }
@@ -106,7 +106,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Note { what, commit } => remembered::note(transaction, *what, commit),
         Change::Seen { results_tip, applied_head } => remembered::note(transaction, Noted::ResultsTip, results_tip)
             .and_then(|()| remembered::note(transaction, Noted::AppliedHead, applied_head)),
-        Change::MakeWay { section, devices } => indexes::make_way(transaction, *section, *devices),
+        Change::DropIndexes { section, devices } => indexes::drop_indexes(transaction, *section, *devices),
     }?;
     Ok(Answer::Done)
 }

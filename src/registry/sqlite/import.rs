@@ -31,7 +31,7 @@ use super::super::{CloudCell, ImportFailure, ImportSpec, RegistryError, RowError
 use super::{SqliteStore, failure};
 use crate::model::fleet::{ImportFormat, Removed};
 use reader::Reader;
-use row::Entry;
+use row::RowEntry;
 use staged::{forget_staged, reject_refused, stage_removed, take_back, write_staged};
 use stager::Stager;
 
@@ -96,7 +96,7 @@ impl SqliteStore {
 
     fn keep_owned(&self, owner: &str, format: ImportFormat, file: &mut dyn Read) -> Result<(), ImportFailure> {
         let mut source = Reader::open(format, file)?;
-        while let Some(Entry { row, .. }) = source.next()? {
+        while let Some(RowEntry { row, .. }) = source.next()? {
             let device_id = match row {
                 Ok(row) => row.device_id,
                 Err(rejected) => rejected.device_id,

@@ -67,7 +67,7 @@ pub(super) fn make(connection: &Connection, wanted: &[PathRef], changed: u64) ->
 /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
 /// time than keeping them up to date: when the write has at least [`limits::INDEX_REMAKE_DEVICES_MIN`] devices and they
 /// are a good part of the fleet.
-pub(super) fn make_way(connection: &Connection, section: Option<Section>, devices: u64) -> rusqlite::Result<()> {
+pub(super) fn drop_indexes(connection: &Connection, section: Option<Section>, devices: u64) -> rusqlite::Result<()> {
     if devices < limits::INDEX_REMAKE_DEVICES_MIN {
         return Ok(());
     }
@@ -342,13 +342,13 @@ mod tests {
         let wanted = paths(&["tags.line = '3'", "tags.zone = 1", "properties.desired.level = 7"]);
         make(&registry.connection, &wanted, 0).unwrap();
         let left = |registry: &SqliteStore| present(&registry.connection).unwrap().len();
-        make_way(&registry.connection, None, 99_999).unwrap();
+        drop_indexes(&registry.connection, None, 99_999).unwrap();
         assert_eq!(left(&registry), 3, "few devices");
-        make_way(&registry.connection, Some(Section::Cloud), 100_000).unwrap();
+        drop_indexes(&registry.connection, Some(Section::Cloud), 100_000).unwrap();
         assert_eq!(left(&registry), 3, "another section");
-        make_way(&registry.connection, Some(Section::Tags), 100_000).unwrap();
+        drop_indexes(&registry.connection, Some(Section::Tags), 100_000).unwrap();
         assert_eq!(planned(&registry.connection, &wanted).unwrap().make, ["tags.line", "tags.zone"]);
-        make_way(&registry.connection, None, 100_000).unwrap();
+        drop_indexes(&registry.connection, None, 100_000).unwrap();
         assert_eq!(left(&registry), 0);
         make(&registry.connection, &wanted, 100_000).unwrap();
         assert_eq!(left(&registry), 3);

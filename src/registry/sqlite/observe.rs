@@ -83,7 +83,7 @@ impl SqliteStore {
         let mut statement = self.connection.prepare(&text)?;
         let mut rows = statement.query(rusqlite::params_from_iter(&bounds.params))?;
         let wanted = wanted_values(&request.touched);
-        let mut table = Table::new(&wanted, &mismatches);
+        let mut table = EntryTable::new(&wanted, &mismatches);
         let mut found = Observation { passed_over: vec![0; request.passed_over.len()], ..Observation::default() };
         while let Some(row) = rows.next()? {
             let state: u64 = row.get(STATE)?;
@@ -279,7 +279,7 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
 }
 
 /// Distinct entries, found again by the bytes of their columns.
-struct Table<'a> {
+struct EntryTable<'a> {
     wanted: &'a [Assignment],
     mismatches: &'a BTreeMap<String, Mismatch>,
     entries: Vec<Before>,
@@ -288,9 +288,9 @@ struct Table<'a> {
     last: (Vec<u8>, u32),
 }
 
-impl<'a> Table<'a> {
-    fn new(wanted: &'a [Assignment], mismatches: &'a BTreeMap<String, Mismatch>) -> Table<'a> {
-        Table {
+impl<'a> EntryTable<'a> {
+    fn new(wanted: &'a [Assignment], mismatches: &'a BTreeMap<String, Mismatch>) -> EntryTable<'a> {
+        EntryTable {
             wanted,
             mismatches,
             entries: Vec::new(),

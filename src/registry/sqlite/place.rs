@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::super::{ExclusionFailure, Exclusive, Place, RegistryError, Store};
+use super::super::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace};
 use super::SqliteStore;
 use super::lock::LockFile;
 
@@ -35,7 +35,7 @@ impl SqlitePlace {
     }
 }
 
-impl Place for SqlitePlace {
+impl StorePlace for SqlitePlace {
     fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
         Ok(Box::new(SqliteStore::open(&self.path, &self.fleet)?))
     }

@@ -31,7 +31,7 @@ pub(super) enum Fault {
 
 /// A status line of `git push --porcelain`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Status<'a> {
+pub(super) struct PushStatus<'a> {
     flag: char,
     /// For example `[rejected] (stale info)`.
     summary: &'a str,
@@ -39,7 +39,7 @@ pub(super) struct Status<'a> {
 
 /// Returns the status of a reference from the output of `git push --porcelain`: lines of
 /// `<flag>\t<from>:<to>\t<summary>`.
-pub(super) fn status_of<'a>(stdout: &'a str, reference: &str) -> Option<Status<'a>> {
+pub(super) fn status_of<'a>(stdout: &'a str, reference: &str) -> Option<PushStatus<'a>> {
     statuses(stdout).find(|(to, _)| *to == reference).map(|(_, status)| status)
 }
 
@@ -48,18 +48,18 @@ pub(super) fn pushed_to(stdout: &str) -> Option<&str> {
     statuses(stdout).next().map(|(to, _)| to)
 }
 
-fn statuses(stdout: &str) -> impl Iterator<Item = (&str, Status<'_>)> {
+fn statuses(stdout: &str) -> impl Iterator<Item = (&str, PushStatus<'_>)> {
     stdout.lines().filter_map(|line| {
         let mut fields = line.splitn(3, '\t');
         let (flag, refs, summary) = (fields.next()?, fields.next()?, fields.next()?);
         let (_, to) = refs.rsplit_once(':')?;
         let mut flags = flag.chars();
-        let status = Status { flag: flags.next()?, summary };
+        let status = PushStatus { flag: flags.next()?, summary };
         flags.next().is_none().then_some((to, status))
     })
 }
 
-impl<'a> Status<'a> {
+impl<'a> PushStatus<'a> {
     /// Returns true when the reference is at the pushed commit.
     pub fn is_done(&self) -> bool {
         // A `+` would be a forced update, which we never request.

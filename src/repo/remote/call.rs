@@ -15,12 +15,12 @@ pub struct Call<T> {
 }
 
 /// Sets `has_ended` when a call ends, also by a panic, then calls `tell`.
-struct End<F: FnOnce()> {
+struct CallEnd<F: FnOnce()> {
     has_ended: Arc<AtomicBool>,
     tell: Option<F>,
 }
 
-impl<F: FnOnce()> Drop for End<F> {
+impl<F: FnOnce()> Drop for CallEnd<F> {
     fn drop(&mut self) {
         self.has_ended.store(true, Ordering::SeqCst);
         if let Some(tell) = self.tell.take() {
@@ -38,7 +38,7 @@ impl<T: Send + 'static> Call<T> {
         let (sender, result) = channel();
         let failed = sender.clone();
         let has_ended = Arc::new(AtomicBool::new(false));
-        let end = End { has_ended: Arc::clone(&has_ended), tell: Some(tell_end) };
+        let end = CallEnd { has_ended: Arc::clone(&has_ended), tell: Some(tell_end) };
         let work = move || {
             // Dropped last, after the result was sent.
             let _end = end;

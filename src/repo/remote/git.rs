@@ -90,14 +90,14 @@ pub(super) struct Git<'a> {
 
 /// The outcome of a git process.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct GitOutput {
     /// `None` when the process took too long and was ended.
     pub status: Option<ExitStatus>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Said {
+impl GitOutput {
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
     }
@@ -109,7 +109,7 @@ impl Git<'_> {
     ///
     /// # Errors
     /// Git cannot be started or waited for.
-    pub fn run(&self, settings: &[&str], arguments: &[&str]) -> std::io::Result<Said> {
+    pub fn run(&self, settings: &[&str], arguments: &[&str]) -> std::io::Result<GitOutput> {
         let mut command = self.command(settings, arguments);
         let mut child = command.spawn()?;
         let (ended, ends) = channel();
@@ -134,7 +134,7 @@ impl Git<'_> {
         let text = |kept: Option<Arc<Mutex<Kept>>>| {
             kept.map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).text()).unwrap_or_default()
         };
-        Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
+        Ok(GitOutput { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
     fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {

@@ -101,7 +101,7 @@ pub fn what_comes_to_nothing_else_is_done(fresh: Fresh) {
         Change::End { run_id, status: RunStatus::Stopped, reason: None, at: now() },
         Change::KeepRecord { run_id, record: &record, devices: None },
         Change::Close { run_id },
-        Change::MakeWay { section: None, devices: 3 },
+        Change::DropIndexes { section: None, devices: 3 },
         Change::Import { spec: &spec, at: now(), outbox: "the report" },
         Change::Delivered { about: "a", files: &[] },
         Change::Note { what: Noted::KeptTip, commit: "c1" },

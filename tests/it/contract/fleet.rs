@@ -12,8 +12,8 @@ use fleetform::model::outcome::{Outcome, Reason};
 use fleetform::model::patch::Section;
 use fleetform::query::{self, Query};
 use fleetform::registry::{
-    Assignment, Change, Chunk, DeviceFilter, ImportSpec, NewRun, Place, Registry, RegistryError, Request, Selection,
-    StagedImport,
+    Assignment, Change, Chunk, DeviceFilter, ImportSpec, NewRun, Registry, RegistryError, Request, Selection,
+    StagedImport, StorePlace,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub const FLEET: &str = "acme";
 /// A registry that is open for writing.
 pub struct Fleet {
     pub registry: Registry,
-    pub place: Box<dyn Place>,
+    pub place: Box<dyn StorePlace>,
     /// The last file of each import.
     files: BTreeMap<String, (ImportFormat, String)>,
     /// Dropped last: the others are in it.

@@ -102,8 +102,8 @@ pub fn making_way_never_fails(fresh: Fresh) {
         for section in sections {
             for devices in [0, 1, limits::INDEX_REMAKE_DEVICES_MIN, u64::MAX] {
                 index(&mut fleet.registry, &wanted);
-                fleet.registry.write(Change::MakeWay { section, devices }).unwrap();
-                fleet.registry.write(Change::MakeWay { section, devices }).unwrap();
+                fleet.registry.write(Change::DropIndexes { section, devices }).unwrap();
+                fleet.registry.write(Change::DropIndexes { section, devices }).unwrap();
             }
         }
     }
@@ -113,7 +113,7 @@ pub fn making_way_changes_nothing_in_what_is_selected(fresh: Fresh) {
     let mut fleet = searched(fresh);
     let before = found(&fleet);
     index(&mut fleet.registry, &paths(&CONDITIONS));
-    fleet.registry.write(Change::MakeWay { section: None, devices: u64::MAX }).unwrap();
+    fleet.registry.write(Change::DropIndexes { section: None, devices: u64::MAX }).unwrap();
     assert_eq!(found(&fleet), before);
     index(&mut fleet.registry, &paths(&CONDITIONS));
     assert_eq!(found(&fleet), before);

@@ -5,7 +5,7 @@
 //! from every result.
 
 use super::Atoms;
-use super::operand::{Kind, Operand};
+use super::operand::{Operand, OperandKind};
 use crate::query::ast::{Arithmetic, Expr, ExprKind, Function, Literal, Number};
 
 /// A byte that no text has: its place in a text with it at the end is the number of characters before it, plus one.
@@ -52,7 +52,7 @@ impl Atoms<'_, '_> {
                 ExprKind::Literal(Literal::Number(Number::Integer(_))) | ExprKind::Call(Function::Length, _) => {}
                 ExprKind::Path(_) => {
                     let Operand { value, kind } = self.operand(operand)?;
-                    if matches!(kind, Kind::Json { .. }) {
+                    if matches!(kind, OperandKind::Json { .. }) {
                         self.never_real.push(value);
                     }
                 }
@@ -79,11 +79,11 @@ impl Atoms<'_, '_> {
         let Operand { value, kind } = self.operand(of)?;
         let characters = format!("instr({value} || {END}, {END}) - 1");
         Some(match kind {
-            Kind::Text => format!("({characters})"),
-            Kind::Json { json_type, array_length } => {
+            OperandKind::Text => format!("({characters})"),
+            OperandKind::Json { json_type, array_length } => {
                 format!("CASE {json_type} WHEN 'text' THEN {characters} WHEN 'array' THEN {array_length} END")
             }
-            Kind::Number | Kind::Bool => "NULL".to_string(),
+            OperandKind::Number | OperandKind::Bool => "NULL".to_string(),
         })
     }
 }
@@ -92,8 +92,8 @@ impl Atoms<'_, '_> {
 fn number_of(operand: Operand) -> String {
     let Operand { value, kind } = operand;
     match kind {
-        Kind::Number => value,
-        Kind::Json { json_type, .. } => format!("CASE WHEN {json_type} IN ('integer','real') THEN {value} END"),
-        Kind::Text | Kind::Bool => "NULL".to_string(),
+        OperandKind::Number => value,
+        OperandKind::Json { json_type, .. } => format!("CASE WHEN {json_type} IN ('integer','real') THEN {value} END"),
+        OperandKind::Text | OperandKind::Bool => "NULL".to_string(),
     }
 }

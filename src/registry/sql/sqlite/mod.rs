@@ -19,9 +19,9 @@ mod operand;
 mod text;
 
 use json::{json_path, json_type_test};
-use operand::{Kind, Operand};
+use operand::{Operand, OperandKind};
 
-use super::{Column, Dialect, Param, Params, Said, Sense, balanced, constant};
+use super::{AtomSql, Column, Dialect, Param, Params, Sense, balanced, constant};
 use crate::query;
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
 
@@ -30,7 +30,7 @@ use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membershi
 pub struct Sqlite;
 
 impl Dialect for Sqlite {
-    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<Said> {
+    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<AtomSql> {
         let mut atoms = Atoms { params, never_real: Vec::new() };
         let plain = match &atom.kind {
             ExprKind::Compare(operator, left, right) => {
@@ -59,10 +59,10 @@ impl Dialect for Sqlite {
         }?;
         let is_constant = plain == constant(true) || plain == constant(false);
         if is_constant || atoms.never_real.is_empty() {
-            return Some(Said::Exactly(plain));
+            return Some(AtomSql::Exactly(plain));
         }
         let tests: Vec<String> = atoms.never_real.iter().map(|value| format!("typeof({value}) <> 'real'")).collect();
-        Some(Said::AtLeast(format!("CASE WHEN {} THEN {plain} ELSE 1 END", balanced(&tests, " AND "))))
+        Some(AtomSql::AtLeast(format!("CASE WHEN {} THEN {plain} ELSE 1 END", balanced(&tests, " AND "))))
     }
 }
 
@@ -110,20 +110,22 @@ impl Atoms<'_, '_> {
         let operand = self.operand(left)?;
         let equality_only = matches!(operator, Comparison::Equal | Comparison::NotEqual);
         Some(match (operand.kind, right) {
-            (Kind::Text, Literal::String(text)) => {
+            (OperandKind::Text, Literal::String(text)) => {
                 if let Some(lean) = self.compare_status(left, operator, text) {
                     return Some(lean);
                 }
                 format!("{} {} {}", operand.value, operator.as_str(), self.text_param(text))
             }
-            (Kind::Number, Literal::Number(number)) => {
+            (OperandKind::Number, Literal::Number(number)) => {
                 format!("{} {} {}", operand.value, operator.as_str(), self.number_param(*number))
             }
-            (Kind::Bool, Literal::Bool(value)) if equality_only => {
+            (OperandKind::Bool, Literal::Bool(value)) if equality_only => {
                 format!("{} = {}", operand.value, constant(*value == (operator == Comparison::Equal)))
             }
-            (Kind::Json { json_type, .. }, literal) => self.compare_json(&operand.value, &json_type, operator, literal),
-            (Kind::Text | Kind::Number | Kind::Bool, _) => constant(false),
+            (OperandKind::Json { json_type, .. }, literal) => {
+                self.compare_json(&operand.value, &json_type, operator, literal)
+            }
+            (OperandKind::Text | OperandKind::Number | OperandKind::Bool, _) => constant(false),
         })
     }
 
@@ -148,19 +150,19 @@ impl Atoms<'_, '_> {
         let by_type = ByType::sort(&literals);
         let mut parts = Vec::new();
         match &operand.kind {
-            Kind::Text if !by_type.strings.is_empty() => {
+            OperandKind::Text if !by_type.strings.is_empty() => {
                 parts.push(self.text_list(&operand.value, membership, &by_type.strings));
             }
-            Kind::Number if !by_type.numbers.is_empty() => {
+            OperandKind::Number if !by_type.numbers.is_empty() => {
                 parts.push(self.number_list(&operand.value, membership, &by_type.numbers));
             }
-            Kind::Text | Kind::Number => {}
-            Kind::Bool => {
+            OperandKind::Text | OperandKind::Number => {}
+            OperandKind::Bool => {
                 let bools = by_type.bools.iter().map(|value| constant(*value)).collect::<Vec<_>>().join(",");
                 parts
                     .extend((!bools.is_empty()).then(|| format!("{} {} ({bools})", operand.value, in_sql(membership))));
             }
-            Kind::Json { json_type, .. } => {
+            OperandKind::Json { json_type, .. } => {
                 self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts)
             }
         }
@@ -241,10 +243,10 @@ impl<'a> ByType<'a> {
 /// Returns the test for some JSON types, or for any (`json_types` is empty). Type tests are never undefined.
 fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
     let own: &[&str] = match &operand.kind {
-        Kind::Json { json_type, .. } => return json_type_test(json_type, sense, json_types),
-        Kind::Text => &["text"],
-        Kind::Number => &["integer"],
-        Kind::Bool => &["true"],
+        OperandKind::Json { json_type, .. } => return json_type_test(json_type, sense, json_types),
+        OperandKind::Text => &["text"],
+        OperandKind::Number => &["integer"],
+        OperandKind::Bool => &["true"],
     };
     let is_possible = json_types.is_empty() || json_types.contains(&own[0]);
     let value = &operand.value;

@@ -9,11 +9,11 @@ use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef, Root};
 pub(super) struct Operand {
     /// NULL when undefined, and for a wrong type unless `kind` is `Json`.
     pub value: String,
-    pub kind: Kind,
+    pub kind: OperandKind,
 }
 
 /// What `Operand::value` can be.
-pub(super) enum Kind {
+pub(super) enum OperandKind {
     Text,
     Number,
     /// 0 or 1.
@@ -38,7 +38,7 @@ impl Atoms<'_, '_> {
             ExprKind::Call(Function::Lower, arguments) => self.text_function("lower", arguments),
             ExprKind::Call(Function::Upper, arguments) => self.text_function("upper", arguments),
             ExprKind::Call(Function::Length, _) | ExprKind::Negate(_) | ExprKind::Arithmetic(_, _, _) => {
-                Some(Operand { value: self.number(expr)?, kind: Kind::Number })
+                Some(Operand { value: self.number(expr)?, kind: OperandKind::Number })
             }
             ExprKind::All
             | ExprKind::Literal(_)
@@ -59,7 +59,7 @@ impl Atoms<'_, '_> {
             let place = json_path(&path.keys)?;
             return Some(Operand {
                 value: extract(&name, &place),
-                kind: Kind::Json {
+                kind: OperandKind::Json {
                     json_type: format!("json_type({name},{place})"),
                     array_length: format!("json_array_length({name},{place})"),
                 },
@@ -68,17 +68,17 @@ impl Atoms<'_, '_> {
         Some(match path.root {
             Root::Status => Operand {
                 value: format!("CASE {name} WHEN 0 THEN '{}' ELSE '{}' END", query::status(false), query::status(true)),
-                kind: Kind::Text,
+                kind: OperandKind::Text,
             },
-            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: Kind::Bool },
-            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: Kind::Bool },
-            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: Kind::Number },
+            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: OperandKind::Bool },
+            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: OperandKind::Bool },
+            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: OperandKind::Number },
             Root::DeviceId
             | Root::DeviceName
             | Root::Template
             | Root::Organization
             | Root::ConnectionState
-            | Root::LastActivityTime => Operand { value: name, kind: Kind::Text },
+            | Root::LastActivityTime => Operand { value: name, kind: OperandKind::Text },
             Root::Tags | Root::Cloud | Root::Desired | Root::Reported | Root::ModuleId | Root::Configurations => {
                 return None;
             }
@@ -88,11 +88,13 @@ impl Atoms<'_, '_> {
     fn text_function(&mut self, name: &str, arguments: &[Expr]) -> Option<Operand> {
         let inner = self.operand(arguments.first()?)?;
         let value = match inner.kind {
-            Kind::Text => format!("{name}({})", inner.value),
-            Kind::Json { json_type, .. } => format!("CASE {json_type} WHEN 'text' THEN {name}({}) END", inner.value),
-            Kind::Number | Kind::Bool => return None,
+            OperandKind::Text => format!("{name}({})", inner.value),
+            OperandKind::Json { json_type, .. } => {
+                format!("CASE {json_type} WHEN 'text' THEN {name}({}) END", inner.value)
+            }
+            OperandKind::Number | OperandKind::Bool => return None,
         };
-        Some(Operand { value, kind: Kind::Text })
+        Some(Operand { value, kind: OperandKind::Text })
     }
 
     /// Returns SQL that is true exactly where the comparison of two operands is; `None` when it is not worth lowering.
@@ -101,24 +103,29 @@ impl Atoms<'_, '_> {
         let equality_only = matches!(operator, Comparison::Equal | Comparison::NotEqual);
         let compared = format!("{} {} {}", left.value, operator.as_str(), right.value);
         Some(match (&left.kind, &right.kind) {
-            (Kind::Text, Kind::Text) | (Kind::Number, Kind::Number) => compared,
-            (Kind::Bool, Kind::Bool) if equality_only => compared,
-            (Kind::Json { json_type, .. }, Kind::Json { json_type: other, .. }) => {
+            (OperandKind::Text, OperandKind::Text) | (OperandKind::Number, OperandKind::Number) => compared,
+            (OperandKind::Bool, OperandKind::Bool) if equality_only => compared,
+            (OperandKind::Json { json_type, .. }, OperandKind::Json { json_type: other, .. }) => {
                 compare_two_json(&compared, operator, json_type, other)
             }
-            (Kind::Json { json_type, .. }, Kind::Text) | (Kind::Text, Kind::Json { json_type, .. }) => {
+            (OperandKind::Json { json_type, .. }, OperandKind::Text)
+            | (OperandKind::Text, OperandKind::Json { json_type, .. }) => {
                 format!("({json_type} = 'text' AND {compared})")
             }
-            (Kind::Json { json_type, .. }, Kind::Number) | (Kind::Number, Kind::Json { json_type, .. }) => {
+            (OperandKind::Json { json_type, .. }, OperandKind::Number)
+            | (OperandKind::Number, OperandKind::Json { json_type, .. }) => {
                 format!("({json_type} IN {NUMBERS} AND {compared})")
             }
             // True and false extract as 1 and 0.
-            (Kind::Json { json_type, .. }, Kind::Bool) | (Kind::Bool, Kind::Json { json_type, .. })
+            (OperandKind::Json { json_type, .. }, OperandKind::Bool)
+            | (OperandKind::Bool, OperandKind::Json { json_type, .. })
                 if equality_only =>
             {
                 format!("({json_type} IN {BOOLS} AND {compared})")
             }
-            (Kind::Text | Kind::Number | Kind::Bool | Kind::Json { .. }, _) => constant(false),
+            (OperandKind::Text | OperandKind::Number | OperandKind::Bool | OperandKind::Json { .. }, _) => {
+                constant(false)
+            }
         })
     }
 }

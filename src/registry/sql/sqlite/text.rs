@@ -1,7 +1,7 @@
 //! Tests of text in SQL: `startswith`, `endswith` and `contains`.
 
 use super::json::starts_like_json;
-use super::{Atoms, Kind, Operand, Sense, constant};
+use super::{Atoms, Operand, OperandKind, Sense, constant};
 use crate::query::ast::Function;
 
 impl Atoms<'_, '_> {
@@ -15,9 +15,9 @@ impl Atoms<'_, '_> {
     ) -> Option<String> {
         let value = &operand.value;
         let guard = match &operand.kind {
-            Kind::Text => None,
-            Kind::Json { json_type, .. } => Some(format!("{json_type} = 'text'")),
-            Kind::Number | Kind::Bool => return Some(constant(false)),
+            OperandKind::Text => None,
+            OperandKind::Json { json_type, .. } => Some(format!("{json_type} = 'text'")),
+            OperandKind::Number | OperandKind::Bool => return Some(constant(false)),
         };
         // A range of strings that start with anything but a bracket holds no object, array or number.
         let is_lean =

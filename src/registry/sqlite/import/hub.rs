@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::ImportFailure;
 use super::lines::{Line, Lines};
-use super::row::{Entry, Mode, Rejected, Row};
+use super::row::{Mode, Rejected, Row, RowEntry};
 use super::table::{key_of, thumbprint_of};
 use crate::diag::nearest;
 use crate::model::device::Authentication;
@@ -51,7 +51,7 @@ impl<R: Read> HubLines<R> {
     ///
     /// # Errors
     /// The file cannot be read, or it is one JSON list and not a line for each device.
-    pub fn next(&mut self) -> Result<Option<Entry>, ImportFailure> {
+    pub fn next(&mut self) -> Result<Option<RowEntry>, ImportFailure> {
         let mut number = 0;
         loop {
             let line = self.lines.next().map_err(|error| {
@@ -82,7 +82,7 @@ impl<R: Read> HubLines<R> {
             if let Ok(Row { keys: Some(keys), .. }) = &row {
                 self.has_keys |= keys.primary_key.is_some() || keys.secondary_key.is_some();
             }
-            return Ok(Some(Entry { line: number, row }));
+            return Ok(Some(RowEntry { line: number, row }));
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::io::Read;
 
 use super::hub::HubLines;
-use super::row::Entry;
-use super::table::Table;
+use super::row::RowEntry;
+use super::table::CsvTable;
 use super::{CloudCell, ImportFailure};
 use crate::model::fleet::ImportFormat;
 
 /// The rows of a file.
 pub enum Reader<R> {
-    Csv(Table<R>),
+    Csv(CsvTable<R>),
     IotHub(HubLines<R>),
 }
 
@@ -21,7 +21,7 @@ impl<R: Read> Reader<R> {
     /// The file is of another form.
     pub fn open(format: ImportFormat, file: R) -> Result<Reader<R>, ImportFailure> {
         match format {
-            ImportFormat::Csv => Table::open(file).map(Reader::Csv),
+            ImportFormat::Csv => CsvTable::open(file).map(Reader::Csv),
             ImportFormat::IotHub => Ok(Reader::IotHub(HubLines::new(file))),
         }
     }
@@ -30,7 +30,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// The file cannot be read on.
-    pub fn next(&mut self) -> Result<Option<Entry>, ImportFailure> {
+    pub fn next(&mut self) -> Result<Option<RowEntry>, ImportFailure> {
         match self {
             Reader::Csv(table) => table.next(),
             Reader::IotHub(lines) => lines.next(),

@@ -11,13 +11,13 @@ use crate::model::limits;
 /// The records of a file, each with the line on which it starts.
 pub struct Records<R> {
     reader: csv::Reader<BoundedRows<R>>,
-    lines: Rc<Lines>,
+    lines: Rc<LineFeeds>,
 }
 
 impl<R: Read> Records<R> {
     /// Returns the records of a file, the header among them.
     pub fn new(file: R) -> Records<R> {
-        let lines = Rc::new(Lines::default());
+        let lines = Rc::new(LineFeeds::default());
         let bounded = BoundedRows { inner: file, lines: Rc::clone(&lines) };
         let reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(bounded);
         Records { reader, lines }
@@ -44,7 +44,7 @@ impl<R: Read> Records<R> {
 /// The positions of the line feeds of a file. The CSV reader reports the end of the record before as the position of a
 /// record: it leaves the line feed of a CRLF and blank lines to the next record.
 #[derive(Default)]
-struct Lines {
+struct LineFeeds {
     /// Bytes read since the last record was asked for.
     since_row: Cell<usize>,
     /// Bytes read from the file.
@@ -55,7 +55,7 @@ struct Lines {
     passed: Cell<u64>,
 }
 
-impl Lines {
+impl LineFeeds {
     /// Notes what was read.
     fn note(&self, bytes: &[u8]) {
         let offset = self.offset.get();
@@ -79,7 +79,7 @@ impl Lines {
 /// Refuses to read on when one row does not end: an open quote would otherwise take the whole file into memory.
 struct BoundedRows<R> {
     inner: R,
-    lines: Rc<Lines>,
+    lines: Rc<LineFeeds>,
 }
 
 impl<R: Read> Read for BoundedRows<R> {

@@ -41,7 +41,7 @@ pub struct Row {
 }
 
 /// A row with the line on which it starts.
-pub struct Entry {
+pub struct RowEntry {
     pub line: u64,
     pub row: Result<Row, Rejected>,
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
 use super::reader::Reader;
-use super::row::{Entry, Mode, Row};
+use super::row::{Mode, Row, RowEntry};
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
 use crate::model::patch::{Section, merge_members, violations};
 use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
@@ -63,7 +63,7 @@ impl<'a> Stager<'a> {
         let fail = |e| ImportFailure::from(failure(location, "stage an import", e));
         let mut source = Reader::open(self.spec.format, file)?;
         self.prepare_look(source.has_identities()).map_err(fail)?;
-        while let Some(Entry { line, row }) = source.next()? {
+        while let Some(RowEntry { line, row }) = source.next()? {
             self.found.rows += 1;
             let (device_id, message) = match row {
                 Ok(row) => match self.stage(&row, line).map_err(fail)? {
@@ -181,7 +181,7 @@ impl<'a> Stager<'a> {
 }
 
 /// Returns what a row makes of its device; the error says why it is rejected.
-fn next_of(row: &Row, known: Option<&Known>, spec: &ImportSpec) -> Result<Next, String> {
+fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
     let next = match (row.mode, known) {
         (Mode::Update | Mode::UpdateTwin, None) => {
             return Err("there is no such device, and its `importMode` makes none".to_string());
@@ -204,7 +204,7 @@ fn next_of(row: &Row, known: Option<&Known>, spec: &ImportSpec) -> Result<Next, 
 }
 
 /// Returns a new or updated device.
-fn changed(row: &Row, known: Option<&Known>, spec: &ImportSpec) -> Result<Next, String> {
+fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
     let is_whole = row.mode != Mode::UpdateTwin;
     let tags = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
     let cloud = section_after(known.map(|known| known.cloud.as_str()), &row.cloud, Section::Cloud)?;
@@ -244,7 +244,7 @@ fn changed(row: &Row, known: Option<&Known>, spec: &ImportSpec) -> Result<Next, 
 }
 
 /// Returns the keys that a device will have; `None` when they stay, and for a new device that is given some.
-fn keys_after(known: Option<&Known>, row: &Row) -> Option<DeviceKeys> {
+fn keys_after(known: Option<&DeviceState>, row: &Row) -> Option<DeviceKeys> {
     let Some(given) = &row.keys else {
         let none = DeviceKeys { authentication: crate::model::device::Authentication::None, ..DeviceKeys::default() };
         return (known.is_none() && row.is_keyless).then_some(none);
@@ -297,8 +297,8 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
-fn known_of_row(found: &rusqlite::Row<'_>, looks_at_identities: bool) -> rusqlite::Result<Known> {
-    let mut known = Known {
+fn known_of_row(found: &rusqlite::Row<'_>, looks_at_identities: bool) -> rusqlite::Result<DeviceState> {
+    let mut known = DeviceState {
         name: found.get(0)?,
         template: found.get(1)?,
         organization: found.get(2)?,
@@ -307,7 +307,7 @@ fn known_of_row(found: &rusqlite::Row<'_>, looks_at_identities: bool) -> rusqlit
         cloud: found.get(5)?,
         import: found.get(6)?,
         state: found.get(7)?,
-        ..Known::default()
+        ..DeviceState::default()
     };
     if looks_at_identities {
         known.is_blocked = found.get(8)?;
@@ -320,7 +320,7 @@ fn known_of_row(found: &rusqlite::Row<'_>, looks_at_identities: bool) -> rusqlit
 
 /// What the registry has of a device that an import can change. The last four are read for files that can change them.
 #[derive(Default)]
-struct Known {
+struct DeviceState {
     name: String,
     template: Option<String>,
     organization: Option<String>,
@@ -335,7 +335,7 @@ struct Known {
     keys: DeviceKeys,
 }
 
-impl Known {
+impl DeviceState {
     /// Returns the ETag that a mode is about.
     fn etag(&self, mode: Mode) -> String {
         if mode == Mode::UpdateTwin {
@@ -363,7 +363,7 @@ struct Next {
 
 impl Next {
     /// Returns a device that stays as it is, or that is not there and stays so.
-    fn unchanged(known: Option<&Known>) -> Next {
+    fn unchanged(known: Option<&DeviceState>) -> Next {
         Next {
             kind: RowKind::Unchanged,
             is_renamed: false,

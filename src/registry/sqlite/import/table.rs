@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::record::Records;
-use super::row::{Entry, Rejected, Row};
+use super::row::{Rejected, Row, RowEntry};
 use super::{CloudCell, ImportFailure};
 use crate::diag::nearest;
 use crate::model::device::{Authentication, IOTC_COLUMNS};
@@ -19,20 +19,20 @@ use crate::registry::DeviceKeys;
 enum Column {
     Id,
     Name,
-    Key(Key),
-    Thumbprint(Key),
+    KeyRank(KeyRank),
+    Thumbprint(KeyRank),
     Twin { section: Section, path: Vec<String> },
 }
 
 /// The primary or the secondary of two keys or thumbprints.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum KeyRank {
     Primary,
     Secondary,
 }
 
 /// The rows of a CSV file.
-pub struct Table<R> {
+pub struct CsvTable<R> {
     records: Records<R>,
     record: csv::ByteRecord,
     columns: Vec<Column>,
@@ -45,12 +45,12 @@ pub struct Table<R> {
     unseen: Vec<usize>,
 }
 
-impl<R: Read> Table<R> {
+impl<R: Read> CsvTable<R> {
     /// Reads the header.
     ///
     /// # Errors
     /// There is none, or it names what is no column.
-    pub fn open(file: R) -> Result<Table<R>, ImportFailure> {
+    pub fn open(file: R) -> Result<CsvTable<R>, ImportFailure> {
         let mut records = Records::new(file);
         let mut record = csv::ByteRecord::new();
         let Some(line) = records.read(&mut record)? else {
@@ -58,19 +58,19 @@ impl<R: Read> Table<R> {
             return Err(ImportFailure::File { line: 1, message: "the file is empty".to_string(), help });
         };
         let columns = header(&record, line)?;
-        let has_keys = columns.iter().any(|column| matches!(column, Column::Key(_)));
-        let credentials = columns.iter().filter(|column| matches!(column, Column::Key(_) | Column::Thumbprint(_)));
+        let has_keys = columns.iter().any(|column| matches!(column, Column::KeyRank(_)));
+        let credentials = columns.iter().filter(|column| matches!(column, Column::KeyRank(_) | Column::Thumbprint(_)));
         let is_export = credentials.count() == 4;
         let is_cloud = |column: &Column| matches!(column, Column::Twin { section: Section::Cloud, .. });
         let unseen = (0..columns.len()).filter(|at| is_cloud(&columns[*at])).collect();
-        Ok(Table { records, record, columns, has_keys, is_export, cloud_cells: Vec::new(), unseen })
+        Ok(CsvTable { records, record, columns, has_keys, is_export, cloud_cells: Vec::new(), unseen })
     }
 
     /// Returns the next row; `None` at the end.
     ///
     /// # Errors
     /// The file cannot be read, or a record does not end.
-    pub fn next(&mut self) -> Result<Option<Entry>, ImportFailure> {
+    pub fn next(&mut self) -> Result<Option<RowEntry>, ImportFailure> {
         let Some(line) = self.records.read(&mut self.record)? else { return Ok(None) };
         let row = self.row().map_err(|message| {
             let at = self.columns.iter().position(|column| matches!(column, Column::Id));
@@ -80,12 +80,12 @@ impl<R: Read> Table<R> {
         if row.is_ok() && !self.unseen.is_empty() {
             self.note_cloud_cells(line);
         }
-        Ok(Some(Entry { line, row }))
+        Ok(Some(RowEntry { line, row }))
     }
 
     /// Notes the first text of `CLOUD.` columns that had none in the rows before.
     fn note_cloud_cells(&mut self, line: u64) {
-        let Table { record, columns, cloud_cells, unseen, .. } = self;
+        let CsvTable { record, columns, cloud_cells, unseen, .. } = self;
         unseen.retain(|at| {
             let (Some(Column::Twin { path, .. }), Some(cell)) = (columns.get(*at), record.get(*at)) else {
                 return false;
@@ -115,10 +115,10 @@ impl<R: Read> Table<R> {
                     row.device_id = id.to_string();
                 }
                 Column::Name => name = checked_name(cell)?,
-                Column::Key(Key::Primary) => keys.primary_key = key_of(cell)?,
-                Column::Key(Key::Secondary) => keys.secondary_key = key_of(cell)?,
-                Column::Thumbprint(Key::Primary) => keys.primary_thumbprint = thumbprint_of(cell)?,
-                Column::Thumbprint(Key::Secondary) => keys.secondary_thumbprint = thumbprint_of(cell)?,
+                Column::KeyRank(KeyRank::Primary) => keys.primary_key = key_of(cell)?,
+                Column::KeyRank(KeyRank::Secondary) => keys.secondary_key = key_of(cell)?,
+                Column::Thumbprint(KeyRank::Primary) => keys.primary_thumbprint = thumbprint_of(cell)?,
+                Column::Thumbprint(KeyRank::Secondary) => keys.secondary_thumbprint = thumbprint_of(cell)?,
                 Column::Twin { section, path } => {
                     if let Some(control) = cell.chars().find(|c| c.is_control()) {
                         return Err(format!("the cell of {}.{} contains {control:?}", section.root(), path.join(".")));
@@ -181,10 +181,10 @@ fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
     match name {
         "IOTC_DEVICEID" => Ok(Column::Id),
         "IOTC_DEVICENAME" => Ok(Column::Name),
-        "IOTC_SASKEY_PRIMARY" => Ok(Column::Key(Key::Primary)),
-        "IOTC_SASKEY_SECONDARY" => Ok(Column::Key(Key::Secondary)),
-        "IOTC_X509THUMBPRINT_PRIMARY" => Ok(Column::Thumbprint(Key::Primary)),
-        "IOTC_X509THUMBPRINT_SECONDARY" => Ok(Column::Thumbprint(Key::Secondary)),
+        "IOTC_SASKEY_PRIMARY" => Ok(Column::KeyRank(KeyRank::Primary)),
+        "IOTC_SASKEY_SECONDARY" => Ok(Column::KeyRank(KeyRank::Secondary)),
+        "IOTC_X509THUMBPRINT_PRIMARY" => Ok(Column::Thumbprint(KeyRank::Primary)),
+        "IOTC_X509THUMBPRINT_SECONDARY" => Ok(Column::Thumbprint(KeyRank::Secondary)),
         _ => {
             if let Some(path) = name.strip_prefix("TAG.") {
                 return twin(Section::Tags, path);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::terms::Done;
-use super::{Options, ReconcileError};
+use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
 use crate::link::DeviceLink;
 use crate::model::fleet::SimulatedLink;
@@ -11,7 +11,7 @@ use crate::prepare::View;
 use crate::registry::{Change, Exclusive};
 
 /// What is open while there is work.
-pub(super) struct Session<'w> {
+pub(super) struct OpenFleet<'w> {
     pub view: View<'w>,
     pub link: Box<dyn DeviceLink>,
     pub link_config: SimulatedLink,
@@ -24,15 +24,15 @@ pub(super) struct Session<'w> {
     _lock: Option<Rc<dyn Exclusive>>,
 }
 
-impl<'w> Session<'w> {
+impl<'w> OpenFleet<'w> {
     pub fn new(
         view: View<'w>,
         link: Box<dyn DeviceLink>,
         link_config: SimulatedLink,
         lock: Option<Rc<dyn Exclusive>>,
-    ) -> Session<'w> {
+    ) -> OpenFleet<'w> {
         let (done, head, reconciled) = (Done::default(), String::new(), None);
-        Session { view, link, link_config, done, head, reconciled, _lock: lock }
+        OpenFleet { view, link, link_config, done, head, reconciled, _lock: lock }
     }
 
     /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is here only may have
@@ -49,7 +49,7 @@ impl<'w> Session<'w> {
     /// Returns the executor of what runs.
     pub fn executor<'e>(
         &'e mut self,
-        (options, clock, inbox): (&'e Options, &'e dyn Clock, &'e Inbox),
+        (options, clock, inbox): (&'e ReconcileOptions, &'e dyn Clock, &'e Inbox),
         observer: &'e mut dyn FnMut(&Progress),
     ) -> Executor<'e> {
         Executor {

@@ -1,4 +1,4 @@
-//! The board that the daemon writes and its pages read.
+//! The snapshot that the daemon writes and its pages read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::model::status::Snapshot;
 
-/// The one [`Snapshot`] of a daemon. Clones are handles of the same board.
+/// The one [`Snapshot`] of a daemon. Clones are handles of the same snapshot.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub struct StatusHandle {
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -20,10 +20,10 @@ struct Shared {
     heartbeat: Instant,
 }
 
-impl Board {
-    /// Returns a board with its first heartbeat.
-    pub fn new(snapshot: Snapshot) -> Board {
-        Board { shared: Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() })) }
+impl StatusHandle {
+    /// Returns a snapshot with its first heartbeat.
+    pub fn new(snapshot: Snapshot) -> StatusHandle {
+        StatusHandle { shared: Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() })) }
     }
 
     /// Changes the snapshot. `change` must be quick: pages wait for it.
@@ -58,11 +58,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_share_a_board() {
-        let board = Board::new(Snapshot::new("0.1.0", "acme", jiff::Timestamp::UNIX_EPOCH));
-        board.clone().update(|snapshot| snapshot.reconciles = 3);
-        assert_eq!(board.snapshot().reconciles, 3);
-        board.beat();
-        assert!(board.heartbeat_age() < Duration::from_secs(60));
+    fn handles_share_a_snapshot() {
+        let handle = StatusHandle::new(Snapshot::new("0.1.0", "acme", jiff::Timestamp::UNIX_EPOCH));
+        handle.clone().update(|snapshot| snapshot.reconciles = 3);
+        assert_eq!(handle.snapshot().reconciles, 3);
+        handle.beat();
+        assert!(handle.heartbeat_age() < Duration::from_secs(60));
     }
 }
