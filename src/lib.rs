@@ -1,7 +1,8 @@
 //! fleetform: bulk work on fleets of connected devices through pull requests.
 //!
-//! Jobs, device imports, groups and templates are YAML files in a git repository. fleetform diffs what they declare against what the
-//! registry observes, shows a plan, executes it in batches with cancellation thresholds, and commits what happened.
+//! Jobs, device imports, groups and templates are YAML files in a git repository. fleetform diffs what they declare
+//! against what the registry observes, shows a plan, executes it in batches with cancellation thresholds, and commits
+//! what happened.
 //!
 //! # The way of one `apply`
 //!
@@ -21,13 +22,13 @@
 //!  Reconciler::rest       push, give back the lease and the lock, note what was applied
 //! ```
 //!
-//! A process waits in one place, `clock.wait(until, &inbox)`. Threads beside it (signals, the link, fetches and pushes, the HTTP listener)
-//! have a [`execute::Waker`] each. Everything else is synchronous.
+//! A process waits in one place, `clock.wait(until, &inbox)`. Threads beside it (signals, the link, fetches and pushes,
+//! the HTTP listener) have a [`execute::Waker`] each. Everything else is synchronous.
 //!
 //! # Rooms, and who may import whom
 //!
-//! A room may import the rooms of lower levels as listed, never its siblings; a test holds this table against the source
-//! (`tests/it/tidy.rs`). Files do not import each other in a circle either (`tests/it/circles.rs`).
+//! A room may import the rooms of lower levels as listed, never its siblings; a test holds this table against the
+//! source (`tests/it/tidy.rs`). Files do not import each other in a circle either (`tests/it/circles.rs`).
 //!
 //! | level | room | what it is | may import |
 //! | --- | --- | --- | --- |
@@ -54,9 +55,9 @@
 //! | 8 | [`cli`] | arguments, commands, views | ops and the values that it shows |
 //! | 8 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
 //!
-//! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry cannot call it, and
-//! apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from `ops` because `apply`, the daemon and the
-//! rehearsal are one machine with three drivers.
+//! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
+//! cannot call it, and apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from
+//! `ops` because `apply`, the daemon and the rehearsal are one machine with three drivers.
 //!
 //! # Ports
 //!
@@ -66,14 +67,17 @@
 //! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
-//! [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable steps is a place to die.
+//! [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable
+//! steps is a place to die.
 //!
 //! # How to add a link to devices
 //!
 //! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`]; `link/simulated.rs` is the example.
-//! 2. Add its settings to the model (`model::fleet`), to the document (`manifest/v1.rs`) and to its lowering (`manifest/lower/fleet.rs`);
-//!    `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
-//! 3. Open it where `reconcile` opens the simulated one: `Reconciler::open`.
+//! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. Match arms that the
+//!    compiler asks for say what else depends on the kind of link: the rehearsal, which always has simulated devices.
+//! 3. Give the document a field beside `spec.link.simulated`: `v1::Link` in `manifest/v1.rs`, and `link` in
+//!    `manifest/lower/fleet.rs`. `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
+//! 4. A link with a thread of its own wakes the process with a [`execute::Waker`] and [`execute::Wakeup::Link`].
 //!
 //! //! # Invariants
 //!

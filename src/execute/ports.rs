@@ -34,8 +34,7 @@ impl Ports {
     }
 
     /// Returns a link.
-    pub fn link(&self, link: impl DeviceLink + 'static) -> Box<dyn DeviceLink> {
-        let link = Box::new(link);
+    pub fn link(&self, link: Box<dyn DeviceLink>) -> Box<dyn DeviceLink> {
         match &self.link {
             Some(wrap) => wrap(link),
             None => link,

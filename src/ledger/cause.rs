@@ -38,7 +38,8 @@ impl RunCause {
         }
     }
 
-    /// Returns the object of `cause` in `run.json`. Batches count from 1; a threshold is a number of devices or a percentage, `"5%"`.
+    /// Returns the object of `cause` in `run.json`. Batches count from 1; a threshold is a number of devices or a
+    /// percentage, `"5%"`.
     pub fn to_json(&self) -> Value {
         let mut object = match self {
             RunCause::Threshold(crossing) => {

@@ -12,12 +12,14 @@ mod simulated;
 
 pub use simulated::SimulatedDevices;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::model::digest::Digest;
+use crate::model::fleet::LinkConfig;
 
 /// A way to the devices.
 pub trait DeviceLink {
@@ -40,6 +42,16 @@ pub trait DeviceLink {
     /// Returns the latest time at which an answer to a sent request can be expected; `None` when no answer is expected
     /// any more. A process that ends before that time may miss an answer.
     fn expects_until(&self) -> Option<Timestamp>;
+}
+
+/// Opens the way to the devices of a fleet. Paths in its settings are relative to `folder`, the fleet's.
+///
+/// # Errors
+/// The link cannot be opened.
+pub fn open(config: &LinkConfig, folder: &Path) -> Result<Box<dyn DeviceLink>, LinkError> {
+    match config {
+        LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, folder)?)),
+    }
 }
 
 /// Identifies a request; the answer carries the same token.

@@ -1,8 +1,8 @@
 //! The daemon's HTTP server for health, metrics and webhooks, and its messages to the service manager.
 //!
-//! The daemon writes the [`StatusHandle`], the pages read it; a webhook rings the [`Bell`] and does nothing more: its body is
-//! only bytes to check a signature over. Nothing here decides or blocks: all of it runs beside the daemon on one
-//! thread.
+//! The daemon writes the [`StatusHandle`], the pages read it; a webhook rings the [`Bell`] and does nothing more: its
+//! body is only bytes to check a signature over. Nothing here decides or blocks: all of it runs beside the daemon on
+//! one thread.
 //!
 //! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle`
 //! compare, `prometheus-client` writes the metrics. To leave them: [`Server::serve`] and one file each.

@@ -145,7 +145,8 @@ pub struct FleetSpec {
     pub results: Option<Results>,
     /// How much may happen at once.
     pub limits: Option<Limits>,
-    /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: none, each schedule names its own.
+    /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: none, each schedule names
+    /// its own.
     pub time_zone: Option<String>,
 }
 
@@ -175,7 +176,8 @@ pub struct Link {
     pub simulated: Option<Simulated>,
 }
 
-/// Simulated devices. Who is offline is a function of the seed and the device id; how long a command takes and whether it fails, of the seed, the run and the device.
+/// Simulated devices. Who is offline is a function of the seed and the device id; how long a command takes and whether
+/// it fails, of the seed, the run and the device.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Simulated {
@@ -218,7 +220,8 @@ pub struct Results {
     pub branch: Option<String>,
     /// Which devices have rows in the results: `all` (default) or `failures`.
     pub devices: Option<ResultDevices>,
-    /// The name of the git remote that the branch is pushed to, such as `origin`. Without it the branch stays in this repository.
+    /// The name of the git remote that the branch is pushed to, such as `origin`. Without it the branch stays in this
+    /// repository.
     pub remote: Option<String>,
 }
 
@@ -253,9 +256,11 @@ pub struct OrganizationSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceTemplateSpec {
-    /// A DTDL v2 or v3 interface, or a list of the interface and those that it refers to: a `.json` file, relative to the folder of this document.
+    /// A DTDL v2 or v3 interface, or a list of the interface and those that it refers to: a `.json` file, relative to
+    /// the folder of this document.
     pub model: PathText,
-    /// Properties that the cloud keeps and the device never sees: the name and its DTDL schema, such as `owner: string`.
+    /// Properties that the cloud keeps and the device never sees: the name and its DTDL schema, such as `owner:
+    /// string`.
     #[serde(default)]
     pub cloud_properties: BTreeMap<String, String>,
 }
@@ -284,8 +289,8 @@ pub struct EdgeManifestSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceImportSpec {
-    /// A `.csv` file with the column `IOTC_DEVICEID`, or a `.jsonl` file or `devices.txt` with one ExportImportDevice of IoT Hub a
-    /// line, relative to the folder of this document.
+    /// A `.csv` file with the column `IOTC_DEVICEID`, or a `.jsonl` file or `devices.txt` with one ExportImportDevice
+    /// of IoT Hub a line, relative to the folder of this document.
     pub file: PathText,
     /// The device template of the devices. Default: none, they are unassociated.
     pub template: Option<NameText>,

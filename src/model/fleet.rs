@@ -17,7 +17,7 @@ use super::schedule::Schedule;
 pub struct Fleet {
     pub name: Name,
     pub registry: RegistryConfig,
-    pub link: SimulatedLink,
+    pub link: LinkConfig,
     pub results: ResultsConfig,
     pub limits: FleetLimits,
     /// An IANA time-zone name that has been checked, for schedules that name none; `None` when the fleet names none
@@ -42,6 +42,18 @@ impl Default for RegistryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Probability {
     pub per_million: u32,
+}
+
+/// The way to the devices, and its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinkConfig {
+    Simulated(SimulatedLink),
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig::Simulated(SimulatedLink::default())
+    }
 }
 
 /// Simulated devices: their behaviour is a function of the seed and the device id, so every run meets the same devices.

@@ -1,5 +1,5 @@
-//! Begins a results branch for a fleet whose history is lost: neither the branch nor the registry says what has run before, so a person
-//! has to.
+//! Begins a results branch for a fleet whose history is lost: neither the branch nor the registry says what has run
+//! before, so a person has to.
 
 use jiff::Timestamp;
 
@@ -35,7 +35,8 @@ pub struct Adopted {
 /// Makes the results branch of the fleet of `HEAD`, in one commit.
 ///
 /// # Errors
-/// The files are invalid or uncommitted, there is something left to know the past from, or the repository cannot be written.
+/// The files are invalid or uncommitted, there is something left to know the past from, or the repository cannot be
+/// written.
 pub fn adopt(environment: &Environment, mode: AdoptMode, now: Timestamp) -> Result<Adopted, OpsError> {
     let workspace = Workspace::open(environment)?;
     let head = workspace.repo.head()?;

@@ -37,7 +37,8 @@ pub struct Applied {
 /// Applies the plan of `HEAD`.
 ///
 /// # Errors
-/// The files are invalid or uncommitted, another process applies, the history cannot be trusted, or the surroundings fail.
+/// The files are invalid or uncommitted, another process applies, the history cannot be trusted, or the surroundings
+/// fail.
 pub fn apply(
     environment: &Environment,
     options: &ApplyOptions,

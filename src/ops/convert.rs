@@ -33,8 +33,8 @@ pub struct Converted {
 /// Converts files, all together.
 ///
 /// # Errors
-/// A file cannot be read or written, or one that is to be written is there: then none is. What cannot be converted is no error; it
-/// is in the conversion.
+/// A file cannot be read or written, or one that is to be written is there: then none is. What cannot be converted is
+/// no error; it is in the conversion.
 pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
     let inputs = options.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let conversion = convert(&inputs, Options { source: options.source, now: options.now });

@@ -1,5 +1,5 @@
-//! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told otherwise. Nothing is sent here; `apply` and the
-//! daemon act on the commit.
+//! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told
+//! otherwise. Nothing is sent here; `apply` and the daemon act on the commit.
 
 use super::{Environment, OpsError, Workspace};
 use crate::ledger::{Ledger, Standing};
@@ -49,7 +49,8 @@ pub struct Edited {
 /// Edits a job or a schedule.
 ///
 /// # Errors
-/// The folder is a mirror, its own document is invalid, there is no such job or schedule, its file cannot be edited safely or has changes that are not committed.
+/// The folder is a mirror, its own document is invalid, there is no such job or schedule, its file cannot be edited
+/// safely or has changes that are not committed.
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     if workspace.repo.is_mirror() {
@@ -80,7 +81,8 @@ fn may_hold(files: &Files<'_>, name: &str) -> bool {
     files.held.is_partial || files.held.documents.keys().any(|(_, held)| held.as_str() == name)
 }
 
-/// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of its failed devices.
+/// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of its
+/// failed devices.
 fn derive(
     workspace: &Workspace,
     files: &Files<'_>,
@@ -176,7 +178,8 @@ fn unschedule(
     write(workspace, file.to_string(), written, schedule.clone(), &subject, commits)
 }
 
-/// Refuses to stop or continue a run that has ended. While the history cannot be trusted that is not known, and it is done.
+/// Refuses to stop or continue a run that has ended. While the history cannot be trusted that is not known, and it is
+/// done.
 fn refuse_ended(
     workspace: &Workspace,
     files: &Files<'_>,
@@ -272,7 +275,8 @@ fn unusual(file: &str, why: &str) -> OpsError {
     }
 }
 
-/// Returns why a name cannot be that of a new job; `None` when it can. A job of a name whose run was claimed would never run.
+/// Returns why a name cannot be that of a new job; `None` when it can. A job of a name whose run was claimed would
+/// never run.
 fn taken(name: &Name, files: &Files<'_>, declared: &Declared, ledger: &Ledger) -> Option<String> {
     let is_held = files.held.documents.keys().any(|(_, held)| held == name);
     if is_held || declared.has_runs_named(name.as_str()) {

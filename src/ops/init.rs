@@ -100,7 +100,8 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
     Ok(Initialised { fleet, branch, files: paths, made_branch })
 }
 
-/// Returns true when a folder holds YAML files: those of the fleet around it, which a fleet of its own would hide from it.
+/// Returns true when a folder holds YAML files: those of the fleet around it, which a fleet of its own would hide from
+/// it.
 fn has_documents(folder: &Path) -> bool {
     let files =
         std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());

@@ -47,7 +47,8 @@ pub struct Fitting {
     pub devices: u64,
     /// The first of them, by id.
     pub device_id: String,
-    /// The row of the only one; `None` when there are several, or when the results keep failures only and it is not among them.
+    /// The row of the only one; `None` when there are several, or when the results keep failures only and it is not
+    /// among them.
     pub row: Option<Row>,
 }
 

@@ -27,7 +27,8 @@ pub struct ShownPlan {
     pub plan: Plan,
     /// May hold errors: then the plan shows what would happen, and apply refuses it.
     pub findings: Findings,
-    /// What an apply would do about the registry's indexes. No change of the plan: it is about the cost of searches alone.
+    /// What an apply would do about the registry's indexes. No change of the plan: it is about the cost of searches
+    /// alone.
     pub indexes: IndexChanges,
 }
 

@@ -1,17 +1,18 @@
-//! Rehearses an apply: the planner, the machine and the driver of a real one, on a copy of the registry, with simulated devices and
-//! in virtual time. Nothing of the fleet is written, and its lock is not taken.
+//! Rehearses an apply: the planner, the machine and the driver of a real one, on a copy of the registry, with simulated
+//! devices and in virtual time. Nothing of the fleet is written, and its lock is not taken.
 //!
 //! What the rehearsal has of its own:
 //!
-//! * The registry is a temporary copy, the results branch is one in a scratch repository that reads the objects of the real one.
+//! * The registry is a temporary copy, the results branch is one in a scratch repository that reads the objects of the
+//!   real one.
 //! * Only devices that failed get rows in its results: nobody but `failedOf` ever reads them.
-//! * Answers are due in steps of a twentieth of the mean latency (at least a millisecond), so that they are handled in groups as in
-//!   reality. Deadlines are kept to the instant: who answers in time does so in the rehearsal too.
+//! * Answers are due in steps of a twentieth of the mean latency (at least a millisecond), so that they are handled in
+//!   groups as in reality. Deadlines are kept to the instant: who answers in time does so in the rehearsal too.
 //! * The work of the machine itself takes no time: a registry write is over when it has begun.
 //!
-//! Which devices are offline and which of them fail is a function of the seed, the run and the device, so the counts are those of
-//! an apply with the same devices. The one exception is a command that is canceled by its threshold while a batch is larger than
-//! what may be in flight: who had been started by then depends on how quick the machine is.
+//! Which devices are offline and which of them fail is a function of the seed, the run and the device, so the counts
+//! are those of an apply with the same devices. The one exception is a command that is canceled by its threshold while
+//! a batch is larger than what may be in flight: who had been started by then depends on how quick the machine is.
 
 mod scratch;
 mod times;
@@ -25,7 +26,7 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::execute::{Clock as _, Inbox, Progress, VirtualClock};
 use crate::ledger::ImportReport;
 use crate::link::SimulatedDevices;
-use crate::model::fleet::{Declared, Probability, ResultDevices, SimulatedLink};
+use crate::model::fleet::{Declared, LinkConfig, Probability, ResultDevices, SimulatedLink};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Plan, PlannedChange, Subject};
 use crate::prepare::{Files, OnError, TreeChoice, View};
@@ -51,8 +52,8 @@ pub struct RehearsalOptions {
     /// The mean time between a request and its answer.
     pub latency: Option<Duration>,
     pub seed: Option<u64>,
-    /// Leave devices that wait to come online, as an apply does that is not told to stay; otherwise they are waited for until they
-    /// expire.
+    /// Leave devices that wait to come online, as an apply does that is not told to stay; otherwise they are waited for
+    /// until they expire.
     pub leaves_waiting: bool,
 }
 
@@ -126,8 +127,8 @@ pub fn rehearse(
     runs.sort_by(|one, other| (one.starts_after, &one.record.job).cmp(&(other.starts_after, &other.record.job)));
     let ran = |name: &Name| runs.iter().any(|run| run.record.job == *name);
     if refused.is_none() && to_run.iter().any(|name| !ran(name)) {
-        // A job that comes after others waits on: only a plan of what they left says why. One that comes after a run that was left is
-        // still to run.
+        // A job that comes after others waits on: only a plan of what they left says why. One that comes after a run
+        // that was left is still to run.
         let waits = |change: &PlannedChange| matches!(change.action(), ActionKind::Hold | ActionKind::Run);
         held = reconciler.plan(clock.now())?.plan.changes.into_iter().filter(waits).collect();
     }
@@ -136,14 +137,17 @@ pub fn rehearse(
     Ok(Rehearsed { runs, imports, held, republished, findings, refused, was_empty, commit, takes })
 }
 
-fn overridden(link: &SimulatedLink, options: &RehearsalOptions) -> SimulatedLink {
+/// Returns the settings of the devices of a rehearsal: those that the fleet has for simulated ones, but for what the
+/// options say.
+fn overridden(link: &LinkConfig, options: &RehearsalOptions) -> SimulatedLink {
+    let LinkConfig::Simulated(link) = link;
     SimulatedLink {
         seed: options.seed.unwrap_or(link.seed),
         latency: options.latency.unwrap_or(link.latency),
         failures: options.failures.unwrap_or(link.failures),
         offline: options.offline.unwrap_or(link.offline),
         devices: link.devices.clone(),
-        // Nobody executes anything.
+        // No device executes anything.
         journal: None,
     }
 }

@@ -40,7 +40,8 @@ pub struct NextOccurrences {
     pub held: HeldDocuments,
 }
 
-/// Returns the schedules that the work tree declares, by name, and what cannot be used of it: schedules in that are not listed.
+/// Returns the schedules that the work tree declares, by name, and what cannot be used of it: schedules in that are not
+/// listed.
 ///
 /// # Errors
 /// The Fleet document is invalid, or something cannot be read.
@@ -65,8 +66,9 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSche
     Ok((listed.collect(), view.held.clone()))
 }
 
-/// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock, or an instant;
-/// after `now` without one. The schedule is that of the work tree: whoever edits it sees what the edit does.
+/// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock,
+/// or an instant; after `now` without one. The schedule is that of the work tree: whoever edits it sees what the edit
+/// does.
 ///
 /// # Errors
 /// The schedule or the Fleet document is invalid, there is no such schedule, or the time is none.
@@ -101,7 +103,8 @@ pub fn next(
     Ok(NextOccurrences { schedule: schedule.clone(), occurrences: occurrences.take(count).collect(), held })
 }
 
-/// Returns the instant that a person means: of a date its first moment, of a local time what the schedule would read it as.
+/// Returns the instant that a person means: of a date its first moment, of a local time what the schedule would read it
+/// as.
 fn instant_of(text: &str, schedule: &Schedule) -> Result<Timestamp, OpsError> {
     let instant = text.parse::<Timestamp>().ok().or_else(|| {
         // Jiff leaves an offset of a civil time unread, and without a date it is no time at all.

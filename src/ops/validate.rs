@@ -9,7 +9,8 @@ use crate::prepare::{Files, OnError, TreeChoice};
 #[derive(Debug, Clone)]
 pub struct Validated {
     pub findings: Findings,
-    /// The fleet's folder from the root of the repository, with `/` at its end: what tools of a CI want before the paths.
+    /// The fleet's folder from the root of the repository, with `/` at its end: what tools of a CI want before the
+    /// paths.
     pub prefix: String,
     /// Documents of each kind, by kind; empty when there are errors.
     pub documents: Vec<(Kind, usize)>,

@@ -2,13 +2,14 @@
 //!
 //! It is a loop of four steps, each a function of what it reads, never of what woke it:
 //!
-//! 1. *Look*: which commit is the newest, and does it declare something else than the one before? (`follower`, `source`)
+//! 1. *Look*: which commit is the newest, and does it declare something else than the one before? (`follower`,
+//!    `source`)
 //! 2. *Reconcile*, when something is due: a round of the reconciler, which leaves out what has errors.
 //! 3. *Execute* what runs, a second at a time, so that a new commit is taken up while jobs run.
 //! 4. *Wait*, when nothing runs: for an event, for the interval, or until something is due.
 //!
-//! The lock and the registry are held while there is work, and given back when there is none: a person may apply by hand beside an
-//! idle daemon. What fails is told, and tried again later; nothing but the start ends the daemon.
+//! The lock and the registry are held while there is work, and given back when there is none: a person may apply by
+//! hand beside an idle daemon. What fails is told, and tried again later; nothing but the start ends the daemon.
 
 mod daemon;
 mod events;
@@ -32,8 +33,8 @@ pub use options::{RemoteSource, WatchOptions};
 /// Follows a branch until it is interrupted.
 ///
 /// # Errors
-/// It cannot start: there is no repository or no such branch, or a remote that was never fetched can never be (its address is none, git is
-/// not installed). What fails later is told and tried again.
+/// It cannot start: there is no repository or no such branch, or a remote that was never fetched can never be (its
+/// address is none, git is not installed). What fails later is told and tried again.
 pub fn watch(
     environment: &Environment,
     options: &WatchOptions,

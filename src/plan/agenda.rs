@@ -12,8 +12,8 @@ use crate::model::kind::Kind;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
 use crate::schedule::{Instance, MissedWhy, due};
 
-/// How often an occurrence is tried again that could not be claimed. It is longer than an occurrence may be late and still be on time,
-/// so that one without `missed.policy: runOnce` is tried once and then missed.
+/// How often an occurrence is tried again that could not be claimed. It is longer than an occurrence may be late and
+/// still be on time, so that one without `missed.policy: runOnce` is tried once and then missed.
 const RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(61);
 
 /// What is to be done about the schedules now.
@@ -49,8 +49,8 @@ impl Agenda {
     }
 }
 
-/// Returns the agenda. A schedule is followed from the moment it is first seen on, which may have been before anything could be written; what
-/// is held is left as it is.
+/// Returns the agenda. A schedule is followed from the moment it is first seen on, which may have been before anything
+/// could be written; what is held is left as it is.
 pub fn agenda(
     declared: &Declared,
     held: &HeldDocuments,

@@ -77,7 +77,8 @@ impl ActionKind {
         }
     }
 
-    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `@` will start it later, `.` nothing.
+    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `@`
+    /// will start it later, `.` nothing.
     pub fn symbol(self) -> char {
         match self {
             ActionKind::Import | ActionKind::Run => '+',
@@ -122,7 +123,8 @@ pub struct Targets {
     pub unchanged: u64,
     /// Devices that are blocked: they fail when their batch starts.
     pub blocked: u64,
-    /// Devices that are not blocked and that the job does not fit, by what it does not fit: they fail when their batch starts.
+    /// Devices that are not blocked and that the job does not fit, by what it does not fit: they fail when their batch
+    /// starts.
     pub mismatched: BTreeMap<Mismatch, u64>,
     /// Ids that the job names and the registry does not have.
     pub missing: Vec<String>,

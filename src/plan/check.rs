@@ -7,7 +7,8 @@ use super::{ActionKind, Plan};
 /// Asserts the invariants of a plan.
 ///
 /// # Panics
-/// When one is broken: an address twice, runs that do not match the changes, counts that do not add up. A bug of the planner.
+/// When one is broken: an address twice, runs that do not match the changes, counts that do not add up. A bug of the
+/// planner.
 pub fn check(plan: &Plan) {
     let mut addresses = BTreeSet::new();
     for change in &plan.changes {

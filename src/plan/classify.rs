@@ -1,4 +1,5 @@
-//! What is to be done with a declared job, before anybody looks at devices. An ordered table: the first row that fits wins.
+//! What is to be done with a declared job, before anybody looks at devices. An ordered table: the first row that fits
+//! wins.
 
 use std::sync::Arc;
 
@@ -84,8 +85,8 @@ fn class_of<'a>(job: &Job, standing: &Standing<'a>, ledger: &'a Ledger) -> Class
     }
 }
 
-/// Returns what is to be done with a job that was never claimed under its name and names an older one: what ended under the old
-/// name has ended.
+/// Returns what is to be done with a job that was never claimed under its name and names an older one: what ended under
+/// the old name has ended.
 fn classify_renamed<'a>(job: &Job, ledger: &'a Ledger) -> Class<'a> {
     let old = job.previous_name.as_ref().unwrap_or(&job.name);
     match ledger.standing(old, &job.run) {

@@ -42,7 +42,8 @@ fn summary_to_json(plan: &Plan) -> Value {
     })
 }
 
-/// Returns the id of a plan: the digest of its content and of the time of its observation, so that no two plans share one.
+/// Returns the id of a plan: the digest of its content and of the time of its observation, so that no two plans share
+/// one.
 pub fn plan_id_of(plan: &Plan) -> String {
     // As canonical JSON piece by piece: most changes of a large plan are done, and short.
     let mut text = String::with_capacity(256 * (plan.changes.len() + 4));
@@ -187,8 +188,8 @@ impl SavedPlan {
         self.changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
     }
 
-    /// Returns the addresses, sorted, at which it wants something that the plan of now does not, or wants otherwise. Changes of the plan
-    /// of now that the saved one does not have are no difference: they are not applied.
+    /// Returns the addresses, sorted, at which it wants something that the plan of now does not, or wants otherwise.
+    /// Changes of the plan of now that the saved one does not have are no difference: they are not applied.
     pub fn differing_addresses(&self, now: &Plan) -> Vec<String> {
         let mut differing = Vec::new();
         for change in &self.changes {

@@ -13,8 +13,9 @@ use crate::model::patch::{Assignment, Section};
 
 use super::PlannedRun;
 
-/// Two jobs that write the same path of the same devices with different values, and neither is `after` the other. Devices that one of
-/// them does not write, because they are blocked or have a template that it does not fit, are not contested.
+/// Two jobs that write the same path of the same devices with different values, and neither is `after` the other.
+/// Devices that one of them does not write, because they are blocked or have a template that it does not fit, are not
+/// contested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     pub left: Name,
@@ -26,11 +27,12 @@ pub struct Conflict {
     pub sample: Vec<String>,
 }
 
-/// Returns every conflict among the runs, and between them and what is pending of jobs that go on, sorted by job names; at most
-/// one a pair. `spared` has for each run the devices that it does not write, as [`spared`] finds them; it may lack runs that write all.
+/// Returns every conflict among the runs, and between them and what is pending of jobs that go on, sorted by job names;
+/// at most one a pair. `spared` has for each run the devices that it does not write, as [`spared`] finds them; it may
+/// lack runs that write all.
 ///
-/// Only pairs are looked at that write a path in common, with different values, to a device in common: [`candidates`] finds them in one
-/// merge over the devices. The ancestors of a job are found last, and once a job.
+/// Only pairs are looked at that write a path in common, with different values, to a device in common: [`candidates`]
+/// finds them in one merge over the devices. The ancestors of a job are found last, and once a job.
 pub fn conflicts(
     declared: &Declared,
     runs: &[PlannedRun],
@@ -73,8 +75,8 @@ pub fn conflicts(
     found
 }
 
-/// Returns the pairs of writers, the lower first, that write something in common to a device in common, of which one at least is among
-/// the first `fresh`. Pairs that write the same value may be among them.
+/// Returns the pairs of writers, the lower first, that write something in common to a device in common, of which one at
+/// least is among the first `fresh`. Pairs that write the same value may be among them.
 fn candidates(writers: &[Contender<'_>], fresh: usize) -> BTreeSet<(usize, usize)> {
     let mut pairs = BTreeSet::new();
     for sharing in sharing(writers) {
@@ -162,8 +164,8 @@ fn meet(writers: &[Contender<'_>], group: &[usize], fresh: usize, pairs: &mut BT
     }
 }
 
-/// Returns the devices that a run does not write: the blocked ones, and those with a template that its job does not fit unless
-/// `may_move`, that is, when templates may be others by the time that its batches start.
+/// Returns the devices that a run does not write: the blocked ones, and those with a template that its job does not fit
+/// unless `may_move`, that is, when templates may be others by the time that its batches start.
 pub fn spared(observation: &Observation, may_move: bool) -> DeviceIds {
     let Observation { ids, before, table, .. } = observation;
     let is_spared: Vec<bool> =

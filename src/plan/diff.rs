@@ -12,8 +12,8 @@ use crate::model::patch::Section;
 /// Devices that have the same value at a path and get the same one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiffLine {
-    /// Below its section; desired properties have no prefix, others `tags.` or `cloud.`; `template` for that action, `edgeManifest`
-    /// (the name) and `edgeManifest.digest` (of the content) for that one, the method for a command.
+    /// Below its section; desired properties have no prefix, others `tags.` or `cloud.`; `template` for that action,
+    /// `edgeManifest` (the name) and `edgeManifest.digest` (of the content) for that one, the method for a command.
     pub path: String,
     /// `None`: absent. For a value that differs from device to device beyond what is told apart: the text `(various)`.
     pub from: Option<Value>,
@@ -34,8 +34,8 @@ pub struct Diff {
     pub fits_none: bool,
 }
 
-/// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices. `manifest` is the
-/// digest of the edge manifest that it assigns.
+/// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices.
+/// `manifest` is the digest of the edge manifest that it assigns.
 pub fn diff(job: &Job, manifest: Option<Digest>, observation: &Observation) -> Diff {
     let mut devices = vec![0_u64; observation.table.len()];
     for index in &observation.before {

@@ -48,8 +48,8 @@ pub struct PlanInput<'a> {
     pub scheduled: BTreeMap<Name, u64>,
     /// Imports whose file cannot be used, which is in the diagnostics.
     pub unusable: BTreeSet<Name>,
-    /// For jobs that were never claimed: how many commits ago they were last changed; absent for what is not committed. A
-    /// job that has been there for longer starts first.
+    /// For jobs that were never claimed: how many commits ago they were last changed; absent for what is not committed.
+    /// A job that has been there for longer starts first.
     pub ages: BTreeMap<Name, u64>,
     /// For jobs that go on: those of their devices that are not terminal, where a new job writes the same path.
     pub pending: BTreeMap<Name, DeviceIds>,

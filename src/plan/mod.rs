@@ -1,8 +1,8 @@
 //! The brain: what is declared, what was done and what was observed go in; a plan comes out.
 //!
-//! [`plan`] is a function: no IO, no clock, no randomness, and the same input gives the same plan. A [`Plan`] is immutable and
-//! complete: execution makes no choice that a plan could have made. Everything that is *not* done is a change too, with its
-//! reason, so nothing is silent. This room cannot see the registry: who is targeted arrives as an
+//! [`plan`] is a function: no IO, no clock, no randomness, and the same input gives the same plan. A [`Plan`] is
+//! immutable and complete: execution makes no choice that a plan could have made. Everything that is *not* done is a
+//! change too, with its reason, so nothing is silent. This room cannot see the registry: who is targeted arrives as an
 //! [`Observation`](crate::model::observation::Observation).
 
 mod agenda;
@@ -47,7 +47,8 @@ pub struct Plan {
     /// The tip of the results branch that the plan is based on; `None` when there is no such branch yet.
     pub base: Option<String>,
     pub observed_at: jiff::Timestamp,
-    /// Imports first, then jobs in the order in which they start, then schedules, then what is left alone; each address once.
+    /// Imports first, then jobs in the order in which they start, then schedules, then what is left alone; each address
+    /// once.
     pub changes: Vec<PlannedChange>,
     /// One for each change of kind `Run`, in the same order.
     pub runs: Vec<PlannedRun>,
@@ -64,7 +65,8 @@ pub struct PlannedRun {
     pub run: RunToken,
     pub ids: DeviceIds,
     pub targets_digest: Digest,
-    /// Device templates that the job does not fit. Devices that have one of them when their batch starts are not touched.
+    /// Device templates that the job does not fit. Devices that have one of them when their batch starts are not
+    /// touched.
     pub mismatching: BTreeSet<Name>,
     /// It waits for jobs of this very plan: its target is as of now and is resolved again when they have completed.
     pub is_deferred: bool,

@@ -12,12 +12,12 @@ use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{Job, Selector};
 
-/// When a job starts among others that may start: first what was claimed, in that order, then what has been declared for longer, then
-/// by name. The last is the place of the job among all, which are sorted by name.
+/// When a job starts among others that may start: first what was claimed, in that order, then what has been declared
+/// for longer, then by name. The last is the place of the job among all, which are sorted by name.
 type Turn = (bool, Option<Timestamp>, std::cmp::Reverse<Option<u64>>, usize);
 
-/// Returns jobs, which come sorted by name, so that each comes after those that it waits for, otherwise by their turn (Kahn's algorithm).
-/// Cycles were refused with the files.
+/// Returns jobs, which come sorted by name, so that each comes after those that it waits for, otherwise by their turn
+/// (Kahn's algorithm). Cycles were refused with the files.
 pub fn in_start_order<'c, 'a>(jobs: &'c [Classified<'a>], ages: &BTreeMap<Name, u64>) -> Vec<&'c Classified<'a>> {
     let turn = |at: usize| -> Turn {
         let Classified { job, claim, .. } = &jobs[at];

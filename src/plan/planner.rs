@@ -246,8 +246,8 @@ fn plan_job(one: &Classified<'_>, known: JobContext<'_, '_>, seen: Option<Observ
     plan.changes.push(change);
 }
 
-/// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside the original is a
-/// new job.
+/// Returns the claim of a job that is gone and had the very spec of this one, which was never claimed. A copy beside
+/// the original is a new job.
 fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): JobContext<'_, 'a>) -> Option<&'a Claim> {
     // A schedule has another name when it is another one; what it did under the old one was at other times.
     if declared.schedules.values().any(|schedule| schedule.owns(&job.name, &job.run)) {
@@ -262,8 +262,8 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): JobContext<'_,
     indexes.of_spec(ledger, &job.spec_digest).iter().copied().find(is_old)
 }
 
-/// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown with its times: what is
-/// held of it is the occurrence that is due.
+/// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown
+/// with its times: what is held of it is the occurrence that is due.
 fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
     let jobs = held.of_kind(Kind::Job).map(|(name, why)| (Subject::Job(name.clone()), why));
     let imports = held.of_kind(Kind::DeviceImport).map(|(name, why)| (Subject::Import(name.clone()), why));
@@ -274,9 +274,9 @@ fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
     );
 }
 
-/// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token. They are stopped, what
-/// is done stays; those whose journal was lost are closed as they would be if they were declared. An occurrence of a schedule is declared
-/// for as long as the schedule is.
+/// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token.
+/// They are stopped, what is done stays; those whose journal was lost are closed as they would be if they were
+/// declared. An occurrence of a schedule is declared for as long as the schedule is.
 fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.unended() {
         let (name, run) = (&claim.job, &claim.run);
@@ -373,8 +373,8 @@ fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan:
     change
 }
 
-/// Refuses a job that fits no device, and warns of one that does not fit some. A target that is resolved later is judged then: what
-/// comes before may change the templates.
+/// Refuses a job that fits no device, and warns of one that does not fit some. A target that is resolved later is
+/// judged then: what comes before may change the templates.
 fn judge_fit(
     job: &Job,
     mismatched: BTreeMap<Mismatch, u64>,

@@ -1,4 +1,5 @@
-//! Why a plan cannot be applied, and what its author should know. Data; `prepare` turns it into diagnostics with places.
+//! Why a plan cannot be applied, and what its author should know. Data; `prepare` turns it into diagnostics with
+//! places.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,8 @@ pub enum Refusal {
         count: u64,
         expect: Expect,
     },
-    /// The batch size cuts the target into more than [`limits::BATCHES_MAX`](crate::model::limits::BATCHES_MAX) batches.
+    /// The batch size cuts the target into more than [`limits::BATCHES_MAX`](crate::model::limits::BATCHES_MAX)
+    /// batches.
     TooManyBatches {
         job: Name,
         count: u64,
@@ -86,7 +88,8 @@ impl Refusal {
 pub enum Notice {
     /// A job selects no device.
     EmptyTarget { job: Name },
-    /// A schedule would select no device now though devices do not come and go by its condition, or not as many as it expects.
+    /// A schedule would select no device now though devices do not come and go by its condition, or not as many as it
+    /// expects.
     Unexpected { schedule: Name, count: u64, expect: Option<Expect> },
     /// A job names devices that the registry does not have.
     MissingDevices { job: Name, count: u64, sample: Vec<String> },

@@ -9,8 +9,8 @@ const GROUP_SIZE_MIN: u64 = 10;
 /// A change by more than one in so many is told.
 const SHARE_TOLD: u64 = 5;
 
-/// Returns what is to be known about the size of a job's group, of which `of_group` are the jobs; nothing when the author has said what to
-/// expect.
+/// Returns what is to be known about the size of a job's group, of which `of_group` are the jobs; nothing when the
+/// author has said what to expect.
 pub fn resized(job: &Job, count: u64, ledger: &Ledger, of_group: &[&Job]) -> Option<Notice> {
     let Selector::Group(group) = &job.target.selector else { return None };
     if job.target.expect.is_some() {

@@ -34,8 +34,8 @@ pub fn plan_schedules(declared: &Declared, counts: &BTreeMap<Name, u64>, plan: &
     }
 }
 
-/// Returns true when whom a target means changes by itself, by what the devices report and whether they are connected: that nobody is meant now
-/// is no sign of a mistake then.
+/// Returns true when whom a target means changes by itself, by what the devices report and whether they are connected:
+/// that nobody is meant now is no sign of a mistake then.
 fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
     let condition = match selector {
         Selector::Query(condition) => condition,
@@ -91,7 +91,8 @@ fn change_of(schedule: &Schedule, devices: Option<u64>, now: Timestamp) -> Plann
     PlannedChange::new(Subject::Schedule(schedule.name.clone()), step, reason)
 }
 
-/// Returns `2026-12-01 02:30 Europe/Amsterdam (01:30Z), then 12-08, 12-15 …`: what is the same as in the first is left out.
+/// Returns `2026-12-01 02:30 Europe/Amsterdam (01:30Z), then 12-08, 12-15 …`: what is the same as in the first is left
+/// out.
 fn told(schedule: &Schedule, first: &Occurrence, others: &[Occurrence], has_more: bool) -> String {
     let local = |occurrence: &Occurrence| occurrence.instant.to_zoned(schedule.time_zone.clone());
     let (first, utc) = (local(first), first.instant.to_zoned(TimeZone::UTC));

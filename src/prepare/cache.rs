@@ -3,8 +3,8 @@
 use super::{Recorded, Searches};
 use crate::manifest::ParsedFiles;
 
-/// What the newest look and plan were made of. Handed to the next ones, it makes them read only what is new, and changes nothing of what
-/// they return. It grows with the fleet and not with time.
+/// What the newest look and plan were made of. Handed to the next ones, it makes them read only what is new, and
+/// changes nothing of what they return. It grows with the fleet and not with time.
 #[derive(Default)]
 pub struct Cache {
     /// Of the declared files.

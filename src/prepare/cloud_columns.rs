@@ -1,7 +1,7 @@
 //! Whether the `CLOUD.` columns of an import fit the device template that it gives its devices.
 //!
-//! A warning and no rejection: cells are text, so a column that does not fit does so in every row, and would keep out the devices for the
-//! sake of a property that they may never be asked for.
+//! A warning and no rejection: cells are text, so a column that does not fit does so in every row, and would keep out
+//! the devices for the sake of a property that they may never be asked for.
 
 use super::preparation::{Preparation, StagedFile};
 use crate::diag::{Diagnostic, code};

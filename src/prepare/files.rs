@@ -101,7 +101,8 @@ impl<'w> Files<'w> {
         usable.ok_or(error)
     }
 
-    /// Reads the files of a tree that is followed as `branch`. What is in `parsed` and has not changed is not read again.
+    /// Reads the files of a tree that is followed as `branch`. What is in `parsed` and has not changed is not read
+    /// again.
     pub fn of_tree(
         tree: FleetTree<'w>,
         branch: Option<&str>,
@@ -186,7 +187,8 @@ impl Workspace {
         Ok(tree)
     }
 
-    /// Refuses when the work tree declares something else than these files of `HEAD`: what would run is not what the person sees.
+    /// Refuses when the work tree declares something else than these files of `HEAD`: what would run is not what the
+    /// person sees.
     ///
     /// # Errors
     /// [`PrepareError::Held`]: a declared file is not committed.

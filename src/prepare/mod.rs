@@ -1,8 +1,8 @@
-//! The only place that turns a tree, the results branch and the registry into the input of the planner, and what the planner
-//! refuses into diagnostics with places.
+//! The only place that turns a tree, the results branch and the registry into the input of the planner, and what the
+//! planner refuses into diagnostics with places.
 //!
-//! Order matters: the files are read first, then the ledger, then the registry, so that what is observed is at least as new as
-//! what is known to have been done.
+//! Order matters: the files are read first, then the ledger, then the registry, so that what is observed is at least as
+//! new as what is known to have been done.
 
 mod cache;
 mod cloud_columns;

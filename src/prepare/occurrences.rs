@@ -14,9 +14,9 @@ use crate::model::schedule::{Schedule, ScheduledJob, occurrence_instant};
 use crate::registry::{JournaledRun, Registry};
 use crate::repo::{Repo, ResultsBranch};
 
-/// Returns what is declared, with a job for each occurrence that is under way: as it was when it was claimed, whatever has been edited
-/// since. The branch has to be up to its remote's: one whose claim was journaled and did not get there is not under way, and when it is to
-/// run is a matter of its time.
+/// Returns what is declared, with a job for each occurrence that is under way: as it was when it was claimed, whatever
+/// has been edited since. The branch has to be up to its remote's: one whose claim was journaled and did not get there
+/// is not under way, and when it is to run is a matter of its time.
 ///
 /// # Errors
 /// The registry or the branch cannot be read.
@@ -58,8 +58,9 @@ fn manifest_at(name: &Name, claim: &Claim, repo: &Repo) -> Option<Digest> {
     then.edge_manifests.get(name).map(|manifest| manifest.digest)
 }
 
-/// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while nobody has edited it, else what the
-/// journal has kept. `None` when that is not to be had: in a journal that did not keep it, with its commit gone.
+/// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while nobody has
+/// edited it, else what the journal has kept. `None` when that is not to be had: in a journal that did not keep it,
+/// with its commit gone.
 fn as_claimed(schedule: &Schedule, run: &JournaledRun, claim: &Claim, repo: &Repo) -> Option<Job> {
     let instant = occurrence_instant(&run.run)?;
     let with = |job: ScheduledJob| {

@@ -1,7 +1,8 @@
-//! What the results branch records, document by document, and how a process that reads it again and again reads only what came after.
+//! What the results branch records, document by document, and how a process that reads it again and again reads only
+//! what came after.
 //!
-//! The branch only grows: files are added, `run.json` is replaced, and nothing ever goes. Whatever else is found between two tips is a reason to
-//! read all of it again.
+//! The branch only grows: files are added, `run.json` is replaced, and nothing ever goes. Whatever else is found
+//! between two tips is a reason to read all of it again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, RunRecord, claim_path};
 use crate::model::id::{Name, RunToken};
 use crate::repo::{BlobId, ResultsBranch};
 
-/// What the results branch said when it was read last, to be handed in when it is read again. Its size is that of the ledger, with which it
-/// shares all but the paths of the claims.
+/// What the results branch said when it was read last, to be handed in when it is read again. Its size is that of the
+/// ledger, with which it shares all but the paths of the claims.
 #[derive(Default)]
 pub struct Recorded {
     /// What was read, with where.
@@ -76,8 +77,8 @@ impl Recorded {
     }
 }
 
-/// Returns the documents of a tip from those of one before it; `None` when the branch did more than grow, or with something that cannot
-/// be used: then it is to be read as a whole, which tells the first of what is wrong.
+/// Returns the documents of a tip from those of one before it; `None` when the branch did more than grow, or with
+/// something that cannot be used: then it is to be read as a whole, which tells the first of what is wrong.
 fn grown(
     mut documents: Documents,
     branch: &ResultsBranch<'_>,

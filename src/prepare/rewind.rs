@@ -7,7 +7,8 @@ use crate::manifest::Loaded;
 use crate::registry::{Noted, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
 
-/// Returns the commit that was applied last when `head` does not come after it; `None` when it does, and before the first apply.
+/// Returns the commit that was applied last when `head` does not come after it; `None` when it does, and before the
+/// first apply.
 ///
 /// # Errors
 /// The registry or the branch cannot be read.
@@ -24,7 +25,8 @@ pub fn not_after(
     Ok(last.filter(|last| repo.descends(head, last) != Some(true)))
 }
 
-/// Returns true when a commit declares what a tree does: a squash or a rebase is no rewind. False when the commit cannot be read.
+/// Returns true when a commit declares what a tree does: a squash or a rebase is no rewind. False when the commit
+/// cannot be read.
 ///
 /// # Errors
 /// The tree cannot be read.

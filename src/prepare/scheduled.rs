@@ -14,8 +14,8 @@ use crate::model::schedule::Schedule;
 use crate::registry::{Registry, Request};
 use crate::schedule::Occurrences;
 
-/// Returns the number of each, and in `passed_over` the answers to its questions: those of schedules that have never run and then of those that are due soonest, up to
-/// [`limits::SCHEDULES_COUNTED_MAX`] of them.
+/// Returns the number of each, and in `passed_over` the answers to its questions: those of schedules that have never
+/// run and then of those that are due soonest, up to [`limits::SCHEDULES_COUNTED_MAX`] of them.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.

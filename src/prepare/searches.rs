@@ -13,8 +13,8 @@ pub struct Searches {
     by_condition: BTreeMap<String, (Vec<PathRef>, u64)>,
 }
 
-/// Returns the paths by which the groups, jobs and schedules search, without duplicates, the most used first: a group counts once for itself and
-/// once for each job and schedule that targets it.
+/// Returns the paths by which the groups, jobs and schedules search, without duplicates, the most used first: a group
+/// counts once for itself and once for each job and schedule that targets it.
 pub fn searched_paths(declared: &Declared, known: &mut Searches) -> Vec<PathRef> {
     known.by_condition.values_mut().for_each(|(_, count)| *count = 0);
     let mut note = |condition: &str| match known.by_condition.get_mut(condition) {

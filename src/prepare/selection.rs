@@ -8,8 +8,8 @@ use crate::model::id::Name;
 use crate::model::job::{Job, Selector};
 use crate::registry::{Registry, Selection};
 
-/// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target cannot be told,
-/// which is in the diagnostics then unless what it names is not declared.
+/// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target
+/// cannot be told, which is in the diagnostics then unless what it names is not declared.
 pub(super) fn selection_of(
     preparation: &Preparation<'_>,
     registry: &Registry,

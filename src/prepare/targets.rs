@@ -1,4 +1,5 @@
-//! What a plan warns about in the targets of the jobs that it runs, and of the schedules that it counted: what only the registry can tell.
+//! What a plan warns about in the targets of the jobs that it runs, and of the schedules that it counted: what only the
+//! registry can tell.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,8 @@ use crate::plan::{Plan, Subject};
 use crate::query::{self, Lack, Query};
 use crate::registry::{Registry, Request};
 
-/// Returns what is asked about the devices that a job does not select: who lacks a property under `!=`, NOT or NIN. One that is
-/// selected all the same, by the other side of an OR, does not count.
+/// Returns what is asked about the devices that a job does not select: who lacks a property under `!=`, NOT or NIN. One
+/// that is selected all the same, by the other side of an OR, does not count.
 pub(super) fn questions(job: &Job, preparation: &Preparation<'_>) -> Vec<Vec<Query>> {
     let Some((condition, _)) = condition_of(job, preparation) else { return Vec::new() };
     lacks_of(&condition).map(|lack| lack.conditions).collect()
@@ -27,7 +28,8 @@ fn lacks_of(condition: &Query) -> impl Iterator<Item = Lack> {
     query::lacks(condition).into_iter().take(limits::NEGATED_PATHS_MAX)
 }
 
-/// Returns the warnings about the targets of a plan's runs and schedules; `passed_over` has the answers to the [`questions`] of each.
+/// Returns the warnings about the targets of a plan's runs and schedules; `passed_over` has the answers to the
+/// [`questions`] of each.
 ///
 /// # Errors
 /// The registry or the repository cannot be read.
@@ -67,8 +69,8 @@ pub fn warnings(
     Ok(diagnostics)
 }
 
-/// Returns the jobs that a plan runs and those of the schedules that it counted, with their numbers of devices; true for those whose target
-/// will be another one.
+/// Returns the jobs that a plan runs and those of the schedules that it counted, with their numbers of devices; true
+/// for those whose target will be another one.
 fn jobs_of<'a>(plan: &'a Plan, declared: &'a Declared) -> impl Iterator<Item = (Cow<'a, Job>, u64, bool)> {
     let runs = plan.runs.iter().filter_map(|run| {
         let job = declared.jobs.get(&run.job)?;

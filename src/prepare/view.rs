@@ -22,7 +22,8 @@ use crate::repo::ResultsBranch;
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be read: it also says how many devices the schedules would select now, who is at work, and why an apply would hold.
+    /// To be read: it also says how many devices the schedules would select now, who is at work, and why an apply would
+    /// hold.
     Show,
     /// To be carried out, or compared with one that is.
     Work,

@@ -41,8 +41,8 @@ pub(super) fn behind_remote(branch: &ResultsBranch<'_>) -> Result<Option<Diagnos
     Ok(Some(Diagnostic::new(code::BRANCH_BEHIND, None, detail).with_help(help)))
 }
 
-/// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound. `None` as well
-/// where that cannot be told: a plan does without.
+/// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound.
+/// `None` as well where that cannot be told: a plan does without.
 pub(super) fn rewound(
     repo: &Repo,
     files: &Files<'_>,

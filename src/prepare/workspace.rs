@@ -116,8 +116,8 @@ impl Workspace {
         Ok(self.repo.folder().join(path))
     }
 
-    /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request could bring a
-    /// registry of its own, with devices, keys and runs that never were.
+    /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request
+    /// could bring a registry of its own, with devices, keys and runs that never were.
     ///
     /// # Errors
     /// Git has it, or `--registry` is not one that this fleetform knows.
@@ -127,7 +127,8 @@ impl Workspace {
         if self.environment.registry.is_none() {
             places.push(PathBuf::from(OWN_FOLDER));
         }
-        // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the folder.
+        // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the
+        // folder.
         let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
         places.push(SqlitePlace::lock_path(&whole));
         places.extend(SqlitePlace::files(&whole));

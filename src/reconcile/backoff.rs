@@ -8,7 +8,8 @@ use crate::model::digest::Digest;
 
 /// The first pause, on average.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest pause, on average: an outage of an hour costs sixty tries, and its end is seen within a minute and a half.
+/// The longest pause, on average: an outage of an hour costs sixty tries, and its end is seen within a minute and a
+/// half.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest pause while another fleetform works.
 const LONGEST_HELD: Duration = Duration::from_secs(4);
@@ -51,7 +52,8 @@ impl Backoff {
         self.until
     }
 
-    /// Ends the pause: there is a reason to think that it goes well now. When it does not, the next pause is the longer one.
+    /// Ends the pause: there is a reason to think that it goes well now. When it does not, the next pause is the longer
+    /// one.
     pub fn hasten(&mut self) {
         self.until = Timestamp::MIN;
     }

@@ -22,7 +22,8 @@ pub(super) struct Beginning<'a, 'w> {
 }
 
 impl Beginning<'_, '_> {
-    /// Does what needs no device (imports, claims, closing), and adds the runs that need devices to those that are executed.
+    /// Does what needs no device (imports, claims, closing), and adds the runs that need devices to those that are
+    /// executed.
     pub fn begin(
         mut self,
         planned: &Planned,

@@ -42,8 +42,8 @@ impl Claims<'_, '_> {
         Ok(())
     }
 
-    /// Journals and commits claims: from there on the runs are ours, and nobody runs them again. With a remote they are one commit, which
-    /// counts when the remote has it; a run that somebody else has claimed meanwhile is left to them.
+    /// Journals and commits claims: from there on the runs are ours, and nobody runs them again. With a remote they are
+    /// one commit, which counts when the remote has it; a run that somebody else has claimed meanwhile is left to them.
     ///
     /// # Errors
     /// A claim could not be journaled or committed. What was claimed before it was handed to `take`.

@@ -18,7 +18,8 @@ pub(super) fn drop_indexes_for(
     registry.write(Change::DropIndexes { section, devices }).map(drop)
 }
 
-/// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it would have saved.
+/// Makes and drops indexes. At the end, because no job waits for them: making one takes longer than the scan that it
+/// would have saved.
 ///
 /// # Errors
 /// The registry fails. That is no failure of the apply, whose work is done: the next one tries again.

@@ -1,14 +1,15 @@
 //! Makes a fleet what its files declare: one [`Reconciler`], driven by `apply`, the daemon and the rehearsal alike.
 //!
-//! [`Reconciler`] (`reconciler.rs`) is the way of one apply, from top to bottom: open, plan, take the right to work, claim, execute, give
-//! back. The other files are the parts that it is made of:
+//! [`Reconciler`] (`reconciler.rs`) is the way of one apply, from top to bottom: open, plan, take the right to work,
+//! claim, execute, give back. The other files are the parts that it is made of:
 //!
 //! - [`Upstream`]: the remote of the results branch, with the lease and the pushes.
 //! - `recovery`: what a process that died left behind, and a branch or registry that is gone.
-//! - `beginning`: what a plan begins. `imports`; `claims`: runs that are begun or taken up again; `closing`: runs that end without a
-//!   device.
+//! - `beginning`: what a plan begins. `imports`; `claims`: runs that are begun or taken up again; `closing`: runs that
+//!   end without a device.
 //! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
-//! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the registry.
+//! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the
+//!   registry.
 
 mod backoff;
 mod beginning;

@@ -6,7 +6,7 @@ use super::terms::Done;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
 use crate::link::DeviceLink;
-use crate::model::fleet::SimulatedLink;
+use crate::model::fleet::LinkConfig;
 use crate::prepare::View;
 use crate::registry::{Change, Exclusive};
 
@@ -14,7 +14,7 @@ use crate::registry::{Change, Exclusive};
 pub(super) struct OpenFleet<'w> {
     pub view: View<'w>,
     pub link: Box<dyn DeviceLink>,
-    pub link_config: SimulatedLink,
+    pub link_config: LinkConfig,
     pub done: Done,
     /// The commit that is reconciled.
     pub head: String,
@@ -28,15 +28,15 @@ impl<'w> OpenFleet<'w> {
     pub fn new(
         view: View<'w>,
         link: Box<dyn DeviceLink>,
-        link_config: SimulatedLink,
+        link_config: LinkConfig,
         lock: Option<Rc<dyn Exclusive>>,
     ) -> OpenFleet<'w> {
         let (done, head, reconciled) = (Done::default(), String::new(), None);
         OpenFleet { view, link, link_config, done, head, reconciled, _lock: lock }
     }
 
-    /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is here only may have
-    /// to be made again.
+    /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is
+    /// here only may have to be made again.
     pub fn note_applied(&mut self, has_remote: bool) -> Result<(), ReconcileError> {
         let View { branch, registry, .. } = &mut self.view;
         let tip = if has_remote { branch.upstream_tip()? } else { branch.tip()? };

@@ -18,8 +18,8 @@ use crate::repo::UpstreamError;
 /// How often a running apply looks for stops that were committed meanwhile, and pushes what waits.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows a plan and its findings and returns whether to go on. Called once, for the first plan; of one that changes nothing it is told
-/// too, and its answer counts for nothing.
+/// Shows a plan and its findings and returns whether to go on. Called once, for the first plan; of one that changes
+/// nothing it is told too, and its answer counts for nothing.
 pub type Agree<'a> = dyn FnMut(&Plan, &Findings) -> bool + 'a;
 
 /// What is asked before the first plan is carried out.

@@ -1,12 +1,13 @@
 //! The way of one apply, from top to bottom.
 //!
 //! 1. [`Reconciler::open`]: take the registry's lock, open the registry and the link.
-//! 2. [`Reconciler::round`]: plan, take the right to work when there is work, plan again, and begin it: imports, claims, stops.
+//! 2. [`Reconciler::round`]: plan, take the right to work when there is work, plan again, and begin it: imports,
+//!    claims, stops.
 //! 3. [`Reconciler::run_until`]: execute what runs, push what it has written, make the right to work last.
 //! 4. [`Reconciler::rest`]: give back the right to work and the lock, and note what was applied.
 //!
-//! An apply makes rounds until nothing is left that can go on now, because jobs that come after others get their target only then. The
-//! daemon makes one whenever something is new or due.
+//! An apply makes rounds until nothing is left that can go on now, because jobs that come after others get their target
+//! only then. The daemon makes one whenever something is new or due.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
 use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
 use crate::ledger::RunRecord;
-use crate::link::{DeviceLink, SimulatedDevices};
+use crate::link::DeviceLink;
 use crate::model::fleet::HeldDocuments;
 use crate::model::id::Name;
 use crate::model::job::Job;
@@ -116,13 +117,14 @@ impl<'w> Reconciler<'w> {
                 upstream.acquire(&branch, &mut registry, now)?;
             }
         }
-        let link = self.options.ports.link(SimulatedDevices::new(&fleet.link, repo.folder())?);
+        let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder())?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
         self.session = Some(OpenFleet::new(view, link, fleet.link.clone(), lock));
         Ok(())
     }
 
-    /// Takes the registry's lock; `None` when the process that has it stands still, and the work can be taken over without it.
+    /// Takes the registry's lock; `None` when the process that has it stands still, and the work can be taken over
+    /// without it.
     fn lock(
         &mut self,
         own: &OwnRegistry,
@@ -147,8 +149,8 @@ impl<'w> Reconciler<'w> {
     /// Plans what a commit declares, and begins it. The registry has to be open.
     ///
     /// # Errors
-    /// The history cannot be trusted, another process has the right to work, the plan is refused, or the surroundings fail. While devices
-    /// are running: the remote has not answered yet, and everything but the claims is done.
+    /// The history cannot be trusted, another process has the right to work, the plan is refused, or the surroundings
+    /// fail. While devices are running: the remote has not answered yet, and everything but the claims is done.
     pub fn round(
         &mut self,
         seen: &Seen<'w>,
@@ -222,15 +224,16 @@ impl<'w> Reconciler<'w> {
     /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
     ///
     /// # Errors
-    /// The registry, the repository or the remote fails; another process has the right; while devices are running, the remote has not
-    /// answered yet.
+    /// The registry, the repository or the remote fails; another process has the right; while devices are running, the
+    /// remote has not answered yet.
     fn plan_to_work(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
         let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
         // Whether the claims of such runs have landed is not known here.
         let has_open_claims = view.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed);
         let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
         if !has_lease {
-            // What a process left behind is settled by the one that has the right to work, and only then is it clear what landed.
+            // What a process left behind is settled by the one that has the right to work, and only then is it clear
+            // what landed.
             if !has_open_claims && view.registry.branch_copy().outbox()?.is_empty() {
                 let planned = self.plan(now)?;
                 // What cannot be done needs no right to do it.
@@ -287,8 +290,8 @@ impl<'w> Reconciler<'w> {
         Ok(())
     }
 
-    /// Declares the occurrences that are due, for which a plan is to be made, and returns `None`; when there is none, records what was
-    /// missed and returns the agenda.
+    /// Declares the occurrences that are due, for which a plan is to be made, and returns `None`; when there is none,
+    /// records what was missed and returns the agenda.
     fn start_due(
         &mut self,
         seen: &Seen<'w>,
@@ -313,12 +316,12 @@ impl<'w> Reconciler<'w> {
         Ok(Some(agenda))
     }
 
-    /// Executes what runs until a time, or until a run ends or something else arrives; pushes what it has written, and makes the right to
-    /// work last. Returns the runs that ended or were left.
+    /// Executes what runs until a time, or until a run ends or something else arrives; pushes what it has written, and
+    /// makes the right to work last. Returns the runs that ended or were left.
     ///
     /// # Errors
-    /// The registry, the repository or the link fails, or another process has taken over. What is in flight was awaited, and nothing runs
-    /// any more: the journal has what came of it, and the next round takes it up from there.
+    /// The registry, the repository or the link fails, or another process has taken over. What is in flight was
+    /// awaited, and nothing runs any more: the journal has what came of it, and the next round takes it up from there.
     pub fn run_until(
         &mut self,
         until: Timestamp,

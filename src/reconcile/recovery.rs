@@ -1,5 +1,6 @@
-//! What a process that died left behind, and a results branch or a registry that is gone. Nothing that is known of runs is in one place
-//! only: a branch that is gone is published again from the registry, and a registry that was lost learns from the branch.
+//! What a process that died left behind, and a results branch or a registry that is gone. Nothing that is known of runs
+//! is in one place only: a branch that is gone is published again from the registry, and a registry that was lost
+//! learns from the branch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,8 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Ok(())
     }
 
-    /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether there were any.
+    /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether
+    /// there were any.
     fn publish_ends(&mut self) -> Result<bool, ReconcileError> {
         let ledger = &self.view.ledger;
         let is_lost = |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
@@ -92,8 +94,9 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Ok(())
     }
 
-    /// Keeps what is on the branch and not in the journal: runs of a registry that was lost, of another clone, or adopted ones. All of it is kept or
-    /// nothing, for a registry that remembers half of what was claimed would let the rest run again.
+    /// Keeps what is on the branch and not in the journal: runs of a registry that was lost, of another clone, or
+    /// adopted ones. All of it is kept or nothing, for a registry that remembers half of what was claimed would let the
+    /// rest run again.
     fn keep_results(&mut self) -> Result<(), ReconcileError> {
         let Some(tip) = self.view.branch.tip()? else { return Ok(()) };
         let before = self.view.registry.branch_copy().noted(Noted::KeptTip)?;
@@ -138,8 +141,8 @@ impl<'a, 'w> Recovery<'a, 'w> {
 
     /// Brings the journal in line with the results branch and reads the ledger.
     ///
-    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the branch or it never
-    /// was), or a run whose end is on the branch and not in the journal.
+    /// A process that died leaves one of these behind: a run that was journaled and not claimed (its claim is on the
+    /// branch or it never was), or a run whose end is on the branch and not in the journal.
     ///
     /// # Errors
     /// The history cannot be trusted, or something cannot be read or written.

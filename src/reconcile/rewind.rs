@@ -3,8 +3,8 @@
 use super::ReconcileError;
 use crate::prepare::{HistoryError, View, declares_the_same, not_after};
 
-/// Holds when a commit does not come after the one that was applied last, unless both declare the same: a squash or a rebase is no
-/// rewind.
+/// Holds when a commit does not come after the one that was applied last, unless both declare the same: a squash or a
+/// rebase is no rewind.
 ///
 /// # Errors
 /// It does not; the registry or the repository cannot be read.

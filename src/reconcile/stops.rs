@@ -19,14 +19,15 @@ impl Stops {
         Stops { applied: head.to_string(), looked_at: head.to_string() }
     }
 
-    /// Stops what runs and is suspended or not declared any more by a newer commit. Nothing else of that commit is taken up: it has not
-    /// been agreed to. A stop counts whatever is wrong with other files of its commit.
+    /// Stops what runs and is suspended or not declared any more by a newer commit. Nothing else of that commit is
+    /// taken up: it has not been agreed to. A stop counts whatever is wrong with other files of its commit.
     pub fn look(&mut self, repo: &Repo, running: &mut Running, observer: &mut dyn FnMut(&Progress)) {
         let Ok(head) = repo.head() else { return };
         if head == self.looked_at {
             return;
         }
-        // What cannot be read is looked at again a second later; a history that was rewound is for the next apply to judge.
+        // What cannot be read is looked at again a second later; a history that was rewound is for the next apply to
+        // judge.
         if repo.descends(&head, &self.applied) == Some(true) {
             let Ok(tree) = repo.tree_at(&head) else { return };
             let loaded = load(&tree);

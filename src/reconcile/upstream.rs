@@ -1,17 +1,20 @@
 //! The remote that results go to: who may work, what was claimed, what is still to be pushed.
 //!
-//! With a remote, the branch here is a mirror with an outbox. A round begins with a pull. Work begins with the lease, whose commit also
-//! decides about a push that was cut off before: whatever had not landed until then never will, for the branch has moved on. A claim
-//! counts when the remote has it. Everything else is committed here and pushed when the remote can be reached.
+//! With a remote, the branch here is a mirror with an outbox. A round begins with a pull. Work begins with the lease,
+//! whose commit also decides about a push that was cut off before: whatever had not landed until then never will, for
+//! the branch has moved on. A claim counts when the remote has it. Everything else is committed here and pushed when
+//! the remote can be reached.
 //!
 //! The registry's lock and the lease say the same of one machine, and are brought together in two cases:
 //!
-//! - *The lease of a process that died.* Whoever takes the lock learns from its file who had it before, by the names that are on leases too.
-//!   A lease of such a one ends at once: it was at work on this very registry, and is not any more, whether it died, was rebooted or lost its
-//!   work to an error. Nothing else ends a lease before its time: neither a process number that is not alive (it may be one of
-//!   another container) nor a host's name (which may not be the only one).
-//! - *The lock of a process that stands still.* When it is held by the very one whose lease has run out, a daemon goes on without
-//!   it: it takes over the lease, and the fence of the registry refuses what the other one writes when it wakes up.
+//! - *The lease of a process that died.* Whoever takes the lock learns from its file who had it before, by the names
+//!   that are on leases too. A lease of such a one ends at once: it was at work on this very registry, and is not any
+//!   more, whether it died, was rebooted or lost its work to an error. Nothing else ends a lease before its time:
+//!   neither a process number that is not alive (it may be one of another container) nor a host's name (which may not
+//!   be the only one).
+//! - *The lock of a process that stands still.* When it is held by the very one whose lease has run out, a daemon goes
+//!   on without it: it takes over the lease, and the fence of the registry refuses what the other one writes when it
+//!   wakes up.
 
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -77,7 +80,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Returns the remote that the results of a fleet go to, for a process that begins now; `None` when they stay in the repository.
+    /// Returns the remote that the results of a fleet go to, for a process that begins now; `None` when they stay in
+    /// the repository.
     ///
     /// # Errors
     /// The repository has no such remote.
@@ -133,7 +137,8 @@ impl Upstream {
         self.lease.as_ref()
     }
 
-    /// Gives no call more time than this from now on: the process is to end, and what is not pushed is for the next one.
+    /// Gives no call more time than this from now on: the process is to end, and what is not pushed is for the next
+    /// one.
     pub fn hurry(&mut self, time_max: Duration) {
         if self.hurry.is_none() {
             self.hurry = Some(time_max);
@@ -147,8 +152,8 @@ impl Upstream {
         self.overruled = None;
     }
 
-    /// Returns true when the work can be taken over although somebody has the lock of the registry: that one's lease has run out, so it
-    /// stands still or cannot reach the remote, and what it writes from now on is refused.
+    /// Returns true when the work can be taken over although somebody has the lock of the registry: that one's lease
+    /// has run out, so it stands still or cannot reach the remote, and what it writes from now on is refused.
     ///
     /// # Errors
     /// The remote cannot be reached, or its branch cannot be brought together with the one here.
@@ -225,7 +230,8 @@ impl Upstream {
         let mut still = |branch: &ResultsBranch<'_>| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
             let is_own = there.as_ref().is_some_and(|lease| lease.owner == owner);
-            // What is held is only made to last: when it has changed hands since, it is not taken back from under whoever has it.
+            // What is held is only made to last: when it has changed hands since, it is not taken back from under
+            // whoever has it.
             let has_changed_hands =
                 own.is_some() && there.as_ref().is_none_or(|lease| !is_own || Some(lease.epoch) != own);
             if has_changed_hands {
@@ -276,7 +282,8 @@ impl Upstream {
         Ok(())
     }
 
-    /// Ends the work: pushes everything, then gives the lease back. Without the remote both stay as they are: the lease runs out.
+    /// Ends the work: pushes everything, then gives the lease back. Without the remote both stay as they are: the lease
+    /// runs out.
     ///
     /// # Errors
     /// The remote refuses or cannot be reached; what is not pushed stays in the branch here.
@@ -360,7 +367,8 @@ impl Upstream {
         work(&Exchange { remote: &self.remote, drops_own: &drops_own, tell: &tell })
     }
 
-    /// Forgets the lease without giving it back: the work was cut off, and whatever comes next begins with a look at who has it now.
+    /// Forgets the lease without giving it back: the work was cut off, and whatever comes next begins with a look at
+    /// who has it now.
     pub fn forget(&mut self) {
         self.lease = None;
     }
@@ -371,14 +379,15 @@ impl Upstream {
     }
 }
 
-/// Returns true when what is only here was committed in a lease that has changed hands since: whoever took it over has gone on from
-/// what the registry knows, which is all of it.
+/// Returns true when what is only here was committed in a lease that has changed hands since: whoever took it over has
+/// gone on from what the registry knows, which is all of it.
 fn is_superseded(branch: &ResultsBranch<'_>, tip: &Tip<'_>) -> bool {
     let epoch = |bytes: Option<Vec<u8>>| lease_of(bytes).ok().flatten().map_or(0, |lease| lease.epoch);
     epoch(tip.read(LEASE_PATH)) > epoch(branch.read(LEASE_PATH).ok().flatten())
 }
 
-/// Returns the name of the remote that the results of a fleet go to: of a mirror the one that it mirrors, unless the fleet names another.
+/// Returns the name of the remote that the results of a fleet go to: of a mirror the one that it mirrors, unless the
+/// fleet names another.
 fn name_of<'a>(repo: &Repo, fleet: &'a Fleet) -> Option<&'a str> {
     fleet.results.remote.as_deref().or(repo.is_mirror().then_some(MIRRORED))
 }

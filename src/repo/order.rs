@@ -64,8 +64,8 @@ impl Repo {
     }
 }
 
-/// A tree with those of its folders that were looked into. A folder that is read for each of its files takes time that grows with the
-/// square of their number.
+/// A tree with those of its folders that were looked into. A folder that is read for each of its files takes time that
+/// grows with the square of their number.
 struct Folders<'a> {
     repo: &'a Repo,
     root: Tree<'a>,

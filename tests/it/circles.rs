@@ -1,7 +1,7 @@
 //! No circle of files: a file of `src` never needs, by way of others, itself.
 //!
-//! What a module re-exports counts as imported from the file that defines it. A part of a module may use what the module itself defines:
-//! it is inside of it.
+//! What a module re-exports counts as imported from the file that defines it. A part of a module may use what the
+//! module itself defines: it is inside of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -104,7 +104,8 @@ impl Crate {
         Crate { modules }
     }
 
-    /// Returns the module of which the file defines what a path names in a module; `None` for what is not of this crate.
+    /// Returns the module of which the file defines what a path names in a module; `None` for what is not of this
+    /// crate.
     fn defining(&self, module: &Module, path: &[String]) -> Option<Module> {
         self.defining_within(module, path, 0)
     }

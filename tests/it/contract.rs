@@ -1,8 +1,8 @@
 //! The contract of the registry: what any store promises, through the port alone.
 //!
-//! A promise is a function that is told how to make a world, which has the place of one registry. `contract!` makes a test
-//! of each promise for a store, so another store is another line at the end of this file. A promise that is missing in the
-//! list is unused code, which the lints refuse.
+//! A promise is a function that is told how to make a world, which has the place of one registry. `contract!` makes a
+//! test of each promise for a store, so another store is another line at the end of this file. A promise that is
+//! missing in the list is unused code, which the lints refuse.
 
 mod blocking;
 mod branch;

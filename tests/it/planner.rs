@@ -7,8 +7,7 @@ use fleetform::ledger::{BatchRecord, Claim, Ledger, OpenRun, Published, RunRecor
 use fleetform::model::delivery::{Amount, Delivery};
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{
-    Declared, EdgeManifest, Fleet, FleetLimits, HeldDocuments, RegistryConfig, ResultDevices, ResultsConfig,
-    SimulatedLink,
+    Declared, EdgeManifest, Fleet, FleetLimits, HeldDocuments, LinkConfig, RegistryConfig, ResultDevices, ResultsConfig,
 };
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::job::{Action, Command, Job, Selector, Target};
@@ -34,7 +33,7 @@ fn fleet() -> Fleet {
     Fleet {
         name: Name::parse("acme").unwrap(),
         registry: RegistryConfig::default(),
-        link: SimulatedLink::default(),
+        link: LinkConfig::default(),
         results: ResultsConfig { branch: "fleetform/results".to_string(), devices: ResultDevices::All, remote: None },
         limits: FleetLimits { running_jobs: 5, in_flight: 1000 },
         time_zone: None,

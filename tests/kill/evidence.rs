@@ -64,8 +64,8 @@ impl Branch {
         Ok(branch)
     }
 
-    /// Checks that a branch only grew since it was last read: its tip descends from the one before, and claims and shards keep
-    /// their bytes.
+    /// Checks that a branch only grew since it was last read: its tip descends from the one before, and claims and
+    /// shards keep their bytes.
     ///
     /// # Errors
     /// It did not.
@@ -106,8 +106,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads them from a copy: who opens a registry that was left in the middle brings it in order, and that is for the next
-    /// apply to do.
+    /// Reads them from a copy: who opens a registry that was left in the middle brings it in order, and that is for the
+    /// next apply to do.
     ///
     /// # Errors
     /// SQLite finds the copy corrupt.

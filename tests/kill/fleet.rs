@@ -98,8 +98,8 @@ pub const JOBS: &[Job] = &[
         rest: "after: [once], delivery: {batchSize: 20}",
         every: 1,
     },
-    // Waits for seconds, so it is not always there: for the slow devices, which answer only after the first attempt has timed
-    // out, and for one that never answers.
+    // Waits for seconds, so it is not always there: for the slow devices, which answer only after the first attempt has
+    // timed out, and for one that never answers.
     Job {
         name: "patient",
         kind: Kind::Idempotent,

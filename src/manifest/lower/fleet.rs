@@ -7,7 +7,7 @@ use crate::diag::{Diagnostic, code, shown};
 use crate::manifest::node::pointer;
 use crate::manifest::v1;
 use crate::model::fleet::{
-    DeviceBehaviour, Fleet, FleetLimits, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
+    DeviceBehaviour, Fleet, FleetLimits, LinkConfig, RegistryConfig, ResultDevices, ResultsConfig, SimulatedLink,
 };
 use crate::model::id::{DeviceId, Name};
 use crate::model::limits;
@@ -57,7 +57,7 @@ impl Lowering<'_> {
         self.report(code::PATH, pointer, problem);
     }
 
-    fn link(&mut self, link: Option<v1::Link>) -> SimulatedLink {
+    fn link(&mut self, link: Option<v1::Link>) -> LinkConfig {
         if link.is_some() {
             self.exactly_one("/spec/link", &["simulated"]);
         }
@@ -67,14 +67,14 @@ impl Lowering<'_> {
         if let Some(journal) = &journal {
             self.plain_path(journal, "/spec/link/simulated/journal");
         }
-        SimulatedLink {
+        LinkConfig::Simulated(SimulatedLink {
             seed: seed.unwrap_or(default.seed),
             latency: self.duration(latency.as_ref(), "/spec/link/simulated/latency", default.latency),
             failures: self.probability(failures.as_ref(), "/spec/link/simulated/failures"),
             offline: self.probability(offline.as_ref(), "/spec/link/simulated/offline"),
             devices: self.behaviours(devices),
             journal,
-        }
+        })
     }
 
     fn behaviours(&mut self, devices: BTreeMap<String, v1::Behaviour>) -> BTreeMap<DeviceId, DeviceBehaviour> {

@@ -35,7 +35,8 @@ pub struct ScheduleSpec {
     pub suspend: bool,
     /// What becomes of an occurrence that could not start on time.
     pub missed: Option<Missed>,
-    /// What becomes of an occurrence while the one before it is still under way: `skip` (default), or `queue`, it waits.
+    /// What becomes of an occurrence while the one before it is still under way: `skip` (default), or `queue`, it
+    /// waits.
     pub overlap: Option<Overlap>,
     /// What each occurrence does: the spec of a job without `run`, `suspend` and `after`.
     pub job: ScheduledJobSpec,

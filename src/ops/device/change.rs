@@ -1,4 +1,5 @@
-//! Block, unblock and delete devices: written to the registry at once, as the right of an operator who cannot wait for a review.
+//! Block, unblock and delete devices: written to the registry at once, as the right of an operator who cannot wait for
+//! a review.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,8 +22,8 @@ pub enum ExportFormat {
     IotHub,
 }
 
-/// Writes devices with their keys, sorted by id, to a file that only its owner can read (mode 0600), in place of one that is there,
-/// and returns how many. The file is complete or not there. The same devices give the same bytes.
+/// Writes devices with their keys, sorted by id, to a file that only its owner can read (mode 0600), in place of one
+/// that is there, and returns how many. The file is complete or not there. The same devices give the same bytes.
 ///
 /// # Errors
 /// The file cannot be written, or the registry cannot be read.
@@ -176,7 +176,8 @@ fn text_of(key: Option<&Vec<u8>>) -> Option<String> {
     key.map(|key| base64::engine::general_purpose::STANDARD.encode(key))
 }
 
-/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its place.
+/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its
+/// place.
 fn partial_path(path: &Path) -> std::path::PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.partial", std::process::id()));

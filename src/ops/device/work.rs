@@ -44,11 +44,12 @@ pub struct WrittenJob {
     pub commit: Option<String>,
 }
 
-/// Writes a job that works on one device, and commits it. It is planned before: a job that no apply would run is not left in the
-/// way of all others.
+/// Writes a job that works on one device, and commits it. It is planned before: a job that no apply would run is not
+/// left in the way of all others.
 ///
 /// # Errors
-/// There is no such device, the files are invalid or would be with this job, a plan refuses it, or it cannot be written.
+/// There is no such device, the files are invalid or would be with this job, a plan refuses it, or it cannot be
+/// written.
 pub fn work(
     environment: &Environment,
     device_id: &str,
@@ -73,8 +74,9 @@ pub fn work(
     let name = free_name(word, device_id, is_taken)?;
     let mut spec = json!({"target": {"devices": [device_id]}, "action": action});
     if ledger.claims.values().any(|claim| !declared.jobs.contains_key(&claim.job)) {
-        // 1. `device set pump level=3` ran, and its file was deleted. 2. The same is wanted again. 3. The new job has the spec of the one
-        // that is gone, as a renamed one would, which a plan refuses. Its own token says that it is meant.
+        // 1. `device set pump level=3` ran, and its file was deleted. 2. The same is wanted again. 3. The new job has
+        //    the spec of the one that is gone, as a renamed one would, which a plan refuses. Its own token says that it
+        //    is meant.
         spec["run"] = name.as_str().rsplit('-').next().into();
     }
     let file = file_of(&name);

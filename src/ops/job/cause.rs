@@ -54,8 +54,8 @@ pub enum Cause {
     OthersRefused { errors: u64 },
     /// How many devices failed for each reason, the most frequent first.
     Failures { by_reason: Vec<(Reason, u64)> },
-    /// Answers that came after the outcome of their device: all are counted, the first listed with their device where the journal
-    /// still has them.
+    /// Answers that came after the outcome of their device: all are counted, the first listed with their device where
+    /// the journal still has them.
     Late { total: u64, answers: Vec<(String, LateAnswer)> },
 }
 

@@ -1,4 +1,5 @@
-//! The crossing of a threshold, replayed from the recorded devices: which failure was one too many, and what came after it.
+//! The crossing of a threshold, replayed from the recorded devices: which failure was one too many, and what came after
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,8 @@ pub struct Crossed {
     pub allowed: u64,
     /// The batch, from 1, when the scope is a batch.
     pub batch: Option<u32>,
-    /// The first failures in scope in the order in which they were recorded, and the one that crossed, which is the last.
+    /// The first failures in scope in the order in which they were recorded, and the one that crossed, which is the
+    /// last.
     pub failures: Vec<CountedFailure>,
     pub after: After,
     /// Devices that stay pending: their number, and how many of them had been written or waited to come online.
@@ -60,7 +62,8 @@ struct OrderedFailure {
     batch: u32,
 }
 
-/// Replays the crossing of a canceled run; `None` when nobody knows its threshold any more, or the rows do not cross it.
+/// Replays the crossing of a canceled run; `None` when nobody knows its threshold any more, or the rows do not cross
+/// it.
 pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option<Crossed>, OpsError> {
     let declared = history.declared_job(record).and_then(|job| job.delivery.threshold);
     let recorded = match record.cause {

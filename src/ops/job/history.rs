@@ -90,7 +90,8 @@ impl History<'_> {
         (job.spec_digest == record.spec_digest).then_some(job)
     }
 
-    /// Returns the job that declares a run, whether or not it was edited since: a job's, or that of the schedule whose occurrence it is.
+    /// Returns the job that declares a run, whether or not it was edited since: a job's, or that of the schedule whose
+    /// occurrence it is.
     pub(super) fn declared_run(&self, record: &RunRecord) -> Option<Arc<Job>> {
         if let Some(job) = self.view.declared.jobs.get(&record.job).filter(|job| job.run == record.run) {
             return Some(Arc::clone(job));
@@ -112,7 +113,8 @@ impl History<'_> {
         Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
     }
 
-    /// Calls `each` for the devices of a run, sorted by id: from the results of one that has ended, else from the journal.
+    /// Calls `each` for the devices of a run, sorted by id: from the results of one that has ended, else from the
+    /// journal.
     pub(super) fn each_row(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
         if record.status.is_final() { self.published_rows(record, each) } else { self.journaled_rows(record, each) }
     }
@@ -139,7 +141,8 @@ impl History<'_> {
             if rows == record.counts.total {
                 return Ok(found);
             }
-            // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if anywhere.
+            // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if
+            // anywhere.
         }
         let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
         let ids = self.view.registry.journal().targets(run.run_id)?;

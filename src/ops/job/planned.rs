@@ -15,8 +15,8 @@ use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
 use crate::prepare::{Files, OnError, Planned, Purpose, TreeChoice, View};
 
-/// Returns what the planner says of a job: of `HEAD`, or of the work tree when only that declares it. `None` when neither does, or
-/// when it is declared with another run token than the wanted one.
+/// Returns what the planner says of a job: of `HEAD`, or of the work tree when only that declares it. `None` when
+/// neither does, or when it is declared with another run token than the wanted one.
 ///
 /// # Errors
 /// The files are invalid, or something cannot be read.

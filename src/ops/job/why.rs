@@ -19,7 +19,8 @@ const SAMPLE_IDS: u32 = 3;
 /// Late answers that are listed.
 const LATE_MAX: u32 = 20;
 
-/// Returns why a run is where it is. Without a token: the declared run when it has not been claimed, else the newest one.
+/// Returns why a run is where it is. Without a token: the declared run when it has not been claimed, else the newest
+/// one.
 ///
 /// # Errors
 /// There is no such run, the files are invalid, or something cannot be read.

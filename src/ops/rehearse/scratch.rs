@@ -14,7 +14,8 @@ const LOOKS_MAX: usize = 5;
 /// Names that are tried for a folder.
 const NAMES_MAX: u32 = 1_000;
 
-/// A folder of this process for what has to be in files, readable by its owner; removed with all that is in it when it is dropped.
+/// A folder of this process for what has to be in files, readable by its owner; removed with all that is in it when it
+/// is dropped.
 #[derive(Debug)]
 pub struct ScratchFolder {
     path: PathBuf,
@@ -58,8 +59,8 @@ impl Drop for ScratchFolder {
     }
 }
 
-/// Returns a copy of the registry and a repository with the results branch, both as of one moment: without a lock, another process may
-/// apply while they are made.
+/// Returns a copy of the registry and a repository with the results branch, both as of one moment: without a lock,
+/// another process may apply while they are made.
 pub(super) fn copies(workspace: &Workspace, fleet: &Fleet, folder: &Path) -> Result<(Registry, Repo), OpsError> {
     let branch = &fleet.results.branch;
     let real = workspace.open_for_reading(fleet)?;

@@ -17,8 +17,8 @@ pub struct Follower<'w> {
     pub source: Source,
     /// The newest commit whose Fleet document can be used.
     pub seen: Option<Seen<'w>>,
-    /// What git calls the content of the files of its imports. What is declared in the others has a digest; one of both has to differ for
-    /// a round.
+    /// What git calls the content of the files of its imports. What is declared in the others has a digest; one of both
+    /// has to differ for a round.
     imported: BTreeMap<String, String>,
     /// The newest commit, when its Fleet document cannot be used.
     passed_over: Option<String>,
@@ -34,8 +34,8 @@ impl<'w> Follower<'w> {
         self.passed_over.is_some()
     }
 
-    /// Takes up the newest commit, and returns whether it declares something else than the one before. One whose Fleet document cannot be
-    /// used is refused once and passed over.
+    /// Takes up the newest commit, and returns whether it declares something else than the one before. One whose Fleet
+    /// document cannot be used is refused once and passed over.
     ///
     /// # Errors
     /// The commit cannot be read, has no fleet, or its Fleet document is invalid.

@@ -12,7 +12,8 @@ const BRANCH_DEFAULT: &str = "main";
 /// What to follow, and how.
 #[derive(Debug, Clone)]
 pub struct WatchOptions {
-    /// Another repository to follow; `None` for the one of the environment's folder. With one, the folder holds a mirror of it.
+    /// Another repository to follow; `None` for the one of the environment's folder. With one, the folder holds a
+    /// mirror of it.
     pub remote: Option<RemoteSource>,
     /// The branch with the declared files; `None` for `HEAD`, and `main` of a remote.
     pub branch: Option<String>,

@@ -1,4 +1,5 @@
-//! Where the declared files come from: a branch of the repository itself, or of a remote that is fetched beside what runs.
+//! Where the declared files come from: a branch of the repository itself, or of a remote that is fetched beside what
+//! runs.
 
 use std::fmt;
 use std::time::Duration;

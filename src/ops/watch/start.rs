@@ -5,10 +5,12 @@ use crate::model::text::sanitize_line;
 use crate::ops::OpsError;
 use crate::repo::{RemoteError, UpstreamError, is_branch_name, without_secrets};
 
-/// Returns the folder of the fleet in the remote repository as git has it: without `.` and without slashes around it; empty for the root.
+/// Returns the folder of the fleet in the remote repository as git has it: without `.` and without slashes around it;
+/// empty for the root.
 ///
 /// # Errors
-/// `OpsError::Usage`: the address is none or runs a command, the branch has an illegal name, or the folder is not in the repository.
+/// `OpsError::Usage`: the address is none or runs a command, the branch has an illegal name, or the folder is not in
+/// the repository.
 pub(super) fn check_remote(remote: &RemoteSource, branch: &str) -> Result<String, OpsError> {
     let RemoteSource { address, path, .. } = remote;
     let why_not = if address.trim().is_empty() {

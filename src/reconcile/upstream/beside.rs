@@ -1,11 +1,12 @@
-//! Calls of the remote that go on beside what runs. A remote that is slow, or that does not answer at all, keeps no device waiting:
+//! Calls of the remote that go on beside what runs. A remote that is slow, or that does not answer at all, keeps no
+//! device waiting:
 //!
 //! - What is committed here is pushed by a thread of its own.
-//! - A claim and a longer lease have to land before anything follows from them. The remote is asked first, beside what runs, whether it
-//!   answers at all, and they are tried when it does.
+//! - A claim and a longer lease have to land before anything follows from them. The remote is asked first, beside what
+//!   runs, whether it answers at all, and they are tried when it does.
 //!
-//! One of them goes on at a time, and whatever else has to do with the remote waits for it. Short calls, and that is nearly all of
-//! them, are waited for.
+//! One of them goes on at a time, and whatever else has to do with the remote waits for it. Short calls, and that is
+//! nearly all of them, are waited for.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use crate::repo::{Call, Outgoing, Pulse, ResultsBranch, Sent, UpstreamError};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often a push is put off, of about one each second, for claims or a lease that wait for an answer.
 const QUIET_MAX: u32 = 60;
-/// A push beside what runs has this long at least; otherwise two thirds of a lease, so that the lease can be made to last in time.
+/// A push beside what runs has this long at least; otherwise two thirds of a lease, so that the lease can be made to
+/// last in time.
 const PUSH_TIME_MIN: Duration = Duration::from_secs(10);
 
 /// The calls that were begun.
@@ -35,7 +37,8 @@ pub(super) struct Beside {
 }
 
 impl Upstream {
-    /// Pushes what is committed here, and makes the lease last, when it is time for either. What fails is noted and tried again later.
+    /// Pushes what is committed here, and makes the lease last, when it is time for either. What fails is noted and
+    /// tried again later.
     ///
     /// # Errors
     /// Somebody else has taken over the work.
@@ -112,8 +115,8 @@ impl Upstream {
             || self.beside.question.as_ref().is_some_and(|question| !question.has_ended())
     }
 
-    /// Waits for the end of a push that goes on; how it went shows in what is still to be pushed. An answer to what was asked before is
-    /// too old for whoever comes next.
+    /// Waits for the end of a push that goes on; how it went shows in what is still to be pushed. An answer to what was
+    /// asked before is too old for whoever comes next.
     ///
     /// # Errors
     /// What it brought cannot be noted here, or the two branches cannot be brought together.

@@ -41,7 +41,8 @@ fn mixed(fresh: Fresh) -> Fleet {
     fleet
 }
 
-/// Every hundredth of 5,000 devices. One in four of them is blocked and one in four is deleted; and the ordinals of these.
+/// Every hundredth of 5,000 devices. One in four of them is blocked and one in four is deleted; and the ordinals of
+/// these.
 fn sparse(fresh: Fresh) -> (Fleet, DeviceIds, Vec<u32>, Vec<u32>) {
     let mut fleet = Fleet::with_devices(fresh, 5_000);
     let targets: Vec<String> = fleet.ids().into_iter().step_by(100).collect();
