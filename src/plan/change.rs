@@ -22,15 +22,21 @@ pub enum Subject {
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Subject::Import(name) => write!(f, "import/{name}"),
-            Subject::Job(name) => write!(f, "job/{name}"),
-            Subject::Schedule(name) => write!(f, "schedule/{name}"),
-        }
+        let (folder, name) = self.address();
+        write!(f, "{folder}/{name}")
     }
 }
 
 impl Subject {
+    /// Returns the two parts of the address, `job/dim-line-3`.
+    pub fn address(&self) -> (&'static str, &Name) {
+        match self {
+            Subject::Import(name) => ("import", name),
+            Subject::Job(name) => ("job", name),
+            Subject::Schedule(name) => ("schedule", name),
+        }
+    }
+
     /// Returns the kind of the document.
     pub fn kind(&self) -> Kind {
         match self {

@@ -1,7 +1,5 @@
 //! The JSON form of a plan: what `plan --json` prints, `--out` saves and `apply PLAN` compares with.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use super::{ImportCounts, Plan, PlannedChange, Step, Subject, Targets, Upcoming};
@@ -75,14 +73,28 @@ fn write_change(change: &PlannedChange, text: &mut String) {
     if !is_short || !is_plain(reason) {
         return text.push_str(&canonical_json(&change_to_json(change)));
     }
-    let run = run.as_ref().map_or_else(|| "null".to_string(), |run| format!("\"{run}\""));
-    let (action, kind) = (step.kind().word(), subject.kind().as_str());
-    let written = write!(
-        text,
-        "{{\"actions\":[\"{action}\"],\"address\":\"{subject}\",\"declared_digest\":null,\"kind\":\"{kind}\",\
-         \"reason\":\"{reason}\",\"run\":{run},\"work\":null}}"
-    );
-    written.expect("writing to a String cannot fail");
+    let quoted = |value: &str, text: &mut String| {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    };
+    let (folder, name) = subject.address();
+    text.push_str("{\"actions\":[");
+    quoted(step.kind().word(), text);
+    text.push_str("],\"address\":\"");
+    text.push_str(folder);
+    text.push('/');
+    text.push_str(name.as_str());
+    text.push_str("\",\"declared_digest\":null,\"kind\":");
+    quoted(subject.kind().as_str(), text);
+    text.push_str(",\"reason\":");
+    quoted(reason, text);
+    text.push_str(",\"run\":");
+    match run {
+        Some(run) => quoted(run.as_str(), text),
+        None => text.push_str("null"),
+    }
+    text.push_str(",\"work\":null}");
 }
 
 fn change_to_json(change: &PlannedChange) -> Value {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::change::ImportCounts;
+use super::classify::Classified;
 use crate::ledger::Ledger;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
@@ -30,11 +31,13 @@ pub struct ImportObservation {
     pub counts: ImportCounts,
 }
 
-/// Everything that a plan depends on. Whoever builds it keeps these: `observations` has an entry for each job that
+/// Everything that a plan depends on. Its builder keeps these promises: `observations` has an entry for each job that
 /// [`classify`](super::classify) wants to run, `imports` one for each import whose digest differs from the applied one.
 #[derive(Debug)]
 pub struct PlanInput<'a> {
     pub declared: &'a Declared,
+    /// What is to be done with each declared job, as [`classify_all`](super::classify_all) says of these documents and this ledger.
+    pub classified: Vec<Classified<'a>>,
     pub source: PlanSource,
     pub base: Option<String>,
     pub ledger: &'a Ledger,

@@ -28,9 +28,17 @@ pub fn in_start_order<'c, 'a>(jobs: &'c [Classified<'a>], ages: &BTreeMap<Name, 
     let mut waits = vec![0_usize; jobs.len()];
     let mut followers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, one) in jobs.iter().enumerate() {
+        if one.job.after.is_empty() {
+            continue;
+        }
         let before: BTreeSet<usize> = one.job.after.iter().filter_map(place).collect();
         waits[at] = before.len();
         before.into_iter().for_each(|other| followers.entry(other).or_default().push(at));
+    }
+    if followers.is_empty() {
+        let mut turns: Vec<Turn> = (0..jobs.len()).map(turn).collect();
+        turns.sort_unstable();
+        return turns.into_iter().map(|(.., at)| &jobs[at]).collect();
     }
     let mut free: BTreeSet<Turn> = (0..jobs.len()).filter(|at| waits[*at] == 0).map(turn).collect();
     let mut ordered = Vec::with_capacity(jobs.len());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::{ActionKind, Batches, PlannedChange, RunStep, Step, Subject, Targets};
-use super::classify::{Class, Classified, classify_all};
+use super::classify::{Class, Classified};
 use super::codec::plan_id_of;
 use super::conflict::{conflicts, spared};
 use super::diff::diff;
@@ -45,20 +45,22 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         refusals: Vec::new(),
     };
     plan_imports(&input, &mut plan);
-    let is_new = input.ledger.applied_imports.is_empty() && input.imports.values().any(|found| found.counts.new > 0);
-    if is_new && !input.ledger.claims.is_empty() {
-        plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
-    }
-    if let Some(branch) = &input.ledger.gone_branch {
-        let runs = input.ledger.claims.len() as u64;
-        plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
-    }
+    note_history(&input, &mut plan);
     let PlanInput {
-        declared, ledger, mut observations, mut mismatching, ages, pending, scheduled, at_work, held, ..
+        declared,
+        classified,
+        ledger,
+        mut observations,
+        mut mismatching,
+        ages,
+        pending,
+        scheduled,
+        at_work,
+        held,
+        ..
     } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
     // Then a template that keeps a device out now may be another one when its batch starts.
-    let classified = classify_all(declared, ledger);
     let may_move = classified.iter().any(|one| {
         matches!(one.job.action, Action::DeviceTemplate(_)) && matches!(one.class, Class::Run | Class::Continue)
     });
@@ -98,6 +100,18 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     plan.changes.sort_by_key(|change| rank(change.action()));
     plan.id = plan_id_of(&plan);
     plan
+}
+
+/// Notes that the registry or the results branch is not the one that the history was made with.
+fn note_history(input: &PlanInput<'_>, plan: &mut Plan) {
+    let is_new = input.ledger.applied_imports.is_empty() && input.imports.values().any(|found| found.counts.new > 0);
+    if is_new && !input.ledger.claims.is_empty() {
+        plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
+    }
+    if let Some(branch) = &input.ledger.gone_branch {
+        let runs = input.ledger.claims.len() as u64;
+        plan.notices.push(Notice::BranchGone { branch: branch.clone(), runs });
+    }
 }
 
 /// What is shown first; the order within a rank stays.

@@ -37,11 +37,12 @@ pub(super) fn prepare(
     let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     let mut passed_over = BTreeMap::new();
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
-    for Classified { job, class, .. } in classify_all(preparation.declared, preparation.ledger) {
-        if class == Class::Continue {
-            continued.push(job);
-        } else if class == Class::Run {
-            fresh.push(job);
+    let classified = classify_all(preparation.declared, preparation.ledger);
+    for Classified { job, class, .. } in &classified {
+        if *class == Class::Continue {
+            continued.push(*job);
+        } else if *class == Class::Run {
+            fresh.push(*job);
             let found = templates.mismatching(job);
             let request = selection_of(preparation, registry, job, &mut diagnostics)?;
             if !found.is_empty() {
@@ -67,6 +68,7 @@ pub(super) fn prepare(
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
     let input = PlanInput {
         declared: preparation.declared,
+        classified,
         source: PlanSource {
             commit: preparation.tree.commit.clone(),
             tree: preparation.tree.tree.clone(),

@@ -277,8 +277,9 @@ proptest! {
             prop_assert_eq!(&strict.diagnostics, &two.loaded.diagnostics);
             if let Some(declared) = &strict.declared {
                 prop_assert_eq!(Some(declared), two.loaded.declared.as_ref());
-                let searched = searched_paths(declared, &mut Searches::default());
-                prop_assert_eq!(searched, searched_paths(declared, &mut searches));
+                let declared = std::sync::Arc::new(declared.clone());
+                let searched = searched_paths(&declared, &mut Searches::default());
+                prop_assert_eq!(searched, searched_paths(&declared, &mut searches));
             }
             before = Some(again);
         }

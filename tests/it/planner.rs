@@ -244,6 +244,7 @@ impl Input {
             mismatching: self.declared.jobs.keys().map(|job| (job.clone(), BTreeSet::from([name(9)]))).collect(),
             unusable: BTreeSet::new(),
             declared: &self.declared,
+            classified: fleetform::plan::classify_all(&self.declared, &self.ledger),
             source: PlanSource::default(),
             base: None,
             ledger: &self.ledger,
