@@ -477,8 +477,10 @@ const GROUP_SCAN: &str =
 const OR_SCAN: &str = "SELECT device_id, json_extract(desired, '$.light.threshold'), 0 FROM device
      WHERE json_extract(tags, '$.line') = '3' OR json_extract(tags, '$.building') IS NOT '1'";
 /// A group with a template, and a job that writes two paths of it.
-const GROUP_JOB: &str = "apiVersion: fleetform/v1\nkind: DeviceTemplate\nmetadata: {name: lamp}\nspec: {model: lamp.json}\n---\n\
-     apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: stable}\nspec: {template: lamp, query: \"tags.ring = 'stable'\"}\n---\n\
+const GROUP_JOB: &str = "apiVersion: fleetform/v1\nkind: DeviceTemplate\nmetadata: {name: lamp}\nspec: {model: \
+    lamp.json}\n---\n\
+     apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: stable}\nspec: {template: lamp, query: \"tags.ring \
+     = 'stable'\"}\n---\n\
      apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: level}\nspec:\n  target: {group: stable}\n  \
      action: {property: {light: {threshold: 4, level: 50}}}\n";
 /// A condition that no index serves.
@@ -508,7 +510,8 @@ fn make_small_jobs(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(&jobs)?;
     for n in 0..4_000 {
         let job = format!(
-            "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: small-{n}}}\nspec:\n  target: {{devices: [device-{n:07}]}}\n  \
+            "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: small-{n}}}\nspec:\n  target: {{devices: \
+                [device-{n:07}]}}\n  \
              action: {{property: {{light: {{threshold: {n}}}}}}}\n"
         );
         std::fs::write(jobs.join(format!("{n}.yaml")), job)?;

@@ -11,12 +11,12 @@
 //! ```text
 //!  prepare::Files   files at HEAD ──repo──> bytes ──manifest──> Declared + Diagnostics     (errors end here: exit 65)
 //!  prepare::View    results branch ──repo──> claims, records ──┐
-//!                   journal ──registry──> open runs ───────────┴─ledger──> Ledger          (read before what is observed)
+//!                   journal ──registry──> open runs ───────────┴─ledger──> Ledger   (before what is observed)
 //!  view.plan(…)     registry.devices().observe(targets, paths) ──> Observations            (ids and values, no twins)
-//!                   plan::plan(declared, ledger, observations) ──> Plan                    pure: same input, same bytes
+//!                   plan::plan(declared, ledger, observations) ──> Plan              pure: same input, same bytes
 //!
 //!  Reconciler::round      recover ──> plan ──> take the right to work ──> plan again ──> begin
-//!                         a claim is journaled, then committed by compare-and-swap         (a lost race ends here: exit 75)
+//!                         a claim is journaled, then committed by compare-and-swap  (a lost race: exit 75)
 //!  Reconciler::run_until  event ──> rollout::step ──> effects, in order ──> event …        intent before effect
 //!                         results::{shards, run.json} ──repo──> a commit on the results branch
 //!  Reconciler::rest       push, give back the lease and the lock, note what was applied
@@ -50,10 +50,10 @@
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
 //! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
-//! | 6 | [`reconcile`] | makes a fleet what its files declare: claims, recovery, the lease, pushes | all but convert, query, template, rollout and listen |
+//! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
 //! | 8 | [`cli`] | arguments, commands, views | ops and the values that it shows |
-//! | 8 | [`sim`] | a seeded world around `ops`: time, faults, people, an auditor | ops and the rooms that it replaces or reads |
+//! | 8 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
 //! cannot call it, and apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from
@@ -63,11 +63,11 @@
 //!
 //! | port | what it asks | what is behind it | who replaces it |
 //! | --- | --- | --- | --- |
-//! | [`registry::Store`] | devices, imports, the journal, a copy of the branch; `commit(&Fence, &[Change])` | `registry/sqlite` | any that passes `tests/it/contract.rs` |
+//! | [`registry::Store`] | `commit(&Fence, &[Change])`, and what was done | `registry/sqlite` | a store that passes the contract |
 //! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
-//! [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable
+//! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable
 //! steps is a place to die.
 //!
 //! # How to add a link to devices
@@ -95,15 +95,15 @@
 //! | what | who | where |
 //! | --- | --- | --- |
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
-//! | the registry and its lock | `registry`, `reconcile` | `.fleetform/fleet.db`, `.fleetform/fleet.lock`, or where the fleet says |
+//! | the registry and its lock | `registry`, `reconcile` | `.fleetform/fleet.db` and `fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
-//! | what the remote had of it | `repo::ResultsBranch`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
-//! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, the followed branch at `refs/fleetform/source/…` |
+//! | what the remote had of it | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
+//! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, its branch at `refs/fleetform/source/…` |
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
 //! | the mark of who moves it | `repo`, empty unless somebody died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
-//! | rehearsals | `ops::rehearse` | a temporary copy of the registry without a name, a folder below the system's temporary one |
+//! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 

@@ -98,7 +98,8 @@ fn report(target: &str, input: &[u8], what: &str) -> ! {
     std::fs::write(&path, input).unwrap();
     let shown = String::from_utf8_lossy(&input[..input.len().min(SHOWN_MAX)]).escape_debug().to_string();
     panic!(
-        "{target} {what} on {} bytes: {shown}\n\nkept; to see it again:\n\n    FLEETFORM_FUZZ_INPUT={} cargo test --test fuzz {target}\n",
+        "{target} {what} on {} bytes: {shown}\n\nkept; to see it again:\n\n    FLEETFORM_FUZZ_INPUT={} cargo test \
+            --test fuzz {target}\n",
         input.len(),
         path.display()
     );

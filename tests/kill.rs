@@ -17,7 +17,8 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test that cannot go on fails, reads its settings from the environment, waits for real and says what it saw"
+    reason = "a test that cannot go on fails, reads its settings from the environment, waits for real and says what it \
+        saw"
 )]
 
 #[path = "kill/evidence.rs"]
@@ -100,7 +101,8 @@ fn run(folder: &Path, kills: u64, seed: u64) -> Result<(), String> {
     let verdict = judge(&killed, &undisturbed, told.generations)?;
     let phases: Vec<String> = told.phases.iter().map(|(phase, count)| format!("{phase} {count}")).collect();
     println!(
-        "seed {seed}: {kills} kills over {} generations of {} runs, {} ms each, in {:.0} s; a kill may hit several phases: {}",
+        "seed {seed}: {kills} kills over {} generations of {} runs, {} ms each, in {:.0} s; a kill may hit several \
+            phases: {}",
         told.generations,
         fleet::JOBS.len(),
         length.into_inner() / 1_000,

@@ -21,7 +21,7 @@
 //! Each invariant was broken on purpose, and 100 seeds with the crash points of the small world were run (2026-11-21).
 //! Each line has the change (and its module), the tests that failed, and the failure:
 //!
-//! * the claim is published after the effects (`ops::apply`): both tests; a run is claimed twice in the journal
+//! * the claim is published after the effects (`reconcile::claims`): both tests; a run is claimed twice in the journal
 //! * the sent mark is not written (`execute::perform`): both tests; a device executed a command twice
 //! * a failure is counted for each retry too (`rollout::step`): `no_seed_finds_a_violation`; counts and batches differ,
 //!   or a count passes the target
@@ -32,8 +32,8 @@
 //!
 //! * a lost run that nothing declares is not closed (`plan::planner`): `no_seed_finds_a_violation`; a run is neither
 //!   ended nor held at rest
-//! * a new registry does not keep what is on the branch (`ops::apply`): `no_seed_finds_a_violation`; a claim did not
-//!   come back
+//! * a new registry does not keep what is on the branch (`reconcile::recovery`): `no_seed_finds_a_violation`; a claim
+//!   did not come back
 //! * a claim that was not confirmed is not published again (`registry`): `every_crash_point_is_survived`; a claim did
 //!   not come back
 //! * the tip of a new branch is noted after the branch exists (`execute::republish`): `no_seed_finds_a_violation`; an
@@ -41,21 +41,24 @@
 //!
 //! For remotes and schedules, with the default numbers of seeds and points unless noted:
 //!
-//! * runs begin before their claims are pushed (`ops::apply`): `no_remote_seed…`, `every_crash_point_with_a_remote…`; a
-//!   device executed for no claim, or a claim is gone
-//! * a push of claims that failed counts (`ops::apply`): `no_remote_seed…`; the same
-//! * a live lease is taken over, with the fence of the registry or without (`ops::apply`): `no_remote_seed…`; our lease
-//!   came after that of a stranger which had not run out
-//! * claims are pushed although another process has the lease (`ops::apply`): `no_remote_seed…` with 60 seeds, and
-//!   `nothing_is_claimed_by_whoever_has_lost_the_right_to_work`; an apply is refused without a reason
-//! * local commits are never given up (`ops::apply`): `every_crash_point_with_a_remote…`; the end of a run was changed
+//! * runs begin before their claims are pushed (`reconcile::claims`): `no_remote_seed…`,
+//!   `every_crash_point_with_a_remote…`; a device executed for no claim, or a claim is gone
+//! * a push of claims that failed counts (`reconcile::claims`): `no_remote_seed…`; the same
+//! * a live lease is taken over, with the fence of the registry or without (`reconcile::upstream`): `no_remote_seed…`;
+//!   our lease came after that of a stranger which had not run out
+//! * claims are pushed although another process has the lease (`reconcile::claims`): `no_remote_seed…` with 60 seeds,
+//!   and `nothing_is_claimed_by_whoever_has_lost_the_right_to_work`; an apply is refused without a reason
+//! * local commits are never given up (`reconcile::upstream`): `every_crash_point_with_a_remote…`; the end of a run was
+//!   changed
 //! * a remote branch that was rewound is taken (`repo`): `no_remote_seed…`; a site went on from a rewound branch
-//! * the end of an apply pushes nothing (`ops::apply`): `no_remote_seed…`, `every_crash_point_with_a_remote…`; the
-//!   lease goes on after the apply
-//! * an occurrence starts without a claim (`ops::apply`): `no_daemon_seed…`; a daemon is in trouble without a fault
-//! * an occurrence is settled without a claim (`ops::apply`): `no_daemon_seed…`; it has results and no claim
+//! * the end of an apply pushes nothing (`reconcile::reconciler`): `no_remote_seed…`,
+//!   `every_crash_point_with_a_remote…`; the lease goes on after the apply
+//! * an occurrence starts without a claim (`reconcile::reconciler`): `no_daemon_seed…`; a daemon is in trouble without
+//!   a fault
+//! * an occurrence is settled without a claim (`reconcile::occurrences`): `no_daemon_seed…`; it has results and no
+//!   claim
 //! * an occurrence is claimed twice (`plan::agenda`): `no_daemon_seed…`; a daemon is in trouble without a fault
-//! * a missed occurrence is not recorded (`ops::apply`): `no_daemon_seed…`; it was due and has no claim
+//! * a missed occurrence is not recorded (`reconcile::occurrences`): `no_daemon_seed…`; it was due and has no claim
 //! * overlap is not checked (`plan::agenda`): `no_daemon_seed…`; an occurrence was started while another was under way
 //! * times from before an edit are due (`plan::agenda`): `no_daemon_seed…`; an occurrence was claimed for a time before
 //!   the schedule had it
@@ -68,9 +71,9 @@
 //!
 //! Other tests (`cargo test --test it`) check that declarations are compared by content:
 //!
-//! * trees are not compared after a squash (`ops::apply::guards`): `a_rewound_history_holds_and_a_squash_does_not`
-//! * a rewound history is not looked for (`ops::apply::guards`): `a_rewound_history_holds_and_a_squash_does_not`
-//! * uncommitted files are not compared with `HEAD` (`ops::workspace`): `uncommitted_files_hold_apply`
+//! * trees are not compared after a squash (`reconcile::rewind`): `a_rewound_history_holds_and_a_squash_does_not`
+//! * a rewound history is not looked for (`reconcile::reconciler`): `a_rewound_history_holds_and_a_squash_does_not`
+//! * uncommitted files are not compared with `HEAD` (`ops::apply`): `uncommitted_files_hold_apply`
 
 #![allow(
     clippy::unwrap_used,
@@ -165,7 +168,8 @@ fn run_seeds(
 /// A small world with a job of each kind, and devices that are offline, silent, slow and failing.
 fn small_world(folder: &Path) -> Session {
     let fleet = "{limits: {runningJobs: 2, inFlight: 4}, link: {simulated: {journal: devices.jsonl, latency: 500ms, \
-                 devices: {d-002: {answers: 500}, d-003: {silent: true}, d-004: {offline: true}, d-005: {latency: 3s}}}}}";
+                 devices: {d-002: {answers: 500}, d-003: {silent: true}, d-004: {offline: true}, d-005: {latency: \
+                 3s}}}}}";
     let mut session = Session::new(folder, 6, fleet);
     let batches = |size| Some(Amount::Count(size));
     let threshold = Some(Threshold { failures: Amount::Count(1), per: ThresholdScope::Job });
@@ -281,7 +285,8 @@ fn every_crash_point_is_survived() {
 #[test]
 fn every_crash_point_with_a_remote_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let fleet = "{results: {remote: origin}, link: {simulated: {journal: devices.jsonl, latency: 500ms, devices: {d-002: {answers: 500}}}}}";
+    let fleet = "{results: {remote: origin}, link: {simulated: {journal: devices.jsonl, latency: 500ms, devices: \
+        {d-002: {answers: 500}}}}}";
     let step = setting("FLEETFORM_SIM_REMOTE_POINTS").unwrap_or(3).max(1);
     let survived = Mutex::new(BTreeSet::new());
     let places = at_every_point(|point| {

@@ -12,7 +12,8 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test that cannot go on fails, reads its settings from the environment, waits for real and says what it saw"
+    reason = "a test that cannot go on fails, reads its settings from the environment, waits for real and says what it \
+        saw"
 )]
 
 use std::cell::Cell;
@@ -193,7 +194,8 @@ fn soak(folder: &Path, seconds: u64) -> Result<(), String> {
     let least = |part: &[Sample]| part.iter().map(|one| one.files).min().unwrap_or_default();
     let files = (least(early), least(late));
     println!(
-        "{seconds} s, {} commits, {} runs, {declared} jobs declared at the end, {executions} executions; the second and the last quarter: \
+        "{seconds} s, {} commits, {} runs, {declared} jobs declared at the end, {executions} executions; the second \
+            and the last quarter: \
          {} and {} KiB (median), {} and {} files (least); a fresh daemon: {} KiB",
         fleet.commits,
         fleet.runs.len(),

@@ -57,9 +57,11 @@ impl Mix {
                  query: \"tags.line = '{n}' AND tags.building = '{edit}'\"\n"
             ),
             false => format!(
-                "# Edit {edit}\napiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: job-{n}}}\nspec:\n  target:\n    \
+                "# Edit {edit}\napiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: job-{n}}}\nspec:\n  \
+                    target:\n    \
                  query: \"tags.line = '{n}'\"\n    expect: {{min: 1, max: 5000}}\n  action:\n    \
-                 property: {{light: {{threshold: {n}}}, mode: eco}}\n  delivery: {{batchSize: 10%, expiresAfter: 24h}}\n"
+                 property: {{light: {{threshold: {n}}}, mode: eco}}\n  delivery: {{batchSize: 10%, expiresAfter: \
+                 24h}}\n"
             ),
         }
     }

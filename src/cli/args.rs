@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
+use crate::model::limits;
 
 /// Bulk work on fleets of connected devices through pull requests.
 ///
@@ -292,7 +293,8 @@ pub enum ScheduleCommand {
     Next {
         name: String,
         /// At most so many
-        #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=crate::model::limits::OCCURRENCES_SHOWN_MAX))]
+        #[arg(short = 'n', value_name = "N", default_value_t = 10)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=limits::OCCURRENCES_SHOWN_MAX))]
         count: u64,
         /// Those at or after a date, a time of the schedule's wall clock, or an instant, such as 2027-03-01,
         /// 2027-03-01T02:30 or 2027-03-01T01:30:00Z; now when absent

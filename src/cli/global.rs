@@ -17,7 +17,8 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
     /// When to use colour
-    #[arg(long, value_name = "WHEN", global = true, value_enum, default_value_t = ColorChoice::Auto, hide_possible_values = false)]
+    #[arg(long, value_name = "WHEN", global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    #[arg(hide_possible_values = false)]
     pub color: ColorChoice,
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]

@@ -84,7 +84,8 @@ impl ListenArgs {
             return Err(CommandError::Usage {
                 what: format!("--listen hears webhooks, and there is no secret for them in {}", sanitize_line(&name)),
                 help: format!(
-                    "Set {SECRET} to at least {WEBHOOK_SECRET_CHARS_MIN} characters (`openssl rand -hex 32` makes some), or add --no-webhooks."
+                    "Set {SECRET} to at least {WEBHOOK_SECRET_CHARS_MIN} characters (`openssl rand -hex 32` makes \
+                        some), or add --no-webhooks."
                 ),
             });
         };

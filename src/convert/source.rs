@@ -64,7 +64,7 @@ impl Source {
     /// | kind | its members |
     /// | --- | --- |
     /// | IoT Hub job | `queryCondition`, `updateTwin` or `cloudToDeviceMethod`, or one of its two words in `type` |
-    /// | IoT Hub configuration | `targetCondition`, or `content` with `deviceContent`, `moduleContent` or `modulesContent` |
+    /// | IoT Hub configuration | `targetCondition`, or `content` with a content of devices or modules |
     /// | IoT Central device template | `capabilityModel` |
     /// | IoT Central deployment manifest | `data` with `modulesContent` |
     /// | IoT Central scheduled job | `data` and `schedule` |
@@ -117,7 +117,8 @@ impl Source {
 pub fn expected() -> String {
     let kinds: Vec<&str> = Source::ALL.iter().map(|source| source.as_str()).collect();
     format!(
-        "Expected is the JSON of one of {}: one object, an array, or a page `{{\"value\": [...]}}` of them. `--from` says which \
+        "Expected is the JSON of one of {}: one object, an array, or a page `{{\"value\": [...]}}` of them. `--from` \
+            says which \
          it is when its shape does not.",
         kinds.join(", ")
     )

@@ -114,7 +114,8 @@ impl fmt::Display for RunCause {
             RunCause::Undeclared => f.write_str("its document is not declared any more"),
             RunCause::JournalLost { unknown, total } => write!(
                 f,
-                "journal-lost: the registry's journal of this run is gone, and the outcome of {unknown} of {total} devices is unknown"
+                "journal-lost: the registry's journal of this run is gone, and the outcome of {unknown} of {total} \
+                    devices is unknown"
             ),
             RunCause::Missed => f.write_str("missed: the occurrence did not run"),
             RunCause::Adopted => f.write_str("adopted: marked as done without running, by `fleetform adopt`"),

@@ -106,7 +106,8 @@ impl Server {
                     }
                     Err(error) => {
                         // Out of file descriptors, mostly: trying again at once would be a busy loop.
-                        tracing::warn!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a connection cannot be accepted");
+                        tracing::warn!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a connection \
+                            cannot be accepted");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },

@@ -109,7 +109,8 @@ async fn status(State(pages): State<Pages>) -> Response {
     match serde_json::to_string(&pages.handle.snapshot()) {
         Ok(json) => json_page(StatusCode::OK, &json),
         Err(error) => {
-            tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the status cannot be written as JSON");
+            tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the status cannot be \
+                written as JSON");
             sentence(StatusCode::INTERNAL_SERVER_ERROR, "The status cannot be written. Please report this as a bug.")
         }
     }
@@ -121,7 +122,8 @@ async fn metrics_page(State(pages): State<Pages>, headers: HeaderMap) -> Respons
     match metrics::page(pages.handle.snapshot(), pages.handle.heartbeat_age(), form) {
         Ok(body) => ([(header::CONTENT_TYPE, form.content_type())], body).into_response(),
         Err(error) => {
-            tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the metrics cannot be written");
+            tracing::error!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the metrics cannot \
+                be written");
             sentence(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written. Please report this as a bug.")
         }
     }

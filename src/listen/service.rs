@@ -64,6 +64,7 @@ fn line(status: &str) -> String {
 fn send(states: &[NotifyState<'_>]) {
     // A manager that cannot be reached is no reason to stop the fleet's work.
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the service manager cannot be told");
+        tracing::warn!(target: super::LOG_TARGET, error = &error as &dyn std::error::Error, "the service manager \
+            cannot be told");
     }
 }

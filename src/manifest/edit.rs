@@ -222,7 +222,8 @@ mod tests {
     fn other_documents_and_anchors_stay() {
         let other = HEAD.replace("name: a", "name: b");
         let text = format!(
-            "{other}spec: &s\n  target: {{query: '*'}}\n---\n# a\n{HEAD}spec:\n  target: &t {{query: '*'}}\n  action: {{tags: {{x: 1}}}}\n...\n"
+            "{other}spec: &s\n  target: {{query: '*'}}\n---\n# a\n{HEAD}spec:\n  target: &t {{query: '*'}}\n  action: \
+                {{tags: {{x: 1}}}}\n...\n"
         );
         check(&text, true, &text.replace("  target: &t", "  suspend: true\n  target: &t"));
         let missing = EditError::NotThere { kind: Kind::Job, name: name("c") };
@@ -243,7 +244,8 @@ mod tests {
             "{}spec: {{}}\n---\n# about a\n{HEAD}spec:\n  suspend: true\n  target: {{query: '*'}} # all\n",
             HEAD.replace("name: a", "name: b")
         );
-        let expect = "# about a\napiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a-copy}\nspec:\n  suspend: false\n  target: {query: '*'} # all\n";
+        let expect = "# about a\napiVersion: fleetform/v1\nkind: Job\nmetadata: {name: a-copy}\nspec:\n  suspend: \
+            false\n  target: {query: '*'} # all\n";
         assert_eq!(copy(&text, &name("a"), &name("a-copy")).as_deref(), Ok(expect));
     }
 

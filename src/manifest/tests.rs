@@ -97,7 +97,8 @@ fn spans_point_at_the_text_whatever_the_line_ends() {
 fn organizations_are_given_by_name_or_by_path() {
     let text = "apiVersion: fleetform/v1\nkind: Organization\nmetadata: {name: acme}\n---\n\
                 apiVersion: fleetform/v1\nkind: Organization\nmetadata: {name: eu}\nspec: {parent: acme}\n---\n\
-                apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: g}\nspec: {organization: eu, query: '*'}\n---\n";
+                apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {name: g}\nspec: {organization: eu, query: \
+                '*'}\n---\n";
     let text = format!("{text}{}", job("{organization: acme/eu, target: {group: g}, action: {tags: {a: 1}}}"));
     let declared = declared(&text);
     assert_eq!(declared.organizations["eu"].path, "acme/eu");
@@ -157,13 +158,16 @@ fn the_job_of_a_schedule_is_made_of_its_spec_again() {
         "{target: {query: '*'}, action: {tags: {ring: canary, n: 1.50, big: -4503599627370496, e: 1e-7, 'on': true}}}",
     );
     check(
-        "{target: {failedOf: {job: b, run: 7}}, action: {command: {name: reboot, idempotent: true, payload: [null, {a: ''}]}}}",
+        "{target: {failedOf: {job: b, run: 7}}, action: {command: {name: reboot, idempotent: true, payload: [null, {a: \
+            ''}]}}}",
     );
     check(
-        "{organization: acme/north, target: {query: \"tags.a = 'é\\t\\u2028😀'\"}, action: {tags: {a: \"\\u0001 # \\\\ y: |\"}}}",
+        "{organization: acme/north, target: {query: \"tags.a = 'é\\t\\u2028😀'\"}, action: {tags: {a: \"\\u0001 # \
+            \\\\ y: |\"}}}",
     );
     check(
-        "{target: {devices: [d-1]}, action: {property: {a: {b: 1}}}, delivery: {confirm: acknowledged, batchSize: 10%, expiresAfter: 2h, \
+        "{target: {devices: [d-1]}, action: {property: {a: {b: 1}}}, delivery: {confirm: acknowledged, batchSize: 10%, \
+            expiresAfter: 2h, \
            maxExecutionTime: 3h, cancellationThreshold: {failures: 5, per: batch}, retry: {attempts: 2}}}",
     );
     assert_eq!(scheduled_job("{}"), None);

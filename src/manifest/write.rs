@@ -135,7 +135,8 @@ mod tests {
             "spec": {"action": {"command": {"payload": {"run": 1, "after": 2}, "name": "reboot"}}, "target": {"group": "g"}, "run": "1"},
             "metadata": {"name": "a"}, "kind": "Job", "apiVersion": "fleetform/v1",
         });
-        let expect = "apiVersion: fleetform/v1\nkind: Job\nmetadata:\n  name: a\nspec:\n  run: \"1\"\n  target:\n    group: g\n  \
+        let expect = "apiVersion: fleetform/v1\nkind: Job\nmetadata:\n  name: a\nspec:\n  run: \"1\"\n  target:\n    \
+            group: g\n  \
                       action:\n    command:\n      name: reboot\n      payload:\n        after: 2\n        run: 1\n";
         assert_eq!(document_text(&document).as_deref(), Some(expect));
     }

@@ -237,7 +237,8 @@ fn no_job(name: &str, declared: &Declared) -> OpsError {
         return OpsError::NotFound {
             what: format!("`{name}` is a schedule, and no job"),
             help: format!(
-                "`fleetform schedule unschedule {name}` keeps its next occurrences from starting, and deleting its document stops the one \
+                "`fleetform schedule unschedule {name}` keeps its next occurrences from starting, and deleting its \
+                    document stops the one \
                  that runs; the devices that failed in one are the \
                  target of a job with `failedOf`."
             ),

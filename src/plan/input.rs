@@ -36,7 +36,8 @@ pub struct ImportObservation {
 #[derive(Debug)]
 pub struct PlanInput<'a> {
     pub declared: &'a Declared,
-    /// What is to be done with each declared job, as [`classify_all`](super::classify_all) says of these documents and this ledger.
+    /// What is to be done with each declared job, as [`classify_all`](super::classify_all) says of these documents and
+    /// this ledger.
     pub classified: Vec<Classified<'a>>,
     pub source: PlanSource,
     pub base: Option<String>,

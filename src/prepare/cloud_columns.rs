@@ -31,7 +31,8 @@ pub fn warning(file: &StagedFile, preparation: &Preparation<'_>) -> Option<Diagn
     let more = if more > 0 { format!("\n  and {more} more columns") } else { String::new() };
     let shown: String = misfits.iter().take(COLUMNS_SHOWN).map(|misfit| format!("\n  {misfit}")).collect();
     let detail = format!(
-        "The file of import `{}` has cloud properties that do not fit the template `{name}`. They are imported as text.{shown}{more}",
+        "The file of import `{}` has cloud properties that do not fit the template `{name}`. They are imported as \
+            text.{shown}{more}",
         file.import
     );
     let help = "Declare them as `string` in `cloudProperties`, or leave the columns out and set them with a job.";

@@ -60,7 +60,8 @@ fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnosti
     if let Some(Alike { groups, sample: [one, other] }) = &file.found.alike_registered {
         let more = if *groups > 1 { format!(", and {} more of the kind", groups - 1) } else { String::new() };
         let detail = format!(
-            "Import `{import}` makes the device `{}`, and the registry has `{}`{more}: the ids differ only in the case of letters.",
+            "Import `{import}` makes the device `{}`, and the registry has `{}`{more}: the ids differ only in the case \
+                of letters.",
             sanitize_line(one),
             sanitize_line(other)
         );
@@ -160,7 +161,8 @@ fn of_edit(job: &Name, run: &RunToken, record: Option<&RunRecord>, preparation: 
     let claim = preparation.ledger.claims.get(&(job.clone(), run.clone()));
     let edit = claim.and_then(|claim| edit_since(preparation, job, &claim.source_commit));
     let mut detail = format!(
-        "Run {run} of job `{job}` was claimed with another spec, and it {state}. A run is executed once, as it was claimed."
+        "Run {run} of job `{job}` was claimed with another spec, and it {state}. A run is executed once, as it was \
+            claimed."
     );
     let mut pointer = "/spec/run".to_string();
     if let Some(edit) = edit.filter(|edit| !edit.pointers.is_empty()) {
@@ -204,7 +206,8 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
         Notice::Unexpected { schedule, count, expect } => of_scheduled(schedule, *count, *expect, loaded),
         Notice::MissingDevices { job, count, sample } => {
             let detail = format!(
-                "Job `{job}` names {} that it cannot select, because the registry or its organization does not have them: {}.",
+                "Job `{job}` names {} that it cannot select, because the registry or its organization does not have \
+                    them: {}.",
                 devices_of(*count),
                 sample.join(", ")
             );
@@ -219,7 +222,8 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
         Notice::BranchGone { branch, runs } => {
             let runs = if *runs == 1 { "1 run".to_string() } else { format!("{runs} runs") };
             let detail = format!(
-                "The branch `{branch}` is gone, and the registry remembers {runs}: the plan is made of these, and the next apply \
+                "The branch `{branch}` is gone, and the registry remembers {runs}: the plan is made of these, and the \
+                    next apply \
                  publishes the branch again."
             );
             let help = format!("Where another clone has it, fetch it first: `git fetch origin {branch}:{branch}`.");
@@ -228,10 +232,12 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
         Notice::NewRegistry { runs } => {
             let are = if *runs == 1 { "1 run is".to_string() } else { format!("{runs} runs are") };
             let detail = format!(
-                "This registry is new, and {are} recorded: it has the devices as their files have them, and nothing of what the jobs \
+                "This registry is new, and {are} recorded: it has the devices as their files have them, and nothing of \
+                    what the jobs \
                  wrote to them, for a run is executed once. It has no journal of a run that is under way."
             );
-            let help = "In CI, or in a clone beside a daemon, that is as it should be, and `--registry` names the daemon's. Where the fleet \
+            let help = "In CI, or in a clone beside a daemon, that is as it should be, and `--registry` names the \
+                daemon's. Where the fleet \
                         is applied, restore the registry from a backup.";
             Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
         }
@@ -266,7 +272,8 @@ fn of_scheduled(schedule: &Name, count: u64, expect: Option<Expect>, loaded: &Lo
     };
     let devices = if count == 0 { "no device".to_string() } else { devices_of(count) };
     let detail = format!("Schedule `{schedule}` selects {devices} now{would}.");
-    let help = "That may be right: the target is resolved anew at each occurrence. Look at the condition and at `expect`, unless the devices are still to come.";
+    let help = "That may be right: the target is resolved anew at each occurrence. Look at the condition and at \
+        `expect`, unless the devices are still to come.";
     Diagnostic::new(code::SCHEDULED_COUNT, span_of_job(loaded, schedule, "/spec/target"), detail)
         .with_help(help.to_string())
 }

@@ -25,7 +25,8 @@ pub enum HistoryError {
     #[error("the branch {branch} holds the results of the fleet `{found}`, and this is the fleet `{fleet}`")]
     OtherFleet { branch: String, found: String, fleet: String },
     #[error(
-        "there is no branch {branch} and no registry that remembers, so nobody knows which of the {jobs} declared jobs have run before"
+        "there is no branch {branch} and no registry that remembers, so nobody knows which of the {jobs} declared jobs \
+            have run before"
     )]
     Unknown { branch: String, jobs: usize },
 }
@@ -46,14 +47,17 @@ impl HistoryError {
                 )
             }
             HistoryError::Behind { branch, .. } => format!(
-                "Another process pushed it: fetch it with `git fetch origin {branch}:{branch}`; in the folder of a daemon, start the \
+                "Another process pushed it: fetch it with `git fetch origin {branch}:{branch}`; in the folder of a \
+                    daemon, start the \
                  daemon, which does."
             ),
             HistoryError::ClaimMissing { branch, .. } => {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }
             HistoryError::Rewound { .. } => {
-                "Look at `git reflog` and `fleetform plan`; if this is meant, say so to `apply` or `watch` with --accept-rewind.".to_string()
+                "Look at `git reflog` and `fleetform plan`; if this is meant, say so to `apply` or `watch` with \
+                    --accept-rewind."
+                    .to_string()
             }
             HistoryError::Foreign { branch, commit } => {
                 format!("Put the branch back to the commit before: `git branch -f {branch} {commit}~1`.")
@@ -73,7 +77,8 @@ impl HistoryError {
 /// Returns the way out when the commits of a branch are lost for good, and the registry is not.
 fn help_republish(branch: &str) -> String {
     format!(
-        "When that commit is lost, the registry still remembers: delete the branch (`git branch -D {branch}`) and what remotes had of \
+        "When that commit is lost, the registry still remembers: delete the branch (`git branch -D {branch}`) and what \
+            remotes had of \
          it (`git update-ref -d refs/remotes/origin/{branch}`), and the next apply or the daemon publishes it again."
     )
 }

@@ -102,12 +102,14 @@ fn of_lack(lack: &Lack, count: u64, span: Option<Span>) -> Diagnostic {
     let path = &lack.path;
     let verb = if count == 1 { "lacks" } else { "lack" };
     let detail = format!(
-        "{} {verb} `{path}`, which this condition has under `!=`, NOT or NIN: where it is undefined, neither the comparison nor \
+        "{} {verb} `{path}`, which this condition has under `!=`, NOT or NIN: where it is undefined, neither the \
+            comparison nor \
          its opposite selects.",
         devices_of(count)
     );
     let help = format!(
-        "Write `NOT is_defined({path}) OR …` to select them too, or `is_defined({path}) AND …` to leave them out on purpose."
+        "Write `NOT is_defined({path}) OR …` to select them too, or `is_defined({path}) AND …` to leave them out on \
+            purpose."
     );
     Diagnostic::new(code::NEGATED_PATH, span, detail).with_help(help)
 }

@@ -81,7 +81,8 @@ pub fn fits_none(
 }
 
 /// How a device becomes one that takes an edge manifest.
-const EDGE_HELP: &str = "Import them with `\"capabilities\": {\"iotEdge\": true}` from a `.jsonl` file of IoT Hub's form, or correct the target.";
+const EDGE_HELP: &str = "Import them with `\"capabilities\": {\"iotEdge\": true}` from a `.jsonl` file of IoT Hub's \
+    form, or correct the target.";
 
 fn needs_edge(job: &Name, preparation: &Preparation<'_>) -> bool {
     preparation.declared.jobs.get(job).is_some_and(|job| job.action.needs_edge())
@@ -164,7 +165,8 @@ pub fn strays(job: &Name, template: &Name, strays: &Strays, loaded: &Loaded) -> 
     let names: Vec<String> = strays.names.iter().map(name).collect();
     let more = if strays.more > 0 { format!(" and {} more", strays.more) } else { String::new() };
     let detail = format!(
-        "Job `{job}` moves devices to the template `{template}`, which has no place for desired properties that they have: \
+        "Job `{job}` moves devices to the template `{template}`, which has no place for desired properties that they \
+            have: \
          {}{more}. They stay in the twins.",
         names.join(", ")
     );

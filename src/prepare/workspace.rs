@@ -151,7 +151,8 @@ impl Workspace {
                 "`{remove}` is under git's control, and the registry of this machine must not come from a commit"
             ),
             help: format!(
-                "Take it out of git with `git rm --cached -r {remove}`, and commit that. It stays on the disk: unless it is yours, remove it there too."
+                "Take it out of git with `git rm --cached -r {remove}`, and commit that. It stays on the disk: unless \
+                    it is yours, remove it there too."
             ),
         })
     }

@@ -25,7 +25,8 @@ pub(super) fn check_rewind(view: &View<'_>, head: &str) -> Result<(), ReconcileE
 pub fn behind(head: &str, last: &str) -> ReconcileError {
     ReconcileError::Held {
         what: format!("the commit {last} was applied last, and {head} does not have it: another fleetform is ahead"),
-        help: "It goes on when the branch has that commit; if it was rewound and this is meant, start with --accept-rewind."
+        help: "It goes on when the branch has that commit; if it was rewound and this is meant, start with \
+            --accept-rewind."
             .to_string(),
     }
 }

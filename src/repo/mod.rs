@@ -88,7 +88,8 @@ impl RepoError {
                 "Go to the fleet's folder or name it with -C; `fleetform init` makes a new one.".to_string()
             }
             RepoError::Mirror { address, .. } => format!(
-                "Commit in a clone and push it there; follow it with `watch --remote {address}`. Give each daemon a folder of its own with -C."
+                "Commit in a clone and push it there; follow it with `watch --remote {address}`. Give each daemon a \
+                    folder of its own with -C."
             ),
             RepoError::InsideRepository { .. } => {
                 "Give the daemon that follows a remote a folder of its own with -C, outside of any repository."

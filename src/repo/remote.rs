@@ -92,26 +92,33 @@ impl RemoteError {
     pub fn help(&self) -> String {
         match self {
             RemoteError::Denied { remote, .. } => format!(
-                "Check keys, tokens and host keys with `git ls-remote {remote}`, and on the server who may push to this branch."
+                "Check keys, tokens and host keys with `git ls-remote {remote}`, and on the server who may push to \
+                    this branch."
             ),
             RemoteError::Rejected { .. } => {
                 "Another fleetform works on this fleet: the next try takes up what that has done.".to_string()
             }
             RemoteError::Unreachable { .. } => {
-                "Check the network and the address. Nothing is lost: the next try that reaches the remote goes on.".to_string()
+                "Check the network and the address. Nothing is lost: the next try that reaches the remote goes \
+                    on."
+                .to_string()
             }
             RemoteError::NotARepository { remote, .. } => {
                 format!(
-                    "Check the address with `git ls-remote {remote}`; some servers also say so to those who may not see it."
+                    "Check the address with `git ls-remote {remote}`; some servers also say so to those who may not \
+                        see it."
                 )
             }
             RemoteError::BadAddress { .. } => {
                 "Name a configured remote, a URL (https://, ssh://, git@host:path) or a path.".to_string()
             }
-            RemoteError::BadName { .. } => "Choose another name; `git check-ref-format --branch` tells which do.".to_string(),
+            RemoteError::BadName { .. } => "Choose another name; `git check-ref-format --branch` tells which \
+                do."
+            .to_string(),
             RemoteError::NoGit { .. } => "Install git 2.31 or later, or add it to the PATH.".to_string(),
             RemoteError::Failed { .. } => {
-                "Look at the repository with `git fsck`, and try the same with `git fetch`; git 2.31 or later is needed."
+                "Look at the repository with `git fsck`, and try the same with `git fetch`; git 2.31 or later is \
+                    needed."
                     .to_string()
             }
         }

@@ -66,13 +66,15 @@ impl UpstreamError {
                 "Name a branch of its own in `spec.results.branch`; nothing was pushed or moved.".to_string()
             }
             UpstreamError::Rewritten { branch, remote, seen } => format!(
-                "Put it back: `git push {remote} {seen}:refs/heads/{branch}` (with --force, once you know who rewrote it and why)."
+                "Put it back: `git push {remote} {seen}:refs/heads/{branch}` (with --force, once you know who rewrote \
+                    it and why)."
             ),
             UpstreamError::Gone { branch, remote, seen } => {
                 format!("Put it back: `git push {remote} {seen}:refs/heads/{branch}`.")
             }
             UpstreamError::Diverged { branch, .. } => format!(
-                "Two writers did not know of each other. Keep the branch of the remote: `git branch -m {branch} {branch}-apart`; the next try takes the other one."
+                "Two writers did not know of each other. Keep the branch of the remote: `git branch -m {branch} \
+                    {branch}-apart`; the next try takes the other one."
             ),
         }
     }

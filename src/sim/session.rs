@@ -415,7 +415,8 @@ fn faulty_fleet(random: &mut Random, devices: u64, limits: &str) -> String {
     let (seed, latency) = (random.between(1, 1_000), random.pick(&[20, 200, 2_000]));
     let (failures, offline) = (random.pick(&[0, 0, 5, 20]), random.pick(&[0, 0, 5, 20]));
     format!(
-        "{{{limits}, link: {{simulated: {{seed: {seed}, latency: {latency}ms, failures: {failures}%, offline: {offline}%, \
+        "{{{limits}, link: {{simulated: {{seed: {seed}, latency: {latency}ms, failures: {failures}%, offline: \
+            {offline}%, \
          journal: {}, devices: {{{}}}}}}}}}",
         super::world::JOURNAL,
         own.join(", ")

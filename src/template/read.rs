@@ -126,7 +126,8 @@ impl<'a> ModelReader<'a> {
             match self.by_pointer.get(&pointer) {
                 Some(at) => top.push(*at),
                 None if has_type(element, "DeviceModel") || has_type(element, "ModelDefinition") => {
-                    let message = "this is a device template of IoT Central: take its `capabilityModel` out into a file of its own";
+                    let message = "this is a device template of IoT Central: take its `capabilityModel` out into a \
+                        file of its own";
                     self.report(&pointer, message);
                     continue;
                 }

@@ -470,7 +470,8 @@ fn comments_layout_moves_and_suspend_are_no_edit() {
     fs::remove_file(world.file("jobs/dim.yaml")).unwrap();
     world.write(
         "elsewhere/dimming.yml",
-        "# Moved.\nkind: Job\napiVersion: fleetform/v1\nmetadata:\n  labels: {team: north}\n  name: dim\nspec:\n  suspend: false\n  \
+        "# Moved.\nkind: Job\napiVersion: fleetform/v1\nmetadata:\n  labels: {team: north}\n  name: dim\nspec:\n  \
+            suspend: false\n  \
          action: {property: {light: {level: 3}}}\n  run: 1\n  target:\n    query: '*'\n",
     );
     world.commit("moved");

@@ -272,7 +272,8 @@ fn bad_input_says_what_was_expected() {
     };
     check(
         b"",
-        "This is not valid JSON: EOF while parsing a value at line 1 column 0. Expected is the JSON of one of iot-central-job,",
+        "This is not valid JSON: EOF while parsing a value at line 1 column 0. Expected is the JSON of one of \
+            iot-central-job,",
     );
     check(b"kind: Job", "not valid JSON");
     check(b"{\"a\": 1}", "it has `a`. Expected is");
@@ -338,7 +339,9 @@ fn odd_values() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         ".*".prop_map(Value::from),
         "[-a-z$\"'=<>()\\[\\] ./*\\\\]{0,30}".prop_map(Value::from),
-        "(SELECT \\* FROM devices WHERE )?(\\$template = \"[a:;1]{0,5}\"|\"[a.]{0,3}\" > 1|NOT|AND|OR|[().,\\[\\]]| ){0,8}".prop_map(Value::from),
+        "(SELECT \\* FROM devices WHERE )?(\\$template = \"[a:;1]{0,5}\"|\"[a.]{0,3}\" > 1|NOT|AND|OR|[().,\\[\\]]| \
+            ){0,8}"
+            .prop_map(Value::from),
     ]
 }
 

@@ -501,7 +501,8 @@ fn a_copy_of_a_renamed_job_is_a_new_job() {
         assert!(copy.contains("{name: dim-copy}"), "{copy}");
     }
     let world = World::with_devices("{}", 2);
-    let block = "apiVersion: fleetform/v1\nkind: Job\nmetadata:\n  name: dim\n  previousName: dim-old\n  labels: {a: b}\nspec: ";
+    let block = "apiVersion: fleetform/v1\nkind: Job\nmetadata:\n  name: dim\n  previousName: dim-old\n  labels: {a: \
+        b}\nspec: ";
     world.write("jobs/dim.yaml", format!("{block}{DIM}\n"));
     world.commit("dim");
     world.run(&["job", "copy", "dim"]).expect(0);

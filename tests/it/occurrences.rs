@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 
 /// Where Python and jiff both find the rules of time zones.
 const ZONES: &str = "/usr/share/zoneinfo";
-const MISSING: &str = "this test compares with another implementation: install `python3`, its module `dateutil` (python3-dateutil) and `tzdata`";
+const MISSING: &str = "this test compares with another implementation: install `python3`, its module `dateutil` \
+    (python3-dateutil) and `tzdata`";
 /// Zones with half an hour of summer time, without summer time, with a skipped day, with summer time that pauses for a
 /// month, and at the extremes.
 const ALWAYS: [&str; 8] = [

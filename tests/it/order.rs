@@ -62,7 +62,8 @@ fn a_run_that_goes_on_is_not_contested() {
     let world = World::with_devices("{link: {simulated: {devices: {d-002: {silent: true}}}}}", 3);
     let job = |value: u32| {
         format!(
-            "{{target: {{query: '*'}}, action: {{property: {{level: {value}}}}}, delivery: {{confirm: acknowledged, expiresAfter: 1h}}}}"
+            "{{target: {{query: '*'}}, action: {{property: {{level: {value}}}}}, delivery: {{confirm: acknowledged, \
+                expiresAfter: 1h}}}}"
         )
     };
     world.job("one", &job(1));

@@ -69,7 +69,8 @@ fn a_job_of_an_organization_selects_nothing_outside_it() {
     }
     world.commit("jobs of eu");
     let ran = world.run(&["plan"]).expect(0);
-    let told = "`by-list` names 3 devices that it cannot select, because the registry or its organization does not have them: \
+    let told = "`by-list` names 3 devices that it cannot select, because the registry or its organization does not \
+        have them: \
                 acme-0, eu2-0, none-0";
     assert!(ran.stderr.contains(told), "{}", ran.stderr);
     world.apply().unwrap();

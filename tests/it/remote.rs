@@ -305,7 +305,8 @@ fn hooks_of_the_server_decide_and_local_ones_do_not_run() {
     hook(
         &site.fleet(),
         "pre-receive",
-        "printf 'fatal: Connection refused\\n\\033[31mred\\n'; i=0; while [ $i -lt 20000 ]; do echo 'spam spam spam spam spam'; i=$((i+1)); done; exit 1",
+        "printf 'fatal: Connection refused\\n\\033[31mred\\n'; i=0; while [ $i -lt 20000 ]; do echo 'spam spam spam \
+            spam spam'; i=$((i+1)); done; exit 1",
     );
     let shown = expect!(remote.push(&second, BRANCH, Some(&first)), Denied);
     assert!(shown.contains("pre-receive hook declined; Connection refused; \\u{1b}[31mred; spam"), "{shown}");

@@ -284,7 +284,8 @@ fn an_edit_shows_before_it_is_committed_and_whatever_is_wrong_with_other_documen
 #[test]
 fn unscheduling_is_a_commit_that_keeps_the_rest_of_the_file() {
     let world = world("start: 2026-12-01T02:30:00, recurrence: daily");
-    let text = "apiVersion: fleetform/v1\nkind: Schedule\nmetadata: {name: other}\nspec:\n  # why\n  start: 2026-12-01T02:30:00  \
+    let text = "apiVersion: fleetform/v1\nkind: Schedule\nmetadata: {name: other}\nspec:\n  # why\n  start: \
+        2026-12-01T02:30:00  \
                 # at night\n  recurrence: daily\n  job:\n    target: {query: '*'}\n    action: {tags: {a: 1}}\n";
     world.write("schedules/other.yaml", text);
     world.commit("other");

@@ -77,7 +77,8 @@ impl Gate {
             repository,
             "pre-receive",
             &format!(
-                ": > {path}/arrived; n=0; until [ -e {path}/open ]; do sleep 0.05; n=$((n+1)); [ $n -lt 400 ] || exit 1; done"
+                ": > {path}/arrived; n=0; until [ -e {path}/open ]; do sleep 0.05; n=$((n+1)); [ $n -lt 400 ] || exit \
+                    1; done"
             ),
         );
         Gate { folder }
@@ -275,8 +276,10 @@ impl Ssh {
         let path = |name: &str| folder.join(name).display().to_string();
         // With SHLVL set bash assumes that a person started it, and does not read the user's ~/.bashrc.
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
-             PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM \
+                no\nPidFile none\n\
+             PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd \
+             no\nMaxStartups 100\n\
              SetEnv GIT_CONFIG_GLOBAL=/dev/null SHLVL=2\n",
             path("host"),
             path("authorized_keys")
@@ -305,7 +308,8 @@ impl Ssh {
     pub fn client(&self, key: &str) -> String {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         format!(
-            "-F /dev/null -i {} -o IdentitiesOnly=yes -o IdentityAgent=none -o StrictHostKeyChecking=yes -o UserKnownHostsFile={} \
+            "-F /dev/null -i {} -o IdentitiesOnly=yes -o IdentityAgent=none -o StrictHostKeyChecking=yes -o \
+                UserKnownHostsFile={} \
              -o HostKeyAlias=[127.0.0.1]:{}",
             path(key),
             path("known_hosts"),

@@ -247,7 +247,10 @@ fn devices_without_a_known_template_are_not_checked() {
     world.commit("bare");
     world.apply().unwrap();
     // As after the document of its template was deleted.
-    world.sql("UPDATE device SET template = 'gone' WHERE device_id = 'l-4'; UPDATE device SET blocked = 1 WHERE device_id = 't-3'");
+    world.sql(
+        "UPDATE device SET template = 'gone' WHERE device_id = 'l-4'; UPDATE device SET blocked = 1 WHERE \
+        device_id = 't-3'",
+    );
     world.job("set", "{target: {query: '*'}, action: {property: {unheard: 1}}}");
     let said = plan(&world);
     assert_eq!(said.code, 0, "{:#?}", said.findings);
@@ -268,7 +271,8 @@ fn mismatches_count_for_the_threshold_and_survive_a_restart() {
     world.apply().unwrap();
     world.job(
         "dim",
-        "{target: {query: '*'}, action: {property: {light: {level: 60}}}, delivery: {batchSize: 1, cancellationThreshold: {failures: 1}}}",
+        "{target: {query: '*'}, action: {property: {light: {level: 60}}}, delivery: {batchSize: 1, \
+            cancellationThreshold: {failures: 1}}}",
     );
     // Killed at every look at the clock, one after the other, until it gets to its end.
     let mut looks = 1;
@@ -325,7 +329,8 @@ fn many_stray_names_are_cut() {
     let world = world();
     world.apply().unwrap();
     world.sql(
-        "UPDATE device SET desired = '{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1}' WHERE device_id = 'l-1'",
+        "UPDATE device SET desired = '{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1}' WHERE device_id = \
+            'l-1'",
     );
     job(&world, "migrate", "{deviceTemplate: thermostat}");
     let said = plan(&world);

@@ -479,7 +479,8 @@ fn fleets_stop_at_the_crossing() {
 fn nothing_starts_in_the_moment_of_the_crossing() {
     let same = "latency: 20ms";
     let link = format!(
-        "{{link: {{simulated: {{devices: {{d-001: {{{same}}}, d-002: {{answers: 500, {same}}}, d-003: {{{same}}}}}}}}}, \
+        "{{link: {{simulated: {{devices: {{d-001: {{{same}}}, d-002: {{answers: 500, {same}}}, d-003: \
+            {{{same}}}}}}}}}, \
          limits: {{inFlight: 2}}}}"
     );
     let world = World::with_devices(&link, 3);

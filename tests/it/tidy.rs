@@ -38,7 +38,8 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 7.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan results convert registry link repo prepare execute reconcile listen",
+        "diag model query schedule template manifest ledger plan results convert registry link repo prepare execute \
+            reconcile listen",
     ),
     // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
     ("cli", "diag model manifest ledger plan results convert registry repo prepare execute listen ops"),
@@ -242,7 +243,8 @@ fn assert_none(rule: &str, violations: &[String]) {
 
 #[test]
 fn the_scanner_sees_code_and_nothing_else() {
-    let text = "use crate::plan; // crate::repo\nlet a = \"crate::link\"; /* crate::ops */ let b = r#\"\"crate::cli\"#;\n\
+    let text = "use crate::plan; // crate::repo\nlet a = \"crate::link\"; /* crate::ops */ let b = \
+        r#\"\"crate::cli\"#;\n\
                 let c = '\"'; crate::{model::{a, b}, diag}; 'x: loop {}";
     let code = code_of(text);
     let named: Vec<String> = named_after(&code, "crate::").into_iter().map(|(_, name)| name).collect();

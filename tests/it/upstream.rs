@@ -384,7 +384,8 @@ fn a_remote_that_goes_away_while_jobs_run_lets_them_end() {
 
 #[test]
 fn a_slow_remote_starves_no_claim_and_nothing_goes_backwards() {
-    let spec = "{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {runningJobs: 20}, results: {remote: origin}}";
+    let spec = "{link: {simulated: {latency: 1s, journal: devices.jsonl}}, limits: {runningJobs: 20}, results: \
+        {remote: origin}}";
     let world = World::with_devices(spec, 56);
     world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
     world.commit("ignore");

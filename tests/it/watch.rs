@@ -523,7 +523,8 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
         let fleet =
             format!("{{link: {{simulated: {{latency: 1s, journal: devices.jsonl, devices: {late}}}}}, timeZone: UTC}}");
         world.declare("fleetform.yaml", "Fleet", "acme", &fleet);
-        let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*'}, action: {command: {name: reboot}}, \
+        let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*'}, action: {command: \
+            {name: reboot}}, \
                     delivery: {offline: wait}}}";
         world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
         world.commit("Wait");
@@ -551,7 +552,8 @@ fn an_occurrence_that_is_under_way_goes_on_as_it_was_claimed() {
 #[test]
 fn an_occurrence_that_was_refused_says_so_when_it_is_missed() {
     let world = scheduled_world("");
-    let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*', expect: {min: 9}}, action: {command: {name: reboot}}}}";
+    let spec = "{start: 2026-11-20T11:00:00, recurrence: daily, job: {target: {query: '*', expect: {min: 9}}, action: \
+        {command: {name: reboot}}}}";
     world.declare("schedules/nightly.yaml", "Schedule", "nightly", spec);
     world.commit("Expect");
     let words = said(&world, 70);

@@ -165,7 +165,8 @@ fn read_tables(copy: &Connection) -> rusqlite::Result<Result<Tables, String>> {
     let count = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0));
     let import = copy.query_row("SELECT coalesce(max(digest), '') FROM import", [], |row| row.get(0))?;
     let mut halfway = copy.prepare(
-        "SELECT job FROM run WHERE is_closed = 0 AND finished_at IS NULL AND EXISTS (SELECT 1 FROM outcome o WHERE o.run_id = run.run_id) \
+        "SELECT job FROM run WHERE is_closed = 0 AND finished_at IS NULL AND EXISTS (SELECT 1 FROM outcome o WHERE \
+            o.run_id = run.run_id) \
          AND (SELECT count(*) FROM outcome o WHERE o.run_id = run.run_id) < total",
     )?;
     let halfway = halfway.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;

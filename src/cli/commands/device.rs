@@ -147,10 +147,12 @@ fn change_devices(
         let devices = counted(devices, "device");
         output.say(&match wanted {
             DeviceChange::Delete => format!(
-                "import/{import} has {devices} of these: they come back, with new keys, when it is imported again. Take their rows out of its file."
+                "import/{import} has {devices} of these: they come back, with new keys, when it is imported again. \
+                    Take their rows out of its file."
             ),
             DeviceChange::Block | DeviceChange::Unblock => format!(
-                "import/{import} has {devices} of these: where its file has a status for them, that one counts when it is imported again."
+                "import/{import} has {devices} of these: where its file has a status for them, that one counts when it \
+                    is imported again."
             ),
         });
     }

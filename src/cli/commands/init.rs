@@ -20,7 +20,10 @@ pub fn init(folder: &Path, with_example: bool, output: &Output) -> CommandResult
     if !made.files.is_empty() {
         let program = &output.program;
         let option = folder_option(&Environment { folder: folder.to_path_buf(), registry: None });
-        output.say(&format!("\nNext: declare devices and jobs beside it (`{program} schema Job`), commit them, and look:\n\n    {program}{option} plan"));
+        output.say(&format!(
+            "\nNext: declare devices and jobs beside it (`{program} schema Job`), commit them, and \
+            look:\n\n    {program}{option} plan"
+        ));
     }
     Ok(exit::OK)
 }

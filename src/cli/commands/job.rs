@@ -100,7 +100,8 @@ pub(super) fn mention(caveats: &Caveats, output: &Output) {
         let branch = sanitize_line(branch);
         let commits = counted(*commits as u64, "commit");
         output.say(&format!(
-            "The branch {branch} here is {commits} behind {remote}'s, as of the last fetch: `git fetch {remote} {branch}:{branch}`."
+            "The branch {branch} here is {commits} behind {remote}'s, as of the last fetch: `git fetch {remote} \
+                {branch}:{branch}`."
         ));
     }
 }

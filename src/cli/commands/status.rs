@@ -41,9 +41,12 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
         })
     });
     let daemon = status.daemon.as_ref().map(serde_json::to_value).transpose().map_err(fail)?;
-    Ok(
-        json!({"alive": status.is_alive, "daemon": daemon, "fleet": fleet, "fleet_error": status.fleet.as_ref().err().map(unread)}),
-    )
+    Ok(json!({
+        "alive": status.is_alive,
+        "daemon": daemon,
+        "fleet": fleet,
+        "fleet_error": status.fleet.as_ref().err().map(unread),
+    }))
 }
 
 fn text(status: &Status, output: &Output) -> String {

@@ -138,7 +138,8 @@ fn stop(waker: &Waker) {
     if waker.is_interrupted() {
         std::process::exit(i32::from(exit::INTERRUPTED));
     }
-    tracing::info!(target: WATCH, "stopping: no new device starts, those in flight are awaited; once more ends at once");
+    tracing::info!(target: WATCH, "stopping: no new device starts, those in flight are awaited; once more ends at \
+        once");
     ServiceManager::from_environment().stopping();
     waker.interrupt();
 }
@@ -151,7 +152,8 @@ async fn serve(listening: Listening, handle: StatusHandle, waker: Waker) {
     let bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
     let server = Server { handle, bell, secrets, bounds: Bounds::default() };
     if let Err(error) = server.serve(listener, std::future::pending()).await {
-        tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon goes on without them");
+        tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon \
+            goes on without them");
     }
 }
 
@@ -230,7 +232,8 @@ impl Shown {
         let snapshot = self.handle.snapshot();
         self.manager.status(&status_line(&snapshot));
         if let Err(error) = self.seat.write(&snapshot) {
-            tracing::warn!(target: WATCH, error = %sanitize_line(&error.to_string()), "what `status` shows cannot be written");
+            tracing::warn!(target: WATCH, error = %sanitize_line(&error.to_string()), "what `status` shows cannot be \
+                written");
         }
     }
 }

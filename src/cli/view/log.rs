@@ -29,7 +29,8 @@ pub fn log(note: &Note<'_>) {
     match note {
         Note::Started { fleet_branch } => tracing::info!(target: WATCH, branch = fleet_branch, "following"),
         Note::NoEvents { error } => {
-            tracing::warn!(target: WATCH, error = %error, "the system does not tell of new commits; looking at each interval instead");
+            tracing::warn!(target: WATCH, error = %error, "the system does not tell of new commits; looking at each \
+                interval instead");
         }
         Note::Fetched { error: None, is_news: true, .. } => {
             tracing::info!(target: REMOTE, "the remote can be reached again");
@@ -69,7 +70,8 @@ fn log_trouble(error: &OpsError, is_news: bool, retry_at: Timestamp) {
     match error {
         error if !is_news => tracing::debug!(target: WATCH, retry_at, "{error}"),
         OpsError::Invalid(findings) => {
-            tracing::error!(target: WATCH, retry_at, "the newest commit cannot be used; what was declared before goes on");
+            tracing::error!(target: WATCH, retry_at, "the newest commit cannot be used; what was declared before goes \
+                on");
             log_findings(findings);
         }
         OpsError::Held { what, help } => tracing::warn!(target: WATCH, help, retry_at, "{what}"),

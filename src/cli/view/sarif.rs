@@ -44,7 +44,9 @@ fn result(diagnostic: &Diagnostic, sources: &SourceMap) -> Value {
             let end = sources.position(crate::diag::Span { start: span.end, ..*span });
             json!({"physicalLocation": {
                 "artifactLocation": {"uri": uri(sources.path(span.file))},
-                "region": {"startLine": start.line, "startColumn": start.column, "endLine": end.line, "endColumn": end.column},
+                "region": {
+                    "startLine": start.line, "startColumn": start.column, "endLine": end.line, "endColumn": end.column,
+                },
             }})
         })
         .collect();

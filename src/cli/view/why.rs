@@ -54,7 +54,8 @@ fn sentences(cause: &Cause, status: Option<RunStatus>) -> String {
             )
         }
         Cause::JournalLost { total, unknown } => format!(
-            "The registry's journal of this run was lost before its end. The outcome of {} of {} is unknown; nothing was \
+            "The registry's journal of this run was lost before its end. The outcome of {} of {} is unknown; nothing \
+                was \
              sent again. `job rerun` makes a new job for the devices that failed.",
             number(*unknown),
             counted(*total, "device")
@@ -321,7 +322,8 @@ fn cause_json(cause: &Cause) -> Value {
                 StopCause::Undeclared => "undeclared",
                 StopCause::Continued => "continue",
             };
-            json!({"cause": "stopped", "by": by, "total": total, "done": done, "in_flight": in_flight, "waiting": waiting,
+            json!({"cause": "stopped", "by": by, "total": total, "done": done, "in_flight": in_flight,
+                "waiting": waiting,
                    "queued": queued})
         }
         Cause::Slot { running, limit } => json!({"cause": "slot", "running": running, "limit": limit}),
@@ -346,7 +348,8 @@ fn cause_json(cause: &Cause) -> Value {
         Cause::Queued { devices } => json!({"cause": "queued", "devices": devices}),
         Cause::Edited => json!({"cause": "edited"}),
         Cause::Planned { action, reason, devices, is_committed } => json!({
-            "cause": "planned", "action": action.word(), "reason": reason, "devices": devices, "committed": is_committed,
+            "cause": "planned", "action": action.word(), "reason": reason, "devices": devices,
+            "committed": is_committed,
         }),
         Cause::After(Predecessor { job, run, status, counts }) => json!({
             "cause": "after",
@@ -364,7 +367,11 @@ fn cause_json(cause: &Cause) -> Value {
             json!({"cause": "failures", "by_reason": Value::Object(reasons.collect())})
         }
         Cause::Late { total, answers } => {
-            let answer = |(device_id, answer): &(String, LateAnswer)| json!({"device_id": device_id, "code": answer.code, "message": answer.message, "at": answer.at.to_string()});
+            let answer = |(device_id, answer): &(String, LateAnswer)| {
+                json!({
+                    "device_id": device_id, "code": answer.code, "message": answer.message, "at": answer.at.to_string(),
+                })
+            };
             json!({"cause": "late", "total": total, "answers": answers.iter().map(answer).collect::<Vec<_>>()})
         }
     }

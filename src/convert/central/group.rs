@@ -44,8 +44,10 @@ pub fn group(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<
     spec["query"] = Value::from(condition);
     if !guessed.is_empty() {
         notes.push(format!(
-            "{} may be wrong: what is not in the input is taken for a value that the device reports. Write `properties.desired.` \
-             for what an operator sets, `cloud.` for a cloud property, or convert the device template in the same call.",
+            "{} may be wrong: what is not in the input is taken for a value that the device reports. Write \
+                `properties.desired.` \
+             for what an operator sets, `cloud.` for a cloud property, or convert the device template in the same \
+             call.",
             guessed.iter().map(|path| format!("`{}`", shown(path))).collect::<Vec<_>>().join(", ")
         ));
     }

@@ -28,7 +28,8 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
     match status.as_deref() {
         None => {}
         Some("stopped") => {
-            let note = "It is stopped there: `suspend: true` keeps it from running here. It would run on all devices, the ones that are done there included.";
+            let note = "It is stopped there: `suspend: true` keeps it from running here. It would run on all devices, \
+                the ones that are done there included.";
             work.notes.push(note.to_string());
         }
         Some(status @ ("pending" | "running")) => {

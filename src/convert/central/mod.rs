@@ -57,7 +57,8 @@ impl Context<'_> {
         }
         let name = name_of_id(id).ok_or_else(|| format!("No name can be made of the id `{}`.", shown(id)))?;
         notes.push(format!(
-            "The {} `{}` is not part of the input: declare it (`kind: {}`) as `{name}`, or convert it in the same call.",
+            "The {} `{}` is not part of the input: declare it (`kind: {}`) as `{name}`, or convert it in the same \
+                call.",
             noun(kind),
             shown(id),
             kind.word()

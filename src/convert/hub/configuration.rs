@@ -29,7 +29,8 @@ pub fn configuration(members: &Map<String, Value>, context: &mut Context<'_>) ->
     let target = target.ok_or("`targetCondition` is missing or empty, so it is about no device.")?;
     let mut target = condition("targetCondition", target, &mut notes)?;
     notes.push(
-        "IoT Hub applies a configuration to new devices too and takes it back from those that leave its condition; a job runs \
+        "IoT Hub applies a configuration to new devices too and takes it back from those that leave its condition; a \
+            job runs \
          once. Change `run` to run it again, or make it a Schedule."
             .to_string(),
     );

@@ -202,7 +202,11 @@ fn updates(fields: &mut Fields<'_>, condition: &str) -> Result<Vec<Part>, String
     if parts.len() > 1 && reads(Section::Tags) {
         parts.reverse();
         if reads(Section::Desired) {
-            notes.push("The condition reads both tags and desired properties: see that the second job still finds its devices.".to_string());
+            notes.push(
+                "The condition reads both tags and desired properties: see that the second job still finds its \
+                devices."
+                    .to_string(),
+            );
         }
     }
     let first =

@@ -149,7 +149,8 @@ fn check_twin(members: &Map<String, Value>, is_agent: bool, trail: &Trail, found
         let is_options = path.iter().any(|key| key == "createOptions");
         let help = match rule {
             TwinRule::StringLong if is_options => Some(
-                "Cut the text into `createOptions`, `createOptions01`, `createOptions02` and so on, which are put together again.",
+                "Cut the text into `createOptions`, `createOptions01`, `createOptions02` and so on, which are put \
+                    together again.",
             ),
             TwinRule::KeyCharacter(_) | TwinRule::Deep if is_options => {
                 Some("Write the create options as text that is JSON, which has no such limit.")

@@ -25,7 +25,8 @@ fn manifest() -> Value {
             "schemaVersion": "1.2",
             "routes": {
                 "up": "FROM /messages/modules/filter/outputs/* INTO $upstream",
-                "in": {"route": "FROM /messages/modules/camera/outputs/frames WHERE temperature > 3 INTO BrokeredEndpoint(\"/modules/filter/inputs/in1\")",
+                "in": {"route": "FROM /messages/modules/camera/outputs/frames WHERE temperature > 3 INTO \
+                    BrokeredEndpoint(\"/modules/filter/inputs/in1\")",
                     "priority": 9, "timeToLiveSecs": 1800},
                 "gone": null},
             "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}},

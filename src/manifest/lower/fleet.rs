@@ -116,7 +116,8 @@ impl Lowering<'_> {
             let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if remote.is_empty() || remote.starts_with(['-', '.']) || !remote.chars().all(is_name) {
                 let detail = format!(
-                    "`{}` is not the name of a remote. An address does not stand in a document that anybody may propose to change: \
+                    "`{}` is not the name of a remote. An address does not stand in a document that anybody may \
+                        propose to change: \
                      configure it where fleetform runs, with `git remote add NAME ADDRESS`.",
                     shown(remote)
                 );

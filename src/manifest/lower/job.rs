@@ -210,7 +210,8 @@ impl Lowering<'_> {
             self.report(code::PAYLOAD_TOO_LARGE, "/spec/action/command/payload", detail);
         }
         if mentions_secret(&payload) {
-            let detail = "A payload may not hold a key `$secret`: secrets by reference are not supported by this version, and it would be sent as it stands here.";
+            let detail = "A payload may not hold a key `$secret`: secrets by reference are not supported by this \
+                version, and it would be sent as it stands here.";
             self.report(code::SECRET, "/spec/action/command/payload", detail);
         }
         if let Some(node) = self.root.at(&self.place("/spec/action/command/payload")) {

@@ -129,7 +129,8 @@ impl Lowering<'_> {
             Ok(_) => (format!("A schedule starts in the year {START_YEAR_MIN} at the earliest."), None),
             Err(WallClockError::Offset { without }) => (
                 format!(
-                    "`{}` has an offset. `start` is what a clock on the wall shows in `timeZone`, in summer and in winter, so it has none.",
+                    "`{}` has an offset. `start` is what a clock on the wall shows in `timeZone`, in summer and in \
+                        winter, so it has none.",
                     shown(text)
                 ),
                 without.map(|without| format!("Write what the clock there shows, such as `{without}`.")),
@@ -253,7 +254,8 @@ impl Lowering<'_> {
             self.diagnostics.push(Diagnostic::new(code::NO_EFFECT, span, detail).with_help(help));
         } else if let Some(period) = period(recurrence).filter(|period| within > *period) {
             let detail = format!(
-                "The schedule repeats after {}, and only the newest occurrence runs late: one can never start later than that.",
+                "The schedule repeats after {}, and only the newest occurrence runs late: one can never start later \
+                    than that.",
                 crate::model::text::duration(period)
             );
             self.report(code::MISSED_WITHIN, pointer, detail);

@@ -33,7 +33,8 @@ fn without_effect(work: &DeclaredWork<'_>) -> Vec<(&'static str, String)> {
         found.push(("confirm", format!("Only desired properties are acknowledged; a `{}` is not.", action.word())));
     }
     if delivery.offline == OfflinePolicy::Wait && is_idempotent.is_none() {
-        let detail = "Only commands wait for a device to come online; anything else is kept in the registry, whether or not it is.";
+        let detail = "Only commands wait for a device to come online; anything else is kept in the registry, whether \
+            or not it is.";
         found.push(("offline", detail.to_string()));
     }
     if delivery.retry.attempts > 0 {

@@ -12,7 +12,8 @@ pub fn check(set: &Set) -> Diagnostics {
         // It may be in a file that could not be read.
         if set.unread.is_empty() {
             let detail = "No document in this folder has the kind Fleet, so there is no fleet to work on.";
-            let help = "Run `fleetform init` here, or choose the folder of the fleet with `-C`, and in a followed repository with \
+            let help = "Run `fleetform init` here, or choose the folder of the fleet with `-C`, and in a followed \
+                repository with \
                         `--path` and `--branch`.";
             diagnostics.push(Diagnostic::new(code::FLEET_MISSING, None, detail).with_help(help));
         }

@@ -28,7 +28,8 @@ pub fn check(set: &Set) -> Diagnostics {
         }
         if let Some(job) = set.find(Kind::Job, schedule.name.as_str()) {
             let detail = format!(
-                "There is a job named `{}`, and the occurrences of a schedule are runs of a job of its name: their results would \
+                "There is a job named `{}`, and the occurrences of a schedule are runs of a job of its name: their \
+                    results would \
                  have one place.",
                 schedule.name
             );

@@ -38,7 +38,8 @@ pub(super) fn check_remote(remote: &RemoteSource, branch: &str) -> Result<String
     if !is_root && parts.iter().any(|part| matches!(*part, "" | ".." | ".git") || part.chars().any(char::is_control)) {
         return Err(OpsError::Usage {
             what: format!("--path `{}` is no folder of the remote repository", sanitize_line(path)),
-            help: "Name the fleet's folder from the root of the repository, such as `fleets/hall-c`; leave --path out for the root."
+            help: "Name the fleet's folder from the root of the repository, such as `fleets/hall-c`; leave --path out \
+                for the root."
                 .to_string(),
         });
     }

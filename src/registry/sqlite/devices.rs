@@ -11,7 +11,8 @@ use super::rows::{DEVICE_COLUMNS, device_of_row};
 use crate::model::device::{Authentication, Device};
 
 /// The columns of a device's keys in the order that [`keys_of_row`] reads; NULL for a device that has none.
-pub(super) const KEY_COLUMNS: &str = "k.device_id IS NOT NULL, k.authentication, k.primary_key, k.secondary_key, k.primary_thumbprint, k.secondary_thumbprint";
+pub(super) const KEY_COLUMNS: &str = "k.device_id IS NOT NULL, k.authentication, k.primary_key, k.secondary_key, \
+    k.primary_thumbprint, k.secondary_thumbprint";
 
 /// Returns the keys of the columns from `first` on.
 pub(super) fn keys_of_row(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<DeviceKeys> {

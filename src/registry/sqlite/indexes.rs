@@ -125,7 +125,8 @@ fn changes(indexes: &[Index], left_out: Vec<String>, present: &BTreeMap<String, 
 /// Returns the statements of the existing indexes, by name.
 fn present(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     let text = format!(
-        "SELECT name, sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name = 'device' AND name GLOB '{PREFIX}*'"
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'index' AND tbl_name = 'device' AND name GLOB \
+            '{PREFIX}*'"
     );
     let mut statement = connection.prepare(&text)?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
@@ -209,8 +210,10 @@ mod tests {
         let registry = SqliteStore::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
         let text = format!(
             "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT {devices})
-             INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, NULL,
-               iif(n % 10 = 0, '{{}}', json_object('line', CAST(n % 50 AS TEXT), 'it''s', n, 'a.b', json_object('c', n % 7))),
+             INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, \
+             NULL,
+               iif(n % 10 = 0, '{{}}', json_object('line', CAST(n % 50 AS TEXT), 'it''s', n, 'a.b', json_object('c', n \
+               % 7))),
                '{{}}', json_object('level', n % 100), 1, json_object('battery', n % 100), 1, NULL, NULL FROM n"
         );
         registry.connection.execute_batch(&text).unwrap();

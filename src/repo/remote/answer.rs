@@ -393,7 +393,8 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_talk_is_told_by_what_git_reports() {
-        let tail = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\n\
+        let tail = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access \
+            rights\n\
                     and the repository exists.\n";
         let check = |text: &str, expect: Fault| assert_eq!(fault_of(&format!("{text}\n{tail}")), expect, "{text}");
         check("git@github.com: Permission denied (publickey).", Fault::Denied);
@@ -439,7 +440,8 @@ mod tests {
         let check = |reason: Option<&str>, stderr: &str, expect: &str| assert_eq!(message_of(reason, stderr), expect);
         check(
             Some("hook declined"),
-            "remote: error: only bots may write        \nremote: \u{1b}[31mred\nremote:\nerror: failed to push some refs to 'x'\n\
+            "remote: error: only bots may write        \nremote: \u{1b}[31mred\nremote:\nerror: failed to push some \
+                refs to 'x'\n\
              hint: fetch first\n",
             "hook declined; only bots may write; \\u{1b}[31mred",
         );

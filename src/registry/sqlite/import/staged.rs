@@ -109,7 +109,8 @@ pub fn write_staged(connection: &Connection, name: &str) -> rusqlite::Result<()>
     // The key of a device that proves itself with one is made where the file has none.
     let key = |column: &str| {
         format!(
-            "CASE coalesce(s.authentication, 'sas') WHEN 'sas' THEN coalesce(s.{column}, fleetform_new_key()) ELSE s.{column} END"
+            "CASE coalesce(s.authentication, 'sas') WHEN 'sas' THEN coalesce(s.{column}, fleetform_new_key()) ELSE \
+                s.{column} END"
         )
     };
     let (primary, secondary) = (key("primary_key"), key("secondary_key"));
