@@ -4,6 +4,7 @@
 //! trusted afterwards.
 
 pub mod acknowledgement;
+pub mod backoff;
 pub mod delivery;
 pub mod device;
 pub mod digest;

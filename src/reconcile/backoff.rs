@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::model::backoff::{doubled, drawn};
 use crate::model::digest::Digest;
 
 /// The first pause, on average.
@@ -44,10 +45,9 @@ impl Backoff {
     /// Notes a failure and returns when to try again; soon when somebody else is at work, who will be done.
     pub fn fail(&mut self, now: Timestamp, is_held: bool) -> Timestamp {
         let longest = if is_held { LONGEST_HELD } else { LONGEST };
-        let mean = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
+        let mean = doubled(FIRST, self.failures, longest);
         self.failures += 1;
-        let drawn = Digest::of_texts([self.seed.to_string().as_str(), &self.failures.to_string()]).seed();
-        let share = (drawn % 1_000) as f64 / 1_000.0;
+        let share = drawn([self.seed.to_string().as_str(), &self.failures.to_string()]);
         self.until = now.checked_add(mean.mul_f64(0.5 + share)).unwrap_or(Timestamp::MAX);
         self.until
     }

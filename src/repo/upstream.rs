@@ -14,17 +14,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use git2::{Delta, FileMode, Oid, Sort};
 
 use super::remote::{Remote, RemoteError};
 use super::{FileChange, RepoError, ResultsBranch};
+use crate::model::backoff::doubled;
 
 /// How often a change is tried on a branch that others keep moving.
 const ATTEMPTS_MAX: u32 = 20;
 /// The mean of the first pause between tries. It doubles with each try, up to 64 times this. The pause is drawn from 0
 /// to twice the mean, so that writers that started together do not stay together.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(20 * 64);
 
 /// Why the branch and its remote could not be brought together.
 #[derive(Debug, thiserror::Error)]
@@ -412,5 +415,5 @@ fn pause(attempt: u32) {
     let mut drawn = [0; 2];
     // Without randomness every writer waits for the mean, which is no worse than a bad draw.
     let share = getrandom::fill(&mut drawn).map_or(0.5, |()| f64::from(u16::from_le_bytes(drawn)) / 65_536.0);
-    std::thread::sleep(PAUSE.saturating_mul(1 << attempt.min(6)).mul_f64(2.0 * share));
+    std::thread::sleep(doubled(PAUSE, attempt, PAUSE_MAX).mul_f64(2.0 * share));
 }

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
+use crate::model::backoff::{doubled, drawn};
 use crate::model::delivery::Retry;
-use crate::model::digest::Digest;
 use crate::model::limits;
 
 /// Returns the pause before attempt `attempt` (2 is the first retry) of a device: the backoff doubled for each further
 /// retry, plus up to half of it, chosen by the seed, the device and the attempt; at most [`limits::DURATION_MAX`].
 pub fn pause(retry: Retry, seed: u64, ordinal: u32, attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(2).min(31);
-    let base = retry.backoff.saturating_mul(1 << doublings).min(limits::DURATION_MAX);
+    let base = doubled(retry.backoff, attempt.saturating_sub(2), limits::DURATION_MAX);
     let parts = [seed.to_string(), ordinal.to_string(), attempt.to_string()];
-    let chosen = Digest::of_texts(parts.iter().map(String::as_str)).seed() % 1_000;
-    let jitter = base.mul_f64(chosen as f64 / 2_000.0);
+    let jitter = base.mul_f64(drawn(parts.iter().map(String::as_str)) / 2.0);
     (base + jitter).min(limits::DURATION_MAX)
 }
 
