@@ -67,8 +67,8 @@
 //! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
-//! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] is where the three are put together. `sim::dying` wraps the first two: each of their durable
-//! steps is a place to die.
+//! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] is where the three are put together.
+//! `sim::dying` wraps the first two: each of their durable steps is a place to die.
 //!
 //! # How to add a link to devices
 //!
@@ -100,7 +100,7 @@
 //! | what the remote had of it | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
 //! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, its branch at `refs/fleetform/source/…` |
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
-//! | the mark of who moves it | `repo`, empty unless somebody died | `.git/fleetform-results.writer` |
+//! | the mark of who moves it | `repo`, empty unless a process died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |

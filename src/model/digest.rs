@@ -87,9 +87,9 @@ impl fmt::Debug for Digest {
 
 /// Returns JSON without white space and with the keys of every object sorted by their bytes.
 ///
-/// Numbers are written as serde_json writes them, which is how the author wrote them but for redundant digits. So this is
-/// not the scheme of RFC 8785, which writes every number as an IEEE 754 double and sorts keys by UTF-16 units: `1` and
-/// `1.0` would be one, and integers beyond 2^53 would lose digits. The digests on results branches depend on it.
+/// Numbers are written as serde_json writes them, which is how the author wrote them but for redundant digits. So this
+/// is not the scheme of RFC 8785, which writes every number as an IEEE 754 double and sorts keys by UTF-16 units: `1`
+/// and `1.0` would be one, and integers beyond 2^53 would lose digits. The digests on results branches depend on it.
 pub fn canonical_json(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);

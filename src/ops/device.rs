@@ -55,8 +55,8 @@ pub fn count(environment: &Environment, choice: &DeviceChoice) -> Result<u64, Op
 pub struct ShownDevice {
     pub device: Device,
     pub authentication: Authentication,
-    /// Of the content of the edge manifest that it has, 64 hex digits; `None` when it has none, or from an older
-    /// registry.
+    /// The digest of the content of the edge manifest that it has, 64 hex digits; `None` when it has none, or from an
+    /// older registry.
     pub edge_manifest_digest: Option<String>,
     /// The import that brought it.
     pub import: Option<String>,

@@ -37,7 +37,7 @@ pub struct JobFilter {
 #[derive(Debug, Clone)]
 pub struct ListedRun {
     pub record: RunRecord,
-    /// `None` when nobody asked for devices.
+    /// `None` when no device was asked for.
     pub fitting: Option<Fitting>,
 }
 

@@ -5,7 +5,7 @@
 //!
 //! * The registry is a temporary copy, the results branch is one in a scratch repository that reads the objects of the
 //!   real one.
-//! * Only devices that failed get rows in its results: nobody but `failedOf` ever reads them.
+//! * Only devices that failed get rows in its results: only `failedOf` ever reads them.
 //! * Answers are due in steps of a twentieth of the mean latency (at least a millisecond), so that they are handled in
 //!   groups as in reality. Deadlines are kept to the instant: who answers in time does so in the rehearsal too.
 //! * The work of the machine itself takes no time: a registry write is over when it has begun.
@@ -67,7 +67,7 @@ pub struct Rehearsed {
     pub held: Vec<PlannedChange>,
     /// The results branch is gone, and the apply would publish it again from the registry, with so many runs.
     pub republished: Option<u64>,
-    /// Of the first plan: warnings.
+    /// The warnings of the first plan.
     pub findings: Findings,
     /// Why jobs that come after others could not be claimed.
     pub refused: Option<Findings>,

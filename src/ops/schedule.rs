@@ -67,7 +67,7 @@ pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSche
 }
 
 /// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock,
-/// or an instant; after `now` without one. The schedule is that of the work tree: whoever edits it sees what the edit
+/// or an instant; after `now` without one. The schedule is that of the work tree: its author sees what the edit
 /// does.
 ///
 /// # Errors

@@ -121,7 +121,7 @@ impl ActionKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     pub count: u64,
-    /// Of the sorted ids.
+    /// The digest of the sorted ids.
     pub digest: Digest,
     /// The first few ids, for people.
     pub sample: Vec<String>,
@@ -157,7 +157,7 @@ pub struct ImportCounts {
     pub new: u64,
     /// Existing devices of which anything changes.
     pub updated: u64,
-    /// Of the updated ones: those whose name changes.
+    /// The updated ones whose name changes.
     pub renamed: u64,
     pub unchanged: u64,
     /// Devices that their row deletes.

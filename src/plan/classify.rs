@@ -1,4 +1,4 @@
-//! What is to be done with a declared job, before anybody looks at devices. An ordered table: the first row that fits
+//! What is to be done with a declared job, before devices are looked at. An ordered table: the first row that fits
 //! wins.
 
 use std::sync::Arc;
@@ -35,9 +35,9 @@ pub enum Class<'a> {
 pub struct Classified<'a> {
     pub job: &'a Job,
     pub class: Class<'a>,
-    /// Of its run.
+    /// The claim of its run.
     pub claim: Option<&'a Claim>,
-    /// Of all of its runs, the one that was claimed last.
+    /// The claim of all of its runs that was made last.
     pub newest: Option<&'a Claim>,
 }
 

@@ -19,14 +19,14 @@ pub struct PlanSource {
     pub commit: Option<String>,
     /// The id of the git tree of the fleet's folder; `None` for a work tree.
     pub tree: Option<String>,
-    /// Of the declared files: what decides whether anything changed.
+    /// The digest of the declared files: it decides whether anything changed.
     pub digest: String,
 }
 
 /// What applying an import now would do; `None` counts mean that the registry already holds this state of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportObservation {
-    /// Of the spec, the template, the organization and the content of the file.
+    /// The digest of the spec, the template, the organization and the content of the file.
     pub digest: Digest,
     pub counts: ImportCounts,
 }
@@ -46,7 +46,7 @@ pub struct PlanInput<'a> {
     /// For each of those jobs the declared device templates that it does not fit; absent where it fits all.
     pub mismatching: BTreeMap<Name, BTreeSet<Name>>,
     pub imports: BTreeMap<Name, ImportObservation>,
-    /// Who has the right to work on the fleet now and is somebody else.
+    /// The other process that has the right to work on the fleet now.
     pub at_work: Option<String>,
     /// How many devices schedules would select now, where that was looked at.
     pub scheduled: BTreeMap<Name, u64>,

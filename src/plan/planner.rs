@@ -26,13 +26,13 @@ use crate::model::outcome::RunStatus;
 /// Ids of a target that a plan carries for people.
 const SAMPLE_IDS: usize = 3;
 
-/// Why a run is closed that nobody knows about any more.
+/// Why a run is closed of which the journal is gone.
 const JOURNAL_LOST: &str = "this registry has no journal of it: closed as failed, nothing is sent";
 
 /// Returns the plan of an input.
 ///
 /// # Panics
-/// When the input lacks the observation of a job that is to run: a bug of whoever built it.
+/// When the input lacks the observation of a job that is to run: a bug of its builder.
 pub fn plan(input: PlanInput<'_>) -> Plan {
     let mut plan = Plan {
         id: String::new(),
@@ -89,7 +89,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     plan_held(declared, held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
     if let Some(at_work) = at_work {
-        // A journal that is not here is with whoever works with the other one.
+        // A journal that is not here is with the process that works with the other registry.
         for change in plan.changes.iter_mut().filter(|change| change.action() == ActionKind::Close) {
             change.step = Step::Hold;
             change.reason = format!("under way with another registry: {at_work} is at work");
@@ -199,7 +199,7 @@ fn wait_of(job: &Job, progress: &BTreeMap<&Name, PredecessorState<'_>>) -> Wait 
 struct ObservedJob {
     observation: Observation,
     mismatching: BTreeSet<Name>,
-    /// Of the edge manifest that the job assigns.
+    /// The digest of the edge manifest that the job assigns.
     manifest: Option<Digest>,
 }
 

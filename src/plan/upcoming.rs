@@ -35,7 +35,7 @@ pub fn plan_schedules(declared: &Declared, counts: &BTreeMap<Name, u64>, plan: &
 }
 
 /// Returns true when whom a target means changes by itself, by what the devices report and whether they are connected:
-/// that nobody is meant now is no sign of a mistake then.
+/// that no device is selected now is no sign of a mistake then.
 fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
     let condition = match selector {
         Selector::Query(condition) => condition,

@@ -7,10 +7,10 @@ use crate::manifest::ParsedFiles;
 /// changes nothing of what they return. It grows with the fleet and not with time.
 #[derive(Default)]
 pub struct Cache {
-    /// Of the declared files.
+    /// The declared files, parsed.
     pub files: ParsedFiles,
-    /// Of the results branch.
+    /// The documents of the results branch.
     pub recorded: Recorded,
-    /// Of the conditions.
+    /// The paths of the conditions.
     pub searches: Searches,
 }

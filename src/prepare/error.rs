@@ -13,7 +13,7 @@ pub enum PrepareError {
     /// Nothing was touched: a person has to decide, or another process is at work.
     #[error("{what}")]
     Held { what: String, help: String },
-    /// What is committed may not be used in this way, whoever asks.
+    /// What is committed may not be used in this way.
     #[error("{what}")]
     Refused { what: String, help: String },
     /// The command was called in a way that it cannot serve.

@@ -117,7 +117,7 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
     records.into_values().collect()
 }
 
-/// Holds when somebody else has written to the branch or rewritten it since it was last used here.
+/// Holds when another program has written to the branch or rewritten it since it was last used here.
 fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), HistoryError> {
     let seen = registry.branch_copy().noted(Noted::ResultsTip)?;
     match branch.audit(seen.as_deref())? {

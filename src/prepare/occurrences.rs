@@ -44,7 +44,7 @@ pub fn with_open_occurrences<'a>(
             && !declared.edge_manifests.contains_key(name)
         {
             let Some(digest) = run.manifest.or_else(|| manifest_at(name, &claim, repo)) else { continue };
-            // Of several that were claimed with other contents of it, the last.
+            // When several were claimed with other contents of it, the last counts.
             declared.to_mut().kept_manifests.insert(name.clone(), digest);
         }
         declared.to_mut().jobs.insert(run.job.clone(), Arc::new(job));
@@ -58,8 +58,8 @@ fn manifest_at(name: &Name, claim: &Claim, repo: &Repo) -> Option<Digest> {
     then.edge_manifests.get(name).map(|manifest| manifest.digest)
 }
 
-/// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while nobody has
-/// edited it, else what the journal has kept. `None` when that is not to be had: in a journal that did not keep it,
+/// Returns the job of an occurrence with the spec that it was claimed with: that of its schedule while that has not
+/// been edited, else what the journal has kept. `None` when that is not to be had: in a journal that did not keep it,
 /// with its commit gone.
 fn as_claimed(schedule: &Schedule, run: &JournaledRun, claim: &Claim, repo: &Repo) -> Option<Job> {
     let instant = occurrence_instant(&run.run)?;

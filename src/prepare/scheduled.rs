@@ -1,4 +1,4 @@
-//! How many devices the schedules of a plan would select now: for whoever reviews them, long before they are due.
+//! How many devices the schedules of a plan would select now: for their reviewer, long before they are due.
 
 use std::collections::BTreeMap;
 

@@ -42,7 +42,7 @@ impl Backoff {
         self.until.clamp(now, latest)
     }
 
-    /// Notes a failure and returns when to try again; soon when somebody else is at work, who will be done.
+    /// Notes a failure and returns when to try again; soon when another process is at work, which will be done.
     pub fn fail(&mut self, now: Timestamp, is_held: bool) -> Timestamp {
         let longest = if is_held { LONGEST_HELD } else { LONGEST };
         let mean = doubled(FIRST, self.failures, longest);

@@ -42,8 +42,9 @@ impl Claims<'_, '_> {
         Ok(())
     }
 
-    /// Journals and commits claims: from there on the runs are ours, and nobody runs them again. With a remote they are
-    /// one commit, which counts when the remote has it; a run that somebody else has claimed meanwhile is left to them.
+    /// Journals and commits claims: from there on the runs are ours, and no process runs them again. With a remote they
+    /// are one commit, which counts when the remote has it; a run that another process has claimed meanwhile is left to
+    /// it.
     ///
     /// # Errors
     /// A claim could not be journaled or committed. What was claimed before it was handed to `take`.
@@ -69,7 +70,7 @@ impl Claims<'_, '_> {
                     upstream.note(Some(&error));
                 }
                 if !is_open {
-                    // Nobody has seen them.
+                    // No other process has seen them.
                     for input in &journaled {
                         self.view.registry.write(Change::Drop { run_id: input.run_id })?;
                     }
@@ -130,7 +131,7 @@ impl Claims<'_, '_> {
         Ok(published?)
     }
 
-    /// Pushes journaled claims in one commit and returns those that somebody else was the first to make.
+    /// Pushes journaled claims in one commit and returns those that another process was the first to make.
     fn push(&mut self, journaled: &[RunInput]) -> Result<BTreeSet<i64>, UpstreamError> {
         let fleet = &self.view.declared.fleet.name;
         let upstream = self.upstream.as_ref().expect("claims are pushed where there is a remote");
@@ -138,7 +139,7 @@ impl Claims<'_, '_> {
         let mut still = |branch: &ResultsBranch<'_>| {
             lost.clear();
             let mut left = Vec::new();
-            // Whoever was asked before may have taken longer to answer than the right to work lasts.
+            // The remote may have taken longer to answer than the right to work lasts.
             let is_ours = upstream.is_holder(branch)?;
             for input in journaled {
                 if !is_ours || branch.read(&input.claim.key(fleet).claim_path())?.is_some() {

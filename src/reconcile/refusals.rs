@@ -46,7 +46,7 @@ pub(super) fn leave_out(
     let mut count = 0;
     for ((kind, name), hold) in refused {
         let is_declared = match kind {
-            // Of a schedule, the occurrence that is due: the others stay due at their time.
+            // Only the occurrence that is due: the others of the schedule stay due at their time.
             Kind::Job => declared.jobs.remove(&name).is_some(),
             Kind::DeviceImport => declared.imports.remove(&name).is_some(),
             Kind::Schedule => declared.jobs.remove(&name).is_some() || declared.schedules.remove(&name).is_some(),

@@ -34,7 +34,7 @@ impl Stops {
             for (name, run) in running.runs() {
                 let is_stopped = match loaded.job(name.as_str()) {
                     Some(seen) => seen.is_suspended || seen.run != run,
-                    // With an error somewhere a document may be missing that nobody deleted.
+                    // With an error somewhere a document may be missing that was not deleted.
                     None => !loaded.diagnostics.has_errors(),
                 };
                 if is_stopped && running.stop(&name) {

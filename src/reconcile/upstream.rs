@@ -7,11 +7,11 @@
 //!
 //! The registry's lock and the lease say the same of one machine, and are brought together in two cases:
 //!
-//! - *The lease of a process that died.* Whoever takes the lock learns from its file who had it before, by the names
-//!   that are on leases too. A lease of such a one ends at once: it was at work on this very registry, and is not any
-//!   more, whether it died, was rebooted or lost its work to an error. Nothing else ends a lease before its time:
-//!   neither a process number that is not alive (it may be one of another container) nor a host's name (which may not
-//!   be the only one).
+//! - *The lease of a process that died.* A process that takes the lock learns from its file which ones had it before,
+//!   by the names that are on leases too. A lease of such a one ends at once: it was at work on this very registry, and
+//!   is not any more, whether it died, was rebooted or lost its work to an error. Nothing else ends a lease before its
+//!   time: neither a process number that is not alive (it may be one of another container) nor a host's name (which may
+//!   not be the only one).
 //! - *The lock of a process that stands still.* When it is held by the very one whose lease has run out, a daemon goes
 //!   on without it: it takes over the lease, and the fence of the registry refuses what the other one writes when it
 //!   wakes up.
@@ -48,13 +48,13 @@ pub(super) const HURRY_MIN: Duration = Duration::from_secs(5);
 pub struct Upstream {
     pub remote: Remote,
     name: String,
-    /// Of this process: `host/process/random`.
+    /// The name of this process: `host/process/random`.
     owner: String,
     /// How long a lease lasts that is not renewed.
     lease_time: Duration,
     /// Ours, while there is work.
     lease: Option<Lease>,
-    /// Of the last lease that was seen of somebody else.
+    /// The last lease of another process that was seen.
     sighting: Sighting,
     taken_at: Timestamp,
     /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
@@ -63,7 +63,7 @@ pub struct Upstream {
     overruled: Option<String>,
     /// Calls that go on while devices do.
     beside: Beside,
-    /// Of pushes of what is committed here.
+    /// Pauses between pushes that fail.
     backoff: Backoff,
     /// Why the last push failed; `None` when nothing is in the way.
     pub failure: Option<String>,
@@ -94,7 +94,7 @@ impl Upstream {
     ) -> Result<Option<Upstream>, ReconcileError> {
         let Some(name) = name_of(repo, fleet) else { return Ok(None) };
         if !repo.has_remote(name) {
-            // git takes a name that it does not know for a path, and one in the work tree is anybody's.
+            // git takes a name that it does not know for a path, and a commit can bring one.
             return Err(ReconcileError::Held {
                 what: format!(
                     "the results of this fleet go to the remote `{name}`, and this repository has none of that name"
@@ -152,7 +152,7 @@ impl Upstream {
         self.overruled = None;
     }
 
-    /// Returns true when the work can be taken over although somebody has the lock of the registry: that one's lease
+    /// Returns true when the work can be taken over although another process has the lock of the registry: its lease
     /// has run out, so it stands still or cannot reach the remote, and what it writes from now on is refused.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl Upstream {
     /// Takes the right to work, or makes it last; the branch has to be pulled before.
     ///
     /// # Errors
-    /// Somebody else has it; the remote refuses or cannot be reached.
+    /// Another process has it; the remote refuses or cannot be reached.
     pub fn acquire(
         &mut self,
         branch: &ResultsBranch<'_>,
@@ -231,7 +231,7 @@ impl Upstream {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
             let is_own = there.as_ref().is_some_and(|lease| lease.owner == owner);
             // What is held is only made to last: when it has changed hands since, it is not taken back from under
-            // whoever has it.
+            // the process that has it.
             let has_changed_hands =
                 own.is_some() && there.as_ref().is_none_or(|lease| !is_own || Some(lease.epoch) != own);
             if has_changed_hands {
@@ -295,7 +295,7 @@ impl Upstream {
         let Some(lease) = self.lease.take().map_or_else(on_branch, |lease| Ok(Some(lease)))? else { return Ok(()) };
         let released = lease.released(now);
         let mut still = |branch: &ResultsBranch<'_>| {
-            // Whoever has taken it over keeps it.
+            // A process that has taken it over keeps it.
             if lease_of(branch.read(LEASE_PATH)?)?.is_none_or(|there| there.owner != lease.owner) {
                 return Ok(None);
             }
@@ -379,8 +379,8 @@ impl Upstream {
     }
 }
 
-/// Returns true when what is only here was committed in a lease that has changed hands since: whoever took it over has
-/// gone on from what the registry knows, which is all of it.
+/// Returns true when what is only here was committed in a lease that has changed hands since: the process that took it
+/// over has gone on from what the registry knows, which is all of it.
 fn is_superseded(branch: &ResultsBranch<'_>, tip: &Tip<'_>) -> bool {
     let epoch = |bytes: Option<Vec<u8>>| lease_of(bytes).ok().flatten().map_or(0, |lease| lease.epoch);
     epoch(tip.read(LEASE_PATH)) > epoch(branch.read(LEASE_PATH).ok().flatten())

@@ -95,7 +95,7 @@ impl Registry {
     /// # Errors
     /// As [`Store::enter_epoch`].
     pub fn enter_epoch(&mut self, epoch: u64) -> Result<(), RegistryError> {
-        // Already here: whoever is refused writes nothing from here on.
+        // Already here: a process that is refused writes nothing from here on.
         self.fence = Fence::of(epoch);
         self.fence = self.store.enter_epoch(epoch)?;
         Ok(())

@@ -27,7 +27,7 @@ pub struct Changed {
     pub unchanged: Vec<String>,
     /// The declared imports that brought the changed ones, with how many of them.
     pub imports: BTreeMap<String, u64>,
-    /// Nobody agreed, and nothing was changed.
+    /// The operator did not agree, and nothing was changed.
     pub was_declined: bool,
 }
 

@@ -87,7 +87,8 @@ pub struct Waiting {
     pub devices: u64,
     /// The first of them, sorted.
     pub sample: Vec<String>,
-    /// When they are given up (`expiresAfter` after the start); `None` when nobody knows, and for devices in flight.
+    /// When they are given up (`expiresAfter` after the start); `None` when that is not known, and for devices in
+    /// flight.
     pub until: Option<Timestamp>,
 }
 
@@ -99,14 +100,14 @@ pub struct Predecessor {
     pub run: Option<RunToken>,
     /// `None`: it has not been claimed.
     pub status: Option<RunStatus>,
-    /// Of a run that has ended.
+    /// The counts of a run that has ended.
     pub counts: Option<Counts>,
 }
 
 /// Why a plan with the job cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Of the diagnostic, such as `FF605`.
+    /// The code of the diagnostic, such as `FF605`.
     pub code: &'static str,
     pub detail: String,
     pub help: Option<String>,

@@ -62,7 +62,7 @@ struct OrderedFailure {
     batch: u32,
 }
 
-/// Replays the crossing of a canceled run; `None` when nobody knows its threshold any more, or the rows do not cross
+/// Replays the crossing of a canceled run; `None` when its threshold is not known any more, or the rows do not cross
 /// it.
 pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option<Crossed>, OpsError> {
     let declared = history.declared_job(record).and_then(|job| job.delivery.threshold);

@@ -141,8 +141,8 @@ impl History<'_> {
             if rows == record.counts.total {
                 return Ok(found);
             }
-            // The results keep failures only, or the journal was lost: whoever was meant is in the journal, if
-            // anywhere.
+            // The results keep failures only, or the journal was lost: the devices that were meant are in the journal,
+            // if anywhere.
         }
         let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(found) };
         let ids = self.view.registry.journal().targets(run.run_id)?;

@@ -99,7 +99,7 @@ fn of_ended(history: &History<'_>, record: &RunRecord) -> Result<Cause, OpsError
             Some(crossed) => Cause::Crossed(Box::new(crossed)),
             None => recorded(),
         },
-        // Nobody ran it: `adopt` says so.
+        // It never ran: `adopt` says so.
         RunStatus::Completed if record.reason.is_some() => recorded(),
         RunStatus::Completed => Cause::Completed { counts: record.counts },
         RunStatus::Failed => match record.cause {

@@ -36,7 +36,7 @@ impl ScratchFolder {
             let path = parent.join(format!("fleetform-simulate-{}-{number}", std::process::id()));
             match builder.create(&path) {
                 Ok(()) => return Ok(ScratchFolder { path }),
-                // Of another thread, or of a process that was killed.
+                // It belongs to another thread, or to a process that was killed.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < NAMES_MAX => number += 1,
                 Err(source) => {
                     let what = format!("the temporary folder {} cannot be made", path.display());

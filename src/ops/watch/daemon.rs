@@ -37,9 +37,9 @@ pub(super) struct Daemon<'w> {
     agenda_at: Option<Timestamp>,
     /// What was in the way last, as it was told.
     trouble: Option<String>,
-    /// Of looks at the source.
+    /// Pauses between looks at the source that fail.
     looks: Backoff,
-    /// Of rounds.
+    /// Pauses between rounds that fail.
     rounds: Backoff,
 }
 

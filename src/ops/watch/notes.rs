@@ -41,7 +41,7 @@ pub struct Look<'a> {
     pub at: Timestamp,
     /// The newest commit that can be used; `None` before the first.
     pub commit: Option<&'a str>,
-    /// Of what it declares.
+    /// The digest of what it declares.
     pub digest: Option<String>,
     pub is_reconciled: bool,
     /// When schedules are due next, by name.

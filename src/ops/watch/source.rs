@@ -34,7 +34,7 @@ pub struct Fetches {
     interval: Duration,
     due_at: Timestamp,
     backoff: Backoff,
-    /// Goes on beside what runs: a remote that does not answer holds nobody up.
+    /// Goes on beside what runs: a remote that does not answer delays no device.
     under_way: Option<Call<Vec<Option<String>>>>,
     /// Told when a fetch has ended.
     waker: Waker,

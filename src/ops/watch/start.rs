@@ -70,7 +70,7 @@ fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
 }
 
-/// Returns the error with the address in place of the name that the mirror has for the remote: nobody else knows it.
+/// Returns the error with the address in place of the name that the mirror has for the remote: users do not know it.
 pub(super) fn addressed(error: RemoteError, address: &str) -> RemoteError {
     let remote = address.to_string();
     match error {

@@ -30,9 +30,10 @@ const PUSH_TIME_MIN: Duration = Duration::from_secs(10);
 pub(super) struct Beside {
     push: Option<(Outgoing, Call<Sent>)>,
     question: Option<Call<Vec<Option<String>>>>,
-    /// How often a push is still to be put off, since somebody waits for an answer and it would be in the way.
+    /// How often a push is still to be put off, since a claim or a lease waits for an answer and it would be in the
+    /// way.
     quiet: u32,
-    /// How often in a row somebody else had moved the branch.
+    /// How often in a row another process had moved the branch.
     attempt: u32,
 }
 
@@ -41,7 +42,7 @@ impl Upstream {
     /// tried again later.
     ///
     /// # Errors
-    /// Somebody else has taken over the work.
+    /// Another process has taken over the work.
     pub fn keep(
         &mut self,
         branch: &ResultsBranch<'_>,
@@ -116,7 +117,7 @@ impl Upstream {
     }
 
     /// Waits for the end of a push that goes on; how it went shows in what is still to be pushed. An answer to what was
-    /// asked before is too old for whoever comes next.
+    /// asked before is too old for the next caller.
     ///
     /// # Errors
     /// What it brought cannot be noted here, or the two branches cannot be brought together.
@@ -125,7 +126,7 @@ impl Upstream {
         let mut waited = Duration::ZERO;
         while self.beside.push.is_some() {
             if self.hurry.is_some_and(|hurry| waited >= hurry) {
-                // It goes on without anybody to hear of it, and the next pull finds out.
+                // It goes on, and the next pull finds out how it ended.
                 self.beside.push = None;
                 return Ok(());
             }
@@ -133,7 +134,7 @@ impl Upstream {
             self.remote.pulse().into_iter().for_each(Pulse::beat);
             match self.push_beside_for(branch, PATIENCE) {
                 Ok(()) => self.note(None),
-                // Whoever waits goes on to call the remote, and learns that it fails from that.
+                // The caller goes on to call the remote, and learns that it fails from that.
                 Err(UpstreamError::Unanswered { .. } | UpstreamError::Remote(_)) => {}
                 Err(error) => return Err(error),
             }
