@@ -67,19 +67,27 @@
 //! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
-//! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] is where the three are put together.
-//! `sim::dying` wraps the first two: each of their durable steps is a place to die.
+//! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] wraps the first two.
+//! With `sim::dying`, each of their durable steps is a place to die.
 //!
 //! # How to add a link to devices
 //!
-//! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`]; `link/simulated.rs` is the example.
-//! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. Match arms that the
-//!    compiler asks for say what else depends on the kind of link: the rehearsal, which always has simulated devices.
-//! 3. Give the document a field beside `spec.link.simulated`: `v1::Link` in `manifest/v1.rs`, and `link` in
-//!    `manifest/lower/fleet.rs`. `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
-//! 4. A link with a thread of its own wakes the process with a [`execute::Waker`] and [`execute::Wakeup::Link`].
+//! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`], and its variant of [`link::LinkError`]
+//!    with the help; `link/simulated.rs` is the example.
+//! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. A link with a thread
+//!    of its own keeps the [`link::Wake`] that it gets there. The compiler names what else depends on the kind of link:
+//!    the rehearsal, which always has simulated devices.
+//! 3. Give the document a field beside `spec.link.simulated`: `v1::Link` in `manifest/v1/link.rs`, then `link` in
+//!    `manifest/lower/fleet.rs`, where the list of `exactly_one` gets its name.
+//!    `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
+//! 4. Add a valid and an invalid document to `fixtures/manifests` (the file's name begins with the code, and
+//!    `UPDATE_FIXTURES=1` writes what is expected), and a test that applies a job over it: `tests/it/delivery.rs` is an
+//!    example. A file of tests is declared in `tests/it/main.rs`.
+//! 5. Name it in the README, the changelog and the tables here.
 //!
-//! //! # Invariants
+//! A file of `src` has at most 500 lines without its tests; `tests/it/tidy.rs` holds it.
+//!
+//! # Invariants
 //!
 //! 1. A plan is immutable and complete: execution makes no choice that a plan could have made.
 //! 2. Planning is a function of its input; same input, same bytes.
@@ -103,6 +111,7 @@
 //! | the mark of who moves it | `repo`, empty unless a process died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
+//! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |

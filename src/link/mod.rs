@@ -23,13 +23,15 @@ use crate::model::fleet::LinkConfig;
 
 /// A way to the devices.
 pub trait DeviceLink {
-    /// Takes a request. Its outcome is a later event, or never comes.
+    /// Takes a request. Its outcome is a later event, or never comes. What fails here is for the next poll to report:
+    /// until then `due` returns a time, so that there is one.
     fn send(&mut self, now: Timestamp, request: Request);
 
     /// Returns what has happened by now, in the order in which it happened.
     ///
     /// # Errors
-    /// The link itself failed; it has not spoken to devices since.
+    /// The link itself failed; it has not spoken to devices since. Events of this call are lost, and the link is not used
+    /// again: the runs are left as the journal has them, and the next round opens the link anew.
     fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError>;
 
     /// Returns when to poll next; `None` when that is not known, and the link wakes the driver.
@@ -44,12 +46,17 @@ pub trait DeviceLink {
     fn expects_until(&self) -> Option<Timestamp>;
 }
 
-/// Opens the way to the devices of a fleet. Paths in its settings are relative to `folder`, the fleet's.
+/// Wakes the driver, from any thread: a link has events that the driver does not know of.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Opens the way to the devices of a fleet. Paths in its settings are relative to `folder`, the fleet's. A link with a
+/// thread of its own calls `wake` when it has events.
 ///
 /// # Errors
 /// The link cannot be opened.
-pub fn open(config: &LinkConfig, folder: &Path) -> Result<Box<dyn DeviceLink>, LinkError> {
+pub fn open(config: &LinkConfig, folder: &Path, _wake: Wake) -> Result<Box<dyn DeviceLink>, LinkError> {
     match config {
+        // The time of its next event is known.
         LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, folder)?)),
     }
 }
@@ -72,7 +79,8 @@ pub enum Ask {
     /// recognises it.
     Command { method: String, payload: Arc<Value>, is_idempotent: bool },
     /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them
-    /// or a later one.
+    /// or a later one. A process that takes up a run sends it again, as attempt 1. A link whose devices cannot
+    /// acknowledge may ignore it.
     Desired { patch: Arc<Value>, version: u64 },
 }
 
@@ -99,9 +107,18 @@ pub enum LinkEvent {
     Reported { device_id: String, patch: Value, at: Timestamp },
 }
 
-/// A failure of the link itself, not of a device.
+/// A failure of the link itself, not of a device. Each link has its own variants.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     #[error("the journal {path} of the simulated devices cannot be read or written")]
     Journal { path: String, source: std::io::Error },
+}
+
+impl LinkError {
+    /// Returns what to do about it, a whole sentence.
+    pub fn help(&self) -> &'static str {
+        match self {
+            LinkError::Journal { .. } => "Check the path in `spec.link.simulated.journal` and its permissions.",
+        }
+    }
 }

@@ -24,7 +24,7 @@ mod values;
 mod write;
 mod yaml;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Diagnostics, SourceFile, SourceMap, Span, code};
@@ -198,11 +198,22 @@ struct DeclaredFiles {
 }
 
 fn declared_files(named: &rules::files::Named, digests: &[(Arc<SourceFile>, Digest)]) -> DeclaredFiles {
-    let yaml = digests.iter().map(|(file, digest)| (file.path(), *digest));
-    let mut files: BTreeMap<&str, Digest> = yaml.clone().collect();
+    // Sorted already, but for the few files that documents name.
+    let mut files: Vec<(&str, Digest)> = digests.iter().map(|(file, digest)| (file.path(), *digest)).collect();
+    let mut paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
     files.extend(named.files.iter().map(|(path, file)| (path.as_str(), file.digest)));
+    files.sort_by(|(one, _), (two, _)| one.cmp(two));
+    files.dedup_by(|(path, digest), (first, of_first)| {
+        let is_same = path == first;
+        if is_same {
+            *of_first = *digest;
+        }
+        is_same
+    });
+    paths.extend(named.all.iter().map(String::as_str));
+    paths.sort_unstable();
+    paths.dedup();
     let digest = Digest::of_entries(files.iter().map(|(path, digest)| (*path, digest)));
-    let paths: BTreeSet<&str> = yaml.map(|(path, _)| path).chain(named.all.iter().map(String::as_str)).collect();
     DeclaredFiles { paths: paths.into_iter().map(str::to_string).collect(), digest }
 }
 

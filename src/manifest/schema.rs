@@ -25,6 +25,7 @@ pub fn schema(kind: Kind) -> Value {
         Kind::Schedule => root::<Document<JobMetadata, v1::ScheduleSpec>>(),
     };
     refuse_nulls(&mut schema);
+    join_lines(&mut schema);
     let members = schema.as_object_mut().expect("a root schema is an object");
     members.insert("title".to_string(), json!(format!("fleetform {}", kind.noun())));
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
@@ -48,6 +49,20 @@ pub fn file_name(kind: Kind) -> String {
 
 fn root<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Joins the lines of each paragraph of a description: where a comment of the source is wrapped is no part of a schema.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                *text = text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+            }
+            members.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn set_constant(properties: &mut Map<String, Value>, name: &str, constant: &str) {

@@ -13,6 +13,7 @@ macro_rules! text {
     };
 }
 
+mod link;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+pub use link::{Behaviour, Link, Simulated};
 pub use schedule::{
     End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,
 };
@@ -165,51 +167,6 @@ pub struct Registry {
 pub struct Sqlite {
     /// The path of the file, relative to the folder of the fleet unless absolute. Default: `.fleetform/fleet.db`.
     pub path: Option<String>,
-}
-
-/// How devices are reached.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-pub struct Link {
-    /// Simulated devices: no hardware is needed, and every run meets the same devices.
-    pub simulated: Option<Simulated>,
-}
-
-/// Simulated devices. Who is offline is a function of the seed and the device id; how long a command takes and whether
-/// it fails, of the seed, the run and the device.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Simulated {
-    /// A number that decides which devices fail and which are offline. Default: 1.
-    pub seed: Option<u64>,
-    /// The mean time between a request and its answer. Default: `20ms`.
-    pub latency: Option<DurationText>,
-    /// The share of devices that answer a command with status 500. Default: `0%`.
-    pub failures: Option<ProbabilityText>,
-    /// The share of devices that are not connected. Default: `0%`.
-    pub offline: Option<ProbabilityText>,
-    /// Devices that behave in a way of their own, by device id, whatever the shares say.
-    pub devices: BTreeMap<String, Behaviour>,
-    /// A file, relative to the folder of the fleet, to which each device appends what it executed, one JSON line each.
-    pub journal: Option<String>,
-}
-
-/// What one simulated device does.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Behaviour {
-    /// The status that it answers commands with, 100 to 599; 400 or more is a failure. Default: 200.
-    #[schemars(range(min = 100, max = 599))]
-    pub answers: Option<u16>,
-    /// True: it is not connected. Default: false.
-    pub offline: bool,
-    /// True: it is connected and never answers. Default: false.
-    pub silent: bool,
-    /// It is not connected, and connects so long after it was first asked for something. Default: never.
-    pub connects_after: Option<DurationText>,
-    /// The time between a request and its answer. Default: that of all devices.
-    pub latency: Option<DurationText>,
 }
 
 /// Where the results of jobs are committed.

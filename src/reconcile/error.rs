@@ -87,9 +87,7 @@ impl ReconcileError {
             ReconcileError::Unpushed { source, .. } => {
                 format!("Nothing is lost, and the next apply or the daemon pushes it. {}", source.help())
             }
-            ReconcileError::Link(_) => {
-                "Check the path in `spec.link.simulated.journal` and its permissions.".to_string()
-            }
+            ReconcileError::Link(error) => error.help().to_string(),
             ReconcileError::Output { .. } => "Check the path, its permissions and the room on the disk.".to_string(),
         }
     }

@@ -26,7 +26,7 @@ use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
-use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
+use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeup, Wakeups};
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
 use crate::model::fleet::HeldDocuments;
@@ -117,7 +117,9 @@ impl<'w> Reconciler<'w> {
                 upstream.acquire(&branch, &mut registry, now)?;
             }
         }
-        let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder())?);
+        let waker = self.waker.clone();
+        let wake = Arc::new(move || waker.wake(Wakeup::Link));
+        let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
         self.session = Some(OpenFleet::new(view, link, fleet.link.clone(), lock));
         Ok(())
