@@ -202,7 +202,7 @@ fn declared_files(named: &rules::files::Named, digests: &[(Arc<SourceFile>, Dige
     let mut files: Vec<(&str, Digest)> = digests.iter().map(|(file, digest)| (file.path(), *digest)).collect();
     let mut paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
     files.extend(named.files.iter().map(|(path, file)| (path.as_str(), file.digest)));
-    files.sort_by(|(one, _), (two, _)| one.cmp(two));
+    files.sort_by_key(|(path, _)| *path);
     files.dedup_by(|(path, digest), (first, of_first)| {
         let is_same = path == first;
         if is_same {
