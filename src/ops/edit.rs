@@ -189,7 +189,7 @@ fn refuse_ended(
 ) -> Result<(), OpsError> {
     let ledger = match View::of_files(workspace, files.clone()) {
         Ok(view) => view.ledger,
-        Err(PrepareError::History(_)) => return Ok(()),
+        Err(PrepareError::History(_) | PrepareError::Repo(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let Standing::Ended(_, record) = ledger.standing(job, run) else { return Ok(()) };

@@ -22,7 +22,8 @@ pub enum TreeChoice<'a> {
     Revision(&'a str),
     /// The work tree as it would be with these bytes at a path, relative to the fleet's folder.
     WorkTreeWith { path: &'a str, bytes: &'a [u8] },
-    /// `HEAD` where it is valid, else the work tree: for commands that look at what was done.
+    /// `HEAD` where it is valid, else the work tree where that is, else the first of the work tree and `HEAD` of which
+    /// something can be used: for commands that look at what was done.
     Newest,
 }
 
@@ -85,13 +86,14 @@ impl<'w> Files<'w> {
         Ok(Files::of_tree(tree, branch.as_deref(), on_error, &mut ParsedFiles::default()))
     }
 
-    /// Reads `HEAD` where all of it can be used, else the work tree, else what can be used of `HEAD`.
+    /// Reads `HEAD` where all of it can be used, else the work tree where all of that can. With [`OnError::Hold`], else what
+    /// can be used of the work tree, else of `HEAD`.
     fn read_newest(workspace: &'w Workspace, on_error: OnError) -> Result<Files<'w>, PrepareError> {
         if let Ok(files) = Files::read(workspace, TreeChoice::Head, OnError::Refuse) {
             return Ok(files);
         }
         let error = match Files::read(workspace, TreeChoice::WorkTree, OnError::Refuse) {
-            Err(error @ PrepareError::Invalid(_)) if on_error == OnError::Hold => error,
+            Err(error) if on_error == OnError::Hold => error,
             whole => return whole,
         };
         let usable = [TreeChoice::WorkTree, TreeChoice::Head].into_iter().find_map(|choice| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claims::Claims;
+use super::claims::{Claims, reopen};
 use super::closing::Closing;
 use super::imports::import;
 use super::open_fleet::OpenFleet;
@@ -35,7 +35,6 @@ impl Beginning<'_, '_> {
         let Planned { plan, staged, made_at: now, .. } = planned;
         let runs: BTreeMap<&Name, &PlannedRun> = plan.runs.iter().map(|run| (&run.job, run)).collect();
         let mut to_claim = Vec::new();
-        let mut reopened: Vec<(&Name, bool)> = Vec::new();
         for change in &plan.changes {
             let run = change.run.as_ref();
             match (&change.subject, change.action()) {
@@ -61,7 +60,8 @@ impl Beginning<'_, '_> {
                 (Subject::Job(name), ActionKind::Continue | ActionKind::Stop)
                     if !running.has(name, run) && !left.contains(name) =>
                 {
-                    reopened.push((name, change.action() == ActionKind::Stop));
+                    let is_stop = change.action() == ActionKind::Stop;
+                    running.add(reopen(view, name, is_stop)?);
                 }
                 (Subject::Job(name), ActionKind::Close) => {
                     let record = Closing { view, crash, now: *now }.close_lost(name, run)?;
@@ -73,9 +73,6 @@ impl Beginning<'_, '_> {
         }
         let upstream = self.upstream.as_deref_mut();
         let mut claims = Claims { view, upstream, crash, head, plan_id: &plan.id, now: *now };
-        for (name, is_stop) in reopened {
-            running.add(claims.reopen(name, is_stop)?);
-        }
         claims.wait_for_remote(&to_claim, !running.is_empty())?;
         claims.claim_all(&to_claim, &mut |input: RunInput| {
             let (job, run) = (input.claim.job.clone(), input.claim.run.clone());

@@ -165,27 +165,27 @@ impl Claims<'_, '_> {
         }
         Ok(input)
     }
+}
 
-    /// Returns an open run as the journal has it.
-    pub fn reopen(&mut self, name: &Name, is_stop: bool) -> Result<RunInput, ReconcileError> {
-        let job = self.view.declared.jobs.get(name).expect("a plan continues declared jobs");
-        let key = (job.name.clone(), job.run.clone());
-        let run = self.view.registry.journal().find(&key.0, &key.1)?.expect("an open run is in the journal");
-        let ledger = &self.view.ledger;
-        let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
-        let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
-        let ids = self.view.registry.journal().targets(run.run_id)?;
-        Ok(RunInput {
-            run_id: run.run_id,
-            job: Job::clone(job),
-            assignment: Assignment::of_action(&job.action, &self.view.declared),
-            claim,
-            ids,
-            // What was decided at the claim depends on nothing but the declared documents.
-            mismatching: mismatching(&self.view.declared, job),
-            started_at: run.started_at,
-            published,
-            is_stop,
-        })
-    }
+/// Returns an open run as the journal has it.
+pub(super) fn reopen(view: &View<'_>, name: &Name, is_stop: bool) -> Result<RunInput, ReconcileError> {
+    let job = view.declared.jobs.get(name).expect("a plan continues declared jobs");
+    let key = (job.name.clone(), job.run.clone());
+    let run = view.registry.journal().find(&key.0, &key.1)?.expect("an open run is in the journal");
+    let ledger = &view.ledger;
+    let claim = ledger.claims.get(&key).expect("an open run is claimed").clone();
+    let published = ledger.records.get(&key).map_or_else(Default::default, |record| record.published);
+    let ids = view.registry.journal().targets(run.run_id)?;
+    Ok(RunInput {
+        run_id: run.run_id,
+        job: Job::clone(job),
+        assignment: Assignment::of_action(&job.action, &view.declared),
+        claim,
+        ids,
+        // What was decided at the claim depends on nothing but the declared documents.
+        mismatching: mismatching(&view.declared, job),
+        started_at: run.started_at,
+        published,
+        is_stop,
+    })
 }

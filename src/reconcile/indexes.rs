@@ -31,7 +31,8 @@ pub(super) fn make_indexes(
     let touched = |report: &crate::ledger::ImportReport| report.imported + report.updated + report.removed;
     let imported: u64 = done.imports.iter().map(|(_, report)| touched(report)).sum();
     let written: u64 = done.records.iter().map(|record| record.counts.completed - record.counts.unchanged).sum();
-    let wanted = searched_paths(&view.declared, searches);
+    // What the last round held is declared all the same.
+    let wanted = searched_paths(view.files.declared.as_ref().unwrap_or(&view.declared), searches);
     let changes = view.registry.devices().index_changes(&wanted)?;
     if changes.is_empty() && imported + written == 0 {
         return Ok(changes);

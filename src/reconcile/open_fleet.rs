@@ -1,14 +1,12 @@
 //! What is open while there is work.
 
-use std::rc::Rc;
-
 use super::terms::Done;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
 use crate::link::DeviceLink;
 use crate::model::fleet::LinkConfig;
 use crate::prepare::View;
-use crate::registry::{Change, Exclusive};
+use crate::registry::Change;
 
 /// What is open while there is work.
 pub(super) struct OpenFleet<'w> {
@@ -20,19 +18,12 @@ pub(super) struct OpenFleet<'w> {
     pub head: String,
     /// The commit of the last round that went well: what was refused is not noted as applied.
     pub reconciled: Option<String>,
-    /// `None` when another process has it and stands still.
-    _lock: Option<Rc<dyn Exclusive>>,
 }
 
 impl<'w> OpenFleet<'w> {
-    pub fn new(
-        view: View<'w>,
-        link: Box<dyn DeviceLink>,
-        link_config: LinkConfig,
-        lock: Option<Rc<dyn Exclusive>>,
-    ) -> OpenFleet<'w> {
+    pub fn new(view: View<'w>, link: Box<dyn DeviceLink>, link_config: LinkConfig) -> OpenFleet<'w> {
         let (done, head, reconciled) = (Done::default(), String::new(), None);
-        OpenFleet { view, link, link_config, done, head, reconciled, _lock: lock }
+        OpenFleet { view, link, link_config, done, head, reconciled }
     }
 
     /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is

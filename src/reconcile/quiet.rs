@@ -112,13 +112,13 @@ pub fn until_quiet<'w>(
                 Ok(round) => (is_postponed, has_deferred) = (false, round.has_deferred),
                 // What runs is not held up by what cannot be claimed.
                 Err(ReconcileError::Invalid(findings)) if !is_first => {
-                    (quiet.refused, has_deferred) = (Some(*findings), false);
+                    (quiet.refused, has_deferred, is_postponed) = (Some(*findings), false, false);
                 }
                 // What runs goes on. When all of it has ended, the next try says whether the remote is still away.
                 Err(ReconcileError::Upstream(
                     error @ (UpstreamError::Unanswered { .. } | UpstreamError::Remote(_)),
                 )) if !reconciler.running.is_empty() => {
-                    is_postponed = matches!(error, UpstreamError::Unanswered { .. });
+                    (is_postponed, has_deferred) = (matches!(error, UpstreamError::Unanswered { .. }), true);
                 }
                 Err(error) => {
                     reconciler.abandon(clock, inbox, observer);

@@ -51,6 +51,10 @@ pub struct Reconciler<'w> {
     /// The name of the results branch.
     branch: Option<String>,
     session: Option<OpenFleet<'w>>,
+    /// The registry's lock. `None` while nothing is open, and when another process has it and stands still.
+    lock: Option<Rc<dyn Exclusive>>,
+    /// A plan was made: there may be something to push and to give back.
+    has_planned: bool,
     /// The runs that are executed.
     pub running: Running,
     /// What has arrived and was not about a run.
@@ -71,6 +75,8 @@ impl<'w> Reconciler<'w> {
             upstream: None,
             branch: None,
             session: None,
+            lock: None,
+            has_planned: false,
             running: Running::default(),
             woken: Wakeups::default(),
             held: HeldDocuments::default(),
@@ -80,7 +86,7 @@ impl<'w> Reconciler<'w> {
     /// Gives the reconciler a registry and a link that are open, instead of [`Reconciler::open`]: those of a rehearsal.
     pub fn work_on(&mut self, view: View<'w>, link: Box<dyn DeviceLink>) {
         let link_config = view.declared.fleet.link.clone();
-        self.session = Some(OpenFleet::new(view, link, link_config, None));
+        self.session = Some(OpenFleet::new(view, link, link_config));
     }
 
     /// Takes the lock and opens the registry, unless that was done.
@@ -101,9 +107,9 @@ impl<'w> Reconciler<'w> {
             session.view.branch = branch;
             return Ok(());
         }
-        self.session = None;
+        (self.session, self.lock) = (None, None);
         let own = self.workspace.own_registry(fleet)?;
-        let lock = self.lock(&own, &branch, now)?;
+        self.lock = self.take_lock(&own, &branch, now)?;
         let mut registry = self.options.ports.registry(own.open_for_writing()?);
         if let Some(pages) = self.options.growth {
             registry.limit_growth(pages)?;
@@ -111,7 +117,7 @@ impl<'w> Reconciler<'w> {
         if let Some(upstream) = &mut self.upstream {
             // The fence is not put up in a registry that was just opened.
             upstream.forget();
-            if lock.is_none() {
+            if self.lock.is_none() {
                 // And without the lock it alone keeps others away.
                 upstream.sync(&branch)?;
                 upstream.acquire(&branch, &mut registry, now)?;
@@ -121,13 +127,13 @@ impl<'w> Reconciler<'w> {
         let wake = Arc::new(move || waker.wake(Wakeup::Link));
         let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
-        self.session = Some(OpenFleet::new(view, link, fleet.link.clone(), lock));
+        self.session = Some(OpenFleet::new(view, link, fleet.link.clone()));
         Ok(())
     }
 
     /// Takes the registry's lock; `None` when the process that has it stands still, and the work can be taken over
     /// without it.
-    fn lock(
+    fn take_lock(
         &mut self,
         own: &OwnRegistry,
         branch: &ResultsBranch<'_>,
@@ -184,6 +190,10 @@ impl<'w> Reconciler<'w> {
             session.reconciled = (!planned.plan.has_changes()).then(|| seen.head.clone());
             return Ok(Round::default());
         }
+        if terms.on_error == OnError::Refuse {
+            // An apply goes on with what runs, whatever it cannot claim.
+            session.reconciled = Some(seen.head.clone());
+        }
         let (upstream, running, crash) = (self.upstream.as_mut(), &mut self.running, &self.options.ports.crash);
         Beginning { session, upstream, running, crash }
             .begin(&planned, terms.left, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
@@ -220,6 +230,7 @@ impl<'w> Reconciler<'w> {
         if !self.options.accepts_rewind {
             check_rewind(&session.view, &session.head)?;
         }
+        self.has_planned = true;
         self.plan_to_work(now)
     }
 
@@ -362,7 +373,9 @@ impl<'w> Reconciler<'w> {
     /// Waits for what is in flight, and forgets what runs. The journal has what came of it.
     pub fn abandon(&mut self, clock: &dyn Clock, inbox: &Inbox, observer: &mut dyn FnMut(&Progress)) {
         if let Some(session) = &mut self.session {
-            session.executor((&self.options, clock, inbox), observer).drain(&mut self.running);
+            let mut executor = session.executor((&self.options, clock, inbox), observer);
+            executor.drain(&mut self.running);
+            self.woken = self.woken.and(executor.woken);
         }
         self.running = Running::default();
         self.session = None;
@@ -379,7 +392,7 @@ impl<'w> Reconciler<'w> {
             self.hurry();
         }
         if let (Some(upstream), Some(name)) = (&mut self.upstream, &self.branch)
-            && (session.is_some() || ending != Ending::Idle)
+            && (session.is_some() || ending != Ending::Idle && self.has_planned)
         {
             let branch = self.workspace.repo.results(name);
             let finished = match ending {
@@ -388,6 +401,8 @@ impl<'w> Reconciler<'w> {
             };
             rested.failures.extend(finished.err());
         }
+        // It was kept for as long as anything was written.
+        let lock = self.lock.take();
         let Some(mut session) = session else { return rested };
         rested.done = std::mem::take(&mut session.done);
         // A plan that was refused or declined changes nothing.
@@ -402,6 +417,7 @@ impl<'w> Reconciler<'w> {
             Ok(changes) => rested.indexes = changes,
             Err(error) => rested.index_failure = Some(error.to_string()),
         }
+        drop((session, lock));
         rested
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::follower::Follower;
+use super::follower::{Follower, News};
 use super::notes::{Look, Note};
 use super::options::WatchOptions;
 use crate::execute::{Clock, Inbox, Waker, Wakeup, Wakeups};
@@ -129,12 +129,11 @@ impl<'w> Daemon<'w> {
     }
 
     fn look(&mut self, clock: &dyn Clock, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
-        let before = self.follower.seen.as_ref().map(|seen| seen.seen_at);
         match self.follower.look(&mut self.reconciler.cache.files, now) {
-            Ok(is_new) => {
+            Ok(news) => {
                 self.looks.reset();
-                self.is_due |= is_new;
-                if is_new && self.follower.seen.as_ref().map(|seen| seen.seen_at) != before {
+                self.is_due |= news != News::Nothing;
+                if news == News::Declared {
                     self.awaits_answer = false;
                     self.rounds.reset();
                 }

@@ -24,6 +24,17 @@ pub struct Follower<'w> {
     passed_over: Option<String>,
 }
 
+/// What a look has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing is declared that was not before.
+    Nothing,
+    /// What was declared before is so again, after a commit that could not be used.
+    Again,
+    /// Something else is declared.
+    Declared,
+}
+
 impl<'w> Follower<'w> {
     pub fn new(workspace: &'w Workspace, source: Source) -> Follower<'w> {
         Follower { workspace, source, seen: None, imported: BTreeMap::new(), passed_over: None }
@@ -34,20 +45,29 @@ impl<'w> Follower<'w> {
         self.passed_over.is_some()
     }
 
-    /// Takes up the newest commit, and returns whether it declares something else than the one before. One whose Fleet
-    /// document cannot be used is refused once and passed over.
+    /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.
     ///
     /// # Errors
     /// The commit cannot be read, has no fleet, or its Fleet document is invalid.
-    pub fn look(&mut self, parsed: &mut ParsedFiles, now: Timestamp) -> Result<bool, OpsError> {
-        let Some(head) = self.source.head(self.workspace)? else { return Ok(false) };
+    pub fn look(&mut self, parsed: &mut ParsedFiles, now: Timestamp) -> Result<News, OpsError> {
+        let Some(head) = self.source.head(self.workspace)? else { return Ok(News::Nothing) };
         if self.passed_over.as_ref() == Some(&head) {
-            return Ok(false);
+            return Ok(News::Nothing);
         }
+        let is_new = self.take_up(head, parsed, now)?;
         // What comes after a commit that could not be used is told, also when it is as it was before.
         let was_passed_over = self.passed_over.take().is_some();
+        Ok(match (is_new, was_passed_over) {
+            (true, _) => News::Declared,
+            (false, true) => News::Again,
+            (false, false) => News::Nothing,
+        })
+    }
+
+    /// Takes up a commit, and returns whether it declares something else than the one before.
+    fn take_up(&mut self, head: String, parsed: &mut ParsedFiles, now: Timestamp) -> Result<bool, OpsError> {
         if self.seen.as_ref().is_some_and(|seen| seen.head == head) {
-            return Ok(was_passed_over);
+            return Ok(false);
         }
         let before = self.seen.as_ref().map(|seen| &seen.files.tree);
         let tree = self.workspace.repo.tree_after(&head, before).map_err(|error| self.no_folder(error))?;
@@ -55,7 +75,7 @@ impl<'w> Follower<'w> {
             && seen.files.tree.tree == tree.tree
         {
             (seen.head, seen.files.tree) = (head, tree);
-            return Ok(was_passed_over);
+            return Ok(false);
         }
         let branch = self.source.branch(self.workspace);
         let files = Files::of_tree(tree, branch.as_deref(), OnError::Hold, parsed);
@@ -69,11 +89,10 @@ impl<'w> Follower<'w> {
             // Only the commit is another: nothing is declared that was not before.
             Some(old) if is_same(&old.files) && imported == self.imported => {
                 (old.head, old.files.tree) = (head, files.tree);
-                Ok(was_passed_over)
+                Ok(false)
             }
             _ => {
-                self.seen = Some(Seen::new(head, files, now));
-                self.imported = imported;
+                (self.seen, self.imported) = (Some(Seen::new(head, files, now)), imported);
                 Ok(true)
             }
         }
