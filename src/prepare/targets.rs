@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::preparation::{Preparation, devices_of};
-use super::selection::selection_of;
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -41,6 +40,8 @@ pub fn warnings(
 ) -> Result<Diagnostics, PrepareError> {
     let mut diagnostics = Diagnostics::new();
     let mut seen = BTreeSet::new();
+    // The number of devices of the fleet, once it was asked for.
+    let mut fleet: Option<u64> = None;
     for (job, count, is_deferred) in jobs_of(plan, preparation.declared) {
         let Some((condition, span)) = condition_of(&job, preparation) else { continue };
         let answers = passed_over.get(&job.name).map_or(&[][..], Vec::as_slice);
@@ -55,10 +56,11 @@ pub fn warnings(
         if count < 2 || is_meant {
             continue;
         }
-        let Some((selection, within)) = selection_of(preparation, registry, &job, &mut Diagnostics::new())? else {
-            continue;
+        let all = match fleet {
+            Some(all) => all,
+            None => *fleet.insert(registry.devices().count(&Request::all())?.selected),
         };
-        if registry.devices().selects_all(&Request::new(selection, within))? {
+        if count == all {
             let kind = if preparation.declared.schedules.contains_key(&job.name) { "Schedule" } else { "Job" };
             let detail = format!("{kind} `{}` selects all {} of the fleet.", job.name, devices_of(count));
             let help = "If that is meant, write `query: \"*\"`, or give the number in `expect`.".to_string();
