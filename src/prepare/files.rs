@@ -58,18 +58,14 @@ impl<'w> Files<'w> {
         choice: TreeChoice<'_>,
         on_error: OnError,
     ) -> Result<Files<'w>, PrepareError> {
-        let read = |choice| {
-            let files = Files::read_all(workspace, choice, on_error)?;
-            match on_error {
-                OnError::Refuse => files.declared().map(|_| ())?,
-                OnError::Hold => {}
-            }
-            Ok(files)
-        };
-        match choice {
-            TreeChoice::Newest => Files::read_newest(workspace, on_error),
-            choice => read(choice),
+        if let TreeChoice::Newest = choice {
+            return Files::read_newest(workspace, on_error);
         }
+        let files = Files::read_all(workspace, choice, on_error)?;
+        if on_error == OnError::Refuse {
+            files.declared()?;
+        }
+        Ok(files)
     }
 
     /// Reads the files of a tree with all that is wrong with them.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
 
+use super::tidy::files_below;
+
 /// A module: its path from the crate, `["registry", "sqlite"]`.
 type Module = Vec<String>;
 
@@ -172,18 +174,6 @@ impl Crate {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files_below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
 }
 
 /// Returns the groups of files that reach each other, by Kosaraju's two walks.
