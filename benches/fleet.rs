@@ -47,6 +47,10 @@ use fleetform::repo::Repo;
 use reconcile::Mix;
 use rusqlite::Connection;
 
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
