@@ -1,6 +1,7 @@
-//! Names, device ids and run tokens: text that is checked once and trusted afterwards.
+//! Names, device ids and run tokens: text that is checked once and trusted afterwards. A copy shares the text.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::limits;
 
@@ -21,7 +22,7 @@ macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Returns the text.
@@ -73,7 +74,7 @@ impl Name {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         check(text, limits::NAME_CHARS_MAX, legal, NAME_CHARACTERS)?;
         check_edges(text, |c| c != '-', NAME_EDGES)?;
-        Ok(Name(text.to_string()))
+        Ok(Name(text.into()))
     }
 }
 
@@ -85,7 +86,7 @@ impl DeviceId {
     pub fn parse(text: &str) -> Result<DeviceId, IdError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "-:.+%_#*?!(),=@;$'".contains(c);
         check(text, limits::DEVICE_ID_CHARS_MAX, legal, DEVICE_ID_CHARACTERS)?;
-        Ok(DeviceId(text.to_string()))
+        Ok(DeviceId(text.into()))
     }
 
     /// Returns the device id of a CSV file of IoT Central, whose import allows fewer characters: letters, digits and
@@ -96,7 +97,7 @@ impl DeviceId {
     pub fn parse_central(text: &str) -> Result<DeviceId, IdError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
         check(text, limits::DEVICE_ID_CHARS_MAX, legal, CENTRAL_ID_CHARACTERS)?;
-        Ok(DeviceId(text.to_string()))
+        Ok(DeviceId(text.into()))
     }
 }
 
@@ -109,21 +110,21 @@ impl RunToken {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         check(text, limits::RUN_TOKEN_CHARS_MAX, legal, RUN_TOKEN_CHARACTERS)?;
         check_edges(text, |c| c.is_ascii_alphanumeric(), RUN_TOKEN_EDGES)?;
-        Ok(RunToken(text.to_string()))
+        Ok(RunToken(text.into()))
     }
 }
 
 impl RunToken {
     /// Returns a bound below every token, for ranges of ordered maps; it is no token itself.
     pub fn least() -> RunToken {
-        RunToken(String::new())
+        RunToken("".into())
     }
 }
 
 impl Default for RunToken {
     /// Returns `1`, the token of a job that names none.
     fn default() -> RunToken {
-        RunToken("1".to_string())
+        RunToken("1".into())
     }
 }
 
