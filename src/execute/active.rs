@@ -11,7 +11,7 @@ use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
-use crate::registry::{Assignment, Registry};
+use crate::registry::{Assignment, OpenBatch, Registry};
 use crate::rollout::{Event, Rollout, RolloutSpec, WorkKind};
 
 /// A claimed run to be started, continued or stopped.
@@ -27,6 +27,8 @@ pub struct RunInput {
     pub mismatching: BTreeSet<Name>,
     /// The time of the first start; `None` when the run has never started.
     pub started_at: Option<Timestamp>,
+    /// The batch that was opened last; `None` when none was, or when no device may wait.
+    pub open_batch: Option<OpenBatch>,
     /// How much of its results is on the branch.
     pub published: Published,
     /// True when no device is to be started: the executor only notes that the run is stopped.
@@ -68,6 +70,7 @@ pub(super) struct Active {
     pub key: Option<RunKey>,
     pub ids: DeviceIds,
     pub mismatching: BTreeSet<Name>,
+    pub open_batch: Option<OpenBatch>,
     pub published: Published,
     /// Late answers that are recorded.
     pub late: u64,
@@ -84,7 +87,8 @@ pub(super) struct Active {
 impl Active {
     /// Returns a run with its state from the journal.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, published, is_stop } = input;
+        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, open_batch, published, is_stop } =
+            input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
         assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
         let seed = claim.targets_digest.seed();
@@ -94,8 +98,9 @@ impl Active {
         journal.each_outcome(run_id, &mut |ordinal, reason, attempts| {
             rollout.restore_outcome(ordinal, reason, attempts);
         })?;
-        for (ordinal, attempt) in journal.sent_marks(run_id)? {
-            rollout.restore_sent(ordinal, attempt);
+        journal.sent_marks(run_id)?.into_iter().for_each(|mark| rollout.restore_sent(mark));
+        if let Some(open) = open_batch {
+            rollout.restore_batch(open.at);
         }
         Ok(Active {
             run_id,
@@ -114,6 +119,7 @@ impl Active {
             key: None,
             ids,
             mismatching,
+            open_batch,
             published,
             late: journal.count_late(run_id)?,
             write: None,

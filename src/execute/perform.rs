@@ -12,7 +12,7 @@ use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, RunStatus};
-use crate::registry::{Change, Chunk, Needs};
+use crate::registry::{Change, Chunk, Needs, OpenBatch};
 use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
@@ -95,14 +95,15 @@ impl Executor<'_> {
         let mut events = Vec::new();
         for effect in rest {
             match effect {
-                Effect::OpenBatch { range, .. } => {
+                Effect::OpenBatch { batch, range } => {
+                    let at = self.opened_at(run, batch, now)?;
                     let needs = Needs {
                         mismatching: &run.mismatching,
                         edge: run.job.action.needs_edge(),
                         presence: matches!(run.job.action, Action::Command(_)),
                     };
                     let ineligible = self.registry.devices().ineligible(&needs, &run.ids, range)?;
-                    events.push(Event::Opened { ineligible });
+                    events.push(Event::Opened { ineligible, at });
                 }
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
                 Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
@@ -115,6 +116,19 @@ impl Executor<'_> {
             }
         }
         Ok(events)
+    }
+
+    /// Returns when a batch was opened for the first time, and notes it when that is now.
+    fn opened_at(&mut self, run: &mut Active, batch: u32, now: Timestamp) -> Result<Timestamp, ExecuteError> {
+        if let Some(open) = run.open_batch.filter(|open| open.batch == batch) {
+            return Ok(open.at);
+        }
+        if run.rollout.spec().may_wait() {
+            let opened = OpenBatch { batch, at: now };
+            self.registry.write(Change::OpenBatch { run_id: run.run_id, opened })?;
+            run.open_batch = Some(opened);
+        }
+        Ok(now)
     }
 
     /// Sends a command to devices, given as (ordinal, attempt).

@@ -116,7 +116,7 @@ pub(super) fn publish(
     let is_whole = record.status.is_final() && *devices == ResultDevices::All;
     let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
     registry.journal().each_result(*run_id, ids, record.published.devices..*upto, pending, &mut |row| {
-        if row.outcome.is_wanted(*devices) {
+        if devices.has(row.outcome.reason) {
             cutter.push(&row, row.outcome.ordinal / batch_size + 1);
         }
     })?;

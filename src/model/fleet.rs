@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
 use super::kind::Kind;
+use super::outcome::{DeviceStatus, Reason};
 use super::schedule::Schedule;
 
 /// The one Fleet document.
@@ -104,6 +105,16 @@ pub struct DeviceBehaviour {
 pub enum ResultDevices {
     All,
     Failures,
+}
+
+impl ResultDevices {
+    /// Returns true when a device with a reason has a row.
+    pub fn has(self, reason: Reason) -> bool {
+        match self {
+            ResultDevices::All => true,
+            ResultDevices::Failures => reason.status() == DeviceStatus::Failed,
+        }
+    }
 }
 
 /// Where the results go.

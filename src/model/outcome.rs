@@ -2,8 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::fleet::ResultDevices;
-
 /// The status of a run of a job, in IoT Central's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunStatus {
@@ -169,6 +167,12 @@ impl Reason {
         Reason::ALL.into_iter().find(|reason| *reason as u8 == stored)
     }
 
+    /// Returns true for a failure that counts for the cancellation threshold. What became of a device that our own crash
+    /// cut off, or that was deleted, says nothing about the job.
+    pub fn counts_for_threshold(self) -> bool {
+        self.status() == DeviceStatus::Failed && !matches!(self, Reason::OutcomeUnknown | Reason::Deleted)
+    }
+
     /// Returns the status that the reason belongs to.
     pub fn status(self) -> DeviceStatus {
         match self {
@@ -203,14 +207,14 @@ pub struct Outcome {
     pub finished_at: Option<Timestamp>,
 }
 
-impl Outcome {
-    /// Returns true when the results have a row for this device, by the fleet's choice of devices.
-    pub fn is_wanted(&self, devices: ResultDevices) -> bool {
-        match devices {
-            ResultDevices::All => true,
-            ResultDevices::Failures => self.reason.status() == DeviceStatus::Failed,
-        }
-    }
+/// The mark of a device that was sent to and has no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentMark {
+    pub ordinal: u32,
+    /// From 1.
+    pub attempt: u32,
+    /// When it was sent to.
+    pub at: Timestamp,
 }
 
 /// The numbers of devices of a scope by status; they always add up to the total.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Assignment, Chunk, ImportSpec, IndexChanges, NewRun, Noted};
+use super::{Assignment, Chunk, ImportSpec, IndexChanges, NewRun, Noted, OpenBatch};
 use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
@@ -46,6 +46,8 @@ pub enum Change<'a> {
     Drop { run_id: i64 },
     /// Notes that a run has started, or goes on.
     Start { run_id: i64, at: Timestamp },
+    /// Notes that a batch of a run was opened, for a run with devices that may wait.
+    OpenBatch { run_id: i64, opened: OpenBatch },
     /// Marks devices as sent, given as (ordinal, attempt), before anything is sent.
     Mark { run_id: i64, devices: &'a [(u32, u32)], at: Timestamp },
     /// Notes that nothing was delivered to marked devices: they wait to come online.
@@ -127,6 +129,7 @@ impl Change<'_> {
             Change::Confirm { .. } => "confirm claim",
             Change::Drop { .. } => "drop claim",
             Change::Start { .. } => "start run",
+            Change::OpenBatch { .. } => "open batch",
             Change::Mark { .. } => "mark sent",
             Change::Unmark { .. } => "unmark",
             Change::Record { .. } => "record",
@@ -156,6 +159,7 @@ impl Change<'_> {
             Change::Confirm { .. } => "confirm a claim",
             Change::Drop { .. } => "drop a claim",
             Change::Start { .. } => "start a run",
+            Change::OpenBatch { .. } => "open a batch",
             Change::Mark { .. } => "mark devices as sent",
             Change::Unmark { .. } => "take back sent marks",
             Change::Record { .. } => "record outcomes",

@@ -13,7 +13,7 @@ use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{Outcome, Reason, RunStatus};
+use crate::model::outcome::{Outcome, Reason, RunStatus, SentMark};
 use crate::model::patch::Section;
 
 /// Reads the journal. [Changes](super::Change) write it.
@@ -72,12 +72,12 @@ pub trait Journal {
         visit: &mut dyn FnMut(ResultRow),
     ) -> Result<(), RegistryError>;
 
-    /// Returns the marks of a run's devices that may have received what was sent, as (ordinal, attempt), sorted.
-    /// Devices that wait to come online received nothing and are left out.
+    /// Returns the marks of a run's devices that may have received what was sent, sorted by ordinal. Devices that wait
+    /// to come online received nothing and are left out.
     ///
     /// # Errors
     /// The registry cannot be read.
-    fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError>;
+    fn sent_marks(&self, run_id: i64) -> Result<Vec<SentMark>, RegistryError>;
 
     /// Returns how many devices of a run wait for something, and the first of them as ordinals, sorted, at most `most`.
     ///
@@ -138,6 +138,15 @@ pub struct JournaledRun {
     pub manifest: Option<Digest>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// The batch that was opened last, from 0, and when; `None` when no device of the run may wait.
+    pub open_batch: Option<OpenBatch>,
+}
+
+/// A batch of a run, from 0, and when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBatch {
+    pub batch: u32,
+    pub at: Timestamp,
 }
 
 /// A run about to be claimed.
@@ -240,7 +249,7 @@ pub struct LateAnswer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResultRow {
     pub device_id: String,
-    /// Empty when the device is gone.
+    /// As it is now; of a device that was deleted while a run was open, as it was then; else empty.
     pub device_name: String,
     pub outcome: Outcome,
 }

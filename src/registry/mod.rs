@@ -26,7 +26,9 @@ pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Reques
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
-pub use journal::{Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, PendingRows, ResultRow, Waits};
+pub use journal::{
+    Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
+};
 pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, Store, StorePlace};
 
 use std::collections::BTreeMap;

@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::delivery::{Crossing, Delivery, OfflinePolicy, Retry, Threshold};
-use crate::model::outcome::{Counts, Outcome, Reason, RunStatus};
+use crate::model::outcome::{Counts, DeviceStatus, Outcome, Reason, RunStatus, SentMark};
 
 pub use flight::{Flight, Phase};
 pub use threshold::{Scope, failures_left, judge};
@@ -98,6 +98,11 @@ impl RolloutSpec {
         ordinal / self.batch_size
     }
 
+    /// Returns true when a device may wait for as long as the job allows: to come online, or to acknowledge.
+    pub fn may_wait(&self) -> bool {
+        self.work == WorkKind::WriteAndConfirm || self.offline == OfflinePolicy::Wait
+    }
+
     fn may_retry(&self, attempt: u32) -> bool {
         let allowed = match self.work {
             WorkKind::Send { idempotent, .. } => idempotent,
@@ -113,7 +118,11 @@ pub enum Event {
     /// Begin, or go on after a restart.
     Start,
     /// A batch was opened; these of its devices cannot be started (blocked, deleted, of the wrong template).
-    Opened { ineligible: Vec<(u32, Reason, &'static str)> },
+    Opened {
+        ineligible: Vec<(u32, Reason, &'static str)>,
+        /// When the batch was opened for the first time.
+        at: Timestamp,
+    },
     /// The registry wrote some devices and recorded their outcomes; it did not touch the rest of the requested devices.
     Written { outcomes: Vec<(u32, Reason)> },
     /// A device answered with a status and a text.
@@ -185,8 +194,13 @@ pub struct Rollout {
     timers: BTreeSet<(Timestamp, u32)>,
     /// Devices to send to as soon as there is room, before any new one.
     ready: BTreeSet<u32>,
+    /// When the open batch was opened; its devices expire some time after that.
+    batch_opened_at: Timestamp,
+    /// Failed devices that do not count for the threshold: of the job, and of each batch that has any.
+    excused: u64,
+    excused_in: BTreeMap<u32, u64>,
     /// Sent before a restart and never answered; settled at the start.
-    unsettled: Vec<(u32, u32)>,
+    unsettled: Vec<SentMark>,
     /// The most devices in phase `Sent`, at least 1.
     window: u32,
     halt: Option<Halt>,
@@ -215,6 +229,9 @@ impl Rollout {
             sent: 0,
             timers: BTreeSet::new(),
             ready: BTreeSet::new(),
+            batch_opened_at: spec.started_at,
+            excused: 0,
+            excused_in: BTreeMap::new(),
             unsettled: Vec::new(),
             window: 1,
             halt: None,
@@ -235,9 +252,14 @@ impl Rollout {
         self.settle(ordinal, reason);
     }
 
-    /// Takes over the mark of a device that was sent to before a restart and has no outcome; `attempt` counts from 1.
-    pub fn restore_sent(&mut self, ordinal: u32, attempt: u32) {
-        self.unsettled.push((ordinal, attempt));
+    /// Takes over the mark of a device that was sent to before a restart and has no outcome.
+    pub fn restore_sent(&mut self, mark: SentMark) {
+        self.unsettled.push(mark);
+    }
+
+    /// Takes over when the batch that was open before a restart was opened.
+    pub fn restore_batch(&mut self, opened_at: Timestamp) {
+        self.batch_opened_at = opened_at;
     }
 
     /// Sets how many devices may be in flight, at least 1. Returns true when this is more than before, so that the next
@@ -319,25 +341,38 @@ impl Rollout {
         // After the last batch there is no batch to judge.
         const NO_BATCH: &Counts = &Counts { total: 0, completed: 0, failed: 0, unchanged: 0 };
         let batch = self.batches.get(self.batch as usize).unwrap_or(NO_BATCH);
-        Scope { job: &self.counts, batch, batch_index: self.batch }
+        self.scope_of(batch, self.batch)
+    }
+
+    fn scope_of<'a>(&'a self, batch: &'a Counts, index: u32) -> Scope<'a> {
+        let excused_in_batch = self.excused_in.get(&index).copied().unwrap_or_default();
+        Scope { job: &self.counts, batch, batch_index: index, excused: self.excused, excused_in_batch }
+    }
+
+    /// Returns how many failed devices of the job do not count for its threshold.
+    pub fn excused(&self) -> u64 {
+        self.excused
     }
 
     /// Returns the crossing of the threshold by the outcomes so far, in any batch.
     fn crossing(&self) -> Option<Crossing> {
-        let scopes =
-            self.batches.iter().zip(0..).map(|(batch, at)| Scope { job: &self.counts, batch, batch_index: at });
+        let scopes = self.batches.iter().zip(0..).map(|(batch, at)| self.scope_of(batch, at));
         scopes.into_iter().find_map(|scope| judge(self.spec.threshold, scope))
     }
 
     /// Makes a device terminal.
     fn settle(&mut self, ordinal: u32, reason: Reason) {
-        use crate::model::outcome::DeviceStatus;
         assert!(reason.status() != DeviceStatus::Pending, "only a terminal reason settles a device");
         let before = self.reason(ordinal);
         assert!(before.status() == DeviceStatus::Pending, "a terminal device never changes");
         self.reasons[ordinal as usize] = reason as u8;
         self.counts.add(reason);
-        self.batches[self.spec.batch_of(ordinal) as usize].add(reason);
+        let batch = self.spec.batch_of(ordinal);
+        self.batches[batch as usize].add(reason);
+        if reason.status() == DeviceStatus::Failed && !reason.counts_for_threshold() {
+            self.excused += 1;
+            *self.excused_in.entry(batch).or_default() += 1;
+        }
     }
 }
 
@@ -371,11 +406,24 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         rollout.step(now, Event::Start);
         for ordinal in 0..2 {
-            rollout.step(now, Event::Opened { ineligible: Vec::new() });
+            rollout.step(now, Event::Opened { ineligible: Vec::new(), at: now });
             let effects = rollout.step(now, answer(ordinal, 500));
             let ended = Effect::Finish { status: RunStatus::Completed, cause: None };
             assert_eq!(effects.contains(&ended), ordinal == 1, "{effects:?}");
         }
+    }
+
+    #[test]
+    fn a_device_that_our_crash_cut_off_cancels_nothing_and_keeps_its_start() {
+        let threshold = Threshold { failures: Amount::Count(0), per: ThresholdScope::Job };
+        let mut rollout = send(3, None, threshold);
+        let (sent, now) = (Timestamp::UNIX_EPOCH, later(Timestamp::UNIX_EPOCH, Duration::from_secs(9)));
+        rollout.restore_sent(SentMark { ordinal: 0, attempt: 1, at: sent });
+        let effects = rollout.step(now, Event::Start);
+        let Some(Effect::Record { outcomes }) = effects.first() else { panic!("{effects:?}") };
+        assert_eq!((outcomes[0].reason, outcomes[0].started_at), (Reason::OutcomeUnknown, Some(sent)));
+        rollout.step(now, Event::Opened { ineligible: vec![(1, Reason::Deleted, "")], at: now });
+        assert_eq!((rollout.counts().failed, rollout.excused(), rollout.in_flight()), (2, 2, 1));
     }
 
     #[test]
@@ -384,7 +432,7 @@ mod tests {
         let mut rollout = send(3, None, threshold);
         let now = Timestamp::UNIX_EPOCH;
         rollout.step(now, Event::Start);
-        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(now, Event::Opened { ineligible: Vec::new(), at: now });
         let effects = rollout.step_all(now, [answer(0, 200), answer(1, 500)]);
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
         assert_eq!(rollout.counts().pending(), 1);
@@ -396,7 +444,7 @@ mod tests {
         let mut rollout = send(4, Some(Amount::Count(2)), threshold);
         rollout.restore_outcome(0, Reason::Responded, 1);
         rollout.restore_outcome(1, Reason::Rejected, 1);
-        rollout.restore_sent(2, 1);
+        rollout.restore_sent(SentMark { ordinal: 2, attempt: 1, at: Timestamp::UNIX_EPOCH });
         let effects = rollout.step(Timestamp::UNIX_EPOCH, Event::Stop);
         assert!(matches!(effects.last(), Some(Effect::Finish { status: RunStatus::Canceled, .. })), "{effects:?}");
         assert_eq!((rollout.reason(2), rollout.reason(3)), (Reason::OutcomeUnknown, Reason::Queued));
@@ -420,7 +468,7 @@ mod tests {
         rollout.spec.threshold = None;
         rollout.spec.max_execution_time = Some(limit);
         rollout.step(now, Event::Start);
-        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(now, Event::Opened { ineligible: Vec::new(), at: now });
         rollout.step(over, Event::Tick);
         assert_eq!((rollout.reason(0), rollout.reason(2)), (Reason::Timeout, Reason::Expired));
 
@@ -428,7 +476,7 @@ mod tests {
         rollout.spec.threshold = None;
         rollout.spec.max_execution_time = Some(Duration::from_secs(10));
         rollout.step(now, Event::Start);
-        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(now, Event::Opened { ineligible: Vec::new(), at: now });
         let soon = later(now, Duration::from_secs(10));
         rollout.step(soon, Event::Tick);
         assert_eq!((rollout.reason(0), rollout.reason(2)), (Reason::InFlight, Reason::Expired));
@@ -439,7 +487,7 @@ mod tests {
         let mut rollout = send(3, None, threshold);
         rollout.spec.max_execution_time = Some(limit);
         rollout.step(now, Event::Start);
-        rollout.step(now, Event::Opened { ineligible: Vec::new() });
+        rollout.step(now, Event::Opened { ineligible: Vec::new(), at: now });
         rollout.step(now, answer(0, 500));
         assert_eq!(rollout.deadline(), Some(later(now, Duration::from_secs(30))), "that of the device in flight");
         rollout.step(over, answer(1, 200));

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Effect, Event, Flight, Halt, Phase, Rollout, WorkKind, failures_left, judge, later, retry};
 use crate::model::delivery::OfflinePolicy;
 use crate::model::limits;
-use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
+use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus, SentMark};
 
 /// The effects of one step. Outcomes are gathered into one `Record`, which comes before all effects that they allow.
 #[derive(Default)]
@@ -64,7 +64,8 @@ impl Rollout {
     fn take(&mut self, now: Timestamp, event: Event, effects: &mut Effects) {
         match event {
             Event::Start => self.start(now, effects),
-            Event::Opened { ineligible } => {
+            Event::Opened { ineligible, at } => {
+                self.batch_opened_at = at;
                 for (ordinal, reason, message) in ineligible {
                     if self.reason(ordinal).status() == DeviceStatus::Pending {
                         self.end_device(ordinal, reason, None, message.to_string(), now, effects);
@@ -106,20 +107,20 @@ impl Rollout {
 
     fn start(&mut self, now: Timestamp, effects: &mut Effects) {
         let mut notify = Vec::new();
-        for (ordinal, attempt) in std::mem::take(&mut self.unsettled) {
-            let deadline = later(self.spec.started_at, self.spec.expires_after);
+        for SentMark { ordinal, attempt, at: started_at } in std::mem::take(&mut self.unsettled) {
+            let deadline = later(self.batch_opened_at, self.spec.expires_after);
             match self.spec.work {
                 WorkKind::Write | WorkKind::WriteAndConfirm => {
                     self.fly(
                         ordinal,
-                        Flight { phase: Phase::Unacknowledged, attempt, started_at: now, deadline, is_in_doubt: false },
+                        Flight { phase: Phase::Unacknowledged, attempt, started_at, deadline, is_in_doubt: false },
                     );
                     notify.push(ordinal);
                 }
                 WorkKind::Send { idempotent: true, .. } => {
                     self.fly(
                         ordinal,
-                        Flight { phase: Phase::Connecting, attempt, started_at: now, deadline, is_in_doubt: true },
+                        Flight { phase: Phase::Connecting, attempt, started_at, deadline, is_in_doubt: true },
                     );
                     self.ready.insert(ordinal);
                 }
@@ -127,7 +128,7 @@ impl Rollout {
                     let message = "the process ended after it was sent and before the answer was recorded";
                     self.fly(
                         ordinal,
-                        Flight { phase: Phase::Sent, attempt, started_at: now, deadline: now, is_in_doubt: true },
+                        Flight { phase: Phase::Sent, attempt, started_at, deadline: now, is_in_doubt: true },
                     );
                     self.end_device(ordinal, Reason::OutcomeUnknown, None, message.into(), now, effects);
                 }
@@ -145,7 +146,7 @@ impl Rollout {
         for (ordinal, reason) in outcomes {
             self.cursor = self.cursor.max(ordinal + 1);
             if self.spec.work == WorkKind::WriteAndConfirm && reason == Reason::Written {
-                let deadline = later(self.spec.started_at, self.spec.expires_after);
+                let deadline = later(self.batch_opened_at, self.spec.expires_after);
                 let flight =
                     Flight { phase: Phase::Unacknowledged, attempt: 1, started_at: now, deadline, is_in_doubt: false };
                 self.fly(ordinal, flight);
@@ -189,7 +190,7 @@ impl Rollout {
         };
         let (phase, deadline) = match self.spec.offline {
             OfflinePolicy::Fail => (Phase::Connecting, later(now, connect_timeout)),
-            OfflinePolicy::Wait => (Phase::WaitingOnline, later(self.spec.started_at, self.spec.expires_after)),
+            OfflinePolicy::Wait => (Phase::WaitingOnline, later(self.batch_opened_at, self.spec.expires_after)),
         };
         self.fly(ordinal, Flight { phase, deadline, ..flight });
     }

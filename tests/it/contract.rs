@@ -130,6 +130,8 @@ macro_rules! contract {
             }
             marks {
                 marks_are_sorted_and_have_the_last_attempt
+                a_mark_has_the_time_at_which_the_device_was_spoken_to
+                the_batch_that_was_opened_last_is_noted
                 an_unmarked_device_waits_to_connect
                 a_device_that_is_marked_again_waits_to_answer
                 waiting_devices_are_counted_beyond_those_that_are_listed
@@ -139,6 +141,7 @@ macro_rules! contract {
             }
             results {
                 outcomes_come_in_order
+                a_device_that_is_deleted_meanwhile_keeps_its_name
                 a_recorded_outcome_reads_back
                 an_answer_says_that_its_device_is_connected
                 a_device_that_was_not_reached_is_disconnected

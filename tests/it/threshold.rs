@@ -218,7 +218,7 @@ impl<'a> Driver<'a> {
         self.assert_terminal_before(batch);
         let is_blocked = |ordinal: &u32| self.case.failing == Failing::IsBlocked && self.case.fails(*ordinal);
         let ineligible = range.filter(is_blocked).map(|ordinal| (ordinal, Reason::Blocked, "")).collect();
-        self.later(Duration::ZERO, Event::Opened { ineligible });
+        self.later(Duration::ZERO, Event::Opened { ineligible, at: self.now });
     }
 
     fn start(&mut self, ordinal: u32) {
@@ -250,7 +250,7 @@ impl<'a> Driver<'a> {
         let (mut outcomes, mut failures) = (Vec::new(), 0);
         for &ordinal in ordinals {
             self.start(ordinal);
-            let reason = if self.case.fails(ordinal) { Reason::Deleted } else { Reason::Written };
+            let reason = if self.case.fails(ordinal) { Reason::Error } else { Reason::Written };
             self.record(ordinal, reason);
             outcomes.push((ordinal, reason));
             failures += u64::from(self.case.fails(ordinal));

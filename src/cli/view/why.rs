@@ -7,7 +7,7 @@ use super::job::{by_reason, row_json, time, tone};
 use super::{TextTable, counted, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::delivery::ThresholdScope;
-use crate::model::outcome::{Counts, RunStatus};
+use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::model::text::{sanitize, sanitize_line};
 use crate::ops::job::{Cause, Crossed, Predecessor, RunProgress, StopCause, Waiting, Why};
 use crate::plan::ActionKind;
@@ -103,13 +103,31 @@ fn sentences(cause: &Cause, status: Option<RunStatus>) -> String {
             "Apply refuses the plan as a whole: it has {} elsewhere, which `fleetform plan` shows.",
             counted(*errors, "error")
         ),
-        Cause::Failures { by_reason: failures } => format!("Failures by reason: {}.", by_reason(failures)),
+        Cause::Failures { by_reason: failures } => failures_text(failures),
         Cause::Late { total, answers } => late_text(*total, answers),
     }
 }
 
+fn failures_text(failures: &[(Reason, u64)]) -> String {
+    let excused = failures.iter().filter(|(reason, _)| !reason.counts_for_threshold());
+    let excused = match excused.map(|(_, devices)| *devices).sum() {
+        0 => String::new(),
+        devices => format!(" {}.", not_counted(devices)),
+    };
+    format!("Failures by reason: {}.{excused}", by_reason(failures))
+}
+
+/// Returns what there is to say about failed devices that do not count for a threshold.
+fn not_counted(devices: u64) -> String {
+    let are = if devices == 1 { "is" } else { "are" };
+    format!(
+        "{} {are} deleted or of unknown outcome, which does not count for a threshold",
+        counted(devices, "failed device")
+    )
+}
+
 fn crossed_text(crossed: &Crossed) -> String {
-    let Crossed { threshold, total, allowed, batch, failures, after, pending, pending_waiting } = crossed;
+    let Crossed { threshold, total, allowed, batch, failures, after, pending, pending_waiting, excused } = crossed;
     let scope = batch.map_or(String::new(), |batch| format!(" of batch {}", number(u64::from(batch))));
     let mut text = format!(
         "Threshold {} per {}: at most {} of the {}{scope} may fail. Failure {} crossed it:\n",
@@ -134,6 +152,9 @@ fn crossed_text(crossed: &Crossed) -> String {
         table.push(cells);
     }
     text.push_str(&indented(&table));
+    if *excused > 0 {
+        text.push_str(&format!("{}.\n", not_counted(*excused)));
+    }
     let sample = after.sample.len() as u64;
     match (after.completed, after.failed) {
         (Some(0), 0) => text.push_str("Nothing was in flight.\n"),
@@ -383,7 +404,7 @@ fn with_cause(word: &str, mut object: Value) -> Value {
 }
 
 fn crossed_json(crossed: &Crossed) -> Value {
-    let Crossed { threshold, total, allowed, batch, failures, after, pending, pending_waiting } = crossed;
+    let Crossed { threshold, total, allowed, batch, failures, after, pending, pending_waiting, excused } = crossed;
     let failures = failures.iter().map(|failure| {
         let mut row = row_json(&failure.row);
         row["count"] = json!(failure.count);
@@ -404,5 +425,6 @@ fn crossed_json(crossed: &Crossed) -> Value {
         },
         "pending": pending,
         "pending_waiting": pending_waiting,
+        "not_counted": excused,
     })
 }

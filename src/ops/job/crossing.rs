@@ -30,6 +30,8 @@ pub struct Crossed {
     /// last.
     pub failures: Vec<CountedFailure>,
     pub after: After,
+    /// Failed devices of the job that do not count: those of which the outcome is not known, and deleted ones.
+    pub excused: u64,
     /// Devices that stay pending: their number, and how many of them had been written or waited to come online.
     pub pending: u64,
     pub pending_waiting: u64,
@@ -71,9 +73,10 @@ pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option
         _ => None,
     };
     let Some(threshold) = recorded.or(declared) else { return Ok(None) };
-    let (mut failures, mut completed, mut place) = (Vec::new(), 0, 0);
+    let (mut failures, mut completed, mut excused, mut place) = (Vec::new(), 0, 0, 0);
     history.published_rows(record, &mut |row| {
         match row.status {
+            DeviceStatus::Failed if !row.reason.counts_for_threshold() => excused += 1,
             DeviceStatus::Failed => {
                 failures.push(OrderedFailure { finished_at: row.finished_at, place, batch: row.batch });
             }
@@ -91,6 +94,7 @@ pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option
         crossed.after.completed = None;
     }
     crossed.pending = record.counts.pending();
+    crossed.excused = excused;
     Ok(Some(crossed))
 }
 
@@ -136,6 +140,7 @@ fn find(failures: &[OrderedFailure], threshold: Threshold, record: &RunRecord) -
                 batch: scope,
                 failures: Vec::new(),
                 after: After { completed: Some(0), ..After::default() },
+                excused: 0,
                 pending: 0,
                 pending_waiting: 0,
             },

@@ -9,7 +9,7 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
 use crate::model::id::Name;
-use crate::model::job::Job;
+use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
 use crate::model::outcome::RunStatus;
 use crate::plan::{Plan, Refusal, Subject};
@@ -53,10 +53,13 @@ fn of_files(
     let Planned { plan, diagnostics, .. } = view.plan(Purpose::Work, now)?;
     let (declared, ledger) = (&view.declared, &view.ledger);
     let own = view.diagnose(&own_part(&plan, &job.name));
-    let source = view.files.loaded.spans.span(&job.name, "/spec/target/failedOf");
+    let spans = &view.files.loaded.spans;
+    let sources =
+        [Left::Failed, Left::Pending].map(|left| spans.span(&job.name, &format!("/spec/target/{}", left.field())));
     let is_own = |item: &Diagnostic| {
         item.severity == Severity::Error
-            && (own.iter().any(|one| one == item) || item.code == code::SOURCE_NOT_ENDED && item.span == source)
+            && (own.iter().any(|one| one == item)
+                || item.code == code::SOURCE_NOT_ENDED && sources.contains(&item.span))
     };
     let Findings { diagnostics: all, .. } = view.findings(diagnostics);
     let mut causes = vec![decision(&plan, &job, is_committed)];

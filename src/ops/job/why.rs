@@ -212,7 +212,7 @@ fn waiting_for(
         // Those are given up after the connect timeout of each.
         Waits::ToConnect if declared.is_some_and(|job| job.delivery.offline == OfflinePolicy::Fail) => None,
         Waits::ToConnect | Waits::ToAcknowledge => declared.and_then(|job| {
-            let start = run.started_at?;
+            let start = run.open_batch.map(|open| open.at).or(run.started_at)?;
             start.checked_add(job.delivery.expires_after).ok()
         }),
     };

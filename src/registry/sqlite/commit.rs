@@ -51,6 +51,7 @@ impl SqliteStore {
             | Change::Confirm { .. }
             | Change::Drop { .. }
             | Change::Start { .. }
+            | Change::OpenBatch { .. }
             | Change::Mark { .. }
             | Change::Unmark { .. }
             | Change::Record { .. }
@@ -92,6 +93,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Confirm { run_id } => claims::confirm(transaction, *run_id),
         Change::Drop { run_id } => claims::drop_unclaimed(transaction, *run_id),
         Change::Start { run_id, at } => journal::start(transaction, *run_id, *at),
+        Change::OpenBatch { run_id, opened } => journal::open_batch(transaction, *run_id, *opened),
         Change::Mark { run_id, devices, at } => marks::mark(transaction, *run_id, devices, *at),
         Change::Unmark { run_id, ordinals } => marks::unmark(transaction, *run_id, ordinals),
         Change::Record { run_id, outcomes, ids } => journal::record(transaction, *run_id, outcomes, ids),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::super::{JournaledRun, PendingRows, RegistryError, ResultRow};
+use super::super::{JournaledRun, OpenBatch, PendingRows, RegistryError, ResultRow};
 use super::SqliteStore;
 use super::marks::{COUNT_LATE, Mark, SELECT_MARKS};
 use crate::ledger::OpenRun;
@@ -21,7 +21,7 @@ pub(super) const INSERT_OUTCOME: &str =
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
-            spec, edge_manifest_digest
+            spec, edge_manifest_digest, batch, batch_opened_at
      FROM run";
 
 /// The number of devices that are looked up together.
@@ -130,6 +130,8 @@ impl SqliteStore {
             let mut marks = self.connection.prepare_cached(SELECT_MARKS)?;
             let mut marks = marks.query(params![run_id, range.start, range.end])?;
             let mut mark = marks.next()?.map(Mark::of_row).transpose()?;
+            let mut deleted =
+                self.connection.prepare_cached("SELECT device_name FROM deleted_device WHERE device_id = ?1")?;
             let mut failure = None;
             let mut visit_one = |ordinal: u32, name: Option<String>| -> rusqlite::Result<()> {
                 let marked = mark.take_if(|mark| mark.ordinal == ordinal);
@@ -147,9 +149,11 @@ impl SqliteStore {
                 }
                 Ok(())
             };
+            let mut name_of = |id: &str| deleted.query_row([id], |row| row.get(0)).optional();
             self.look_up("device_name", ids, range, &|row| row.get(1), &mut |ordinal, name| {
                 if failure.is_none() {
-                    failure = visit_one(ordinal, name).err();
+                    let name = name.map_or_else(|| name_of(ids.get(ordinal as usize)), |name| Ok(Some(name)));
+                    failure = name.and_then(|name| visit_one(ordinal, name)).err();
                 }
             })?;
             if let Some(error) = failure {
@@ -211,6 +215,13 @@ impl SqliteStore {
 pub(super) fn start(transaction: &Transaction<'_>, run_id: i64, at: Timestamp) -> rusqlite::Result<()> {
     let text = "UPDATE run SET status = 'running', started_at = coalesce(started_at, ?2) WHERE run_id = ?1";
     transaction.prepare_cached(text)?.execute(params![run_id, at.to_string()]).map(drop)
+}
+
+/// Notes that a batch of a run was opened.
+pub(super) fn open_batch(transaction: &Transaction<'_>, run_id: i64, opened: OpenBatch) -> rusqlite::Result<()> {
+    let text = "UPDATE run SET batch = ?2, batch_opened_at = ?3 WHERE run_id = ?1";
+    let row = params![run_id, opened.batch, opened.at.as_microsecond()];
+    transaction.prepare_cached(text)?.execute(row).map(drop)
 }
 
 /// Notes that a run does not go on now; a final status keeps its time.
@@ -311,6 +322,10 @@ fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
         manifest: manifest.and_then(|text| Digest::parse(&text)),
         started_at: started.and_then(|text| text.parse().ok()),
         finished_at: finished.and_then(|text| text.parse().ok()),
+        open_batch: match row.get::<_, Option<u32>>(13)? {
+            Some(batch) => Some(OpenBatch { batch, at: super::rows::time_of(row, 14)? }),
+            None => None,
+        },
     })
 }
 

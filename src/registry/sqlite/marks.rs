@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::{Heard, HeardOf, LateAnswer, PendingRows, RegistryError, Waits};
 use super::SqliteStore;
-use crate::model::outcome::{Outcome, Reason};
+use crate::model::outcome::{Outcome, Reason, SentMark};
 
 /// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
 const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
@@ -82,13 +82,15 @@ pub(super) fn pending_outcome(pending: PendingRows, ordinal: u32, mark: Option<M
 }
 
 impl SqliteStore {
-    pub(super) fn marks_of(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+    pub(super) fn marks_of(&self, run_id: i64) -> Result<Vec<SentMark>, RegistryError> {
         let read = || {
-            let text = "SELECT ordinal, attempt FROM sent WHERE run_id = ?1 AND waits <> ?2 ORDER BY ordinal";
+            let text = "SELECT ordinal, attempt, sent_at FROM sent WHERE run_id = ?1 AND waits <> ?2 ORDER BY ordinal";
             let mut statement = self.connection.prepare_cached(text)?;
-            let marks =
-                statement.query_map(params![run_id, Waits::ToConnect as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            marks.collect::<rusqlite::Result<Vec<(u32, u32)>>>()
+            let marks = statement.query_map(params![run_id, Waits::ToConnect as u8], |row| {
+                let at = super::rows::time_of(row, 2)?;
+                Ok(SentMark { ordinal: row.get(0)?, attempt: row.get(1)?, at })
+            })?;
+            marks.collect::<rusqlite::Result<Vec<SentMark>>>()
         };
         read().map_err(|e| self.error("read sent marks", e))
     }
@@ -130,9 +132,7 @@ impl SqliteStore {
             let text = "SELECT ordinal, code, message, at FROM late WHERE run_id = ?1 ORDER BY at, ordinal LIMIT ?2";
             let mut statement = self.connection.prepare_cached(text)?;
             let answers = statement.query_map(params![run_id, most], |row| {
-                let micros: i64 = row.get(3)?;
-                let at =
-                    Timestamp::from_microsecond(micros).map_err(|_| super::rows::malformed(3, &micros.to_string()))?;
+                let at = super::rows::time_of(row, 3)?;
                 Ok(LateAnswer { ordinal: row.get(0)?, code: row.get(1)?, message: row.get(2)?, at })
             })?;
             answers.collect::<rusqlite::Result<Vec<LateAnswer>>>()

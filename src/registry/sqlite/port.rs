@@ -15,7 +15,7 @@ use crate::model::device::Device;
 use crate::model::fleet::ImportFormat;
 use crate::model::id::{Name, RunToken};
 use crate::model::observation::{DeviceIds, Observation};
-use crate::model::outcome::Reason;
+use crate::model::outcome::{Reason, SentMark};
 use crate::query::PathRef;
 
 impl Devices for SqliteStore {
@@ -112,7 +112,7 @@ impl Journal for SqliteStore {
         self.visit_results(run_id, ids, range, pending, visit)
     }
 
-    fn sent_marks(&self, run_id: i64) -> Result<Vec<(u32, u32)>, RegistryError> {
+    fn sent_marks(&self, run_id: i64) -> Result<Vec<SentMark>, RegistryError> {
         self.marks_of(run_id)
     }
 

@@ -49,7 +49,7 @@ impl SqliteStore {
         let is_whole = record.status.is_final() && run.devices == ResultDevices::All;
         let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
         self.visit_results(run.run_id, &ids, 0..end, pending, &mut |row| {
-            if row.outcome.is_wanted(run.devices) {
+            if run.devices.has(row.outcome.reason) {
                 let batch = row.outcome.ordinal / size + 1;
                 visit(row, batch);
             }

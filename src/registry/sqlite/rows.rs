@@ -1,5 +1,6 @@
 //! Rows of the table of devices as values.
 
+use jiff::Timestamp;
 use rusqlite::Row;
 use serde_json::Value;
 
@@ -34,6 +35,12 @@ pub(super) fn device_of_row(row: &Row<'_>) -> rusqlite::Result<Device> {
         reported: json_of(row, 15)?,
         reported_version: row.get(16)?,
     })
+}
+
+/// Returns the time of a column in microseconds since 1970.
+pub(super) fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let micros: i64 = row.get(column)?;
+    Timestamp::from_microsecond(micros).map_err(|_| malformed(column, &micros.to_string()))
 }
 
 fn json_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {

@@ -113,7 +113,7 @@ pub(super) fn write_devices(
             ])?;
         }
         written.push((ordinal, reason));
-        if reason.status() == crate::model::outcome::DeviceStatus::Failed {
+        if reason.counts_for_threshold() {
             failures += 1;
             if chunk.failures_left.is_some_and(|left| failures > left) {
                 break;

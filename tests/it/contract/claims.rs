@@ -48,6 +48,7 @@ pub fn a_claim_is_journaled_with_all_that_it_says(fresh: Fresh) {
         manifest: Some(Digest::of_bytes(b"manifest")),
         started_at: None,
         finished_at: None,
+        open_batch: None,
     };
     assert_eq!(fleet.registry.journal().unclosed().unwrap(), [expect]);
     assert_eq!(fleet.registry.journal().targets(run_id).unwrap(), ids);

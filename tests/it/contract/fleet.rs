@@ -274,6 +274,11 @@ impl Fleet {
         written.into_iter().map(|(_, reason)| reason).collect()
     }
 
+    /// Returns the devices of a run that may have received what was sent.
+    pub fn marked(&self, run_id: i64) -> Vec<u32> {
+        self.registry.journal().sent_marks(run_id).unwrap().into_iter().map(|mark| mark.ordinal).collect()
+    }
+
     /// Returns the recorded outcomes of a run.
     pub fn outcomes(&self, run_id: i64) -> Vec<(u32, Reason)> {
         let mut recorded = Vec::new();

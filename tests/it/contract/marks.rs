@@ -1,7 +1,7 @@
 //! Sent marks: who was spoken to and has no outcome. And the answers that came after it.
 
-use fleetform::model::outcome::Reason;
-use fleetform::registry::{Change, LateAnswer, Waits};
+use fleetform::model::outcome::{Reason, SentMark};
+use fleetform::registry::{Change, LateAnswer, OpenBatch, Waits};
 
 use super::Fresh;
 use super::fleet::{Fleet, after, now, outcome};
@@ -18,7 +18,8 @@ fn mark(fleet: &mut Fleet, run_id: i64, devices: &[(u32, u32)]) {
 }
 
 fn marks(fleet: &Fleet, run_id: i64) -> Vec<(u32, u32)> {
-    fleet.registry.journal().sent_marks(run_id).unwrap()
+    let marks = fleet.registry.journal().sent_marks(run_id).unwrap();
+    marks.into_iter().map(|mark| (mark.ordinal, mark.attempt)).collect()
 }
 
 fn waiting(fleet: &Fleet, run_id: i64, waits: Waits) -> (u64, Vec<u32>) {
@@ -30,6 +31,26 @@ pub fn marks_are_sorted_and_have_the_last_attempt(fresh: Fresh) {
     mark(&mut fleet, run_id, &[(7, 1), (2, 1)]);
     mark(&mut fleet, run_id, &[(5, 1), (2, 2)]);
     assert_eq!(marks(&fleet, run_id), [(2, 2), (5, 1), (7, 1)]);
+}
+
+pub fn a_mark_has_the_time_at_which_the_device_was_spoken_to(fresh: Fresh) {
+    let (mut fleet, run_id) = claimed(fresh);
+    mark(&mut fleet, run_id, &[(1, 1)]);
+    fleet.registry.write(Change::Mark { run_id, devices: &[(2, 3)], at: after(5) }).unwrap();
+    let marks = fleet.registry.journal().sent_marks(run_id).unwrap();
+    let expect = [(1, 1, now()), (2, 3, after(5))].map(|(ordinal, attempt, at)| SentMark { ordinal, attempt, at });
+    assert_eq!(marks, expect);
+}
+
+pub fn the_batch_that_was_opened_last_is_noted(fresh: Fresh) {
+    let (mut fleet, run_id) = claimed(fresh);
+    let opened = |fleet: &Fleet| fleet.registry.journal().unclosed().unwrap()[0].open_batch;
+    assert_eq!(opened(&fleet), None);
+    for batch in 0..2 {
+        let opened = OpenBatch { batch, at: after(i64::from(batch)) };
+        fleet.registry.write(Change::OpenBatch { run_id, opened }).unwrap();
+    }
+    assert_eq!(opened(&fleet), Some(OpenBatch { batch: 1, at: after(1) }));
 }
 
 pub fn an_unmarked_device_waits_to_connect(fresh: Fresh) {

@@ -64,7 +64,7 @@ pub fn what_was_committed_is_there_when_it_is_opened_again(fresh: Fresh) {
     let fleet = fleet.reopened();
     assert_eq!(fleet.ids(), ["d-0000", "d-0001", "d-0002"]);
     assert_eq!(fleet.registry.journal().unclosed().unwrap(), runs);
-    assert_eq!(fleet.registry.journal().sent_marks(run_id).unwrap(), [(1, 1)]);
+    assert_eq!(fleet.marked(run_id), [1]);
     assert_eq!(fleet.registry.branch_copy().noted(Noted::AppliedHead).unwrap().as_deref(), Some("c1"));
     assert_eq!(fleet.registry.imports().applied().unwrap(), [("all".to_string(), spec("all").digest.to_string())]);
 }

@@ -56,6 +56,15 @@ pub fn outcomes_come_in_order(fresh: Fresh) {
     assert_eq!(found, [(1, Reason::Responded, 1), (2, Reason::Offline, 4), (3, Reason::Timeout, 1)]);
 }
 
+pub fn a_device_that_is_deleted_meanwhile_keeps_its_name(fresh: Fresh) {
+    let mut fleet = Fleet::with_devices(fresh, 5);
+    let run_id = fleet.run("dim");
+    let before = rows(&fleet, run_id, 0..2, PendingRows::UnderWay);
+    fleet.registry.write(Change::Delete { device_ids: &["d-0001".to_string()] }).unwrap();
+    assert!(!before[1].device_name.is_empty());
+    assert_eq!(rows(&fleet, run_id, 0..2, PendingRows::UnderWay), before);
+}
+
 pub fn a_recorded_outcome_reads_back(fresh: Fresh) {
     let mut fleet = Fleet::with_devices(fresh, 20);
     let run_id = fleet.run("dim");
@@ -172,10 +181,10 @@ pub fn rows_have_the_names_that_devices_have_now(fresh: Fresh) {
     fleet.delete(&["d-2", "d-3"]);
     let found = rows(&fleet, run_id, 0..3, PendingRows::UnderWay);
     let named: Vec<(&str, &str)> = found.iter().map(|row| (row.device_id.as_str(), row.device_name.as_str())).collect();
-    assert_eq!(named, [("d-1", "Uno"), ("d-2", ""), ("d-3", "")]);
+    assert_eq!(named, [("d-1", "Uno"), ("d-2", "Two"), ("d-3", "Three")], "deleted ones have the last one");
 }
 
-/// One device in three is in the run, and every tenth of these is gone.
+/// One device in three is in the run, and every tenth of these is gone. It has its name as long as a run is open.
 pub fn rows_of_devices_far_apart_have_their_names(fresh: Fresh) {
     let mut fleet = Fleet::with_devices(fresh, 5_000);
     let targets: Vec<String> = fleet.ids().into_iter().step_by(3).collect();
@@ -183,10 +192,13 @@ pub fn rows_of_devices_far_apart_have_their_names(fresh: Fresh) {
     let gone: Vec<&str> = targets.iter().map(String::as_str).step_by(10).collect();
     fleet.delete(&gone);
     let end = u32::try_from(targets.len()).unwrap();
-    let found = rows(&fleet, run_id, 0..end, PendingRows::UnderWay);
-    assert_eq!(found.len(), targets.len());
-    for (row, id) in found.iter().zip(&targets) {
-        let name = if gone.contains(&id.as_str()) { "" } else { id };
-        assert_eq!((&row.device_id, row.device_name.as_str()), (id, name));
+    for is_open in [true, false] {
+        let found = rows(&fleet, run_id, 0..end, PendingRows::UnderWay);
+        assert_eq!(found.len(), targets.len());
+        for (row, id) in found.iter().zip(&targets) {
+            let name = if gone.contains(&id.as_str()) && !is_open { "" } else { id };
+            assert_eq!((&row.device_id, row.device_name.as_str()), (id, name));
+        }
+        fleet.registry.write(Change::Close { run_id }).unwrap();
     }
 }

@@ -239,7 +239,7 @@ pub fn a_written_device_that_must_acknowledge_is_marked(fresh: Fresh) {
     assert_eq!(reasons, [Reason::Written; 3]);
     assert_eq!(fleet.outcomes(run_id), []);
     let journal = fleet.registry.journal();
-    assert_eq!(journal.sent_marks(run_id).unwrap(), [(0, 1), (1, 1), (2, 1)]);
+    assert_eq!(fleet.marked(run_id), [0, 1, 2]);
     assert_eq!(journal.waiting(run_id, Waits::ToAcknowledge, 10).unwrap(), (3, vec![0, 1, 2]));
     assert_eq!(journal.written_versions(run_id, &[2, 1, 0]).unwrap(), [2, 42, 2]);
     assert_eq!(fleet.device("d-0001").desired_version, 42);
@@ -252,7 +252,7 @@ pub fn a_device_that_needed_no_write_is_done(fresh: Fresh) {
     let (run_id, reasons) = assign(&mut fleet, "job", &assignment, true);
     assert_eq!(reasons, [Reason::Unchanged, Reason::Written, Reason::Blocked]);
     assert_eq!(fleet.outcomes(run_id), [(0, Reason::Unchanged), (2, Reason::Blocked)]);
-    assert_eq!(fleet.registry.journal().sent_marks(run_id).unwrap(), [(1, 1)]);
+    assert_eq!(fleet.marked(run_id), [1]);
     assert_eq!(fleet.registry.journal().written_versions(run_id, &[0, 1, 2]).unwrap(), [0, 2, 0]);
 }
 
