@@ -262,7 +262,7 @@ pub enum JobCommand {
         #[command(flatten)]
         edit: EditArgs,
     },
-    /// Make a new job for the devices that failed
+    /// Make a new job for the devices that failed or are pending
     Rerun {
         name: String,
         /// The name of the new job; the old one with -rerun when absent
@@ -270,6 +270,9 @@ pub enum JobCommand {
         /// The run token; the newest run when absent
         #[arg(long)]
         run: Option<String>,
+        /// Take the devices that are pending in a run that was canceled, failed or was stopped, not those that failed
+        #[arg(long)]
+        pending: bool,
         #[command(flatten)]
         edit: EditArgs,
     },

@@ -10,6 +10,7 @@ use super::node::{Content, Node};
 use super::yaml;
 use crate::diag::FileId;
 use crate::model::id::{Name, RunToken};
+use crate::model::job::Left;
 use crate::model::kind::Kind;
 
 /// Why an edit was not made.
@@ -90,18 +91,19 @@ fn removal(map: &Node, field: &str) -> Option<(usize, usize)> {
     }
 }
 
-/// Returns a new document: the action and delivery of a job, on the devices that failed in one of its runs.
+/// Returns a new document: the action and delivery of a job, on the devices that one of its runs left
+/// failed or pending.
 ///
 /// # Errors
 /// The job is not in the file.
-pub fn rerun(text: &str, job: &Name, run: &RunToken, new_name: &Name) -> Result<String, EditError> {
+pub fn rerun(text: &str, job: &Name, (run, left): (&RunToken, Left), new_name: &Name) -> Result<String, EditError> {
     let root = find(text, Kind::Job, job)?;
     let mut spec = Map::new();
     let written = root.get("spec").map(Node::to_json).unwrap_or_default();
     if let Some(organization) = written.get("organization") {
         spec.insert("organization".into(), organization.clone());
     }
-    spec.insert("target".into(), json!({"failedOf": {"job": job.as_str(), "run": run.as_str()}}));
+    spec.insert("target".into(), json!({left.field(): {"job": job.as_str(), "run": run.as_str()}}));
     for field in ["action", "delivery"] {
         if let Some(value) = written.get(field) {
             spec.insert(field.into(), value.clone());
@@ -250,9 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rerun_takes_the_failed_devices() {
+    fn a_rerun_takes_the_devices_of_run() {
         let text = format!("{HEAD}spec:\n  target: {{query: '*'}}\n  action: {{tags: {{x: 'yes', y: null}}}}\n");
-        let document = rerun(&text, &name("a"), &RunToken::parse("7").unwrap(), &name("a-rerun")).unwrap();
+        let document =
+            rerun(&text, &name("a"), (&RunToken::parse("7").unwrap(), Left::Failed), &name("a-rerun")).unwrap();
         assert!(document.contains("failedOf"), "{document}");
         assert!(document.contains("null"), "{document}");
     }

@@ -293,7 +293,7 @@ pub struct JobSpec {
     pub suspend: bool,
     /// Only devices of this organization and of those below it are ever touched. Default: of any.
     pub organization: Option<OrganizationText>,
-    /// The devices: exactly one of `group`, `query`, `devices` and `failedOf`.
+    /// The devices: exactly one of `group`, `query`, `devices`, `failedOf` and `pendingOf`.
     pub target: Target,
     /// Jobs that must have completed first; the target is resolved then. Default: none.
     #[serde(default)]
@@ -304,11 +304,12 @@ pub struct JobSpec {
     pub delivery: Option<Delivery>,
 }
 
-/// The devices of a job: exactly one of `group`, `query`, `devices` and `failedOf`.
+/// The devices of a job: exactly one of `group`, `query`, `devices`, `failedOf` and `pendingOf`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
-    {"required": ["group"]}, {"required": ["query"]}, {"required": ["devices"]}, {"required": ["failedOf"]}
+    {"required": ["group"]}, {"required": ["query"]}, {"required": ["devices"]}, {"required": ["failedOf"]},
+    {"required": ["pendingOf"]}
 ]))]
 pub struct Target {
     /// The devices of a device group.
@@ -320,6 +321,8 @@ pub struct Target {
     pub devices: Option<Vec<DeviceIdText>>,
     /// The devices that failed in a run of another job.
     pub failed_of: Option<FailedOf>,
+    /// The devices that a run of another job left pending when it was canceled, failed or was stopped.
+    pub pending_of: Option<PendingOf>,
     /// The number of devices that you expect. A plan with fewer or more is refused. Default: any number.
     pub expect: Option<Expect>,
 }
@@ -332,6 +335,46 @@ pub struct FailedOf {
     pub job: NameText,
     /// The run of the job. Default: `1`.
     pub run: Option<RunText>,
+    /// Only the devices that failed for one of these reasons. Default: for any.
+    #[schemars(length(min = 1))]
+    pub reasons: Option<Vec<FailedReason>>,
+}
+
+/// The devices that a run of another job left pending when it was canceled, failed or was stopped.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PendingOf {
+    /// The name of the job.
+    pub job: NameText,
+    /// The run of the job. Default: `1`.
+    pub run: Option<RunText>,
+    /// Only the devices in one of these states. Default: in any.
+    #[schemars(length(min = 1))]
+    pub reasons: Option<Vec<PendingReason>>,
+}
+
+/// Why a device failed.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailedReason {
+    Rejected,
+    Timeout,
+    Offline,
+    Expired,
+    Blocked,
+    Deleted,
+    TemplateMismatch,
+    OutcomeUnknown,
+    Error,
+}
+
+/// How far a device was that is pending.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PendingReason {
+    Queued,
+    InFlight,
+    Waiting,
 }
 
 /// The number of devices that you expect, both ends included.

@@ -8,7 +8,7 @@ use crate::diag::FileId;
 use crate::model::text::is_unsafe;
 
 /// The fields of our documents in the order of the documentation; a field that is not here comes after them.
-const FIELDS: [&str; 45] = [
+const FIELDS: [&str; 47] = [
     "apiVersion",
     "kind",
     "metadata",
@@ -37,6 +37,8 @@ const FIELDS: [&str; 45] = [
     "query",
     "devices",
     "failedOf",
+    "pendingOf",
+    "reasons",
     "expect",
     "model",
     "file",

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::delivery::Delivery;
 use super::digest::Digest;
 use super::id::{DeviceId, Name, RunToken};
+use super::outcome::{DeviceStatus, Reason};
 use super::patch::{Patch, Section};
 
 /// A job as declared, defaults filled in.
@@ -37,7 +38,7 @@ pub struct Target {
     pub expect: Option<Expect>,
 }
 
-/// How the devices are named; all but `FailedOf` select from the registry.
+/// How the devices are named; all but `OfRun` select from the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Selector {
     Group(Name),
@@ -45,10 +46,58 @@ pub enum Selector {
     Query(String),
     /// Sorted, without duplicates, not empty.
     Devices(Vec<DeviceId>),
-    FailedOf {
-        job: Name,
-        run: RunToken,
-    },
+    /// The devices of a run of another job that failed in it, or that it left pending.
+    OfRun(DevicesOfRun),
+}
+
+/// Some devices of a run that has ended or was stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicesOfRun {
+    pub job: Name,
+    pub run: RunToken,
+    pub left: Left,
+    /// Only devices with one of these reasons; with any when there are none.
+    pub reasons: Vec<Reason>,
+}
+
+/// How a run left its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    Failed,
+    Pending,
+}
+
+impl Left {
+    /// Returns the field of the manifest: `failedOf` or `pendingOf`.
+    pub fn field(self) -> &'static str {
+        match self {
+            Left::Failed => "failedOf",
+            Left::Pending => "pendingOf",
+        }
+    }
+
+    /// Returns the word before "devices".
+    pub fn word(self) -> &'static str {
+        match self {
+            Left::Failed => "failed",
+            Left::Pending => "pending",
+        }
+    }
+
+    /// Returns the status of the devices.
+    pub fn status(self) -> DeviceStatus {
+        match self {
+            Left::Failed => DeviceStatus::Failed,
+            Left::Pending => DeviceStatus::Pending,
+        }
+    }
+}
+
+impl DevicesOfRun {
+    /// Returns true when a device with this reason is meant.
+    pub fn takes(&self, reason: Reason) -> bool {
+        reason.status() == self.left.status() && (self.reasons.is_empty() || self.reasons.contains(&reason))
+    }
 }
 
 /// The number of devices that the author expects in the target, both ends inclusive. Blocked devices and devices that

@@ -2,14 +2,15 @@
 //! otherwise. Nothing is sent here; `apply` and the daemon act on the commit.
 
 use super::{Environment, OpsError, Workspace};
-use crate::ledger::{Ledger, Standing};
+use crate::ledger::{Ledger, RunRecord, Standing};
 use crate::manifest::edit::{self, EditError};
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
-use crate::model::job::Job;
+use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
 use crate::model::limits;
-use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View};
+use crate::model::outcome::RunStatus;
+use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of};
 use crate::repo::FleetTree;
 
 /// What to do to a job or schedule.
@@ -21,8 +22,9 @@ pub enum Edit {
     Continue,
     /// A new job beside it; `None` names it after the old one, with `-copy`.
     Copy { new_name: Option<String> },
-    /// A new job on the devices that failed in a run; `None` takes the newest one that has ended, and `-rerun`.
-    Rerun { run: Option<String>, new_name: Option<String> },
+    /// A new job on the devices that a run left failed or pending; `None` takes the newest one that has ended, and
+    /// `-rerun`.
+    Rerun { run: Option<String>, left: Left, new_name: Option<String> },
     /// `suspend: true` of a schedule: no occurrence starts, one that is under way goes on.
     Unschedule,
     /// `suspend: false` of a schedule: the occurrences to come start again.
@@ -70,7 +72,9 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
         Edit::Unschedule => unschedule(&workspace, &files, name, true, commits),
         Edit::Reschedule => unschedule(&workspace, &files, name, false, commits),
         Edit::Copy { new_name } => derive(&workspace, &files, name, (new_name.as_deref(), None), commits),
-        Edit::Rerun { run, new_name } => derive(&workspace, &files, name, (new_name.as_deref(), Some(run)), commits),
+        Edit::Rerun { run, left, new_name } => {
+            derive(&workspace, &files, name, (new_name.as_deref(), Some((run, *left))), commits)
+        }
     }?;
     let remote = files.declared.as_ref().and_then(|declared| declared.fleet.results.remote.clone());
     Ok(Edited { held: files.held.count(), remote, ..edited })
@@ -81,13 +85,13 @@ fn may_hold(files: &Files<'_>, name: &str) -> bool {
     files.held.is_partial || files.held.documents.keys().any(|(_, held)| held.as_str() == name)
 }
 
-/// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of its
-/// failed devices.
+/// Writes a new job beside another one: a copy, or with a run (the newest one that has ended for `None`) one of the
+/// devices that it left.
 fn derive(
     workspace: &Workspace,
     files: &Files<'_>,
     name: &str,
-    (new_name, rerun_of): (Option<&str>, Option<&Option<String>>),
+    (new_name, rerun_of): (Option<&str>, Option<(&Option<String>, Left)>),
     commits: bool,
 ) -> Result<Edited, OpsError> {
     let (tree, declared) = (&files.tree, files.usable()?);
@@ -104,11 +108,11 @@ fn derive(
             let subject = format!("job {target}: copy of {}", job.name);
             (beside(job, &target), written, target, subject)
         }
-        Some(run) => {
+        Some((run, left)) => {
             let target = free("rerun")?;
-            let run = failed_run(&ledger, job, run.as_deref())?;
-            let written = edit::rerun(&text, &job.name, &run, &target).map_err(|e| cannot(&job.file, &e))?;
-            let subject = format!("job {target}: the failed devices of {} run {run}", job.name);
+            let run = source_run(&ledger, job, left, run.as_deref())?;
+            let written = edit::rerun(&text, &job.name, (&run, left), &target).map_err(|e| cannot(&job.file, &e))?;
+            let subject = format!("job {target}: the {} devices of {} run {run}", left.word(), job.name);
             (beside(job, &target), written, target, subject)
         }
     };
@@ -320,22 +324,31 @@ fn beside(job: &Job, target: &Name) -> String {
     }
 }
 
-/// Returns the run whose failed devices are meant.
-fn failed_run(ledger: &Ledger, job: &Job, chosen: Option<&str>) -> Result<RunToken, OpsError> {
-    let ended = ledger.claims_of(&job.name).into_iter().rev().filter_map(|claim| {
-        let record = ledger.records.get(&(claim.job.clone(), claim.run.clone()))?;
-        record.status.is_final().then_some(record)
+/// Returns the run whose devices a rerun takes: the chosen one, else the newest that has ended, or for its pending
+/// devices was stopped.
+fn source_run(ledger: &Ledger, job: &Job, left: Left, chosen: Option<&str>) -> Result<RunToken, OpsError> {
+    let is_over = |status: RunStatus| status.is_final() || left == Left::Pending && status == RunStatus::Stopped;
+    let records = records_of(ledger);
+    let over = records.iter().filter(|record| record.job == job.name && is_over(record.status));
+    let mut over: Vec<&RunRecord> = over.filter(|record| chosen.is_none_or(|run| record.run.as_str() == run)).collect();
+    over.sort_by_key(|record| {
+        ledger.claims.get(&(record.job.clone(), record.run.clone())).map(|claim| claim.claimed_at)
     });
-    let mut ended = ended.filter(|record| chosen.is_none_or(|run| record.run.as_str() == run));
-    match ended.next() {
-        Some(record) if record.counts.failed > 0 => Ok(record.run.clone()),
-        Some(record) => Err(OpsError::NotFound {
-            what: format!("no device failed in job `{}` run {}", job.name, record.run),
-            help: "There is nothing to run again. To run the whole job again, give it a new `run` token.".to_string(),
-        }),
-        None => Err(OpsError::NotFound {
+    let Some(record) = over.last() else {
+        return Err(OpsError::NotFound {
             what: format!("job `{}` has no such run that has ended", job.name),
             help: "`fleetform job list` shows the runs.".to_string(),
-        }),
+        });
+    };
+    let (what, devices) = match left {
+        Left::Failed => ("no device failed in", record.counts.failed),
+        Left::Pending => ("no device is pending in", record.counts.pending()),
+    };
+    if devices > 0 {
+        return Ok(record.run.clone());
     }
+    Err(OpsError::NotFound {
+        what: format!("{what} job `{}` run {}", job.name, record.run),
+        help: "There is nothing to run again. To run the whole job again, give it a new `run` token.".to_string(),
+    })
 }

@@ -44,7 +44,7 @@ fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
             None => return false,
         },
         // Usually there is none.
-        Selector::FailedOf { .. } => return true,
+        Selector::OfRun(_) => return true,
         Selector::Devices(_) => return false,
     };
     let query = query::parse(condition).expect("queries were checked with the files");

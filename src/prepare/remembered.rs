@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use crate::ledger::RunKey;
-use crate::model::outcome::DeviceStatus;
-use crate::registry::{Registry, ResultRow};
+use crate::model::job::{DevicesOfRun, Left};
+use crate::registry::{PendingRows, Registry, ResultRow};
 use crate::repo::ResultsBranch;
 use crate::results::{Row, defuse, document, read_shard};
 
@@ -41,22 +41,32 @@ pub fn remembered_rows(registry: &Registry, key: &RunKey, mut visit: impl FnMut(
     Ok(())
 }
 
-/// Returns the sorted ids of the devices that failed in a run, from its shards or what is remembered of them.
+/// Returns the sorted ids of the devices that a run left as wanted, from its shards or what is remembered of them.
 ///
 /// # Errors
 /// A shard or the registry cannot be read.
-pub fn failed_devices(
+pub fn devices_of_run(
     branch: &ResultsBranch<'_>,
     registry: &Registry,
     key: &RunKey,
+    wanted: &DevicesOfRun,
 ) -> Result<Vec<String>, HistoryError> {
-    let mut failed = Vec::new();
+    let mut found = Vec::new();
     let mut note = |row: Row| {
-        if row.status == DeviceStatus::Failed {
-            failed.push(row.device_id);
+        if wanted.takes(row.reason) {
+            found.push(row.device_id);
         }
     };
-    if branch.tip()?.is_none() {
+    // The shards of a run that was stopped, and those of a fleet that keeps failures only, have no pending devices.
+    let journaled = match wanted.left {
+        Left::Pending => registry.journal().find(&key.job, &key.run)?,
+        Left::Failed => None,
+    };
+    if let Some(run) = journaled {
+        let ids = registry.journal().targets(run.run_id)?;
+        let mut keep = |row: ResultRow| note(published_row(row, 0));
+        registry.journal().each_result(run.run_id, &ids, 0..run.total, PendingRows::UnderWay, &mut keep)?;
+    } else if branch.tip()?.is_none() {
         remembered_rows(registry, key, note)?;
     } else {
         let prefix = shard_prefix(key);
@@ -64,9 +74,9 @@ pub fn failed_devices(
             read_shard(&bytes, &mut note).map_err(|what| malformed(branch.name(), path, what))?;
         }
     }
-    failed.sort();
-    failed.dedup();
-    Ok(failed)
+    found.sort();
+    found.dedup();
+    Ok(found)
 }
 
 fn shard_prefix(key: &RunKey) -> String {

@@ -72,7 +72,7 @@ fn condition_of<'a>(selector: &'a Selector, declared: &'a Declared) -> Option<&'
     match selector {
         Selector::Query(condition) => Some(condition),
         Selector::Group(name) => declared.groups.get(name).map(|group| group.query.as_str()),
-        Selector::Devices(_) | Selector::FailedOf { .. } => None,
+        Selector::Devices(_) | Selector::OfRun(_) => None,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The devices that a job means.
 
 use super::preparation::Preparation;
-use super::{PrepareError, failed_devices};
+use super::{PrepareError, devices_of_run};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{RunKey, Standing};
 use crate::model::id::Name;
-use crate::model::job::{Job, Selector};
+use crate::model::job::{DevicesOfRun, Job, Left, Selector};
+use crate::model::outcome::RunStatus;
 use crate::registry::{Registry, Selection};
 
 /// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target
@@ -33,23 +34,30 @@ pub(super) fn selection_of(
             Selection::Matching { template, conditions: vec![parse(&group.query)] }
         }
         Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
-        Selector::FailedOf { job: other, run } => {
-            if !matches!(preparation.ledger.standing(other, run), Standing::Ended(..)) {
+        Selector::OfRun(wanted) => {
+            let DevicesOfRun { job: other, run, left, .. } = wanted;
+            let is_over = match preparation.ledger.standing(other, run) {
+                Standing::Ended(..) => true,
+                Standing::Open(_, open) => *left == Left::Pending && open.status == RunStatus::Stopped,
+                Standing::Unclaimed | Standing::JournalLost(_) => false,
+            };
+            if !is_over {
                 if job.after.contains(other) {
                     // It is resolved when the other job has ended.
                     return Ok(None);
                 }
-                let span = preparation.loaded.spans.span(&job.name, "/spec/target/failedOf");
+                let span = preparation.loaded.spans.span(&job.name, &format!("/spec/target/{}", left.field()));
                 let detail = format!(
-                    "Job `{}` takes the failed devices of job `{other}` run {run}, which has not ended.",
-                    job.name
+                    "Job `{}` takes the {} devices of job `{other}` run {run}, which has not ended.",
+                    job.name,
+                    left.word()
                 );
                 let help = format!("Add `after: [{other}]`, or wait until it has ended.");
                 diagnostics.push(Diagnostic::new(code::SOURCE_NOT_ENDED, span, detail).with_help(help));
                 return Ok(None);
             }
             let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
-            Selection::Listed(failed_devices(preparation.branch, registry, &key)?)
+            Selection::Listed(devices_of_run(preparation.branch, registry, &key, wanted)?)
         }
     };
     Ok(Some((selection, within)))

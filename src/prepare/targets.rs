@@ -95,7 +95,7 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
             let group = preparation.declared.groups.get(name)?;
             (&group.query, spans.span_of(Kind::DeviceGroup, name, "/spec/query"))
         }
-        Selector::Devices(_) | Selector::FailedOf { .. } => return None,
+        Selector::Devices(_) | Selector::OfRun(_) => return None,
     };
     Some((query::parse(text).expect("queries were checked with the files"), span))
 }

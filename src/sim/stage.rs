@@ -8,6 +8,7 @@ use super::script::{EditVerb, Moment, ScriptCommand, ScriptError, read};
 use super::transcript::{change_line, problem_lines, progress_line, run_lines};
 use super::{Ended, Faults, People, World};
 use crate::execute::{Progress, Side};
+use crate::model::job::Left;
 use crate::ops::apply::ApplyOptions;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::plan::{PlanOptions, plan};
@@ -200,7 +201,7 @@ impl Stage {
             EditVerb::Stop => Edit::Stop,
             EditVerb::Continue => Edit::Continue,
             EditVerb::Copy => Edit::Copy { new_name: None },
-            EditVerb::Rerun => Edit::Rerun { run: None, new_name: None },
+            EditVerb::Rerun => Edit::Rerun { run: None, left: Left::Failed, new_name: None },
         };
         match edit(&self.world.environment(), name, &what, true) {
             Ok(edited) if edited.has_changed => Ok(vec![format!("{} is committed", edited.file)]),

@@ -24,6 +24,7 @@ mod occurrences;
 mod operator;
 mod order;
 mod organizations;
+mod outcomes;
 mod planner;
 mod queries;
 mod readme;

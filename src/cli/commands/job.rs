@@ -11,6 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{TextTable, counted, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
+use crate::model::job::Left;
 use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::job::{Caveats, DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
@@ -58,8 +59,9 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
         JobCommand::Copy { name, new_name, edit } => {
             change(environment, name, &Edit::Copy { new_name: new_name.clone() }, edit, output)
         }
-        JobCommand::Rerun { name, new_name, run, edit } => {
-            let wanted = Edit::Rerun { run: run.clone(), new_name: new_name.clone() };
+        JobCommand::Rerun { name, new_name, run, pending, edit } => {
+            let left = if *pending { Left::Pending } else { Left::Failed };
+            let wanted = Edit::Rerun { run: run.clone(), left, new_name: new_name.clone() };
             change(environment, name, &wanted, edit, output)
         }
         JobCommand::Results { name, run, output: file } => {

@@ -15,16 +15,39 @@ use crate::manifest::values;
 use crate::model::delivery::{Amount, Confirm, Delivery, OfflinePolicy, Retry, Threshold, ThresholdScope};
 use crate::model::digest::Digest;
 use crate::model::id::{DeviceId, Name, RunToken};
-use crate::model::job::{Action, Command, Expect, Job, Selector, Target};
+use crate::model::job::{Action, Command, DevicesOfRun, Expect, Job, Left, Selector, Target};
 use crate::model::kind::Kind;
 use crate::model::limits;
+use crate::model::outcome::Reason;
 use crate::model::patch::Section;
 
 /// The fields of a target that name devices; `expect` stands beside them.
-const SELECTORS: [&str; 4] = ["group", "query", "devices", "failedOf"];
+const SELECTORS: [&str; 5] = ["group", "query", "devices", "failedOf", "pendingOf"];
 const ACTIONS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "deviceTemplate", "edgeManifest"];
 /// How long a command waits for a connection and for its answer (IoT Hub's default is 30 s).
 const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+fn failed_reason(written: v1::FailedReason) -> Reason {
+    match written {
+        v1::FailedReason::Rejected => Reason::Rejected,
+        v1::FailedReason::Timeout => Reason::Timeout,
+        v1::FailedReason::Offline => Reason::Offline,
+        v1::FailedReason::Expired => Reason::Expired,
+        v1::FailedReason::Blocked => Reason::Blocked,
+        v1::FailedReason::Deleted => Reason::Deleted,
+        v1::FailedReason::TemplateMismatch => Reason::TemplateMismatch,
+        v1::FailedReason::OutcomeUnknown => Reason::OutcomeUnknown,
+        v1::FailedReason::Error => Reason::Error,
+    }
+}
+
+fn pending_reason(written: v1::PendingReason) -> Reason {
+    match written {
+        v1::PendingReason::Queued => Reason::Queued,
+        v1::PendingReason::InFlight => Reason::InFlight,
+        v1::PendingReason::Waiting => Reason::Waiting,
+    }
+}
 
 impl Lowering<'_> {
     pub(super) fn job(
@@ -113,24 +136,34 @@ impl Lowering<'_> {
             Value::Object(members) => members,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
         };
-        if let Some(node) = self.root.at(&self.place("/spec/target/failedOf/run"))
-            && let Some(run) = spec.get_mut("target").and_then(|target| target.pointer_mut("/failedOf/run"))
-        {
-            *run = Value::String(self.run_text(node));
+        for field in [Left::Failed, Left::Pending].map(Left::field) {
+            if let Some(node) = self.root.at(&self.place(&format!("/spec/target/{field}/run")))
+                && let Some(run) =
+                    spec.get_mut("target").and_then(|target| target.pointer_mut(&format!("/{field}/run")))
+            {
+                *run = Value::String(self.run_text(node));
+            }
         }
         spec
     }
 
     pub(super) fn target(&mut self, target: v1::Target) -> Target {
-        let v1::Target { group, query, devices, failed_of, expect } = target;
+        let v1::Target { group, query, devices, failed_of, pending_of, expect } = target;
         self.exactly_one("/spec/target", &SELECTORS);
         let devices = devices.map(|devices| Selector::Devices(self.devices(&devices)));
-        let failed_of = failed_of.map(|v1::FailedOf { job, run }| Selector::FailedOf {
-            job: self.reference_to_runs(&job.0, "/spec/target/failedOf/job"),
-            run: self.run_token(run.is_some(), "/spec/target/failedOf/run"),
-        });
+        let of_run = match (failed_of, pending_of) {
+            (Some(v1::FailedOf { job, run, reasons }), _) => {
+                let reasons = reasons.into_iter().flatten().map(failed_reason).collect();
+                Some(self.devices_of_run(Left::Failed, &job.0, run.is_some(), reasons))
+            }
+            (None, Some(v1::PendingOf { job, run, reasons })) => {
+                let reasons = reasons.into_iter().flatten().map(pending_reason).collect();
+                Some(self.devices_of_run(Left::Pending, &job.0, run.is_some(), reasons))
+            }
+            (None, None) => None,
+        };
         let group = group.map(|text| Selector::Group(self.reference(Kind::DeviceGroup, &text.0, "/spec/target/group")));
-        let selector = group.or(query.map(Selector::Query)).or(devices).or(failed_of);
+        let selector = group.or(query.map(Selector::Query)).or(devices).or(of_run.map(Selector::OfRun));
         let expect = expect.map(|v1::Expect { min, max }| Expect { min, max });
         if let Some(Expect { min: Some(min), max: Some(max) }) = expect
             && min > max
@@ -140,6 +173,16 @@ impl Lowering<'_> {
         }
         // Without a selector there is a diagnostic, so the stand-in is never used.
         Target { selector: selector.unwrap_or(Selector::Devices(Vec::new())), expect }
+    }
+
+    fn devices_of_run(&mut self, left: Left, job: &str, has_run: bool, reasons: Vec<Reason>) -> DevicesOfRun {
+        let place = format!("/spec/target/{}", left.field());
+        DevicesOfRun {
+            job: self.reference_to_runs(job, &format!("{place}/job")),
+            run: self.run_token(has_run, &format!("{place}/run")),
+            left,
+            reasons,
+        }
     }
 
     fn devices(&mut self, texts: &[v1::DeviceIdText]) -> Vec<DeviceId> {
