@@ -26,20 +26,19 @@ impl Stops {
         if head == self.looked_at {
             return;
         }
-        // What cannot be read is looked at again a second later; a history that was rewound is for the next apply to
-        // judge.
-        if repo.descends(&head, &self.applied) == Some(true) {
-            let Ok(tree) = repo.tree_at(&head) else { return };
-            let loaded = load(&tree);
-            for (name, run) in running.runs() {
-                let is_stopped = match loaded.job(name.as_str()) {
-                    Some(seen) => seen.is_suspended || seen.run != run,
-                    // With an error somewhere a document may be missing that was not deleted.
-                    None => !loaded.diagnostics.has_errors(),
-                };
-                if is_stopped && running.stop(&name) {
-                    observer(&Progress::StopSeen { job: name, run, commit: head.clone() });
-                }
+        // What cannot be read is looked at again a second later. `suspend: true` does no harm, whatever became of the
+        // history before it; what else a rewritten history says is for the next apply to judge.
+        let Ok(tree) = repo.tree_at(&head) else { return };
+        let is_newer = repo.descends(&head, &self.applied) == Some(true);
+        let loaded = load(&tree);
+        for (name, run) in running.runs() {
+            let is_stopped = match loaded.job(name.as_str()) {
+                Some(seen) => seen.is_suspended || is_newer && seen.run != run,
+                // With an error somewhere a document may be missing that was not deleted.
+                None => is_newer && !loaded.diagnostics.has_errors(),
+            };
+            if is_stopped && running.stop(&name) {
+                observer(&Progress::StopSeen { job: name, run, commit: head.clone() });
             }
         }
         self.looked_at = head;
