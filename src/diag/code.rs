@@ -148,6 +148,7 @@ codes! {
     TOO_MANY_BATCHES = "FF608", Error, "too many batches";
     FITS_NO_TEMPLATE = "FF611", Error, "job fits none of its devices";
     RESULTS_ON_SOURCE = "FF612", Error, "results go to the branch with the declared files";
+    BRANCH_IN_THE_WAY = "FF613", Error, "another branch keeps the results branch from existing";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";

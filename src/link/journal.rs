@@ -34,6 +34,24 @@ pub(super) struct DeviceJournal {
     known: Option<BTreeSet<Digest>>,
 }
 
+/// The most bytes of the first line that are looked at. A line has an id, a method and two short values.
+const FIRST_LINE_MAX: u64 = 4 << 10;
+
+/// Refuses a file that is no journal: nothing is appended to it.
+fn check_content(file: &File) -> std::io::Result<()> {
+    let mut first = String::new();
+    let is_text = BufReader::new(file.take(FIRST_LINE_MAX)).read_line(&mut first).is_ok();
+    let value: Option<Value> = serde_json::from_str(&first).ok();
+    // A process may have died in the middle of the first line.
+    let is_begun = r#"{"device_id":"#.starts_with(&first)
+        || first.starts_with(r#"{"at":"#)
+        || first.starts_with(r#"{"device_id":"#);
+    if is_text && (is_begun || value.is_some_and(|value| value.get("execution_id").is_some())) {
+        return Ok(());
+    }
+    Err(std::io::Error::other("it is not a journal of devices: nothing is written to it"))
+}
+
 impl DeviceJournal {
     /// Opens a journal; makes it when it does not exist.
     ///
@@ -43,6 +61,7 @@ impl DeviceJournal {
         let path = folder.join(name);
         let fail = |source| LinkError::Journal { path: name.to_string(), source };
         let mut file = File::options().create(true).append(true).read(true).open(&path).map_err(fail)?;
+        check_content(&file).map_err(fail)?;
         let mut is_torn = false;
         // A file without a length (a pipe, `/dev/null`) has no last line.
         if file.metadata().map_err(fail)?.len() > 0 {

@@ -82,6 +82,13 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
             help: "Name the folder otherwise: a fleet is called after its folder.".to_string(),
         });
     }
+    let is_within = |name: &String| branch.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    if let Some(other) = repo.head_branch().filter(is_within).or_else(|| repo.branch_in_the_way(&branch)) {
+        return Err(OpsError::Usage {
+            what: format!("the branch `{other}` is in the way of `{branch}`, to which the results go"),
+            help: format!("Git keeps one or the other: rename it with `git branch -m {other} NAME`."),
+        });
+    }
     let files = files_of(&fleet, &branch, with_example);
     for (path, _) in &files {
         if folder.join(path).exists() {

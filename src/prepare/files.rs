@@ -9,7 +9,7 @@ use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::kind::Kind;
-use crate::repo::{FLEET_FILE, FleetTree, RepoError};
+use crate::repo::{FLEET_FILE, FleetTree, Repo, RepoError};
 
 /// Which files to look at.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ impl<'w> Files<'w> {
     ) -> Result<Files<'w>, PrepareError> {
         let tree = workspace.tree(choice)?;
         let branch = workspace.repo.head_branch();
-        Ok(Files::of_tree(tree, branch.as_deref(), on_error, &mut ParsedFiles::default()))
+        Ok(Files::of_tree(tree, (&workspace.repo, branch.as_deref()), on_error, &mut ParsedFiles::default()))
     }
 
     /// Reads `HEAD` where all of it can be used, else the work tree where all of that can. With [`OnError::Hold`], else what
@@ -103,7 +103,7 @@ impl<'w> Files<'w> {
     /// again.
     pub fn of_tree(
         tree: FleetTree<'w>,
-        branch: Option<&str>,
+        (repo, branch): (&Repo, Option<&str>),
         on_error: OnError,
         parsed: &mut ParsedFiles,
     ) -> Files<'w> {
@@ -111,7 +111,7 @@ impl<'w> Files<'w> {
             OnError::Refuse => ValidSubset { loaded: load(&tree), held: HeldDocuments::default() },
             OnError::Hold => load_valid_again(&tree, parsed),
         };
-        refuse_results_on(branch, &mut loaded);
+        refuse_results_on(branch, repo, &mut loaded);
         let declared = loaded.declared.take().map(Arc::new);
         Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
     }
@@ -142,9 +142,10 @@ impl<'w> Files<'w> {
         PrepareError::Invalid(Box::new(self.findings(Diagnostics::new())))
     }
 
-    /// Returns true when the results would go to the branch that the files are declared on.
+    /// Returns true when the results would go to the branch that the files are declared on, or cannot go to theirs.
     pub fn puts_results_on_source(&self) -> bool {
-        self.loaded.diagnostics.iter().any(|found| found.code == code::RESULTS_ON_SOURCE)
+        let codes = [code::RESULTS_ON_SOURCE, code::BRANCH_IN_THE_WAY];
+        self.loaded.diagnostics.iter().any(|found| codes.contains(&found.code))
     }
 
     /// Returns true when a document that cannot be used is of a kind and name, or may be.
@@ -223,14 +224,26 @@ fn is_fleet(tree: &FleetTree<'_>) -> bool {
     tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
 }
 
-/// Adds an error when results would go to the branch that the files are declared on.
-fn refuse_results_on(source: Option<&str>, loaded: &mut Loaded) {
+/// Adds an error when results would go to the branch that the files are declared on, or to one that another branch keeps
+/// from existing.
+fn refuse_results_on(source: Option<&str>, repo: &Repo, loaded: &mut Loaded) {
     let Some(fleet) = loaded.declared.as_ref().map(|declared| &declared.fleet) else { return };
     let branch = &fleet.results.branch;
+    let span = loaded.spans.span_of(Kind::Fleet, &fleet.name, "/spec/results/branch");
+    let is_within = |name: &str, other: &str| name.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    let followed = source.filter(|source| is_within(branch, source) || is_within(source, branch));
+    if let Some(other) = followed.map(str::to_string).or_else(|| repo.branch_in_the_way(branch)) {
+        let detail = format!("The branch `{other}` is in the way of `{branch}`: git keeps one or the other.");
+        let help = format!(
+            "Name another one in `spec.results.branch`, such as `results/{}`, or rename `{other}` with `git branch -m`.",
+            fleet.name
+        );
+        loaded.diagnostics.push(Diagnostic::new(code::BRANCH_IN_THE_WAY, span, detail).with_help(help));
+        return;
+    }
     if source != Some(branch.as_str()) {
         return;
     }
-    let span = loaded.spans.span_of(Kind::Fleet, &fleet.name, "/spec/results/branch");
     let detail = format!("`{branch}` is the branch that this file is declared on.");
     let help = "Give the results a branch of their own, such as `fleetform/results`, and run `fleetform init`.";
     loaded.diagnostics.push(Diagnostic::new(code::RESULTS_ON_SOURCE, span, detail).with_help(help));

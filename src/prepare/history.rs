@@ -125,7 +125,11 @@ fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), 
         Audit::Rewritten => {
             Err(HistoryError::Rewritten { branch: branch.name().into(), seen: seen.unwrap_or_default() })
         }
-        Audit::Behind => Err(HistoryError::Behind { branch: branch.name().into(), seen: seen.unwrap_or_default() }),
+        Audit::PutBack => Err(HistoryError::PutBack { branch: branch.name().into(), seen: seen.unwrap_or_default() }),
+        Audit::Behind { is_on_remote } => {
+            let (branch, seen) = (branch.name().into(), seen.unwrap_or_default());
+            Err(HistoryError::Behind { branch, seen, is_on_remote })
+        }
         Audit::Foreign { commit } => Err(HistoryError::Foreign { branch: branch.name().into(), commit }),
     }
 }

@@ -15,7 +15,9 @@ pub enum HistoryError {
     #[error("the branch {branch} was rewritten: the commit {seen} that was its tip is no longer part of it")]
     Rewritten { branch: String, seen: String },
     #[error("the branch {branch} is behind here: the commit {seen}, which the registry knows of, came after its tip")]
-    Behind { branch: String, seen: String },
+    Behind { branch: String, seen: String, is_on_remote: bool },
+    #[error("the branch {branch} was put back: the commit {seen}, which this repository has, came after its tip")]
+    PutBack { branch: String, seen: String },
     #[error("the branch {branch} lacks `{path}`, which was claimed here: it was put back to an earlier commit")]
     ClaimMissing { branch: String, path: String },
     #[error("history was rewound: the commit {head} does not come after {last}, which was applied last")]
@@ -46,11 +48,16 @@ impl HistoryError {
                     help_republish(branch)
                 )
             }
-            HistoryError::Behind { branch, .. } => format!(
-                "Another process pushed it: fetch it with `git fetch origin {branch}:{branch}`; in the folder of a \
-                    daemon, start the \
-                 daemon, which does."
-            ),
+            HistoryError::PutBack { branch, seen } => {
+                format!("The next apply moves it there again; so does `git branch -f {branch} {seen}`.")
+            }
+            HistoryError::Behind { branch, is_on_remote, .. } => {
+                let otherwise = if *is_on_remote { String::new() } else { format!(" {}", help_republish(branch)) };
+                format!(
+                    "Another process pushed it: fetch it with `git fetch origin {branch}:{branch}`; in the folder of a \
+                        daemon, start the daemon, which does.{otherwise}"
+                )
+            }
             HistoryError::ClaimMissing { branch, .. } => {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }

@@ -113,7 +113,7 @@ impl Workspace {
             };
         }
         let RegistryConfig::Sqlite { path } = &fleet.registry;
-        Ok(self.repo.folder().join(path))
+        Ok(self.repo.shared_folder().join(path))
     }
 
     /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request
@@ -148,7 +148,7 @@ impl Workspace {
         let remove = sanitize_line(of_ours.unwrap_or(inner)).into_owned();
         Err(PrepareError::Refused {
             what: format!(
-                "`{remove}` is under git's control, and the registry of this machine must not come from a commit"
+                "`{remove}` is under git's control, and what this machine alone writes must not come from a commit"
             ),
             help: format!(
                 "Take it out of git with `git rm --cached -r {remove}`, and commit that. It stays on the disk: unless \

@@ -11,7 +11,7 @@ use crate::ledger::{LEASE_PATH, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Recorded, View};
 use crate::registry::{Change, KeptFile, Noted};
-use crate::repo::{BlobId, FileChange};
+use crate::repo::{Audit, BlobId, FileChange};
 use crate::results::{Trailers, document, with_trailers};
 
 /// Brings the registry and the results branch in line with each other.
@@ -36,8 +36,14 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Recovery { view, recorded, has_remote: upstream.is_some(), has_lease, crash }
     }
 
-    /// Publishes a branch that is gone again, when the registry remembers it.
+    /// Publishes a branch that is gone again, when the registry remembers it, and moves one forward that was put back.
     pub fn republish(&mut self, observer: &mut dyn FnMut(&Progress)) -> Result<(), ReconcileError> {
+        if !self.has_remote
+            && let Some(seen) = self.view.registry.branch_copy().noted(Noted::ResultsTip)?
+            && self.view.branch.audit(Some(&seen))? == Audit::PutBack
+        {
+            self.crash.around("move forward", || self.view.branch.move_forward(&seen))?;
+        }
         if self.view.branch.tip()?.is_some() || !self.view.registry.branch_copy().exists()? {
             return Ok(());
         }

@@ -11,8 +11,12 @@ pub enum Audit {
     Sound,
     /// The branch no longer has the commit that was its tip before.
     Rewritten,
-    /// The former tip is a descendant of the tip, or is not in this repository, which has remotes to fetch it from.
-    Behind,
+    /// The former tip came after the tip, and this repository still has it, though no remote is known to: the branch was
+    /// put back, or is the older one of a remote. The repository has remotes.
+    PutBack,
+    /// A remote was last seen with the former tip, or the former tip is not in this repository, which has remotes to
+    /// fetch it from.
+    Behind { is_on_remote: bool },
     /// The branch has a commit that fleetform did not write, or a merge.
     Foreign { commit: String },
 }
@@ -58,10 +62,40 @@ impl ResultsBranch<'_> {
         Ok(most)
     }
 
-    fn is_to_be_fetched(&self, seen: Oid, tip: Oid) -> bool {
+    /// Returns what became of a branch that does not have its former tip.
+    fn without(&self, seen: Oid, tip: Oid) -> Audit {
         let has_remote = self.repository().remotes().is_ok_and(|remotes| !remotes.is_empty());
+        let is_here = self.repository().find_commit(seen).is_ok();
         let is_after = || self.repository().graph_descendant_of(seen, tip).unwrap_or(false);
-        has_remote && (self.repository().find_commit(seen).is_err() || is_after())
+        match (has_remote, is_here) {
+            (true, true) if self.is_tracked(seen) && is_after() => Audit::Behind { is_on_remote: true },
+            (true, false) => Audit::Behind { is_on_remote: false },
+            (true, true) if is_after() => Audit::PutBack,
+            (true, true) | (false, _) => Audit::Rewritten,
+        }
+    }
+
+    /// Returns true when a remote was last seen with a commit on its branch of this name.
+    fn is_tracked(&self, commit: Oid) -> bool {
+        let remotes = self.repository().remotes();
+        let tip = |remote: &str| self.repository().refname_to_id(&format!("refs/remotes/{remote}/{}", self.name()));
+        let has = |tip: Oid| tip == commit || self.repository().graph_descendant_of(tip, commit).unwrap_or(false);
+        remotes.is_ok_and(|remotes| remotes.iter().flatten().flatten().any(|remote| tip(remote).is_ok_and(has)))
+    }
+
+    /// Moves the local branch forward to a commit that came after its tip, or makes it there.
+    ///
+    /// # Errors
+    /// The commit did not come after the tip; otherwise as [`ResultsBranch::commit`].
+    pub fn move_forward(&self, to: &str) -> Result<(), RepoError> {
+        let fail = |e| self.error("move the results branch", e);
+        let to = Oid::from_str(to).map_err(fail)?;
+        let is_after = |tip| self.repository().graph_descendant_of(to, tip).map_err(fail);
+        let is_forward = self.tip_id()?.map(is_after).transpose()?.unwrap_or(false);
+        if !is_forward {
+            return Err(RepoError::Contended { branch: self.name().to_string() });
+        }
+        self.move_local(self.local_id()?, to)
     }
 
     /// Checks the commits since `seen`, a former tip, or all commits without one. A missing branch is sound.
@@ -85,9 +119,7 @@ impl ResultsBranch<'_> {
             }
             match commit.parent_id(0) {
                 Ok(parent) => at = parent,
-                Err(_) if seen.is_some_and(|seen| self.is_to_be_fetched(seen, tip)) => return Ok(Audit::Behind),
-                Err(_) if seen.is_some() => return Ok(Audit::Rewritten),
-                Err(_) => return Ok(Audit::Sound),
+                Err(_) => return Ok(seen.map_or(Audit::Sound, |seen| self.without(seen, tip))),
             }
         }
     }

@@ -24,7 +24,7 @@ impl Repo {
     /// The folder cannot be written, or the branch has an illegal name.
     pub fn mirror(home: &Path, address: &str, branch: &str, path: &str) -> Result<Repo, RepoError> {
         let folder = home.join(MIRROR);
-        if git2::Repository::discover(home).is_ok() {
+        if super::discover(home)?.is_some() {
             return Err(RepoError::InsideRepository { path: home.to_path_buf() });
         }
         if let Some(parent) = folder.parent() {

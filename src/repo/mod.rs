@@ -24,6 +24,7 @@ pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use read::FleetTree;
 pub use remote::{Call, Pulse, Remote, RemoteError, init_mirror, without_secrets};
 pub use upstream::{Exchange, Outgoing, Sent, Tip, UpstreamError};
+pub use work::work_tree_taking;
 pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 
 /// The name of the Fleet document's file, at the root of each fleet.
@@ -155,14 +156,10 @@ impl Repo {
             std::io::ErrorKind::NotFound => RepoError::NoFolder { path: folder.to_path_buf() },
             _ => RepoError::Io { path: folder.to_path_buf(), doing: "opened", source },
         })?;
-        let repository = match git2::Repository::discover(&absolute) {
-            Ok(repository) => repository,
-            // A mirror inside a repository would be a file that the author of any change can add.
-            Err(error) if error.code() == git2::ErrorCode::NotFound => {
-                let mirror = Repo::open_mirror(&absolute)?;
-                return mirror.ok_or(RepoError::NoRepository { path: absolute });
-            }
-            Err(error) => return Err(RepoError::git("open the repository", &absolute, error)),
+        // A mirror inside a repository would be a file that the author of any change can add.
+        let Some(repository) = discover(&absolute)? else {
+            let mirror = Repo::open_mirror(&absolute)?;
+            return mirror.ok_or(RepoError::NoRepository { path: absolute });
         };
         let root = repository.workdir().map(Path::to_path_buf);
         let Some(root) = root else {
@@ -193,6 +190,28 @@ impl Repo {
     /// Returns true when the repository's configuration has a remote of this name.
     pub fn has_remote(&self, name: &str) -> bool {
         self.repository.find_remote(name).is_ok_and(|remote| remote.url().is_ok_and(|url| !url.is_empty()))
+    }
+
+    /// Returns the fleet's folder in the main work tree, which is the same for all work trees of the repository: there
+    /// they share what belongs to this machine. Work trees of a bare repository share a folder in that.
+    pub fn shared_folder(&self) -> PathBuf {
+        match self.main_root() {
+            Some(root) => root.join(&self.prefix),
+            None => self.folder().to_path_buf(),
+        }
+    }
+
+    /// Returns the root of the main work tree, for another work tree of its repository.
+    fn main_root(&self) -> Option<PathBuf> {
+        if !self.repository.is_worktree() {
+            return None;
+        }
+        let common = self.repository.commondir();
+        let common = common.canonicalize().unwrap_or_else(|_| common.to_path_buf());
+        match common.parent() {
+            Some(root) if common.ends_with(".git") => Some(root.to_path_buf()),
+            Some(_) | None => Some(common),
+        }
     }
 
     /// Returns the folder that all work trees of the repository share; it holds the references.
@@ -262,6 +281,18 @@ impl Repo {
         target.strip_prefix("refs/heads/").map(str::to_string)
     }
 
+    /// Returns a branch because of which one of this name cannot exist: git keeps a branch in a file, and `a` and `a/b`
+    /// would be a file and a folder.
+    pub fn branch_in_the_way(&self, name: &str) -> Option<String> {
+        let exists = |name: &str| self.repository.refname_to_id(&format!("refs/heads/{name}")).is_ok();
+        let above = name.match_indices('/').map(|(at, _)| &name[..at]).find(|above| exists(above));
+        above.map(str::to_string).or_else(|| {
+            let mut below = self.repository.references_glob(&format!("refs/heads/{name}/*")).ok()?;
+            let first = below.names().next()?.ok()?.strip_prefix("refs/heads/")?.to_string();
+            Some(first)
+        })
+    }
+
     /// Returns the id of the commit of `HEAD`.
     ///
     /// # Errors
@@ -270,6 +301,52 @@ impl Repo {
         let head = self.repository.head().and_then(|head| head.peel_to_commit());
         head.map(|commit| commit.id().to_string()).map_err(|_| RepoError::NoCommit)
     }
+}
+
+/// Returns the repository of a folder: of the nearest folder above that has a `.git`, else the bare repository that the
+/// folder is; `None` when there is neither. The files of a bare repository inside a work tree may have come with a
+/// commit: they count only when git tracks none of them, they lie apart from a fleet's files, and the folder is named
+/// as a bare repository is, with `.git` at its end.
+pub(super) fn discover(folder: &Path) -> Result<Option<git2::Repository>, RepoError> {
+    let fail = |error| RepoError::git("open the repository", folder, error);
+    let mut around = None;
+    for above in folder.ancestors().filter(|above| above.join(".git").symlink_metadata().is_ok()) {
+        match git2::Repository::open_ext(above, git2::RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>()) {
+            Ok(repository) => {
+                around = Some(repository);
+                break;
+            }
+            Err(error) if error.code() == git2::ErrorCode::NotFound => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    if folder.join(FLEET_FILE).exists() {
+        return Ok(around);
+    }
+    let is_named_so = folder.extension().is_some_and(|extension| extension == "git");
+    let may_be_bare = around.as_ref().is_none_or(|around| is_named_so && !tracks(around, folder));
+    let flags = git2::RepositoryOpenFlags::NO_SEARCH | git2::RepositoryOpenFlags::BARE;
+    match git2::Repository::open_ext(folder, flags, std::iter::empty::<&Path>()) {
+        // Of a work tree it would be the `.git` in it.
+        Ok(bare) if may_be_bare && bare.path().canonicalize().is_ok_and(|path| path == folder) => Ok(Some(bare)),
+        Ok(_) => Ok(around),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(around),
+        Err(error) if around.is_none() => Err(fail(error)),
+        Err(_) => Ok(around),
+    }
+}
+
+/// Returns true when git tracks anything in a folder, or that cannot be told.
+fn tracks(repository: &git2::Repository, folder: &Path) -> bool {
+    let root = repository.workdir().and_then(|root| root.canonicalize().ok());
+    let Some(inner) = root.and_then(|root| folder.strip_prefix(root).map(Path::to_path_buf).ok()) else { return true };
+    let in_head =
+        repository.head().and_then(|head| head.peel_to_tree()).is_ok_and(|tree| tree.get_path(&inner).is_ok());
+    let prefix = format!("{}/", inner.to_string_lossy());
+    in_head
+        || repository
+            .index()
+            .is_ok_and(|index| index.iter().any(|entry| String::from_utf8_lossy(&entry.path).starts_with(&prefix)))
 }
 
 /// The size in bytes of libgit2's cache of commits and small trees. With its default of 256 MiB a daemon would grow to

@@ -29,7 +29,9 @@ enum From<'a> {
     Objects {
         repository: &'a git2::Repository,
     },
+    /// Files that a sparse checkout leaves out have an id, and are read from the objects.
     Disk {
+        repository: &'a git2::Repository,
         folder: PathBuf,
         /// The path of a file, and the bytes to read in its place.
         instead: Option<(String, Arc<[u8]>)>,
@@ -123,8 +125,43 @@ impl Repo {
         };
         let mut entries = BTreeMap::new();
         self.walk(folder, "", &mut entries)?;
-        let entries = Arc::new(entries);
-        Ok(FleetTree { entries, commit: None, tree: None, from: From::Disk { folder: folder.clone(), instead: None } })
+        self.add_left_out(&mut entries)?;
+        let from = From::Disk { repository: &self.repository, folder: folder.clone(), instead: None };
+        Ok(FleetTree { entries: Arc::new(entries), commit: None, tree: None, from })
+    }
+
+    /// Adds the files that a sparse checkout leaves out, as the index has them.
+    fn add_left_out(&self, entries: &mut BTreeMap<String, Entry>) -> Result<(), RepoError> {
+        let fail = |e| RepoError::git("read the index", self.repository.path(), e);
+        let odb = self.repository.odb().map_err(fail)?;
+        for entry in self.repository.index().map_err(fail)?.iter().filter(is_left_out) {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let Some(path) = path.strip_prefix(&self.prefix) else { continue };
+            let is_hidden = path.split('/').any(|part| part.starts_with('.'));
+            let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+            let is_of_other = folders.into_iter().any(|folder| self.is_fleet_folder(folder));
+            if is_hidden || is_of_other || entries.contains_key(path) {
+                continue;
+            }
+            let found = match entry.mode {
+                0o120_000 => Entry::Symlink,
+                0o160_000 => Entry::Submodule,
+                _ => {
+                    let (size, _) = odb.read_header(entry.id).map_err(fail)?;
+                    Entry::File { size: size as u64, id: entry.id.as_bytes().try_into().ok() }
+                }
+            };
+            entries.insert(path.to_string(), found);
+        }
+        Ok(())
+    }
+
+    /// Returns true for a folder below that of the fleet which is another fleet's, on the disk or in the index.
+    fn is_fleet_folder(&self, folder: &str) -> bool {
+        let file = format!("{folder}/{FLEET_FILE}");
+        let is_in_index =
+            |index: git2::Index| index.get_path(Path::new(&format!("{}{file}", self.prefix)), 0).is_some();
+        self.folder().join(&file).exists() || self.repository.index().is_ok_and(is_in_index)
     }
 
     fn walk(&self, folder: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>) -> Result<(), RepoError> {
@@ -213,17 +250,19 @@ impl FleetTree<'_> {
             From::Disk { instead: Some((other, bytes)), .. } if other == path => {
                 Ok(Box::new(Cursor::new(Arc::clone(bytes))))
             }
+            From::Disk { repository, .. } if self.blob_of(path).is_ok() => self.open_blob(repository, path),
             From::Disk { folder, .. } => {
                 let file = File::open(folder.join(path)).map_err(|source| io_error(path, source))?;
                 Ok(Box::new(std::io::BufReader::new(file)))
             }
-            From::Objects { repository } => {
-                let fail = |e| RepoError::git(format!("read {path}"), repository.path(), e);
-                let id = self.blob_of(path)?;
-                let blob = repository.find_blob(id).map_err(fail)?;
-                Ok(Box::new(Cursor::new(BlobContent(blob))))
-            }
+            From::Objects { repository } => self.open_blob(repository, path),
         }
+    }
+
+    fn open_blob<'r>(&self, repository: &'r git2::Repository, path: &str) -> Result<Box<dyn Read + 'r>, RepoError> {
+        let fail = |e| RepoError::git(format!("read {path}"), repository.path(), e);
+        let blob = repository.find_blob(self.blob_of(path)?).map_err(fail)?;
+        Ok(Box::new(Cursor::new(BlobContent(blob))))
     }
 
     fn blob_of(&self, path: &str) -> Result<Oid, RepoError> {
@@ -239,13 +278,16 @@ impl FleetTree<'_> {
         self.size(path)?;
         match &self.from {
             From::Objects { .. } => self.blob_of(path).map(|id| id.to_string()),
-            From::Disk { instead: Some((other, bytes)), folder } if other == path => {
+            From::Disk { instead: Some((other, bytes)), folder, .. } if other == path => {
                 let id = Oid::hash_object(ObjectType::Blob, bytes);
                 id.map(|id| id.to_string()).map_err(|e| RepoError::git(format!("read {path}"), folder, e))
             }
-            From::Disk { folder, .. } => {
-                let id = Oid::hash_file(ObjectType::Blob, folder.join(path));
-                id.map(|id| id.to_string()).map_err(|e| RepoError::git(format!("read {path}"), folder, e))
+            From::Disk { .. } if self.blob_of(path).is_ok() => self.blob_of(path).map(|id| id.to_string()),
+            From::Disk { repository, folder, .. } => {
+                let file = folder.join(path);
+                let id = Oid::hash_file(ObjectType::Blob, &file);
+                let id = id.map_err(|e| RepoError::git(format!("read {path}"), folder, e))?;
+                Ok(staged_id(repository, &file, id).unwrap_or(id).to_string())
             }
         }
     }
@@ -259,6 +301,26 @@ impl FleetTree<'_> {
             None => not_a_file("not there"),
         }
     }
+}
+
+/// Returns true for an entry of the index that a sparse checkout leaves out of the work tree (`skip-worktree`).
+fn is_left_out(entry: &git2::IndexEntry) -> bool {
+    git2::IndexEntryExtendedFlag::from_bits_truncate(entry.flags_extended)
+        .contains(git2::IndexEntryExtendedFlag::SKIP_WORKTREE)
+}
+
+/// Returns the id that the index has for a file of the work tree whose bytes have another id: line ends, encodings and
+/// filters make the two differ. `None` when the index has the file with another content, or has it not.
+fn staged_id(repository: &git2::Repository, file: &Path, id: Oid) -> Option<Oid> {
+    let root = repository.workdir()?.canonicalize().ok()?;
+    let path = file.canonicalize().ok()?.strip_prefix(root).ok()?.to_path_buf();
+    let entry = repository.index().ok()?.get_path(&path, 0)?;
+    if entry.id == id {
+        return None;
+    }
+    let changed = git2::Status::WT_MODIFIED | git2::Status::WT_TYPECHANGE | git2::Status::WT_DELETED;
+    let status = repository.status_file(&path).ok()?;
+    (!status.intersects(changed)).then_some(entry.id)
 }
 
 /// A blob as bytes without a copy of them.

@@ -35,6 +35,7 @@ pub use self::call::Call;
 pub use self::git::Pulse;
 use self::git::{Git, GitOutput};
 use super::RepoError;
+use super::writer::Writer;
 use crate::model::text::{duration, sanitize_line};
 
 /// The time limit of a query: a poll that takes longer has failed.
@@ -43,6 +44,9 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(30);
 const PUSH_TIME_MAX: Duration = Duration::from_secs(120);
 /// The time limit of a fetch: the first fetch transfers the whole history.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Where the references are that only fleetform moves.
+const OWN_REFERENCES: &str = "refs/fleetform/";
 
 /// Transfers start no maintenance, which would go on in the background; [`Remote::maintain`] runs it.
 const NO_UPKEEP: &[&str] = &["gc.auto=0", "maintenance.auto=false"];
@@ -203,6 +207,9 @@ impl Remote {
         // Git refuses the whole fetch when one branch is missing, and names the first of them. Asking first would cost
         // a connection each time.
         let mut missing: Vec<&str> = Vec::new();
+        let common = self.open()?.commondir().to_path_buf();
+        let own = branches.iter().filter(|(_, local)| local.starts_with(OWN_REFERENCES));
+        let _marks: Vec<Writer> = own.map(|(_, local)| Writer::own(&common, local)).collect();
         loop {
             let wanted = branches.iter().filter(|(branch, _)| !missing.contains(branch));
             let refspecs: Vec<String> = wanted.flat_map(|(branch, local)| refspecs_of(branch, local)).collect();

@@ -19,11 +19,15 @@ impl Repo {
         let fail = |e| RepoError::git("read the index", self.repository.path(), e);
         let (Some(folder), Some(root)) = (&self.folder, self.repository.workdir()) else { return Ok(None) };
         let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+        let main_root = self.main_root();
+        let main = main_root.as_deref().unwrap_or(&root);
         let folds = self.repository.config().and_then(|config| config.get_bool("core.ignorecase")).unwrap_or(false);
         let fold = |name: &str| if folds { name.to_lowercase() } else { name.to_string() };
         let mut wanted: Vec<Vec<String>> = Vec::new();
         for place in places.iter().flat_map(|place| spellings(&folder.join(place))) {
-            let Ok(inner) = place.strip_prefix(&root) else { continue };
+            // A place in the main work tree is tracked there when it is tracked here: the next checkout brings it.
+            let inner = place.strip_prefix(&root).or_else(|_| place.strip_prefix(main));
+            let Ok(inner) = inner else { continue };
             let parts: Vec<String> = inner.iter().map(|part| fold(&part.to_string_lossy())).collect();
             if !parts.is_empty() && !wanted.contains(&parts) {
                 wanted.push(parts);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use git2::{Delta, FileMode, Oid, Sort};
 
 use super::remote::{Remote, RemoteError};
+use super::writer::Writer;
 use super::{FileChange, RepoError, ResultsBranch};
 use crate::model::backoff::doubled;
 
@@ -348,6 +349,7 @@ impl ResultsBranch<'_> {
     }
 
     fn note_upstream(&self, id: Oid) -> Result<(), RepoError> {
+        let _mark = Writer::own(self.repository().commondir(), &self.upstream_reference());
         let moved = self.repository().reference(&self.upstream_reference(), id, true, "seen on the remote");
         moved.map(drop).map_err(|e| self.error("note where the remote is", e))
     }

@@ -6,6 +6,21 @@ use git2::{FileMode, Repository, RepositoryInitOptions, Signature};
 
 use super::{FleetTree, Repo, RepoError};
 
+/// Returns the root of the git work tree that a file would be in, unless git ignores it there: `git add` would take it.
+///
+/// # Errors
+/// The folder of the file is not there.
+pub fn work_tree_taking(file: &Path) -> Result<Option<PathBuf>, RepoError> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fail = |source| RepoError::Io { path: parent.to_path_buf(), doing: "opened", source };
+    let folder = parent.canonicalize().map_err(fail)?;
+    let Ok(Some(repository)) = super::discover(&folder) else { return Ok(None) };
+    let Some(root) = repository.workdir().and_then(|root| root.canonicalize().ok()) else { return Ok(None) };
+    let inner = folder.strip_prefix(&root).unwrap_or(Path::new("")).join(file.file_name().unwrap_or_default());
+    let is_ignored = inner.starts_with(".git") || repository.is_path_ignored(&inner).unwrap_or(false);
+    Ok((!is_ignored).then_some(root))
+}
+
 impl Repo {
     /// Opens the repository around a folder, or makes one in it; the folder is made when it is not there.
     ///
@@ -40,6 +55,16 @@ impl Repo {
             Repository::init_opts(folder, &options).map_err(|e| RepoError::git("make a repository", folder, e))?;
         }
         Repo::open(folder)
+    }
+
+    /// Returns who works here: name and address as git has them configured, `unknown` without.
+    pub fn person(&self) -> String {
+        let configured = self.repository.signature().ok();
+        let name = configured.map(|author| {
+            let part = |text: Result<&str, git2::Error>| text.unwrap_or_default().to_string();
+            format!("{} <{}>", part(author.name()), part(author.email()))
+        });
+        name.unwrap_or_else(|| "unknown".to_string())
     }
 
     /// Returns true when the fleet's folder is the root of the repository.

@@ -44,6 +44,25 @@ impl Writer {
         Writer { mark }
     }
 
+    /// Takes the mark of a reference that only fleetform moves, through libgit2 or a git that it starts, and removes a
+    /// lock that is left. While the mark is held no other fleetform moves the reference; a git that outlived its
+    /// fleetform has the lock for less than the time that is waited here.
+    pub fn own(repository: &Path, reference: &str) -> Writer {
+        let mark = open(&mark_path(repository, reference));
+        let lock = lock_path(repository, reference);
+        if mark.is_some() {
+            for _ in 0..LOOKS_MAX {
+                if !lock.exists() {
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            // When the lock cannot be removed, the move reports it.
+            drop(std::fs::remove_file(lock));
+        }
+        Writer { mark }
+    }
+
     /// Writes the commit that the reference is about to move to into the mark.
     pub fn moves_to(&mut self, commit: Oid) {
         if let Some(mark) = &mut self.mark {
@@ -55,7 +74,10 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(mark) = &self.mark {
+        // An idle daemon writes nothing.
+        if let Some(mark) = &self.mark
+            && mark.metadata().is_ok_and(|found| found.len() > 0)
+        {
             drop(mark.set_len(0));
         }
     }

@@ -445,15 +445,16 @@ fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
     check_threshold(run, &claimed.job, total)
 }
 
-/// Checks that a run is canceled if and only if more devices failed than the threshold allows; a run whose time was up
-/// has failed.
+/// Checks that a run is canceled if and only if more devices failed than the threshold allows, of those that count for
+/// it; a run whose time was up has failed.
 fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), String> {
+    let counted = || run.rows.iter().filter(|row| row.reason.counts_for_threshold());
     let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
-        ThresholdScope::Job => run.count("failed") > threshold.allowed(total),
+        ThresholdScope::Job => counted().count() as u64 > threshold.allowed(total),
         ThresholdScope::Batch => {
             let size = job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
             let mut failed: BTreeMap<u32, u64> = BTreeMap::new();
-            for row in run.rows.iter().filter(|row| row.status == DeviceStatus::Failed) {
+            for row in counted() {
                 *failed.entry(row.batch).or_default() += 1;
             }
             failed.iter().any(|(batch, failed)| {

@@ -48,9 +48,11 @@ impl Lowering<'_> {
             "A path cannot contain control characters."
         } else if path.ends_with('/') {
             "This is the path of a folder, and a file is needed."
-        } else if !path.starts_with('/') && path.split('/').any(|part| part == "..") {
-            "A path that is relative to the folder of the fleet cannot leave it by `..`. Write an absolute path if \
-             that is meant."
+        } else if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+            "The path leaves the folder of the fleet, which a commit may not do. Write one that is relative to that \
+             folder; a registry elsewhere is named with `--registry sqlite:PATH`."
+        } else if path.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
+            "What lies in `.git` is git's own."
         } else {
             return;
         };

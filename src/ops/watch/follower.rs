@@ -78,7 +78,7 @@ impl<'w> Follower<'w> {
             return Ok(false);
         }
         let branch = self.source.branch(self.workspace);
-        let files = Files::of_tree(tree, branch.as_deref(), OnError::Hold, parsed);
+        let files = Files::of_tree(tree, (&self.workspace.repo, branch.as_deref()), OnError::Hold, parsed);
         if files.declared.is_none() || files.puts_results_on_source() {
             self.passed_over = Some(head);
             return Err(files.invalid().into());

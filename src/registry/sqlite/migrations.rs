@@ -54,6 +54,11 @@ pub(super) fn check_version(connection: &Connection, location: &str) -> Result<(
     }
 }
 
+/// Refuses a file that is no registry.
+pub(super) fn check_ours(connection: &Connection, location: &str) -> Result<(), RegistryError> {
+    version(connection, location).map(drop)
+}
+
 /// Returns the version of the file, 0 for an empty one.
 fn version(connection: &Connection, location: &str) -> Result<i64, RegistryError> {
     let fail = |e| failure(location, "read its version", e);

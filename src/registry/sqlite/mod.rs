@@ -72,12 +72,17 @@ impl SqliteStore {
             std::fs::create_dir_all(folder)
                 .map_err(|source| RegistryError::Folder { location: folder.display().to_string(), source })?;
         }
-        make_private(path);
+        let is_new = make_private(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags);
         let connection = opened.map_err(|source| failure(&location, "open it", source))?;
         let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
         store.configure()?;
+        if !is_new {
+            // What is not ours is left as it is.
+            migrations::check_ours(&store.connection, &store.location)?;
+            restrict(path);
+        }
         let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
         store.connection.execute_batch(journal).map_err(|e| store.error("prepare it", e))?;
         store.migrate(fleet)?;
@@ -243,14 +248,24 @@ fn sweeper(path: &Path) -> Option<Connection> {
     read.ok().map(|_| connection)
 }
 
-/// Makes the file, new or existing, readable by its owner only, before anything is written: it holds the devices' keys,
-/// and SQLite gives its journal the same mode. A failure is ignored here, because SQLite cannot open the file either
-/// and reports it.
-fn make_private(path: &Path) {
+/// Makes the file of a registry, which its owner alone can read: it holds keys. Returns false when there is a file.
+fn make_private(path: &Path) -> bool {
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-        drop(std::fs::File::options().create(true).append(true).mode(0o600).open(path));
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    // Another failure is that of the open that follows.
+    options.open(path).is_ok()
+}
+
+/// Lets the owner alone read a registry.
+fn restrict(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
         drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
     }
     #[cfg(not(unix))]

@@ -1,5 +1,7 @@
 //! The file of a registry that is not open.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -45,6 +47,21 @@ impl StorePlace for SqlitePlace {
     }
 
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
+        // A lock is made beside a registry only.
+        if let Ok(file) = File::open(&self.path)
+            && !is_sqlite(&file)
+        {
+            let location = self.path.display().to_string();
+            return Err(ExclusionFailure::Failed(RegistryError::NotARegistry { location }));
+        }
         Ok(Rc::new(LockFile::take(&SqlitePlace::lock_path(&self.path), owner)?))
     }
+}
+
+/// Returns true for a file that is empty or begins as those of SQLite do (<https://sqlite.org/fileformat.html>, 1.3.1).
+fn is_sqlite(file: &File) -> bool {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut begin = Vec::new();
+    let is_read = file.take(MAGIC.len() as u64).read_to_end(&mut begin).is_ok();
+    is_read && (begin.is_empty() || begin == MAGIC)
 }

@@ -31,6 +31,11 @@ const SETTINGS: &[&str] = &[
     "core.hooksPath=/dev/null",
     // The `ext` protocol runs any command in its address.
     "protocol.ext.allow=never",
+    // Nothing in a folder is taken for a repository because it looks like one, and no program watches files.
+    "safe.bareRepository=explicit",
+    "core.fsmonitor=false",
+    // What was fetched is as durable as the references that point to it (with git 2.36 and later).
+    "core.fsync=objects,derived-metadata,reference",
     "http.lowSpeedLimit=1",
     "color.ui=false",
     "color.push=false",
@@ -154,6 +159,7 @@ impl Git<'_> {
         for name in LOCAL_VARIABLES {
             command.env_remove(name);
         }
+        command.env("GIT_CEILING_DIRECTORIES", folder);
         // Not `credential.interactive=false`, which would also silence a GIT_ASKPASS that answers by itself.
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GCM_INTERACTIVE", "never");
         for (name, value) in self.environment {
