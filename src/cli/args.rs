@@ -362,7 +362,7 @@ pub enum DeviceCommand {
         /// csv: the six IOTC_ columns of IoT Central; iothub: an ExportImportDevice of IoT Hub a line, with the twin
         #[arg(long, value_enum, default_value = "csv")]
         format: DeviceFormat,
-        /// The file
+        /// The file; `-` is stdout. In a git work tree only one that git ignores
         #[arg(short, value_name = "FILE")]
         output: PathBuf,
     },
@@ -419,6 +419,9 @@ pub struct ChangeArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Why; goes to the results branch with your name
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
 }
 
 /// How an export is written.

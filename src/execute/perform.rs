@@ -12,7 +12,7 @@ use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, RunStatus};
-use crate::registry::{Change, Chunk, Needs, OpenBatch};
+use crate::registry::{Answer, Change, Chunk, Needs, OpenBatch};
 use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
@@ -59,7 +59,7 @@ impl Bundle {
             changes.push(Change::Unmark { run_id, ordinals: &self.unsend });
         }
         if !self.send.is_empty() {
-            changes.push(Change::Mark { run_id, devices: &self.send, at });
+            changes.push(Change::Mark { run_id, devices: &self.send, ids: &run.ids, at });
         }
         changes
     }
@@ -86,13 +86,19 @@ impl Executor<'_> {
     /// is spoken to.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
         let changes = bundle.changes(run, now);
-        self.registry.commit(&changes)?;
-        let Bundle { outcomes, late, send, notify, rest, .. } = bundle;
+        let answers = self.registry.commit(&changes)?;
+        let Bundle { outcomes, late, mut send, notify, rest, .. } = bundle;
+        let withheld = match answers.into_iter().next_back() {
+            Some(Answer::Withheld(withheld)) => withheld,
+            Some(_) | None => Vec::new(),
+        };
+        send.retain(|(ordinal, _)| !withheld.iter().any(|(kept, _)| kept == ordinal));
         run.count(outcomes.iter().map(|outcome| outcome.reason));
         run.late += late.len() as u64;
         self.send(run, now, &send);
         run.to_notify.extend(notify);
-        let mut events = Vec::new();
+        let withhold = |(ordinal, reason)| Event::Withheld { ordinal, reason };
+        let mut events: Vec<Event> = withheld.into_iter().map(withhold).collect();
         for effect in rest {
             match effect {
                 Effect::OpenBatch { batch, range } => {

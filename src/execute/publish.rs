@@ -12,7 +12,8 @@ use crate::model::observation::DeviceIds;
 use crate::registry::{Change, PendingRows, Registry, ResultRow, RowError};
 use crate::repo::{FileChange, RepoError, ResultsBranch};
 use crate::results::{
-    ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject, shard_path, with_trailers,
+    DIRECT_HEADER, DirectRow, ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject,
+    shard_path, with_trailers,
 };
 
 /// Commits a claim, which must be the first for its run.
@@ -64,10 +65,35 @@ pub fn import_entry(import: &Name, digest: &str, report: &ImportReport, errors: 
     json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
 }
 
+/// Returns rows about what a person did to devices at once, as an entry of the outbox for [`publish_entry`]: they go to
+/// the end of the file of their day.
+pub fn direct_entry(rows: &[DirectRow<'_>], subject: &str) -> String {
+    let path = rows.first().map_or_else(String::new, DirectRow::path);
+    let lines: String = rows.iter().map(DirectRow::line).collect();
+    let writer = writer();
+    let message = with_trailers(subject, &Trailers { writer: &writer, ..Trailers::default() });
+    json!({"message": message, "files": {}, "append": {"path": path, "header": DIRECT_HEADER, "lines": lines}})
+        .to_string()
+}
+
+/// Returns the file that an entry adds lines to, with them; `None` when it adds none. Lines that the file has at its end
+/// are not added again: a process died before it could note that they were.
+fn appended(branch: &ResultsBranch<'_>, append: &Value) -> Result<Option<(String, Vec<u8>)>, RepoError> {
+    let text = |member: &str| append[member].as_str();
+    let (Some(path), Some(header), Some(lines)) = (text("path"), text("header"), text("lines")) else {
+        return Ok(None);
+    };
+    let mut bytes = branch.read(path)?.unwrap_or_else(|| header.as_bytes().to_vec());
+    if !bytes.ends_with(lines.as_bytes()) {
+        bytes.extend_from_slice(lines.as_bytes());
+    }
+    Ok(Some((path.to_string(), bytes)))
+}
+
 /// Commits an entry of the outbox, unless the branch has it already, and returns its files as (path, bytes).
 ///
 /// # Errors
-/// The repository cannot be written, or the entry is not one of [`import_entry`].
+/// The repository cannot be written, or the entry is not one of [`import_entry`] or [`direct_entry`].
 pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
     let malformed = || RepoError::Malformed {
         path: "the outbox".to_string(),
@@ -76,7 +102,9 @@ pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(Str
     let entry: Value = serde_json::from_str(entry).map_err(|_| malformed())?;
     let files = entry["files"].as_object().ok_or_else(malformed)?;
     let bytes_of = |text: &Value| Ok(text.as_str().ok_or_else(malformed)?.as_bytes().to_vec());
-    let files = files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
+    let mut files =
+        files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
+    files.extend(appended(branch, &entry["append"])?);
     let changes: Vec<FileChange> =
         files.iter().map(|(path, bytes)| FileChange::bytes(path.clone(), bytes.clone())).collect();
     branch.commit(&changes, entry["message"].as_str().ok_or_else(malformed)?)?;

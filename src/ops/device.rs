@@ -13,7 +13,7 @@ use crate::prepare::{Files, OnError, TreeChoice};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
 pub use change::{Changed, DeviceChange, change};
-pub use export::{ExportFormat, export};
+pub use export::{ExportFormat, export, export_to};
 pub use work::{Call, Work, WrittenJob, work};
 
 /// Which devices.
@@ -70,7 +70,7 @@ pub struct ShownDevice {
 /// There is no such device, or the registry cannot be read.
 pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, OpsError> {
     let workspace = Workspace::open(environment)?;
-    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let Some(device) = registry.devices().get(device_id)? else { return Err(missing(&registry, device_id)?) };
@@ -116,7 +116,7 @@ fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
 fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, DeviceFilter), OpsError> {
     let query = choice.query.as_deref().map(parse).transpose()?;
     let workspace = Workspace::open(environment)?;
-    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
     let organization = choice.organization.as_deref().map(|wanted| path_of(declared, wanted)).transpose()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;

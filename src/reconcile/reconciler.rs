@@ -9,12 +9,14 @@
 //! An apply makes rounds until nothing is left that can go on now, because jobs that come after others get their target
 //! only then. The daemon makes one whenever something is new or due.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::beginning::Beginning;
+use super::imports::empty_outbox;
 use super::indexes::make_indexes;
 use super::occurrences::{agenda_of, settle_agenda};
 use super::open_fleet::OpenFleet;
@@ -29,7 +31,7 @@ use crate::diag::{Diagnostics, Severity};
 use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeup, Wakeups};
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
-use crate::model::fleet::HeldDocuments;
+use crate::model::fleet::{HeldDocuments, LinkConfig};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::plan::Agenda;
@@ -123,6 +125,8 @@ impl<'w> Reconciler<'w> {
                 upstream.acquire(&branch, &mut registry, now)?;
             }
         }
+        let LinkConfig::Simulated(simulated) = &fleet.link;
+        self.workspace.refuse_tracked(&simulated.journal.iter().map(PathBuf::from).collect::<Vec<_>>())?;
         let waker = self.waker.clone();
         let wake = Arc::new(move || waker.wake(Wakeup::Link));
         let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
@@ -387,7 +391,12 @@ impl<'w> Reconciler<'w> {
     /// Gives back the right to work and the lock, and notes what was applied: there is nothing to execute.
     pub fn rest(&mut self, ending: Ending, now: Timestamp) -> Rested {
         let mut rested = Rested::default();
-        let session = self.session.take();
+        let mut session = self.session.take();
+        let may_write = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
+        if let Some(session) = session.as_mut().filter(|_| may_write) {
+            // What people did to devices meanwhile. What fails now is published by the next round.
+            drop(empty_outbox(&mut session.view, &self.options.ports.crash));
+        }
         if ending == Ending::Interrupt {
             self.hurry();
         }

@@ -48,8 +48,9 @@ pub enum Change<'a> {
     Start { run_id: i64, at: Timestamp },
     /// Notes that a batch of a run was opened, for a run with devices that may wait.
     OpenBatch { run_id: i64, opened: OpenBatch },
-    /// Marks devices as sent, given as (ordinal, attempt), before anything is sent.
-    Mark { run_id: i64, devices: &'a [(u32, u32)], at: Timestamp },
+    /// Marks devices as sent, given as (ordinal, attempt), before anything is sent, but for those that were blocked or
+    /// deleted meanwhile; answered with these.
+    Mark { run_id: i64, devices: &'a [(u32, u32)], ids: &'a DeviceIds, at: Timestamp },
     /// Notes that nothing was delivered to marked devices: they wait to come online.
     Unmark { run_id: i64, ordinals: &'a [u32] },
     /// Records outcomes, and the connection state of the devices that follows from them.
@@ -81,6 +82,8 @@ pub enum Change<'a> {
     Block { device_ids: &'a [String], is_blocked: bool },
     /// Deletes devices with their keys; answered with the ids of the devices that existed.
     Delete { device_ids: &'a [String] },
+    /// Puts an entry into the outbox.
+    Report { about: &'a str, entry: &'a str },
     /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
     /// time than keeping them up to date.
     DropIndexes { section: Option<Section>, devices: u64 },
@@ -112,6 +115,8 @@ pub enum Answer {
     Done,
     /// The number of a run.
     Run(i64),
+    /// (ordinal, reason) of each device that was not marked, in order.
+    Withheld(Vec<(u32, Reason)>),
     /// (ordinal, reason) of each device that a write reached, in order.
     Written(Vec<(u32, Reason)>),
     /// The reported section of each device that reported, in order; `None` for one that the registry does not have.
@@ -147,6 +152,7 @@ impl Change<'_> {
             Change::Seen { .. } => "note tip",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
+            Change::Report { .. } => "report",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
         }
@@ -174,6 +180,7 @@ impl Change<'_> {
             Change::Note { .. } | Change::Seen { .. } => "note what was seen",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
+            Change::Report { .. } => "put a report into the outbox",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
         }

@@ -1,9 +1,11 @@
 //! Outcomes as bytes to commit: `run.json`, shards of devices, import reports and commit messages. Same input, same
 //! bytes.
 
+mod direct;
 mod message;
 mod shard;
 
+pub use direct::{DIRECT_HEADER, DirectRow};
 pub use message::{Trailers, claim_subject, import_subject, run_subject, with_trailers};
 pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, defuse, read_shard};
 

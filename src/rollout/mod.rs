@@ -127,6 +127,8 @@ pub enum Event {
     Written { outcomes: Vec<(u32, Reason)> },
     /// A device answered with a status and a text.
     Answered { ordinal: u32, code: u16, message: String },
+    /// A device was blocked or deleted before it could be marked as sent: nothing was sent to it.
+    Withheld { ordinal: u32, reason: Reason },
     /// A device is not connected; nothing was delivered to it.
     Unreachable { ordinal: u32 },
     /// A device that was unreachable has connected.

@@ -75,6 +75,7 @@ impl Rollout {
             }
             Event::Written { outcomes } => self.written(now, outcomes, effects),
             Event::Answered { ordinal, code, message } => self.answered(now, ordinal, code, message, effects),
+            Event::Withheld { ordinal, reason } => self.withheld(now, ordinal, reason, effects),
             Event::Unreachable { ordinal } => self.unreachable(now, ordinal, effects),
             Event::Connected { ordinal } => self.connected(ordinal),
             Event::Tick => self.tick(now, effects),
@@ -171,6 +172,16 @@ impl Rollout {
             (WorkKind::Write | WorkKind::WriteAndConfirm, _) => Reason::Acknowledged,
         };
         self.end_device(ordinal, reason, Some(code), message, now, effects);
+    }
+
+    /// Ends a device that was to be sent to; one that was never spoken to before has no start.
+    fn withheld(&mut self, now: Timestamp, ordinal: u32, reason: Reason, effects: &mut Effects) {
+        let Some(flight) = self.flights.get(&ordinal).copied() else { return };
+        let reason = if flight.is_in_doubt { Reason::OutcomeUnknown } else { reason };
+        if flight.attempt == 1 && !flight.is_in_doubt {
+            self.unfly(ordinal);
+        }
+        self.end_device(ordinal, reason, None, String::new(), now, effects);
     }
 
     fn unreachable(&mut self, now: Timestamp, ordinal: u32, effects: &mut Effects) {

@@ -131,6 +131,7 @@ macro_rules! contract {
             marks {
                 marks_are_sorted_and_have_the_last_attempt
                 a_mark_has_the_time_at_which_the_device_was_spoken_to
+                a_device_that_was_blocked_or_deleted_meanwhile_is_not_marked
                 the_batch_that_was_opened_last_is_noted
                 an_unmarked_device_waits_to_connect
                 a_device_that_is_marked_again_waits_to_answer

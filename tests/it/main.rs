@@ -7,6 +7,7 @@
 )]
 
 mod apply;
+mod borders;
 mod circles;
 mod contract;
 mod convert;

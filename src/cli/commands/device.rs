@@ -9,7 +9,7 @@ use crate::execute::{Clock as _, SystemClock};
 use crate::model::patch::Section;
 use crate::model::text::sanitize_line;
 use crate::ops::device::{
-    Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, list, show, work,
+    Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, export_to, list, show, work,
 };
 use crate::ops::job::{self, JobFilter};
 use crate::ops::{Environment, OpsError};
@@ -37,6 +37,10 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
                 DeviceFormat::Csv => ExportFormat::Csv,
                 DeviceFormat::Iothub => ExportFormat::IotHub,
             };
+            if path == std::path::Path::new("-") {
+                export_to(environment, &choice_of(choice), format, &mut std::io::stdout().lock())?;
+                return Ok(exit::OK);
+            }
             let written = export(environment, &choice_of(choice), format, path)?;
             let devices = counted(written, "device");
             output.say(&format!(
@@ -118,7 +122,7 @@ fn change_devices(
     let mut agree =
         |devices: usize| arguments.yes || (can_ask() && ask(&format!("{verb} {}?", counted(devices as u64, "device"))));
     let Changed { changed, unchanged, imports, was_declined } =
-        change(environment, wanted, &arguments.device_ids, &mut agree)?;
+        change(environment, wanted, (&arguments.device_ids, &arguments.reason), SystemClock.now(), &mut agree)?;
     if was_declined && !can_ask() {
         return Err(CommandError::Usage {
             what: "device asks before it changes anything, and there is nobody to ask".to_string(),

@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::missing;
+use crate::execute::{direct_entry, publish_entry};
+use crate::model::fleet::Fleet;
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::{Files, OnError, TreeChoice, owner};
-use crate::registry::{Change, Registry};
+use crate::prepare::{Files, OnError, OwnRegistry, TreeChoice, owner};
+use crate::registry::{Answer, Change, OutboxEntry, Registry};
+use crate::results::DirectRow;
 
 /// What to do to devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,38 +36,61 @@ pub struct Changed {
     pub was_declined: bool,
 }
 
-/// Changes devices, all or none.
+impl DeviceChange {
+    /// Returns the word of the command.
+    pub fn word(self) -> &'static str {
+        match self {
+            DeviceChange::Block => "block",
+            DeviceChange::Unblock => "unblock",
+            DeviceChange::Delete => "delete",
+        }
+    }
+}
+
+/// Changes devices, all or none, also while another process works on the fleet: one transaction of the registry. Who
+/// did it and why goes to the results branch; a process that works on the fleet, or the next one, writes it there.
 ///
 /// `agree` is asked when every device is known, with their number.
 ///
 /// # Errors
-/// A device is not there, another process is applying, or the registry cannot be written; then nothing was changed.
+/// A device is not there, or the registry cannot be written; then nothing was changed.
 pub fn change(
     environment: &Environment,
     change: DeviceChange,
-    device_ids: &[String],
+    (device_ids, reason): (&[String], &str),
+    now: Timestamp,
     agree: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Changed, OpsError> {
     let wanted: BTreeSet<&String> = device_ids.iter().collect();
     let wanted: Vec<String> = wanted.into_iter().cloned().collect();
     let workspace = Workspace::open(environment)?;
-    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Refuse)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
     refuse_unknown(&workspace.open_for_reading(&declared.fleet)?, &wanted)?;
     if !agree(wanted.len()) {
         return Ok(Changed { was_declined: true, ..Changed::default() });
     }
     let own = workspace.own_registry(&declared.fleet)?;
-    let _lock = own.lock(&owner())?;
     let mut registry = Registry::new(own.open_for_writing()?);
     refuse_unknown(&registry, &wanted)?;
     let owners = registry.devices().imports_of(&wanted)?;
-    let changed = match change {
+    let write = match change {
         DeviceChange::Block => Change::Block { device_ids: &wanted, is_blocked: true },
         DeviceChange::Unblock => Change::Block { device_ids: &wanted, is_blocked: false },
         DeviceChange::Delete => Change::Delete { device_ids: &wanted },
     };
-    let changed = registry.write(changed)?.into_devices();
+    let who = workspace.repo.person();
+    let row = |device_id| DirectRow { at: now, who: &who, action: change.word(), device_id, reason };
+    let rows: Vec<DirectRow<'_>> = wanted.iter().map(|id| row(id)).collect();
+    let devices = match &*wanted {
+        [one] => one.clone(),
+        many => format!("{} devices", many.len()),
+    };
+    let entry = direct_entry(&rows, &format!("device {}: {devices}", change.word()));
+    let about = format!("direct/{now}/{}", owner());
+    let answers = registry.commit(&[write, Change::Report { about: &about, entry: &entry }])?;
+    let changed = answers.into_iter().next().map_or_else(Vec::new, Answer::into_devices);
+    publish(&workspace, &declared.fleet, &own, &mut registry);
     let is_changed: BTreeSet<&String> = changed.iter().collect();
     let unchanged = wanted.iter().filter(|id| !is_changed.contains(id)).cloned().collect();
     let mut imports: BTreeMap<String, u64> = BTreeMap::new();
@@ -72,6 +100,22 @@ pub fn change(
         }
     }
     Ok(Changed { changed, unchanged, imports, was_declined: false })
+}
+
+/// Writes what was done to the results branch, where no other process works on the fleet and none has to be asked.
+/// What fails now is for the next apply.
+fn publish(workspace: &Workspace, fleet: &Fleet, own: &OwnRegistry, registry: &mut Registry) {
+    let Ok(_lock) = own.lock(&owner()) else { return };
+    if fleet.results.remote.is_some() || workspace.repo.is_mirror() {
+        return;
+    }
+    let branch = workspace.repo.results(&fleet.results.branch);
+    for OutboxEntry { about, text } in registry.branch_copy().outbox().unwrap_or_default() {
+        let Ok(files) = publish_entry(&branch, &text) else { return };
+        if registry.write(Change::Delivered { about: &about, files: &files }).is_err() {
+            return;
+        }
+    }
 }
 
 fn refuse_unknown(registry: &Registry, device_ids: &[String]) -> Result<(), OpsError> {

@@ -1,7 +1,7 @@
 //! Exports of devices with their keys, to files that only their owner can read.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -12,6 +12,7 @@ use super::{DeviceChoice, open};
 use crate::model::device::{Authentication, Device, IOTC_COLUMNS};
 use crate::ops::{Environment, OpsError};
 use crate::registry::{DeviceFilter, DeviceKeys, Identity, Registry, twin_etag};
+use crate::repo::work_tree_taking;
 
 /// How an export is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +23,27 @@ pub enum ExportFormat {
     IotHub,
 }
 
-/// Writes devices with their keys, sorted by id, to a file that only its owner can read (mode 0600), in place of one
-/// that is there, and returns how many. The file is complete or not there. The same devices give the same bytes.
+/// Writes devices with their keys, sorted by id, to a stream, and returns how many. The same devices give the same
+/// bytes.
 ///
 /// # Errors
-/// The file cannot be written, or the registry cannot be read.
+/// The stream cannot be written, or the registry cannot be read.
+pub fn export_to(
+    environment: &Environment,
+    choice: &DeviceChoice,
+    format: ExportFormat,
+    stream: &mut dyn Write,
+) -> Result<u64, OpsError> {
+    let (registry, filter) = open(environment, choice)?;
+    let fail = |source| OpsError::Output { what: "the devices cannot be written".to_string(), source };
+    write(&registry, &filter, format, stream, fail)
+}
+
+/// Writes devices as [`export_to`] does to a file that only its owner can read (mode 0600), in place of one that is
+/// there. The file is complete or not there.
+///
+/// # Errors
+/// The file cannot be written, git would take it with the next `git add`, or the registry cannot be read.
 pub fn export(
     environment: &Environment,
     choice: &DeviceChoice,
@@ -35,12 +52,15 @@ pub fn export(
 ) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
+    if let Some(root) = work_tree_taking(path)? {
+        return Err(OpsError::Refused {
+            what: format!("{} is in the git work tree {}, and the file has keys", path.display(), root.display()),
+            help: "Name a file outside of it, or one that git ignores; `-o -` writes to stdout.".to_string(),
+        });
+    }
     let partial = partial_path(path);
     let file = owner_only(&partial).map_err(fail)?;
-    let written = match format {
-        ExportFormat::Csv => write_csv(&registry, &filter, &file, fail),
-        ExportFormat::IotHub => write_lines(&registry, &filter, &file, fail),
-    };
+    let written = write(&registry, &filter, format, &mut &file, fail);
     let finished = written.and_then(|count| file.sync_all().map(|()| count).map_err(fail));
     let count = match finished {
         Ok(count) => count,
@@ -53,13 +73,26 @@ pub fn export(
     Ok(count)
 }
 
+fn write(
+    registry: &Registry,
+    filter: &DeviceFilter,
+    format: ExportFormat,
+    stream: &mut dyn Write,
+    fail: impl Fn(std::io::Error) -> OpsError,
+) -> Result<u64, OpsError> {
+    match format {
+        ExportFormat::Csv => write_csv(registry, filter, stream, fail),
+        ExportFormat::IotHub => write_lines(registry, filter, stream, fail),
+    }
+}
+
 fn write_csv(
     registry: &Registry,
     filter: &DeviceFilter,
-    file: &File,
+    stream: &mut dyn Write,
     fail: impl Fn(std::io::Error) -> OpsError,
 ) -> Result<u64, OpsError> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(stream);
     let csv_fail = |error: csv::Error| fail(std::io::Error::other(error));
     writer.write_record(IOTC_COLUMNS).map_err(csv_fail)?;
     let mut count = 0;
@@ -83,10 +116,10 @@ fn write_csv(
 fn write_lines(
     registry: &Registry,
     filter: &DeviceFilter,
-    file: &File,
+    stream: &mut dyn Write,
     fail: impl Fn(std::io::Error) -> OpsError,
 ) -> Result<u64, OpsError> {
-    let mut writer = BufWriter::new(file);
+    let mut writer = BufWriter::new(stream);
     let mut count = 0;
     registry.each_device(filter, |device| {
         let keys = registry.devices().keys(&device.device_id)?;

@@ -65,6 +65,7 @@ impl SqliteStore {
             | Change::Delivered { .. }
             | Change::Block { .. }
             | Change::Delete { .. }
+            | Change::Report { .. }
             | Change::DropIndexes { .. }
             | Change::Index { .. } => false,
         }
@@ -82,6 +83,9 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Write { assignment, chunk } => {
             return write::write_devices(transaction, assignment, *chunk).map(Answer::Written);
         }
+        Change::Mark { run_id, devices, ids, at } => {
+            return marks::mark(transaction, *run_id, devices, ids, *at).map(Answer::Withheld);
+        }
         Change::Heard { from } => return marks::hear(transaction, from).map(Answer::Reported),
         Change::Block { device_ids, is_blocked } => {
             return single::set_blocked(transaction, device_ids, *is_blocked).map(Answer::Devices);
@@ -94,7 +98,6 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Drop { run_id } => claims::drop_unclaimed(transaction, *run_id),
         Change::Start { run_id, at } => journal::start(transaction, *run_id, *at),
         Change::OpenBatch { run_id, opened } => journal::open_batch(transaction, *run_id, *opened),
-        Change::Mark { run_id, devices, at } => marks::mark(transaction, *run_id, devices, *at),
         Change::Unmark { run_id, ordinals } => marks::unmark(transaction, *run_id, ordinals),
         Change::Record { run_id, outcomes, ids } => journal::record(transaction, *run_id, outcomes, ids),
         Change::Late { run_id, ordinal, code, message, at } => {
@@ -104,6 +107,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::KeepRecord { run_id, record, devices } => journal::keep_record(transaction, *run_id, record, *devices),
         Change::Close { run_id } => journal::close(transaction, *run_id),
         Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
+        Change::Report { about, entry } => outbox::put(transaction, about, entry),
         Change::Delivered { about, files } => outbox::deliver(transaction, about, files),
         Change::Note { what, commit } => remembered::note(transaction, *what, commit),
         Change::Seen { results_tip, applied_head } => remembered::note(transaction, Noted::ResultsTip, results_tip)

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::{Heard, HeardOf, LateAnswer, PendingRows, RegistryError, Waits};
 use super::SqliteStore;
+use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, SentMark};
 
 /// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
@@ -141,18 +142,26 @@ impl SqliteStore {
     }
 }
 
-/// Marks devices as sent: (ordinal, attempt).
+/// Marks devices as sent, given as (ordinal, attempt), and returns those that are not: they were blocked or deleted.
 pub(super) fn mark(
     transaction: &Transaction<'_>,
     run_id: i64,
     devices: &[(u32, u32)],
+    ids: &DeviceIds,
     at: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<(u32, Reason)>> {
     let mut insert = transaction.prepare_cached(INSERT_SENT)?;
+    let mut look = transaction.prepare_cached("SELECT blocked FROM device WHERE device_id = ?1")?;
+    let mut withheld = Vec::new();
     for (ordinal, attempt) in devices {
-        insert.execute(params![run_id, ordinal, attempt, at.as_microsecond()])?;
+        let blocked: Option<bool> = look.query_row([ids.get(*ordinal as usize)], |row| row.get(0)).optional()?;
+        match blocked {
+            Some(false) => drop(insert.execute(params![run_id, ordinal, attempt, at.as_microsecond()])?),
+            Some(true) => withheld.push((*ordinal, Reason::Blocked)),
+            None => withheld.push((*ordinal, Reason::Deleted)),
+        }
     }
-    Ok(())
+    Ok(withheld)
 }
 
 /// Notes that nothing was delivered to devices that were marked as sent: they wait to come online.

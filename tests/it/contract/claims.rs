@@ -147,7 +147,7 @@ pub fn the_version_of_claims_stays_while_claims_do(fresh: Fresh) {
         .registry
         .commit(&[
             Change::Start { run_id, at: now() },
-            Change::Mark { run_id, devices: &[(0, 1)], at: now() },
+            Change::Mark { run_id, devices: &[(0, 1)], ids: &ids, at: now() },
             Change::Record { run_id, outcomes: &[outcome(0, Reason::Responded)], ids: &ids },
             Change::End { run_id, status: RunStatus::Stopped, reason: None, at: now() },
             Change::Note { what: Noted::ResultsTip, commit: "c1" },

@@ -1,7 +1,7 @@
 //! Sent marks: who was spoken to and has no outcome. And the answers that came after it.
 
 use fleetform::model::outcome::{Reason, SentMark};
-use fleetform::registry::{Change, LateAnswer, OpenBatch, Waits};
+use fleetform::registry::{Answer, Change, LateAnswer, OpenBatch, Waits};
 
 use super::Fresh;
 use super::fleet::{Fleet, after, now, outcome};
@@ -14,7 +14,8 @@ fn claimed(fresh: Fresh) -> (Fleet, i64) {
 }
 
 fn mark(fleet: &mut Fleet, run_id: i64, devices: &[(u32, u32)]) {
-    fleet.registry.write(Change::Mark { run_id, devices, at: now() }).unwrap();
+    let ids = fleet.target();
+    fleet.registry.write(Change::Mark { run_id, devices, ids: &ids, at: now() }).unwrap();
 }
 
 fn marks(fleet: &Fleet, run_id: i64) -> Vec<(u32, u32)> {
@@ -36,10 +37,22 @@ pub fn marks_are_sorted_and_have_the_last_attempt(fresh: Fresh) {
 pub fn a_mark_has_the_time_at_which_the_device_was_spoken_to(fresh: Fresh) {
     let (mut fleet, run_id) = claimed(fresh);
     mark(&mut fleet, run_id, &[(1, 1)]);
-    fleet.registry.write(Change::Mark { run_id, devices: &[(2, 3)], at: after(5) }).unwrap();
+    let ids = fleet.target();
+    fleet.registry.write(Change::Mark { run_id, devices: &[(2, 3)], ids: &ids, at: after(5) }).unwrap();
     let marks = fleet.registry.journal().sent_marks(run_id).unwrap();
     let expect = [(1, 1, now()), (2, 3, after(5))].map(|(ordinal, attempt, at)| SentMark { ordinal, attempt, at });
     assert_eq!(marks, expect);
+}
+
+pub fn a_device_that_was_blocked_or_deleted_meanwhile_is_not_marked(fresh: Fresh) {
+    let (mut fleet, run_id) = claimed(fresh);
+    let ids = fleet.target();
+    fleet.block(&["d-0002"]);
+    fleet.delete(&["d-0004"]);
+    let change = Change::Mark { run_id, devices: &[(1, 1), (2, 1), (3, 1), (4, 1)], ids: &ids, at: now() };
+    let answer = fleet.registry.write(change).unwrap();
+    assert_eq!(answer, Answer::Withheld(vec![(2, Reason::Blocked), (4, Reason::Deleted)]));
+    assert_eq!(marks(&fleet, run_id), [(1, 1), (3, 1)]);
 }
 
 pub fn the_batch_that_was_opened_last_is_noted(fresh: Fresh) {

@@ -56,8 +56,8 @@ pub fn the_registry_of_another_fleet_is_refused_for_reading(fresh: Fresh) {
 
 pub fn what_was_committed_is_there_when_it_is_opened_again(fresh: Fresh) {
     let mut fleet = Fleet::with_devices(fresh, 3);
-    let run_id = fleet.run("dim");
-    fleet.registry.write(Change::Mark { run_id, devices: &[(1, 1)], at: now() }).unwrap();
+    let (run_id, ids) = (fleet.run("dim"), fleet.target());
+    fleet.registry.write(Change::Mark { run_id, devices: &[(1, 1)], ids: &ids, at: now() }).unwrap();
     fleet.registry.write(Change::Note { what: Noted::AppliedHead, commit: "c1" }).unwrap();
     let runs = fleet.registry.journal().unclosed().unwrap();
 

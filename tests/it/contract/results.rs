@@ -30,7 +30,7 @@ fn mixed(fresh: Fresh) -> (Fleet, i64) {
         .registry
         .commit(&[
             Change::Record { run_id, outcomes: &[outcome(0, Reason::Responded)], ids: &ids },
-            Change::Mark { run_id, devices: &[(1, 2), (2, 1)], at: after(2) },
+            Change::Mark { run_id, devices: &[(1, 2), (2, 1)], ids: &ids, at: after(2) },
             Change::Unmark { run_id, ordinals: &[2] },
             Change::Write { assignment: &assignment, chunk },
         ])

@@ -79,7 +79,7 @@ pub fn the_counts_of_an_open_run_add_up(fresh: Fresh) {
         .commit(&[
             Change::Confirm { run_id },
             Change::Start { run_id, at: now() },
-            Change::Mark { run_id, devices: &[(2, 1), (3, 1), (4, 1)], at: now() },
+            Change::Mark { run_id, devices: &[(2, 1), (3, 1), (4, 1)], ids: &ids, at: now() },
             Change::Unmark { run_id, ordinals: &[4] },
             Change::Record { run_id, outcomes: &outcomes, ids: &ids },
             Change::Write { assignment: &assignment, chunk },
