@@ -10,6 +10,7 @@ mod key;
 mod lease;
 mod past;
 mod record;
+mod renamed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use key::{RunKey, claim_path, claim_path_of};
 pub use lease::{LEASE_PATH, LEASE_RENEWAL_PART, LEASE_TIME, Lease, Sighting};
 pub use past::Past;
 pub use record::{BatchRecord, Published, RunRecord};
+pub use renamed::{RENAMES_FOLDER, Renamed};
 
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
@@ -39,6 +41,8 @@ pub struct Ledger {
     pub records: Arc<BTreeMap<(Name, RunToken), RunRecord>>,
     /// From `imports/*/*/report.json`, by import and digest (hex).
     pub reports: Arc<BTreeMap<(Name, String), ImportReport>>,
+    /// From `renames/*.json`: the former names of jobs and schedules.
+    pub renames: Arc<BTreeMap<Name, Vec<Name>>>,
     /// From the registry: runs that it has a journal of and that are not closed.
     pub open: BTreeMap<(Name, RunToken), OpenRun>,
     /// From the registry: the digest of the last applied state of each import.

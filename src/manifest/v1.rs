@@ -89,8 +89,16 @@ pub struct JobMetadata {
     /// A sentence for people. It changes nothing, and changing it does not run the job again.
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
-    /// The name that it had before. Set it when you rename it on purpose, so that it is not taken for a new one.
-    pub previous_name: Option<NameText>,
+    /// The name that it had before, or a list. Set it when you rename it on purpose, so that it is not taken for new.
+    pub previous_name: Option<PreviousNames>,
+}
+
+/// A former name, or several.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PreviousNames {
+    One(NameText),
+    Several(Vec<NameText>),
 }
 
 text! {

@@ -274,6 +274,25 @@ pub struct Declared {
 }
 
 impl Declared {
+    /// Returns the former names of a job or a schedule.
+    pub fn previous_names(&self, name: &Name) -> &[Name] {
+        match (self.jobs.get(name), self.schedules.get(name)) {
+            (Some(job), _) => &job.previous_names,
+            (None, Some(schedule)) => &schedule.previous_names,
+            (None, None) => &[],
+        }
+    }
+
+    /// Gives a job or a schedule, and an occurrence of it, other former names.
+    pub fn set_previous_names(&mut self, name: &Name, names: &[Name]) {
+        if let Some(job) = self.jobs.get_mut(name) {
+            Arc::make_mut(job).previous_names = names.to_vec();
+        }
+        if let Some(schedule) = self.schedules.get_mut(name) {
+            schedule.previous_names = names.to_vec();
+        }
+    }
+
     /// Returns the digest of the edge manifest that an action assigns; `None` for any other action, and for a manifest
     /// that is neither declared nor kept.
     pub fn manifest_digest(&self, action: &Action) -> Option<Digest> {

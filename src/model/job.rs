@@ -15,7 +15,7 @@ use super::patch::{Patch, Section};
 pub struct Job {
     pub name: Name,
     /// The name that it had before it was renamed on purpose.
-    pub previous_name: Option<Name>,
+    pub previous_names: Vec<Name>,
     pub run: RunToken,
     pub suspend: bool,
     /// SHA-256 of the canonical JSON of the spec as written, without the fields that may change while it runs (design:

@@ -18,7 +18,7 @@ pub struct Schedule {
     /// Its occurrences are runs of a job of this name, so no declared job has it.
     pub name: Name,
     /// The name that it had before it was renamed on purpose: runs that were claimed under it are not run again.
-    pub previous_name: Option<Name>,
+    pub previous_names: Vec<Name>,
     /// The wall clock of the first occurrence, in `time_zone`; whole seconds, from the year 1970 on.
     pub start: DateTime,
     pub time_zone: TimeZone,
@@ -161,7 +161,7 @@ impl Schedule {
         let ScheduledJob { spec_digest, spec: _, organization, target, action, delivery } = &self.job;
         Job {
             name: self.name.clone(),
-            previous_name: self.previous_name.clone(),
+            previous_names: self.previous_names.clone(),
             run: occurrence_token(instant),
             suspend: false,
             spec_digest: *spec_digest,
@@ -194,7 +194,7 @@ impl Schedule {
 
     /// Returns true when a run of a job is, or was under the schedule's previous name, one of its occurrences.
     pub fn owns(&self, job: &Name, run: &RunToken) -> bool {
-        (self.name == *job || self.previous_name.as_ref() == Some(job)) && occurrence_instant(run).is_some()
+        (self.name == *job || self.previous_names.contains(job)) && occurrence_instant(run).is_some()
     }
 }
 

@@ -83,7 +83,7 @@ pub fn agenda(
 
 fn take(schedule: &Schedule, since: Timestamp, ledger: &Ledger, now: Timestamp, agenda: &mut Agenda) {
     let (mut settled, mut instances) = (BTreeSet::new(), Vec::new());
-    for name in [Some(&schedule.name), schedule.previous_name.as_ref()].into_iter().flatten() {
+    for name in std::iter::once(&schedule.name).chain(&schedule.previous_names) {
         for claim in ledger.claims_of(name) {
             let Some(instant) = occurrence_instant(&claim.run) else { continue };
             settled.insert(instant);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::ledger::{Claim, Ledger, Past, RunRecord, Standing};
 use crate::model::fleet::Declared;
+use crate::model::id::Name;
 use crate::model::job::Job;
 
 /// What is to be done with a job.
@@ -27,7 +28,7 @@ pub enum Class<'a> {
     /// Ended.
     Done { record: &'a RunRecord },
     /// It says that it was renamed, and its run under the old name is under way.
-    RenamedEarly,
+    RenamedEarly { old: Name },
 }
 
 /// A declared job with what is to be done with it.
@@ -61,7 +62,7 @@ pub fn classify_all<'a>(declared: &'a Declared, ledger: &'a Ledger) -> Vec<Class
 
 fn class_of<'a>(job: &Job, standing: &Standing<'a>, ledger: &'a Ledger) -> Class<'a> {
     let claim = match standing {
-        Standing::Unclaimed if job.previous_name.is_some() => return classify_renamed(job, ledger),
+        Standing::Unclaimed if !job.previous_names.is_empty() => return classify_renamed(job, ledger),
         Standing::Unclaimed if job.suspend => return Class::Suspended,
         Standing::Unclaimed => return Class::Run,
         Standing::Open(claim, _) | Standing::JournalLost(claim) | Standing::Ended(claim, _) => *claim,
@@ -85,15 +86,16 @@ fn class_of<'a>(job: &Job, standing: &Standing<'a>, ledger: &'a Ledger) -> Class
     }
 }
 
-/// Returns what is to be done with a job that was never claimed under its name and names an older one: what ended under
-/// the old name has ended.
+/// Returns what is to be done with a job that was never claimed under its name and names older ones: what ended under
+/// one of these has ended.
 fn classify_renamed<'a>(job: &Job, ledger: &'a Ledger) -> Class<'a> {
-    let old = job.previous_name.as_ref().unwrap_or(&job.name);
-    match ledger.standing(old, &job.run) {
-        Standing::Ended(claim, record) if claim.spec_digest == job.spec_digest => Class::Done { record },
-        Standing::Ended(_, record) => Class::Edited { record: Some(record) },
-        Standing::Open(..) | Standing::JournalLost(_) => Class::RenamedEarly,
-        Standing::Unclaimed if job.suspend => Class::Suspended,
-        Standing::Unclaimed => Class::Run,
+    for old in &job.previous_names {
+        match ledger.standing(old, &job.run) {
+            Standing::Ended(claim, record) if claim.spec_digest == job.spec_digest => return Class::Done { record },
+            Standing::Ended(_, record) => return Class::Edited { record: Some(record) },
+            Standing::Open(..) | Standing::JournalLost(_) => return Class::RenamedEarly { old: old.clone() },
+            Standing::Unclaimed => {}
+        }
     }
+    if job.suspend { Class::Suspended } else { Class::Run }
 }

@@ -217,9 +217,12 @@ fn plan_job(one: &Classified<'_>, known: JobContext<'_, '_>, seen: Option<Observ
             plan.refusals.push(Refusal::Renamed { job: job.name.clone(), old, run });
             PlannedChange::new(subject, Step::Hold, reason)
         }
-        Class::RenamedEarly => {
-            let (name, run) = (job.name.clone(), job.run.clone());
-            let old = job.previous_name.clone().unwrap_or_else(|| name.clone());
+        Class::Run if let Some(previous) = unknown_name(job, known) => {
+            plan.refusals.push(Refusal::UnknownName { job: job.name.clone(), previous: previous.clone() });
+            PlannedChange::new(subject, Step::Hold, format!("was named {previous}, of which nothing is known"))
+        }
+        Class::RenamedEarly { old } => {
+            let (name, old, run) = (job.name.clone(), old.clone(), job.run.clone());
             plan.refusals.push(Refusal::RenamedEarly { job: name, old, run });
             PlannedChange::new(subject, Step::Hold, "renamed while its run was under way")
         }
@@ -271,9 +274,20 @@ fn renamed_from<'a>(job: &Job, (declared, held, ledger, indexes): JobContext<'_,
         claim.job != job.name
             && !declared.has_runs_named(claim.job.as_str())
             && !held.may_have(Kind::Job, &claim.job)
-            && job.previous_name.as_ref() != Some(&claim.job)
+            && !job.previous_names.contains(&claim.job)
     };
     indexes.of_spec(ledger, &job.spec_digest).iter().copied().find(is_old)
+}
+
+/// Returns the former name of a job of which nothing is known: it was never claimed, and it is not declared. What ran
+/// under a name before that one would run again.
+fn unknown_name<'j>(job: &'j Job, (declared, held, ledger, _): JobContext<'_, '_>) -> Option<&'j Name> {
+    let is_known =
+        |name: &Name| ledger.knows(name) || declared.has_runs_named(name.as_str()) || held.may_have(Kind::Job, name);
+    // A schedule may have had no occurrence under its former name.
+    let is_occurrence = declared.schedules.values().any(|schedule| schedule.owns(&job.name, &job.run));
+    let first = job.previous_names.first().filter(|_| !is_occurrence)?;
+    (!job.previous_names.iter().any(is_known)).then_some(first)
 }
 
 /// Shows the jobs, imports and schedules that cannot be used now. A schedule that is declared all the same is shown
@@ -298,7 +312,7 @@ fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, p
             continue;
         }
         let is_declared = declared.jobs.get(name).is_some_and(|job| job.run == *run);
-        let is_renamed = declared.jobs.values().any(|job| job.previous_name.as_ref() == Some(name) && job.run == *run);
+        let is_renamed = declared.jobs.values().any(|job| job.previous_names.contains(name) && job.run == *run);
         if is_declared || is_renamed {
             continue;
         }

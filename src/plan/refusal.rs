@@ -25,6 +25,11 @@ pub enum Refusal {
         old: Name,
         run: RunToken,
     },
+    /// A job that was never claimed says that it had a name of which nothing is known.
+    UnknownName {
+        job: Name,
+        previous: Name,
+    },
     /// A job was renamed on purpose while its run was under way.
     RenamedEarly {
         job: Name,
@@ -74,6 +79,7 @@ impl Refusal {
             Refusal::EditedRun { job, .. }
             | Refusal::Renamed { job, .. }
             | Refusal::RenamedEarly { job, .. }
+            | Refusal::UnknownName { job, .. }
             | Refusal::Unexpected { job, .. }
             | Refusal::TooManyBatches { job, .. }
             | Refusal::FitsNone { job, .. } => job == name,

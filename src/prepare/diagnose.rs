@@ -94,6 +94,17 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             );
             Diagnostic::new(code::RENAMED_JOB, span_of_job(loaded, job, "/metadata/name"), detail).with_help(help)
         }
+        Refusal::UnknownName { job, previous } => {
+            let detail = format!(
+                "Job `{job}` says that it was named `{previous}`, and nothing is known of that name. What ran under a \
+                 name before it would run again."
+            );
+            let help = format!(
+                "List all names that it had: `previousName: [{previous}, …]`. If it never ran, remove `previousName`."
+            );
+            Diagnostic::new(code::RENAMED_JOB, span_of_job(loaded, job, "/metadata/previousName"), detail)
+                .with_help(help)
+        }
         Refusal::RenamedEarly { job, old, run } => {
             let detail = format!("Job `{job}` was renamed from `{old}` while run {run} is under way.");
             let help = format!("Name it `{old}` again until the run has ended.");

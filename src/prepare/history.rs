@@ -58,9 +58,10 @@ pub fn read_ledger_again(
         let path = claim_path(&run.job, &run.run);
         documents.claim_ids.get(&path) == Some(&BlobId::of_bytes(run.claim.as_bytes()))
     })?;
-    let Documents { claims, records, reports, claim_ids: _ } = documents;
+    let Documents { claims, records, reports, renames, claim_ids: _ } = documents;
     let gone_branch = tip.is_none().then(|| branch.name().to_string());
-    Ok(Ledger { claims, records, reports, open, applied_imports: applied_imports(registry)?, gone_branch })
+    let applied_imports = applied_imports(registry)?;
+    Ok(Ledger { claims, records, reports, renames, open, applied_imports, gone_branch })
 }
 
 /// Holds when the branch does not have a run as it was claimed here.

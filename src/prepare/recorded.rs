@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::HistoryError;
-use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, RunRecord, claim_path};
+use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, RENAMES_FOLDER, Renamed, RunRecord, claim_path};
 use crate::model::id::{Name, RunToken};
 use crate::repo::{BlobId, ResultsBranch};
 
@@ -38,6 +38,7 @@ pub(super) struct Documents {
     pub claims: Arc<BTreeMap<(Name, RunToken), Claim>>,
     pub records: Arc<BTreeMap<(Name, RunToken), RunRecord>>,
     pub reports: Arc<BTreeMap<(Name, String), ImportReport>>,
+    pub renames: Arc<BTreeMap<Name, Vec<Name>>>,
     /// The content of each claim, by its path.
     pub claim_ids: Arc<BTreeMap<String, BlobId>>,
 }
@@ -151,6 +152,10 @@ impl Documents {
             let record = RunRecord::from_json(&document)?;
             check_place(path, &format!("runs/{}/{}/run.json", record.job, record.run))?;
             Arc::make_mut(&mut self.records).insert((record.job.clone(), record.run.clone()), record);
+        } else if path.starts_with(RENAMES_FOLDER) {
+            let renamed = Renamed::from_json(&document)?;
+            check_place(path, &renamed.path())?;
+            Arc::make_mut(&mut self.renames).insert(renamed.name, renamed.previous_names);
         } else {
             let report = ImportReport::from_json(&document)?;
             let mut parts = path.split('/').skip(1);
@@ -164,7 +169,11 @@ impl Documents {
 
 /// Returns true for the files that the ledger is made of.
 pub(super) fn is_wanted(path: &str) -> bool {
-    path == "fleet.json" || path.starts_with("claims/") || is_record(path) || is_report(path)
+    path == "fleet.json"
+        || path.starts_with("claims/")
+        || path.starts_with(RENAMES_FOLDER)
+        || is_record(path)
+        || is_report(path)
 }
 
 fn is_record(path: &str) -> bool {

@@ -49,9 +49,8 @@ pub(super) fn counts(
 
 /// Returns true when an occurrence was claimed under the name of a schedule, or under its previous one.
 fn has_run(schedule: &Schedule, ledger: &Ledger) -> bool {
-    [Some(&schedule.name), schedule.previous_name.as_ref()]
-        .into_iter()
-        .flatten()
+    std::iter::once(&schedule.name)
+        .chain(&schedule.previous_names)
         .any(|name| ledger.claimed(name).any(|claim| schedule.owns(name, &claim.run)))
 }
 
@@ -69,7 +68,7 @@ mod tests {
     fn schedule(name: &str) -> Schedule {
         Schedule {
             name: Name::parse(name).unwrap(),
-            previous_name: None,
+            previous_names: Vec::new(),
             start: "2026-12-01T02:30:00".parse().unwrap(),
             time_zone: jiff::tz::TimeZone::UTC,
             time_zone_name: "UTC".to_string(),
@@ -107,8 +106,8 @@ mod tests {
             [("a", "20261201T023000Z"), ("b", "1"), ("b-c", "20261201T023000Z"), ("d", "1"), ("d", "20261201T023000Z")];
         let ledger = ledger(claims.into_iter().map(|(job, run)| (job.to_string(), run)));
         let check = |name: &str, previous: Option<&str>, expect: bool| {
-            let previous_name = previous.map(|name| Name::parse(name).unwrap());
-            assert_eq!(has_run(&Schedule { previous_name, ..schedule(name) }, &ledger), expect, "{name}");
+            let previous_names = previous.into_iter().map(|name| Name::parse(name).unwrap()).collect();
+            assert_eq!(has_run(&Schedule { previous_names, ..schedule(name) }, &ledger), expect, "{name}");
         };
         check("a", None, true);
         check("b", None, false);

@@ -15,6 +15,7 @@ use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
 use crate::diag::Diagnostics;
 use crate::ledger::Ledger;
 use crate::model::fleet::{Declared, HeldDocuments};
+use crate::model::id::Name;
 use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::repo::ResultsBranch;
@@ -41,6 +42,8 @@ pub struct View<'w> {
     pub registry: Registry,
     /// What was done before; empty until it is read.
     pub ledger: Ledger,
+    /// The jobs and schedules that are declared and had other names before; found when the ledger is read.
+    pub renamed: Vec<Name>,
 }
 
 /// A plan, and what it was made of.
@@ -88,7 +91,7 @@ impl<'w> View<'w> {
         registry: Registry,
     ) -> Result<View<'w>, PrepareError> {
         let (declared, held) = (Arc::clone(files.usable()?), HeldDocuments::clone(&files.held));
-        Ok(View { workspace, files, declared, held, branch, registry, ledger: Ledger::default() })
+        Ok(View { workspace, files, declared, held, branch, registry, ledger: Ledger::default(), renamed: Vec::new() })
     }
 
     /// Looks at other files from now on, those of a newer commit.
@@ -120,7 +123,24 @@ impl<'w> View<'w> {
     /// The branch or the registry cannot be read, or holds what it should not.
     pub fn read_ledger(&mut self, recorded: &mut Recorded) -> Result<(), PrepareError> {
         self.ledger = read_ledger_again(&self.branch, &self.registry, &self.declared, recorded)?;
+        self.follow_renames();
         Ok(())
+    }
+
+    /// Adds to the former names of what is declared those that these had before.
+    fn follow_renames(&mut self) {
+        let has_some = |names: &Vec<Name>| !names.is_empty();
+        let jobs = self.declared.jobs.values().filter(|job| has_some(&job.previous_names));
+        let schedules = self.declared.schedules.values().filter(|schedule| has_some(&schedule.previous_names));
+        let names = jobs.map(|job| &job.name).chain(schedules.map(|schedule| &schedule.name));
+        self.renamed = names.cloned().collect();
+        for name in &self.renamed {
+            let previous = self.declared.previous_names(name);
+            let former = self.ledger.former_names(previous);
+            if former.len() > previous.len() {
+                Arc::make_mut(&mut self.declared).set_previous_names(name, &former);
+            }
+        }
     }
 
     /// Observes the fleet and plans.

@@ -1,6 +1,6 @@
 //! A fleet that has been opened: its repository, and the way to its registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::PrepareError;
@@ -155,6 +155,22 @@ impl Workspace {
                     it is yours, remove it there too."
             ),
         })
+    }
+
+    /// Refuses a file of the fleet's folder to which a link leads that git has: a commit could name any file with it. A
+    /// link that is the operator's own is followed.
+    ///
+    /// # Errors
+    /// As [`Workspace::refuse_tracked`].
+    pub fn refuse_tracked_link(&self, place: &Path) -> Result<(), PrepareError> {
+        let folder = self.repo.folder();
+        let file = folder.join(place);
+        let real = |path: &Path| path.canonicalize().ok();
+        let parent = file.parent().and_then(real);
+        let is_plain =
+            parent.is_none() || parent == real(folder).map(|folder| folder.join(place.parent().unwrap_or(place)));
+        let is_link = file.symlink_metadata().is_ok_and(|found| found.is_symlink());
+        if is_plain && !is_link { Ok(()) } else { self.refuse_tracked(&[place.to_path_buf()]) }
     }
 
     /// Opens the registry for reading.

@@ -20,7 +20,7 @@ use super::imports::empty_outbox;
 use super::indexes::make_indexes;
 use super::occurrences::{agenda_of, settle_agenda};
 use super::open_fleet::OpenFleet;
-use super::recovery::Recovery;
+use super::recovery::{Recovery, unnoted_renames};
 use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
 use super::rewind::check_rewind;
 use super::stops::Stops;
@@ -126,7 +126,9 @@ impl<'w> Reconciler<'w> {
             }
         }
         let LinkConfig::Simulated(simulated) = &fleet.link;
-        self.workspace.refuse_tracked(&simulated.journal.iter().map(PathBuf::from).collect::<Vec<_>>())?;
+        for journal in simulated.journal.iter().map(PathBuf::from) {
+            self.workspace.refuse_tracked_link(&journal)?;
+        }
         let waker = self.waker.clone();
         let wake = Arc::new(move || waker.wake(Wakeup::Link));
         let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
@@ -254,7 +256,9 @@ impl<'w> Reconciler<'w> {
             if !has_open_claims && view.registry.branch_copy().outbox()?.is_empty() {
                 let planned = self.plan(now)?;
                 // What cannot be done needs no right to do it.
-                if !planned.plan.has_changes() || planned.diagnostics.has_errors() {
+                let OpenFleet { view, .. } = self.session.as_ref().expect("a plan was made of it");
+                let is_idle = !planned.plan.has_changes() && unnoted_renames(view).is_empty();
+                if is_idle || planned.diagnostics.has_errors() {
                     return Ok(planned);
                 }
             }

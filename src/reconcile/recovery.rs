@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::imports::empty_outbox;
 use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
-use crate::ledger::{LEASE_PATH, Standing, claim_path_of};
+use crate::ledger::{LEASE_PATH, Renamed, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Recorded, View};
 use crate::registry::{Change, KeptFile, Noted};
@@ -51,6 +51,26 @@ impl<'a, 'w> Recovery<'a, 'w> {
         let runs = republish(&self.view.branch, &mut self.view.registry, fleet, self.crash)?;
         observer(&Progress::BranchRepublished { branch: self.view.branch.name().to_string(), runs });
         Ok(())
+    }
+
+    /// Writes down the former names of what is declared, where runs of these are known, and returns whether there were
+    /// any: when the document is renamed again, it names only its last one.
+    fn note_renames(&mut self) -> Result<bool, ReconcileError> {
+        let unnoted = unnoted_renames(self.view);
+        if unnoted.is_empty() {
+            return Ok(false);
+        }
+        let file = |one: &Renamed| FileChange::bytes(one.path(), document(&one.to_json()));
+        let changes: Vec<FileChange> = unnoted.iter().map(file).collect();
+        let kept = unnoted
+            .iter()
+            .map(|one| Ok(KeptFile { path: one.path(), content: document(&one.to_json()), blob_id: None }));
+        self.view.registry.keep_files::<ReconcileError>(kept)?;
+        let names: Vec<&str> = unnoted.iter().map(|one| one.name.as_str()).collect();
+        let subject = format!("renamed: {}", names.join(", "));
+        let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
+        self.crash.around("publish renames", || self.view.branch.commit(&changes, &message))?;
+        Ok(true)
     }
 
     /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether
@@ -180,9 +200,24 @@ impl<'a, 'w> Recovery<'a, 'w> {
         if self.has_lease {
             has_moved |= self.publish_ends()?;
         }
+        if self.has_lease || !self.has_remote {
+            has_moved |= self.note_renames()?;
+        }
         if has_moved {
             self.view.read_ledger(self.recorded)?;
         }
         Ok(())
     }
+}
+
+/// Returns the former names that are declared and not noted, of names under which something was claimed.
+pub(super) fn unnoted_renames(view: &View<'_>) -> Vec<Renamed> {
+    let ledger = &view.ledger;
+    let unnoted = |name: &Name| {
+        let known = view.declared.previous_names(name).iter().filter(|old| ledger.knows(old));
+        let one = Renamed { name: name.clone(), previous_names: known.cloned().collect() };
+        let noted = ledger.renames.get(name).map_or(&[][..], Vec::as_slice);
+        one.previous_names.iter().any(|old| !noted.contains(old)).then_some(one)
+    };
+    view.renamed.iter().filter_map(unnoted).collect()
 }

@@ -17,7 +17,7 @@ fn schedule(start: &str, zone: &str, recurrence: Recurrence) -> Schedule {
     let patch = Patch::new(serde_json::Map::from_iter([("a".to_string(), 1.into())])).unwrap();
     Schedule {
         name: Name::parse("nightly").unwrap(),
-        previous_name: None,
+        previous_names: Vec::new(),
         start: start.parse().unwrap(),
         time_zone: TimeZone::get(zone).unwrap(),
         time_zone_name: zone.to_string(),

@@ -32,6 +32,7 @@ mod readme;
 mod recovery;
 mod registry;
 mod remote;
+mod renames;
 mod schedules;
 mod scripts;
 mod servers;

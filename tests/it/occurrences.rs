@@ -45,7 +45,7 @@ fn schedule(start: DateTime, zone: &str, recurrence: Recurrence, end: Option<End
     let patch = Patch::new(serde_json::Map::from_iter([("a".to_string(), json!(1))])).unwrap();
     Schedule {
         name: Name::parse("nightly").unwrap(),
-        previous_name: None,
+        previous_names: Vec::new(),
         start,
         time_zone: TimeZone::get(zone).unwrap(),
         time_zone_name: zone.to_string(),

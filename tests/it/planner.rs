@@ -151,7 +151,7 @@ impl Input {
         let after = drawn.after.filter(|other| *other < n).map(name);
         let job = Job {
             name: name(n),
-            previous_name: None,
+            previous_names: Vec::new(),
             run: RunToken::default(),
             suspend: drawn.suspend,
             spec_digest: Digest::of_bytes(format!("{n}").as_bytes()),

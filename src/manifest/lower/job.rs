@@ -53,7 +53,7 @@ impl Lowering<'_> {
     pub(super) fn job(
         &mut self,
         name: Name,
-        previous_name: Option<Name>,
+        previous_names: Vec<Name>,
         spec: v1::JobSpec,
         mut written: Value,
     ) -> Draft {
@@ -65,7 +65,7 @@ impl Lowering<'_> {
         let written = self.written_spec(written["spec"].take());
         let job = Job {
             name,
-            previous_name,
+            previous_names,
             spec_digest: spec_digest(Some(&run), written),
             run,
             suspend,

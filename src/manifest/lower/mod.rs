@@ -263,15 +263,13 @@ impl Lowering<'_> {
             Kind::Job => {
                 let (wire, value): (Document<JobMetadata, v1::JobSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name)?;
-                let previous = wire.metadata.previous_name.as_ref();
-                let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
+                let previous = self.previous_names(wire.metadata.previous_name.as_ref());
                 Some(self.job(name, previous, wire.spec, value))
             }
             Kind::Schedule => {
                 let (wire, value): (Document<JobMetadata, v1::ScheduleSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name)?;
-                let previous = wire.metadata.previous_name.as_ref();
-                let previous = previous.and_then(|text| self.name(&text.0, "/metadata/previousName"));
+                let previous = self.previous_names(wire.metadata.previous_name.as_ref());
                 Some(self.schedule(name, previous, wire.spec, value))
             }
         }
@@ -290,6 +288,19 @@ impl Lowering<'_> {
         match scheduled_pointer(pointer).filter(|_| self.is_scheduled) {
             Some(pointer) => Cow::Owned(pointer),
             None => Cow::Borrowed(pointer),
+        }
+    }
+
+    /// Returns the former names of the document; those that are not legal are in the diagnostics.
+    fn previous_names(&mut self, written: Option<&v1::PreviousNames>) -> Vec<Name> {
+        match written {
+            None => Vec::new(),
+            Some(v1::PreviousNames::One(text)) => self.name(&text.0, "/metadata/previousName").into_iter().collect(),
+            Some(v1::PreviousNames::Several(texts)) => {
+                let name =
+                    |(at, text): (usize, &v1::NameText)| self.name(&text.0, &format!("/metadata/previousName/{at}"));
+                texts.iter().enumerate().filter_map(name).collect()
+            }
         }
     }
 

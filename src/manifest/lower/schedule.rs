@@ -24,7 +24,7 @@ impl Lowering<'_> {
     pub(super) fn schedule(
         &mut self,
         name: Name,
-        previous_name: Option<Name>,
+        previous_names: Vec<Name>,
         spec: v1::ScheduleSpec,
         mut written: Value,
     ) -> Draft {
@@ -42,7 +42,7 @@ impl Lowering<'_> {
         let (job, organization) = self.scheduled_job(job, written["spec"]["job"].take());
         let schedule = Schedule {
             name,
-            previous_name,
+            previous_names,
             start: start.unwrap_or(DateTime::constant(START_YEAR_MIN, 1, 1, 0, 0, 0, 0)),
             time_zone,
             time_zone_name,

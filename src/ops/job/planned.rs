@@ -112,6 +112,7 @@ fn own_part(plan: &Plan, name: &Name) -> Plan {
         Refusal::EditedRun { job, .. }
         | Refusal::Renamed { job, .. }
         | Refusal::RenamedEarly { job, .. }
+        | Refusal::UnknownName { job, .. }
         | Refusal::Unexpected { job, .. }
         | Refusal::FitsNone { job, .. }
         | Refusal::TooManyBatches { job, .. } => job == name,
