@@ -131,6 +131,10 @@ pub struct ApplyArgs {
     /// Apply although the history was rewound since the last apply
     #[arg(long)]
     pub accept_rewind: bool,
+    /// Work on a fleet on which another registry works, which is lost or given up: what it had under way is closed as
+    /// failed, and nothing is sent again
+    #[arg(long)]
+    pub take_over: bool,
     /// Seconds that devices in flight are awaited after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,

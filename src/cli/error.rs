@@ -125,6 +125,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
     match error {
         RepoError::AlreadyWritten { .. }
         | RepoError::Gone { .. }
+        | RepoError::NotOwner { .. }
         | RepoError::Contended { .. }
         | RepoError::Locked { .. }
         | RepoError::Malformed { .. } => exit::HELD,

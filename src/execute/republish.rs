@@ -7,7 +7,7 @@ use super::{CrashPoints, ExecuteError, writer};
 use crate::ledger::{FORMAT_VERSION, Published, RunKey};
 use crate::model::id::Name;
 use crate::registry::{Change, Noted, Registry, RememberedRun};
-use crate::repo::{FileChange, ResultsBranch};
+use crate::repo::{FileChange, Owner, ResultsBranch};
 use crate::results::{Trailers, document, with_trailers};
 
 /// Returns the file that names the fleet of the results: the first file of every results branch.
@@ -29,10 +29,12 @@ pub fn fleet_file(fleet: &Name) -> FileChange {
 pub fn republish(
     branch: &ResultsBranch<'_>,
     registry: &mut Registry,
-    fleet: &Name,
+    (fleet, host): (&Name, &str),
     crash: &CrashPoints,
 ) -> Result<u64, ExecuteError> {
-    let mut changes = vec![fleet_file(fleet)];
+    let owner = Owner { registry: registry.identity()?.id, host: host.to_string() };
+    let first = document(&json!({"format_version": FORMAT_VERSION, "fleet": fleet.as_str()}));
+    let mut changes: Vec<FileChange> = owner.written_into(Some(first)).into_iter().map(FileChange::first).collect();
     let mut runs = 0;
     for run in registry.branch_copy().runs()? {
         runs += 1;

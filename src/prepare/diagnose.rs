@@ -80,10 +80,12 @@ fn diagnose_file(file: &StagedFile, loaded: &Loaded, diagnostics: &mut Diagnosti
     }
 }
 
-fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostic {
-    let loaded = preparation.loaded;
+/// Returns what is wrong with a job that was renamed.
+///
+/// # Panics
+/// When the refusal is about something else.
+fn of_rename(refusal: &Refusal, loaded: &Loaded) -> Diagnostic {
     match refusal {
-        Refusal::EditedRun { job, run, record } => of_edit(job, run, record.as_deref(), preparation),
         Refusal::Renamed { job, old, run } => {
             let detail = format!(
                 "Job `{job}` has the spec of job `{old}`, whose run {run} was claimed and which is no longer declared. \
@@ -109,6 +111,17 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             let detail = format!("Job `{job}` was renamed from `{old}` while run {run} is under way.");
             let help = format!("Name it `{old}` again until the run has ended.");
             Diagnostic::new(code::RENAMED_JOB, span_of_job(loaded, job, "/metadata/name"), detail).with_help(help)
+        }
+        other => panic!("{other:?} is not about a rename"),
+    }
+}
+
+fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[StagedFile]) -> Diagnostic {
+    let loaded = preparation.loaded;
+    match refusal {
+        Refusal::EditedRun { job, run, record } => of_edit(job, run, record.as_deref(), preparation),
+        Refusal::Renamed { .. } | Refusal::UnknownName { .. } | Refusal::RenamedEarly { .. } => {
+            of_rename(refusal, loaded)
         }
         Refusal::Conflict(conflict) => of_conflict(conflict, loaded),
         Refusal::Unexpected { job, count, expect } => {

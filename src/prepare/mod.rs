@@ -44,5 +44,5 @@ pub use rewind::{declares_the_same, not_after};
 pub use searches::{Searches, searched_paths};
 pub use templates::mismatching;
 pub use view::{Planned, Purpose, View};
-pub use warnings::lease_of;
-pub use workspace::{Environment, OWN_FOLDER, OwnRegistry, Workspace, owner};
+pub use warnings::{at_work, lease_of};
+pub use workspace::{Environment, OWN_FOLDER, OwnRegistry, Workspace, host, owner};

@@ -22,7 +22,7 @@ pub fn lease_of(bytes: Option<Vec<u8>>) -> Result<Option<Lease>, RepoError> {
 }
 
 /// Returns the process that has the right to work on the fleet, by the results branch as it is here.
-pub(super) fn at_work(branch: &ResultsBranch<'_>, now: Timestamp) -> Result<Option<String>, PrepareError> {
+pub fn at_work(branch: &ResultsBranch<'_>, now: Timestamp) -> Result<Option<String>, PrepareError> {
     // One that cannot be used is for an apply to refuse.
     let lease = lease_of(branch.read(LEASE_PATH)?).ok().flatten();
     // The name comes from the branch, which others can push to.

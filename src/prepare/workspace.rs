@@ -30,13 +30,17 @@ pub struct Workspace {
 
 /// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
 pub fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    let host = if host.is_empty() { "host" } else { host };
     let mut drawn = [0; 4];
     // Without randomness the process alone has to do.
     let unique = getrandom::fill(&mut drawn).map_or(0, |()| u32::from_le_bytes(drawn));
-    format!("{host}/{}/{unique:08x}", std::process::id())
+    format!("{}/{}/{unique:08x}", host(), std::process::id())
+}
+
+/// Returns the name of this machine, `host` when it has none.
+pub fn host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { "host".to_string() } else { host.to_string() }
 }
 
 /// The place of a registry that is this machine's own.
@@ -46,6 +50,11 @@ pub struct OwnRegistry {
 }
 
 impl OwnRegistry {
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
     ///
     /// # Errors

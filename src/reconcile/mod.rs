@@ -8,6 +8,8 @@
 //! - `beginning`: what a plan begins. `imports`; `claims`: runs that are begun or taken up again; `closing`: runs that
 //!   end without a device.
 //! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
+//! - `planning`: plans, and the right to carry them out. `ownership`: which registry works on the fleet; `witnessed`: the registry, with a
+//!   [`Witness`](crate::repo::Witness) of what it sends.
 //! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the
 //!   registry.
 
@@ -21,6 +23,8 @@ mod indexes;
 mod occurrences;
 mod open_fleet;
 mod options;
+mod ownership;
+mod planning;
 mod quiet;
 mod reconciler;
 mod recovery;
@@ -30,6 +34,7 @@ mod seen;
 mod stops;
 mod terms;
 mod upstream;
+mod witnessed;
 
 pub use backoff::Backoff;
 pub use error::ReconcileError;

@@ -1,5 +1,6 @@
 //! What is open while there is work.
 
+use super::ownership::Ownership;
 use super::terms::Done;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
@@ -13,6 +14,8 @@ pub(super) struct OpenFleet<'w> {
     pub view: View<'w>,
     pub link: Box<dyn DeviceLink>,
     pub link_config: LinkConfig,
+    /// Whose fleet it is; `None` for a rehearsal.
+    pub ownership: Option<Ownership>,
     pub done: Done,
     /// The commit that is reconciled.
     pub head: String,
@@ -23,7 +26,12 @@ pub(super) struct OpenFleet<'w> {
 impl<'w> OpenFleet<'w> {
     pub fn new(view: View<'w>, link: Box<dyn DeviceLink>, link_config: LinkConfig) -> OpenFleet<'w> {
         let (done, head, reconciled) = (Done::default(), String::new(), None);
-        OpenFleet { view, link, link_config, done, head, reconciled }
+        OpenFleet { view, link, link_config, ownership: None, done, head, reconciled }
+    }
+
+    /// Returns true when another registry works on the fleet: this one writes nothing.
+    pub fn only_looks(&self) -> bool {
+        self.ownership.as_ref().is_some_and(|ownership| ownership.other().is_some())
     }
 
     /// Notes what was applied, and the tip of the results branch after it; with a remote, the tip that it has: what is

@@ -13,6 +13,8 @@ pub struct ReconcileOptions {
     pub waits: bool,
     /// Go on although the history was rewound since the last apply.
     pub accepts_rewind: bool,
+    /// Work on a fleet on which another registry works: it is lost, or given up.
+    pub takes_over: bool,
     /// Take over from a process that has the registry's lock and whose right to work has run out.
     pub overrules: bool,
     /// How long devices in flight are awaited after an interrupt.
@@ -34,6 +36,7 @@ impl Default for ReconcileOptions {
         ReconcileOptions {
             waits: false,
             accepts_rewind: false,
+            takes_over: false,
             overrules: false,
             grace: Duration::from_secs(10),
             remote_time_max: None,

@@ -20,7 +20,9 @@ use super::imports::empty_outbox;
 use super::indexes::make_indexes;
 use super::occurrences::{agenda_of, settle_agenda};
 use super::open_fleet::OpenFleet;
-use super::recovery::{Recovery, unnoted_renames};
+use super::ownership::Ownership;
+use super::planning::Planning;
+use super::recovery::Recovery;
 use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
 use super::rewind::check_rewind;
 use super::stops::Stops;
@@ -35,7 +37,7 @@ use crate::model::fleet::{HeldDocuments, LinkConfig};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::plan::Agenda;
-use crate::prepare::{Cache, OnError, OwnRegistry, Planned, Purpose, View, Workspace, owner};
+use crate::prepare::{Cache, OnError, OwnRegistry, Planned, View, Workspace, owner};
 use crate::registry::{ExclusionFailure, Exclusive};
 use crate::repo::ResultsBranch;
 
@@ -101,24 +103,30 @@ impl<'w> Reconciler<'w> {
         if self.upstream.as_ref().is_none_or(is_other) {
             self.upstream = Upstream::of(repo, fleet, (&self.owner, &self.options), &self.waker, now)?;
         }
-        let branch = repo.results(&fleet.results.branch);
+        let mut branch = repo.results(&fleet.results.branch);
         self.branch = Some(fleet.results.branch.clone());
         if let Some(session) = &mut self.session
             && (session.link_config == fleet.link || !self.running.is_empty())
         {
+            if let Some(ownership) = &session.ownership {
+                branch.belong_to(&ownership.own.registry);
+            }
             session.view.branch = branch;
             return Ok(());
         }
         (self.session, self.lock) = (None, None);
         let own = self.workspace.own_registry(fleet)?;
         self.lock = self.take_lock(&own, &branch, now)?;
-        let mut registry = self.options.ports.registry(own.open_for_writing()?);
+        let registry = self.options.ports.registry(own.open_for_writing()?);
+        let place = (repo, &mut branch);
+        let (ownership, mut registry) = Ownership::of(registry, place, own.path(), &self.options.ports.crash)?;
         if let Some(pages) = self.options.growth {
             registry.limit_growth(pages)?;
         }
         if let Some(upstream) = &mut self.upstream {
             // The fence is not put up in a registry that was just opened.
             upstream.forget();
+            upstream.works_with(&ownership.own, self.options.takes_over);
             if self.lock.is_none() {
                 // And without the lock it alone keeps others away.
                 upstream.sync(&branch)?;
@@ -133,7 +141,8 @@ impl<'w> Reconciler<'w> {
         let wake = Arc::new(move || waker.wake(Wakeup::Link));
         let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
-        self.session = Some(OpenFleet::new(view, link, fleet.link.clone()));
+        let ownership = Some(ownership);
+        self.session = Some(OpenFleet { ownership, ..OpenFleet::new(view, link, fleet.link.clone()) });
         Ok(())
     }
 
@@ -173,7 +182,7 @@ impl<'w> Reconciler<'w> {
         tell: &mut dyn FnMut(&RoundEvent<'_>),
     ) -> Result<Round, ReconcileError> {
         let mut found = Diagnostics::new();
-        self.turn_to(seen)?;
+        self.turn_to(seen, now, tell)?;
         let (mut planned, agenda) = loop {
             let planned = self.recover_and_plan(now, tell)?;
             if planned.diagnostics.has_errors() {
@@ -213,14 +222,26 @@ impl<'w> Reconciler<'w> {
     }
 
     /// Looks at what a commit declares, with the occurrences that are under way.
-    fn turn_to(&mut self, seen: &Seen<'w>) -> Result<(), ReconcileError> {
+    fn turn_to(
+        &mut self,
+        seen: &Seen<'w>,
+        now: Timestamp,
+        tell: &mut dyn FnMut(&RoundEvent<'_>),
+    ) -> Result<(), ReconcileError> {
         let session = self.session.as_mut().expect("a round begins with an open registry");
         if let Some(upstream) = self.upstream.as_mut().filter(|upstream| upstream.lease().is_none()) {
             upstream.sync(&session.view.branch)?;
         }
         session.head.clone_from(&seen.head);
         session.view.turn_to(&seen.files)?;
-        Ok(session.view.add_occurrences()?)
+        session.view.add_occurrences()?;
+        if let Some(ownership) = &mut session.ownership {
+            ownership.look(&mut session.view, now, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
+            if let Some(upstream) = &mut self.upstream {
+                upstream.works_with(&ownership.own, self.options.takes_over);
+            }
+        }
+        Ok(())
     }
 
     /// Brings the registry and the results branch in line with each other, and plans.
@@ -237,43 +258,7 @@ impl<'w> Reconciler<'w> {
             check_rewind(&session.view, &session.head)?;
         }
         self.has_planned = true;
-        self.plan_to_work(now)
-    }
-
-    /// Plans. When there is something to do, the right to do it is taken first: the plan is made again with it.
-    ///
-    /// # Errors
-    /// The registry, the repository or the remote fails; another process has the right; while devices are running, the
-    /// remote has not answered yet.
-    fn plan_to_work(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
-        let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
-        // Whether the claims of such runs have landed is not known here.
-        let has_open_claims = view.registry.journal().unclosed()?.iter().any(|run| !run.is_claimed);
-        let has_lease = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
-        if !has_lease {
-            // What a process left behind is settled by the one that has the right to work, and only then is it clear
-            // what landed.
-            if !has_open_claims && view.registry.branch_copy().outbox()?.is_empty() {
-                let planned = self.plan(now)?;
-                // What cannot be done needs no right to do it.
-                let OpenFleet { view, .. } = self.session.as_ref().expect("a plan was made of it");
-                let is_idle = !planned.plan.has_changes() && unnoted_renames(view).is_empty();
-                if is_idle || planned.diagnostics.has_errors() {
-                    return Ok(planned);
-                }
-            }
-            if let (Some(upstream), Some(OpenFleet { view, .. })) = (&mut self.upstream, &mut self.session) {
-                upstream.acquire(&view.branch, &mut view.registry, now)?;
-            }
-        } else if has_open_claims && let Some(upstream) = &mut self.upstream {
-            if !self.running.is_empty() {
-                upstream.answers(&view.branch)?;
-            }
-            // After this commit the push of a claim has landed or never will.
-            upstream.pull(&view.branch)?;
-            upstream.acquire(&view.branch, &mut view.registry, now)?;
-        }
-        self.plan(now)
+        self.planning().plan_to_work(now)
     }
 
     /// Settles what was left behind, and plans.
@@ -281,10 +266,17 @@ impl<'w> Reconciler<'w> {
     /// # Errors
     /// The history cannot be trusted, or something cannot be read or written.
     pub fn plan(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
-        let OpenFleet { view, .. } = self.session.as_mut().expect("a plan needs an open registry");
-        let crash = &self.options.ports.crash;
-        Recovery::new(view, &mut self.cache.recorded, self.upstream.as_ref(), crash).settle()?;
-        Ok(view.plan(Purpose::Work, now)?)
+        self.planning().plan(now)
+    }
+
+    fn planning(&mut self) -> Planning<'_, 'w> {
+        Planning {
+            session: self.session.as_mut().expect("a plan needs an open registry"),
+            upstream: self.upstream.as_mut(),
+            recorded: &mut self.cache.recorded,
+            options: &self.options,
+            is_running: !self.running.is_empty(),
+        }
     }
 
     /// Holds the documents that a plan refuses, and adds the errors to what was found.
@@ -320,7 +312,11 @@ impl<'w> Reconciler<'w> {
         now: Timestamp,
         tell: &mut dyn FnMut(&RoundEvent<'_>),
     ) -> Result<Option<Agenda>, ReconcileError> {
-        let OpenFleet { view, .. } = self.session.as_mut().expect("a round begins with an open registry");
+        let session = self.session.as_mut().expect("a round begins with an open registry");
+        let (only_looks, view) = (session.only_looks(), &mut session.view);
+        if only_looks {
+            return Ok(Some(Agenda::default()));
+        }
         let mut agenda = agenda_of(view, (seen.seen_at, now))?;
         tell_refusals(&mut agenda, &self.held);
         let fresh = agenda.start.iter().filter(|job| is_fresh(job, &view.declared, &view.held));
@@ -397,7 +393,7 @@ impl<'w> Reconciler<'w> {
         let mut rested = Rested::default();
         let mut session = self.session.take();
         let may_write = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
-        if let Some(session) = session.as_mut().filter(|_| may_write) {
+        if let Some(session) = session.as_mut().filter(|session| may_write && !session.only_looks()) {
             // What people did to devices meanwhile. What fails now is published by the next round.
             drop(empty_outbox(&mut session.view, &self.options.ports.crash));
         }
@@ -419,7 +415,7 @@ impl<'w> Reconciler<'w> {
         let Some(mut session) = session else { return rested };
         rested.done = std::mem::take(&mut session.done);
         // A plan that was refused or declined changes nothing.
-        if session.reconciled.is_none() {
+        if session.reconciled.is_none() || session.only_looks() {
             return rested;
         }
         rested.failures.extend(session.note_applied(self.upstream.is_some()).err());

@@ -9,7 +9,7 @@ use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
 use crate::ledger::{LEASE_PATH, Renamed, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
-use crate::prepare::{Recorded, View};
+use crate::prepare::{Recorded, View, host};
 use crate::registry::{Change, KeptFile, Noted};
 use crate::repo::{Audit, BlobId, FileChange};
 use crate::results::{Trailers, document, with_trailers};
@@ -48,7 +48,7 @@ impl<'a, 'w> Recovery<'a, 'w> {
             return Ok(());
         }
         let fleet = &self.view.declared.fleet.name;
-        let runs = republish(&self.view.branch, &mut self.view.registry, fleet, self.crash)?;
+        let runs = republish(&self.view.branch, &mut self.view.registry, (fleet, &host()), self.crash)?;
         observer(&Progress::BranchRepublished { branch: self.view.branch.name().to_string(), runs });
         Ok(())
     }
@@ -163,6 +163,11 @@ impl<'a, 'w> Recovery<'a, 'w> {
         }
         self.view.registry.write(Change::Note { what: Noted::KeptTip, commit: &tip })?;
         Ok(())
+    }
+
+    /// Reads what was done before, for a registry that only looks.
+    pub fn look(&mut self) -> Result<(), ReconcileError> {
+        Ok(self.view.read_ledger(self.recorded)?)
     }
 
     /// Brings the journal in line with the results branch and reads the ledger.

@@ -34,7 +34,8 @@ use crate::model::status::Attempts;
 use crate::prepare::lease_of;
 use crate::registry::{Exclusive, Registry, RegistryError};
 use crate::repo::{
-    Exchange, FileChange, MIRRORED, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip, UpstreamError,
+    Exchange, FLEET_JSON, FileChange, MIRRORED, Owner, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip,
+    UpstreamError,
 };
 use crate::results::{Trailers, document, with_trailers};
 
@@ -50,6 +51,8 @@ pub struct Upstream {
     name: String,
     /// The name of this process: `host/process/random`.
     owner: String,
+    /// The registry that it works with, and whether it takes over from another; `None` before that is known.
+    registry: Option<(Owner, bool)>,
     /// How long a lease lasts that is not renewed.
     lease_time: Duration,
     /// Ours, while there is work.
@@ -110,6 +113,7 @@ impl Upstream {
             remote: remote.with_pulse(options.pulse.clone()),
             name: name.to_string(),
             owner: owner.to_string(),
+            registry: None,
             lease_time: options.lease_time,
             lease: None,
             sighting: Sighting::default(),
@@ -125,6 +129,11 @@ impl Upstream {
             waker: waker.clone(),
             crash: options.ports.crash.clone(),
         }))
+    }
+
+    /// Names the registry that this process works with: the first lease writes it into a branch that has none.
+    pub fn works_with(&mut self, registry: &Owner, takes_over: bool) {
+        self.registry = Some((registry.clone(), takes_over));
     }
 
     /// Returns true when the results of a fleet go to this remote.
@@ -226,6 +235,7 @@ impl Upstream {
         let gone = lock.as_ref().map_or_else(Vec::new, |lock| lock.former());
         let noted = registry.noted_epoch()?;
         let (mut taken, mut holder, mut sighting) = (None, None, self.sighting.clone());
+        let (registry_of, mut stranger) = (self.registry.clone(), None);
         let own = self.lease.as_ref().map(|lease| lease.epoch);
         let mut still = |branch: &ResultsBranch<'_>| {
             let there = lease_of(branch.read(LEASE_PATH)?)?;
@@ -250,9 +260,17 @@ impl Upstream {
                 // The registry may know of more than a branch that was published again.
                 lease.epoch = lease.epoch.max(noted + 1);
             }
-            let (change, subject) = (lease_file(&lease), format!("lease {}: {}", lease.epoch, lease.owner));
+            let (mut changes, subject) = (vec![lease_file(&lease)], format!("lease {}: {}", lease.epoch, lease.owner));
+            match bound(branch, registry_of.as_ref())? {
+                Bound::Other(other) => {
+                    stranger = Some(other);
+                    return Ok(None);
+                }
+                Bound::Own => {}
+                Bound::Now(change) => changes.push(*change),
+            }
             taken = Some(lease);
-            Ok(Some((vec![change], with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
+            Ok(Some((changes, with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
         };
         let take = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
         let committed = self.crash.around("take lease", take);
@@ -272,6 +290,9 @@ impl Upstream {
                 what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
                 help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
             });
+        }
+        if let Some(Owner { registry, host }) = stranger {
+            return Err(RepoError::NotOwner { branch: branch.name().to_string(), registry, host }.into());
         }
         let lease = taken.expect("a lease that nobody else has was taken");
         registry.enter_epoch(lease.epoch)?;
@@ -377,6 +398,24 @@ impl Upstream {
     pub(super) fn is_holder(&self, branch: &ResultsBranch<'_>) -> Result<bool, RepoError> {
         Ok(lease_of(branch.read(LEASE_PATH)?)?.is_some_and(|lease| lease.owner == self.owner))
     }
+}
+
+/// Whether a branch names a registry.
+enum Bound {
+    Own,
+    Other(Owner),
+    /// With this file it does.
+    Now(Box<FileChange>),
+}
+
+fn bound(branch: &ResultsBranch<'_>, registry: Option<&(Owner, bool)>) -> Result<Bound, RepoError> {
+    let Some((own, takes_over)) = registry else { return Ok(Bound::Own) };
+    match branch.owner()? {
+        Some(there) if there.registry == own.registry => return Ok(Bound::Own),
+        Some(there) if !takes_over => return Ok(Bound::Other(there)),
+        Some(_) | None => {}
+    }
+    Ok(own.written_into(branch.read(FLEET_JSON)?).map_or(Bound::Own, |change| Bound::Now(Box::new(change))))
 }
 
 /// Returns true when what is only here was committed in a lease that has changed hands since: the process that took it

@@ -78,6 +78,11 @@ pub enum Change<'a> {
     /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. After
     /// a power cut before that, the older notes still hold.
     Seen { results_tip: &'a str, applied_head: &'a str },
+    /// Takes the identity of a registry that was lost, in the place of which this one was made.
+    Inherit { identity: &'a str },
+    /// Catches up with a registry that was put back from a copy: marks devices as sent that have no outcome and no mark,
+    /// in each of some runs those with an ordinal below the given end, and counts as many sends as the lost one had.
+    CatchUp { sends: u64, runs: &'a [(i64, u32)], at: Timestamp },
     /// Blocks or unblocks devices; answered with the ids of the devices that changed.
     Block { device_ids: &'a [String], is_blocked: bool },
     /// Deletes devices with their keys; answered with the ids of the devices that existed.
@@ -150,6 +155,8 @@ impl Change<'_> {
             Change::Note { what: Noted::KeptTip, .. } => "note kept tip",
             Change::Note { what: Noted::AppliedHead, .. } => "note applied",
             Change::Seen { .. } => "note tip",
+            Change::Inherit { .. } => "inherit",
+            Change::CatchUp { .. } => "catch up",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
             Change::Report { .. } => "report",
@@ -178,6 +185,8 @@ impl Change<'_> {
             Change::Import { .. } => "import devices",
             Change::Delivered { .. } => "empty the outbox",
             Change::Note { .. } | Change::Seen { .. } => "note what was seen",
+            Change::Inherit { .. } => "take over the identity of a registry",
+            Change::CatchUp { .. } => "catch up with a lost registry",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
             Change::Report { .. } => "put a report into the outbox",

@@ -29,7 +29,7 @@ pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };
-pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, Store, StorePlace};
+pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, RegistryIdentity, Store, StorePlace};
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -101,6 +101,14 @@ impl Registry {
         self.fence = Fence::of(epoch);
         self.fence = self.store.enter_epoch(epoch)?;
         Ok(())
+    }
+
+    /// Returns which registry this is.
+    ///
+    /// # Errors
+    /// As [`Store::identity`].
+    pub fn identity(&self) -> Result<RegistryIdentity, RegistryError> {
+        self.store.identity()
     }
 
     /// Returns the latest epoch that was noted; 0 when none was.

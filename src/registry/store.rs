@@ -41,6 +41,12 @@ pub trait Store {
     /// The registry cannot be read.
     fn noted_epoch(&self) -> Result<u64, RegistryError>;
 
+    /// Returns which registry this is.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn identity(&self) -> Result<RegistryIdentity, RegistryError>;
+
     /// Returns a copy for this process alone, which does not survive it. A commit that another process makes meanwhile
     /// is in the copy completely or not at all.
     ///
@@ -54,6 +60,15 @@ pub trait Store {
     /// # Errors
     /// The registry cannot be read.
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError>;
+}
+
+/// Which registry it is, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryIdentity {
+    /// Drawn when the registry was made, 32 hex digits; that of a lost one, when it was made in its place.
+    pub id: String,
+    /// How often devices were marked as sent. A copy that is put back has fewer than the one that was lost.
+    pub sends: u64,
 }
 
 /// Returns the next file to keep, `None` after the last one; an error cancels the transaction.

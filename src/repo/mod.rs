@@ -6,12 +6,14 @@
 mod audit;
 mod mirror;
 mod order;
+mod owner;
 mod read;
 mod remote;
 mod root;
 mod scratch;
 mod tracked;
 mod upstream;
+mod witness;
 mod work;
 mod write;
 mod writer;
@@ -21,9 +23,11 @@ use std::path::{Path, PathBuf};
 pub use crate::model::entry::Entry;
 pub use audit::Audit;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
+pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;
 pub use remote::{Call, Pulse, Remote, RemoteError, init_mirror, without_secrets};
 pub use upstream::{Exchange, Outgoing, Sent, Tip, UpstreamError};
+pub use witness::Witness;
 pub use work::work_tree_taking;
 pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 
@@ -57,6 +61,11 @@ pub enum RepoError {
     AlreadyWritten { path: String },
     #[error("the branch {branch} is gone")]
     Gone { branch: String },
+    #[error(
+        "another registry works on this fleet: the branch {branch} is that of the registry {} on {}", short(registry),
+        if host.is_empty() { "another machine" } else { host }
+    )]
+    NotOwner { branch: String, registry: String, host: String },
     #[error("the branch {branch} kept moving while results were written to it")]
     Contended { branch: String },
     #[error("the branch {branch} is locked: {} is there", path.display())]
@@ -102,6 +111,11 @@ impl RepoError {
             RepoError::TooLarge { .. } => "Split the file.".to_string(),
             RepoError::AlreadyWritten { .. } | RepoError::Contended { .. } => {
                 "Another fleetform works on this fleet: the next try takes up what that has done.".to_string()
+            }
+            RepoError::NotOwner { .. } => {
+                "This one looks and plans. Apply there; when that registry is lost or given up, `fleetform apply \
+                    --take-over` closes what it had under way, and sends nothing again."
+                    .to_string()
             }
             RepoError::Gone { .. } => {
                 "Nothing is lost: the next try publishes it again from what the registry remembers.".to_string()
@@ -369,3 +383,8 @@ fn set_up_libgit2() {
 
 #[expect(non_camel_case_types, reason = "the C type of the call above")]
 type libc_int = std::ffi::c_int;
+
+/// Returns the beginning of an identity, which is enough to tell it from others.
+fn short(identity: &str) -> String {
+    crate::model::text::sanitize_line(identity).chars().take(8).collect()
+}

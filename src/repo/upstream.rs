@@ -377,6 +377,7 @@ impl ResultsBranch<'_> {
     /// content.
     fn again(&self, commits: &[Oid], onto: Oid) -> Result<Result<Oid, String>, RepoError> {
         let fail = |e| self.error("write results", e);
+        self.check_owner(onto, &[])?;
         let repository = self.repository();
         let mut tip = onto;
         for id in commits {

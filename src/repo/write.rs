@@ -86,11 +86,13 @@ impl FileChange {
 pub struct ResultsBranch<'a> {
     repository: &'a Repository,
     pub(super) reference: String,
+    /// The registry whose commits these are; `None` where that is not checked.
+    pub(super) registry: Option<String>,
 }
 
 impl<'a> ResultsBranch<'a> {
     pub(super) fn new(repository: &'a Repository, branch: &str) -> ResultsBranch<'a> {
-        ResultsBranch { repository, reference: format!("refs/heads/{branch}") }
+        ResultsBranch { repository, reference: format!("refs/heads/{branch}"), registry: None }
     }
 
     /// Returns the name of the branch without `refs/heads/`.
@@ -137,6 +139,10 @@ impl<'a> ResultsBranch<'a> {
     /// The object database cannot be read.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, RepoError> {
         let Some(tip) = self.tip_id()? else { return Ok(None) };
+        self.read_at(tip, path)
+    }
+
+    pub(super) fn read_at(&self, tip: Oid, path: &str) -> Result<Option<Vec<u8>>, RepoError> {
         let fail = |e| self.error("read results", e);
         let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
         match tree.get_path(Path::new(path)) {
@@ -304,7 +310,20 @@ impl<'a> ResultsBranch<'a> {
 
     /// Writes a commit of changes on top of `tip` and returns it; `None` when it would change nothing. The branch stays
     /// where it is.
+    ///
+    /// # Errors
+    /// [`RepoError::NotOwner`] when the branch is another registry's.
     pub(super) fn commit_on(&self, tip: Oid, changes: &[FileChange], message: &str) -> Result<Option<Oid>, RepoError> {
+        self.check_owner(tip, changes)?;
+        self.commit_unchecked(tip, changes, message)
+    }
+
+    pub(super) fn commit_unchecked(
+        &self,
+        tip: Oid,
+        changes: &[FileChange],
+        message: &str,
+    ) -> Result<Option<Oid>, RepoError> {
         let fail = |e| self.error("write results", e);
         let parent = self.repository.find_commit(tip).map_err(fail)?;
         let before = parent.tree().map_err(fail)?;
@@ -342,7 +361,7 @@ impl<'a> ResultsBranch<'a> {
     }
 
     /// Returns false when another writer has moved the branch or holds its lock; in the latter case after a pause.
-    fn try_move(
+    pub(super) fn try_move(
         &self,
         writer: &mut Writer,
         locked: &mut usize,

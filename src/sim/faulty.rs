@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use crate::execute::{CrashPoints, Ports};
 use crate::link::{DeviceLink, LinkError, LinkEvent, Request};
-use crate::registry::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, Store};
+use crate::registry::{
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
+};
 
 /// Returns the ports of a process that dies at a crash point.
 pub fn dying(crash: CrashPoints) -> Ports {
@@ -60,6 +62,10 @@ impl Store for Faulty<dyn Store> {
 
     fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
         self.crash.around("enter epoch", || self.port.enter_epoch(epoch))
+    }
+
+    fn identity(&self) -> Result<RegistryIdentity, RegistryError> {
+        self.port.identity()
     }
 
     fn noted_epoch(&self) -> Result<u64, RegistryError> {

@@ -306,6 +306,7 @@ fn moment(progress: &Progress) -> Option<Moment> {
         Progress::BatchFinished { .. } => Some(Moment::Batch),
         Progress::RunFinished { .. } => Some(Moment::Finished),
         Progress::BranchRepublished { .. }
+        | Progress::RegistryPutBack { .. }
         | Progress::StopSeen { .. }
         | Progress::Advanced { .. }
         | Progress::RunPaused { .. } => None,

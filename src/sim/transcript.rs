@@ -27,6 +27,7 @@ pub(super) fn change_line(
 pub(super) fn progress_line(progress: &Progress) -> Option<String> {
     Some(match progress {
         Progress::BranchRepublished { runs, .. } => format!("the results branch is published again, {runs} runs"),
+        Progress::RegistryPutBack { runs } => format!("the registry was put back, with {} open runs", runs.len()),
         Progress::ImportFinished { import, report } => {
             let (new, updated) = (report.imported, report.updated);
             format!("import {import}: {new} new, {updated} updated, {} unchanged", report.unchanged)

@@ -90,6 +90,7 @@ fn results_are_commits_of_one_job_each() {
         world.subjects(),
         [
             "fleet acme: results",
+            "fleet: a registry begins to work",
             "import all: 3 imported, 0 updated",
             "claim job dim run 1: 3 devices",
             "job dim run 1: completed, 3 completed, 0 failed",

@@ -285,7 +285,8 @@ fn a_clone_knows_what_has_run_from_its_remote() {
     at(&["init"]).expect(0);
     let planned = at(&["plan"]).expect(0);
     assert!(planned.stdout.contains("done     job/dim"), "{}", planned.stdout);
-    at(&["apply", "--yes"]).expect(0);
+    let refused = at(&["apply", "--yes"]).expect(75);
+    assert!(refused.stderr.contains("another registry works on this fleet"), "{}", refused.stderr);
     assert_eq!(at(&["job", "list", "--json"]).expect(0).json().len(), 1, "nothing ran again");
 }
 

@@ -26,6 +26,7 @@ mod operator;
 mod order;
 mod organizations;
 mod outcomes;
+mod ownership;
 mod planner;
 mod queries;
 mod readme;

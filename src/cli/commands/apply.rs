@@ -27,6 +27,7 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         saved,
         waits: arguments.wait,
         accepts_rewind: arguments.accept_rewind,
+        takes_over: arguments.take_over,
         grace: Duration::from_secs(arguments.grace),
         ..ApplyOptions::default()
     };

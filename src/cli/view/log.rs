@@ -103,6 +103,9 @@ fn log_progress(progress: &Progress) {
         Progress::BranchRepublished { branch, runs } => {
             tracing::warn!(target: RUN, event = "branch_republished", branch, runs, "{line}");
         }
+        Progress::RegistryPutBack { runs } => {
+            tracing::warn!(target: RUN, event = "registry_put_back", runs = runs.len(), "{line}");
+        }
         Progress::ImportFinished { import, report } => {
             let ImportReport { imported, updated, unchanged, removed, rejected, rows, .. } = *report;
             let import = import.as_str();

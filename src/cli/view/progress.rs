@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{counted, job, number};
 use crate::cli::output::{Output, Painter};
 use crate::execute::Progress;
+use crate::model::id::{Name, RunToken};
 use crate::model::outcome::Counts;
 
 /// Returns an event of `apply --json`; `None` for one that only bars need.
@@ -16,6 +17,10 @@ pub fn event_json(progress: &Progress) -> Option<Value> {
         Progress::Advanced { .. } => return None,
         Progress::BranchRepublished { branch, runs } => {
             json!({"event": "branch_republished", "branch": branch, "runs": runs})
+        }
+        Progress::RegistryPutBack { runs } => {
+            let run = |(job, run): &(Name, RunToken)| json!({"job": job.as_str(), "run": run.as_str()});
+            json!({"event": "registry_put_back", "runs": runs.iter().map(run).collect::<Vec<_>>()})
         }
         Progress::ImportFinished { import, report } => {
             let mut event = report.to_json();
@@ -75,6 +80,11 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
         Progress::BranchRepublished { branch, runs } => {
             format!("the branch {branch} was gone: published again from the registry, {}", counted(*runs, "run"))
         }
+        Progress::RegistryPutBack { runs } => format!(
+            "the registry is a copy that was put back: devices of {} may have been sent to since, and are not sent to \
+             again; what jobs wrote since is not in it",
+            counted(runs.len() as u64, "open run")
+        ),
         Progress::ImportFinished { import, report } => {
             let mut line = format!("import {import}: {} imported", number(report.imported));
             for (count, what) in [
@@ -168,7 +178,10 @@ impl Bars {
                 }
             }
             Progress::BatchFinished { .. } | Progress::RunClaimed { .. } => {}
-            Progress::ImportFinished { .. } | Progress::StopSeen { .. } | Progress::BranchRepublished { .. } => {
+            Progress::ImportFinished { .. }
+            | Progress::StopSeen { .. }
+            | Progress::RegistryPutBack { .. }
+            | Progress::BranchRepublished { .. } => {
                 self.line(progress);
             }
             Progress::RunFinished { record } | Progress::RunPaused { record, .. } => {

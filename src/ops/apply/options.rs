@@ -17,6 +17,8 @@ pub struct ApplyOptions {
     pub waits: bool,
     /// Apply although the history was rewound since the last apply.
     pub accepts_rewind: bool,
+    /// Work on a fleet on which another registry works: it is lost, or given up.
+    pub takes_over: bool,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
     /// How long one call of the remote may take; `None` for the usual.
@@ -37,6 +39,7 @@ impl Default for ApplyOptions {
             saved: None,
             waits: false,
             accepts_rewind: false,
+            takes_over: false,
             grace: Duration::from_secs(10),
             remote_time_max: None,
             pulse: None,
@@ -52,6 +55,7 @@ impl ApplyOptions {
         ReconcileOptions {
             waits: self.waits,
             accepts_rewind: self.accepts_rewind,
+            takes_over: self.takes_over,
             overrules: false,
             grace: self.grace,
             remote_time_max: self.remote_time_max,

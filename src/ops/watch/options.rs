@@ -52,6 +52,7 @@ impl WatchOptions {
 
     pub(super) fn reconcile(&self) -> ReconcileOptions {
         ReconcileOptions {
+            takes_over: false,
             waits: true,
             accepts_rewind: self.accepts_rewind,
             overrules: true,

@@ -3,7 +3,9 @@
 use rusqlite::Transaction;
 
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
-use super::{SqliteStore, claims, failure, fence, import, indexes, journal, marks, outbox, remembered, single, write};
+use super::{
+    SqliteStore, claims, failure, fence, identity, import, indexes, journal, marks, outbox, remembered, single, write,
+};
 
 impl SqliteStore {
     pub(super) fn commit_changes(
@@ -63,6 +65,8 @@ impl SqliteStore {
             | Change::Close { .. }
             | Change::Import { .. }
             | Change::Delivered { .. }
+            | Change::Inherit { .. }
+            | Change::CatchUp { .. }
             | Change::Block { .. }
             | Change::Delete { .. }
             | Change::Report { .. }
@@ -84,6 +88,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
             return write::write_devices(transaction, assignment, *chunk).map(Answer::Written);
         }
         Change::Mark { run_id, devices, ids, at } => {
+            identity::count_sends(transaction)?;
             return marks::mark(transaction, *run_id, devices, ids, *at).map(Answer::Withheld);
         }
         Change::Heard { from } => return marks::hear(transaction, from).map(Answer::Reported),
@@ -107,6 +112,8 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::KeepRecord { run_id, record, devices } => journal::keep_record(transaction, *run_id, record, *devices),
         Change::Close { run_id } => journal::close(transaction, *run_id),
         Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
+        Change::Inherit { identity } => identity::inherit(transaction, identity),
+        Change::CatchUp { sends, runs, at } => identity::catch_up(transaction, *sends, runs, *at),
         Change::Report { about, entry } => outbox::put(transaction, about, entry),
         Change::Delivered { about, files } => outbox::deliver(transaction, about, files),
         Change::Note { what, commit } => remembered::note(transaction, *what, commit),

@@ -8,6 +8,7 @@ mod claims;
 mod commit;
 mod devices;
 mod fence;
+mod identity;
 mod import;
 mod indexes;
 mod journal;
@@ -30,7 +31,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
-use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, Store};
+use super::{
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, RegistryIdentity,
+    Store,
+};
 
 pub use migrations::SCHEMA_VERSION;
 pub use place::SqlitePlace;
@@ -194,6 +198,10 @@ impl Store for SqliteStore {
 
     fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
         self.note_epoch(epoch)
+    }
+
+    fn identity(&self) -> Result<RegistryIdentity, RegistryError> {
+        identity::read(&self.connection).map_err(|e| self.error("read which registry it is", e))
     }
 
     fn noted_epoch(&self) -> Result<u64, RegistryError> {

@@ -1,0 +1,234 @@
+//! Whose fleet it is: that of this registry, of another one, or of none yet.
+//!
+//! The results branch names the one registry that works on a fleet ([`Owner`]). Any other one looks and plans. A registry
+//! that is made in the place of one that was lost, in the repository where that worked, takes its identity. One that was
+//! put back from a copy catches up with its [`Witness`].
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use super::ReconcileError;
+use super::witnessed::Witnessed;
+use crate::execute::{CrashPoints, Progress, writer};
+use crate::ledger::claim_path;
+use crate::model::id::{Name, RunToken};
+use crate::model::job::Action;
+use crate::prepare::{View, at_work, host};
+use crate::registry::sqlite::SqlitePlace;
+use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, StorePlace as _};
+use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
+use crate::results::{Trailers, with_trailers};
+
+/// The part of a registry in the question whose fleet it is.
+pub(super) struct Ownership {
+    /// This registry.
+    pub own: Owner,
+    /// The one that the branch names.
+    named: Option<Owner>,
+    witness: Rc<RefCell<Witness>>,
+    paths: Vec<PathBuf>,
+    /// Whether it was put back is looked at once: only this process writes to it from then on.
+    has_looked: bool,
+}
+
+impl Ownership {
+    /// Returns the part of a registry that was just opened, and the registry with its witness.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn of(
+        registry: Registry,
+        (repo, branch): (&Repo, &mut ResultsBranch<'_>),
+        place: &Path,
+        crash: &CrashPoints,
+    ) -> Result<(Ownership, Registry), ReconcileError> {
+        let mut registry = registry;
+        let mut identity = registry.identity()?;
+        let place = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
+        let paths = vec![Witness::path(repo, branch), place.with_extension("witness")];
+        let known = || paths.iter().filter_map(|path| Witness::read(path));
+        // A copy beside the original is another registry.
+        if known().any(|one| one.registry == identity.id && one.was_copied_to(&place)) {
+            identity.id = drawn_identity();
+            registry.write(Change::Inherit { identity: &identity.id })?;
+        }
+        let mut witness = Witness { registry: identity.id.clone(), ..Witness::default() };
+        known().for_each(|one| witness.learn(&one));
+        witness.place = place.display().to_string();
+        let witness = Rc::new(RefCell::new(witness));
+        branch.belong_to(&identity.id);
+        let own = Owner { registry: identity.id, host: host() };
+        let ownership =
+            Ownership { own, named: None, witness: Rc::clone(&witness), paths: paths.clone(), has_looked: false };
+        let witnessed = Witnessed { port: registry.into_store(), paths, witness, crash: crash.clone() };
+        Ok((ownership, Registry::new(Box::new(witnessed))))
+    }
+
+    /// Returns the other registry that works on the fleet.
+    pub fn other(&self) -> Option<&Owner> {
+        self.named.as_ref().filter(|named| named.registry != self.own.registry)
+    }
+
+    /// Returns true when the branch names no registry yet.
+    pub fn is_free(&self) -> bool {
+        self.named.is_none()
+    }
+
+    /// Looks whose fleet it is. A registry in the place of a lost one takes its identity, and one that was put back
+    /// catches up.
+    ///
+    /// # Errors
+    /// The branch or the registry cannot be read or written.
+    pub fn look(
+        &mut self,
+        view: &mut View<'_>,
+        now: Timestamp,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<(), ReconcileError> {
+        self.named = view.branch.owner()?;
+        if let Some(named) = self.other().cloned()
+            && !view.registry.branch_copy().exists()?
+            && let Some(lost) = self.lost(&named.registry)
+        {
+            let id = named.registry.as_str();
+            let caught_up = Change::CatchUp { sends: lost.sends, runs: &[], at: now };
+            view.registry.commit(&[Change::Inherit { identity: id }, caught_up])?;
+            view.branch.belong_to(id);
+            self.own.registry = id.to_string();
+            let mut witness = self.witness.borrow_mut();
+            (witness.registry, witness.sends) = (id.to_string(), lost.sends);
+        }
+        if !std::mem::replace(&mut self.has_looked, true) && self.other().is_none() {
+            self.catch_up(view, now, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the witness of a registry that worked from here and is gone, or was in this registry's place.
+    fn lost(&self, registry: &str) -> Option<Witness> {
+        let place = self.witness.borrow().place.clone();
+        let found = self.paths.iter().filter_map(|path| Witness::read(path)).find(|one| one.registry == registry)?;
+        (found.place == place || !Path::new(&found.place).exists()).then_some(found)
+    }
+
+    /// Marks devices as sent that may have been sent to after the copy was made that was put back.
+    fn catch_up(
+        &mut self,
+        view: &mut View<'_>,
+        now: Timestamp,
+        observer: &mut dyn FnMut(&Progress),
+    ) -> Result<(), ReconcileError> {
+        let sends = view.registry.identity()?.sends;
+        let witness = self.witness.borrow().clone();
+        let is_witnessed = self
+            .paths
+            .iter()
+            .filter_map(|path| Witness::read(path))
+            .any(|one| one.registry == self.own.registry && one.sends >= witness.sends);
+        let open = view.registry.journal().unclosed()?;
+        let is_command =
+            |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));
+        let is_behind = witness.sends > sends || has_unknown_claims(view, &open)?;
+        if !is_behind && (is_witnessed || sends == 0) {
+            return Ok(());
+        }
+        let may_be_sent = |job: &Name, run: &RunToken, total: u32| match witness.runs.get(&format!("{job}/{run}")) {
+            Some(end) if is_witnessed => (*end).min(total),
+            Some(_) => total,
+            None if is_witnessed => 0,
+            None => total,
+        };
+        let commands = open.iter().filter(|run| is_command(&run.job));
+        let runs: Vec<(i64, u32)> =
+            commands.map(|run| (run.run_id, may_be_sent(&run.job, &run.run, run.total))).collect();
+        if runs.iter().all(|(_, end)| *end == 0) && !is_behind {
+            return Ok(());
+        }
+        let at = if witness.at == Timestamp::UNIX_EPOCH { now } else { witness.at };
+        view.registry.write(Change::CatchUp { sends: witness.sends, runs: &runs, at })?;
+        observer(&Progress::RegistryPutBack {
+            runs: open.iter().map(|run| (run.job.clone(), run.run.clone())).collect(),
+        });
+        Ok(())
+    }
+
+    /// Makes this registry the one that works on the fleet, where the results stay in the repository.
+    ///
+    /// # Errors
+    /// Another one does, and is not to be taken over from or is at work; or the branch cannot be written.
+    pub fn bind(&mut self, branch: &ResultsBranch<'_>, takes_over: bool) -> Result<(), ReconcileError> {
+        if takes_over && let Some(other) = self.other() {
+            self.refuse_at_work(other)?;
+        }
+        let subject = match self.other() {
+            Some(_) => "fleet: another registry takes over",
+            None => "fleet: a registry begins to work",
+        };
+        let message = with_trailers(subject, &Trailers { writer: &writer(), ..Trailers::default() });
+        branch.bind(&self.own, takes_over, &message)?;
+        self.has_bound()
+    }
+
+    /// Notes that the branch names this registry.
+    ///
+    /// # Errors
+    /// The witness cannot be written.
+    pub fn has_bound(&mut self) -> Result<(), ReconcileError> {
+        if self.named.as_ref().is_some_and(|named| named.registry == self.own.registry) {
+            return Ok(());
+        }
+        self.named = Some(self.own.clone());
+        let fail =
+            |source| ReconcileError::Output { what: "the witness of the registry cannot be written".into(), source };
+        self.witness.borrow().write_all(&self.paths).map_err(fail)
+    }
+
+    /// Refuses to take over from a registry of this machine that a process works with now.
+    fn refuse_at_work(&self, other: &Owner) -> Result<(), ReconcileError> {
+        let witness =
+            self.paths.iter().filter_map(|path| Witness::read(path)).find(|one| one.registry == other.registry);
+        let Some(place) = witness.map(|one| PathBuf::from(one.place)).filter(|place| place.exists()) else {
+            return Ok(());
+        };
+        match SqlitePlace::new(place, "").exclude("take-over") {
+            Err(ExclusionFailure::Held(holder)) => Err(ExclusionFailure::Held(holder).into()),
+            Ok(_) | Err(ExclusionFailure::Failed(_)) => Ok(()),
+        }
+    }
+
+    /// Returns why this registry only looks, and which process is at work with the other one.
+    pub fn refusal(&self, branch: &ResultsBranch<'_>, now: Timestamp) -> Option<ReconcileError> {
+        let Owner { registry, host } = self.other()?.clone();
+        let error = RepoError::NotOwner { branch: branch.name().to_string(), registry, host };
+        let at_work = match at_work(branch, now).ok().flatten() {
+            Some(process) => format!("; {process} is at work"),
+            None => String::new(),
+        };
+        Some(ReconcileError::Held { what: format!("{error}{at_work}"), help: error.help() })
+    }
+}
+
+/// Returns an identity for a registry, 32 hex digits.
+fn drawn_identity() -> String {
+    let mut drawn = [0; 16];
+    getrandom::fill(&mut drawn).expect("the system has randomness, which its registries were made with");
+    drawn.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns true when the branch has claims that this registry made and does not know: it is older than they are. Asked
+/// only where something is open.
+fn has_unknown_claims(view: &View<'_>, open: &[JournaledRun]) -> Result<bool, ReconcileError> {
+    if open.is_empty() || !view.registry.branch_copy().exists()? {
+        return Ok(false);
+    }
+    let mut journaled: BTreeSet<String> = view.registry.journal().claim_documents()?.into_keys().collect();
+    // Of a process that died before it could note that its claim is there.
+    journaled.extend(open.iter().map(|run| claim_path(&run.job, &run.run)));
+    let kept = view.registry.branch_copy().file_ids()?;
+    let is_unknown = |path: &String| !journaled.contains(path) && !kept.contains_key(path);
+    Ok(view.branch.entries(|path| path.starts_with("claims/"))?.keys().any(is_unknown))
+}

@@ -1,0 +1,101 @@
+//! A registry that tells its [`Witness`] what it sends.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::execute::CrashPoints;
+use crate::registry::{
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
+};
+use crate::repo::Witness;
+
+/// A registry with a witness of what it sends.
+pub(super) struct Witnessed {
+    pub port: Box<dyn Store>,
+    pub paths: Vec<PathBuf>,
+    pub witness: Rc<RefCell<Witness>>,
+    pub crash: CrashPoints,
+}
+
+impl Witnessed {
+    /// Notes devices that were marked, before they are spoken to.
+    fn note(&mut self, changes: &[Change<'_>]) -> Result<(), RegistryError> {
+        let (mut has_sent, mut witness) = (false, self.witness.borrow_mut());
+        for change in changes {
+            let Change::Mark { run_id, devices, at, .. } = change else { continue };
+            let fresh = devices.iter().map(|(ordinal, _)| ordinal + 1).max();
+            let run = self.port.journal().unclosed()?.into_iter().find(|run| run.run_id == *run_id);
+            if let (Some(run), Some(end)) = (run, fresh) {
+                let known = witness.runs.entry(format!("{}/{}", run.job, run.run)).or_default();
+                *known = end.max(*known);
+            }
+            (witness.at, has_sent) = (*at, true);
+        }
+        if !has_sent {
+            return Ok(());
+        }
+        let open = self.port.journal().unclosed()?;
+        let is_open = |key: &String| open.iter().any(|run| *key == format!("{}/{}", run.job, run.run));
+        witness.runs.retain(|key, _| is_open(key));
+        witness.sends = self.port.identity()?.sends;
+        let written = self.crash.around("write witness", || witness.write_all(&self.paths));
+        written.map_err(|source| RegistryError::Failed {
+            location: witness.place.clone(),
+            doing: "write its witness",
+            source: source.into(),
+        })
+    }
+}
+
+impl Store for Witnessed {
+    fn devices(&self) -> &dyn Devices {
+        self.port.devices()
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        self.port.journal()
+    }
+
+    fn imports(&self) -> &dyn Imports {
+        self.port.imports()
+    }
+
+    fn imports_mut(&mut self) -> &mut dyn Imports {
+        self.port.imports_mut()
+    }
+
+    fn branch_copy(&self) -> &dyn BranchCopy {
+        self.port.branch_copy()
+    }
+
+    fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
+        let answers = self.port.commit(fence, changes)?;
+        self.note(changes)?;
+        Ok(answers)
+    }
+
+    fn keep_files(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
+        self.port.keep_files(fence, next)
+    }
+
+    fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
+        self.port.enter_epoch(epoch)
+    }
+
+    fn noted_epoch(&self) -> Result<u64, RegistryError> {
+        self.port.noted_epoch()
+    }
+
+    fn identity(&self) -> Result<RegistryIdentity, RegistryError> {
+        self.port.identity()
+    }
+
+    fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {
+        self.port.scratch_copy()
+    }
+
+    fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
+        self.port.limit_growth(pages)
+    }
+}
