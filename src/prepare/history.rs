@@ -35,6 +35,12 @@ pub fn read_ledger_again(
     recorded: &mut Recorded,
 ) -> Result<Ledger, HistoryError> {
     let tip = branch.tip()?;
+    if declared.fleet.results.remote.is_none()
+        && let Some(remote) = branch.stands_in()?
+        && !registry.branch_copy().exists()?
+    {
+        return Err(HistoryError::StaleCopy { branch: branch.name().into(), remote });
+    }
     let (documents, is_known) = match &tip {
         Some(tip) => recorded.of_branch(branch, tip, &declared.fleet.name)?,
         None => {

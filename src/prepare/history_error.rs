@@ -18,6 +18,11 @@ pub enum HistoryError {
     Behind { branch: String, seen: String, is_on_remote: bool },
     #[error("the branch {branch} was put back: the commit {seen}, which this repository has, came after its tip")]
     PutBack { branch: String, seen: String },
+    #[error(
+        "the branch {branch} is gone here, where results were written to it, and so is the registry: what {remote} was \
+            last seen with may lack some"
+    )]
+    StaleCopy { branch: String, remote: String },
     #[error("the branch {branch} lacks `{path}`, which was claimed here: it was put back to an earlier commit")]
     ClaimMissing { branch: String, path: String },
     #[error("history was rewound: the commit {head} does not come after {last}, which was applied last")]
@@ -58,6 +63,10 @@ impl HistoryError {
                         daemon, start the daemon, which does.{otherwise}"
                 )
             }
+            HistoryError::StaleCopy { branch, remote } => format!(
+                "Fetch what the remote has: `git fetch {remote} {branch}:{branch}`. When it has all there is, this goes \
+                    on from there; what ran since would run again."
+            ),
             HistoryError::ClaimMissing { branch, .. } => {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
             }

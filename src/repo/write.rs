@@ -13,7 +13,7 @@ use std::path::Path;
 use git2::{FileMode, ObjectType, Oid, Repository, Signature, TreeWalkMode, TreeWalkResult};
 
 use super::RepoError;
-use super::writer::{Writer, lock_path};
+use super::writer::{Writer, lock_path, mark_path};
 
 /// How often a writer builds its change again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
@@ -115,14 +115,38 @@ impl<'a> ResultsBranch<'a> {
         if let Some(local) = self.local_id()? {
             return Ok(Some(local));
         }
-        let remotes = self.repository.remotes().map_err(fail)?;
-        for remote in remotes.iter().flatten().flatten() {
+        Ok(self.tracked_tip().map_err(fail)?.map(|(_, tip)| tip))
+    }
+
+    /// Returns a remote and the tip of the branch that was last seen on it: of several the one that has the others, or
+    /// the first when they have diverged.
+    fn tracked_tip(&self) -> Result<Option<(String, Oid)>, git2::Error> {
+        let mut newest: Option<(String, Oid)> = None;
+        for remote in self.repository.remotes()?.iter().flatten().flatten() {
             let name = format!("refs/remotes/{remote}/{}", self.name());
-            if let Ok(id) = self.repository.refname_to_id(&name) {
-                return Ok(Some(id));
+            let Ok(id) = self.repository.refname_to_id(&name) else { continue };
+            let is_newer = match &newest {
+                Some((_, tip)) => self.repository.graph_descendant_of(id, *tip)?,
+                None => true,
+            };
+            if is_newer {
+                newest = Some((remote.to_string(), id));
             }
         }
-        Ok(None)
+        Ok(newest)
+    }
+
+    /// Returns the remote whose branch is read because the local one is gone, although results were written to it in this
+    /// repository: what was not pushed is missing. `None` in a fresh clone, and when the branch is there.
+    ///
+    /// # Errors
+    /// The references cannot be read.
+    pub fn stands_in(&self) -> Result<Option<String>, RepoError> {
+        if self.local_id()?.is_some() || !mark_path(self.repository.commondir(), &self.reference).exists() {
+            return Ok(None);
+        }
+        let tracked = self.tracked_tip().map_err(|error| self.error("read the results branch", error))?;
+        Ok(tracked.map(|(remote, _)| remote))
     }
 
     pub(super) fn local_id(&self) -> Result<Option<Oid>, RepoError> {

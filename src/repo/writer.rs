@@ -88,7 +88,8 @@ pub(super) fn lock_path(repository: &Path, reference: &str) -> PathBuf {
     repository.join(format!("{reference}.lock"))
 }
 
-fn mark_path(repository: &Path, reference: &str) -> PathBuf {
+/// Returns the path of the mark of a reference: it exists once a fleetform has moved the reference here.
+pub(super) fn mark_path(repository: &Path, reference: &str) -> PathBuf {
     let name = reference.trim_start_matches("refs/heads/").replace('/', "-");
     repository.join(format!("{name}.writer"))
 }

@@ -219,3 +219,30 @@ fn a_registry_from_before_there_were_identities_goes_on() {
     world.run(&["apply", "--yes"]).expect(0);
     assert_eq!(world.record("more", "1")["status"], "completed");
 }
+
+#[test]
+fn an_old_copy_of_a_remote_is_not_the_history_when_all_else_is_lost() {
+    let world = world(3);
+    let remote = crate::world::folder();
+    let git = |arguments: &[&str]| {
+        let ran = Ran::of(std::process::Command::new("git").arg("-C").arg(world.path()).args(arguments));
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+    };
+    git(&["init", "-q", "--bare", remote.path().to_str().unwrap()]);
+    git(&["remote", "add", "origin", remote.path().to_str().unwrap()]);
+    git(&["push", "-q", "origin", "main", "fleetform/results"]);
+    world.apply().unwrap();
+    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    git(&["branch", "-q", "-D", "fleetform/results"]);
+    for command in [&["plan"][..], &["apply", "--yes"]] {
+        let ran = world.run(command).expect(75);
+        assert!(ran.stderr.contains("what origin was last seen with may lack some"), "{ran:?}");
+    }
+    assert_eq!(world.executions().len(), 3);
+    // The newest of several remotes is read, and not the first by name.
+    git(&["remote", "add", "a-mirror", remote.path().to_str().unwrap()]);
+    git(&["update-ref", "refs/remotes/a-mirror/fleetform/results", "refs/remotes/origin/fleetform/results"]);
+    // The message followed to the letter: a person has decided.
+    git(&["fetch", "-q", "origin", "fleetform/results:fleetform/results"]);
+    world.run(&["plan"]).expect(0);
+}
