@@ -167,6 +167,7 @@ codes! {
     REWOUND = "FF669", Warning, "history was rewound";
     BRANCH_BEHIND = "FF670", Warning, "results branch is behind";
     SCHEDULED_COUNT = "FF671", Warning, "schedule selects no devices now, or not as many as it expects";
+    OTHER_REGISTRY = "FF672", Warning, "another registry works on the fleet";
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub struct JobFilter {
 #[derive(Debug, Clone)]
 pub struct ListedRun {
     pub record: RunRecord,
+    pub life: Life,
     /// `None` when no device was asked for.
     pub fitting: Option<Fitting>,
 }
@@ -50,6 +51,31 @@ pub struct Fitting {
     /// The row of the only one; `None` when there are several, or when the results keep failures only and it is not
     /// among them.
     pub row: Option<Row>,
+}
+
+/// Whether a run goes on now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// It has ended, or was stopped.
+    Over,
+    /// A process works on the fleet: its name, `host/process/random`.
+    AtWork(String),
+    /// No process works on it, and it would go on now: a process was interrupted or died. The next apply resumes it.
+    Interrupted,
+    /// It can go on only when devices come online or acknowledge.
+    Waiting,
+    /// It is another registry's, and which process works on it is not known here.
+    Elsewhere,
+}
+
+impl Life {
+    /// Returns the word for the status of a run.
+    pub fn word(&self, status: RunStatus) -> &'static str {
+        match self {
+            Life::Interrupted => "interrupted",
+            Life::Over | Life::AtWork(_) | Life::Waiting | Life::Elsewhere => status.as_str(),
+        }
+    }
 }
 
 /// Which run.
@@ -72,6 +98,7 @@ pub struct DeviceChoice {
 #[derive(Debug, Clone)]
 pub struct ShownRun {
     pub record: RunRecord,
+    pub life: Life,
     pub claimed_at: jiff::Timestamp,
     /// How many devices failed for each reason, the most frequent first; empty when none failed.
     pub failures: Vec<(Reason, u64)>,
@@ -110,7 +137,8 @@ pub fn list(
                     fitting => fitting,
                 },
             };
-            found.push(ListedRun { record, fitting });
+            let life = history.life(&record);
+            found.push(ListedRun { record, life, fitting });
         }
         Ok(found)
     })
@@ -129,7 +157,8 @@ pub fn show(
         let record = history.find(choice)?;
         let claimed_at = history.claimed_at(&record);
         let failures = history.failures(&record)?;
-        Ok(ShownRun { record, claimed_at, failures })
+        let life = history.life(&record);
+        Ok(ShownRun { record, life, claimed_at, failures })
     })
 }
 

@@ -92,7 +92,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         // A journal that is not here is with the process that works with the other registry.
         for change in plan.changes.iter_mut().filter(|change| change.action() == ActionKind::Close) {
             change.step = Step::Hold;
-            change.reason = format!("under way with another registry: {at_work} is at work");
+            change.reason = format!("under way with another registry: {at_work}");
         }
     }
     plan_schedules(declared, &scheduled, &mut plan);

@@ -262,7 +262,8 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             );
             let help = "In CI, or in a clone beside a daemon, that is as it should be, and `--registry` names the \
                 daemon's. Where the fleet \
-                        is applied, restore the registry from a backup.";
+                        is applied and the registry was lost, put a backup back before the next apply: what was under \
+                        way is not sent again.";
             Diagnostic::new(code::NEW_REGISTRY, None, detail).with_help(help)
         }
         Notice::Mismatches { job, count, mismatched, is_deferred } => {

@@ -96,6 +96,10 @@ fn check_claims(branch: &ResultsBranch<'_>, registry: &Registry, documents: &Doc
 /// Returns the records of all runs, those that are open with what the journal knows of them, sorted by job and run.
 pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
     let mut records: BTreeMap<(Name, RunToken), RunRecord> = ledger.records.as_ref().clone();
+    for (key, claim) in ledger.claims.iter() {
+        // Nothing but the claim is on the branch yet.
+        records.entry(key.clone()).or_insert_with(|| RunRecord::of_claim(claim));
+    }
     for (key, open) in &ledger.open {
         let Some(claim) = ledger.claims.get(key) else { continue };
         if records.get(key).is_some_and(|record| record.status.is_final()) {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::history::read_ledger_again;
+use super::lease::at_work;
 use super::observe::prepare;
 use super::occurrences::with_open_occurrences;
 use super::preparation::{Preparation, StagedFile};
 use super::recorded::Recorded;
-use super::warnings::{at_work, behind_remote, rewound};
+use super::warnings::{behind_remote, named, only_looks, other_registry, rewound};
 use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
 use crate::diag::Diagnostics;
 use crate::ledger::Ledger;
@@ -149,8 +150,17 @@ impl<'w> View<'w> {
     /// The registry or the repository cannot be read. What is wrong with the files is in the diagnostics.
     pub fn plan(&mut self, purpose: Purpose, now: Timestamp) -> Result<Planned, PrepareError> {
         let is_shown = purpose == Purpose::Show;
+        let place = self.workspace.registry_path(&self.declared.fleet)?;
+        let other = match is_shown {
+            true => other_registry(&self.workspace.repo, &self.registry, &self.branch, &place)?,
+            false => None,
+        };
+        let worker = || match (at_work(&self.branch, now)?, &other) {
+            (None, Some(other)) => Ok::<_, PrepareError>(Some(named(other))),
+            (worker, _) => Ok(worker),
+        };
         let preparation = Preparation {
-            at_work: if is_shown { at_work(&self.branch, now)? } else { None },
+            at_work: if is_shown { worker()? } else { None },
             counts_scheduled: is_shown,
             ..preparation_of(
                 self.workspace,
@@ -163,6 +173,9 @@ impl<'w> View<'w> {
         if is_shown {
             let warning = rewound(&self.workspace.repo, &self.files, &self.registry, &self.branch);
             warning.into_iter().for_each(|warning| diagnostics.push(warning));
+            if let Some(other) = other {
+                diagnostics.push(only_looks(&self.branch, other, now)?);
+            }
             behind_remote(&self.branch)?.into_iter().for_each(|warning| diagnostics.push(warning));
         }
         Ok(Planned { plan, staged, diagnostics, made_at: now })

@@ -1,32 +1,53 @@
 //! What a plan that is shown warns about: why an apply of it would hold or lack something.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
+use super::lease::at_work;
 use super::rewind::{declares_the_same, not_after};
 use super::{Files, HistoryError, PrepareError};
 use crate::diag::{Diagnostic, code};
-use crate::ledger::{LEASE_PATH, Lease};
 use crate::model::text::sanitize_line;
 use crate::registry::Registry;
-use crate::repo::{Repo, RepoError, ResultsBranch};
+use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
 
-/// Returns the lease on a branch.
-///
-/// # Errors
-/// The file cannot be used.
-pub fn lease_of(bytes: Option<Vec<u8>>) -> Result<Option<Lease>, RepoError> {
-    let Some(bytes) = bytes else { return Ok(None) };
-    let malformed = |what: String| RepoError::Malformed { path: LEASE_PATH.to_string(), what };
-    let value = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-    Lease::from_json(&value).map(Some).map_err(malformed)
+/// Returns the other registry that works on the fleet. `place` is where this one is, or would be made.
+pub(super) fn other_registry(
+    repo: &Repo,
+    registry: &Registry,
+    branch: &ResultsBranch<'_>,
+    place: &Path,
+) -> Result<Option<Owner>, PrepareError> {
+    let Some(owner) = branch.owner()? else { return Ok(None) };
+    let is_own = registry.identity().map_err(HistoryError::Registry)?.id == owner.registry;
+    // In the place of a lost one the next apply makes its successor.
+    let place = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
+    let is_in_place = |one: Witness| one.registry == owner.registry && Path::new(&one.place) == place;
+    let is_lost = !place.exists() && Witness::read(&Witness::path(repo, branch)).is_some_and(is_in_place);
+    Ok(if is_own || is_lost { None } else { Some(owner) })
 }
 
-/// Returns the process that has the right to work on the fleet, by the results branch as it is here.
-pub fn at_work(branch: &ResultsBranch<'_>, now: Timestamp) -> Result<Option<String>, PrepareError> {
-    // One that cannot be used is for an apply to refuse.
-    let lease = lease_of(branch.read(LEASE_PATH)?).ok().flatten();
-    // The name comes from the branch, which others can push to.
-    Ok(lease.filter(|lease| lease.is_live(now)).map(|lease| sanitize_line(&lease.owner).into_owned()))
+/// Returns a few words for a registry. The branch that names it is one that others can push to.
+pub(super) fn named(owner: &Owner) -> String {
+    let id: String = owner.registry.chars().take(8).collect();
+    sanitize_line(&format!("the registry {id} on {}", owner.host)).into_owned()
+}
+
+/// Returns the warning that an apply with this registry holds.
+pub(super) fn only_looks(
+    branch: &ResultsBranch<'_>,
+    Owner { registry, host }: Owner,
+    now: Timestamp,
+) -> Result<Diagnostic, PrepareError> {
+    let error = RepoError::NotOwner { branch: branch.name().to_string(), registry, host };
+    let mut detail = error.to_string();
+    detail.replace_range(..1, "A");
+    detail.push_str(". This plan is made with what this registry has, and an apply with it holds.");
+    if let Some(worker) = at_work(branch, now)? {
+        detail.push_str(&format!(" At work now: {worker}."));
+    }
+    Ok(Diagnostic::new(code::OTHER_REGISTRY, None, detail).with_help(error.help()))
 }
 
 /// Returns a warning when the remote has more of the results branch, as of the last fetch.

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use jiff::Timestamp;
+
 use super::PrepareError;
+use super::lease::at_work;
 use crate::model::fleet::{Fleet, RegistryConfig};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{ExclusionFailure, Exclusive, Registry, Store, StorePlace as _};
-use crate::repo::Repo;
+use crate::repo::{Repo, ResultsBranch};
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
 pub const OWN_FOLDER: &str = ".fleetform";
@@ -180,6 +183,23 @@ impl Workspace {
             parent.is_none() || parent == real(folder).map(|folder| folder.join(place.parent().unwrap_or(place)));
         let is_link = file.symlink_metadata().is_ok_and(|found| found.is_symlink());
         if is_plain && !is_link { Ok(()) } else { self.refuse_tracked(&[place.to_path_buf()]) }
+    }
+
+    /// Returns the process that works on the fleet now: with this registry, or by the lease on the results branch as it
+    /// is here. `None` when none does, or none can be known of.
+    ///
+    /// # Errors
+    /// The branch cannot be read, or git has the registry.
+    pub fn worker(
+        &self,
+        fleet: &Fleet,
+        branch: &ResultsBranch<'_>,
+        now: Timestamp,
+    ) -> Result<Option<String>, PrepareError> {
+        match self.own_registry(fleet)?.place.holder() {
+            Some(name) => Ok(Some(if name.is_empty() { "another process".to_string() } else { name })),
+            None => at_work(branch, now),
+        }
     }
 
     /// Opens the registry for reading.

@@ -92,6 +92,10 @@ pub trait StorePlace {
     /// As [`StorePlace::open`].
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError>;
 
+    /// Returns the name of the process that has the exclusive right to work on the registry now, empty when it is not
+    /// known; `None` when no process has. Nothing is made or changed.
+    fn holder(&self) -> Option<String>;
+
     /// Takes the exclusive right to work on the registry, for an owner of this name, until the result is dropped or the
     /// process ends.
     ///

@@ -566,7 +566,7 @@ fn an_interrupted_run_goes_on_where_it_was() {
     assert!((1..10).contains(&done), "{record:?}");
     assert_eq!(world.executions().len() as u64, done, "what was in flight was awaited, and nothing new started");
     let shown = world.run(&["job", "list", "--json"]).expect(0).json();
-    assert_eq!((&shown[0]["status"], &shown[0]["completed"]), (&json!("running"), &json!(done)));
+    assert_eq!((&shown[0]["status"], &shown[0]["completed"]), (&json!("interrupted"), &json!(done)));
     assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
 
     let applied = world.apply().unwrap();

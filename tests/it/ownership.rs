@@ -246,3 +246,28 @@ fn an_old_copy_of_a_remote_is_not_the_history_when_all_else_is_lost() {
     git(&["fetch", "-q", "origin", "fleetform/results:fleetform/results"]);
     world.run(&["plan"]).expect(0);
 }
+
+#[test]
+fn a_clone_tells_the_truth_about_the_work_of_others() {
+    let world = world(4);
+    assert!(world.apply_killed(12));
+    let folder = crate::world::folder();
+    let clone = clone_of(&world, folder.path());
+    // Nothing but the claim is on the branch.
+    let listed = at(&clone, &["job", "list", "--json"]).expect(0).json();
+    assert_eq!((&listed[0]["job"], &listed[0]["status"]), (&Value::from("reboot"), &Value::from("pending")));
+    let shown = at(&clone, &["job", "show", "reboot"]).expect(0).stdout;
+    assert!(shown.contains("with another registry"), "{shown}");
+    let plan = at(&clone, &["plan"]).expect(0);
+    let said = plan.stdout + &plan.stderr;
+    assert!(
+        said.contains("FF672") && said.contains("Another registry works on this fleet") && !said.contains("close "),
+        "{said}"
+    );
+    // Where the registry is: interrupted, and at work while a process has it.
+    assert_eq!(world.run(&["job", "list", "--json"]).expect(0).json()[0]["status"], "interrupted");
+    let lock = fs::File::options().write(true).open(world.registry_path().with_extension("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let listed = world.run(&["job", "list", "--json"]).expect(0).json();
+    assert!(listed[0]["at_work"].is_string(), "{listed:?}");
+}

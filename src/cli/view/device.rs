@@ -120,7 +120,7 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
 /// Returns what became of a device in some runs.
 fn runs_table(runs: &[ListedRun]) -> TextTable {
     let mut table = TextTable::new(&["JOB", "RUN", "STATUS", "REASON", "CODE", "FINISHED", "MESSAGE"]);
-    for ListedRun { record, fitting } in runs {
+    for ListedRun { record, fitting, .. } in runs {
         let row = fitting.as_ref().and_then(|found| found.row.as_ref());
         let of_row = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());
         table.push(vec![

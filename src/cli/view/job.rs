@@ -8,7 +8,7 @@ use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{Reason, RunStatus};
 use crate::model::text::sanitize_line;
-use crate::ops::job::{Fitting, ListedRun, ShownRun};
+use crate::ops::job::{Fitting, Life, ListedRun, ShownRun};
 use crate::results::Row;
 
 /// The columns of the device grid: those of the results; `id` and `name` stand for the first two.
@@ -27,8 +27,8 @@ pub fn list(runs: &[ListedRun]) -> String {
         header.extend(["DEVICE", "DEVICE-STATUS", "REASON"]);
     }
     let mut table = TextTable::new(&header);
-    for ListedRun { record, fitting } in runs {
-        let (counts, status) = (&record.counts, record.status.as_str());
+    for ListedRun { record, life, fitting } in runs {
+        let (counts, status) = (&record.counts, life.word(record.status));
         let mut cells = vec![
             record.job.to_string(),
             record.run.to_string(),
@@ -51,7 +51,7 @@ pub fn list(runs: &[ListedRun]) -> String {
 
 /// Returns a run with the keys of `job list`, and the outcomes of the devices that were asked for.
 pub fn listed_json(run: &ListedRun) -> Value {
-    let mut summary = run.record.to_summary_json();
+    let mut summary = with_life(run.record.to_summary_json(), &run.life, run.record.status);
     if let (Some(Fitting { devices, device_id, row }), Some(members)) = (&run.fitting, summary.as_object_mut()) {
         members.insert("devices".into(), json!(devices));
         members.insert("device_id".into(), json!((*devices == 1).then_some(device_id)));
@@ -59,6 +59,28 @@ pub fn listed_json(run: &ListedRun) -> Value {
         members.insert("device_reason".into(), json!(row.as_ref().map(|row| row.reason.as_str())));
     }
     summary
+}
+
+/// Adds whether a run goes on, and who works on it where it does.
+fn with_life(mut summary: Value, life: &Life, status: RunStatus) -> Value {
+    if let Some(members) = summary.as_object_mut() {
+        members.insert("status".into(), json!(life.word(status)));
+        if let Life::AtWork(worker) = life {
+            members.insert("at_work".into(), json!(worker));
+        }
+    }
+    summary
+}
+
+/// Returns what there is to say about a run that has not ended.
+fn life_text(life: &Life) -> Option<String> {
+    match life {
+        Life::Over => None,
+        Life::AtWork(worker) => Some(format!("at work: {}", sanitize_line(worker))),
+        Life::Interrupted => Some("nothing works on it now; the next apply or the daemon resumes it".to_string()),
+        Life::Waiting => Some("waits for devices; an apply or the daemon serves those that come online".to_string()),
+        Life::Elsewhere => Some("with another registry, as of the last fetch".to_string()),
+    }
 }
 
 /// Returns one line for a run that ended or was left.
@@ -99,7 +121,10 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
     let counts = &record.counts;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("job {} run {}", record.job, record.run)));
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
-    line("status", painter.paint(tone(record.status), record.status.as_str()));
+    line("status", painter.paint(tone(record.status), shown.life.word(record.status)));
+    if let Some(text) = life_text(&shown.life) {
+        line("", text);
+    }
     if let Some(reason) = &record.reason {
         line("because", sanitize_line(reason).into_owned());
     }
@@ -146,7 +171,7 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
 
 /// Returns `job show --json`: the keys of `job list`, and the counts of each batch.
 pub fn show_json(shown: &ShownRun) -> Value {
-    let mut document = shown.record.to_json();
+    let mut document = with_life(shown.record.to_json(), &shown.life, shown.record.status);
     if let Some(members) = document.as_object_mut() {
         let failures = shown.failures.iter().map(|(reason, devices)| (reason.as_str().to_string(), json!(devices)));
         members.insert("failures".into(), Value::Object(failures.collect()));

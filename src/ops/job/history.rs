@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Environment, Fitting, OpsError, RunChoice, Workspace};
+use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
+use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
 use crate::model::fleet::HeldDocuments;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Reason};
+use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
 use crate::prepare::{Files, OnError, TreeChoice, View, records_of, remembered_rows};
@@ -20,6 +21,8 @@ use crate::results::{Row, read_shard};
 /// The runs of a fleet.
 pub(super) struct History<'a> {
     pub view: View<'a>,
+    /// The process that works on the fleet now.
+    worker: Option<String>,
 }
 
 /// What a look at the runs does not show.
@@ -44,10 +47,29 @@ pub(super) fn with_history<T>(
     let branch = workspace.repo.results(&files.usable()?.fleet.results.branch);
     let held = HeldDocuments::clone(&files.held);
     tell(&Caveats { held, branch: branch.name().to_string(), behind: branch.behind_tracked()? });
-    body(&History { view: View::of_files(&workspace, files)? })
+    let view = View::of_files(&workspace, files)?;
+    let worker = workspace.worker(&view.declared.fleet, &view.branch, SystemClock.now())?;
+    body(&History { view, worker })
 }
 
 impl History<'_> {
+    /// Returns whether a run goes on now.
+    pub(super) fn life(&self, record: &RunRecord) -> Life {
+        if record.status.is_final() || record.status == RunStatus::Stopped {
+            return Life::Over;
+        }
+        if let Some(worker) = &self.worker {
+            return Life::AtWork(worker.clone());
+        }
+        match self.view.ledger.open.get(&(record.job.clone(), record.run.clone())) {
+            None => Life::Elsewhere,
+            Some(open) if open.waiting > 0 && open.completed + open.failed + open.waiting == open.total => {
+                Life::Waiting
+            }
+            Some(_) => Life::Interrupted,
+        }
+    }
+
     pub(super) fn claimed_at(&self, record: &RunRecord) -> jiff::Timestamp {
         let claim = self.view.ledger.claims.get(&(record.job.clone(), record.run.clone()));
         claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)

@@ -13,6 +13,10 @@ const OWNERS_MAX: usize = 64;
 /// The most bytes of the file that are read. A name is a host, a process and eight digits.
 const OWNER_BYTES_MAX: u64 = 64 << 10;
 
+/// How long a look at a lock may keep it from being taken, in tries: it holds it for microseconds.
+const LOOKS_MAX: u32 = 3;
+const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// A lock that the operating system releases when the process ends. The first line of the file names the owner, further
 /// lines name former owners, back to the last one that had taken the lease of the fleet.
 pub(super) struct LockFile {
@@ -31,7 +35,7 @@ impl LockFile {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(fail)?;
-        let locked = file.try_lock();
+        let locked = try_lock(&file);
         let mut text = String::new();
         // A file that is no text names no owner.
         let is_read = (&file).take(OWNER_BYTES_MAX).read_to_string(&mut text).is_ok();
@@ -49,6 +53,17 @@ impl LockFile {
             Err(std::fs::TryLockError::WouldBlock) => Err(ExclusionFailure::Held(names.next())),
             Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
         }
+    }
+
+    /// Returns the name of the process that has a lock, empty when the file does not say; `None` when none has.
+    pub fn holder(path: &Path) -> Option<String> {
+        let file = File::open(path).ok()?;
+        if !matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)) {
+            return None;
+        }
+        let mut text = String::new();
+        drop((&file).take(OWNER_BYTES_MAX).read_to_string(&mut text));
+        Some(text.lines().next().map_or_else(String::new, |name| sanitize_line(name).into_owned()))
     }
 
     fn text(&self) -> String {
@@ -83,6 +98,17 @@ impl Drop for LockFile {
         // program.
         drop(self.file.unlock());
     }
+}
+
+/// Takes a lock; tries again while somebody only looks whether it is taken.
+fn try_lock(file: &File) -> Result<(), std::fs::TryLockError> {
+    for _ in 0..LOOKS_MAX {
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOOK_PAUSE),
+            other => return other,
+        }
+    }
+    file.try_lock()
 }
 
 fn failed(location: &str, doing: &'static str, source: std::io::Error) -> RegistryError {

@@ -46,6 +46,10 @@ impl StorePlace for SqlitePlace {
         Ok(Box::new(SqliteStore::open_for_reading(&self.path, &self.fleet)?))
     }
 
+    fn holder(&self) -> Option<String> {
+        LockFile::holder(&SqlitePlace::lock_path(&self.path))
+    }
+
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
         // A lock is made beside a registry only.
         if let Ok(file) = File::open(&self.path)
