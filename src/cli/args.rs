@@ -73,6 +73,12 @@ pub enum Command {
     /// Look at devices
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Look at device groups: who is in them, and what uses them
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Look at device imports: what became of their files, and the rejected rows
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Explain a diagnostic code, such as FF301
     Explain {
         /// The code; all of them when absent
@@ -159,7 +165,7 @@ pub struct WatchArgs {
     pub git_timeout: Option<std::time::Duration>,
     /// How long the lease of a fleet with a remote lasts, at least 1s: when this daemon stands still for so long,
     /// another one takes over. It is renewed while jobs run, each time a third of it is over
-    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_lease_time)]
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = super::values::parse_lease_time)]
     pub lease_time: std::time::Duration,
     #[command(flatten)]
     pub listen: ListenArgs,
@@ -183,7 +189,7 @@ pub struct ConvertArgs {
     #[arg(short, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// What the files hold, such as iot-hub-job or iot-central-device-group; recognised by its shape when absent
-    #[arg(long, value_name = "KIND", value_parser = parse_source)]
+    #[arg(long, value_name = "KIND", value_parser = super::values::parse_source)]
     pub from: Option<crate::convert::Source>,
 }
 
@@ -204,10 +210,10 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "REV")]
     pub rev: Option<String>,
     /// Devices that refuse, such as 5%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_probability)]
+    #[arg(long, value_name = "PERCENT", value_parser = super::values::parse_probability)]
     pub failures: Option<crate::model::fleet::Probability>,
     /// Devices that are not connected, such as 2%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_probability)]
+    #[arg(long, value_name = "PERCENT", value_parser = super::values::parse_probability)]
     pub offline: Option<crate::model::fleet::Probability>,
     /// The mean time until a device answers, such as 200ms
     #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
@@ -225,7 +231,7 @@ pub enum JobCommand {
     /// List runs, the newest first
     List {
         /// Runs with this status
-        #[arg(long, value_parser = parse_run_status)]
+        #[arg(long, value_parser = super::values::parse_run_status)]
         status: Option<crate::model::outcome::RunStatus>,
         /// Runs of the last days, hours or minutes, such as 30d
         #[arg(long, value_name = "TIME")]
@@ -335,7 +341,7 @@ pub struct DeviceGrid {
     #[arg(long)]
     pub devices: bool,
     /// Only devices that are pending, completed or failed
-    #[arg(long, value_parser = parse_device_status)]
+    #[arg(long, value_parser = super::values::parse_device_status)]
     pub status: Option<crate::model::outcome::DeviceStatus>,
     /// Only devices whose id fits, with * and ?
     #[arg(long, value_name = "PATTERN")]
@@ -343,6 +349,22 @@ pub struct DeviceGrid {
     /// Columns of the device grid, such as id,status,reason; remembered for the next time, until `--columns default`
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub columns: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List the groups, with the devices that are in each now
+    List,
+    /// Show a group: its condition, its devices and what uses it
+    Show { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// List the imports, with the report of each
+    List,
+    /// Show an import: its report and the rejected rows
+    Show { name: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -454,28 +476,4 @@ pub struct DeviceArgs {
     /// An organization; devices of it and of those below it
     #[arg(long, value_name = "NAME")]
     pub organization: Option<String>,
-}
-
-fn parse_lease_time(text: &str) -> Result<std::time::Duration, String> {
-    let time = crate::manifest::parse_duration(text)?;
-    if time < std::time::Duration::from_secs(1) { Err("it is shorter than 1s".to_string()) } else { Ok(time) }
-}
-
-fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {
-    crate::manifest::parse_probability(text)
-}
-
-fn parse_source(word: &str) -> Result<crate::convert::Source, String> {
-    let words = crate::convert::Source::ALL.map(crate::convert::Source::as_str);
-    crate::convert::Source::parse(word).ok_or_else(|| format!("it is one of {}", words.join(", ")))
-}
-
-fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {
-    crate::model::outcome::RunStatus::parse(word)
-        .ok_or_else(|| "it is one of pending, running, completed, failed, stopped, canceled".to_string())
-}
-
-fn parse_device_status(word: &str) -> Result<crate::model::outcome::DeviceStatus, String> {
-    crate::model::outcome::DeviceStatus::parse(word)
-        .ok_or_else(|| "it is one of pending, completed, failed".to_string())
 }

@@ -11,6 +11,7 @@ pub mod listen;
 pub mod logs;
 mod output;
 mod signals;
+mod values;
 mod version;
 pub mod view;
 

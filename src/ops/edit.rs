@@ -248,7 +248,7 @@ fn no_job(name: &str, declared: &Declared) -> OpsError {
             ),
         };
     }
-    not_there("job", name, declared.jobs.keys())
+    OpsError::not_declared("job", name, declared.jobs.keys().map(Name::as_str))
 }
 
 fn no_schedule(name: &str, declared: &Declared) -> OpsError {
@@ -258,15 +258,7 @@ fn no_schedule(name: &str, declared: &Declared) -> OpsError {
             help: format!("`fleetform job stop {name}` stops it."),
         };
     }
-    not_there("schedule", name, declared.schedules.keys())
-}
-
-fn not_there<'a>(noun: &str, name: &str, known: impl Iterator<Item = &'a Name>) -> OpsError {
-    let near = crate::diag::nearest(name, known.map(Name::as_str)).map(|near| format!("Did you mean `{near}`?"));
-    OpsError::NotFound {
-        what: format!("there is no {noun} `{}`", crate::diag::shown(name)),
-        help: near.unwrap_or_else(|| format!("`fleetform plan` shows the declared {noun}s.")),
-    }
+    OpsError::not_declared("schedule", name, declared.schedules.keys().map(Name::as_str))
 }
 
 fn cannot(file: &str, error: &EditError) -> OpsError {

@@ -7,6 +7,8 @@ pub mod apply;
 pub mod convert;
 pub mod device;
 pub mod edit;
+pub mod group;
+pub mod import;
 pub mod init;
 pub mod job;
 pub mod plan;

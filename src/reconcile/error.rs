@@ -92,3 +92,17 @@ impl ReconcileError {
         }
     }
 }
+
+impl ReconcileError {
+    /// Returns that nothing of a name is declared, with a near name of those that are.
+    pub fn not_declared<'a>(noun: &str, name: &str, known: impl Iterator<Item = &'a str>) -> ReconcileError {
+        let near = crate::diag::nearest(name, known).map(|near| format!("Did you mean `{near}`?"));
+        ReconcileError::NotFound {
+            what: format!("there is no {noun} `{}`", crate::diag::shown(name)),
+            help: near.unwrap_or_else(|| {
+                let command = if noun == "group" { "group list" } else { "plan" };
+                format!("`fleetform {command}` shows the declared {noun}s.")
+            }),
+        }
+    }
+}

@@ -370,6 +370,10 @@ fn looking_and_emergencies_need_the_fleet_document_only() {
         &["device", "block", "d-001", "--yes"],
         &["device", "unblock", "d-001", "--yes"],
         &["device", "delete", "d-002", "--yes"],
+        &["group", "list"],
+        &["group", "show", "odd"],
+        &["import", "list"],
+        &["import", "show", "all"],
         &["job", "list"],
         &["job", "show", "reboot"],
         &["job", "results", "reboot"],
@@ -377,4 +381,31 @@ fn looking_and_emergencies_need_the_fleet_document_only() {
     ] {
         world.run(command).expect(0);
     }
+}
+
+#[test]
+fn groups_and_imports_are_shown() {
+    let world = World::with_devices("{}", 3);
+    world.declare("groups.yaml", "DeviceGroup", "odd", "{query: \"tags.parity = 'odd'\"}");
+    world.write("more.csv", "IOTC_DEVICEID,TAG.a\nm-1,x\nm 2,y\nm-1,z\n");
+    world.declare("more.yaml", "DeviceImport", "more", "{file: more.csv}");
+    world.job("dim", "{target: {group: odd}, action: {property: {level: 3}}}");
+    let before = world.run(&["import", "list"]).expect(0).stdout;
+    assert!(before.contains("not imported yet"), "{before}");
+    world.run(&["apply", "--yes"]).expect(0);
+    let groups = world.run(&["group", "list", "--json"]).expect(0).json();
+    assert_eq!(
+        (&groups[0]["group"], &groups[0]["devices"], &groups[0]["used_by"]),
+        (&"odd".into(), &2.into(), &serde_json::json!(["job/dim"]))
+    );
+    let shown = world.run(&["group", "show", "odd"]).expect(0).stdout;
+    assert!(shown.contains("tags.parity = 'odd'") && shown.contains("job/dim"), "{shown}");
+    world.run(&["group", "show", "od"]).expect(1);
+    let imports = world.run(&["import", "list", "--json"]).expect(0).json();
+    assert_eq!((&imports[0]["import"], &imports[0]["report"]["imported"]), (&"all".into(), &3.into()));
+    let shown = world.run(&["import", "show", "more", "--json"]).expect(0).json().remove(0);
+    assert_eq!(shown["report"]["rejected"], shown["rejected"].as_array().unwrap().len());
+    assert!(shown["rejected"][0]["line"].is_u64() && shown["rejected"][0]["message"].is_string(), "{shown}");
+    let text = world.run(&["import", "show", "more"]).expect(0).stdout;
+    assert!(text.contains("line 3: "), "{text}");
 }

@@ -4,6 +4,8 @@ mod adopt;
 mod apply;
 mod convert;
 mod device;
+mod group;
+mod import;
 mod init;
 mod job;
 mod plan;
@@ -43,6 +45,8 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Job(command) => job::run(&environment, command, output),
         Command::Schedule(command) => schedule::run(&environment, command, output),
         Command::Device(command) => device::run(&environment, command, output),
+        Command::Group(command) => group::run(&environment, command, output),
+        Command::Import(command) => import::run(&environment, command, output),
         Command::Explain { code } => reference::explain(code.as_deref(), output),
         Command::Schema { kind } => reference::schema(kind.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),

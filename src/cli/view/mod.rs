@@ -3,7 +3,9 @@
 pub mod annotations;
 pub mod device;
 pub mod diagnostic;
+pub mod group;
 pub mod held;
+pub mod import;
 pub mod indexes;
 pub mod job;
 pub mod junit;

@@ -1,0 +1,25 @@
+//! Values of options that are not plain text.
+
+pub fn parse_lease_time(text: &str) -> Result<std::time::Duration, String> {
+    let time = crate::manifest::parse_duration(text)?;
+    if time < std::time::Duration::from_secs(1) { Err("it is shorter than 1s".to_string()) } else { Ok(time) }
+}
+
+pub fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {
+    crate::manifest::parse_probability(text)
+}
+
+pub fn parse_source(word: &str) -> Result<crate::convert::Source, String> {
+    let words = crate::convert::Source::ALL.map(crate::convert::Source::as_str);
+    crate::convert::Source::parse(word).ok_or_else(|| format!("it is one of {}", words.join(", ")))
+}
+
+pub fn parse_run_status(word: &str) -> Result<crate::model::outcome::RunStatus, String> {
+    crate::model::outcome::RunStatus::parse(word)
+        .ok_or_else(|| "it is one of pending, running, completed, failed, stopped, canceled".to_string())
+}
+
+pub fn parse_device_status(word: &str) -> Result<crate::model::outcome::DeviceStatus, String> {
+    crate::model::outcome::DeviceStatus::parse(word)
+        .ok_or_else(|| "it is one of pending, completed, failed".to_string())
+}

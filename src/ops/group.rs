@@ -1,0 +1,60 @@
+//! Device groups: how many devices are in each now, and what uses them.
+
+use super::{Environment, OpsError, Workspace};
+use crate::model::fleet::{Declared, DeviceGroup, HeldDocuments};
+use crate::model::id::Name;
+use crate::model::job::Selector;
+use crate::prepare::{Files, OnError, TreeChoice};
+use crate::query;
+use crate::registry::{Registry, Request, Selection};
+
+/// A group of a list.
+#[derive(Debug, Clone)]
+pub struct ListedGroup {
+    pub group: DeviceGroup,
+    /// Devices that are in it now.
+    pub devices: u64,
+    /// The jobs and schedules that target it, as addresses such as `job/dim-line-3`, sorted.
+    pub used_by: Vec<String>,
+}
+
+/// Returns the groups, sorted by name, and what cannot be used of the files.
+///
+/// # Errors
+/// The Fleet document is invalid, or the registry cannot be read.
+pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocuments), OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    let declared = files.usable()?;
+    let registry = workspace.open_for_reading(&declared.fleet)?;
+    let groups = declared.groups.values().map(|group| listed(group, declared, &registry));
+    Ok((groups.collect::<Result<_, _>>()?, HeldDocuments::clone(&files.held)))
+}
+
+/// Returns one group.
+///
+/// # Errors
+/// There is no such group; otherwise as [`list`].
+pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsError> {
+    let (groups, _) = list(environment)?;
+    let names: Vec<Name> = groups.iter().map(|one| one.group.name.clone()).collect();
+    let found = groups.into_iter().find(|one| one.group.name.as_str() == name);
+    found.ok_or_else(|| OpsError::not_declared("group", name, names.iter().map(Name::as_str)))
+}
+
+fn listed(group: &DeviceGroup, declared: &Declared, registry: &Registry) -> Result<ListedGroup, OpsError> {
+    let condition = query::parse(&group.query).expect("queries were checked with the files");
+    let template = group.template.as_ref().map(Name::to_string);
+    let selection = Selection::Matching { template, conditions: vec![condition] };
+    let request = Request::new(selection, group.organization.iter().cloned().collect());
+    let targets = |selector: &Selector| *selector == Selector::Group(group.name.clone());
+    let jobs =
+        declared.jobs.values().filter(|job| targets(&job.target.selector)).map(|job| format!("job/{}", job.name));
+    let schedules = declared.schedules.values().filter(|schedule| targets(&schedule.job.target.selector));
+    let schedules = schedules.map(|schedule| format!("schedule/{}", schedule.name));
+    Ok(ListedGroup {
+        group: group.clone(),
+        devices: registry.devices().count(&request)?.selected,
+        used_by: jobs.chain(schedules).collect(),
+    })
+}
