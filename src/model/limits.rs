@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// Bytes of one YAML file. Git hosts review files of this size badly, and parsing one stays below 0.2 s.
 pub const YAML_FILE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one file of an import: a hundred million short rows, more than any fleet that a registry was tested with.
+pub const IMPORT_FILE_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of one file of the results branch. A shard has at most 50,000 rows, each with a message of at most a few
+/// hundred bytes.
+pub const RESULT_FILE_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one document of the results branch that is read whole and parsed: a claim, a record, a report. The record of
+/// a run with the most batches has about 10 MB.
+pub const RESULT_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
 /// Documents of one fleet: ten times the largest Flux repositories that we know of.
 pub const DOCUMENTS_MAX: usize = 100_000;
 /// Files of each kind that a daemon keeps parsed, those of the newest commit: as many as a fleet has documents. They

@@ -92,7 +92,7 @@ fn grown(
             continue;
         }
         let Some(blob) = blob.filter(|_| path != "fleet.json") else { return Ok(None) };
-        let bytes = branch.read_blob(blob)?;
+        let bytes = branch.read_document(blob)?;
         if documents.add(&path, &bytes, blob).is_err() {
             return Ok(None);
         }
@@ -114,7 +114,7 @@ impl Documents {
         }
         let mut documents = Documents::default();
         for (path, blob) in entries {
-            let bytes = branch.read_blob(blob)?;
+            let bytes = branch.read_document(blob)?;
             if path == "fleet.json" {
                 check_fleet(branch, &bytes, fleet).map_err(|error| match error {
                     Ok(other) => other,

@@ -31,6 +31,8 @@ pub(super) struct Ownership {
     named: Option<Owner>,
     witness: Rc<RefCell<Witness>>,
     paths: Vec<PathBuf>,
+    /// The witness knew of more than the registry when that was opened.
+    is_behind: bool,
     /// Whether it was put back is looked at once: only this process writes to it from then on.
     has_looked: bool,
 }
@@ -59,11 +61,19 @@ impl Ownership {
         let mut witness = Witness { registry: identity.id.clone(), ..Witness::default() };
         known().for_each(|one| witness.learn(&one));
         witness.place = place.display().to_string();
+        let behind = witness.sends > identity.sends;
+        witness.sends = witness.sends.max(identity.sends);
         let witness = Rc::new(RefCell::new(witness));
         branch.belong_to(&identity.id);
         let own = Owner { registry: identity.id, host: host() };
-        let ownership =
-            Ownership { own, named: None, witness: Rc::clone(&witness), paths: paths.clone(), has_looked: false };
+        let ownership = Ownership {
+            own,
+            named: None,
+            witness: Rc::clone(&witness),
+            paths: paths.clone(),
+            is_behind: behind,
+            has_looked: false,
+        };
         let witnessed = Witnessed { port: registry.into_store(), paths, witness, crash: crash.clone() };
         Ok((ownership, Registry::new(Box::new(witnessed))))
     }
@@ -132,7 +142,7 @@ impl Ownership {
         let open = view.registry.journal().unclosed()?;
         let is_command =
             |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));
-        let is_behind = witness.sends > sends || has_unknown_claims(view, &open)?;
+        let is_behind = self.is_behind || has_unknown_claims(view, &open)?;
         if !is_behind && (is_witnessed || sends == 0) {
             return Ok(());
         }

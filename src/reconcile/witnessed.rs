@@ -21,7 +21,7 @@ pub(super) struct Witnessed {
 impl Witnessed {
     /// Notes devices that were marked, before they are spoken to.
     fn note(&mut self, changes: &[Change<'_>]) -> Result<(), RegistryError> {
-        let (mut has_sent, mut witness) = (false, self.witness.borrow_mut());
+        let (mut marks, mut witness) = (0, self.witness.borrow_mut());
         for change in changes {
             let Change::Mark { run_id, devices, at, .. } = change else { continue };
             let fresh = devices.iter().map(|(ordinal, _)| ordinal + 1).max();
@@ -30,15 +30,19 @@ impl Witnessed {
                 let known = witness.runs.entry(format!("{}/{}", run.job, run.run)).or_default();
                 *known = end.max(*known);
             }
-            (witness.at, has_sent) = (*at, true);
+            (witness.at, marks) = (*at, marks + 1);
         }
-        if !has_sent {
+        if marks == 0 {
             return Ok(());
         }
         let open = self.port.journal().unclosed()?;
         let is_open = |key: &String| open.iter().any(|run| *key == format!("{}/{}", run.job, run.run));
         witness.runs.retain(|key, _| is_open(key));
-        witness.sends = self.port.identity()?.sends;
+        let sends = self.port.identity()?.sends;
+        if sends != witness.sends + marks {
+            return Err(RegistryError::Replaced { location: witness.place.clone() });
+        }
+        witness.sends = sends;
         let written = self.crash.around("write witness", || witness.write_all(&self.paths));
         written.map_err(|source| RegistryError::Failed {
             location: witness.place.clone(),
@@ -80,7 +84,10 @@ impl Store for Witnessed {
     }
 
     fn enter_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
-        self.port.enter_epoch(epoch)
+        let fence = self.port.enter_epoch(epoch)?;
+        // A process that was shut out just now may have counted after this one looked.
+        self.witness.borrow_mut().sends = self.port.identity()?.sends;
+        Ok(fence)
     }
 
     fn noted_epoch(&self) -> Result<u64, RegistryError> {

@@ -28,6 +28,8 @@ pub enum RegistryError {
     #[error("the registry {location} cannot be used: {what}")]
     Corrupt { location: String, what: String },
     /// `source` is the error of the store.
+    #[error("the registry {location} was replaced while this process worked with it")]
+    Replaced { location: String },
     #[error("the registry {location} failed to {doing}")]
     Failed { location: String, doing: &'static str, source: Box<dyn Error + Send + Sync> },
 }
@@ -38,6 +40,7 @@ impl RegistryError {
         match self {
             RegistryError::Folder { .. } => "Check the permissions of the folder above it, or set `spec.registry`.",
             RegistryError::Locked { .. } => "Wait until the other process is done: the next try goes on.",
+            RegistryError::Replaced { .. } => "Start again: what may have been sent is known, and is not sent again.",
             RegistryError::Fenced { .. } => {
                 "The lease of this one had run out. Nothing is lost: what it had begun, the other one goes on with."
             }

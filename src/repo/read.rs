@@ -9,8 +9,13 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid, TreeWalkMode, TreeWalkResult};
 
+use super::remote::stream_blob;
 use super::{FLEET_FILE, Repo, RepoError};
 use crate::model::entry::{ContentId, Entry};
+use crate::model::limits;
+
+/// Larger blobs are read through git: libgit2 cannot stream from packs, and starting a process takes milliseconds.
+const STREAMED_BYTES_MIN: u64 = 16 << 20;
 
 /// The files of one fleet, by their path from its folder. Folders of other fleets inside it are left out.
 #[derive(Clone)]
@@ -240,12 +245,15 @@ impl FleetTree<'_> {
         Ok(bytes)
     }
 
-    /// Returns a stream over a file. A blob is held in memory while it is read: libgit2 cannot stream from packs.
+    /// Returns a stream over a file. A small blob is held in memory while it is read.
     ///
     /// # Errors
     /// It is not there or is no plain file.
     pub fn open(&self, path: &str) -> Result<Box<dyn Read + '_>, RepoError> {
-        self.size(path)?;
+        let (size, max) = (self.size(path)?, limits::IMPORT_FILE_BYTES_MAX);
+        if size > max {
+            return Err(RepoError::TooLarge { path: path.to_string(), size, max });
+        }
         match &self.from {
             From::Disk { instead: Some((other, bytes)), .. } if other == path => {
                 Ok(Box::new(Cursor::new(Arc::clone(bytes))))
@@ -261,7 +269,13 @@ impl FleetTree<'_> {
 
     fn open_blob<'r>(&self, repository: &'r git2::Repository, path: &str) -> Result<Box<dyn Read + 'r>, RepoError> {
         let fail = |e| RepoError::git(format!("read {path}"), repository.path(), e);
-        let blob = repository.find_blob(self.blob_of(path)?).map_err(fail)?;
+        let id = self.blob_of(path)?;
+        if self.size(path)? > STREAMED_BYTES_MIN
+            && let Ok(stream) = stream_blob(repository.path(), id)
+        {
+            return Ok(Box::new(stream));
+        }
+        let blob = repository.find_blob(id).map_err(fail)?;
         Ok(Box::new(Cursor::new(BlobContent(blob))))
     }
 

@@ -33,6 +33,7 @@ pub use self::answer::without_secrets;
 use self::answer::{Fault, fault_of, message_of, pushed_to, status_of};
 pub use self::call::Call;
 pub use self::git::Pulse;
+pub(super) use self::git::stream_blob;
 use self::git::{Git, GitOutput};
 use super::RepoError;
 use super::writer::Writer;

@@ -14,6 +14,7 @@ use git2::{FileMode, ObjectType, Oid, Repository, Signature, TreeWalkMode, TreeW
 
 use super::RepoError;
 use super::writer::{Writer, lock_path, mark_path};
+use crate::model::limits;
 
 /// How often a writer builds its change again before it gives up.
 const ATTEMPTS_MAX: usize = 100;
@@ -170,10 +171,7 @@ impl<'a> ResultsBranch<'a> {
         let fail = |e| self.error("read results", e);
         let tree = self.repository.find_commit(tip).and_then(|commit| commit.tree()).map_err(fail)?;
         match tree.get_path(Path::new(path)) {
-            Ok(entry) => {
-                let blob = self.repository.find_blob(entry.id()).map_err(fail)?;
-                Ok(Some(blob.content().to_vec()))
-            }
+            Ok(entry) => self.bounded(entry.id(), limits::RESULT_FILE_BYTES_MAX).map(Some),
             Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
             Err(error) => Err(fail(error)),
         }
@@ -297,8 +295,26 @@ impl<'a> ResultsBranch<'a> {
     /// # Errors
     /// The object database cannot be read.
     pub fn read_blob(&self, blob: BlobId) -> Result<Vec<u8>, RepoError> {
-        let found = self.repository.find_blob(blob.0).map_err(|e| self.error("read results", e))?;
-        Ok(found.content().to_vec())
+        self.bounded(blob.0, limits::RESULT_FILE_BYTES_MAX)
+    }
+
+    /// Returns the bytes of a blob that is a document: a claim, a record or a report.
+    ///
+    /// # Errors
+    /// It is too large for one, or the object database cannot be read.
+    pub fn read_document(&self, blob: BlobId) -> Result<Vec<u8>, RepoError> {
+        self.bounded(blob.0, limits::RESULT_DOCUMENT_BYTES_MAX)
+    }
+
+    /// Returns the bytes of a blob of at most so many bytes: another writer may have pushed anything.
+    fn bounded(&self, blob: Oid, max: u64) -> Result<Vec<u8>, RepoError> {
+        let fail = |e| self.error("read results", e);
+        let (size, _) = self.repository.odb().and_then(|odb| odb.read_header(blob)).map_err(fail)?;
+        if size as u64 > max {
+            let what = format!("it has {size} bytes, and at most {max} are read");
+            return Err(RepoError::Malformed { path: format!("the blob {blob} of {}", self.name()), what });
+        }
+        Ok(self.repository.find_blob(blob).map_err(fail)?.content().to_vec())
     }
 
     /// Writes a blob that a later commit will name, so that large results need not be held in memory together.

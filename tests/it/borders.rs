@@ -409,3 +409,29 @@ fn groups_and_imports_are_shown() {
     let text = world.run(&["import", "show", "more"]).expect(0).stdout;
     assert!(text.contains("line 3: "), "{text}");
 }
+
+#[test]
+fn large_files_and_documents_are_bounded() {
+    let world = World::with_devices("{}", 1);
+    // Streamed from the commit, and read as any other.
+    let rows: String = (0..400_000).map(|n| format!("big-{n:06},a name that takes some room {n:012}\n")).collect();
+    assert!(rows.len() > 16 << 20);
+    world.write("big.csv", format!("IOTC_DEVICEID,IOTC_DEVICENAME\n{rows}"));
+    world.declare("big.yaml", "DeviceImport", "big", "{file: big.csv}");
+    world.commit("big");
+    let plan = world.run(&["plan", "--rev", "HEAD", "--json"]).expect(0).json();
+    let import = plan[0]["changes"].as_array().unwrap().iter().find(|one| one["address"] == "import/big").unwrap();
+    assert_eq!(import["import"]["new"], 400_000);
+    // A claim that somebody pushed is not read when it is too large to be one.
+    let repository = world.repository();
+    let tip = repository.find_reference("refs/heads/fleetform/results").unwrap().peel_to_commit().unwrap();
+    let blob = repository.blob(&vec![b' '; 33 << 20]).unwrap();
+    let mut update = git2::build::TreeUpdateBuilder::new();
+    update.upsert("claims/huge/1.json", blob, git2::FileMode::Blob);
+    let tree = repository.find_tree(update.create_updated(&repository, &tip.tree().unwrap()).unwrap()).unwrap();
+    let author = git2::Signature::now("T", "t@example.com").unwrap();
+    let reference = Some("refs/heads/fleetform/results");
+    repository.commit(reference, &author, &author, "x\n\nFleetform-Writer: x\n", &tree, &[&tip]).unwrap();
+    let ran = world.run(&["plan"]).expect(75);
+    assert!(ran.stderr.contains("and at most 33554432 are read"), "{ran:?}");
+}

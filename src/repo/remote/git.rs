@@ -102,6 +102,38 @@ pub(super) struct GitOutput {
     pub stderr: String,
 }
 
+/// Returns the content of a blob as a stream, read by git: libgit2 holds a blob in memory as a whole.
+///
+/// # Errors
+/// Git cannot be started.
+pub fn stream_blob(repository: &Path, blob: git2::Oid) -> std::io::Result<GitStream> {
+    let git = Git { repository, environment: &[], time_max: STALL_MAX, pulse: None };
+    // Larger blobs are streamed from packs too.
+    git.stream(&["core.bigFileThreshold=4m"], &["cat-file", "blob", &blob.to_string()])
+}
+
+/// The output of a git that runs.
+pub struct GitStream {
+    child: Child,
+    stdout: std::process::ChildStdout,
+}
+
+impl Read for GitStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stdout.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && !self.child.wait()?.success() {
+            return Err(std::io::Error::other("git failed to read the object"));
+        }
+        Ok(read)
+    }
+}
+
+impl Drop for GitStream {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
 impl GitOutput {
     pub fn is_success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
@@ -140,6 +172,18 @@ impl Git<'_> {
             kept.map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).text()).unwrap_or_default()
         };
         Ok(GitOutput { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// Starts git and returns its output as a stream. Git is ended when the stream is dropped.
+    ///
+    /// # Errors
+    /// Git cannot be started.
+    pub fn stream(&self, settings: &[&str], arguments: &[&str]) -> std::io::Result<GitStream> {
+        let mut command = self.command(settings, arguments);
+        command.stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| std::io::Error::other("git has no output"))?;
+        Ok(GitStream { child, stdout })
     }
 
     fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {
