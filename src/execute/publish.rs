@@ -213,6 +213,12 @@ impl<'a> Cutter<'a> {
     }
 }
 
+/// Returns true for the record of a run that has ended.
+fn is_final(record: &[u8]) -> bool {
+    let record: Option<Value> = serde_json::from_slice(record).ok();
+    record.and_then(|record| RunRecord::from_json(&record).ok()).is_some_and(|record| record.status.is_final())
+}
+
 pub(super) fn commit_record(
     branch: &ResultsBranch<'_>,
     key: &RunKey,
@@ -220,7 +226,12 @@ pub(super) fn commit_record(
     mut changes: Vec<FileChange>,
 ) -> Result<(), RepoError> {
     let path = format!("{}/run.json", key.results_folder());
-    changes.push(FileChange::bytes(path, document(&record.to_json())));
+    let text = document(&record.to_json());
+    if branch.read(&path)?.is_some_and(|there| there != text && is_final(&there)) {
+        // What ended has one end, whoever comes later.
+        return Err(RepoError::AlreadyWritten { path });
+    }
+    changes.push(FileChange::bytes(path, text));
     let writer = writer();
     let trailers = Trailers {
         run: std::slice::from_ref(key),

@@ -45,7 +45,7 @@ impl Ownership {
     pub fn of(
         registry: Registry,
         (repo, branch): (&Repo, &mut ResultsBranch<'_>),
-        place: &Path,
+        (place, process): (&Path, &str),
         crash: &CrashPoints,
     ) -> Result<(Ownership, Registry), ReconcileError> {
         let mut registry = registry;
@@ -60,7 +60,7 @@ impl Ownership {
         }
         let mut witness = Witness { registry: identity.id.clone(), ..Witness::default() };
         known().for_each(|one| witness.learn(&one));
-        witness.place = place.display().to_string();
+        (witness.place, witness.process) = (place.display().to_string(), process.to_string());
         let behind = witness.sends > identity.sends;
         witness.sends = witness.sends.max(identity.sends);
         let witness = Rc::new(RefCell::new(witness));
@@ -74,7 +74,8 @@ impl Ownership {
             is_behind: behind,
             has_looked: false,
         };
-        let witnessed = Witnessed { port: registry.into_store(), paths, witness, crash: crash.clone() };
+        let witnessed =
+            Witnessed { port: registry.into_store(), paths, witness, crash: crash.clone(), is_claimed: false };
         Ok((ownership, Registry::new(Box::new(witnessed))))
     }
 
@@ -134,11 +135,8 @@ impl Ownership {
     ) -> Result<(), ReconcileError> {
         let sends = view.registry.identity()?.sends;
         let witness = self.witness.borrow().clone();
-        let is_witnessed = self
-            .paths
-            .iter()
-            .filter_map(|path| Witness::read(path))
-            .any(|one| one.registry == self.own.registry && one.sends >= witness.sends);
+        let known = self.paths.iter().filter_map(|path| Witness::read(path));
+        let is_witnessed = known.into_iter().any(|one| one.registry == self.own.registry);
         let open = view.registry.journal().unclosed()?;
         let is_command =
             |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));

@@ -16,9 +16,26 @@ pub(super) struct Witnessed {
     pub paths: Vec<PathBuf>,
     pub witness: Rc<RefCell<Witness>>,
     pub crash: CrashPoints,
+    /// The witness names this process as the one that works.
+    pub is_claimed: bool,
 }
 
 impl Witnessed {
+    /// Names this process as the one that works with the registry: one that worked with a file that was in its place
+    /// sends no more.
+    fn claim(&mut self) -> Result<(), RegistryError> {
+        let witness = self.witness.borrow();
+        let is_newer = |one: &Witness| one.registry == witness.registry && one.sends > witness.sends;
+        if self.paths.iter().filter_map(|path| Witness::read(path)).any(|one| is_newer(&one)) {
+            return Err(RegistryError::Replaced { location: witness.place.clone() });
+        }
+        let written = self.crash.around("claim witness", || witness.write_all(&self.paths));
+        written.map_err(|source| failed(&witness, source))?;
+        drop(witness);
+        self.is_claimed = true;
+        Ok(())
+    }
+
     /// Notes devices that were marked, before they are spoken to.
     fn note(&mut self, changes: &[Change<'_>]) -> Result<(), RegistryError> {
         let (mut marks, mut witness) = (0, self.witness.borrow_mut());
@@ -39,16 +56,14 @@ impl Witnessed {
         let is_open = |key: &String| open.iter().any(|run| *key == format!("{}/{}", run.job, run.run));
         witness.runs.retain(|key, _| is_open(key));
         let sends = self.port.identity()?.sends;
-        if sends != witness.sends + marks {
+        let is_taken = |one: &Witness| one.registry == witness.registry && one.process != witness.process;
+        let is_taken = self.paths.iter().filter_map(|path| Witness::read(path)).any(|one| is_taken(&one));
+        if is_taken || sends != witness.sends + marks {
             return Err(RegistryError::Replaced { location: witness.place.clone() });
         }
         witness.sends = sends;
         let written = self.crash.around("write witness", || witness.write_all(&self.paths));
-        written.map_err(|source| RegistryError::Failed {
-            location: witness.place.clone(),
-            doing: "write its witness",
-            source: source.into(),
-        })
+        written.map_err(|source| failed(&witness, source))
     }
 }
 
@@ -74,6 +89,10 @@ impl Store for Witnessed {
     }
 
     fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
+        let begins = |change: &Change<'_>| matches!(change, Change::Start { .. } | Change::Mark { .. });
+        if !self.is_claimed && changes.iter().any(begins) {
+            self.claim()?;
+        }
         let answers = self.port.commit(fence, changes)?;
         self.note(changes)?;
         Ok(answers)
@@ -87,6 +106,7 @@ impl Store for Witnessed {
         let fence = self.port.enter_epoch(epoch)?;
         // A process that was shut out just now may have counted after this one looked.
         self.witness.borrow_mut().sends = self.port.identity()?.sends;
+        self.claim()?;
         Ok(fence)
     }
 
@@ -105,4 +125,8 @@ impl Store for Witnessed {
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
         self.port.limit_growth(pages)
     }
+}
+
+fn failed(witness: &Witness, source: std::io::Error) -> RegistryError {
+    RegistryError::Failed { location: witness.place.clone(), doing: "write its witness", source: source.into() }
 }

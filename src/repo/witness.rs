@@ -26,6 +26,8 @@ use super::{Repo, ResultsBranch};
 pub struct Witness {
     /// The identity of the registry.
     pub registry: String,
+    /// The process that works with it, or did last.
+    pub process: String,
     /// The file that it is in, for people and to know whether it is gone.
     pub place: String,
     /// How often it had marked devices as sent.
@@ -50,6 +52,7 @@ impl Witness {
         let end = |end: &Value| end.as_u64().and_then(|end| u32::try_from(end).ok());
         Some(Witness {
             registry: text("registry")?,
+            process: text("process")?,
             place: text("place")?,
             sends: document["sends"].as_u64()?,
             runs: runs.filter_map(|(run, ordinal)| Some((run.clone(), end(ordinal)?))).collect(),
@@ -88,9 +91,16 @@ impl Witness {
     /// # Errors
     /// The folder cannot be written.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let Witness { registry, place, sends, runs, at } = self;
+        let Witness { registry, process, place, sends, runs, at } = self;
         let at = at.to_string();
-        let document = json!({"registry": registry, "place": place, "sends": sends, "runs": runs, "at": at});
+        let document = json!({
+            "registry": registry,
+            "process": process,
+            "place": place,
+            "sends": sends,
+            "runs": runs,
+            "at": at,
+        });
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -127,7 +137,8 @@ mod tests {
         assert_eq!(Witness::read(&path), None);
         let runs = [("reboot/1".to_string(), 7)].into();
         let (registry, place, at) = ("9f".to_string(), "fleet.db".to_string(), Timestamp::UNIX_EPOCH);
-        let witness = Witness { registry, place, sends: 3, runs, at };
+        let process = "plant-7/1/0".to_string();
+        let witness = Witness { registry, process, place, sends: 3, runs, at };
         witness.write(&path).unwrap();
         assert_eq!(Witness::read(&path), Some(witness));
         std::fs::write(&path, "{").unwrap();
