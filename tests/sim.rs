@@ -18,7 +18,7 @@
 //!
 //! # Does it find bugs?
 //!
-//! Each invariant was broken on purpose, and 100 seeds with the crash points of the small world were run (2026-11-21).
+//! Each invariant was broken on purpose, and 100 seeds with the crash points of the small world were run (2026-11-28).
 //! Each line has the change (and its module), the tests that failed, and the failure:
 //!
 //! * the claim is published after the effects (`reconcile::claims`): both tests; a run is claimed twice in the journal
@@ -36,10 +36,10 @@
 //!   did not come back
 //! * a claim that was not confirmed is not published again (`registry`): `every_crash_point_is_survived`; a claim did
 //!   not come back
-//! * the tip of a new branch is noted after the branch exists (`execute::republish`): `no_seed_finds_a_violation`; an
-//!   apply is refused: the branch was rewritten
+//! * the tip of a new branch is noted after the branch exists (`execute::republish`): `no_seed_finds_a_violation` with
+//!   1,500 seeds; an apply is refused: the branch was rewritten
 //!
-//! For remotes and schedules, with the default numbers of seeds and points unless noted:
+//! For remotes and schedules, with 100 to 200 remote seeds, and else the default numbers of seeds and points:
 //!
 //! * runs begin before their claims are pushed (`reconcile::claims`): `no_remote_seed…`,
 //!   `every_crash_point_with_a_remote…`; a device executed for no claim, or a claim is gone
@@ -48,8 +48,8 @@
 //!   our lease came after that of a stranger which had not run out
 //! * claims are pushed although another process has the lease (`reconcile::claims`): `no_remote_seed…` with 60 seeds,
 //!   and `nothing_is_claimed_by_whoever_has_lost_the_right_to_work`; an apply is refused without a reason
-//! * local commits are never given up (`reconcile::upstream`): `every_crash_point_with_a_remote…`; the end of a run was
-//!   changed
+//! * local commits are never given up (`reconcile::upstream`): no test any more, with all crash points and 100 remote
+//!   seeds: what is made again on top of another process's commits is the same by now
 //! * a remote branch that was rewound is taken (`repo`): `no_remote_seed…`; a site went on from a rewound branch
 //! * the end of an apply pushes nothing (`reconcile::reconciler`): `no_remote_seed…`,
 //!   `every_crash_point_with_a_remote…`; the lease goes on after the apply
