@@ -10,7 +10,7 @@ use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
 use crate::ledger::{LEASE_PATH, Renamed, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Recorded, View, host};
-use crate::registry::{Change, KeptFile, Noted};
+use crate::registry::{Change, JournaledRun, KeptFile, Noted};
 use crate::repo::{Audit, BlobId, FileChange};
 use crate::results::{Trailers, document, with_trailers};
 
@@ -51,6 +51,27 @@ impl<'a, 'w> Recovery<'a, 'w> {
         let runs = republish(&self.view.branch, &mut self.view.registry, (fleet, &host()), self.crash)?;
         observer(&Progress::BranchRepublished { branch: self.view.branch.name().to_string(), runs });
         Ok(())
+    }
+
+    /// Forgets runs that have ended on the branch and not in the journal, which is that of a registry that was put back:
+    /// the record of an end is journaled before it is published. What the branch has of them is kept like the results of
+    /// another registry.
+    fn forget_superseded(&mut self) -> Result<(), ReconcileError> {
+        let ledger = &self.view.ledger;
+        let has_ended = |run: &JournaledRun| {
+            let record = ledger.records.get(&(run.job.clone(), run.run.clone()));
+            record.is_some_and(|record| record.status.is_final()) && !run.status.is_final()
+        };
+        let runs = self.view.registry.journal().unclosed()?;
+        let forgotten: Vec<i64> = runs.iter().filter(|run| has_ended(run)).map(|run| run.run_id).collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let mut changes: Vec<Change<'_>> = forgotten.iter().map(|run_id| Change::Forget { run_id: *run_id }).collect();
+        // All files are compared again.
+        changes.push(Change::Note { what: Noted::KeptTip, commit: "" });
+        self.view.registry.commit(&changes)?;
+        Ok(self.view.read_ledger(self.recorded)?)
     }
 
     /// Writes down the former names of what is declared, where runs of these are known, and returns whether there were
@@ -179,6 +200,7 @@ impl<'a, 'w> Recovery<'a, 'w> {
     /// The history cannot be trusted, or something cannot be read or written.
     pub fn settle(&mut self) -> Result<(), ReconcileError> {
         self.view.read_ledger(self.recorded)?;
+        self.forget_superseded()?;
         self.keep_results()?;
         if !self.view.registry.branch_copy().outbox()?.is_empty() {
             empty_outbox(self.view, self.crash)?;

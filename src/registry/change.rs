@@ -69,6 +69,9 @@ pub enum Change<'a> {
     KeepRecord { run_id: i64, record: &'a str, devices: Option<ResultDevices> },
     /// Notes that the end of a run is on the results branch.
     Close { run_id: i64 },
+    /// Forgets a run with all that is journaled of it: the branch has an end of it that this registry, put back from a
+    /// copy, does not know.
+    Forget { run_id: i64 },
     /// Writes the staged rows of one import, notes its digest, and puts its report for the branch into the outbox.
     Import { spec: &'a ImportSpec, at: Timestamp, outbox: &'a str },
     /// Removes an entry of the outbox that is on the branch, and keeps its files, given as (path, bytes).
@@ -149,6 +152,7 @@ impl Change<'_> {
             Change::End { .. } => "end run",
             Change::KeepRecord { .. } => "keep record",
             Change::Close { .. } => "close run",
+            Change::Forget { .. } => "forget run",
             Change::Import { .. } => "import",
             Change::Delivered { .. } => "empty outbox",
             Change::Note { what: Noted::ResultsTip, .. } => "note root",
@@ -182,6 +186,7 @@ impl Change<'_> {
             Change::End { .. } => "end a run",
             Change::KeepRecord { .. } => "keep the record of a run",
             Change::Close { .. } => "close a run",
+            Change::Forget { .. } => "forget a run",
             Change::Import { .. } => "import devices",
             Change::Delivered { .. } => "empty the outbox",
             Change::Note { .. } | Change::Seen { .. } => "note what was seen",

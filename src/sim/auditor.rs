@@ -28,6 +28,8 @@ pub struct Auditor {
     executed: usize,
     /// How often the registry was deleted.
     losses: u32,
+    /// A backup of the registry was put back: runs may have been lost with what came after it, or be open in it.
+    was_put_back: bool,
     /// The registry was deleted, and no apply has completed since: it may not know yet what the branch knows.
     is_behind: bool,
     /// The branch was deleted and was not seen since.
@@ -60,9 +62,16 @@ impl Auditor {
         self.is_behind = true;
     }
 
+    /// Notes that a backup of the registry was put back.
+    pub fn put_back_registry(&mut self) {
+        self.was_put_back = true;
+        self.is_behind = true;
+    }
+
     /// Returns true when the registry knows all that is on the branch: then the branch may be lost.
     pub fn may_lose_branch(&self) -> bool {
-        !self.is_behind && !self.is_branch_lost
+        // One that was put back lacks what was published of runs that are still open.
+        !self.is_behind && !self.is_branch_lost && !self.was_put_back
     }
 
     /// Returns true when the branch has not been seen since it was deleted.
@@ -138,7 +147,7 @@ impl Auditor {
         for (key, run) in &branch.runs {
             let claimed = self.claimed.get(key).ok_or_else(|| format!("{key:?} has results and no claim"))?;
             check_run(run, claimed).map_err(|what| format!("{key:?}: {what}"))?;
-            if run.is_lost() && claimed.losses == self.losses {
+            if run.is_lost() && claimed.losses == self.losses && !self.was_put_back {
                 return Err(format!("{key:?} counts as lost, and the registry was there all the time"));
             }
         }
@@ -168,7 +177,7 @@ impl Auditor {
             let run = branch.runs.get(key);
             let is_declared = people.jobs.get(&key.0).is_some_and(|job| job.run.to_string() == key.1);
             let is_stopped = run.is_some_and(|run| run.status() == "stopped");
-            let is_held = !is_declared && is_stopped && claimed.losses == self.losses;
+            let is_held = !is_declared && is_stopped && (claimed.losses == self.losses || self.was_put_back);
             if !run.is_some_and(Run::is_final) && !is_held {
                 let status = run.map_or("none", |run| run.status());
                 return Err(format!("{key:?} is neither ended nor held at rest: {status}"));
@@ -325,7 +334,8 @@ impl Auditor {
                 let known: BTreeSet<u64> = runs.map(|(_, claimed)| claimed.job.value()).collect();
                 let is_fine = match value {
                     Some(value) => known.contains(&value),
-                    None => row.status != DeviceStatus::Completed,
+                    // What was written after the backup is not in it.
+                    None => row.status != DeviceStatus::Completed || self.was_put_back,
                 };
                 if !is_fine {
                     return Err(format!("{key:?}: {} is {:?} and has {value:?}", row.device_id, row.reason));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -29,6 +29,8 @@ pub struct Session {
     pub people: People,
     pub auditor: Auditor,
     pub trace: Vec<String>,
+    /// The files of a backup of the registry.
+    backup: Vec<(PathBuf, Vec<u8>)>,
 }
 
 /// A violated invariant, with the steps that led to it.
@@ -60,7 +62,13 @@ impl Session {
 
     fn of(world: World, devices: u64, fleet: &str) -> Session {
         let people = People::new(&world, devices, fleet);
-        Session { world, people, auditor: Auditor::default(), trace: vec![format!("{devices} devices, fleet {fleet}")] }
+        Session {
+            world,
+            people,
+            auditor: Auditor::default(),
+            trace: vec![format!("{devices} devices, fleet {fleet}")],
+            backup: Vec::new(),
+        }
     }
 
     /// Commits, applies with some faults and lets the auditor look. Returns how it ended and how many crash points were
@@ -199,8 +207,23 @@ impl Session {
         }
         self.world.delete_branch();
         self.auditor.lose_branch();
+        // A branch that is published again has another history, which an older registry does not know.
+        self.backup.clear();
         self.trace.push("the results branch is deleted".to_string());
         true
+    }
+
+    /// Makes a backup of the registry; when there is one, puts it back.
+    fn back_up_or_put_back(&mut self) {
+        let backup = std::mem::take(&mut self.backup);
+        if backup.is_empty() {
+            self.backup = self.world.back_up_registry();
+            self.trace.push("a backup of the registry is made".to_string());
+            return;
+        }
+        self.world.put_back_registry(&backup);
+        self.auditor.put_back_registry();
+        self.trace.push("the backup of the registry is put back".to_string());
     }
 
     fn failure(&self, what: String) -> Failure {
@@ -366,6 +389,8 @@ fn disturb(session: &mut Session, random: &mut Random, limits: &str, goes_back: 
         session.world.delete_registry();
         session.auditor.lose_registry();
         session.trace.push("the registry is deleted".to_string());
+    } else if (7..15).contains(&loss) && session.world.remote.is_none() && !session.auditor.is_branch_lost() {
+        session.back_up_or_put_back();
     } else if (4..7).contains(&loss) {
         session.lose_branch();
     }

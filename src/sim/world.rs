@@ -213,6 +213,23 @@ impl World {
         }
     }
 
+    /// Returns a copy of the registry as it is on the disk, as a backup makes it.
+    pub fn back_up_registry(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = ["fleet.db", "fleet.db-wal"].map(|name| self.sites[0].join(".fleetform").join(name));
+        files.into_iter().filter_map(|file| Some((file.clone(), std::fs::read(&file).ok()?))).collect()
+    }
+
+    /// Puts a copy in the place of the registry.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    pub fn put_back_registry(&self, backup: &[(PathBuf, Vec<u8>)]) {
+        self.delete_registry();
+        for (file, bytes) in backup {
+            std::fs::write(file, bytes).expect("a file can be put back");
+        }
+    }
+
     /// Deletes the results branch, as `git branch -D` does.
     ///
     /// # Panics

@@ -127,6 +127,7 @@ macro_rules! contract {
                 a_closed_run_is_found_and_not_open
                 the_counts_of_an_open_run_add_up
                 an_unconfirmed_run_is_open_when_its_claim_is_published
+                a_forgotten_run_leaves_nothing_behind
             }
             marks {
                 marks_are_sorted_and_have_the_last_attempt

@@ -63,6 +63,7 @@ impl SqliteStore {
             | Change::End { .. }
             | Change::KeepRecord { .. }
             | Change::Close { .. }
+            | Change::Forget { .. }
             | Change::Import { .. }
             | Change::Delivered { .. }
             | Change::Inherit { .. }
@@ -111,6 +112,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::End { run_id, status, reason, at } => journal::end(transaction, *run_id, (*status, *reason), *at),
         Change::KeepRecord { run_id, record, devices } => journal::keep_record(transaction, *run_id, record, *devices),
         Change::Close { run_id } => journal::close(transaction, *run_id),
+        Change::Forget { run_id } => journal::forget(transaction, *run_id),
         Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
         Change::Inherit { identity } => identity::inherit(transaction, identity),
         Change::CatchUp { sends, runs, at } => identity::catch_up(transaction, *sends, runs, *at),

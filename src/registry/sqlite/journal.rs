@@ -253,6 +253,14 @@ pub(super) fn close(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Res
     transaction.prepare_cached("UPDATE run SET is_closed = 1 WHERE run_id = ?1")?.execute([run_id]).map(drop)
 }
 
+/// Forgets a run with all that is journaled of it.
+pub(super) fn forget(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Result<()> {
+    for table in ["outcome", "sent", "late", "run"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE run_id = ?1"), [run_id])?;
+    }
+    Ok(())
+}
+
 /// Records outcomes, and what they say of the devices' connection. Fails when a device has an outcome already.
 pub(super) fn record(
     transaction: &Transaction<'_>,

@@ -109,3 +109,19 @@ pub fn an_unconfirmed_run_is_open_when_its_claim_is_published(fresh: Fresh) {
     let jobs: Vec<String> = open.keys().map(|(job, _)| job.to_string()).collect();
     assert_eq!(jobs, ["other"]);
 }
+
+pub fn a_forgotten_run_leaves_nothing_behind(fresh: Fresh) {
+    let mut fleet = Fleet::with_devices(fresh, 10);
+    let (run_id, other) = (fleet.run("dim"), fleet.run("other"));
+    let ids = fleet.target();
+    for run_id in [run_id, other] {
+        fleet.record(run_id, &[outcome(0, Reason::Written)]);
+        fleet.registry.write(Change::Mark { run_id, devices: &[(1, 1)], ids: &ids, at: now() }).unwrap();
+    }
+    fleet.registry.write(Change::Forget { run_id }).unwrap();
+    let open = fleet.registry.journal().unclosed().unwrap();
+    assert_eq!(open.iter().map(|run| run.run_id).collect::<Vec<_>>(), [other]);
+    assert_eq!((fleet.outcomes(run_id), fleet.marked(run_id)), (vec![], vec![]));
+    assert_eq!((fleet.outcomes(other).len(), fleet.marked(other)), (1, vec![1]));
+    assert_eq!(fleet.registry.journal().targets(run_id).unwrap().len(), 0);
+}
