@@ -72,11 +72,11 @@
 //!
 //! # How to add a link to devices
 //!
-//! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`], and its variant of [`link::LinkError`]
-//!    with the help; `link/simulated.rs` is the example.
-//! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. A link with a thread
-//!    of its own keeps the [`link::Wake`] that it gets there. The compiler names what else depends on the kind of link:
-//!    the rehearsal, which always has simulated devices.
+//! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`], and its variant of
+//!    [`link::LinkError`] with the help; `link/simulated.rs` is the example.
+//! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. A link with a
+//!    thread of its own keeps the [`link::Wake`] that it gets there. The compiler names what else depends on the kind
+//!    of link: the rehearsal, which always has simulated devices.
 //! 3. Give the document a field beside `spec.link.simulated`: `v1::Link` in `manifest/v1/link.rs`, then `link` in
 //!    `manifest/lower/fleet.rs`, where the list of `exactly_one` gets its name.
 //!    `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.

@@ -14,8 +14,8 @@ pub enum Progress {
         branch: String,
         runs: u64,
     },
-    /// The registry was put back from a copy: devices of these open runs may have been sent to since, and are not sent to
-    /// again unless that is harmless.
+    /// The registry was put back from a copy: devices of these open runs may have been sent to since, and are not sent
+    /// to again unless that is harmless.
     RegistryPutBack {
         runs: Vec<(Name, RunToken)>,
     },

@@ -76,8 +76,8 @@ pub fn direct_entry(rows: &[DirectRow<'_>], subject: &str) -> String {
         .to_string()
 }
 
-/// Returns the file that an entry adds lines to, with them; `None` when it adds none. Lines that the file has at its end
-/// are not added again: a process died before it could note that they were.
+/// Returns the file that an entry adds lines to, with them; `None` when it adds none. Lines that the file has at its
+/// end are not added again: a process died before it could note that they were.
 fn appended(branch: &ResultsBranch<'_>, append: &Value) -> Result<Option<(String, Vec<u8>)>, RepoError> {
     let text = |member: &str| append[member].as_str();
     let (Some(path), Some(header), Some(lines)) = (text("path"), text("header"), text("lines")) else {

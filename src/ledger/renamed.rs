@@ -1,7 +1,7 @@
 //! The former names of a job or a schedule: `renames/<name>.json` on the results branch.
 //!
-//! `{"format_version": 1, "name": "b", "previous_names": ["a"]}`, written when a document that says so is first seen and
-//! runs of a former name are known. A name that is renamed again names its last one only; with these documents the
+//! `{"format_version": 1, "name": "b", "previous_names": ["a"]}`, written when a document that says so is first seen
+//! and runs of a former name are known. A name that is renamed again names its last one only; with these documents the
 //! chain can be followed to the name under which a run was claimed.
 
 use std::collections::BTreeSet;

@@ -30,8 +30,8 @@ pub trait DeviceLink {
     /// Returns what has happened by now, in the order in which it happened.
     ///
     /// # Errors
-    /// The link itself failed; it has not spoken to devices since. Events of this call are lost, and the link is not used
-    /// again: the runs are left as the journal has them, and the next round opens the link anew.
+    /// The link itself failed; it has not spoken to devices since. Events of this call are lost, and the link is not
+    /// used again: the runs are left as the journal has them, and the next round opens the link anew.
     fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError>;
 
     /// Returns when to poll next; `None` when that is not known, and the link wakes the driver.

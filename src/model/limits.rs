@@ -9,8 +9,8 @@ pub const IMPORT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of one file of the results branch. A shard has at most 50,000 rows, each with a message of at most a few
 /// hundred bytes.
 pub const RESULT_FILE_BYTES_MAX: u64 = 256 << 20;
-/// Bytes of one document of the results branch that is read whole and parsed: a claim, a record, a report. The record of
-/// a run with the most batches has about 10 MB.
+/// Bytes of one document of the results branch that is read whole and parsed: a claim, a record, a report. The record
+/// of a run with the most batches has about 10 MB.
 pub const RESULT_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
 /// Documents of one fleet: ten times the largest Flux repositories that we know of.
 pub const DOCUMENTS_MAX: usize = 100_000;

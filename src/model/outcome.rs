@@ -167,8 +167,8 @@ impl Reason {
         Reason::ALL.into_iter().find(|reason| *reason as u8 == stored)
     }
 
-    /// Returns true for a failure that counts for the cancellation threshold. What became of a device that our own crash
-    /// cut off, or that was deleted, says nothing about the job.
+    /// Returns true for a failure that counts for the cancellation threshold. What became of a device that our own
+    /// crash cut off, or that was deleted, says nothing about the job.
     pub fn counts_for_threshold(self) -> bool {
         self.status() == DeviceStatus::Failed && !matches!(self, Reason::OutcomeUnknown | Reason::Deleted)
     }

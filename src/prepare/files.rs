@@ -82,8 +82,8 @@ impl<'w> Files<'w> {
         Ok(Files::of_tree(tree, (&workspace.repo, branch.as_deref()), on_error, &mut ParsedFiles::default()))
     }
 
-    /// Reads `HEAD` where all of it can be used, else the work tree where all of that can. With [`OnError::Hold`], else what
-    /// can be used of the work tree, else of `HEAD`.
+    /// Reads `HEAD` where all of it can be used, else the work tree where all of that can. With [`OnError::Hold`], else
+    /// what can be used of the work tree, else of `HEAD`.
     fn read_newest(workspace: &'w Workspace, on_error: OnError) -> Result<Files<'w>, PrepareError> {
         if let Ok(files) = Files::read(workspace, TreeChoice::Head, OnError::Refuse) {
             return Ok(files);
@@ -224,8 +224,8 @@ fn is_fleet(tree: &FleetTree<'_>) -> bool {
     tree.entries.contains_key(FLEET_FILE) || tree.entries.contains_key("fleetform.yml")
 }
 
-/// Adds an error when results would go to the branch that the files are declared on, or to one that another branch keeps
-/// from existing.
+/// Adds an error when results would go to the branch that the files are declared on, or to one that another branch
+/// keeps from existing.
 fn refuse_results_on(source: Option<&str>, repo: &Repo, loaded: &mut Loaded) {
     let Some(fleet) = loaded.declared.as_ref().map(|declared| &declared.fleet) else { return };
     let branch = &fleet.results.branch;
@@ -235,7 +235,8 @@ fn refuse_results_on(source: Option<&str>, repo: &Repo, loaded: &mut Loaded) {
     if let Some(other) = followed.map(str::to_string).or_else(|| repo.branch_in_the_way(branch)) {
         let detail = format!("The branch `{other}` is in the way of `{branch}`: git keeps one or the other.");
         let help = format!(
-            "Name another one in `spec.results.branch`, such as `results/{}`, or rename `{other}` with `git branch -m`.",
+            "Name another one in `spec.results.branch`, such as `results/{}`, or rename `{other}` with `git branch \
+             -m`.",
             fleet.name
         );
         loaded.diagnostics.push(Diagnostic::new(code::BRANCH_IN_THE_WAY, span, detail).with_help(help));

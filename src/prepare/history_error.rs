@@ -64,8 +64,8 @@ impl HistoryError {
                 )
             }
             HistoryError::StaleCopy { branch, remote } => format!(
-                "Fetch what the remote has: `git fetch {remote} {branch}:{branch}`. When it has all there is, this goes \
-                    on from there; what ran since would run again."
+                "Fetch what the remote has: `git fetch {remote} {branch}:{branch}`. When it has all there is, this \
+                 goes on from there; what ran since would run again."
             ),
             HistoryError::ClaimMissing { branch, .. } => {
                 format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))

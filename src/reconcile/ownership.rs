@@ -1,8 +1,8 @@
 //! Whose fleet it is: that of this registry, of another one, or of none yet.
 //!
-//! The results branch names the one registry that works on a fleet ([`Owner`]). Any other one looks and plans. A registry
-//! that is made in the place of one that was lost, in the repository where that worked, takes its identity. One that was
-//! put back from a copy catches up with its [`Witness`].
+//! The results branch names the one registry that works on a fleet ([`Owner`]). Any other one looks and plans. A
+//! registry that is made in the place of one that was lost, in the repository where that worked, takes its identity.
+//! One that was put back from a copy catches up with its [`Witness`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

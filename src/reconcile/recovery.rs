@@ -53,9 +53,9 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Ok(())
     }
 
-    /// Forgets runs that have ended on the branch and not in the journal, which is that of a registry that was put back:
-    /// the record of an end is journaled before it is published. What the branch has of them is kept like the results of
-    /// another registry.
+    /// Forgets runs that have ended on the branch and not in the journal, which is that of a registry that was put
+    /// back: the record of an end is journaled before it is published. What the branch has of them is kept like the
+    /// results of another registry.
     fn forget_superseded(&mut self) -> Result<(), ReconcileError> {
         let ledger = &self.view.ledger;
         let has_ended = |run: &JournaledRun| {

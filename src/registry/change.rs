@@ -83,8 +83,9 @@ pub enum Change<'a> {
     Seen { results_tip: &'a str, applied_head: &'a str },
     /// Takes the identity of a registry that was lost, in the place of which this one was made.
     Inherit { identity: &'a str },
-    /// Catches up with a registry that was put back from a copy: marks devices as sent that have no outcome and no mark,
-    /// in each of some runs those with an ordinal below the given end, and counts as many sends as the lost one had.
+    /// Catches up with a registry that was put back from a copy: marks devices as sent that have no outcome and no
+    /// mark, in each of some runs those with an ordinal below the given end, and counts as many sends as the lost one
+    /// had.
     CatchUp { sends: u64, runs: &'a [(i64, u32)], at: Timestamp },
     /// Blocks or unblocks devices; answered with the ids of the devices that changed.
     Block { device_ids: &'a [String], is_blocked: bool },

@@ -11,8 +11,8 @@ pub enum Audit {
     Sound,
     /// The branch no longer has the commit that was its tip before.
     Rewritten,
-    /// The former tip came after the tip, and this repository still has it, though no remote is known to: the branch was
-    /// put back, or is the older one of a remote. The repository has remotes.
+    /// The former tip came after the tip, and this repository still has it, though no remote is known to: the branch
+    /// was put back, or is the older one of a remote. The repository has remotes.
     PutBack,
     /// A remote was last seen with the former tip, or the former tip is not in this repository, which has remotes to
     /// fetch it from.

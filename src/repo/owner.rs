@@ -1,8 +1,8 @@
 //! The registry that works on a fleet: `fleet.json` on the results branch names it.
 //!
-//! `{"format_version": 1, "fleet": "acme", "registry": "9f2c…", "host": "plant-7"}`: the identity of the one registry that
-//! may claim, record and close, and the machine that it is on. A branch without them is taken by the first registry that
-//! works on it. Every commit checks the tip that it is made on.
+//! `{"format_version": 1, "fleet": "acme", "registry": "9f2c…", "host": "plant-7"}`: the identity of the one registry
+//! that may claim, record and close, and the machine that it is on. A branch without them is taken by the first
+//! registry that works on it. Every commit checks the tip that it is made on.
 
 use serde_json::{Value, json};
 

@@ -137,8 +137,8 @@ impl<'a> ResultsBranch<'a> {
         Ok(newest)
     }
 
-    /// Returns the remote whose branch is read because the local one is gone, although results were written to it in this
-    /// repository: what was not pushed is missing. `None` in a fresh clone, and when the branch is there.
+    /// Returns the remote whose branch is read because the local one is gone, although results were written to it in
+    /// this repository: what was not pushed is missing. `None` in a fresh clone, and when the branch is there.
     ///
     /// # Errors
     /// The references cannot be read.

@@ -143,6 +143,16 @@ fn a_clone_with_the_same_registry_knows_what_was_done_and_one_with_another_runs_
     let other = clone.run(None).expect(75);
     assert!(other.stderr.contains("another registry works on this fleet"), "{}", other.stderr);
     assert_eq!(remote.tip(), tip, "it looks, and writes nothing");
+    let owner = || remote.file("fleet.json").unwrap()["registry"].clone();
+    let before = owner();
+    let mut take_over = crate::world::fleetform();
+    take_over.arg("-C").arg(clone.path()).args(["apply", "--yes", "--take-over"]);
+    crate::world::Ran::of(&mut take_over).expect(0);
+    assert_ne!(owner(), before);
+    assert_eq!(remote.file("runs/reboot/1/run.json").unwrap()["status"], "completed", "its end stays");
+    world.job("more", REBOOT);
+    let refused = world.apply().unwrap_err().to_string();
+    assert!(refused.contains("another registry works on this fleet"), "{refused}");
     assert_eq!(world.executions().len(), 5);
 }
 

@@ -105,7 +105,8 @@ pub enum Overlap {
 pub struct ScheduledJobSpec {
     /// Only devices of this organization and of those below it are ever touched. Default: of any.
     pub organization: Option<OrganizationText>,
-    /// The devices, looked up at every occurrence: exactly one of `group`, `query`, `devices`, `failedOf` and `pendingOf`.
+    /// The devices, looked up at every occurrence: exactly one of `group`, `query`, `devices`, `failedOf` and
+    /// `pendingOf`.
     pub target: Target,
     /// What is done to each device: exactly one.
     pub action: Action,
