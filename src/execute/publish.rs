@@ -228,7 +228,7 @@ pub(super) fn commit_record(
     let path = format!("{}/run.json", key.results_folder());
     let text = document(&record.to_json());
     if branch.read(&path)?.is_some_and(|there| there != text && is_final(&there)) {
-        // What ended has one end, whoever comes later.
+        // A run that has ended keeps its end.
         return Err(RepoError::AlreadyWritten { path });
     }
     changes.push(FileChange::bytes(path, text));

@@ -79,8 +79,8 @@ impl Planning<'_, '_> {
         }
     }
 
-    /// Takes a fleet that is nobody's when there is something to do, or one that is to be taken over, where the results
-    /// stay in the repository.
+    /// Takes a fleet that no registry works on yet when there is something to do, or one that is to be taken over,
+    /// where the results stay in the repository.
     fn bind(&mut self, now: Timestamp) -> Result<(), ReconcileError> {
         let is_free = self.session.ownership.as_ref().is_some_and(Ownership::is_free);
         if !is_free && !self.session.only_looks() {
