@@ -119,10 +119,15 @@ impl Ownership {
         Ok(())
     }
 
+    /// Returns what is written of a registry; `None` when it never worked from here.
+    fn witness_of(&self, registry: &str) -> Option<Witness> {
+        self.paths.iter().filter_map(|path| Witness::read(path)).find(|one| one.registry == registry)
+    }
+
     /// Returns the witness of a registry that worked from here and is gone, or was in this registry's place.
     fn lost(&self, registry: &str) -> Option<Witness> {
         let place = self.witness.borrow().place.clone();
-        let found = self.paths.iter().filter_map(|path| Witness::read(path)).find(|one| one.registry == registry)?;
+        let found = self.witness_of(registry)?;
         (found.place == place || !Path::new(&found.place).exists()).then_some(found)
     }
 
@@ -135,8 +140,7 @@ impl Ownership {
     ) -> Result<(), ReconcileError> {
         let sends = view.registry.identity()?.sends;
         let witness = self.witness.borrow().clone();
-        let known = self.paths.iter().filter_map(|path| Witness::read(path));
-        let is_witnessed = known.into_iter().any(|one| one.registry == self.own.registry);
+        let is_witnessed = self.witness_of(&self.own.registry).is_some();
         let open = view.registry.journal().unclosed()?;
         let is_command =
             |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));
@@ -144,11 +148,9 @@ impl Ownership {
         if !is_behind && (is_witnessed || sends == 0) {
             return Ok(());
         }
-        let may_be_sent = |job: &Name, run: &RunToken, total: u32| match witness.runs.get(&format!("{job}/{run}")) {
-            Some(end) if is_witnessed => (*end).min(total),
-            Some(_) => total,
-            None if is_witnessed => 0,
-            None => total,
+        let may_be_sent = |job: &Name, run: &RunToken, total: u32| match is_witnessed {
+            true => witness.runs.get(&format!("{job}/{run}")).map_or(0, |end| (*end).min(total)),
+            false => total,
         };
         let commands = open.iter().filter(|run| is_command(&run.job));
         let runs: Vec<(i64, u32)> =
@@ -197,8 +199,7 @@ impl Ownership {
 
     /// Refuses to take over from a registry of this machine that a process works with now.
     fn refuse_at_work(&self, other: &Owner) -> Result<(), ReconcileError> {
-        let witness =
-            self.paths.iter().filter_map(|path| Witness::read(path)).find(|one| one.registry == other.registry);
+        let witness = self.witness_of(&other.registry);
         let Some(place) = witness.map(|one| PathBuf::from(one.place)).filter(|place| place.exists()) else {
             return Ok(());
         };

@@ -38,21 +38,21 @@ impl Witnessed {
 
     /// Notes devices that were marked, before they are spoken to.
     fn note(&mut self, changes: &[Change<'_>]) -> Result<(), RegistryError> {
+        if !changes.iter().any(|change| matches!(change, Change::Mark { .. })) {
+            return Ok(());
+        }
+        let open = self.port.journal().unclosed()?;
         let (mut marks, mut witness) = (0, self.witness.borrow_mut());
         for change in changes {
             let Change::Mark { run_id, devices, at, .. } = change else { continue };
             let fresh = devices.iter().map(|(ordinal, _)| ordinal + 1).max();
-            let run = self.port.journal().unclosed()?.into_iter().find(|run| run.run_id == *run_id);
+            let run = open.iter().find(|run| run.run_id == *run_id);
             if let (Some(run), Some(end)) = (run, fresh) {
                 let known = witness.runs.entry(format!("{}/{}", run.job, run.run)).or_default();
                 *known = end.max(*known);
             }
             (witness.at, marks) = (*at, marks + 1);
         }
-        if marks == 0 {
-            return Ok(());
-        }
-        let open = self.port.journal().unclosed()?;
         let is_open = |key: &String| open.iter().any(|run| *key == format!("{}/{}", run.job, run.run));
         witness.runs.retain(|key, _| is_open(key));
         let sends = self.port.identity()?.sends;

@@ -241,18 +241,21 @@ fn a_results_branch_that_was_put_back_beside_a_remote_goes_on() {
 fn a_stop_counts_after_the_history_was_amended() {
     let world = World::with_devices(OFFLINE, 3);
     world.job("reboot", WAITING);
-    let child = {
-        let mut command = fleetform();
-        command.arg("-C").arg(world.path()).args(["apply", "--yes", "--wait"]);
-        Ran::start(&mut command)
-    };
-    let is_running = || world.run(&["job", "list", "--json"]).stdout.contains("\"running\"");
-    wait_until(is_running);
+    let child = waiting_apply(&world);
     git(world.path(), &["commit", "-q", "--amend", "-m", "amended"]);
     world.run(&["job", "stop", "reboot"]).expect(0);
     let ran = Ran::after(child);
     assert!(ran.stderr.contains("stop"), "{ran:?}");
     assert_eq!(world.record("reboot", "1")["status"], "stopped");
+}
+
+/// Starts an apply that stays for its devices, and returns it when its run is under way.
+fn waiting_apply(world: &World) -> std::process::Child {
+    let mut command = fleetform();
+    command.arg("-C").arg(world.path()).args(["apply", "--yes", "--wait"]);
+    let child = Ran::start(&mut command);
+    wait_until(|| world.run(&["job", "list", "--json"]).stdout.contains("\"running\""));
+    child
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) {
@@ -269,12 +272,7 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 fn a_device_is_blocked_at_once_while_a_job_waits() {
     let world = World::with_devices(OFFLINE, 3);
     world.job("reboot", WAITING);
-    let child = {
-        let mut command = fleetform();
-        command.arg("-C").arg(world.path()).args(["apply", "--yes", "--wait"]);
-        Ran::start(&mut command)
-    };
-    wait_until(|| world.run(&["job", "list", "--json"]).stdout.contains("\"running\""));
+    let child = waiting_apply(&world);
     let why = "it is on fire, \"hot\"";
     world.run(&["device", "block", "d-003", "--yes", "--reason", why]).expect(0);
     assert!(world.device("d-003").blocked);

@@ -12,7 +12,7 @@ use crate::model::id::Name;
 use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
 use crate::model::outcome::RunStatus;
-use crate::plan::{Plan, Refusal, Subject};
+use crate::plan::{Plan, Subject};
 use crate::prepare::{Files, OnError, Planned, Purpose, TreeChoice, View};
 
 /// Returns what the planner says of a job: of `HEAD`, or of the work tree when only that declares it. `None` when
@@ -108,17 +108,7 @@ fn predecessor(name: &Name, ledger: &Ledger, declared: Option<&Job>) -> Option<C
 fn own_part(plan: &Plan, name: &Name) -> Plan {
     let mut part = plan.clone();
     part.notices.clear();
-    part.refusals.retain(|refusal| match refusal {
-        Refusal::EditedRun { job, .. }
-        | Refusal::Renamed { job, .. }
-        | Refusal::RenamedEarly { job, .. }
-        | Refusal::UnknownName { job, .. }
-        | Refusal::Unexpected { job, .. }
-        | Refusal::FitsNone { job, .. }
-        | Refusal::TooManyBatches { job, .. } => job == name,
-        Refusal::Conflict(conflict) => conflict.left == *name || conflict.right == *name,
-        Refusal::NothingImported { .. } | Refusal::UnexpectedImport { .. } => false,
-    });
+    part.refusals.retain(|refusal| refusal.is_about(name));
     part
 }
 
