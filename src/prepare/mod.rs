@@ -41,7 +41,7 @@ pub use load::{load, load_valid, load_valid_again};
 pub use occurrences::with_open_occurrences;
 pub use preparation::StagedFile;
 pub use recorded::Recorded;
-pub use remembered::{devices_of_run, remembered_rows};
+pub use remembered::{devices_of_run, published_rows, remembered_rows};
 pub use rewind::{declares_the_same, not_after};
 pub use searches::{Searches, searched_paths};
 pub use templates::mismatching;

@@ -69,14 +69,27 @@ pub fn devices_of_run(
     } else if branch.tip()?.is_none() {
         remembered_rows(registry, key, note)?;
     } else {
-        let prefix = shard_prefix(key);
-        for (path, bytes) in branch.read_below(&key.results_folder(), |path| path.starts_with(&prefix))? {
-            read_shard(&bytes, &mut note).map_err(|what| malformed(branch.name(), path, what))?;
-        }
+        published_rows(branch, key, note)?;
     }
     found.sort();
     found.dedup();
     Ok(found)
+}
+
+/// Calls `visit` for the rows of the shards of a run on the branch, sorted by device.
+///
+/// # Errors
+/// The branch cannot be read, or a shard is malformed.
+pub fn published_rows(
+    branch: &ResultsBranch<'_>,
+    key: &RunKey,
+    mut visit: impl FnMut(Row),
+) -> Result<(), HistoryError> {
+    let prefix = shard_prefix(key);
+    for (path, bytes) in branch.read_below(&key.results_folder(), |path| path.starts_with(&prefix))? {
+        read_shard(&bytes, &mut visit).map_err(|what| malformed(branch.name(), path, what))?;
+    }
+    Ok(())
 }
 
 fn shard_prefix(key: &RunKey) -> String {

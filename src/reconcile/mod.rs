@@ -8,8 +8,8 @@
 //! - `beginning`: what a plan begins. `imports`; `claims`: runs that are begun or taken up again; `closing`: runs that
 //!   end without a device.
 //! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
-//! - `planning`: plans, and the right to carry them out. `ownership`: which registry works on the fleet; `witnessed`:
-//!   the registry, with a [`Witness`](crate::repo::Witness) of what it sends.
+//! - `planning`: plans, and the right to carry them out. `ownership`: which registry works on the fleet; `put_back`: what
+//!   one lacks that was put back; `witnessed`: the registry, with a [`Witness`](crate::repo::Witness) of what it sends.
 //! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the
 //!   registry.
 
@@ -25,6 +25,7 @@ mod open_fleet;
 mod options;
 mod ownership;
 mod planning;
+mod put_back;
 mod quiet;
 mod reconciler;
 mod recovery;

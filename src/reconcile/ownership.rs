@@ -12,12 +12,13 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use super::ReconcileError;
+use super::put_back::record_published;
 use super::witnessed::Witnessed;
 use crate::execute::{CrashPoints, Progress, writer};
 use crate::ledger::claim_path;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
-use crate::prepare::{View, at_work, host};
+use crate::prepare::{Recorded, View, at_work, host};
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, StorePlace as _};
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
@@ -96,7 +97,7 @@ impl Ownership {
     /// The branch or the registry cannot be read or written.
     pub fn look(
         &mut self,
-        view: &mut View<'_>,
+        (view, recorded): (&mut View<'_>, &mut Recorded),
         now: Timestamp,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<(), ReconcileError> {
@@ -114,7 +115,7 @@ impl Ownership {
             (witness.registry, witness.sends) = (id.to_string(), lost.sends);
         }
         if !std::mem::replace(&mut self.has_looked, true) && self.other().is_none() {
-            self.catch_up(view, now, observer)?;
+            self.catch_up((view, recorded), now, observer)?;
         }
         Ok(())
     }
@@ -131,10 +132,11 @@ impl Ownership {
         (found.place == place || !Path::new(&found.place).exists()).then_some(found)
     }
 
-    /// Marks devices as sent that may have been sent to after the copy was made that was put back.
+    /// Marks devices as sent that may have been sent to after the copy was made that was put back. What the branch has
+    /// of them is recorded.
     fn catch_up(
         &mut self,
-        view: &mut View<'_>,
+        (view, recorded): (&mut View<'_>, &mut Recorded),
         now: Timestamp,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<(), ReconcileError> {
@@ -157,6 +159,10 @@ impl Ownership {
             commands.map(|run| (run.run_id, may_be_sent(&run.job, &run.run, run.total))).collect();
         if runs.iter().all(|(_, end)| *end == 0) && !is_behind {
             return Ok(());
+        }
+        view.read_ledger(recorded)?;
+        for run in &open {
+            record_published(view, run)?;
         }
         let at = if witness.at == Timestamp::UNIX_EPOCH { now } else { witness.at };
         view.registry.write(Change::CatchUp { sends: witness.sends, runs: &runs, at })?;

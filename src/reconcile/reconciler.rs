@@ -237,7 +237,8 @@ impl<'w> Reconciler<'w> {
         session.view.turn_to(&seen.files)?;
         session.view.add_occurrences()?;
         if let Some(ownership) = &mut session.ownership {
-            ownership.look(&mut session.view, now, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
+            let recorded = &mut self.cache.recorded;
+            ownership.look((&mut session.view, recorded), now, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
             if let Some(upstream) = &mut self.upstream {
                 upstream.works_with(&ownership.own, self.options.takes_over);
             }
