@@ -53,7 +53,7 @@
 //! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
 //! | 8 | [`cli`] | arguments, commands, views | ops and the values that it shows |
-//! | 8 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces |
+//! | 8 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
 //! cannot call it, and apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from

@@ -238,7 +238,8 @@ impl<'w> Reconciler<'w> {
         session.view.add_occurrences()?;
         if let Some(ownership) = &mut session.ownership {
             let recorded = &mut self.cache.recorded;
-            ownership.look((&mut session.view, recorded), now, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
+            ownership
+                .look((&mut session.view, recorded), now, &mut |progress| tell(&RoundEvent::Progress(progress)))?;
             if let Some(upstream) = &mut self.upstream {
                 upstream.works_with(&ownership.own, self.options.takes_over);
             }

@@ -34,6 +34,8 @@ pub struct Auditor {
     is_behind: bool,
     /// The branch was deleted and was not seen since.
     is_branch_lost: bool,
+    /// The tip that the branch was put back to, if no other one was seen since.
+    put_back_to: Option<String>,
     declared: BTreeMap<String, DeclaredThen>,
     /// The commits that may be applied: one, or those that a daemon may have seen.
     heads: BTreeSet<String>,
@@ -71,17 +73,22 @@ impl Auditor {
     /// Returns true when the registry knows all that is on the branch: then the branch may be lost.
     pub fn may_lose_branch(&self) -> bool {
         // One that was put back lacks what was published of runs that are still open.
-        !self.is_behind && !self.is_branch_lost && !self.was_put_back
+        !self.is_behind && !self.is_branch_lost() && !self.was_put_back
     }
 
-    /// Returns true when the branch has not been seen since it was deleted.
+    /// Returns true when the branch has not been seen since it was deleted or put back.
     pub fn is_branch_lost(&self) -> bool {
-        self.is_branch_lost
+        self.is_branch_lost || self.put_back_to.is_some()
     }
 
     /// Notes that the results branch was deleted.
     pub fn lose_branch(&mut self) {
         self.is_branch_lost = true;
+    }
+
+    /// Notes that the results branch was put back to a tip that it had.
+    pub fn put_back_branch(&mut self, tip: &str) {
+        self.put_back_to = Some(tip.to_string()).filter(|_| self.tip.as_deref() != Some(tip));
     }
 
     /// Notes what people have committed before an apply looks at it.
@@ -117,8 +124,9 @@ impl Auditor {
             }
             // A site that has never worked knows nothing before the first push.
             Ended::Refused(error) if matches!(**error, OpsError::History(_)) && branch.tip.is_none() && !was_lost => {}
+            Ended::Refused(error) if matches!(**error, OpsError::History(_)) && self.put_back_to.is_some() => {}
             Ended::Refused(error) => check_refusal(error, world, people, faults, has_sent)?,
-            Ended::Watched { troubles, .. } if *troubles > 0 && faults.is_quiet() => {
+            Ended::Watched { troubles, .. } if *troubles > 0 && faults.is_quiet() && self.put_back_to.is_none() => {
                 return Err("a daemon was in trouble, and nothing was wrong".to_string());
             }
             Ended::Applied(_) | Ended::Died(_) | Ended::Watched { .. } => {}
@@ -130,12 +138,15 @@ impl Auditor {
             world.check_pushed(!applied.was_empty)?;
         }
         self.is_behind &= !matches!(ended, Ended::Applied(_) | Ended::Watched { troubles: 0, .. });
-        if was_lost && branch.tip.is_none() {
+        if (was_lost && branch.tip.is_none()) || (self.put_back_to.is_some() && branch.tip == self.put_back_to) {
+            let is_put_back = self.put_back_to.is_some();
             return match ended {
-                Ended::Died(_) | Ended::Refused(_) if !has_sent => Ok(()),
-                _ => Err("it went on although the branch is gone".to_string()),
+                Ended::Watched { .. } if !is_put_back => Err("a daemon left the branch as it was".to_string()),
+                Ended::Died(_) | Ended::Refused(_) | Ended::Watched { .. } if !has_sent => Ok(()),
+                _ => Err("it went on although the branch is gone or was put back".to_string()),
             };
         }
+        self.put_back_to = None;
         if was_lost {
             self.check_republished(&branch)?;
             self.is_branch_lost = false;
@@ -175,7 +186,8 @@ impl Auditor {
         let branch = Branch::read(world)?;
         for (key, claimed) in &self.claimed {
             let run = branch.runs.get(key);
-            let is_declared = people.jobs.get(&key.0).is_some_and(|job| job.run.to_string() == key.1);
+            let is_it = |job: &DeclaredJob| job.had_name(&key.0) && job.run.to_string() == key.1;
+            let is_declared = people.jobs.values().any(is_it);
             let is_stopped = run.is_some_and(|run| run.status() == "stopped");
             let is_held = !is_declared && is_stopped && (claimed.losses == self.losses || self.was_put_back);
             if !run.is_some_and(Run::is_final) && !is_held {
@@ -183,10 +195,10 @@ impl Auditor {
                 return Err(format!("{key:?} is neither ended nor held at rest: {status}"));
             }
         }
-        for name in people.jobs.values().filter(|job| job.after.is_none()).map(|job| &job.name) {
-            let key = (name.clone(), people.jobs[name].run.to_string());
-            if !branch.claims.contains_key(&key) {
-                return Err(format!("{key:?} was never run"));
+        for job in people.jobs.values().filter(|job| job.after.is_none()) {
+            let run = job.run.to_string();
+            if !branch.claims.keys().any(|key| job.had_name(&key.0) && key.1 == run) {
+                return Err(format!("{} run {run} was never run", job.name));
             }
         }
         if !branch.files.keys().any(|path| path.starts_with("imports/all/") && path.ends_with("/report.json")) {
@@ -261,6 +273,10 @@ impl Auditor {
                 (None, None) => None,
             };
             let job = declared.ok_or_else(|| format!("{key:?} was claimed and is not declared"))?;
+            let same = |(other, claimed): &(&Key, &Claimed)| other.1 == key.1 && claimed.job.label == job.label;
+            if let Some((other, _)) = self.claimed.iter().find(same) {
+                return Err(format!("{key:?} was claimed, and {other:?} is the same job under another name"));
+            }
             if job.suspend {
                 return Err(format!("{key:?} was claimed and is suspended"));
             }
@@ -301,7 +317,7 @@ impl Auditor {
                 if !is_fine {
                     return Err(format!("{key:?} on {device_id} is {reason:?} and was executed {count} times"));
                 }
-                known.insert((device_id.clone(), id), &key.0);
+                known.insert((device_id.clone(), id), &job.label);
             }
         }
         for Execution { device_id, method, execution_id } in executions {
@@ -329,9 +345,9 @@ impl Auditor {
                     JobKind::Cloud => &device.cloud,
                     JobKind::Command { .. } => continue,
                 };
-                let value = section.get(&key.0).and_then(serde_json::Value::as_u64);
-                let runs = self.claimed.iter().filter(|(other, _)| other.0 == key.0);
-                let known: BTreeSet<u64> = runs.map(|(_, claimed)| claimed.job.value()).collect();
+                let value = section.get(&job.label).and_then(serde_json::Value::as_u64);
+                let runs = self.claimed.values().filter(|claimed| claimed.job.label == job.label);
+                let known: BTreeSet<u64> = runs.map(|claimed| claimed.job.value()).collect();
                 let is_fine = match value {
                     Some(value) => known.contains(&value),
                     // What was written after the backup is not in it.
@@ -394,11 +410,13 @@ fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), Str
     Ok(())
 }
 
-/// Returns true when only reports of imports are new: an apply with nothing to do first publishes the reports that a
-/// dead process left.
+/// Returns true when only reports of imports and renames are new: an apply with nothing to do first publishes the
+/// reports that a dead process left, and notes what was renamed.
 fn only_reports_differ(now: &WorldFiles, before: &WorldFiles) -> bool {
     now.len() >= before.len()
-        && now.iter().all(|(path, bytes)| path.starts_with("imports/") || before.get(path) == Some(bytes))
+        && now.iter().all(|(path, bytes)| {
+            path.starts_with("imports/") || path.starts_with("renames/") || before.get(path) == Some(bytes)
+        })
 }
 
 /// Checks the branch's files of one run.

@@ -42,6 +42,12 @@ impl Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredJob {
     pub name: String,
+    /// The path that it writes or the method that it calls: its first name.
+    pub label: String,
+    /// Its former names, the last one first.
+    pub former_names: Vec<String>,
+    /// Its file lists all former names, not only the last one.
+    pub lists_all: bool,
     pub kind: JobKind,
     pub run: u64,
     pub suspend: bool,
@@ -65,6 +71,9 @@ impl DeclaredJob {
     pub fn new(name: &str, kind: JobKind) -> DeclaredJob {
         DeclaredJob {
             name: name.to_string(),
+            label: name.to_string(),
+            former_names: Vec::new(),
+            lists_all: false,
             kind,
             run: 1,
             suspend: false,
@@ -85,6 +94,11 @@ impl DeclaredJob {
         format!("jobs/{}.yaml", self.name)
     }
 
+    /// Returns true for a name that it has or had.
+    pub fn had_name(&self, name: &str) -> bool {
+        self.name == name || self.former_names.iter().any(|former| former == name)
+    }
+
     /// Returns the value that a run of it writes: its number.
     pub fn value(&self) -> u64 {
         self.run
@@ -92,7 +106,7 @@ impl DeclaredJob {
 
     /// Returns the fields for the target and the action.
     pub(super) fn work(&self) -> [String; 2] {
-        let (name, value) = (&self.name, self.value());
+        let (name, value) = (&self.label, self.value());
         let action = match self.kind {
             JobKind::Property | JobKind::Acknowledged => format!("{{property: {{{name}: {value}}}}}"),
             JobKind::Tags => format!("{{tags: {{{name}: {value}}}}}"),
@@ -132,7 +146,14 @@ impl DeclaredJob {
         } else {
             format!(" {{{}}}", fields.join(", "))
         };
-        format!("{note}apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:{spec}\n")
+        let listed = if self.lists_all { self.former_names.len() } else { 1 };
+        let listed: Vec<&str> = self.former_names.iter().take(listed).map(String::as_str).collect();
+        let previous = match listed.as_slice() {
+            [] => String::new(),
+            [one] => format!(", previousName: {one}"),
+            several => format!(", previousName: [{}]", several.join(", ")),
+        };
+        format!("{note}apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}{previous}}}\nspec:{spec}\n")
     }
 
     pub(super) fn delivery(&self) -> Vec<String> {

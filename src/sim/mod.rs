@@ -3,9 +3,9 @@
 //! Production code runs unmodified: [`crate::ops::apply`] over a real SQLite registry and a real git repository in a
 //! folder that the caller gives. The simulation provides time, the devices' faults, the people who commit and the
 //! moments at which the process dies. One seed decides all of it. A world has two phases: first faults, then all faults
-//! end and the world must come to rest in a bounded number of applies. Registries are lost, and put back from backups.
-//! The [`Auditor`] judges both phases from the outside: by the declared files, the devices' own journal and the results
-//! branch.
+//! end and the world must come to rest in a bounded number of applies. Registries are lost, and put back from backups;
+//! the results branch too. Jobs are renamed, and a stranger applies in a clone of its own. The [`Auditor`] judges both
+//! phases from the outside: by the declared files, the devices' own journal and the results branch.
 //!
 //! A script (`fixtures/scripts`) is the same world without chance: a person writes down the events, and reviews the
 //! transcript.
@@ -13,6 +13,7 @@
 //! `tests/sim.rs` and `tests/it/scripts.rs` call this module. Other modules never use it.
 
 mod auditor;
+mod borders;
 mod clock;
 mod faulty;
 mod job;

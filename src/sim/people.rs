@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{DeclaredJob, device_id, random_job};
+use super::ledger::{Branch, Run};
 use super::schedules::DeclaredSchedule;
 use super::{Random, World};
 use crate::execute::Clock as _;
@@ -181,6 +182,38 @@ impl People {
                 format!("{devices} devices")
             }
         }
+    }
+
+    /// Gives another name, or one that it had, to a job all of whose runs have ended. Returns what was done; nothing for
+    /// a job that others name, or that was edited without a new run token.
+    pub fn rename(&mut self, world: &World, random: &mut Random) -> Option<String> {
+        let (_, files) = world.results().ok()?;
+        let branch = Branch::of(None, files).ok()?;
+        let has_run = |name: &&String| {
+            let mut claims = branch.claims.keys().filter(|key| key.0 == **name).peekable();
+            claims.peek().is_some() && claims.all(|key| branch.runs.get(key).is_some_and(Run::is_final))
+        };
+        let names: Vec<String> = self.jobs.keys().filter(has_run).cloned().collect();
+        if names.is_empty() {
+            return None;
+        }
+        let old = self.jobs[random.pick(&names).as_str()].clone();
+        let is_named = self.jobs.values().chain(self.deleted.values()).any(|job| job.after.as_ref() == Some(&old.name));
+        if is_named || self.edited.contains(&old.name) {
+            return None;
+        }
+        let fresh = format!("{}-{}", old.label, self.newest.len());
+        let former = old.former_names.iter().find(|name| !self.jobs.contains_key(*name)).filter(|_| random.chance(25));
+        let name = former.cloned().unwrap_or(fresh);
+        let mut former_names = vec![old.name.clone()];
+        former_names.extend(old.former_names.iter().filter(|former| **former != name).cloned());
+        world.remove(&old.path());
+        self.touched.insert(old.path());
+        self.jobs.remove(&old.name);
+        self.newest.insert(name.clone(), self.newest[&old.name]);
+        let told = format!("{} is renamed to {name}", old.name);
+        self.declare(world, DeclaredJob { name, former_names, lists_all: random.chance(50), ..old });
+        Some(told)
     }
 
     fn delete_or_restore(&mut self, world: &World, job: &DeclaredJob) -> String {

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use crate::execute::{Clock as _, Progress};
 use crate::ops::watch::Note;
 
+use super::borders::borders_of;
 use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 
 /// Applies in the first phase.
@@ -31,6 +32,10 @@ pub struct Session {
     pub trace: Vec<String>,
     /// The files of a backup of the registry.
     backup: Vec<(PathBuf, Vec<u8>)>,
+    /// A tip of the results branch that it may be put back to.
+    pub(super) old_tip: Option<String>,
+    /// The tip that the results branch had before it was put back.
+    pub(super) tip_before: Option<String>,
 }
 
 /// A violated invariant, with the steps that led to it.
@@ -68,6 +73,8 @@ impl Session {
             auditor: Auditor::default(),
             trace: vec![format!("{devices} devices, fleet {fleet}")],
             backup: Vec::new(),
+            old_tip: None,
+            tip_before: None,
         }
     }
 
@@ -119,6 +126,9 @@ impl Session {
         self.trace.push(format!("{what} with {faults:?}: {told}"));
         let looked = self.auditor.look(&self.world, people, &ended, faults);
         looked.map_err(|what| self.failure(what))?;
+        if let Ended::Refused(error) = &ended {
+            self.follow(error);
+        }
         Ok((ended, passed))
     }
 
@@ -209,6 +219,7 @@ impl Session {
         self.auditor.lose_branch();
         // A branch that is published again has another history, which an older registry does not know.
         self.backup.clear();
+        self.old_tip = None;
         self.trace.push("the results branch is deleted".to_string());
         true
     }
@@ -226,7 +237,7 @@ impl Session {
         self.trace.push("the backup of the registry is put back".to_string());
     }
 
-    fn failure(&self, what: String) -> Failure {
+    pub(super) fn failure(&self, what: String) -> Failure {
         Failure { what, trace: self.trace.clone() }
     }
 }
@@ -237,6 +248,7 @@ impl Session {
 /// An invariant is violated.
 pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
+    let (mut borders, crosses_borders) = borders_of(seed);
     let devices = random.between(5, 30) * *random.pick(&[1, 1, 1, 2, 2, 8]);
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 40));
     let fleet = faulty_fleet(&mut random, devices, &limits);
@@ -249,6 +261,9 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
         let faults = faults(&mut random);
         round(&mut session, &faults)?;
         disturb(&mut session, &mut random, &limits, true);
+        if crosses_borders {
+            session.cross_borders(&mut borders)?;
+        }
     }
     session.heal(&healed(&limits))?;
     Ok(session.trace)
@@ -260,6 +275,7 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
 /// An invariant is violated.
 pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
+    let (mut borders, crosses_borders) = borders_of(seed);
     let devices = random.between(3, 12);
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 20));
     let fleet = faulty_fleet(&mut random, devices, &limits);
@@ -284,6 +300,9 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
             session.watch(&faults, Duration::from_secs(60 * minutes), &acts, &mut random)?;
         }
         disturb(&mut session, &mut random, &limits, false);
+        if crosses_borders {
+            session.cross_borders(&mut borders)?;
+        }
         if random.chance(40) {
             let told = session.people.act_on_schedules(&session.world, &mut random);
             session.trace.push(told);
@@ -299,6 +318,7 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
 /// An invariant is violated.
 pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut random = Random::new(seed);
+    let (mut borders, crosses_borders) = borders_of(seed);
     let devices = random.between(3, 12);
     let limits = format!(
         "results: {{remote: origin}}, limits: {{runningJobs: {}, inFlight: {}}}",
@@ -331,6 +351,9 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         }
         round(&mut session, &faults)?;
         disturb_remote(&mut session, &mut random, &limits);
+        if crosses_borders {
+            session.cross_borders(&mut borders)?;
+        }
     }
     session.heal(&healed(&limits))?;
     Ok(session.trace)

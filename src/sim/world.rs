@@ -96,7 +96,7 @@ pub enum Ended {
 pub struct World {
     /// Clones of the fleet's repository. They share the registry of the first, where people commit. One clone without a
     /// remote.
-    sites: Vec<PathBuf>,
+    pub(super) sites: Vec<PathBuf>,
     /// The site where commands run.
     site: usize,
     pub clock: SimClock,
@@ -168,7 +168,7 @@ impl World {
         others.iter().try_for_each(to).unwrap_or_else(|error: git2::Error| panic!("people can fetch: {error}"));
     }
 
-    fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         &self.sites[self.site]
     }
 

@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
     ("cli", "diag model manifest ledger plan results convert registry repo prepare execute listen ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
-    ("sim", "model ledger results registry link repo execute ops"),
+    ("sim", "model ledger results registry link repo prepare execute ops"),
 ];
 
 /// The rooms of levels 0 to 3: no clock, randomness, environment, files, network or async.
