@@ -12,14 +12,6 @@ use crate::ops::{Environment, OpsError};
 use crate::prepare::HistoryError;
 use crate::repo::Repo;
 
-/// Returns the chance of what happens at the borders of a world, and whether something does: it leaves the rest of the
-/// world as it is.
-pub(super) fn borders_of(seed: u64) -> (Random, bool) {
-    let mut random = Random::new(seed ^ 0x626f_7264_6572);
-    let crosses = random.chance(60);
-    (random, crosses)
-}
-
 impl Session {
     /// Notes the tip of the results branch; when one is noted, puts the branch back to it.
     fn put_back_branch(&mut self) {

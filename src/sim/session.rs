@@ -10,7 +10,6 @@ use jiff::SignedDuration;
 use crate::execute::{Clock as _, Progress};
 use crate::ops::watch::Note;
 
-use super::borders::borders_of;
 use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
 
 /// Applies in the first phase.
@@ -357,6 +356,14 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
     }
     session.heal(&healed(&limits))?;
     Ok(session.trace)
+}
+
+/// Returns the chance of what happens at the borders of a world, and whether something does: it leaves the rest of the
+/// world as it is.
+fn borders_of(seed: u64) -> (Random, bool) {
+    let mut random = Random::new(seed ^ 0x626f_7264_6572);
+    let crosses = random.chance(60);
+    (random, crosses)
 }
 
 fn round(session: &mut Session, faults: &Faults) -> Result<(), Failure> {
