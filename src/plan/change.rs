@@ -66,6 +66,8 @@ pub enum ActionKind {
     Hold,
     /// Nothing: it is as declared.
     Done,
+    /// Nothing: it has run and has left the files, and what it did stays.
+    Gone,
 }
 
 impl ActionKind {
@@ -80,16 +82,17 @@ impl ActionKind {
             ActionKind::Schedule => "schedule",
             ActionKind::Hold => "hold",
             ActionKind::Done => "done",
+            ActionKind::Gone => "gone",
         }
     }
 
-    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it, `@`
+    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it or says that it is gone, `@`
     /// will start it later, `.` nothing.
     pub fn symbol(self) -> char {
         match self {
             ActionKind::Import | ActionKind::Run => '+',
             ActionKind::Continue | ActionKind::Stop => '~',
-            ActionKind::Close => '-',
+            ActionKind::Close | ActionKind::Gone => '-',
             ActionKind::Schedule => '@',
             ActionKind::Hold | ActionKind::Done => '.',
         }
@@ -104,7 +107,8 @@ impl ActionKind {
             | ActionKind::Close
             | ActionKind::Schedule
             | ActionKind::Hold
-            | ActionKind::Done => false,
+            | ActionKind::Done
+            | ActionKind::Gone => false,
         }
     }
 
@@ -112,7 +116,7 @@ impl ActionKind {
     pub fn changes_something(self) -> bool {
         match self {
             ActionKind::Import | ActionKind::Run | ActionKind::Continue | ActionKind::Stop | ActionKind::Close => true,
-            ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => false,
+            ActionKind::Schedule | ActionKind::Hold | ActionKind::Done | ActionKind::Gone => false,
         }
     }
 }
@@ -224,6 +228,8 @@ pub enum Step {
     Hold,
     /// Nothing: it is as declared.
     Done,
+    /// Nothing: it has run and has left the files, and what it did stays.
+    Gone,
 }
 
 /// A run that is claimed and starts.
@@ -261,6 +267,7 @@ impl Step {
             Step::Schedule(_) => ActionKind::Schedule,
             Step::Hold => ActionKind::Hold,
             Step::Done => ActionKind::Done,
+            Step::Gone => ActionKind::Gone,
         }
     }
 }

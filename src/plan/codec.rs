@@ -128,7 +128,7 @@ fn change_to_json(change: &PlannedChange) -> Value {
             members.insert("next".into(), next_to_json(&schedule.upcoming));
             members.insert("devices_now".into(), json!(schedule.upcoming.devices));
         }
-        Step::Continue | Step::Stop | Step::Close | Step::Hold | Step::Done => {}
+        Step::Continue | Step::Stop | Step::Close | Step::Hold | Step::Done | Step::Gone => {}
     }
     document
 }
@@ -207,7 +207,7 @@ impl SavedPlan {
         for change in &self.changes {
             let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
             let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
-            if matches!(action, "schedule" | "hold" | "done") {
+            if matches!(action, "schedule" | "hold" | "done" | "gone") {
                 continue;
             }
             let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::change::ImportCounts;
+use super::change::{ImportCounts, Subject};
 use super::classify::Classified;
 use crate::ledger::Ledger;
 use crate::model::digest::Digest;
@@ -46,6 +46,9 @@ pub struct PlanInput<'a> {
     /// For each of those jobs the declared device templates that it does not fit; absent where it fits all.
     pub mismatching: BTreeMap<Name, BTreeSet<Name>>,
     pub imports: BTreeMap<Name, ImportObservation>,
+    /// Documents that have run and have left the files since the commit that was applied last, where that was looked
+    /// at.
+    pub gone: Vec<Subject>,
     /// The other process that has the right to work on the fleet now.
     pub at_work: Option<String>,
     /// How many devices schedules would select now, where that was looked at.

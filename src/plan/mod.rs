@@ -119,7 +119,7 @@ impl Plan {
                 ActionKind::Stop => summary.to_stop += 1,
                 ActionKind::Continue => summary.to_continue += 1,
                 ActionKind::Close => summary.to_close += 1,
-                ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => {}
+                ActionKind::Schedule | ActionKind::Hold | ActionKind::Done | ActionKind::Gone => {}
             }
         }
         summary

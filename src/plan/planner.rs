@@ -21,7 +21,7 @@ use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::observation::{Mismatch, Observation};
-use crate::model::outcome::RunStatus;
+use crate::model::outcome::{Counts, RunStatus};
 
 /// Ids of a target that a plan carries for people.
 const SAMPLE_IDS: usize = 3;
@@ -57,6 +57,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         scheduled,
         at_work,
         held,
+        gone,
         ..
     } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
@@ -88,6 +89,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
     plan_held(declared, held, &mut plan);
     plan_undeclared(declared, held, ledger, &mut plan);
+    plan_gone(&gone, ledger, &mut plan);
     if let Some(at_work) = at_work {
         // A journal that is not here is with the process that works with the other registry.
         for change in plan.changes.iter_mut().filter(|change| change.action() == ActionKind::Close) {
@@ -124,7 +126,8 @@ fn rank(action: ActionKind) -> u8 {
         ActionKind::Run => 4,
         ActionKind::Schedule => 5,
         ActionKind::Hold => 6,
-        ActionKind::Done => 7,
+        ActionKind::Gone => 7,
+        ActionKind::Done => 8,
     }
 }
 
@@ -305,6 +308,25 @@ fn plan_held(declared: &Declared, held: &HeldDocuments, plan: &mut Plan) {
 /// Plans the runs that have not ended and that nothing declares any more: their file is gone, or has another token.
 /// They are stopped, what is done stays; those whose journal was lost are closed as they would be if they were
 /// declared. An occurrence of a schedule is declared for as long as the schedule is.
+/// Tells what has left the files after it ran. What is still open is told as it is stopped.
+fn plan_gone(gone: &[Subject], ledger: &Ledger, plan: &mut Plan) {
+    for subject in gone {
+        let mut change = PlannedChange::new(subject.clone(), Step::Gone, "what it imported stays");
+        if let Subject::Schedule(_) = subject {
+            change.reason = "no further occurrence; what ran stays".to_string();
+        }
+        if let Subject::Job(name) = subject {
+            let Some(claim) = ledger.claims_of(name).pop() else { continue };
+            let Standing::Ended(_, record) = ledger.standing(name, &claim.run) else { continue };
+            let Counts { total, completed, .. } = record.counts;
+            let status = record.status.as_str();
+            change.reason = format!("{status}: {completed} of {total} devices completed; what it wrote stays");
+            change.run = Some(claim.run.clone());
+        }
+        plan.changes.push(change);
+    }
+}
+
 fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, plan: &mut Plan) {
     for claim in ledger.unended() {
         let (name, run) = (&claim.job, &claim.run);

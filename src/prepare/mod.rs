@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod files;
 mod findings;
+mod gone;
 mod history;
 mod history_error;
 mod lease;

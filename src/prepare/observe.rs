@@ -61,10 +61,11 @@ pub(super) fn prepare(
             observations.insert(job.name.clone(), observation);
         }
     }
-    let scheduled = match preparation.counts_scheduled {
+    let scheduled = match preparation.is_shown {
         true => super::scheduled::counts(preparation, registry, &mut passed_over)?,
         false => BTreeMap::new(),
     };
+    let gone = if preparation.is_shown { super::gone::gone(preparation, registry)? } else { Vec::new() };
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
     let input = PlanInput {
         declared: preparation.declared,
@@ -80,6 +81,7 @@ pub(super) fn prepare(
         mismatching,
         imports,
         scheduled,
+        gone,
         at_work: preparation.at_work.clone(),
         unusable,
         ages: ages(preparation, registry, &fresh)?,

@@ -21,8 +21,8 @@ pub(super) struct Preparation<'a> {
     pub ledger: &'a Ledger,
     /// The process that has the right to work now, when it is another one and a person wants to know.
     pub at_work: Option<String>,
-    /// Count the devices that the schedules would select now.
-    pub counts_scheduled: bool,
+    /// The plan is for a person: it counts the devices that the schedules would select now, and tells what is gone.
+    pub is_shown: bool,
     pub now: Timestamp,
 }
 

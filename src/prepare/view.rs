@@ -161,7 +161,7 @@ impl<'w> View<'w> {
         };
         let preparation = Preparation {
             at_work: if is_shown { worker()? } else { None },
-            counts_scheduled: is_shown,
+            is_shown,
             ..preparation_of(
                 self.workspace,
                 (&self.files, &self.declared, &self.held),
@@ -209,7 +209,7 @@ fn preparation_of<'a>(
         branch,
         ledger,
         at_work: None,
-        counts_scheduled: false,
+        is_shown: false,
         now,
     }
 }

@@ -15,6 +15,7 @@ mod daemon;
 mod delivery;
 mod devices;
 mod edge;
+mod gone;
 mod indexes;
 mod known;
 mod lifecycle;

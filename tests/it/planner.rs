@@ -250,6 +250,7 @@ impl Input {
             ledger: &self.ledger,
             observations,
             imports: BTreeMap::new(),
+            gone: Vec::new(),
             at_work: None,
             scheduled: BTreeMap::new(),
             held: &HeldDocuments::default(),

@@ -52,7 +52,7 @@ impl PlanView {
             ActionKind::Import if removes => Tone::Bad,
             ActionKind::Import | ActionKind::Run => Tone::Good,
             ActionKind::Continue | ActionKind::Stop => Tone::Careful,
-            ActionKind::Close => Tone::Bad,
+            ActionKind::Close | ActionKind::Gone => Tone::Bad,
             ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => Tone::Quiet,
         };
         let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));

@@ -263,7 +263,9 @@ fn planned_text(action: ActionKind, reason: &str, devices: Option<u64>, is_commi
         ActionKind::Stop => format!("The next apply stops it: {reason}."),
         ActionKind::Close => format!("The next apply closes it: {reason}."),
         ActionKind::Hold => format!("It is held: {reason}."),
-        ActionKind::Done | ActionKind::Import | ActionKind::Schedule => format!("There is nothing to do: {reason}."),
+        ActionKind::Done | ActionKind::Gone | ActionKind::Import | ActionKind::Schedule => {
+            format!("There is nothing to do: {reason}.")
+        }
     };
     if is_committed { next } else { format!("{next}\nIts document is not committed; apply executes what is.") }
 }
