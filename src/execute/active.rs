@@ -27,6 +27,8 @@ pub struct RunInput {
     pub mismatching: BTreeSet<Name>,
     /// The time of the first start; `None` when the run has never started.
     pub started_at: Option<Timestamp>,
+    /// When it ended, if a process died before the results branch had that.
+    pub finished_at: Option<Timestamp>,
     /// The batch that was opened last; `None` when none was, or when no device may wait.
     pub open_batch: Option<OpenBatch>,
     /// How much of its results is on the branch.
@@ -72,6 +74,8 @@ pub(super) struct Active {
     pub mismatching: BTreeSet<Name>,
     pub open_batch: Option<OpenBatch>,
     pub published: Published,
+    /// When it ended, if a process died before the results branch had that.
+    pub finished_at: Option<Timestamp>,
     /// Late answers that are recorded.
     pub late: u64,
     /// Devices that became terminal since the last progress event.
@@ -87,8 +91,19 @@ pub(super) struct Active {
 impl Active {
     /// Returns a run with its state from the journal.
     pub fn new(input: RunInput, registry: &Registry, now: Timestamp) -> Result<Active, ExecuteError> {
-        let RunInput { run_id, job, assignment, claim, ids, mismatching, started_at, open_batch, published, is_stop } =
-            input;
+        let RunInput {
+            run_id,
+            job,
+            assignment,
+            claim,
+            ids,
+            mismatching,
+            started_at,
+            finished_at,
+            open_batch,
+            published,
+            is_stop,
+        } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
         assert_eq!(u64::from(total), claim.total, "the journal has the target that was claimed");
         let seed = claim.targets_digest.seed();
@@ -121,6 +136,7 @@ impl Active {
             mismatching,
             open_batch,
             published,
+            finished_at,
             late: journal.count_late(run_id)?,
             write: None,
             is_replaying: true,
@@ -182,7 +198,7 @@ impl Active {
             reason: cause.map(|cause| cause.to_string()),
             counts: self.rollout.counts(),
             started_at: self.has_started.then_some(self.rollout.spec().started_at),
-            finished_at: status.is_final().then_some(now),
+            finished_at: status.is_final().then_some(self.finished_at.unwrap_or(now)),
             per_batch: RunRecord::batches_of(self.rollout.batch_counts()),
             published: self.published,
             late: self.late,

@@ -222,7 +222,8 @@ impl Executor<'_> {
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
         let reason = cause.map(|cause| cause.to_string());
-        let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at: now };
+        let at = run.finished_at.unwrap_or(now);
+        let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at };
         self.registry.write(end)?;
         let mut record = run.record(status, cause, now);
         if run.is_draining {

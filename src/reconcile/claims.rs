@@ -116,6 +116,7 @@ impl Claims<'_, '_> {
             ids: run.ids.clone(),
             mismatching: run.mismatching.clone(),
             started_at: None,
+            finished_at: None,
             open_batch: None,
             published: Published::default(),
             is_stop: false,
@@ -186,6 +187,7 @@ pub(super) fn reopen(view: &View<'_>, name: &Name, is_stop: bool) -> Result<RunI
         // What was decided at the claim depends on nothing but the declared documents.
         mismatching: mismatching(&view.declared, job),
         started_at: run.started_at,
+        finished_at: run.finished_at,
         open_batch: run.open_batch,
         published,
         is_stop,

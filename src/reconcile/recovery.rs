@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::imports::empty_outbox;
 use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
-use crate::ledger::{LEASE_PATH, Renamed, Standing, claim_path_of};
+use crate::ledger::{Claim, LEASE_PATH, Renamed, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Recorded, View, host};
 use crate::registry::{Change, JournaledRun, KeptFile, Noted};
@@ -94,12 +94,13 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Ok(true)
     }
 
-    /// Publishes the ends of runs that were committed by a daemon that never got to push them, and returns whether
-    /// there were any.
+    /// Publishes the ends of runs that the branch lacks, and returns whether there were any: a daemon committed them and
+    /// never got to push them, or the branch was put back.
     fn publish_ends(&mut self) -> Result<bool, ReconcileError> {
         let ledger = &self.view.ledger;
-        let is_lost = |(job, run): &&(Name, RunToken)| matches!(ledger.standing(job, run), Standing::JournalLost(_));
-        let lost: BTreeSet<&(Name, RunToken)> = ledger.claims.keys().filter(is_lost).collect();
+        let is_lost = |claim: &&Claim| matches!(ledger.standing(&claim.job, &claim.run), Standing::JournalLost(_));
+        let lost = ledger.unended().filter(is_lost).map(|claim| (claim.job.clone(), claim.run.clone()));
+        let lost: BTreeSet<(Name, RunToken)> = lost.collect();
         if lost.is_empty() {
             return Ok(false);
         }
@@ -121,7 +122,8 @@ impl<'a, 'w> Recovery<'a, 'w> {
         Ok(has_moved)
     }
 
-    /// Publishes kept files that are not on the branch: they were committed by a daemon that never got to push them.
+    /// Publishes kept files that are not on the branch: a daemon committed them and never got to push them, or the
+    /// branch was put back.
     fn publish_kept(&self, missing: &BTreeSet<&String>) -> Result<(), ReconcileError> {
         if missing.is_empty() {
             return Ok(());
@@ -147,27 +149,37 @@ impl<'a, 'w> Recovery<'a, 'w> {
     fn keep_results(&mut self) -> Result<(), ReconcileError> {
         let Some(tip) = self.view.branch.tip()? else { return Ok(()) };
         let before = self.view.registry.branch_copy().noted(Noted::KeptTip)?;
-        if before.as_ref() == Some(&tip) {
+        // These are about to be published, or were published on a branch that was put back since.
+        let uncompared = self.view.registry.branch_copy().uncompared_files()?;
+        if before.as_ref() == Some(&tip) && uncompared.is_empty() {
             return Ok(());
         }
         let journaled: BTreeSet<String> = self.view.registry.journal().claim_documents()?.into_keys().collect();
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
         let known = self.view.registry.branch_copy().file_ids()?;
         let is_kept = |path: &str| path != "fleet.json" && path != LEASE_PATH && !is_journaled(path);
-        // Without a remote nothing goes from the branch: what was there before has been kept, or was in the journal.
-        let since = before.filter(|_| !self.has_remote);
+        // Without a remote nothing goes from the branch unless somebody puts it back: what was there before has been
+        // kept, or was in the journal.
+        let has_grown = |before: &String| self.view.workspace.repo.descends(&tip, before) == Some(true);
+        let since = before.filter(|before| !self.has_remote && has_grown(before));
         let since = since.map(|before| self.view.branch.changes(&before, &tip)).transpose()?.flatten();
-        let present: BTreeMap<String, BlobId> = match since {
+        let is_whole = since.is_none();
+        let mut present: BTreeMap<String, BlobId> = match since {
             Some(changes) => {
                 let there = changes.into_iter().filter_map(|(path, blob)| Some((path, blob?)));
                 there.filter(|(path, _)| is_kept(path)).collect()
             }
             None => self.view.branch.entries_at(&tip, is_kept)?,
         };
-        if self.has_lease {
-            self.publish_kept(
-                &known.keys().filter(|path| !present.contains_key(*path) && !is_journaled(path)).collect(),
-            )?;
+        let is_uncompared = |path: &str| uncompared.contains(path) && !is_journaled(path);
+        if uncompared.iter().any(|path| is_uncompared(path) && !present.contains_key(path)) {
+            present.extend(self.view.branch.entries_at(&tip, is_uncompared)?);
+        }
+        if self.has_lease || !self.has_remote {
+            let is_missing = |path: &&String| {
+                !present.contains_key(*path) && !is_journaled(path) && (is_whole || is_uncompared(path))
+            };
+            self.publish_kept(&known.keys().filter(is_missing).collect())?;
         }
         let mut fresh = Vec::new();
         for (path, blob) in present {
@@ -224,10 +236,8 @@ impl<'a, 'w> Recovery<'a, 'w> {
                 self.view.registry.write(Change::Close { run_id: run.run_id })?;
             }
         }
-        if self.has_lease {
-            has_moved |= self.publish_ends()?;
-        }
         if self.has_lease || !self.has_remote {
+            has_moved |= self.publish_ends()?;
             has_moved |= self.note_renames()?;
         }
         if has_moved {

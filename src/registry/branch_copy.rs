@@ -4,7 +4,7 @@
 //! Runs that were executed with this registry are rebuilt from the journal. Other files of the branch (reports of
 //! imports, runs of a registry that was lost) are kept byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::{RegistryError, ResultRow};
@@ -52,6 +52,13 @@ pub trait BranchCopy {
     /// # Errors
     /// The registry cannot be read.
     fn file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError>;
+
+    /// Returns the paths of the kept files that were not compared with the branch, those of the journal's own runs
+    /// among them.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn uncompared_files(&self) -> Result<BTreeSet<String>, RegistryError>;
 
     /// Returns the commit that was noted last; `None` when none was.
     ///

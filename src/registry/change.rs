@@ -62,7 +62,7 @@ pub enum Change<'a> {
     Write { assignment: &'a Assignment, chunk: Chunk<'a> },
     /// Writes what devices sent; answered with the reported section of each device that reported, in order.
     Heard { from: &'a [Heard<'a>] },
-    /// Notes that a run does not go on now; a final status keeps its time.
+    /// Notes that a run does not go on now, or that it has ended at a time.
     End { run_id: i64, status: RunStatus, reason: Option<&'a str>, at: Timestamp },
     /// Keeps `run.json` as it is about to be published, and the devices with rows in the new shards; `None` without new
     /// shards.

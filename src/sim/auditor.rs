@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::claimed::{Claimed, check_run};
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
 use super::schedules::{Promise, Promises, check_occurrence, check_overlap};
 use super::world::WorldFiles;
 use super::{DeclaredJob, Ended, Faults, JobKind, People, RemoteFault, World};
 use crate::execute::Clock as _;
-use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
 use crate::registry::RegistryError;
@@ -47,14 +47,6 @@ struct DeclaredThen {
     jobs: BTreeMap<String, DeclaredJob>,
     devices: u64,
     schedules: BTreeMap<String, Promise>,
-}
-
-/// The state of a run at its claim.
-struct Claimed {
-    job: DeclaredJob,
-    targets: BTreeSet<String>,
-    /// The auditor's `losses` at the claim.
-    losses: u32,
 }
 
 impl Auditor {
@@ -146,8 +138,11 @@ impl Auditor {
                 _ => Err("it went on although the branch is gone or was put back".to_string()),
             };
         }
-        self.put_back_to = None;
-        if was_lost {
+        let was_put_back = self.put_back_to.take().is_some();
+        if was_put_back {
+            self.forget_unused_claims(&branch)?;
+        }
+        if was_lost || was_put_back {
             self.check_republished(&branch)?;
             self.is_branch_lost = false;
         } else {
@@ -219,6 +214,21 @@ impl Auditor {
                 None => return Err(format!("{path} is gone")),
             }
         }
+        Ok(())
+    }
+
+    /// Forgets claims that a branch that was put back lacks: the process that made them died before it knew of them, so
+    /// it has sent nothing.
+    fn forget_unused_claims(&mut self, branch: &Branch) -> Result<(), String> {
+        let mut before = Branch::of(self.tip.clone(), std::mem::take(&mut self.files))?;
+        for key in before.claims.keys().filter(|key| !before.runs.contains_key(*key)) {
+            let path = format!("claims/{}/{}.json", key.0, key.1);
+            if branch.files.get(&path) != before.files.get(&path) {
+                self.claimed.remove(key);
+                before.files.remove(&path);
+            }
+        }
+        self.files = before.files;
         Ok(())
     }
 
@@ -417,83 +427,4 @@ fn only_reports_differ(now: &WorldFiles, before: &WorldFiles) -> bool {
         && now.iter().all(|(path, bytes)| {
             path.starts_with("imports/") || path.starts_with("renames/") || before.get(path) == Some(bytes)
         })
-}
-
-/// Checks the branch's files of one run.
-fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
-    let total = claimed.targets.len() as u64;
-    let counts = [run.count("completed"), run.count("failed"), run.count("pending")];
-    if run.count("total") != total || counts.iter().try_fold(0_u64, |sum, n| sum.checked_add(*n)) != Some(total) {
-        return Err(format!("its counts {counts:?} do not add up to {total}"));
-    }
-    let batches = run.record["per_batch"].as_array().map_or(&[][..], Vec::as_slice);
-    for (at, field) in ["completed", "failed", "pending"].iter().enumerate() {
-        let sum: u64 = batches.iter().map(|batch| batch[*field].as_u64().unwrap_or_default()).sum();
-        if !batches.is_empty() && sum != counts[at] {
-            return Err(format!("its batches have {sum} {field}, and it has {}", counts[at]));
-        }
-    }
-    let size = claimed.job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
-    let mut seen = BTreeSet::new();
-    for row in &run.rows {
-        if !claimed.targets.contains(&row.device_id) {
-            return Err(format!("{} is not meant", row.device_id));
-        }
-        let place = claimed.targets.range(..row.device_id.clone()).count() as u64;
-        if u64::from(row.batch) != place / size + 1 {
-            return Err(format!(
-                "{} was in the batch {}, and batches were claimed with {size}",
-                row.device_id, row.batch
-            ));
-        }
-        if !seen.insert(&row.device_id) {
-            return Err(format!("{} has two rows", row.device_id));
-        }
-        if u64::from(row.attempts) > claimed.job.retries + 1 {
-            return Err(format!("{} was tried {} times", row.device_id, row.attempts));
-        }
-        if row.status == DeviceStatus::Pending && !run.is_final() {
-            return Err(format!("{} is published as pending", row.device_id));
-        }
-    }
-    if !run.is_final() || run.is_lost() || run.is_missed() {
-        return Ok(());
-    }
-    if seen.len() as u64 != total {
-        return Err(format!("it has {} rows for {total} devices", seen.len()));
-    }
-    let states = [DeviceStatus::Completed, DeviceStatus::Failed, DeviceStatus::Pending];
-    let rows = states.map(|status| run.rows.iter().filter(|row| row.status == status).count() as u64);
-    if rows != counts {
-        return Err(format!("its rows are {rows:?}, and its counts {counts:?}"));
-    }
-    if run.status() == "completed" && counts[2] > 0 {
-        return Err(format!("it is completed, and {} devices are pending", counts[2]));
-    }
-    check_threshold(run, &claimed.job, total)
-}
-
-/// Checks that a run is canceled if and only if more devices failed than the threshold allows, of those that count for
-/// it; a run whose time was up has failed.
-fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), String> {
-    let counted = || run.rows.iter().filter(|row| row.reason.counts_for_threshold());
-    let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
-        ThresholdScope::Job => counted().count() as u64 > threshold.allowed(total),
-        ThresholdScope::Batch => {
-            let size = job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
-            let mut failed: BTreeMap<u32, u64> = BTreeMap::new();
-            for row in counted() {
-                *failed.entry(row.batch).or_default() += 1;
-            }
-            failed.iter().any(|(batch, failed)| {
-                let before = size * u64::from(batch - 1);
-                *failed > threshold.allowed(size.min(total - before))
-            })
-        }
-    });
-    match (run.status(), has_crossed) {
-        ("canceled", true) | ("completed", false) => Ok(()),
-        ("failed", _) if job.max_execution.is_some() => Ok(()),
-        (status, _) => Err(format!("it is {status}, and its threshold is {:?}", job.threshold)),
-    }
 }

@@ -14,6 +14,7 @@
 
 mod auditor;
 mod borders;
+mod claimed;
 mod clock;
 mod faulty;
 mod job;

@@ -224,7 +224,7 @@ pub(super) fn open_batch(transaction: &Transaction<'_>, run_id: i64, opened: Ope
     transaction.prepare_cached(text)?.execute(row).map(drop)
 }
 
-/// Notes that a run does not go on now; a final status keeps its time.
+/// Notes that a run does not go on now, or that it has ended at a time.
 pub(super) fn end(
     transaction: &Transaction<'_>,
     run_id: i64,

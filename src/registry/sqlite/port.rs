@@ -1,6 +1,6 @@
 //! Implements the traits of the port with the methods of the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::{ControlFlow, Range};
 
@@ -194,6 +194,10 @@ impl BranchCopy for SqliteStore {
 
     fn file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError> {
         self.kept_file_ids()
+    }
+
+    fn uncompared_files(&self) -> Result<BTreeSet<String>, RegistryError> {
+        self.uncompared_kept_files()
     }
 
     fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError> {

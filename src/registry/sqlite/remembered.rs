@@ -77,6 +77,16 @@ impl SqliteStore {
         read().map_err(|e| self.error("read what was kept", e))
     }
 
+    pub(super) fn uncompared_kept_files(&self) -> Result<BTreeSet<String>, RegistryError> {
+        let read = || {
+            let text = "SELECT path FROM kept_file WHERE blob_id IS NULL";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<BTreeSet<String>>>()
+        };
+        read().map_err(|e| self.error("read what was kept", e))
+    }
+
     pub(super) fn kept_file_ids(&self) -> Result<BTreeMap<String, Option<String>>, RegistryError> {
         let read = || {
             let mut statement = self.connection.prepare_cached("SELECT path, blob_id FROM kept_file")?;
