@@ -124,9 +124,9 @@ impl<'a, 'w> Recovery<'a, 'w> {
 
     /// Publishes kept files that are not on the branch: a daemon committed them and never got to push them, or the
     /// branch was put back.
-    fn publish_kept(&self, missing: &BTreeSet<&String>) -> Result<(), ReconcileError> {
+    fn publish_kept(&self, missing: &BTreeSet<&String>) -> Result<bool, ReconcileError> {
         if missing.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut changes = Vec::new();
         self.view.registry.each_kept_file::<ReconcileError>(
@@ -140,19 +140,19 @@ impl<'a, 'w> Recovery<'a, 'w> {
         let subject = format!("results that were not pushed, {} of them, published again", changes.len());
         let message = with_trailers(&subject, &Trailers { writer: &writer, ..Trailers::default() });
         self.crash.around("publish kept", || self.view.branch.commit(&changes, &message))?;
-        Ok(())
+        Ok(true)
     }
 
     /// Keeps what is on the branch and not in the journal: runs of a registry that was lost, of another clone, or
     /// adopted ones. All of it is kept or nothing, for a registry that remembers half of what was claimed would let the
     /// rest run again.
-    fn keep_results(&mut self) -> Result<(), ReconcileError> {
-        let Some(tip) = self.view.branch.tip()? else { return Ok(()) };
+    fn keep_results(&mut self) -> Result<bool, ReconcileError> {
+        let Some(tip) = self.view.branch.tip()? else { return Ok(false) };
         let before = self.view.registry.branch_copy().noted(Noted::KeptTip)?;
         // These are about to be published, or were published on a branch that was put back since.
         let uncompared = self.view.registry.branch_copy().uncompared_files()?;
         if before.as_ref() == Some(&tip) && uncompared.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let journaled: BTreeSet<String> = self.view.registry.journal().claim_documents()?.into_keys().collect();
         let is_journaled = |path: &str| claim_path_of(path).is_some_and(|claim| journaled.contains(&claim));
@@ -175,11 +175,12 @@ impl<'a, 'w> Recovery<'a, 'w> {
         if uncompared.iter().any(|path| is_uncompared(path) && !present.contains_key(path)) {
             present.extend(self.view.branch.entries_at(&tip, is_uncompared)?);
         }
+        let mut has_published = false;
         if self.has_lease || !self.has_remote {
             let is_missing = |path: &&String| {
                 !present.contains_key(*path) && !is_journaled(path) && (is_whole || is_uncompared(path))
             };
-            self.publish_kept(&known.keys().filter(is_missing).collect())?;
+            has_published = self.publish_kept(&known.keys().filter(is_missing).collect())?;
         }
         let mut fresh = Vec::new();
         for (path, blob) in present {
@@ -195,7 +196,7 @@ impl<'a, 'w> Recovery<'a, 'w> {
             registry.keep_files::<ReconcileError>(files)?;
         }
         self.view.registry.write(Change::Note { what: Noted::KeptTip, commit: &tip })?;
-        Ok(())
+        Ok(has_published)
     }
 
     /// Reads what was done before, for a registry that only looks.
@@ -213,13 +214,16 @@ impl<'a, 'w> Recovery<'a, 'w> {
     pub fn settle(&mut self) -> Result<(), ReconcileError> {
         self.view.read_ledger(self.recorded)?;
         self.forget_superseded()?;
-        self.keep_results()?;
+        let mut has_moved = self.keep_results()?;
         if !self.view.registry.branch_copy().outbox()?.is_empty() {
             empty_outbox(self.view, self.crash)?;
+            has_moved = true;
+        }
+        if has_moved {
             self.view.read_ledger(self.recorded)?;
         }
         let fleet = self.view.declared.fleet.name.clone();
-        let mut has_moved = false;
+        has_moved = false;
         for run in self.view.registry.journal().unclosed()? {
             let key = (run.job.clone(), run.run.clone());
             let claim = self.view.ledger.claims.get(&key);

@@ -138,6 +138,10 @@ impl Auditor {
                 _ => Err("it went on although the branch is gone or was put back".to_string()),
             };
         }
+        if self.put_back_to.is_some() && matches!(ended, Ended::Died(_) | Ended::Refused(_)) {
+            // Some of it may be back, and the rest comes later.
+            return Ok(());
+        }
         let was_put_back = self.put_back_to.take().is_some();
         if was_put_back {
             self.forget_unused_claims(&branch)?;
@@ -149,7 +153,7 @@ impl Auditor {
             self.check_immutable(&branch)?;
         }
         self.note_immutable(&branch);
-        self.note_claims(&branch, !was_lost)?;
+        self.note_claims(&branch, !was_lost && !was_put_back)?;
         for (key, run) in &branch.runs {
             let claimed = self.claimed.get(key).ok_or_else(|| format!("{key:?} has results and no claim"))?;
             check_run(run, claimed).map_err(|what| format!("{key:?}: {what}"))?;
@@ -420,11 +424,12 @@ fn check_told(branch: &Branch, ended: &Ended, faults: &Faults) -> Result<(), Str
     Ok(())
 }
 
-/// Returns true when only reports of imports and renames are new: an apply with nothing to do first publishes the
-/// reports that a dead process left, and notes what was renamed.
+/// Returns true when only reports, ends of runs and renames are new: an apply with nothing to do first publishes what a
+/// dead process left, and notes what was renamed.
 fn only_reports_differ(now: &WorldFiles, before: &WorldFiles) -> bool {
     now.len() >= before.len()
         && now.iter().all(|(path, bytes)| {
-            path.starts_with("imports/") || path.starts_with("renames/") || before.get(path) == Some(bytes)
+            let is_report = ["imports/", "renames/", "runs/"].iter().any(|folder| path.starts_with(folder));
+            is_report || before.get(path) == Some(bytes)
         })
 }
