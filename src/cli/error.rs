@@ -141,6 +141,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::TooLarge { .. }
         | RepoError::ReadOnly { .. }
         | RepoError::Full { .. }
+        | RepoError::Extension { .. }
         | RepoError::Git { .. }
         | RepoError::Io { .. } => exit::ERROR,
     }

@@ -4,6 +4,7 @@
 //! and index stay untouched. Uses git2 (libgit2) for objects and local references.
 
 mod audit;
+mod format;
 mod mirror;
 mod order;
 mod owner;
@@ -76,6 +77,8 @@ pub enum RepoError {
     Full { path: PathBuf },
     #[error("`{path}` on the results branch cannot be used: {what}")]
     Malformed { path: String, what: String },
+    #[error("the repository {} has the format extension {extension}, which fleetform cannot read", path.display())]
+    Extension { path: PathBuf, extension: String },
     #[error("git failed to {doing}")]
     Git { doing: String, source: git2::Error },
     #[error("{} cannot be {doing}", path.display())]
@@ -130,6 +133,7 @@ impl RepoError {
             RepoError::Malformed { .. } => {
                 "Somebody edited the results branch: restore it with `git reflog` or from a clone.".to_string()
             }
+            RepoError::Extension { extension, .. } => format::help(extension).to_string(),
             RepoError::Git { .. } => "Look at the repository with `git fsck` and `git status`.".to_string(),
             RepoError::Io { .. } => "Check the path and its permissions.".to_string(),
         }
@@ -320,18 +324,19 @@ impl Repo {
 /// Returns the repository of a folder: of the nearest folder above that has a `.git`, else the bare repository that the
 /// folder is; `None` when there is neither. The files of a bare repository inside a work tree may have come with a
 /// commit: they count only when git tracks none of them, they lie apart from a fleet's files, and the folder is named
-/// as a bare repository is, with `.git` at its end.
+/// as a bare repository is, with `.git` at its end. A `.git` that leads into the folder that has it is passed over: what
+/// it leads to are files of the fleet.
 pub(super) fn discover(folder: &Path) -> Result<Option<git2::Repository>, RepoError> {
-    let fail = |error| RepoError::git("open the repository", folder, error);
     let mut around = None;
-    for above in folder.ancestors().filter(|above| above.join(".git").symlink_metadata().is_ok()) {
+    let has_git = |above: &&Path| above.join(".git").symlink_metadata().is_ok() && !leads_inside(above);
+    for above in folder.ancestors().filter(has_git) {
         match git2::Repository::open_ext(above, git2::RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>()) {
             Ok(repository) => {
                 around = Some(repository);
                 break;
             }
             Err(error) if error.code() == git2::ErrorCode::NotFound => {}
-            Err(error) => return Err(fail(error)),
+            Err(error) => return Err(format::open_error(above, error)),
         }
     }
     if folder.join(FLEET_FILE).exists() {
@@ -345,9 +350,22 @@ pub(super) fn discover(folder: &Path) -> Result<Option<git2::Repository>, RepoEr
         Ok(bare) if may_be_bare && bare.path().canonicalize().is_ok_and(|path| path == folder) => Ok(Some(bare)),
         Ok(_) => Ok(around),
         Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(around),
-        Err(error) if around.is_none() => Err(fail(error)),
+        Err(error) if around.is_none() => Err(format::open_error(folder, error)),
         Err(_) => Ok(around),
     }
+}
+
+/// Returns true when the `.git` of a folder is a link or a file that leads to something in that folder.
+fn leads_inside(folder: &Path) -> bool {
+    let git = folder.join(".git");
+    let is_link = git.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let target = match format::git_link(folder) {
+        Some(target) => Some(target),
+        None => is_link.then_some(git),
+    };
+    let target = target.and_then(|target| target.canonicalize().ok());
+    let folder = folder.canonicalize().ok();
+    target.zip(folder).is_some_and(|(target, folder)| target.starts_with(folder))
 }
 
 /// Returns true when git tracks anything in a folder, or that cannot be told.

@@ -16,6 +16,7 @@ mod delivery;
 mod devices;
 mod edge;
 mod gone;
+mod hostile;
 mod indexes;
 mod known;
 mod lifecycle;
