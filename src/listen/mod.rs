@@ -15,6 +15,7 @@ mod service;
 mod status_handle;
 mod webhook;
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout};
 
 use crate::model::limits;
 
@@ -54,6 +55,8 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub connections_max: usize,
+    /// How long a connection keeps its place when all are taken.
+    pub patience: Duration,
     pub head_time_max: Duration,
     pub connection_time_max: Duration,
     pub body_time_max: Duration,
@@ -69,6 +72,7 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             connections_max: limits::LISTEN_CONNECTIONS_MAX,
+            patience: limits::LISTEN_PATIENCE,
             head_time_max: limits::LISTEN_HEAD_TIME_MAX,
             connection_time_max: limits::LISTEN_CONNECTION_TIME_MAX,
             body_time_max: limits::WEBHOOK_READ_TIME_MAX,
@@ -94,15 +98,26 @@ impl Server {
         let bounds = self.bounds.clone();
         let router = routes::router(self);
         let mut shutdown = pin!(shutdown);
-        let mut connections = JoinSet::new();
+        let (mut connections, mut open) = (JoinSet::new(), VecDeque::<(Instant, AbortHandle)>::new());
         loop {
+            open.retain(|(_, connection)| !connection.is_finished());
+            let is_full = open.len() >= bounds.connections_max;
+            let cut_at = open.front().map_or_else(Instant::now, |(since, _)| *since + bounds.patience);
             tokio::select! {
                 () = &mut shutdown => break,
+                // A question of a monitor takes a millisecond. When all places are taken, what has been open for
+                // longest is slow, and makes room.
+                () = tokio::time::sleep_until(cut_at), if is_full => {
+                    if let Some((_, slow)) = open.pop_front() {
+                        slow.abort();
+                    }
+                }
                 // A connection that ended frees its place; a panic ends only its own connection.
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < bounds.connections_max => match accepted {
+                accepted = listener.accept(), if !is_full => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(converse(stream, router.clone(), bounds.clone()));
+                        let connection = connections.spawn(converse(stream, router.clone(), bounds.clone()));
+                        open.push_back((Instant::now(), connection));
                     }
                     Err(error) => {
                         // Out of file descriptors, mostly: trying again at once would be a busy loop.

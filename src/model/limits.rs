@@ -143,6 +143,8 @@ pub const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
 pub const WEBHOOK_SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Connections that are served at once; the others wait in the system's queue. Each costs at most a buffer of headers.
 pub const LISTEN_CONNECTIONS_MAX: usize = 64;
+/// How long a connection keeps its place when all are taken: GitHub sends a webhook at once.
+pub const LISTEN_PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes of the head of a request: GitHub sends 1 KB, proxies add as much again.
 pub const LISTEN_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of a request: GitHub sends 15.

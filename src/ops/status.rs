@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Environment, OpsError, Workspace};
+use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
 use crate::prepare::{OWN_FOLDER, OnError, TreeChoice, View, records_of};
 use crate::registry::Noted;
@@ -85,10 +86,12 @@ pub struct FleetStatus {
     pub name: String,
     /// The newest commit that declares something.
     pub head: String,
-    /// The commit that was applied last; `None` before the first.
+    /// The commit that was applied last, here or by what the branch has; `None` before the first.
     pub applied: Option<String>,
     /// Runs that have not ended: claimed, running, stopped.
     pub open_runs: u64,
+    /// The process that works on the fleet now, here or elsewhere, as far as is known here.
+    pub worker: Option<String>,
     /// Commits of results that the remote did not have when it was last seen; `None` without a remote.
     pub unpushed: Option<u64>,
 }
@@ -123,9 +126,13 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
     Ok(FleetStatus {
         name: fleet.name.to_string(),
         head: workspace.repo.head()?,
-        applied: registry.branch_copy().noted(Noted::AppliedHead)?,
+        applied: match registry.branch_copy().noted(Noted::AppliedHead)? {
+            Some(applied) => Some(applied),
+            None => branch.last_source()?,
+        },
         open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
-        unpushed: if has_remote { Some(branch.unpushed()? as u64) } else { None },
+        worker: workspace.worker(fleet, branch, SystemClock.now())?,
+        unpushed: if has_remote { Some(branch.unshared()? as u64) } else { None },
     })
 }
 

@@ -184,6 +184,23 @@ impl ResultsBranch<'_> {
         Ok(self.between(self.upstream_id()?, local)?.len())
     }
 
+    /// As [`ResultsBranch::unpushed`], where git may have pushed or fetched the branch too: what a clone was last seen
+    /// to share with its remotes is not to be pushed.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn unshared(&self) -> Result<usize, RepoError> {
+        let Some(local) = self.local_id()? else { return Ok(0) };
+        let fail = |e| self.error("compare the results branch with its remotes", e);
+        let mut least = self.between(self.upstream_id()?, local)?.len();
+        for remote in self.repository().remotes().map_err(fail)?.iter().flatten().flatten() {
+            if let Some(tracked) = self.id_of(&format!("refs/remotes/{remote}/{}", self.name()))? {
+                least = least.min(self.between(Some(tracked), local)?.len());
+            }
+        }
+        Ok(least)
+    }
+
     /// Fetches the branch of the remote and updates the local one: it moves forward when it is behind, and its commits
     /// are made again on top when both have moved.
     ///

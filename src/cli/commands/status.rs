@@ -37,6 +37,7 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
             "commit": fleet.head,
             "applied_commit": fleet.applied,
             "open_runs": fleet.open_runs,
+            "at_work": fleet.worker,
             "outbox": fleet.unpushed,
         })
     });
@@ -85,6 +86,9 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
     };
     row("commit", format!("{} ({applied})", short(&fleet.head)));
     row("runs", format!("{} open", fleet.open_runs));
+    if let Some(worker) = &fleet.worker {
+        row("at work", sanitize_line(worker).into_owned());
+    }
     if let Some(unpushed) = fleet.unpushed {
         let text = if unpushed == 0 { "empty".to_string() } else { format!("{} to push", counted(unpushed, "commit")) };
         row("outbox", text);
