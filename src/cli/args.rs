@@ -249,6 +249,9 @@ pub enum JobCommand {
         /// Say why it is where it is: the numbers behind a cancel, a hold, a wait, a stop or a failure
         #[arg(long, conflicts_with_all = ["devices", "status", "device", "columns"])]
         why: bool,
+        /// Show it live while a process works on it, here or elsewhere, with its rate and the time left
+        #[arg(long, conflicts_with_all = ["devices", "status", "device", "columns", "why"])]
+        follow: bool,
         #[command(flatten)]
         devices: DeviceGrid,
     },

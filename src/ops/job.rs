@@ -2,6 +2,7 @@
 
 mod cause;
 mod crossing;
+mod fetch;
 mod history;
 mod planned;
 mod why;
@@ -16,6 +17,7 @@ use history::with_history;
 
 pub use cause::{Cause, Predecessor, Refused, RunProgress, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
+pub use fetch::fetch_results;
 pub use history::Caveats;
 pub use why::why;
 

@@ -15,6 +15,7 @@ mod daemon;
 mod delivery;
 mod devices;
 mod edge;
+mod follow;
 mod gone;
 mod hostile;
 mod indexes;

@@ -50,8 +50,11 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
             }
             Ok(exit::OK)
         }
-        JobCommand::Show { name, run, why: false, devices } => {
+        JobCommand::Show { name, run, why: false, follow, devices } => {
             let choice = RunChoice { job: name.clone(), run: run.clone() };
+            if *follow {
+                return super::follow::follow(environment, &choice, output);
+            }
             show_run(environment, &choice, devices, output)
         }
         JobCommand::Stop { name, edit } => change(environment, name, &Edit::Stop, edit, output),

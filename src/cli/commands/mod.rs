@@ -4,6 +4,7 @@ mod adopt;
 mod apply;
 mod convert;
 mod device;
+mod follow;
 mod group;
 mod import;
 mod init;

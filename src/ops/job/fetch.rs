@@ -1,0 +1,25 @@
+//! What a clone knows of work that goes on elsewhere is as old as its last fetch.
+
+use std::time::Duration;
+
+use super::{Environment, OpsError, Workspace};
+use crate::prepare::{Files, OnError, TreeChoice};
+use crate::repo::{Remote, UpstreamError};
+
+/// Fetches the results branch from the fleet's remote into what git keeps of that remote, as `git fetch` does. Returns
+/// false when the fleet has no remote here.
+///
+/// # Errors
+/// The fleet cannot be read, or the remote does not answer within `time_max`.
+pub fn fetch_results(environment: &Environment, time_max: Duration) -> Result<bool, OpsError> {
+    let workspace = Workspace::open(environment)?;
+    let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    let results = &files.usable()?.fleet.results;
+    let Some(name) = results.remote.as_deref().filter(|name| workspace.repo.has_remote(name)) else {
+        return Ok(false);
+    };
+    let local = format!("refs/remotes/{name}/{}", results.branch);
+    let remote = Remote::new(workspace.repo.git_folder(), name).with_time_at_most(time_max);
+    remote.fetch(&[(&results.branch, &local)]).map_err(UpstreamError::Remote)?;
+    Ok(true)
+}
