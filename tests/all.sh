@@ -28,6 +28,7 @@ if ! python3 -c 'import dateutil, zoneinfo' 2>/dev/null || [ ! -e /usr/share/zon
         exit 1
     fi
 fi
+command -v strace >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq strace || true; }
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny
@@ -43,6 +44,14 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 
 step "tests"
 cargo test --locked
+
+step "kills at system calls, each fortieth"
+if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
+    python3 tests/every_call.py target/debug/fleetform --every 40
+    python3 tests/every_call.py target/debug/fleetform --every 40 --remote
+else
+    echo "strace is missing or may not trace here: not run"
+fi
 
 step "benchmarks, as a smoke test"
 cargo bench --locked --profile dev --bench fleet -- --devices 2000

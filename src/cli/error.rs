@@ -113,7 +113,8 @@ fn code_of_upstream(error: &UpstreamError) -> u8 {
             RemoteError::Denied { .. } => exit::REFUSED,
             RemoteError::Rejected { .. } => exit::HELD,
             RemoteError::BadAddress { .. } | RemoteError::BadName { .. } => exit::USAGE,
-            RemoteError::Unreachable { .. }
+            RemoteError::Stuck { .. }
+            | RemoteError::Unreachable { .. }
             | RemoteError::NotARepository { .. }
             | RemoteError::NoGit { .. }
             | RemoteError::Failed { .. } => exit::UNAVAILABLE,

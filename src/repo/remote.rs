@@ -74,6 +74,9 @@ pub enum RemoteError {
     /// Another writer moved the branch.
     #[error("the branch {branch} was moved by someone else on the remote {remote}: {message}")]
     Rejected { remote: String, branch: String, message: String },
+    /// The server does not move the branch, and nobody else moves it.
+    #[error("the remote {remote} does not move its branch {branch}, which nobody else moves: {message}")]
+    Stuck { remote: String, branch: String, message: String },
     /// The network, the host or the server failed before or during the call, or the time was up.
     #[error("the remote {remote} cannot be reached: {message}")]
     Unreachable { remote: String, message: String },
@@ -93,6 +96,14 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// Returns the error when the branch is where it was expected: nobody was faster.
+    pub(super) fn though_unmoved(self) -> RemoteError {
+        match self {
+            RemoteError::Rejected { remote, branch, message } => RemoteError::Stuck { remote, branch, message },
+            other => other,
+        }
+    }
+
     /// Returns what to do about it, one sentence.
     pub fn help(&self) -> String {
         match self {
@@ -103,6 +114,10 @@ impl RemoteError {
             RemoteError::Rejected { .. } => {
                 "Another fleetform works on this fleet: the next try takes up what that has done.".to_string()
             }
+            RemoteError::Stuck { branch, .. } => format!(
+                "A push that died may have left a lock on the server: when nobody pushes, remove \
+                 `refs/heads/{branch}.lock` in its repository. Nothing is lost: the next try goes on."
+            ),
             RemoteError::Unreachable { .. } => {
                 "Check the network and the address. Nothing is lost: the next try that reaches the remote goes \
                     on."

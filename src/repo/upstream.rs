@@ -25,6 +25,9 @@ use crate::model::backoff::doubled;
 
 /// How often a change is tried on a branch that others keep moving.
 const ATTEMPTS_MAX: u32 = 20;
+/// A rejected push of a branch that is where it was expected is tried again this often: another push that has failed by
+/// now may have had its lock.
+const UNMOVED_ATTEMPTS_MAX: u32 = 5;
 /// The mean of the first pause between tries. It doubles with each try, up to 64 times this. The pause is drawn from 0
 /// to twice the mean, so that writers that started together do not stay together.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -141,14 +144,17 @@ impl Outgoing {
     /// happened.
     ///
     /// # Errors
-    /// Any but [`RemoteError::Rejected`].
+    /// Any but [`RemoteError::Rejected`]; after a few tries [`RemoteError::Stuck`] when the branch stays where it is.
     pub fn send(&self, remote: &Remote, attempt: u32) -> Result<Sent, RemoteError> {
         let expected = self.expected.map(|id| id.to_string());
         match remote.push(&self.commit.to_string(), &self.branch, expected.as_deref()) {
             Ok(()) => Ok(Sent::Landed),
-            Err(RemoteError::Rejected { .. }) => {
+            Err(error @ RemoteError::Rejected { .. }) => {
                 pause(attempt);
-                remote.fetch(&[(&self.branch, &self.fetched_reference)])?;
+                let found = remote.fetch(&[(&self.branch, &self.fetched_reference)])?;
+                if attempt >= UNMOVED_ATTEMPTS_MAX && found.into_iter().next().flatten() == expected {
+                    return Err(error.though_unmoved());
+                }
                 Ok(Sent::Behind)
             }
             Err(error) => Err(error),
@@ -326,9 +332,12 @@ impl ResultsBranch<'_> {
                     });
                     return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
                 }
-                Err(RemoteError::Rejected { .. }) => {
+                Err(error @ RemoteError::Rejected { .. }) => {
                     pause(attempt);
                     self.pull(exchange)?;
+                    if attempt >= UNMOVED_ATTEMPTS_MAX && self.upstream_tip()? == there {
+                        return Err(error.though_unmoved().into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }

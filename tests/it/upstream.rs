@@ -595,3 +595,20 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
     }
     assert_eq!(world.executions().len(), 5);
 }
+
+#[test]
+fn a_lock_on_the_server_is_named_and_the_message_leads_on() {
+    let world = World::with_devices("{results: {remote: origin}}", 2);
+    let remote = Remote::of(&world);
+    world.job("dim", DIM);
+    // What a push leaves that the server's machine cut off.
+    let lock = remote.path().join("refs/heads").join(format!("{BRANCH}.lock"));
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&lock, "").unwrap();
+    let ran = world.run(&["apply", "--yes"]).expect(69);
+    assert!(ran.stderr.contains("which nobody else moves"), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("remove `refs/heads/{BRANCH}.lock`")), "{ran:?}");
+    fs::remove_file(&lock).unwrap();
+    world.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(world.record("dim", "1")["completed"], 2);
+}

@@ -59,6 +59,7 @@ pub(super) fn hopeless(error: RemoteError) -> Result<OpsError, RemoteError> {
         RemoteError::NoGit { .. }
         | RemoteError::Denied { .. }
         | RemoteError::Rejected { .. }
+        | RemoteError::Stuck { .. }
         | RemoteError::Unreachable { .. }
         | RemoteError::NotARepository { .. }
         | RemoteError::Failed { .. } => Err(error),
@@ -76,6 +77,7 @@ pub(super) fn addressed(error: RemoteError, address: &str) -> RemoteError {
     match error {
         RemoteError::Denied { message, .. } => RemoteError::Denied { remote, message },
         RemoteError::Rejected { branch, message, .. } => RemoteError::Rejected { remote, branch, message },
+        RemoteError::Stuck { branch, message, .. } => RemoteError::Stuck { remote, branch, message },
         RemoteError::Unreachable { message, .. } => RemoteError::Unreachable { remote, message },
         RemoteError::NotARepository { message, .. } => RemoteError::NotARepository { remote, message },
         RemoteError::BadAddress { message, .. } => RemoteError::BadAddress { remote, message },
