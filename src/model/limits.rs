@@ -65,10 +65,15 @@ pub const DTDL_NAME_CHARS_MAX: usize = 512;
 pub const CAPABILITY_NAME_CHARS_MAX: usize = 64;
 /// Characters of an identifier in a DTDL model (version 3; version 2 has 128 for an interface).
 pub const DTMI_CHARS_MAX: usize = 2_048;
-/// Complex schemas below another one (DTDL).
+/// Arrays, maps and objects within each other (DTDL).
 pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 /// Interfaces that stand on each other by `extends` (DTDL).
 pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
+/// Members of lists in version 2 of DTDL; version 3 bounds a model as a whole.
+pub const DTDL_2_EXTENDS_MAX: usize = 2;
+pub const DTDL_2_CONTENTS_MAX: usize = 300;
+pub const DTDL_2_FIELDS_MAX: usize = 30;
+pub const DTDL_2_ENUM_VALUES_MAX: usize = 100;
 /// Problems of a model that are reported: an author does not read more at once.
 pub const DTDL_PROBLEMS_MAX: usize = 100;
 /// Bytes of one file of another system that is converted: some ten thousand jobs, and read in a second.

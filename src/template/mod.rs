@@ -3,21 +3,28 @@
 //!
 //! A pure room. [`read()`] makes a [`Model`] of the JSON of a file, a [`Template`] is a model with the cloud properties
 //! beside it, and [`violations`] returns what a job's action needs and such a device does not have. Semantic types,
-//! units, display names and relationships are ignored; so are members that this reader does not know, as in JSON-LD.
+//! units, display names and relationships mean nothing here. Members that an element cannot have are errors; where the
+//! `@context` names other languages too (IoT Central's, extensions), only the slips of members that are missing.
 //!
-//! The rules are those of the "DTDL Language Specification" of versions 2 and 3, with these choices: an interface
-//! without `@context` reads as version 2; of several interfaces in a file the template is the one that no other refers
-//! to, or else the first; references stay within one file.
+//! The rules are those of the "DTDL Language Specification" of versions 2 and 3, with these choices: of several
+//! interfaces in a file the template is the one that no other refers to, or else the first; references stay within one
+//! file; bounds of values (`minValue`, `maxLength` and the like) are IoT Central's.
 
+mod bounds;
 mod check;
+#[cfg(test)]
+mod conformance;
 mod interfaces;
 mod json;
+mod members;
 mod model;
 mod place;
 mod read;
 mod schema;
+mod schemas;
 #[cfg(test)]
 mod tests;
+mod text;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,34 +4,45 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::interfaces::check_extensions;
+use super::Problem;
+use super::interfaces::{check_extensions, check_inherited, has_components};
 use super::json::{below, each, has_type, is_dtmi, is_name, literal, one};
+use super::members::{Element, unknown};
 use super::model::{CommandRequest, Content, Interface, Model};
-use super::schema::{Form, Schema};
-use super::{Problem, schema};
-use crate::diag::{nearest, shown};
+use super::schema::{COMPLEX, Schema};
+use crate::diag::shown;
 use crate::model::limits;
 
 /// The kinds of contents, in the order in which they are looked for in an `@type`.
 const CONTENTS: [&str; 5] = ["Property", "Telemetry", "Command", "Component", "Relationship"];
-const COMPLEX: [&str; 4] = ["Array", "Enum", "Map", "Object"];
 
 /// Returns the model of a file: a DTDL interface, or a list of interfaces that refer to each other.
 ///
 /// # Errors
 /// Everything that is wrong with it, at most [`limits::DTDL_PROBLEMS_MAX`] problems, in the order of the file.
 pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
-    let mut reader = ModelReader::default();
+    let mut reader = ModelReader::new();
     reader.index(content, &mut String::new());
     let top = reader.top(content);
     let found = std::mem::take(&mut reader.found);
     for (pointer, element) in &found {
+        reader.language = reader.language_at(pointer);
         let interface = reader.interface(pointer, element);
         reader.interfaces.push(interface);
     }
     let root = reader.root(&top);
     if let Some((at, message)) = check_extensions(&reader.interfaces) {
         reader.report(&format!("{}/extends", found[at].0), message);
+    }
+    let mut nested = BTreeMap::new();
+    for (pointer, target) in std::mem::take(&mut reader.components) {
+        if *nested.entry(target).or_insert_with(|| has_components(&reader.interfaces, target)) {
+            reader.report(&pointer, "the interface of a component cannot have components itself");
+        }
+    }
+    for (at, name) in check_inherited(&reader.interfaces) {
+        let message = format!("it has the content `{}` twice: its own or inherited ones of one name", shown(&name));
+        reader.report(&found[at].0, message);
     }
     match root {
         Some(root) if reader.problems.is_empty() => {
@@ -42,30 +53,65 @@ pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
     }
 }
 
+/// The language of an outermost element.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Language {
+    /// Of DTDL: 2 or 3.
+    pub version: u8,
+    /// Its `@context` names other languages too.
+    pub is_extended: bool,
+}
+
 /// A schema that others may refer to.
-enum Shared {
+pub(super) enum Shared {
     /// It is being read: a reference that meets it now is inside of it.
     Open,
     Done(Option<Schema>),
 }
 
-#[derive(Default)]
-struct ModelReader<'a> {
+pub(super) struct ModelReader<'a> {
     /// Every interface of the file, those inside of others too, with its pointer.
     found: Vec<(String, &'a Value)>,
     /// The places in `found` by pointer, and by `@id`.
     by_pointer: BTreeMap<String, usize>,
     by_id: BTreeMap<&'a str, usize>,
+    /// The languages of the outermost elements, by pointer.
+    languages: BTreeMap<String, Language>,
+    /// That of the interface that is read.
+    pub(super) language: Language,
     /// Complex schemas with an `@id`.
-    schemas: BTreeMap<&'a str, (String, &'a Value)>,
-    shared: BTreeMap<&'a str, Shared>,
+    pub(super) schemas: BTreeMap<&'a str, (String, &'a Value)>,
+    pub(super) shared: BTreeMap<&'a str, Shared>,
+    /// The schemas of components, as pointers and places in `found`.
+    components: Vec<(String, usize)>,
     /// The interfaces of `found` that were read, in its order.
     interfaces: Vec<Interface>,
     problems: Vec<Problem>,
 }
 
+impl Default for Language {
+    fn default() -> Language {
+        Language { version: 2, is_extended: true }
+    }
+}
+
 impl<'a> ModelReader<'a> {
-    fn report(&mut self, pointer: &str, message: impl Into<String>) {
+    fn new() -> ModelReader<'a> {
+        ModelReader {
+            found: Vec::new(),
+            by_pointer: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            languages: BTreeMap::new(),
+            language: Language::default(),
+            schemas: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            components: Vec::new(),
+            interfaces: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn report(&mut self, pointer: &str, message: impl Into<String>) {
         if self.problems.len() < limits::DTDL_PROBLEMS_MAX {
             self.problems.push(Problem { pointer: pointer.to_string(), message: message.into() });
         }
@@ -136,7 +182,9 @@ impl<'a> ModelReader<'a> {
                     continue;
                 }
             }
-            let is_version_3 = self.context(element, &pointer);
+            let language = self.context(element, &pointer);
+            self.languages.insert(pointer.clone(), language);
+            let is_version_3 = language.version == 3;
             let id = element.get("@id").and_then(Value::as_str);
             if !id.is_some_and(|id| is_dtmi(id, is_version_3)) {
                 let at = if element.get("@id").is_some() { below(&pointer, "@id") } else { pointer };
@@ -146,26 +194,31 @@ impl<'a> ModelReader<'a> {
         top
     }
 
-    /// Checks the version of an interface and returns true for version 3.
-    fn context(&mut self, element: &'a Value, pointer: &str) -> bool {
-        let Some(context) = element.get("@context") else { return false };
+    /// Returns the language of what is inside of an outermost element.
+    fn language_at(&self, pointer: &str) -> Language {
+        let outermost = pointer.match_indices('/').nth(1).map_or(pointer, |(at, _)| &pointer[..at]);
+        let found = self.languages.get(outermost).or_else(|| self.languages.get(""));
+        found.copied().unwrap_or_default()
+    }
+
+    /// Checks the version of an interface and returns its language.
+    fn context(&mut self, element: &'a Value, pointer: &str) -> Language {
+        let Some(context) = element.get("@context") else {
+            self.report(pointer, "it needs an `@context`, such as `\"@context\": \"dtmi:dtdl:context;2\"`");
+            return Language::default();
+        };
         let pointer = below(pointer, "@context");
         let words = each(Some(context), &pointer);
-        let versions: Vec<&str> =
-            words.iter().filter_map(|(_, word)| word.as_str()?.strip_prefix("dtmi:dtdl:context;")).collect();
-        match versions.as_slice() {
-            [] => {
-                self.report(&pointer, "its `@context` must have `dtmi:dtdl:context;2` or `dtmi:dtdl:context;3`");
-                false
-            }
-            versions => {
-                if let Some(version) = versions.iter().find(|version| !matches!(**version, "2" | "3")) {
-                    let message = format!("version {} of DTDL cannot be read, versions 2 and 3 can", shown(version));
-                    self.report(&pointer, message);
-                }
-                versions.contains(&"3")
-            }
+        let version_of = |word: &'a Value| word.as_str()?.strip_prefix("dtmi:dtdl:context;");
+        let versions: Vec<&str> = words.iter().filter_map(|(_, word)| version_of(word)).collect();
+        if versions.is_empty() {
+            self.report(&pointer, "its `@context` must have `dtmi:dtdl:context;2` or `dtmi:dtdl:context;3`");
+        } else if let Some(version) = versions.iter().find(|version| !matches!(**version, "2" | "3")) {
+            let message = format!("version {} of DTDL cannot be read, versions 2 and 3 can", shown(version));
+            self.report(&pointer, message);
         }
+        let version = if versions.contains(&"3") { 3 } else { 2 };
+        Language { version, is_extended: words.len() > versions.len() }
     }
 
     /// Returns the interface of the device: the only one that no other refers to, or else the first.
@@ -188,10 +241,16 @@ impl<'a> ModelReader<'a> {
 
     fn interface(&mut self, pointer: &str, element: &'a Value) -> Interface {
         let mut interface = Interface::default();
+        self.members(element, Element::Interface, pointer);
+        self.at_most(element, "extends", pointer, limits::DTDL_2_EXTENDS_MAX);
+        self.at_most(element, "contents", pointer, limits::DTDL_2_CONTENTS_MAX);
         for (at, base) in each(element.get("extends"), &below(pointer, "extends")) {
             interface.extends.extend(self.interface_at(base, &at));
         }
         for (at, item) in each(element.get("schemas"), &below(pointer, "schemas")) {
+            if !item.get("@id").is_some_and(Value::is_string) {
+                self.report(&at, "a schema in `schemas` needs an `@id`, by which others refer to it");
+            }
             self.schema(item, &at, 0);
         }
         for (at, item) in each(element.get("contents"), &below(pointer, "contents")) {
@@ -208,7 +267,36 @@ impl<'a> ModelReader<'a> {
         interface
     }
 
-    fn name(&mut self, element: &'a Value, pointer: &str) -> Option<&'a str> {
+    /// Reports members that an element cannot have.
+    pub(super) fn members(&mut self, value: &'a Value, element: Element, pointer: &str) {
+        for (at, message) in unknown(value, element, pointer, self.language.is_extended) {
+            self.report(&at, message);
+        }
+    }
+
+    /// Reports a list that is longer than version 2 allows; version 3 bounds the whole of a model.
+    pub(super) fn at_most(&mut self, element: &'a Value, key: &str, pointer: &str, most: usize) {
+        let items = element.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+        if self.language.version == 2 && items > most {
+            self.report(
+                &below(pointer, key),
+                format!("there are {items} of them, and version 2 of DTDL has at most {most}"),
+            );
+        }
+    }
+
+    /// Returns the one of some types that an element has; reports a second one.
+    pub(super) fn kind(&mut self, element: &'a Value, pointer: &str, kinds: &[&'static str]) -> Option<&'static str> {
+        let mut found = kinds.iter().copied().filter(|word| has_type(element, word));
+        let first = found.next();
+        if let (Some(first), Some(second)) = (first, found.next()) {
+            let message = format!("it cannot be both {first} and {second}: one of the two must be its `@type`");
+            self.report(&below(pointer, "@type"), message);
+        }
+        first
+    }
+
+    pub(super) fn name(&mut self, element: &'a Value, pointer: &str) -> Option<&'a str> {
         let Some(name) = element.get("name") else {
             self.report(pointer, "`name` is missing");
             return None;
@@ -224,13 +312,17 @@ impl<'a> ModelReader<'a> {
     }
 
     fn content(&mut self, item: &'a Value, pointer: &str) -> Option<Content> {
-        let Some(kind) = CONTENTS.into_iter().find(|word| has_type(item, word)) else {
+        let Some(kind) = self.kind(item, pointer, &CONTENTS) else {
             let at = if item.get("@type").is_some() { below(pointer, "@type") } else { pointer.to_string() };
             self.report(&at, "its `@type` must be Telemetry, Property, Command, Component or Relationship");
             return None;
         };
+        self.members(item, element_of(kind), pointer);
         match kind {
-            "Relationship" => Some(Content::Relationship),
+            "Relationship" => {
+                self.relationship(item, pointer);
+                Some(Content::Relationship)
+            }
             "Telemetry" => self.schema_of(item, pointer).map(|_| Content::Telemetry),
             "Command" => {
                 let request = self.payload(item, pointer, "request");
@@ -240,7 +332,9 @@ impl<'a> ModelReader<'a> {
             }
             "Component" => match item.get("schema") {
                 Some(schema) => {
-                    let interface = self.interface_at(schema, &below(pointer, "schema"))?;
+                    let at = below(pointer, "schema");
+                    let interface = self.interface_at(schema, &at)?;
+                    self.components.push((at, interface));
                     Some(Content::Component { interface })
                 }
                 None => {
@@ -254,6 +348,10 @@ impl<'a> ModelReader<'a> {
                     self.report(&below(pointer, "writable"), "`writable` must be true or false");
                 }
                 let schema = self.schema_of(item, pointer)?;
+                if schema.has_array && self.language.version == 2 {
+                    let message = "version 2 of DTDL has no arrays in properties: use a map, or version 3";
+                    self.report(&below(pointer, "schema"), message);
+                }
                 Some(Content::Property { schema, writable: writable?, is_cloud: has_type(item, "Cloud") })
             }
         }
@@ -265,10 +363,25 @@ impl<'a> ModelReader<'a> {
             self.report(&pointer, format!("the `{key}` of a command must be an object with a `name` and a `schema`"));
             return None;
         }
+        self.members(payload, Element::Payload, &pointer);
         let is_nullable = payload.get("nullable").is_some_and(|value| literal(value) == &Value::Bool(true));
         self.name(payload, &pointer)?;
         let schema = self.schema_of(payload, &pointer)?;
         Some(CommandRequest { schema, is_nullable })
+    }
+
+    fn relationship(&mut self, item: &'a Value, pointer: &str) {
+        if let Some(target) = item.get("target")
+            && !literal(target).as_str().is_some_and(|id| is_dtmi(id, true))
+        {
+            self.report(&below(pointer, "target"), "the target of a relationship must be the `@id` of an interface");
+        }
+        for (at, property) in each(item.get("properties"), &below(pointer, "properties")) {
+            match property.is_object() && has_type(property, "Property") {
+                true => drop(self.name(property, &at).and_then(|_| self.content(property, &at))),
+                false => self.report(&at, "the properties of a relationship must have the `@type` Property"),
+            }
+        }
     }
 
     /// Returns the interface that a value is, or refers to.
@@ -289,151 +402,14 @@ impl<'a> ModelReader<'a> {
         }
         found
     }
+}
 
-    /// Returns the schema of an element that needs one.
-    fn schema_of(&mut self, element: &'a Value, pointer: &str) -> Option<Schema> {
-        self.schema_in(element, pointer, "schema", 0)
-    }
-
-    /// Returns the schema that a member of an element is; `level` counts the complex schemas around it.
-    fn schema_in(&mut self, element: &'a Value, pointer: &str, key: &str, level: usize) -> Option<Schema> {
-        match element.get(key) {
-            Some(value) => self.schema(value, &below(pointer, key), level),
-            None => {
-                self.report(pointer, format!("`{key}` is missing"));
-                None
-            }
-        }
-    }
-
-    fn schema(&mut self, value: &'a Value, pointer: &str, level: usize) -> Option<Schema> {
-        let (pointer, value) = one(value, pointer);
-        let schema = match value {
-            Value::String(text) => match Schema::of_word(text) {
-                Some(schema) => schema,
-                None => self.reference(text, &pointer, level)?,
-            },
-            Value::Object(_) => match value.get("@id").and_then(Value::as_str) {
-                Some(id) if self.schemas.get(id).is_some_and(|(at, _)| *at == pointer) => {
-                    self.reference(id, &pointer, level)?
-                }
-                _ => self.complex(value, &pointer, level)?,
-            },
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-                self.report(&pointer, "a schema is a word such as `string`, an object, or the `@id` of one");
-                return None;
-            }
-        };
-        if level + schema.depth > limits::DTDL_SCHEMA_DEPTH_MAX + 1 {
-            self.too_deep(&pointer);
-            return None;
-        }
-        Some(schema)
-    }
-
-    fn too_deep(&mut self, pointer: &str) {
-        let message = format!("schemas may be nested {} levels deep", limits::DTDL_SCHEMA_DEPTH_MAX);
-        self.report(pointer, message);
-    }
-
-    /// Returns a schema by its `@id`. Each is read once.
-    fn reference(&mut self, id: &'a str, pointer: &str, level: usize) -> Option<Schema> {
-        match self.shared.get(id) {
-            Some(Shared::Done(schema)) => return schema.clone(),
-            Some(Shared::Open) => {
-                self.report(pointer, format!("the schema `{}` is part of itself", shown(id)));
-                return None;
-            }
-            None => {}
-        }
-        let Some((at, element)) = self.schemas.get(id).cloned() else {
-            let message = if id.starts_with("dtmi:") {
-                format!("there is no schema `{}` in this file", shown(id))
-            } else {
-                let near = nearest(id, schema::WORDS).map(|near| format!("; did you mean `{near}`?"));
-                format!("`{}` is not a schema{}", shown(id), near.unwrap_or_default())
-            };
-            self.report(pointer, message);
-            return None;
-        };
-        self.shared.insert(id, Shared::Open);
-        let schema = self.complex(element, &at, level);
-        self.shared.insert(id, Shared::Done(schema.clone()));
-        schema
-    }
-
-    fn complex(&mut self, element: &'a Value, pointer: &str, level: usize) -> Option<Schema> {
-        // Also the bound of this recursion, which follows references.
-        if level > limits::DTDL_SCHEMA_DEPTH_MAX {
-            self.too_deep(pointer);
-            return None;
-        }
-        let Some(kind) = COMPLEX.into_iter().find(|word| has_type(element, word)) else {
-            self.report(pointer, "the `@type` of a schema must be Array, Enum, Map or Object");
-            return None;
-        };
-        let inner = level + 1;
-        let (form, depth) = match kind {
-            "Array" => {
-                let element = self.schema_in(element, pointer, "elementSchema", inner)?;
-                let depth = element.depth;
-                (Form::Array(element), depth)
-            }
-            "Enum" => (Form::Enum(self.enum_values(element, pointer)?), 0),
-            "Map" => {
-                let Some(value) = element.get("mapValue") else {
-                    self.report(pointer, "`mapValue` is missing");
-                    return None;
-                };
-                let (at, value) = one(value, &below(pointer, "mapValue"));
-                let value = self.schema_in(value, &at, "schema", inner)?;
-                let depth = value.depth;
-                (Form::Map(value), depth)
-            }
-            _ => {
-                let fields = self.fields(element, pointer, inner);
-                let depth = fields.values().map(|schema| schema.depth).max().unwrap_or(0);
-                (Form::Object(fields), depth)
-            }
-        };
-        Some(Schema::complex(form, depth + 1))
-    }
-
-    fn fields(&mut self, element: &'a Value, pointer: &str, level: usize) -> BTreeMap<String, Schema> {
-        let mut fields = BTreeMap::new();
-        for (at, field) in each(element.get("fields"), &below(pointer, "fields")) {
-            let Some(name) = self.name(field, &at) else { continue };
-            let Some(schema) = self.schema_in(field, &at, "schema", level) else { continue };
-            if fields.insert(name.to_string(), schema).is_some() {
-                self.report(&below(&at, "name"), format!("there are two fields named `{}`", shown(name)));
-            }
-        }
-        fields
-    }
-
-    fn enum_values(&mut self, element: &'a Value, pointer: &str) -> Option<Vec<Value>> {
-        let schema = element.get("valueSchema").and_then(|value| literal(value).as_str()).and_then(Schema::of_word);
-        let is_integer = match schema.as_ref().map(|schema| &*schema.form) {
-            Some(Form::Integer { word: "integer", .. }) => true,
-            Some(Form::Text) => false,
-            _ => {
-                self.report(pointer, "the `valueSchema` of an enum must be `integer` or `string`");
-                return None;
-            }
-        };
-        let mut values = Vec::new();
-        for (at, one) in each(element.get("enumValues"), &below(pointer, "enumValues")) {
-            let value = one.get("enumValue").map(literal);
-            let value = value.filter(|value| if is_integer { value.is_i64() } else { value.is_string() });
-            match value {
-                Some(value) if values.contains(value) => self.report(&at, "this value is in the enum twice"),
-                Some(value) => values.push(value.clone()),
-                None => {
-                    let word = if is_integer { "an integer" } else { "a string" };
-                    self.report(&at, format!("it needs an `enumValue` that is {word}"));
-                }
-            }
-        }
-        Some(values)
+fn element_of(kind: &str) -> Element {
+    match kind {
+        "Property" => Element::Property,
+        "Telemetry" => Element::Telemetry,
+        "Command" => Element::Command,
+        "Component" => Element::Component,
+        _ => Element::Relationship,
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::bounds::Bounds;
+
 /// Every schema that is a word: the primitive ones, the geospatial ones (GeoJSON), and the two of IoT Central.
 pub const WORDS: [&str; 18] = [
     "boolean",
@@ -31,12 +33,18 @@ pub const WORDS: [&str; 18] = [
 const WORD_PREFIXES: [&str; 3] =
     ["dtmi:dtdl:instance:Schema:", "dtmi:standard:schema:geospatial:", "dtmi:iotcentral:schema:"];
 
+/// The types of complex schemas.
+pub const COMPLEX: [&str; 4] = ["Array", "Enum", "Map", "Object"];
+
 /// A schema. Cheap to clone: a shared schema exists once.
 #[derive(Debug, Clone)]
 pub struct Schema {
     pub form: Arc<Form>,
-    /// Complex schemas within each other, itself included; 0 for a word.
+    /// Arrays, maps and objects within each other, itself included; 0 for a word and for an enum.
     pub depth: usize,
+    /// It is or has an array.
+    pub has_array: bool,
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 /// What values look like.
@@ -70,9 +78,26 @@ pub enum Form {
 }
 
 impl Schema {
-    /// Returns a schema made of others.
-    pub fn complex(form: Form, depth: usize) -> Schema {
-        Schema { form: Arc::new(form), depth }
+    /// Returns the schema of lists.
+    pub fn array(element: Schema) -> Schema {
+        Schema { depth: element.depth + 1, has_array: true, ..Schema::of_form(Form::Array(element)) }
+    }
+
+    /// Returns the schema of one of some values.
+    pub fn enumeration(values: Vec<Value>) -> Schema {
+        Schema::of_form(Form::Enum(values))
+    }
+
+    /// Returns the schema of maps to such values.
+    pub fn map(value: Schema) -> Schema {
+        Schema { depth: value.depth + 1, has_array: value.has_array, ..Schema::of_form(Form::Map(value)) }
+    }
+
+    /// Returns the schema of objects with some fields.
+    pub fn object(fields: BTreeMap<String, Schema>) -> Schema {
+        let depth = fields.values().map(|schema| schema.depth).max().unwrap_or(0) + 1;
+        let has_array = fields.values().any(|schema| schema.has_array);
+        Schema { depth, has_array, ..Schema::of_form(Form::Object(fields)) }
     }
 
     /// Returns the schema of a word, also when it is written as its identifier such as
@@ -115,6 +140,6 @@ impl Schema {
     }
 
     fn of_form(form: Form) -> Schema {
-        Schema { form: Arc::new(form), depth: 0 }
+        Schema { form: Arc::new(form), depth: 0, has_array: false, bounds: None }
     }
 }

@@ -10,6 +10,8 @@ use crate::model::id::Name;
 use crate::model::job::{Action, Command};
 use crate::model::patch::Patch;
 
+const V2: &str = "dtmi:dtdl:context;2";
+
 /// A model with a bit of everything, in a list whose first interface is not the device's.
 const MODEL: &str = r#"[
   {"@context": "dtmi:dtdl:context;3", "@id": "dtmi:x:Thermo;1", "@type": "Interface", "contents": [
@@ -254,7 +256,10 @@ fn the_interface_that_nobody_refers_to_is_the_device() {
     let names: Vec<&str> = model.desired_names().into_iter().collect();
     let expect = "at,big,day,enabled,every,fan,light,limits,modes,name,seen,speed,thermo,where,whereTo";
     assert_eq!(names.join(","), expect);
-    let two = json!([{"@id": "dtmi:a;1", "@type": "Interface"}, {"@id": "dtmi:b;1", "@type": "Interface"}]);
+    let two = json!([
+        {"@context": V2, "@id": "dtmi:a;1", "@type": "Interface"},
+        {"@context": V2, "@id": "dtmi:b;1", "@type": "Interface"},
+    ]);
     assert_eq!(read(&two).unwrap().id(), "dtmi:a;1");
 }
 
@@ -325,13 +330,18 @@ fn broken_contents_are_told_with_their_place() {
         ),
         &[("/contents/0/schema/enumValues/0", "it needs an `enumValue` that is an integer")],
     );
-    broken(with_schema(json!({"@type": "Map"})), &[("/contents/0/schema", "`mapValue` is missing")]);
+    broken(
+        with_schema(json!({"@type": "Map", "mapKey": {"name": "k", "schema": "string"}})),
+        &[("/contents/0/schema", "`mapValue` is missing")],
+    );
     broken(with_schema(json!({"@type": "Array"})), &[("/contents/0/schema", "`elementSchema` is missing")]);
     let deep =
         |levels: usize| (0..levels).fold(json!("string"), |inner, _| json!({"@type": "Array", "elementSchema": inner}));
-    let pointer = format!("/contents/0/schema{}", "/elementSchema".repeat(6));
-    broken(with_schema(deep(7)), &[(&pointer, "schemas may be nested 5 levels deep")]);
-    assert!(read(&json!({"@id": "dtmi:x:A;1", "@type": "Interface", "contents": with_schema(deep(6))})).is_ok());
+    let pointer = format!("/contents/0/schema{}", "/elementSchema".repeat(5));
+    let too_deep = "schemas may be nested 5 levels deep";
+    broken(with_schema(deep(6)), &[(&pointer, too_deep)]);
+    let five = json!({"@id": "dtmi:x:A;1", "@type": "Interface", "@context": V2, "contents": with_schema(deep(5))});
+    assert!(read(&five).is_ok());
 }
 
 #[test]
@@ -342,11 +352,13 @@ fn broken_files_are_told_with_their_place() {
     broken_file(json!([[]]), &[("/0", needs_type)]);
     broken_file(json!({"@id": "dtmi:a;1"}), &[("", needs_type)]);
     let needs_id = "it needs an `@id` such as `dtmi:contoso:Thermostat;1`";
-    broken_file(json!({"@type": "Interface"}), &[("", needs_id)]);
+    broken_file(json!({"@type": "Interface", "@context": V2}), &[("", needs_id)]);
+    let needs_context = "it needs an `@context`, such as `\"@context\": \"dtmi:dtdl:context;2\"`";
+    broken_file(json!({"@type": "Interface", "@id": "dtmi:a;1"}), &[("", needs_context)]);
     for id in
         ["thermostat", "dtmi:a", "dtmi:a;0", "dtmi:a_;1", "dtmi:;1", "dtmi:a;1.", "dtmi:a;1.2", "dtmi:a;1234567890"]
     {
-        broken_file(json!({"@type": "Interface", "@id": id}), &[("/@id", needs_id)]);
+        broken_file(json!({"@type": "Interface", "@id": id, "@context": V2}), &[("/@id", needs_id)]);
     }
     for id in ["dtmi:a", "dtmi:a:b_1;3.14"] {
         assert!(read(&json!({"@type": "Interface", "@id": id, "@context": ["dtmi:dtdl:context;3"]})).is_ok(), "{id}");
@@ -359,7 +371,7 @@ fn broken_files_are_told_with_their_place() {
         json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": "http://azureiot.com/v1/contexts/IoTModel.json"}),
         &[("/@context", "its `@context` must have `dtmi:dtdl:context;2` or `dtmi:dtdl:context;3`")],
     );
-    let one = |id: &str, extends: Value| json!({"@type": "Interface", "@id": id, "extends": extends});
+    let one = |id: &str, extends: Value| json!({"@type": "Interface", "@id": id, "@context": V2, "extends": extends});
     broken_file(
         json!([one("dtmi:a;1", json!([])), one("dtmi:a;1", json!([]))]),
         &[("/1/@id", "the `@id` `dtmi:a;1` is used twice")],
@@ -377,7 +389,7 @@ fn broken_files_are_told_with_their_place() {
     broken_file(chain(12), &[("/11/extends", "interfaces may extend one another 10 levels deep")]);
     let itself = json!({"@id": "dtmi:s;1", "@type": "Array", "elementSchema": "dtmi:s;1"});
     broken_file(
-        json!({"@type": "Interface", "@id": "dtmi:a;1", "schemas": [itself]}),
+        json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": V2, "schemas": [itself]}),
         &[("/schemas/0/elementSchema", "the schema `dtmi:s;1` is part of itself")],
     );
     broken_file(
@@ -394,14 +406,15 @@ fn hostile_models_are_read_in_bounds() {
     let schemas: Vec<Value> = (0..count)
         .map(|n| json!({"@id": format!("dtmi:s{n};1"), "@type": "Array", "elementSchema": next(n)}))
         .collect();
-    let found = read(&json!({"@type": "Interface", "@id": "dtmi:a;1", "schemas": schemas})).unwrap_err();
+    let found =
+        read(&json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": V2, "schemas": schemas})).unwrap_err();
     assert!(found.iter().any(|problem| problem.message.contains("levels deep")), "{found:?}");
     assert!(found.len() <= crate::model::limits::DTDL_PROBLEMS_MAX);
 
     let layer = |level: usize, n: usize| -> Value {
         let below: Vec<Value> = (0..40).map(|m| json!(format!("dtmi:l{}n{m};1", level + 1))).collect();
         let bases = if level < 9 { Value::Array(below) } else { json!([]) };
-        json!({"@type": "Interface", "@id": format!("dtmi:l{level}n{n};1"), "extends": bases,
+        json!({"@context": "dtmi:dtdl:context;3", "@type": "Interface", "@id": format!("dtmi:l{level}n{n};1"), "extends": bases,
                "contents": [{"@type": "Property", "name": format!("p{level}n{n}"), "schema": "string", "writable": true}]})
     };
     let interfaces: Value = (0..10).flat_map(|level| (0..40).map(move |n| layer(level, n))).collect();

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil::{Date, Time};
-use jiff::{Span, Timestamp};
 use serde_json::{Map, Value};
 
 use super::Violation;
 use super::json::below;
 use super::schema::{Form, Schema};
+use super::text::{is_date, is_date_time, is_duration, is_time};
 use crate::diag::nearest;
 use crate::model::text::{sanitize_line, shorten};
 
@@ -75,9 +74,13 @@ pub fn check(schema: &Schema, value: &Value, extent: Extent, trail: &Trail, foun
             }
         }
         (form, value) => {
-            if !fits(form, value, extent) {
+            let broken = match fits(form, value, extent) {
+                true => schema.bounds.as_ref().and_then(|bounds| bounds.broken_by(value)),
+                false => Some(expected(form)),
+            };
+            if let Some(expected) = broken {
                 let got = shorten(&sanitize_line(&value.to_string()), VALUE_CHARS_MAX).into_owned();
-                found.push(trail.value(&format!("expects {}, got {got}", expected(form))));
+                found.push(trail.value(&format!("expects {expected}, got {got}")));
             }
         }
     }
@@ -156,33 +159,6 @@ fn expected(form: &Form) -> String {
             format!("one of {}{more}", shorten(&sanitize_line(&shown.join(", ")), 2 * VALUE_CHARS_MAX))
         }
     }
-}
-
-/// RFC 3339, `full-date`.
-fn is_date(text: &str) -> bool {
-    text.len() == "2026-11-20".len() && text.parse::<Date>().is_ok()
-}
-
-/// RFC 3339, `full-time`; devices and IoT Central leave the offset out, which is as good.
-fn is_time(text: &str) -> bool {
-    let has_digits = text.bytes().take(2).all(|byte| byte.is_ascii_digit()) && text.as_bytes().get(2) == Some(&b':');
-    let offset = text.find(['Z', 'z', '+', '-']);
-    let (time, offset) = text.split_at(offset.unwrap_or(text.len()));
-    has_digits
-        && time.parse::<Time>().is_ok()
-        && (offset.is_empty() || is_date_time(&format!("2026-11-20T10:00:00{offset}")))
-}
-
-/// RFC 3339, `date-time`.
-fn is_date_time(text: &str) -> bool {
-    text.as_bytes().get(10).is_some_and(|byte| matches!(byte, b'T' | b't'))
-        && !text.contains('[')
-        && text.parse::<Timestamp>().is_ok()
-}
-
-/// ISO 8601, such as `P1DT2H`.
-fn is_duration(text: &str) -> bool {
-    text.trim_start_matches(['+', '-']).starts_with(['P', 'p']) && text.parse::<Span>().is_ok()
 }
 
 /// RFC 7946: a `type` and `coordinates`.
