@@ -9,6 +9,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::patch::COMPONENT_MARK;
+
 /// A code that means "not yet": the device is still working on it.
 const PENDING: u64 = 202;
 
@@ -50,7 +52,7 @@ pub fn acknowledge(patch: &Value, version: u64, code: u16, text: &str) -> Value 
     };
     let answers = members(patch).map(|(name, value)| {
         let answered = if is_component(value) {
-            let marked = std::iter::once(("__t".to_string(), json!("c")));
+            let marked = std::iter::once((COMPONENT_MARK.0.to_string(), json!(COMPONENT_MARK.1)));
             Value::Object(marked.chain(members(value).map(|(name, value)| (name.clone(), answer(value)))).collect())
         } else {
             answer(value)
@@ -73,11 +75,11 @@ fn properties(patch: &Value) -> impl Iterator<Item = Vec<&str>> {
 
 /// Returns the members of an object but for the mark of a component.
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten().filter(|(name, _)| *name != "__t")
+    value.as_object().into_iter().flatten().filter(|(name, _)| *name != COMPONENT_MARK.0)
 }
 
 fn is_component(value: &Value) -> bool {
-    value.get("__t").and_then(Value::as_str) == Some("c")
+    value.get(COMPONENT_MARK.0).and_then(Value::as_str) == Some(COMPONENT_MARK.1)
 }
 
 /// Returns the code and the text of a property's answer; `None` when there is none for this version, or none that is

@@ -1,6 +1,6 @@
 //! The fleet and the documents beside its jobs: organizations, templates, groups, edge manifests and imports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +151,10 @@ pub struct DeviceTemplate {
     pub model_id: String,
     /// The DTDL document: the interface, or a list of interfaces that refer to each other.
     pub model: Value,
+    /// The names of the interface's components.
+    pub components: BTreeSet<String>,
+    /// The names of the interface's writable properties.
+    pub properties: BTreeSet<String>,
     /// Cloud property name to the word of its DTDL schema.
     pub cloud_properties: BTreeMap<String, String>,
 }
@@ -291,6 +295,18 @@ impl Declared {
         if let Some(schedule) = self.schedules.get_mut(name) {
             schedule.previous_names = names.to_vec();
         }
+    }
+
+    /// Marks what an action writes to components. A name is a component's when it is one in a template, and a property
+    /// in none.
+    pub fn mark_components(&self, action: &mut Action) -> bool {
+        let Action::Property(patch) = action else { return false };
+        patch.mark_components(|name| {
+            let has = |names: fn(&DeviceTemplate) -> &BTreeSet<String>| {
+                self.templates.values().any(|template| names(template).contains(name))
+            };
+            has(|template| &template.components) && !has(|template| &template.properties)
+        })
     }
 
     /// Returns the digest of the edge manifest that an action assigns; `None` for any other action, and for a manifest

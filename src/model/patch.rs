@@ -65,6 +65,9 @@ impl Assignment {
     }
 }
 
+/// The member that marks a component in a twin, and its value ("IoT Plug and Play conventions", components).
+pub const COMPONENT_MARK: (&str, &str) = ("__t", "c");
+
 impl Patch {
     /// Returns the patch, or `None` when the object is empty.
     pub fn new(members: Map<String, Value>) -> Option<Patch> {
@@ -87,6 +90,23 @@ impl Patch {
         collect_assignments(&self.0, &mut Vec::new(), &mut found);
         found.sort_by(|left, right| left.path.cmp(&right.path));
         found
+    }
+
+    /// Marks what it writes to components: adds the mark of IoT Plug and Play where an object has none. Returns false
+    /// when nothing was missing.
+    pub fn mark_components(&mut self, is_component: impl Fn(&str) -> bool) -> bool {
+        let (key, mark) = COMPONENT_MARK;
+        let mut has_marked = false;
+        for (name, value) in &mut self.0 {
+            if let Value::Object(members) = value
+                && !members.contains_key(key)
+                && is_component(name)
+            {
+                members.insert(key.to_string(), mark.into());
+                has_marked = true;
+            }
+        }
+        has_marked
     }
 
     /// Applies the patch to a section as RFC 7396 says.

@@ -7,9 +7,7 @@ use super::value::{Extent, Trail, check, did_you_mean};
 use super::{Template, Violation};
 use crate::diag::nearest;
 use crate::model::job::{Action, Command};
-
-/// The member that marks a component in a twin (IoT Plug and Play), and its value.
-const COMPONENT_MARK: (&str, &str) = ("__t", "c");
+use crate::model::patch::COMPONENT_MARK;
 
 /// Returns everything that keeps an action from devices of a template; empty for actions that do not depend on a
 /// template.

@@ -76,6 +76,13 @@ impl Model {
         names
     }
 
+    /// Returns the names at the top of a twin that are components, and those of writable properties.
+    pub fn components_and_properties(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
+        let components = self.names(self.root, |content| matches!(content, Content::Component { .. }));
+        let properties = self.desired_names().difference(&components).copied().collect();
+        (components, properties)
+    }
+
     pub(super) fn desired_names(&self) -> BTreeSet<&str> {
         self.names(self.root, |content| match content {
             Content::Property { writable, is_cloud, .. } => *writable && !is_cloud,

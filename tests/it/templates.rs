@@ -351,3 +351,65 @@ fn a_saved_plan_does_not_hold_when_the_templates_moved() {
     let error = world.apply_with(&options, &fleetform::execute::Inbox::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("job/dim"), "{error}");
 }
+
+/// A fleet with a template that has a component, and one device of it.
+fn world_with_component() -> World {
+    let world = World::new("{}");
+    let model = json!([
+        {"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Controller;1", "@type": "Interface", "contents": [
+            {"@type": "Component", "name": "thermostat1", "schema": "dtmi:acme:Thermostat;1"},
+            {"@type": "Property", "name": "light", "writable": true, "schema":
+                {"@type": "Object", "fields": [{"name": "level", "schema": "integer"}]}}]},
+        {"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Thermostat;1", "@type": "Interface", "contents": [
+            {"@type": "Property", "name": "target", "schema": "double", "writable": true, "minValue": 5,
+             "maxValue": 30, "decimalPlaces": 1}]},
+    ]);
+    world.write("controller.json", model.to_string());
+    world.declare("controller.yaml", "DeviceTemplate", "controller", "{model: controller.json}");
+    world.write("c.csv", "IOTC_DEVICEID\nd-1\n");
+    world.declare("import.yaml", "DeviceImport", "all", "{file: c.csv, template: controller}");
+    world.commit("controllers");
+    world
+}
+
+#[test]
+fn what_is_written_to_a_component_is_marked() {
+    let world = world_with_component();
+    world.job("warm", "{target: {query: '*'}, action: {property: {thermostat1: {target: 21.5}, light: {level: 3}}}}");
+    let plan = world.run(&["plan"]).expect(0);
+    assert!(plan.stdout.contains("thermostat1.__t"), "{plan:?}");
+    world.apply().unwrap();
+    let desired = json!({"thermostat1": {"__t": "c", "target": 21.5}, "light": {"level": 3}});
+    assert_eq!(world.device("d-1").desired, desired);
+    // The mark is no edit of the job, and with it by hand nothing changes.
+    world.run(&["plan", "--detailed-exitcode"]).expect(0);
+    world.job("again", "{target: {query: '*'}, action: {property: {thermostat1: {__t: c, target: 21.5}}}}");
+    world.apply().unwrap();
+    assert_eq!(world.record("again", "1")["unchanged"], 1);
+}
+
+#[test]
+fn a_name_that_is_a_property_elsewhere_is_not_marked() {
+    let world = world_with_component();
+    let other = json!({"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Other;1", "@type": "Interface", "contents":
+        {"@type": "Property", "name": "thermostat1", "writable": true, "schema":
+            {"@type": "Object", "fields": [{"name": "target", "schema": "double"}]}}});
+    world.write("other.json", other.to_string());
+    world.declare("other.yaml", "DeviceTemplate", "other", "{model: other.json}");
+    world.job("warm", "{target: {query: '*'}, action: {property: {thermostat1: {target: 21.5}}}}");
+    world.apply().unwrap();
+    assert_eq!(world.device("d-1").desired, json!({"thermostat1": {"target": 21.5}}));
+}
+
+#[test]
+fn bounds_of_iot_central_are_held() {
+    let world = world_with_component();
+    for (value, expected) in [("31", "at most 30"), ("4.9", "at least 5"), ("21.55", "at most 1 decimal place")] {
+        world.job(
+            "warm",
+            &format!("{{target: {{query: '*'}}, action: {{property: {{thermostat1: {{target: {value}}}}}}}}}"),
+        );
+        let plan = world.run(&["plan"]).expect(65);
+        assert!(plan.stderr.contains(&format!("`thermostat1.target` expects {expected}, got {value}")), "{plan:?}");
+    }
+}
