@@ -124,7 +124,7 @@ codes! {
     EDGE_HUB = "FF431", Error, "edge hub cannot use its properties";
     EDGE_MODULE_NAME = "FF432", Error, "illegal name of a module";
     EDGE_ROUTE = "FF433", Error, "invalid route";
-    EDGE_UNKNOWN_MODULE = "FF434", Error, "module does not exist";
+    EDGE_UNKNOWN_MODULE = "FF434", Warning, "module is not declared";
     EDGE_PATHS = "FF435", Error, "properties of a module are not written as a whole";
     EDGE_TWIN = "FF436", Error, "module twin cannot hold this";
     TIME_ZONE_MISSING = "FF440", Error, "schedule has no time zone";

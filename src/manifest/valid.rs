@@ -128,7 +128,7 @@ fn place_of(span: Span, sources: &SourceMap) -> FilePlace {
 /// Returns the places of an error: both places of one about two documents, and the documents that name the file of one
 /// in a file.
 pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
-    const ABOUT_LABELS: [Code; 11] = [
+    const ABOUT_LABELS: [Code; 10] = [
         code::DUPLICATE_NAME,
         code::SHARED_NAME,
         code::CONFLICT,
@@ -137,7 +137,6 @@ pub fn error_places(error: &Diagnostic) -> BTreeSet<Span> {
         code::EDGE_HUB,
         code::EDGE_MODULE_NAME,
         code::EDGE_ROUTE,
-        code::EDGE_UNKNOWN_MODULE,
         code::EDGE_PATHS,
         code::EDGE_TWIN,
     ];

@@ -95,7 +95,11 @@ fn stand_ins(documents: &[Value]) -> Vec<(String, String)> {
     };
     wanted.retain(|(kind, name)| !is_there(kind, name));
     let mut files = vec![
-        ("x.dtdl.json".to_string(), json!({"@id": "dtmi:x:y;1", "@type": "Interface", "contents": []}).to_string()),
+        (
+            "x.dtdl.json".to_string(),
+            json!({"@context": "dtmi:dtdl:context;2", "@id": "dtmi:x:y;1", "@type": "Interface", "contents": []})
+                .to_string(),
+        ),
         ("x.deployment.json".to_string(), crate::edge::manifest(json!({})).to_string()),
     ];
     for (kind, name) in wanted {

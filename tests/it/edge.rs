@@ -276,15 +276,15 @@ fn a_broken_manifest_is_refused_where_it_is_broken() {
     let world = world("{}", 1, 0);
     let mut content = manifest(camera(3));
     content["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]["up"] =
-        json!("FROM /messages/modules/camra/* INTO $upstream");
+        json!("FROM /messages/modules/camra/* INTO upstream");
     world.write("edge-manifests/gateway.deployment.json", serde_json::to_string_pretty(&content).unwrap());
     world.declare("edge-manifests/gateway.yaml", "EdgeManifest", "gateway-v4", "{file: gateway.deployment.json}");
     let ran = world.run(&["validate", "--json"]).expect(65);
-    let found = ran.json().into_iter().find(|line| line["code"] == "FF434").unwrap_or_else(|| panic!("{}", ran.stdout));
+    let found = ran.json().into_iter().find(|line| line["code"] == "FF433").unwrap_or_else(|| panic!("{}", ran.stdout));
     assert_eq!(found["file"], "edge-manifests/gateway.deployment.json");
     let text = std::fs::read_to_string(world.file("edge-manifests/gateway.deployment.json")).unwrap();
     let line = text.lines().position(|line| line.contains("camra")).unwrap() + 1;
-    assert_eq!((&found["line"], &found["help"]), (&json!(line), &json!("Did you mean `camera`?")));
+    assert_eq!((&found["line"], &found["help"]), (&json!(line), &json!("Did you mean `$upstream`?")));
     assert!(found["detail"].as_str().unwrap().starts_with("`$edgeHub.properties.desired.routes.up`: "), "{found}");
 }
 
@@ -314,4 +314,24 @@ fn a_broken_manifest_holds_what_names_it() {
     let declared = sound.loaded.declared.unwrap();
     assert_eq!((declared.edge_manifests.len(), declared.jobs.len()), (1, 1));
     assert_eq!(sound.loaded.diagnostics.iter().map(|one| one.code.0).collect::<Vec<_>>(), ["FF430"]);
+}
+
+/// IoT Edge takes a route to a module that is declared later, and so do its users.
+#[test]
+fn a_route_to_an_absent_module_is_a_warning() {
+    let world = world("{}", 1, 0);
+    let mut content = manifest(camera(3));
+    let routes = &mut content["modulesContent"]["$edgeHub"]["properties.desired"]["routes"];
+    routes["up"] = json!("FROM /messages/modules/camra/* INTO $upstream");
+    routes["in"] =
+        json!("FROM /messages/modules/camera/outputs/o/* INTO BrokeredEndpoint(\"/modules/later/inputs/i\")");
+    content["modulesContent"]["later"] = json!({"properties.desired": {"interval": 3}});
+    declare(&world, &content);
+    let ran = world.run(&["validate", "--json"]).expect(0);
+    let found: Vec<_> = ran.json().into_iter().filter(|line| line["code"] == "FF434").collect();
+    assert!(found.len() == 3 && found.iter().all(|line| line["severity"] == "warning"), "{ran:?}");
+    assert!(found.iter().any(|line| line["help"] == "Did you mean `camera`?"), "{found:?}");
+    assign(&world, "gateways", "{query: '*'}");
+    world.apply().unwrap();
+    assert_eq!(reasons(&world, "gateways"), [Reason::Written]);
 }

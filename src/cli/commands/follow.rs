@@ -10,7 +10,7 @@ use super::{CommandResult, Output};
 use crate::cli::exit;
 use crate::cli::view::{job as view, number};
 use crate::execute::{Clock as _, SystemClock};
-use crate::ops::job::{Life, RunChoice, ShownRun, fetch_results, show};
+use crate::ops::job::{Caveats, Life, RunChoice, ShownRun, fetch_results, show};
 use crate::ops::{Environment, OpsError};
 
 /// How often a run is looked at.
@@ -23,9 +23,14 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 const RATE_TIME: Duration = Duration::from_secs(30);
 
 /// Shows a run until it has ended, was stopped, or nobody works on it: a bar on a terminal, otherwise a line, or a JSON
-/// object, for each change. Then shows it as `job show` does.
-pub(super) fn follow(environment: &Environment, choice: &RunChoice, output: &Output) -> CommandResult {
-    let mut shown = show(environment, choice, &mut |caveats| super::job::mention(caveats, output))?;
+/// object, for each change. Then shows it as `job show` does. `tell` hears first what the answer lacks.
+pub(super) fn follow(
+    environment: &Environment,
+    choice: &RunChoice,
+    tell: &mut dyn FnMut(&Caveats),
+    output: &Output,
+) -> CommandResult {
+    let mut shown = show(environment, choice, tell)?;
     // A newer run is not followed in its place.
     let choice = RunChoice { run: Some(shown.record.run.to_string()), ..choice.clone() };
     let bar = (output.is_interactive() && !output.is_json).then(|| bar(&shown));

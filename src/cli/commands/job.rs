@@ -53,7 +53,7 @@ pub fn run(environment: &Environment, command: &JobCommand, output: &Output) -> 
         JobCommand::Show { name, run, why: false, follow, devices } => {
             let choice = RunChoice { job: name.clone(), run: run.clone() };
             if *follow {
-                return super::follow::follow(environment, &choice, output);
+                return super::follow::follow(environment, &choice, &mut |caveats| mention(caveats, output), output);
             }
             show_run(environment, &choice, devices, output)
         }

@@ -10,8 +10,8 @@ use crate::convert::source::Source;
 use crate::diag::shown;
 use crate::query::ast::Root;
 
-/// The context of DTDL v2 ("Context" of the language description).
-const DTDL_V2: &str = "dtmi:dtdl:context;2";
+/// The contexts of IoT Central's own members and of DTDL v2 ("Context" of the language description).
+const CONTEXTS: [&str; 2] = ["dtmi:iotcentral:context;2", "dtmi:dtdl:context;2"];
 
 /// The primitive schemas of DTDL v2 ("Schemas" of the language description), which are those of cloud properties here.
 const PRIMITIVE_SCHEMAS: [&str; 11] =
@@ -32,7 +32,7 @@ pub fn template(members: &Map<String, Value>, context: &mut Context<'_>) -> Resu
     let mut model = fields.object("capabilityModel")?.ok_or("`capabilityModel` is missing.")?.clone();
     let outer_context = fields.value("@context").cloned();
     fields.skip(&["@type", "types"]);
-    model.entry("@context").or_insert_with(|| outer_context.unwrap_or_else(|| Value::from(DTDL_V2)));
+    model.entry("@context").or_insert_with(|| outer_context.unwrap_or_else(|| Value::from(CONTEXTS.to_vec())));
     if let Some(versioned) = text_of(&model, "@id").filter(|id| !id.contains(';')).map(|id| format!("{id};1")) {
         notes.push(format!("The interface had no version, which DTDL wants: it is `{}` here.", shown(&versioned)));
         model.insert("@id".to_string(), Value::from(versioned));

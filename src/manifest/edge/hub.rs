@@ -3,14 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::members::{Members, Problems, Trail, described};
-use super::{AGENT, HUB, check_version, route};
+use super::{AGENT, HUB, HUB_SCHEMA_MINOR_MAX, check_version, route};
 use crate::diag::{code, nearest, shown};
 
 /// Checks the desired properties of the hub against the modules of the agent; `None` when these are not known.
 pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str]>, found: &mut Problems) {
     let known = ["schemaVersion", "routes", "storeAndForwardConfiguration"];
     let desired = Members::of_map(members, trail, code::EDGE_HUB, &known, found);
-    let minor = check_version(&desired, found);
+    let minor = check_version(&desired, HUB_SCHEMA_MINOR_MAX, found);
     if let Some((trail, value)) = desired.need("storeAndForwardConfiguration", found)
         && let Some(stored) = Members::of(value, &trail, code::EDGE_HUB, &["timeToLiveSecs", "storeLimits"], found)
     {
@@ -24,7 +24,7 @@ pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str
             Value::Null => {}
             Value::String(text) => check_route(text, &trail, modules, found),
             Value::Object(_) => {
-                if minor.as_deref().is_some_and(|minor| minor.split('.').next() == Some("0")) {
+                if minor == Some(0) {
                     let message =
                         "A route with `priority` or `timeToLiveSecs` needs the `schemaVersion` \"1.1\" of `$edgeHub`.";
                     found.push(trail.key(code::EDGE_HUB, message));
@@ -70,7 +70,10 @@ fn check_route(text: &str, trail: &Trail, modules: Option<&[&str]>, found: &mut 
         let problem = trail.value(code::EDGE_UNKNOWN_MODULE, &message).with_near(near);
         found.push(match near {
             Some(_) => problem,
-            None => problem.with_help("Declare the module in `modules` of `$edgeAgent`, or correct the route."),
+            None => problem.with_help(
+                "Messages to it wait until their time is over. Declare the module in `modules` of `$edgeAgent`, or \
+                 correct the route.",
+            ),
         });
     }
 }

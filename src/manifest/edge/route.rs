@@ -140,7 +140,12 @@ fn source_of(source: &str) -> Result<Option<&str>, RouteError> {
         }),
         [_, _] | [_, _, "*"] => Ok(None),
         [_, _, module] | [_, _, module, "*"] => Ok(Some(module)),
-        [_, _, module, outputs] | [_, _, module, outputs, _] if word(outputs, "outputs") => Ok(Some(module)),
+        // The hub cuts off a `*` at the end, and takes what is before it as the beginning.
+        [_, _, module, outputs] | [_, _, module, outputs, _] | [_, _, module, outputs, _, "*"]
+            if word(outputs, "outputs") =>
+        {
+            Ok(Some(module))
+        }
         [_, _, _, outputs, ..] if !word(outputs, "outputs") => Err(RouteError {
             message: format!("The source `{}` has `{}` where `outputs` is needed.", shown(source), shown(outputs)),
             near: nearest(outputs, ["outputs"]).map(|_| "outputs"),

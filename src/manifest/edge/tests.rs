@@ -83,8 +83,12 @@ fn what_is_no_manifest_is_told() {
 fn the_agent_is_looked_through() {
     let of = |path: &str| format!("/$edgeAgent/properties.desired/{path}");
     let agent = code::EDGE_AGENT;
-    refuses(&of("schemaVersion"), json!("2.0"), agent, "such as \"1.1\"");
-    refuses(&of("schemaVersion"), json!(1.1), agent, "such as \"1.1\"");
+    for version in [json!("2.0"), json!("1.2"), json!("1.10"), json!("1"), json!("1."), json!(1.1), json!("1.1.x")] {
+        refuses(&of("schemaVersion"), version, agent, "it is text, \"1.0\" to \"1.1\"");
+    }
+    for version in ["1.0", "1.1", "1.1.0"] {
+        assert_eq!(said(&of("schemaVersion"), json!(version)), [], "{version}");
+    }
     refuses(&of("runtime"), Value::Null, agent, "`$edgeAgent.properties.desired`: It lacks `runtime`.");
     refuses(&of("runtime/type"), json!("moby"), agent, "It is \"docker\", not \"moby\".");
     refuses(&of("runtime/settings/registryCredentials/acr/password"), Value::Null, agent, "It lacks `password`.");
@@ -137,6 +141,10 @@ fn the_hub_is_looked_through() {
     refuses(&of("routes/in/priority"), json!(10), hub, "whole number from 0 to 9");
     refuses(&of("routes/in/timeToLiveSecs"), json!(-1), hub, "whole number from 0");
     refuses(&of("routes/in/route"), Value::Null, hub, "It lacks `route`.");
+    refuses(&of("schemaVersion"), json!("1.4"), hub, "does not read the version \"1.4\"");
+    for version in ["1.1", "1.2", "1.3"] {
+        assert_eq!(said(&of("schemaVersion"), json!(version)), [], "{version}");
+    }
     refuses(&of("schemaVersion"), json!("1.0"), hub, "needs the `schemaVersion` \"1.1\"");
 }
 
@@ -213,6 +221,8 @@ fn routes_are_read() {
         ("FROM /messages/modules/a INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/* INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/outputs/* INTO $upstream", Some("a"), None),
+        ("FROM /messages/modules/a/outputs/reading/* INTO $upstream", Some("a"), None),
+        ("FROM /messages/modules/a/outputs/reading/*/ INTO $upstream", Some("a"), None),
         ("FROM /messages/modules/a/outputs/o\n INTO BrokeredEndpoint( \"/modules/b/inputs/i\" )", Some("a"), Some("b")),
         (
             "FROM /messages/* WHERE NOT IS_DEFINED($connectionModuleId) INTO BrokeredEndpoint(\"/modules/b/inputs/i\")",
@@ -246,6 +256,8 @@ fn what_is_no_route_is_told() {
         ("FROM /messages/module/a/* INTO $upstream", "has `module` where `modules` is needed"),
         ("FROM /messages/modules/a/output/b INTO $upstream", "has `output` where `outputs` is needed"),
         ("FROM /messages/modules/a/outputs/b/c INTO $upstream", "goes on behind its output"),
+        ("FROM /messages/modules/a/outputs/b/c/* INTO $upstream", "goes on behind its output"),
+        ("FROM /messages/modules/a/outputs/*/b INTO $upstream", "`*` before its end"),
         ("FROM /messages/modules/*/outputs/b INTO $upstream", "`*` before its end"),
         ("FROM /messages//a INTO $upstream", "empty part"),
         ("FROM / INTO $upstream", "empty part"),
