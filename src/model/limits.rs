@@ -69,6 +69,8 @@ pub const DTMI_CHARS_MAX: usize = 2_048;
 pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 /// Interfaces that stand on each other by `extends` (DTDL).
 pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
+/// Rows of an import file that `validate` looks at; a plan looks at all.
+pub const VALIDATED_ROWS_MAX: u64 = 100_000;
 /// Members of lists in version 2 of DTDL; version 3 bounds a model as a whole.
 pub const DTDL_2_EXTENDS_MAX: usize = 2;
 pub const DTDL_2_CONTENTS_MAX: usize = 300;

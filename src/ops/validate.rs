@@ -1,9 +1,8 @@
 //! Checks every declared file and says everything that is wrong.
 
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::diag::Diagnostics;
 use crate::model::kind::Kind;
-use crate::prepare::{Files, OnError, TreeChoice};
+use crate::prepare::{Files, OnError, TreeChoice, check_import_files};
 
 /// What a validation found.
 #[derive(Debug, Clone)]
@@ -37,7 +36,7 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
     });
     Ok(Validated {
         prefix: workspace.repo.prefix().to_string(),
-        findings: files.findings(Diagnostics::new()),
+        findings: files.findings(check_import_files(&files)?),
         documents,
     })
 }

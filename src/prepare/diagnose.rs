@@ -13,7 +13,7 @@ use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{Conflict, Notice, Plan, Refusal};
-use crate::registry::Alike;
+use crate::registry::{Alike, StagedImport};
 
 /// Rejected rows that a warning shows.
 const ROWS_SHOWN: usize = 3;
@@ -166,13 +166,9 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             Diagnostic::new(code::TOO_MANY_BATCHES, span, detail).with_help(help)
         }
         Refusal::FitsNone { job, count, mismatched } => templates::fits_none(job, *count, mismatched, preparation),
-        Refusal::NothingImported { import, rows, rejected } => {
-            let detail = if *rows == 0 {
-                format!("The file of import `{import}` has no row.")
-            } else {
-                format!("All {rejected} rows of import `{import}` were rejected:{}", row_errors(import, staged))
-            };
-            Diagnostic::new(code::NOTHING_IMPORTED, span_of_import(loaded, import), detail)
+        Refusal::NothingImported { import, .. } => {
+            let file = staged.iter().find(|file| file.import == *import).expect("a refusal is about a staged file");
+            nothing_imported(loaded, import, &file.found)
         }
     }
 }
@@ -210,7 +206,15 @@ fn of_conflict(conflict: &Conflict, loaded: &Loaded) -> Diagnostic {
         devices_of(*devices),
         sample.join(", ")
     );
-    let help = format!("Say which comes first: `after: [{left}]` in job `{right}`, or the other way round.");
+    let is_schedule = |name: &Name| loaded.schedule(name.as_str()).is_some();
+    let help = match [left, right].into_iter().find(|name| is_schedule(name)) {
+        // Nothing can come after an occurrence.
+        Some(schedule) => format!(
+            "`{schedule}` is an occurrence of a schedule: plan again when it has ended (`fleetform job show \
+             {schedule}`), or give the other one other devices or values."
+        ),
+        None => format!("Say which comes first: `after: [{left}]` in job `{right}`, or the other way round."),
+    };
     let mut diagnostic =
         Diagnostic::new(code::CONFLICT, span_of_job(loaded, right, "/spec/action"), detail).with_help(help);
     if let Some(span) = span_of_job(loaded, left, "/spec/action") {
@@ -237,11 +241,10 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
             );
             Diagnostic::new(code::MISSING_DEVICES, span_of_job(loaded, job, "/spec/target/devices"), detail)
         }
-        Notice::RejectedRows { import, rejected, rows } => {
-            let detail =
-                format!("{rejected} of {rows} rows of import `{import}` are rejected:{}", row_errors(import, staged));
+        Notice::RejectedRows { import, .. } => {
+            let file = staged.iter().find(|file| file.import == *import).expect("a notice is about a staged file");
             let help = "They are in errors.csv beside the report of the import.".to_string();
-            Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail).with_help(help)
+            rejected_rows(loaded, import, &file.found).with_help(help)
         }
         Notice::BranchGone { branch, runs } => {
             let runs = if *runs == 1 { "1 run".to_string() } else { format!("{runs} runs") };
@@ -312,14 +315,29 @@ fn bounds_of(min: Option<u64>, max: Option<u64>) -> String {
     }
 }
 
-fn row_errors(import: &Name, staged: &[StagedFile]) -> String {
-    let Some(file) = staged.iter().find(|file| file.import == *import) else { return String::new() };
-    let shown = file.found.errors.iter().take(ROWS_SHOWN).map(|error| {
+/// Returns the warning of rows of an import that are rejected.
+pub(super) fn rejected_rows(loaded: &Loaded, import: &Name, found: &StagedImport) -> Diagnostic {
+    let StagedImport { rejected, rows, .. } = found;
+    let detail = format!("{rejected} of {rows} rows of import `{import}` are rejected:{}", row_errors(found));
+    Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail)
+}
+
+/// Returns the error of an import without a row that can be used.
+pub(super) fn nothing_imported(loaded: &Loaded, import: &Name, found: &StagedImport) -> Diagnostic {
+    let detail = match (found.rows, found.rejected) {
+        (0, _) => format!("The file of import `{import}` has no row."),
+        (_, rejected) => format!("All {rejected} rows of import `{import}` were rejected:{}", row_errors(found)),
+    };
+    Diagnostic::new(code::NOTHING_IMPORTED, span_of_import(loaded, import), detail)
+}
+
+fn row_errors(found: &StagedImport) -> String {
+    let shown = found.errors.iter().take(ROWS_SHOWN).map(|error| {
         let id = shorten(&error.device_id, 40).into_owned();
         let id = if id.is_empty() { String::new() } else { format!(" `{}`", sanitize_line(&id)) };
         format!("\n  line {}{id}: {}", error.line, sanitize_line(&error.message))
     });
-    let more = file.found.rejected.saturating_sub(ROWS_SHOWN as u64);
+    let more = found.rejected.saturating_sub(ROWS_SHOWN as u64);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     format!("{}{more}", shown.collect::<String>())
 }

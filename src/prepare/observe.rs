@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
+use super::import_files::unusable_file;
 use super::preparation::{Preparation, StagedFile};
 use super::selection::selection_of;
 use super::templates::Templates;
-use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::diag::Diagnostics;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
@@ -167,11 +168,7 @@ fn stage_imports(
             Ok(found) => staged.push(StagedFile { import: import.name.clone(), spec, found }),
             Err(ImportFailure::Registry(error)) => return Err(error.into()),
             Err(ImportFailure::File { line, message, help }) => {
-                let span = preparation.loaded.spans.span_of(Kind::DeviceImport, &import.name, "/spec/file");
-                let detail = format!("{}, line {line}: {message}.", import.file);
-                let mut diagnostic = Diagnostic::new(code::IMPORT_FILE, span, detail);
-                diagnostic.help = help;
-                diagnostics.push(diagnostic);
+                diagnostics.push(unusable_file(preparation.loaded, import, (line, &message), help));
                 unusable.insert(import.name.clone());
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] read, one for each noun, and a
 //! transaction is a list of values ([`Change`]), committed under a [`Fence`]. No database type, path or SQL appears in
-//! a signature or an error. `sqlite` is the store of one file on one machine. `sql` lowers the conditions of the query
+//! a signature or an error. `sqlite` is the store of one file on one machine. `file` reads the
+//! files of imports. `sql` lowers the conditions of the query
 //! language to a dialect of SQL.
 //!
 //! Keys are in a separate table, so that no query over devices can show one. A registry write and its outcome row share
@@ -14,6 +15,7 @@ mod change;
 mod devices;
 mod error;
 mod etag;
+mod file;
 mod imports;
 mod journal;
 pub mod sql;
@@ -25,6 +27,7 @@ pub use change::{Answer, Change, Fence, Heard, HeardOf};
 pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
+pub use file::check_file;
 pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,

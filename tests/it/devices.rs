@@ -222,7 +222,7 @@ fn lines_that_cannot_be_used_are_rejected_with_their_number() {
         "7,d-2,`status` is neither",
         "8,d-3,tags: a twin key may not contain ' '",
         "9,d-4,properties.desired: an integer",
-        "10,d-5,its `importMode` is not known: did you mean `createOrUpdate`?",
+        "10,d-5,its `importMode` `createOrUpdates` is not known: did you mean `createOrUpdate`?",
         "11,d-6,a key is not base64",
         "12,d-7,`symmetricKey` is not an object",
         "13,d-8,`authentication.type` is selfSigned",

@@ -18,6 +18,7 @@ mod edge;
 mod follow;
 mod gone;
 mod hostile;
+mod imports;
 mod indexes;
 mod known;
 mod lifecycle;

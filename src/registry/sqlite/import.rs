@@ -1,25 +1,16 @@
 //! Device imports: a file is staged beside the devices, compared with them, and laid over them (for a plan) or written
 //! (by an apply). Rows stream through; a file of any length needs the same memory, but for eight bytes an id.
 //!
-//! Files have two forms, told by the name of the file: the CSV of IoT Central, which is its bulk import
-//! (`IOTC_DEVICEID`, `IOTC_DEVICENAME`) and its export (`IOTC_SASKEY_…`, `IOTC_X509THUMBPRINT_…`), with a byte-order
-//! mark and CRLF as its published sample has, and our columns `TAG.<path>` and `CLOUD.<path>`; and the JSON lines of
-//! IoT Hub's export (`hub`). The file owns the values that it sets: an empty cell of a `TAG.` or `CLOUD.` column
-//! removes the value, and so does a `null` of a JSON line. All other values of a device stay as they are.
+//! The file owns the values that it sets: an empty cell of a `TAG.` or `CLOUD.` column removes the value, and so does a
+//! `null` of a JSON line. All other values of a device stay as they are.
 //!
 //! A device belongs to one import. It can move: a row may take a device of another declared import when the file of
 //! that import no longer has it. Staging notes such rows; [`Imports::settle`](super::super::Imports::settle) decides
 //! about them when all files are known.
 
 mod alike;
-mod hub;
-mod lines;
-mod reader;
-mod record;
-mod row;
 mod staged;
 mod stager;
-mod table;
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -27,11 +18,10 @@ use std::io::Read;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::{CloudCell, ImportFailure, ImportSpec, RegistryError, RowError, StagedImport};
+use super::super::file::{Reader, RowEntry};
+use super::super::{ImportFailure, ImportSpec, RegistryError, RowError, StagedImport};
 use super::{SqliteStore, failure};
 use crate::model::fleet::{ImportFormat, Removed};
-use reader::Reader;
-use row::RowEntry;
 use staged::{forget_staged, reject_refused, stage_removed, take_back, write_staged};
 use stager::Stager;
 

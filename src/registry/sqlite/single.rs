@@ -17,7 +17,12 @@ pub(super) fn set_blocked(
     is_blocked: bool,
 ) -> rusqlite::Result<Vec<String>> {
     let mut write = transaction.prepare("UPDATE device SET blocked = ?2 WHERE device_id = ?1 AND blocked <> ?2")?;
-    changed(device_ids, |id| write.execute(rusqlite::params![id, is_blocked]))
+    // From now on it is a person's decision.
+    let mut left = transaction.prepare("DELETE FROM left_device WHERE device_id = ?1")?;
+    changed(device_ids, |id| {
+        left.execute([id])?;
+        write.execute(rusqlite::params![id, is_blocked])
+    })
 }
 
 /// Deletes devices with their keys, and returns those that were there.

@@ -138,6 +138,14 @@ pub fn write_staged(connection: &Connection, name: &str) -> rusqlite::Result<()>
             "UPDATE main.device SET blocked = 1 WHERE device_id IN
              (SELECT device_id FROM temp.staged_removed WHERE policy = 'block' AND import_id = {of_import})"
         ),
+        &format!(
+            "INSERT OR IGNORE INTO main.left_device
+             SELECT device_id FROM temp.staged_removed WHERE policy = 'block' AND import_id = {of_import}"
+        ),
+        &format!(
+            "DELETE FROM main.left_device WHERE device_id IN
+             (SELECT device_id FROM temp.staged WHERE kind = 1 AND import_id = {of_import})"
+        ),
         &format!("DELETE FROM main.device_key WHERE device_id IN {deleted}"),
         &format!("DELETE FROM main.device WHERE device_id IN {deleted}"),
     ] {

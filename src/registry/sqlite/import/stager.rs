@@ -6,10 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
-use super::reader::Reader;
-use super::row::{Mode, Row, RowEntry};
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
 use crate::model::patch::{Section, merge_members, violations};
+use crate::registry::file::{Mode, Reader, Row, RowEntry};
 use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
 use crate::registry::sqlite::failure;
 use crate::registry::{DeviceKeys, Identity, twin_etag};
@@ -89,7 +88,8 @@ impl<'a> Stager<'a> {
         if !has_devices {
             return Ok(());
         }
-        let columns = "d.device_name, d.template, d.organization, d.simulated, d.tags, d.cloud, d.import, d.state";
+        let columns = "d.device_name, d.template, d.organization, d.simulated, d.tags, d.cloud, d.import, d.state,
+            EXISTS (SELECT 1 FROM main.left_device AS l WHERE l.device_id = d.device_id)";
         let text = if looks_at_identities {
             format!(
                 "SELECT {columns}, d.blocked, d.iot_edge, d.desired, {KEY_COLUMNS}
@@ -223,6 +223,8 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         (Some(known), _) => known.state.clone(),
     };
     let is_blocked = row.is_blocked.filter(|now| is_whole && known.is_none_or(|known| known.is_blocked != *now));
+    let is_back = known.is_some_and(|known| known.has_left) && row.is_blocked != Some(true);
+    let is_blocked = if is_back { Some(false) } else { is_blocked };
     let iot_edge = row.iot_edge.filter(|now| is_whole && known.is_none_or(|known| known.iot_edge != *now));
     let keys = if is_whole { keys_after(known, row) } else { None };
     let is_renamed = is_whole && known.is_some_and(|known| row.name.as_ref().is_some_and(|name| *name != known.name));
@@ -307,13 +309,14 @@ fn known_of_row(found: &rusqlite::Row<'_>, looks_at_identities: bool) -> rusqlit
         cloud: found.get(5)?,
         import: found.get(6)?,
         state: found.get(7)?,
+        has_left: found.get(8)?,
         ..DeviceState::default()
     };
     if looks_at_identities {
-        known.is_blocked = found.get(8)?;
-        known.iot_edge = found.get(9)?;
-        known.desired = found.get(10)?;
-        known.keys = keys_of_row(found, 11)?;
+        known.is_blocked = found.get(9)?;
+        known.iot_edge = found.get(10)?;
+        known.desired = found.get(11)?;
+        known.keys = keys_of_row(found, 12)?;
     }
     Ok(known)
 }
@@ -329,6 +332,8 @@ struct DeviceState {
     cloud: String,
     import: Option<String>,
     state: String,
+    /// It is blocked because its row left the file.
+    has_left: bool,
     is_blocked: bool,
     iot_edge: bool,
     desired: String,

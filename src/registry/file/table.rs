@@ -21,7 +21,12 @@ enum Column {
     Name,
     KeyRank(KeyRank),
     Thumbprint(KeyRank),
-    Twin { section: Section, path: Vec<String> },
+    /// Without a name: a spreadsheet writes such columns, and nothing may be in them.
+    Unnamed,
+    Twin {
+        section: Section,
+        path: Vec<String>,
+    },
 }
 
 /// The primary or the secondary of two keys or thumbprints.
@@ -71,7 +76,13 @@ impl<R: Read> CsvTable<R> {
     /// # Errors
     /// The file cannot be read, or a record does not end.
     pub fn next(&mut self) -> Result<Option<RowEntry>, ImportFailure> {
-        let Some(line) = self.records.read(&mut self.record)? else { return Ok(None) };
+        let line = loop {
+            let Some(line) = self.records.read(&mut self.record)? else { return Ok(None) };
+            // A spreadsheet writes such rows below its last one.
+            if self.record.iter().any(|cell| !cell.trim_ascii().is_empty()) {
+                break line;
+            }
+        };
         let row = self.row().map_err(|message| {
             let at = self.columns.iter().position(|column| matches!(column, Column::Id));
             let cell = at.and_then(|at| self.record.get(at)).map(String::from_utf8_lossy).unwrap_or_default();
@@ -101,7 +112,9 @@ impl<R: Read> CsvTable<R> {
     /// Returns the row of the record; the error says why it is rejected.
     fn row(&self) -> Result<Row, String> {
         let (columns, record) = (&self.columns, &self.record);
-        if record.len() != columns.len() {
+        let named = columns.iter().rposition(|column| !matches!(column, Column::Unnamed)).map_or(0, |last| last + 1);
+        let has_more = record.iter().skip(columns.len()).any(|cell| !cell.is_empty());
+        if record.len() < named || has_more {
             return Err(format!("the row has {} cells, and the header has {}", record.len(), columns.len()));
         }
         let mut row = Row::default();
@@ -119,6 +132,8 @@ impl<R: Read> CsvTable<R> {
                 Column::KeyRank(KeyRank::Secondary) => keys.secondary_key = key_of(cell)?,
                 Column::Thumbprint(KeyRank::Primary) => keys.primary_thumbprint = thumbprint_of(cell)?,
                 Column::Thumbprint(KeyRank::Secondary) => keys.secondary_thumbprint = thumbprint_of(cell)?,
+                Column::Unnamed if cell.trim().is_empty() => {}
+                Column::Unnamed => return Err("it has text in a column without a name".to_string()),
                 Column::Twin { section, path } => {
                     if let Some(control) = cell.chars().find(|c| c.is_control()) {
                         return Err(format!("the cell of {}.{} contains {control:?}", section.root(), path.join(".")));
@@ -141,14 +156,22 @@ impl<R: Read> CsvTable<R> {
 
 fn header(record: &csv::ByteRecord, line: u64) -> Result<Vec<Column>, ImportFailure> {
     let fail = |message: String, help: Option<String>| Err(ImportFailure::File { line, message, help });
+    if let Some((message, help)) = other_form(record) {
+        return fail(message, Some(help));
+    }
     let mut columns = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for (at, name) in record.iter().enumerate() {
         let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
         let Ok(name) = std::str::from_utf8(name) else {
-            return fail(format!("the name of column {} is not UTF-8", at + 1), None);
+            let help = Some("Save the file as UTF-8: in a spreadsheet, `CSV UTF-8`.".to_string());
+            return fail(format!("the name of column {} is not UTF-8", at + 1), help);
         };
         let name = name.trim();
+        if name.is_empty() {
+            columns.push(Column::Unnamed);
+            continue;
+        }
         if !seen.insert(name.to_string()) {
             return fail(format!("the column `{}` is there twice", crate::model::text::sanitize(name)), None);
         }
@@ -162,6 +185,33 @@ fn header(record: &csv::ByteRecord, line: u64) -> Result<Vec<Column>, ImportFail
         return fail("the file has no column `IOTC_DEVICEID`".to_string(), help);
     }
     Ok(columns)
+}
+
+/// Returns what is wrong with a header that is of another form than CSV with commas, and what to do.
+fn other_form(record: &csv::ByteRecord) -> Option<(String, String)> {
+    let first = record.get(0)?;
+    if first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff") || record.as_slice().contains(&0) {
+        let help = "Save the file as UTF-8: in a spreadsheet, `CSV UTF-8`.";
+        return Some(("the file is UTF-16, and UTF-8 is needed".to_string(), help.to_string()));
+    }
+    let text = std::str::from_utf8(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)).ok()?.trim();
+    if let Some(rest) = text.strip_prefix("sep=") {
+        let separator = if rest.is_empty() { "," } else { rest };
+        let more = if separator == "," { "" } else { ", and separate the cells by commas" };
+        let message = format!("the first line is `sep={}`, which only Excel reads", crate::diag::shown(separator));
+        return Some((message, format!("Remove that line{more}: the first line must name the columns.")));
+    }
+    // Of a file with commas a name of a column has none of these.
+    let is_column = |part: &str| column_of(part.trim().trim_matches('"')).is_ok();
+    let found = [(';', "`;`"), ('\t', "tabs"), ('|', "`|`")].into_iter().find(|(separator, _)| {
+        text.contains(*separator) && text.split(*separator).any(|part| !part.trim().is_empty() && is_column(part))
+    });
+    let (_, word) = found?;
+    let help = format!(
+        "Separate them by commas. A spreadsheet writes {word} where the language of the system uses commas in numbers: \
+         save the file as `CSV UTF-8` with commas, or replace them."
+    );
+    Some((format!("the cells are separated by {word}, and commas are needed"), help))
 }
 
 /// Returns the column of a name; the error is a phrase and a hint.

@@ -121,7 +121,9 @@ fn row_of(members: &mut Map<String, Value>) -> Result<Row, String> {
         None => None,
         Some(word) if word.eq_ignore_ascii_case("enabled") => Some(false),
         Some(word) if word.eq_ignore_ascii_case("disabled") => Some(true),
-        Some(_) => return Err("`status` is neither `enabled` nor `disabled`".to_string()),
+        Some(word) => {
+            return Err(format!("`status` is neither `enabled` nor `disabled`, but `{}`", crate::diag::shown(word)));
+        }
     };
     if let Some(capabilities) = object(members, "capabilities")? {
         row.iot_edge = match capabilities.get("iotEdge") {
@@ -147,7 +149,7 @@ fn mode_of(members: &Map<String, Value>) -> Result<(Mode, bool), String> {
     known.map(|(_, mode, asks_for_etag)| (*mode, *asks_for_etag)).ok_or_else(|| {
         let near = nearest(word, MODES.iter().map(|(known, ..)| *known));
         let near = near.map_or(String::new(), |near| format!(": did you mean `{near}`?"));
-        format!("its `importMode` is not known{near}")
+        format!("its `importMode` `{}` is not known{near}", crate::diag::shown(word))
     })
 }
 
