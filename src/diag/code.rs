@@ -71,7 +71,7 @@ codes! {
     NOT_A_FILE = "FF112", Error, "not a regular file";
     UNREADABLE = "FF113", Error, "file cannot be read";
     TOO_MANY_DOCUMENTS = "FF114", Error, "too many documents";
-    AMBIGUOUS_SCALAR = "FF115", Warning, "plain word that older YAML reads differently";
+    AMBIGUOUS_SCALAR = "FF115", Warning, "plain word that does not mean what it looks like";
 
     UNSUPPORTED_VERSION = "FF201", Error, "unsupported version";
     UNKNOWN_KIND = "FF202", Error, "unknown kind";

@@ -258,7 +258,7 @@ impl Lowering<'_> {
             self.report(code::SECRET, "/spec/action/command/payload", detail);
         }
         if let Some(node) = self.root.at(&self.place("/spec/action/command/payload")) {
-            self.warn_of_old_words(node);
+            self.warn_of_plain_words(node);
         }
         Command {
             name,

@@ -7,6 +7,7 @@ mod beside;
 mod fleet;
 mod job;
 mod patch;
+mod plain;
 mod schedule;
 
 use std::borrow::Cow;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Lowering, span};
 use crate::diag::{Diagnostic, code, shown};
-use crate::manifest::node::{Content, Node, pointer};
+use crate::manifest::node::pointer;
 use crate::manifest::structure::Subject;
 use crate::model::limits;
 use crate::model::patch::{Patch, Section, TwinRule, violations};
@@ -40,7 +40,7 @@ impl Lowering<'_> {
             }
         }
         if let Some(node) = self.root.at(&at) {
-            self.warn_of_old_words(node);
+            self.warn_of_plain_words(node);
         }
         Patch::new(members).unwrap_or_else(|| {
             // An empty map that had fields before they were refused is not reported twice.
@@ -50,40 +50,6 @@ impl Lowering<'_> {
             }
             Patch::new(Map::from_iter([("unresolved".to_string(), Value::Null)])).expect("it is not empty")
         })
-    }
-
-    /// Warns of plain words that YAML 1.1 reads as a boolean or an octal number, and that are text here.
-    pub(super) fn warn_of_old_words(&mut self, node: &Node) {
-        match &node.content {
-            Content::Null | Content::Bool(_) | Content::Number(_) => {}
-            Content::Seq(items) => items.iter().for_each(|item| self.warn_of_old_words(item)),
-            Content::Map(entries) => entries.iter().for_each(|(_, node)| self.warn_of_old_words(node)),
-            Content::String(text) => {
-                // A plain scalar is exactly as long as its text; quotes make it longer.
-                let is_plain = node.span.end - node.span.start == text.len();
-                let is_word =
-                    matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off") && text.len() <= 3;
-                let is_octal =
-                    text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-                if is_plain && (is_word || is_octal) {
-                    let detail = format!(
-                        "`{}` is sent as text. Older YAML tools read it as a {}.",
-                        shown(text),
-                        if is_word { "boolean" } else { "number" }
-                    );
-                    let help = match text.to_ascii_lowercase().as_str() {
-                        "yes" | "on" => format!("Write `true` for the boolean, `\"{text}\"` for the text."),
-                        "no" | "off" => format!("Write `false` for the boolean, `\"{text}\"` for the text."),
-                        _ => format!(
-                            "Write `{}` for the number, `\"{text}\"` for the text.",
-                            text.trim_start_matches('0')
-                        ),
-                    };
-                    let diagnostic = Diagnostic::new(code::AMBIGUOUS_SCALAR, node.span, detail);
-                    self.diagnostics.push(diagnostic.with_help(help));
-                }
-            }
-        }
     }
 }
 
