@@ -45,6 +45,9 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
     let kind = root.get("kind");
     let word = kind.and_then(Node::as_str);
     let Some(version) = root.get("apiVersion") else {
+        if let Some(diagnostic) = misspelt_key(root, "apiVersion", |value| version_of(value).is_some()) {
+            return (Identity::None, Some(diagnostic));
+        }
         let ours = word.is_some_and(|word| Kind::parse(word).is_some()) && root.get("spec").is_some();
         let warning = ours.then(|| {
             let detail = format!(
@@ -55,14 +58,21 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
         });
         return (Identity::None, warning);
     };
-    let Some(text) = version.as_str().filter(|text| text.starts_with("fleetform/")) else {
-        return (Identity::None, None);
-    };
-    if text != API_VERSION {
-        let detail = format!("This fleetform reads `{API_VERSION}`, and the document says `{}`.", shown(text));
-        return (Identity::None, Some(Diagnostic::new(code::UNSUPPORTED_VERSION, version.span, detail)));
+    if version.as_str() != Some(API_VERSION) {
+        let is_bare = word.is_some_and(|word| Kind::parse(word).is_some()) && is_bare_version(version);
+        let text = version_of(version).or_else(|| is_bare.then(|| describe_version(version)));
+        let diagnostic = text.map(|text| {
+            let detail = format!("This fleetform reads `{API_VERSION}`, and the document says `{}`.", shown(&text));
+            let diagnostic = Diagnostic::new(code::UNSUPPORTED_VERSION, version.span, detail);
+            let is_later = text.strip_prefix("fleetform/v").is_some_and(|number| number.parse::<u32>().is_ok());
+            if is_later { diagnostic } else { diagnostic.with_help(format!("Did you mean `{API_VERSION}`?")) }
+        });
+        return (Identity::None, diagnostic);
     }
     let Some(kind) = kind else {
+        if let Some(diagnostic) = misspelt_key(root, "kind", |value| value.as_str().is_some()) {
+            return (Identity::None, Some(diagnostic));
+        }
         let span = root.locate("/apiVersion").key_span();
         let detail = "The document has no `kind`, which says what it declares.";
         return (Identity::None, Some(Diagnostic::new(code::MISSING_FIELD, span, detail).with_help(kinds())));
@@ -81,6 +91,39 @@ pub fn identify(root: &Node) -> (Identity, Option<Diagnostic>) {
             };
             (Identity::None, Some(Diagnostic::new(code::UNKNOWN_KIND, kind.span, detail).with_help(help)))
         }
+    }
+}
+
+/// Returns the error of a key that is most likely a misspelling of a missing one.
+fn misspelt_key(root: &Node, wanted: &str, is_value: impl Fn(&Node) -> bool) -> Option<Diagnostic> {
+    let keys = root.entries().iter().filter(|(_, value)| is_value(value));
+    let (key, _) = keys.into_iter().find(|(key, _)| nearest(&key.text, [wanted]).is_some())?;
+    let detail = format!("The document has no `{wanted}`, and `{}` is there.", shown(&key.text));
+    Some(Diagnostic::new(code::UNKNOWN_FIELD, key.span, detail).with_help(format!("Did you mean `{wanted}`?")))
+}
+
+/// Returns the text of a version that is ours, or nearly: another number, another case, a slip of the name.
+fn version_of(version: &Node) -> Option<String> {
+    let text = version.as_str()?;
+    let lower = text.trim().to_lowercase();
+    let group = lower.split(['/', '.', ':']).next().unwrap_or_default();
+    let own = API_VERSION.split('/').next().unwrap_or_default();
+    let is_near = group == own || nearest(group, [own]).is_some() || nearest(&lower, [API_VERSION]).is_some();
+    is_near.then(|| text.to_string())
+}
+
+/// Returns true for a version without the name of what it is of, such as `v1` or 1.
+fn is_bare_version(version: &Node) -> bool {
+    let text = describe_version(version);
+    let number = text.strip_prefix(['v', 'V']).unwrap_or(&text);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+fn describe_version(version: &Node) -> String {
+    match version.to_json() {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
     }
 }
 

@@ -173,3 +173,25 @@ fn the_job_of_a_schedule_is_made_of_its_spec_again() {
     assert_eq!(scheduled_job("{}"), None);
     assert_eq!(scheduled_job("{\"target\": "), None);
 }
+
+#[test]
+fn all_mistakes_of_a_document_are_told_at_once() {
+    let text = "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: Dim_Line}\nspec:\n  target: {query: '*'}\n  after: \
+                [nowhere]\n  action: {tags: {level: 3}}\n  delivery: {batchSize: 10 %, expiresAfter: 5min, retrys: 3}\n";
+    let loaded = load_files(&[("jobs/a.yaml", text)]);
+    let codes: std::collections::BTreeSet<&str> = loaded.diagnostics.iter().map(|one| one.code.0).collect();
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["FF205", "FF301", "FF303", "FF304", "FF401"]);
+}
+
+#[test]
+fn an_organization_may_name_its_parent_by_its_path() {
+    let organization = |name: &str, spec: &str| {
+        format!("apiVersion: fleetform/v1\nkind: Organization\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
+    };
+    let text = organization("acme", "{}")
+        + &organization("eu", "{parent: acme}")
+        + &organization("berlin", "{parent: acme/eu}");
+    let declared = declared(&text);
+    let berlin = &declared.organizations["berlin"];
+    assert_eq!((berlin.path.as_str(), berlin.parent.as_ref().unwrap().as_str()), ("acme/eu/berlin", "eu"));
+}

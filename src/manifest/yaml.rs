@@ -405,12 +405,28 @@ impl<'a> Builder<'a> {
                     ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
                         diagnostic.with_help("Indent with spaces, not with tabs.")
                     }
-                    _ => diagnostic,
+                    _ => match unspaced_colon(self.text, start) {
+                        Some(help) => diagnostic.with_help(help),
+                        None => diagnostic,
+                    },
                 }
             }
         };
         self.diagnostics.push(diagnostic);
     }
+}
+
+/// Returns what to do when the line at a place, or the one above it, has a colon without the space behind it that makes
+/// a key of what is before it.
+fn unspaced_colon(text: &str, at: usize) -> Option<String> {
+    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+    let mut lines = text[..end].lines().rev().filter(|line| !line.trim().is_empty());
+    let is_key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    lines.by_ref().take(2).find_map(|line| {
+        let (key, value) = line.trim().trim_start_matches("- ").split_once(':')?;
+        let is_unspaced = is_key(key) && !value.is_empty() && !value.starts_with([' ', '/', ':']);
+        is_unspaced.then(|| format!("Put a space behind the colon: `{}: {}`.", shown(key), shown(value)))
+    })
 }
 
 fn too_deep() -> String {

@@ -217,6 +217,11 @@ pub fn lower(kind: Kind, root: Node, path: &str, text: &str, validators: &mut Va
     (ParsedDoc { kind, written_name, name, path, draft, references, files, query_problems, root }, diagnostics)
 }
 
+/// Returns the name of what has none that is legal; there is an error then.
+fn unresolved() -> Name {
+    Name::parse("unresolved").expect("it is a legal name")
+}
+
 struct Lowering<'a> {
     root: &'a Node,
     path: &'a str,
@@ -233,43 +238,43 @@ impl Lowering<'_> {
         match kind {
             Kind::Fleet => {
                 let (wire, _): (OpenDocument<Metadata, v1::FleetSpec>, Value) = self.read(kind, validators)?;
-                let name = self.own_name(&wire.metadata.name)?;
+                let name = self.own_name(&wire.metadata.name);
                 Some(self.fleet(name, wire.spec))
             }
             Kind::Organization => {
                 let (wire, _): (OpenDocument<Metadata, v1::OrganizationSpec>, Value) = self.read(kind, validators)?;
-                self.own_name(&wire.metadata.name)?;
+                self.own_name(&wire.metadata.name);
                 Some(self.organization(wire.spec))
             }
             Kind::DeviceTemplate => {
                 let (wire, _): (Document<Metadata, v1::DeviceTemplateSpec>, Value) = self.read(kind, validators)?;
-                self.own_name(&wire.metadata.name)?;
+                self.own_name(&wire.metadata.name);
                 Some(self.device_template(wire.spec))
             }
             Kind::DeviceGroup => {
                 let (wire, _): (Document<Metadata, v1::DeviceGroupSpec>, Value) = self.read(kind, validators)?;
-                self.own_name(&wire.metadata.name)?;
+                self.own_name(&wire.metadata.name);
                 Some(self.device_group(wire.spec))
             }
             Kind::EdgeManifest => {
                 let (wire, _): (Document<Metadata, v1::EdgeManifestSpec>, Value) = self.read(kind, validators)?;
-                self.own_name(&wire.metadata.name)?;
+                self.own_name(&wire.metadata.name);
                 Some(self.edge_manifest(wire.spec))
             }
             Kind::DeviceImport => {
                 let (wire, value): (Document<Metadata, v1::DeviceImportSpec>, Value) = self.read(kind, validators)?;
-                let name = self.own_name(&wire.metadata.name)?;
+                let name = self.own_name(&wire.metadata.name);
                 Some(self.device_import(name, wire.spec, &value["spec"]))
             }
             Kind::Job => {
                 let (wire, value): (Document<JobMetadata, v1::JobSpec>, Value) = self.read(kind, validators)?;
-                let name = self.own_name(&wire.metadata.name)?;
+                let name = self.own_name(&wire.metadata.name);
                 let previous = self.previous_names(wire.metadata.previous_name.as_ref());
                 Some(self.job(name, previous, wire.spec, value))
             }
             Kind::Schedule => {
                 let (wire, value): (Document<JobMetadata, v1::ScheduleSpec>, Value) = self.read(kind, validators)?;
-                let name = self.own_name(&wire.metadata.name)?;
+                let name = self.own_name(&wire.metadata.name);
                 let previous = self.previous_names(wire.metadata.previous_name.as_ref());
                 Some(self.schedule(name, previous, wire.spec, value))
             }
@@ -305,9 +310,10 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns the name of the document; `None`, with a diagnostic, when it is not legal.
-    fn own_name(&mut self, text: &v1::NameText) -> Option<Name> {
-        self.name(&text.0, "/metadata/name")
+    /// Returns the name of the document; a stand-in, with a diagnostic, when it is not legal: the rest of the document
+    /// is checked too.
+    fn own_name(&mut self, text: &v1::NameText) -> Name {
+        self.name(&text.0, "/metadata/name").unwrap_or_else(unresolved)
     }
 
     fn name(&mut self, text: &str, pointer: &str) -> Option<Name> {
@@ -329,7 +335,9 @@ impl Lowering<'_> {
     fn reference(&mut self, kind: Kind, text: &str, pointer: impl Into<String>) -> Name {
         let pointer = self.place(&pointer.into()).into_owned();
         self.references.push(Reference { pointer, kind, allows_schedule: false, text: text.to_string() });
-        Name::parse(text).unwrap_or_else(|_| Name::parse("unresolved").expect("it is a legal name"))
+        // An organization may be named by its path.
+        let last = if kind == Kind::Organization { text.rsplit('/').next().unwrap_or(text) } else { text };
+        Name::parse(last).unwrap_or_else(|_| unresolved())
     }
 
     fn organization_reference(&mut self, text: Option<v1::OrganizationText>, pointer: &str) -> Option<String> {

@@ -56,20 +56,28 @@ fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagn
         | Kind::EdgeManifest
         | Kind::DeviceImport
         | Kind::Job
-        | Kind::Schedule => nearest(text, set.names(*kind)),
+        | Kind::Schedule => nearest(text, others(doc, set, *kind)),
     };
     let help = match near {
         Some(near) => format!("Did you mean `{near}`?"),
-        None if set.names(*kind).next().is_none() => format!("Declare it: a document with `kind: {}`.", kind.as_str()),
-        None => format!("Declare it, or use one of: {}.", some_names(set, *kind)),
+        None if others(doc, set, *kind).next().is_none() => {
+            format!("Declare it: a document with `kind: {}`.", kind.as_str())
+        }
+        None => format!("Declare it, or use one of: {}.", some_names(doc, set, *kind)),
     };
     Diagnostic::new(code::UNKNOWN_REFERENCE, doc.span(pointer), detail).with_help(help)
 }
 
-fn some_names(set: &Set, kind: Kind) -> String {
+/// Returns the names of a kind without that of the document itself: a job that waits for itself never starts.
+fn others<'a>(doc: &'a Doc, set: &'a Set, kind: Kind) -> impl Iterator<Item = &'a str> {
+    let own = doc.written_name.as_deref().filter(|_| kind == doc.kind);
+    set.names(kind).filter(move |name| Some(*name) != own)
+}
+
+fn some_names(doc: &Doc, set: &Set, kind: Kind) -> String {
     const SHOWN: usize = 5;
-    let count = set.names(kind).count();
-    let names: Vec<String> = set.names(kind).take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
+    let count = others(doc, set, kind).count();
+    let names: Vec<String> = others(doc, set, kind).take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
     let more = if count > SHOWN { format!(", … {} more", count - SHOWN) } else { String::new() };
     format!("{}{more}", names.join(", "))
 }
