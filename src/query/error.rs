@@ -77,6 +77,9 @@ pub enum QueryErrorKind {
     OtherCollection { collection: &'static str },
     #[error("A device has no property `{name}`.")]
     UnknownRoot { name: String, help: String },
+    /// A property that IoT Hub has.
+    #[error("IoT Hub has `{name}`, and fleetform does not keep it.")]
+    NotKept { name: &'static str, instead: Option<&'static str> },
     #[error("`{root}` has no parts.")]
     NoParts { root: &'static str },
     #[error("There is no function `{name}`.")]
@@ -131,6 +134,9 @@ impl QueryErrorKind {
                 Some("`fleetform job list --device ID` lists the runs of a device.".to_string())
             }
             QueryErrorKind::UnknownRoot { help, .. } => Some(help.clone()),
+            QueryErrorKind::NotKept { instead, .. } => {
+                Some(instead.unwrap_or("Ask for a tag that says the same: an import can set it.").to_string())
+            }
             QueryErrorKind::NoParts { root } => Some(format!("Write just `{root}`.")),
             QueryErrorKind::UnknownFunction { near, .. } => Some(match near {
                 Some(near) => format!("Did you mean `{near}`?"),

@@ -166,8 +166,8 @@ fn call<'a>(function: Function, arguments: &'a [Expr], lookup: &dyn Fn(&PathRef)
         Function::StartsWith => strings(&first, &second(), |text, part| text.starts_with(part)),
         Function::EndsWith => strings(&first, &second(), |text, part| text.ends_with(part)),
         Function::Contains => strings(&first, &second(), |text, part| text.contains(part)),
-        Function::Lower => map_string(&first, str::to_ascii_lowercase),
-        Function::Upper => map_string(&first, str::to_ascii_uppercase),
+        Function::Lower => map_string(&first, str::to_lowercase),
+        Function::Upper => map_string(&first, str::to_uppercase),
         Function::Length => match first {
             Answer::String(text) => length(text.chars().count()),
             Answer::Array { length: count } => length(count),

@@ -10,7 +10,7 @@
 //!
 //! * `*` alone for every device, `NIN`, true and false, `/* comments */`, keywords and functions in any case;
 //! * `is_null`, `is_string`, `is_number`, `is_bool`, `is_object`, `is_array`, `is_primitive`, `startswith`, `endswith`,
-//!   `contains`, `lower`, `upper` (ASCII letters only) and `length` (code points of a string, elements of an array);
+//!   `contains`, `lower`, `upper` (all letters of Unicode) and `length` (code points of a string, elements of an array);
 //! * `[[name]]` after a dot for keys with special characters; a reserved word after a dot is a plain name.
 //!
 //! A property that is not there is undefined, and so are comparisons with undefined, between types, and of objects and

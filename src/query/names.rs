@@ -48,6 +48,26 @@ const SUGGESTED: [&str; 15] = [
     "moduleId",
 ];
 
+/// Properties of twins and identities of IoT Hub that fleetform does not keep, with what there is in their place.
+const OF_IOT_HUB: [(&str, Option<&str>); 16] = [
+    ("modelId", Some("Ask for the device template: `template = '…'`.")),
+    ("etag", None),
+    ("deviceEtag", None),
+    ("version", Some("Ask for `properties.desired.$version`, or for a tag: `tags.version`.")),
+    ("authenticationType", None),
+    ("authentication", None),
+    ("x509Thumbprint", None),
+    ("deviceScope", None),
+    ("parentScopes", None),
+    ("generationId", None),
+    ("statusReason", Some("Ask for `status`, or for a tag.")),
+    ("statusUpdateTime", Some("Ask for `status`, or for a tag.")),
+    ("statusUpdatedTime", Some("Ask for `status`, or for a tag.")),
+    ("connectionStateUpdatedTime", Some("Ask for `connectionState`, or for `lastActivityTime`.")),
+    ("cloudToDeviceMessageCount", None),
+    ("scope", None),
+];
+
 /// Returns the property that the segments of a path name.
 ///
 /// `segments` is not empty. The optional prefix `devices` is dropped.
@@ -105,6 +125,9 @@ fn resolve_capability(rest: &[String]) -> Result<PathRef, QueryErrorKind> {
 
 fn unknown_root(first: &str, rest: &[String]) -> QueryErrorKind {
     let lower = first.to_ascii_lowercase();
+    if let Some((name, instead)) = OF_IOT_HUB.iter().find(|(name, _)| name.eq_ignore_ascii_case(first)) {
+        return QueryErrorKind::NotKept { name, instead: *instead };
+    }
     let help = match lower.as_str() {
         "desired" | "reported" => format!("Did you mean `{}`?", dotted("properties", &[&[lower], rest].concat())),
         "iotedge" => "Did you mean `capabilities.iotEdge`?".to_string(),
@@ -170,6 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn what_only_iot_hub_has_is_told_and_nothing_is_suggested_that_selects_nobody() {
+        for name in [
+            "modelId",
+            "MODELID",
+            "devices.modelId",
+            "authenticationType",
+            "deviceScope",
+            "parentScopes",
+            "etag",
+            "version",
+            "statusReason",
+            "x509Thumbprint.primaryThumbprint",
+            "cloudToDeviceMessageCount",
+        ] {
+            let error = resolve(name).unwrap_err();
+            assert!(matches!(error, QueryErrorKind::NotKept { .. }), "{name}: {error:?}");
+            assert!(error.to_string().contains("IoT Hub has"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_root_suggests_what_was_meant() {
         let check = |path: &str, expect: &str| match resolve(path) {
             Err(QueryErrorKind::UnknownRoot { help, .. }) => assert_eq!(help, expect, "{path}"),
@@ -183,6 +227,7 @@ mod tests {
         check("properties.a", "Did you mean `properties.reported.a` or `properties.desired.a`?");
         check("properties.desird.a", "Did you mean `properties.desired`?");
         check("capabilities.edge", "The only capability is `capabilities.iotEdge`.");
+        check("modulId", "Did you mean `moduleId`?");
         check("is_defined", "`is_defined` is a function: write is_defined(…).");
     }
 }

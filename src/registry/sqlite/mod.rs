@@ -120,6 +120,7 @@ impl SqliteStore {
                 "PRAGMA foreign_keys = ON; PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -16384;",
             )?;
             observe::register_functions(&self.connection)?;
+            super::sql::sqlite::register_functions(&self.connection)?;
             import::register_functions(&self.connection)
         };
         configure().map_err(|e| self.error("prepare it", e))

@@ -21,6 +21,9 @@ mod text;
 use json::{json_path, json_type_test};
 use operand::{Operand, OperandKind};
 
+use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
+
 use super::{AtomSql, Column, Dialect, Param, Params, Sense, balanced, constant};
 use crate::query;
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
@@ -255,6 +258,20 @@ fn type_test(operand: &Operand, sense: Sense, json_types: &[&str]) -> String {
         (true, Sense::IsNot) => format!("{value} IS NULL"),
         (false, sense) => constant(sense == Sense::IsNot),
     }
+}
+
+/// Gives a connection the functions that lowered conditions use: those of SQLite know ASCII only.
+///
+/// # Errors
+/// The connection takes no functions.
+pub fn register_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("fleetform_lower", 1, flags, |context| {
+        Ok(context.get_raw(0).as_str_or_null()?.map(str::to_lowercase))
+    })?;
+    connection.create_scalar_function("fleetform_upper", 1, flags, |context| {
+        Ok(context.get_raw(0).as_str_or_null()?.map(str::to_uppercase))
+    })
 }
 
 #[cfg(test)]

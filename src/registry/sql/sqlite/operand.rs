@@ -35,8 +35,8 @@ impl Atoms<'_, '_> {
     pub(super) fn operand(&mut self, expr: &Expr) -> Option<Operand> {
         match &expr.kind {
             ExprKind::Path(path) => self.path(path),
-            ExprKind::Call(Function::Lower, arguments) => self.text_function("lower", arguments),
-            ExprKind::Call(Function::Upper, arguments) => self.text_function("upper", arguments),
+            ExprKind::Call(Function::Lower, arguments) => self.text_function("fleetform_lower", arguments),
+            ExprKind::Call(Function::Upper, arguments) => self.text_function("fleetform_upper", arguments),
             ExprKind::Call(Function::Length, _) | ExprKind::Negate(_) | ExprKind::Arithmetic(_, _, _) => {
                 Some(Operand { value: self.number(expr)?, kind: OperandKind::Number })
             }

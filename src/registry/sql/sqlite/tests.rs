@@ -39,6 +39,7 @@ fn device(device_id: &str) -> Device {
 
 fn database(devices: &[Device]) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
+    register_functions(&connection).unwrap();
     connection
         .execute_batch(
             "CREATE TABLE device (
@@ -108,7 +109,10 @@ impl Dice {
 }
 
 const KEYS: [&str; 12] = ["a", "b", "c", "n", "in", "my-key", "it's", "q\"t", "b\\s", "\u{e9}\u{1f600}", "\0", "A"];
-const TEXTS: [&str; 22] = [
+const TEXTS: [&str; 25] = [
+    "\u{c9}cole",
+    "stra\u{df}e",
+    "\u{130}\u{3a3}",
     "",
     "a",
     "ab",
