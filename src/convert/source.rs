@@ -91,6 +91,16 @@ impl Source {
         if members.contains_key("targetCondition") || contents.iter().any(|inner| within("content", inner)) {
             return Ok(Source::HubConfiguration);
         }
+        if crate::template::is_version_1(members) {
+            return Err(crate::template::VERSION_1.to_string());
+        }
+        if crate::template::is_interface(members) {
+            return Err(
+                "This is a DTDL interface, which needs no conversion: put the file beside a `DeviceTemplate` that \
+                        names it in `model`."
+                    .to_string(),
+            );
+        }
         if has("capabilityModel") {
             return Ok(Source::CentralDeviceTemplate);
         }

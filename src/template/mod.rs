@@ -36,8 +36,32 @@ pub use place::{ModelPlace, locate, place};
 pub use read::read;
 pub use schema::WORDS as SCHEMA_WORDS;
 
+use serde_json::{Map, Value};
+
 use crate::model::fleet::DeviceTemplate;
 use schema::Schema;
+
+/// What is said of a model of DTDL version 1.
+pub const VERSION_1: &str = "This is a capability model of DTDL version 1, a preview (`implements`, `urn:` ids), which IoT \
+    Central has not taken since October 2020. Save it again as version 2: an `Interface` with a `dtmi:` id, and what it \
+    implements as components or in `extends`.";
+
+/// Returns true for a capability model or an interface of DTDL version 1.
+pub fn is_version_1(members: &Map<String, Value>) -> bool {
+    let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();
+    let context = members.get("@context").map(Value::to_string).unwrap_or_default();
+    let is_model = members.get("@type").is_some_and(|word| word.to_string().contains("CapabilityModel"));
+    is_model
+        || members.contains_key("implements")
+        || (members.contains_key("contents") && text("@id").starts_with("urn:"))
+        || context.contains("azureiot.com/v1/contexts")
+        || context.contains("azureiot.com/v0/contexts")
+}
+
+/// Returns true for an interface.
+pub fn is_interface(members: &Map<String, Value>) -> bool {
+    members.get("@type").is_some_and(|word| word.to_string().contains("Interface")) && members.contains_key("contents")
+}
 
 /// A problem of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]

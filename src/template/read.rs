@@ -177,10 +177,18 @@ impl<'a> ModelReader<'a> {
                     self.report(&pointer, message);
                     continue;
                 }
+                None if element.as_object().is_some_and(super::is_version_1) => {
+                    self.report(&pointer, super::VERSION_1.trim_end_matches('.'));
+                    continue;
+                }
                 None => {
                     self.report(&pointer, "it needs `\"@type\": \"Interface\"`");
                     continue;
                 }
+            }
+            if element.as_object().is_some_and(super::is_version_1) {
+                self.report(&pointer, super::VERSION_1.trim_end_matches('.'));
+                continue;
             }
             let language = self.context(element, &pointer);
             self.languages.insert(pointer.clone(), language);

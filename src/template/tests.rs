@@ -371,6 +371,12 @@ fn broken_files_are_told_with_their_place() {
     );
     broken_file(
         json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": "http://azureiot.com/v1/contexts/IoTModel.json"}),
+        &[("", super::VERSION_1.trim_end_matches('.'))],
+    );
+    let old = json!({"@id": "urn:acme:Truck:1", "@type": "CapabilityModel", "implements": []});
+    broken_file(old, &[("", super::VERSION_1.trim_end_matches('.'))]);
+    broken_file(
+        json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": "https://schema.org"}),
         &[("/@context", "its `@context` must have `dtmi:dtdl:context;2` or `dtmi:dtdl:context;3`")],
     );
     let one = |id: &str, extends: Value| json!({"@type": "Interface", "@id": id, "@context": V2, "extends": extends});

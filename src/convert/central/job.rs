@@ -24,7 +24,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
     let mut fields = Fields::new("", members);
     let status = fields.text("status")?.map(str::to_ascii_lowercase);
     let mut work = work(&mut fields, context, Source::CentralJob)?;
-    work.is_suspended = status.as_deref() == Some("stopped");
+    work.is_suspended = !matches!(status.as_deref(), None | Some("pending" | "running"));
     match status.as_deref() {
         None => {}
         Some("stopped") => {
@@ -36,9 +36,15 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
             work.notes.push(format!("It is {status} there: it would run here as well."));
         }
         Some(status @ ("complete" | "completed" | "failed" | "cancelled" | "canceled")) => {
-            work.notes.push(format!("It has run there ({status}). Here it is a new job, and runs when it is applied."));
+            work.notes.push(format!(
+                "It has run there ({status}): `suspend: true` keeps it from running again. Take that away to run it here."
+            ));
         }
-        Some(status) => work.notes.push(format!("Its `status` there is `{}`.", shown(status))),
+        Some(status) => work.notes.push(format!(
+            "Its `status` there is `{}`, which is not known: `suspend: true` keeps it from running here before \
+             somebody has looked.",
+            shown(status)
+        )),
     }
     let parts = parts(&mut fields, context)?;
     fields.finish(&mut work.notes);

@@ -54,7 +54,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
                 .push("IoT Hub waits for a device to connect as long as the job may run: `offline: wait`.".to_string());
         }
     }
-    status(&mut fields, &mut notes)?;
+    let is_suspended = is_over(&mut fields, &mut notes)?;
     let schedule = start(&mut fields, context.now, &mut notes)?;
     let parts = if is_method {
         vec![method(&mut fields, delivery.contains_key("offline"))?]
@@ -69,7 +69,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
         organization: None,
         target: json!({ "query": target }),
         delivery,
-        is_suspended: false,
+        is_suspended,
         schedule,
         notes,
     };
@@ -88,15 +88,31 @@ fn is_method(fields: &mut Fields<'_>) -> Result<bool, String> {
     }
 }
 
-fn status(fields: &mut Fields<'_>, notes: &mut Notes) -> Result<(), String> {
-    let Some(status) = fields.text("status")? else { return Ok(()) };
-    notes.push(match status.to_ascii_lowercase().as_str() {
-        "completed" | "failed" | "cancelled" | "canceled" => {
-            format!("It is {} there. Here it is a new job, and runs when it is applied.", shown(status))
+/// Returns true when the job is not to run here: it has ended there, or nobody knows.
+fn is_over(fields: &mut Fields<'_>, notes: &mut Notes) -> Result<bool, String> {
+    let Some(status) = fields.text("status")? else { return Ok(false) };
+    let written = shown(status);
+    let (is_over, note) = match status.to_ascii_lowercase().as_str() {
+        "enqueued" | "queued" | "scheduled" | "running" => {
+            (false, format!("It is {written} there: it would run here as well."))
         }
-        status => format!("It is {} there: it would run here as well.", shown(status)),
-    });
-    Ok(())
+        "completed" | "failed" | "cancelled" | "canceled" => (
+            true,
+            format!(
+                "It has run there ({written}): `suspend: true` keeps it from running again. Take that away to run it \
+                 here."
+            ),
+        ),
+        _ => (
+            true,
+            format!(
+                "Its `status` there is {written}: `suspend: true` keeps it from running here before somebody has \
+                 looked."
+            ),
+        ),
+    };
+    notes.push(note);
+    Ok(is_over)
 }
 
 /// Returns the spec of a schedule, without its job, for a start in the future.
