@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::claim::{check_version, text};
 use super::{FORMAT_VERSION, Ledger};
-use crate::model::id::Name;
+use crate::model::id::{Name, RunToken};
 
 /// The folder of these documents on the results branch.
 pub const RENAMES_FOLDER: &str = "renames/";
@@ -63,6 +63,19 @@ impl Ledger {
             at += 1;
         }
         names
+    }
+
+    /// Returns the names that a job has and had, its own first: `previous` is what its document says.
+    pub fn names_of(&self, job: &Name, previous: &[Name]) -> Vec<Name> {
+        let mut names = vec![job.clone()];
+        names.extend_from_slice(previous);
+        self.former_names(&names)
+    }
+
+    /// Returns the name under which a run of a job was claimed: its own, or one that it had.
+    pub fn claimed_as(&self, job: &Name, run: &RunToken, previous: &[Name]) -> Name {
+        let is_it = |name: &&Name| self.claims.contains_key(&((*name).clone(), run.clone()));
+        self.names_of(job, previous).iter().find(is_it).unwrap_or(job).clone()
     }
 
     /// Returns true when anything was ever claimed under a name, or it was the new name of something that was.

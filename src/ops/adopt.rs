@@ -11,7 +11,7 @@ use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::outcome::RunStatus;
 use crate::prepare::{Files, OnError, TreeChoice};
-use crate::repo::FileChange;
+use crate::repo::{FileChange, UpstreamError};
 use crate::results::{Trailers, document, with_trailers};
 
 /// What becomes of the jobs that are declared.
@@ -55,6 +55,13 @@ pub fn adopt(environment: &Environment, mode: AdoptMode, now: Timestamp) -> Resu
         return Err(OpsError::Usage {
             what: format!("there is nothing to adopt: the registry remembers what was on the branch {}", branch.name()),
             help: "Run `fleetform apply`: it publishes the branch again.".to_string(),
+        });
+    }
+    if let Some(remote) = workspace.remote_with_results(&declared.fleet).map_err(UpstreamError::Remote)? {
+        let branch = branch.name();
+        return Err(OpsError::Usage {
+            what: format!("there is nothing to adopt: the remote {remote} has the branch {branch}"),
+            help: format!("Fetch it: `git fetch {remote} {branch}:{branch}`."),
         });
     }
     let mut changes = vec![fleet_file(fleet)];

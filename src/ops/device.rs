@@ -100,6 +100,15 @@ fn is_in(device: &Device, group: &DeviceGroup) -> bool {
 /// Returns that a device is not there, with a near id.
 fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
     let ids = registry.devices().ids_near(device_id)?;
+    if ids.is_empty() {
+        return Ok(OpsError::NotFound {
+            what: format!("there is no device `{}`: this registry has none at all", crate::diag::shown(device_id)),
+            help:
+                "Run `fleetform apply` to import them. In a clone, or where another registry works on the fleet, name \
+                   that one with --registry."
+                    .to_string(),
+        });
+    }
     let near = crate::diag::nearest(device_id, ids.iter().map(String::as_str));
     Ok(OpsError::NotFound {
         what: format!("there is no device `{}`", crate::diag::shown(device_id)),

@@ -319,9 +319,10 @@ fn beside(job: &Job, target: &Name) -> String {
 /// Returns the run whose devices a rerun takes: the chosen one, else the newest that has ended, or for its pending
 /// devices was stopped.
 fn source_run(ledger: &Ledger, job: &Job, left: Left, chosen: Option<&str>) -> Result<RunToken, OpsError> {
+    let names = ledger.names_of(&job.name, &job.previous_names);
     let is_over = |status: RunStatus| status.is_final() || left == Left::Pending && status == RunStatus::Stopped;
     let records = records_of(ledger);
-    let over = records.iter().filter(|record| record.job == job.name && is_over(record.status));
+    let over = records.iter().filter(|record| names.contains(&record.job) && is_over(record.status));
     let mut over: Vec<&RunRecord> = over.filter(|record| chosen.is_none_or(|run| record.run.as_str() == run)).collect();
     over.sort_by_key(|record| {
         ledger.claims.get(&(record.job.clone(), record.run.clone())).map(|claim| claim.claimed_at)

@@ -7,7 +7,7 @@ use crate::execute::fleet_file;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::prepare::{Files, OnError, TreeChoice};
-use crate::repo::{FLEET_FILE, Repo};
+use crate::repo::{FLEET_FILE, Repo, UpstreamError};
 use crate::results::{Trailers, with_trailers};
 
 /// The files of the example fleet, by path; embedded so that the first run needs nothing but the binary.
@@ -129,6 +129,14 @@ fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
         return Err(OpsError::Usage {
             what: format!("the branch {branch} is gone, and the registry remembers what was on it"),
             help: "Run `fleetform apply`: it publishes the branch again.".to_string(),
+        });
+    }
+    if workspace.repo.results(&branch).tip()?.is_none()
+        && let Some(remote) = workspace.remote_with_results(&declared.fleet).map_err(UpstreamError::Remote)?
+    {
+        return Err(OpsError::Usage {
+            what: format!("the remote {remote} has the branch {branch}: this fleet has results there"),
+            help: format!("Fetch it: `git fetch {remote} {branch}:{branch}`."),
         });
     }
     let made_branch = make_branch(&workspace.repo, &fleet, &branch)?;

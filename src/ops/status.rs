@@ -94,6 +94,9 @@ pub struct FleetStatus {
     pub worker: Option<String>,
     /// Commits of results that the remote did not have when it was last seen; `None` without a remote.
     pub unpushed: Option<u64>,
+    /// The remote that has more of the results branch, as of the last fetch, and how many commits.
+    pub behind: Option<(String, usize)>,
+    pub branch: String,
 }
 
 /// Returns the status of the environment's folder.
@@ -132,6 +135,8 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
         },
         open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
         worker: workspace.worker(fleet, branch, SystemClock.now())?,
+        behind: branch.behind_tracked()?,
+        branch: branch.name().to_string(),
         unpushed: if has_remote { Some(branch.unshared()? as u64) } else { None },
     })
 }

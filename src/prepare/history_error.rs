@@ -67,9 +67,11 @@ impl HistoryError {
                 "Fetch what the remote has: `git fetch {remote} {branch}:{branch}`. When it has all there is, this \
                  goes on from there; what ran since would run again."
             ),
-            HistoryError::ClaimMissing { branch, .. } => {
-                format!("Put it back where it was (`git reflog {branch}`). {}", help_republish(branch))
-            }
+            HistoryError::ClaimMissing { branch, .. } => format!(
+                "When a remote has more of it, fetch that: `git fetch origin {branch}:{branch}`. Otherwise put it back \
+                 where it was (`git reflog {branch}`). {}",
+                help_republish(branch)
+            ),
             HistoryError::Rewound { .. } => {
                 "Look at `git reflog` and `fleetform plan`; if this is meant, say so to `apply` or `watch` with \
                     --accept-rewind."
@@ -82,8 +84,8 @@ impl HistoryError {
                 "Give each fleet a branch of its own in `spec.results.branch`.".to_string()
             }
             HistoryError::Unknown { branch, .. } => format!(
-                "In a repository that is new, run `fleetform init`. Otherwise fetch the branch: \
-                 `git fetch origin {branch}:{branch}`. When both are lost for good, `fleetform adopt --mark-done` runs \
+                "In a clone, fetch the branch: `git fetch origin {branch}:{branch}`. In a repository that is new, run \
+                 `fleetform init`. When both are lost for good, `fleetform adopt --mark-done` runs \
                  nothing that is declared now, and `fleetform adopt --run` all of it."
             ),
         }

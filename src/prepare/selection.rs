@@ -36,13 +36,14 @@ pub(super) fn selection_of(
         Selector::Devices(ids) => Selection::Listed(ids.iter().map(ToString::to_string).collect()),
         Selector::OfRun(wanted) => {
             let DevicesOfRun { job: other, run, left, .. } = wanted;
+            let other = &preparation.ledger.claimed_as(other, run, declared.previous_names(other));
             let is_over = match preparation.ledger.standing(other, run) {
                 Standing::Ended(..) => true,
                 Standing::Open(_, open) => *left == Left::Pending && open.status == RunStatus::Stopped,
                 Standing::Unclaimed | Standing::JournalLost(_) => false,
             };
             if !is_over {
-                if job.after.contains(other) {
+                if job.after.contains(&wanted.job) {
                     // It is resolved when the other job has ended.
                     return Ok(None);
                 }

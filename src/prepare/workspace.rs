@@ -11,7 +11,7 @@ use crate::model::fleet::{Fleet, RegistryConfig};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{ExclusionFailure, Exclusive, Registry, Store, StorePlace as _};
-use crate::repo::{Repo, ResultsBranch};
+use crate::repo::{Remote, RemoteError, Repo, ResultsBranch};
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
 pub const OWN_FOLDER: &str = ".fleetform";
@@ -183,6 +183,19 @@ impl Workspace {
             parent.is_none() || parent == real(folder).map(|folder| folder.join(place.parent().unwrap_or(place)));
         let is_link = file.symlink_metadata().is_ok_and(|found| found.is_symlink());
         if is_plain && !is_link { Ok(()) } else { self.refuse_tracked(&[place.to_path_buf()]) }
+    }
+
+    /// Returns the remote of a fleet when that has its results branch: what has run is known there. `None` when it has
+    /// not, and for a fleet without a remote here.
+    ///
+    /// # Errors
+    /// The remote cannot be reached.
+    pub fn remote_with_results(&self, fleet: &Fleet) -> Result<Option<String>, RemoteError> {
+        let Some(name) = fleet.results.remote.as_deref().filter(|name| self.repo.has_remote(name)) else {
+            return Ok(None);
+        };
+        let found = Remote::new(self.repo.git_folder(), name).heads(&[&fleet.results.branch])?;
+        Ok(found.into_iter().next().flatten().map(|_| name.to_string()))
     }
 
     /// Returns the process that works on the fleet now: with this registry, or by the lease on the results branch as it

@@ -111,3 +111,31 @@ fn a_schedule_that_is_renamed_twice_repeats_nothing() {
     world.pass(Duration::from_secs(60));
     world.run(&["plan"]).expect(0);
 }
+
+#[test]
+fn a_run_is_found_under_each_name_that_its_job_had() {
+    let world = world();
+    rename(&world, "a", "b", "a", REBOOT);
+    world.apply().unwrap();
+    rename(&world, "b", "c", "b", REBOOT);
+    world.apply().unwrap();
+    for name in ["a", "b", "c"] {
+        let show = world.run(&["job", "show", name]).expect(0);
+        assert!(show.stdout.contains("job a run 1") && show.stdout.contains("completed"), "{name}: {show:?}");
+        world.run(&["job", "show", name, "--run", "1", "--why"]).expect(0);
+    }
+    let why = world.run(&["job", "show", "c", "--why"]).expect(0);
+    assert!(!why.stdout.contains("not claimed"), "{why:?}");
+    // Devices of the run are taken by the name of now, and by the one before.
+    for (name, source) in [("again", "c"), ("more", "b")] {
+        world.job(
+            name,
+            &format!("{{target: {{failedOf: {{job: {source}, run: '1'}}}}, action: {{command: {{name: blink}}}}}}"),
+        );
+        let plan = world.run(&["plan"]).expect(0);
+        assert!(plan.stdout.contains(&format!("job/{name}")), "{plan:?}");
+    }
+    // Nothing has failed in it, which is another answer than that there is no such run.
+    let rerun = world.run(&["job", "rerun", "c", "--no-commit"]);
+    assert!(rerun.stderr.contains("no device failed in"), "{rerun:?}");
+}

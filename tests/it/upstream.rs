@@ -612,3 +612,30 @@ fn a_lock_on_the_server_is_named_and_the_message_leads_on() {
     world.run(&["apply", "--yes"]).expect(0);
     assert_eq!(world.record("dim", "1")["completed"], 2);
 }
+
+/// A clone that was made with `git fetch origin b:b` in it has a branch of its own, which is as old as that.
+#[test]
+fn a_clone_is_told_what_the_remote_has_and_makes_no_rival_branch() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.apply().unwrap();
+    let clone = Clone::of(&world, &remote);
+    let run = |arguments: &[&str]| {
+        let mut command = crate::world::fleetform();
+        crate::world::Ran::of(command.arg("-C").arg(clone.path()).args(arguments))
+    };
+    git(&clone.path(), &["update-ref", "-d", &format!("refs/remotes/origin/{BRANCH}")]);
+    for command in [&["init"][..], &["adopt", "--mark-done"], &["adopt", "--run"]] {
+        let ran = run(command).expect(64);
+        assert!(ran.stderr.contains(&format!("git fetch origin {BRANCH}:{BRANCH}")), "{command:?}: {ran:?}");
+    }
+    git(&clone.path(), &["fetch", "--quiet", "origin", &format!("{BRANCH}:{BRANCH}")]);
+    assert!(run(&["device", "show", "d-001"]).expect(1).stderr.contains("this registry has none at all"));
+    // The remote goes on.
+    world.job("more", &DIM.replace('3', "4"));
+    world.apply().unwrap();
+    git(&clone.path(), &["fetch", "--quiet", "origin"]);
+    let status = run(&["status"]).expect(0);
+    assert!(status.stdout.contains("behind") && status.stdout.contains("of origin's"), "{status:?}");
+    assert!(run(&["job", "show", "more"]).code != 0, "this clone has not fetched it into its branch");
+}

@@ -39,6 +39,7 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
             "open_runs": fleet.open_runs,
             "at_work": fleet.worker,
             "outbox": fleet.unpushed,
+            "behind": fleet.behind.as_ref().map(|(remote, commits)| json!({"remote": remote, "commits": commits})),
         })
     });
     let daemon = status.daemon.as_ref().map(serde_json::to_value).transpose().map_err(fail)?;
@@ -85,6 +86,11 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
         None => "nothing applied yet".to_string(),
     };
     row("commit", format!("{} ({applied})", short(&fleet.head)));
+    if let Some((remote, commits)) = &fleet.behind {
+        let (remote, branch) = (sanitize_line(remote), sanitize_line(&fleet.branch));
+        let commits = counted(*commits as u64, "commit");
+        row("behind", format!("{commits} of {remote}'s, as of the last fetch: `git fetch {remote} {branch}:{branch}`"));
+    }
     row("runs", format!("{} open", fleet.open_runs));
     if let Some(worker) = &fleet.worker {
         row("at work", sanitize_line(worker).into_owned());

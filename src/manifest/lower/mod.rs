@@ -161,6 +161,22 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// Returns the former names of a job or a schedule.
+    pub fn previous_names(&self) -> &[Name] {
+        match self {
+            Draft::Job { job, .. } => &job.previous_names,
+            Draft::Schedule { schedule, .. } => &schedule.previous_names,
+            Draft::Fleet(_)
+            | Draft::Organization { .. }
+            | Draft::DeviceTemplate { .. }
+            | Draft::DeviceGroup { .. }
+            | Draft::EdgeManifest
+            | Draft::DeviceImport(_) => &[],
+        }
+    }
+}
+
 /// The pointer of the spec of a schedule's job.
 pub const SCHEDULED_SPEC: &str = "/spec/job";
 

@@ -3,7 +3,7 @@
 use super::Set;
 use super::organizations::Paths;
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, code, nearest, shown};
-use crate::manifest::lower::{Doc, Reference};
+use crate::manifest::lower::{Doc, Draft, Reference};
 use crate::model::kind::Kind;
 
 /// Reports every reference to nothing.
@@ -30,7 +30,12 @@ fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
         | Kind::Job
         | Kind::Schedule => {
             let is_there = |kind| set.find(kind, &reference.text).is_some();
-            is_there(reference.kind) || (reference.allows_schedule && is_there(Kind::Schedule))
+            // Runs of a job that was renamed are found by each name that it had.
+            let was_there = || {
+                let previous = set.docs.iter().filter_map(|doc| doc.draft.as_ref()).flat_map(Draft::previous_names);
+                previous.into_iter().any(|name| name.as_str() == reference.text)
+            };
+            is_there(reference.kind) || (reference.allows_schedule && (is_there(Kind::Schedule) || was_there()))
         }
     }
 }

@@ -77,7 +77,22 @@ impl History<'_> {
 
     pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
         let records = records_of(&self.view.ledger);
-        let of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
+        let mut of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
+        let declared = self.view.declared.jobs.get(choice.job.as_str());
+        let is_wanted = |record: &RunRecord| match (&choice.run, declared) {
+            (Some(run), _) => record.run.as_str() == run,
+            (None, Some(job)) => record.run == job.run,
+            (None, None) => true,
+        };
+        if !of_job.iter().any(|record| choice.run.is_none() || is_wanted(record)) {
+            // What ran under a name that it had.
+            let names = Name::parse(&choice.job).map_or_else(
+                |_| Vec::new(),
+                |name| self.view.ledger.names_of(&name, self.view.declared.previous_names(&name)),
+            );
+            let former = records.iter().filter(|record| names.contains(&record.job) && is_wanted(record));
+            of_job.extend(former.filter(|record| record.job.as_str() != choice.job));
+        }
         let found = match &choice.run {
             Some(run) => of_job.iter().find(|record| record.run.as_str() == run).copied(),
             None => of_job.iter().max_by_key(|record| self.claimed_at(record)).copied(),

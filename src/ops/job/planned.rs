@@ -50,7 +50,7 @@ fn of_files(
     };
     let job = Arc::clone(job);
     let mut view = View::of_files(workspace, files)?;
-    let Planned { plan, diagnostics, .. } = view.plan(Purpose::Work, now)?;
+    let Planned { plan, diagnostics, .. } = view.plan(Purpose::Show, now)?;
     let (declared, ledger) = (&view.declared, &view.ledger);
     let own = view.diagnose(&own_part(&plan, &job.name));
     let spans = &view.files.loaded.spans;

@@ -6,7 +6,7 @@ use super::cause::{Cause, RunProgress, StopCause, Waiting, Why};
 use super::crossing::replay;
 use super::history::{Caveats, History, with_history};
 use super::planned::planned;
-use super::{Environment, OpsError, RunChoice};
+use super::{Environment, Life, OpsError, RunChoice};
 use crate::ledger::{OpenRun, RunCause, RunRecord, Standing};
 use crate::model::delivery::OfflinePolicy;
 use crate::model::id::{Name, RunToken};
@@ -34,7 +34,9 @@ pub fn why(
         let declared = history.view.declared.jobs.get(choice.job.as_str());
         let declared = declared.filter(|job| choice.run.as_ref().is_none_or(|run| job.run.as_str() == run));
         let is_known = declared.is_none_or(|job| {
-            let standing = history.view.ledger.standing(&job.name, &job.run);
+            let ledger = &history.view.ledger;
+            let name = ledger.claimed_as(&job.name, &job.run, &job.previous_names);
+            let standing = ledger.standing(&name, &job.run);
             matches!(standing, Standing::Open(..) | Standing::Ended(..))
         });
         match history.find(choice) {
@@ -107,8 +109,15 @@ fn of_ended(history: &History<'_>, record: &RunRecord) -> Result<Cause, OpsError
             _ => recorded(),
         },
         RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => {
-            let reason = "nothing declares it any more, and the registry's journal of it is gone: it is left alone";
-            Cause::Recorded { reason: reason.to_string() }
+            let reason = match history.life(record) {
+                Life::AtWork(worker) => format!("it is under way with another registry: {worker}"),
+                Life::Elsewhere => "it is another registry's, which goes on with it".to_string(),
+                Life::Over | Life::Interrupted | Life::Waiting => {
+                    "nothing declares it any more, and the registry's journal of it is gone: it is left alone"
+                        .to_string()
+                }
+            };
+            Cause::Recorded { reason }
         }
     })
 }
