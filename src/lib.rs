@@ -42,7 +42,7 @@
 //! | 2 | [`plan`] | the brain | model, query, schedule, ledger |
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
-//! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, manifest |
+//! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, template, manifest |
 //! | | **the IO line** | clock, files, network and threads only below | |
 //! | 4 | [`registry`] | devices, imports, the journal: a port, and SQLite behind it | diag, model, query, ledger |
 //! | 4 | [`link`] | the way to the devices: a port, and simulated devices behind it | model |

@@ -16,7 +16,7 @@ use crate::model::limits;
 ///
 /// New here? Run `fleetform quickstart my-fleet`.
 #[derive(Debug, Parser)]
-#[command(name = "fleetform", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "fleetform", version, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -40,6 +40,9 @@ pub enum Command {
         /// Fill it with the fleet of the quickstart
         #[arg(long)]
         example: bool,
+        /// The name of the fleet; that of the folder when absent
+        #[arg(long, conflicts_with = "example")]
+        name: Option<String>,
     },
     /// Check every declared file
     Validate {

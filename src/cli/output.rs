@@ -60,6 +60,15 @@ impl Painter {
     }
 }
 
+/// The least columns that anything is fitted to.
+const WIDTH_MIN: u16 = 60;
+
+/// Returns the columns of the terminal that stdout is; `None` for a pipe or a file.
+pub fn stdout_width() -> Option<usize> {
+    let (_, columns) = console::Term::stdout().size_checked().filter(|_| std::io::stdout().is_terminal())?;
+    Some(usize::from(columns.max(WIDTH_MIN)))
+}
+
 impl Output {
     /// Returns the output that the arguments and the terminal ask for.
     pub fn new(global: &Global) -> Output {

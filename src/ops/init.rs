@@ -41,8 +41,10 @@ pub struct Initialised {
 }
 
 /// What to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InitOptions {
+    /// The name of the fleet; `None` for that of the folder.
+    pub name: Option<String>,
     /// Fill it with the fleet of the quickstart.
     pub with_example: bool,
     /// Make a repository of its own, also inside of another one: a first try must not commit to whatever is around it.
@@ -54,7 +56,8 @@ pub struct InitOptions {
 /// # Errors
 /// The folder holds files that would be overwritten, a fleet is around it, or nothing can be written.
 pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError> {
-    let InitOptions { with_example, is_apart } = options;
+    let InitOptions { name, with_example, is_apart } = options;
+    let chosen = name.map(|name| chosen_name(&name)).transpose()?;
     let repo = if is_apart { Repo::make(folder)? } else { Repo::open_or_init(folder)? };
     // A bare repository holds no files to write beside; what it may have is a fleet that was pushed.
     if repo.is_bare() || folder.join(FLEET_FILE).exists() {
@@ -62,6 +65,12 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
             return Err(OpsError::Usage {
                 what: format!("{} holds a fleet already", folder.display()),
                 help: "Name an empty folder, or run `fleetform apply` in this one.".to_string(),
+            });
+        }
+        if let Some(name) = chosen {
+            return Err(OpsError::Usage {
+                what: format!("{} holds a fleet already, which has a name", folder.display()),
+                help: format!("Leave out `--name {name}`."),
             });
         }
         return adopt(folder);
@@ -74,12 +83,12 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
             help: "A fleet inside another would hide files from it; name a folder beside it.".to_string(),
         });
     }
-    let fleet = fleet_name(repo.folder());
+    let fleet = chosen.unwrap_or_else(|| fleet_name(repo.folder()));
     let branch = if repo.is_at_root() { DEFAULT_BRANCH.to_string() } else { format!("{DEFAULT_BRANCH}-{fleet}") };
     if repo.results(&branch).tip()?.is_some() {
         return Err(OpsError::Usage {
             what: format!("the branch {branch} exists: the results of a fleet of this name are on it"),
-            help: "Name the folder otherwise: a fleet is called after its folder.".to_string(),
+            help: "Choose another name with `--name`: a fleet is called after its folder.".to_string(),
         });
     }
     let is_within = |name: &String| branch.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/'));
@@ -172,6 +181,13 @@ fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, Stri
         files.push((FLEET_FILE.to_string(), text));
     }
     files
+}
+
+fn chosen_name(text: &str) -> Result<Name, OpsError> {
+    Name::parse(text).map_err(|error| OpsError::Usage {
+        what: format!("the name `{}` {error}", crate::diag::shown(text)),
+        help: "Choose a name such as `street-lamps`.".to_string(),
+    })
 }
 
 /// Makes a legal name of the folder's; `fleet` when nothing of it is legal.

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 3.
     ("rollout", "model plan ledger"),
     ("results", "model ledger"),
-    ("convert", "diag model query manifest"),
+    ("convert", "diag model query template manifest"),
     // Level 4, below the IO line; siblings never import each other. `diag` for near names.
     ("registry", "diag model query ledger"),
     ("link", "model"),

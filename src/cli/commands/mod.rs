@@ -32,8 +32,8 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
     let environment = Environment { folder: cli.global.directory.clone(), registry: cli.global.registry.clone() };
     match &cli.command {
         Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
-        Command::Init { directory, example } => {
-            init::init(directory.as_deref().unwrap_or(&environment.folder), *example, output)
+        Command::Init { directory, example, name } => {
+            init::init(directory.as_deref().unwrap_or(&environment.folder), *example, name.as_deref(), output)
         }
         Command::Validate { format } => validate::run(&environment, *format, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{counted, number};
-use crate::cli::output::{Painter, Tone};
+use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::delivery::ThresholdScope;
 use crate::model::text::{sanitize_line, shorten};
 use crate::plan::{ActionKind, DiffLine, Plan, PlannedChange};
@@ -12,6 +12,11 @@ use crate::plan::{ActionKind, DiffLine, Plan, PlannedChange};
 const DIFF_LINES_MAX: usize = 12;
 /// Characters of a value that are shown.
 const VALUE_CHARS_MAX: usize = 40;
+
+/// So many changes that are done become one line.
+const FOLDED_MIN: usize = 3;
+/// The indent of a line that goes on.
+const INDENT: usize = 13;
 
 /// How much to show.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +38,15 @@ impl PlanView {
     pub fn render_with(self, plan: &Plan, lines: &str) -> String {
         let mut text = String::new();
         let width = plan.changes.iter().map(|change| title(change).chars().count()).max().unwrap_or(0).min(44);
-        for change in &plan.changes {
+        let is_done = |change: &PlannedChange| change.action() == ActionKind::Done;
+        let done = plan.changes.iter().filter(|change| is_done(change)).count();
+        let is_folded = !self.is_verbose && done >= FOLDED_MIN;
+        for change in plan.changes.iter().filter(|change| !(is_folded && is_done(change))) {
             self.change(change, width, &mut text);
+        }
+        if is_folded {
+            let line = format!(". {} done (-v shows them)", number(done as u64));
+            text.push_str(&format!("  {}\n", self.painter.paint(Tone::Quiet, &line)));
         }
         text.push_str(lines);
         text.push_str(&self.summary(plan));
@@ -56,7 +68,7 @@ impl PlanView {
             ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => Tone::Quiet,
         };
         let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));
-        text.push_str(line.trim_end());
+        text.push_str(&wrapped(line.trim_end(), stdout_width()));
         text.push('\n');
         let shown = if self.is_verbose { change.diff().len() } else { change.diff().len().min(DIFF_LINES_MAX) };
         let lines = &change.diff()[..shown];
@@ -176,6 +188,23 @@ impl PlanView {
     }
 }
 
+/// Returns a line in lines of so many columns of a terminal, broken at spaces.
+fn wrapped(line: &str, most: Option<usize>) -> String {
+    let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
+    let (mut text, mut column) = (String::new(), 0);
+    for word in line.split_inclusive(' ') {
+        let width = console::measure_text_width(word.trim_end());
+        if column > INDENT && column + width > most {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{}", " ".repeat(INDENT)));
+            column = INDENT;
+        }
+        text.push_str(word);
+        column += console::measure_text_width(word);
+    }
+    text
+}
+
 fn title(change: &PlannedChange) -> String {
     match &change.run {
         Some(run) => format!("{} run {run}", change.subject),
@@ -191,5 +220,23 @@ fn value(value: Option<&Value>) -> String {
     match value {
         None => "(none)".to_string(),
         Some(value) => shorten(&sanitize_line(&value.to_string()), VALUE_CHARS_MAX).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_wrapped_at_its_indent() {
+        let line =
+            "  + run      job/dim-line-3 run 1  1,204 devices in 25 batches · 3 unchanged · cancel above 5 failures";
+        assert_eq!(wrapped(line, None), line);
+        assert_eq!(
+            wrapped(line, Some(60)),
+            "  + run      job/dim-line-3 run 1  1,204 devices in 25\n             batches · 3 unchanged · cancel above 5 failures"
+        );
+        let painted = line.replace("+ run     ", "\u{1b}[32m+ run     \u{1b}[0m");
+        assert_eq!(console::strip_ansi_codes(&wrapped(&painted, Some(60))), wrapped(line, Some(60)));
     }
 }
