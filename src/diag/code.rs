@@ -168,6 +168,7 @@ codes! {
     BRANCH_BEHIND = "FF670", Warning, "results branch is behind";
     SCHEDULED_COUNT = "FF671", Warning, "schedule selects no devices now, or not as many as it expects";
     OTHER_REGISTRY = "FF672", Warning, "another registry works on the fleet";
+    OLDER_REGISTRY = "FF673", Warning, "registry is older than the results";
 }
 
 #[cfg(test)]

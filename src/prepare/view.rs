@@ -11,7 +11,7 @@ use super::observe::prepare;
 use super::occurrences::with_open_occurrences;
 use super::preparation::{Preparation, StagedFile};
 use super::recorded::Recorded;
-use super::warnings::{behind_remote, named, only_looks, other_registry, rewound};
+use super::warnings::{behind_remote, named, older_registry, only_looks, other_registry, rewound};
 use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
 use crate::diag::Diagnostics;
 use crate::ledger::Ledger;
@@ -175,6 +175,8 @@ impl<'w> View<'w> {
             warning.into_iter().for_each(|warning| diagnostics.push(warning));
             if let Some(other) = other {
                 diagnostics.push(only_looks(&self.branch, other, now)?);
+            } else {
+                older_registry(&self.registry, &self.ledger)?.into_iter().for_each(|warning| diagnostics.push(warning));
             }
             behind_remote(&self.branch)?.into_iter().for_each(|warning| diagnostics.push(warning));
         }

@@ -8,6 +8,8 @@ use super::lease::at_work;
 use super::rewind::{declares_the_same, not_after};
 use super::{Files, HistoryError, PrepareError};
 use crate::diag::{Diagnostic, code};
+use crate::ledger::{Ledger, claim_path};
+use crate::model::id::{Name, RunToken};
 use crate::model::text::sanitize_line;
 use crate::registry::Registry;
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
@@ -48,6 +50,36 @@ pub(super) fn only_looks(
         detail.push_str(&format!(" At work now: {worker}."));
     }
     Ok(Diagnostic::new(code::OTHER_REGISTRY, None, detail).with_help(error.help()))
+}
+
+/// Returns a warning when this registry, which works on the fleet, does not know runs that the branch has: it was put
+/// back from a backup, and no apply has looked at it since.
+pub(super) fn older_registry(registry: &Registry, ledger: &Ledger) -> Result<Option<Diagnostic>, PrepareError> {
+    /// Runs that are named.
+    const SHOWN: usize = 3;
+    if ledger.claims.is_empty() || !registry.branch_copy().exists()? {
+        return Ok(None);
+    }
+    let (journaled, kept) = (registry.journal().claim_documents()?, registry.branch_copy().file_ids()?);
+    let is_unknown = |(job, run): &&(Name, RunToken)| {
+        let path = claim_path(job, run);
+        !journaled.contains_key(&path) && !kept.contains_key(&path)
+    };
+    let unknown: Vec<_> = ledger.claims.keys().filter(is_unknown).collect();
+    if unknown.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<String> = unknown.iter().take(SHOWN).map(|(job, run)| format!("`{job}` run {run}")).collect();
+    let more = unknown.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let detail = format!(
+        "The results branch has runs that this registry does not know, {}{more}: it is older, as a backup that was put \
+         back. What they wrote to twins is not in it, nor who was blocked since.",
+        names.join(", ")
+    );
+    let help = "Nothing is sent again. Run a job again, with a new `run` token, where its twins matter; the files below \
+        `direct/` on the results branch say who was blocked.";
+    Ok(Some(Diagnostic::new(code::OLDER_REGISTRY, None, detail).with_help(help)))
 }
 
 /// Returns a warning when the remote has more of the results branch, as of the last fetch.

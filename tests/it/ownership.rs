@@ -271,3 +271,21 @@ fn a_clone_tells_the_truth_about_the_work_of_others() {
     let listed = world.run(&["job", "list", "--json"]).expect(0).json();
     assert!(listed[0]["at_work"].is_string(), "{listed:?}");
 }
+
+#[test]
+fn a_plan_names_the_runs_that_a_backup_lacks() {
+    let world = world(3);
+    world.apply().unwrap();
+    let backup = back_up(&world);
+    assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF673"));
+    world.job("dim", "{target: {query: '*'}, action: {tags: {level: 3}}}");
+    world.apply().unwrap();
+    back_up(&world).iter().for_each(|(file, _)| fs::remove_file(file).unwrap());
+    put_back(&backup);
+    let plan = world.run(&["plan"]).expect(0);
+    assert!(plan.stderr.contains("FF673") && plan.stderr.contains("`dim` run 1"), "{plan:?}");
+    // The next apply takes up what the branch has, and runs nothing again.
+    world.run(&["apply", "--yes"]).expect(0);
+    assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF673"));
+    assert_eq!(world.record("dim", "1")["completed"], 3);
+}
