@@ -57,7 +57,7 @@ pub(super) fn only_looks(
 pub(super) fn older_registry(registry: &Registry, ledger: &Ledger) -> Result<Option<Diagnostic>, PrepareError> {
     /// Runs that are named.
     const SHOWN: usize = 3;
-    if ledger.claims.is_empty() || !registry.branch_copy().exists()? {
+    if ledger.records.is_empty() || !registry.branch_copy().exists()? {
         return Ok(None);
     }
     let (journaled, kept) = (registry.journal().claim_documents()?, registry.branch_copy().file_ids()?);
@@ -65,7 +65,8 @@ pub(super) fn older_registry(registry: &Registry, ledger: &Ledger) -> Result<Opt
         let path = claim_path(job, run);
         !journaled.contains_key(&path) && !kept.contains_key(&path)
     };
-    let unknown: Vec<_> = ledger.claims.keys().filter(is_unknown).collect();
+    // A claim without a record may be that of a process that died before it journaled it.
+    let unknown: Vec<_> = ledger.records.keys().filter(is_unknown).collect();
     if unknown.is_empty() {
         return Ok(None);
     }
