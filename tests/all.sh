@@ -47,8 +47,8 @@ cargo test --locked
 
 step "kills at system calls, each fortieth"
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
-    python3 tests/every_call.py target/debug/fleetform --every 40
-    python3 tests/every_call.py target/debug/fleetform --every 40 --remote
+    python3 tests/every_call.py "${CARGO_TARGET_DIR:-target}/debug/fleetform" --every 40
+    python3 tests/every_call.py "${CARGO_TARGET_DIR:-target}/debug/fleetform" --every 40 --remote
 else
     echo "strace is missing or may not trace here: not run"
 fi
