@@ -15,9 +15,9 @@ use crate::model::observation::{DeviceIds, Observation};
 /// Where the declared files were read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlanSource {
-    /// `None` for a work tree.
+    /// `None` for a work tree that declares something else than its commit.
     pub commit: Option<String>,
-    /// The id of the git tree of the fleet's folder; `None` for a work tree.
+    /// The id of the git tree of the fleet's folder; `None` as the commit.
     pub tree: Option<String>,
     /// The digest of the declared files: it decides whether anything changed.
     pub digest: String,

@@ -18,6 +18,7 @@ use crate::plan::{
     Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, PlanSource, classify_all, contest, plan,
 };
 use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Touched};
+use crate::repo::FleetTree;
 
 /// Observes the fleet and plans. Staged files stay with the registry's connection until they are applied.
 ///
@@ -71,11 +72,7 @@ pub(super) fn prepare(
     let input = PlanInput {
         declared: preparation.declared,
         classified,
-        source: PlanSource {
-            commit: preparation.tree.commit.clone(),
-            tree: preparation.tree.tree.clone(),
-            digest: preparation.loaded.digest.to_string(),
-        },
+        source: source_of(preparation),
         base: preparation.branch.tip()?,
         ledger: preparation.ledger,
         observations,
@@ -95,6 +92,18 @@ pub(super) fn prepare(
     diagnostics.extend(super::diagnose::diagnose(&plan, preparation, &staged));
     diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
+}
+
+/// Returns where the declared files are from. A plan for a person names the commit of a work tree that declares what its
+/// commit does.
+fn source_of(preparation: &Preparation<'_>) -> PlanSource {
+    let FleetTree { commit, tree, .. } = preparation.tree;
+    let digest = preparation.loaded.digest.to_string();
+    let is_asked = preparation.is_shown && commit.is_none();
+    match is_asked.then(|| super::rewind::clean_source(preparation)).flatten() {
+        Some((commit, tree)) => PlanSource { commit: Some(commit), tree, digest },
+        None => PlanSource { commit: commit.clone(), tree: tree.clone(), digest },
+    }
 }
 
 /// Returns how long ago each of some jobs was last changed, in commits; nothing for a single one, which has no order.

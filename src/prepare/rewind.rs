@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::HistoryError;
+use super::preparation::Preparation;
 use crate::manifest::Loaded;
 use crate::registry::{Noted, Registry};
 use crate::repo::{FleetTree, Repo, RepoError, ResultsBranch};
@@ -38,6 +39,23 @@ pub fn declares_the_same(repo: &Repo, commit: &str, tree: &FleetTree<'_>, loaded
     };
     let now = content_of(tree, loaded)?;
     Ok(declared_at(commit) == Some(now))
+}
+
+/// Returns the commit of `HEAD` and its tree of the fleet's folder when the work tree declares what they do. `None` as
+/// well where that cannot be told.
+pub(super) fn clean_source(preparation: &Preparation<'_>) -> Option<(String, Option<String>)> {
+    let work = preparation.tree;
+    let head = preparation.repo.tree_at(&preparation.repo.head().ok()?).ok()?;
+    let is_same = |path: &String| {
+        let ids = head.entries.contains_key(path).then(|| (head.content_id(path), work.content_id(path)));
+        matches!(ids, Some((Ok(one), Ok(two))) if one == two)
+    };
+    // What is a document there may be none here, or be gone.
+    let is_yaml = |path: &&String| path.ends_with(".yaml") || path.ends_with(".yml");
+    let declared = &preparation.loaded.declared_files;
+    let is_clean = declared.iter().all(|path| head.entries.contains_key(path))
+        && head.entries.keys().filter(is_yaml).chain(declared.iter().filter(|path| !is_yaml(path))).all(is_same);
+    is_clean.then(|| (head.commit.clone().unwrap_or_default(), head.tree.clone()))
 }
 
 /// Returns the declared files with what git calls their content.

@@ -324,12 +324,14 @@ fn is_left_out(entry: &git2::IndexEntry) -> bool {
 }
 
 /// Returns the id that the index has for a file of the work tree whose bytes have another id: line ends, encodings and
-/// filters make the two differ. `None` when the index has the file with another content, or has it not.
+/// filters make the two differ. `None` when the index has the file with another content, or has it not, and when git was
+/// told to pass over changes of the file (`git update-index --assume-unchanged`).
 fn staged_id(repository: &git2::Repository, file: &Path, id: Oid) -> Option<Oid> {
     let root = repository.workdir()?.canonicalize().ok()?;
     let path = file.canonicalize().ok()?.strip_prefix(root).ok()?.to_path_buf();
     let entry = repository.index().ok()?.get_path(&path, 0)?;
-    if entry.id == id {
+    let is_passed_over = git2::IndexEntryFlag::from_bits_truncate(entry.flags).is_valid();
+    if entry.id == id || is_passed_over {
         return None;
     }
     let changed = git2::Status::WT_MODIFIED | git2::Status::WT_TYPECHANGE | git2::Status::WT_DELETED;
