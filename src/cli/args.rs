@@ -82,10 +82,10 @@ pub enum Command {
     /// Look at device imports: what became of their files, and the rejected rows
     #[command(subcommand)]
     Import(ImportCommand),
-    /// Explain a diagnostic code, such as FF301
+    /// Explain a diagnostic code, such as FF301, or a word, such as claim
     Explain {
-        /// The code; all of them when absent
-        code: Option<String>,
+        /// The code or the word; all of them when absent
+        what: Option<String>,
     },
     /// Print the JSON Schema of a kind, for editors
     Schema {

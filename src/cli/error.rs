@@ -56,10 +56,13 @@ impl CommandError {
                 output.findings(findings);
                 output.say("Nothing was changed.");
             }
-            CommandError::Ops(error) => output.error(&sentence(error), &error.help()),
-            CommandError::Usage { what, help } | CommandError::Unavailable { what, help } => output.error(what, help),
+            CommandError::Ops(error) => output.error(&sentence(error), &error.help(), self.code()),
+            CommandError::Usage { what, help } | CommandError::Unavailable { what, help } => {
+                output.error(what, help, self.code());
+            }
             CommandError::Output(error) => {
-                output.error(&format!("the output cannot be written: {error}"), "Check the disk and the terminal.");
+                let what = format!("the output cannot be written: {error}");
+                output.error(&what, "Check the disk and the terminal.", self.code());
             }
         }
         self.code()

@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 /// The options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The folder of the fleet (the one with fleetform.yaml)
-    #[arg(short = 'C', value_name = "DIR", global = true, default_value = ".", hide_default_value = true)]
-    pub directory: PathBuf,
+    /// The folder of the fleet (the one with fleetform.yaml); else the current one, or the nearest above that is one
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
     /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`
     #[arg(long, value_name = "URL", global = true, env = "FLEETFORM_REGISTRY", hide_env_values = true)]
     pub registry: Option<String>,

@@ -52,8 +52,12 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
-            // Nothing can be said when the terminal is gone.
-            drop(error.print());
+            if code == exit::USAGE && std::env::args_os().any(|argument| argument == "--json") {
+                output::usage_error(&error.render().to_string(), code);
+            } else {
+                // Nothing can be said when the terminal is gone.
+                drop(error.print());
+            }
             return ExitCode::from(code);
         }
     };

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::global::{ColorChoice, Global};
 use super::view::{diagnostic, number};
@@ -19,6 +19,15 @@ pub struct Output {
     pub program: String,
     /// Colour on stdout and on stderr.
     colors: (bool, bool),
+}
+
+/// Prints a mistake of the command line as [`Output::error`] does with `--json`: the first sentence, and the rest as help.
+pub fn usage_error(text: &str, exit_code: u8) {
+    let (what, help) = text.trim().split_once("\n\n").unwrap_or((text.trim(), ""));
+    let help = help.trim_start();
+    let what = what.trim_start_matches("error: ");
+    let line = json!({"error": what, "help": (!help.is_empty()).then_some(help), "exit_code": exit_code});
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
 /// The styles that views use; colour never carries meaning alone.
@@ -125,8 +134,15 @@ impl Output {
         }
     }
 
-    /// Prints what went wrong, and what to do.
-    pub fn error(&self, what: &str, help: &str) {
+    /// Prints on stderr what went wrong, and what to do: with `--json` as a line `{"error", "help", "exit_code"}`, where
+    /// `help` is null without any.
+    pub fn error(&self, what: &str, help: &str, exit_code: u8) {
+        if self.is_json {
+            let help = (!help.is_empty()).then_some(help);
+            let line = json!({"error": what, "help": help, "exit_code": exit_code});
+            drop(writeln!(std::io::stderr().lock(), "{line}"));
+            return;
+        }
         let painter = self.talk_painter();
         let mut text = format!("{}: {what}.", painter.paint(Tone::Bad, "error"));
         if !help.is_empty() {

@@ -42,6 +42,7 @@ mod schedules;
 mod scripts;
 mod servers;
 mod service;
+mod shell;
 mod simulate;
 mod targets;
 mod templates;

@@ -46,7 +46,7 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
     }
     for refusal in &conversion.refusals {
         let what = refusal.what.trim_end_matches('.');
-        output.error(&crate::model::text::sanitize_line(&format!("{}: {what}", refusal.place)), "");
+        output.error(&crate::model::text::sanitize_line(&format!("{}: {what}", refusal.place)), "", exit::INVALID);
     }
     Ok(if conversion.refusals.is_empty() { exit::OK } else { exit::INVALID })
 }

@@ -18,6 +18,7 @@ mod validate;
 mod watch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -26,10 +27,11 @@ use super::output::Output;
 use super::{CommandResult, args};
 use crate::ops::Environment;
 use crate::ops::edit::Edited;
+use crate::repo::FLEET_FILE;
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
-    let environment = Environment { folder: cli.global.directory.clone(), registry: cli.global.registry.clone() };
+    let environment = Environment { folder: folder_of(cli), registry: cli.global.registry.clone() };
     match &cli.command {
         Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
         Command::Init { directory, example, name } => {
@@ -48,10 +50,37 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Device(command) => device::run(&environment, command, output),
         Command::Group(command) => group::run(&environment, command, output),
         Command::Import(command) => import::run(&environment, command, output),
-        Command::Explain { code } => reference::explain(code.as_deref(), output),
+        Command::Explain { what } => reference::explain(what.as_deref(), output),
         Command::Schema { kind } => reference::schema(kind.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),
     }
+}
+
+/// Returns the folder of the fleet: the one that was named; else the current one, or the nearest above it in the same
+/// work tree that has a fleet. What makes a folder makes it where the person is.
+fn folder_of(cli: &Cli) -> PathBuf {
+    let here = PathBuf::from(".");
+    let makes = match &cli.command {
+        Command::Quickstart { .. } | Command::Init { .. } => true,
+        Command::Watch(arguments) => arguments.remote.is_some(),
+        _ => false,
+    };
+    if let Some(named) = &cli.global.directory {
+        return named.clone();
+    }
+    let Some(current) = std::env::current_dir().ok().filter(|_| !makes) else { return here };
+    let mut above = here.clone();
+    for folder in current.ancestors() {
+        if folder.join(FLEET_FILE).exists() {
+            return above;
+        }
+        // Another repository is another fleet's, if any.
+        if folder.join(".git").symlink_metadata().is_ok() {
+            break;
+        }
+        above = if above == here { PathBuf::from("..") } else { above.join("..") };
+    }
+    here
 }
 
 /// Prints the result of an edit of a job or schedule.

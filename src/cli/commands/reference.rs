@@ -3,30 +3,66 @@
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
+use serde_json::json;
 
 use super::{CommandResult, Output, args};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::diag::{CODES, nearest};
+use crate::diag::{CODES, CodeInfo, nearest};
 use crate::manifest::schema_text;
 use crate::model::kind::Kind;
 
-/// `explain [CODE]`
-pub fn explain(code: Option<&str>, output: &Output) -> CommandResult {
-    let Some(wanted) = code else {
-        let mut text = String::new();
-        for info in CODES {
-            writeln!(text, "{}  {:<7}  {}", info.code.0, info.severity.as_str(), info.summary)
-                .expect("writing to a String cannot fail");
+/// The words of the glossary and what they mean.
+fn glossary() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let entries = include_str!("../../../docs/glossary.md").split("\n## ").skip(1);
+    entries.filter_map(|entry| entry.split_once('\n')).map(|(word, text)| (word.trim(), text.trim()))
+}
+
+/// `explain [CODE|WORD]`
+pub fn explain(what: Option<&str>, output: &Output) -> CommandResult {
+    let codes = CODES.iter().filter(|info| what.is_none_or(|wanted| info.code.0.eq_ignore_ascii_case(wanted)));
+    let codes: Vec<&CodeInfo> = codes.collect();
+    // `take over` is `take-over`, and `desired` one of two words.
+    let plain = |word: &str| word.to_lowercase().replace('-', " ");
+    let is_wanted = |word: &str, wanted: &str| {
+        plain(word) == plain(wanted) || word.split(", ").any(|one| plain(one) == plain(wanted))
+    };
+    let words: Vec<(&str, &str)> =
+        glossary().filter(|(word, _)| what.is_none_or(|wanted| is_wanted(word, wanted))).collect();
+    if let Some(wanted) = what.filter(|_| codes.is_empty() && words.is_empty()) {
+        return Err(unknown(
+            "code or word",
+            wanted,
+            CODES.iter().map(|info| info.code.0).chain(glossary().map(|(word, _)| word)),
+        ));
+    }
+    if output.is_json {
+        for info in codes {
+            output
+                .json_line(&json!({"code": info.code.0, "severity": info.severity.as_str(), "summary": info.summary,
+                "explanation": info.explanation.trim()}))?;
         }
-        output.result(&text)?;
+        for (word, meaning) in words {
+            output.json_line(&json!({"word": word, "explanation": meaning}))?;
+        }
         return Ok(exit::OK);
-    };
-    let Some(info) = CODES.iter().find(|info| info.code.0.eq_ignore_ascii_case(wanted)) else {
-        return Err(unknown("code", wanted, CODES.iter().map(|info| info.code.0)));
-    };
-    let text =
-        format!("{} ({}): {}\n\n{}\n", info.code.0, info.severity.as_str(), info.summary, info.explanation.trim());
+    }
+    let mut text = String::new();
+    for info in codes {
+        let (code, severity, summary) = (info.code.0, info.severity.as_str(), info.summary);
+        match what {
+            Some(_) => writeln!(text, "{code} ({severity}): {summary}\n\n{}", info.explanation.trim()),
+            None => writeln!(text, "{code}  {severity:<7}  {summary}"),
+        }
+        .expect("writing to a String cannot fail");
+    }
+    for (word, meaning) in words {
+        match what {
+            Some(_) => writeln!(text, "{word}\n\n{meaning}"),
+            None => writeln!(text, "{word}"),
+        }
+        .expect("writing to a String cannot fail");
+    }
     output.result(&text)?;
     Ok(exit::OK)
 }
