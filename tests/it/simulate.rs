@@ -338,7 +338,7 @@ fn without_a_results_branch_it_does_as_an_apply_would() {
     // Neither the branch nor the registry has the run.
     lose_branch();
     fs::remove_dir_all(world.file(".fleetform")).unwrap();
-    let plan = world.run(&["plan"]).expect(75);
+    let plan = world.run(&["plan", "--json"]).expect(75);
     assert_eq!(simulate(&world, &[]).expect(75).stderr, plan.stderr);
 }
 
