@@ -11,6 +11,8 @@ use crate::model::text::sanitize_line;
 /// The kinds that a conversion makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DocumentKind {
+    Organization,
+    DeviceImport,
     DeviceTemplate,
     DeviceGroup,
     EdgeManifest,
@@ -22,6 +24,8 @@ impl DocumentKind {
     /// Returns the word of the `kind` field.
     pub fn word(self) -> &'static str {
         match self {
+            DocumentKind::Organization => "Organization",
+            DocumentKind::DeviceImport => "DeviceImport",
             DocumentKind::DeviceTemplate => "DeviceTemplate",
             DocumentKind::DeviceGroup => "DeviceGroup",
             DocumentKind::EdgeManifest => "EdgeManifest",
@@ -33,6 +37,8 @@ impl DocumentKind {
     /// Returns the folder in which it is by habit.
     pub fn folder(self) -> &'static str {
         match self {
+            DocumentKind::Organization => "organizations",
+            DocumentKind::DeviceImport => "imports",
             DocumentKind::DeviceTemplate => "templates",
             DocumentKind::DeviceGroup => "groups",
             DocumentKind::EdgeManifest => "edge-manifests",

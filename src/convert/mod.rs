@@ -86,6 +86,8 @@ struct Context<'a> {
     templates: BTreeMap<&'a str, &'a Map<String, Value>>,
     /// The ids of the templates that the device groups of the input have, by the ids of those.
     group_templates: BTreeMap<&'a str, String>,
+    /// The devices of the input that have not been written yet, by the ids of their template and organization.
+    devices: BTreeMap<central::device::Place, Vec<&'a Map<String, Value>>>,
 }
 
 /// Converts everything that can be converted.
@@ -99,6 +101,7 @@ pub fn convert(inputs: &[Input], options: Options) -> Conversion {
         names: Names::default(),
         templates: BTreeMap::new(),
         group_templates: BTreeMap::new(),
+        devices: BTreeMap::new(),
     };
     for (_, item) in &items {
         central::declare(item, &mut context);
@@ -219,6 +222,8 @@ fn items<'a>(
 /// Returns the documents of an item; the error is whole sentences.
 fn convert_item(item: &Item<'_>, context: &mut Context<'_>) -> Result<Vec<Draft>, String> {
     match item.source {
+        Source::CentralOrganization => central::organization::organization(item.members, context),
+        Source::CentralDevice => central::device::devices(item.members, context),
         Source::CentralJob => central::job::job(item.members, context),
         Source::CentralScheduledJob => central::job::scheduled_job(item.members, context),
         Source::CentralDeviceGroup => central::group::group(item.members, context),

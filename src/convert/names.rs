@@ -52,7 +52,11 @@ impl Names {
 fn shared(kind: DocumentKind) -> DocumentKind {
     match kind {
         DocumentKind::Job | DocumentKind::Schedule => DocumentKind::Job,
-        DocumentKind::DeviceTemplate | DocumentKind::DeviceGroup | DocumentKind::EdgeManifest => kind,
+        DocumentKind::Organization
+        | DocumentKind::DeviceImport
+        | DocumentKind::DeviceTemplate
+        | DocumentKind::DeviceGroup
+        | DocumentKind::EdgeManifest => kind,
     }
 }
 

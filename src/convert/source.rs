@@ -7,6 +7,8 @@ use crate::diag::shown;
 /// What is converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    CentralOrganization,
+    CentralDevice,
     CentralJob,
     CentralScheduledJob,
     CentralDeviceGroup,
@@ -18,12 +20,14 @@ pub enum Source {
 
 impl Source {
     /// Every kind.
-    pub const ALL: [Source; 7] = [
+    pub const ALL: [Source; 9] = [
         Source::CentralJob,
         Source::CentralScheduledJob,
         Source::CentralDeviceGroup,
         Source::CentralDeviceTemplate,
         Source::CentralDeploymentManifest,
+        Source::CentralOrganization,
+        Source::CentralDevice,
         Source::HubJob,
         Source::HubConfiguration,
     ];
@@ -31,6 +35,8 @@ impl Source {
     /// Returns the word of `--from`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Source::CentralOrganization => "iot-central-organization",
+            Source::CentralDevice => "iot-central-device",
             Source::CentralJob => "iot-central-job",
             Source::CentralScheduledJob => "iot-central-scheduled-job",
             Source::CentralDeviceGroup => "iot-central-device-group",
@@ -44,6 +50,8 @@ impl Source {
     /// Returns what a sentence calls it.
     pub fn noun(self) -> &'static str {
         match self {
+            Source::CentralOrganization => "IoT Central organization",
+            Source::CentralDevice => "IoT Central device",
             Source::CentralJob => "IoT Central job",
             Source::CentralScheduledJob => "IoT Central scheduled job",
             Source::CentralDeviceGroup => "IoT Central device group",
@@ -70,6 +78,8 @@ impl Source {
     /// | IoT Central scheduled job | `data` and `schedule` |
     /// | IoT Central job | `data` that is an array |
     /// | IoT Central device group | `filter` |
+    /// | IoT Central device | `enabled` with `provisioned` or `simulated` |
+    /// | IoT Central organization | `id` and `displayName`, and at most `parent` and `etag` beside them |
     ///
     /// # Errors
     /// It is none of them; whole sentences.
@@ -116,6 +126,13 @@ impl Source {
         }
         if has("filter") {
             return Ok(Source::CentralDeviceGroup);
+        }
+        if has("enabled") && (has("provisioned") || has("simulated")) {
+            return Ok(Source::CentralDevice);
+        }
+        let of_organization = ["id", "displayName", "parent", "etag"];
+        if has("id") && has("displayName") && members.keys().all(|name| of_organization.contains(&name.as_str())) {
+            return Ok(Source::CentralOrganization);
         }
         let keys: Vec<String> = members.keys().take(6).map(|key| format!("`{}`", shown(key))).collect();
         let found = if keys.is_empty() { "no members".to_string() } else { keys.join(", ") };

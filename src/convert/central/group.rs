@@ -27,7 +27,10 @@ pub fn group(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<
     let mut named = |id: &str| {
         context.reference(DocumentKind::DeviceTemplate, id, &mut template_notes).map(|name| name.to_string())
     };
-    let organization_name = |id: &str| name_of_id(id).map_or_else(|| id.to_string(), |name| name.to_string());
+    let organization_name = |id: &str| {
+        let name = context.names.find(DocumentKind::Organization, id).cloned().or_else(|| name_of_id(id));
+        name.map_or_else(|| id.to_string(), |name| name.to_string())
+    };
     let mut spec = json!({});
     if let Some(id) = &filter.template {
         spec["template"] = Value::from(named(id)?);
@@ -52,7 +55,7 @@ pub fn group(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<
         ));
     }
     notes.extend(template_notes);
-    if let Some(organization) = organization(&mut fields, &mut notes)? {
+    if let Some(organization) = organization(&mut fields, context, &mut notes)? {
         spec["organization"] = Value::from(organization.as_str());
     }
     let description = description(display_name, fields.text("description")?, Source::CentralDeviceGroup, id);

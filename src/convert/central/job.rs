@@ -96,7 +96,7 @@ fn work<'a>(fields: &mut Fields<'a>, context: &Context<'_>, source: Source) -> R
         base: better(id, display_name),
         description: description(display_name, fields.text("description")?, source, id),
         labels: Map::new(),
-        organization: organization(fields, &mut notes)?,
+        organization: organization(fields, context, &mut notes)?,
         target: json!({"group": group.as_str()}),
         delivery,
         is_suspended: false,

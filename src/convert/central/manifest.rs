@@ -22,7 +22,7 @@ pub fn manifest(members: &Map<String, Value>, context: &mut Context<'_>) -> Resu
     let mut data = Fields::new("data", data);
     let modules = data.object("modulesContent")?.ok_or("`data.modulesContent` is missing.")?;
     data.finish(&mut notes);
-    if organization(&mut fields, &mut Notes::new())?.is_some() {
+    if organization(&mut fields, context, &mut Notes::new())?.is_some() {
         notes.push("Its organization was left out: an edge manifest has none here.".to_string());
     }
     let description = description(display_name, fields.text("description")?, Source::CentralDeploymentManifest, id);

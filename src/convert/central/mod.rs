@@ -1,9 +1,11 @@
-//! IoT Central: jobs, scheduled jobs, device groups, device templates and deployment manifests.
+//! IoT Central: jobs, scheduled jobs, device groups, device templates, deployment manifests, organizations and devices.
 
+pub mod device;
 pub mod filter;
 pub mod group;
 pub mod job;
 pub mod manifest;
+pub mod organization;
 pub mod template;
 
 use serde_json::{Map, Value};
@@ -23,6 +25,8 @@ pub fn declare<'a>(item: &Item<'a>, context: &mut Context<'a>) {
         Source::CentralDeviceGroup => (DocumentKind::DeviceGroup, text("id")),
         Source::CentralDeviceTemplate => (DocumentKind::DeviceTemplate, text("@id").or(text("id"))),
         Source::CentralDeploymentManifest => (DocumentKind::EdgeManifest, text("id")),
+        Source::CentralOrganization => (DocumentKind::Organization, text("id")),
+        Source::CentralDevice => return device::declare(item.members, context),
         Source::CentralJob | Source::CentralScheduledJob | Source::HubJob | Source::HubConfiguration => return,
     };
     let Some(id) = id else { return };
@@ -69,6 +73,8 @@ impl Context<'_> {
 
 fn noun(kind: DocumentKind) -> &'static str {
     match kind {
+        DocumentKind::Organization => "organization",
+        DocumentKind::DeviceImport => "device import",
         DocumentKind::DeviceTemplate => "device template",
         DocumentKind::DeviceGroup => "device group",
         DocumentKind::EdgeManifest => "deployment manifest",
@@ -78,16 +84,14 @@ fn noun(kind: DocumentKind) -> &'static str {
 }
 
 /// Returns the organization of an item, which has at most one.
-fn organization(fields: &mut Fields<'_>, notes: &mut Notes) -> Result<Option<Name>, String> {
+fn organization(fields: &mut Fields<'_>, context: &Context<'_>, notes: &mut Notes) -> Result<Option<Name>, String> {
     let list = fields.list("organizations")?.map_or(&[][..], Vec::as_slice);
     let ids: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
     let Some(id) = ids.first() else { return Ok(None) };
     if ids.len() > 1 {
         notes.push(format!("It names {} organizations, and one is possible: the others were left out.", ids.len()));
     }
-    let name = name_of_id(id).ok_or_else(|| format!("No name can be made of the organization `{}`.", shown(id)))?;
-    notes.push(format!("Organizations are not converted: declare an Organization `{name}`, below its parent."));
-    Ok(Some(name))
+    context.reference(DocumentKind::Organization, id, notes).map(Some)
 }
 
 /// Returns a member of an object as text, for looking something up.
