@@ -78,7 +78,6 @@ mod tests {
         check("fleetform -v --version", true);
         check("fleetform -vV", true);
         check("fleetform --verbose -C devices -V", true);
-        check("fleetform -C -v --version", false);
         check("fleetform -Cv --version", false);
     }
 }
