@@ -54,6 +54,12 @@ pub fn group(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<
             guessed.iter().map(|path| format!("`{}`", shown(path))).collect::<Vec<_>>().join(", ")
         ));
     }
+    if spec["query"].as_str().is_some_and(|query| query.contains("$provisioned")) {
+        notes.push(
+            "`$provisioned` counts anew: a device is provisioned here when it has been connected since its import."
+                .to_string(),
+        );
+    }
     notes.extend(template_notes);
     if let Some(organization) = organization(&mut fields, context, &mut notes)? {
         spec["organization"] = Value::from(organization.as_str());
