@@ -21,11 +21,17 @@ pub struct Output {
     colors: (bool, bool),
 }
 
-/// Prints a mistake of the command line as [`Output::error`] does with `--json`: the first sentence, and the rest as help.
+/// Prints a mistake of the command line as [`Output::error`] does with `--json`: the first sentence, and the rest as
+/// help.
 pub fn usage_error(text: &str, exit_code: u8) {
     let (what, help) = text.trim().split_once("\n\n").unwrap_or((text.trim(), ""));
     let help = help.trim_start();
     let what = what.trim_start_matches("error: ");
+    json_error(what, help, exit_code);
+}
+
+/// Prints on stderr `{"error", "help", "exit_code"}`, where `help` is null without any.
+fn json_error(what: &str, help: &str, exit_code: u8) {
     let line = json!({"error": what, "help": (!help.is_empty()).then_some(help), "exit_code": exit_code});
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
@@ -134,14 +140,10 @@ impl Output {
         }
     }
 
-    /// Prints on stderr what went wrong, and what to do: with `--json` as a line `{"error", "help", "exit_code"}`, where
-    /// `help` is null without any.
+    /// Prints on stderr what went wrong, and what to do; with `--json` as an object.
     pub fn error(&self, what: &str, help: &str, exit_code: u8) {
         if self.is_json {
-            let help = (!help.is_empty()).then_some(help);
-            let line = json!({"error": what, "help": help, "exit_code": exit_code});
-            drop(writeln!(std::io::stderr().lock(), "{line}"));
-            return;
+            return json_error(what, help, exit_code);
         }
         let painter = self.talk_painter();
         let mut text = format!("{}: {what}.", painter.paint(Tone::Bad, "error"));

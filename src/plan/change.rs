@@ -86,8 +86,8 @@ impl ActionKind {
         }
     }
 
-    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it or says that it is gone, `@`
-    /// will start it later, `.` nothing.
+    /// Returns the symbol of the human plan: `+` starts something, `~` changes something under way, `-` ends it or says
+    /// that it is gone, `@` will start it later, `.` nothing.
     pub fn symbol(self) -> char {
         match self {
             ActionKind::Import | ActionKind::Run => '+',
