@@ -27,7 +27,7 @@ use super::output::Output;
 use super::{CommandResult, args};
 use crate::ops::Environment;
 use crate::ops::edit::Edited;
-use crate::repo::FLEET_FILE;
+use crate::repo::{FLEET_FILE, Repo};
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
@@ -57,7 +57,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
 }
 
 /// Returns the folder of the fleet: the one that was named; else the current one, or the nearest above it in the same
-/// work tree that has a fleet. What makes a folder makes it where the person is.
+/// work tree that has a fleet. What makes a fleet makes it where the person is.
 fn folder_of(cli: &Cli) -> PathBuf {
     let here = PathBuf::from(".");
     let makes = match &cli.command {
@@ -68,19 +68,11 @@ fn folder_of(cli: &Cli) -> PathBuf {
     if let Some(named) = &cli.global.directory {
         return named.clone();
     }
-    let Some(current) = std::env::current_dir().ok().filter(|_| !makes) else { return here };
-    let mut above = here.clone();
-    for folder in current.ancestors() {
-        if folder.join(FLEET_FILE).exists() {
-            return above;
-        }
-        // Another repository is another fleet's, if any.
-        if folder.join(".git").symlink_metadata().is_ok() {
-            break;
-        }
-        above = if above == here { PathBuf::from("..") } else { above.join("..") };
+    if makes || here.join(FLEET_FILE).exists() {
+        return here;
     }
-    here
+    let above = Repo::open(&here).ok().and_then(|repo| repo.fleet_around());
+    above.unwrap_or(here)
 }
 
 /// Prints the result of an edit of a job or schedule.
