@@ -169,6 +169,7 @@ codes! {
     SCHEDULED_COUNT = "FF671", Warning, "schedule selects no devices now, or not as many as it expects";
     OTHER_REGISTRY = "FF672", Warning, "another registry works on the fleet";
     OLDER_REGISTRY = "FF673", Warning, "registry is older than the results";
+    NAMELESS_DEVICES = "FF674", Warning, "devices of a lost run are not known";
 }
 
 #[cfg(test)]

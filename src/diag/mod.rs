@@ -106,6 +106,11 @@ impl Diagnostics {
         self.items.extend(other.items);
     }
 
+    /// Takes out the findings with a code.
+    pub fn take_out(&mut self, code: Code) {
+        self.items.retain(|item| item.code != code);
+    }
+
     /// Returns true when at least one finding is an error.
     pub fn has_errors(&self) -> bool {
         self.items.iter().any(|item| item.severity == Severity::Error)

@@ -40,6 +40,10 @@ pub struct Snapshot {
     /// Why the last reconcile failed; `None` when it succeeded.
     #[serde(default)]
     pub last_reconcile_error: Option<String>,
+    /// What it waits for, a sentence: another process that works on the fleet, or a person who has to decide; `None`
+    /// when it waits for nobody.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Reconciles that ended, well or not.
     #[serde(default)]
     pub reconciles: u64,
@@ -211,6 +215,7 @@ impl Snapshot {
             last_fetch_error: None,
             last_reconcile_at: None,
             last_reconcile_error: None,
+            waits_for: None,
             reconciles: 0,
             running: Vec::new(),
             held: Vec::new(),
@@ -239,6 +244,7 @@ impl Snapshot {
             self.last_reconcile_at = Some(at);
         }
         self.last_reconcile_error = error;
+        self.waits_for = None;
     }
 
     /// Records the end of an attempt to push, and how many commits still wait; `is_denied` when the remote refused it.
@@ -333,8 +339,9 @@ mod tests {
         assert_eq!(codes(&snapshot), ["not_fetched", "not_reconciled"]);
         snapshot.fetched(at(1), None);
         assert_eq!(codes(&snapshot), ["not_reconciled"]);
+        snapshot.waits_for = Some("another process works on this fleet".to_string());
         snapshot.reconciled(at(2), None);
-        assert_eq!(codes(&snapshot), [""; 0]);
+        assert_eq!((codes(&snapshot), &snapshot.waits_for), (vec![], &None));
         snapshot.fetched(at(3), Some("no route to host".to_string()));
         snapshot.reconciled(at(3), Some("the registry is locked".to_string()));
         snapshot.pushed(at(3), Some("protected branch".to_string()), true, 2);

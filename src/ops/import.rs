@@ -4,7 +4,7 @@ use super::{Environment, OpsError, Workspace};
 use crate::ledger::{ImportReport, Ledger};
 use crate::model::fleet::DeviceImport;
 use crate::model::id::Name;
-use crate::prepare::{OnError, TreeChoice, View};
+use crate::prepare::{Caveats, OnError, TreeChoice, View};
 
 /// An import of a list.
 #[derive(Debug, Clone)]
@@ -24,13 +24,14 @@ pub struct ShownImport {
     pub rejected: Vec<u8>,
 }
 
-/// Returns the imports, sorted by name.
+/// Returns the imports, sorted by name, and tells first what the look does not show.
 ///
 /// # Errors
 /// The Fleet document is invalid, or something cannot be read.
-pub fn list(environment: &Environment) -> Result<Vec<ListedImport>, OpsError> {
+pub fn list(environment: &Environment, tell: &mut dyn FnMut(&Caveats)) -> Result<Vec<ListedImport>, OpsError> {
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    tell(&Caveats::of(view.held.clone(), &view.branch)?);
     Ok(view.declared.imports.values().map(|import| listed(import, &view.ledger)).collect())
 }
 
@@ -38,9 +39,10 @@ pub fn list(environment: &Environment) -> Result<Vec<ListedImport>, OpsError> {
 ///
 /// # Errors
 /// There is no such import; otherwise as [`list`].
-pub fn show(environment: &Environment, name: &str) -> Result<ShownImport, OpsError> {
+pub fn show(environment: &Environment, name: &str, tell: &mut dyn FnMut(&Caveats)) -> Result<ShownImport, OpsError> {
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
+    tell(&Caveats::of(view.held.clone(), &view.branch)?);
     let Some(import) = view.declared.imports.get(name) else {
         return Err(OpsError::not_declared("import", name, view.declared.imports.keys().map(Name::as_str)));
     };

@@ -11,6 +11,7 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::text::matches_wildcard;
+use crate::prepare::Caveats;
 use crate::prepare::records_of;
 use crate::results::Row;
 use history::with_history;
@@ -18,7 +19,6 @@ use history::with_history;
 pub use cause::{Cause, Predecessor, Refused, RunProgress, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
 pub use fetch::fetch_results;
-pub use history::Caveats;
 pub use why::why;
 
 /// Which runs to list.

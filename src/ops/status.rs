@@ -9,6 +9,7 @@ use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
 use crate::prepare::{OWN_FOLDER, OnError, TreeChoice, View, records_of};
 use crate::registry::Noted;
+use crate::repo::Behind;
 
 /// What a daemon keeps about itself, in [`OWN_FOLDER`].
 const LOCK: &str = "watch.lock";
@@ -94,8 +95,8 @@ pub struct FleetStatus {
     pub worker: Option<String>,
     /// Commits of results that the remote did not have when it was last seen; `None` without a remote.
     pub unpushed: Option<u64>,
-    /// The remote that has more of the results branch, as of the last fetch, and how many commits.
-    pub behind: Option<(String, usize)>,
+    /// The remote that has more of the results branch, as of the last fetch.
+    pub behind: Option<Behind>,
     pub branch: String,
 }
 

@@ -5,6 +5,7 @@
 //! new as what is known to have been done.
 
 mod cache;
+mod caveats;
 mod cloud_columns;
 mod diagnose;
 mod edit;
@@ -33,6 +34,7 @@ mod warnings;
 mod workspace;
 
 pub use cache::Cache;
+pub use caveats::Caveats;
 pub use error::PrepareError;
 pub use files::{Files, OnError, TreeChoice};
 pub use findings::Findings;

@@ -3,10 +3,10 @@
 use super::preparation::Preparation;
 use super::{PrepareError, devices_of_run};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::ledger::{RunKey, Standing};
+use crate::ledger::{RunCause, RunKey, Standing};
 use crate::model::id::Name;
 use crate::model::job::{DevicesOfRun, Job, Left, Selector};
-use crate::model::outcome::RunStatus;
+use crate::model::outcome::{Reason, RunStatus};
 use crate::registry::{Registry, Selection};
 
 /// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target
@@ -57,9 +57,34 @@ pub(super) fn selection_of(
                 diagnostics.push(Diagnostic::new(code::SOURCE_NOT_ENDED, span, detail).with_help(help));
                 return Ok(None);
             }
+            diagnostics.extend(nameless_devices(preparation, job, wanted, other));
             let key = RunKey { fleet: declared.fleet.name.clone(), job: other.clone(), run: run.clone() };
             Selection::Listed(devices_of_run(preparation.branch, registry, &key, wanted)?)
         }
     };
     Ok(Some((selection, within)))
+}
+
+/// Warns of devices that a job would take and cannot: a run that was closed without its journal counts devices of which
+/// nobody knows the ids.
+fn nameless_devices(preparation: &Preparation<'_>, job: &Job, wanted: &DevicesOfRun, other: &Name) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    let Standing::Ended(_, record) = preparation.ledger.standing(other, &wanted.run) else { return found };
+    let Some(RunCause::JournalLost { unknown, .. }) = record.cause else { return found };
+    if unknown == 0 || !wanted.takes(Reason::OutcomeUnknown) {
+        return found;
+    }
+    let devices = if unknown == 1 { "1 device".to_string() } else { format!("{unknown} devices") };
+    let detail = format!(
+        "Job `{}` takes the failed devices of job `{other}` run {}, and {devices} of it have no row: the registry that \
+         knew which they are is gone. The job does not touch them.",
+        job.name, wanted.run
+    );
+    let help = format!(
+        "To reach them too, give job `{other}` a new `run` token, which runs it on all its devices. They may have had \
+         its command already."
+    );
+    let span = preparation.loaded.spans.span(&job.name, &format!("/spec/target/{}", wanted.left.field()));
+    found.push(Diagnostic::new(code::NAMELESS_DEVICES, span, detail).with_help(help));
+    found
 }

@@ -13,7 +13,7 @@ use super::preparation::{Preparation, StagedFile};
 use super::recorded::Recorded;
 use super::warnings::{behind_remote, named, older_registry, only_looks, other_registry, rewound};
 use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
-use crate::diag::Diagnostics;
+use crate::diag::{Diagnostics, code};
 use crate::ledger::Ledger;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
@@ -174,6 +174,8 @@ impl<'w> View<'w> {
             let warning = rewound(&self.workspace.repo, &self.files, &self.registry, &self.branch);
             warning.into_iter().for_each(|warning| diagnostics.push(warning));
             if let Some(other) = other {
+                // That it is new says the same.
+                diagnostics.take_out(code::NEW_REGISTRY);
                 diagnostics.push(only_looks(&self.branch, other, now)?);
             } else {
                 older_registry(&self.registry, &self.ledger)?.into_iter().for_each(|warning| diagnostics.push(warning));

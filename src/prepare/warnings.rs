@@ -85,14 +85,9 @@ pub(super) fn older_registry(registry: &Registry, ledger: &Ledger) -> Result<Opt
 
 /// Returns a warning when the remote has more of the results branch, as of the last fetch.
 pub(super) fn behind_remote(branch: &ResultsBranch<'_>) -> Result<Option<Diagnostic>, PrepareError> {
-    let Some((remote, commits)) = branch.behind_tracked()? else { return Ok(None) };
-    let name = branch.name();
-    let commits = if commits == 1 { "1 commit".to_string() } else { format!("{commits} commits") };
-    let detail = format!(
-        "The branch {name} here is {commits} behind {remote}'s, as of the last fetch: what ran since is not known."
-    );
-    let help = format!("Fetch it: `git fetch {remote} {name}:{name}`.");
-    Ok(Some(Diagnostic::new(code::BRANCH_BEHIND, None, detail).with_help(help)))
+    let Some(behind) = branch.behind_tracked()? else { return Ok(None) };
+    let detail = format!("{behind_text}: what ran there is not known.", behind_text = behind.text(branch.name()));
+    Ok(Some(Diagnostic::new(code::BRANCH_BEHIND, None, detail).with_help(behind.help(branch.name()))))
 }
 
 /// Returns a warning when an apply of this commit, of `HEAD` for a work tree, would hold because history was rewound.

@@ -68,12 +68,13 @@ impl Planning<'_, '_> {
     /// Returns the plan of a registry that only looks.
     ///
     /// # Errors
-    /// There is something to do, and another registry works on the fleet.
+    /// Another registry works on the fleet. It is told also when there is nothing to do: whoever gave this registry up
+    /// learns it before there is.
     fn plan_to_look(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
         let planned = self.plan(now)?;
         let OpenFleet { view, ownership, .. } = &*self.session;
         let refusal = ownership.as_ref().and_then(|ownership| ownership.refusal(&view.branch, now));
-        match refusal.filter(|_| planned.plan.has_changes() && !planned.diagnostics.has_errors()) {
+        match refusal.filter(|_| !planned.diagnostics.has_errors()) {
             Some(refusal) => Err(refusal),
             None => Ok(planned),
         }

@@ -255,8 +255,12 @@ impl<'w> Reconciler<'w> {
     ) -> Result<Planned, ReconcileError> {
         let session = self.session.as_mut().expect("a round begins with an open registry");
         let crash = &self.options.ports.crash;
-        Recovery::new(&mut session.view, &mut self.cache.recorded, self.upstream.as_ref(), crash)
+        let has_published = Recovery::new(&mut session.view, &mut self.cache.recorded, self.upstream.as_ref(), crash)
             .republish(&mut |progress| tell(&RoundEvent::Progress(progress)))?;
+        if let Some(upstream) = self.upstream.as_mut().filter(|upstream| has_published && upstream.lease().is_none()) {
+            // There may be no work that would push it.
+            upstream.sync(&session.view.branch)?;
+        }
         if !self.options.accepts_rewind {
             check_rewind(&session.view, &session.head)?;
         }

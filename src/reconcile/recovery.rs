@@ -37,7 +37,8 @@ impl<'a, 'w> Recovery<'a, 'w> {
     }
 
     /// Publishes a branch that is gone again, when the registry remembers it, and moves one forward that was put back.
-    pub fn republish(&mut self, observer: &mut dyn FnMut(&Progress)) -> Result<(), ReconcileError> {
+    /// Returns whether it published.
+    pub fn republish(&mut self, observer: &mut dyn FnMut(&Progress)) -> Result<bool, ReconcileError> {
         if !self.has_remote
             && let Some(seen) = self.view.registry.branch_copy().noted(Noted::ResultsTip)?
             && self.view.branch.audit(Some(&seen))? == Audit::PutBack
@@ -45,12 +46,12 @@ impl<'a, 'w> Recovery<'a, 'w> {
             self.crash.around("move forward", || self.view.branch.move_forward(&seen))?;
         }
         if self.view.branch.tip()?.is_some() || !self.view.registry.branch_copy().exists()? {
-            return Ok(());
+            return Ok(false);
         }
         let fleet = &self.view.declared.fleet.name;
         let runs = republish(&self.view.branch, &mut self.view.registry, (fleet, &host()), self.crash)?;
         observer(&Progress::BranchRepublished { branch: self.view.branch.name().to_string(), runs });
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets runs that have ended on the branch and not in the journal, which is that of a registry that was put

@@ -3,6 +3,7 @@
 use git2::Oid;
 
 use super::{RepoError, ResultsBranch};
+use crate::model::text::sanitize_line;
 
 /// The result of an audit of the results branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,46 @@ pub enum Audit {
     Behind { is_on_remote: bool },
     /// The branch has a commit that fleetform did not write, or a merge.
     Foreign { commit: String },
+}
+
+/// A remote that was last seen with commits of the results branch that the local branch lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pub remote: String,
+    /// Commits that only the remote has.
+    pub commits: usize,
+    /// Commits that only the local branch has: the two have diverged unless it is 0.
+    pub own: usize,
+}
+
+impl Behind {
+    /// Says how a branch of a name stands, as the beginning of a sentence.
+    pub fn text(&self, branch: &str) -> String {
+        let Behind { remote, commits, own } = self;
+        let (branch, remote) = (sanitize_line(branch), sanitize_line(remote));
+        let commits_of = |count: usize| if count == 1 { "1 commit".to_string() } else { format!("{count} commits") };
+        let there = commits_of(*commits);
+        match own {
+            0 => format!("The branch {branch} here is {there} behind {remote}'s, as of the last fetch"),
+            own => format!(
+                "The branch {branch} has {} here that {remote}'s lacks, and {remote}'s has {there} that it lacks, as of \
+                 the last fetch",
+                commits_of(*own)
+            ),
+        }
+    }
+
+    /// Says what to do about it.
+    pub fn help(&self, branch: &str) -> String {
+        let (branch, remote) = (sanitize_line(branch), sanitize_line(&self.remote));
+        match self.own {
+            0 => format!("Fetch it: `git fetch {remote} {branch}:{branch}`."),
+            _ => format!(
+                "Where fleetform works on the fleet, the next `fleetform apply` puts its commits on top. Elsewhere, take \
+                 the remote's: `git branch --force {branch} {remote}/{branch}`."
+            ),
+        }
+    }
 }
 
 impl ResultsBranch<'_> {
@@ -42,21 +83,21 @@ impl ResultsBranch<'_> {
         }
     }
 
-    /// Returns a remote that was last seen ahead of the local branch, and by how many commits. Returns `None` when no
-    /// remote is ahead, when the two have diverged, and when there is no local branch: then the remote's is read.
+    /// Returns the remote that was last seen furthest ahead of the local branch. Returns `None` when no remote has more,
+    /// and when there is no local branch: then the remote's is read.
     ///
     /// # Errors
     /// The history cannot be read.
-    pub fn behind_tracked(&self) -> Result<Option<(String, usize)>, RepoError> {
+    pub fn behind_tracked(&self) -> Result<Option<Behind>, RepoError> {
         let Some(local) = self.local_id()? else { return Ok(None) };
         let fail = |e| self.error("compare the results branch with its remotes", e);
-        let mut most: Option<(String, usize)> = None;
+        let mut most: Option<Behind> = None;
         for remote in self.repository().remotes().map_err(fail)?.iter().flatten().flatten() {
             let name = format!("refs/remotes/{remote}/{}", self.name());
             let Ok(there) = self.repository().refname_to_id(&name) else { continue };
-            let (here_only, there_only) = self.repository().graph_ahead_behind(local, there).map_err(fail)?;
-            if here_only == 0 && there_only > most.as_ref().map_or(0, |(_, commits)| *commits) {
-                most = Some((remote.to_string(), there_only));
+            let (own, commits) = self.repository().graph_ahead_behind(local, there).map_err(fail)?;
+            if commits > most.as_ref().map_or(0, |most| most.commits) {
+                most = Some(Behind { remote: remote.to_string(), commits, own });
             }
         }
         Ok(most)

@@ -22,7 +22,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use crate::model::entry::Entry;
-pub use audit::Audit;
+pub use audit::{Audit, Behind};
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;

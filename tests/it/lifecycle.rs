@@ -313,7 +313,7 @@ fn a_clone_whose_results_are_old_is_told_to_fetch_them() {
     cloned.reference(&format!("refs/heads/{BRANCH}"), first, true, "test").unwrap();
     let ran = at(&["job", "list"]).expect(75);
     let behind = format!(
-        "here is {commits} commits behind origin's, as of the last fetch: `git fetch origin {BRANCH}:{BRANCH}`"
+        "here is {commits} commits behind origin's, as of the last fetch. Fetch it: `git fetch origin {BRANCH}:{BRANCH}`"
     );
     assert!(ran.stderr.contains(&behind), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("is behind here: the commit {newest}")), "{}", ran.stderr);

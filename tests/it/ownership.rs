@@ -99,10 +99,18 @@ fn a_run_at_work_is_closed_by_none_but_a_take_over_and_its_end_stays() {
     assert_eq!(ran.code, 3, "{ran:?}");
     let record = world.record("reboot", "1");
     assert_eq!((&record["status"], &record["cause"]["kind"]), (&Value::from("failed"), &Value::from("journal-lost")));
-    // The first registry has lost the fleet, and changes nothing.
-    world.run(&["apply", "--yes"]);
+    // The first registry has lost the fleet, and changes nothing: it says so, with nothing to do too.
+    world.run(&["apply", "--yes"]).expect(75);
     assert_eq!(world.record("reboot", "1"), record);
     assert_eq!(twice(&world), 0);
+    // The claim counts devices that nobody can name: who takes those that failed is told.
+    world.run(&["job", "rerun", "reboot", "--registry", &other]).expect(0);
+    let plan = world.run(&["plan", "--registry", &other]).expect(0);
+    assert!(plan.stderr.contains("FF674") && plan.stderr.contains("4 devices of it have no row"), "{plan:?}");
+    let some = "{target: {failedOf: {job: reboot, run: '1', reasons: [timeout]}}, action: {command: {name: reboot}}}";
+    world.job("reboot-rerun", some);
+    let plan = world.run(&["plan", "--registry", &other]).expect(0);
+    assert!(!plan.stderr.contains("FF674"), "{plan:?}");
 }
 
 #[test]
@@ -257,11 +265,14 @@ fn a_clone_tells_the_truth_about_the_work_of_others() {
     let listed = at(&clone, &["job", "list", "--json"]).expect(0).json();
     assert_eq!((&listed[0]["job"], &listed[0]["status"]), (&Value::from("reboot"), &Value::from("pending")));
     let shown = at(&clone, &["job", "show", "reboot"]).expect(0).stdout;
-    assert!(shown.contains("with another registry"), "{shown}");
+    assert!(shown.contains("with another registry") && !shown.contains("outcome-unknown"), "{shown}");
     let plan = at(&clone, &["plan"]).expect(0);
     let said = plan.stdout + &plan.stderr;
     assert!(
-        said.contains("FF672") && said.contains("Another registry works on this fleet") && !said.contains("close "),
+        said.contains("FF672")
+            && !said.contains("FF656")
+            && said.contains("Another registry works on this fleet")
+            && !said.contains("close "),
         "{said}"
     );
     // Where the registry is: interrupted, and at work while a process has it.

@@ -636,6 +636,35 @@ fn a_clone_is_told_what_the_remote_has_and_makes_no_rival_branch() {
     world.apply().unwrap();
     git(&clone.path(), &["fetch", "--quiet", "origin"]);
     let status = run(&["status"]).expect(0);
-    assert!(status.stdout.contains("behind") && status.stdout.contains("of origin's"), "{status:?}");
+    assert!(status.stdout.contains("behind origin's"), "{status:?}");
     assert!(run(&["job", "show", "more"]).code != 0, "this clone has not fetched it into its branch");
+    // A branch of an earlier registry of this clone cannot be fetched into.
+    const WRITTEN: &str = "lease 1: released\n\nFleetform-Writer: elsewhere/1";
+    let blank = git(&clone.path(), &["commit-tree", "-p", BRANCH, "-m", WRITTEN, &format!("{BRANCH}^{{tree}}")]);
+    git(&clone.path(), &["branch", "--quiet", "--force", BRANCH, blank.trim()]);
+    for command in [&["status"][..], &["import", "list"], &["job", "list"], &["plan"]] {
+        let ran = run(command);
+        let said = format!("{}{}", ran.stdout, ran.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        let way = format!("`git branch --force {BRANCH} origin/{BRANCH}`");
+        assert!(said.contains("has 1 commit here that origin's lacks") && said.contains(&way), "{command:?}: {said}");
+    }
+    git(&clone.path(), &["branch", "--quiet", "--force", BRANCH, &format!("origin/{BRANCH}")]);
+    let status = run(&["status"]).expect(0);
+    assert!(!status.stdout.contains("behind"), "{status:?}");
+}
+
+#[test]
+fn a_branch_that_is_published_again_is_pushed_although_there_is_nothing_to_do() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.apply().unwrap();
+    // Gone from everywhere, and nothing here remembers that the remote had it.
+    git(remote.path(), &["update-ref", "-d", &format!("refs/heads/{BRANCH}")]);
+    for reference in git(world.path(), &["for-each-ref", "--format=%(refname)"]).lines() {
+        if reference.contains("fleetform") {
+            git(world.path(), &["update-ref", "-d", reference]);
+        }
+    }
+    assert!(world.apply().unwrap().was_empty);
+    assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["status"], json!("completed"));
 }

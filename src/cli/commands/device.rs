@@ -12,7 +12,7 @@ use crate::ops::device::{
     Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, export_to, list, show, work,
 };
 use crate::ops::job::{self, JobFilter};
-use crate::ops::{Environment, OpsError};
+use crate::ops::{Caveats, Environment, OpsError};
 
 /// Jobs of a device that are shown, and runs that are searched for them: each run is read as a whole.
 const JOBS_SHOWN: usize = 10;
@@ -93,7 +93,7 @@ fn show_device(environment: &Environment, device_id: &str, output: &Output) -> C
         ..JobFilter::default()
     };
     // A device can be shown whatever happened to the history of jobs.
-    let mut tell = |caveats: &job::Caveats| super::job::mention(caveats, output);
+    let mut tell = |caveats: &Caveats| super::job::mention(caveats, output);
     let mut runs = job::list(environment, &filter, &mut tell).unwrap_or_else(|error| {
         output.say(&format!("Its jobs cannot be told: {error}."));
         Vec::new()

@@ -10,8 +10,8 @@ use super::{CommandResult, Output};
 use crate::cli::exit;
 use crate::cli::view::{job as view, number};
 use crate::execute::{Clock as _, SystemClock};
-use crate::ops::job::{Caveats, Life, RunChoice, ShownRun, fetch_results, show};
-use crate::ops::{Environment, OpsError};
+use crate::ops::job::{Life, RunChoice, ShownRun, fetch_results, show};
+use crate::ops::{Caveats, Environment, OpsError};
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

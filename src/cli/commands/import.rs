@@ -4,14 +4,15 @@ use super::{CommandResult, Output};
 use crate::cli::args::ImportCommand;
 use crate::cli::exit;
 use crate::cli::view::import as view;
-use crate::ops::Environment;
 use crate::ops::import::{list, show};
+use crate::ops::{Caveats, Environment};
 
 /// `import …`
 pub fn run(environment: &Environment, command: &ImportCommand, output: &Output) -> CommandResult {
+    let mut tell = |caveats: &Caveats| super::job::mention(caveats, output);
     match command {
         ImportCommand::List => {
-            let imports = list(environment)?;
+            let imports = list(environment, &mut tell)?;
             if output.is_json {
                 for import in &imports {
                     output.json_line(&view::json(import))?;
@@ -23,7 +24,7 @@ pub fn run(environment: &Environment, command: &ImportCommand, output: &Output) 
             }
         }
         ImportCommand::Show { name } => {
-            let shown = show(environment, name)?;
+            let shown = show(environment, name, &mut tell)?;
             if output.is_json {
                 output.json_line(&view::shown_json(&shown))?;
             } else {

@@ -9,13 +9,13 @@ use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
 use crate::cli::columns;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
-use crate::cli::view::{TextTable, counted, job as view, why as why_view};
+use crate::cli::view::{TextTable, job as view, why as why_view};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::job::Left;
 use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
-use crate::ops::job::{Caveats, DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
-use crate::ops::{Environment, OpsError};
+use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
+use crate::ops::{Caveats, Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER, defuse};
 
 /// `job …`
@@ -101,13 +101,8 @@ fn change(
 pub(super) fn mention(caveats: &Caveats, output: &Output) {
     let Caveats { held, branch, behind } = caveats;
     super::tell_held(held.count(), output);
-    if let Some((remote, commits)) = behind {
-        let branch = sanitize_line(branch);
-        let commits = counted(*commits as u64, "commit");
-        output.say(&format!(
-            "The branch {branch} here is {commits} behind {remote}'s, as of the last fetch: `git fetch {remote} \
-                {branch}:{branch}`."
-        ));
+    if let Some(behind) = behind {
+        output.say(&format!("{}. {}", behind.text(branch), behind.help(branch)));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::status::Snapshot;
 use crate::model::text::sanitize_line;
 use crate::ops::status::{FleetStatus, Status, status};
 use crate::ops::{Environment, OpsError};
+use crate::repo::Behind;
 
 /// `status`
 pub fn run(environment: &Environment, output: &Output) -> CommandResult {
@@ -39,7 +40,9 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
             "open_runs": fleet.open_runs,
             "at_work": fleet.worker,
             "outbox": fleet.unpushed,
-            "behind": fleet.behind.as_ref().map(|(remote, commits)| json!({"remote": remote, "commits": commits})),
+            "behind": fleet.behind.as_ref().map(
+                |Behind { remote, commits, own }| json!({"remote": remote, "commits": commits, "own": own})
+            ),
         })
     });
     let daemon = status.daemon.as_ref().map(serde_json::to_value).transpose().map_err(fail)?;
@@ -86,10 +89,8 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
         None => "nothing applied yet".to_string(),
     };
     row("commit", format!("{} ({applied})", short(&fleet.head)));
-    if let Some((remote, commits)) = &fleet.behind {
-        let (remote, branch) = (sanitize_line(remote), sanitize_line(&fleet.branch));
-        let commits = counted(*commits as u64, "commit");
-        row("behind", format!("{commits} of {remote}'s, as of the last fetch: `git fetch {remote} {branch}:{branch}`"));
+    if let Some(behind) = &fleet.behind {
+        row("behind", format!("{}. {}", behind.text(&fleet.branch), behind.help(&fleet.branch)));
     }
     row("runs", format!("{} open", fleet.open_runs));
     if let Some(worker) = &fleet.worker {
@@ -163,6 +164,9 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     }
     if let Some(lease) = &daemon.lease {
         row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, lease.until.strftime("%TZ")));
+    }
+    if let Some(waits_for) = &daemon.waits_for {
+        row("waits", safe(waits_for));
     }
     for reason in daemon.unready() {
         row("trouble", safe(&reason.message));

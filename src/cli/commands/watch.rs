@@ -197,13 +197,16 @@ impl Shown {
                 });
             }
             // Another process is at work, which is normal with several daemons.
-            Note::Trouble { error: OpsError::Held { .. }, .. } => {}
+            Note::Trouble { error: error @ OpsError::Held { .. }, .. } => {
+                self.handle.update(|snapshot| snapshot.waits_for = Some(error.to_string()));
+            }
             Note::Trouble { error, at, .. } => {
                 self.handle.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
             }
             Note::Looked(look) => self.looked(look),
             Note::Missed { .. } => self.handle.update(|snapshot| snapshot.counters.missed += 1),
-            Note::NoEvents { .. } | Note::Recovered => {}
+            Note::Recovered => self.handle.update(|snapshot| snapshot.waits_for = None),
+            Note::NoEvents { .. } => {}
         }
     }
 

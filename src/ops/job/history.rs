@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
-use crate::model::fleet::HeldDocuments;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
@@ -13,7 +12,7 @@ use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
-use crate::prepare::{Files, OnError, TreeChoice, View, records_of, remembered_rows};
+use crate::prepare::{Caveats, Files, OnError, TreeChoice, View, records_of, remembered_rows};
 use crate::registry::{JournaledRun, PendingRows};
 use crate::repo::RepoError;
 use crate::results::{Row, read_shard};
@@ -25,17 +24,6 @@ pub(super) struct History<'a> {
     worker: Option<String>,
 }
 
-/// What a look at the runs does not show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caveats {
-    /// What cannot be used of the files.
-    pub held: HeldDocuments,
-    /// The name of the results branch.
-    pub branch: String,
-    /// The remote that has more of that branch, as of the last fetch, and how many commits.
-    pub behind: Option<(String, usize)>,
-}
-
 /// Opens the history of a fleet for a look at it, and tells first what the look does not show.
 pub(super) fn with_history<T>(
     environment: &Environment,
@@ -45,8 +33,8 @@ pub(super) fn with_history<T>(
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let branch = workspace.repo.results(&files.usable()?.fleet.results.branch);
-    let held = HeldDocuments::clone(&files.held);
-    tell(&Caveats { held, branch: branch.name().to_string(), behind: branch.behind_tracked()? });
+    let held = (*files.held).clone();
+    tell(&Caveats::of(held, &branch)?);
     let view = View::of_files(&workspace, files)?;
     let worker = workspace.worker(&view.declared.fleet, &view.branch, SystemClock.now())?;
     body(&History { view, worker })
@@ -150,10 +138,25 @@ impl History<'_> {
         Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
     }
 
-    /// Calls `each` for the devices of a run, sorted by id: from the results of one that has ended, else from the
-    /// journal.
+    /// Calls `each` for the devices of a run, sorted by id: from the journal of one that has not ended,
+    /// where this registry has it, else from the results.
     pub(super) fn each_row(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        if record.status.is_final() { self.published_rows(record, each) } else { self.journaled_rows(record, each) }
+        match self.journal_of(record)? {
+            Some(run) => {
+                let ids = self.view.registry.journal().targets(run.run_id)?;
+                self.journaled_rows_in(&run, &ids, 0..run.total, each)
+            }
+            None => self.published_rows(record, each),
+        }
+    }
+
+    /// Returns a run that has not ended as the journal of this registry has it; `None` when the results branch has all
+    /// that is known of it.
+    fn journal_of(&self, record: &RunRecord) -> Result<Option<JournaledRun>, OpsError> {
+        if record.status.is_final() {
+            return Ok(None);
+        }
+        Ok(self.view.registry.journal().find(&record.job, &record.run)?)
     }
 
     /// Returns the devices of a run that fit a pattern; `None` when there is none.
@@ -211,14 +214,14 @@ impl History<'_> {
                 count(reason, 1);
             }
         };
-        if record.status.is_final() {
-            self.published_rows(record, &mut |row| each(row.reason))?;
-        } else if let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? {
-            self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?;
+        match self.journal_of(record)? {
+            Some(run) => self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?,
+            None => self.published_rows(record, &mut |row| each(row.reason))?,
         }
-        // The devices of a run whose journal was lost are counted and have no row.
+        // The devices of a run whose journal was lost are counted and have no row. Those of a run that goes on elsewhere
+        // have none yet.
         let unknown = record.counts.failed.saturating_sub(known);
-        if unknown > 0 {
+        if unknown > 0 && record.status.is_final() {
             count(Reason::OutcomeUnknown, unknown);
         }
         failures.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
@@ -242,14 +245,6 @@ impl History<'_> {
             read_shard(&bytes, &mut *each).map_err(|what| RepoError::Malformed { path, what })?;
         }
         Ok(())
-    }
-
-    fn journaled_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else {
-            return Ok(());
-        };
-        let ids = self.view.registry.journal().targets(run.run_id)?;
-        self.journaled_rows_in(&run, &ids, 0..run.total, each)
     }
 
     fn journaled_rows_in(

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::cause::{Cause, RunProgress, StopCause, Waiting, Why};
 use super::crossing::replay;
-use super::history::{Caveats, History, with_history};
+use super::history::{History, with_history};
 use super::planned::planned;
 use super::{Environment, Life, OpsError, RunChoice};
 use crate::ledger::{OpenRun, RunCause, RunRecord, Standing};
@@ -12,6 +12,7 @@ use crate::model::delivery::OfflinePolicy;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
 use crate::model::outcome::{Counts, RunStatus};
+use crate::prepare::Caveats;
 use crate::registry::{JournaledRun, LateAnswer, Waits};
 
 /// Devices that are named where many wait.
