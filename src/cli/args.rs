@@ -199,9 +199,10 @@ pub struct ConvertArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct AdoptArgs {
-    /// They have run: mark every declared job as done, and run none of them
-    #[arg(long)]
-    pub mark_done: bool,
+    /// They have run: mark every declared job as done, and run none of them; or only the jobs with these names, also
+    /// beside a results branch
+    #[arg(long, value_name = "JOB", num_args = 0..)]
+    pub mark_done: Option<Vec<String>>,
     /// They have not run: let the next apply run every declared job
     #[arg(long)]
     pub run: bool,

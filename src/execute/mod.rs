@@ -23,7 +23,9 @@ pub use driver::Executor;
 pub use inbox::{Inbox, Waker, Wakeup, Wakeups};
 pub use ports::{Ports, Wrap};
 pub use progress::Progress;
-pub use publish::{claims_commit, direct_entry, import_entry, publish_claim, publish_entry, publish_record, text_of};
+pub use publish::{
+    adoption_entry, claims_commit, direct_entry, import_entry, publish_claim, publish_entry, publish_record, text_of,
+};
 pub use republish::{fleet_file, publish_ended, republish};
 pub use running::Running;
 

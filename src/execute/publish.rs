@@ -76,6 +76,15 @@ pub fn direct_entry(rows: &[DirectRow<'_>], subject: &str) -> String {
         .to_string()
 }
 
+/// Returns claims with their records, of runs that nothing executes, as an entry of the outbox for [`publish_entry`].
+pub fn adoption_entry(files: &[(String, Vec<u8>)], subject: &str, source: &str) -> String {
+    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+    let files: Map<String, Value> = files.iter().map(|(path, bytes)| (path.clone(), text(bytes))).collect();
+    let writer = writer();
+    let trailers = Trailers { source: Some(source), writer: &writer, ..Trailers::default() };
+    json!({"message": with_trailers(subject, &trailers), "files": files}).to_string()
+}
+
 /// Returns the file that an entry adds lines to, with them; `None` when it adds none. Lines that the file has at its
 /// end are not added again: a process died before it could note that they were.
 fn appended(branch: &ResultsBranch<'_>, append: &Value) -> Result<Option<(String, Vec<u8>)>, RepoError> {
@@ -90,10 +99,12 @@ fn appended(branch: &ResultsBranch<'_>, append: &Value) -> Result<Option<(String
     Ok(Some((path.to_string(), bytes)))
 }
 
-/// Commits an entry of the outbox, unless the branch has it already, and returns its files as (path, bytes).
+/// Commits an entry of the outbox, unless the branch has it already, and returns its files as (path, bytes). An entry
+/// with a claim that is on the branch is dropped: a claim never changes.
 ///
 /// # Errors
-/// The repository cannot be written, or the entry is not one of [`import_entry`] or [`direct_entry`].
+/// The repository cannot be written, or the entry is not one of [`import_entry`], [`direct_entry`] or
+/// [`adoption_entry`].
 pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
     let malformed = || RepoError::Malformed {
         path: "the outbox".to_string(),
@@ -104,6 +115,11 @@ pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(Str
     let bytes_of = |text: &Value| Ok(text.as_str().ok_or_else(malformed)?.as_bytes().to_vec());
     let mut files =
         files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
+    for (path, _) in files.iter().filter(|(path, _)| path.starts_with("claims/")) {
+        if branch.read(path)?.is_some() {
+            return Ok(Vec::new());
+        }
+    }
     files.extend(appended(branch, &entry["append"])?);
     let changes: Vec<FileChange> =
         files.iter().map(|(path, bytes)| FileChange::bytes(path.clone(), bytes.clone())).collect();

@@ -38,6 +38,7 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::plan::Agenda;
 use crate::prepare::{Cache, OnError, OwnRegistry, Planned, View, Workspace, owner};
+use crate::registry::Change;
 use crate::registry::{ExclusionFailure, Exclusive};
 use crate::repo::ResultsBranch;
 
@@ -268,12 +269,28 @@ impl<'w> Reconciler<'w> {
         self.planning().plan_to_work(now)
     }
 
-    /// Settles what was left behind, and plans.
-    ///
-    /// # Errors
-    /// The history cannot be trusted, or something cannot be read or written.
+    /// Settles what was left behind, and plans; errors as [`Reconciler::round`].
     pub fn plan(&mut self, now: Timestamp) -> Result<Planned, ReconcileError> {
         self.planning().plan(now)
+    }
+
+    /// Takes the right to work and commits an entry of the outbox, with its name, that `entry_of` makes of what is known
+    /// then. Nothing is executed. What cannot be committed now is for the next round.
+    ///
+    /// # Errors
+    /// Another process or registry has the right, `entry_of` refuses, or the surroundings fail.
+    pub fn write_down(
+        &mut self,
+        seen: &Seen<'w>,
+        now: Timestamp,
+        entry_of: &mut dyn FnMut(&View<'w>) -> Result<(String, String), ReconcileError>,
+    ) -> Result<(), ReconcileError> {
+        self.turn_to(seen, now, &mut |_| {})?;
+        self.recover_and_plan(now, &mut |_| {})?;
+        let session = self.session.as_mut().expect("what is written down needs an open registry");
+        let (about, entry) = entry_of(&session.view)?;
+        session.view.registry.write(Change::Report { about: &about, entry: &entry })?;
+        self.planning().plan_to_work(now).map(drop)
     }
 
     fn planning(&mut self) -> Planning<'_, 'w> {

@@ -331,6 +331,43 @@ fn there_is_nothing_to_adopt_while_anything_is_known() {
 }
 
 #[test]
+fn jobs_that_ran_elsewhere_are_marked_as_done_beside_a_branch() {
+    let world = world();
+    world.apply().unwrap();
+    let executions = world.executions().len();
+    world.job("moved", REBOOT);
+    world.job("moved-too", REBOOT);
+    world.job("new", TAG);
+    let refused = world.run(&["adopt", "--mark-done", "moved", "mved-too"]).expect(1);
+    assert!(refused.stderr.contains("Did you mean `moved-too`?"), "{refused:?}");
+    let refused = world.run(&["adopt", "--mark-done", "moved", "reboot"]).expect(64);
+    assert!(refused.stderr.contains("job `reboot` run 1 was"), "{refused:?}");
+    assert!(!world.results().contains_key("claims/moved/1.json"), "all are marked or none");
+    let marked = world.run(&["adopt", "--mark-done", "moved", "moved-too", "moved", "--json"]).expect(0).json();
+    assert_eq!(marked[0]["jobs"], json!([{"job": "moved", "run": "1"}, {"job": "moved-too", "run": "1"}]));
+    assert_eq!(world.record("moved", "1")["cause"]["kind"], "adopted");
+    world.run(&["adopt", "--mark-done", "moved"]).expect(64);
+    world.apply().unwrap();
+    assert_eq!(world.record("new", "1")["status"], "completed");
+    assert_eq!(world.executions().len(), executions, "what was marked is not run");
+    // What was marked is remembered like what was run.
+    delete_branch(&world);
+    assert!(world.apply().unwrap().was_empty);
+    assert_eq!(world.record("moved", "1")["cause"]["kind"], "adopted");
+    assert_eq!(world.executions().len(), executions);
+}
+
+#[test]
+fn some_jobs_of_a_fleet_without_a_history_are_marked_as_done() {
+    let world = world();
+    delete_branch(&world);
+    world.run(&["adopt", "--mark-done", "reboot"]).expect(0);
+    world.apply().unwrap();
+    assert_eq!(world.executions().len(), 0);
+    assert_eq!(world.record("reboot", "1")["cause"]["kind"], "adopted");
+}
+
+#[test]
 fn a_run_whose_journal_is_lost_is_closed_also_when_nothing_declares_it() {
     let check = |world: &World, edit: &dyn Fn()| {
         assert!(world.apply_interrupted(Duration::from_millis(4_500)).was_interrupted);

@@ -668,3 +668,30 @@ fn a_branch_that_is_published_again_is_pushed_although_there_is_nothing_to_do() 
     assert!(world.apply().unwrap().was_empty);
     assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["status"], json!("completed"));
 }
+
+#[test]
+fn jobs_are_marked_as_done_on_the_remote_by_the_registry_that_works() {
+    let (world, remote) = world();
+    world.job("dim", DIM);
+    world.apply().unwrap();
+    world.job("moved", REBOOT);
+    let clone = Clone::of(&world, &remote);
+    let run = |arguments: &[&str]| {
+        let mut command = crate::world::fleetform();
+        crate::world::Ran::of(command.arg("-C").arg(clone.path()).args(arguments))
+    };
+    let refused = run(&["adopt", "--mark-done", "moved"]).expect(75);
+    assert!(refused.stderr.contains("another registry works on this fleet"), "{refused:?}");
+    // A remote that takes nothing gives no right to work: nothing is marked, and it can be done again.
+    remote.hook("update", "exit 1");
+    world.run(&["adopt", "--mark-done", "moved"]).expect(77);
+    remote.unhook("update");
+    world.run(&["adopt", "--mark-done", "moved"]).expect(0);
+    assert_eq!(remote.file("runs/moved/1/run.json").unwrap()["cause"]["kind"], json!("adopted"));
+    world.job("moved-too", &DIM.replace('3', "8"));
+    world.run(&["adopt", "--mark-done", "moved-too"]).expect(0);
+    assert_eq!(remote.file("runs/moved-too/1/run.json").unwrap()["cause"]["kind"], json!("adopted"));
+    assert_eq!(remote.file("lease.json").unwrap()["owner"], json!(""));
+    assert!(world.apply().unwrap().was_empty);
+    assert!(world.executions().is_empty());
+}

@@ -8,6 +8,8 @@ use serde_json::json;
 use super::{CommandResult, Output, args};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::output::stdout_width;
+use crate::cli::view::reflowed;
 use crate::diag::{CODES, CodeInfo, nearest};
 use crate::manifest::schema_text;
 use crate::model::kind::Kind;
@@ -48,17 +50,18 @@ pub fn explain(what: Option<&str>, output: &Output) -> CommandResult {
         return Ok(exit::OK);
     }
     let mut text = String::new();
+    let fitted = |prose: &str| reflowed(prose, stdout_width());
     for info in codes {
         let (code, severity, summary) = (info.code.0, info.severity.as_str(), info.summary);
         match what {
-            Some(_) => writeln!(text, "{code} ({severity}): {summary}\n\n{}", info.explanation.trim()),
+            Some(_) => writeln!(text, "{code} ({severity}): {summary}\n\n{}", fitted(info.explanation.trim())),
             None => writeln!(text, "{code}  {severity:<7}  {summary}"),
         }
         .expect("writing to a String cannot fail");
     }
     for (word, meaning) in words {
         match what {
-            Some(_) => writeln!(text, "{word}\n\n{meaning}"),
+            Some(_) => writeln!(text, "{word}\n\n{}", fitted(meaning)),
             None => writeln!(text, "{word}"),
         }
         .expect("writing to a String cannot fail");

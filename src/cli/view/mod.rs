@@ -12,12 +12,14 @@ pub mod junit;
 pub mod log;
 pub mod plan;
 pub mod progress;
+mod prose;
 pub mod rehearsal;
 pub mod sarif;
 pub mod schedule;
 mod table;
 pub mod why;
 
+pub use prose::{reflowed, wrapped};
 pub use table::TextTable;
 
 /// Returns a number with a comma between thousands.

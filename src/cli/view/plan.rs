@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{counted, number};
+use super::{counted, number, wrapped};
 use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::delivery::ThresholdScope;
 use crate::model::text::{sanitize_line, shorten};
@@ -68,7 +68,7 @@ impl PlanView {
             ActionKind::Schedule | ActionKind::Hold | ActionKind::Done => Tone::Quiet,
         };
         let line = format!("  {} {:<width$}  {}", self.painter.paint(tone, &head), title(change), self.facts(change));
-        text.push_str(&wrapped(line.trim_end(), stdout_width()));
+        text.push_str(&wrapped(line.trim_end(), stdout_width(), INDENT));
         text.push('\n');
         let shown = if self.is_verbose { change.diff().len() } else { change.diff().len().min(DIFF_LINES_MAX) };
         let lines = &change.diff()[..shown];
@@ -188,23 +188,6 @@ impl PlanView {
     }
 }
 
-/// Returns a line in lines of so many columns of a terminal, broken at spaces.
-fn wrapped(line: &str, most: Option<usize>) -> String {
-    let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
-    let (mut text, mut column) = (String::new(), 0);
-    for word in line.split_inclusive(' ') {
-        let width = console::measure_text_width(word.trim_end());
-        if column > INDENT && column + width > most {
-            text.truncate(text.trim_end().len());
-            text.push_str(&format!("\n{}", " ".repeat(INDENT)));
-            column = INDENT;
-        }
-        text.push_str(word);
-        column += console::measure_text_width(word);
-    }
-    text
-}
-
 fn title(change: &PlannedChange) -> String {
     match &change.run {
         Some(run) => format!("{} run {run}", change.subject),
@@ -231,12 +214,12 @@ mod tests {
     fn a_long_line_is_wrapped_at_its_indent() {
         let line =
             "  + run      job/dim-line-3 run 1  1,204 devices in 25 batches · 3 unchanged · cancel above 5 failures";
-        assert_eq!(wrapped(line, None), line);
+        assert_eq!(wrapped(line, None, INDENT), line);
         assert_eq!(
-            wrapped(line, Some(60)),
+            wrapped(line, Some(60), INDENT),
             "  + run      job/dim-line-3 run 1  1,204 devices in 25\n             batches · 3 unchanged · cancel above 5 failures"
         );
         let painted = line.replace("+ run     ", "\u{1b}[32m+ run     \u{1b}[0m");
-        assert_eq!(console::strip_ansi_codes(&wrapped(&painted, Some(60))), wrapped(line, Some(60)));
+        assert_eq!(console::strip_ansi_codes(&wrapped(&painted, Some(60), INDENT)), wrapped(line, Some(60), INDENT));
     }
 }

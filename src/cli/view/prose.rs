@@ -1,0 +1,58 @@
+//! Text that is fitted to a terminal.
+
+/// Returns a line in lines of so many columns of a terminal, broken at spaces; all but the first are indented.
+pub fn wrapped(line: &str, most: Option<usize>, indent: usize) -> String {
+    let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
+    let (mut text, mut column) = (String::new(), 0);
+    for word in line.split_inclusive(' ') {
+        let width = console::measure_text_width(word.trim_end());
+        if column > indent && column + width > most {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{}", " ".repeat(indent)));
+            column = indent;
+        }
+        text.push_str(word);
+        column += console::measure_text_width(word);
+    }
+    text
+}
+
+/// Returns Markdown whose paragraphs are broken anew at so many columns, and as it is for `None`. What is indented,
+/// such as an example, keeps its lines.
+pub fn reflowed(markdown: &str, most: Option<usize>) -> String {
+    if most.is_none() {
+        return markdown.to_string();
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in markdown.lines() {
+        let is_apart = line.is_empty() || line.starts_with("    ") || line.starts_with('|');
+        match lines.last_mut().filter(|_| is_open && !is_apart && !line.starts_with("- ")) {
+            Some(paragraph) => {
+                paragraph.push(' ');
+                paragraph.push_str(line.trim_start());
+            }
+            None => lines.push(line.to_string()),
+        }
+        is_open = !is_apart;
+    }
+    let indent = |line: &str| if line.starts_with("- ") { 2 } else { 0 };
+    let fit = |line: &String| if line.starts_with("    ") { line.clone() } else { wrapped(line, most, indent(line)) };
+    lines.iter().map(fit).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_are_broken_anew_and_examples_are_not() {
+        let text = "One two three four\nfive.\n\n- six seven eight nine ten\n  eleven\n- twelve\n\nWrong:\n\n    a:  b c d e f g h i j k l m";
+        assert_eq!(
+            reflowed(text, Some(20)),
+            "One two three four\nfive.\n\n- six seven eight\n  nine ten eleven\n- twelve\n\nWrong:\n\n    a:  b c d e f g h i j k l m"
+        );
+        assert_eq!(reflowed(text, Some(80)).lines().next(), Some("One two three four five."));
+        assert_eq!(reflowed(text, None), text);
+    }
+}
