@@ -274,6 +274,8 @@ fn import() {
     let mut corpus = corpus(&["fixtures/manifests", "examples"], &[".csv"]);
     corpus.extend([CSV.as_bytes().to_vec(), HUB.as_bytes().to_vec(), [b"\xef\xbb\xbf", CSV.as_bytes()].concat()]);
     let spec = |format| ImportSpec {
+        templates: None,
+        organizations: None,
         name: "all".to_string(),
         format,
         template: Some("lamp".to_string()),

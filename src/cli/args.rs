@@ -184,8 +184,8 @@ pub struct WatchArgs {
 
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// JSON files, each with one object, an array, or a page {"value": [...]}; `-` is stdin. References between items
-    /// are resolved when they are converted in one call
+    /// JSON files, each with one object, an array, or a page {"value": [...]}, and folders of such files; `-` is stdin.
+    /// References between items are resolved when they are converted in one call
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Write a file for each document below this folder (jobs/, groups/, …), and overwrite none; stdout when absent

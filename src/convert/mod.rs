@@ -25,7 +25,7 @@ mod work;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::model::limits;
 use document::Draft;
@@ -88,6 +88,8 @@ struct Context<'a> {
     group_templates: BTreeMap<&'a str, String>,
     /// The devices of the input that have not been written yet, by the ids of their template and organization.
     devices: BTreeMap<central::device::Place, Vec<&'a Map<String, Value>>>,
+    /// The ids of all devices of the input, and what the input has of their properties.
+    properties: BTreeMap<&'a str, central::properties::Known<'a>>,
 }
 
 /// Converts everything that can be converted.
@@ -102,6 +104,7 @@ pub fn convert(inputs: &[Input], options: Options) -> Conversion {
         templates: BTreeMap::new(),
         group_templates: BTreeMap::new(),
         devices: BTreeMap::new(),
+        properties: BTreeMap::new(),
     };
     for (_, item) in &items {
         central::declare(item, &mut context);
@@ -165,7 +168,13 @@ fn parsed(inputs: &[Input], refusals: &mut Vec<(usize, Refusal)>) -> Vec<Parsed>
             refusals.push(refuse(TOO_LARGE.to_string()));
         } else {
             match serde_json::from_slice(bytes) {
-                Ok(value) => values.push(Parsed { name: input.name.clone(), order, value }),
+                Ok(value) => {
+                    let value = match source::device_of(&input.name) {
+                        Some((id, member)) => json!({"id": id, member: value}),
+                        None => value,
+                    };
+                    values.push(Parsed { name: input.name.clone(), order, value });
+                }
                 Err(error) => {
                     refusals.push(refuse(format!("This is not valid JSON: {error}. {}", source::expected())));
                 }
@@ -224,6 +233,7 @@ fn convert_item(item: &Item<'_>, context: &mut Context<'_>) -> Result<Vec<Draft>
     match item.source {
         Source::CentralOrganization => central::organization::organization(item.members, context),
         Source::CentralDevice => central::device::devices(item.members, context),
+        Source::CentralDeviceProperties => central::properties::properties(item.members, context),
         Source::CentralJob => central::job::job(item.members, context),
         Source::CentralScheduledJob => central::job::scheduled_job(item.members, context),
         Source::CentralDeviceGroup => central::group::group(item.members, context),

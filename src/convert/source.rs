@@ -9,6 +9,7 @@ use crate::diag::shown;
 pub enum Source {
     CentralOrganization,
     CentralDevice,
+    CentralDeviceProperties,
     CentralJob,
     CentralScheduledJob,
     CentralDeviceGroup,
@@ -20,7 +21,7 @@ pub enum Source {
 
 impl Source {
     /// Every kind.
-    pub const ALL: [Source; 9] = [
+    pub const ALL: [Source; 10] = [
         Source::CentralJob,
         Source::CentralScheduledJob,
         Source::CentralDeviceGroup,
@@ -28,6 +29,7 @@ impl Source {
         Source::CentralDeploymentManifest,
         Source::CentralOrganization,
         Source::CentralDevice,
+        Source::CentralDeviceProperties,
         Source::HubJob,
         Source::HubConfiguration,
     ];
@@ -37,6 +39,7 @@ impl Source {
         match self {
             Source::CentralOrganization => "iot-central-organization",
             Source::CentralDevice => "iot-central-device",
+            Source::CentralDeviceProperties => "iot-central-device-properties",
             Source::CentralJob => "iot-central-job",
             Source::CentralScheduledJob => "iot-central-scheduled-job",
             Source::CentralDeviceGroup => "iot-central-device-group",
@@ -52,6 +55,7 @@ impl Source {
         match self {
             Source::CentralOrganization => "IoT Central organization",
             Source::CentralDevice => "IoT Central device",
+            Source::CentralDeviceProperties => "properties of an IoT Central device",
             Source::CentralJob => "IoT Central job",
             Source::CentralScheduledJob => "IoT Central scheduled job",
             Source::CentralDeviceGroup => "IoT Central device group",
@@ -79,6 +83,7 @@ impl Source {
     /// | IoT Central job | `data` that is an array |
     /// | IoT Central device group | `filter` |
     /// | IoT Central device | `enabled` with `provisioned` or `simulated` |
+    /// | properties of an IoT Central device | `id`, and an object `properties`, `cloudProperties` or `credentials` |
     /// | IoT Central organization | `id` and `displayName`, and at most `parent` and `etag` beside them |
     ///
     /// # Errors
@@ -130,6 +135,10 @@ impl Source {
         if has("enabled") && (has("provisioned") || has("simulated")) {
             return Ok(Source::CentralDevice);
         }
+        let is_object = |name: &str| members.get(name).is_some_and(Value::is_object);
+        if has("id") && ["properties", "cloudProperties", "credentials"].into_iter().any(is_object) {
+            return Ok(Source::CentralDeviceProperties);
+        }
         let of_organization = ["id", "displayName", "parent", "etag"];
         if has("id") && has("displayName") && members.keys().all(|name| of_organization.contains(&name.as_str())) {
             return Ok(Source::CentralOrganization);
@@ -159,4 +168,15 @@ pub fn place(file: &str, number: Option<usize>, value: &Value) -> String {
         Some(number) => format!("{file}, item {number}{id}"),
         None => format!("{file}{id}"),
     }
+}
+
+/// Returns the id of a device and the member that a file is of it, when the file has the path of the REST API:
+/// `…/devices/ID/properties.json`, `cloudProperties.json` or `credentials.json`. Such an answer does not name its
+/// device.
+pub fn device_of(file: &str) -> Option<(&str, &'static str)> {
+    let mut parts = file.rsplit(['/', '\\']);
+    let (last, id) = (parts.next()?, parts.next()?);
+    let member = ["properties", "cloudProperties", "credentials"];
+    let member = member.into_iter().find(|member| last.strip_suffix(".json") == Some(member))?;
+    (parts.next() == Some("devices")).then_some((id, member))
 }

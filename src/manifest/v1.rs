@@ -13,6 +13,7 @@ macro_rules! text {
     };
 }
 
+mod import;
 mod link;
 mod schedule;
 
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{Behaviour, Link, Simulated};
 pub use schedule::{
     End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,
@@ -248,46 +250,6 @@ pub struct DeviceGroupSpec {
 pub struct EdgeManifestSpec {
     /// The deployment manifest: a `.json` file with `modulesContent`, relative to the folder of this document.
     pub file: PathText,
-}
-
-/// Devices from a file.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DeviceImportSpec {
-    /// A `.csv` file with the column `IOTC_DEVICEID`, or a `.jsonl` file or `devices.txt` with one ExportImportDevice
-    /// of IoT Hub a line, relative to the folder of this document.
-    pub file: PathText,
-    /// The device template of the devices. Default: none, they are unassociated.
-    pub template: Option<NameText>,
-    /// The organization of the devices. Default: none, they are at the root.
-    pub organization: Option<OrganizationText>,
-    /// True: the devices are simulated. Default: false.
-    #[serde(default)]
-    pub simulated: bool,
-    /// What happens to devices whose row left the file: `keep` (default), `block` or `delete`.
-    pub removed: Option<Removed>,
-    /// What you expect of the file. A plan with more or less is refused. Default: anything.
-    pub expect: Option<ImportExpect>,
-}
-
-/// How many devices you expect an import to have and to remove.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImportExpect {
-    /// The file has at least so many devices. Default: 0.
-    pub min: Option<u64>,
-    /// The file has at most so many devices. Default: any number.
-    pub max: Option<u64>,
-    /// At most so many devices are blocked or deleted. Default: any number.
-    pub removed: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Removed {
-    Keep,
-    Block,
-    Delete,
 }
 
 /// Work on many devices, done once for each run token.

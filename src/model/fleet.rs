@@ -252,6 +252,10 @@ pub struct DeviceImport {
     pub template: Option<Name>,
     /// The path of an organization.
     pub organization: Option<String>,
+    /// A row may name its own template.
+    pub rows_have_template: bool,
+    /// A row may name its own organization, within that of the import.
+    pub rows_have_organization: bool,
     pub simulated: bool,
     pub removed: Removed,
     pub expect: ImportExpect,

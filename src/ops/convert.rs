@@ -10,10 +10,12 @@ use super::OpsError;
 use crate::convert::{Conversion, Input, Options, Source, convert};
 use crate::model::limits;
 
+const HELP: &str = "Name files with the JSON of IoT Central or IoT Hub, folders of such files, or `-` for stdin.";
+
 /// What to convert, and where it goes.
 #[derive(Debug, Clone)]
 pub struct ConvertOptions {
-    /// JSON files; `-` is stdin.
+    /// JSON files, and folders of `.json` files; `-` is stdin.
     pub files: Vec<PathBuf>,
     /// The folder of a fleet that gets the files; nothing is written when `None`.
     pub folder: Option<PathBuf>,
@@ -36,7 +38,11 @@ pub struct Converted {
 /// A file cannot be read or written, or one that is to be written is there: then none is. What cannot be converted is
 /// no error; it is in the conversion.
 pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
-    let inputs = options.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut files = Vec::new();
+    for path in &options.files {
+        collect(path, &mut files)?;
+    }
+    let inputs = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let conversion = convert(&inputs, Options { source: options.source, now: options.now });
     let mut written = Vec::new();
     if let Some(folder) = &options.folder {
@@ -61,6 +67,39 @@ pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
     Ok(Converted { conversion, written })
 }
 
+/// Adds a file, or the `.json` files of a folder and of those below it, sorted.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), OpsError> {
+    if path == Path::new("-") || !path.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    let before = files.len();
+    collect_below(path, files).map_err(|error| OpsError::NotFound {
+        what: format!("{} cannot be read: {error}", path.display()),
+        help: HELP.to_string(),
+    })?;
+    if files.len() == before {
+        let what = format!("there is no `.json` file in {}", path.display());
+        return Err(OpsError::NotFound { what, help: HELP.to_string() });
+    }
+    Ok(())
+}
+
+/// Adds the files of a folder. A link to a folder is not followed: it may lead back.
+fn collect_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() && !path.is_symlink() {
+            collect_below(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
 /// Reads a file up to one byte more than is converted, so that a longer one is seen to be.
 fn read(path: &Path) -> Result<Input, OpsError> {
     let is_stdin = path == Path::new("-");
@@ -74,10 +113,9 @@ fn read(path: &Path) -> Result<Input, OpsError> {
     };
     match result {
         Ok(_) => Ok(Input { name, bytes }),
-        Err(error) => Err(OpsError::NotFound {
-            what: format!("{name} cannot be read: {error}"),
-            help: "Name a file with the JSON of IoT Central or IoT Hub, or `-` for stdin.".to_string(),
-        }),
+        Err(error) => {
+            Err(OpsError::NotFound { what: format!("{name} cannot be read: {error}"), help: HELP.to_string() })
+        }
     }
 }
 

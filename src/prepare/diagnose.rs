@@ -318,7 +318,8 @@ fn bounds_of(min: Option<u64>, max: Option<u64>) -> String {
 /// Returns the warning of rows of an import that are rejected.
 pub(super) fn rejected_rows(loaded: &Loaded, import: &Name, found: &StagedImport) -> Diagnostic {
     let StagedImport { rejected, rows, .. } = found;
-    let detail = format!("{rejected} of {rows} rows of import `{import}` are rejected:{}", row_errors(found));
+    let are = if *rejected == 1 { "is" } else { "are" };
+    let detail = format!("{rejected} of {rows} rows of import `{import}` {are} rejected:{}", row_errors(found));
     Diagnostic::new(code::REJECTED_ROWS, span_of_import(loaded, import), detail)
 }
 
@@ -326,6 +327,7 @@ pub(super) fn rejected_rows(loaded: &Loaded, import: &Name, found: &StagedImport
 pub(super) fn nothing_imported(loaded: &Loaded, import: &Name, found: &StagedImport) -> Diagnostic {
     let detail = match (found.rows, found.rejected) {
         (0, _) => format!("The file of import `{import}` has no row."),
+        (_, 1) => format!("The only row of import `{import}` was rejected:{}", row_errors(found)),
         (_, rejected) => format!("All {rejected} rows of import `{import}` were rejected:{}", row_errors(found)),
     };
     Diagnostic::new(code::NOTHING_IMPORTED, span_of_import(loaded, import), detail)

@@ -9,7 +9,7 @@ use super::selection::selection_of;
 use super::templates::Templates;
 use crate::diag::Diagnostics;
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport, Removed};
+use crate::model::fleet::{Declared, DeviceImport, Organization, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
@@ -199,7 +199,15 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     let content = preparation.tree.content_id(&import.file)?;
     let spec = import.spec_digest.to_string();
     let organization = import.organization.clone();
-    let parts = [spec.as_str(), organization.as_deref().unwrap_or_default(), content.as_str()];
+    let declared = preparation.declared;
+    let templates = import.rows_have_template.then(|| declared.templates.keys().map(Name::to_string).collect());
+    let path_of = |(name, one): (&Name, &Organization)| (name.to_string(), one.path.clone());
+    let organizations = import.rows_have_organization.then(|| declared.organizations.iter().map(path_of).collect());
+    let mut parts = vec![spec, organization.clone().unwrap_or_default(), content];
+    parts.extend(templates.iter().flatten().cloned());
+    parts.extend(
+        organizations.iter().flatten().flat_map(|(name, path): (&String, &String)| [name.clone(), path.clone()]),
+    );
     let declared = preparation.declared.imports.keys();
     let held = preparation.held.of_kind(Kind::DeviceImport).map(|(name, _)| name);
     let others = declared.chain(held).filter(|name| **name != import.name).map(Name::to_string).collect();
@@ -207,7 +215,9 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
         name: import.name.to_string(),
         format: import.format,
         template: import.template.as_ref().map(Name::to_string),
-        digest: Digest::of_texts(parts),
+        digest: Digest::of_texts(parts.iter().map(String::as_str)),
+        templates,
+        organizations,
         others,
         organization,
         simulated: import.simulated,

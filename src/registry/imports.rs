@@ -1,7 +1,7 @@
 //! Device imports: a file is staged beside the devices, compared with them, and laid over them (for a plan) or written
 //! (by [`Change::Import`](super::Change::Import)).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::RegistryError;
@@ -66,6 +66,10 @@ pub struct ImportSpec {
     pub template: Option<String>,
     /// The path of an organization.
     pub organization: Option<String>,
+    /// The declared templates, when rows may name one of them.
+    pub templates: Option<BTreeSet<String>>,
+    /// The paths of the declared organizations by name, when rows may name one of them.
+    pub organizations: Option<BTreeMap<String, String>>,
     pub simulated: bool,
     pub removed: Removed,
     /// The other declared imports: this import cannot take their devices while their files have them. It can take

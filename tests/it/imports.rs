@@ -31,10 +31,25 @@ fn another_separator_is_named() {
         ("name;IOTC_DEVICEID\nx;d-1\n", "separated by `;`"),
         ("sep=,\nIOTC_DEVICEID\nd-1\n", "the first line is `sep=,`"),
         ("sep=;\nIOTC_DEVICEID;TAG.a\nd-1;x\n", "the first line is `sep=;`"),
+        ("SEP=;\nIOTC_DEVICEID;TAG.a\nd-1;x\n", "the first line is `sep=;`"),
+        ("sep=\t\nIOTC_DEVICEID\tTAG.a\nd-1\tx\n", "the first line is `sep=a tab`"),
+        ("iotc_deviceid;iotc_devicename\nd-1;x\n", "separated by `;`"),
     ] {
         let said = refused(file);
         assert!(said.contains(word), "{file:?}: {said}");
         assert!(said.contains("help: "), "{said}");
+    }
+}
+
+#[test]
+fn rows_with_another_separator_than_the_header_are_named() {
+    for (file, word) in [
+        ("IOTC_DEVICEID,IOTC_DEVICENAME\nd-1;x\nd-2;y\n", "separated by `;`, and commas are needed"),
+        ("IOTC_DEVICEID,IOTC_DEVICENAME\nd-1\tx\n", "separated by tabs, and commas are needed"),
+        ("IOTC_DEVICEID,IOTC_DEVICENAME\nd-1\n", "The only row of import `all` was rejected"),
+    ] {
+        let said = world(file).run(&["validate"]).expect(65).stderr;
+        assert!(said.contains(word), "{file:?}: {said}");
     }
 }
 
@@ -132,4 +147,75 @@ fn a_row_that_comes_back_is_unblocked_unless_a_person_blocked_the_device() {
     world.run(&["device", "block", "d-1", "--yes"]).expect(0);
     set(&world, &["d-1", "d-2", "d-3", "d-4"]);
     assert_eq!(blocked(), ["d-1", "d-2", "d-4"]);
+}
+
+/// Templates, organizations and an import of a file that lets rows name both.
+fn chosen_by_rows(path: &str, file: &str, spec: &str) -> World {
+    let world = World::new("{}");
+    let model = r#"{"@context": "dtmi:dtdl:context;2", "@id": "dtmi:a:b;1", "@type": "Interface", "contents": []}"#;
+    world.write("m.dtdl.json", model);
+    for template in ["lamp", "gate"] {
+        world.declare(&format!("{template}.yaml"), "DeviceTemplate", template, "{model: m.dtdl.json}");
+    }
+    world.declare("acme.yaml", "Organization", "acme", "{}");
+    world.declare("eu.yaml", "Organization", "eu", "{parent: acme}");
+    world.declare("us.yaml", "Organization", "us", "{parent: acme}");
+    world.write(path, file);
+    world.declare("imports.yaml", "DeviceImport", "all", &format!("{{file: {path}, {spec}}}"));
+    world.commit("devices");
+    world
+}
+
+#[test]
+fn rows_name_their_template_and_organization_where_the_import_lets_them() {
+    let csv =
+        "IOTC_DEVICEID,TEMPLATE,ORGANIZATION,BLOCKED\nd-1,gate,eu,TRUE\nd-2,,,\nd-3,lmap,,\nd-4,,uss,\nd-5,,us,no\n";
+    let jsonl = concat!(
+        r#"{"id": "d-1", "template": "gate", "organization": "eu", "status": "disabled", "deviceName": "One"}"#,
+        "\n",
+        r#"{"id": "d-2", "cloudProperties": {"n": 3}, "properties": {"reported": {"t": 21.5}}}"#,
+        "\n",
+        r#"{"id": "d-3", "template": "lmap"}"#,
+        "\n",
+        r#"{"id": "d-4", "organization": "uss"}"#,
+        "\n",
+        r#"{"id": "d-5", "status": "no"}"#,
+        "\n",
+    );
+    for (path, file) in [("d.csv", csv), ("d.jsonl", jsonl)] {
+        let spec = "template: lamp, organization: acme, fromRows: [template, organization]";
+        let world = chosen_by_rows(path, file, spec);
+        let plan = world.run(&["plan"]).expect(0);
+        for said in
+            ["`lmap` is not declared: did you mean `lamp`?", "`uss` is not declared: did you mean `us`?", "`no`"]
+        {
+            assert!(plan.stderr.contains(said), "{path}: {said}: {}", plan.stderr);
+        }
+        world.apply().unwrap();
+        let devices = world.devices();
+        let of = |at: usize| (devices[at].template.as_deref(), devices[at].organization.as_deref());
+        assert_eq!((devices.len(), of(0), of(1)), (2, (Some("gate"), Some("acme/eu")), (Some("lamp"), Some("acme"))));
+        // An organization that moves takes the devices of such a file along.
+        world.declare("eu.yaml", "Organization", "eu", "{parent: us}");
+        world.commit("moved");
+        world.apply().unwrap();
+        assert_eq!(world.devices()[0].organization.as_deref(), Some("acme/us/eu"), "{path}");
+        assert!(world.run(&["plan"]).expect(0).stdout.contains("nothing to do"));
+    }
+}
+
+#[test]
+fn a_row_goes_no_further_than_its_import_lets_it() {
+    let csv = "IOTC_DEVICEID,TEMPLATE,ORGANIZATION\nd-1,gate,\nd-2,,us\nd-3,,\n";
+    let plan = chosen_by_rows("d.csv", csv, "template: lamp").run(&["plan"]).expect(0);
+    for said in ["`fromRows: [template]`", "`fromRows: [organization]`"] {
+        assert!(plan.stderr.contains(said), "{}", plan.stderr);
+    }
+    let spec = "organization: eu, fromRows: [template, organization]";
+    let plan = chosen_by_rows("d.csv", csv, spec).run(&["plan"]).expect(0);
+    let said = "its organization `acme/us` is not within that of the import, `acme/eu`";
+    assert!(plan.stderr.contains(said), "{}", plan.stderr);
+    let world = chosen_by_rows("d.csv", csv, spec);
+    world.declare("imports.yaml", "DeviceImport", "all", "{file: d.csv, fromRows: [templates]}");
+    assert!(world.run(&["validate"]).expect(65).stderr.contains("template"), "an unknown field is told");
 }

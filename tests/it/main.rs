@@ -21,6 +21,7 @@ mod hostile;
 mod imports;
 mod indexes;
 mod known;
+mod leaving;
 mod lifecycle;
 mod listen;
 mod looking;

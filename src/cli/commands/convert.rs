@@ -1,13 +1,16 @@
 //! `convert`
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::{CommandResult, Output};
 use crate::cli::args::ConvertArgs;
 use crate::cli::exit;
-use crate::cli::view::counted;
-use crate::convert::Document;
+use crate::cli::view::{counted, number};
+use crate::convert::{Document, Refusal};
 use crate::execute::{Clock as _, SystemClock};
+use crate::model::text::sanitize_line;
 use crate::ops::convert::{ConvertOptions, Converted, convert_files};
 
 /// Notes that are listed on stderr; the documents have all of them.
@@ -44,11 +47,27 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
             output.say(&format!("  … {} more, which stand in the documents too", notes.len() - NOTES_SHOWN));
         }
     }
-    for refusal in &conversion.refusals {
-        let what = refusal.what.trim_end_matches('.');
-        output.error(&crate::model::text::sanitize_line(&format!("{}: {what}", refusal.place)), "", exit::INVALID);
+    for (what, places) in alike(&conversion.refusals) {
+        let more = places.len() - 1;
+        let place =
+            if more > 0 { format!("{} and {} like it", places[0], number(more as u64)) } else { places[0].to_string() };
+        output.error(&sanitize_line(&format!("{place}: {}", what.trim_end_matches('.'))), "", exit::INVALID);
     }
     Ok(if conversion.refusals.is_empty() { exit::OK } else { exit::INVALID })
+}
+
+/// Returns what was refused with the places of it, in the order of the first of each.
+fn alike(refusals: &[Refusal]) -> Vec<(&str, Vec<&str>)> {
+    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for Refusal { place, what } in refusals {
+        let known = places.entry(what).or_default();
+        if known.is_empty() {
+            order.push(what.as_str());
+        }
+        known.push(place);
+    }
+    order.into_iter().map(|what| (what, places.remove(what).unwrap_or_default())).collect()
 }
 
 /// Returns the notes of a document, each behind its path.

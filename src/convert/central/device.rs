@@ -4,21 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::text_of;
+use super::{properties, text_of};
 use crate::convert::Context;
 use crate::convert::document::{DocumentKind, Draft, File};
 use crate::convert::fields::{Fields, Notes};
-use crate::diag::shown;
 
 /// The ids of the template and of the organization of a device.
 pub type Place = (Option<String>, Option<String>);
 
-/// Ids that a note names.
-const SHOWN: usize = 3;
-
 /// Keeps a device for the import of its place.
 pub fn declare<'a>(members: &'a Map<String, Value>, context: &mut Context<'a>) {
     context.devices.entry(place_of(members)).or_default().push(members);
+    if let Some(id) = text_of(members, "id") {
+        context.properties.entry(id).or_default().is_device = true;
+    }
 }
 
 fn place_of(members: &Map<String, Value>) -> Place {
@@ -61,35 +60,29 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
     let place = place_of(members);
     let Some(there) = context.devices.remove(&place) else { return Ok(Vec::new()) };
     let (mut rows, mut unknown) = (BTreeMap::new(), BTreeSet::new());
-    let (mut blocked, mut simulated, mut again) = (Vec::new(), 0, 0);
+    let (mut blocked, mut simulated, mut again, mut has_guessed) = (0, 0, 0, false);
     // One that cannot be read is refused where it stands.
     for device in there.into_iter().filter_map(|members| Device::of(members).ok()) {
         if rows.contains_key(device.id) {
             again += 1;
             continue;
         }
-        rows.insert(device.id, device.name);
         unknown.extend(device.notes);
         simulated += usize::from(device.is_simulated);
-        if device.is_blocked {
-            blocked.push(device.id);
-        }
+        blocked += usize::from(device.is_blocked);
+        let sections = context.sections_of(device.id, place.0.as_deref());
+        has_guessed |= sections.as_ref().is_some_and(|sections| sections.is_guessed);
+        rows.insert(device.id, DeviceRow { name: device.name, is_blocked: device.is_blocked, sections });
     }
     let mut notes: Notes = unknown.into_iter().collect();
+    notes.extend(properties::notes(has_guessed));
     notes.push(
-        "The devices get new keys: add the columns `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY` to let them keep \
-         theirs."
+        "The devices get new keys, which `fleetform device export` shows: a key in a file is a key in git. The columns \
+         `IOTC_SASKEY_PRIMARY` and `IOTC_SASKEY_SECONDARY`, or `authentication` in a JSON line, let them keep theirs."
             .to_string(),
     );
-    if !blocked.is_empty() {
-        let named = blocked.iter().take(SHOWN).copied().collect::<Vec<_>>().join(" ");
-        let more = if blocked.len() > SHOWN { " …" } else { "" };
-        notes.push(format!(
-            "Blocked there (`enabled: false`): {} of the devices. Block them after the import: `fleetform device block \
-             {}{more}`.",
-            blocked.len(),
-            shown(&named)
-        ));
+    if blocked > 0 {
+        notes.push(format!("Blocked there (`enabled: false`), and here by their rows: {blocked} of the devices."));
     }
     if simulated > 0 {
         notes.push(format!("Simulated there: {simulated} of the devices. What they report is not made here."));
@@ -97,12 +90,20 @@ pub fn devices(members: &Map<String, Value>, context: &mut Context<'_>) -> Resul
     if again > 0 {
         notes.push(format!("In the input more than once: {again} of the devices. The first of each counts."));
     }
-    import(&rows, place, context, notes).map(|draft| vec![draft])
+    import(rows, place, context, notes).map(|draft| vec![draft])
 }
 
-/// Returns the import of some devices, given as names by id, of a place.
+/// What the file of an import has of a device.
+struct DeviceRow<'a> {
+    name: &'a str,
+    is_blocked: bool,
+    /// `None` when the input has none.
+    sections: Option<properties::Sections>,
+}
+
+/// Returns the import of some devices of a place, given by id.
 fn import(
-    rows: &BTreeMap<&str, &str>,
+    rows: BTreeMap<&str, DeviceRow<'_>>,
     (template, organization): Place,
     context: &mut Context<'_>,
     mut notes: Notes,
@@ -120,7 +121,9 @@ fn import(
         words.push("devices".to_string());
     }
     let name = context.names.claim(DocumentKind::DeviceImport, &words.join("-"), None);
-    let file = format!("{name}.csv");
+    let has_properties = rows.values().any(|row| row.sections.is_some());
+    let file = format!("{name}.{}", if has_properties { "jsonl" } else { "csv" });
+    let text = if has_properties { lines(rows) } else { csv(&rows) };
     spec["file"] = Value::from(file.as_str());
     Ok(Draft {
         kind: DocumentKind::DeviceImport,
@@ -129,16 +132,38 @@ fn import(
         labels: Map::new(),
         spec,
         notes,
-        files: vec![File { path: format!("{}/{file}", DocumentKind::DeviceImport.folder()), text: csv(rows) }],
+        files: vec![File { path: format!("{}/{file}", DocumentKind::DeviceImport.folder()), text }],
     })
 }
 
-/// Returns the file of an import, as `registry::file` reads it.
-fn csv(rows: &BTreeMap<&str, &str>) -> String {
+/// Returns the file of an import as CSV.
+fn csv(rows: &BTreeMap<&str, DeviceRow<'_>>) -> String {
+    let has_blocked = rows.values().any(|row| row.is_blocked);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for (id, name) in std::iter::once((&"IOTC_DEVICEID", &"IOTC_DEVICENAME")).chain(rows) {
-        writer.write_record([id, name]).expect("writing to a Vec cannot fail");
-    }
+    let mut write = |cells: [&str; 3]| {
+        let count = if has_blocked { 3 } else { 2 };
+        writer.write_record(&cells[..count]).expect("writing to a Vec cannot fail");
+    };
+    write(["IOTC_DEVICEID", "IOTC_DEVICENAME", "BLOCKED"]);
+    rows.iter().for_each(|(id, row)| write([id, row.name, if row.is_blocked { "true" } else { "" }]));
     let bytes = writer.into_inner().expect("writing to a Vec cannot fail");
     String::from_utf8(bytes).expect("the rows are text")
+}
+
+/// Returns the file of an import as JSON lines.
+fn lines(rows: BTreeMap<&str, DeviceRow<'_>>) -> String {
+    let mut text = String::new();
+    for (id, DeviceRow { name, is_blocked, sections }) in rows {
+        let mut line = Map::from_iter([("id".to_string(), Value::from(id))]);
+        if !name.is_empty() {
+            line.insert("deviceName".to_string(), Value::from(name));
+        }
+        if is_blocked {
+            line.insert("status".to_string(), Value::from("disabled"));
+        }
+        line.extend(sections.unwrap_or_default().members());
+        text.push_str(&Value::Object(line).to_string());
+        text.push('\n');
+    }
+    text
 }

@@ -6,6 +6,7 @@ pub mod group;
 pub mod job;
 pub mod manifest;
 pub mod organization;
+pub mod properties;
 pub mod template;
 
 use serde_json::{Map, Value};
@@ -27,6 +28,7 @@ pub fn declare<'a>(item: &Item<'a>, context: &mut Context<'a>) {
         Source::CentralDeploymentManifest => (DocumentKind::EdgeManifest, text("id")),
         Source::CentralOrganization => (DocumentKind::Organization, text("id")),
         Source::CentralDevice => return device::declare(item.members, context),
+        Source::CentralDeviceProperties => return properties::declare(item.members, context),
         Source::CentralJob | Source::CentralScheduledJob | Source::HubJob | Source::HubConfiguration => return,
     };
     let Some(id) = id else { return };

@@ -63,7 +63,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec, written: &Value) -> Draft {
-        let v1::DeviceImportSpec { file, template, organization, simulated, removed, expect } = spec;
+        let v1::DeviceImportSpec { file, template, organization, from_rows, simulated, removed, expect } = spec;
         self.file(&file.0, "/spec/file", FileFormat::Import);
         let v1::ImportExpect { min, max, removed: removed_max } =
             expect.unwrap_or(v1::ImportExpect { min: None, max: None, removed: None });
@@ -81,6 +81,8 @@ impl Lowering<'_> {
             file: file.0,
             template: template.map(|text| self.reference(Kind::DeviceTemplate, &text.0, "/spec/template")),
             organization: self.organization_reference(organization, "/spec/organization"),
+            rows_have_template: from_rows.contains(&v1::RowField::Template),
+            rows_have_organization: from_rows.contains(&v1::RowField::Organization),
             simulated,
             removed: match removed {
                 None | Some(v1::Removed::Keep) => Removed::Keep,

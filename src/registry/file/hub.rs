@@ -2,7 +2,8 @@
 //! bulk").
 //!
 //! Read: `id`, `status`, `authentication`, `capabilities.iotEdge`, `tags`, `properties.desired`, `properties.reported`,
-//! `importMode`, `eTag`, `twinETag`. Other members that IoT Hub or a later version of it writes are ignored, and so are
+//! `importMode`, `eTag`, `twinETag`. And what IoT Hub does not have: `deviceName`, `template`, `organization` and
+//! `cloudProperties`. Other members that IoT Hub or a later version of it writes are ignored, and so are
 //! lines with a `moduleId`: modules are not kept here. Messages never show a value, because it may be a key.
 
 use std::io::Read;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use super::ImportFailure;
 use super::lines::{Line, Lines};
 use super::row::{Mode, Rejected, Row, RowEntry};
-use super::table::{key_of, thumbprint_of};
+use super::table::{checked_name, key_of, thumbprint_of};
 use crate::diag::nearest;
 use crate::model::device::Authentication;
 use crate::model::id::DeviceId;
@@ -132,6 +133,10 @@ fn row_of(members: &mut Map<String, Value>) -> Result<Row, String> {
             Some(_) => return Err("`capabilities.iotEdge` is neither true nor false".to_string()),
         };
     }
+    row.name = text(members, "deviceName")?.map(checked_name).transpose()?;
+    row.template = text(members, "template")?.map(str::to_string);
+    row.organization = text(members, "organization")?.map(str::to_string);
+    row.cloud = take_object(members, "cloudProperties")?.unwrap_or_default();
     if let Some(authentication) = object(members, "authentication")? {
         row.keys = Some(keys_of(authentication)?);
     }

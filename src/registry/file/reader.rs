@@ -40,7 +40,7 @@ impl<R: Read> Reader<R> {
     /// Returns true when rows may say more than a name, tags and cloud properties.
     pub fn has_identities(&self) -> bool {
         match self {
-            Reader::Csv(table) => table.has_keys,
+            Reader::Csv(table) => table.has_keys || table.has_blocked,
             Reader::IotHub(_) => true,
         }
     }

@@ -25,6 +25,9 @@ pub struct Row {
     /// The ETag that the device, or its twin for `UpdateTwin`, must have; `*` is any.
     pub if_match: Option<String>,
     pub name: Option<String>,
+    /// The names of a device template and of an organization, untrusted.
+    pub template: Option<String>,
+    pub organization: Option<String>,
     /// A merge patch, like `cloud` and `desired`.
     pub tags: Map<String, Value>,
     pub cloud: Map<String, Value>,

@@ -21,6 +21,9 @@ enum Column {
     Name,
     KeyRank(KeyRank),
     Thumbprint(KeyRank),
+    Template,
+    Organization,
+    Blocked,
     /// Without a name: a spreadsheet writes such columns, and nothing may be in them.
     Unnamed,
     Twin {
@@ -42,6 +45,7 @@ pub struct CsvTable<R> {
     record: csv::ByteRecord,
     columns: Vec<Column>,
     pub has_keys: bool,
+    pub has_blocked: bool,
     /// All four columns of keys and thumbprints are there: a row without any is of a device without any.
     is_export: bool,
     /// For each `CLOUD.` column with text in it, the first of it.
@@ -64,11 +68,12 @@ impl<R: Read> CsvTable<R> {
         };
         let columns = header(&record, line)?;
         let has_keys = columns.iter().any(|column| matches!(column, Column::KeyRank(_)));
+        let has_blocked = columns.iter().any(|column| matches!(column, Column::Blocked));
         let credentials = columns.iter().filter(|column| matches!(column, Column::KeyRank(_) | Column::Thumbprint(_)));
         let is_export = credentials.count() == 4;
         let is_cloud = |column: &Column| matches!(column, Column::Twin { section: Section::Cloud, .. });
         let unseen = (0..columns.len()).filter(|at| is_cloud(&columns[*at])).collect();
-        Ok(CsvTable { records, record, columns, has_keys, is_export, cloud_cells: Vec::new(), unseen })
+        Ok(CsvTable { records, record, columns, has_keys, has_blocked, is_export, cloud_cells: Vec::new(), unseen })
     }
 
     /// Returns the next row; `None` at the end.
@@ -115,7 +120,15 @@ impl<R: Read> CsvTable<R> {
         let named = columns.iter().rposition(|column| !matches!(column, Column::Unnamed)).map_or(0, |last| last + 1);
         let has_more = record.iter().skip(columns.len()).any(|cell| !cell.is_empty());
         if record.len() < named || has_more {
-            return Err(format!("the row has {} cells, and the header has {}", record.len(), columns.len()));
+            let count = if record.len() == 1 { "1 cell".to_string() } else { format!("{} cells", record.len()) };
+            let only = record.get(0).filter(|_| record.len() == 1 && columns.len() > 1).map(String::from_utf8_lossy);
+            let other = only.and_then(|cell| [";", "\t", "|"].into_iter().find(|one| cell.contains(one)));
+            let why = match other {
+                Some("\t") => ": its cells are separated by tabs, and commas are needed".to_string(),
+                Some(other) => format!(": its cells are separated by `{other}`, and commas are needed"),
+                None => String::new(),
+            };
+            return Err(format!("the row has {count}, and the header has {}{why}", columns.len()));
         }
         let mut row = Row::default();
         let mut keys = DeviceKeys::default();
@@ -132,6 +145,9 @@ impl<R: Read> CsvTable<R> {
                 Column::KeyRank(KeyRank::Secondary) => keys.secondary_key = key_of(cell)?,
                 Column::Thumbprint(KeyRank::Primary) => keys.primary_thumbprint = thumbprint_of(cell)?,
                 Column::Thumbprint(KeyRank::Secondary) => keys.secondary_thumbprint = thumbprint_of(cell)?,
+                Column::Template => row.template = (!cell.is_empty()).then(|| cell.to_string()),
+                Column::Organization => row.organization = (!cell.is_empty()).then(|| cell.to_string()),
+                Column::Blocked => row.is_blocked = blocked_of(cell)?,
                 Column::Unnamed if cell.trim().is_empty() => {}
                 Column::Unnamed => return Err("it has text in a column without a name".to_string()),
                 Column::Twin { section, path } => {
@@ -195,14 +211,23 @@ fn other_form(record: &csv::ByteRecord) -> Option<(String, String)> {
         return Some(("the file is UTF-16, and UTF-8 is needed".to_string(), help.to_string()));
     }
     let text = std::str::from_utf8(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)).ok()?.trim();
-    if let Some(rest) = text.strip_prefix("sep=") {
-        let separator = if rest.is_empty() { "," } else { rest };
+    let raw = std::str::from_utf8(first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first)).ok()?;
+    if let Some(rest) = text.get(..4).filter(|start| start.eq_ignore_ascii_case("sep=")).and(raw.trim_start().get(4..))
+    {
+        let separator = match rest {
+            "" => ",",
+            "\t" => "a tab",
+            rest => rest.trim(),
+        };
         let more = if separator == "," { "" } else { ", and separate the cells by commas" };
         let message = format!("the first line is `sep={}`, which only Excel reads", crate::diag::shown(separator));
         return Some((message, format!("Remove that line{more}: the first line must name the columns.")));
     }
     // Of a file with commas a name of a column has none of these.
-    let is_column = |part: &str| column_of(part.trim().trim_matches('"')).is_ok();
+    let is_column = |part: &str| {
+        let name = part.trim().trim_matches('"');
+        column_of(name).is_ok() || IOTC_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name))
+    };
     let found = [(';', "`;`"), ('\t', "tabs"), ('|', "`|`")].into_iter().find(|(separator, _)| {
         text.contains(*separator) && text.split(*separator).any(|part| !part.trim().is_empty() && is_column(part))
     });
@@ -231,6 +256,9 @@ fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
     match name {
         "IOTC_DEVICEID" => Ok(Column::Id),
         "IOTC_DEVICENAME" => Ok(Column::Name),
+        "TEMPLATE" => Ok(Column::Template),
+        "ORGANIZATION" => Ok(Column::Organization),
+        "BLOCKED" => Ok(Column::Blocked),
         "IOTC_SASKEY_PRIMARY" => Ok(Column::KeyRank(KeyRank::Primary)),
         "IOTC_SASKEY_SECONDARY" => Ok(Column::KeyRank(KeyRank::Secondary)),
         "IOTC_X509THUMBPRINT_PRIMARY" => Ok(Column::Thumbprint(KeyRank::Primary)),
@@ -243,16 +271,18 @@ fn column_of(name: &str) -> Result<Column, (String, Option<String>)> {
                 return twin(Section::Cloud, path);
             }
             let shown = crate::model::text::shorten(&crate::model::text::sanitize_line(name), 60).into_owned();
-            let help = match nearest(name, IOTC_COLUMNS) {
+            let help = match nearest(name, IOTC_COLUMNS.into_iter().chain(["TEMPLATE", "ORGANIZATION", "BLOCKED"])) {
                 Some(near) => format!("Did you mean `{near}`?"),
-                None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TAG.<path> and CLOUD.<path>.".to_string(),
+                None => "Columns are IOTC_DEVICEID, IOTC_DEVICENAME, TEMPLATE, ORGANIZATION, BLOCKED, TAG.<path> and \
+                         CLOUD.<path>."
+                    .to_string(),
             };
             Err((format!("the column `{shown}` is not known"), Some(help)))
         }
     }
 }
 
-fn checked_name(cell: &str) -> Result<String, String> {
+pub fn checked_name(cell: &str) -> Result<String, String> {
     let count = cell.chars().count();
     if count > limits::DEVICE_NAME_CHARS_MAX {
         return Err(format!(
@@ -263,6 +293,16 @@ fn checked_name(cell: &str) -> Result<String, String> {
     match cell.chars().find(|c| c.is_control()) {
         Some(control) => Err(format!("the name contains {control:?}, and control characters are not allowed")),
         None => Ok(cell.to_string()),
+    }
+}
+
+/// Returns whether a device is blocked, `None` for an empty cell. A spreadsheet writes the words in capitals.
+fn blocked_of(cell: &str) -> Result<Option<bool>, String> {
+    match cell {
+        "" => Ok(None),
+        word if word.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        word if word.eq_ignore_ascii_case("false") => Ok(Some(false)),
+        word => Err(format!("BLOCKED is neither true nor false, but `{}`", crate::diag::shown(word))),
     }
 }
 

@@ -48,6 +48,8 @@ pub fn name(text: &str) -> Name {
 
 pub fn spec(name: &str) -> ImportSpec {
     ImportSpec {
+        templates: None,
+        organizations: None,
         name: name.to_string(),
         format: ImportFormat::Csv,
         template: None,

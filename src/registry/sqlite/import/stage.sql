@@ -18,6 +18,8 @@ CREATE TEMP TABLE IF NOT EXISTS staged (
     device_name          TEXT,
     -- NULL for a new device: that of the import.
     template             TEXT,
+    -- NULL: that of the import.
+    organization         TEXT,
     state                TEXT,
     -- From here on NULL is what the device has, or what a new one begins with.
     tags                 TEXT,
@@ -63,8 +65,9 @@ CREATE TEMP TABLE IF NOT EXISTS staged_removed (
 ) WITHOUT ROWID;
 
 CREATE TEMP VIEW IF NOT EXISTS staged_new AS
-SELECT s.device_id, coalesce(s.device_name, s.device_id) AS device_name, i.template, i.organization,
-       CASE WHEN i.template IS NULL THEN 'unassociated' ELSE 'registered' END AS state, coalesce(s.blocked, 0) AS blocked,
+SELECT s.device_id, coalesce(s.device_name, s.device_id) AS device_name,
+       coalesce(s.template, i.template) AS template, coalesce(s.organization, i.organization) AS organization,
+       CASE WHEN coalesce(s.template, i.template) IS NULL THEN 'unassociated' ELSE 'registered' END AS state, coalesce(s.blocked, 0) AS blocked,
        i.simulated, coalesce(s.iot_edge, 0) AS iot_edge, 'Disconnected' AS connection_state, NULL AS last_activity,
        NULL AS edge_manifest, coalesce(s.tags, '{}') AS tags, coalesce(s.cloud, '{}') AS cloud,
        coalesce(s.desired, '{}') AS desired, coalesce(s.desired_version, 1) AS desired_version,
@@ -74,8 +77,8 @@ FROM temp.staged AS s CROSS JOIN temp.staged_import AS i ON i.import_id = s.impo
 WHERE s.kind = 2;
 
 CREATE TEMP VIEW IF NOT EXISTS staged_updated AS
-SELECT s.device_id, coalesce(s.device_name, d.device_name) AS device_name, s.template, i.organization, s.state,
-       coalesce(s.blocked, d.blocked) AS blocked, i.simulated, coalesce(s.iot_edge, d.iot_edge) AS iot_edge,
+SELECT s.device_id, coalesce(s.device_name, d.device_name) AS device_name, s.template,
+       coalesce(s.organization, i.organization) AS organization, s.state, coalesce(s.blocked, d.blocked) AS blocked, i.simulated, coalesce(s.iot_edge, d.iot_edge) AS iot_edge,
        d.connection_state, d.last_activity, d.edge_manifest, coalesce(s.tags, d.tags) AS tags,
        coalesce(s.cloud, d.cloud) AS cloud, coalesce(s.desired, d.desired) AS desired,
        d.desired_version + (s.desired IS NOT NULL) AS desired_version, d.reported, d.reported_version, i.name AS import,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
+use crate::diag::{nearest, shown};
 use crate::model::patch::{Section, merge_members, violations};
 use crate::registry::file::{Mode, Reader, Row, RowEntry};
 use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
@@ -14,7 +15,7 @@ use crate::registry::sqlite::failure;
 use crate::registry::{DeviceKeys, Identity, twin_etag};
 
 const INSERT: &str = "INSERT INTO temp.staged VALUES
-    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
     ON CONFLICT (device_id) DO NOTHING";
 
 pub struct Stager<'a> {
@@ -145,7 +146,8 @@ impl<'a> Stager<'a> {
             self.import_id,
             next.kind as u8,
             name,
-            if is_new { None } else { next.template.as_ref() },
+            if is_new { row.template.as_ref() } else { next.template.as_ref() },
+            next.organization.as_ref().filter(|_| next.organization != self.spec.organization),
             if is_new { None } else { Some(&next.state) },
             next.tags,
             next.cloud,
@@ -215,7 +217,9 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         None => section_after(None, &row.reported, Section::Reported)?,
     };
     // A device that has a template keeps it: moving it to another is a job's work.
-    let template = known.and_then(|known| known.template.clone()).or_else(|| spec.template.clone());
+    let own = template_of(row, spec)?.or(spec.template.as_ref());
+    let template = known.and_then(|known| known.template.as_ref()).or(own).cloned();
+    let organization = organization_of(row, spec)?;
     let state = match (known, &template) {
         (None, None) => "unassociated".to_string(),
         (None, Some(_)) => "registered".to_string(),
@@ -233,7 +237,7 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         Some(known) => {
             let is_changed = is_renamed
                 || known.template != template
-                || known.organization != spec.organization
+                || known.organization != organization
                 || known.simulated != spec.simulated
                 || [&tags, &cloud, &desired].iter().any(|section| section.is_some())
                 || [is_blocked, iot_edge].iter().any(Option::is_some)
@@ -242,7 +246,54 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
             if is_changed { RowKind::Updated } else { RowKind::Unchanged }
         }
     };
-    Ok(Next { kind, is_renamed, template, state, tags, cloud, desired, reported, is_blocked, iot_edge, keys })
+    Ok(Next {
+        kind,
+        is_renamed,
+        template,
+        organization,
+        state,
+        tags,
+        cloud,
+        desired,
+        reported,
+        is_blocked,
+        iot_edge,
+        keys,
+    })
+}
+
+/// Returns the template that a row names; the error says why it may not.
+fn template_of<'a>(row: &'a Row, spec: &ImportSpec) -> Result<Option<&'a String>, String> {
+    let Some(name) = row.template.as_ref().filter(|_| row.mode != Mode::UpdateTwin) else { return Ok(None) };
+    let Some(known) = &spec.templates else { return Err(not_from_rows("template")) };
+    if known.contains(name) { Ok(Some(name)) } else { Err(unknown("template", name, known.iter())) }
+}
+
+/// Returns the path of the organization that a device will have; the error says why a row may not name it.
+fn organization_of(row: &Row, spec: &ImportSpec) -> Result<Option<String>, String> {
+    let Some(name) = row.organization.as_ref().filter(|_| row.mode != Mode::UpdateTwin) else {
+        return Ok(spec.organization.clone());
+    };
+    let Some(known) = &spec.organizations else { return Err(not_from_rows("organization")) };
+    let path = known.get(name).ok_or_else(|| unknown("organization", name, known.keys()))?;
+    let is_within =
+        |outer: &String| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match &spec.organization {
+        Some(outer) if !is_within(outer) => {
+            Err(format!("its organization `{path}` is not within that of the import, `{outer}`"))
+        }
+        Some(_) | None => Ok(Some(path.clone())),
+    }
+}
+
+fn not_from_rows(field: &str) -> String {
+    format!("the row names its {field}, and the import does not let rows do that (`fromRows: [{field}]`)")
+}
+
+fn unknown<'a>(field: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let near = nearest(name, known.map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!(": did you mean `{near}`?"));
+    format!("its {field} `{}` is not declared{near}", shown(name))
 }
 
 /// Returns the keys that a device will have; `None` when they stay, and for a new device that is given some.
@@ -356,6 +407,7 @@ struct Next {
     kind: RowKind,
     is_renamed: bool,
     template: Option<String>,
+    organization: Option<String>,
     state: String,
     tags: Option<String>,
     cloud: Option<String>,
@@ -373,6 +425,7 @@ impl Next {
             kind: RowKind::Unchanged,
             is_renamed: false,
             template: known.and_then(|known| known.template.clone()),
+            organization: None,
             state: known.map(|known| known.state.clone()).unwrap_or_default(),
             tags: None,
             cloud: None,

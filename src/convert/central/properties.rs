@@ -1,0 +1,155 @@
+//! The properties of IoT Central devices, as the data plane answers `GET /devices/{id}/properties` and, before
+//! 2022-07-31, `GET /devices/{id}/cloudProperties`: they go into the import of their device.
+
+use serde_json::{Map, Value, json};
+
+use super::template::root_of;
+use super::text_of;
+use crate::convert::Context;
+use crate::convert::document::Draft;
+use crate::convert::fields::Notes;
+use crate::diag::shown;
+use crate::query::ast::Root;
+
+/// What the input has of a device beside the device itself.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    /// The device is in the input.
+    pub is_device: bool,
+    /// Objects with `properties`, `cloudProperties` or both.
+    pub said: Vec<&'a Map<String, Value>>,
+}
+
+/// The properties of a device, by where fleetform keeps them.
+#[derive(Debug, Default)]
+pub struct Sections {
+    pub cloud: Map<String, Value>,
+    pub desired: Map<String, Value>,
+    pub reported: Map<String, Value>,
+    /// The template of the same call says nothing of some, which count as reported.
+    pub is_guessed: bool,
+}
+
+/// Keeps the properties of a device for its import.
+pub fn declare<'a>(members: &'a Map<String, Value>, context: &mut Context<'a>) {
+    if let Some(id) = text_of(members, "id") {
+        context.properties.entry(id).or_default().said.push(members);
+    }
+}
+
+/// Returns nothing: the import of the device has them.
+///
+/// # Errors
+/// The device is not part of the input, or the answer is an error of the API; whole sentences.
+pub fn properties(members: &Map<String, Value>, context: &Context<'_>) -> Result<Vec<Draft>, String> {
+    let id = text_of(members, "id").ok_or("`id` is missing.")?;
+    for member in ["properties", "cloudProperties"] {
+        if let Some(error) = members.get(member).and_then(|value| value.get("error")).filter(|error| error.is_object())
+        {
+            let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
+            return Err(format!("IoT Central answered with the error `{}` in place of properties.", shown(code)));
+        }
+    }
+    if !context.properties.get(id).is_some_and(|known| known.is_device) {
+        return Err(format!(
+            "The device `{}` is not part of the input: convert its page of `GET /devices` in the same call.",
+            shown(id)
+        ));
+    }
+    Ok(Vec::new())
+}
+
+impl Context<'_> {
+    /// Returns the properties that the input has of a device; `None` when it has none.
+    pub fn sections_of(&self, id: &str, template: Option<&str>) -> Option<Sections> {
+        let known = self.properties.get(id).filter(|known| !known.said.is_empty())?;
+        let template = template.and_then(|id| self.templates.get(id)).copied();
+        let mut sections = Sections::default();
+        for said in &known.said {
+            let object = |name: &str| said.get(name).and_then(Value::as_object);
+            for (name, value) in object("cloudProperties").into_iter().flatten() {
+                sections.cloud.insert(name.clone(), value.clone());
+            }
+            if let Some(members) = object("properties") {
+                sections.take(members, template, &[]);
+            }
+        }
+        Some(sections)
+    }
+}
+
+impl Sections {
+    /// Takes the properties of a device, or of a component of it, which `path` names.
+    fn take(&mut self, members: &Map<String, Value>, template: Option<&Map<String, Value>>, path: &[String]) {
+        let metadata = members.get("$metadata").and_then(Value::as_object);
+        for (name, value) in members.iter().filter(|(name, _)| !name.starts_with('$')) {
+            let place: Vec<String> = path.iter().chain([name]).cloned().collect();
+            let root = template.and_then(|template| root_of(template, &place));
+            // A component is an object with its own metadata; the template tells it from a property that is an object.
+            let component = value.as_object().filter(|inner| root.is_none() && inner.contains_key("$metadata"));
+            if let Some(component) = component.filter(|_| path.is_empty()) {
+                self.take(component, template, &place);
+                continue;
+            }
+            let desired = metadata.and_then(|metadata| metadata.get(name)?.get("desiredValue"));
+            self.is_guessed |= root.is_none() && desired.is_none();
+            match root.or(desired.map(|_| Root::Desired)) {
+                Some(Root::Cloud) => set(&mut self.cloud, &place, value.clone()),
+                Some(Root::Desired) => {
+                    set(&mut self.desired, &place, desired.unwrap_or(value).clone());
+                    // What the device answered is its own word, and stays with it.
+                    if desired.is_some_and(|desired| desired == value) {
+                        set(&mut self.reported, &place, value.clone());
+                    }
+                }
+                Some(_) | None => set(&mut self.reported, &place, value.clone()),
+            }
+        }
+    }
+
+    /// Returns the members of a line of an import, as `registry::file` reads it.
+    pub fn members(self) -> Map<String, Value> {
+        let mut members = Map::new();
+        if !self.cloud.is_empty() {
+            members.insert("cloudProperties".to_string(), Value::Object(self.cloud));
+        }
+        let mut properties = Map::new();
+        for (name, section) in [("desired", self.desired), ("reported", self.reported)] {
+            if !section.is_empty() {
+                properties.insert(name.to_string(), Value::Object(section));
+            }
+        }
+        if !properties.is_empty() {
+            members.insert("properties".to_string(), Value::Object(properties));
+        }
+        members
+    }
+}
+
+/// Sets a value at a path of one name, or of a component and a name. A component is marked as IoT Plug and Play wants
+/// it ("Device components").
+fn set(section: &mut Map<String, Value>, path: &[String], value: Value) {
+    match path {
+        [name] => drop(section.insert(name.clone(), value)),
+        [component, name] => {
+            let inner = section.entry(component.clone()).or_insert_with(|| json!({"__t": "c"}));
+            if let Some(inner) = inner.as_object_mut() {
+                inner.insert(name.clone(), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the notes of an import whose devices have properties.
+pub fn notes(has_guessed: bool) -> Notes {
+    let mut notes = Notes::new();
+    if has_guessed {
+        notes.push(
+            "Some properties are not in a template of the input, and count as reported: convert the device templates \
+             in the same call."
+                .to_string(),
+        );
+    }
+    notes
+}
