@@ -80,7 +80,16 @@ const WIDTH_MIN: u16 = 60;
 
 /// Returns the columns of the terminal that stdout is; `None` for a pipe or a file.
 pub fn stdout_width() -> Option<usize> {
-    let (_, columns) = console::Term::stdout().size_checked().filter(|_| std::io::stdout().is_terminal())?;
+    width(&console::Term::stdout(), std::io::stdout().is_terminal())
+}
+
+/// Returns the columns of the terminal that stderr is; `None` for a pipe or a file.
+pub fn stderr_width() -> Option<usize> {
+    width(&console::Term::stderr(), std::io::stderr().is_terminal())
+}
+
+fn width(terminal: &console::Term, is_terminal: bool) -> Option<usize> {
+    let (_, columns) = terminal.size_checked().filter(|_| is_terminal)?;
     Some(usize::from(columns.max(WIDTH_MIN)))
 }
 

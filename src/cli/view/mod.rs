@@ -19,7 +19,7 @@ pub mod schedule;
 mod table;
 pub mod why;
 
-pub use prose::{reflowed, wrapped};
+pub use prose::reflowed;
 pub use table::TextTable;
 
 /// Returns a number with a comma between thousands.
@@ -48,9 +48,40 @@ fn plural(value: u64, noun: &str) -> &'static str {
     }
 }
 
+/// Returns a line in lines of so many columns of a terminal, broken at spaces and continued at an indent.
+pub fn wrapped(line: &str, indent: usize, most: Option<usize>) -> String {
+    let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
+    let (mut text, mut column) = (String::new(), 0);
+    for word in line.split_inclusive(' ') {
+        let width = console::measure_text_width(word.trim_end());
+        if column > indent && column + width > most {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{}", " ".repeat(indent)));
+            column = indent;
+        }
+        text.push_str(word);
+        column += console::measure_text_width(word);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_is_wrapped_at_its_indent() {
+        let line =
+            "  + run      job/dim-line-3 run 1  1,204 devices in 25 batches · 3 unchanged · cancel above 5 failures";
+        assert_eq!(wrapped(line, 13, None), line);
+        assert_eq!(
+            wrapped(line, 13, Some(60)),
+            "  + run      job/dim-line-3 run 1  1,204 devices in 25\n             batches · 3 unchanged · cancel above 5 failures"
+        );
+        let painted = line.replace("+ run     ", "\u{1b}[32m+ run     \u{1b}[0m");
+        assert_eq!(console::strip_ansi_codes(&wrapped(&painted, 13, Some(60))), wrapped(line, 13, Some(60)));
+        assert_eq!(wrapped("job a run 1: completed", 2, Some(12)), "job a run 1:\n  completed");
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -1,12 +1,14 @@
 //! What is shown while jobs run: bars on a terminal, lines in a pipe, events as JSON.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{counted, job, number};
-use crate::cli::output::{Output, Painter};
+use super::{counted, job, number, wrapped};
+use crate::cli::output::{Output, Painter, stderr_width};
 use crate::execute::Progress;
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::Counts;
@@ -124,6 +126,13 @@ fn done(counts: &Counts) -> String {
     format!("{} completed, {} failed", number(counts.completed), number(counts.failed))
 }
 
+/// The columns that a line is continued at.
+const INDENT: usize = 2;
+/// The columns of a terminal from which on bars are wide.
+const WIDE_MIN: usize = 100;
+/// How often bars are drawn when nothing happens: what was counted last is not left undrawn while devices are awaited.
+const DRAWN_EVERY: Duration = Duration::from_millis(200);
+
 /// The bars of one apply: one a job, and under it one for its open batch when it has several.
 pub struct Bars {
     group: MultiProgress,
@@ -131,6 +140,8 @@ pub struct Bars {
     painter: Painter,
     /// Events also get a line, which stays when the bars are gone.
     keeps_lines: bool,
+    /// The last of the lines has no end yet.
+    is_open: bool,
 }
 
 struct JobBars {
@@ -143,12 +154,14 @@ impl Bars {
     /// Returns the bars of a terminal.
     pub fn new(output: &Output) -> Bars {
         let group = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter(), keeps_lines: true }
+        Bars { group, by_job: BTreeMap::new(), painter: output.talk_painter(), keeps_lines: true, is_open: false }
     }
 
     /// Returns bars that leave nothing behind.
     pub fn without_lines(output: &Output) -> Bars {
-        Bars { keeps_lines: false, ..Bars::new(output) }
+        let mut bars = Bars::new(output);
+        bars.keeps_lines = false;
+        bars
     }
 
     /// Returns a handle that prints lines above the bars, also from other threads.
@@ -194,18 +207,21 @@ impl Bars {
         }
     }
 
-    fn line(&self, progress: &Progress) {
+    fn line(&mut self, progress: &Progress) {
         if self.keeps_lines
             && let Some(line) = event_line(progress, self.painter)
         {
             // A terminal that is gone is no reason to stop.
-            drop(self.group.println(line));
+            drop(self.group.println(wrapped(&line, INDENT, stderr_width())));
+            self.is_open = true;
         }
     }
 
     fn start(&mut self, job: &str, batches: u32, counts: &Counts) {
+        let is_wide = stderr_width().is_none_or(|columns| columns >= WIDE_MIN);
         let style = |width: usize| {
-            let template = format!("{{prefix:28!}} [{{bar:{width}}}] {{human_pos}}/{{human_len}} {{msg}}");
+            let (prefix, width) = if is_wide { (28, width) } else { (24, width / 2) };
+            let template = format!("{{prefix:{prefix}!}} [{{bar:{width}}}] {{human_pos}}/{{human_len}} {{wide_msg}}");
             ProgressStyle::with_template(&template).expect("the template is legal").progress_chars("=> ")
         };
         let bar =
@@ -213,6 +229,20 @@ impl Bars {
         bar.set_position(counts.completed + counts.failed);
         let batch =
             (batches > 1).then(|| self.group.add(ProgressBar::new(0).with_style(style(20)).with_prefix("  batch 1")));
+        bar.enable_steady_tick(DRAWN_EVERY);
         self.by_job.insert(job.to_string(), JobBars { job: bar, batch, batches });
+    }
+}
+
+impl Drop for Bars {
+    /// Takes the bars away, and ends the last line, which is left without an end while more may come.
+    fn drop(&mut self) {
+        for bars in self.by_job.values() {
+            bars.batch.iter().for_each(ProgressBar::finish_and_clear);
+            bars.job.finish_and_clear();
+        }
+        if self.is_open {
+            drop(writeln!(std::io::stderr().lock()));
+        }
     }
 }

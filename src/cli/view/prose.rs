@@ -1,21 +1,6 @@
 //! Text that is fitted to a terminal.
 
-/// Returns a line in lines of so many columns of a terminal, broken at spaces; all but the first are indented.
-pub fn wrapped(line: &str, most: Option<usize>, indent: usize) -> String {
-    let Some(most) = most.filter(|most| console::measure_text_width(line) > *most) else { return line.to_string() };
-    let (mut text, mut column) = (String::new(), 0);
-    for word in line.split_inclusive(' ') {
-        let width = console::measure_text_width(word.trim_end());
-        if column > indent && column + width > most {
-            text.truncate(text.trim_end().len());
-            text.push_str(&format!("\n{}", " ".repeat(indent)));
-            column = indent;
-        }
-        text.push_str(word);
-        column += console::measure_text_width(word);
-    }
-    text
-}
+use super::wrapped;
 
 /// Returns Markdown whose paragraphs are broken anew at so many columns, and as it is for `None`. What is indented,
 /// such as an example, keeps its lines.
@@ -37,7 +22,7 @@ pub fn reflowed(markdown: &str, most: Option<usize>) -> String {
         is_open = !is_apart;
     }
     let indent = |line: &str| if line.starts_with("- ") { 2 } else { 0 };
-    let fit = |line: &String| if line.starts_with("    ") { line.clone() } else { wrapped(line, most, indent(line)) };
+    let fit = |line: &String| if line.starts_with("    ") { line.clone() } else { wrapped(line, indent(line), most) };
     lines.iter().map(fit).collect::<Vec<_>>().join("\n")
 }
 
