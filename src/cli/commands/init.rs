@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{CommandResult, Output, apply, folder_option, shell_word};
 use crate::cli::exit;
+use crate::cli::view::counted;
 use crate::ops::Environment;
 use crate::ops::apply::ApplyOptions;
 use crate::ops::init::{InitOptions, Initialised, init as make};
@@ -32,9 +33,9 @@ fn sentence(made: &Initialised, folder: &Path) -> String {
     let Initialised { fleet, branch, files, made_branch } = made;
     match (files.is_empty(), made_branch) {
         (false, _) => format!(
-            "Made the fleet {fleet} in {}: {} files in a first commit; results go to the branch {branch}.",
+            "Made the fleet {fleet} in {}: {} in a first commit.\nResults go to the branch {branch}.",
             folder.display(),
-            files.len()
+            counted(files.len() as u64, "file")
         ),
         (true, true) => format!("The fleet {fleet} is ready: results go to the new branch {branch}."),
         (true, false) => format!("The fleet {fleet} is ready already: results go to the branch {branch}."),
@@ -53,12 +54,16 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
         return Ok(exit::INTERRUPTED);
     }
     let (program, shown) = (&output.program, shell_word(folder));
+    // The first edit that a person makes has to work as it is written here: a test follows it.
     output.say(&format!(
-        "\nDone. One job was canceled on purpose: too many of its devices failed. Have a look:\n\n    \
+        "\nDone. One job was canceled on purpose: too many of its devices failed. See:\n\n    \
          {program} -C {shown} job show reboot-hall-c\n    \
-         {program} -C {shown} job show reboot-hall-c --devices --status failed\n    \
+         {program} -C {shown} job show reboot-hall-c --status failed\n    \
          git -C {shown} log {}\n\n\
-         Then change a file in {shown}/jobs, commit it, and see what would happen:\n\n    \
+         To make a change, copy a job:\n\n    \
+         {program} -C {shown} job copy dim-hall-a dim-more\n\n\
+         In {shown}/jobs/dim-more.yaml, turn `level: 60` into `level: 40`.\n\
+         Then see what it would do:\n\n    \
          {program} -C {shown} plan",
         made.branch
     ));
