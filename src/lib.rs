@@ -83,7 +83,7 @@
 //! 4. Add a valid and an invalid document to `fixtures/manifests` (the file's name begins with the code, and
 //!    `UPDATE_FIXTURES=1` writes what is expected), and a test that applies a job over it: `tests/it/delivery.rs` is an
 //!    example. A file of tests is declared in `tests/it/main.rs`.
-//! 5. Name it in the README, the changelog and the tables here.
+//! 5. Name it in `docs/documents.md`, the changelog and the tables here.
 //!
 //! A file of `src` has at most 500 lines without its tests; `tests/it/tidy.rs` holds it.
 //!
