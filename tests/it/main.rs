@@ -14,6 +14,7 @@ mod convert;
 mod daemon;
 mod delivery;
 mod devices;
+mod docs;
 mod edge;
 mod follow;
 mod gone;
