@@ -157,7 +157,7 @@ fn interrupt_on_signal(waker: Waker, says: Option<(MultiProgress, bool)>) {
         if waker.is_interrupted() {
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
-        let text = "Ending: no new device starts, those in flight are awaited. Once more ends at once.";
+        let text = "Ending: no new device starts, those in flight are awaited. Again ends at once.";
         match &says {
             Some((bars, true)) => drop(bars.println(text)),
             Some((_, false)) => drop(writeln!(std::io::stderr().lock(), "{text}")),

@@ -60,6 +60,7 @@ impl TextTable {
             text.push_str(line.trim_end());
             text.push('\n');
         }
+        left_out.retain(|name| !name.is_empty());
         if !left_out.is_empty() {
             left_out.reverse();
             text.push_str(&format!("(no room for {})\n", left_out.join(", ")));
@@ -115,5 +116,12 @@ mod tests {
         );
         assert_eq!(table.render_within(Some(9)), "JOB\ndim-line…\n(no room for STATUS, STARTED, MESSAGE)\n");
         assert!(table.render_within(Some(75)).contains("said yes"));
+    }
+
+    #[test]
+    fn a_column_without_a_name_is_left_out_without_a_word() {
+        let mut table = TextTable::new(&["JOB", "STATUS", ""]);
+        table.push(["dim-line-3", "completed", "<- this"].map(String::from).into());
+        assert_eq!(table.render_within(Some(24)), "JOB         STATUS\ndim-line-3  completed\n");
     }
 }
