@@ -7,6 +7,7 @@
 mod cache;
 mod caveats;
 mod cloud_columns;
+mod destination;
 mod diagnose;
 mod edit;
 mod error;
@@ -35,6 +36,7 @@ mod workspace;
 
 pub use cache::Cache;
 pub use caveats::Caveats;
+pub use destination::{Destination, real_path};
 pub use error::PrepareError;
 pub use files::{Files, OnError, TreeChoice};
 pub use findings::Findings;

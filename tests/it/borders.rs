@@ -332,6 +332,61 @@ fn keys_go_to_stdout_or_to_a_file_that_git_leaves_alone() {
     assert!(ran.stderr.contains("Wrote 1 device with"), "{ran:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_written_goes_where_a_link_leads_and_leaves_devices_as_they_are() {
+    let world = World::with_devices("{}", 1);
+    world.job("tag", "{target: {query: '*'}, action: {tags: {ring: a}}}");
+    world.run(&["apply", "--yes"]).expect(0);
+    let folder = crate::world::folder();
+    let (real, link, lost) = (folder.path().join("real"), folder.path().join("link"), folder.path().join("lost"));
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), &lost).unwrap();
+    for command in [&["device", "export", "-o"][..], &["job", "results", "tag", "-o"], &["plan", "--out"]] {
+        let run = |path: &Path| world.run(&[command, &[path.to_str().unwrap()]].concat());
+        std::fs::write(&real, "old").unwrap();
+        run(&link).expect(0);
+        assert!(link.is_symlink() && std::fs::read_to_string(&real).unwrap().len() > 10, "{command:?}");
+        assert_eq!(run(&lost).code, 1, "{command:?}: a link that leads nowhere");
+        assert_eq!(run(folder.path()).code, 1, "{command:?}: a folder");
+        // A pipe, as `/dev/stdout` is one, and a device.
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read_to_string(pipe).unwrap()
+        });
+        run(&pipe).expect(0);
+        assert!(reader.join().unwrap().len() > 10, "{command:?}");
+        std::fs::remove_file(&pipe).unwrap();
+        run(Path::new("/dev/null")).expect(0);
+        assert!(!Path::new("/dev/null").is_file() && !Path::new("/dev/null").is_symlink());
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "{command:?}: {left:?}");
+    }
+    let mut command = fleetform();
+    command.current_dir(world.path()).args(["job", "results", "tag", "-o", "-"]);
+    assert!(Ran::of(&mut command).expect(0).stdout.starts_with("device_id,"));
+    for command in [&["plan", "--out", "-"][..], &["convert", "x.json", "-o", "-"]] {
+        world.run(command).expect(64);
+    }
+    assert!(!world.file("-").exists());
+}
+
+#[test]
+fn a_number_that_would_be_sent_otherwise_is_refused() {
+    let world = World::with_devices("{}", 1);
+    world.run(&["apply", "--yes"]).expect(0);
+    let refused = world.run(&["device", "set", "d-001", "version=1.10"]).expect(64);
+    assert!(refused.stderr.contains("`1.10` is a number, and would be sent as 1.1"), "{refused:?}");
+    world.run(&["device", "call", "d-001", "up", r#"{"v": 1.10}"#]).expect(64);
+    // The message followed to the letter.
+    world.run(&["device", "set", "d-001", "version=\"1.10\""]).expect(0);
+    world.run(&["device", "set", "d-001", "level=1.1"]).expect(0);
+    world.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(world.devices()[0].desired["version"], "1.10");
+}
+
 #[test]
 fn a_branch_that_is_in_the_way_of_the_results_is_named() {
     let world = World::new("{}");

@@ -1,11 +1,13 @@
 //! `convert`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 
 use super::{CommandResult, Output};
 use crate::cli::args::ConvertArgs;
+use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, number};
 use crate::convert::{Document, Refusal};
@@ -18,6 +20,12 @@ const NOTES_SHOWN: usize = 20;
 
 /// `convert FILE... [-o DIR] [--from KIND]`
 pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
+    if arguments.output.as_deref() == Some(Path::new("-")) {
+        return Err(CommandError::Usage {
+            what: "`-o` names a folder".to_string(),
+            help: "Without it, the documents go to stdout.".to_string(),
+        });
+    }
     let options = ConvertOptions {
         files: arguments.files.clone(),
         folder: arguments.output.clone(),

@@ -15,7 +15,7 @@ use crate::model::job::Left;
 use crate::model::text::sanitize_line;
 use crate::ops::edit::{Edit, edit};
 use crate::ops::job::{DeviceChoice, JobFilter, RunChoice, devices, list, show, why};
-use crate::ops::{Caveats, Environment, OpsError};
+use crate::ops::{Caveats, Destination, Environment, OpsError};
 use crate::results::{Row, SHARD_HEADER, defuse};
 
 /// `job …`
@@ -178,20 +178,15 @@ fn results(environment: &Environment, choice: &RunChoice, file: Option<&Path>, o
         })?;
         return Ok(exit::OK);
     }
-    let Some(path) = file else {
+    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
         let mut writer = csv_writer(std::io::stdout().lock());
         write_rows(environment, choice, &mut writer, &stdout_error, output)?;
         return Ok(exit::OK);
     };
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
-    let partial = path.with_extension("partial");
-    let opened = std::fs::File::create(&partial).map_err(fail)?;
-    let mut writer = csv_writer(opened);
-    if let Err(error) = write_rows(environment, choice, &mut writer, &fail, output) {
-        drop(std::fs::remove_file(&partial));
-        return Err(error.into());
-    }
-    std::fs::rename(&partial, path).map_err(fail)?;
+    let mut destination = Destination::open(path, false).map_err(fail)?;
+    write_rows(environment, choice, &mut csv_writer(&mut destination), &fail, output)?;
+    destination.finish().map_err(fail)?;
     output.say(&format!("Wrote {}.", path.display()));
     Ok(exit::OK)
 }

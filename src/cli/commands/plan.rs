@@ -1,5 +1,8 @@
 //! `plan`
 
+use std::io::Write as _;
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{CommandResult, Output, folder_option};
@@ -10,11 +13,17 @@ use crate::cli::view::plan::PlanView;
 use crate::cli::view::{diagnostic, indexes};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ops::plan::{PlanOptions, ShownPlan, plan};
-use crate::ops::{Environment, OpsError};
+use crate::ops::{Destination, Environment, OpsError};
 use crate::plan::plan_to_json;
 
 /// `plan [--rev R] [--out F] [--json] [--detailed-exitcode]`
 pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> CommandResult {
+    if arguments.out.as_deref() == Some(Path::new("-")) {
+        return Err(CommandError::Usage {
+            what: "`--out` names a file".to_string(),
+            help: "`plan --json` prints the plan on stdout.".to_string(),
+        });
+    }
     let options = PlanOptions { revision: arguments.rev.clone() };
     let planned = plan(environment, &options, SystemClock.now())?;
     if output.is_json {
@@ -34,10 +43,13 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
     }
     if let Some(path) = &arguments.out {
         let text = format!("{:#}\n", to_json(&planned));
-        std::fs::write(path, text).map_err(|source| {
+        let fail = |source| {
             let what = format!("the plan {} cannot be written", path.display());
             CommandError::from(OpsError::Output { what, source })
-        })?;
+        };
+        let mut destination = Destination::open(path, false).map_err(fail)?;
+        destination.write_all(text.as_bytes()).map_err(fail)?;
+        destination.finish().map_err(fail)?;
         let folder = folder_option(environment);
         output.say(&format!(
             "Saved. To apply just this plan:\n\n    {}{folder} apply {}",

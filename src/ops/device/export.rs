@@ -1,6 +1,5 @@
 //! Exports of devices with their keys, to files that only their owner can read.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::{DeviceChoice, open};
 use crate::model::device::{Authentication, Device, IOTC_COLUMNS};
 use crate::ops::{Environment, OpsError};
+use crate::prepare::{Destination, real_path};
 use crate::registry::{DeviceFilter, DeviceKeys, Identity, Registry, twin_etag};
 use crate::repo::work_tree_taking;
 
@@ -40,7 +40,7 @@ pub fn export_to(
 }
 
 /// Writes devices as [`export_to`] does to a file that only its owner can read (mode 0600), in place of one that is
-/// there. The file is complete or not there.
+/// there ([`Destination`]).
 ///
 /// # Errors
 /// The file cannot be written, git would take it with the next `git add`, or the registry cannot be read.
@@ -52,24 +52,16 @@ pub fn export(
 ) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
-    if let Some(root) = work_tree_taking(path)? {
+    let real = real_path(path).map_err(fail)?;
+    if let Some(root) = work_tree_taking(&real)? {
         return Err(OpsError::Refused {
             what: format!("{} is in the git work tree {}, and the file has keys", path.display(), root.display()),
             help: "Name a file outside of it, or one that git ignores; `-o -` writes to stdout.".to_string(),
         });
     }
-    let partial = partial_path(path);
-    let file = owner_only(&partial).map_err(fail)?;
-    let written = write(&registry, &filter, format, &mut &file, fail);
-    let finished = written.and_then(|count| file.sync_all().map(|()| count).map_err(fail));
-    let count = match finished {
-        Ok(count) => count,
-        Err(error) => {
-            drop(std::fs::remove_file(&partial));
-            return Err(error);
-        }
-    };
-    std::fs::rename(&partial, path).map_err(fail)?;
+    let mut file = Destination::open(path, true).map_err(fail)?;
+    let count = write(&registry, &filter, format, &mut file, fail)?;
+    file.finish().map_err(fail)?;
     Ok(count)
 }
 
@@ -207,23 +199,4 @@ impl HubDevice {
 
 fn text_of(key: Option<&Vec<u8>>) -> Option<String> {
     key.map(|key| base64::engine::general_purpose::STANDARD.encode(key))
-}
-
-/// Returns a name beside a file for what is being written to it: of this process, so that nothing of others is in its
-/// place.
-fn partial_path(path: &Path) -> std::path::PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
-    path.with_file_name(name)
-}
-
-fn owner_only(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
 }

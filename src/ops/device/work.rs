@@ -145,7 +145,13 @@ fn patch_action(section: Section, assignments: &[String]) -> Result<Value, OpsEr
     for assignment in assignments {
         let shown = crate::diag::shown(assignment);
         let (path, value) = assignment.split_once('=').ok_or_else(|| usage(format!("`{shown}` has no `=`")))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        let value = match serde_json::from_str(value) {
+            Ok(parsed) => {
+                refuse_altered(value)?;
+                parsed
+            }
+            Err(_) => Value::from(value),
+        };
         let keys: Vec<&str> = path.split('.').collect();
         if !insert(&mut members, &keys, value) {
             return Err(usage(format!("`{shown}` and another value are for the same place")));
@@ -160,6 +166,38 @@ fn patch_action(section: Section, assignments: &[String]) -> Result<Value, OpsEr
         Section::Desired | Section::Reported => "property",
     };
     Ok(json!({word: members}))
+}
+
+/// Refuses JSON with a number that is sent as another text than it has, such as the version 1.10.
+fn refuse_altered(json: &str) -> Result<(), OpsError> {
+    let Some((written, sent)) = altered_number(json) else { return Ok(()) };
+    Err(OpsError::Usage {
+        what: format!("`{written}` is a number, and would be sent as {sent}"),
+        help: format!("Write {sent} for the number, '\"{written}\"' with both quotes for the text."),
+    })
+}
+
+/// Returns the first number of a JSON text whose digits are not those of its value, and what it is sent as.
+fn altered_number(json: &str) -> Option<(&str, String)> {
+    let (mut is_text, mut is_escaped, mut start) = (false, false, None);
+    // A blank ends a number at the end of the text.
+    for (at, byte) in json.bytes().enumerate().chain([(json.len(), b' ')]) {
+        if is_text {
+            (is_text, is_escaped) = (is_escaped || byte != b'"', !is_escaped && byte == b'\\');
+            continue;
+        }
+        is_text = byte == b'"';
+        let is_of_number = byte.is_ascii_digit() || start.is_some() && matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
+        if is_of_number || byte == b'-' {
+            start = start.or(Some(at));
+        } else if let Some(written) = start.take().and_then(|start| json.get(start..at)) {
+            let sent = serde_json::from_str::<Value>(written).ok()?.to_string();
+            if sent != written {
+                return Some((written, sent));
+            }
+        }
+    }
+    None
 }
 
 /// Puts a value at a path; false when there is one already, or one above or below it.
@@ -187,6 +225,7 @@ fn call_action(call: &Call) -> Result<Value, OpsError> {
             what: format!("the payload is not JSON: {error}"),
             help: "Text stands in quotes: '\"now\"'.".to_string(),
         })?;
+        refuse_altered(payload)?;
         command.insert("payload".into(), value);
     }
     for (key, text) in
@@ -200,4 +239,21 @@ fn call_action(call: &Call) -> Result<Value, OpsError> {
         command.insert("idempotent".into(), json!(true));
     }
     Ok(json!({"command": command}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_sent_otherwise_are_found() {
+        let found = |json: &str| altered_number(json).map(|(written, sent)| format!("{written} {sent}"));
+        assert_eq!(found("1.10").as_deref(), Some("1.10 1.1"));
+        assert_eq!(found(r#"{"v": [1, 2.50]}"#).as_deref(), Some("2.50 2.5"));
+        assert_eq!(found("1e3").as_deref(), Some("1e3 1000.0"));
+        for json in ["1.1", "-3", "0", r#""1.10""#, r#"{"a 1.10 \" 2.0": "x\\"}"#, "[1,-2.5,true,null]", "12345678901"]
+        {
+            assert_eq!(found(json), None, "{json}");
+        }
+    }
 }
