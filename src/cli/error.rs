@@ -116,6 +116,7 @@ fn code_of_upstream(error: &UpstreamError) -> u8 {
             RemoteError::Denied { .. } => exit::REFUSED,
             RemoteError::Rejected { .. } => exit::HELD,
             RemoteError::BadAddress { .. } | RemoteError::BadName { .. } => exit::USAGE,
+            RemoteError::InTheWay { .. } => exit::INVALID,
             RemoteError::Stuck { .. }
             | RemoteError::Unreachable { .. }
             | RemoteError::NotARepository { .. }
@@ -140,6 +141,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::InsideRepository { .. }
         | RepoError::Mirror { .. }
         | RepoError::NoRevision { .. } => exit::USAGE,
+        RepoError::InTheWay { .. } => exit::INVALID,
         RepoError::NoCommit => exit::HELD,
         RepoError::NotAFile { .. }
         | RepoError::TooLarge { .. }

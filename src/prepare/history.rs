@@ -10,7 +10,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::registry::{Noted, Registry};
-use crate::repo::{Audit, BlobId, ResultsBranch};
+use crate::repo::{Audit, BlobId, RepoError, ResultsBranch};
 
 /// Returns the ledger of a fleet.
 ///
@@ -46,6 +46,9 @@ pub fn read_ledger_again(
         None => {
             recorded.forget();
             if !registry.branch_copy().exists()? {
+                if let Some(other) = branch.in_the_way() {
+                    return Err(RepoError::InTheWay { branch: branch.name().into(), other }.into());
+                }
                 let jobs = declared.jobs.len();
                 return Err(HistoryError::Unknown { branch: branch.name().into(), jobs });
             }

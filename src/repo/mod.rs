@@ -67,6 +67,8 @@ pub enum RepoError {
         if host.is_empty() { "another machine" } else { host }
     )]
     NotOwner { branch: String, registry: String, host: String },
+    #[error("the branch `{other}` is in the way of `{branch}`, to which the results go: git keeps one or the other")]
+    InTheWay { branch: String, other: String },
     #[error("the branch {branch} kept moving while results were written to it")]
     Contended { branch: String },
     #[error("the branch {branch} is locked: {} is there", path.display())]
@@ -119,6 +121,9 @@ impl RepoError {
                 "This one looks and plans. Apply there; when that registry is lost or given up, `fleetform apply \
                     --take-over` closes what it had under way, and sends nothing again."
                     .to_string()
+            }
+            RepoError::InTheWay { other, .. } => {
+                format!("Name another one in `spec.results.branch`, or rename `{other}` with `git branch -m`.")
             }
             RepoError::Gone { .. } => {
                 "Nothing is lost: the next try publishes it again from what the registry remembers.".to_string()
@@ -302,13 +307,7 @@ impl Repo {
     /// Returns a branch because of which one of this name cannot exist: git keeps a branch in a file, and `a` and `a/b`
     /// would be a file and a folder.
     pub fn branch_in_the_way(&self, name: &str) -> Option<String> {
-        let exists = |name: &str| self.repository.refname_to_id(&format!("refs/heads/{name}")).is_ok();
-        let above = name.match_indices('/').map(|(at, _)| &name[..at]).find(|above| exists(above));
-        above.map(str::to_string).or_else(|| {
-            let mut below = self.repository.references_glob(&format!("refs/heads/{name}/*")).ok()?;
-            let first = below.names().next()?.ok()?.strip_prefix("refs/heads/")?.to_string();
-            Some(first)
-        })
+        branch_in_the_way(&self.repository, name)
     }
 
     /// Returns the id of the commit of `HEAD`.
@@ -319,6 +318,16 @@ impl Repo {
         let head = self.repository.head().and_then(|head| head.peel_to_commit());
         head.map(|commit| commit.id().to_string()).map_err(|_| RepoError::NoCommit)
     }
+}
+
+fn branch_in_the_way(repository: &git2::Repository, name: &str) -> Option<String> {
+    let exists = |name: &str| repository.refname_to_id(&format!("refs/heads/{name}")).is_ok();
+    let above = name.match_indices('/').map(|(at, _)| &name[..at]).find(|above| exists(above));
+    above.map(str::to_string).or_else(|| {
+        let mut below = repository.references_glob(&format!("refs/heads/{name}/*")).ok()?;
+        let first = below.names().next()?.ok()?.strip_prefix("refs/heads/")?.to_string();
+        Some(first)
+    })
 }
 
 /// Returns the repository of a folder: of the nearest folder above that has a `.git`, else the bare repository that the

@@ -287,6 +287,33 @@ impl Remote {
         }
     }
 
+    /// Returns why a branch that is where it was expected cannot be moved: `error` was that somebody else moved it.
+    pub(super) fn unmoved(&self, error: RemoteError, branch: &str) -> RemoteError {
+        match self.in_the_way(branch) {
+            Ok(Some(other)) => RemoteError::InTheWay { remote: self.shown(), branch: branch.to_string(), other },
+            Ok(None) | Err(_) => error.though_unmoved(),
+        }
+    }
+
+    /// Returns a branch of the remote because of which one of this name cannot exist there: git keeps a branch in a
+    /// file, and `a` and `a/b` would be a file and a folder.
+    fn in_the_way(&self, branch: &str) -> Result<Option<String>, RemoteError> {
+        let above: Vec<String> =
+            branch.match_indices('/').map(|(at, _)| format!("refs/heads/{}", &branch[..at])).collect();
+        let below = format!("refs/heads/{branch}/*");
+        let mut arguments = vec!["ls-remote", "--quiet", "--heads", "--", &self.address];
+        arguments.extend(above.iter().map(String::as_str).chain([below.as_str()]));
+        let said = self.run(self.ask_time_max, &[], &arguments)?;
+        let prefix = below.trim_end_matches('*');
+        // The remote also answers with branches whose names only end like these.
+        let names = said.stdout.lines().filter_map(|line| line.split_once('\t')).map(|(_, name)| name);
+        let other = names.filter(|name| above.iter().any(|one| one == name) || name.starts_with(prefix));
+        Ok(other
+            .filter_map(|name| name.strip_prefix("refs/heads/"))
+            .map(|name| sanitize_line(name).into_owned())
+            .next())
+    }
+
     /// Packs the objects of many fetches and commits in the local repository, when git finds it worth it. Nothing else
     /// packs a repository that only fleetform uses. Takes seconds in a large repository, and ten minutes at most.
     ///

@@ -153,7 +153,7 @@ impl Outgoing {
                 pause(attempt);
                 let found = remote.fetch(&[(&self.branch, &self.fetched_reference)])?;
                 if attempt >= UNMOVED_ATTEMPTS_MAX && found.into_iter().next().flatten() == expected {
-                    return Err(error.though_unmoved());
+                    return Err(remote.unmoved(error, &self.branch));
                 }
                 Ok(Sent::Behind)
             }
@@ -336,7 +336,7 @@ impl ResultsBranch<'_> {
                     pause(attempt);
                     self.pull(exchange)?;
                     if attempt >= UNMOVED_ATTEMPTS_MAX && self.upstream_tip()? == there {
-                        return Err(error.though_unmoved().into());
+                        return Err(exchange.remote.unmoved(error, self.name()).into());
                     }
                 }
                 Err(error) => return Err(error.into()),

@@ -448,6 +448,11 @@ impl<'a> ResultsBranch<'a> {
         self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))
     }
 
+    /// Returns the branch because of which this one cannot exist.
+    pub fn in_the_way(&self) -> Option<String> {
+        super::branch_in_the_way(self.repository(), self.name())
+    }
+
     pub(super) fn repository(&self) -> &'a Repository {
         self.repository
     }

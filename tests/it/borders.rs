@@ -397,6 +397,11 @@ fn a_branch_that_is_in_the_way_of_the_results_is_named() {
         let said = ran.stdout + &ran.stderr;
         assert!(said.contains("The branch `fleetform` is in the way of `fleetform/results`"), "{command:?}: {said}");
     }
+    for command in [&["status"][..], &["job", "list"], &["import", "list"]] {
+        let ran = world.run(command);
+        let said = ran.stdout + &ran.stderr;
+        assert!(said.contains("the branch `fleetform` is in the way of `fleetform/results`"), "{command:?}: {said}");
+    }
     world.declare("fleetform.yaml", "Fleet", "acme", "{results: {branch: fleetform/x}}");
     world.run(&["validate"]).expect(65);
     world.declare("fleetform.yaml", "Fleet", "acme", "{results: {branch: results/acme}}");

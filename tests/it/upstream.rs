@@ -695,3 +695,19 @@ fn jobs_are_marked_as_done_on_the_remote_by_the_registry_that_works() {
     assert!(world.apply().unwrap().was_empty);
     assert!(world.executions().is_empty());
 }
+
+#[test]
+fn a_branch_of_the_remote_that_is_in_the_way_is_named() {
+    for other in ["fleetform", "fleetform/results/old"] {
+        let (world, remote) = world();
+        git(remote.path(), &["update-ref", "-d", &format!("refs/heads/{BRANCH}")]);
+        git(world.path(), &["push", "--quiet", "origin", &format!("HEAD:refs/heads/{other}")]);
+        world.job("dim", DIM);
+        let ran = world.run(&["apply", "--yes"]).expect(65);
+        assert!(ran.stderr.contains(&format!("has a branch `{other}`, which is in the way of `{BRANCH}`")), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("rename `{other}` on the remote")), "{ran:?}");
+        git(remote.path(), &["update-ref", "-d", &format!("refs/heads/{other}")]);
+        world.run(&["apply", "--yes"]).expect(0);
+        assert_eq!(remote.file("runs/dim/1/run.json").unwrap()["status"], json!("completed"));
+    }
+}

@@ -13,6 +13,11 @@ pub enum RemoteError {
     /// The server does not move the branch, and nobody else moves it.
     #[error("the remote {remote} does not move its branch {branch}, which nobody else moves: {message}")]
     Stuck { remote: String, branch: String, message: String },
+    /// The remote has a branch because of which this one cannot exist there.
+    #[error(
+        "the remote {remote} has a branch `{other}`, which is in the way of `{branch}`: git keeps one or the other"
+    )]
+    InTheWay { remote: String, branch: String, other: String },
     /// The network, the host or the server failed before or during the call, or the time was up.
     #[error("the remote {remote} cannot be reached: {message}")]
     Unreachable { remote: String, message: String },
@@ -54,6 +59,9 @@ impl RemoteError {
                 "A push that died may have left a lock on the server: when nobody pushes, remove \
                  `refs/heads/{branch}.lock` in its repository. Nothing is lost: the next try goes on."
             ),
+            RemoteError::InTheWay { other, .. } => {
+                format!("Name another one in `spec.results.branch`, or rename `{other}` on the remote.")
+            }
             RemoteError::Unreachable { .. } => {
                 "Check the network and the address. Nothing is lost: the next try that reaches the remote goes \
                     on."
