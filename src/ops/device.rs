@@ -9,7 +9,7 @@ use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
 use crate::model::device::{Authentication, Device};
 use crate::model::fleet::{Declared, DeviceGroup};
 use crate::model::id::Name;
-use crate::prepare::{Files, OnError, TreeChoice};
+use crate::prepare::{Files, OnError, TreeChoice, models_of, query_of};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
 pub use change::{Changed, DeviceChange, change};
@@ -74,7 +74,8 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
     let declared = files.usable()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let Some(device) = registry.devices().get(device_id)? else { return Err(missing(&registry, device_id)?) };
-    let groups = declared.groups.values().filter(|group| is_in(&device, group)).map(|group| group.name.clone());
+    let groups =
+        declared.groups.values().filter(|group| is_in(&device, group, declared)).map(|group| group.name.clone());
     let id = device.device_id.clone();
     Ok(ShownDevice {
         groups: groups.collect(),
@@ -86,7 +87,7 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
 }
 
 /// Returns true when a group has a device.
-fn is_in(device: &Device, group: &DeviceGroup) -> bool {
+fn is_in(device: &Device, group: &DeviceGroup, declared: &Declared) -> bool {
     let has_template =
         group.template.as_ref().is_none_or(|template| device.template.as_deref() == Some(template.as_str()));
     let is_within = group.organization.as_ref().is_none_or(|path| {
@@ -94,7 +95,7 @@ fn is_in(device: &Device, group: &DeviceGroup) -> bool {
         own.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     // Queries were checked with the files.
-    has_template && is_within && query::parse(&group.query).is_ok_and(|query| query::matches(&query, device))
+    has_template && is_within && query::matches(&query_of(&group.query, declared), device)
 }
 
 /// Returns that a device is not there, with a near id.
@@ -123,10 +124,11 @@ fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
 }
 
 fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, DeviceFilter), OpsError> {
-    let query = choice.query.as_deref().map(parse).transpose()?;
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
+    let query =
+        choice.query.as_deref().map(parse).transpose()?.map(|query| query::with_models(&query, &models_of(declared)));
     let organization = choice.organization.as_deref().map(|wanted| path_of(declared, wanted)).transpose()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
     Ok((registry, DeviceFilter { query, organization, after: choice.after.clone(), limit: choice.limit }))

@@ -4,8 +4,7 @@ use super::{Environment, OpsError, Workspace};
 use crate::model::fleet::{Declared, DeviceGroup, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Selector;
-use crate::prepare::{Files, OnError, TreeChoice};
-use crate::query;
+use crate::prepare::{Files, OnError, TreeChoice, query_of};
 use crate::registry::{Registry, Request, Selection};
 
 /// A group of a list.
@@ -43,7 +42,7 @@ pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsErr
 }
 
 fn listed(group: &DeviceGroup, declared: &Declared, registry: &Registry) -> Result<ListedGroup, OpsError> {
-    let condition = query::parse(&group.query).expect("queries were checked with the files");
+    let condition = query_of(&group.query, declared);
     let template = group.template.as_ref().map(Name::to_string);
     let selection = Selection::Matching { template, conditions: vec![condition] };
     let request = Request::new(selection, group.organization.iter().cloned().collect());

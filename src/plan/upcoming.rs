@@ -54,6 +54,7 @@ fn comes_and_goes(selector: &Selector, declared: &Declared) -> bool {
         | Root::DeviceName
         | Root::Template
         | Root::Organization
+        | Root::Model
         | Root::Status
         | Root::Simulated
         | Root::Blocked

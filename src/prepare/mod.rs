@@ -51,6 +51,7 @@ pub use recorded::Recorded;
 pub use remembered::{devices_of_run, published_rows, remembered_rows};
 pub use rewind::{declares_the_same, not_after};
 pub use searches::{Searches, searched_paths};
+pub use selection::{models_of, query_of};
 pub use templates::mismatching;
 pub use view::{Planned, Purpose, View};
 pub use workspace::{Environment, OWN_FOLDER, OwnRegistry, Workspace, host, owner};

@@ -1,13 +1,27 @@
 //! The devices that a job means.
 
+use std::collections::BTreeMap;
+
 use super::preparation::Preparation;
 use super::{PrepareError, devices_of_run};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::{RunCause, RunKey, Standing};
+use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{DevicesOfRun, Job, Left, Selector};
 use crate::model::outcome::{Reason, RunStatus};
+use crate::query::{self, Query};
 use crate::registry::{Registry, Selection};
+
+/// Returns a condition of a valid document as a registry looks it up.
+pub fn query_of(text: &str, declared: &Declared) -> Query {
+    query::with_models(&query::parse(text).expect("queries were checked with the files"), &models_of(declared))
+}
+
+/// Returns the ids of the interfaces of the declared templates, by the names of these.
+pub fn models_of(declared: &Declared) -> BTreeMap<String, String> {
+    declared.templates.values().map(|one| (one.name.to_string(), one.model_id.clone())).collect()
+}
 
 /// Returns the devices that a job means: a selection, and the organizations that bound it. `None` when its target
 /// cannot be told, which is in the diagnostics then unless what it names is not declared.
@@ -24,7 +38,7 @@ pub(super) fn selection_of(
         let Some(organization) = declared.organizations.get(name) else { return Ok(None) };
         within.push(organization.path.clone());
     }
-    let parse = |text: &str| crate::query::parse(text).expect("queries were checked with the files");
+    let parse = |text: &str| query_of(text, declared);
     let selection = match &job.target.selector {
         Selector::Query(text) => Selection::Matching { template: None, conditions: vec![parse(text)] },
         Selector::Group(name) => {

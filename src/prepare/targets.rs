@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::preparation::{Preparation, devices_of};
+use super::selection::query_of;
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
@@ -97,7 +98,7 @@ fn condition_of(job: &Job, preparation: &Preparation<'_>) -> Option<(Query, Opti
         }
         Selector::Devices(_) | Selector::OfRun(_) => return None,
     };
-    Some((query::parse(text).expect("queries were checked with the files"), span))
+    Some((query_of(text, preparation.declared), span))
 }
 
 fn of_lack(lack: &Lack, count: u64, span: Option<Span>) -> Diagnostic {

@@ -320,6 +320,8 @@ pub enum Root {
     DeviceName,
     Template,
     Organization,
+    /// The `@id` of the interface of the template; undefined until [`with_models`](super::with_models) has replaced it.
+    Model,
     /// `'enabled'`, or `'disabled'` when blocked.
     Status,
     ConnectionState,
@@ -352,6 +354,7 @@ impl Root {
             Root::DeviceName => "deviceName",
             Root::Template => "template",
             Root::Organization => "organization",
+            Root::Model => "modelId",
             Root::Status => "status",
             Root::ConnectionState => "connectionState",
             Root::LastActivityTime => "lastActivityTime",
@@ -381,6 +384,7 @@ impl Root {
             | Root::DeviceName
             | Root::Template
             | Root::Organization
+            | Root::Model
             | Root::Status
             | Root::ConnectionState
             | Root::LastActivityTime

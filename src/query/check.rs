@@ -98,6 +98,7 @@ fn root_type(root: Root) -> Type {
         | Root::DeviceName
         | Root::Template
         | Root::Organization
+        | Root::Model
         | Root::Status
         | Root::ConnectionState
         | Root::LastActivityTime => Type::String,

@@ -8,6 +8,9 @@ use crate::model::limits;
 /// One thing that is wrong with a condition.
 ///
 /// `Display` is a whole sentence; [`help`](QueryError::help) is the next step when there is one.
+/// What is kept of a device and no part of its twin.
+const KEPT: [&str; 5] = ["authentication", "authenticationType", "x509Thumbprint", "etag", "twinETag"];
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryError {
     pub kind: QueryErrorKind,
@@ -78,7 +81,8 @@ pub enum QueryErrorKind {
     #[error("A device has no property `{name}`.")]
     UnknownRoot { name: String, help: String },
     /// A property that IoT Hub has.
-    #[error("IoT Hub has `{name}`, and fleetform does not keep it.")]
+    #[error("IoT Hub has `{name}`, and {}.",
+        if KEPT.contains(name) { "a condition here cannot ask for it" } else { "fleetform does not keep it" })]
     NotKept { name: &'static str, instead: Option<&'static str> },
     #[error("`{root}` has no parts.")]
     NoParts { root: &'static str },

@@ -196,7 +196,7 @@ fn length<'a>(count: usize) -> Answer<'a> {
     Answer::Number(Number::Integer(i64::try_from(count).expect("a value in memory has less than 2^63 parts")))
 }
 
-fn device_value<'a>(path: &PathRef, device: &'a Device) -> Answer<'a> {
+pub(super) fn device_value<'a>(path: &PathRef, device: &'a Device) -> Answer<'a> {
     let text = |text: &'a str| Answer::String(Cow::Borrowed(text));
     let optional = |value: &'a Option<String>| value.as_deref().map_or(Answer::Undefined, text);
     let version = |version: u64| json_number(&version.into());
@@ -220,7 +220,7 @@ fn device_value<'a>(path: &PathRef, device: &'a Device) -> Answer<'a> {
         Root::Reported => json_value(&device.reported, &path.keys),
         Root::DesiredVersion => version(device.desired_version),
         Root::ReportedVersion => version(device.reported_version),
-        Root::ModuleId | Root::Configurations => Answer::Undefined,
+        Root::Model | Root::ModuleId | Root::Configurations => Answer::Undefined,
     }
 }
 

@@ -23,6 +23,7 @@ mod check;
 mod error;
 mod eval;
 mod lex;
+mod models;
 mod names;
 mod parse;
 mod walk;
@@ -31,6 +32,7 @@ pub use ast::{Expr, PathRef, Root};
 pub use error::{QueryError, QueryErrorKind};
 pub use eval::{Answer, evaluate};
 pub(crate) use eval::{evaluate_with, status};
+pub use models::with_models;
 pub(crate) use walk::paths_of;
 pub use walk::{Lack, lacks, negated_paths, paths, searched_paths};
 

@@ -5,12 +5,13 @@ use super::error::QueryErrorKind;
 use crate::diag::nearest;
 
 /// Roots of one segment. System names are matched in any case.
-const ROOTS: [(&str, Root); 20] = [
+const ROOTS: [(&str, Root); 21] = [
     ("deviceId", Root::DeviceId),
     ("id", Root::DeviceId),
     ("deviceName", Root::DeviceName),
     ("template", Root::Template),
     ("organization", Root::Organization),
+    ("modelId", Root::Model),
     ("status", Root::Status),
     ("connectionState", Root::ConnectionState),
     ("lastActivityTime", Root::LastActivityTime),
@@ -45,14 +46,14 @@ const SUGGESTED: [&str; 15] = [
     "properties",
     "capabilities",
     "configurations",
-    "moduleId",
+    "modelId",
 ];
 
-/// Properties of twins and identities of IoT Hub that fleetform does not keep, with what there is in their place.
+/// Properties of twins and identities of IoT Hub that no condition here can read, with what there is in their place.
 const OF_IOT_HUB: [(&str, Option<&str>); 16] = [
-    ("modelId", Some("Ask for the device template: `template = '…'`.")),
-    ("etag", None),
+    ("etag", Some("Ask for `properties.desired.$version`, which grows with each change.")),
     ("deviceEtag", None),
+    ("twinETag", Some("Ask for `properties.desired.$version`, which grows with each change.")),
     ("version", Some("Ask for `properties.desired.$version`, or for a tag: `tags.version`.")),
     ("authenticationType", None),
     ("authentication", None),
@@ -67,6 +68,10 @@ const OF_IOT_HUB: [(&str, Option<&str>); 16] = [
     ("cloudToDeviceMessageCount", None),
     ("scope", None),
 ];
+
+/// Functions of IoT Hub whose arguments fleetform does not keep, or that conditions there have beside those here.
+const OF_IOT_HUB_FUNCTIONS: [&str; 3] = ["ARRAY_CONTAINS", "ARRAY_LENGTH", "AS_NUMBER"];
+const FUNCTIONS_HELP: &str = "Arrays are opaque here but for their `length`. Ask for a tag that says the same.";
 
 /// Returns the property that the segments of a path name.
 ///
@@ -156,6 +161,9 @@ fn dotted(first: &str, rest: &[String]) -> String {
 /// Returns the function of a name.
 pub(super) fn resolve_function(name: &str) -> Result<Function, QueryErrorKind> {
     Function::parse(name).ok_or_else(|| {
+        if let Some(known) = OF_IOT_HUB_FUNCTIONS.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            return QueryErrorKind::NotKept { name: known, instead: Some(FUNCTIONS_HELP) };
+        }
         let names = Function::ALL.iter().map(|function| function.as_str());
         QueryErrorKind::UnknownFunction { name: name.to_string(), near: nearest(name, names) }
     })
@@ -189,16 +197,16 @@ mod tests {
         check("capabilities.iotEdge", Root::IotEdge, 0);
         check("configurations.c1.status", Root::Configurations, 2);
         check("moduleId", Root::ModuleId, 0);
+        check("MODELID", Root::Model, 0);
+        check("devices.modelId", Root::Model, 0);
         check("lastActivityTime", Root::LastActivityTime, 0);
     }
 
     #[test]
     fn what_only_iot_hub_has_is_told_and_nothing_is_suggested_that_selects_nobody() {
         for name in [
-            "modelId",
-            "MODELID",
-            "devices.modelId",
             "authenticationType",
+            "twinETag",
             "deviceScope",
             "parentScopes",
             "etag",
@@ -227,7 +235,7 @@ mod tests {
         check("properties.a", "Did you mean `properties.reported.a` or `properties.desired.a`?");
         check("properties.desird.a", "Did you mean `properties.desired`?");
         check("capabilities.edge", "The only capability is `capabilities.iotEdge`.");
-        check("modulId", "Did you mean `moduleId`?");
+        check("modulId", "Did you mean `modelId`?");
         check("is_defined", "`is_defined` is a function: write is_defined(…).");
     }
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::model::device::{ConnectionState, DeviceState};
 
-fn device() -> Device {
+pub fn device() -> Device {
     Device {
         device_id: "sim-1".to_string(),
         device_name: "Chiller 1".to_string(),

@@ -180,3 +180,29 @@ fn a_list_is_read_in_pages() {
     let shown = world.run(&[&["device", "list", "--limit", "30"], &query[..]].concat()).expect(0);
     assert!(!shown.stderr.contains("--after"), "{shown:#?}");
 }
+
+#[test]
+fn a_condition_over_the_model_of_a_template_selects_its_devices() {
+    let world = World::with_devices("{}", 6);
+    let model = |id: &str| format!(r#"{{"@context": "dtmi:dtdl:context;2", "@id": "{id}", "@type": "Interface"}}"#);
+    for (template, id) in [("lamp", "dtmi:acme:lamp;1"), ("gate", "dtmi:acme:gate;1")] {
+        world.write(&format!("{template}.json"), model(id));
+        world.declare(&format!("{template}.yaml"), "DeviceTemplate", template, &format!("{{model: {template}.json}}"));
+        let devices = if template == "lamp" { "[d-001, d-002, d-003]" } else { "[d-004]" };
+        let spec = format!("{{target: {{devices: {devices}}}, action: {{deviceTemplate: {template}}}}}");
+        world.declare(&format!("jobs/to-{template}.yaml"), "Job", &format!("to-{template}"), &spec);
+    }
+    let query = "modelId = 'dtmi:acme:lamp;1' AND deviceId != 'd-002'";
+    world.declare("group.yaml", "DeviceGroup", "lamps", &format!("{{query: \"{query}\"}}"));
+    world.commit("templates");
+    world.apply().unwrap();
+    let count = |query: &str| world.run(&["device", "list", "--count", "--query", query]).expect(0).stdout;
+    assert_eq!((count(query).as_str(), count("NOT is_defined(modelId)").as_str()), ("2\n", "2\n"));
+    assert_eq!(count("devices.modelId != 'dtmi:acme:lamp;1'"), "1\n");
+    assert_eq!(world.run(&["group", "show", "lamps", "--json"]).expect(0).json()[0]["devices"], 2);
+    let device = world.run(&["device", "show", "d-003", "--json"]).expect(0).json();
+    assert_eq!(device[0]["groups"], serde_json::json!(["lamps"]));
+    world.job("tag", "{target: {group: lamps}, action: {tags: {seen: true}}}");
+    world.apply().unwrap();
+    assert_eq!(world.record("tag", "1")["completed"], 2);
+}

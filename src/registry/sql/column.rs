@@ -44,7 +44,7 @@ impl Column {
             Root::Reported => Some(Column::Reported),
             Root::DesiredVersion => Some(Column::DesiredVersion),
             Root::ReportedVersion => Some(Column::ReportedVersion),
-            Root::ModuleId | Root::Configurations => None,
+            Root::Model | Root::ModuleId | Root::Configurations => None,
         }
     }
 

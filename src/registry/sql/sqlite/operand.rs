@@ -79,9 +79,13 @@ impl Atoms<'_, '_> {
             | Root::Organization
             | Root::ConnectionState
             | Root::LastActivityTime => Operand { value: name, kind: OperandKind::Text },
-            Root::Tags | Root::Cloud | Root::Desired | Root::Reported | Root::ModuleId | Root::Configurations => {
-                return None;
-            }
+            Root::Tags
+            | Root::Cloud
+            | Root::Desired
+            | Root::Reported
+            | Root::Model
+            | Root::ModuleId
+            | Root::Configurations => return None,
         })
     }
 
