@@ -4,12 +4,15 @@
 
 mod args;
 mod columns;
+mod command;
 mod commands;
+mod complete;
 mod error;
 mod global;
 pub mod listen;
 pub mod logs;
 mod output;
+mod shells;
 mod signals;
 mod values;
 mod version;
@@ -18,7 +21,7 @@ pub mod view;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 
 pub use args::{Cli, Command};
@@ -43,7 +46,9 @@ pub mod exit {
 
 /// Parses the arguments of the process, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    shells::answer(command::command);
+    let parsed = command::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayVersion && version::is_verbose(std::env::args_os()) => {
             // Nothing can be said when the terminal is gone.

@@ -26,7 +26,7 @@ use super::recovery::Recovery;
 use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
 use super::rewind::check_rewind;
 use super::stops::Stops;
-use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
+use super::terms::{Done, Ending, EntryOf, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
@@ -283,7 +283,7 @@ impl<'w> Reconciler<'w> {
         &mut self,
         seen: &Seen<'w>,
         now: Timestamp,
-        entry_of: &mut dyn FnMut(&View<'w>) -> Result<(String, String), ReconcileError>,
+        entry_of: &mut EntryOf<'_>,
     ) -> Result<(), ReconcileError> {
         self.turn_to(seen, now, &mut |_| {})?;
         self.recover_and_plan(now, &mut |_| {})?;

@@ -27,6 +27,9 @@ pub struct Terms<'a> {
 /// Returns whether to carry out a plan.
 pub type Accept<'a> = dyn FnMut(&View<'_>, &mut Planned) -> Result<bool, ReconcileError> + 'a;
 
+/// Returns an entry of the outbox and its name, made of what is known.
+pub type EntryOf<'a> = dyn FnMut(&View<'_>) -> Result<(String, String), ReconcileError> + 'a;
+
 /// What came of a round.
 #[derive(Debug, Default)]
 pub struct Round {

@@ -97,3 +97,40 @@ fn a_plan_of_a_clean_work_tree_names_its_commit() {
     world.write("devices.csv", "IOTC_DEVICEID\nd-001\n");
     assert_eq!(source(&world)["commit"], Value::Null, "another file of an import");
 }
+
+#[test]
+fn a_shell_completes_the_names_of_the_fleet() {
+    let world = World::with_devices("{}", 12);
+    world.job("reboot-a", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.job("reboot-b", "{target: {query: '*'}, action: {command: {name: reboot}}}");
+    world.declare("group.yaml", "DeviceGroup", "lamps", "{query: '*'}");
+    world.declare("nightly.yaml", "Schedule", "nightly",
+        "{start: 2030-01-01T00:00:00, timeZone: UTC, recurrence: daily, job: {target: {query: '*'}, action: {tags: {a: b}}}}");
+    world.commit("named");
+    world.apply().unwrap();
+    fs::remove_file(world.file("jobs/reboot-b.yaml")).unwrap();
+    world.commit("gone");
+    let offered = |line: &[&str]| {
+        let mut command = fleetform();
+        command.env("FLEETFORM_COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        command.env("_CLAP_COMPLETE_INDEX", (line.len() - 1).to_string()).args(["--"]).args(line);
+        let ran = Ran::of(command.current_dir(world.path()));
+        ran.stdout.lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    // One that has run and is declared no more can be looked at.
+    assert_eq!(offered(&["fleetform", "job", "show", "reb"]), ["reboot-a", "reboot-b"]);
+    assert_eq!(offered(&["fleetform", "schedule", "next", "n"]), ["nightly"]);
+    assert_eq!(offered(&["fleetform", "group", "show", "l"]), ["lamps"]);
+    assert_eq!(offered(&["fleetform", "device", "show", "d-01"]), ["d-010", "d-011", "d-012"]);
+    assert_eq!(offered(&["fleetform", "device", "block", "d-001", "d-00"]).len(), 9);
+    assert_eq!(offered(&["fleetform", "explain", "FF50"]), ["FF501"]);
+    assert_eq!(offered(&["fleetform", "explain", "cla"]), ["claim"]);
+    assert_eq!(offered(&["fleetform", "schema", "device"]), ["DeviceTemplate", "DeviceGroup", "DeviceImport"]);
+    assert!(offered(&["fleetform", "sched"]).contains(&"schedule".to_string()));
+    assert_eq!(offered(&["fleetform", "-C", "/nowhere", "job", "show", "reb"]), [""; 0]);
+    // The scripts ask this program, whatever its version.
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = Ran::of(fleetform().args(["completions", shell])).expect(0).stdout;
+        assert!(script.contains("FLEETFORM_COMPLETE"), "{shell}: {script}");
+    }
+}

@@ -22,12 +22,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::CommandResult;
 use super::args::{Cli, Command};
 use super::output::Output;
-use super::{CommandResult, args};
 use crate::ops::Environment;
 use crate::ops::edit::Edited;
 use crate::repo::{FLEET_FILE, Repo};
+
+pub use reference::glossary;
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
@@ -56,23 +58,26 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
     }
 }
 
-/// Returns the folder of the fleet: the one that was named; else the current one, or the nearest above it in the same
-/// work tree that has a fleet. What makes a fleet makes it where the person is.
+/// Returns the folder that a command works in. What makes a fleet makes it where the person is.
 fn folder_of(cli: &Cli) -> PathBuf {
-    let here = PathBuf::from(".");
     let makes = match &cli.command {
         Command::Quickstart { .. } | Command::Init { .. } => true,
         Command::Watch(arguments) => arguments.remote.is_some(),
         _ => false,
     };
-    if let Some(named) = &cli.global.directory {
-        return named.clone();
+    let named = cli.global.directory.clone();
+    if makes { named.unwrap_or_else(|| PathBuf::from(".")) } else { folder_around(named) }
+}
+
+/// Returns the folder of the fleet: the one that was named; else the current one, or the nearest above it in the same
+/// work tree that has a fleet.
+pub fn folder_around(named: Option<PathBuf>) -> PathBuf {
+    let here = PathBuf::from(".");
+    match named {
+        Some(named) => named,
+        None if here.join(FLEET_FILE).exists() => here,
+        None => Repo::open(&here).ok().and_then(|repo| repo.fleet_around()).unwrap_or(here),
     }
-    if makes || here.join(FLEET_FILE).exists() {
-        return here;
-    }
-    let above = Repo::open(&here).ok().and_then(|repo| repo.fleet_around());
-    above.unwrap_or(here)
 }
 
 /// Prints the result of an edit of a job or schedule.

@@ -2,20 +2,20 @@
 
 use std::fmt::Write as _;
 
-use clap::CommandFactory as _;
 use serde_json::json;
 
-use super::{CommandResult, Output, args};
+use super::{CommandResult, Output};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::stdout_width;
+use crate::cli::shells;
 use crate::cli::view::reflowed;
 use crate::diag::{CODES, CodeInfo, nearest};
 use crate::manifest::schema_text;
 use crate::model::kind::Kind;
 
 /// The words of the glossary and what they mean.
-fn glossary() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn glossary() -> impl Iterator<Item = (&'static str, &'static str)> {
     let entries = include_str!("../../../docs/glossary.md").split("\n## ").skip(1);
     entries.filter_map(|entry| entry.split_once('\n')).map(|(word, text)| (word.trim(), text.trim()))
 }
@@ -86,9 +86,9 @@ pub fn schema(kind: Option<&str>, output: &Output) -> CommandResult {
 
 /// `completions SHELL`
 pub fn completions(shell: clap_complete::Shell, output: &Output) -> CommandResult {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut args::Cli::command(), "fleetform", &mut script);
-    output.result(&String::from_utf8_lossy(&script))?;
+    let shell = shell.to_string();
+    let script = shells::script(&shell).ok_or_else(|| unknown("shell", &shell, ["bash", "fish", "zsh"]))?;
+    output.result(&script)?;
     Ok(exit::OK)
 }
 

@@ -1,0 +1,68 @@
+//! Completions: the shell asks this program, which knows the names of the fleet in the current folder.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::{Arg, Command};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::commands;
+use crate::diag::CODES;
+use crate::model::kind::Kind;
+use crate::ops::Environment;
+use crate::ops::names::{Noun, names};
+
+/// Gives an argument of a command what completes it.
+pub fn completed(path: &[&str], argument: Arg) -> Arg {
+    let with =
+        |argument: Arg, noun: Noun| argument.add(ArgValueCompleter::new(move |start: &OsStr| of_fleet(noun, start)));
+    let words = |argument: Arg, words: fn() -> Vec<&'static str>| {
+        argument.add(ArgValueCompleter::new(move |start: &OsStr| {
+            let start = start.to_string_lossy().to_lowercase();
+            let fits = words().into_iter().filter(|word| word.to_lowercase().starts_with(&start));
+            fits.map(CompletionCandidate::new).collect::<Vec<_>>()
+        }))
+    };
+    match (path, argument.get_id().as_str()) {
+        (["job", "copy" | "rerun" | "show" | "stop" | "continue" | "results"], "name") => with(argument, Noun::Job),
+        (["adopt"], "mark_done") => with(argument, Noun::Job),
+        (["schedule", ..], "name") => with(argument, Noun::Schedule),
+        (["group", ..], "name") => with(argument, Noun::Group),
+        (["import", ..], "name") => with(argument, Noun::Import),
+        (["device", ..], "device_id" | "device_ids") => with(argument, Noun::Device),
+        (_, "organization") => with(argument, Noun::Organization),
+        (["explain"], "what") => {
+            words(argument, || CODES.iter().map(|info| info.code.0).chain(words_of_glossary()).collect())
+        }
+        (["schema"], "kind") => words(argument, || Kind::ALL.iter().map(|kind| kind.as_str()).collect()),
+        _ => argument,
+    }
+}
+
+fn words_of_glossary() -> impl Iterator<Item = &'static str> {
+    commands::glossary().map(|(word, _)| word).filter(|word| !word.contains([' ', ',']))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a line that is completed is not parsed by clap")]
+fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
+    // What stands before on the line that is completed.
+    let line: Vec<String> = std::env::args_os().map(|part| part.to_string_lossy().into_owned()).collect();
+    let option = |names: &[&str]| {
+        let at = line.iter().rposition(|part| names.contains(&part.as_str()))?;
+        line.get(at + 1).cloned()
+    };
+    let folder = commands::folder_around(option(&["-C"]).map(PathBuf::from));
+    let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());
+    let environment = Environment { folder, registry };
+    names(&environment, noun, &start.to_string_lossy()).into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Returns a command with what completes its arguments, and those of all commands below it.
+pub fn with_completions(command: Command, path: &[&str]) -> Command {
+    let command = command.mut_args(|argument| completed(path, argument));
+    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_string()).collect();
+    names.iter().fold(command, |command, name| {
+        let path: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
+        command.mut_subcommand(name, |inner| with_completions(inner, &path))
+    })
+}
