@@ -375,7 +375,8 @@ impl<'w> Reconciler<'w> {
         let executed = executor.execute(&mut self.running, until);
         self.woken = self.woken.and(executor.woken);
         let kept = executed.map_err(ReconcileError::from).and_then(|ended| {
-            if let Some(upstream) = &mut self.upstream {
+            // What ended last is pushed as the lease is given back.
+            if let Some(upstream) = self.upstream.as_mut().filter(|_| !self.running.is_empty()) {
                 let View { branch, registry, .. } = &mut session.view;
                 upstream.keep(branch, registry, &|| clock.now())?;
             }

@@ -324,7 +324,8 @@ impl Upstream {
             let message = with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() });
             Ok(Some((vec![lease_file(&released)], message)))
         };
-        let release = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
+        // With what is pushed last: that the work is over is no news of its own.
+        let release = || self.exchange(branch, |exchange| branch.fold_upstream(exchange, &mut still));
         let finished = self.crash.around("release lease", release);
         if !matches!(finished, Ok(false)) {
             self.pushes.count(finished.is_ok());

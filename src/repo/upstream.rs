@@ -317,12 +317,40 @@ impl ResultsBranch<'_> {
     /// the error [is open](UpstreamError::is_open) the remote may have the commit all the same, and a later pull brings
     /// it.
     pub fn commit_upstream(&self, exchange: &Exchange<'_>, still: &mut Still<'_>) -> Result<bool, UpstreamError> {
+        let mut on_top = |here, changes: &[FileChange], message: &str| self.commit_on(here, changes, message);
+        self.make_upstream(exchange, still, &mut on_top)
+    }
+
+    /// Does the same and makes no commit of its own while there is one that the remote does not have: the changes go
+    /// into that one, in whose place the branch here then has it with them. A process that dies before the branch has
+    /// it makes the old one again at the next pull, on top of the new one, and there is nothing left of it then.
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::commit_upstream`].
+    pub fn fold_upstream(&self, exchange: &Exchange<'_>, still: &mut Still<'_>) -> Result<bool, UpstreamError> {
+        let mut into_tip = |here: Oid, changes: &[FileChange], message: &str| {
+            let has_own = match self.upstream_id()? {
+                Some(there) => there != here && self.is_after(here, there)?,
+                None => false,
+            };
+            let folded = if has_own { self.commit_in_place(here, changes)? } else { None };
+            folded.map_or_else(|| self.commit_on(here, changes, message), |commit| Ok(Some(commit)))
+        };
+        self.make_upstream(exchange, still, &mut into_tip)
+    }
+
+    fn make_upstream(
+        &self,
+        exchange: &Exchange<'_>,
+        still: &mut Still<'_>,
+        make: &mut dyn FnMut(Oid, &[FileChange], &str) -> Result<Option<Oid>, RepoError>,
+    ) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some((changes, message)) = still(self)? else { return Ok(false) };
             let here = self.local_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
             let there = self.upstream_id()?.map(|id| id.to_string());
             self.check_results(here, "here")?;
-            let Some(commit) = self.commit_on(here, &changes, &message)? else { return Ok(false) };
+            let Some(commit) = make(here, &changes, &message)? else { return Ok(false) };
             match exchange.remote.push(&commit.to_string(), self.name(), there.as_deref()) {
                 Ok(()) => {
                     (exchange.tell)("take pushed");

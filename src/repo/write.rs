@@ -383,6 +383,27 @@ impl<'a> ResultsBranch<'a> {
         self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map(Some).map_err(fail)
     }
 
+    /// Writes a commit like `tip` with changes beside its own, and returns it; `None` when `tip` has not one parent. The
+    /// branch stays where it is.
+    pub(super) fn commit_in_place(&self, tip: Oid, changes: &[FileChange]) -> Result<Option<Oid>, RepoError> {
+        self.check_owner(tip, changes)?;
+        let fail = |e| self.error("write results", e);
+        let commit = self.repository.find_commit(tip).map_err(fail)?;
+        let Ok(parent) = commit.parent(0) else { return Ok(None) };
+        if commit.parent_count() != 1 {
+            return Ok(None);
+        }
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for (change, id) in self.blobs_of(changes)? {
+            update.upsert(change.path.as_str(), id, FileMode::Blob);
+        }
+        let tree = commit.tree().and_then(|tree| update.create_updated(self.repository, &tree));
+        let tree = tree.and_then(|tree| self.repository.find_tree(tree)).map_err(fail)?;
+        let (author, committer) = (commit.author(), commit.committer());
+        let message = commit.message().unwrap_or_default();
+        self.repository.commit(None, &author, &committer, message, &tree, &[&parent]).map(Some).map_err(fail)
+    }
+
     /// Moves the local branch by compare-and-swap; makes it when `from` is `None`.
     ///
     /// # Errors

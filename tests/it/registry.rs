@@ -29,7 +29,7 @@ fn rows_are_rejected_with_their_line_and_the_others_are_imported() {
         (5, "twice"),
         (6, "is empty"),
         (7, "control characters"),
-        (9, "1 cells"),
+        (9, "1 cell,"),
         (10, "import/other"),
         (11, "149 characters"),
     ];
