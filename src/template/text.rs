@@ -2,9 +2,9 @@
 
 use jiff::civil::Date;
 
-/// RFC 3339, `full-date`.
+/// RFC 3339, `full-date`. Not in the year 0000, which the tools of DTDL do not have.
 pub fn is_date(text: &str) -> bool {
-    text.len() == "2026-11-20".len() && text.parse::<Date>().is_ok()
+    text.len() == "2026-11-20".len() && text.parse::<Date>().is_ok_and(|date| date.year() > 0)
 }
 
 /// RFC 3339, `full-time`; devices and IoT Central leave the offset out, which is as good.
@@ -53,21 +53,20 @@ fn numbers<const N: usize>(text: &str) -> Option<[u8; N]> {
     parts.next().is_none().then_some(numbers)
 }
 
-/// ISO 8601, such as `P1DT2H` or `P3.5W`: weeks stand alone, and only the last number may have a fraction.
+/// ISO 8601, such as `P1DT2H` or `P3W5D`: weeks stand in the place of years and months, and only the last number may
+/// have a fraction.
 pub fn is_duration(text: &str) -> bool {
     let Some(rest) = text.strip_prefix(['+', '-']).unwrap_or(text).strip_prefix('P') else { return false };
     let (date, time) = match rest.split_once('T') {
         Some((date, time)) => (date, Some(time)),
         None => (rest, None),
     };
-    let is_week = time.is_none() && parts(date, "W").is_some_and(|parts| parts.count == 1);
-    let (days, hours) = (parts(date, "YMD"), time.map(|time| parts(time, "HMS")));
-    let is_parts = match (days, hours) {
+    let days = parts(date, "YMD").or_else(|| parts(date, "WD"));
+    match (days, time.map(|time| parts(time, "HMS"))) {
         (Some(days), None) => days.count > 0,
         (Some(days), Some(Some(hours))) => !days.has_fraction && hours.count > 0,
         _ => false,
-    };
-    is_week || is_parts
+    }
 }
 
 /// The parts of a duration.
@@ -116,7 +115,7 @@ mod tests {
         check(
             is_date,
             &["2026-11-20", "2024-02-29", "0001-01-01", "9999-12-31"],
-            &["2026-02-29", "2026-11-2", "2026-13-01", "20261120", "2026-11-20Z", ""],
+            &["2026-02-29", "2026-11-2", "2026-13-01", "20261120", "2026-11-20Z", "0000-01-01", ""],
         );
         check(
             is_time,
@@ -152,6 +151,7 @@ mod tests {
                 "2026-02-30T10:00:00Z",
                 "2026-11-20",
                 "2026-11-20T10:00:00Z[Europe/Berlin]",
+                "0000-01-01T00:00:00Z",
                 "",
             ],
         );
@@ -159,13 +159,18 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_iso_8601() {
+        let words = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
         check(
             is_duration,
-            &["P1D", "PT1H30M", "P3.4W", "P3,5W", "P1Y2M3DT4H5M6.7S", "-P1D", "PT0S", "P0.5Y", "P2W", "PT36H", "P1M"],
-            &[
-                "P1Y3W", "P3W1D", "P", "PT", "P1DT", "1D", "P1H", "PT1D", "PT1M1H", "P1M1Y", "P1.5YT1H", "P1.5Y1M",
-                "PT1.S", "PT.5S", "P1", "p1d", "P1D ", "P-1D", "P1WT1H", "",
-            ],
+            &words(
+                "P1D PT1H30M P3.4W P3,5W P1Y2M3DT4H5M6.7S -P1D PT0S P0.5Y P2W PT36H P1M P3W5D P2W4DT8H9M5S \
+                 P2W4DT8H9M P2W4DT8H5S P2W4DT9M5S P2WT8H9M5S P2W1.5D",
+            ),
+            &words(
+                "P1Y3W P2M3W P3W2M P3.4W5D P3.4WT1H P5D3W P3Y6M2W4DT8H P PT P1DT P2WT 1D P1H PT1D PT1M1H P1M1Y \
+                 P1.5YT1H P1.5Y1M PT1.S PT.5S P1 p1d P-1D",
+            ),
         );
+        check(is_duration, &[], &["P1D ", " P1D", ""]);
     }
 }
