@@ -159,7 +159,7 @@ impl<'a> ModelReader<'a> {
     fn fields(&mut self, element: &'a Value, pointer: &str, level: usize) -> BTreeMap<String, Schema> {
         let mut fields = BTreeMap::new();
         self.at_most(element, "fields", pointer, limits::DTDL_2_FIELDS_MAX);
-        if each(element.get("fields"), pointer).is_empty() {
+        if self.language.version == 2 && each(element.get("fields"), pointer).is_empty() {
             self.report(pointer, "`fields` is missing: an object has at least one");
         }
         for (at, field) in each(element.get("fields"), &below(pointer, "fields")) {
@@ -208,7 +208,7 @@ impl<'a> ModelReader<'a> {
                 }
             }
         }
-        if values.is_empty() && names.is_empty() {
+        if self.language.version == 2 && values.is_empty() && names.is_empty() {
             self.report(pointer, "`enumValues` is missing: an enum has at least one value");
         }
         Some(values)

@@ -151,6 +151,7 @@ fn expected(form: &Form) -> String {
         Form::Array(_) => "array".to_string(),
         Form::Map(_) => "map".to_string(),
         Form::Object(_) => "object".to_string(),
+        Form::Enum(values) if values.is_empty() => "a value of an enum that has none".to_string(),
         Form::Enum(values) => {
             const SHOWN: usize = 6;
             let shown: Vec<String> = values.iter().take(SHOWN).map(Value::to_string).collect();
