@@ -63,8 +63,12 @@ pub const EDGE_PROBLEMS_MAX: usize = 100;
 pub const DTDL_NAME_CHARS_MAX: usize = 512;
 /// Characters of a name that a job calls or a cloud property has (DTDL version 2).
 pub const CAPABILITY_NAME_CHARS_MAX: usize = 64;
-/// Characters of an identifier in a DTDL model (version 3; version 2 has 128 for an interface).
+/// Characters of an identifier in a DTDL model.
 pub const DTMI_CHARS_MAX: usize = 2_048;
+/// Characters of the identifier of an interface.
+pub const DTMI_INTERFACE_CHARS_MAX: usize = 128;
+/// Characters of a comment, a description and a display name in a DTDL model (version 2 has fewer for the last).
+pub const DTDL_TEXT_CHARS_MAX: usize = 512;
 /// Arrays, maps and objects within each other (DTDL).
 pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 /// Interfaces that stand on each other by `extends` (DTDL).
@@ -76,6 +80,10 @@ pub const DTDL_2_EXTENDS_MAX: usize = 2;
 pub const DTDL_2_CONTENTS_MAX: usize = 300;
 pub const DTDL_2_FIELDS_MAX: usize = 30;
 pub const DTDL_2_ENUM_VALUES_MAX: usize = 100;
+/// Characters of a name and of a display name in version 2 of DTDL.
+pub const DTDL_2_NAME_CHARS_MAX: usize = 64;
+/// The largest `maxMultiplicity` of a relationship in version 2 of DTDL.
+pub const DTDL_2_MULTIPLICITY_MAX: i64 = 500;
 /// Problems of a model that are reported: an author does not read more at once.
 pub const DTDL_PROBLEMS_MAX: usize = 100;
 /// Bytes of one file of another system that is converted: some ten thousand jobs, and read in a second.

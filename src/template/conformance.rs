@@ -104,6 +104,92 @@ fn invalid_members() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// What is wrong with the members that every element may have.
+fn invalid_common() -> Vec<(&'static str, Value)> {
+    let telemetry = json!({"@type": "Telemetry", "name": "a", "schema": "double"});
+    let with_id = |name: &str, id: &str| json!({"@id": id, "@type": "Telemetry", "name": name, "schema": "double"});
+    let shared = json!({"@id": "dtmi:acme:A:a;1", "@type": "Array", "elementSchema": "double"});
+    let long = |most: usize| format!("dtmi:{}:{};1", "x".repeat(most / 2 - 8), "y".repeat(most - most / 2 + 1));
+    let component = |inner: Value| json!([{"@type": "Component", "name": "a", "schema": inner}]);
+    vec![
+        ("an @id that is no identifier", with(telemetry.clone(), "@id", json!("a"))),
+        ("an empty @id", with(telemetry.clone(), "@id", json!(""))),
+        ("a list as an @id", with(telemetry.clone(), "@id", json!(["dtmi:acme:A:a;1"]))),
+        ("an @id of DTDL", with(telemetry.clone(), "@id", json!("dtmi:dtdl:mine;1"))),
+        ("an @id of the standards", with(telemetry.clone(), "@id", json!("dtmi:standard:mine;1"))),
+        ("an @id that is too long", with(telemetry.clone(), "@id", json!(long(2_049)))),
+        ("one @id twice", json!([with_id("a", "dtmi:acme:A:a;1"), with_id("b", "dtmi:acme:A:a;1")])),
+        (
+            "the @id of a schema again",
+            json!([{"@id": "dtmi:acme:A:a;1", "@type": "Telemetry", "name": "a", "schema": shared}]),
+        ),
+        ("the @id of an interface again", with(telemetry.clone(), "@id", json!("dtmi:acme:A;1"))),
+        ("an interface without an @id", component(json!({"@type": "Interface"}))),
+        ("an interface with a long @id", component(json!({"@type": "Interface", "@id": long(129)}))),
+        ("an @type that is null", with(telemetry.clone(), "@type", json!(null))),
+        ("a number in an @type", with(telemetry.clone(), "@type", json!(["Telemetry", 3]))),
+        ("a type that is no identifier", with(telemetry.clone(), "@type", json!(["Telemetry", "dtmi:1x;1"]))),
+        ("a graph", with(telemetry.clone(), "@graph", json!([]))),
+        ("terms in a context", with(telemetry.clone(), "@context", json!({"x": "dtmi:x;1"}))),
+        ("a context of the web", with(telemetry.clone(), "@context", json!("https://schema.org"))),
+        ("a context without a version", with(telemetry.clone(), "@context", json!(["dtmi:acme:context"]))),
+        ("a context that is null", with(telemetry.clone(), "@context", json!(null))),
+        ("an inner context of version 4", with(telemetry.clone(), "@context", json!("dtmi:dtdl:context;4"))),
+        ("a comment that is a number", with(telemetry.clone(), "comment", json!(3))),
+        ("a long comment", with(telemetry.clone(), "comment", json!("x".repeat(513)))),
+        ("a long description", with(telemetry.clone(), "description", json!({"en": "x".repeat(513)}))),
+        ("a long name to display", with(telemetry.clone(), "displayName", json!("x".repeat(513)))),
+        ("a name to display in no language", with(telemetry.clone(), "displayName", json!({"English": "A"}))),
+        ("a name to display that is a literal", with(telemetry.clone(), "displayName", json!({"@value": "A"}))),
+        ("a name with the type of a number", with(telemetry, "name", json!({"@value": "a", "@type": "xsd:integer"}))),
+    ]
+}
+
+/// What is wrong with relationships, commands and the parts of schemas.
+fn invalid_values() -> Vec<(&'static str, Value)> {
+    let relationship = json!({"@type": "Relationship", "name": "a"});
+    let command = json!({"@type": "Command", "name": "a"});
+    let property = |name: &str| json!({"@type": "Property", "name": name, "schema": "double"});
+    let field = |word: &str| {
+        json!({"@type": "Object",
+        "fields": [{"@type": word, "name": "x", "schema": "double"}]})
+    };
+    vec![
+        (
+            "two properties of one name in a relationship",
+            with(relationship.clone(), "properties", json!([property("x"), property("x")])),
+        ),
+        ("none at most", with(relationship.clone(), "maxMultiplicity", json!(0))),
+        ("less than none at most", with(relationship.clone(), "maxMultiplicity", json!(-1))),
+        ("one and a half at most", with(relationship.clone(), "maxMultiplicity", json!(1.5))),
+        ("a text at most", with(relationship.clone(), "maxMultiplicity", json!("5"))),
+        ("null at most", with(relationship.clone(), "maxMultiplicity", json!(null))),
+        ("two numbers at most", with(relationship.clone(), "maxMultiplicity", json!([1, 2]))),
+        ("one at least", with(relationship.clone(), "minMultiplicity", json!(1))),
+        ("a relationship with a text for writable", with(relationship.clone(), "writable", json!("yes"))),
+        ("a target that is null", with(relationship.clone(), "target", json!(null))),
+        ("two targets", with(relationship, "target", json!(["dtmi:b;1", "dtmi:c;1"]))),
+        ("a command of another type", with(command.clone(), "commandType", json!("later"))),
+        ("a command of two types", with(command.clone(), "commandType", json!(["synchronous", "asynchronous"]))),
+        (
+            "a request that is a field",
+            with(command, "request", json!({"@type": "Field", "name": "x", "schema": "double"})),
+        ),
+        ("a field that is the value of a map", telemetry(field("MapValue"))),
+        ("a field that is something", telemetry(field("Something"))),
+        (
+            "a value of an enum with more than a literal",
+            telemetry(json!({"@type": "Enum", "valueSchema": "integer",
+            "enumValues": [{"name": "x", "enumValue": {"@value": 1, "unit": "x"}}]})),
+        ),
+        (
+            "a value of an enum beyond 32 bits",
+            telemetry(json!({"@type": "Enum", "valueSchema": "integer",
+            "enumValues": [{"name": "x", "enumValue": 3_000_000_000_u64}]})),
+        ),
+    ]
+}
+
 fn invalid_structure() -> Vec<(&'static str, Value)> {
     let mut all = invalid_contents();
     all.extend(invalid_parts());
@@ -242,6 +328,26 @@ fn valid() -> Vec<(&'static str, Value)> {
             "contents": [{"@type": "Telemetry", "name": "t", "schema": "double"}]}}]),
         ),
         (
+            "no writable, no most and no comment",
+            json!([{"@type": "Relationship", "name": "a", "writable": [], "maxMultiplicity": [], "comment": [],
+            "target": []}]),
+        ),
+        (
+            "literals that say what they are",
+            json!([{"@type": "Property", "name": {"@value": "a", "@type": "xsd:string"}, "schema": "double",
+            "writable": [{"@value": true}], "comment": {"@value": "x", "@type": ["xsd:string"]},
+            "displayName": [{"@value": "A", "@language": "de"}, "B"]}]),
+        ),
+        (
+            "a command that says how it answers",
+            json!([{"@type": "Command", "name": "a", "commandType": "asynchronous",
+            "request": {"@type": "CommandPayload", "name": "x", "schema": "double"}}]),
+        ),
+        (
+            "a context of its own",
+            json!([{"@context": "dtmi:acme:context;1", "@type": "Telemetry", "name": "a", "schema": "double"}]),
+        ),
+        (
             "identifiers of elements",
             json!([{"@id": "dtmi:acme:A:a;1", "@type": "Telemetry", "name": "a",
             "schema": "double"}]),
@@ -255,9 +361,10 @@ fn models_are_judged_as_the_language_says() {
         json!({"@id": "dtmi:acme:Base;1", "contents": [{"@type": "Telemetry", "name": "a", "schema": "double"}]});
     let inner = json!({"@id": "dtmi:acme:Inner;1", "contents": [
         {"@type": "Component", "name": "deep", "schema": {"@type": "Interface", "@id": "dtmi:acme:Deep;1"}}]});
-    let (mut refused, mut wrong) = ([0, 0], Vec::new());
+    let groups = || [invalid_members(), invalid_structure(), invalid_common(), invalid_values()];
+    let (mut refused, mut wrong) = ([0; 4], Vec::new());
     for version in [2, 3] {
-        for (at, cases) in [invalid_members(), invalid_structure()].into_iter().enumerate() {
+        for (at, cases) in groups().into_iter().enumerate() {
             for (what, contents) in cases {
                 let mut model = beside(version, contents, std::slice::from_ref(&base));
                 if what == "an inherited name again" {
@@ -283,7 +390,58 @@ fn models_are_judged_as_the_language_says() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     // Of as many cases, in both versions.
-    assert_eq!(refused, [2 * invalid_members().len(), 2 * invalid_structure().len()]);
+    assert_eq!(refused, groups().map(|cases| 2 * cases.len()));
+}
+
+/// Contents with the verdicts of version 2 and of version 3.
+fn with_other_verdicts() -> Vec<(&'static str, Value, [bool; 2])> {
+    let telemetry = |name: String| json!({"@type": "Telemetry", "name": name, "schema": "double"});
+    let relationship = json!({"@type": "Relationship", "name": "a"});
+    vec![
+        ("a name of 64 letters", json!([telemetry("a".repeat(64))]), [true; 2]),
+        ("a name of 65 letters", json!([telemetry("a".repeat(65))]), [false, true]),
+        ("a name of 512 letters", json!([telemetry("a".repeat(512))]), [false, true]),
+        ("a name of 513 letters", json!([telemetry("a".repeat(513))]), [false; 2]),
+        ("500 at most", with(relationship.clone(), "maxMultiplicity", json!(500)), [true; 2]),
+        ("501 at most", with(relationship.clone(), "maxMultiplicity", json!(501)), [false, true]),
+        ("a target without a version", with(relationship, "target", json!("dtmi:acme:Room")), [false, true]),
+        (
+            "a name of 65 letters to display",
+            with(telemetry("a".to_string()), "displayName", json!("a".repeat(65))),
+            [false, true],
+        ),
+        (
+            "a keyword beside a literal",
+            with(telemetry("a".to_string()), "comment", json!({"@value": "x", "@language": "en"})),
+            [true, false],
+        ),
+        ("a keyword of JSON-LD", with(telemetry("a".to_string()), "@index", json!("x")), [true, false]),
+        ("a type of the web", with(telemetry("a".to_string()), "@type", json!(["Telemetry", "x:Y"])), [true, false]),
+        ("version 3 inside", with(telemetry("a".to_string()), "@context", json!("dtmi:dtdl:context;3")), [false, true]),
+        ("a point in a property", json!([{"@type": "Property", "name": "a", "schema": "point"}]), [false, true]),
+    ]
+}
+
+/// Schemas belong to the interface that they are in; interfaces are everybody's.
+#[test]
+fn a_schema_is_used_in_its_own_interface_only() {
+    let list = json!({"@id": "dtmi:acme:List;1", "@type": "Map",
+        "mapKey": {"name": "k", "schema": "string"}, "mapValue": {"name": "v", "schema": "double"}});
+    for version in [2, 3] {
+        let mut own = interface(version, telemetry(json!("dtmi:acme:List;1")));
+        own["schemas"] = json!([list]);
+        assert!(read(&own).is_ok());
+        let owner = json!({"@id": "dtmi:acme:Owner;1", "schemas": [list]});
+        let other = beside(version, telemetry(json!("dtmi:acme:List;1")), std::slice::from_ref(&owner));
+        let problems = read(&other).unwrap_err();
+        let expect = "the schema `dtmi:acme:List;1` is one of another interface, which only that may use";
+        assert_eq!((&*problems[0].pointer, &*problems[0].message), ("/0/contents/0/schema", expect));
+        let mut owner = owner;
+        owner["@type"] = json!("Interface");
+        let contents = json!([{"@type": "Component", "name": "c", "schema": owner},
+            {"@type": "Telemetry", "name": "a", "schema": "dtmi:acme:List;1"}]);
+        assert!(read(&interface(version, contents)).is_err(), "that of an interface inside of it");
+    }
 }
 
 #[test]
@@ -296,6 +454,10 @@ fn the_versions_differ_where_the_language_does() {
     ] {
         let is_in = |version: u8| read(&interface(version, telemetry(schema.clone()))).is_ok();
         assert_eq!([is_in(2), is_in(3)], [false, true], "{what}");
+    }
+    for (what, contents, expect) in with_other_verdicts() {
+        let is_in = |version: u8| read(&interface(version, contents.clone())).is_ok();
+        assert_eq!([is_in(2), is_in(3)], expect, "{what}");
     }
     let in_property = json!([{"@type": "Property", "name": "a", "schema": object(array(json!("double")))}]);
     assert!(read(&interface(2, in_property.clone())).is_err() && read(&interface(3, in_property)).is_ok());

@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::model::limits;
-
 /// Returns the values of a member: those of a list, or the one that it is, each with its JSON pointer.
 pub fn each<'a>(value: Option<&'a Value>, pointer: &str) -> Vec<(String, &'a Value)> {
     match value {
@@ -82,5 +80,5 @@ pub fn is_dtmi(id: &str, is_version_3: bool) -> bool {
         Some((major, "")) => is_number(major, 9) && version.is_some_and(|version| !version.ends_with('.')),
         Some((major, minor)) => is_version_3 && is_number(major, 9) && is_number(minor, 6),
     };
-    is_version && id.len() <= limits::DTMI_CHARS_MAX && path.split(':').all(|segment| is_name(segment, id.len()))
+    is_version && path.split(':').all(|segment| is_name(segment, id.len()))
 }

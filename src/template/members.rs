@@ -3,8 +3,23 @@
 
 use serde_json::Value;
 
-use super::json::below;
+use super::json::{below, has_type, is_dtmi};
 use crate::diag::{nearest, shown};
+
+/// The language of an outermost element.
+#[derive(Debug, Clone, Copy)]
+pub struct Language {
+    /// Of DTDL: 2 or 3.
+    pub version: u8,
+    /// Its `@context` names other languages too.
+    pub is_extended: bool,
+}
+
+impl Default for Language {
+    fn default() -> Language {
+        Language { version: 2, is_extended: true }
+    }
+}
 
 /// A kind of element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +81,27 @@ impl Element {
         }
     }
 
+    /// Returns the words of which one must be in the `@type` of an element that may also have none.
+    fn classes(self) -> &'static [&'static str] {
+        match self {
+            Element::Payload => &["CommandPayload", "CommandRequest", "CommandResponse"],
+            Element::Field => &["Field"],
+            Element::EnumValue => &["EnumValue"],
+            Element::MapKey => &["MapKey"],
+            Element::MapValue => &["MapValue"],
+            Element::Interface
+            | Element::Telemetry
+            | Element::Property
+            | Element::Command
+            | Element::Relationship
+            | Element::Component
+            | Element::Array
+            | Element::Enum
+            | Element::Map
+            | Element::Object => &[],
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Element::Interface => "an interface",
@@ -87,14 +123,18 @@ impl Element {
     }
 }
 
-/// Returns the pointers and messages of members that an element cannot have. Where other languages than DTDL are used
-/// (`is_extended`), only the slips of members that the element lacks: anything else may be theirs.
-pub fn unknown(value: &Value, element: Element, pointer: &str, is_extended: bool) -> Vec<(String, String)> {
+/// Returns the pointers and messages of members that an element cannot have, and of an `@type` that is another's. Where
+/// other languages than DTDL are used, only the slips of members that the element lacks: anything else may be theirs.
+pub fn unknown(value: &Value, element: Element, pointer: &str, language: Language) -> Vec<(String, String)> {
     let Some(members) = value.as_object() else { return Vec::new() };
-    let (own, word) = (element.members(), element.word());
+    let (own, word, classes) = (element.members(), element.word(), element.classes());
+    let is_term = |key: &str| match key.starts_with("dtmi:") {
+        true => is_dtmi(key, true),
+        false => key.contains(':') && (language.version == 2 || language.is_extended),
+    };
     let is_known = |key: &str| {
         key.starts_with(['@', '$'])
-            || key.contains(':')
+            || is_term(key)
             || own.contains(&key)
             || COMMON.contains(&key)
             || OF_OTHER_TYPES.contains(&key)
@@ -105,10 +145,14 @@ pub fn unknown(value: &Value, element: Element, pointer: &str, is_extended: bool
         let near = nearest(key, lacking);
         let message = match near {
             Some(near) => format!("`{}` is no member of {word}; did you mean `{near}`?", shown(key)),
-            None if is_extended => continue,
+            None if language.is_extended => continue,
             None => format!("`{}` is no member of {word}: it has {}", shown(key), list(own)),
         };
         found.push((below(pointer, key), message));
+    }
+    let is_other = !classes.is_empty() && !classes.iter().any(|class| has_type(value, class));
+    if is_other && !language.is_extended && members.contains_key("@type") {
+        found.push((below(pointer, "@type"), format!("the `@type` of {word} is {}", list(classes))));
     }
     found
 }

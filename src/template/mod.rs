@@ -12,14 +12,17 @@
 
 mod bounds;
 mod check;
+mod common;
 #[cfg(test)]
 mod conformance;
 mod interfaces;
 mod json;
+mod literal;
 mod members;
 mod model;
 mod place;
 mod read;
+mod relationship;
 mod schema;
 mod schemas;
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! From the JSON of a file to a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::Problem;
 use super::interfaces::{check_extensions, check_inherited, has_components};
-use super::json::{below, each, has_type, is_dtmi, is_name, literal, one};
-use super::members::{Element, unknown};
+use super::json::{below, each, has_type, is_name, one};
+use super::literal::{Kind, literal_of};
+use super::members::{Element, Language, unknown};
 use super::model::{CommandRequest, Content, Interface, Model};
 use super::schema::{COMPLEX, Schema};
 use crate::diag::shown;
@@ -26,8 +27,10 @@ pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
     let top = reader.top(content);
     let found = std::mem::take(&mut reader.found);
     for (pointer, element) in &found {
-        reader.language = reader.language_at(pointer);
-        let interface = reader.interface(pointer, element);
+        // What is around an interface of version 1 was told.
+        let language = reader.language_at(pointer);
+        reader.language = language.unwrap_or_default();
+        let interface = language.map_or_else(Interface::default, |_| reader.interface(pointer, element));
         reader.interfaces.push(interface);
     }
     let root = reader.root(&top);
@@ -53,15 +56,6 @@ pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
     }
 }
 
-/// The language of an outermost element.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Language {
-    /// Of DTDL: 2 or 3.
-    pub version: u8,
-    /// Its `@context` names other languages too.
-    pub is_extended: bool,
-}
-
 /// A schema that others may refer to.
 pub(super) enum Shared {
     /// It is being read: a reference that meets it now is inside of it.
@@ -76,23 +70,19 @@ pub(super) struct ModelReader<'a> {
     by_pointer: BTreeMap<String, usize>,
     by_id: BTreeMap<&'a str, usize>,
     /// The languages of the outermost elements, by pointer.
-    languages: BTreeMap<String, Language>,
+    pub(super) languages: BTreeMap<String, Language>,
     /// That of the interface that is read.
     pub(super) language: Language,
     /// Complex schemas with an `@id`.
     pub(super) schemas: BTreeMap<&'a str, (String, &'a Value)>,
     pub(super) shared: BTreeMap<&'a str, Shared>,
+    /// The identifiers of the other elements that were read.
+    pub(super) ids: BTreeSet<&'a str>,
     /// The schemas of components, as pointers and places in `found`.
     components: Vec<(String, usize)>,
     /// The interfaces of `found` that were read, in its order.
     interfaces: Vec<Interface>,
     problems: Vec<Problem>,
-}
-
-impl Default for Language {
-    fn default() -> Language {
-        Language { version: 2, is_extended: true }
-    }
 }
 
 impl<'a> ModelReader<'a> {
@@ -105,6 +95,7 @@ impl<'a> ModelReader<'a> {
             language: Language::default(),
             schemas: BTreeMap::new(),
             shared: BTreeMap::new(),
+            ids: BTreeSet::new(),
             components: Vec::new(),
             interfaces: Vec::new(),
             problems: Vec::new(),
@@ -192,21 +183,14 @@ impl<'a> ModelReader<'a> {
             }
             let language = self.context(element, &pointer);
             self.languages.insert(pointer.clone(), language);
-            let is_version_3 = language.version == 3;
-            let id = element.get("@id").and_then(Value::as_str);
-            if !id.is_some_and(|id| is_dtmi(id, is_version_3)) {
-                let at = if element.get("@id").is_some() { below(&pointer, "@id") } else { pointer };
-                self.report(&at, "it needs an `@id` such as `dtmi:contoso:Thermostat;1`");
-            }
         }
         top
     }
 
-    /// Returns the language of what is inside of an outermost element.
-    fn language_at(&self, pointer: &str) -> Language {
+    /// Returns the language of what is inside of an outermost element; `None` where that is none of ours.
+    fn language_at(&self, pointer: &str) -> Option<Language> {
         let outermost = pointer.match_indices('/').nth(1).map_or(pointer, |(at, _)| &pointer[..at]);
-        let found = self.languages.get(outermost).or_else(|| self.languages.get(""));
-        found.copied().unwrap_or_default()
+        self.languages.get(outermost).or_else(|| self.languages.get("")).copied()
     }
 
     /// Checks the version of an interface and returns its language.
@@ -275,11 +259,55 @@ impl<'a> ModelReader<'a> {
         interface
     }
 
-    /// Reports members that an element cannot have.
+    /// Reports members that an element cannot have, and what is wrong with those that every element may have.
     pub(super) fn members(&mut self, value: &'a Value, element: Element, pointer: &str) {
-        for (at, message) in unknown(value, element, pointer, self.language.is_extended) {
+        self.common(value, pointer);
+        for (at, message) in unknown(value, element, pointer, self.language) {
             self.report(&at, message);
         }
+    }
+
+    /// Returns true for an identifier that another element has. That two interfaces or two schemas have one was told
+    /// before the first was read.
+    pub(super) fn is_taken(&mut self, id: &'a str, element: &Value) -> bool {
+        let (is_interface, is_schema) = (self.by_id.contains_key(id), self.schemas.contains_key(id));
+        if has_type(element, "Interface") {
+            is_schema
+        } else if COMPLEX.iter().any(|word| has_type(element, word)) {
+            is_interface
+        } else {
+            is_interface || is_schema || !self.ids.insert(id)
+        }
+    }
+
+    /// Returns the interface around a place, as its pointer.
+    pub(super) fn partition<'p>(&self, pointer: &'p str) -> &'p str {
+        let mut around = pointer;
+        while !self.by_pointer.contains_key(around) {
+            match around.rsplit_once('/') {
+                Some((outer, _)) => around = outer,
+                None => break,
+            }
+        }
+        around
+    }
+
+    /// Returns the literal that a member is; reports a value that is none of its kind. `None` also for a member that is
+    /// not there.
+    pub(super) fn literal(
+        &mut self,
+        element: &'a Value,
+        pointer: &str,
+        key: &str,
+        kind: Kind,
+        what: &str,
+    ) -> Option<&'a Value> {
+        let value = element.get(key).filter(|value| !value.as_array().is_some_and(Vec::is_empty))?;
+        let found = literal_of(value, kind, self.language.version);
+        if found.is_none() {
+            self.report(&below(pointer, key), format!("`{key}` must be {what}"));
+        }
+        found
     }
 
     /// Reports a list that is longer than version 2 allows; version 3 bounds the whole of a model.
@@ -309,17 +337,24 @@ impl<'a> ModelReader<'a> {
             self.report(pointer, "`name` is missing");
             return None;
         };
-        let name = literal(name).as_str().filter(|name| is_name(name, limits::DTDL_NAME_CHARS_MAX));
-        if name.is_none() {
+        let version = self.language.version;
+        let most = if version == 2 { limits::DTDL_2_NAME_CHARS_MAX } else { limits::DTDL_NAME_CHARS_MAX };
+        let name = literal_of(name, Kind::Text, version).and_then(Value::as_str);
+        let Some(name) = name.filter(|name| is_name(name, usize::MAX)) else {
             self.report(
                 &below(pointer, "name"),
                 "a name is a letter, then letters, digits and `_`, and no `_` at the end",
             );
+            return None;
+        };
+        if name.len() > most {
+            let message = format!("a name has at most {most} characters in version {version} of DTDL");
+            self.report(&below(pointer, "name"), message);
         }
-        name
+        Some(name)
     }
 
-    fn content(&mut self, item: &'a Value, pointer: &str) -> Option<Content> {
+    pub(super) fn content(&mut self, item: &'a Value, pointer: &str) -> Option<Content> {
         let Some(kind) = self.kind(item, pointer, &CONTENTS) else {
             let at = if item.get("@type").is_some() { below(pointer, "@type") } else { pointer.to_string() };
             self.report(&at, "its `@type` must be Telemetry, Property, Command, Component or Relationship");
@@ -333,6 +368,7 @@ impl<'a> ModelReader<'a> {
             }
             "Telemetry" => self.schema_of(item, pointer).map(|_| Content::Telemetry),
             "Command" => {
+                self.command_type(item, pointer);
                 let request = self.payload(item, pointer, "request");
                 // Answers are kept as they come; the schema is only looked at to find its mistakes.
                 self.payload(item, pointer, "response");
@@ -351,17 +387,28 @@ impl<'a> ModelReader<'a> {
                 }
             },
             _ => {
-                let writable = item.get("writable").map_or(Some(false), |value| literal(value).as_bool());
-                if writable.is_none() {
-                    self.report(&below(pointer, "writable"), "`writable` must be true or false");
-                }
+                let writable = self.literal(item, pointer, "writable", Kind::Boolean, "true or false");
                 let schema = self.schema_of(item, pointer)?;
                 if schema.has_array && self.language.version == 2 {
                     let message = "version 2 of DTDL has no arrays in properties: use a map, or version 3";
                     self.report(&below(pointer, "schema"), message);
                 }
-                Some(Content::Property { schema, writable: writable?, is_cloud: has_type(item, "Cloud") })
+                let writable = writable.and_then(Value::as_bool).unwrap_or_default();
+                Some(Content::Property { schema, writable, is_cloud: has_type(item, "Cloud") })
             }
+        }
+    }
+
+    fn command_type(&mut self, item: &'a Value, pointer: &str) {
+        let words = each(item.get("commandType"), &below(pointer, "commandType"));
+        let is_one = |word: &Value| {
+            let text = word.as_str().unwrap_or_default();
+            let rest = text.strip_prefix("dtmi:dtdl:instance:CommandType:");
+            let word = rest.map_or(text, |rest| rest.split_once(';').map_or(rest, |(word, _)| word));
+            matches!(word, "synchronous" | "asynchronous")
+        };
+        if words.len() > 1 || words.iter().any(|(_, word)| !is_one(word)) {
+            self.report(&below(pointer, "commandType"), "`commandType` must be `synchronous` or `asynchronous`");
         }
     }
 
@@ -372,24 +419,11 @@ impl<'a> ModelReader<'a> {
             return None;
         }
         self.members(payload, Element::Payload, &pointer);
-        let is_nullable = payload.get("nullable").is_some_and(|value| literal(value) == &Value::Bool(true));
+        let nullable = self.literal(payload, &pointer, "nullable", Kind::Boolean, "true or false");
+        let is_nullable = nullable.and_then(Value::as_bool).unwrap_or_default();
         self.name(payload, &pointer)?;
         let schema = self.schema_of(payload, &pointer)?;
         Some(CommandRequest { schema, is_nullable })
-    }
-
-    fn relationship(&mut self, item: &'a Value, pointer: &str) {
-        if let Some(target) = item.get("target")
-            && !literal(target).as_str().is_some_and(|id| is_dtmi(id, true))
-        {
-            self.report(&below(pointer, "target"), "the target of a relationship must be the `@id` of an interface");
-        }
-        for (at, property) in each(item.get("properties"), &below(pointer, "properties")) {
-            match property.is_object() && has_type(property, "Property") {
-                true => drop(self.name(property, &at).and_then(|_| self.content(property, &at))),
-                false => self.report(&at, "the properties of a relationship must have the `@type` Property"),
-            }
-        }
     }
 
     /// Returns the interface that a value is, or refers to.

@@ -140,6 +140,8 @@ impl Schema {
     }
 
     fn of_form(form: Form) -> Schema {
-        Schema { form: Arc::new(form), depth: 0, has_array: false, bounds: None }
+        // The coordinates of a geometry are a list.
+        let has_array = matches!(form, Form::Geometry(_));
+        Schema { form: Arc::new(form), depth: 0, has_array, bounds: None }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::bounds::Bounds;
 use super::json::{below, each, has_type, literal, one};
+use super::literal::{Kind, literal_of};
 use super::members::Element;
 use super::read::{ModelReader, Shared};
 use super::schema::{COMPLEX, Form, Schema, WORDS};
@@ -70,6 +71,13 @@ impl<'a> ModelReader<'a> {
 
     /// Returns a schema by its `@id`. Each is read once.
     fn reference(&mut self, id: &'a str, pointer: &str, level: usize) -> Option<Schema> {
+        if let Some((at, _)) = self.schemas.get(id)
+            && self.partition(at) != self.partition(pointer)
+        {
+            let message = format!("the schema `{}` is one of another interface, which only that may use", shown(id));
+            self.report(pointer, message);
+            return None;
+        }
         match self.shared.get(id) {
             Some(Shared::Done(schema)) => return schema.clone(),
             Some(Shared::Open) => {
@@ -197,8 +205,8 @@ impl<'a> ModelReader<'a> {
             {
                 self.report(&below(&at, "name"), format!("there are two values named `{}`", shown(name)));
             }
-            let value = one.get("enumValue").map(literal);
-            let value = value.filter(|value| if is_integer { value.is_i64() } else { value.is_string() });
+            let kind = if is_integer { Kind::Integer } else { Kind::Text };
+            let value = one.get("enumValue").and_then(|value| literal_of(value, kind, self.language.version));
             match value {
                 Some(value) if values.contains(value) => self.report(&at, "this value is in the enum twice"),
                 Some(value) => values.push(value.clone()),
