@@ -106,8 +106,8 @@ impl Source {
         if members.contains_key("targetCondition") || contents.iter().any(|inner| within("content", inner)) {
             return Ok(Source::HubConfiguration);
         }
-        if crate::template::is_version_1(members) {
-            return Err(crate::template::VERSION_1.to_string());
+        if let Some(old) = crate::template::version_1(members) {
+            return Err(old.to_string());
         }
         if crate::template::is_interface(members) {
             return Err(

@@ -44,21 +44,34 @@ use serde_json::{Map, Value};
 use crate::model::fleet::DeviceTemplate;
 use schema::Schema;
 
-/// What is said of a model of DTDL version 1.
-pub const VERSION_1: &str = "This is a capability model of DTDL version 1, a preview (`implements`, `urn:` ids), which IoT \
+/// What is said of a model of DTDL version 1, by what it is.
+const CAPABILITY_MODEL: &str = "This is a capability model of DTDL version 1, a preview (`implements`, `urn:` ids), which IoT \
     Central has not taken since October 2020. Save it again as version 2: an `Interface` with a `dtmi:` id, and what it \
     implements as components or in `extends`.";
+const INTERFACE_1: &str = "This is an interface of DTDL version 1, a preview (`urn:` ids, a context of azureiot.com), which \
+    IoT Central has not taken since October 2020. Save it again as version 2: with a `dtmi:` id and the `@context` \
+    `dtmi:dtdl:context;2`.";
+const INTERFACE_INSTANCE: &str = "This is an interface instance of DTDL version 1, a preview: the part of a capability \
+    model that is a component now. Save it again as version 2: a `Component` in the `contents` of the device's \
+    `Interface`.";
 
-/// Returns true for a capability model or an interface of DTDL version 1.
-pub fn is_version_1(members: &Map<String, Value>) -> bool {
+/// Returns what is said of a capability model, an interface or an instance of one of DTDL version 1; `None` for anything
+/// else.
+pub fn version_1(members: &Map<String, Value>) -> Option<&'static str> {
     let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();
+    let is_typed = |word: &str| members.get("@type").is_some_and(|types| types.to_string().contains(word));
     let context = members.get("@context").map(Value::to_string).unwrap_or_default();
-    let is_model = members.get("@type").is_some_and(|word| word.to_string().contains("CapabilityModel"));
-    is_model
-        || members.contains_key("implements")
-        || (members.contains_key("contents") && text("@id").starts_with("urn:"))
-        || context.contains("azureiot.com/v1/contexts")
-        || context.contains("azureiot.com/v0/contexts")
+    let is_of_preview = ["azureiot.com/v1/contexts", "azureiot.com/v0/contexts"].iter().any(|it| context.contains(it));
+    let is_interface = members.contains_key("contents") || is_typed("\"Interface\"");
+    if is_typed("CapabilityModel") || members.contains_key("implements") {
+        Some(CAPABILITY_MODEL)
+    } else if is_typed("InterfaceInstance") {
+        Some(INTERFACE_INSTANCE)
+    } else if is_of_preview || (is_interface && text("@id").starts_with("urn:")) {
+        Some(if is_interface { INTERFACE_1 } else { CAPABILITY_MODEL })
+    } else {
+        None
+    }
 }
 
 /// Returns true for an interface.

@@ -168,17 +168,15 @@ impl<'a> ModelReader<'a> {
                     self.report(&pointer, message);
                     continue;
                 }
-                None if element.as_object().is_some_and(super::is_version_1) => {
-                    self.report(&pointer, super::VERSION_1.trim_end_matches('.'));
-                    continue;
-                }
                 None => {
-                    self.report(&pointer, "it needs `\"@type\": \"Interface\"`");
+                    let old = element.as_object().and_then(super::version_1);
+                    let message = old.map_or("it needs `\"@type\": \"Interface\"`", |old| old.trim_end_matches('.'));
+                    self.report(&pointer, message);
                     continue;
                 }
             }
-            if element.as_object().is_some_and(super::is_version_1) {
-                self.report(&pointer, super::VERSION_1.trim_end_matches('.'));
+            if let Some(old) = element.as_object().and_then(super::version_1) {
+                self.report(&pointer, old.trim_end_matches('.'));
                 continue;
             }
             let language = self.context(element, &pointer);

@@ -370,12 +370,6 @@ fn broken_files_are_told_with_their_place() {
         &[("/@context", "version 4 of DTDL cannot be read, versions 2 and 3 can")],
     );
     broken_file(
-        json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": "http://azureiot.com/v1/contexts/IoTModel.json"}),
-        &[("", super::VERSION_1.trim_end_matches('.'))],
-    );
-    let old = json!({"@id": "urn:acme:Truck:1", "@type": "CapabilityModel", "implements": []});
-    broken_file(old, &[("", super::VERSION_1.trim_end_matches('.'))]);
-    broken_file(
         json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": "https://schema.org"}),
         &[("/@context", "its `@context` must have `dtmi:dtdl:context;2` or `dtmi:dtdl:context;3`")],
     );
@@ -404,6 +398,26 @@ fn broken_files_are_told_with_their_place() {
         json!({"@type": ["ModelDefinition", "DeviceModel"], "capabilityModel": {"@type": "Interface"}}),
         &[("", "this is a device template of IoT Central: take its `capabilityModel` out into a file of its own")],
     );
+}
+
+#[test]
+fn models_of_version_1_are_told_what_they_are() {
+    let check = |model: Value, expect: &str| {
+        let found = read(&model).unwrap_err();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].message.starts_with(expect), "{found:?}");
+    };
+    let context = "http://azureiot.com/v1/contexts/IoTModel.json";
+    let model = "This is a capability model of DTDL version 1";
+    check(json!({"@id": "urn:acme:Truck:1", "@type": "CapabilityModel", "implements": []}), model);
+    check(json!({"@id": "urn:acme:Truck:1", "@context": context, "implements": []}), model);
+    let interface = "This is an interface of DTDL version 1";
+    check(json!({"@type": "Interface", "@id": "dtmi:a;1", "@context": context}), interface);
+    check(json!({"@type": "Interface", "@id": "urn:acme:Lamp:1", "@context": "dtmi:dtdl:context;2"}), interface);
+    check(json!({"@id": "urn:acme:Lamp:1", "contents": []}), interface);
+    let instance = "This is an interface instance of DTDL version 1";
+    check(json!({"@type": "InterfaceInstance", "name": "lamp", "schema": "urn:acme:Lamp:1"}), instance);
+    check(json!({"@type": ["InterfaceInstance"], "name": "lamp", "@context": context}), instance);
 }
 
 /// Long chains of references, wide diamonds and deep nesting cost time in proportion to the file, and no stack.

@@ -30,8 +30,8 @@ pub fn template(members: &Map<String, Value>, context: &mut Context<'_>) -> Resu
     let id = fields.text("@id")?.or(fields.text("id")?);
     let display_name = fields.text("displayName")?;
     let mut model = fields.object("capabilityModel")?.ok_or("`capabilityModel` is missing.")?.clone();
-    if crate::template::is_version_1(&model) {
-        return Err(crate::template::VERSION_1.to_string());
+    if let Some(old) = crate::template::version_1(&model) {
+        return Err(old.to_string());
     }
     let outer_context = fields.value("@context").cloned();
     fields.skip(&["@type", "types"]);
