@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use check::violations;
 pub use json::is_name;
 pub use model::Model;
-pub use place::{ModelPlace, locate, place};
+pub use place::{ModelPlace, locate, place, repeated};
 pub use read::read;
 pub use schema::WORDS as SCHEMA_WORDS;
 

@@ -1,6 +1,7 @@
 //! From a JSON pointer to the place in the text.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::diag::Position;
@@ -17,12 +18,52 @@ pub struct ModelPlace {
 /// text is not JSON.
 pub fn locate(text: &str, pointer: &str) -> Option<Position> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let before = text.get(..place(text, pointer)?.value.start)?;
+    position(text, place(text, pointer)?.value.start)
+}
+
+fn position(text: &str, at: usize) -> Option<Position> {
+    let before = text.get(..at)?;
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Some(Position {
         line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
     })
+}
+
+/// Returns the keys of a JSON document that stand in one object more than once, with the place of the later one, at most
+/// `most`. The parser keeps only the last of them, and says nothing.
+pub fn repeated(text: &str, most: usize) -> Vec<(Position, String)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut found, mut open) = (Vec::new(), Vec::new());
+    let mut scanner = Scanner { text, at: 0 };
+    let mut is_key = false;
+    while found.len() < most
+        && let Some(byte) = scanner.peek()
+    {
+        let start = scanner.at;
+        match byte {
+            b'"' => {
+                let Some(key) = scanner.string() else { break };
+                if let Some(Some(keys)) = open.last_mut().filter(|_| is_key) {
+                    let keys: &mut BTreeSet<String> = keys;
+                    let is_new = keys.insert(key.to_string());
+                    found.extend(position(text, start).filter(|_| !is_new).map(|at| (at, key.into_owned())));
+                }
+                continue;
+            }
+            b'{' => open.push(Some(BTreeSet::new())),
+            b'[' => open.push(None),
+            b'}' | b']' => drop(open.pop()),
+            _ => {}
+        }
+        is_key = match byte {
+            b'{' | b',' => true,
+            b':' => false,
+            _ => is_key,
+        };
+        scanner.at += 1;
+    }
+    found
 }
 
 /// Returns the bytes at which a JSON pointer leads in the text of a JSON document, or its nearest existing parent;
@@ -190,5 +231,20 @@ mod tests {
         check("/d/nothing/here", 3, 8);
         check("/a/7", 2, 8);
         assert_eq!(locate("{\"a\": ", "/a/b"), None);
+    }
+    #[test]
+    fn keys_that_are_twice_are_found() {
+        let check = |text: &str, expect: &[(usize, usize, &str)]| {
+            let found = repeated(text, 3);
+            let found: Vec<_> = found.iter().map(|(at, key)| (at.line, at.column, key.as_str())).collect();
+            assert_eq!(found, expect, "{text}");
+        };
+        check(r#"{"a": 1, "b": {"a": [{"a": 2}, {"a": "a", "c": "a"}]}}"#, &[]);
+        check(r#"{"a": "b", "b": ["a", "a"], "c": {}, "d": {}}"#, &[]);
+        check("\u{feff}{\"a\": 1,\n \"\\u0061\": {\"b\": [], \"b\": 2}}", &[(2, 2, "a"), (2, 22, "b")]);
+        check(r#"[{"x{,": 1, "x{,": 2}, 3, {"x{,": 1}]"#, &[(1, 13, "x{,")]);
+        check(r#"{"a": 1, "a": 1, "a": 1, "a": 1, "a": 1}"#, &[(1, 10, "a"), (1, 18, "a"), (1, 26, "a")]);
+        check(r#"{"a": 1, "a"#, &[]);
+        check("", &[]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Set;
-use crate::diag::{Code, Diagnostic, Diagnostics, Span, code, nearest, shown};
+use crate::diag::{Code, Diagnostic, Diagnostics, Position, Span, code, nearest, shown};
 use crate::manifest::lower::{Doc, FileFormat, FileReference};
 use crate::manifest::parsed::JsonFile;
 use crate::manifest::{Entry, Input, ParsedFiles};
@@ -205,15 +205,22 @@ fn relative(document: &str, path: &str) -> String {
 fn check_model(path: &str, text: &[u8], content: &Value) -> Result<(), String> {
     /// Problems that are shown.
     const SHOWN: usize = 5;
-    let Err(problems) = template::read(content) else { return Ok(()) };
     let text = std::str::from_utf8(text).unwrap_or_default();
-    let line = |problem: &template::Problem| {
-        let place = template::locate(text, &problem.pointer);
-        let place = place.map_or(String::new(), |at| format!("line {}, column {}: ", at.line, at.column));
-        format!("\n  {place}{}", problem.message)
+    let repeated = template::repeated(text, SHOWN);
+    let problems = template::read(content).err().unwrap_or_default();
+    if repeated.is_empty() && problems.is_empty() {
+        return Ok(());
+    }
+    let said = |at: Option<Position>, what: &str| {
+        let place = at.map_or(String::new(), |at| format!("line {}, column {}: ", at.line, at.column));
+        format!("\n  {place}{what}")
     };
-    let lines: String = problems.iter().take(SHOWN).map(line).collect();
-    let more = problems.len().saturating_sub(SHOWN);
+    let twice = |(at, key): &(Position, String)| {
+        said(Some(*at), &format!("`{}` is in this object twice, and only the last would count", shown(key)))
+    };
+    let line = |problem: &template::Problem| said(template::locate(text, &problem.pointer), &problem.message);
+    let lines: String = repeated.iter().map(twice).chain(problems.iter().map(line)).take(SHOWN).collect();
+    let more = (repeated.len() + problems.len()).saturating_sub(SHOWN);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     Err(format!("`{}` is not a model that a template can have:{lines}{more}", shown(path)))
 }
