@@ -7,7 +7,6 @@ use super::active::Active;
 use super::{ExecuteError, Executor};
 use crate::link::{LinkEvent, Token};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
-use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::registry::{Change, Heard, HeardOf};
@@ -122,19 +121,18 @@ impl Executor<'_> {
     /// Returns the acknowledgements in the reported sections of some devices of a run, for the versions that the run
     /// has written to them.
     fn acknowledgements(&self, run: &Active, sections: &[(u32, Value)]) -> Result<Vec<Event>, ExecuteError> {
-        let Action::Property(patch) = &run.job.action else { return Ok(Vec::new()) };
         if run.rollout.spec().work != WorkKind::WriteAndConfirm {
             return Ok(Vec::new());
         }
-        let written = patch.to_value();
         let ordinals: Vec<u32> = sections.iter().map(|(ordinal, _)| *ordinal).collect();
         let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
-        let events = sections.iter().zip(versions).filter_map(|((ordinal, section), version)| {
+        let patches = self.patches(run, &ordinals)?;
+        let events = sections.iter().zip(versions).zip(patches).filter_map(|(((ordinal, section), version), patch)| {
             // A device that the run has not written, or that has an outcome, cannot acknowledge.
             if version == 0 {
                 return None;
             }
-            match acknowledgement(&written, version, section) {
+            match acknowledgement(&patch, version, section) {
                 Acknowledgement::Pending => None,
                 Acknowledgement::Given { code, text } => {
                     Some(Event::Answered { ordinal: *ordinal, code, message: kept(&text) })

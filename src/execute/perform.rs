@@ -1,8 +1,10 @@
 //! Performs the effects of a running job, in an order that survives a crash at any point.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::active::Active;
 use super::publish::{Publication, publish};
@@ -12,7 +14,7 @@ use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, RunStatus};
-use crate::registry::{Answer, Change, Chunk, Needs, OpenBatch};
+use crate::registry::{Answer, Assignment, Change, Chunk, Needs, OpenBatch};
 use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
@@ -153,17 +155,34 @@ impl Executor<'_> {
     pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
         let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
-        let Action::Property(patch) = &run.job.action else { return Ok(false) };
-        if next == 0 {
+        if next == 0 || !matches!(run.job.action, Action::Property(_)) {
             return Ok(false);
         }
-        let patch = Arc::new(patch.to_value());
         let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
+        let patches = self.patches(run, &ordinals)?;
         let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
-        for (ordinal, version) in ordinals.iter().zip(versions) {
-            self.request(run, now, (*ordinal, 1), Ask::Desired { patch: Arc::clone(&patch), version });
+        for ((ordinal, version), patch) in ordinals.iter().zip(versions).zip(patches) {
+            self.request(run, now, (*ordinal, 1), Ask::Desired { patch, version });
         }
         Ok(true)
+    }
+
+    /// Returns the patch of a run as each of some devices gets it, in their order.
+    pub(super) fn patches(&self, run: &Active, ordinals: &[u32]) -> Result<Vec<Arc<Value>>, ExecuteError> {
+        let Some(Assignment::Patch { patch, marks, .. }) = &run.assignment else { return Ok(Vec::new()) };
+        if marks.is_empty() {
+            let patch = Arc::new(patch.clone());
+            return Ok(vec![patch; ordinals.len()]);
+        }
+        let ids: Vec<String> = ordinals.iter().map(|at| run.ids.get(*at as usize).to_string()).collect();
+        let templates = self.registry.devices().templates_of(&ids)?;
+        let mut made: BTreeMap<Option<&str>, Arc<Value>> = BTreeMap::new();
+        let patches = ids.iter().map(|id| {
+            let template = templates.get(id).map(String::as_str);
+            let patch = made.entry(template).or_insert_with(|| Arc::new(marks.apply(patch, template).into_owned()));
+            Arc::clone(patch)
+        });
+        Ok(patches.collect())
     }
 
     fn request(&mut self, run: &mut Active, now: Timestamp, (ordinal, attempt): (u32, u32), ask: Ask) {

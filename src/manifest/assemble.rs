@@ -1,6 +1,5 @@
 //! From drafts without errors to what the fleet declares.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -12,7 +11,6 @@ use super::rules::organizations::Paths;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
-use crate::model::job::Action;
 use crate::model::kind::Kind;
 use crate::model::schedule::Schedule;
 
@@ -35,31 +33,7 @@ pub fn assemble(docs: &[Doc], paths: &Paths, named: &Named) -> Declared {
         }
     }
     declared.jobs = jobs.into_iter().collect();
-    mark_components(&mut declared);
     declared
-}
-
-/// Adds the mark of components to what jobs and schedules write to them.
-fn mark_components(declared: &mut Declared) {
-    if declared.templates.values().all(|template| template.components.is_empty()) {
-        return;
-    }
-    let marked = |action: &Action| {
-        let mut action = action.clone();
-        declared.mark_components(&mut action).then_some(action)
-    };
-    let jobs: Vec<(Name, Action)> =
-        declared.jobs.iter().filter_map(|(name, job)| Some((name.clone(), marked(&job.action)?))).collect();
-    let schedules: Vec<(Name, Action)> =
-        declared.schedules.iter().filter_map(|(name, one)| Some((name.clone(), marked(&one.job.action)?))).collect();
-    for (name, action) in jobs {
-        let job = declared.jobs.get_mut(&name).expect("it was just looked at");
-        Arc::make_mut(job).action = action;
-    }
-    for (name, action) in schedules {
-        let schedule = declared.schedules.get_mut(&name).expect("it was just looked at");
-        schedule.job.action = action;
-    }
 }
 
 fn fleet_of(doc: &Doc) -> Option<Fleet> {
@@ -103,13 +77,11 @@ fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
         Draft::DeviceTemplate { cloud_properties } => {
             let model = at.content().clone();
             let read = crate::template::read(&model).expect("the model is checked");
-            let owned = |names: BTreeSet<&str>| names.into_iter().map(str::to_string).collect();
-            let (components, properties) = read.components_and_properties();
+            let components = read.components().into_iter().map(str::to_string).collect();
             let template = DeviceTemplate {
                 name: name.clone(),
                 model_id: read.id().to_string(),
-                components: owned(components),
-                properties: owned(properties),
+                components,
                 cloud_properties: cloud_properties.clone(),
                 model,
             };

@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
 use super::kind::Kind;
+use super::marks::Marks;
 use super::outcome::{DeviceStatus, Reason};
 use super::schedule::Schedule;
 
@@ -153,8 +154,6 @@ pub struct DeviceTemplate {
     pub model: Value,
     /// The names of the interface's components.
     pub components: BTreeSet<String>,
-    /// The names of the interface's writable properties.
-    pub properties: BTreeSet<String>,
     /// Cloud property name to the word of its DTDL schema.
     pub cloud_properties: BTreeMap<String, String>,
 }
@@ -301,15 +300,12 @@ impl Declared {
         }
     }
 
-    /// Marks what an action writes to components. A name is a component's when it is one in a template, and a property
-    /// in none.
-    pub fn mark_components(&self, action: &mut Action) -> bool {
-        let Action::Property(patch) = action else { return false };
-        patch.mark_components(|name| {
-            let has = |names: fn(&DeviceTemplate) -> &BTreeSet<String>| {
-                self.templates.values().any(|template| names(template).contains(name))
-            };
-            has(|template| &template.components) && !has(|template| &template.properties)
+    /// Returns the marks that an action leaves out of what it writes to components.
+    pub fn marks(&self, action: &Action) -> Marks {
+        let Action::Property(patch) = action else { return Marks::default() };
+        Marks::of(patch, |name| {
+            let with_it = self.templates.values().filter(|template| template.components.contains(name));
+            with_it.map(|template| template.name.clone()).collect()
         })
     }
 

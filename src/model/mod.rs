@@ -14,6 +14,7 @@ pub mod id;
 pub mod job;
 pub mod kind;
 pub mod limits;
+pub mod marks;
 pub mod observation;
 pub mod outcome;
 pub mod patch;

@@ -92,23 +92,6 @@ impl Patch {
         found
     }
 
-    /// Marks what it writes to components: adds the mark of IoT Plug and Play where an object has none. Returns false
-    /// when nothing was missing.
-    pub fn mark_components(&mut self, is_component: impl Fn(&str) -> bool) -> bool {
-        let (key, mark) = COMPONENT_MARK;
-        let mut has_marked = false;
-        for (name, value) in &mut self.0 {
-            if let Value::Object(members) = value
-                && !members.contains_key(key)
-                && is_component(name)
-            {
-                members.insert(key.to_string(), mark.into());
-                has_marked = true;
-            }
-        }
-        has_marked
-    }
-
     /// Applies the patch to a section as RFC 7396 says.
     pub fn apply(&self, section: &mut Value) {
         merge(section, &Value::Object(self.0.clone()));

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::model::digest::Digest;
 use crate::model::job::{Action, Job};
+use crate::model::marks::Marks;
 use crate::model::observation::{Before, Mismatch, Observation};
-use crate::model::patch::Section;
+use crate::model::patch::{Assignment, Section};
 
 /// Devices that have the same value at a path and get the same one.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,13 +36,13 @@ pub struct Diff {
 }
 
 /// Returns what the job changes on the observed devices. Lines are sorted by path, then by falling number of devices.
-/// `manifest` is the digest of the edge manifest that it assigns.
-pub fn diff(job: &Job, manifest: Option<Digest>, observation: &Observation) -> Diff {
+/// `manifest` is the digest of the edge manifest that it assigns, `marks` are those of the components that it writes to.
+pub fn diff(job: &Job, manifest: Option<Digest>, marks: &Marks, observation: &Observation) -> Diff {
     let mut devices = vec![0_u64; observation.table.len()];
     for index in &observation.before {
         devices[*index as usize] += 1;
     }
-    let wanted = wanted(&job.action, manifest);
+    let wanted = wanted(&job.action, manifest, marks);
     let mut found = Diff { fits_none: !observation.ids.is_empty(), ..Diff::default() };
     for (before, devices) in observation.table.iter().zip(devices) {
         found.fits_none &= devices == 0 || before.mismatch.is_some();
@@ -75,12 +76,12 @@ struct Wanted {
     value: Value,
 }
 
-fn wanted(action: &Action, manifest: Option<Digest>) -> Vec<Wanted> {
+fn wanted(action: &Action, manifest: Option<Digest>, marks: &Marks) -> Vec<Wanted> {
     let one = |path: &str, text: &str| Wanted { path: path.to_string(), value: Value::String(text.to_string()) };
     match action {
-        Action::Property(patch) => wanted_of_patch(Section::Desired, patch),
-        Action::CloudProperty(patch) => wanted_of_patch(Section::Cloud, patch),
-        Action::Tags(patch) => wanted_of_patch(Section::Tags, patch),
+        Action::Property(patch) => wanted_of_assignments(Section::Desired, marks.assignments(patch)),
+        Action::CloudProperty(patch) => wanted_of_assignments(Section::Cloud, patch.assignments()),
+        Action::Tags(patch) => wanted_of_assignments(Section::Tags, patch.assignments()),
         Action::DeviceTemplate(name) => vec![one("template", name.as_str())],
         Action::EdgeManifest(name) => manifest.map_or_else(Vec::new, |digest| {
             vec![one("edgeManifest", name.as_str()), one("edgeManifest.digest", &digest.to_string())]
@@ -89,14 +90,13 @@ fn wanted(action: &Action, manifest: Option<Digest>) -> Vec<Wanted> {
     }
 }
 
-fn wanted_of_patch(section: Section, patch: &crate::model::patch::Patch) -> Vec<Wanted> {
+fn wanted_of_assignments(section: Section, assignments: Vec<Assignment>) -> Vec<Wanted> {
     let prefix = match section {
         Section::Desired | Section::Reported => "",
         Section::Tags => "tags.",
         Section::Cloud => "cloud.",
     };
-    let assignments = patch.assignments().into_iter();
-    assignments.map(|one| Wanted { path: format!("{prefix}{}", one.dotted()), value: one.value }).collect()
+    assignments.into_iter().map(|one| Wanted { path: format!("{prefix}{}", one.dotted()), value: one.value }).collect()
 }
 
 fn is_satisfied(wanted: &[Wanted], before: &Before) -> bool {
@@ -104,7 +104,7 @@ fn is_satisfied(wanted: &[Wanted], before: &Before) -> bool {
 }
 
 fn is_as_wanted(wanted: &Wanted, before: Option<&Value>) -> bool {
-    let assignment = crate::model::patch::Assignment { path: Vec::new(), value: wanted.value.clone() };
+    let assignment = Assignment { path: Vec::new(), value: wanted.value.clone() };
     assignment.is_satisfied_by(before)
 }
 

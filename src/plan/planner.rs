@@ -20,6 +20,7 @@ use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
 use crate::model::limits;
+use crate::model::marks::Marks;
 use crate::model::observation::{Mismatch, Observation};
 use crate::model::outcome::{Counts, RunStatus};
 
@@ -74,6 +75,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
             observation,
             mismatching: mismatching.remove(&job.name).unwrap_or_default(),
             manifest: declared.manifest_digest(&job.action),
+            marks: declared.marks(&job.action),
         });
         if let Some(seen) = &seen {
             unwritten.insert(job.name.clone(), spared(&seen.observation, may_move));
@@ -204,6 +206,8 @@ struct ObservedJob {
     mismatching: BTreeSet<Name>,
     /// The digest of the edge manifest that the job assigns.
     manifest: Option<Digest>,
+    /// The marks of the components that the job writes to.
+    marks: Marks,
 }
 
 /// What a job is judged by.
@@ -366,8 +370,8 @@ fn plan_undeclared(declared: &Declared, held: &HeldDocuments, ledger: &Ledger, p
 }
 
 fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan: &mut Plan) -> PlannedChange {
-    let ObservedJob { observation, mismatching, manifest } = seen;
-    let found = diff(job, manifest, &observation);
+    let ObservedJob { observation, mismatching, manifest, marks } = seen;
+    let found = diff(job, manifest, &marks, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
     let size = job.delivery.devices_a_batch(count);

@@ -228,7 +228,10 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
 fn touched(action: &Action, declared: &Declared, templates: &mut Templates<'_>) -> Touched {
     match action {
         Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => match action.patch() {
-            Some((section, patch)) => Touched::Section { section, assignments: patch.assignments() },
+            Some((section, patch)) => {
+                let marks = declared.marks(action);
+                Touched::Section { section, assignments: marks.assignments(patch), marks }
+            }
             None => Touched::Nothing,
         },
         Action::Command(_) => Touched::Nothing,

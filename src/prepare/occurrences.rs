@@ -38,8 +38,7 @@ pub fn with_open_occurrences<'a>(
         let schedule = declared.schedules.values().find(|schedule| schedule.owns(&run.job, &run.run));
         let claim = serde_json::from_str(&run.claim).ok().and_then(|claim| Claim::from_json(&claim).ok());
         let (Some(schedule), Some(claim)) = (schedule, claim) else { continue };
-        let Some(mut job) = as_claimed(schedule, &run, &claim, repo) else { continue };
-        declared.mark_components(&mut job.action);
+        let Some(job) = as_claimed(schedule, &run, &claim, repo) else { continue };
         // What else it names has done its work with the claim, which has the devices.
         if let Action::EdgeManifest(name) = &job.action
             && !declared.edge_manifests.contains_key(name)

@@ -7,6 +7,7 @@ use super::RegistryError;
 use crate::model::device::{Authentication, Device};
 use crate::model::digest::Digest;
 use crate::model::id::Name;
+use crate::model::marks::Marks;
 use crate::model::observation::{DeviceIds, Observation};
 use crate::model::outcome::Reason;
 use crate::model::patch::{Assignment as PathAssignment, Section};
@@ -67,6 +68,12 @@ pub trait Devices {
     /// # Errors
     /// The registry cannot be read.
     fn imports_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError>;
+
+    /// Returns the device templates of some devices, by device id; devices without one are absent.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn templates_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError>;
 
     /// Returns ids similar to one that may be mistyped: ids that differ only in the case of letters, and those before
     /// and after it in order.
@@ -145,9 +152,11 @@ pub struct Tally {
 /// The part of a device that a job touches.
 #[derive(Debug, Clone)]
 pub enum Touched {
+    /// A device whose template gets no mark at a path of `marks` counts as one that has it.
     Section {
         section: Section,
         assignments: Vec<PathAssignment>,
+        marks: Marks,
     },
     /// `desired_names` are the desired properties that have a place in the wanted template.
     Template {

@@ -12,6 +12,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
+use crate::model::marks::Marks;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus, SentMark};
 use crate::model::patch::Section;
@@ -167,18 +168,31 @@ pub struct NewRun<'a> {
 /// What is written to each device of a job.
 #[derive(Debug, Clone)]
 pub enum Assignment {
-    Patch { section: Section, patch: Value },
+    /// Devices of some templates get the patch with marks.
+    Patch {
+        section: Section,
+        patch: Value,
+        marks: Marks,
+    },
     Template(String),
-    EdgeManifest { name: String, digest: Digest },
+    EdgeManifest {
+        name: String,
+        digest: Digest,
+    },
 }
 
 impl Assignment {
+    /// Returns a patch that all devices get alike.
+    pub fn patch(section: Section, patch: Value) -> Assignment {
+        Assignment::Patch { section, patch, marks: Marks::default() }
+    }
+
     /// Returns what an action writes; `None` for a command, and for an edge manifest whose digest is not known.
     pub fn of_action(action: &Action, declared: &Declared) -> Option<Assignment> {
         match action {
             Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
                 let (section, patch) = action.patch()?;
-                Some(Assignment::Patch { section, patch: patch.to_value() })
+                Some(Assignment::Patch { section, patch: patch.to_value(), marks: declared.marks(action) })
             }
             Action::DeviceTemplate(name) => Some(Assignment::Template(name.to_string())),
             Action::EdgeManifest(name) => {

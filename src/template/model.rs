@@ -76,11 +76,9 @@ impl Model {
         names
     }
 
-    /// Returns the names at the top of a twin that are components, and those of writable properties.
-    pub fn components_and_properties(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
-        let components = self.names(self.root, |content| matches!(content, Content::Component { .. }));
-        let properties = self.desired_names().difference(&components).copied().collect();
-        (components, properties)
+    /// Returns the names of the device's components, its own and inherited ones.
+    pub fn components(&self) -> BTreeSet<&str> {
+        self.names(self.root, |content| matches!(content, Content::Component { .. }))
     }
 
     pub(super) fn desired_names(&self) -> BTreeSet<&str> {

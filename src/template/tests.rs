@@ -63,7 +63,6 @@ fn template() -> Template {
         model_id: "dtmi:x:Lamp;1".to_string(),
         model: serde_json::from_str(MODEL).unwrap(),
         components: ["fan", "thermo"].map(str::to_string).into(),
-        properties: std::collections::BTreeSet::new(),
         cloud_properties: [("owner", "string"), ("rank", "integer")]
             .map(|(name, word)| (name.to_string(), word.to_string()))
             .into(),

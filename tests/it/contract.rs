@@ -220,6 +220,7 @@ macro_rules! contract {
                 keys_are_those_of_the_device
                 a_device_without_keys_has_empty_ones
                 imports_are_told_of_devices_that_have_one
+                templates_are_told_of_devices_that_have_one
                 ids_near_are_those_in_another_case_and_the_neighbours
             }
             observing {
@@ -229,6 +230,7 @@ macro_rules! contract {
                 a_path_through_what_is_no_object_is_absent
                 a_blocked_device_is_told
                 a_template_that_does_not_fit_is_told
+                a_mark_counts_on_devices_of_its_templates
                 a_device_that_is_no_edge_device_is_told
                 a_template_job_sees_templates
                 an_edge_job_sees_manifests_and_digests
@@ -283,6 +285,7 @@ macro_rules! contract {
                 an_edge_manifest_is_assigned_with_its_digest
                 a_written_device_that_must_acknowledge_is_marked
                 a_device_that_needed_no_write_is_done
+                a_mark_is_written_to_devices_of_its_templates
                 a_write_counts_attempts
             }
             heard {

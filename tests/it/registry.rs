@@ -1,5 +1,6 @@
 //! The files of imports, row by row, and twins that no import makes.
 
+use fleetform::model::marks::Marks;
 use fleetform::model::observation::Observation;
 use fleetform::model::patch::{Patch, Section};
 use fleetform::registry::{ImportFailure, Registry, Request, Touched, sqlite};
@@ -10,7 +11,7 @@ use crate::contract::fleet::{Fleet, spec};
 
 fn observe(registry: &Registry, section: Section, patch: &Value) -> Observation {
     let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
-    let touched = Touched::Section { section, assignments };
+    let touched = Touched::Section { section, assignments, marks: Marks::default() };
     registry.devices().observe(&Request { touched, ..Request::all() }).unwrap()
 }
 

@@ -388,17 +388,63 @@ fn what_is_written_to_a_component_is_marked() {
     assert_eq!(world.record("again", "1")["unchanged"], 1);
 }
 
-#[test]
-fn a_name_that_is_a_property_elsewhere_is_not_marked() {
-    let world = world_with_component();
-    let other = json!({"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Other;1", "@type": "Interface", "contents":
-        {"@type": "Property", "name": "thermostat1", "writable": true, "schema":
+/// Adds a template with a property named like the component, and another that extends the one with the component; each
+/// with a device.
+fn add_namesakes(world: &World) {
+    let property = json!({"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Other;1", "@type": "Interface",
+        "contents": {"@type": "Property", "name": "thermostat1", "writable": true, "schema":
             {"@type": "Object", "fields": [{"name": "target", "schema": "double"}]}}});
-    world.write("other.json", other.to_string());
-    world.declare("other.yaml", "DeviceTemplate", "other", "{model: other.json}");
-    world.job("warm", "{target: {query: '*'}, action: {property: {thermostat1: {target: 21.5}}}}");
+    let mut extending: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(world.file("controller.json")).unwrap()).unwrap();
+    extending.push(json!({"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Better;1", "@type": "Interface",
+        "extends": "dtmi:acme:Controller;1"}));
+    for (name, id, model) in [("other", "o-1", property), ("better", "b-1", Value::from(extending))] {
+        world.write(&format!("{name}.json"), model.to_string());
+        world.declare(&format!("{name}.yaml"), "DeviceTemplate", name, &format!("{{model: {name}.json}}"));
+        world.write(&format!("{name}.csv"), format!("IOTC_DEVICEID\n{id}\n"));
+        let import = format!("{{file: {name}.csv, template: {name}, simulated: true}}");
+        world.declare(&format!("{name}-import.yaml"), "DeviceImport", name, &import);
+    }
+    world.commit("namesakes");
+}
+
+#[test]
+fn devices_whose_template_has_the_component_get_the_mark() {
+    let world = world_with_component();
+    add_namesakes(&world);
     world.apply().unwrap();
-    assert_eq!(world.device("d-1").desired, json!({"thermostat1": {"target": 21.5}}));
+    world.job("warm", "{target: {query: '*'}, action: {property: {thermostat1: {target: 21.5}}}}");
+    let plan = world.run(&["plan"]).expect(0);
+    let marks: Vec<&str> = plan.stdout.lines().filter(|line| line.contains("thermostat1.__t")).collect();
+    assert!(marks.len() == 1 && marks[0].contains("2 devices"), "{plan:?}");
+    world.apply().unwrap();
+    let marked = json!({"thermostat1": {"__t": "c", "target": 21.5}});
+    assert_eq!(["b-1", "d-1"].map(|id| world.device(id).desired), [marked.clone(), marked]);
+    assert_eq!(world.device("o-1").desired, json!({"thermostat1": {"target": 21.5}}));
+    // All are as the job wants them.
+    world.job("again", "{target: {query: '*'}, action: {property: {thermostat1: {target: 21.5}}}}");
+    world.apply().unwrap();
+    assert_eq!(world.record("again", "1")["unchanged"], 3);
+    world.job("empty", "{target: {query: '*'}, action: {property: {thermostat1: {}}}}");
+    world.apply().unwrap();
+    assert_eq!(world.record("empty", "1")["unchanged"], 3);
+}
+
+#[test]
+fn a_component_acknowledges_by_its_properties_where_it_is_one() {
+    let world = world_with_component();
+    add_namesakes(&world);
+    world.apply().unwrap();
+    world.job(
+        "warm",
+        "{target: {devices: [b-1, o-1]}, action: {property: {thermostat1: {target: 21.5}}}, delivery: {confirm: \
+         acknowledged, expiresAfter: 1h}}",
+    );
+    world.apply().unwrap();
+    let reasons: Vec<Reason> = reasons(&world, "warm").into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, [Reason::Acknowledged; 2]);
+    assert_eq!(world.device("b-1").reported["thermostat1"]["target"]["value"], json!(21.5));
+    assert_eq!(world.device("o-1").reported["thermostat1"]["value"], json!({"target": 21.5}));
 }
 
 #[test]

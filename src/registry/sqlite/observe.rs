@@ -11,6 +11,7 @@ use super::super::sql::{self, Param};
 use super::super::{RegistryError, Request, Selection, Tally, Touched};
 use super::SqliteStore;
 use super::rows::TextOrNull as _;
+use crate::model::id::Name;
 use crate::model::observation::{Before, Mismatch, Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
@@ -256,14 +257,19 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
             let columns = ["edge_manifest", "edge_manifest_digest"];
             columns.iter().map(|column| format!("nullif(json_quote(d.{column}), 'null')")).collect()
         }
-        Touched::Section { section, assignments } => {
+        Touched::Section { section, assignments, marks } => {
             let column = match section {
                 Section::Tags => "tags",
                 Section::Cloud => "cloud",
                 Section::Desired => "desired",
                 Section::Reported => "reported",
             };
-            assignments.iter().map(|one| json_at(&format!("d.{column}"), &one.path)).collect()
+            let column = format!("d.{column}");
+            let value_of = |one: &Assignment| match marks.templates_at(&one.path) {
+                Some(templates) => marked_at(&json_at(&column, &one.path), templates, &one.value),
+                None => json_at(&column, &one.path),
+            };
+            assignments.iter().map(value_of).collect()
         }
     }
 }
@@ -408,6 +414,13 @@ fn json_at(column: &str, path: &[String]) -> String {
     }
     let keys = Value::from(path.to_vec()).to_string().replace('\'', "''");
     format!("fleetform_json_at({column}, '{keys}')")
+}
+
+/// Returns SQL for the mark of a component: `found` on devices of the templates that have it, and what is wanted on all
+/// others, which so need no change. No name of a template has a quote.
+fn marked_at(found: &str, templates: &BTreeSet<Name>, wanted: &Value) -> String {
+    let names: Vec<String> = templates.iter().map(|name| format!("'{name}'")).collect();
+    format!("iif(d.template IN ({}), {found}, '{wanted}')", names.join(", "))
 }
 
 /// Registers `fleetform_json_at(json, keys)`: for keys that a JSON path of SQLite cannot spell, such as those with a

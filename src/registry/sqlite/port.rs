@@ -55,6 +55,10 @@ impl Devices for SqliteStore {
         self.owners_of(device_ids)
     }
 
+    fn templates_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError> {
+        self.named_templates(device_ids)
+    }
+
     fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
         self.near_ids(device_id)
     }

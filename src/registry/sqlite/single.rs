@@ -50,6 +50,19 @@ impl SqliteStore {
         read().map_err(|e| self.error("read where devices came from", e))
     }
 
+    pub(super) fn named_templates(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError> {
+        let read = || {
+            let mut found = BTreeMap::new();
+            for id in device_ids {
+                if let Some(template) = template_of(&self.connection, id)? {
+                    found.insert(id.clone(), template);
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|e: rusqlite::Error| self.error("read the templates of devices", e))
+    }
+
     pub(super) fn near_ids(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
         let read = || {
             let mut found: Vec<String> = Vec::new();
@@ -66,6 +79,12 @@ impl SqliteStore {
         };
         read().map_err(|e| self.error("look for near ids", e))
     }
+}
+
+/// Returns the template of a device; `None` also when the device is gone.
+pub(super) fn template_of(connection: &rusqlite::Connection, device_id: &str) -> rusqlite::Result<Option<String>> {
+    let mut look = connection.prepare_cached("SELECT template FROM device WHERE device_id = ?1")?;
+    look.query_row([device_id], |row| row.get(0)).optional().map(Option::flatten)
 }
 
 /// Returns those ids for which `write` changed a row.

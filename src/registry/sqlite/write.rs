@@ -1,5 +1,7 @@
 //! Writing devices: what a job does to the registry, with the outcome of each device in the same transaction.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -8,6 +10,7 @@ use serde_json::Value;
 use super::super::{Assignment, Chunk, Needs, RegistryError};
 use super::SqliteStore;
 use super::rows::TextOrNull as _;
+use super::single::template_of;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
 use crate::model::patch::{Section, counted_size, merge, violations};
@@ -82,20 +85,14 @@ pub(super) fn write_devices(
     assignment: &Assignment,
     chunk: Chunk<'_>,
 ) -> rusqlite::Result<Vec<(u32, Reason)>> {
-    let statements = statements(assignment);
-    let mut fast = transaction.prepare_cached(statements.fast)?;
+    let mut writers = Writers { assignment, made: BTreeMap::new() };
     let mut outcome = transaction.prepare_cached(super::journal::INSERT_OUTCOME)?;
     let mut sent = transaction.prepare_cached(super::marks::INSERT_WRITTEN)?;
-    let safe_length = i64::try_from(statements.safe_length).unwrap_or(i64::MAX);
     let micros = chunk.now.as_microsecond();
     let mut written = Vec::with_capacity(chunk.devices.len());
     let mut failures = 0;
     for (ordinal, device_id) in chunk.devices.iter().copied() {
-        let (reason, message) = if fast.execute(rusqlite::params![device_id, statements.value, safe_length])? == 1 {
-            (Reason::Written, None)
-        } else {
-            judge_one(transaction, assignment, device_id)?
-        };
+        let (reason, message) = writers.of(transaction, device_id)?.write(transaction, device_id)?;
         if chunk.awaits_acknowledgement && reason == Reason::Written {
             sent.execute(rusqlite::params![chunk.run_id, ordinal, micros, device_id])?;
         } else {
@@ -123,10 +120,53 @@ pub(super) fn write_devices(
     Ok(written)
 }
 
+/// What is written to devices of one template, or to all.
+struct Writer<'a> {
+    assignment: Cow<'a, Assignment>,
+    statements: Statements,
+}
+
+impl<'a> Writer<'a> {
+    fn new(assignment: Cow<'a, Assignment>) -> Writer<'a> {
+        let statements = statements(&assignment);
+        Writer { assignment, statements }
+    }
+
+    fn write(&self, transaction: &Transaction<'_>, device_id: &str) -> rusqlite::Result<(Reason, Option<String>)> {
+        let Statements { fast, value, safe_length } = &self.statements;
+        let safe_length = i64::try_from(*safe_length).unwrap_or(i64::MAX);
+        match transaction.prepare_cached(fast)?.execute(rusqlite::params![device_id, value, safe_length])? {
+            1 => Ok((Reason::Written, None)),
+            _ => judge_one(transaction, &self.assignment, device_id),
+        }
+    }
+}
+
+/// The writers of a chunk, made when the first device of a template is met.
+struct Writers<'a> {
+    assignment: &'a Assignment,
+    made: BTreeMap<Option<String>, Writer<'a>>,
+}
+
+impl<'a> Writers<'a> {
+    fn of(&mut self, transaction: &Transaction<'_>, device_id: &str) -> rusqlite::Result<&Writer<'a>> {
+        let assignment = self.assignment;
+        Ok(match assignment {
+            Assignment::Patch { section, patch, marks } if !marks.is_empty() => {
+                self.made.entry(template_of(transaction, device_id)?).or_insert_with_key(|template| {
+                    let patch = marks.apply(patch, template.as_deref()).into_owned();
+                    Writer::new(Cow::Owned(Assignment::patch(*section, patch)))
+                })
+            }
+            _ => self.made.entry(None).or_insert_with(|| Writer::new(Cow::Borrowed(assignment))),
+        })
+    }
+}
+
 fn statements(assignment: &Assignment) -> Statements {
     // The patch is compared by its effect: when it changes nothing, nothing is written and no version moves.
     match assignment {
-        Assignment::Patch { section, patch } => {
+        Assignment::Patch { section, patch, .. } => {
             let patch = patch.to_string();
             let fast = match section {
                 Section::Desired => {
@@ -190,7 +230,7 @@ fn judge_one(
     if blocked {
         return Ok((Reason::Blocked, Some("it was blocked".to_string())));
     }
-    let Assignment::Patch { section, patch } = assignment else {
+    let Assignment::Patch { section, patch, .. } = assignment else {
         return Ok((Reason::Unchanged, None));
     };
     let before: Value = serde_json::from_str(&text).map_err(|_| super::rows::malformed(1, &text))?;

@@ -18,7 +18,7 @@ fn under_way(fresh: Fresh) -> (Fleet, i64) {
 }
 
 fn level() -> Assignment {
-    Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) }
+    Assignment::patch(Section::Desired, json!({"level": 3}))
 }
 
 fn chunk<'a>(run_id: i64, devices: &'a [(u32, &'a str)]) -> Chunk<'a> {

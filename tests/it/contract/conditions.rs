@@ -115,7 +115,7 @@ fn fleet(fresh: Fresh) -> Fleet {
         }
         let devices = [(u32::try_from(ids.find(device_id).unwrap()).unwrap(), device_id)];
         let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: false, now: now() };
-        let assignment = Assignment::Patch { section: Section::Cloud, patch: twin["cloud"].clone() };
+        let assignment = Assignment::patch(Section::Cloud, twin["cloud"].clone());
         fleet.registry.write(Change::Write { assignment: &assignment, chunk }).unwrap();
     }
     fleet

@@ -153,6 +153,14 @@ pub fn imports_are_told_of_devices_that_have_one(fresh: Fresh) {
     assert_eq!(found, [("d-2".to_string(), "a".to_string()), ("e-1".to_string(), "b".to_string())]);
 }
 
+pub fn templates_are_told_of_devices_that_have_one(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    fleet.import(&ImportSpec { template: Some("lamp".to_string()), ..spec("a") }, "IOTC_DEVICEID\nd-1\nd-2\n");
+    fleet.import(&spec("b"), "IOTC_DEVICEID\ne-1\n");
+    let found = fleet.registry.devices().templates_of(&texts(&["e-1", "gone", "d-2"])).unwrap();
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [("d-2".to_string(), "lamp".to_string())]);
+}
+
 pub fn ids_near_are_those_in_another_case_and_the_neighbours(fresh: Fresh) {
     let mut fleet = Fleet::new(fresh);
     let rows: String = (0..500).map(|n| format!("d-{n:04}\n")).collect();

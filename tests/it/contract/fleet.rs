@@ -267,7 +267,7 @@ impl Fleet {
         let chunk = Chunk { run_id, devices: &devices, failures_left, awaits_acknowledgement: false, now: now() };
         let written = self
             .registry
-            .write(Change::Write { assignment: &Assignment::Patch { section, patch }, chunk })
+            .write(Change::Write { assignment: &Assignment::patch(section, patch), chunk })
             .unwrap()
             .into_written();
         let ordinals: Vec<u32> = written.iter().map(|(ordinal, _)| *ordinal).collect();

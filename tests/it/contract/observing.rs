@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fleetform::model::digest::Digest;
+use fleetform::model::marks::Marks;
 use fleetform::model::observation::{Before, Mismatch, Observation, Strays};
 use fleetform::model::patch::{Patch, Section};
 use fleetform::registry::{Assignment, Change, Chunk, DeviceFilter, ImportSpec, Request, Selection, Touched};
@@ -14,7 +15,7 @@ use super::fleet::{Fleet, hub, hub_spec, listed, matching, name, now, observed, 
 /// Returns a request for all devices, and the values at the paths of a patch.
 fn touching(section: Section, patch: &Value) -> Request {
     let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
-    Request { touched: Touched::Section { section, assignments }, ..Request::all() }
+    Request { touched: Touched::Section { section, assignments, marks: Marks::default() }, ..Request::all() }
 }
 
 fn observe(fleet: &Fleet, request: &Request) -> Observation {
@@ -111,6 +112,19 @@ pub fn a_template_that_does_not_fit_is_told(fresh: Fresh) {
     let found = observe(&fleet, &Request { mismatching, ..touching(Section::Desired, &json!({"level": 3})) });
     let told: Vec<Option<Mismatch>> = entries(&found).iter().map(|entry| entry.mismatch.clone()).collect();
     assert_eq!(told, [Some(Mismatch::Template(name("heater"))), None, None, None]);
+}
+
+pub fn a_mark_counts_on_devices_of_its_templates(fresh: Fresh) {
+    let mut fleet = of_templates(fresh);
+    let patch = Patch::new(json!({"fan": {"on": true}}).as_object().unwrap().clone()).unwrap();
+    let marks = Marks::of(&patch, |_| BTreeSet::from([name("heater"), name("lamp")]));
+    let touched =
+        || Touched::Section { section: Section::Desired, assignments: marks.assignments(&patch), marks: marks.clone() };
+    let marks_of = |fleet: &Fleet| values(&observe(fleet, &Request { touched: touched(), ..Request::all() }));
+    let has_one = Some(json!("c"));
+    assert_eq!(marks_of(&fleet), [None, None, None, has_one.clone()], "the last has no template");
+    assert_eq!(fleet.write(Section::Desired, json!({"fan": {"__t": "c"}}), None).len(), 4);
+    assert_eq!(marks_of(&fleet), vec![has_one; 4]);
 }
 
 pub fn a_device_that_is_no_edge_device_is_told(fresh: Fresh) {

@@ -23,7 +23,7 @@ fn mixed(fresh: Fresh) -> (Fleet, i64) {
     let mut fleet = Fleet::with_devices(fresh, 5);
     let run_id = fleet.run("dim");
     let ids = fleet.target();
-    let assignment = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) };
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
     let devices = [(3, "d-0003")];
     let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: true, now: after(3) };
     fleet

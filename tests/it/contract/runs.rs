@@ -71,7 +71,7 @@ pub fn the_counts_of_an_open_run_add_up(fresh: Fresh) {
     fleet.record(other, &[outcome(7, Reason::Timeout)]);
     let ids = fleet.target();
     let outcomes = [outcome(0, Reason::Written), outcome(1, Reason::Unchanged), outcome(2, Reason::Rejected)];
-    let assignment = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) };
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
     let devices = [(5, "d-0005")];
     let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: true, now: now() };
     fleet

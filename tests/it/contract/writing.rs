@@ -1,9 +1,13 @@
 //! Writes of a job: each device with its outcome, one after the other.
 
+use std::collections::BTreeSet;
+
 use fleetform::model::device::{Device, DeviceState};
 use fleetform::model::digest::Digest;
+use fleetform::model::id::Name;
+use fleetform::model::marks::Marks;
 use fleetform::model::outcome::Reason;
-use fleetform::model::patch::{Section, merge};
+use fleetform::model::patch::{Patch, Section, merge};
 use fleetform::registry::{Assignment, Change, Chunk, ImportSpec, PendingRows, ResultRow, Waits};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -56,7 +60,7 @@ pub fn a_write_changes_only_what_differs(fresh: Fresh) {
     fleet.delete(&["d-0004"]);
     let devices: Vec<(u32, &str)> = (0..).zip(ids.iter()).collect();
     let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: false, now: now() };
-    let patch = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3, "old": null}) };
+    let patch = Assignment::patch(Section::Desired, json!({"level": 3, "old": null}));
     let reasons: Vec<Reason> = fleet
         .registry
         .write(Change::Write { assignment: &patch, chunk })
@@ -107,7 +111,7 @@ pub fn a_write_that_failed_says_why(fresh: Fresh) {
     let devices: Vec<(u32, &str)> = (0..).zip(ids.iter()).collect();
     let chunk = Chunk { run_id, devices: &devices, failures_left: None, awaits_acknowledgement: false, now: now() };
     let patch = json!({"a": 1, "k3": "x".repeat(187)});
-    let assignment = Assignment::Patch { section: Section::Tags, patch };
+    let assignment = Assignment::patch(Section::Tags, patch);
     fleet.registry.write(Change::Write { assignment: &assignment, chunk }).unwrap();
     let said: Vec<(Reason, String)> =
         rows(&fleet, run_id).into_iter().map(|row| (row.outcome.reason, row.outcome.message)).collect();
@@ -234,7 +238,7 @@ pub fn an_edge_manifest_is_assigned_with_its_digest(fresh: Fresh) {
 
 pub fn a_written_device_that_must_acknowledge_is_marked(fresh: Fresh) {
     let mut fleet = Fleet::with_desired(fresh, &[json!({}), json!({"$version": 41, "level": 1}), json!({})]);
-    let assignment = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) };
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
     let (run_id, reasons) = assign(&mut fleet, "job", &assignment, true);
     assert_eq!(reasons, [Reason::Written; 3]);
     assert_eq!(fleet.outcomes(run_id), []);
@@ -245,10 +249,26 @@ pub fn a_written_device_that_must_acknowledge_is_marked(fresh: Fresh) {
     assert_eq!(fleet.device("d-0001").desired_version, 42);
 }
 
+pub fn a_mark_is_written_to_devices_of_its_templates(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    for (import, template) in [("a", Some("lamp")), ("b", Some("heater")), ("c", None)] {
+        let spec = ImportSpec { template: template.map(str::to_string), ..spec(import) };
+        fleet.import(&spec, &format!("IOTC_DEVICEID\n{import}-1\n{import}-2\n"));
+    }
+    let patch = json!({"fan": {"on": true}});
+    let members = Patch::new(patch.as_object().unwrap().clone()).unwrap();
+    let marks = Marks::of(&members, |_| BTreeSet::from([Name::parse("lamp").unwrap()]));
+    let assignment = Assignment::Patch { section: Section::Desired, patch: patch.clone(), marks };
+    assert_eq!(assign(&mut fleet, "first", &assignment, false).1, [Reason::Written; 6]);
+    assert_eq!(fleet.device("a-2").desired, json!({"fan": {"__t": "c", "on": true}}));
+    assert_eq!(["b-1", "c-2"].map(|id| fleet.device(id).desired), [patch.clone(), patch]);
+    assert_eq!(assign(&mut fleet, "again", &assignment, true).1, [Reason::Unchanged; 6]);
+}
+
 pub fn a_device_that_needed_no_write_is_done(fresh: Fresh) {
     let mut fleet = Fleet::with_desired(fresh, &[json!({"level": 3}), json!({}), json!({})]);
     fleet.block(&["d-0002"]);
-    let assignment = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) };
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
     let (run_id, reasons) = assign(&mut fleet, "job", &assignment, true);
     assert_eq!(reasons, [Reason::Unchanged, Reason::Written, Reason::Blocked]);
     assert_eq!(fleet.outcomes(run_id), [(0, Reason::Unchanged), (2, Reason::Blocked)]);
@@ -259,7 +279,7 @@ pub fn a_device_that_needed_no_write_is_done(fresh: Fresh) {
 pub fn a_write_counts_attempts(fresh: Fresh) {
     let mut fleet = Fleet::with_desired(fresh, &[json!({"level": 3}), json!({}), json!({})]);
     fleet.block(&["d-0002"]);
-    let assignment = Assignment::Patch { section: Section::Desired, patch: json!({"level": 3}) };
+    let assignment = Assignment::patch(Section::Desired, json!({"level": 3}));
     let (run_id, _) = assign(&mut fleet, "job", &assignment, false);
     for (row, attempts) in rows(&fleet, run_id).iter().zip([0, 1, 0]) {
         assert_eq!(row.outcome.attempts, attempts, "{row:?}");
