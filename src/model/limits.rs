@@ -75,6 +75,8 @@ pub const DTDL_SCHEMA_DEPTH_MAX: usize = 5;
 pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
 /// Rows of an import file that `validate` looks at; a plan looks at all.
 pub const VALIDATED_ROWS_MAX: u64 = 100_000;
+/// Interfaces that one extends in version 3 of DTDL.
+pub const DTDL_3_EXTENDS_MAX: usize = 1_024;
 /// Members of lists in version 2 of DTDL; version 3 bounds a model as a whole.
 pub const DTDL_2_EXTENDS_MAX: usize = 2;
 pub const DTDL_2_CONTENTS_MAX: usize = 300;

@@ -170,6 +170,7 @@ fn invalid_values() -> Vec<(&'static str, Value)> {
         ("a target that is null", with(relationship.clone(), "target", json!(null))),
         ("two targets", with(relationship, "target", json!(["dtmi:b;1", "dtmi:c;1"]))),
         ("a command of another type", with(command.clone(), "commandType", json!("later"))),
+        ("a command of the type null", with(command.clone(), "commandType", json!(null))),
         ("a command of two types", with(command.clone(), "commandType", json!(["synchronous", "asynchronous"]))),
         (
             "a request that is a field",
@@ -455,6 +456,13 @@ fn the_versions_differ_where_the_language_does() {
         let is_in = |version: u8| read(&interface(version, telemetry(schema.clone()))).is_ok();
         assert_eq!([is_in(2), is_in(3)], [false, true], "{what}");
     }
+    let extending = |count: usize| {
+        let one = |n: usize| json!({"@id": format!("dtmi:acme:Base{n};1"), "@type": "Interface"});
+        let mut model = interface(3, json!([]));
+        model["extends"] = (0..count).map(one).collect();
+        read(&model).is_ok()
+    };
+    assert!(extending(1_024) && !extending(1_025));
     for (what, contents, expect) in with_other_verdicts() {
         let is_in = |version: u8| read(&interface(version, contents.clone())).is_ok();
         assert_eq!([is_in(2), is_in(3)], expect, "{what}");

@@ -233,6 +233,11 @@ impl<'a> ModelReader<'a> {
         let mut interface = Interface::default();
         self.members(element, Element::Interface, pointer);
         self.at_most(element, "extends", pointer, limits::DTDL_2_EXTENDS_MAX);
+        let bases = each(element.get("extends"), pointer).len();
+        if bases > limits::DTDL_3_EXTENDS_MAX {
+            let message = format!("there are {bases} of them, and at most {} are allowed", limits::DTDL_3_EXTENDS_MAX);
+            self.report(&below(pointer, "extends"), message);
+        }
         self.at_most(element, "contents", pointer, limits::DTDL_2_CONTENTS_MAX);
         for (at, base) in each(element.get("extends"), &below(pointer, "extends")) {
             interface.extends.extend(self.interface_at(base, &at));
@@ -405,7 +410,8 @@ impl<'a> ModelReader<'a> {
             let word = rest.map_or(text, |rest| rest.split_once(';').map_or(rest, |(word, _)| word));
             matches!(word, "synchronous" | "asynchronous")
         };
-        if words.len() > 1 || words.iter().any(|(_, word)| !is_one(word)) {
+        let is_null = item.get("commandType").is_some_and(Value::is_null);
+        if is_null || words.len() > 1 || words.iter().any(|(_, word)| !is_one(word)) {
             self.report(&below(pointer, "commandType"), "`commandType` must be `synchronous` or `asynchronous`");
         }
     }
