@@ -105,6 +105,9 @@ impl UpstreamError {
 /// more.
 pub type Still<'a> = dyn FnMut(&ResultsBranch<'_>) -> Result<Option<(Vec<FileChange>, String)>, RepoError> + 'a;
 
+/// Writes a commit of changes and a message on top of a commit, or in its place; `None` when it would change nothing.
+type Make<'a> = dyn FnMut(Oid, &[FileChange], &str) -> Result<Option<Oid>, RepoError> + 'a;
+
 /// The branch as it is on the remote.
 pub struct Tip<'a> {
     branch: &'a ResultsBranch<'a>,
@@ -343,7 +346,7 @@ impl ResultsBranch<'_> {
         &self,
         exchange: &Exchange<'_>,
         still: &mut Still<'_>,
-        make: &mut dyn FnMut(Oid, &[FileChange], &str) -> Result<Option<Oid>, RepoError>,
+        make: &mut Make<'_>,
     ) -> Result<bool, UpstreamError> {
         for attempt in 0..ATTEMPTS_MAX {
             let Some((changes, message)) = still(self)? else { return Ok(false) };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::job::tone;
-use super::{TextTable, counted, number};
-use crate::cli::output::{Painter, Tone};
+use super::{TextTable, counted, number, wrapped};
+use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::text::sanitize_line;
 use crate::ops::rehearse::{Rehearsed, RehearsedRun};
 use crate::plan::Subject;
@@ -43,7 +43,8 @@ pub fn render(rehearsed: &Rehearsed, simulated_in: Duration, painter: Painter) -
         if let Some(reason) = &run.record.reason {
             let status = painter.paint(tone(run.record.status), run.record.status.as_str());
             let (job, token) = (&run.record.job, &run.record.run);
-            text.push_str(&format!("job {job} run {token} {status}: {}\n", sanitize_line(reason)));
+            let line = format!("job {job} run {token} {status}: {}", sanitize_line(reason));
+            text.push_str(&format!("{}\n", wrapped(&line, 2, stdout_width())));
         }
     }
     for change in &rehearsed.held {
@@ -63,7 +64,8 @@ pub fn render(rehearsed: &Rehearsed, simulated_in: Duration, painter: Painter) -
 
 fn table(runs: &[RehearsedRun]) -> String {
     let mut table =
-        TextTable::new(&["JOB", "RUN", "STATUS", "DEVICES", "BATCHES", "COMPLETED", "FAILED", "PENDING", "TAKES"]);
+        TextTable::new(&["JOB", "RUN", "STATUS", "DEVICES", "BATCHES", "COMPLETED", "FAILED", "PENDING", "TAKES"])
+            .sparing(&["BATCHES", "RUN"]);
     for run in runs {
         let record = &run.record;
         let counts = &record.counts;
