@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
+use super::plans::PlanArgs;
 use crate::model::limits;
 
 /// Bulk work on fleets of connected devices through pull requests.
@@ -49,6 +50,9 @@ pub enum Command {
         /// How to print what is wrong
         #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
         format: ReportFormat,
+        /// Exit with 65 when there is a warning, too
+        #[arg(long)]
+        strict: bool,
     },
     /// Show what apply would do; writes nothing
     Plan(PlanArgs),
@@ -109,19 +113,6 @@ pub enum ReportFormat {
     /// SARIF 2.1.0
     Sarif,
     Junit,
-}
-
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Plan a commit, a branch or a tag; the work tree when absent
-    #[arg(long, value_name = "REV")]
-    pub rev: Option<String>,
-    /// Save the plan, to apply just this with `fleetform apply FILE`
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// Exit with 2 when the plan has changes, with 0 when it has none
-    #[arg(long)]
-    pub detailed_exitcode: bool,
 }
 
 #[derive(Debug, Args)]

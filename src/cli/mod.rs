@@ -12,6 +12,7 @@ mod global;
 pub mod listen;
 pub mod logs;
 mod output;
+mod plans;
 mod shells;
 mod signals;
 mod values;

@@ -170,6 +170,8 @@ codes! {
     OTHER_REGISTRY = "FF672", Warning, "another registry works on the fleet";
     OLDER_REGISTRY = "FF673", Warning, "registry is older than the results";
     NAMELESS_DEVICES = "FF674", Warning, "devices of a lost run are not known";
+    UNKNOWN_HISTORY = "FF675", Warning, "what has run is not known";
+    NO_MERGE_BASE = "FF676", Warning, "histories do not meet";
 }
 
 #[cfg(test)]

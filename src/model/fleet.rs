@@ -229,15 +229,19 @@ pub struct ImportExpect {
     pub max: Option<u64>,
     /// The most devices that are blocked or deleted.
     pub removed: Option<u64>,
+    /// The most rows that are rejected.
+    pub rejected: Option<u64>,
 }
 
 impl ImportExpect {
-    /// Returns true when a file with so many devices, which blocks or deletes so many, is as expected.
-    pub fn allows(&self, devices: u64, removed: u64) -> bool {
-        let ImportExpect { min, max, removed: removed_max } = *self;
+    /// Returns true when a file with so many devices, which blocks or deletes so many and has so many rejected rows, is as
+    /// expected.
+    pub fn allows(&self, devices: u64, removed: u64, rejected: u64) -> bool {
+        let ImportExpect { min, max, removed: removed_max, rejected: rejected_max } = *self;
         min.is_none_or(|min| devices >= min)
             && max.is_none_or(|max| devices <= max)
             && removed_max.is_none_or(|most| removed <= most)
+            && rejected_max.is_none_or(|most| rejected <= most)
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod classify;
 mod codec;
 mod conflict;
+mod delta;
 mod diff;
 mod input;
 mod order;
@@ -27,6 +28,7 @@ pub use check::check;
 pub use classify::{Class, Classified, classify, classify_all};
 pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
 pub use conflict::{Conflict, contest};
+pub use delta::{Delta, Withdrawal, Withdrawn};
 pub use diff::DiffLine;
 pub use input::{ImportObservation, PlanInput, PlanSource};
 pub use planner::plan;
@@ -87,6 +89,20 @@ pub struct Summary {
 }
 
 impl Plan {
+    /// Returns the plan of a tree that declares nothing.
+    pub fn empty(now: jiff::Timestamp) -> Plan {
+        Plan {
+            id: String::new(),
+            source: PlanSource::default(),
+            base: None,
+            observed_at: now,
+            changes: Vec::new(),
+            runs: Vec::new(),
+            notices: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+
     /// Returns true when applying the plan does anything.
     pub fn has_changes(&self) -> bool {
         self.changes.iter().any(|change| change.action().changes_something())

@@ -153,9 +153,9 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
         plan.changes.push(change);
         let (rows, rejected) = (counts.rows, counts.rejected);
         let (devices, removed) = (counts.devices(), counts.removed + counts.deleted);
-        if !declared.expect.allows(devices, removed) {
+        if !declared.expect.allows(devices, removed, rejected) {
             let (import, expect) = (name.clone(), declared.expect);
-            plan.refusals.push(Refusal::UnexpectedImport { import, devices, removed, expect });
+            plan.refusals.push(Refusal::UnexpectedImport { import, devices, removed, rejected, expect });
         }
         if rows == rejected {
             plan.refusals.push(Refusal::NothingImported { import: name.clone(), rows, rejected });

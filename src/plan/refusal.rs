@@ -62,6 +62,7 @@ pub enum Refusal {
         import: Name,
         devices: u64,
         removed: u64,
+        rejected: u64,
         expect: ImportExpect,
     },
     /// Every row of a file was rejected, or it has none.

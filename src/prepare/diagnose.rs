@@ -132,8 +132,8 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
             let span = span_of_job(loaded, job, "/spec/target/expect");
             Diagnostic::new(code::UNEXPECTED_COUNT, span, detail).with_help(help)
         }
-        Refusal::UnexpectedImport { import, devices, removed, expect } => {
-            let ImportExpect { min, max, removed: removed_max } = *expect;
+        Refusal::UnexpectedImport { import, devices, removed, rejected, expect } => {
+            let ImportExpect { min, max, removed: removed_max, rejected: rejected_max } = *expect;
             let (pointer, detail) = match removed_max.filter(|most| removed > most) {
                 Some(most) => (
                     "/spec/expect/removed",
@@ -141,6 +141,10 @@ fn of_refusal(refusal: &Refusal, preparation: &Preparation<'_>, staged: &[Staged
                         "Import `{import}` would block or delete {}, and its `expect` allows at most {most}.",
                         devices_of(*removed)
                     ),
+                ),
+                None if let Some(most) = rejected_max.filter(|most| rejected > most) => (
+                    "/spec/expect/rejected",
+                    format!("Import `{import}` has {rejected} rejected rows, and its `expect` allows at most {most}."),
                 ),
                 None => (
                     "/spec/expect",

@@ -359,6 +359,8 @@ impl Upstream {
     /// As [`Upstream::finish`], after the last try; [`ReconcileError::Unpushed`] when results are left here.
     pub fn close(&mut self, branch: &ResultsBranch<'_>, now: Timestamp) -> Result<(), ReconcileError> {
         match self.finish_for_good(branch, now) {
+            // The remote has it: only here it is not known.
+            Err(error @ ReconcileError::Upstream(UpstreamError::Unnoted { .. })) => Err(error),
             Err(ReconcileError::Upstream(source)) => match branch.unpushed()? {
                 0 => Err(source.into()),
                 commits => Err(ReconcileError::Unpushed { commits, source }),

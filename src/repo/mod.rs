@@ -290,6 +290,13 @@ impl Repo {
         Ok(commit.id().to_string())
     }
 
+    /// Returns the commit that two commits come from; `None` where their histories do not meet in this repository, as in
+    /// a shallow clone.
+    pub fn merge_base(&self, one: &str, other: &str) -> Option<String> {
+        let (one, other) = (git2::Oid::from_str(one).ok()?, git2::Oid::from_str(other).ok()?);
+        Some(self.repository.merge_base(one, other).ok()?.to_string())
+    }
+
     /// Returns true when a commit is another one or comes after it; `None` when one of them is not there.
     pub fn descends(&self, commit: &str, from: &str) -> Option<bool> {
         let (commit, from) = (git2::Oid::from_str(commit).ok()?, git2::Oid::from_str(from).ok()?);

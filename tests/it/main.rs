@@ -40,6 +40,7 @@ mod recovery;
 mod registry;
 mod remote;
 mod renames;
+mod review;
 mod schedules;
 mod scripts;
 mod servers;

@@ -70,6 +70,7 @@ pub(super) fn execute(
         }
         if !output.is_json {
             let view = PlanView {
+                is_blind: false,
                 painter: output.talk_painter(),
                 is_verbose: output.is_verbose,
                 errors: findings.diagnostics.counts().0,

@@ -39,7 +39,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Init { directory, example, name } => {
             init::init(directory.as_deref().unwrap_or(&environment.folder), *example, name.as_deref(), output)
         }
-        Command::Validate { format } => validate::run(&environment, *format, output),
+        Command::Validate { format, strict } => validate::run(&environment, *format, *strict, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Watch(arguments) => watch::run(&environment, arguments, output),

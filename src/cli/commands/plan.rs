@@ -3,20 +3,22 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CommandResult, Output, folder_option};
-use crate::cli::args::PlanArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::output::{Tone, stdout_width};
+use crate::cli::plans::{PlanArgs, PlanFormat};
 use crate::cli::view::plan::PlanView;
-use crate::cli::view::{diagnostic, indexes};
+use crate::cli::view::{annotations, diagnostic, indexes, junit, markdown, number, sarif, wrapped};
 use crate::execute::{Clock as _, SystemClock};
-use crate::ops::plan::{PlanOptions, ShownPlan, plan};
+use crate::model::text::sanitize_line;
+use crate::ops::plan::{PlanOptions, ShownChange, ShownPlan, plan};
 use crate::ops::{Destination, Environment, OpsError};
-use crate::plan::plan_to_json;
+use crate::plan::{Withdrawal, Withdrawn, plan_to_json};
 
-/// `plan [--rev R] [--out F] [--json] [--detailed-exitcode]`
+/// `plan [--rev R] [--base R] [--out F] [--format F] [--detailed-exitcode] [--strict]`
 pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> CommandResult {
     if arguments.out.as_deref() == Some(Path::new("-")) {
         return Err(CommandError::Usage {
@@ -24,40 +26,90 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
             help: "`plan --json` prints the plan on stdout.".to_string(),
         });
     }
-    let options = PlanOptions { revision: arguments.rev.clone() };
+    let options = PlanOptions { revision: arguments.rev.clone(), base: arguments.base.clone() };
     let planned = plan(environment, &options, SystemClock.now())?;
-    if output.is_json {
-        output.json_line(&to_json(&planned))?;
-    } else {
-        let view = PlanView {
-            painter: output.painter(),
-            is_verbose: output.is_verbose,
-            errors: planned.findings.diagnostics.counts().0,
-        };
-        let lines = if output.is_verbose { indexes::lines(&planned.indexes, output.painter()) } else { String::new() };
-        output.result(&view.render_with(&planned.plan, &lines))?;
-        output.findings(&planned.findings);
+    let diagnostics = &planned.findings.diagnostics;
+    let from_root = planned.findings.sources.below(&planned.prefix);
+    match format_of(arguments, output) {
+        PlanFormat::Human => {
+            output.result(&text(&planned, output))?;
+            output.findings(&planned.findings);
+        }
+        PlanFormat::Json => output.json_line(&to_json(&planned))?,
+        PlanFormat::Markdown => {
+            let bytes_max = usize::try_from(arguments.markdown_bytes).unwrap_or(usize::MAX);
+            output.result(&markdown::markdown(&planned, bytes_max))?;
+        }
+        PlanFormat::Github => output.result(&annotations::github(&diagnostics.sorted(), &from_root))?,
+        PlanFormat::Sarif => output.result(&sarif::sarif(&diagnostics.sorted(), &from_root))?,
+        PlanFormat::Junit => output.result(&junit::junit(&diagnostics.sorted(), &from_root))?,
     }
-    if planned.findings.diagnostics.has_errors() {
+    if diagnostics.has_errors() || arguments.strict && !diagnostics.is_empty() {
         return Ok(exit::INVALID);
     }
     if let Some(path) = &arguments.out {
-        let text = format!("{:#}\n", to_json(&planned));
-        let fail = |source| {
-            let what = format!("the plan {} cannot be written", path.display());
-            CommandError::from(OpsError::Output { what, source })
-        };
-        let mut destination = Destination::open(path, false).map_err(fail)?;
-        destination.write_all(text.as_bytes()).map_err(fail)?;
-        destination.finish().map_err(fail)?;
-        let folder = folder_option(environment);
-        output.say(&format!(
-            "Saved. To apply just this plan:\n\n    {}{folder} apply {}",
-            output.program,
-            path.display()
-        ));
+        save(environment, &planned, path, output)?;
     }
-    Ok(if arguments.detailed_exitcode && planned.plan.has_changes() { exit::CHANGES } else { exit::OK })
+    Ok(if arguments.detailed_exitcode && planned.has_changes() { exit::CHANGES } else { exit::OK })
+}
+
+fn format_of(arguments: &PlanArgs, output: &Output) -> PlanFormat {
+    match arguments.format {
+        _ if arguments.markdown => PlanFormat::Markdown,
+        PlanFormat::Human if output.is_json => PlanFormat::Json,
+        format => format,
+    }
+}
+
+/// Returns the plan for people, its summary last.
+fn text(planned: &ShownPlan, output: &Output) -> String {
+    let view = PlanView {
+        painter: output.painter(),
+        is_verbose: output.is_verbose,
+        errors: planned.findings.diagnostics.counts().0,
+        is_blind: planned.is_blind,
+    };
+    let mut lines = if output.is_verbose { indexes::lines(&planned.indexes, output.painter()) } else { String::new() };
+    if let Some(change) = &planned.change {
+        lines.push_str(&change_lines(change, output));
+    }
+    view.render_with(&planned.plan, &lines)
+}
+
+/// Returns what goes away with a change, and what is left out of its plan.
+fn change_lines(change: &ShownChange, output: &Output) -> String {
+    let painter = output.painter();
+    let mut text = String::new();
+    for Withdrawn { subject, run, what } in &change.withdrawn {
+        let run = run.as_ref().map_or(String::new(), |run| format!(" run {run}"));
+        let symbol = painter.paint(Tone::Bad, "- gone    ");
+        let line = format!("  {symbol} {subject}{run}  {}", sanitize_line(&what.to_string()));
+        text.push_str(&format!("{}\n", wrapped(&line, 13, stdout_width())));
+    }
+    let (revision, commit) = (sanitize_line(&change.revision), change.commit.chars().take(12).collect::<String>());
+    let left_out = match change.alike {
+        0 => String::new(),
+        1 => ": 1 document is alike on both sides, and left out".to_string(),
+        alike => format!(": {} documents are alike on both sides, and left out", number(alike)),
+    };
+    let line = format!("  . compared with {revision} at {commit}{left_out}");
+    text.push_str(&format!("{}\n", painter.paint(Tone::Quiet, &wrapped(&line, 4, stdout_width()))));
+    text
+}
+
+/// Saves a plan for `apply`.
+fn save(environment: &Environment, planned: &ShownPlan, path: &Path, output: &Output) -> Result<(), CommandError> {
+    let text = format!("{:#}\n", to_json(planned));
+    let fail = |source| {
+        let what = format!("the plan {} cannot be written", path.display());
+        CommandError::from(OpsError::Output { what, source })
+    };
+    let mut destination = Destination::open(path, false).map_err(fail)?;
+    destination.write_all(text.as_bytes()).map_err(fail)?;
+    destination.finish().map_err(fail)?;
+    let folder = folder_option(environment);
+    output.say(&format!("Saved. To apply just this plan:\n\n    {}{folder} apply {}", output.program, path.display()));
+    Ok(())
 }
 
 fn to_json(planned: &ShownPlan) -> Value {
@@ -67,6 +119,31 @@ fn to_json(planned: &ShownPlan) -> Value {
     if let Some(members) = document.as_object_mut() {
         members.insert("diagnostics".into(), list);
         members.insert("indexes".into(), indexes::to_json(&planned.indexes));
+        // With `files`, a value that devices have now is null where the files do not say it, and not known to be none.
+        members.insert("facts".into(), Value::from(if planned.is_blind { "files" } else { "registry" }));
+        members.insert("compared_with".into(), planned.change.as_ref().map_or(Value::Null, change_to_json));
     }
     document
+}
+
+fn change_to_json(change: &ShownChange) -> Value {
+    let ShownChange { revision, commit, alike, withdrawn, known_warnings } = change;
+    let withdrawn: Vec<Value> = withdrawn
+        .iter()
+        .map(|Withdrawn { subject, run, what }| {
+            let devices = match what {
+                Withdrawal::WillNotRun { devices } => Some(*devices),
+                _ => None,
+            };
+            json!({
+                "address": subject.to_string(),
+                "run": run.as_ref().map(|run| run.as_str()),
+                "what": what.word(),
+                "reason": what.to_string(),
+                "devices": devices,
+            })
+        })
+        .collect();
+    json!({"revision": revision, "commit": commit, "alike": alike, "withdrawn": withdrawn,
+           "known_warnings": known_warnings})
 }

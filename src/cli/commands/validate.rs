@@ -7,8 +7,8 @@ use crate::cli::view::{annotations, counted, diagnostic, junit, sarif};
 use crate::ops::Environment;
 use crate::ops::validate::{Validated, validate};
 
-/// `validate [--format F]`
-pub fn run(environment: &Environment, format: ReportFormat, output: &Output) -> CommandResult {
+/// `validate [--format F] [--strict]`
+pub fn run(environment: &Environment, format: ReportFormat, is_strict: bool, output: &Output) -> CommandResult {
     let Validated { findings, prefix, documents } = validate(environment)?;
     let from_root = findings.sources.below(&prefix);
     let sorted = findings.diagnostics.sorted();
@@ -31,5 +31,6 @@ pub fn run(environment: &Environment, format: ReportFormat, output: &Output) -> 
         ReportFormat::Sarif => output.result(&sarif::sarif(&sorted, &from_root))?,
         ReportFormat::Junit => output.result(&junit::junit(&sorted, &from_root))?,
     }
-    Ok(if findings.diagnostics.has_errors() { exit::INVALID } else { exit::OK })
+    let is_refused = findings.diagnostics.has_errors() || is_strict && !findings.diagnostics.is_empty();
+    Ok(if is_refused { exit::INVALID } else { exit::OK })
 }

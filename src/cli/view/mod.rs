@@ -10,6 +10,7 @@ pub mod indexes;
 pub mod job;
 pub mod junit;
 pub mod log;
+pub mod markdown;
 pub mod plan;
 pub mod progress;
 mod prose;

@@ -26,6 +26,8 @@ pub struct PlanView {
     pub is_verbose: bool,
     /// Errors of the files and of the plan: with any, it cannot be applied.
     pub errors: usize,
+    /// What devices have now is not known where the files do not say it.
+    pub is_blind: bool,
 }
 
 impl PlanView {
@@ -73,7 +75,10 @@ impl PlanView {
         let shown = if self.is_verbose { change.diff().len() } else { change.diff().len().min(DIFF_LINES_MAX) };
         let lines = &change.diff()[..shown];
         let is_call = change.work() == Some("command");
-        let values = |line: &DiffLine| if is_call { value(line.to.as_ref()) } else { change_of(line) };
+        let values = |line: &DiffLine| match is_call {
+            true => value(line.to.as_ref()),
+            false => change_of(line, self.is_blind),
+        };
         let symbol = if is_call { "!" } else { "~" };
         let paths = lines.iter().map(|line| line.path.chars().count()).max().unwrap_or(0);
         let widest = lines.iter().map(|line| values(line).chars().count()).max().unwrap_or(0);
@@ -188,15 +193,21 @@ impl PlanView {
     }
 }
 
-fn title(change: &PlannedChange) -> String {
+pub fn title(change: &PlannedChange) -> String {
     match &change.run {
         Some(run) => format!("{} run {run}", change.subject),
         None => change.subject.to_string(),
     }
 }
 
-fn change_of(line: &DiffLine) -> String {
-    format!("{} -> {}", value(line.from.as_ref()), value(line.to.as_ref()))
+fn change_of(line: &DiffLine, is_blind: bool) -> String {
+    let from = if is_blind && line.from.is_none() { "(unknown)".to_string() } else { value(line.from.as_ref()) };
+    format!("{from} -> {}", value(line.to.as_ref()))
+}
+
+/// Returns the facts about a change on one line, without colours.
+pub fn change_facts(change: &PlannedChange) -> String {
+    PlanView { painter: Painter { is_on: false }, is_verbose: false, errors: 0, is_blind: false }.facts(change)
 }
 
 fn value(value: Option<&Value>) -> String {

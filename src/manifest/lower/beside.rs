@@ -65,8 +65,7 @@ impl Lowering<'_> {
     pub(super) fn device_import(&mut self, name: Name, spec: v1::DeviceImportSpec, written: &Value) -> Draft {
         let v1::DeviceImportSpec { file, template, organization, from_rows, simulated, removed, expect } = spec;
         self.file(&file.0, "/spec/file", FileFormat::Import);
-        let v1::ImportExpect { min, max, removed: removed_max } =
-            expect.unwrap_or(v1::ImportExpect { min: None, max: None, removed: None });
+        let v1::ImportExpect { min, max, removed: removed_max, rejected } = expect.unwrap_or_default();
         if let (Some(min), Some(max)) = (min, max)
             && min > max
         {
@@ -89,7 +88,7 @@ impl Lowering<'_> {
                 Some(v1::Removed::Block) => Removed::Block,
                 Some(v1::Removed::Delete) => Removed::Delete,
             },
-            expect: ImportExpect { min, max, removed: removed_max },
+            expect: ImportExpect { min, max, removed: removed_max, rejected },
             spec_digest,
         })
     }

@@ -38,7 +38,7 @@ pub enum RowField {
 }
 
 /// How many devices you expect an import to have and to remove.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImportExpect {
     /// The file has at least so many devices. Default: 0.
@@ -47,6 +47,8 @@ pub struct ImportExpect {
     pub max: Option<u64>,
     /// At most so many devices are blocked or deleted. Default: any number.
     pub removed: Option<u64>,
+    /// At most so many rows are rejected. Default: any number but all.
+    pub rejected: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]

@@ -1,0 +1,50 @@
+//! The options of `plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// The options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Plan a commit, a branch or a tag; the work tree when absent
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Plan only what is changed since the commit that REV and the planned tree come from: what a pull request adds
+    #[arg(long, value_name = "REV", conflicts_with = "out")]
+    pub base: Option<String>,
+    /// Save the plan, to apply just this with `fleetform apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
+    pub format: PlanFormat,
+    /// Print it as a comment of a pull request; as `--format markdown`
+    #[arg(long, conflicts_with_all = ["format", "json"])]
+    pub markdown: bool,
+    /// The most bytes of such a comment
+    #[arg(long, value_name = "N", default_value_t = 60_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2_000..=10_000_000))]
+    pub markdown_bytes: u64,
+    /// Exit with 2 when the plan has changes, with 0 when it has none
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Exit with 65 when there is a warning, too
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Human,
+    Json,
+    /// The body of a comment
+    Markdown,
+    /// Workflow commands of GitHub Actions: what was found in the files
+    Github,
+    /// SARIF 2.1.0: what was found in the files
+    Sarif,
+    /// What was found in the files
+    Junit,
+}

@@ -1,0 +1,207 @@
+//! What a reviewer of a pull request sees: the plan of a change, as text, as a comment and as annotations.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::{Ran, World, fleetform};
+
+const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot}}}";
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=T", "-c", "user.email=t@example.com"]).args(arguments).current_dir(folder);
+    let ran = Ran::of(&mut command);
+    assert_eq!(ran.code, 0, "{arguments:?}: {ran:#?}");
+    ran.stdout.trim().to_string()
+}
+
+/// A fleet on `main` that was applied, on a branch for a change.
+fn world() -> World {
+    let world = World::with_devices("{}", 20);
+    world.write(".gitignore", ".fleetform/\n");
+    world.job("done", REBOOT);
+    world.job("waits", "{target: {query: '*'}, action: {tags: {ring: a}}, suspend: true}");
+    world.apply().unwrap();
+    git(world.path(), &["checkout", "-q", "-b", "change"]);
+    world
+}
+
+/// A clone of one commit, as a step of CI makes it, with the results branch or without.
+fn shallow(world: &World, folder: &Path, has_results: bool) -> PathBuf {
+    let clone = folder.join("clone");
+    let url = format!("file://{}", world.path().display());
+    git(folder, &["clone", "-q", "--depth=1", "--branch=change", &url, clone.to_str().unwrap()]);
+    git(&clone, &["fetch", "-q", "--depth=1", "origin", "main:refs/remotes/origin/main"]);
+    if has_results {
+        git(&clone, &["fetch", "-q", "origin", "fleetform/results:fleetform/results"]);
+    }
+    clone
+}
+
+fn at(folder: &Path, arguments: &[&str]) -> Ran {
+    Ran::of(fleetform().arg("-C").arg(folder).args(arguments))
+}
+
+#[test]
+fn a_tree_that_changes_nothing_plans_nothing_in_any_clone() {
+    let world = world();
+    let plan = world.run(&["plan", "--base", "main", "--detailed-exitcode"]).expect(0);
+    assert!(
+        plan.stdout.contains("documents are alike on both sides") && plan.stdout.contains("nothing to do"),
+        "{plan:?}"
+    );
+    for has_results in [true, false] {
+        let folder = crate::world::folder();
+        let clone = shallow(&world, folder.path(), has_results);
+        let plan = at(&clone, &["plan", "--base", "origin/main", "--detailed-exitcode"]).expect(0);
+        assert!(plan.stdout.contains("Plan: nothing to do."), "{plan:?}");
+        assert_eq!(plan.stderr.contains("FF675"), !has_results, "{plan:?}");
+        let json = at(&clone, &["plan", "--base", "origin/main", "--json"]).expect(0).json()[0].clone();
+        assert_eq!((&json["facts"], &json["changes"]), (&Value::from("files"), &serde_json::json!([])));
+        assert_eq!(json["compared_with"]["alike"].as_u64().unwrap(), 3);
+    }
+    // What came to the base since is not the change's.
+    git(world.path(), &["checkout", "-q", "main"]);
+    world.job("later", REBOOT);
+    git(world.path(), &["checkout", "-q", "change"]);
+    world.run(&["plan", "--base", "main", "--detailed-exitcode"]).expect(0);
+}
+
+#[test]
+fn a_plan_of_a_change_shows_what_it_adds_and_takes_away() {
+    let world = world();
+    world.job("more", "{target: {query: '*'}, action: {property: {level: 40}}, delivery: {batchSize: 10}}");
+    world.job("asleep", "{target: {query: '*'}, action: {tags: {ring: b}}, suspend: true}");
+    fs::remove_file(world.file("jobs/done.yaml")).unwrap();
+    fs::remove_file(world.file("jobs/waits.yaml")).unwrap();
+    world.commit("change");
+    let run = |arguments: &[&str]| world.run(&[&["plan", "--base", "main"], arguments].concat());
+    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = words(run(&[]).expect(0).stdout);
+    for line in [
+        "+ run job/more run 1",
+        "- gone job/done run 1 completed",
+        "what it wrote stays",
+        "job/waits",
+        "will not go on",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    run(&["--detailed-exitcode"]).expect(2);
+    let json = run(&["--json"]).expect(0).json()[0].clone();
+    let addresses: Vec<&Value> = json["changes"].as_array().unwrap().iter().map(|one| &one["address"]).collect();
+    assert!(addresses.contains(&&Value::from("job/more")) && addresses.contains(&&Value::from("job/asleep")), "{json}");
+    let what: Vec<&Value> =
+        json["compared_with"]["withdrawn"].as_array().unwrap().iter().map(|one| &one["what"]).collect();
+    assert!(what.contains(&&Value::from("will-not-go-on")), "{json}");
+    // The same numbers in all forms.
+    let comment = run(&["--markdown"]).expect(0).stdout;
+    assert_eq!(json["summary"]["devices"], 20);
+    assert!(
+        text.contains("Plan: 1 to run on 20 devices.") && comment.contains("### fleetform: 1 job on 20 devices"),
+        "{comment}"
+    );
+    assert!(
+        comment.starts_with("<!-- fleetform:plan -->\n") && comment.contains("| `level` | (none) | `40` | 20 |"),
+        "{comment}"
+    );
+    assert!(comment.contains(json["source"]["digest"].as_str().unwrap()), "the digest of the files is in the comment");
+    // A run that main would do and the change does not, and one that it does otherwise.
+    git(world.path(), &["checkout", "-q", "main"]);
+    world.job("soon", REBOOT);
+    git(world.path(), &["checkout", "-q", "-b", "other"]);
+    fs::remove_file(world.file("jobs/soon.yaml")).unwrap();
+    world.commit("not soon");
+    let text = words(world.run(&["plan", "--base", "main"]).expect(0).stdout);
+    assert!(text.contains("job/soon run 1 will not run on 20 devices"), "{text}");
+}
+
+#[test]
+fn an_import_that_leaves_or_is_edited_is_a_change_and_the_same_one_is_none() {
+    let world = world();
+    let folder = crate::world::folder();
+    world.write("more.csv", "IOTC_DEVICEID\nnew-1\nbad id\n");
+    world.declare("more.yaml", "DeviceImport", "more", "{file: more.csv}");
+    world.commit("more devices");
+    let clone = shallow(&world, folder.path(), true);
+    let plan = at(&clone, &["plan", "--base", "origin/main", "--json"]).expect(0).json()[0].clone();
+    let changes = plan["changes"].as_array().unwrap();
+    assert_eq!((changes.len(), &changes[0]["address"]), (1, &Value::from("import/more")), "{plan}");
+    assert_eq!(changes[0]["import"]["rejected"], 1);
+    at(&clone, &["plan", "--base", "origin/main", "--strict"]).expect(65);
+    world.declare("more.yaml", "DeviceImport", "more", "{file: more.csv, expect: {rejected: 0}}");
+    let refused = world.run(&["plan", "--base", "main"]).expect(65);
+    assert!(refused.stderr.contains("has 1 rejected rows, and its `expect` allows at most 0"), "{refused:?}");
+}
+
+#[test]
+fn a_comment_stays_within_its_bytes_and_is_always_whole() {
+    let world = world();
+    for n in 0..60 {
+        let value = "`|<b>@team".repeat(n % 7);
+        let spec = format!("{{target: {{query: '*'}}, action: {{tags: {{t{n}: \"{value}\", u: {{v{n}: {n}}}}}}}}}");
+        world.declare(&format!("jobs/j{n}.yaml"), "Job", &format!("j{n}"), &spec);
+    }
+    world.commit("many");
+    for most in [2_000, 5_000, 20_000, 60_000] {
+        let ran = world.run(&["plan", "--base", "main", "--markdown", "--markdown-bytes", &most.to_string()]);
+        let comment = ran.stdout;
+        assert!(comment.len() <= most, "{} of {most}", comment.len());
+        let count = |what: &str| comment.matches(what).count();
+        assert_eq!(count("<details"), count("</details>"), "{comment}");
+        assert!(comment.lines().filter(|line| line.starts_with("```")).count() % 2 == 0, "{comment}");
+        assert!(comment.ends_with("</sub>\n") && comment.contains("plan `"), "{comment}");
+        assert_eq!(most < 20_000, comment.contains("for which there is no room"), "{most}: {comment}");
+        for line in comment.lines().filter(|line| line.starts_with("| `t")) {
+            assert_eq!(line.replace("\\|", "").matches('|').count(), 5, "{line}");
+        }
+    }
+    world.run(&["plan", "--markdown", "--json"]).expect(64);
+}
+
+#[test]
+fn findings_of_a_plan_are_annotations_and_reports() {
+    let world = world();
+    world.job("again", "{target: {query: \"tags.nothing = 'x'\"}, action: {tags: {a: b}}}");
+    let github = world.run(&["plan", "--format", "github"]).expect(0).stdout;
+    assert!(github.starts_with("::warning file=jobs/again.yaml,line="), "{github}");
+    let sarif: Value = serde_json::from_str(&world.run(&["plan", "--format", "sarif"]).expect(0).stdout).unwrap();
+    assert_eq!((&sarif["version"], sarif["runs"][0]["results"].as_array().unwrap().len()), (&Value::from("2.1.0"), 1));
+    assert!(world.run(&["plan", "--format", "junit"]).expect(0).stdout.contains("<testsuite"));
+    world.run(&["plan", "--strict"]).expect(65);
+    for n in 0..30 {
+        world.declare(
+            &format!("jobs/e{n}.yaml"),
+            "Job",
+            &format!("e{n}"),
+            "{target: {group: none}, action: {tags: {a: b}}}",
+        );
+    }
+    let github = world.run(&["validate", "--format", "github"]).expect(65).stdout;
+    assert_eq!(github.matches("::error").count(), 10, "{github}");
+    assert!(github.contains("::error title=fleetform::21 more errors"), "{github}");
+}
+
+#[test]
+fn the_base_may_be_broken_or_have_no_fleet() {
+    let world = world();
+    git(world.path(), &["checkout", "-q", "main"]);
+    world.declare("jobs/broken.yaml", "Job", "broken", "{target: {group: none}, action: {tags: {a: b}}}");
+    world.commit("broken");
+    git(world.path(), &["checkout", "-q", "-b", "mend"]);
+    fs::remove_file(world.file("jobs/broken.yaml")).unwrap();
+    world.job("mended", REBOOT);
+    let plan = world.run(&["plan", "--base", "main"]).expect(0);
+    assert!(plan.stdout.contains("+ run      job/mended run 1"), "{plan:?}");
+    git(world.path(), &["checkout", "-q", "--orphan", "bare"]);
+    git(world.path(), &["rm", "-rqf", "."]);
+    git(world.path(), &["commit", "-q", "--allow-empty", "-m", "nothing"]);
+    git(world.path(), &["checkout", "-q", "mend"]);
+    let plan = world.run(&["plan", "--base", "bare"]).expect(0);
+    assert!(plan.stderr.contains("FF676") && plan.stdout.contains("job/mended"), "{plan:?}");
+    let unknown = world.run(&["plan", "--base", "nowhere"]);
+    assert_eq!(unknown.code, 64, "{unknown:?}");
+}
