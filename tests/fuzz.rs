@@ -201,7 +201,7 @@ fn load(files: &BTreeMap<String, Vec<u8>>) -> (Loaded, String) {
 fn shown(diagnostics: &Diagnostics, loaded: &Loaded) -> String {
     let mut codes = String::new();
     for found in diagnostics.sorted() {
-        diagnostic::render(found, &loaded.sources, true);
+        diagnostic::render(found, &loaded.sources, true, Some(80));
         let json = diagnostic::to_json(found, &loaded.sources);
         assert!(json["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{json}");
         // What is between backquotes and numbers are of this input, the rest is of its kind.

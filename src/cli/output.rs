@@ -172,7 +172,7 @@ impl Output {
             return;
         }
         for item in &sorted {
-            let text = diagnostic::render(item, &findings.sources, self.colors.1);
+            let text = diagnostic::render(item, &findings.sources, self.colors.1, stderr_width());
             drop(writeln!(std::io::stderr().lock(), "{}\n", text.trim_end()));
         }
         let (errors, warnings) = findings.diagnostics.counts();

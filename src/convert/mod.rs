@@ -22,7 +22,7 @@ mod names;
 mod source;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -185,11 +185,26 @@ fn parsed(inputs: &[Input], refusals: &mut Vec<(usize, Refusal)>) -> Vec<Parsed>
     values
 }
 
-/// Notes about whole files.
+/// Notes about whole files: that pages are missing. A page that leads on is followed by another one of its kind.
 fn notes(values: &[Parsed]) -> Vec<String> {
-    let pages = values.iter().filter(|file| file.value.get("nextLink").is_some_and(Value::is_string));
-    let note = |file: &Parsed| format!("{}: it has a `nextLink`, so there are more pages than this one.", file.name);
-    pages.map(note).collect()
+    let leads_on = |file: &&Parsed| file.value.get("nextLink").is_some_and(Value::is_string);
+    let kind = |file: &Parsed| file.list().and_then(|list| Source::of(list.first()?.as_object()?).ok());
+    let mut notes = Vec::new();
+    let kinds: BTreeSet<Option<Source>> = values.iter().filter(leads_on).map(kind).collect();
+    for one in kinds {
+        let pages: Vec<&Parsed> = values.iter().filter(|file| file.list().is_some() && kind(file) == one).collect();
+        let leading: Vec<&&Parsed> = pages.iter().filter(|file| leads_on(file)).collect();
+        if leading.len() < pages.len() {
+            continue;
+        }
+        let last = &leading[leading.len() - 1].name;
+        let count = leading.len();
+        notes.push(match count {
+            1 => format!("{last}: it has a `nextLink`, so there are more pages than this one."),
+            _ => format!("{last}: all {count} pages have a `nextLink`, so at least one page more is missing."),
+        });
+    }
+    notes
 }
 
 /// Why a file is not read.

@@ -58,6 +58,10 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     if let Some(metadata) = root.get("metadata") {
         edits.extend(removal(metadata, "previousName").map(|(from, to)| (from, to, String::new())));
     }
+    // Its first run is its own.
+    if let Some(spec) = root.get("spec") {
+        edits.extend(removal(spec, "run").map(|(from, to)| (from, to, String::new())));
+    }
     edits.sort_by_key(|edit| std::cmp::Reverse(edit.0));
     let mut copied = text.to_string();
     let mut end = end;
@@ -71,6 +75,9 @@ pub fn copy(text: &str, job: &Name, new_name: &Name) -> Result<String, EditError
     // A copy has no previous name.
     if let Some(metadata) = expected["metadata"].as_object_mut() {
         metadata.remove("previousName");
+    }
+    if let Some(spec) = expected["spec"].as_object_mut() {
+        spec.remove("run");
     }
     if expected["spec"].get("suspend").is_some() {
         expected["spec"]["suspend"] = Value::Bool(false);

@@ -13,7 +13,7 @@ use super::refusal::{Notice, Refusal};
 use super::resized::resized;
 use super::upcoming::plan_schedules;
 use super::{Plan, PlannedRun};
-use crate::ledger::{Claim, Ledger, RunRecord, Standing};
+use crate::ledger::{Claim, Ledger, RunCause, RunRecord, Standing};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
@@ -109,8 +109,12 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
 /// Notes that the registry or the results branch is not the one that the history was made with.
 fn note_history(input: &PlanInput<'_>, plan: &mut Plan) {
     let is_new = input.ledger.applied_imports.is_empty() && input.imports.values().any(|found| found.counts.new > 0);
-    if is_new && !input.ledger.claims.is_empty() {
-        plan.notices.push(Notice::NewRegistry { runs: input.ledger.claims.len() as u64 });
+    // What was marked as done wrote nothing.
+    let is_adopted = |record: &RunRecord| record.cause == Some(RunCause::Adopted);
+    let adopted = input.ledger.records.values().filter(|record| is_adopted(record)).count();
+    let runs = input.ledger.claims.len().saturating_sub(adopted) as u64;
+    if is_new && runs > 0 {
+        plan.notices.push(Notice::NewRegistry { runs });
     }
     if let Some(branch) = &input.ledger.gone_branch {
         let runs = input.ledger.claims.len() as u64;

@@ -79,7 +79,7 @@ fn check_query(text: &str) -> Vec<QueryProblem> {
 fn rendered(loaded: &Loaded) -> String {
     let sorted = loaded.diagnostics.sorted();
     let rendered: Vec<String> =
-        sorted.iter().map(|item| diagnostic::render(item, &loaded.sources, false) + "\n").collect();
+        sorted.iter().map(|item| diagnostic::render(item, &loaded.sources, false, None) + "\n").collect();
     rendered.join("\n")
 }
 

@@ -10,7 +10,7 @@ use crate::cli::args::ConvertArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, number};
-use crate::convert::{Document, Refusal};
+use crate::convert::{Document, DocumentKind, Refusal};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::text::sanitize_line;
 use crate::ops::convert::{ConvertOptions, Converted, convert_files};
@@ -46,7 +46,10 @@ pub fn run(arguments: &ConvertArgs, output: &Output) -> CommandResult {
     for path in &written {
         output.say(&format!("wrote {}", path.display()));
     }
-    let about_documents = documents.iter().flat_map(|document| notes(document, is_shown));
+    let mut told: Vec<&Document> = documents.iter().collect();
+    // What would run comes first.
+    told.sort_by_key(|document| !matches!(document.kind, DocumentKind::Job | DocumentKind::Schedule));
+    let about_documents = told.into_iter().flat_map(|document| notes(document, is_shown));
     let notes: Vec<String> = conversion.notes.iter().cloned().chain(about_documents).collect();
     if !notes.is_empty() {
         output.say(&format!("{}:", counted(notes.len() as u64, "note")));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{CommandResult, Output};
 use crate::cli::exit;
+use crate::cli::output::stderr_width;
 use crate::cli::view::{job as view, number};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ops::job::{Life, RunChoice, ShownRun, fetch_results, show};
@@ -19,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FETCH_EVERY: Duration = Duration::from_secs(5);
 /// How long the remote has to answer.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// Columns of the bar.
+const BAR_WIDTH: usize = 12;
 /// The rate of devices is that of this time.
 const RATE_TIME: Duration = Duration::from_secs(30);
 
@@ -43,7 +46,7 @@ pub(super) fn follow(
         match &bar {
             Some(bar) => {
                 bar.set_position(done);
-                bar.set_message(line);
+                bar.set_message(fitted(&shown, line));
             }
             None if told == Some((done, counts.failed)) => {}
             None if output.is_json => output.json_line(&view::show_json(&shown))?,
@@ -73,8 +76,16 @@ pub(super) fn follow(
     Ok(exit::OK)
 }
 
+/// Cuts a line to what the terminal has room for behind the bar.
+fn fitted(shown: &ShownRun, line: String) -> String {
+    let Some(most) = stderr_width() else { return line };
+    let counts = 2 * number(shown.record.counts.total).len() + 1;
+    let before = format!("{} run {}", shown.record.job, shown.record.run).chars().count() + BAR_WIDTH + counts + 8;
+    console::truncate_str(&line, most.saturating_sub(before).max(10), "…").into_owned()
+}
+
 fn bar(shown: &ShownRun) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix}  [{bar:30}] {human_pos}/{human_len}  {msg}");
+    let style = ProgressStyle::with_template("{prefix}  [{bar:12}] {human_pos}/{human_len}  {msg}");
     let style = style.expect("the template is legal").progress_chars("=> ");
     let prefix = format!("{} run {}", shown.record.job, shown.record.run);
     ProgressBar::with_draw_target(Some(shown.record.counts.total), ProgressDrawTarget::stderr())

@@ -61,7 +61,7 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
          {program} -C {shown} job show reboot-hall-c --status failed\n    \
          git -C {shown} log {}\n\n\
          To make a change, copy a job:\n\n    \
-         {program} -C {shown} job copy dim-hall-a dim-more\n\n\
+         {program} -C {shown} job copy dim-hall-a dim-more --no-commit\n\n\
          In {shown}/jobs/dim-more.yaml, turn `level: 60` into `level: 40`.\n\
          Then see what it would do:\n\n    \
          {program} -C {shown} plan",

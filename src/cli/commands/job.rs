@@ -86,6 +86,10 @@ fn change(
     if edited.has_changed && !output.is_json {
         let folder = super::folder_option(environment);
         let apply = format!("{}{folder} apply", output.program);
+        if arguments.no_commit {
+            output.say(&format!("\nLook at it, and commit it; then:\n\n    {apply}"));
+            return Ok(exit::OK);
+        }
         match &edited.remote {
             Some(remote) => output.say(&format!(
                 "\nTo make it so where a daemon follows {}:\n\n    git push\n\nWithout one:\n\n    {apply}",

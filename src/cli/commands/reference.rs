@@ -27,7 +27,8 @@ pub fn explain(what: Option<&str>, output: &Output) -> CommandResult {
     // `take over` is `take-over`, and `desired` one of two words.
     let plain = |word: &str| word.to_lowercase().replace('-', " ");
     let is_wanted = |word: &str, wanted: &str| {
-        plain(word) == plain(wanted) || word.split(", ").any(|one| plain(one) == plain(wanted))
+        let is_it = |one: &str| plain(one) == plain(wanted) || plain(one).split(' ').any(|part| part == plain(wanted));
+        word.split(", ").any(is_it)
     };
     let words: Vec<(&str, &str)> =
         glossary().filter(|(word, _)| what.is_none_or(|wanted| is_wanted(word, wanted))).collect();

@@ -112,7 +112,7 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
     }
     if !runs.is_empty() {
         text.push_str("  last jobs\n");
-        runs_table(runs).render().lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+        runs_table(runs).render_behind(4).lines().for_each(|line| text.push_str(&format!("    {line}\n")));
     }
     text
 }
@@ -129,7 +129,7 @@ fn runs_table(runs: &[ListedRun]) -> TextTable {
             of_row(row.map(|row| row.status.as_str().to_string())),
             of_row(row.map(|row| row.reason.as_str().to_string())),
             of_row(row.and_then(|row| row.code).map(|code| code.to_string())),
-            of_row(row.and_then(|row| row.finished_at).map(|time| time.to_string())),
+            super::job::time(row.and_then(|row| row.finished_at)),
             of_row(row.map(|row| row.message.clone())),
         ]);
     }

@@ -3,6 +3,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::wrapped;
 use crate::diag::{Diagnostic, Position, Severity, SourceMap, Span};
 use crate::model::text::{sanitize, sanitize_line};
 
@@ -13,8 +14,16 @@ const LINE_CHARS_BEFORE: usize = 60;
 /// Places beside the main one that are shown.
 const LABELS_MAX: usize = 5;
 
-/// Returns a diagnostic for people, without a line feed at its end.
-pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) -> String {
+/// Columns before the text of a note, with room for a line number.
+const NOTE_INDENT: usize = 13;
+
+/// Returns a diagnostic for people, without a line feed at its end, in so many columns of a terminal.
+pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool, most: Option<usize>) -> String {
+    let most = most.map(|most| most.saturating_sub(NOTE_INDENT));
+    let fitted = |text: &str| -> String {
+        let text = sanitize(text);
+        text.lines().map(|line| wrapped(line, 0, most)).collect::<Vec<_>>().join("\n")
+    };
     let Diagnostic { severity, code, summary, detail, help, span, labels } = diagnostic;
     let level = match severity {
         Severity::Error => Level::ERROR,
@@ -33,9 +42,9 @@ pub fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) -> Stri
     for snippet in snippets(excerpts, main) {
         group = group.element(snippet);
     }
-    group = group.element(Level::NOTE.message(sanitize(detail).into_owned()));
+    group = group.element(Level::NOTE.message(fitted(detail)));
     if let Some(help) = help {
-        group = group.element(Level::HELP.message(sanitize(help).into_owned()));
+        group = group.element(Level::HELP.message(fitted(help)));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let text = renderer.term_width(LINE_CHARS_MAX * 2).render(&[group]);

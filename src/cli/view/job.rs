@@ -160,7 +160,7 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
             table.push(std::iter::once(number(at as u64 + 1)).chain(cells).collect());
         }
         text.push('\n');
-        table.render().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        table.render_behind(2).lines().for_each(|line| text.push_str(&format!("  {line}\n")));
         let more = record.per_batch.len().saturating_sub(BATCHES_MAX);
         if more > 0 {
             text.push_str(&format!("  … {} more (--json shows them)\n", counted(more as u64, "batch")));

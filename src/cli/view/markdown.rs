@@ -126,7 +126,7 @@ fn findings(shown: &ShownPlan) -> Vec<String> {
         .iter()
         .take(FINDINGS_MAX)
         .map(|one| {
-            let text = diagnostic::render(one, &sources, false);
+            let text = diagnostic::render(one, &sources, false, None);
             let summary = format!("{} {}: {}", one.severity.as_str(), one.code.0, one.summary);
             let open = if one.severity == Severity::Error { " open" } else { "" };
             format!(

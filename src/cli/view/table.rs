@@ -38,6 +38,11 @@ impl TextTable {
         self.render_within(stdout_width())
     }
 
+    /// Returns the text for a place behind so many columns: on a terminal it is so much narrower.
+    pub fn render_behind(&self, columns: usize) -> String {
+        self.render_within(stdout_width().map(|width| width.saturating_sub(columns)))
+    }
+
     /// Returns the text in so many columns of a terminal: the last column of the table is cut, or left out where too
     /// little of it would be left, and then the one before.
     fn render_within(&self, most: Option<usize>) -> String {

@@ -17,7 +17,7 @@ use crate::results::Row;
 /// Returns the answer for people: a line a cause, the devices behind it below.
 pub fn render(why: &Why, painter: Painter) -> String {
     let status = match why.status {
-        Some(status) => painter.paint(tone(status), status.as_str()),
+        Some(status) => painter.paint(tone(status), why.word.unwrap_or(status.as_str())),
         None => "not claimed".to_string(),
     };
     let title = painter.paint(Tone::Strong, &format!("job {} run {}", why.job, why.run));
@@ -35,7 +35,7 @@ pub fn to_json(why: &Why) -> Value {
     json!({
         "job": why.job.as_str(),
         "run": why.run.as_str(),
-        "status": why.status.map(RunStatus::as_str),
+        "status": why.word,
         "why": why.causes.iter().map(cause_json).collect::<Vec<_>>(),
     })
 }
@@ -202,7 +202,7 @@ fn cells_of(row: &Row) -> Vec<String> {
 }
 
 fn indented(table: &TextTable) -> String {
-    table.render().lines().map(|line| format!("  {line}\n")).collect()
+    table.render_behind(4).lines().map(|line| format!("  {line}\n")).collect()
 }
 
 /// Returns a time to the millisecond: devices of one run end close together.

@@ -33,7 +33,11 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
             work.notes.push(note.to_string());
         }
         Some(status @ ("pending" | "running")) => {
-            work.notes.push(format!("It is {status} there: it would run here as well."));
+            work.target["expect"] = json!({"min": 1});
+            work.notes.push(format!(
+                "It is {status} there: it would run here as well. `expect` keeps it from being used up on no device; \
+                 `fleetform adopt --mark-done NAME` says that it has run."
+            ));
         }
         Some(status @ ("complete" | "completed" | "failed" | "cancelled" | "canceled")) => {
             work.notes.push(format!(
@@ -190,7 +194,9 @@ fn schedule_end(members: &Map<String, Value>, notes: &mut Notes) -> Result<Optio
         let day = day.ok_or_else(|| not_a_time("schedule.end.date", date))?;
         return Ok(Some(json!({"until": day.to_string()})));
     }
-    let Some(occurrences) = occurrences else { return Ok(None) };
+    let Some(occurrences) = occurrences else {
+        return Err("`schedule.end` has neither `date` nor `occurrences`, so nobody knows when it ends.".to_string());
+    };
     let count = occurrences.as_u64().filter(|count| *count > 0);
     let count = count.ok_or("`schedule.end.occurrences` must be a whole number above 0.")?;
     Ok(Some(json!({"after": count})))

@@ -97,8 +97,8 @@ impl Sections {
                 Some(Root::Cloud) => set(&mut self.cloud, &place, value.clone()),
                 Some(Root::Desired) => {
                     set(&mut self.desired, &place, desired.unwrap_or(value).clone());
-                    // What the device answered is its own word, and stays with it.
-                    if desired.is_some_and(|desired| desired == value) {
+                    // Beside what was asked for, the value is what the device answered.
+                    if desired.is_some() {
                         set(&mut self.reported, &place, value.clone());
                     }
                 }

@@ -15,6 +15,8 @@ pub struct Why {
     pub run: RunToken,
     /// `None`: it was never claimed, or nothing was recorded since.
     pub status: Option<RunStatus>,
+    /// The word that `job list` has for it; `None` with the status.
+    pub word: Option<&'static str>,
     /// The most telling first; never empty.
     pub causes: Vec<Cause>,
 }

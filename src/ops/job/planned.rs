@@ -73,7 +73,7 @@ fn of_files(
     }
     let key = (job.name.clone(), job.run.clone());
     let status = ledger.records.get(&key).map(|record| record.status);
-    Ok(Some(Why { job: job.name.clone(), run: job.run.clone(), status, causes }))
+    Ok(Some(Why { job: job.name.clone(), run: job.run.clone(), status, word: status.map(RunStatus::as_str), causes }))
 }
 
 fn decision(plan: &Plan, job: &Job, is_committed: bool) -> Cause {

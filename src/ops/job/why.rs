@@ -81,7 +81,8 @@ fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError>
         };
         causes.push(Cause::Late { total: record.late, answers });
     }
-    Ok(Why { job: record.job.clone(), run: record.run.clone(), status: Some(record.status), causes })
+    let word = history.life(record).word(record.status);
+    Ok(Why { job: record.job.clone(), run: record.run.clone(), status: Some(record.status), word: Some(word), causes })
 }
 
 fn late_answers(history: &History<'_>, run: &JournaledRun) -> Result<Vec<(String, LateAnswer)>, OpsError> {
