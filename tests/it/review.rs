@@ -205,3 +205,72 @@ fn the_base_may_be_broken_or_have_no_fleet() {
     let unknown = world.run(&["plan", "--base", "nowhere"]);
     assert_eq!(unknown.code, 64, "{unknown:?}");
 }
+
+/// Returns the scripts of a file of CI, in order: those of `run` or the lines of `script`.
+fn scripts(path: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let file: Value = serde_yaml::from_str(&text).unwrap();
+    if let Some(steps) = file.pointer("/runs/steps").and_then(Value::as_array) {
+        return steps.iter().map(|step| step["run"].as_str().unwrap().to_string()).collect();
+    }
+    let lines = file["fleetform-plan"]["script"].as_array().unwrap();
+    lines.iter().map(|line| line.as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn the_files_for_forges_do_what_they_say() {
+    let world = world();
+    world.job("more", REBOOT);
+    let folder = crate::world::folder();
+    let clone = folder.path().join("clone");
+    let url = format!("file://{}", world.path().display());
+    git(folder.path(), &["clone", "-q", "--branch=change", &url, clone.to_str().unwrap()]);
+    // A forge's own command, which notes what it was called with.
+    let tools = folder.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    fs::write(tools.join("gh"), "#!/bin/sh\necho \"$@\" > gh.txt\n").unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetform"), tools.join("fleetform")).unwrap();
+    let ran = Command::new("chmod").arg("+x").arg(tools.join("gh")).status().unwrap();
+    assert!(ran.success());
+    for path in ["action.yml", "packaging/gitlab-ci.yml"] {
+        for script in scripts(path) {
+            let mut shell = Command::new("bash");
+            shell.args(["-euo", "pipefail", "-c", &script]).current_dir(&clone);
+            shell.env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()));
+            for (name, value) in [
+                ("FOLDER", "."),
+                ("RESULTS", "fleetform/results"),
+                ("BASE", "origin/main"),
+                ("STRICT", "false"),
+                ("NUMBER", "7"),
+                ("RUNNER_TEMP", folder.path().to_str().unwrap()),
+                ("GITHUB_STEP_SUMMARY", folder.path().join("summary.md").to_str().unwrap()),
+                ("FLEETFORM_FOLDER", "."),
+                ("FLEETFORM_RESULTS", "fleetform/results"),
+                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
+            ] {
+                shell.env(name, value);
+            }
+            let ran = Ran::of(&mut shell);
+            assert_eq!(ran.code, 0, "{path}: {script}: {ran:#?}");
+        }
+    }
+    let summary = fs::read_to_string(folder.path().join("summary.md")).unwrap();
+    assert!(summary.contains("### fleetform: 1 job on 20 devices"), "{summary}");
+    assert_eq!(
+        fs::read_to_string(clone.join("fleetform.md")).unwrap().replace("\r", ""),
+        summary_like(&clone, &summary)
+    );
+    assert!(fs::read_to_string(clone.join("gh.txt")).unwrap().starts_with("pr comment 7 --edit-last --create-if-none"));
+    let hooks = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".pre-commit-hooks.yaml")).unwrap();
+    let hooks: Value = serde_yaml::from_str(&hooks).unwrap();
+    let entry: Vec<&str> = hooks[0]["entry"].as_str().unwrap().split(' ').collect();
+    at(&clone, &entry[1..]).expect(0);
+}
+
+/// Two plans differ in the time of their look alone.
+fn summary_like(clone: &Path, summary: &str) -> String {
+    let other = fs::read_to_string(clone.join("fleetform.md")).unwrap();
+    let id = |text: &str| text.rsplit("<sub>").next().unwrap().to_string();
+    summary.replace(&id(summary), &id(&other))
+}
