@@ -113,7 +113,8 @@
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
-//! | exports and saved plans | `ops::device`, `cli` | where `-o` and `--out` say |
+//! | exports, saved plans and snapshots | `ops::device`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
+//! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
 pub mod cli;

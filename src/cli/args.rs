@@ -62,6 +62,12 @@ pub enum Command {
     Watch(WatchArgs),
     /// Show what the daemon last saw, did and holds
     Status,
+    /// Write the registry without keys into one file, to plan with where the registry is not
+    Snapshot {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Begin again when the results branch and the registry are both lost: say what became of the declared jobs
     Adopt(AdoptArgs),
     /// Rehearse the plan on a copy, in virtual time; changes nothing

@@ -48,6 +48,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fleetform -C /var/lib/fleetform watch --remote git@example.com:fleet", "follow a remote"),
         ],
     ),
+    ("snapshot", &[("fleetform snapshot --out fleet.snapshot", "for `plan --snapshot` in CI")]),
     ("status", &[("fleetform status", "what the daemon does, and what waits")]),
     (
         "adopt",

@@ -85,6 +85,7 @@ fn code_of(error: &OpsError) -> u8 {
         OpsError::Held { .. } => exit::HELD,
         OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,
+        OpsError::Unusable { .. } => exit::INVALID,
         OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(_) => exit::ERROR,
         OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),
         OpsError::Repo(error) | OpsError::History(HistoryError::Repo(error)) => code_of_repo(error),

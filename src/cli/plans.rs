@@ -13,6 +13,9 @@ pub struct PlanArgs {
     /// Plan only what is changed since the commit that REV and the planned tree come from: what a pull request adds
     #[arg(long, value_name = "REV", conflicts_with = "out")]
     pub base: Option<String>,
+    /// Plan with a snapshot in place of the registry
+    #[arg(long, value_name = "FILE", conflicts_with = "registry")]
+    pub snapshot: Option<PathBuf>,
     /// Save the plan, to apply just this with `fleetform apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

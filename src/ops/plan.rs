@@ -1,13 +1,16 @@
 //! Plans without doing anything: of a tree, or of what a tree changes.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::plan::{Delta, Plan, Withdrawn};
-use crate::prepare::{Files, HistoryError, OnError, PrepareError, Purpose, Searches, TreeChoice, View, searched_paths};
+use crate::prepare::{
+    Files, HistoryError, OnError, OpenSnapshot, PrepareError, Purpose, Searches, TreeChoice, View, searched_paths,
+};
 use crate::registry::IndexChanges;
 use crate::repo::RepoError;
 
@@ -18,6 +21,8 @@ pub struct PlanOptions {
     pub revision: Option<String>,
     /// Plan only what is changed since the commit that this revision and the planned one come from.
     pub base: Option<String>,
+    /// Plan with a snapshot in place of the registry.
+    pub snapshot: Option<PathBuf>,
 }
 
 impl PlanOptions {
@@ -72,8 +77,13 @@ impl ShownPlan {
 /// # Errors
 /// The files are invalid, there is no such revision, or something cannot be read.
 pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) -> Result<ShownPlan, OpsError> {
-    let workspace = Workspace::open(environment)?;
+    let snapshot = options.snapshot.as_deref().map(OpenSnapshot::of).transpose()?;
+    let environment = snapshot.as_ref().map_or_else(|| environment.clone(), |one| one.environment(environment));
+    let workspace = Workspace::open(&environment)?;
     let files = Files::read(&workspace, options.tree(), OnError::Refuse)?;
+    if let Some(snapshot) = &snapshot {
+        snapshot.check_fleet(files.usable()?.fleet.name.as_str())?;
+    }
     let mut later = Diagnostics::new();
     let mut view = view_of(&workspace, files, options.base.is_some().then_some(&mut later))?;
     let planned = view.plan(Purpose::Show, now)?;

@@ -19,6 +19,9 @@ pub enum PrepareError {
     /// The command was called in a way that it cannot serve.
     #[error("{what}")]
     Usage { what: String, help: String },
+    /// A file that was named cannot be used for this.
+    #[error("{what}")]
+    Unusable { what: String, help: String },
     #[error("{what}")]
     Output { what: String, source: std::io::Error },
     #[error(transparent)]

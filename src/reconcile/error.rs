@@ -20,6 +20,9 @@ pub enum ReconcileError {
     /// The command was called in a way that it cannot serve.
     #[error("{what}")]
     Usage { what: String, help: String },
+    /// A file that was named cannot be used for this.
+    #[error("{what}")]
+    Unusable { what: String, help: String },
     /// What was asked for is not there.
     #[error("{what}")]
     NotFound { what: String, help: String },
@@ -47,6 +50,7 @@ impl From<PrepareError> for ReconcileError {
             PrepareError::Held { what, help } => ReconcileError::Held { what, help },
             PrepareError::Refused { what, help } => ReconcileError::Refused { what, help },
             PrepareError::Usage { what, help } => ReconcileError::Usage { what, help },
+            PrepareError::Unusable { what, help } => ReconcileError::Unusable { what, help },
             PrepareError::Output { what, source } => ReconcileError::Output { what, source },
             PrepareError::Registry(error) => error.into(),
             PrepareError::Repo(error) => error.into(),
@@ -79,6 +83,7 @@ impl ReconcileError {
             ReconcileError::Held { help, .. }
             | ReconcileError::Refused { help, .. }
             | ReconcileError::Usage { help, .. }
+            | ReconcileError::Unusable { help, .. }
             | ReconcileError::NotFound { help, .. } => help.clone(),
             ReconcileError::History(error) => error.help(),
             ReconcileError::Registry(error) => error.help().to_string(),

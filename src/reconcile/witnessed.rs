@@ -122,6 +122,10 @@ impl Store for Witnessed {
         self.port.scratch_copy()
     }
 
+    fn write_keyless(&self, path: &std::path::Path) -> Result<(), RegistryError> {
+        self.port.write_keyless(path)
+    }
+
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
         self.port.limit_growth(pages)
     }

@@ -18,9 +18,12 @@ mod etag;
 mod file;
 mod imports;
 mod journal;
+pub mod snapshot;
 pub mod sql;
 pub mod sqlite;
 mod store;
+
+use std::path::Path;
 
 pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf};
@@ -128,6 +131,14 @@ impl Registry {
     /// As [`Store::scratch_copy`].
     pub fn scratch_copy(&self) -> Result<Registry, RegistryError> {
         Ok(Registry::new(self.store.scratch_copy()?))
+    }
+
+    /// Writes a file for [`snapshot`], as [`Store::write_keyless`].
+    ///
+    /// # Errors
+    /// As [`Store::write_keyless`].
+    pub fn write_keyless(&self, path: &Path) -> Result<(), RegistryError> {
+        self.store.write_keyless(path)
     }
 
     /// Limits the growth of the registry, as [`Store::limit_growth`].

@@ -1,5 +1,6 @@
 //! The port that every kind of registry implements.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError};
@@ -53,6 +54,13 @@ pub trait Store {
     /// # Errors
     /// The registry cannot be read, or there is no room for the copy.
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError>;
+
+    /// Writes a new file that opens as a registry for reading: what is in this one at one moment, without the keys of
+    /// devices and without anything that was deleted.
+    ///
+    /// # Errors
+    /// The registry cannot be read, or the file cannot be written.
+    fn write_keyless(&self, path: &Path) -> Result<(), RegistryError>;
 
     /// Lets the registry grow by at most this many pages of 4 KiB while it is open; a write that needs more fails as on
     /// a full disk.

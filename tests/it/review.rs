@@ -274,3 +274,51 @@ fn summary_like(clone: &Path, summary: &str) -> String {
     let id = |text: &str| text.rsplit("<sub>").next().unwrap().to_string();
     summary.replace(&id(summary), &id(&other))
 }
+
+#[test]
+fn a_snapshot_plans_like_the_registry_and_has_no_keys() {
+    let world = world();
+    world.job("level", "{target: {query: '*'}, action: {property: {level: 60}}}");
+    world.apply().unwrap();
+    let folder = crate::world::folder();
+    let snapshot = folder.path().join("fleet.snapshot");
+    let said = world.run(&["snapshot", "--out", snapshot.to_str().unwrap()]).expect(0).stderr;
+    assert!(said.contains("Wrote 20 devices without keys"), "{said}");
+    world.job("dim", "{target: {query: 'properties.desired.level = 60'}, action: {property: {level: 40}}}");
+    let clone = shallow(&world, folder.path(), true);
+    let at_clone =
+        |arguments: &[&str]| at(&clone, &[&["plan", "--json"], arguments].concat()).expect(0).json()[0].clone();
+    let (with, here) = (
+        at_clone(&["--snapshot", snapshot.to_str().unwrap(), "--base", "origin/main"]),
+        world.run(&["plan", "--json", "--base", "main"]).expect(0).json()[0].clone(),
+    );
+    assert_eq!((&with["changes"], &with["facts"]), (&here["changes"], &Value::from("registry")));
+    assert_eq!(with["changes"][0]["diff"][0]["from"], 60);
+    assert_eq!(at_clone(&["--base", "origin/main"])["facts"], "files");
+    // No key of a device is in it, packed or not.
+    let key = world.devices().iter().map(|device| device.device_id.clone()).next().unwrap();
+    let exported = world.run(&["device", "export", "-o", "-"]).expect(0).stdout;
+    let secret = exported.lines().find(|line| line.starts_with(&key)).unwrap().split(',').nth(2).unwrap().to_string();
+    use base64::Engine as _;
+    let raw = base64::engine::general_purpose::STANDARD.decode(&secret).unwrap();
+    let (_, packed) = fleetform::registry::snapshot::open(fs::File::open(&snapshot).unwrap()).unwrap();
+    let mut unpacked = Vec::new();
+    packed.unpack(&mut unpacked).unwrap();
+    let has = |what: &[u8]| unpacked.windows(what.len()).any(|part| part == what);
+    assert!(raw.len() >= 16 && !has(&raw) && !has(secret.as_bytes()) && has(key.as_bytes()));
+    // One of another fleet, one that is none, one that is cut short.
+    let other = World::with_devices("{}", 1);
+    other.declare("fleetform.yaml", "Fleet", "other", "{}");
+    let refused = other.run(&["plan", "--snapshot", snapshot.to_str().unwrap()]).expect(65);
+    assert!(refused.stderr.contains("is of the fleet `acme`"), "{refused:?}");
+    let bytes = fs::read(&snapshot).unwrap();
+    for (content, word) in [(&bytes[..bytes.len() - 9], "cut short or damaged"), (&b"no"[..], "is not a snapshot")] {
+        fs::write(&snapshot, content).unwrap();
+        let refused = world.run(&["plan", "--snapshot", snapshot.to_str().unwrap()]).expect(65);
+        assert!(refused.stderr.contains(word) && refused.stderr.contains("Take it anew"), "{refused:?}");
+    }
+    assert!(!fs::read_dir(std::env::temp_dir()).unwrap().any(|one| {
+        let name = one.unwrap().file_name().into_string().unwrap_or_default();
+        name.starts_with(&format!("fleetform-{}-", std::process::id()))
+    }));
+}

@@ -13,6 +13,7 @@ mod plan;
 mod reference;
 mod schedule;
 mod simulate;
+mod snapshot;
 mod status;
 mod validate;
 mod watch;
@@ -44,6 +45,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Watch(arguments) => watch::run(&environment, arguments, output),
         Command::Status => status::run(&environment, output),
+        Command::Snapshot { out } => snapshot::run(&environment, out, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
         Command::Simulate(arguments) => simulate::run(&environment, arguments, output),
         Command::Convert(arguments) => convert::run(arguments, output),

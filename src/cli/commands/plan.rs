@@ -26,7 +26,11 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
             help: "`plan --json` prints the plan on stdout.".to_string(),
         });
     }
-    let options = PlanOptions { revision: arguments.rev.clone(), base: arguments.base.clone() };
+    let options = PlanOptions {
+        revision: arguments.rev.clone(),
+        base: arguments.base.clone(),
+        snapshot: arguments.snapshot.clone(),
+    };
     let planned = plan(environment, &options, SystemClock.now())?;
     let diagnostics = &planned.findings.diagnostics;
     let from_root = planned.findings.sources.below(&planned.prefix);

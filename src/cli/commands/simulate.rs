@@ -51,7 +51,7 @@ fn execute(
     options: &RehearsalOptions,
     output: &Output,
 ) -> Result<Rehearsed, crate::cli::error::CommandError> {
-    let scratch = ScratchFolder::make()?;
+    let scratch = ScratchFolder::make().map_err(crate::ops::OpsError::from)?;
     end_on_signal(scratch.path().to_path_buf(), output.is_quiet)?;
     let mut bars = Bars::without_lines(output);
     let shows_bars = output.is_interactive() && !output.is_json && !output.is_quiet;

@@ -213,6 +213,10 @@ impl Store for SqliteStore {
         Ok(Box::new(self.copy()?))
     }
 
+    fn write_keyless(&self, path: &Path) -> Result<(), RegistryError> {
+        self.copy()?.vacuum_without_keys(path)
+    }
+
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
         let limit = || {
             let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
