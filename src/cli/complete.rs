@@ -9,6 +9,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use super::commands;
 use crate::diag::CODES;
 use crate::model::kind::Kind;
+use crate::model::outcome::RunStatus;
 use crate::ops::Environment;
 use crate::ops::names::{Noun, names};
 
@@ -34,6 +35,10 @@ pub fn completed(path: &[&str], argument: Arg) -> Arg {
         (["explain"], "what") => {
             words(argument, || CODES.iter().map(|info| info.code.0).chain(words_of_glossary()).collect())
         }
+        (["job", "list"], "status") => {
+            words(argument, || RunStatus::ALL.iter().map(|status| status.as_str()).collect())
+        }
+        (["job", "show"], "status") => words(argument, || vec!["pending", "completed", "failed"]),
         (["schema"], "kind") => words(argument, || Kind::ALL.iter().map(|kind| kind.as_str()).collect()),
         _ => argument,
     }

@@ -247,7 +247,7 @@ fn of_notice(notice: &Notice, preparation: &Preparation<'_>, staged: &[StagedFil
         }
         Notice::RejectedRows { import, .. } => {
             let file = staged.iter().find(|file| file.import == *import).expect("a notice is about a staged file");
-            let help = "They are in errors.csv beside the report of the import.".to_string();
+            let help = format!("After an apply, `fleetform import show {import}` lists them.");
             rejected_rows(loaded, import, &file.found).with_help(help)
         }
         Notice::BranchGone { branch, runs } => {

@@ -125,6 +125,7 @@ fn a_shell_completes_the_names_of_the_fleet() {
     assert_eq!(offered(&["fleetform", "device", "block", "d-001", "d-00"]).len(), 9);
     assert_eq!(offered(&["fleetform", "explain", "FF50"]), ["FF501"]);
     assert_eq!(offered(&["fleetform", "explain", "cla"]), ["claim"]);
+    assert_eq!(offered(&["fleetform", "job", "list", "--status", "c"]), ["completed", "canceled"]);
     assert_eq!(offered(&["fleetform", "schema", "device"]), ["DeviceTemplate", "DeviceGroup", "DeviceImport"]);
     assert!(offered(&["fleetform", "sched"]).contains(&"schedule".to_string()));
     assert_eq!(offered(&["fleetform", "-C", "/nowhere", "job", "show", "reb"]), [""; 0]);
