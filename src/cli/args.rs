@@ -160,12 +160,18 @@ pub struct WatchArgs {
     /// The longest time between two looks at the branch; new commits of a local one are seen at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::manifest::parse_duration)]
     pub interval: std::time::Duration,
+    /// Keep a snapshot of the registry in this file, for `plan --snapshot` elsewhere
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_SNAPSHOT_TO")]
+    pub snapshot_to: Option<PathBuf>,
+    /// How often it is taken anew, at least 1s
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::values::parse_seconds)]
+    pub snapshot_every: std::time::Duration,
     /// How long git may take for one call of the remote; 30s for a question, 2m for a push, 10m for a fetch when absent
     #[arg(long, value_name = "TIME", value_parser = crate::manifest::parse_duration)]
     pub git_timeout: Option<std::time::Duration>,
     /// How long the lease of a fleet with a remote lasts, at least 1s: when this daemon stands still for so long,
     /// another one takes over. It is renewed while jobs run, each time a third of it is over
-    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = super::values::parse_lease_time)]
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = super::values::parse_seconds)]
     pub lease_time: std::time::Duration,
     #[command(flatten)]
     pub listen: ListenArgs,

@@ -1,6 +1,7 @@
 //! Values of options that are not plain text.
 
-pub fn parse_lease_time(text: &str) -> Result<std::time::Duration, String> {
+/// Reads a time of at least a second.
+pub fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     let time = crate::manifest::parse_duration(text)?;
     if time < std::time::Duration::from_secs(1) { Err("it is shorter than 1s".to_string()) } else { Ok(time) }
 }

@@ -1,8 +1,10 @@
 //! What a reviewer of a pull request sees: the plan of a change, as text, as a comment and as annotations.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -321,4 +323,28 @@ fn a_snapshot_plans_like_the_registry_and_has_no_keys() {
         let name = one.unwrap().file_name().into_string().unwrap_or_default();
         name.starts_with(&format!("fleetform-{}-", std::process::id()))
     }));
+}
+
+#[test]
+fn a_daemon_keeps_a_snapshot_while_it_works() {
+    let world = world();
+    let folder = crate::world::folder();
+    let snapshot = folder.path().join("fleet.snapshot");
+    let mut command = fleetform();
+    command.arg("-C").arg(world.path()).args(["watch", "--snapshot-every", "1s", "--snapshot-to"]).arg(&snapshot);
+    let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    let taken = || {
+        let (head, _) = fleetform::registry::snapshot::open(fs::File::open(&snapshot).ok()?).ok()?;
+        Some(head.taken_at)
+    };
+    let mut seen = BTreeSet::new();
+    while seen.len() < 2 && Instant::now() < until {
+        seen.extend(taken());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(seen.len(), 2, "it was taken again");
+    world.run(&["plan", "--snapshot", snapshot.to_str().unwrap()]).expect(0);
 }

@@ -1,5 +1,6 @@
 //! `watch`: the daemon, its log, its pages and its place with the service manager.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wak
 use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
+use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
 use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Workspace};
@@ -86,6 +88,9 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         shown.note(note);
     };
     stand_by(listening, handle, inbox.waker())?;
+    if let Some(path) = arguments.snapshot_to.clone() {
+        keep_snapshot(environment.clone(), path, arguments.snapshot_every)?;
+    }
     watch(environment, &options, &SystemClock, &inbox, &mut tell)?;
     // After the end, no run goes on and no lease is held.
     shown.handle.update(|snapshot| {
@@ -131,6 +136,22 @@ fn stand_by(listening: Option<Listening>, handle: StatusHandle, waker: Waker) ->
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || runtime.block_on(serve(listening, handle, waker));
     std::thread::Builder::new().name("pages".to_string()).spawn(serve).map(drop)
+}
+
+/// Takes a snapshot of the registry again and again, on a thread of its own. It reads only; what fails is tried again
+/// at the next time.
+fn keep_snapshot(environment: Environment, path: PathBuf, every: Duration) -> std::io::Result<()> {
+    let keep = move || loop {
+        match take(&environment, &path, SystemClock.now()) {
+            Ok(head) => tracing::debug!(target: WATCH, devices = head.devices, "a snapshot was taken"),
+            Err(error) => {
+                let error = sanitize_line(&error.to_string()).into_owned();
+                tracing::warn!(target: WATCH, %error, "the snapshot cannot be taken: it is tried again");
+            }
+        }
+        std::thread::sleep(every);
+    };
+    std::thread::Builder::new().name("snapshots".to_string()).spawn(keep).map(drop)
 }
 
 /// The first signal asks to end, the second ends at once.
