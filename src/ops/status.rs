@@ -91,6 +91,8 @@ pub struct FleetStatus {
     pub applied: Option<String>,
     /// Runs that have not ended: claimed, running, stopped.
     pub open_runs: u64,
+    /// What the registry lacks because it was put back from a backup, a sentence.
+    pub lacks: Option<String>,
     /// The process that works on the fleet now, here or elsewhere, as far as is known here.
     pub worker: Option<String>,
     /// Commits of results that the remote did not have when it was last seen; `None` without a remote.
@@ -135,6 +137,7 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
             None => branch.last_source()?,
         },
         open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
+        lacks: view.lacks()?,
         worker: workspace.worker(fleet, branch, SystemClock.now())?,
         behind: branch.behind_tracked()?,
         branch: branch.name().to_string(),

@@ -185,6 +185,14 @@ impl<'w> View<'w> {
         Ok(Planned { plan, staged, diagnostics, made_at: now })
     }
 
+    /// Returns what a registry lacks that was put back from a backup, a sentence; `None` for one that has all.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn lacks(&self) -> Result<Option<String>, PrepareError> {
+        Ok(older_registry(&self.registry, &self.ledger)?.map(|warning| warning.detail))
+    }
+
     /// Returns what a part of a plan has to say about the declared files.
     pub fn diagnose(&self, plan: &Plan) -> Diagnostics {
         let (declared, recorded) = ((&self.files, &*self.declared, &self.held), (&self.branch, &self.ledger));

@@ -295,8 +295,11 @@ fn a_plan_names_the_runs_that_a_backup_lacks() {
     put_back(&backup);
     let plan = world.run(&["plan"]).expect(0);
     assert!(plan.stderr.contains("FF673") && plan.stderr.contains("`dim` run 1"), "{plan:?}");
+    let status = world.run(&["status"]).expect(0).stdout;
+    assert!(status.contains("registry") && status.contains("`dim` run 1"), "{status}");
     // The next apply takes up what the branch has, and runs nothing again.
     world.run(&["apply", "--yes"]).expect(0);
     assert!(!world.run(&["plan"]).expect(0).stderr.contains("FF673"));
+    assert_eq!(world.run(&["status", "--json"]).expect(0).json()[0]["fleet"]["lacks"], Value::Null);
     assert_eq!(world.record("dim", "1")["completed"], 3);
 }

@@ -40,6 +40,7 @@ fn to_json(status: &Status) -> Result<Value, OpsError> {
             "open_runs": fleet.open_runs,
             "at_work": fleet.worker,
             "outbox": fleet.unpushed,
+            "lacks": fleet.lacks,
             "behind": fleet.behind.as_ref().map(
                 |Behind { remote, commits, own }| json!({"remote": remote, "commits": commits, "own": own})
             ),
@@ -91,6 +92,9 @@ fn fleet_lines(fleet: &FleetStatus, row: &mut dyn FnMut(&str, String)) {
     row("commit", format!("{} ({applied})", short(&fleet.head)));
     if let Some(behind) = &fleet.behind {
         row("behind", format!("{}. {}", behind.text(&fleet.branch), behind.help(&fleet.branch)));
+    }
+    if let Some(lacks) = &fleet.lacks {
+        row("registry", sanitize_line(lacks).into_owned());
     }
     row("runs", format!("{} open", fleet.open_runs));
     if let Some(worker) = &fleet.worker {
