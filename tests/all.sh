@@ -53,6 +53,14 @@ else
     echo "strace is missing or may not trace here: not run"
 fi
 
+step "packages, of the binary that was tested"
+if command -v dpkg-deb >/dev/null; then
+    packaging/build.sh --binary "${CARGO_TARGET_DIR:-target}/debug/fleetform"
+    packaging/check.sh
+else
+    echo "dpkg-deb is missing: not run"
+fi
+
 step "benchmarks, as a smoke test"
 cargo bench --locked --profile dev --bench fleet -- --devices 2000
 
