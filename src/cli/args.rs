@@ -68,7 +68,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Begin again when the results branch and the registry are both lost: say what became of the declared jobs
+    /// Say that jobs have run elsewhere; or, when the results branch and the registry are both lost, what became of all
     Adopt(AdoptArgs),
     /// Rehearse the plan on a copy, in virtual time; changes nothing
     ///

@@ -53,8 +53,10 @@ fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
     // What stands before on the line that is completed.
     let line: Vec<String> = std::env::args_os().map(|part| part.to_string_lossy().into_owned()).collect();
     let option = |names: &[&str]| {
-        let at = line.iter().rposition(|part| names.contains(&part.as_str()))?;
-        line.get(at + 1).cloned()
+        let of_one =
+            |part: &String| names.iter().find_map(|name| part.strip_prefix(&format!("{name}="))).map(str::to_string);
+        let at = line.iter().rposition(|part| names.contains(&part.as_str()));
+        at.and_then(|at| line.get(at + 1).cloned()).or_else(|| line.iter().rev().find_map(of_one))
     };
     let folder = commands::folder_around(option(&["-C"]).map(PathBuf::from));
     let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());

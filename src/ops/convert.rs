@@ -85,7 +85,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), OpsError> {
     Ok(())
 }
 
-/// Adds the files of a folder. A link to a folder is not followed: it may lead back.
+/// Adds the files of a folder. A link is not followed: it may lead back, or to a file that is not of the application.
 fn collect_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
@@ -93,7 +93,9 @@ fn collect_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()>
     for path in paths {
         if path.is_dir() && !path.is_symlink() {
             collect_below(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "json") {
+        } else if path.extension().is_some_and(|extension| extension == "json")
+            && path.symlink_metadata().is_ok_and(|found| found.is_file())
+        {
             files.push(path);
         }
     }

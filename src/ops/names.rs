@@ -60,7 +60,10 @@ fn device_ids(environment: &Environment, start: &str) -> Result<Vec<String>, Pre
     let mut ids = Vec::new();
     let filter = DeviceFilter { query, limit: Some(DEVICES_MAX), ..DeviceFilter::default() };
     registry.each_device::<PrepareError>(&filter, |device| {
-        ids.push(device.device_id);
+        // A shell puts a name on its line as it is.
+        if device.device_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+            ids.push(device.device_id);
+        }
         Ok(())
     })?;
     Ok(ids)

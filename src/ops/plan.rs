@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Environment, Findings, OpsError, Workspace};
-use crate::diag::{Diagnostic, Diagnostics, Severity, code};
+use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::plan::{Delta, Plan, Withdrawn};
 use crate::prepare::{
     Files, HistoryError, OnError, OpenSnapshot, PrepareError, Purpose, Searches, TreeChoice, View, searched_paths,
@@ -61,8 +61,8 @@ pub struct ShownChange {
     /// Documents that both sides do alike.
     pub alike: u64,
     pub withdrawn: Vec<Withdrawn>,
-    /// Warnings that both sides have.
-    pub known_warnings: u64,
+    /// Warnings and errors that both sides have.
+    pub known_findings: u64,
 }
 
 impl ShownPlan {
@@ -94,11 +94,14 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     if let Some(revision) = &options.base {
         let commit = base_of(&workspace, options, revision, &mut later)?;
         let (base, warnings) = base_plan(&workspace, &commit, now)?;
-        let delta = Delta::of(&base, &plan);
-        let known_warnings = drop_known(&mut later, &warnings);
+        let declared = &view.declared;
+        let names = declared.jobs.keys().chain(declared.schedules.keys());
+        let renamed = names.flat_map(|name| declared.previous_names(name)).cloned().collect();
+        let delta = Delta::of(&base, &plan, &renamed);
+        let known_findings = drop_known(&mut later, &warnings);
         plan = delta.plan;
         let revision = revision.clone();
-        change = Some(ShownChange { revision, commit, alike: delta.alike, withdrawn: delta.withdrawn, known_warnings });
+        change = Some(ShownChange { revision, commit, alike: delta.alike, withdrawn: delta.withdrawn, known_findings });
     }
     let prefix = workspace.repo.prefix().to_string();
     Ok(ShownPlan { plan, change, findings: view.findings(later), indexes, is_blind, prefix })
@@ -144,7 +147,10 @@ fn base_of(
          commit itself.",
         crate::diag::shown(revision)
     );
-    let help = "In a shallow clone, fetch more of the history: `git fetch --unshallow`.";
+    let help = match repo.is_shallow() {
+        true => "Fetch more of the history: `git fetch --unshallow`.",
+        false => "Name a revision that has a commit in common with what is planned.",
+    };
     warnings.push(Diagnostic::new(code::NO_MERGE_BASE, None, detail).with_help(help));
     Ok(named)
 }
@@ -166,15 +172,12 @@ fn base_plan(workspace: &Workspace, commit: &str, now: Timestamp) -> Result<(Pla
     Ok((planned.plan, warnings))
 }
 
-/// Takes out the warnings that the base has too, and returns how many these were.
+/// Takes out what was found in the base too, errors as well: they are not the change's. Returns how many these were.
 fn drop_known(found: &mut Diagnostics, base: &Diagnostics) -> u64 {
     let key = |one: &Diagnostic| (one.code, one.detail.clone());
     let known: BTreeSet<_> = base.iter().map(key).collect();
-    let kept: Vec<Diagnostic> = found
-        .iter()
-        .filter(|one| one.severity == Severity::Error || is_of_the_look(one) || !known.contains(&key(one)))
-        .cloned()
-        .collect();
+    let kept: Vec<Diagnostic> =
+        found.iter().filter(|one| is_of_the_look(one) || !known.contains(&key(one))).cloned().collect();
     let dropped = found.iter().count() - kept.len();
     *found = Diagnostics::new();
     kept.into_iter().for_each(|one| found.push(one));

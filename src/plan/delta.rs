@@ -1,7 +1,9 @@
 //! The plan of a change: what a tree adds to what another one, its base, would do anyway. Pure, like the planner.
 
-use super::{Plan, PlannedChange, Step, Subject};
-use crate::model::id::RunToken;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Plan, PlannedChange, PlannedRun, Step, Subject};
+use crate::model::id::{Name, RunToken};
 
 /// What a change does, by the plans of both sides over the same registry and history.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,30 +66,47 @@ impl std::fmt::Display for Withdrawal {
 }
 
 impl Delta {
-    /// Returns what `plan` adds to `base`.
-    pub fn of(base: &Plan, plan: &Plan) -> Delta {
-        let before = |change: &PlannedChange| base.changes.iter().find(|one| one.subject == change.subject);
-        let is_alike =
-            |change: &PlannedChange| before(change).is_some_and(|before| does_alike(base, before, plan, change));
-        let alike = plan.changes.iter().filter(|change| is_alike(change)).count() as u64;
-        let withdrawn = base.changes.iter().filter_map(|before| {
-            let after = plan.changes.iter().find(|one| one.subject == before.subject);
-            withdrawn(before, after)
-        });
-        Delta { withdrawn: withdrawn.collect(), alike, plan: plan.restricted(|change| !is_alike(change)) }
+    /// Returns what `plan` adds to `base`. `renamed` has the names that documents of the tree had before.
+    pub fn of(base: &Plan, plan: &Plan, renamed: &BTreeSet<Name>) -> Delta {
+        let (before, after) = (Side::of(base), Side::of(plan));
+        let is_alike = |change: &PlannedChange| {
+            before.changes.get(&change.subject).is_some_and(|one| does_alike((&before, one), (&after, change)))
+        };
+        let alike: BTreeSet<&Subject> =
+            plan.changes.iter().filter(|change| is_alike(change)).map(|change| &change.subject).collect();
+        let withdrawn: Vec<Withdrawn> = base
+            .changes
+            .iter()
+            .filter(|change| !renamed.contains(change.subject.address().1))
+            .filter_map(|change| withdrawn(change, after.changes.get(&change.subject).copied()))
+            .collect();
+        let gone: BTreeSet<&Subject> = withdrawn.iter().map(|one| &one.subject).collect();
+        // What has left the files is told once.
+        let is_told = |change: &PlannedChange| matches!(change.step, Step::Gone) && gone.contains(&change.subject);
+        let kept = |change: &PlannedChange| !alike.contains(&change.subject) && !is_told(change);
+        Delta { alike: alike.len() as u64, plan: plan.restricted(kept), withdrawn }
     }
+}
 
-    /// Returns true when the change does anything, or undoes anything.
-    pub fn has_changes(&self) -> bool {
-        self.plan.has_changes() || !self.withdrawn.is_empty() || !self.plan.refusals.is_empty()
+/// A plan, looked up by subject.
+struct Side<'a> {
+    changes: BTreeMap<&'a Subject, &'a PlannedChange>,
+    runs: BTreeMap<&'a Name, &'a PlannedRun>,
+}
+
+impl<'a> Side<'a> {
+    fn of(plan: &'a Plan) -> Side<'a> {
+        Side {
+            changes: plan.changes.iter().map(|change| (&change.subject, change)).collect(),
+            runs: plan.runs.iter().map(|run| (&run.job, run)).collect(),
+        }
     }
 }
 
 /// Returns true when both plans do the same for a document. The phrases that say why may differ: they name other jobs.
-fn does_alike(base: &Plan, before: &PlannedChange, plan: &Plan, after: &PlannedChange) -> bool {
-    let ids = |plan: &Plan, change: &PlannedChange| {
-        let run = plan.runs.iter().find(|run| Subject::Job(run.job.clone()) == change.subject);
-        run.map(|run| (run.targets_digest, run.is_deferred))
+fn does_alike((base, before): (&Side<'_>, &PlannedChange), (plan, after): (&Side<'_>, &PlannedChange)) -> bool {
+    let ids = |side: &Side<'_>, change: &PlannedChange| {
+        side.runs.get(change.subject.address().1).map(|run| (run.targets_digest, run.is_deferred))
     };
     match (&before.step, &after.step) {
         // What an import does may not be known here; the same file by the same document does the same.
@@ -108,15 +127,19 @@ fn does_alike(base: &Plan, before: &PlannedChange, plan: &Plan, after: &PlannedC
 fn withdrawn(before: &PlannedChange, after: Option<&PlannedChange>) -> Option<Withdrawn> {
     let is_gone = after.is_none_or(|after| matches!(after.step, Step::Gone));
     let has_other_run = after.is_some_and(|after| after.run != before.run);
+    let is_held = after.is_some_and(|after| matches!(after.step, Step::Hold));
+    // One that is suspended, or has no occurrence left.
+    let has_ended = |change: &PlannedChange| change.upcoming().is_some_and(|next| next.occurrences.is_empty());
     let what = match &before.step {
-        Step::Run(run) if is_gone || has_other_run => Withdrawal::WillNotRun { devices: run.targets.count },
+        Step::Run(run) if is_gone || has_other_run || is_held => Withdrawal::WillNotRun { devices: run.targets.count },
         // The plan of the tree says that an open run is stopped.
         Step::Continue | Step::Close if after.is_none() => Withdrawal::WillNotGoOn,
         Step::Hold if is_gone => Withdrawal::WillNotGoOn,
         Step::Schedule(_) if is_gone => Withdrawal::Ends,
+        Step::Schedule(_) if !has_ended(before) && after.is_some_and(has_ended) => Withdrawal::Ends,
         Step::Import { .. } if is_gone => Withdrawal::Leaves,
-        Step::Done if after.is_none() && matches!(before.subject, Subject::Import(_)) => Withdrawal::Leaves,
-        Step::Done if after.is_none() => Withdrawal::HasRun { reason: before.reason.clone() },
+        Step::Done if is_gone && matches!(before.subject, Subject::Import(_)) => Withdrawal::Leaves,
+        Step::Done if is_gone => Withdrawal::HasRun { reason: before.reason.clone() },
         _ => return None,
     };
     Some(Withdrawn { subject: before.subject.clone(), run: before.run.clone(), what })

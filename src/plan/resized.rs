@@ -1,7 +1,7 @@
 //! A group that is not as large as when a job last ran on it.
 
 use super::refusal::Notice;
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::{Claim, Ledger, RunCause};
 use crate::model::job::{Job, Selector};
 
 /// Groups below this are left alone: two devices of five are no news.
@@ -34,5 +34,10 @@ fn last_claim<'a>(job: &Job, ledger: &'a Ledger, of_group: &[&Job]) -> Option<&'
     let is_alike = |other: &&&Job| other.name != job.name && other.organization == job.organization;
     let others = of_group.iter().filter(is_alike);
     let claimed = others.filter_map(|other| ledger.claims.get(&(other.name.clone(), other.run.clone())));
-    own.chain(claimed).max_by_key(|claim| (claim.claimed_at, &claim.job, &claim.run))
+    // What was marked as done ran on no device.
+    let is_adopted = |claim: &&Claim| {
+        let record = ledger.records.get(&(claim.job.clone(), claim.run.clone()));
+        record.is_some_and(|record| record.cause == Some(RunCause::Adopted))
+    };
+    own.chain(claimed).filter(|claim| !is_adopted(claim)).max_by_key(|claim| (claim.claimed_at, &claim.job, &claim.run))
 }

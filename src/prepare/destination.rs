@@ -13,7 +13,8 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Opens the place of a path. A file that is there is replaced when all is written, also where a link leads to it.
+    /// Opens the place of a path. A file that is there is replaced when all is written, also where a link leads to it, and keeps
+    /// its permissions unless the new one is private.
     /// Into a device or a pipe, such as `/dev/stdout`, the bytes are written as they come. A new file that
     /// `is_private` can be read by its owner only (mode 0600).
     ///
@@ -29,9 +30,7 @@ impl Destination {
         }
         let path = real_path(path)?;
         // Of this process, so that nothing of others is in its place.
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
+        let partial = path.with_file_name(format!(".fleetform-{}.partial", std::process::id()));
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -39,7 +38,13 @@ impl Destination {
             use std::os::unix::fs::OpenOptionsExt as _;
             options.mode(0o600);
         }
-        Ok(Destination { file: options.open(&partial)?, whole: Some((partial, path)) })
+        let file = options.open(&partial)?;
+        let before = path.metadata().ok().filter(|_| !is_private);
+        let destination = Destination { file, whole: Some((partial, path)) };
+        if let Some(before) = before {
+            destination.file.set_permissions(before.permissions())?;
+        }
+        Ok(destination)
     }
 
     /// Puts what was written in its place.

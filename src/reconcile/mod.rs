@@ -20,6 +20,7 @@ mod closing;
 mod error;
 mod imports;
 mod indexes;
+mod noting;
 mod occurrences;
 mod open_fleet;
 mod options;

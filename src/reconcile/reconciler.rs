@@ -26,7 +26,7 @@ use super::recovery::Recovery;
 use super::refusals::{is_fresh, leave_out, refused, tell_refusals};
 use super::rewind::check_rewind;
 use super::stops::Stops;
-use super::terms::{Done, Ending, EntryOf, Rested, Round, RoundEvent, Terms};
+use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
@@ -38,7 +38,6 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::plan::Agenda;
 use crate::prepare::{Cache, OnError, OwnRegistry, Planned, View, Workspace, owner};
-use crate::registry::Change;
 use crate::registry::{ExclusionFailure, Exclusive};
 use crate::repo::ResultsBranch;
 
@@ -55,7 +54,7 @@ pub struct Reconciler<'w> {
     pub upstream: Option<Upstream>,
     /// The name of the results branch.
     branch: Option<String>,
-    session: Option<OpenFleet<'w>>,
+    pub(super) session: Option<OpenFleet<'w>>,
     /// The registry's lock. `None` while nothing is open, and when another process has it and stands still.
     lock: Option<Rc<dyn Exclusive>>,
     /// A plan was made: there may be something to push and to give back.
@@ -224,7 +223,7 @@ impl<'w> Reconciler<'w> {
     }
 
     /// Looks at what a commit declares, with the occurrences that are under way.
-    fn turn_to(
+    pub(super) fn turn_to(
         &mut self,
         seen: &Seen<'w>,
         now: Timestamp,
@@ -249,7 +248,7 @@ impl<'w> Reconciler<'w> {
     }
 
     /// Brings the registry and the results branch in line with each other, and plans.
-    fn recover_and_plan(
+    pub(super) fn recover_and_plan(
         &mut self,
         now: Timestamp,
         tell: &mut dyn FnMut(&RoundEvent<'_>),
@@ -274,26 +273,7 @@ impl<'w> Reconciler<'w> {
         self.planning().plan(now)
     }
 
-    /// Takes the right to work and commits an entry of the outbox, with its name, that `entry_of` makes of what is known
-    /// then. Nothing is executed. What cannot be committed now is for the next round.
-    ///
-    /// # Errors
-    /// Another process or registry has the right, `entry_of` refuses, or the surroundings fail.
-    pub fn write_down(
-        &mut self,
-        seen: &Seen<'w>,
-        now: Timestamp,
-        entry_of: &mut EntryOf<'_>,
-    ) -> Result<(), ReconcileError> {
-        self.turn_to(seen, now, &mut |_| {})?;
-        self.recover_and_plan(now, &mut |_| {})?;
-        let session = self.session.as_mut().expect("what is written down needs an open registry");
-        let (about, entry) = entry_of(&session.view)?;
-        session.view.registry.write(Change::Report { about: &about, entry: &entry })?;
-        self.planning().plan_to_work(now).map(drop)
-    }
-
-    fn planning(&mut self) -> Planning<'_, 'w> {
+    pub(super) fn planning(&mut self) -> Planning<'_, 'w> {
         Planning {
             session: self.session.as_mut().expect("a plan needs an open registry"),
             upstream: self.upstream.as_mut(),

@@ -11,6 +11,9 @@
 //! What must not be done twice is pushed before it is committed here ([`ResultsBranch::commit_upstream`]), and counts
 //! when the remote has it. In step 4 B then finds that A has written the file that B's change must be the first to
 //! write.
+//!
+//! The remote's branch only grows. The last commit of the outbox is made again with the lease that is given back
+//! ([`ResultsBranch::fold_upstream`]): who fetched from this repository in between has one that was replaced.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -358,6 +358,20 @@ fn jobs_that_ran_elsewhere_are_marked_as_done_beside_a_branch() {
 }
 
 #[test]
+fn what_could_not_be_marked_is_not_marked_later() {
+    let world = world();
+    world.apply().unwrap();
+    world.job("moved", REBOOT);
+    let lock = world.file(&format!(".git/refs/heads/{BRANCH}.lock"));
+    fs::write(&lock, "").unwrap();
+    world.run(&["adopt", "--mark-done", "moved"]).expect(75);
+    fs::remove_file(&lock).unwrap();
+    assert!(world.run(&["plan"]).expect(0).stdout.contains("run      job/moved run 1"));
+    world.run(&["adopt", "--mark-done", "moved"]).expect(0);
+    assert_eq!(world.record("moved", "1")["cause"]["kind"], "adopted");
+}
+
+#[test]
 fn some_jobs_of_a_fleet_without_a_history_are_marked_as_done() {
     let world = world();
     delete_branch(&world);

@@ -156,12 +156,63 @@ fn a_comment_stays_within_its_bytes_and_is_always_whole() {
         assert_eq!(count("<details"), count("</details>"), "{comment}");
         assert!(comment.lines().filter(|line| line.starts_with("```")).count() % 2 == 0, "{comment}");
         assert!(comment.ends_with("</sub>\n") && comment.contains("plan `"), "{comment}");
-        assert_eq!(most < 20_000, comment.contains("for which there is no room"), "{most}: {comment}");
+        assert_eq!(most < 5_000, comment.contains("for which there is no room"), "{most}: {comment}");
         for line in comment.lines().filter(|line| line.starts_with("| `t")) {
             assert_eq!(line.replace("\\|", "").matches('|').count(), 5, "{line}");
         }
     }
     world.run(&["plan", "--markdown", "--json"]).expect(64);
+    // What has no room for its table has a line.
+    let comment = world.run(&["plan", "--base", "main", "--markdown", "--markdown-bytes", "20000"]).expect(0).stdout;
+    for n in 0..60 {
+        assert!(comment.contains(&format!("job/j{n} run 1: 20 devices")), "{n}: {comment}");
+    }
+    // An item stands apart from what is folded before it: there it would be part of that.
+    for (at, line) in comment.lines().enumerate().filter(|(_, line)| line.starts_with("- ")) {
+        assert_eq!(comment.lines().nth(at - 1), Some(""), "{line}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_planned_are_told_in_the_form_that_was_asked_for() {
+    let world = world();
+    world.declare("jobs/broken.yaml", "Job", "broken", "{target: {group: none}, action: {tags: {a: b}}}");
+    let comment = world.run(&["plan", "--markdown"]).expect(65).stdout;
+    assert!(comment.contains("### fleetform: cannot be planned, 1 error") && comment.contains("FF401"), "{comment}");
+    assert!(world.run(&["plan", "--format", "github"]).expect(65).stdout.starts_with("::error file=jobs/broken.yaml"));
+    let sarif: Value = serde_json::from_str(&world.run(&["plan", "--format", "sarif"]).expect(65).stdout).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "FF401");
+    assert!(world.run(&["plan", "--format", "junit"]).expect(65).stdout.contains("FF401"));
+    assert!(world.run(&["plan", "--format", "json"]).expect(65).stdout.contains("FF401"));
+}
+
+#[test]
+fn what_is_renamed_or_held_is_no_new_thing_and_an_error_of_the_base_is_not_the_changes() {
+    let world = world();
+    // A rename of what has run changes nothing.
+    let text = fs::read_to_string(world.file("jobs/done.yaml")).unwrap();
+    fs::remove_file(world.file("jobs/done.yaml")).unwrap();
+    world.write("jobs/renamed.yaml", text.replace("name: done", "name: renamed, previousName: done"));
+    world.commit("renamed");
+    let plan = world.run(&["plan", "--base", "main", "--detailed-exitcode"]).expect(0);
+    assert!(!plan.stdout.contains("gone"), "{plan:?}");
+    // A run that waits on main and is suspended does not start.
+    git(world.path(), &["checkout", "-qf", "main"]);
+    world.job("soon", REBOOT);
+    let conflict = "{target: {query: '*'}, action: {property: {level: 1}}}";
+    world.job("one", conflict);
+    git(world.path(), &["checkout", "-q", "-b", "held"]);
+    world.declare("jobs/soon.yaml", "Job", "soon", &REBOOT.replace("{target", "{suspend: true, target"));
+    world.commit("suspended");
+    let plan = world.run(&["plan", "--base", "main", "--detailed-exitcode"]).expect(2);
+    assert!(plan.stdout.contains("will not run on 20"), "{plan:?}");
+    // Two jobs of main are in conflict: that is not for a change of something else to mend.
+    git(world.path(), &["checkout", "-qf", "main"]);
+    world.job("two", &conflict.replace('1', "2"));
+    git(world.path(), &["checkout", "-q", "-b", "elsewhere"]);
+    world.job("asleep", "{target: {query: '*'}, action: {tags: {ring: b}}, suspend: true}");
+    world.run(&["plan"]).expect(65);
+    world.run(&["plan", "--base", "main"]).expect(0);
 }
 
 #[test]

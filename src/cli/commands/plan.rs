@@ -15,7 +15,7 @@ use crate::cli::view::{annotations, diagnostic, indexes, junit, markdown, number
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::text::sanitize_line;
 use crate::ops::plan::{PlanOptions, ShownChange, ShownPlan, plan};
-use crate::ops::{Destination, Environment, OpsError};
+use crate::ops::{Destination, Environment, Findings, OpsError, Workspace};
 use crate::plan::{Withdrawal, Withdrawn, plan_to_json};
 
 /// `plan [--rev R] [--base R] [--out F] [--format F] [--detailed-exitcode] [--strict]`
@@ -31,7 +31,10 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
         base: arguments.base.clone(),
         snapshot: arguments.snapshot.clone(),
     };
-    let planned = plan(environment, &options, SystemClock.now())?;
+    let planned = match plan(environment, &options, SystemClock.now()) {
+        Err(OpsError::Invalid(findings)) => return invalid(environment, findings, arguments, output),
+        planned => planned?,
+    };
     let diagnostics = &planned.findings.diagnostics;
     let from_root = planned.findings.sources.below(&planned.prefix);
     match format_of(arguments, output) {
@@ -55,6 +58,29 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
         save(environment, &planned, path, output)?;
     }
     Ok(if arguments.detailed_exitcode && planned.has_changes() { exit::CHANGES } else { exit::OK })
+}
+
+/// Prints what is wrong with files that cannot be planned, as it was asked for.
+fn invalid(environment: &Environment, findings: Box<Findings>, arguments: &PlanArgs, output: &Output) -> CommandResult {
+    let prefix = Workspace::open(environment).map_err(OpsError::from)?.repo.prefix().to_string();
+    let from_root = findings.sources.below(&prefix);
+    let sorted = findings.diagnostics.sorted();
+    match format_of(arguments, output) {
+        PlanFormat::Json if !output.is_json => {
+            for item in sorted {
+                output.json_line(&diagnostic::to_json(item, &findings.sources))?;
+            }
+        }
+        PlanFormat::Human | PlanFormat::Json => return Err(OpsError::Invalid(findings).into()),
+        PlanFormat::Markdown => {
+            let bytes_max = usize::try_from(arguments.markdown_bytes).unwrap_or(usize::MAX);
+            output.result(&markdown::markdown_of_findings(&findings, &prefix, bytes_max))?;
+        }
+        PlanFormat::Github => output.result(&annotations::github(&sorted, &from_root))?,
+        PlanFormat::Sarif => output.result(&sarif::sarif(&sorted, &from_root))?,
+        PlanFormat::Junit => output.result(&junit::junit(&sorted, &from_root))?,
+    }
+    Ok(exit::INVALID)
 }
 
 fn format_of(arguments: &PlanArgs, output: &Output) -> PlanFormat {
@@ -131,7 +157,7 @@ fn to_json(planned: &ShownPlan) -> Value {
 }
 
 fn change_to_json(change: &ShownChange) -> Value {
-    let ShownChange { revision, commit, alike, withdrawn, known_warnings } = change;
+    let ShownChange { revision, commit, alike, withdrawn, known_findings } = change;
     let withdrawn: Vec<Value> = withdrawn
         .iter()
         .map(|Withdrawn { subject, run, what }| {
@@ -149,5 +175,5 @@ fn change_to_json(change: &ShownChange) -> Value {
         })
         .collect();
     json!({"revision": revision, "commit": commit, "alike": alike, "withdrawn": withdrawn,
-           "known_warnings": known_warnings})
+           "known_findings": known_findings})
 }

@@ -1,8 +1,8 @@
 //! A plan as the comment of a pull request, in GitHub Flavored Markdown, within a number of bytes.
 //!
 //! What a person has to see comes first: what is wrong, then what removes, commands, migrations and writes, each by its
-//! number of devices. A part that has no room is left out as a whole and counted, so that tables, fences and details
-//! are always closed. Names and values are hostile text: they stand in code spans.
+//! number of devices. A part that has no room is one line, and then counted, so that tables, fences and details are
+//! always closed. Names and values are hostile text: they stand in code spans.
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::plan::{change_facts, title};
 use super::{counted, diagnostic, number};
 use crate::diag::Severity;
 use crate::model::text::{sanitize_line, shorten};
+use crate::ops::Findings;
 use crate::ops::plan::{ShownChange, ShownPlan};
 use crate::plan::{ActionKind, DiffLine, PlannedChange};
 
@@ -22,28 +23,49 @@ const VALUE_CHARS_MAX: usize = 120;
 /// Findings that are shown in full.
 const FINDINGS_MAX: usize = 20;
 
+/// A part of the comment: in full, and as one line where there is no room for more.
+struct Part {
+    full: String,
+    line: String,
+}
+
 /// Returns the comment, of at most so many bytes.
 pub fn markdown(shown: &ShownPlan, bytes_max: usize) -> String {
-    let head = head(shown);
-    let foot = foot(shown);
+    let foot = foot(&format!("plan `{}` · files `{}`", shown.plan.id, shown.plan.source.digest));
+    fitted(head(shown), parts(shown), &foot, bytes_max)
+}
+
+/// Returns the comment about files that cannot be planned.
+pub fn markdown_of_findings(findings: &Findings, prefix: &str, bytes_max: usize) -> String {
+    let (errors, _) = findings.diagnostics.counts();
+    let head = format!("{MARKER}\n### fleetform: cannot be planned, {}\n", counted(errors as u64, "error"));
+    fitted(head, findings_of(findings, prefix), &foot("the files are invalid"), bytes_max)
+}
+
+/// Puts the parts together: in full while there is room, then as lines, then as a number.
+fn fitted(head: String, parts: Vec<Part>, foot: &str, bytes_max: usize) -> String {
     let mut text = head;
     // What says how much was left out has room.
     let room = bytes_max.saturating_sub(foot.len() + 200);
-    let mut left_out = 0;
-    for part in parts(shown) {
-        if text.len() + part.len() <= room {
-            text.push_str(&part);
+    // Those that follow have room for their lines, up to half of all.
+    let mut rest: usize = parts.iter().map(|part| part.line.len()).sum();
+    let (mut is_short, mut left_out) = (false, 0);
+    for Part { full, line } in parts {
+        rest -= line.len();
+        is_short |= text.len() + full.len() + rest.min(room / 2) > room;
+        if !is_short {
+            text.push_str(&full);
+        } else if text.len() + line.len() <= room {
+            text.push_str(&line);
         } else {
             left_out += 1;
         }
     }
     if left_out > 0 {
-        text.push_str(&format!(
-            "\n… {} more, for which there is no room. `fleetform plan` shows them.\n",
-            number(left_out)
-        ));
+        let left_out = number(left_out);
+        text.push_str(&format!("\n… {left_out} more, for which there is no room. `fleetform plan` shows them.\n"));
     }
-    text.push_str(&foot);
+    text.push_str(foot);
     text
 }
 
@@ -75,14 +97,14 @@ fn head(shown: &ShownPlan) -> String {
         (errors, _) => format!("cannot be applied, {}", counted(errors as u64, "error")),
     };
     let mut text = format!("{MARKER}\n### fleetform: {title}\n\n");
-    if let Some(ShownChange { revision, commit, alike, known_warnings, .. }) = &shown.change {
+    if let Some(ShownChange { revision, commit, alike, known_findings, .. }) = &shown.change {
         let commit: String = commit.chars().take(12).collect();
         text.push_str(&format!("Compared with {} at `{commit}`.", code(revision)));
         if *alike > 0 {
             text.push_str(&format!(" {} alike on both sides, and left out.", counted_are(*alike, "document")));
         }
-        if *known_warnings > 0 {
-            text.push_str(&format!(" {} known there too.", counted_are(*known_warnings, "warning")));
+        if *known_findings > 0 {
+            text.push_str(&format!(" {} known there too.", counted_are(*known_findings, "finding")));
         }
         text.push_str("\n\n");
     }
@@ -99,17 +121,32 @@ fn counted_are(count: u64, noun: &str) -> String {
     format!("{} {}", counted(count, noun), if count == 1 { "is" } else { "are" })
 }
 
-fn foot(shown: &ShownPlan) -> String {
-    format!("\n<sub>plan `{}` · files `{}`</sub>\n", shown.plan.id, shown.plan.source.digest)
+fn foot(text: &str) -> String {
+    format!("\n<sub>{text}</sub>\n")
+}
+
+/// Returns an item of a list, as a block of its own: behind what is folded it would be part of that.
+fn item(text: &str) -> Part {
+    let line = format!("\n- {text}\n");
+    Part { full: line.clone(), line }
+}
+
+/// Returns what is folded behind a line.
+fn folded(summary: &str, body: &str, is_open: bool) -> Part {
+    let open = if is_open { " open" } else { "" };
+    Part {
+        full: format!("\n<details{open}><summary>{summary}</summary>\n\n{body}\n</details>\n"),
+        line: format!("\n- {summary}\n"),
+    }
 }
 
 /// Returns the parts of the comment, the most important first; each is whole in itself.
-fn parts(shown: &ShownPlan) -> Vec<String> {
-    let mut parts = findings(shown);
+fn parts(shown: &ShownPlan) -> Vec<Part> {
+    let mut parts = findings_of(&shown.findings, &shown.prefix);
     for one in shown.change.iter().flat_map(|change| &change.withdrawn) {
         let run = one.run.as_ref().map_or(String::new(), |run| format!(" run {}", code(run.as_str())));
         let what = sanitize_line(&one.what.to_string()).into_owned();
-        parts.push(format!("- {}{run}: {}\n", code(&one.subject.to_string()), plain(&what)));
+        parts.push(item(&format!("gone {}{run}: {}", code(&one.subject.to_string()), plain(&what))));
     }
     let mut changes: Vec<&PlannedChange> = shown.plan.changes.iter().collect();
     changes.sort_by_key(|change| (danger(change), std::cmp::Reverse(devices_of(change))));
@@ -117,27 +154,22 @@ fn parts(shown: &ShownPlan) -> Vec<String> {
     parts
 }
 
-fn findings(shown: &ShownPlan) -> Vec<String> {
-    let sorted = shown.findings.diagnostics.sorted();
-    let sources = shown.findings.sources.below(&shown.prefix);
+fn findings_of(findings: &Findings, prefix: &str) -> Vec<Part> {
+    let sorted = findings.diagnostics.sorted();
+    let sources = findings.sources.below(prefix);
     let mut ordered: Vec<_> = sorted.iter().filter(|one| one.severity == Severity::Error).collect();
     ordered.extend(sorted.iter().filter(|one| one.severity != Severity::Error));
-    let mut parts: Vec<String> = ordered
+    let mut parts: Vec<Part> = ordered
         .iter()
         .take(FINDINGS_MAX)
         .map(|one| {
             let text = diagnostic::render(one, &sources, false, None);
             let summary = format!("{} {}: {}", one.severity.as_str(), one.code.0, one.summary);
-            let open = if one.severity == Severity::Error { " open" } else { "" };
-            format!(
-                "<details{open}><summary>{}</summary>\n\n{}\n</details>\n\n",
-                plain(&summary),
-                fenced(text.trim_end())
-            )
+            folded(&plain(&summary), &fenced(text.trim_end()), one.severity == Severity::Error)
         })
         .collect();
     if ordered.len() > FINDINGS_MAX {
-        parts.push(format!("… {} more findings.\n\n", number((ordered.len() - FINDINGS_MAX) as u64)));
+        parts.push(item(&format!("… {} more findings", number((ordered.len() - FINDINGS_MAX) as u64))));
     }
     parts
 }
@@ -162,37 +194,32 @@ fn devices_of(change: &PlannedChange) -> u64 {
     change.targets().map_or(import, |targets| targets.count)
 }
 
-fn part(change: &PlannedChange, shown: &ShownPlan) -> String {
+fn part(change: &PlannedChange, shown: &ShownPlan) -> Part {
     let action = change.action();
     let word = if action == ActionKind::Schedule { "next" } else { action.word() };
-    let line = format!("{} {word} {}: {}", action.symbol(), title(change), change_facts(change));
+    let line = plain(&format!("{word} {}: {}", title(change), change_facts(change)));
+    let Some(targets) = change.targets() else { return item(&line) };
     let diff = change.diff();
-    let Some(targets) = change.targets() else { return format!("- {}\n", plain(&line)) };
     let is_call = change.work() == Some("command");
-    let mut text = format!("\n<details><summary>{}</summary>\n\n", plain(&line));
+    let mut body = String::new();
     if !diff.is_empty() {
-        let header = if is_call {
-            "| command | payload | devices |\n| --- | --- | ---: |\n"
-        } else {
-            "| path | from | to | devices |\n| --- | --- | --- | ---: |\n"
-        };
-        text.push_str(header);
-        for line in diff.iter().take(DIFF_LINES_MAX) {
-            text.push_str(&row(line, is_call, shown.is_blind));
-        }
+        body.push_str(match is_call {
+            true => "| command | payload | devices |\n| --- | --- | ---: |\n",
+            false => "| path | from | to | devices |\n| --- | --- | --- | ---: |\n",
+        });
+        diff.iter().take(DIFF_LINES_MAX).for_each(|line| body.push_str(&row(line, is_call, shown.is_blind)));
         if diff.len() > DIFF_LINES_MAX {
-            text.push_str(&format!("\n… {} more values.\n", number((diff.len() - DIFF_LINES_MAX) as u64)));
+            body.push_str(&format!("\n… {} more values.\n", number((diff.len() - DIFF_LINES_MAX) as u64)));
         }
-        text.push('\n');
+        body.push('\n');
     }
     if !targets.sample.is_empty() {
         let ids: Vec<String> = targets.sample.iter().map(|id| code(id)).collect();
         let more = targets.count - targets.sample.len() as u64;
         let more = if more > 0 { format!(", … {} more", number(more)) } else { String::new() };
-        text.push_str(&format!("{}{more}\n\n", ids.join(", ")));
+        body.push_str(&format!("{}{more}\n", ids.join(", ")));
     }
-    text.push_str("</details>\n");
-    text
+    folded(&line, &body, false)
 }
 
 fn row(line: &DiffLine, is_call: bool, is_blind: bool) -> String {

@@ -209,7 +209,9 @@ fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
 fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
     let is_whole = row.mode != Mode::UpdateTwin;
     let tags = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
-    let cloud = section_after(known.map(|known| known.cloud.as_str()), &row.cloud, Section::Cloud)?;
+    let none = Map::new();
+    let cloud = if is_whole { &row.cloud } else { &none };
+    let cloud = section_after(known.map(|known| known.cloud.as_str()), cloud, Section::Cloud)?;
     let desired = section_after(known.map(|known| known.desired.as_str()), &row.desired, Section::Desired)?;
     // An existing device keeps its reported properties.
     let reported = match known {
@@ -219,7 +221,10 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
     // A device that has a template keeps it: moving it to another is a job's work.
     let own = template_of(row, spec)?.or(spec.template.as_ref());
     let template = known.and_then(|known| known.template.as_ref()).or(own).cloned();
-    let organization = organization_of(row, spec)?;
+    let organization = match known {
+        Some(known) if !is_whole => known.organization.clone(),
+        _ => organization_of(row, spec)?,
+    };
     let state = match (known, &template) {
         (None, None) => "unassociated".to_string(),
         (None, Some(_)) => "registered".to_string(),
