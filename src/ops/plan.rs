@@ -44,8 +44,8 @@ pub struct ShownPlan {
     /// What an apply would do about the registry's indexes. No change of the plan: it is about the cost of searches
     /// alone.
     pub indexes: IndexChanges,
-    /// No import was applied to the registry that the plan was made with, as in a clone: it has the devices as their
-    /// files have them, and what jobs wrote and devices reported is not known.
+    /// Something has run, and no import was applied to the registry that the plan was made with, as in a clone: it has
+    /// the devices as their files have them, and what jobs wrote and devices reported is not known.
     pub is_blind: bool,
     /// Where the fleet's folder is in its repository, with a slash at its end; empty for the whole of it.
     pub prefix: String,
@@ -88,7 +88,10 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let mut view = view_of(&workspace, files, options.base.is_some().then_some(&mut later))?;
     let planned = view.plan(Purpose::Show, now)?;
     let indexes = view.registry.devices().index_changes(&searched_paths(&view.declared, &mut Searches::default()))?;
-    let is_blind = !view.declared.imports.is_empty() && view.registry.imports().applied()?.is_empty();
+    // Where nothing has run yet, there is nothing that is not known.
+    let has_past = !later.is_empty() || !view.ledger.claims.is_empty() || !view.ledger.reports.is_empty();
+    let is_new = !view.declared.imports.is_empty() && view.registry.imports().applied()?.is_empty();
+    let is_blind = is_new && has_past;
     later.extend(planned.diagnostics);
     let (mut plan, mut change) = (planned.plan, None);
     if let Some(revision) = &options.base {
