@@ -41,6 +41,7 @@ mod registry;
 mod remote;
 mod renames;
 mod review;
+mod said;
 mod schedules;
 mod scripts;
 mod servers;

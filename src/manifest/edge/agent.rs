@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::members::{Members, Problems, Trail, described};
-use super::{AGENT_SCHEMA_MINOR_MAX, check_count, check_version, names};
+use super::{AGENT_SCHEMA_MAX, check_count, check_version, names};
 use crate::diag::{code, shown};
 
 /// What the agent knows about a module.
@@ -14,7 +14,7 @@ const MODULE: [&str; 8] =
 pub fn check<'a>(members: &'a Map<String, Value>, trail: &Trail, found: &mut Problems) -> Option<Vec<&'a str>> {
     let known = ["schemaVersion", "runtime", "systemModules", "modules"];
     let desired = Members::of_map(members, trail, code::EDGE_AGENT, &known, found);
-    check_version(&desired, AGENT_SCHEMA_MINOR_MAX, found);
+    check_version(&desired, AGENT_SCHEMA_MAX, found);
     if let Some((trail, value)) = desired.need("runtime", found) {
         check_runtime(value, &trail, found);
     }

@@ -3,14 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::members::{Members, Problems, Trail, described};
-use super::{AGENT, HUB, HUB_SCHEMA_MINOR_MAX, check_version, route};
+use super::{AGENT, HUB, HUB_SCHEMA_MAX, check_version, route};
 use crate::diag::{code, nearest, shown};
 
 /// Checks the desired properties of the hub against the modules of the agent; `None` when these are not known.
 pub fn check(members: &Map<String, Value>, trail: &Trail, modules: Option<&[&str]>, found: &mut Problems) {
     let known = ["schemaVersion", "routes", "storeAndForwardConfiguration"];
     let desired = Members::of_map(members, trail, code::EDGE_HUB, &known, found);
-    let minor = check_version(&desired, HUB_SCHEMA_MINOR_MAX, found);
+    let minor = check_version(&desired, HUB_SCHEMA_MAX, found);
     if let Some((trail, value)) = desired.need("storeAndForwardConfiguration", found)
         && let Some(stored) = Members::of(value, &trail, code::EDGE_HUB, &["timeToLiveSecs", "storeLimits"], found)
     {

@@ -19,10 +19,10 @@ use crate::model::patch::{Section, TwinRule, Violation, violations};
 
 /// The module twin of the agent, which starts modules.
 const AGENT: &str = "$edgeAgent";
-/// The newest minor versions of the schema that the agent and the hub read (Azure/iotedge, `EdgeAgentConnection` and
+/// The newest minor version and patch of the schema that the agent and the hub read (Azure/iotedge, `EdgeAgentConnection` and
 /// `EdgeHubConfigParser`).
-const AGENT_SCHEMA_MINOR_MAX: u32 = 1;
-const HUB_SCHEMA_MINOR_MAX: u32 = 3;
+const AGENT_SCHEMA_MAX: (u32, u32) = (1, 0);
+const HUB_SCHEMA_MAX: (u32, u32) = (3, u32::MAX);
 /// The module twin of the hub, which routes messages.
 const HUB: &str = "$edgeHub";
 /// The key of an entry of `modulesContent` under which all of its properties are.
@@ -177,20 +177,21 @@ fn sentence(text: &str) -> String {
 
 /// Checks the version of a schema and returns its minor number: the agent and the hub of IoT Edge run nothing at all
 /// with a version that they do not know.
-fn check_version(members: &Members<'_>, newest: u32, found: &mut Problems) -> Option<u32> {
+fn check_version(members: &Members<'_>, newest: (u32, u32), found: &mut Problems) -> Option<u32> {
     let (trail, value) = members.need("schemaVersion", found)?;
-    let minor = value.as_str().and_then(|text| text.strip_prefix("1.")).and_then(|text| {
+    let version = value.as_str().and_then(|text| text.strip_prefix("1.")).and_then(|text| {
         let (minor, patch) = text.split_once('.').unwrap_or((text, "0"));
         let number = |part: &str| {
             let is_number = (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
             is_number.then(|| part.parse::<u32>().ok()).flatten()
         };
-        number(patch).and_then(|_| number(minor))
+        Some((number(minor)?, number(patch)?))
     });
-    let known = minor.filter(|minor| *minor <= newest);
+    let known = version.filter(|version| *version <= newest).map(|(minor, _)| minor);
     if known.is_none() {
         let written = crate::diag::shown(&value.to_string());
-        let message = format!("IoT Edge does not read the version {written}: it is text, \"1.0\" to \"1.{newest}\".");
+        let message =
+            format!("IoT Edge does not read the version {written}: it is text, \"1.0\" to \"1.{}\".", newest.0);
         found.push(trail.value(members.code(), &message));
     }
     known

@@ -83,7 +83,9 @@ fn what_is_no_manifest_is_told() {
 fn the_agent_is_looked_through() {
     let of = |path: &str| format!("/$edgeAgent/properties.desired/{path}");
     let agent = code::EDGE_AGENT;
-    for version in [json!("2.0"), json!("1.2"), json!("1.10"), json!("1"), json!("1."), json!(1.1), json!("1.1.x")] {
+    for version in
+        [json!("2.0"), json!("1.2"), json!("1.10"), json!("1"), json!("1."), json!(1.1), json!("1.1.x"), json!("1.1.1")]
+    {
         refuses(&of("schemaVersion"), version, agent, "it is text, \"1.0\" to \"1.1\"");
     }
     for version in ["1.0", "1.1", "1.1.0"] {
