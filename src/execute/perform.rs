@@ -294,7 +294,7 @@ impl Executor<'_> {
             ids: &run.ids,
             devices: self.fleet.results.devices,
             upto,
-            batch_size: run.rollout.spec().batch_size,
+            sizes: run.rollout.spec().sizes,
         };
         run.published = self.crash.around("publish", || publish(self.branch, self.registry, &publication, record))?;
         Ok(())

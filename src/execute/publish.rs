@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ExecuteError, writer};
 use crate::ledger::{Claim, ImportReport, Published, RunKey, RunRecord};
+use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::Name;
 use crate::model::limits;
@@ -143,7 +144,7 @@ pub(super) struct Publication<'a> {
     pub devices: ResultDevices,
     /// Devices before this place are terminal, or the run has ended.
     pub upto: u32,
-    pub batch_size: u32,
+    pub sizes: BatchSizes,
 }
 
 /// Commits the record with the new shards, and returns how far the branch is then. The record is journaled first, so
@@ -154,14 +155,14 @@ pub(super) fn publish(
     publication: &Publication<'_>,
     record: &mut RunRecord,
 ) -> Result<Published, ExecuteError> {
-    let Publication { run_id, key, ids, devices, upto, batch_size } = publication;
+    let Publication { run_id, key, ids, devices, upto, sizes } = publication;
     assert!(*upto >= record.published.devices, "what is published is never taken back");
     let mut cutter = Cutter::new(branch, key.results_folder(), record.published.shards);
     let is_whole = record.status.is_final() && *devices == ResultDevices::All;
     let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
     registry.journal().each_result(*run_id, ids, record.published.devices..*upto, pending, &mut |row| {
         if devices.has(row.outcome.reason) {
-            cutter.push(&row, row.outcome.ordinal / batch_size + 1);
+            cutter.push(&row, batch_number(*sizes, row.outcome.ordinal));
         }
     })?;
     let (shards, changes) = cutter.finish()?;
@@ -170,6 +171,11 @@ pub(super) fn publish(
     registry.write(Change::KeepRecord { run_id: *run_id, record: &text, devices: Some(*devices) })?;
     commit_record(branch, key, record, changes)?;
     Ok(record.published)
+}
+
+/// Returns the batch of a device, which counts from 1.
+fn batch_number(sizes: BatchSizes, ordinal: u32) -> u32 {
+    u32::try_from(sizes.batch_of(u64::from(ordinal)) + 1).unwrap_or(u32::MAX)
 }
 
 /// Returns `run.json`.

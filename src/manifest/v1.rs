@@ -407,6 +407,9 @@ pub struct Delivery {
     pub confirm: Option<Confirm>,
     /// How many devices at once: a number or a percentage of the job's devices. Default: all, in one batch.
     pub batch_size: Option<AmountText>,
+    /// How many devices the first batch has, before the others are of `batchSize`. Default: as many as the others.
+    #[schemars(range(min = 1))]
+    pub canary: Option<u64>,
     /// More failures than this cancel the job. Default: failures never cancel it.
     pub cancellation_threshold: Option<Threshold>,
     /// What happens to a device that is not connected: `fail` (default), or `wait` until `expiresAfter`.

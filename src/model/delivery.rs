@@ -1,6 +1,7 @@
 //! How a job reaches its devices: batches, threshold, waiting and retries. Arithmetic only, in integers.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A number of devices, or a whole percentage (0 to 100) of the devices in scope.
@@ -127,6 +128,8 @@ pub struct Delivery {
     pub confirm: Confirm,
     /// `None` means one batch.
     pub batch_size: Option<Amount>,
+    /// Devices of the first batch, at least 1; `None` means as many as of the others.
+    pub canary: Option<u64>,
     /// `None` means that failures never cancel the job.
     pub threshold: Option<Threshold>,
     pub offline: OfflinePolicy,
@@ -137,9 +140,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns the devices of each batch but perhaps the last, of a job of `total` devices; at least 1.
-    pub fn devices_a_batch(&self, total: u64) -> u64 {
-        self.batch_size.map_or(total.max(1), |size| size.batch_size(total))
+    /// Returns the sizes of the batches of a job of `total` devices.
+    pub fn batch_sizes(&self, total: u64) -> BatchSizes {
+        let size = self.batch_size.map_or(total.max(1), |size| size.batch_size(total));
+        BatchSizes { first: self.canary.map_or(size, |canary| canary.max(1)), size }
     }
 }
 
@@ -148,12 +152,44 @@ impl Default for Delivery {
         Delivery {
             confirm: Confirm::Written,
             batch_size: None,
+            canary: None,
             threshold: None,
             offline: OfflinePolicy::Fail,
             expires_after: Duration::from_secs(24 * 3600),
             retry: Retry { attempts: 0, backoff: Duration::from_secs(30) },
             max_execution_time: None,
         }
+    }
+}
+
+/// The sizes of the batches that a sorted list of devices is cut into. The last batch may have fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSizes {
+    /// Devices of the first batch, at least 1.
+    pub first: u64,
+    /// Devices of each other batch, at least 1.
+    pub size: u64,
+}
+
+impl BatchSizes {
+    /// Returns the number of batches of `total` devices; 0 without devices.
+    pub fn count(self, total: u64) -> u64 {
+        if total == 0 { 0 } else { 1 + total.saturating_sub(self.first).div_ceil(self.size) }
+    }
+
+    /// Returns the places of the devices of a batch, which counts from 0; empty beyond the last.
+    pub fn range(self, batch: u64, total: u64) -> Range<u64> {
+        let end = self.first.saturating_add(self.size.saturating_mul(batch)).min(total);
+        let start = match batch {
+            0 => 0,
+            later => self.first.saturating_add(self.size.saturating_mul(later - 1)).min(total),
+        };
+        start..end
+    }
+
+    /// Returns the batch, from 0, of the device at a place.
+    pub fn batch_of(self, place: u64) -> u64 {
+        place.checked_sub(self.first).map_or(0, |later| 1 + later / self.size)
     }
 }
 
@@ -171,6 +207,28 @@ mod tests {
         check(Amount::Percent(100), 7, 7);
         check(Amount::Count(3), 7, 3);
         check(Amount::Percent(10), 0, 1);
+    }
+
+    #[test]
+    fn a_canary_is_cut_first() {
+        let canary = Delivery { canary: Some(10), batch_size: Some(Amount::Percent(25)), ..Delivery::default() };
+        let sizes = canary.batch_sizes(100);
+        assert_eq!(sizes.count(100), 5);
+        let ranges: Vec<Range<u64>> = (0..5).map(|batch| sizes.range(batch, 100)).collect();
+        assert_eq!(ranges, [0..10, 10..35, 35..60, 60..85, 85..100]);
+        // Without a batch size the others are one batch, and a canary may be the whole.
+        let rest = Delivery { batch_size: None, ..canary };
+        assert_eq!((rest.batch_sizes(100).count(100), rest.batch_sizes(100).range(1, 100)), (2, 10..100));
+        assert_eq!((rest.batch_sizes(7).count(7), rest.batch_sizes(7).range(0, 7)), (1, 0..7));
+        for (first, size, total) in [(1, 1, 9), (3, 4, 23), (4, 4, 24), (9, 2, 5), (5, 3, 0)] {
+            let sizes = BatchSizes { first, size };
+            let cut: Vec<u64> = (0..sizes.count(total)).flat_map(|batch| sizes.range(batch, total)).collect();
+            assert_eq!(cut, (0..total).collect::<Vec<u64>>());
+            for batch in 0..sizes.count(total) {
+                assert!(sizes.range(batch, total).all(|place| sizes.batch_of(place) == batch));
+            }
+            assert!(sizes.range(sizes.count(total), total).is_empty());
+        }
     }
 
     #[test]

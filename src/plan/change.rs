@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
-use crate::model::delivery::Threshold;
+use crate::model::delivery::{BatchSizes, Threshold};
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
 use crate::model::kind::Kind;
@@ -151,8 +151,7 @@ impl Targets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
     pub count: u64,
-    /// Devices of each batch but perhaps the last.
-    pub size: u64,
+    pub sizes: BatchSizes,
 }
 
 /// What an import does, in devices, and its rejected rows.

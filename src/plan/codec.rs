@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ImportCounts, Plan, PlannedChange, Step, Subject, Targets, Upcoming};
+use super::{Batches, ImportCounts, Plan, PlannedChange, Step, Subject, Targets, Upcoming};
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
@@ -116,7 +116,7 @@ fn change_to_json(change: &PlannedChange) -> Value {
                 .iter()
                 .map(|line| json!({"path": line.path, "from": line.from, "to": line.to, "devices": line.devices}));
             members.insert("diff".into(), lines.collect());
-            members.insert("batches".into(), json!({"count": run.batches.count, "size": run.batches.size}));
+            members.insert("batches".into(), batches_to_json(run.batches));
             let threshold = run.threshold.map(|threshold| {
                 let per = threshold.per.as_str();
                 json!({"failures": threshold.failures.to_string(), "per": per})
@@ -153,6 +153,16 @@ fn next_to_json(upcoming: &Upcoming) -> Value {
     let local = |occurrence: &Occurrence| occurrence.instant.to_zoned(time_zone.clone()).to_string();
     let item = |one: &Occurrence| json!({"occurrence": one.instant.to_string(), "local": local(one)});
     occurrences.iter().map(item).collect()
+}
+
+/// `first` is there where the first batch is a canary.
+fn batches_to_json(batches: Batches) -> Value {
+    let Batches { count, sizes } = batches;
+    let mut document = json!({"count": count, "size": sizes.size});
+    if sizes.first != sizes.size {
+        document["first"] = json!(sizes.first);
+    }
+    document
 }
 
 fn targets_to_json(targets: &Targets) -> Value {

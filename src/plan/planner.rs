@@ -378,7 +378,7 @@ fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan:
     let found = diff(job, manifest, &marks, &observation);
     let count = observation.ids.len() as u64;
     let targets_digest = Digest::of_texts(observation.ids.iter());
-    let size = job.delivery.devices_a_batch(count);
+    let sizes = job.delivery.batch_sizes(count);
     let targets = Targets {
         count,
         digest: targets_digest,
@@ -393,7 +393,7 @@ fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan:
         declared_digest: job.spec_digest,
         targets,
         diff: found.lines,
-        batches: Batches { count: count.div_ceil(size), size },
+        batches: Batches { count: sizes.count(count), sizes },
         threshold: job.delivery.threshold,
     }));
     let change = PlannedChange::new(Subject::Job(job.name.clone()), step, reason);
@@ -403,8 +403,8 @@ fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan:
         && !expect.holds(count)
     {
         plan.refusals.push(Refusal::Unexpected { job: job.name.clone(), count, expect });
-    } else if count.div_ceil(size) > limits::BATCHES_MAX {
-        plan.refusals.push(Refusal::TooManyBatches { job: job.name.clone(), count, size });
+    } else if sizes.count(count) > limits::BATCHES_MAX {
+        plan.refusals.push(Refusal::TooManyBatches { job: job.name.clone(), count, size: sizes.size });
     } else if count == 0 {
         plan.notices.push(Notice::EmptyTarget { job: job.name.clone() });
     }

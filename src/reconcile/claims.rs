@@ -102,11 +102,11 @@ impl Claims<'_, '_> {
         };
         let fleet = &self.view.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
-        let batch_size = job.delivery.devices_a_batch(claim.total);
+        let sizes = job.delivery.batch_sizes(claim.total);
         // The document of a schedule may be edited while an occurrence is under way.
         let spec = self.view.declared.schedules.get(&run.job).map(|schedule| &*schedule.job.spec);
         let manifest = self.view.declared.manifest_digest(&job.action);
-        let new = NewRun { claim: &claim, document: text, spec, manifest, ids: &run.ids, batch_size };
+        let new = NewRun { claim: &claim, document: text, spec, manifest, ids: &run.ids, sizes };
         let run_id = self.view.registry.write(Change::Claim(new))?.into_run();
         Ok(RunInput {
             run_id,

@@ -48,10 +48,11 @@ impl Closing<'_, '_> {
     /// Returns the batches of a run with the counts that the journal has now.
     fn batches_of(&self, run: &JournaledRun) -> Result<Vec<BatchRecord>, ReconcileError> {
         let total = u64::from(run.total);
-        let sizes = (0..total.div_ceil(run.batch_size)).map(|at| run.batch_size.min(total - at * run.batch_size));
-        let mut batches: Vec<Counts> = sizes.map(|total| Counts { total, ..Counts::default() }).collect();
+        let ranges = (0..run.sizes.count(total)).map(|batch| run.sizes.range(batch, total));
+        let mut batches: Vec<Counts> =
+            ranges.map(|range| Counts { total: range.end - range.start, ..Counts::default() }).collect();
         self.view.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
-            let batch = usize::try_from(u64::from(ordinal) / run.batch_size).unwrap_or(usize::MAX);
+            let batch = usize::try_from(run.sizes.batch_of(u64::from(ordinal))).unwrap_or(usize::MAX);
             if let Some(batch) = batches.get_mut(batch) {
                 batch.add(reason);
             }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::RegistryError;
 use crate::ledger::{Claim, OpenRun};
+use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
@@ -129,8 +130,7 @@ pub struct JournaledRun {
     pub status: RunStatus,
     pub reason: Option<String>,
     pub total: u32,
-    /// Devices of each batch but perhaps the last, at least 1.
-    pub batch_size: u64,
+    pub sizes: BatchSizes,
     /// The claim document.
     pub claim: String,
     /// As in [`NewRun`].
@@ -161,8 +161,7 @@ pub struct NewRun<'a> {
     /// The digest of the edge manifest that the job assigns.
     pub manifest: Option<Digest>,
     pub ids: &'a DeviceIds,
-    /// Devices of each batch but perhaps the last, at least 1.
-    pub batch_size: u64,
+    pub sizes: BatchSizes,
 }
 
 /// What is written to each device of a job.

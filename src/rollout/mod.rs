@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::delivery::{Crossing, Delivery, OfflinePolicy, Retry, Threshold};
+use crate::model::delivery::{BatchSizes, Crossing, Delivery, OfflinePolicy, Retry, Threshold};
 use crate::model::outcome::{Counts, DeviceStatus, Outcome, Reason, RunStatus, SentMark};
 
 pub use flight::{Flight, Phase};
@@ -50,8 +50,7 @@ pub enum WorkKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RolloutSpec {
     pub total: u32,
-    /// Devices of a batch, at least 1.
-    pub batch_size: u32,
+    pub sizes: BatchSizes,
     pub threshold: Option<Threshold>,
     pub work: WorkKind,
     pub offline: OfflinePolicy,
@@ -67,10 +66,9 @@ pub struct RolloutSpec {
 impl RolloutSpec {
     /// Returns the spec of a run of `total` devices.
     pub fn new(delivery: &Delivery, work: WorkKind, total: u32, seed: u64, started_at: Timestamp) -> RolloutSpec {
-        let batch_size = delivery.devices_a_batch(u64::from(total));
         RolloutSpec {
             total,
-            batch_size: u32::try_from(batch_size).unwrap_or(u32::MAX),
+            sizes: delivery.batch_sizes(u64::from(total)),
             threshold: delivery.threshold,
             work,
             offline: delivery.offline,
@@ -84,18 +82,18 @@ impl RolloutSpec {
 
     /// Returns the number of batches; 0 for a run without devices.
     pub fn batches(&self) -> u32 {
-        self.total.div_ceil(self.batch_size)
+        narrow(self.sizes.count(u64::from(self.total)))
     }
 
     /// Returns the ordinals of a batch.
     pub fn batch_range(&self, batch: u32) -> Range<u32> {
-        let start = batch.saturating_mul(self.batch_size).min(self.total);
-        start..start.saturating_add(self.batch_size).min(self.total)
+        let range = self.sizes.range(u64::from(batch), u64::from(self.total));
+        narrow(range.start)..narrow(range.end)
     }
 
     /// Returns the batch, from 0, that an ordinal belongs to.
     pub fn batch_of(&self, ordinal: u32) -> u32 {
-        ordinal / self.batch_size
+        narrow(self.sizes.batch_of(u64::from(ordinal)))
     }
 
     /// Returns true when a device may wait for as long as the job allows: to come online, or to acknowledge.
@@ -110,6 +108,11 @@ impl RolloutSpec {
         };
         allowed && attempt <= self.retry.attempts
     }
+}
+
+/// Returns a number that is at most that of the devices of a run.
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// An input of the machine.

@@ -29,16 +29,16 @@ pub(super) fn check_run(run: &Run, claimed: &Claimed) -> Result<(), String> {
             return Err(format!("its batches have {sum} {field}, and it has {}", counts[at]));
         }
     }
-    let size = claimed.job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
+    let sizes = claimed.job.batch_sizes(total);
     let mut seen = BTreeSet::new();
     for row in &run.rows {
         if !claimed.targets.contains(&row.device_id) {
             return Err(format!("{} is not meant", row.device_id));
         }
         let place = claimed.targets.range(..row.device_id.clone()).count() as u64;
-        if u64::from(row.batch) != place / size + 1 {
+        if u64::from(row.batch) != sizes.batch_of(place) + 1 {
             return Err(format!(
-                "{} was in the batch {}, and batches were claimed with {size}",
+                "{} was in the batch {}, and batches were claimed with {sizes:?}",
                 row.device_id, row.batch
             ));
         }
@@ -76,14 +76,14 @@ fn check_threshold(run: &Run, job: &DeclaredJob, total: u64) -> Result<(), Strin
     let has_crossed = job.threshold.is_some_and(|threshold| match threshold.per {
         ThresholdScope::Job => counted().count() as u64 > threshold.allowed(total),
         ThresholdScope::Batch => {
-            let size = job.batch_size.map_or(total.max(1), |size| size.batch_size(total));
+            let sizes = job.batch_sizes(total);
             let mut failed: BTreeMap<u32, u64> = BTreeMap::new();
             for row in counted() {
                 *failed.entry(row.batch).or_default() += 1;
             }
             failed.iter().any(|(batch, failed)| {
-                let before = size * u64::from(batch - 1);
-                *failed > threshold.allowed(size.min(total - before))
+                let range = sizes.range(u64::from(batch - 1), total);
+                *failed > threshold.allowed(range.end - range.start)
             })
         }
     });

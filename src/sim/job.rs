@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Random;
-use crate::model::delivery::{Amount, Threshold, ThresholdScope};
+use crate::model::delivery::{Amount, BatchSizes, Delivery, Threshold, ThresholdScope};
 
 /// What a job does. Each job writes its own path or calls its own method, so that the effects of jobs can be told
 /// apart.
@@ -54,6 +54,7 @@ pub struct DeclaredJob {
     pub target: Target,
     pub after: Option<String>,
     pub batch_size: Option<Amount>,
+    pub canary: Option<u64>,
     pub threshold: Option<Threshold>,
     /// Attempts after the first.
     pub retries: u64,
@@ -80,6 +81,7 @@ impl DeclaredJob {
             target: Target::All,
             after: None,
             batch_size: None,
+            canary: None,
             threshold: None,
             retries: 0,
             waits_online: false,
@@ -92,6 +94,11 @@ impl DeclaredJob {
     /// Returns the path of its file.
     pub fn path(&self) -> String {
         format!("jobs/{}.yaml", self.name)
+    }
+
+    /// Returns the sizes of its batches, of so many devices.
+    pub fn batch_sizes(&self, total: u64) -> BatchSizes {
+        Delivery { batch_size: self.batch_size, canary: self.canary, ..Delivery::default() }.batch_sizes(total)
     }
 
     /// Returns true for a name that it has or had.
@@ -164,6 +171,9 @@ impl DeclaredJob {
         if let Some(size) = self.batch_size {
             fields.push(format!("batchSize: {size}"));
         }
+        if let Some(canary) = self.canary {
+            fields.push(format!("canary: {canary}"));
+        }
         if let Some(threshold) = self.threshold {
             let per = match threshold.per {
                 ThresholdScope::Job => "job",
@@ -211,6 +221,9 @@ pub(super) fn random_job(name: &str, devices: u64, random: &mut Random) -> Decla
     };
     if random.chance(70) {
         job.batch_size = Some(amount(random, 12));
+    }
+    if random.chance(25) {
+        job.canary = Some(random.between(1, 5));
     }
     if random.chance(50) {
         let per = *random.pick(&[ThresholdScope::Job, ThresholdScope::Batch]);

@@ -296,6 +296,7 @@ fn job(name: &str, kind: &str, settings: &[&str]) -> Result<DeclaredJob, String>
                 };
             }
             "batch" => job.batch_size = Some(amount(&value)?),
+            "canary" => job.canary = Some(number(&value)?),
             "failures" => job.threshold = Some(Threshold { failures: amount(&value)?, per: ThresholdScope::Job }),
             "failuresPerBatch" => {
                 job.threshold = Some(Threshold { failures: amount(&value)?, per: ThresholdScope::Batch });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fleetform::ledger::{Claim, ImportReport, Ledger, Published, RunRecord};
 use fleetform::manifest::{ParsedFiles, ValidSubset};
+use fleetform::model::delivery::BatchSizes;
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::Declared;
 use fleetform::model::id::{Name, RunToken};
@@ -448,7 +449,7 @@ impl Past {
                         spec: None,
                         manifest: None,
                         ids: &ids,
-                        batch_size: 2,
+                        sizes: BatchSizes { first: 2, size: 2 },
                     };
                     // It may have been journaled before.
                     if let Ok(answer) = self.registry.write(Change::Claim(new))

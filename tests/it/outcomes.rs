@@ -117,3 +117,30 @@ fn only_devices_that_failed_for_a_reason_are_meant() {
     let ran = world.run(&["validate"]).expect(65);
     assert!(ran.stdout.contains("Did you mean `timeout`?") || ran.stderr.contains("Did you mean `timeout`?"));
 }
+
+#[test]
+fn a_canary_goes_first_and_keeps_the_others_from_starting() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-002: {answers: 500}}}}}", 12);
+    let job = |name: &str, threshold: &str| {
+        let spec = format!(
+            "{{target: {{query: '*'}}, action: {{command: {{name: reboot}}}},
+              delivery: {{canary: 2, batchSize: 5{threshold}}}}}"
+        );
+        world.job(name, &spec);
+    };
+    job("whole", "");
+    let plan = world.run(&["plan", "--json"]).expect(0).json().remove(0);
+    let planned = plan["changes"].as_array().unwrap().iter().find(|one| one["address"] == "job/whole").unwrap();
+    assert_eq!(planned["batches"], json!({"count": 3, "size": 5, "first": 2}));
+    assert!(world.run(&["plan"]).expect(0).stdout.contains("12 devices in 3 batches, the first of 2"));
+    let record = world.apply().unwrap().records.remove(0);
+    assert_eq!(record.per_batch.iter().map(|batch| batch.counts.total).collect::<Vec<_>>(), [2, 5, 5]);
+    let batches: Vec<u32> = world.rows("whole", "1").iter().map(|row| row.batch).collect();
+    assert_eq!(batches, [1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
+    job("wary", ", cancellationThreshold: {failures: 0, per: batch}");
+    let record = world.apply().unwrap().records.remove(0);
+    let counts = record.counts;
+    assert_eq!((record.status, counts.completed, counts.failed, counts.pending()), (RunStatus::Canceled, 1, 1, 10));
+    let none = world.run(&["job", "show", "wary", "--json"]).expect(0).json().remove(0);
+    assert_eq!(none["batches"], 3);
+}

@@ -378,8 +378,8 @@ proptest! {
         for change in &plan.changes {
             let Some(targets) = change.targets() else { continue };
             let batches = change.batches().unwrap();
-            prop_assert!(batches.count * batches.size >= targets.count);
-            prop_assert!(batches.count.saturating_sub(1) * batches.size <= targets.count);
+            prop_assert_eq!(batches.sizes.range(batches.count, targets.count).start, targets.count);
+            prop_assert!(batches.sizes.range(batches.count.saturating_sub(1), targets.count).start <= targets.count);
         }
     }
 

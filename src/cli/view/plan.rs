@@ -6,7 +6,7 @@ use super::{counted, number, wrapped};
 use crate::cli::output::{Painter, Tone, stdout_width};
 use crate::model::delivery::ThresholdScope;
 use crate::model::text::{sanitize_line, shorten};
-use crate::plan::{ActionKind, DiffLine, Plan, PlannedChange};
+use crate::plan::{ActionKind, Batches, DiffLine, Plan, PlannedChange};
 
 /// Lines of a diff that are shown for one job.
 const DIFF_LINES_MAX: usize = 12;
@@ -131,10 +131,19 @@ impl PlanView {
             let devices = devices.map_or(String::new(), |count| format!(" · {} now", counted(count, "device")));
             return format!("{}{devices}", change.reason);
         };
-        let batches = change.batches().map_or(0, |batches| batches.count);
+        let batches = change.batches();
         let devices = counted(targets.count, "device");
         let devices = if change.reason.starts_with("after ") { format!("{devices} as of now") } else { devices };
-        facts.push(if batches > 1 { format!("{devices} in {}", counted(batches, "batch")) } else { devices });
+        facts.push(match batches {
+            Some(Batches { count, sizes }) if count > 1 => {
+                let canary = match sizes.first == sizes.size {
+                    true => String::new(),
+                    false => format!(", the first of {}", number(sizes.first)),
+                };
+                format!("{devices} in {}{canary}", counted(count, "batch"))
+            }
+            _ => devices,
+        });
         if targets.unchanged > 0 {
             facts.push(format!("{} unchanged", number(targets.unchanged)));
         }
@@ -153,7 +162,7 @@ impl PlanView {
                     format!("cancel above {}", counted(threshold.allowed(targets.count), "failure"))
                 }
                 ThresholdScope::Batch => {
-                    format!("cancel above {} in a batch", counted(threshold.allowed(batches.size), "failure"))
+                    format!("cancel above {} in a batch", counted(threshold.allowed(batches.sizes.size), "failure"))
                 }
             });
         }

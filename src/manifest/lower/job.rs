@@ -299,6 +299,7 @@ impl Lowering<'_> {
         let v1::Delivery {
             confirm,
             batch_size,
+            canary,
             cancellation_threshold,
             offline,
             expires_after,
@@ -311,6 +312,10 @@ impl Lowering<'_> {
             let detail = "A batch of no devices would never end. Leave the field out for one batch of all devices.";
             self.report(code::BATCH_SIZE_ZERO, "/spec/delivery/batchSize", detail);
         }
+        if canary == Some(0) {
+            let detail = "A first batch of no devices would never end. Leave the field out for none.";
+            self.report(code::BATCH_SIZE_ZERO, "/spec/delivery/canary", detail);
+        }
         let v1::Retry { attempts, backoff } = retry.unwrap_or_default();
         let attempts = attempts.unwrap_or(default.retry.attempts);
         Delivery {
@@ -319,6 +324,7 @@ impl Lowering<'_> {
                 Some(v1::Confirm::Acknowledged) => Confirm::Acknowledged,
             },
             batch_size,
+            canary,
             threshold: cancellation_threshold.and_then(|threshold| self.threshold(threshold)),
             offline: match offline {
                 None | Some(v1::Offline::Fail) => OfflinePolicy::Fail,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
+use crate::model::delivery::BatchSizes;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
@@ -132,10 +133,11 @@ impl History<'_> {
         self.view.held.is_partial || is_it(Kind::Job) || is_it(Kind::Schedule)
     }
 
-    /// Returns the devices of a batch, as the journal has it; all of them when it has nothing.
-    pub(super) fn batch_size(&self, record: &RunRecord) -> Result<u64, OpsError> {
+    /// Returns the sizes of the batches, as the journal has them; one of all devices when it has nothing.
+    pub(super) fn batch_sizes(&self, record: &RunRecord) -> Result<BatchSizes, OpsError> {
         let run = self.view.registry.journal().find(&record.job, &record.run)?;
-        Ok(run.map_or(record.counts.total.max(1), |run| run.batch_size))
+        let all = record.counts.total.max(1);
+        Ok(run.map_or(BatchSizes { first: all, size: all }, |run| run.sizes))
     }
 
     /// Calls `each` for the devices of a run, sorted by id: from the journal of one that has not ended,
@@ -254,7 +256,7 @@ impl History<'_> {
         range: std::ops::Range<u32>,
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
-        let size = run.batch_size;
+        let sizes = run.sizes;
         self.view.registry.journal().each_result(run.run_id, ids, range, PendingRows::UnderWay, &mut |row| {
             let outcome = row.outcome;
             each(Row {
@@ -265,7 +267,7 @@ impl History<'_> {
                 code: outcome.code,
                 message: outcome.message,
                 attempts: outcome.attempts,
-                batch: u32::try_from(u64::from(outcome.ordinal) / size + 1).unwrap_or(u32::MAX),
+                batch: u32::try_from(sizes.batch_of(u64::from(outcome.ordinal)) + 1).unwrap_or(u32::MAX),
                 started_at: outcome.started_at,
                 finished_at: outcome.finished_at,
             });

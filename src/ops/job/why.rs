@@ -191,13 +191,16 @@ fn of_pending(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> 
 /// Returns the batch that is open; `None` when every device is terminal.
 fn open_batch(history: &History<'_>, record: &RunRecord, run: &JournaledRun) -> Result<Option<Cause>, OpsError> {
     let total = u64::from(run.total);
-    let size = history.batch_size(record)?.min(total.max(1));
-    let batches = total.div_ceil(size);
-    let total_of = |batch: u64| size.min(total - batch * size);
+    let sizes = history.batch_sizes(record)?;
+    let batches = sizes.count(total);
+    let total_of = |batch: u64| {
+        let range = sizes.range(batch, total);
+        range.end - range.start
+    };
     let mut counts: Vec<Counts> =
         (0..batches).map(|batch| Counts { total: total_of(batch), ..Counts::default() }).collect();
     history.view.registry.journal().each_outcome(run.run_id, &mut |ordinal, reason, _| {
-        if let Some(batch) = counts.get_mut(usize::try_from(u64::from(ordinal) / size).unwrap_or(usize::MAX)) {
+        if let Some(batch) = counts.get_mut(usize::try_from(sizes.batch_of(u64::from(ordinal))).unwrap_or(usize::MAX)) {
             batch.add(reason);
         }
     })?;

@@ -13,17 +13,19 @@ use crate::model::limits;
 pub(super) fn journal(transaction: &Transaction<'_>, new: &NewRun<'_>) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached(
-            "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec, edge_manifest_digest)
-             VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec, edge_manifest_digest,
+                              first_batch)
+             VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             new.claim.job.as_str(),
             new.claim.run.as_str(),
             new.claim.total,
             new.document,
-            new.batch_size,
+            new.sizes.size,
             new.spec,
-            new.manifest.map(|digest| digest.to_string())
+            new.manifest.map(|digest| digest.to_string()),
+            new.sizes.first
         ])?;
     let run_id = transaction.last_insert_rowid();
     let mut insert = transaction.prepare_cached("INSERT INTO run_target (run_id, first, ids) VALUES (?1, ?2, ?3)")?;

@@ -9,6 +9,7 @@ use super::super::{JournaledRun, OpenBatch, PendingRows, RegistryError, ResultRo
 use super::SqliteStore;
 use super::marks::{COUNT_LATE, Mark, SELECT_MARKS};
 use crate::ledger::OpenRun;
+use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
@@ -21,7 +22,7 @@ pub(super) const INSERT_OUTCOME: &str =
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
-            spec, edge_manifest_digest, batch, batch_opened_at
+            spec, edge_manifest_digest, batch, batch_opened_at, first_batch
      FROM run";
 
 /// The number of devices that are looked up together.
@@ -315,10 +316,10 @@ pub(super) fn record(
 fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
     let (job, run, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
     let (started, finished): (Option<String>, Option<String>) = (row.get(8)?, row.get(9)?);
-    let manifest: Option<String> = row.get(12)?;
+    let (manifest, size): (Option<String>, u64) = (row.get(12)?, row.get(10)?);
     Ok(JournaledRun {
         run_id: row.get(0)?,
-        batch_size: row.get(10)?,
+        sizes: BatchSizes { first: row.get::<_, Option<u64>>(15)?.unwrap_or(size), size },
         job: Name::parse(&job).map_err(|_| super::rows::malformed(1, &job))?,
         run: RunToken::parse(&run).map_err(|_| super::rows::malformed(2, &run))?,
         is_claimed: row.get(3)?,

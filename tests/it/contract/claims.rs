@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetform::ledger::claim_path;
+use fleetform::model::delivery::BatchSizes;
 use fleetform::model::digest::Digest;
 use fleetform::model::id::RunToken;
 use fleetform::model::observation::DeviceIds;
@@ -31,7 +32,7 @@ pub fn a_claim_is_journaled_with_all_that_it_says(fresh: Fresh) {
         spec: Some(r#"{"action":{}}"#),
         manifest: Some(Digest::of_bytes(b"manifest")),
         ids: &ids,
-        batch_size: 2,
+        sizes: BatchSizes { first: 2, size: 2 },
     };
     let run_id = fleet.registry.write(Change::Claim(new)).unwrap().into_run();
     let expect = JournaledRun {
@@ -42,7 +43,7 @@ pub fn a_claim_is_journaled_with_all_that_it_says(fresh: Fresh) {
         status: RunStatus::Pending,
         reason: None,
         total: 3,
-        batch_size: 2,
+        sizes: BatchSizes { first: 2, size: 2 },
         claim: document(&claim),
         spec: Some(r#"{"action":{}}"#.to_string()),
         manifest: Some(Digest::of_bytes(b"manifest")),

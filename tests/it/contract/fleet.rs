@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetform::ledger::Claim;
+use fleetform::model::delivery::BatchSizes;
 use fleetform::model::device::Device;
 use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{ImportFormat, Removed};
@@ -105,7 +106,7 @@ pub fn document(claim: &Claim) -> String {
 
 /// Returns a run in batches of three.
 pub fn new_run<'a>(claim: &'a Claim, ids: &'a DeviceIds) -> NewRun<'a> {
-    NewRun { claim, document: document(claim), spec: None, manifest: None, ids, batch_size: 3 }
+    NewRun { claim, document: document(claim), spec: None, manifest: None, ids, sizes: BatchSizes { first: 3, size: 3 } }
 }
 
 /// Returns what became of a device that was tried once.
