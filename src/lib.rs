@@ -41,6 +41,7 @@
 //! | 2 | [`ledger`] | claims and records of runs, run keys | model |
 //! | 2 | [`plan`] | the brain | model, query, schedule, ledger |
 //! | 3 | [`rollout`] | the machine of a running job | model, plan, ledger |
+//! | 3 | [`policy`] | what policies say of a plan | model, ledger, plan |
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, template, manifest |
 //! | | **the IO line** | clock, files, network and threads only below | |
@@ -128,6 +129,7 @@ pub mod manifest;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod policy;
 pub mod prepare;
 pub mod query;
 pub mod reconcile;

@@ -2,6 +2,7 @@
 
 use super::exit;
 use super::output::Output;
+use crate::diag::{Code, Diagnostics, Severity, code};
 use crate::model::text::sanitize;
 use crate::ops::OpsError;
 use crate::prepare::HistoryError;
@@ -79,9 +80,21 @@ impl CommandError {
     }
 }
 
+/// Returns the exit code of what was found: 77 when nothing but policies is in the way. With `is_strict` a warning is,
+/// too; that of a freeze says when, not what.
+pub(super) fn code_of_findings(found: &Diagnostics, is_strict: bool) -> u8 {
+    const REFUSALS: [Code; 2] = [code::REFUSED_BY_POLICY, code::POLICY_UNREADABLE];
+    let mut errors = found.iter().filter(|one| one.severity == Severity::Error).peekable();
+    if errors.peek().is_some() {
+        return if errors.all(|one| REFUSALS.contains(&one.code)) { exit::REFUSED } else { exit::INVALID };
+    }
+    let has_warning = found.iter().any(|one| one.code != code::FROZEN);
+    if is_strict && has_warning { exit::INVALID } else { exit::OK }
+}
+
 fn code_of(error: &OpsError) -> u8 {
     match error {
-        OpsError::Invalid(_) => exit::INVALID,
+        OpsError::Invalid(findings) => code_of_findings(&findings.diagnostics, false),
         OpsError::Held { .. } => exit::HELD,
         OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,

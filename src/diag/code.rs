@@ -172,6 +172,10 @@ codes! {
     NAMELESS_DEVICES = "FF674", Warning, "devices of a lost run are not known";
     UNKNOWN_HISTORY = "FF675", Warning, "what has run is not known";
     NO_MERGE_BASE = "FF676", Warning, "histories do not meet";
+    POLICY_RULE = "FF680", Error, "illegal rule of a policy";
+    REFUSED_BY_POLICY = "FF681", Error, "a policy does not allow it";
+    POLICY_UNREADABLE = "FF682", Error, "a policy cannot be read";
+    FROZEN = "FF683", Warning, "nothing starts now";
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
+use crate::model::policy::Policy;
 use crate::model::schedule::Schedule;
 
 /// Returns what the documents declare.
@@ -45,7 +46,8 @@ fn fleet_of(doc: &Doc) -> Option<Fleet> {
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
         | Draft::Job { .. }
-        | Draft::Schedule { .. } => None,
+        | Draft::Schedule { .. }
+        | Draft::Policy { .. } => None,
     }
 }
 
@@ -115,6 +117,16 @@ fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
                 schedule.time_zone_name = zone;
             }
             declared.schedules.insert(name, schedule);
+        }
+        Draft::Policy { policy, zoneless } => {
+            let mut policy = Policy::clone(policy);
+            let paths = policy.scope.organizations.iter().filter_map(|text| at.path(Some(text)));
+            policy.scope.organizations = paths.collect();
+            for at in zoneless {
+                let zone = declared.fleet.time_zone.as_ref().expect("a freeze without a time zone is an error then");
+                policy.freezes[*at].time_zone = TimeZone::get(zone).expect("the fleet's time zone is checked");
+            }
+            declared.policies.insert(name, policy);
         }
     }
 }

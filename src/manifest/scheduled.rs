@@ -36,6 +36,7 @@ pub fn scheduled_job(spec: &str) -> Option<ScheduledJob> {
         | Draft::DeviceGroup { .. }
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
-        | Draft::Job { .. } => None,
+        | Draft::Job { .. }
+        | Draft::Policy { .. } => None,
     }
 }

@@ -23,6 +23,7 @@ pub fn schema(kind: Kind) -> Value {
         Kind::DeviceImport => root::<Document<Metadata, v1::DeviceImportSpec>>(),
         Kind::Job => root::<Document<JobMetadata, v1::JobSpec>>(),
         Kind::Schedule => root::<Document<JobMetadata, v1::ScheduleSpec>>(),
+        Kind::Policy => root::<Document<Metadata, v1::PolicySpec>>(),
     };
     refuse_nulls(&mut schema);
     join_lines(&mut schema);

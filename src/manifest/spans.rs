@@ -74,6 +74,11 @@ impl JobSpans {
         self.find(Kind::Job, job)?.root.at("/spec").map(Node::to_json)
     }
 
+    /// Returns the files that have documents of some kinds.
+    pub fn files_of<'a>(&'a self, kinds: &'a [Kind]) -> impl Iterator<Item = &'a str> {
+        self.set.docs.iter().filter(|doc| kinds.contains(&doc.kind)).map(|doc| doc.path.as_str())
+    }
+
     /// Returns the same for a document of any kind.
     pub fn span_of(&self, kind: Kind, name: &Name, pointer: &str) -> Option<Span> {
         self.find(kind, name).map(|doc| doc.span(pointer))

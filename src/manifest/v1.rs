@@ -15,6 +15,7 @@ macro_rules! text {
 
 mod import;
 mod link;
+mod policy;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde_json::{Map, Number, Value};
 
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{Behaviour, Link, Simulated};
+pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};
 pub use schedule::{
     End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,
 };

@@ -12,6 +12,7 @@ use super::job::{Action, Job};
 use super::kind::Kind;
 use super::marks::Marks;
 use super::outcome::{DeviceStatus, Reason};
+use super::policy::Policy;
 use super::schedule::Schedule;
 
 /// The one Fleet document.
@@ -282,6 +283,7 @@ pub struct Declared {
     pub jobs: BTreeMap<Name, Arc<Job>>,
     /// No schedule has the name of a job.
     pub schedules: BTreeMap<Name, Schedule>,
+    pub policies: BTreeMap<Name, Policy>,
 }
 
 impl Declared {
@@ -333,6 +335,7 @@ impl Declared {
             imports: BTreeMap::new(),
             jobs: BTreeMap::new(),
             schedules: BTreeMap::new(),
+            policies: BTreeMap::new(),
         }
     }
 

@@ -13,11 +13,12 @@ pub enum Kind {
     DeviceImport,
     Job,
     Schedule,
+    Policy,
 }
 
 impl Kind {
     /// Every kind, in the order in which they refer to each other.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Fleet,
         Kind::Organization,
         Kind::DeviceTemplate,
@@ -26,6 +27,7 @@ impl Kind {
         Kind::DeviceImport,
         Kind::Job,
         Kind::Schedule,
+        Kind::Policy,
     ];
 
     /// Returns the word of the `kind` field.
@@ -39,6 +41,7 @@ impl Kind {
             Kind::DeviceImport => "DeviceImport",
             Kind::Job => "Job",
             Kind::Schedule => "Schedule",
+            Kind::Policy => "Policy",
         }
     }
 
@@ -53,6 +56,7 @@ impl Kind {
             Kind::DeviceImport => "device import",
             Kind::Job => "job",
             Kind::Schedule => "schedule",
+            Kind::Policy => "policy",
         }
     }
 

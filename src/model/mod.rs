@@ -18,6 +18,7 @@ pub mod marks;
 pub mod observation;
 pub mod outcome;
 pub mod patch;
+pub mod policy;
 pub mod schedule;
 pub mod status;
 pub mod text;

@@ -2,10 +2,13 @@
 
 mod options;
 
+use std::collections::BTreeMap;
+
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::execute::{Clock, Inbox, Progress};
 use crate::ledger::{ImportReport, RunRecord};
 use crate::model::id::Name;
+use crate::plan::{Frozen, Subject};
 use crate::prepare::{Files, OnError, TreeChoice};
 use crate::reconcile::{Agreement, Ending, Quiet, Reconciler, Seen, Stops, until_quiet};
 use crate::registry::IndexChanges;
@@ -28,6 +31,8 @@ pub struct Applied {
     pub held: u64,
     /// Why jobs that came after others could not be claimed: found when their targets were resolved.
     pub refused: Option<Findings>,
+    /// What would have started if it were not frozen.
+    pub frozen: BTreeMap<Subject, Frozen>,
     /// What was done about the registry's indexes.
     pub indexes: IndexChanges,
     /// Why nothing was done about them.
@@ -59,11 +64,22 @@ pub fn apply(
     let ran = until_quiet(&mut reconciler, &seen, Some(stops), &mut agreement, (clock, inbox), observer);
     let ending = if inbox.is_interrupted() { Ending::Interrupt } else { Ending::Process };
     let rested = reconciler.rest(ending, clock.now());
-    let Quiet { was_interrupted, was_declined, was_empty, held, refused } = ran?;
+    let Quiet { was_interrupted, was_declined, was_empty, held, refused, frozen } = ran?;
     if let Some(failure) = rested.failures.into_iter().next() {
         return Err(failure);
     }
     let (records, imports) = (rested.done.records, rested.done.imports);
     let (indexes, index_failure) = (rested.indexes, rested.index_failure);
-    Ok(Applied { records, imports, was_interrupted, was_declined, was_empty, held, refused, indexes, index_failure })
+    Ok(Applied {
+        records,
+        imports,
+        was_interrupted,
+        was_declined,
+        was_empty,
+        held,
+        refused,
+        frozen,
+        indexes,
+        index_failure,
+    })
 }

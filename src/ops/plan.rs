@@ -86,6 +86,8 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     }
     let mut later = Diagnostics::new();
     let mut view = view_of(&workspace, files, options.base.is_some().then_some(&mut later))?;
+    let base = options.base.as_ref().map(|revision| base_of(&workspace, options, revision, &mut later)).transpose()?;
+    view.base.clone_from(&base);
     let planned = view.plan(Purpose::Show, now)?;
     let indexes = view.registry.devices().index_changes(&searched_paths(&view.declared, &mut Searches::default()))?;
     // Where nothing has run yet, there is nothing that is not known.
@@ -94,8 +96,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let is_blind = is_new && has_past;
     later.extend(planned.diagnostics);
     let (mut plan, mut change) = (planned.plan, None);
-    if let Some(revision) = &options.base {
-        let commit = base_of(&workspace, options, revision, &mut later)?;
+    if let (Some(revision), Some(commit)) = (&options.base, base) {
         let (base, warnings) = base_plan(&workspace, &commit, now)?;
         let declared = &view.declared;
         let names = declared.jobs.keys().chain(declared.schedules.keys());

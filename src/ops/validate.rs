@@ -32,6 +32,7 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
             (Kind::DeviceImport, declared.imports.len()),
             (Kind::Job, declared.jobs.len()),
             (Kind::Schedule, declared.schedules.len()),
+            (Kind::Policy, declared.policies.len()),
         ]
     });
     Ok(Validated {

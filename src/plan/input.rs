@@ -31,6 +31,14 @@ pub struct ImportObservation {
     pub counts: ImportCounts,
 }
 
+/// Why nothing starts now, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    pub until: Timestamp,
+    /// A phrase, such as `frozen until 2027-01-02T23:00:00Z by policy holidays`.
+    pub why: String,
+}
+
 /// Everything that a plan depends on. Its builder keeps these promises: `observations` has an entry for each job that
 /// [`classify`](super::classify) wants to run, `imports` one for each import whose digest differs from the applied one.
 #[derive(Debug)]
@@ -60,6 +68,8 @@ pub struct PlanInput<'a> {
     pub ages: BTreeMap<Name, u64>,
     /// For jobs that go on: those of their devices that are not terminal, where a new job writes the same path.
     pub pending: BTreeMap<Name, DeviceIds>,
+    /// Jobs and imports that nothing starts now.
+    pub frozen: BTreeMap<Subject, Frozen>,
     /// Documents that cannot be used now; they are not in `declared`.
     pub held: &'a HeldDocuments,
     pub observed_at: Timestamp,

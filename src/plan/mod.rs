@@ -30,11 +30,11 @@ pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
 pub use conflict::{Conflict, contest};
 pub use delta::{Delta, Withdrawal, Withdrawn};
 pub use diff::DiffLine;
-pub use input::{ImportObservation, PlanInput, PlanSource};
+pub use input::{Frozen, ImportObservation, PlanInput, PlanSource};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::digest::Digest;
 use crate::model::id::{Name, RunToken};
@@ -58,6 +58,8 @@ pub struct Plan {
     pub notices: Vec<Notice>,
     /// Why the plan cannot be applied; empty for a good plan.
     pub refusals: Vec<Refusal>,
+    /// What would start if it were not frozen.
+    pub frozen: BTreeMap<Subject, Frozen>,
 }
 
 /// A run that is to be claimed, with its devices.
@@ -100,12 +102,18 @@ impl Plan {
             runs: Vec::new(),
             notices: Vec::new(),
             refusals: Vec::new(),
+            frozen: BTreeMap::new(),
         }
     }
 
     /// Returns true when applying the plan does anything.
     pub fn has_changes(&self) -> bool {
         self.changes.iter().any(|change| change.action().changes_something())
+    }
+
+    /// Returns when the first of what is frozen may start.
+    pub fn thaws_at(&self) -> Option<jiff::Timestamp> {
+        self.frozen.values().map(|frozen| frozen.until).min()
     }
 
     /// Returns the plan with only the changes that are wanted: what an apply of a saved plan shows and does.

@@ -7,7 +7,7 @@ use super::classify::{Class, Classified};
 use super::codec::plan_id_of;
 use super::conflict::{conflicts, spared};
 use super::diff::diff;
-use super::input::PlanInput;
+use super::input::{Frozen, PlanInput};
 use super::order::{Indexes, in_start_order};
 use super::refusal::{Notice, Refusal};
 use super::resized::resized;
@@ -16,7 +16,7 @@ use super::{Plan, PlannedRun};
 use crate::ledger::{Claim, Ledger, RunCause, RunRecord, Standing};
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
-use crate::model::id::Name;
+use crate::model::id::{Name, RunToken};
 use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
 use crate::model::limits;
@@ -35,16 +35,8 @@ const JOURNAL_LOST: &str = "this registry has no journal of it: closed as failed
 /// # Panics
 /// When the input lacks the observation of a job that is to run: a bug of its builder.
 pub fn plan(input: PlanInput<'_>) -> Plan {
-    let mut plan = Plan {
-        id: String::new(),
-        source: input.source.clone(),
-        base: input.base.clone(),
-        observed_at: input.observed_at,
-        changes: Vec::new(),
-        runs: Vec::new(),
-        notices: Vec::new(),
-        refusals: Vec::new(),
-    };
+    let (source, base) = (input.source.clone(), input.base.clone());
+    let mut plan = Plan { source, base, ..Plan::empty(input.observed_at) };
     plan_imports(&input, &mut plan);
     note_history(&input, &mut plan);
     let PlanInput {
@@ -59,6 +51,7 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         at_work,
         held,
         gone,
+        frozen,
         ..
     } = input;
     let (mut progress, mut unwritten) = (BTreeMap::new(), BTreeMap::new());
@@ -80,7 +73,11 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
         if let Some(seen) = &seen {
             unwritten.insert(job.name.clone(), spared(&seen.observation, may_move));
         }
-        plan_job(one, (declared, held, ledger, &indexes), seen, &wait, &mut plan);
+        let frozen = frozen.get(&Subject::Job(job.name.clone())).filter(|_| one.class == Class::Run);
+        match frozen {
+            Some(frozen) => hold_frozen(Subject::Job(job.name.clone()), Some(job.run.clone()), frozen, &mut plan),
+            None => plan_job(one, (declared, held, ledger, &indexes), seen, &wait, &mut plan),
+        }
         if awaited.contains(&job.name) {
             let action = plan.changes.last().map(PlannedChange::action);
             progress.insert(
@@ -144,6 +141,10 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
             plan.changes.push(PlannedChange::new(subject, Step::Hold, "its file cannot be used"));
             continue;
         }
+        if let Some(frozen) = input.frozen.get(&subject) {
+            hold_frozen(subject, None, frozen, plan);
+            continue;
+        }
         let Some(observed) = input.imports.get(name) else {
             plan.changes.push(PlannedChange::new(subject, Step::Done, "the file is imported"));
             continue;
@@ -167,6 +168,14 @@ fn plan_imports(input: &PlanInput<'_>, plan: &mut Plan) {
             plan.notices.push(Notice::RejectedRows { import: name.clone(), rejected, rows });
         }
     }
+}
+
+/// Plans what would start if it were not frozen.
+fn hold_frozen(subject: Subject, run: Option<RunToken>, frozen: &Frozen, plan: &mut Plan) {
+    let mut change = PlannedChange::new(subject.clone(), Step::Hold, &*frozen.why);
+    change.run = run;
+    plan.changes.push(change);
+    plan.frozen.insert(subject, frozen.clone());
 }
 
 /// Where a job is that others may wait for.

@@ -21,6 +21,7 @@ mod lease;
 mod load;
 mod observe;
 mod occurrences;
+mod policies;
 mod preparation;
 mod recorded;
 mod remembered;

@@ -15,8 +15,10 @@ use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
 use crate::model::observation::{DeviceIds, Observation};
 use crate::plan::{
-    Class, Classified, ImportCounts, ImportObservation, Plan, PlanInput, PlanSource, classify_all, contest, plan,
+    Class, Classified, Frozen, ImportCounts, ImportObservation, Plan, PlanInput, PlanSource, Subject, classify_all,
+    contest, plan,
 };
+use crate::policy;
 use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Touched};
 use crate::repo::FleetTree;
 
@@ -30,7 +32,15 @@ pub(super) fn prepare(
 ) -> Result<(Plan, Vec<StagedFile>, Diagnostics), PrepareError> {
     let mut diagnostics = Diagnostics::new();
     registry.imports_mut().clear()?;
-    let (staged, unusable) = stage_imports(preparation, registry, &mut diagnostics)?;
+    let classified = classify_all(preparation.declared, preparation.ledger);
+    let mut changed = changed_imports(preparation)?;
+    let subjects = starting(preparation, &changed, &classified);
+    let judges = super::policies::judges(preparation, &subjects)?;
+    let frozen = super::policies::frozen(preparation, &judges, &subjects);
+    // A plan for a person tells what would start if it were not for a freeze.
+    let held = held_by(&frozen, preparation.is_shown);
+    changed.retain(|(import, _)| !held.contains_key(&Subject::Import(import.name.clone())));
+    let (staged, unusable) = stage_imports(preparation, changed, registry, &mut diagnostics)?;
     if !staged.is_empty() {
         registry.imports_mut().overlay()?;
     }
@@ -39,35 +49,34 @@ pub(super) fn prepare(
     let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     let mut passed_over = BTreeMap::new();
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
-    let classified = classify_all(preparation.declared, preparation.ledger);
     for Classified { job, class, .. } in &classified {
         if *class == Class::Continue {
             continued.push(*job);
-        } else if *class == Class::Run {
+        } else if *class == Class::Run && !held.contains_key(&Subject::Job(job.name.clone())) {
             fresh.push(*job);
             let found = templates.mismatching(job);
             let request = selection_of(preparation, registry, job, &mut diagnostics)?;
             if !found.is_empty() {
                 mismatching.insert(job.name.clone(), found.clone());
             }
-            let request = request.map(|(selection, within)| {
-                let touched = touched(&job.action, preparation.declared, &mut templates);
-                let passed_over = super::targets::questions(job, preparation);
-                Request { selection, within, touched, mismatching: found, passed_over }
-            });
             let observation = match request {
-                Some(request) => registry.devices().observe(&request)?,
+                Some((selection, within)) => {
+                    let touched = touched(&job.action, preparation.declared, &mut templates);
+                    let passed_over = super::targets::questions(job, preparation);
+                    let request = Request { selection, within, touched, mismatching: found, passed_over };
+                    registry.devices().observe(&request)?
+                }
                 None => Observation::default(),
             };
             passed_over.insert(job.name.clone(), observation.passed_over.clone());
             observations.insert(job.name.clone(), observation);
         }
     }
-    let scheduled = match preparation.is_shown {
-        true => super::scheduled::counts(preparation, registry, &mut passed_over)?,
-        false => BTreeMap::new(),
-    };
-    let gone = if preparation.is_shown { super::gone::gone(preparation, registry)? } else { Vec::new() };
+    let (mut scheduled, mut gone) = (BTreeMap::new(), Vec::new());
+    if preparation.is_shown {
+        scheduled = super::scheduled::counts(preparation, registry, &mut passed_over)?;
+        gone = super::gone::gone(preparation, registry)?;
+    }
     let imports = staged.iter().map(|file| (file.import.clone(), observation_of(file))).collect();
     let input = PlanInput {
         declared: preparation.declared,
@@ -82,6 +91,7 @@ pub(super) fn prepare(
         gone,
         at_work: preparation.at_work.clone(),
         unusable,
+        frozen: held,
         ages: ages(preparation, registry, &fresh)?,
         pending: pending(registry, &fresh, &continued)?,
         held: preparation.held,
@@ -90,8 +100,40 @@ pub(super) fn prepare(
     let plan = plan(input);
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose::diagnose(&plan, preparation, &staged));
+    diagnostics.extend(super::policies::findings(&plan, preparation, (&judges, &frozen), registry)?);
     diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
+}
+
+/// Returns the imports that have changed since they were applied, with what they would apply.
+fn changed_imports<'a>(preparation: &Preparation<'a>) -> Result<Vec<(&'a DeviceImport, ImportSpec)>, PrepareError> {
+    let mut changed = Vec::new();
+    for import in preparation.declared.imports.values() {
+        let spec = import_spec(preparation, import)?;
+        if preparation.ledger.applied_imports.get(&import.name) != Some(&spec.digest) {
+            changed.push((import, spec));
+        }
+    }
+    Ok(changed)
+}
+
+/// Returns what a plan may start, and for a person the schedules.
+fn starting(
+    preparation: &Preparation<'_>,
+    changed: &[(&DeviceImport, ImportSpec)],
+    classified: &[Classified<'_>],
+) -> Vec<Subject> {
+    let imports = changed.iter().map(|(import, _)| Subject::Import(import.name.clone()));
+    let fresh = classified.iter().filter(|one| one.class == Class::Run);
+    let jobs = fresh.map(|one| Subject::Job(one.job.name.clone()));
+    let schedules = preparation.declared.schedules.keys().filter(|_| preparation.is_shown);
+    imports.chain(jobs).chain(schedules.map(|name| Subject::Schedule(name.clone()))).collect()
+}
+
+/// Returns what the planner is to hold.
+fn held_by(frozen: &BTreeMap<Subject, policy::Frozen>, is_shown: bool) -> BTreeMap<Subject, Frozen> {
+    let held = frozen.iter().filter(|_| !is_shown);
+    held.map(|(subject, frozen)| (subject.clone(), Frozen { until: frozen.until, why: frozen.phrase() })).collect()
 }
 
 /// Returns where the declared files are from. A plan for a person names the commit of a work tree that declares what its
@@ -163,15 +205,12 @@ fn observation_of(file: &StagedFile) -> ImportObservation {
 
 fn stage_imports(
     preparation: &Preparation<'_>,
+    changed: Vec<(&DeviceImport, ImportSpec)>,
     registry: &mut Registry,
     diagnostics: &mut Diagnostics,
 ) -> Result<(Vec<StagedFile>, BTreeSet<Name>), PrepareError> {
     let (mut staged, mut unusable) = (Vec::new(), BTreeSet::new());
-    for import in preparation.declared.imports.values() {
-        let spec = import_spec(preparation, import)?;
-        if preparation.ledger.applied_imports.get(&import.name) == Some(&spec.digest) {
-            continue;
-        }
+    for (import, spec) in changed {
         let file = preparation.tree.open(&import.file)?;
         match registry.imports_mut().stage(&spec, &mut { file }) {
             Ok(found) => staged.push(StagedFile { import: import.name.clone(), spec, found }),

@@ -23,6 +23,9 @@ pub(super) struct Preparation<'a> {
     pub at_work: Option<String>,
     /// The plan is for a person: it counts the devices that the schedules would select now, and tells what is gone.
     pub is_shown: bool,
+    /// The commit whose policies judge what differs from it; `None` judges each document by what was there before its
+    /// last change.
+    pub base: Option<&'a str>,
     pub now: Timestamp,
 }
 

@@ -45,6 +45,8 @@ pub struct View<'w> {
     pub ledger: Ledger,
     /// The jobs and schedules that are declared and had other names before; found when the ledger is read.
     pub renamed: Vec<Name>,
+    /// The commit that the files are compared with, when they are planned as a change of it.
+    pub base: Option<String>,
 }
 
 /// A plan, and what it was made of.
@@ -92,7 +94,17 @@ impl<'w> View<'w> {
         registry: Registry,
     ) -> Result<View<'w>, PrepareError> {
         let (declared, held) = (Arc::clone(files.usable()?), HeldDocuments::clone(&files.held));
-        Ok(View { workspace, files, declared, held, branch, registry, ledger: Ledger::default(), renamed: Vec::new() })
+        Ok(View {
+            workspace,
+            files,
+            declared,
+            held,
+            branch,
+            registry,
+            ledger: Ledger::default(),
+            renamed: Vec::new(),
+            base: None,
+        })
     }
 
     /// Looks at other files from now on, those of a newer commit.
@@ -162,6 +174,7 @@ impl<'w> View<'w> {
         let preparation = Preparation {
             at_work: if is_shown { worker()? } else { None },
             is_shown,
+            base: self.base.as_deref(),
             ..preparation_of(
                 self.workspace,
                 (&self.files, &self.declared, &self.held),
@@ -222,6 +235,7 @@ fn preparation_of<'a>(
         ledger,
         at_work: None,
         is_shown: false,
+        base: None,
         now,
     }
 }

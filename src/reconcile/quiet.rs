@@ -1,6 +1,6 @@
 //! Rounds until nothing is left that can go on now: what an apply and its rehearsal do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::terms::{RoundEvent, Terms};
 use super::{ReconcileError, Seen};
 use crate::execute::{Clock, Inbox, Progress};
 use crate::model::id::Name;
-use crate::plan::{ActionKind, Plan, SavedPlan};
+use crate::plan::{ActionKind, Frozen, Plan, SavedPlan, Subject};
 use crate::prepare::{Findings, OnError, Planned, View};
 use crate::repo::UpstreamError;
 
@@ -42,6 +42,8 @@ pub struct Quiet {
     pub held: u64,
     /// Why jobs that came after others could not be claimed: found when their targets were resolved.
     pub refused: Option<Findings>,
+    /// What would have started if it were not frozen.
+    pub frozen: BTreeMap<Subject, Frozen>,
 }
 
 impl Agreement<'_> {
@@ -53,6 +55,7 @@ impl Agreement<'_> {
             }
             planned.plan = planned.plan.restricted(|change| saved.has(&change.subject));
         }
+        quiet.frozen.extend(planned.plan.frozen.clone());
         if let Some(agree) = self.agree.take() {
             let plan = &planned.plan;
             quiet.was_empty = !plan.has_changes();

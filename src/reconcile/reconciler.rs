@@ -218,7 +218,7 @@ impl<'w> Reconciler<'w> {
             is_begun: true,
             has_deferred: planned.plan.runs.iter().any(|run| run.is_deferred),
             next_due: agenda.next,
-            look_again_at: agenda.look_again_at,
+            look_again_at: agenda.look_again_at.into_iter().chain(planned.plan.thaws_at()).min(),
         })
     }
 

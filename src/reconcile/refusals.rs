@@ -51,7 +51,12 @@ pub(super) fn leave_out(
             Kind::DeviceImport => declared.imports.remove(&name).is_some(),
             Kind::Schedule => declared.jobs.remove(&name).is_some() || declared.schedules.remove(&name).is_some(),
             // A plan refuses what is to be done, and that is the three above.
-            Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::DeviceGroup | Kind::EdgeManifest => false,
+            Kind::Fleet
+            | Kind::Organization
+            | Kind::DeviceTemplate
+            | Kind::DeviceGroup
+            | Kind::EdgeManifest
+            | Kind::Policy => false,
         };
         if is_declared {
             held.documents.insert((kind, name), hold);

@@ -39,7 +39,7 @@ pub struct Round {
     pub has_deferred: bool,
     /// When schedules are due next, by name.
     pub next_due: BTreeMap<Name, Timestamp>,
-    /// When the schedules are to be looked at again; `None` when nothing is ever due.
+    /// When the schedules and what is frozen are to be looked at again; `None` when nothing is ever due.
     pub look_again_at: Option<Timestamp>,
 }
 

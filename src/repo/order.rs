@@ -10,6 +10,15 @@ use super::Repo;
 /// The walk ends after this many commits and file comparisons, which take a second or two.
 const COMPARISONS_MAX: usize = 1_000_000;
 
+/// The commit of a walk that changed a file last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastChange {
+    /// How many commits before the first one of the walk it is.
+    pub age: u64,
+    /// Its first parent: what the change was made to. `None` for a commit without one.
+    pub before: Option<String>,
+}
+
 impl Repo {
     /// Returns for each file, as a path from the fleet's folder, how many commits before `HEAD` it was last changed: 0
     /// for `HEAD` itself. The walk follows first parents, so a merge counts as one commit. A file that `HEAD` does not
@@ -18,10 +27,23 @@ impl Repo {
     ///
     /// This never fails: the walk ends where the history cannot be read.
     pub fn ages(&self, paths: &BTreeSet<String>, base: Option<&str>) -> BTreeMap<String, u64> {
+        let Ok(head) = self.head() else { return BTreeMap::new() };
+        let changes = self.last_changes(&head, paths, base);
+        changes.into_iter().map(|(path, change)| (path, change.age)).collect()
+    }
+
+    /// Returns for each file the commit that changed it last, from a commit on; otherwise as [`Repo::ages`]. What did
+    /// not change within the walk was there before the commit at which it ended.
+    pub fn last_changes(
+        &self,
+        from: &str,
+        paths: &BTreeSet<String>,
+        base: Option<&str>,
+    ) -> BTreeMap<String, LastChange> {
         let base = base.and_then(|base| Oid::from_str(base).ok());
-        let mut ages = BTreeMap::new();
-        let Some(mut commit) = self.head().ok().and_then(|head| self.commit_of(&head)) else { return ages };
-        let Some(mut tree) = self.fleet_tree(&commit).map(|tree| Folders::new(self, tree)) else { return ages };
+        let mut changes = BTreeMap::new();
+        let Some(mut commit) = self.commit_of(from) else { return changes };
+        let Some(mut tree) = self.fleet_tree(&commit).map(|tree| Folders::new(self, tree)) else { return changes };
         let mut open: Vec<&String> = paths.iter().filter(|path| tree.entry(path).is_some()).collect();
         let (mut age, mut compared) = (0, 0);
         while !open.is_empty() && Some(commit.id()) != base && compared < COMPARISONS_MAX {
@@ -34,7 +56,8 @@ impl Repo {
                 open.retain(|path| {
                     let is_same = tree_before.as_mut().and_then(|before| before.entry(path)) == tree.entry(path);
                     if !is_same {
-                        ages.insert((*path).clone(), age);
+                        let before = before.as_ref().map(|before| before.id().to_string());
+                        changes.insert((*path).clone(), LastChange { age, before });
                     }
                     is_same
                 });
@@ -45,8 +68,9 @@ impl Repo {
                 _ => break,
             }
         }
-        ages.extend(open.into_iter().map(|path| (path.clone(), age)));
-        ages
+        let end = commit.id().to_string();
+        changes.extend(open.into_iter().map(|path| (path.clone(), LastChange { age, before: Some(end.clone()) })));
+        changes
     }
 
     fn commit_of(&self, id: &str) -> Option<Commit<'_>> {

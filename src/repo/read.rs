@@ -230,6 +230,13 @@ impl FleetTree<'_> {
         self
     }
 
+    /// Returns the tree with some of its files only.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        Arc::make_mut(&mut self.entries).retain(|path, _| keep(path));
+        self
+    }
+
     /// Returns the bytes of a file.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod organizations;
 mod outcomes;
 mod ownership;
 mod planner;
+mod policy;
 mod queries;
 mod readme;
 mod recovery;

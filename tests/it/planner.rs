@@ -253,6 +253,7 @@ impl Input {
             gone: Vec::new(),
             at_work: None,
             scheduled: BTreeMap::new(),
+            frozen: BTreeMap::new(),
             held: &HeldDocuments::default(),
             observed_at: now(),
         })

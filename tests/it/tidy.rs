@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("plan", "model query schedule ledger"),
     // Level 3.
     ("rollout", "model plan ledger"),
+    ("policy", "model ledger plan"),
     ("results", "model ledger"),
     ("convert", "diag model query template manifest"),
     // Level 4, below the IO line; siblings never import each other. `diag` for near names.
@@ -30,7 +31,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("link", "model"),
     ("repo", "diag model results"),
     // Level 5.
-    ("prepare", "diag model query schedule template manifest ledger plan rollout results registry repo"),
+    ("prepare", "diag model query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
     ("listen", "model"),
     // Level 6. What a registry, a link and a branch are made to do for a fleet.
@@ -48,8 +49,10 @@ const ROOMS: &[(&str, &str)] = &[
 ];
 
 /// The rooms of levels 0 to 3: no clock, randomness, environment, files, network or async.
-const ABOVE_THE_LINE: &[&str] =
-    &["diag", "model", "query", "schedule", "template", "manifest", "ledger", "plan", "rollout", "results", "convert"];
+const ABOVE_THE_LINE: &[&str] = &[
+    "diag", "model", "query", "schedule", "template", "manifest", "ledger", "plan", "rollout", "policy", "results",
+    "convert",
+];
 
 /// What does not pass the IO line. `env!` and `include_str!` are of the compiler, and stay.
 const WORLDLY: &[&str] = &[

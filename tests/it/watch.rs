@@ -672,3 +672,45 @@ fn a_job_says_that_an_occurrence_keeps_it() {
     let why = world.run(&["job", "show", "brighten", "--why"]).expect(0).stdout;
     assert!(why.contains("FF604"), "{why}");
 }
+
+/// Adds a policy to a world in a commit of its own.
+fn policy(world: &World, spec: &str) {
+    world.declare("policies/guard.yaml", "Policy", "guard", spec);
+    world.commit("a policy");
+}
+
+#[test]
+fn what_a_policy_refuses_is_held_and_the_rest_goes_on() {
+    let world = slow_world();
+    policy(&world, "{forbid: {actions: [command]}}");
+    world.job("reboot", REBOOT);
+    world.job("dim", DIM);
+    let told = said(&world, 5);
+    assert_eq!(told, ["taken up, held [Job/reboot]", "dim 1 started", "dim 1 completed"]);
+    // One that cannot be read holds everything that it could have judged.
+    world.write("policies/guard.yaml", "apiVersion: fleetform/v1\nkind: Policy\nmetadata: {name: guard}\nspec: 7\n");
+    world.job("again", DIM);
+    assert_eq!(said(&world, 5), ["taken up, held [Job/again Job/reboot Policy/guard]"]);
+}
+
+#[test]
+fn what_is_frozen_starts_when_the_freeze_ends() {
+    let world = slow_world();
+    let until = world.clock_now().checked_add(Duration::from_secs(20 * 60)).unwrap();
+    let until = until.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S").to_string();
+    policy(&world, &format!("{{freeze: [{{from: 2001-01-01T00:00:00, until: {until}, timeZone: UTC}}]}}"));
+    world.job("reboot", REBOOT);
+    let begun = world.clock_now();
+    let (mut started, mut warned) = (None, false);
+    let told = watch_for(&world, Duration::from_secs(30 * 60), &mut |note, _| match note {
+        Note::Progress(Progress::RunStarted { .. }) => started = Some(world.clock_now()),
+        Note::TakenUp { findings, .. } => {
+            warned |= findings.diagnostics.iter().any(|one| one.code.0 == "FF683" && one.detail.contains(&until));
+        }
+        _ => {}
+    });
+    assert_eq!(told, ["taken up, held []", "reboot 1 started", "reboot 1 completed"]);
+    let waited = started.unwrap().duration_since(begun).as_secs();
+    assert!((20 * 60..20 * 60 + 5).contains(&waited), "{waited}");
+    assert!(warned, "the wait is told with its end");
+}

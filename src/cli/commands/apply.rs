@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, code_of_findings};
 use crate::cli::exit;
 use crate::cli::signals::on_signals;
 use crate::cli::view::plan::PlanView;
@@ -93,6 +93,12 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
             "No index was made or dropped: {failure}. The next apply tries again; searches are slower until then."
         ));
     }
+    if !applied.frozen.is_empty() {
+        say_frozen(applied, output);
+    }
+    if applied.was_empty && !applied.frozen.is_empty() {
+        return Ok(exit::HELD);
+    }
     if applied.was_empty {
         match applied.held {
             0 => output.say("Nothing to do: everything that is declared has been done."),
@@ -116,7 +122,7 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
     if let Some(findings) = &applied.refused {
         output.findings(findings);
         output.say("The jobs above ran; those that come after them were not claimed.");
-        return Ok(exit::INVALID);
+        return Ok(code_of_findings(&findings.diagnostics, false));
     }
     let has_bad_run = applied.records.iter().any(|record| record.status.has_ended_badly());
     let has_failure = applied.records.iter().any(|record| record.counts.failed > 0)
@@ -126,7 +132,22 @@ fn finish(applied: &Applied, is_strict: bool, folder: &str, output: &Output) -> 
         let status = record.status.as_str();
         output.say(&format!("\nTo see why job {job} was {status}:\n\n    {program}{folder} job show {job}"));
     }
-    Ok(if has_bad_run || (is_strict && has_failure) { exit::RUN_FAILED } else { exit::OK })
+    Ok(match has_bad_run || (is_strict && has_failure) {
+        true => exit::RUN_FAILED,
+        false if !applied.frozen.is_empty() => exit::HELD,
+        false => exit::OK,
+    })
+}
+
+/// Says what was not started, and when it may be.
+fn say_frozen(applied: &Applied, output: &Output) {
+    const SHOWN: usize = 5;
+    let count = applied.frozen.len();
+    let lines = applied.frozen.iter().take(SHOWN).map(|(subject, frozen)| format!("\n  {subject}: {}", frozen.why));
+    let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
+    let are = if count == 1 { "is" } else { "are" };
+    let what = counted(count as u64, "document");
+    output.say(&format!("{what} {are} not started:{}{more}", lines.collect::<String>()));
 }
 
 fn read_plan(path: &Path) -> Result<SavedPlan, CommandError> {

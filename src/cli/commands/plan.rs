@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{CommandResult, Output, folder_option};
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, code_of_findings};
 use crate::cli::exit;
 use crate::cli::output::{Tone, stdout_width};
 use crate::cli::plans::{PlanArgs, PlanFormat};
@@ -51,8 +51,9 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
         PlanFormat::Sarif => output.result(&sarif::sarif(&diagnostics.sorted(), &from_root))?,
         PlanFormat::Junit => output.result(&junit::junit(&diagnostics.sorted(), &from_root))?,
     }
-    if diagnostics.has_errors() || arguments.strict && !diagnostics.is_empty() {
-        return Ok(exit::INVALID);
+    let refusal = code_of_findings(diagnostics, arguments.strict);
+    if refusal != exit::OK {
+        return Ok(refusal);
     }
     if let Some(path) = &arguments.out {
         save(environment, &planned, path, output)?;

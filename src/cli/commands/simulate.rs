@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{CommandResult, Output};
 use crate::cli::args::SimulateArgs;
+use crate::cli::error::code_of_findings;
 use crate::cli::exit;
 use crate::cli::signals::on_signals;
 use crate::cli::view::progress::Bars;
@@ -38,9 +39,9 @@ pub fn run(environment: &Environment, arguments: &SimulateArgs, output: &Output)
             output.json_line(&line)?;
         }
     }
-    if rehearsed.refused.is_some() {
+    if let Some(findings) = &rehearsed.refused {
         output.say("The jobs above would run; those that come after them could not be claimed.");
-        return Ok(exit::INVALID);
+        return Ok(code_of_findings(&findings.diagnostics, false));
     }
     let has_bad_run = rehearsed.runs.iter().any(|run| run.record.status.has_ended_badly());
     Ok(if has_bad_run { exit::RUN_FAILED } else { exit::OK })

@@ -24,7 +24,7 @@ impl Lowering<'_> {
             link: self.link(link),
             results: self.results(results.unwrap_or_default()),
             limits: self.limits(limits.unwrap_or_default()),
-            time_zone: time_zone.map(|name| self.time_zone(&name).1),
+            time_zone: time_zone.map(|name| self.time_zone(&name, "/spec/timeZone").1),
         };
         Draft::Fleet(Box::new(fleet))
     }

@@ -349,7 +349,7 @@ impl Lowering<'_> {
         Some(Threshold { failures, per })
     }
 
-    fn amount(&mut self, amount: &v1::AmountText, pointer: &str) -> Option<Amount> {
+    pub(super) fn amount(&mut self, amount: &v1::AmountText, pointer: &str) -> Option<Amount> {
         match amount {
             v1::AmountText::Count(count) => Some(Amount::Count(*count)),
             v1::AmountText::Text(text) => match values::amount(text) {

@@ -8,6 +8,7 @@ mod fleet;
 mod job;
 mod patch;
 mod plain;
+mod policy;
 mod schedule;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ use crate::model::fleet::{DeviceImport, Fleet, Probability};
 use crate::model::id::{IdError, Name};
 use crate::model::job::{Action, Job, Target};
 use crate::model::kind::Kind;
+use crate::model::policy::Policy;
 use crate::model::schedule::Schedule;
 
 /// A document of a set, on its way into the model.
@@ -120,6 +122,12 @@ pub enum Draft {
         /// It names a time zone; otherwise that of the fleet is still to be put in.
         has_time_zone: bool,
     },
+    Policy {
+        /// Its organizations are as written: names or paths.
+        policy: Box<Policy>,
+        /// The freezes without a time zone, by index: that of the fleet is still to be put in.
+        zoneless: Vec<usize>,
+    },
 }
 
 /// The work that a job or a schedule declares.
@@ -156,7 +164,8 @@ impl Draft {
             | Draft::DeviceTemplate { .. }
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
-            | Draft::DeviceImport(_) => None,
+            | Draft::DeviceImport(_)
+            | Draft::Policy { .. } => None,
         }
     }
 }
@@ -172,7 +181,8 @@ impl Draft {
             | Draft::DeviceTemplate { .. }
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
-            | Draft::DeviceImport(_) => &[],
+            | Draft::DeviceImport(_)
+            | Draft::Policy { .. } => &[],
         }
     }
 }
@@ -293,6 +303,11 @@ impl Lowering<'_> {
                 let name = self.own_name(&wire.metadata.name);
                 let previous = self.previous_names(wire.metadata.previous_name.as_ref());
                 Some(self.schedule(name, previous, wire.spec, value))
+            }
+            Kind::Policy => {
+                let (wire, _): (Document<Metadata, v1::PolicySpec>, Value) = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name);
+                Some(self.policy(name, wire.spec))
             }
         }
     }

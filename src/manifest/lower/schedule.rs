@@ -32,7 +32,7 @@ impl Lowering<'_> {
         let start = self.start(&start.0);
         let has_time_zone = time_zone.is_some();
         let (time_zone, time_zone_name) = match time_zone {
-            Some(name) => self.time_zone(&name),
+            Some(name) => self.time_zone(&name, "/spec/timeZone"),
             // The fleet's time zone is filled in when all documents have been read.
             None => (TimeZone::UTC, "UTC".to_string()),
         };
@@ -90,10 +90,8 @@ impl Lowering<'_> {
         (lowered, organization)
     }
 
-    /// Returns the time zone of `spec.timeZone` and its name; UTC, with a diagnostic, when the database has none of the
-    /// name.
-    pub(super) fn time_zone(&mut self, name: &str) -> (TimeZone, String) {
-        let pointer = "/spec/timeZone";
+    /// Returns the time zone at a pointer and its name; UTC, with a diagnostic, when the database has none of the name.
+    pub(super) fn time_zone(&mut self, name: &str, pointer: &str) -> (TimeZone, String) {
         // `get` also accepts POSIX rules such as `EST5EDT4`, and names in any case; only names of the database can be
         // looked up.
         let found = TimeZone::get(name).ok();
@@ -296,7 +294,7 @@ fn nearest_zone<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     nearest(&wanted, names()).or_else(|| names().find(is_city))
 }
 
-fn weekday_of(weekday: v1::Weekday) -> Weekday {
+pub(super) fn weekday_of(weekday: v1::Weekday) -> Weekday {
     match weekday {
         v1::Weekday::Mon => Weekday::Monday,
         v1::Weekday::Tue => Weekday::Tuesday,
@@ -309,7 +307,7 @@ fn weekday_of(weekday: v1::Weekday) -> Weekday {
 }
 
 #[derive(Debug, PartialEq)]
-enum WallClockError {
+pub(super) enum WallClockError {
     /// The text without its offset, when that is a time.
     Offset {
         without: Option<String>,
@@ -325,7 +323,7 @@ fn date(text: &str) -> Option<Date> {
 }
 
 /// Returns the time of `2026-12-01T02:30:00`; a space for the `T`, and no seconds, are also allowed.
-fn wall_clock(text: &str) -> Result<DateTime, WallClockError> {
+pub(super) fn wall_clock(text: &str) -> Result<DateTime, WallClockError> {
     if date(text).is_some() {
         return Err(WallClockError::NoTime);
     }

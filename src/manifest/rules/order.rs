@@ -76,7 +76,8 @@ fn after_of(doc: &Doc) -> &[Name] {
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
             | Draft::DeviceImport(_)
-            | Draft::Schedule { .. },
+            | Draft::Schedule { .. }
+            | Draft::Policy { .. },
         )
         | None => &[],
     }

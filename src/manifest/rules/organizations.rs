@@ -91,6 +91,7 @@ fn parent<'a>(set: &'a Set, name: &str) -> Option<&'a str> {
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
         | Draft::Job { .. }
-        | Draft::Schedule { .. } => None,
+        | Draft::Schedule { .. }
+        | Draft::Policy { .. } => None,
     }
 }

@@ -39,7 +39,12 @@ fn condition(doc: &Doc) -> Option<&Node> {
         Kind::DeviceGroup => doc.root.at("/spec/query"),
         Kind::Job => doc.root.at("/spec/target/query"),
         Kind::Schedule => doc.root.at("/spec/job/target/query"),
-        Kind::Fleet | Kind::Organization | Kind::DeviceTemplate | Kind::EdgeManifest | Kind::DeviceImport => None,
+        Kind::Fleet
+        | Kind::Organization
+        | Kind::DeviceTemplate
+        | Kind::EdgeManifest
+        | Kind::DeviceImport
+        | Kind::Policy => None,
     }
 }
 

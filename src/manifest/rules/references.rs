@@ -28,7 +28,8 @@ fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
         | Kind::EdgeManifest
         | Kind::DeviceImport
         | Kind::Job
-        | Kind::Schedule => {
+        | Kind::Schedule
+        | Kind::Policy => {
             let is_there = |kind| set.find(kind, &reference.text).is_some();
             // Runs of a job that was renamed are found by each name that it had.
             let was_there = || {
@@ -61,7 +62,8 @@ fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagn
         | Kind::EdgeManifest
         | Kind::DeviceImport
         | Kind::Job
-        | Kind::Schedule => nearest(text, others(doc, set, *kind)),
+        | Kind::Schedule
+        | Kind::Policy => nearest(text, others(doc, set, *kind)),
     };
     let help = match near {
         Some(near) => format!("Did you mean `{near}`?"),

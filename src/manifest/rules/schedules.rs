@@ -16,6 +16,13 @@ pub fn check(set: &Set) -> Diagnostics {
     let fleet = set.docs.iter().find(|doc| doc.kind == Kind::Fleet);
     let of_fleet = fleet.and_then(|doc| doc.root.at("/spec/timeZone"));
     for doc in &set.docs {
+        if let Some(Draft::Policy { zoneless, .. }) = &doc.draft
+            && of_fleet.is_none()
+            && fleet.is_some()
+            && set.unread.is_empty()
+        {
+            zoneless.iter().for_each(|at| diagnostics.push(without_zone(doc, *at)));
+        }
         let Some(Draft::Schedule { schedule, has_time_zone, .. }) = &doc.draft else { continue };
         // A Fleet document that could not be read has been reported, and may have a time zone.
         if !has_time_zone && of_fleet.is_none() && fleet.is_some() && set.unread.is_empty() {
@@ -40,6 +47,12 @@ pub fn check(set: &Set) -> Diagnostics {
         diagnostics.extend(running(doc, schedule, of_fleet));
     }
     diagnostics
+}
+
+fn without_zone(doc: &Doc, freeze: usize) -> Diagnostic {
+    let detail = "Neither the freeze nor the fleet has a `timeZone`, so nobody knows which clock is meant.";
+    let help = "Add it here or to the Fleet document, such as `timeZone: Europe/Amsterdam`, or `timeZone: UTC`.";
+    Diagnostic::new(code::TIME_ZONE_MISSING, doc.span(&format!("/spec/freeze/{freeze}")), detail).with_help(help)
 }
 
 /// Reports an end that has no effect, and a schedule without any occurrence. A schedule whose values have errors is not

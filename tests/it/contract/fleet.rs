@@ -106,7 +106,14 @@ pub fn document(claim: &Claim) -> String {
 
 /// Returns a run in batches of three.
 pub fn new_run<'a>(claim: &'a Claim, ids: &'a DeviceIds) -> NewRun<'a> {
-    NewRun { claim, document: document(claim), spec: None, manifest: None, ids, sizes: BatchSizes { first: 3, size: 3 } }
+    NewRun {
+        claim,
+        document: document(claim),
+        spec: None,
+        manifest: None,
+        ids,
+        sizes: BatchSizes { first: 3, size: 3 },
+    }
 }
 
 /// Returns what became of a device that was tried once.

@@ -1,0 +1,299 @@
+//! The policies that judge a plan: those of its tree, and those that each document was written against.
+//!
+//! The base of a document is the first parent of the commit that last changed its file, along first parents: a merge
+//! counts as one commit, made to the branch that it went into. In the plan of a change, or of a work tree, what differs
+//! from the commit that it is compared with has that one as its base.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PrepareError;
+use super::load::load_valid;
+use super::preparation::Preparation;
+use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::model::fleet::{FilePlace, HeldDocuments};
+use crate::model::id::Name;
+use crate::model::kind::Kind;
+use crate::model::limits;
+use crate::plan::{Plan, Subject};
+use crate::policy::{Facts, Frozen, Judges, Origin, Unreadable, Violation, judge};
+use crate::registry::{Registry, Request};
+use crate::repo::FleetTree;
+
+/// The kinds that a policy needs: it names organizations, and the fleet has the time zone.
+const NEEDED: [Kind; 3] = [Kind::Fleet, Kind::Organization, Kind::Policy];
+/// What the text of a file with a policy has in it.
+const WORD: &str = "Policy";
+
+/// Returns what judges some documents.
+///
+/// # Errors
+/// The repository cannot be read.
+pub(super) fn judges(preparation: &Preparation<'_>, subjects: &[Subject]) -> Result<Judges, PrepareError> {
+    let unreadable = unreadable(preparation.held, &Origin::Tree, &|path| mentions(preparation.tree, path));
+    let mut judges = Judges::of_tree(preparation.declared, unreadable);
+    if subjects.is_empty() {
+        return Ok(judges);
+    }
+    let files = Files::of(preparation);
+    let mut is_added = BTreeMap::new();
+    for (subject, commit) in bases(preparation, subjects) {
+        let differs = match is_added.get(&commit) {
+            Some(differs) => *differs,
+            None => {
+                let differs = files.add(&commit, &mut judges, preparation)?;
+                is_added.insert(commit.clone(), differs);
+                differs
+            }
+        };
+        if differs {
+            judges.set_base(subject, &commit);
+        }
+    }
+    Ok(judges)
+}
+
+/// Returns the commit that each document was written against.
+fn bases(preparation: &Preparation<'_>, subjects: &[Subject]) -> BTreeMap<Subject, String> {
+    let repo = preparation.repo;
+    let files: BTreeMap<&Subject, Vec<String>> =
+        subjects.iter().map(|subject| (subject, files_of(preparation, subject))).collect();
+    let named = preparation.base.map(str::to_string);
+    // What a work tree has not committed is a change of `HEAD`.
+    let against = named.or_else(|| preparation.tree.commit.is_none().then(|| repo.head().ok()).flatten());
+    let compared = against.as_ref().and_then(|commit| repo.tree_at(commit).ok());
+    let differs = |path: &String| {
+        let Some(compared) = &compared else { return against.is_some() };
+        preparation.tree.content_id(path).ok() != compared.content_id(path).ok()
+    };
+    let (mut bases, mut others) = (BTreeMap::new(), BTreeMap::new());
+    for (subject, paths) in files {
+        match &against {
+            Some(commit) if paths.iter().any(differs) => drop(bases.insert(subject.clone(), commit.clone())),
+            _ => drop(others.insert(subject, paths)),
+        }
+    }
+    let Some(from) = against.or_else(|| preparation.tree.commit.clone()).filter(|_| !others.is_empty()) else {
+        return bases;
+    };
+    let paths: BTreeSet<String> = others.values().flatten().cloned().collect();
+    let changes = repo.last_changes(&from, &paths, None);
+    for (subject, paths) in others {
+        let newest = paths.iter().filter_map(|path| changes.get(path)).min_by_key(|change| change.age);
+        if let Some(commit) = newest.and_then(|change| change.before.clone()) {
+            bases.insert(subject.clone(), commit);
+        }
+    }
+    bases
+}
+
+/// Returns the file of a document, and the one that an import reads.
+fn files_of(preparation: &Preparation<'_>, subject: &Subject) -> Vec<String> {
+    let (loaded, declared) = (preparation.loaded, preparation.declared);
+    let (_, name) = subject.address();
+    let span = match subject {
+        Subject::Import(name) => loaded.spans.span_of(Kind::DeviceImport, name, ""),
+        Subject::Job(name) | Subject::Schedule(name) => loaded.spans.span(name, ""),
+    };
+    let document = span.map(|span| loaded.sources.path(span.file).to_string());
+    let rows = declared.imports.get(name).filter(|_| matches!(subject, Subject::Import(_)));
+    document.into_iter().chain(rows.map(|import| import.file.clone())).collect()
+}
+
+/// The files of the planned tree that policies are made of.
+struct Files<'a> {
+    tree: &'a FleetTree<'a>,
+    /// Those with documents of the needed kinds, and those that may have some and cannot be read.
+    paths: BTreeSet<String>,
+}
+
+impl<'a> Files<'a> {
+    fn of(preparation: &Preparation<'a>) -> Files<'a> {
+        let held = preparation.held.files.keys().map(String::as_str);
+        let paths = preparation.loaded.spans.files_of(&NEEDED).chain(held).map(str::to_string).collect();
+        Files { tree: preparation.tree, paths }
+    }
+
+    /// Adds the policies of a commit to the judges. Returns false when they are those of the planned tree.
+    fn add(&self, commit: &str, judges: &mut Judges, preparation: &Preparation<'_>) -> Result<bool, PrepareError> {
+        // A commit without the fleet's folder has no policies.
+        let Ok(there) = preparation.repo.tree_after(commit, Some(self.tree)) else { return Ok(false) };
+        let is_needed = |path: &str| {
+            if !crate::manifest::is_yaml(path) {
+                return false;
+            }
+            let (own, other) = (self.tree.entries.get(path), there.entries.get(path));
+            match (own.and_then(|entry| entry.id()), other.and_then(|entry| entry.id())) {
+                (Some(own), Some(other)) if own == other => self.paths.contains(path),
+                // The rest of what a policy needs may have been elsewhere.
+                _ => mentions_any(&there, path),
+            }
+        };
+        let needed: BTreeSet<String> = there.entries.keys().filter(|path| is_needed(path)).cloned().collect();
+        let is_same = |path: &String| {
+            let (own, other) = (self.tree.content_id(path).ok(), there.content_id(path).ok());
+            own.is_some() && own == other
+        };
+        if needed.iter().all(is_same) && self.paths.iter().all(|path| needed.contains(path)) {
+            return Ok(false);
+        }
+        if !needed.iter().any(|path| mentions(&there, path)) {
+            return Ok(false);
+        }
+        let there = there.only(|path| needed.contains(path));
+        let subset = load_valid(&there);
+        let origin = Origin::Commit(commit.to_string());
+        let unreadable = unreadable(&subset.held, &origin, &|path| mentions(&there, path)).or_else(|| {
+            let why = "Its Fleet document cannot be used.".to_string();
+            subset.loaded.declared.is_none().then(|| Unreadable { origin: origin.clone(), place: None, why })
+        });
+        let policies = subset.loaded.declared.map_or_else(BTreeMap::new, |declared| declared.policies);
+        let policies = policies.into_values().collect();
+        judges.add_base(commit, policies, unreadable);
+        Ok(true)
+    }
+}
+
+/// Returns true for a file with the name of the kind in it.
+fn mentions(tree: &FleetTree<'_>, path: &str) -> bool {
+    has_word(tree, path, &[WORD])
+}
+
+/// Returns true for a file with the name of a kind in it that a policy needs.
+fn mentions_any(tree: &FleetTree<'_>, path: &str) -> bool {
+    has_word(tree, path, &NEEDED.map(Kind::as_str))
+}
+
+fn has_word(tree: &FleetTree<'_>, path: &str, words: &[&str]) -> bool {
+    let Ok(bytes) = tree.read(path, limits::YAML_FILE_BYTES_MAX as u64) else { return true };
+    let has = |word: &&str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    words.iter().any(has)
+}
+
+/// Returns the first policy of a tree that cannot be used, or the first file that may hold one.
+fn unreadable(held: &HeldDocuments, origin: &Origin, may_hold: &dyn Fn(&str) -> bool) -> Option<Unreadable> {
+    let document = held.documents.iter().find(|((kind, _), _)| *kind == Kind::Policy).map(|(_, hold)| hold);
+    let file = || held.files.iter().find(|(path, _)| may_hold(path)).map(|(_, hold)| hold);
+    let hold = document.or_else(file)?;
+    Some(Unreadable { origin: origin.clone(), place: hold.place.clone(), why: hold.why.clone() })
+}
+
+/// Returns the freezes that documents are in.
+pub(super) fn frozen(
+    preparation: &Preparation<'_>,
+    judges: &Judges,
+    subjects: &[Subject],
+) -> BTreeMap<Subject, Frozen> {
+    let frozen = |subject: &Subject| judges.frozen(subject, preparation.declared, preparation.now);
+    let starts = subjects.iter().filter(|subject| !matches!(subject, Subject::Schedule(_)));
+    starts.filter_map(|subject| Some((subject.clone(), frozen(subject)?))).collect()
+}
+
+/// Returns what the policies do not allow of a plan, and what they freeze.
+///
+/// # Errors
+/// The registry cannot be read.
+pub(super) fn findings(
+    plan: &Plan,
+    preparation: &Preparation<'_>,
+    (judges, frozen): (&Judges, &BTreeMap<Subject, Frozen>),
+    registry: &Registry,
+) -> Result<Diagnostics, PrepareError> {
+    let mut diagnostics = Diagnostics::new();
+    if judges.is_empty() {
+        return Ok(diagnostics);
+    }
+    let devices = registry.devices().count(&Request::all())?.selected;
+    let facts = Facts { declared: preparation.declared, ledger: preparation.ledger, judges, devices };
+    judge(plan, &facts).iter().for_each(|violation| diagnostics.push(diagnose(violation, preparation)));
+    for (subject, frozen) in frozen {
+        let reason = if frozen.reason.is_empty() { String::new() } else { format!(" ({})", frozen.reason) };
+        let detail = format!(
+            "{} does not start before {}: policy `{}` has a freeze{reason}.",
+            named(subject, preparation),
+            frozen.until,
+            frozen.policy
+        );
+        let help = "`apply` does the rest and ends with 75; `watch` starts it then.";
+        diagnostics.push(Diagnostic::new(code::FROZEN, span(preparation, subject, ""), detail).with_help(help));
+    }
+    Ok(diagnostics)
+}
+
+fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic {
+    match violation {
+        Violation::Unjudged { subject, unreadable } => {
+            let Unreadable { origin, place, why } = unreadable;
+            let place = place.as_ref().map_or(String::new(), |FilePlace { path, line }| format!(" ({path}:{line})"));
+            let (of, help) = match origin {
+                Origin::Tree => (String::new(), "Mend it, and plan again.".to_string()),
+                Origin::Commit(commit) => {
+                    let help = "Mend it, then change this document again in a later commit: it is judged by the \
+                        policies from before its last change.";
+                    (format!(" of the commit {}, which this was written against,", short(commit)), help.to_string())
+                }
+            };
+            let detail = format!(
+                "{} is held: a policy{of} cannot be read{place}, and what it would say is not known. {why}",
+                named(subject, preparation)
+            );
+            Diagnostic::new(code::POLICY_UNREADABLE, span(preparation, subject, ""), detail).with_help(help)
+        }
+        Violation::Broken { subject, policy, origin, rule, pointer, found, allowed } => {
+            let words = rule.trim_start_matches("/spec/").replace('/', ".");
+            let (of, help) = match origin {
+                Origin::Tree => {
+                    let help = "Change the document, or the policy in a commit of its own: a looser rule counts for \
+                        what is changed later."
+                        .to_string();
+                    (String::new(), help)
+                }
+                Origin::Commit(commit) => {
+                    let help = format!(
+                        "It was written against {}, so the rule of then counts too. Change the document; or, when the \
+                         rule was loosened since, change it again in a commit that comes after.",
+                        short(commit)
+                    );
+                    (format!(" as it is in the commit {}", short(commit)), help)
+                }
+            };
+            let detail = format!(
+                "{} is refused by policy `{policy}`{of}: {found}, and `{words}` allows {allowed}.",
+                named(subject, preparation)
+            );
+            let mut diagnostic =
+                Diagnostic::new(code::REFUSED_BY_POLICY, span(preparation, subject, pointer), detail).with_help(help);
+            let place = preparation.loaded.spans.span_of(Kind::Policy, policy, rule);
+            if let Some(place) = place.filter(|_| *origin == Origin::Tree) {
+                diagnostic = diagnostic.with_label(place, "the rule");
+            }
+            diagnostic
+        }
+    }
+}
+
+/// Returns a document as a sentence begins with it.
+fn named(subject: &Subject, preparation: &Preparation<'_>) -> String {
+    match subject {
+        Subject::Import(name) => format!("Import `{name}`"),
+        Subject::Job(name) if preparation.declared.schedules.contains_key(name) => occurrence(name),
+        Subject::Job(name) => format!("Job `{name}`"),
+        Subject::Schedule(name) => format!("Schedule `{name}`"),
+    }
+}
+
+fn occurrence(schedule: &Name) -> String {
+    format!("The occurrence of schedule `{schedule}`")
+}
+
+fn span(preparation: &Preparation<'_>, subject: &Subject, pointer: &str) -> Option<Span> {
+    let spans = &preparation.loaded.spans;
+    let pointer = if pointer.is_empty() { "/metadata/name" } else { pointer };
+    match subject {
+        Subject::Import(name) => spans.span_of(Kind::DeviceImport, name, pointer),
+        Subject::Job(name) | Subject::Schedule(name) => spans.span(name, pointer),
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
