@@ -194,10 +194,9 @@ fn notes(values: &[Parsed]) -> Vec<String> {
     for one in kinds {
         let pages: Vec<&Parsed> = values.iter().filter(|file| file.list().is_some() && kind(file) == one).collect();
         let leading: Vec<&&Parsed> = pages.iter().filter(|file| leads_on(file)).collect();
-        if leading.len() < pages.len() {
-            continue;
-        }
-        let last = &leading[leading.len() - 1].name;
+        // A page that has no list is refused for that.
+        let Some(last) = leading.last().filter(|_| leading.len() == pages.len()) else { continue };
+        let last = &last.name;
         let count = leading.len();
         notes.push(match count {
             1 => format!("{last}: it has a `nextLink`, so there are more pages than this one."),

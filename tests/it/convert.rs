@@ -372,3 +372,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_page_without_a_list_is_refused() {
+    for value in [json!({"value": {}, "nextLink": "x"}), json!({"nextLink": "x"}), json!({"value": 1, "nextLink": "x"})]
+    {
+        let made = convert_value(&value);
+        assert!(made.documents.is_empty() && made.notes.is_empty(), "{value}");
+        assert_eq!(made.refusals.len(), 1, "{value}");
+    }
+}
