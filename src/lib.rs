@@ -34,6 +34,7 @@
 //! | --- | --- | --- | --- |
 //! | 0 | [`diag`] | what we tell the author of a file, as data | nothing of ours but `model::text` |
 //! | 0 | [`model`] | the nouns, validated and immutable | nothing of ours |
+//! | 1 | [`access`] | what an Access document says of a commit | model |
 //! | 1 | [`query`] | the target language: text, AST, reference semantics | diag, model |
 //! | 1 | [`schedule`] | recurrence: when a schedule is due | model |
 //! | 1 | [`template`] | DTDL interfaces: what a job may set and call on a device | diag, model |
@@ -118,6 +119,7 @@
 //! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
+pub mod access;
 pub mod cli;
 pub mod convert;
 pub mod diag;

@@ -13,7 +13,7 @@ step "tools"
 command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs, then run this again." >&2; exit 1; }
 if ! command -v git >/dev/null || ! command -v cc >/dev/null || ! command -v ssh >/dev/null || ! [ -x /usr/sbin/sshd ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        apt-get update -qq && apt-get install -y -qq git gcc libc6-dev openssh-client openssh-server
+        apt-get update -qq && apt-get install -y -qq git gcc libc6-dev openssh-client openssh-server gnupg
     else
         echo "git, a C compiler, ssh and sshd are needed: install them, then run this again." >&2
         exit 1

@@ -116,6 +116,7 @@ fn day(folder: &Path) -> Result<(), String> {
         _ => {}
     };
     let options = WatchOptions {
+        trust: fleetform::ops::Trust { introduction: None, remembers: false },
         remote: None,
         branch: None,
         interval: Duration::from_secs(30),

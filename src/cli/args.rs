@@ -137,6 +137,9 @@ pub struct ApplyArgs {
     /// Apply although the history was rewound since the last apply
     #[arg(long)]
     pub accept_rewind: bool,
+    /// The commit that is trusted to have brought the fleet's Access document
+    #[arg(long, value_name = "COMMIT")]
+    pub introduction: Option<String>,
     /// Work on a fleet on which another registry works, which is lost or given up: what it had under way is closed as
     /// failed, and nothing is sent again
     #[arg(long)]
@@ -180,6 +183,9 @@ pub struct WatchArgs {
     /// Take up a history that was rewound since the last apply
     #[arg(long)]
     pub accept_rewind: bool,
+    /// The commit that is trusted to have brought the fleet's Access document
+    #[arg(long, value_name = "COMMIT")]
+    pub introduction: Option<String>,
     /// Seconds that devices in flight are awaited after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,

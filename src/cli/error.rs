@@ -80,10 +80,10 @@ impl CommandError {
     }
 }
 
-/// Returns the exit code of what was found: 77 when nothing but policies is in the way. With `is_strict` a warning is,
+/// Returns the exit code of what was found: 77 when nothing but policies and access is in the way. With `is_strict` a warning is,
 /// too; that of a freeze says when, not what.
 pub(super) fn code_of_findings(found: &Diagnostics, is_strict: bool) -> u8 {
-    const REFUSALS: [Code; 2] = [code::REFUSED_BY_POLICY, code::POLICY_UNREADABLE];
+    const REFUSALS: [Code; 3] = [code::REFUSED_BY_POLICY, code::POLICY_UNREADABLE, code::REFUSED_COMMIT];
     let mut errors = found.iter().filter(|one| one.severity == Severity::Error).peekable();
     if errors.peek().is_some() {
         return if errors.all(|one| REFUSALS.contains(&one.code)) { exit::REFUSED } else { exit::INVALID };

@@ -32,6 +32,9 @@ pub struct PlanArgs {
     /// Exit with 2 when the plan has changes, with 0 when it has none
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// The commit that is trusted to have brought the fleet's Access document
+    #[arg(long, value_name = "COMMIT")]
+    pub introduction: Option<String>,
     /// Exit with 65 when there is a warning, too
     #[arg(long)]
     pub strict: bool,

@@ -176,6 +176,8 @@ codes! {
     REFUSED_BY_POLICY = "FF681", Error, "a policy does not allow it";
     POLICY_UNREADABLE = "FF682", Error, "a policy cannot be read";
     FROZEN = "FF683", Warning, "nothing starts now";
+    ACCESS_RULE = "FF684", Error, "illegal rule of access";
+    REFUSED_COMMIT = "FF685", Error, "a commit is not allowed to change this";
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ fn fleet_of(doc: &Doc) -> Option<Fleet> {
         | Draft::DeviceImport(_)
         | Draft::Job { .. }
         | Draft::Schedule { .. }
-        | Draft::Policy { .. } => None,
+        | Draft::Policy { .. }
+        | Draft::Access(_) => None,
     }
 }
 
@@ -128,5 +129,7 @@ fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
             }
             declared.policies.insert(name, policy);
         }
+        // It is read apart, from each commit.
+        Draft::Access(_) => {}
     }
 }

@@ -9,6 +9,7 @@ mod edge;
 pub mod edit;
 mod lower;
 mod node;
+mod outline;
 mod parsed;
 mod rules;
 mod scalar;
@@ -36,12 +37,13 @@ use lower::Doc;
 use rules::Set;
 
 pub use crate::model::entry::Entry;
+pub use outline::{Outline, Outlined, outline};
 pub use parsed::ParsedFiles;
 pub use scheduled::scheduled_job;
 pub use schema::{file_name as schema_file_name, schema, schema_text};
 pub use spans::JobSpans;
 pub use v1::API_VERSION;
-pub use valid::{ValidSubset, error_places, hold_at, load_valid, load_valid_again};
+pub use valid::{ValidSubset, error_places, hold_at, load_valid, load_valid_again, load_valid_without};
 pub use values::{duration as parse_duration, probability as parse_probability};
 pub use write::document_text;
 

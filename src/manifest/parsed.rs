@@ -171,6 +171,11 @@ fn read(path: &str, entry: Entry, input: &Input<'_>, validators: &mut Validators
     if bytes.len() > limits::YAML_FILE_BYTES_MAX {
         return too_large(bytes.len() as u64);
     }
+    parse_bytes(path, bytes, validators)
+}
+
+/// Returns a file of some bytes.
+pub fn parse_bytes(path: &str, bytes: Vec<u8>, validators: &mut Validators) -> ParsedFile {
     let digest = Some(Digest::of_bytes(&bytes));
     match decode(bytes) {
         Ok(text) => ParsedFile { digest, ..parse(path, text, validators) },

@@ -37,6 +37,7 @@ pub fn scheduled_job(spec: &str) -> Option<ScheduledJob> {
         | Draft::EdgeManifest
         | Draft::DeviceImport(_)
         | Draft::Job { .. }
-        | Draft::Policy { .. } => None,
+        | Draft::Policy { .. }
+        | Draft::Access(_) => None,
     }
 }

@@ -24,6 +24,7 @@ pub fn schema(kind: Kind) -> Value {
         Kind::Job => root::<Document<JobMetadata, v1::JobSpec>>(),
         Kind::Schedule => root::<Document<JobMetadata, v1::ScheduleSpec>>(),
         Kind::Policy => root::<Document<Metadata, v1::PolicySpec>>(),
+        Kind::Access => root::<Document<Metadata, v1::AccessSpec>>(),
     };
     refuse_nulls(&mut schema);
     join_lines(&mut schema);

@@ -13,6 +13,7 @@ macro_rules! text {
     };
 }
 
+mod access;
 mod import;
 mod link;
 mod policy;
@@ -24,6 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
+pub use access::{AccessSpec, Grant, GrantedKind, Role};
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{Behaviour, Link, Simulated};
 pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};

@@ -8,6 +8,7 @@ use super::spans::JobSpans;
 use super::{Input, Judged, Loaded, ParsedFiles, Read, assemble, declared_files, document_at, judge};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, SourceMap, Span, code};
 use crate::model::fleet::{FilePlace, HeldDocuments, Hold};
+use crate::model::id::Name;
 use crate::model::kind::Kind;
 
 /// A tree without the documents that have errors, and without those that need one of them.
@@ -26,6 +27,15 @@ pub fn load_valid(input: &Input<'_>) -> ValidSubset {
 
 /// Same as [`load_valid`], but files that have not changed are not read again.
 pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubset {
+    load_valid_without(input, known, &BTreeMap::new())
+}
+
+/// Same as [`load_valid_again`], without some documents: those that need them are held too.
+pub fn load_valid_without(
+    input: &Input<'_>,
+    known: &mut ParsedFiles,
+    refused: &BTreeMap<(Kind, Name), Hold>,
+) -> ValidSubset {
     let Read { mut set, mut sources, mut diagnostics, digests } = Read::all(input, known);
     let mut held = HeldDocuments { is_partial: !set.unread.is_empty(), ..HeldDocuments::default() };
     let (mut bad, mut files) = (Vec::new(), None);
@@ -39,8 +49,11 @@ pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubs
             found = diagnostics.clone();
             held.files = files_of(&set.docs, &found, &sources);
         }
-        let unusable = unusable(&set.docs, &found, &sources);
+        let mut unusable = unusable(&set.docs, &found, &sources);
         let is_first = bad.is_empty();
+        if is_first {
+            unusable.extend(refused_of(&set.docs, refused));
+        }
         // A file that could not be read only keeps a reference to nothing from being reported.
         let has_excuse = !set.unread.is_empty();
         if unusable.is_empty() && !(is_first && has_excuse) {
@@ -62,6 +75,10 @@ pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubs
         }
         set = Set::new(kept, Vec::new());
     };
+    // What is not there any more, and must not be taken for deleted.
+    for (key, hold) in refused {
+        held.documents.entry(key.clone()).or_insert_with(|| hold.clone());
+    }
     let files = files.expect("the first turn has listed the files");
     let has_fleet = set.docs.iter().any(|doc| doc.kind == Kind::Fleet);
     let declared = has_fleet.then(|| assemble::assemble(&set.docs, &paths, &named));
@@ -77,6 +94,12 @@ pub fn load_valid_again(input: &Input<'_>, known: &mut ParsedFiles) -> ValidSubs
         sources,
     };
     ValidSubset { loaded, held }
+}
+
+/// Returns the documents that are refused, by index.
+fn refused_of(docs: &[Doc], refused: &BTreeMap<(Kind, Name), Hold>) -> BTreeMap<usize, Hold> {
+    let of = |(at, doc): (usize, &Doc)| Some((at, refused.get(&(doc.kind, doc.name.clone()?))?.clone()));
+    docs.iter().enumerate().filter_map(of).collect()
 }
 
 /// Returns the documents that errors are about, by index, each with the first sentence that says why.

@@ -14,11 +14,12 @@ pub enum Kind {
     Job,
     Schedule,
     Policy,
+    Access,
 }
 
 impl Kind {
     /// Every kind, in the order in which they refer to each other.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Fleet,
         Kind::Organization,
         Kind::DeviceTemplate,
@@ -28,6 +29,7 @@ impl Kind {
         Kind::Job,
         Kind::Schedule,
         Kind::Policy,
+        Kind::Access,
     ];
 
     /// Returns the word of the `kind` field.
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Job => "Job",
             Kind::Schedule => "Schedule",
             Kind::Policy => "Policy",
+            Kind::Access => "Access",
         }
     }
 
@@ -57,6 +60,7 @@ impl Kind {
             Kind::Job => "job",
             Kind::Schedule => "schedule",
             Kind::Policy => "policy",
+            Kind::Access => "access",
         }
     }
 

@@ -3,6 +3,7 @@
 //! No IO, no YAML, no SQL. Text becomes a value of this room once, at the edge (`manifest::lower`, `registry`), and is
 //! trusted afterwards.
 
+pub mod access;
 pub mod acknowledgement;
 pub mod backoff;
 pub mod delivery;

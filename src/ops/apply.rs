@@ -56,6 +56,11 @@ pub fn apply(
     let head = workspace.repo.head()?;
     let files = Files::read(&workspace, TreeChoice::Head, OnError::Refuse)?;
     workspace.refuse_uncommitted(&files)?;
+    let trust = options.trust.resolved(&workspace.repo)?;
+    let verified = files.verify(&workspace.repo, (&head, None), &trust)?;
+    if !verified.is_whole() {
+        return Err(OpsError::Invalid(Box::new(files.findings(verified.diagnostics(&files.loaded)))));
+    }
     let stops = Stops::after(&head);
     let seen = Seen::new(head, files, clock.now());
     let mut reconciler = Reconciler::new(&workspace, options.reconcile(), inbox.waker());

@@ -9,7 +9,8 @@ use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::plan::{Delta, Plan, Withdrawn};
 use crate::prepare::{
-    Files, HistoryError, OnError, OpenSnapshot, PrepareError, Purpose, Searches, TreeChoice, View, searched_paths,
+    Files, HistoryError, OnError, OpenSnapshot, PrepareError, Purpose, Searches, TreeChoice, Trust, View,
+    searched_paths,
 };
 use crate::registry::IndexChanges;
 use crate::repo::RepoError;
@@ -21,6 +22,8 @@ pub struct PlanOptions {
     pub revision: Option<String>,
     /// Plan only what is changed since the commit that this revision and the planned one come from.
     pub base: Option<String>,
+    /// The commit that is trusted to have brought the Access document; `None` for the one that is known.
+    pub introduction: Option<String>,
     /// Plan with a snapshot in place of the registry.
     pub snapshot: Option<PathBuf>,
 }
@@ -95,6 +98,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     let is_new = !view.declared.imports.is_empty() && view.registry.imports().applied()?.is_empty();
     let is_blind = is_new && has_past;
     later.extend(planned.diagnostics);
+    later.extend(refused_commits(&workspace, (&view.files, view.base.as_deref()), options)?);
     let (mut plan, mut change) = (planned.plan, None);
     if let (Some(revision), Some(commit)) = (&options.base, base) {
         let (base, warnings) = base_plan(&workspace, &commit, now)?;
@@ -109,6 +113,21 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
     }
     let prefix = workspace.repo.prefix().to_string();
     Ok(ShownPlan { plan, change, findings: view.findings(later), indexes, is_blind, prefix })
+}
+
+/// Returns what commits have changed that were not allowed to. Of a work tree, the history of `HEAD` is verified.
+fn refused_commits(
+    workspace: &Workspace,
+    (files, base): (&Files<'_>, Option<&str>),
+    options: &PlanOptions,
+) -> Result<Diagnostics, OpsError> {
+    let Ok(head) = files.tree.commit.clone().map_or_else(|| workspace.repo.head(), Ok) else {
+        return Ok(Diagnostics::new());
+    };
+    let trust = Trust { introduction: options.introduction.clone(), remembers: false };
+    let place = base.map_or((head.as_str(), None), |base| (base, Some(head.as_str())));
+    let verified = files.verify(&workspace.repo, place, &trust.resolved(&workspace.repo)?)?;
+    Ok(verified.diagnostics(&files.loaded))
 }
 
 /// Opens files for planning. The plan of a change, which has a place for warnings, does without a history.

@@ -58,7 +58,13 @@ pub fn watch(
     // Only the daemon moves the references of a mirror.
     let has_events = options.has_events && options.remote.is_none();
     let _events = if has_events { events(&workspace, inbox.waker(), tell) } else { None };
-    let mut daemon = Daemon::new(&workspace, Follower::new(&workspace, source), options, inbox.waker(), clock.now());
+    let mut daemon = Daemon::new(
+        &workspace,
+        Follower::new(&workspace, source, options.trust.clone()),
+        options,
+        inbox.waker(),
+        clock.now(),
+    );
     loop {
         daemon.step(clock, inbox, tell)?;
         if inbox.is_interrupted() && daemon.is_idle() {

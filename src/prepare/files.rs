@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::load::{load, load_valid_again};
+use super::load::{load, load_valid_again, load_valid_without};
+use super::verify::{Trust, Verified, verify};
 use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::kind::Kind;
-use crate::repo::{FLEET_FILE, FleetTree, Repo, RepoError};
+use crate::model::limits;
+use crate::repo::{Entry, FLEET_FILE, FleetTree, Repo, RepoError};
+
+/// What the text of a file with an Access document has in it.
+const ACCESS: &[u8] = b"Access";
 
 /// Which files to look at.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +118,66 @@ impl<'w> Files<'w> {
         };
         refuse_results_on(branch, repo, &mut loaded);
         let declared = loaded.declared.take().map(Arc::new);
+        Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
+    }
+
+    /// Verifies the history of a commit, when the fleet restricts who may change what. With a change, the commits that it
+    /// adds to that.
+    ///
+    /// # Errors
+    /// The history or the keys cannot be read, or git cannot check signatures.
+    pub fn verify(
+        &self,
+        repo: &Repo,
+        (head, change): (&str, Option<&str>),
+        trust: &Trust,
+    ) -> Result<Verified, PrepareError> {
+        let declares = self.loaded.spans.files_of(&[Kind::Access]).next().is_some();
+        // A file that cannot be read may be the one.
+        let may_declare = |path: &String| {
+            let bytes = self.tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).unwrap_or_default();
+            bytes.windows(ACCESS.len()).any(|part| part == ACCESS)
+        };
+        let declared = declares || self.held.files.keys().any(may_declare);
+        // What is to be merged may take it away.
+        let is_restricted = declared || change.is_some() && self.is_restricted_by(repo, head)?;
+        verify(repo, (head, change), trust, is_restricted)
+    }
+
+    /// Returns true when a commit may declare an Access document that these files have not.
+    fn is_restricted_by(&self, repo: &Repo, commit: &str) -> Result<bool, PrepareError> {
+        let there = repo.tree_after(commit, Some(&self.tree))?;
+        let is_other = |path: &String, entry: &Entry| {
+            entry.id().is_none() || self.tree.entries.get(path).and_then(|own| own.id()) != entry.id()
+        };
+        let mentions = |path: &String| {
+            let bytes = there.read(path, limits::YAML_FILE_BYTES_MAX as u64).unwrap_or_default();
+            bytes.windows(ACCESS.len()).any(|part| part == ACCESS)
+        };
+        let mut entries = there.entries.iter().filter(|(path, _)| crate::manifest::is_yaml(path));
+        Ok(entries.any(|(path, entry)| is_other(path, entry) && mentions(path)))
+    }
+
+    /// Returns true when an Access document is declared, or was once verified.
+    pub fn may_be_governed(&self, repo: &Repo) -> bool {
+        self.loaded.spans.files_of(&[Kind::Access]).next().is_some() || super::verify::has_verified(repo)
+    }
+
+    /// Leaves out what commits have changed that were not allowed to, and what needs it; says so in the findings.
+    pub fn hold(
+        self,
+        verified: &Verified,
+        (repo, branch): (&Repo, Option<&str>),
+        parsed: &mut ParsedFiles,
+    ) -> Files<'w> {
+        if verified.is_whole() {
+            return self;
+        }
+        let Files { tree, .. } = self;
+        let ValidSubset { mut loaded, held } = load_valid_without(&tree, parsed, &verified.holds());
+        refuse_results_on(branch, repo, &mut loaded);
+        loaded.diagnostics.extend(verified.diagnostics(&loaded));
+        let declared = loaded.declared.take().filter(|_| verified.distrust().is_none()).map(Arc::new);
         Files { tree, loaded: Arc::new(loaded), declared, held: Arc::new(held) }
     }
 

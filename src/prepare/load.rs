@@ -1,6 +1,11 @@
 //! From the files of a tree to what they declare.
 
+use std::collections::BTreeMap;
+
 use crate::manifest::{Input, Loaded, ParsedFiles, QueryProblem, ValidSubset};
+use crate::model::fleet::Hold;
+use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::repo::FleetTree;
 
@@ -17,6 +22,15 @@ pub fn load_valid(tree: &FleetTree<'_>) -> ValidSubset {
 /// Returns what [`load_valid`] returns. What was read before and has not changed is not read again.
 pub fn load_valid_again(tree: &FleetTree<'_>, files: &mut ParsedFiles) -> ValidSubset {
     with_input(tree, |input| crate::manifest::load_valid_again(input, files))
+}
+
+/// Returns what [`load_valid_again`] returns, without some documents and those that need them.
+pub fn load_valid_without(
+    tree: &FleetTree<'_>,
+    files: &mut ParsedFiles,
+    refused: &BTreeMap<(Kind, Name), Hold>,
+) -> ValidSubset {
+    with_input(tree, |input| crate::manifest::load_valid_without(input, files, refused))
 }
 
 fn with_input<T>(tree: &FleetTree<'_>, read_all: impl FnOnce(&Input<'_>) -> T) -> T {

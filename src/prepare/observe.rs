@@ -59,15 +59,13 @@ pub(super) fn prepare(
             if !found.is_empty() {
                 mismatching.insert(job.name.clone(), found.clone());
             }
-            let observation = match request {
-                Some((selection, within)) => {
-                    let touched = touched(&job.action, preparation.declared, &mut templates);
-                    let passed_over = super::targets::questions(job, preparation);
-                    let request = Request { selection, within, touched, mismatching: found, passed_over };
-                    registry.devices().observe(&request)?
-                }
-                None => Observation::default(),
-            };
+            let mut observation = Observation::default();
+            if let Some((selection, within)) = request {
+                let touched = touched(&job.action, preparation.declared, &mut templates);
+                let passed_over = super::targets::questions(job, preparation);
+                let request = Request { selection, within, touched, mismatching: found, passed_over };
+                observation = registry.devices().observe(&request)?;
+            }
             passed_over.insert(job.name.clone(), observation.passed_over.clone());
             observations.insert(job.name.clone(), observation);
         }

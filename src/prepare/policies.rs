@@ -171,7 +171,8 @@ fn has_word(tree: &FleetTree<'_>, path: &str, words: &[&str]) -> bool {
 
 /// Returns the first policy of a tree that cannot be used, or the first file that may hold one.
 fn unreadable(held: &HeldDocuments, origin: &Origin, may_hold: &dyn Fn(&str) -> bool) -> Option<Unreadable> {
-    let document = held.documents.iter().find(|((kind, _), _)| *kind == Kind::Policy).map(|(_, hold)| hold);
+    let governs = |kind: Kind| matches!(kind, Kind::Policy | Kind::Access);
+    let document = held.documents.iter().find(|((kind, _), _)| governs(*kind)).map(|(_, hold)| hold);
     let file = || held.files.iter().find(|(path, _)| may_hold(path)).map(|(_, hold)| hold);
     let hold = document.or_else(file)?;
     Some(Unreadable { origin: origin.clone(), place: hold.place.clone(), why: hold.why.clone() })

@@ -56,7 +56,8 @@ pub(super) fn leave_out(
             | Kind::DeviceTemplate
             | Kind::DeviceGroup
             | Kind::EdgeManifest
-            | Kind::Policy => false,
+            | Kind::Policy
+            | Kind::Access => false,
         };
         if is_declared {
             held.documents.insert((kind, name), hold);

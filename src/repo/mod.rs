@@ -4,6 +4,7 @@
 //! and index stay untouched. Uses git2 (libgit2) for objects and local references.
 
 mod audit;
+mod commits;
 mod format;
 mod mirror;
 mod order;
@@ -12,6 +13,7 @@ mod read;
 mod remote;
 mod root;
 mod scratch;
+mod signatures;
 mod tracked;
 mod upstream;
 mod witness;
@@ -23,10 +25,12 @@ use std::path::{Path, PathBuf};
 
 pub use crate::model::entry::Entry;
 pub use audit::{Audit, Behind};
+pub use commits::CommitInfo;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;
 pub use remote::{Call, Pulse, Remote, RemoteError, init_mirror, without_secrets};
+pub use signatures::{Signature, SigningKeys};
 pub use upstream::{Exchange, Outgoing, Sent, Tip, UpstreamError};
 pub use witness::Witness;
 pub use work::work_tree_taking;

@@ -15,7 +15,7 @@ use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::watch::{Note, WatchOptions, watch};
-use crate::ops::{Environment, OpsError};
+use crate::ops::{Environment, OpsError, Trust};
 use crate::registry::{Registry, sqlite};
 use crate::repo::Repo;
 
@@ -390,6 +390,7 @@ impl World {
     pub fn watch(&self, faults: &Faults, time: Duration, told: &mut dyn FnMut(&Note<'_>)) -> (Ended, u64) {
         let crash = faults.crash_points(DAEMON_PLACES_MAX);
         let options = WatchOptions {
+            trust: Trust::default(),
             remote: None,
             branch: None,
             interval: LOOK_INTERVAL,

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and may look at the clock"
 )]
 
+mod access;
 mod apply;
 mod borders;
 mod circles;

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("diag", "model"),
     ("model", ""),
     // Level 1.
+    ("access", "model"),
     ("query", "diag model"),
     ("schedule", "model"),
     ("template", "diag model"),
@@ -31,7 +32,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("link", "model"),
     ("repo", "diag model results"),
     // Level 5.
-    ("prepare", "diag model query schedule template manifest ledger plan rollout policy results registry repo"),
+    ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
     ("listen", "model"),
     // Level 6. What a registry, a link and a branch are made to do for a fleet.

@@ -48,6 +48,7 @@ fn word(note: &Note<'_>) -> Option<String> {
 }
 
 const OPTIONS: WatchOptions = WatchOptions {
+    trust: fleetform::ops::Trust { introduction: None, remembers: false },
     remote: None,
     branch: None,
     interval: Duration::from_secs(30),
@@ -407,6 +408,7 @@ fn an_occurrence_whose_claim_was_only_journaled_is_not_run_late() {
     let world = scheduled_world("");
     said(&world, 30);
     let options = WatchOptions {
+        trust: fleetform::ops::Trust { introduction: None, remembers: false },
         ports: fleetform::sim::dying(CrashPoints::at_step(Side::Before, "publish claim", 1)),
         ..OPTIONS
     };

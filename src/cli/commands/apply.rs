@@ -17,7 +17,7 @@ use crate::cli::view::progress::{Bars, event_json, event_line};
 use crate::cli::view::{counted, indexes};
 use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
-use crate::ops::{Environment, Findings, OpsError};
+use crate::ops::{Environment, Findings, OpsError, Trust};
 use crate::plan::{Plan, SavedPlan};
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
@@ -28,6 +28,7 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         waits: arguments.wait,
         accepts_rewind: arguments.accept_rewind,
         takes_over: arguments.take_over,
+        trust: Trust { introduction: arguments.introduction.clone(), remembers: true },
         grace: Duration::from_secs(arguments.grace),
         ..ApplyOptions::default()
     };

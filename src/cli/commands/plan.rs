@@ -29,6 +29,7 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
     let options = PlanOptions {
         revision: arguments.rev.clone(),
         base: arguments.base.clone(),
+        introduction: arguments.introduction.clone(),
         snapshot: arguments.snapshot.clone(),
     };
     let planned = match plan(environment, &options, SystemClock.now()) {

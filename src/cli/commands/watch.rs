@@ -22,7 +22,7 @@ use crate::model::text::sanitize_line;
 use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
 use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
-use crate::ops::{Environment, OpsError, Workspace};
+use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, without_secrets};
 
 /// The shortest interval: more frequent requests would overload a server.
@@ -53,6 +53,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     }
     let handle = StatusHandle::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
+        trust: Trust { introduction: arguments.introduction.clone(), remembers: true },
         remote: remote.as_ref().map(|address| RemoteSource {
             address: address.clone(),
             path: arguments.path.clone().unwrap_or_default(),

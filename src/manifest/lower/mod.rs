@@ -3,6 +3,7 @@
 //! A draft is only used for a plan when no diagnostic of the whole set is an error; until then its default stands in
 //! for a value that could not be read.
 
+mod access;
 mod beside;
 mod fleet;
 mod job;
@@ -24,6 +25,7 @@ use crate::manifest::node::{Content, Node};
 use crate::manifest::structure::{self, Subject, Validators};
 use crate::manifest::v1::{self, Document, JobMetadata, Metadata, OpenDocument};
 use crate::manifest::values;
+use crate::model::access::Access;
 use crate::model::delivery::Delivery;
 use crate::model::fleet::{DeviceImport, Fleet, Probability};
 use crate::model::id::{IdError, Name};
@@ -128,6 +130,8 @@ pub enum Draft {
         /// The freezes without a time zone, by index: that of the fleet is still to be put in.
         zoneless: Vec<usize>,
     },
+    /// Its paths and organizations are as written.
+    Access(Box<Access>),
 }
 
 /// The work that a job or a schedule declares.
@@ -165,7 +169,8 @@ impl Draft {
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
             | Draft::DeviceImport(_)
-            | Draft::Policy { .. } => None,
+            | Draft::Policy { .. }
+            | Draft::Access(_) => None,
         }
     }
 }
@@ -182,7 +187,8 @@ impl Draft {
             | Draft::DeviceGroup { .. }
             | Draft::EdgeManifest
             | Draft::DeviceImport(_)
-            | Draft::Policy { .. } => &[],
+            | Draft::Policy { .. }
+            | Draft::Access(_) => &[],
         }
     }
 }
@@ -221,6 +227,8 @@ pub enum FileFormat {
     Json,
     /// Only its existence is checked: it can be large, and the import reads it.
     Import,
+    /// Only its existence is checked: git reads it.
+    Keys,
 }
 
 /// Lowers one document of the file at `path`, whose text is `text`, and returns it with its problems.
@@ -308,6 +316,11 @@ impl Lowering<'_> {
                 let (wire, _): (Document<Metadata, v1::PolicySpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name);
                 Some(self.policy(name, wire.spec))
+            }
+            Kind::Access => {
+                let (wire, _): (Document<Metadata, v1::AccessSpec>, Value) = self.read(kind, validators)?;
+                let name = self.own_name(&wire.metadata.name);
+                Some(self.access(name, wire.spec))
             }
         }
     }

@@ -206,7 +206,7 @@ fn removed_word(word: v1::Removed) -> &'static str {
     }
 }
 
-fn action_word(word: v1::ActionWord) -> &'static str {
+pub(super) fn action_word(word: v1::ActionWord) -> &'static str {
     match word {
         v1::ActionWord::Property => "property",
         v1::ActionWord::CloudProperty => "cloudProperty",

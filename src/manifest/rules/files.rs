@@ -88,7 +88,7 @@ fn look_up(
         }
         None => return Err(missing(doc, &path, span, input)),
     };
-    if reference.format == FileFormat::Import {
+    if reference.format != FileFormat::Json {
         return Ok((path, None));
     }
     if size > limits::JSON_FILE_BYTES_MAX as u64 {
@@ -119,7 +119,7 @@ fn look_up(
 }
 
 /// Returns the path in the tree of a path relative to a document's folder, or why there is none.
-fn resolve(document: &str, text: &str) -> Result<String, &'static str> {
+pub fn resolve(document: &str, text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("A path cannot be empty.");
     }
@@ -156,6 +156,7 @@ fn resolve(document: &str, text: &str) -> Result<String, &'static str> {
 fn check_extension(path: &str, format: FileFormat, span: Span) -> Result<(), Box<Diagnostic>> {
     let (is_right, wanted) = match format {
         FileFormat::Json => (path.to_ascii_lowercase().ends_with(".json"), "end with `.json`"),
+        FileFormat::Keys => return Ok(()),
         FileFormat::Import => (
             ImportFormat::of_path(path).is_some(),
             "end with `.csv` (IoT Central) or `.jsonl` (IoT Hub), or be `devices.txt`",

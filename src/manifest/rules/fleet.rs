@@ -1,12 +1,20 @@
-//! A fleet has exactly one Fleet document.
+//! A fleet has exactly one Fleet document, and at most one Access document.
 
 use super::Set;
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::model::kind::Kind;
 
-/// Reports a missing Fleet document, and every one but the first.
+/// Reports a missing Fleet document, and every one but the first; and every Access document but the first.
 pub fn check(set: &Set) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
+    let mut accesses = set.docs.iter().filter(|doc| doc.kind == Kind::Access);
+    if let Some(first) = accesses.next() {
+        for other in accesses {
+            let detail = "This fleet has another Access document, and only one can count.";
+            let diagnostic = Diagnostic::new(code::ACCESS_RULE, other.span("/kind"), detail);
+            diagnostics.push(diagnostic.with_label(first.span("/kind"), "the first one"));
+        }
+    }
     let mut fleets = set.docs.iter().filter(|doc| doc.kind == Kind::Fleet);
     let Some(first) = fleets.next() else {
         // It may be in a file that could not be read.

@@ -77,7 +77,8 @@ fn after_of(doc: &Doc) -> &[Name] {
             | Draft::EdgeManifest
             | Draft::DeviceImport(_)
             | Draft::Schedule { .. }
-            | Draft::Policy { .. },
+            | Draft::Policy { .. }
+            | Draft::Access(_),
         )
         | None => &[],
     }

@@ -92,6 +92,7 @@ fn parent<'a>(set: &'a Set, name: &str) -> Option<&'a str> {
         | Draft::DeviceImport(_)
         | Draft::Job { .. }
         | Draft::Schedule { .. }
-        | Draft::Policy { .. } => None,
+        | Draft::Policy { .. }
+        | Draft::Access(_) => None,
     }
 }

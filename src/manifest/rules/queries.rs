@@ -44,7 +44,8 @@ fn condition(doc: &Doc) -> Option<&Node> {
         | Kind::DeviceTemplate
         | Kind::EdgeManifest
         | Kind::DeviceImport
-        | Kind::Policy => None,
+        | Kind::Policy
+        | Kind::Access => None,
     }
 }
 

@@ -29,7 +29,8 @@ fn leads_somewhere(reference: &Reference, set: &Set, paths: &Paths) -> bool {
         | Kind::DeviceImport
         | Kind::Job
         | Kind::Schedule
-        | Kind::Policy => {
+        | Kind::Policy
+        | Kind::Access => {
             let is_there = |kind| set.find(kind, &reference.text).is_some();
             // Runs of a job that was renamed are found by each name that it had.
             let was_there = || {
@@ -63,7 +64,8 @@ fn dangling(doc: &Doc, reference: &Reference, set: &Set, paths: &Paths) -> Diagn
         | Kind::DeviceImport
         | Kind::Job
         | Kind::Schedule
-        | Kind::Policy => nearest(text, others(doc, set, *kind)),
+        | Kind::Policy
+        | Kind::Access => nearest(text, others(doc, set, *kind)),
     };
     let help = match near {
         Some(near) => format!("Did you mean `{near}`?"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::execute::Ports;
 use crate::ledger::LEASE_TIME;
 use crate::plan::SavedPlan;
+use crate::prepare::Trust;
 use crate::reconcile::ReconcileOptions;
 use crate::repo::Pulse;
 
@@ -19,6 +20,8 @@ pub struct ApplyOptions {
     pub accepts_rewind: bool,
     /// Work on a fleet on which another registry works: it is lost, or given up.
     pub takes_over: bool,
+    /// Whose commits count.
+    pub trust: Trust,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
     /// How long one call of the remote may take; `None` for the usual.
@@ -40,6 +43,7 @@ impl Default for ApplyOptions {
             waits: false,
             accepts_rewind: false,
             takes_over: false,
+            trust: Trust { introduction: None, remembers: true },
             grace: Duration::from_secs(10),
             remote_time_max: None,
             pulse: None,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::source::Source;
 use crate::manifest::ParsedFiles;
 use crate::ops::{OpsError, Workspace};
-use crate::prepare::{Files, OnError};
+use crate::prepare::{Files, OnError, Trust};
 use crate::reconcile::Seen;
 use crate::repo::{FLEET_FILE, RepoError};
 
@@ -17,6 +17,8 @@ pub struct Follower<'w> {
     pub source: Source,
     /// The newest commit whose Fleet document can be used.
     pub seen: Option<Seen<'w>>,
+    /// Whose commits count.
+    trust: Trust,
     /// What git calls the content of the files of its imports. What is declared in the others has a digest; one of both
     /// has to differ for a round.
     imported: BTreeMap<String, String>,
@@ -36,8 +38,8 @@ pub enum News {
 }
 
 impl<'w> Follower<'w> {
-    pub fn new(workspace: &'w Workspace, source: Source) -> Follower<'w> {
-        Follower { workspace, source, seen: None, imported: BTreeMap::new(), passed_over: None }
+    pub fn new(workspace: &'w Workspace, source: Source, trust: Trust) -> Follower<'w> {
+        Follower { workspace, source, trust, seen: None, imported: BTreeMap::new(), passed_over: None }
     }
 
     /// Returns true when the newest commit cannot be used: the next one may be better.
@@ -71,14 +73,21 @@ impl<'w> Follower<'w> {
         }
         let before = self.seen.as_ref().map(|seen| &seen.files.tree);
         let tree = self.workspace.repo.tree_after(&head, before).map_err(|error| self.no_folder(error))?;
+        // A commit that changes no file may vouch for others.
+        let governs = self.seen.as_ref().is_some_and(|seen| seen.files.may_be_governed(&self.workspace.repo));
         if let Some(seen) = &mut self.seen
             && seen.files.tree.tree == tree.tree
+            && !governs
         {
             (seen.head, seen.files.tree) = (head, tree);
             return Ok(false);
         }
         let branch = self.source.branch(self.workspace);
-        let files = Files::of_tree(tree, (&self.workspace.repo, branch.as_deref()), OnError::Hold, parsed);
+        let place = (&self.workspace.repo, branch.as_deref());
+        let files = Files::of_tree(tree, place, OnError::Hold, parsed);
+        let trust = self.trust.resolved(&self.workspace.repo)?;
+        let verified = files.verify(&self.workspace.repo, (&head, None), &trust)?;
+        let files = files.hold(&verified, place, parsed);
         if files.declared.is_none() || files.puts_results_on_source() {
             self.passed_over = Some(head);
             return Err(files.invalid().into());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::execute::Ports;
+use crate::prepare::Trust;
 use crate::reconcile::ReconcileOptions;
 use crate::repo::Pulse;
 
@@ -27,6 +28,8 @@ pub struct WatchOptions {
     pub pulse: Option<Pulse>,
     /// Take up a history that was rewound since the last apply.
     pub accepts_rewind: bool,
+    /// Whose commits count.
+    pub trust: Trust,
     /// Have the system tell of new commits in the repository itself; without, the interval has to do.
     pub has_events: bool,
     /// For simulations.

@@ -84,7 +84,7 @@ impl std::fmt::Debug for Pulse {
 }
 
 /// Runs `git` for one repository.
-pub(super) struct Git<'a> {
+pub(in crate::repo) struct Git<'a> {
     /// The repository's own folder: `.git` of a work tree, or a bare one.
     pub repository: &'a Path,
     /// Environment variables that override those of this process.
@@ -95,7 +95,7 @@ pub(super) struct Git<'a> {
 
 /// The outcome of a git process.
 #[derive(Debug)]
-pub(super) struct GitOutput {
+pub(in crate::repo) struct GitOutput {
     /// `None` when the process took too long and was ended.
     pub status: Option<ExitStatus>,
     pub stdout: String,
