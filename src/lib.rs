@@ -107,7 +107,8 @@
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
 //! | the registry and its lock | `registry`, `reconcile` | `.fleetform/fleet.db` and `fleet.lock`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
-//! | what the remote had of it | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
+//! | the renewals of a lease | `repo`, replaced by compare-and-swap | `refs/heads/fleetform/results-lease` of the remote |
+//! | what the remote had of them | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |
 //! | the mirror of a followed repository | `ops::watch` | `.fleetform/mirror.git`, its branch at `refs/fleetform/source/…` |
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
 //! | the mark of who moves it | `repo`, empty unless a process died | `.git/fleetform-results.writer` |

@@ -22,6 +22,10 @@
 //! | `clone_compared` | `repo::upstream`: the tip that the clone noted must be part of what the remote has |
 //! | `record_kept` | `execute::publish`: a final record is never written over |
 //!
+//! A process that works makes its lease last on a branch of its own, which is no step here: to take a lease over from
+//! its owner and to renew it are compare-and-swaps of the same pair of branches, so of two that cross one fails
+//! (`ledger::lease`, `tests/it/renewal.rs`). A lease that is renewed in time is one that has not run out.
+//!
 //! # What it leaves out
 //!
 //! * What no rule can notice: the remote has lost commits, and the registry that works next has not seen them, nor has

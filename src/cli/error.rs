@@ -127,7 +127,7 @@ fn code_of_upstream(error: &UpstreamError) -> u8 {
         UpstreamError::NotResults { .. } => exit::HELD,
         UpstreamError::Rewritten { .. } | UpstreamError::Gone { .. } | UpstreamError::Diverged { .. } => exit::HELD,
         UpstreamError::Remote(error) => match error {
-            RemoteError::Denied { .. } => exit::REFUSED,
+            RemoteError::Denied { .. } | RemoteError::Alone { .. } => exit::REFUSED,
             RemoteError::Rejected { .. } => exit::HELD,
             RemoteError::BadAddress { .. } | RemoteError::BadName { .. } => exit::USAGE,
             RemoteError::InTheWay { .. } => exit::INVALID,

@@ -19,6 +19,13 @@ pub enum Progress {
     RegistryPutBack {
         runs: Vec<(Name, RunToken)>,
     },
+    /// The remote does not take the branch on which a lease is renewed: from here on each renewal is a commit of the
+    /// results branch.
+    RenewsByCommits {
+        branch: String,
+        /// What the remote said.
+        reason: String,
+    },
     ImportFinished {
         import: Name,
         report: ImportReport,

@@ -7,10 +7,33 @@
 //!  "lasts_seconds": 180}
 //! ```
 //!
-//! A process takes the lease with a commit that moves the branch by compare-and-swap, so two processes cannot have it.
-//! The epoch grows with every new owner and is never used twice; a registry refuses writes with an older one. Times are
-//! those of the owners' clocks, which may differ by much less than a lease lasts. The lease of an owner whose clock is
-//! far ahead also ends ([`Sighting`]).
+//! A process takes the lease with a commit that moves the branch by compare-and-swap, so two processes cannot have it,
+//! and gives it back with a commit. The epoch grows with every new owner and is never used twice; a registry refuses
+//! writes with an older one. Times are those of the owners' clocks, which may differ by much less than a lease lasts.
+//! The lease of an owner whose clock is far ahead also ends ([`Sighting`]).
+//!
+//! A renewal leaves no commit there. The owner replaces the branch beside the results branch, `fleetform/results-lease`
+//! for `fleetform/results`: one commit without parents, with the same document and a later `until`. What counts is
+//! `lease.json` of the results branch, with the `until` of the branch beside it when that has the same owner and epoch
+//! and a later one ([`Lease::renewed_by`]).
+//!
+//! A renewal is a compare-and-swap too. The results branch is at R, the branch beside it at L; A has the lease, which
+//! has nearly run out by the clock of B:
+//!
+//! 1. B fetches R and L, and finds that the lease has run out.
+//! 2. A replaces L by L1, which makes its lease last. It expects L, and R when it connects.
+//! 3. B takes over: R -> R1 with its lease and L -> L2 with the same, in one push that moves both or none. It expects R
+//!    and L. The remote finds L1, and moves nothing. B fetches again, and sees that A is at work.
+//!
+//! When 3 comes before 2, the remote has R1 and L2. It refuses the renewal, A fetches, and learns that the lease has
+//! changed hands. A renewal of A whose answer was lost, and that arrives after B has worked and given the lease back,
+//! names an epoch that is over and means nothing.
+//!
+//! The lease of an owner who gave it back, or of nobody, is taken with a commit alone: nobody renews it. Where the
+//! server takes no such branch, does not let it be replaced or cannot move two branches at once, and where somebody has
+//! a branch of that name, renewals are commits of the results branch. When only one of two processes may replace the
+//! branch, a take-over by the other may cross a renewal: then both believe in their lease until the first one pushes
+//! again, and the registry refuses what it writes from then on.
 
 use std::time::Duration;
 
@@ -67,6 +90,14 @@ impl Lease {
             None => 1,
         };
         Lease { owner: owner.to_string(), epoch, until: now.checked_add(time).unwrap_or(Timestamp::MAX), time }
+    }
+
+    /// Returns the lease with the end of a renewal. One of another owner or epoch, or with an earlier end, changes
+    /// nothing.
+    #[must_use]
+    pub fn renewed_by(self, renewal: &Lease) -> Lease {
+        let is_same = renewal.owner == self.owner && renewal.epoch == self.epoch && !self.owner.is_empty();
+        if is_same && renewal.until > self.until { Lease { until: renewal.until, ..self } } else { self }
     }
 
     /// Returns the same lease, given back.
@@ -134,6 +165,23 @@ mod tests {
         // When the clocks agree, the end in the lease counts.
         let honest = Lease::after(None, "b", now, LEASE_TIME);
         assert_eq!(Sighting::default().of(honest.clone(), at(100)), honest);
+    }
+
+    #[test]
+    fn a_renewal_counts_for_its_owner_and_epoch_and_never_shortens_a_lease() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let later = now.checked_add(LEASE_TIME / LEASE_RENEWAL_PART).unwrap();
+        let lease = Lease::after(None, "a", now, LEASE_TIME);
+        let renewal = Lease::after(Some(&lease), "a", later, LEASE_TIME);
+        assert_eq!(lease.clone().renewed_by(&renewal).until, renewal.until);
+        assert_eq!(renewal.clone().renewed_by(&lease), renewal);
+        let unchanged = |renewal: &Lease| assert_eq!(lease.clone().renewed_by(renewal), lease);
+        unchanged(&Lease { owner: "b".to_string(), ..renewal.clone() });
+        unchanged(&Lease { epoch: 2, ..renewal.clone() });
+        let released = lease.released(now);
+        let nobody = Lease { until: later, ..released.clone() };
+        assert_eq!(released.clone().renewed_by(&nobody), released);
+        assert_eq!(released.clone().renewed_by(&renewal), released);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use findings::Findings;
 pub use history::{read_ledger, read_ledger_again, records_of};
 pub use history_error::HistoryError;
 pub use import_files::check_import_files;
-pub use lease::{at_work, lease_of};
+pub use lease::{at_work, lease_of, lease_on};
 pub use load::{load, load_valid, load_valid_again};
 pub use occurrences::with_open_occurrences;
 pub use preparation::StagedFile;

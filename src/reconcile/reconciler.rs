@@ -358,7 +358,11 @@ impl<'w> Reconciler<'w> {
             // What ended last is pushed as the lease is given back.
             if let Some(upstream) = self.upstream.as_mut().filter(|_| !self.running.is_empty()) {
                 let View { branch, registry, .. } = &mut session.view;
-                upstream.keep(branch, registry, &|| clock.now())?;
+                let kept = upstream.keep(branch, registry, &|| clock.now());
+                let (news, branch) = (upstream.take_alone_news(), branch.branch_beside());
+                news.into_iter()
+                    .for_each(|reason| observer(&Progress::RenewsByCommits { branch: branch.clone(), reason }));
+                kept?;
             }
             Ok(ended)
         });

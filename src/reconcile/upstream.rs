@@ -16,12 +16,14 @@
 //!   on without it: it takes over the lease, and the fence of the registry refuses what the other one writes when it
 //!   wakes up.
 
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 mod beside;
+mod renewal;
 
 use beside::Beside;
 
@@ -31,7 +33,7 @@ use crate::execute::{CrashPoints, Waker, Wakeup, writer};
 use crate::ledger::{LEASE_PATH, Lease, Sighting};
 use crate::model::fleet::Fleet;
 use crate::model::status::Attempts;
-use crate::prepare::lease_of;
+use crate::prepare::{lease_of, lease_on};
 use crate::registry::{Exclusive, Registry, RegistryError};
 use crate::repo::{
     Exchange, FLEET_JSON, FileChange, MIRRORED, Owner, Remote, RemoteError, Repo, RepoError, ResultsBranch, Tip,
@@ -60,6 +62,10 @@ pub struct Upstream {
     /// The last lease of another process that was seen.
     sighting: Sighting,
     taken_at: Timestamp,
+    /// Why leases are renewed by commits of the results branch; `None` while the branch beside it serves.
+    alone: Option<String>,
+    /// The same, when it is news.
+    alone_news: Option<String>,
     /// The lock of the registry, while this process has it: the leases of those who had it before count no more.
     lock: Option<Weak<dyn Exclusive>>,
     /// Who has the lock of the registry and stands still: the work was taken over from it.
@@ -118,6 +124,8 @@ impl Upstream {
             lease: None,
             sighting: Sighting::default(),
             taken_at: now,
+            alone: None,
+            alone_news: None,
             lock: None,
             overruled: None,
             beside: Beside::default(),
@@ -176,8 +184,7 @@ impl Upstream {
         let pulled = self.pull(branch);
         self.note(pulled.as_ref().err());
         pulled?;
-        let there = lease_of(branch.read(LEASE_PATH)?)?;
-        let there = there.map(|lease| self.sighting.of(lease, now));
+        let there = lease_on(branch)?.map(|lease| self.sighting.of(lease, now));
         let has_run_out = there.is_some_and(|lease| lease.owner == holder && lease.has_run_out(now));
         if has_run_out && holder != self.owner {
             self.overruled = Some(holder.to_string());
@@ -205,7 +212,7 @@ impl Upstream {
         synced
     }
 
-    /// Takes the right to work, or makes it last; the branch has to be pulled before.
+    /// Takes the right to work, or makes it last, with a commit; the branch has to be pulled before.
     ///
     /// # Errors
     /// Another process has it; the remote refuses or cannot be reached.
@@ -216,6 +223,11 @@ impl Upstream {
         now: Timestamp,
     ) -> Result<(), ReconcileError> {
         let acquired = self.take(branch, registry, now);
+        self.note_lost(acquired)
+    }
+
+    /// Notes how it went to take or renew the lease: one that another process has is not ours.
+    fn note_lost(&mut self, acquired: Result<(), ReconcileError>) -> Result<(), ReconcileError> {
         self.note(acquired.as_ref().err());
         if matches!(acquired, Err(ReconcileError::Held { .. } | ReconcileError::Registry(RegistryError::Fenced { .. })))
         {
@@ -237,8 +249,9 @@ impl Upstream {
         let (mut taken, mut holder, mut sighting) = (None, None, self.sighting.clone());
         let (registry_of, mut stranger) = (self.registry.clone(), None);
         let own = self.lease.as_ref().map(|lease| lease.epoch);
+        let takes_over = Cell::new(false);
         let mut still = |branch: &ResultsBranch<'_>| {
-            let there = lease_of(branch.read(LEASE_PATH)?)?;
+            let there = lease_on(branch)?;
             let is_own = there.as_ref().is_some_and(|lease| lease.owner == owner);
             // What is held is only made to last: when it has changed hands since, it is not taken back from under
             // the process that has it.
@@ -255,6 +268,8 @@ impl Upstream {
                 holder = Some(other);
                 return Ok(None);
             }
+            // It may be renewed as it is taken: one of the two has to fail.
+            takes_over.set(!is_own && there.as_ref().is_some_and(|lease| !lease.owner.is_empty()));
             let mut lease = Lease::after(there.as_ref(), &owner, now, time);
             if !is_own {
                 // The registry may know of more than a branch that was published again.
@@ -272,24 +287,20 @@ impl Upstream {
             taken = Some(lease);
             Ok(Some((changes, with_trailers(&subject, &Trailers { writer: &writer(), ..Trailers::default() }))))
         };
-        let take = || self.exchange(branch, |exchange| branch.commit_upstream(exchange, &mut still));
+        let is_alone = self.alone.is_some();
+        let beside = |changes: &[FileChange]| {
+            let lease = changes.iter().find(|change| change.path == LEASE_PATH);
+            lease.filter(|_| takes_over.get() && !is_alone).cloned()
+        };
+        let take = || self.exchange(branch, |exchange| branch.commit_both(exchange, &mut still, &beside));
         let committed = self.crash.around("take lease", take);
         self.sighting = sighting;
-        if !matches!(committed, Ok(false)) {
+        if !matches!(committed, Ok(None)) {
             self.pushes.count(committed.is_ok());
         }
-        committed?;
+        committed?.and_then(|landed| landed.alone).into_iter().for_each(|why| self.stay_alone(why));
         if let Some(lease) = holder {
-            if own.is_some() {
-                return Err(ReconcileError::Held {
-                    what: format!("the right to work has changed hands: epoch {} has begun", lease.epoch),
-                    help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
-                });
-            }
-            return Err(ReconcileError::Held {
-                what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
-                help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
-            });
+            return Err(if own.is_some() { changed_hands(&lease) } else { works_on(&lease) });
         }
         if let Some(Owner { registry, host }) = stranger {
             return Err(RepoError::NotOwner { branch: branch.name().to_string(), registry, host }.into());
@@ -400,6 +411,20 @@ impl Upstream {
     /// Returns true when a branch says that this process has the right to work.
     pub(super) fn is_holder(&self, branch: &ResultsBranch<'_>) -> Result<bool, RepoError> {
         Ok(lease_of(branch.read(LEASE_PATH)?)?.is_some_and(|lease| lease.owner == self.owner))
+    }
+}
+
+fn changed_hands(now: &Lease) -> ReconcileError {
+    ReconcileError::Held {
+        what: format!("the right to work has changed hands: epoch {} has begun", now.epoch),
+        help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
+    }
+}
+
+fn works_on(lease: &Lease) -> ReconcileError {
+    ReconcileError::Held {
+        what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
+        help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) use self::git::Git;
 use self::git::GitOutput;
 pub use self::git::Pulse;
 pub(super) use self::git::stream_blob;
+pub use self::push::Move;
 use super::RepoError;
 use super::writer::Writer;
 use crate::model::text::{duration, sanitize_line};
@@ -132,7 +133,20 @@ impl Remote {
     /// # Errors
     /// Any but [`RemoteError::Rejected`].
     pub fn fetch(&self, branches: &[(&str, &str)]) -> Result<Vec<Option<String>>, RemoteError> {
-        for (branch, local) in branches {
+        self.fetch_with(branches, None)
+    }
+
+    /// Does the same with one more branch, which the remote may lack at no cost: git is asked for all branches whose
+    /// names begin with its name, and does not mind when there are none.
+    ///
+    /// # Errors
+    /// As [`Remote::fetch`].
+    pub fn fetch_with(
+        &self,
+        branches: &[(&str, &str)],
+        beside: Option<(&str, &str)>,
+    ) -> Result<Vec<Option<String>>, RemoteError> {
+        for (branch, local) in branches.iter().copied().chain(beside) {
             check_branch(branch)?;
             if !local.starts_with("refs/") || !Reference::is_valid_name(local) {
                 return Err(RemoteError::BadName { name: local.to_string(), what: "reference" });
@@ -142,7 +156,7 @@ impl Remote {
         // a connection each time.
         let mut missing: Vec<&str> = Vec::new();
         let common = self.open()?.commondir().to_path_buf();
-        let own = branches.iter().filter(|(_, local)| local.starts_with(OWN_REFERENCES));
+        let own = branches.iter().copied().chain(beside).filter(|(_, local)| local.starts_with(OWN_REFERENCES));
         let _marks: Vec<Writer> = own.map(|(_, local)| Writer::own(&common, local)).collect();
         loop {
             let wanted = branches.iter().filter(|(branch, _)| !missing.contains(branch));
@@ -150,6 +164,10 @@ impl Remote {
             if refspecs.is_empty() {
                 break;
             }
+            let refspecs: Vec<String> = refspecs
+                .into_iter()
+                .chain(beside.map(|(branch, local)| format!("+refs/heads/{branch}*:{local}*")))
+                .collect();
             match self.fetch_once(&refspecs)? {
                 None => break,
                 Some(gone) => {

@@ -22,10 +22,13 @@ use std::time::Duration;
 use git2::{Delta, FileMode, Oid, Sort};
 
 mod error;
+mod renewal;
 
 pub use self::error::UpstreamError;
+use self::renewal::Renewal;
+pub use self::renewal::StillRenewed;
 
-use super::remote::{Remote, RemoteError};
+use super::remote::{Move, Remote, RemoteError};
 use super::writer::Writer;
 use super::{FileChange, RepoError, ResultsBranch};
 use crate::model::backoff::doubled;
@@ -43,6 +46,16 @@ const PAUSE_MAX: Duration = Duration::from_millis(20 * 64);
 /// Returns the files and the message of a commit on the branch as it is now; `None` when there is nothing to commit any
 /// more.
 pub type Still<'a> = dyn FnMut(&ResultsBranch<'_>) -> Result<Option<(Vec<FileChange>, String)>, RepoError> + 'a;
+
+/// Returns the file that the branch beside is to have with the changes of a commit; `None` when it stays as it is.
+pub type Beside<'a> = dyn Fn(&[FileChange]) -> Option<FileChange> + 'a;
+
+/// How changes came to the remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landed {
+    /// Why the branch beside was not replaced with them; `None` when it was, or was not to be.
+    pub alone: Option<String>,
+}
 
 /// Writes a commit of changes and a message on top of a commit, or in its place; `None` when it would change nothing.
 type Make<'a> = dyn FnMut(Oid, &[FileChange], &str) -> Result<Option<Oid>, RepoError> + 'a;
@@ -149,13 +162,14 @@ impl ResultsBranch<'_> {
         Ok(least)
     }
 
-    /// Fetches the branch of the remote and updates the local one: it moves forward when it is behind, and its commits
+    /// Fetches the branch of the remote and the one beside it, and updates the local one: it moves forward when it is behind, and its commits
     /// are made again on top when both have moved.
     ///
     /// # Errors
     /// The remote cannot be read, or the two cannot be brought together.
     pub fn pull(&self, exchange: &Exchange<'_>) -> Result<(), UpstreamError> {
-        exchange.remote.fetch(&[(self.name(), &self.fetched_reference())])?;
+        let beside = (self.branch_beside(), self.fetched_beside());
+        exchange.remote.fetch_with(&[(self.name(), &self.fetched_reference())], Some((&beside.0, &beside.1)))?;
         self.take_fetched(exchange)
     }
 
@@ -260,7 +274,22 @@ impl ResultsBranch<'_> {
     /// it.
     pub fn commit_upstream(&self, exchange: &Exchange<'_>, still: &mut Still<'_>) -> Result<bool, UpstreamError> {
         let mut on_top = |here, changes: &[FileChange], message: &str| self.commit_on(here, changes, message);
-        self.make_upstream(exchange, still, &mut on_top)
+        Ok(self.make_upstream(exchange, still, &mut on_top, &|_| None)?.is_some())
+    }
+
+    /// Does the same, and replaces the branch beside in the same push when `beside` says with what: the remote moves
+    /// both or none. Where it takes no branch beside, the commit goes alone. Returns `None` when no commit was made.
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::commit_upstream`].
+    pub fn commit_both(
+        &self,
+        exchange: &Exchange<'_>,
+        still: &mut Still<'_>,
+        beside: &Beside<'_>,
+    ) -> Result<Option<Landed>, UpstreamError> {
+        let mut on_top = |here, changes: &[FileChange], message: &str| self.commit_on(here, changes, message);
+        self.make_upstream(exchange, still, &mut on_top, beside)
     }
 
     /// Does the same and makes no commit of its own while there is one that the remote does not have: the changes go
@@ -278,7 +307,7 @@ impl ResultsBranch<'_> {
             let folded = if has_own { self.commit_in_place(here, changes)? } else { None };
             folded.map_or_else(|| self.commit_on(here, changes, message), |commit| Ok(Some(commit)))
         };
-        self.make_upstream(exchange, still, &mut into_tip)
+        Ok(self.make_upstream(exchange, still, &mut into_tip, &|_| None)?.is_some())
     }
 
     fn make_upstream(
@@ -286,33 +315,71 @@ impl ResultsBranch<'_> {
         exchange: &Exchange<'_>,
         still: &mut Still<'_>,
         make: &mut Make<'_>,
-    ) -> Result<bool, UpstreamError> {
+        beside: &Beside<'_>,
+    ) -> Result<Option<Landed>, UpstreamError> {
+        let mut alone = None;
         for attempt in 0..ATTEMPTS_MAX {
-            let Some((changes, message)) = still(self)? else { return Ok(false) };
+            let Some((changes, message)) = still(self)? else { return Ok(None) };
             let here = self.local_id()?.ok_or_else(|| RepoError::Gone { branch: self.name().to_string() })?;
             let there = self.upstream_id()?.map(|id| id.to_string());
             self.check_results(here, "here")?;
-            let Some(commit) = make(here, &changes, &message)? else { return Ok(false) };
-            match exchange.remote.push(&commit.to_string(), self.name(), there.as_deref()) {
+            let Some(commit) = make(here, &changes, &message)? else { return Ok(None) };
+            let renewal = beside(&changes).filter(|_| alone.is_none());
+            let renewal = renewal.map(|file| self.renewal(exchange, &file, &message)).transpose();
+            let (renewal, pushed) = match renewal {
+                Ok(renewal) => {
+                    let pushed = self.push_made(exchange, &commit.to_string(), there.as_deref(), renewal.as_ref());
+                    (renewal, pushed)
+                }
+                Err(UpstreamError::Remote(error)) => (None, Err(error)),
+                Err(error) => return Err(error),
+            };
+            match pushed {
                 Ok(()) => {
                     (exchange.tell)("take pushed");
                     let noted = self.move_local(Some(here), commit).and_then(|()| {
                         (exchange.tell)("note pushed");
+                        renewal.iter().try_for_each(|renewal| self.note_renewal(renewal))?;
                         self.note_upstream(commit)
                     });
-                    return noted.map(|()| true).map_err(|source| UpstreamError::Unnoted { source });
+                    return noted.map(|()| Some(Landed { alone })).map_err(|source| UpstreamError::Unnoted { source });
                 }
-                Err(error @ RemoteError::Rejected { .. }) => {
+                Err(RemoteError::Alone { message, .. }) => alone = Some(message),
+                Err(RemoteError::Rejected { remote, branch, message }) => {
                     pause(attempt);
                     self.pull(exchange)?;
-                    if attempt >= UNMOVED_ATTEMPTS_MAX && self.upstream_tip()? == there {
-                        return Err(exchange.remote.unmoved(error, self.name()).into());
+                    if attempt < UNMOVED_ATTEMPTS_MAX || self.upstream_tip()? != there {
+                        continue;
+                    }
+                    match renewal {
+                        None => {
+                            let error = RemoteError::Rejected { remote, branch, message };
+                            return Err(exchange.remote.unmoved(error, self.name()).into());
+                        }
+                        // It may be in the way.
+                        Some(renewal) if self.is_unmoved(&renewal)? => alone = Some(message),
+                        Some(_) => {}
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(RepoError::Contended { branch: self.name().to_string() }.into())
+    }
+
+    fn push_made(
+        &self,
+        exchange: &Exchange<'_>,
+        commit: &str,
+        expected: Option<&str>,
+        renewal: Option<&Renewal>,
+    ) -> Result<(), RemoteError> {
+        match renewal {
+            Some(renewal) => {
+                exchange.remote.push_both(&Move { branch: self.name(), commit, expected }, &renewal.as_move())
+            }
+            None => exchange.remote.push(commit, self.name(), expected),
+        }
     }
 
     /// Refuses a branch that does not hold results: fleetform must not push or move it.
@@ -345,8 +412,13 @@ impl ResultsBranch<'_> {
     }
 
     fn note_upstream(&self, id: Oid) -> Result<(), RepoError> {
-        let _mark = Writer::own(self.repository().commondir(), &self.upstream_reference());
-        let moved = self.repository().reference(&self.upstream_reference(), id, true, "seen on the remote");
+        self.note(&self.upstream_reference(), id)
+    }
+
+    /// Notes where a branch of the remote is.
+    fn note(&self, reference: &str, id: Oid) -> Result<(), RepoError> {
+        let _mark = Writer::own(self.repository().commondir(), reference);
+        let moved = self.repository().reference(reference, id, true, "seen on the remote");
         moved.map(drop).map_err(|e| self.error("note where the remote is", e))
     }
 

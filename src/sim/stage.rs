@@ -307,6 +307,7 @@ fn moment(progress: &Progress) -> Option<Moment> {
         Progress::RunFinished { .. } => Some(Moment::Finished),
         Progress::BranchRepublished { .. }
         | Progress::RegistryPutBack { .. }
+        | Progress::RenewsByCommits { .. }
         | Progress::StopSeen { .. }
         | Progress::Advanced { .. }
         | Progress::RunPaused { .. } => None,

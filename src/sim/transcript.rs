@@ -28,6 +28,7 @@ pub(super) fn progress_line(progress: &Progress) -> Option<String> {
     Some(match progress {
         Progress::BranchRepublished { runs, .. } => format!("the results branch is published again, {runs} runs"),
         Progress::RegistryPutBack { runs } => format!("the registry was put back, with {} open runs", runs.len()),
+        Progress::RenewsByCommits { branch, .. } => format!("renewals are commits: {branch} is refused"),
         Progress::ImportFinished { import, report } => {
             let (new, updated) = (report.imported, report.updated);
             format!("import {import}: {new} new, {updated} updated, {} unchanged", report.unchanged)

@@ -187,7 +187,11 @@ impl Site {
 }
 
 fn read_file(repository: &git2::Repository, path: &str) -> Option<Value> {
-    let tip = repository.find_reference(&format!("refs/heads/{BRANCH}")).ok()?;
+    read_at(repository, BRANCH, path)
+}
+
+fn read_at(repository: &git2::Repository, branch: &str, path: &str) -> Option<Value> {
+    let tip = repository.find_reference(&format!("refs/heads/{branch}")).ok()?;
     let entry = tip.peel_to_tree().unwrap().get_path(Path::new(path)).ok()?;
     Some(serde_json::from_slice(repository.find_blob(entry.id()).unwrap().content()).unwrap())
 }
@@ -562,6 +566,90 @@ fn a_daemon_takes_over_from_one_that_was_killed() {
     }
     site.check_branch();
     both.into_iter().for_each(Watch::end);
+}
+
+#[test]
+fn renewals_are_no_results_and_a_clone_that_fetches_sees_who_works() {
+    let site = Site::new("latency: 300ms", 60);
+    let server = Daemon::start(&site.served());
+    let watch = Watch::eager(&site, "one", &server.url("fleet.git"), &["--lease-time", "3s"]);
+    watch.wait_said("following");
+    let clone = site.folder.path().join("clone");
+    let run = |arguments: &[&str]| Ran::of(git().args(arguments)).expect(0);
+    run(&["clone", "--quiet", site.remote().to_str().unwrap(), clone.to_str().unwrap()]);
+    site.job("reboot", REBOOT);
+    wait_until("it works", || site.is_claimed("reboot"));
+    let taken = site.file("lease.json").unwrap();
+    let until: jiff::Timestamp = taken["until"].as_str().unwrap().parse().unwrap();
+    // By the results branch alone its lease has run out by then.
+    wait_until("a clone says who works, after that", || {
+        let is_over = jiff::Timestamp::now() > until;
+        run(&["-C", clone.to_str().unwrap(), "fetch", "--quiet"]);
+        let mut command = crate::world::fleetform();
+        command.arg("-C").arg(&clone).args(["status", "--json"]);
+        let status: Value = serde_json::from_str(&Ran::of(&mut command).expect(0).stdout).unwrap();
+        assert_ne!(site.status("reboot").as_deref(), Some("completed"), "before the clone said it: {status}");
+        is_over && status["fleet"]["at_work"] == taken["owner"]
+    });
+    assert_eq!(site.file("lease.json").unwrap(), taken, "no renewal is on the results branch");
+    site.wait_completed("reboot");
+    site.wait_released();
+    let beside = site.repository().refname_to_id(&format!("refs/heads/{BRANCH}-lease")).unwrap();
+    assert_eq!(site.repository().find_commit(beside).unwrap().parent_count(), 0);
+    site.check_branch();
+    site.check_run(&[&watch.home], "reboot");
+    watch.end();
+}
+
+#[test]
+fn a_fleet_is_taken_over_from_a_machine_that_is_gone_when_its_last_renewal_runs_out() {
+    let spec = "{link: {simulated: {journal: devices.jsonl, latency: 300ms}}, limits: {inFlight: 2}, \
+                results: {remote: origin}}";
+    let site = Site::with_spec(spec, 60);
+    let server = Daemon::start(&site.served());
+    let mut watch = Watch::eager(&site, "one", &server.url("fleet.git"), &["--lease-time", "3s"]);
+    site.job("reboot", REBOOT);
+    let beside = || site.repository().refname_to_id(&format!("refs/heads/{BRANCH}-lease")).ok();
+    wait_until("it renews its lease", || beside().is_some());
+    let first = beside();
+    wait_until("it renews it again", || beside() != first);
+    watch.kill();
+    let (_, epoch) = site.lease().unwrap();
+    let clone = site.folder.path().join("clone");
+    let remote = site.remote();
+    Ran::of(git().args(["clone", "--quiet", remote.to_str().unwrap(), clone.to_str().unwrap()])).expect(0);
+    wait_until("another registry takes over", || {
+        let mut command = crate::world::fleetform();
+        command.arg("-C").arg(&clone).args(["apply", "--yes", "--take-over"]);
+        let ran = Ran::of(&mut command);
+        // It closes the run as failed: its journal is gone.
+        assert!(ran.code == 3 || ran.stderr.contains("works on this fleet until"), "{ran:?}");
+        ran.code == 3
+    });
+    site.wait_released();
+    assert_eq!(site.file("lease.json").unwrap()["epoch"], json!(epoch + 1));
+    // Both were taken at once: whoever is gone can renew nothing any more.
+    let renewal = read_at(&site.repository(), &format!("{BRANCH}-lease"), "lease.json").unwrap();
+    assert_eq!(renewal["epoch"], json!(epoch + 1));
+    site.check_branch();
+}
+
+#[test]
+fn a_server_that_refuses_the_branch_of_the_lease_gets_commits_and_the_log_says_it_once() {
+    let site = Site::new("latency: 300ms", 30);
+    hook(&site.remote(), "update", &format!("[ $1 != refs/heads/{BRANCH}-lease ] || {{ echo not here; exit 1; }}"));
+    let server = Daemon::start(&site.served());
+    let watch = Watch::eager(&site, "one", &server.url("fleet.git"), &["--lease-time", "2s"]);
+    for job in ["first", "second"] {
+        site.job(job, REBOOT);
+        site.wait_completed(job);
+        site.wait_released();
+        site.check_run(&[&watch.home], job);
+    }
+    assert_eq!(watch.count_said(&format!("does not take the branch {BRANCH}-lease")), 1, "{}", watch.said());
+    assert!(watch.said().contains("not here"), "{}", watch.said());
+    site.check_branch();
+    watch.end();
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod recovery;
 mod registry;
 mod remote;
 mod renames;
+mod renewal;
 mod review;
 mod said;
 mod schedules;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fleetform::repo::{Remote, RemoteError, init_mirror};
+use fleetform::repo::{Move, Remote, RemoteError, init_mirror};
 use git2::{Oid, Repository, Signature};
 
 use crate::servers::{
@@ -351,6 +351,103 @@ fn a_push_is_never_forced() {
     remote.push(&second, BRANCH, None).unwrap();
     remote.push(&third, BRANCH, Some(&second)).unwrap();
     expect!(remote.push(&beside, BRANCH, Some(&first)), Rejected);
+}
+
+#[test]
+fn two_branches_are_moved_both_or_none() {
+    const BESIDE: &str = "fleetform/results-lease";
+    let site = Site::new();
+    let daemon = Daemon::start(&site.served());
+    let mirror = site.mirror("a");
+    let remote = mirror.remote(&daemon.url("fleet.git"));
+    let at = |branch| Repository::open(site.fleet()).unwrap().refname_to_id(&format!("refs/heads/{branch}")).ok();
+    let first = mirror.commit(None, "a", b"1");
+    let second = mirror.commit(Some(&first), "a", b"2");
+    let roots: Vec<String> = (0..3).map(|n| mirror.commit(None, "lease", &[n])).collect();
+    let results = |commit, expected| Move { branch: BRANCH, commit, expected };
+    let beside = |n: usize, expected: Option<usize>| Move {
+        branch: BESIDE,
+        commit: &roots[n],
+        expected: expected.map(|n| roots[n].as_str()),
+    };
+    let check = |branch_at: &str, beside_at: Option<usize>| {
+        let expect = (Some(branch_at.to_string()), beside_at.map(|n| roots[n].clone()));
+        assert_eq!((at(BRANCH).map(|id| id.to_string()), at(BESIDE).map(|id| id.to_string())), expect);
+    };
+    remote.push(&first, BRANCH, None).unwrap();
+
+    // One of the two is elsewhere.
+    expect!(remote.push_both(&results(&second, Some(&first)), &beside(1, Some(0))), Rejected);
+    check(&first, None);
+    remote.push_both(&results(&first, Some(&first)), &beside(0, None)).unwrap();
+    check(&first, Some(0));
+    expect!(remote.push_both(&results(&second, Some(&first)), &beside(1, None)), Rejected);
+    expect!(remote.push_both(&results(&second, None), &beside(1, Some(0))), Rejected);
+    check(&first, Some(0));
+    // One that stays is compared too.
+    expect!(remote.push_both(&results(&second, Some(&second)), &beside(1, Some(0))), Rejected);
+    check(&first, Some(0));
+    remote.push_both(&results(&second, Some(&first)), &beside(1, Some(0))).unwrap();
+    check(&second, Some(1));
+    // The same again: it has landed.
+    remote.push_both(&results(&second, Some(&first)), &beside(1, Some(0))).unwrap();
+
+    // The results are never forced.
+    expect!(remote.push_both(&results(&first, Some(&second)), &beside(2, Some(1))), Failed);
+    // One of them is refused, or the server refuses to replace one.
+    let third = mirror.commit(Some(&second), "a", b"3");
+    for refused in [BRANCH, BESIDE] {
+        hook(&site.fleet(), "update", &format!("[ $1 != refs/heads/{refused} ] || {{ echo no; exit 1; }}"));
+        let shown = expect!(remote.push_both(&results(&third, Some(&second)), &beside(2, Some(1))), Alone);
+        assert!(shown.contains("hook declined"), "{shown}");
+        check(&second, Some(1));
+    }
+    fs::remove_file(site.fleet().join("hooks/update")).unwrap();
+    run_git(&site.fleet(), &["config", "receive.denyNonFastForwards", "true"]);
+    expect!(remote.push_both(&results(&second, Some(&second)), &beside(2, Some(1))), Alone);
+    run_git(&site.fleet(), &["config", "receive.denyNonFastForwards", "false"]);
+    run_git(&site.fleet(), &["config", "receive.advertiseAtomic", "false"]);
+    let shown = expect!(remote.push_both(&results(&second, Some(&second)), &beside(2, Some(1))), Alone);
+    assert!(shown.contains("--atomic"), "{shown}");
+    check(&second, Some(1));
+}
+
+#[test]
+fn a_branch_beside_costs_nothing_when_the_remote_lacks_it() {
+    const BESIDE: &str = "fleetform/results-lease";
+    const BESIDE_HERE: &str = "refs/fleetform/remote/results-lease";
+    let site = Site::new();
+    let mirror = site.mirror("a");
+    let remote = mirror.remote(site.fleet().to_str().unwrap());
+    let first = mirror.commit(None, "a", b"1");
+    remote.push(&first, BRANCH, None).unwrap();
+    let fetch = || {
+        let found = remote.fetch_with(&[(BRANCH, LOCAL)], Some((BESIDE, BESIDE_HERE))).unwrap();
+        assert_eq!(found, [Some(first.clone())]);
+        mirror.repository().refname_to_id(BESIDE_HERE).ok().map(|id| id.to_string())
+    };
+    // Each connection of a fetch is one.
+    let program = site.folder.path().join("upload-pack");
+    fs::write(&program, "#!/bin/sh\necho one >> \"$0.calls\"\nexec git upload-pack \"$@\"\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let remote_at = site.fleet();
+    mirror.configure("remote.x.url", remote_at.to_str().unwrap());
+    mirror.configure("remote.x.uploadpack", program.to_str().unwrap());
+    let counted = mirror.remote("x");
+    counted.fetch_with(&[(BRANCH, LOCAL)], Some((BESIDE, BESIDE_HERE))).unwrap();
+    assert_eq!(fs::read_to_string(program.with_extension("calls")).unwrap().lines().count(), 1);
+
+    assert_eq!(fetch(), None);
+    let root = mirror.commit(None, "lease", b"1");
+    let stays = Move { branch: BRANCH, commit: &first, expected: Some(&first) };
+    remote.push_both(&stays, &Move { branch: BESIDE, commit: &root, expected: None }).unwrap();
+    assert_eq!(fetch(), Some(root.clone()));
+    // It is replaced, and goes away.
+    let other = mirror.commit(None, "lease", b"2");
+    remote.push_both(&stays, &Move { branch: BESIDE, commit: &other, expected: Some(&root) }).unwrap();
+    assert_eq!(fetch(), Some(other));
+    run_git(&site.fleet(), &["update-ref", "-d", &format!("refs/heads/{BESIDE}")]);
+    assert_eq!(fetch(), None);
 }
 
 #[test]

@@ -106,6 +106,9 @@ fn log_progress(progress: &Progress) {
         Progress::RegistryPutBack { runs } => {
             tracing::warn!(target: RUN, event = "registry_put_back", runs = runs.len(), "{line}");
         }
+        Progress::RenewsByCommits { branch, reason } => {
+            tracing::warn!(target: RUN, event = "renews_by_commits", branch, reason, "{line}");
+        }
         Progress::ImportFinished { import, report } => {
             let ImportReport { imported, updated, unchanged, removed, rejected, rows, .. } = *report;
             let import = import.as_str();

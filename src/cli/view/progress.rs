@@ -24,6 +24,9 @@ pub fn event_json(progress: &Progress) -> Option<Value> {
             let run = |(job, run): &(Name, RunToken)| json!({"job": job.as_str(), "run": run.as_str()});
             json!({"event": "registry_put_back", "runs": runs.iter().map(run).collect::<Vec<_>>()})
         }
+        Progress::RenewsByCommits { branch, reason } => {
+            json!({"event": "renews_by_commits", "branch": branch, "reason": reason})
+        }
         Progress::ImportFinished { import, report } => {
             let mut event = report.to_json();
             if let Some(members) = event.as_object_mut() {
@@ -86,6 +89,10 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
             "the registry is a copy that was put back: devices of {} may have been sent to since, and are not sent to \
              again; what jobs wrote since is not in it",
             counted(runs.len() as u64, "open run")
+        ),
+        Progress::RenewsByCommits { branch, reason } => format!(
+            "the remote does not take the branch {branch}, so each renewal of the lease is a commit of the results: \
+             {reason}"
         ),
         Progress::ImportFinished { import, report } => {
             let mut line = format!("import {import}: {} imported", number(report.imported));
@@ -194,6 +201,7 @@ impl Bars {
             Progress::ImportFinished { .. }
             | Progress::StopSeen { .. }
             | Progress::RegistryPutBack { .. }
+            | Progress::RenewsByCommits { .. }
             | Progress::BranchRepublished { .. } => {
                 self.line(progress);
             }

@@ -60,6 +60,7 @@ pub(super) fn hopeless(error: RemoteError) -> Result<OpsError, RemoteError> {
         | RemoteError::Denied { .. }
         | RemoteError::Rejected { .. }
         | RemoteError::Stuck { .. }
+        | RemoteError::Alone { .. }
         | RemoteError::InTheWay { .. }
         | RemoteError::Unreachable { .. }
         | RemoteError::NotARepository { .. }
@@ -79,6 +80,7 @@ pub(super) fn addressed(error: RemoteError, address: &str) -> RemoteError {
         RemoteError::Denied { message, .. } => RemoteError::Denied { remote, message },
         RemoteError::Rejected { branch, message, .. } => RemoteError::Rejected { remote, branch, message },
         RemoteError::Stuck { branch, message, .. } => RemoteError::Stuck { remote, branch, message },
+        RemoteError::Alone { branch, message, .. } => RemoteError::Alone { remote, branch, message },
         RemoteError::InTheWay { branch, other, .. } => RemoteError::InTheWay { remote, branch, other },
         RemoteError::Unreachable { message, .. } => RemoteError::Unreachable { remote, message },
         RemoteError::NotARepository { message, .. } => RemoteError::NotARepository { remote, message },

@@ -57,7 +57,7 @@ impl Upstream {
         let kept = if self.beside.push.is_some() {
             self.push_beside(branch).map_err(ReconcileError::from)
         } else if self.lease.is_some() && is_old {
-            self.answers(branch).map_err(ReconcileError::from).and_then(|()| self.acquire(branch, registry, now))
+            self.answers(branch).map_err(ReconcileError::from).and_then(|()| self.renew(branch, registry, now))
         } else if self.beside.quiet > 0 {
             self.beside.quiet -= 1;
             return Ok(());

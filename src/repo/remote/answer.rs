@@ -62,8 +62,23 @@ fn statuses(stdout: &str) -> impl Iterator<Item = (&str, PushStatus<'_>)> {
 impl<'a> PushStatus<'a> {
     /// Returns true when the reference is at the pushed commit.
     pub fn is_done(&self) -> bool {
-        // A `+` would be a forced update, which we never request.
+        // A `+` is a forced update, which only a renewal of the lease is.
         matches!(self.flag, ' ' | '*' | '=')
+    }
+
+    /// Returns true when the reference was replaced by the pushed commit.
+    pub fn is_forced(&self) -> bool {
+        self.flag == '+'
+    }
+
+    /// Returns true when the reference was not moved because another one of the same push was not.
+    pub fn is_follower(&self) -> bool {
+        self.reason().contains("atomic push fail")
+    }
+
+    /// Returns true when the server takes no forced update of the reference, wherever it is.
+    pub fn forbids_force(&self) -> bool {
+        self.summary.starts_with("[remote rejected]") && self.reason().contains("non-fast-forward")
     }
 
     /// Returns the reason in parentheses.
@@ -109,7 +124,14 @@ const SERVER_RACES: &[&str] = &[
     "failed to lock",
     "stale info",
     "ref updated since",
+    // Several references at once: git does not say which one was elsewhere.
+    "atomic transaction failed",
 ];
+
+/// Returns true when git's stderr says that the server cannot move several references at once.
+pub(super) fn lacks_atomic(stderr: &str) -> bool {
+    stderr.lines().any(|line| !line.starts_with("remote:") && line.contains("does not support --atomic"))
+}
 
 /// Text after "cannot lock ref" that means another writer; other text is about names and permissions.
 const LOCK_RACES: &[&str] =
@@ -354,6 +376,7 @@ mod tests {
         check("[remote rejected] (non-fast-forward)", Fault::Rejected);
         check("[remote rejected] (failed to update ref)", Fault::Rejected);
         check("[remote rejected] (incorrect old value provided)", Fault::Rejected);
+        check("[remote rejected] (atomic transaction failed)", Fault::Rejected);
         check("[remote rejected] (cannot lock ref 'refs/heads/main': is at 12 but expected 34)", Fault::Rejected);
         check("[remote rejected] (cannot lock ref 'refs/heads/main': reference already exists)", Fault::Rejected);
         let locked = "cannot lock ref 'refs/heads/main': Unable to create '/srv/main.lock': File exists.";

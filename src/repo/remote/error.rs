@@ -13,6 +13,9 @@ pub enum RemoteError {
     /// The server does not move the branch, and nobody else moves it.
     #[error("the remote {remote} does not move its branch {branch}, which nobody else moves: {message}")]
     Stuck { remote: String, branch: String, message: String },
+    /// The server does not take this branch beside another one in one push, or does not let it be replaced.
+    #[error("the remote {remote} does not take the branch {branch} beside that of the results: {message}")]
+    Alone { remote: String, branch: String, message: String },
     /// The remote has a branch because of which this one cannot exist there.
     #[error(
         "the remote {remote} has a branch `{other}`, which is in the way of `{branch}`: git keeps one or the other"
@@ -59,6 +62,11 @@ impl RemoteError {
                 "A push that died may have left a lock on the server: when nobody pushes, remove \
                  `refs/heads/{branch}.lock` in its repository. Nothing is lost: the next try goes on."
             ),
+            RemoteError::Alone { branch, .. } => {
+                format!(
+                    "Let fleetform create and replace `{branch}` on the server; until then its renewals are commits."
+                )
+            }
             RemoteError::InTheWay { other, .. } => {
                 format!("Name another one in `spec.results.branch`, or rename `{other}` on the remote.")
             }
