@@ -46,6 +46,10 @@
 //! * a push of claims that failed counts (`reconcile::claims`): `no_remote_seed…`; the same
 //! * a live lease is taken over, with the fence of the registry or without (`reconcile::upstream`): `no_remote_seed…`;
 //!   our lease came after that of a stranger which had not run out
+//! * a renewal is a commit (`reconcile::upstream::renewal`): `no_remote_seed…` with 40 seeds; a commit only makes a lease
+//!   last
+//! * renewals are not read (`prepare::lease`): `no_remote_seed…` with 24 seeds; our lease came after that of a stranger
+//!   which had not run out
 //! * claims are pushed although another process has the lease (`reconcile::claims`): `no_remote_seed…` with 60 seeds,
 //!   and `nothing_is_claimed_by_whoever_has_lost_the_right_to_work`; an apply is refused without a reason
 //! * local commits are never given up (`reconcile::upstream`): no test any more, with all crash points and 100 remote
@@ -86,6 +90,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
 use fleetform::sim::{
@@ -286,12 +291,14 @@ fn every_crash_point_is_survived() {
 fn every_crash_point_with_a_remote_is_survived() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = "{results: {remote: origin}, link: {simulated: {journal: devices.jsonl, latency: 500ms, devices: \
-        {d-002: {answers: 500}}}}}";
+        {d-001: {latency: 8s}, d-002: {answers: 500}}}}}";
     let step = setting("FLEETFORM_SIM_REMOTE_POINTS").unwrap_or(3).max(1);
     let survived = Mutex::new(BTreeSet::new());
     let places = at_every_point(|point| {
         let folder = folder();
         let mut session = Session::with_remote(folder.path(), 2, fleet);
+        // Renewed while a device is waited for.
+        session.world.lease_time = Duration::from_secs(9);
         for job in [
             DeclaredJob::new("once", JobKind::Command { idempotent: false }),
             DeclaredJob { after: Some("once".into()), ..DeclaredJob::new("set", JobKind::Property) },
@@ -317,6 +324,8 @@ fn every_crash_point_with_a_remote_is_survived() {
     for place in [
         "push",
         "take lease",
+        "renew lease",
+        "note renewed",
         "enter epoch",
         "journal claim",
         "push claims",

@@ -11,7 +11,7 @@ use git2::{ErrorCode, Oid, Repository};
 use jiff::Timestamp;
 
 use super::{BRANCH, FLEET};
-use crate::ledger::{LEASE_PATH, LEASE_TIME, Lease};
+use crate::ledger::{LEASE_PATH, Lease};
 use crate::registry::sqlite;
 use crate::results::document;
 
@@ -19,6 +19,9 @@ use crate::results::document;
 const NAME: &str = "origin";
 /// The name of a process that takes the work over and then does nothing.
 const STRANGER: &str = "elsewhere/1/00000000";
+
+/// How much longer the stranger's lease lasts on the branch beside: it has run out before a world comes to rest.
+const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Counts the calls of a hook in `n`.
 const COUNT: &str = "n=$(($(cat pushes 2>/dev/null || echo 0) + 1)); echo $n > pushes\n";
@@ -34,13 +37,14 @@ pub enum RemoteFault {
     Slow,
     /// It takes the push of this number, counted from 1, and dies before it says so.
     LosesAnswer(u32),
-    /// Another process commits to its branch, without a change that concerns us.
+    /// Another process commits to its branch and replaces the one beside it, without a change that concerns us.
     Moves,
     /// A person removes this many commits of its branch by force, and puts them back when the process has ended. This
     /// happens only when the site at work has seen them: another site cannot notice.
     Rewinds(u32),
-    /// Another process takes the lease, as if ours had run out, and with `fences` notes its epoch in the registry.
-    TakenOver { fences: bool },
+    /// Another process takes the lease, as if ours had run out, and with `fences` notes its epoch in the registry. It
+    /// makes it last once, unless it is `alone`: then it cannot replace the branch beside.
+    TakenOver { fences: bool, alone: bool },
 }
 
 impl RemoteFault {
@@ -57,6 +61,12 @@ pub(super) struct BareRemote {
     seen: RefCell<Option<Oid>>,
     /// The tip before the branch was rewound, and the one after it.
     rewound: RefCell<Option<(Oid, Oid)>>,
+    /// The end of the stranger's last lease, by all that it has written.
+    promised: RefCell<Option<(u64, Timestamp)>>,
+    /// The lease on the branch beside when it was last looked at.
+    beside: RefCell<Option<Lease>>,
+    /// The commits of the branch that only made a lease of ours last, among those that were last looked at.
+    renewals: RefCell<Vec<Oid>>,
 }
 
 fn script_at(path: &Path, script: &str) {
@@ -74,7 +84,14 @@ impl BareRemote {
             config.set_bool("receive.autogc", false)
         };
         make().unwrap_or_else(|error| panic!("a remote can be made: {error}"));
-        BareRemote { path, seen: RefCell::default(), rewound: RefCell::default() }
+        BareRemote {
+            path,
+            seen: RefCell::default(),
+            rewound: RefCell::default(),
+            promised: RefCell::default(),
+            beside: RefCell::default(),
+            renewals: RefCell::default(),
+        }
     }
 
     /// Adds the remote to a repository.
@@ -116,15 +133,26 @@ impl BareRemote {
             RemoteFault::LosesAnswer(number) => {
                 self.hook("post-receive", &format!("{COUNT}[ $n -eq {number} ] && kill -9 $PPID\nexit 0"));
             }
-            RemoteFault::Moves => self.put(|lease| Lease { until: lease.until + Duration::from_secs(1), ..lease }),
+            RemoteFault::Moves => {
+                let longer = |lease: Lease| Lease { until: lease.until + Duration::from_secs(1), ..lease };
+                self.put(longer);
+                self.lease().into_iter().for_each(|lease| self.put_beside(&longer(lease)));
+            }
             RemoteFault::Rewinds(commits) => {
                 let moved =
                     self.rewind(commits, site).unwrap_or_else(|error| panic!("a branch can be forced: {error}"));
                 *self.rewound.borrow_mut() = moved;
             }
-            RemoteFault::TakenOver { fences } => {
-                let until = now + LEASE_TIME;
-                self.put(|lease| Lease { owner: STRANGER.to_string(), epoch: lease.epoch + 1, until, ..lease });
+            RemoteFault::TakenOver { fences, alone } => {
+                self.put(|lease| Lease {
+                    owner: STRANGER.to_string(),
+                    epoch: lease.epoch + 1,
+                    until: now + lease.time,
+                    ..lease
+                });
+                if !alone && let Some(lease) = self.lease_of(&reference()) {
+                    self.put_beside(&Lease { until: lease.until + RENEWAL, ..lease });
+                }
                 if fences && let Some(lease) = self.lease() {
                     let entered = sqlite::open(registry, FLEET).and_then(|mut there| there.enter_epoch(lease.epoch));
                     entered.expect("a stranger can note its lease");
@@ -174,20 +202,52 @@ impl BareRemote {
         script_at(&path, script);
     }
 
-    /// Returns the lease on the branch.
+    /// Returns what counts as the lease.
     pub fn lease(&self) -> Option<Lease> {
+        let lease = self.lease_of(&reference())?;
+        Some(match self.lease_of(&beside()) {
+            Some(renewal) => lease.renewed_by(&renewal),
+            None => lease,
+        })
+    }
+
+    fn lease_of(&self, reference: &str) -> Option<Lease> {
         let repository = Repository::open_bare(&self.path).ok()?;
-        let tip = repository.find_commit(repository.refname_to_id(&reference()).ok()?).ok()?;
+        let tip = repository.find_commit(repository.refname_to_id(reference).ok()?).ok()?;
         lease_at(&repository, &tip)
+    }
+
+    fn promise(&self, lease: &Lease) {
+        if lease.owner == STRANGER {
+            let mut promised = self.promised.borrow_mut();
+            let before = promised.filter(|(epoch, _)| *epoch == lease.epoch).map(|(_, until)| until);
+            *promised = Some((lease.epoch, before.map_or(lease.until, |until| until.max(lease.until))));
+        }
+    }
+
+    /// Replaces the branch beside.
+    fn put_beside(&self, lease: &Lease) {
+        self.promise(lease);
+        let replace = || -> Result<(), git2::Error> {
+            let repository = Repository::open_bare(&self.path)?;
+            let mut builder = repository.treebuilder(None)?;
+            builder.insert(LEASE_PATH, repository.blob(&document(&lease.to_json()))?, 0o100_644)?;
+            let tree = repository.find_tree(builder.write()?)?;
+            let author = git2::Signature::now("elsewhere", "elsewhere@localhost")?;
+            let root = repository.commit(None, &author, &author, "lease: of somebody else\n", &tree, &[])?;
+            repository.reference(&beside(), root, true, "replaced").map(drop)
+        };
+        replace().unwrap_or_else(|error| panic!("a stranger can replace a branch: {error}"));
     }
 
     /// Commits another lease.
     fn put(&self, change: impl FnOnce(Lease) -> Lease) {
-        let Some(lease) = self.lease() else { return };
+        let Some(lease) = self.lease_of(&reference()).map(change) else { return };
+        self.promise(&lease);
         let commit = || -> Result<(), git2::Error> {
             let repository = Repository::open_bare(&self.path)?;
             let parent = repository.find_commit(repository.refname_to_id(&reference())?)?;
-            let blob = repository.blob(&document(&change(lease).to_json()))?;
+            let blob = repository.blob(&document(&lease.to_json()))?;
             let mut builder = repository.treebuilder(Some(&parent.tree()?))?;
             builder.insert(LEASE_PATH, blob, 0o100_644)?;
             let tree = repository.find_tree(builder.write()?)?;
@@ -199,13 +259,16 @@ impl BareRemote {
     }
 
     /// Checks that the branch only grows, by commits that change something; that no lease is taken from the stranger
-    /// before it has run out; that epochs never go back; and that no process claims without a lease.
+    /// before it has run out; that epochs never go back; that no process claims without a lease; and that the branch
+    /// beside is one commit with a lease.
     pub fn check_growth(&self) -> Result<(), String> {
         if let Some((before, after)) = *self.rewound.borrow() {
             return Err(format!(
                 "the branch of the remote was rewound from {before} to {after}, and somebody went on from there"
             ));
         }
+        self.check_beside()?;
+        self.renewals.borrow_mut().clear();
         let look = || -> Result<Result<Option<Oid>, String>, git2::Error> {
             let repository = Repository::open_bare(&self.path)?;
             let (seen, tip) = (*self.seen.borrow(), tip_of(&repository, &reference())?);
@@ -228,8 +291,13 @@ impl BareRemote {
                         (lease_at(&repository, &parent), lease_at(&repository, &commit))
                 {
                     let is_taken = before.owner == STRANGER && after.owner != STRANGER;
-                    let taken_at = if after.owner.is_empty() { after.until } else { after.until - LEASE_TIME };
-                    if after.epoch < before.epoch || (is_taken && taken_at < before.until) {
+                    let taken_at = if after.owner.is_empty() { after.until } else { after.until - after.time };
+                    let promised = self.promised.borrow().filter(|(epoch, _)| *epoch == before.epoch);
+                    let end = promised.map_or(before.until, |(_, until)| until.max(before.until));
+                    if is_renewal(&before, &after) && differ_by_one(&repository, &parent, &commit)? {
+                        self.renewals.borrow_mut().push(commit.id());
+                    }
+                    if after.epoch < before.epoch || (is_taken && taken_at < end) {
                         return Ok(Err(format!("{after:?} came after {before:?}")));
                     }
                 }
@@ -251,9 +319,35 @@ impl BareRemote {
         Ok(())
     }
 
-    /// Checks that a site, after an apply without faults, has nothing that the remote does not have, and has given its
+    /// Checks that the branch beside is one commit with nothing but a lease, whose epoch never goes back.
+    fn check_beside(&self) -> Result<(), String> {
+        let look = || -> Result<Option<(usize, usize)>, git2::Error> {
+            let repository = Repository::open_bare(&self.path)?;
+            let Some(tip) = tip_of(&repository, &beside())? else { return Ok(None) };
+            let commit = repository.find_commit(tip)?;
+            Ok(Some((commit.parent_count(), commit.tree()?.len())))
+        };
+        let found = look().map_err(|error| error.to_string())?;
+        let now = self.lease_of(&beside());
+        if found.is_some_and(|found| found != (0, 1)) || found.is_some() != now.is_some() {
+            return Err(format!("the branch beside has more than a lease: {found:?}, {now:?}"));
+        }
+        let before = self.beside.replace(now.clone());
+        match (before, now) {
+            (Some(before), Some(now)) if now.epoch < before.epoch => {
+                Err(format!("on the branch beside, {now:?} came after {before:?}"))
+            }
+            (Some(before), None) => Err(format!("the branch beside is gone, with {before:?}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a site, after an apply without faults, has left no commit that only makes a lease last, has nothing that the remote does not have, and has given its
     /// lease back. An apply that found nothing to do leaves the lease of a dead process.
     pub fn check_pushed(&self, site: &Path, has_worked: bool) -> Result<(), String> {
+        if let Some(renewal) = self.renewals.borrow().first() {
+            return Err(format!("the commit {renewal} only makes a lease last"));
+        }
         let tip = |path: &Path| Repository::open(path).and_then(|repository| tip_of(&repository, &reference()));
         let (here, there) = (tip(site).map_err(|e| e.to_string())?, tip(&self.path).map_err(|e| e.to_string())?);
         if here != there {
@@ -306,8 +400,29 @@ fn claims_at(commit: &git2::Commit<'_>) -> Result<Option<Oid>, git2::Error> {
     Ok(commit.tree()?.get_name("claims").map(|entry| entry.id()))
 }
 
+/// Returns true when a lease of ours only lasts longer.
+fn is_renewal(before: &Lease, after: &Lease) -> bool {
+    let is_same = (&before.owner, before.epoch) == (&after.owner, after.epoch);
+    is_same && before.until < after.until && !matches!(&*after.owner, "" | STRANGER)
+}
+
+/// Returns true when one file differs between two commits.
+fn differ_by_one(
+    repository: &Repository,
+    parent: &git2::Commit<'_>,
+    commit: &git2::Commit<'_>,
+) -> Result<bool, git2::Error> {
+    let diff = repository.diff_tree_to_tree(Some(&parent.tree()?), Some(&commit.tree()?), None)?;
+    Ok(diff.deltas().len() == 1)
+}
+
 fn reference() -> String {
     format!("refs/heads/{BRANCH}")
+}
+
+/// Returns the branch on which leases are renewed.
+fn beside() -> String {
+    format!("refs/heads/{BRANCH}-lease")
 }
 
 /// Returns the reference in which a site notes the tip of the remote.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::execute::{Clock as _, Progress};
+use crate::ledger::LEASE_TIME;
 use crate::ops::watch::Note;
 
 use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
@@ -326,6 +327,7 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
     );
     let fleet = faulty_fleet(&mut random, devices, &limits);
     let mut session = Session::with_remote(folder, devices, &fleet);
+    session.world.lease_time = lease_time_of(seed);
     for _ in 0..random.between(1, 3) {
         let told = session.people.add(&session.world, &mut random);
         session.trace.push(told);
@@ -344,7 +346,7 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
                 3 | 4 => RemoteFault::Moves,
                 5 => RemoteFault::Rewinds(random.between(1, 4) as u32),
                 6..=8 => RemoteFault::Slow,
-                _ => RemoteFault::TakenOver { fences: random.chance(50) },
+                _ => RemoteFault::TakenOver { fences: random.chance(50), alone: random.chance(30) },
             };
             faults.remote = Some((fault, *random.pick(&[0, 0, 0, 1, 2, 3, 5, 8, 13, 21])));
         }
@@ -364,6 +366,12 @@ fn borders_of(seed: u64) -> (Random, bool) {
     let mut random = Random::new(seed ^ 0x626f_7264_6572);
     let crosses = random.chance(60);
     (random, crosses)
+}
+
+/// Returns how long a lease lasts in a world: mostly so short that each run renews it. It leaves the rest of the world
+/// as it is.
+fn lease_time_of(seed: u64) -> Duration {
+    *Random::new(seed ^ 0x006c_6561_7365).pick(&[Duration::from_secs(3), Duration::from_secs(9), LEASE_TIME])
 }
 
 fn round(session: &mut Session, faults: &Faults) -> Result<(), Failure> {

@@ -102,6 +102,8 @@ pub struct World {
     pub clock: SimClock,
     /// The remote that results go to.
     pub(super) remote: Option<BareRemote>,
+    /// How long the lease of an apply lasts, with a remote.
+    pub lease_time: Duration,
 }
 
 impl World {
@@ -111,7 +113,7 @@ impl World {
     /// When the folder cannot be written: a world without a place to be cannot go on.
     pub fn new(folder: &Path) -> World {
         let sites = vec![folder.to_path_buf()];
-        let world = World { sites, site: 0, clock: SimClock::default(), remote: None };
+        let world = World { sites, site: 0, clock: SimClock::default(), remote: None, lease_time: LEASE_TIME };
         Repo::open_or_init(folder).expect("a repository can be made");
         world.write(".gitignore", &format!(".fleetform/\n{JOURNAL}\n"));
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
@@ -359,7 +361,8 @@ impl World {
 
     /// As [`World::apply`]; calls `told` with each progress event.
     pub fn apply_with(&self, faults: &Faults, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
-        let ended = self.apply_as(faults, &ApplyOptions::default(), told);
+        let options = ApplyOptions { lease_time: self.lease_time, ..ApplyOptions::default() };
+        let ended = self.apply_as(faults, &options, told);
         if faults.lock_at.is_some() {
             self.unlock_branch();
         }
