@@ -110,7 +110,7 @@ impl Repo {
                 return Ok(false);
             }
             // Nothing is written: planning writes nothing.
-            Ok::<bool, git2::Error>(is_tree(&mut index, &commit)?)
+            is_tree(&mut index, &commit)
         };
         is_plain().unwrap_or(false)
     }

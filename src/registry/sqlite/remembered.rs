@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::{Noted, PendingRows, RegistryError, RememberedRun, ResultRow};
 use super::SqliteStore;
 use crate::ledger::{RunRecord, claim_path_of};
+use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 
@@ -41,17 +42,18 @@ impl SqliteStore {
         visit: &mut dyn FnMut(ResultRow, u32),
     ) -> Result<(), RegistryError> {
         let Some(record) = &run.record else { return Ok(()) };
-        // All batches but the last have the size of the first.
-        let Some(first) = record.per_batch.first() else { return Ok(()) };
-        let size = u32::try_from(first.counts.total).unwrap_or(u32::MAX).max(1);
+        // The first batch may be a canary; all others but the last have one size.
+        let mut totals = record.per_batch.iter().map(|batch| batch.counts.total.max(1));
+        let Some(first) = totals.next() else { return Ok(()) };
+        let sizes = BatchSizes { first, size: totals.next().unwrap_or(first) };
         let ids = self.target_of(run.run_id)?;
         let end = record.published.devices.min(u32::try_from(ids.len()).unwrap_or(u32::MAX));
         let is_whole = record.status.is_final() && run.devices == ResultDevices::All;
         let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
         self.visit_results(run.run_id, &ids, 0..end, pending, &mut |row| {
             if run.devices.has(row.outcome.reason) {
-                let batch = row.outcome.ordinal / size + 1;
-                visit(row, batch);
+                let batch = sizes.batch_of(u64::from(row.outcome.ordinal)) + 1;
+                visit(row, u32::try_from(batch).unwrap_or(u32::MAX));
             }
         })
     }
