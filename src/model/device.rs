@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::secret::shown;
+
 /// The columns of IoT Central's device export, in its order; an import knows the same ones.
 pub const IOTC_COLUMNS: [&str; 6] = [
     "IOTC_DEVICEID",
@@ -138,19 +140,19 @@ pub struct Device {
 }
 
 impl Device {
-    /// Returns the desired properties with their `$version`, as IoT Hub shows them.
+    /// Returns the desired properties with their `$version`, as IoT Hub shows them, and without the marks of secrets.
     pub fn desired_with_version(&self) -> Value {
         with_version(&self.desired, self.desired_version)
     }
 
-    /// Returns the reported properties with their `$version`, as IoT Hub shows them.
+    /// Returns the reported properties with their `$version`, as IoT Hub shows them, and without the marks of secrets.
     pub fn reported_with_version(&self) -> Value {
         with_version(&self.reported, self.reported_version)
     }
 }
 
 fn with_version(section: &Value, version: u64) -> Value {
-    let mut section = section.clone();
+    let mut section = shown(section);
     if let Some(members) = section.as_object_mut() {
         members.insert("$version".into(), Value::from(version));
     }

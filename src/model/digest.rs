@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +15,13 @@ impl Digest {
     /// Returns the digest of some bytes.
     pub fn of_bytes(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Returns the keyed digest of some bytes: HMAC-SHA-256 (RFC 2104).
+    pub fn keyed(key: &[u8; 32], bytes: &[u8]) -> Digest {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+        mac.update(bytes);
+        Digest(mac.finalize().into_bytes().into())
     }
 
     /// Returns the digest of a value's canonical JSON.
@@ -136,6 +144,15 @@ mod tests {
         let one: Value = serde_json::from_str(r#"{"b": [1, {"d": null, "c": "x"}], "a": 1.5}"#).unwrap();
         assert_eq!(canonical_json(&one), r#"{"a":1.5,"b":[1,{"c":"x","d":null}]}"#);
         assert_eq!(Digest::parse(&Digest::of_json(&one).to_string()), Some(Digest::of_json(&one)));
+    }
+
+    /// Test case 2 of RFC 4231 with its key filled up by zeros, as HMAC does itself.
+    #[test]
+    fn keyed_digests_are_those_of_the_rfc() {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let digest = Digest::keyed(&key, b"what do ya want for nothing?");
+        assert_eq!(digest.to_string(), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 
     #[test]

@@ -154,6 +154,14 @@ pub const WEBHOOKS_ACCEPTED_PER_MINUTE_MAX: u32 = 60;
 /// Refused calls of all webhooks per minute that are answered with the reason. A valid call is accepted whatever other
 /// clients send.
 pub const WEBHOOKS_REFUSED_PER_MINUTE_MAX: u32 = 60;
+/// Bytes of the name of a variable with a secret: more than any shell or service manager is given.
+pub const SECRET_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the path of a file with a secret: a quarter of what Linux allows for the whole of it.
+pub const SECRET_PATH_BYTES_MAX: usize = 1_024;
+/// Bytes of a secret: fewer would be found by chance in what devices answer, where secrets are masked.
+pub const SECRET_BYTES_MIN: usize = 4;
+/// Bytes of a secret: those of a string value of a twin.
+pub const SECRET_BYTES_MAX: usize = TWIN_STRING_BYTES_MAX;
 /// Characters of a webhook's secret: 16 hex digits are 64 bits, and each guess is a call.
 pub const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
 /// Bytes of a file of webhook secrets: two lines of any reasonable length.

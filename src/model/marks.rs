@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::id::Name;
 use super::patch::{Assignment, COMPONENT_MARK, Patch};
+use super::secret::is_reference;
 
 /// For each component that a patch writes to without a mark, the device templates that have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub struct Marks(BTreeMap<String, BTreeSet<Name>>);
 impl Marks {
     /// Returns the marks of a patch; `templates_of` returns the templates that have a component of a name.
     pub fn of(patch: &Patch, templates_of: impl Fn(&str) -> BTreeSet<Name>) -> Marks {
-        let unmarked = |value: &Value| value.as_object().is_some_and(|inner| !inner.contains_key(COMPONENT_MARK.0));
+        let is_unmarked = |inner: &Map<String, Value>| !inner.contains_key(COMPONENT_MARK.0) && !is_reference(inner);
+        let unmarked = |value: &Value| value.as_object().is_some_and(is_unmarked);
         let names = patch.members().iter().filter(|(_, value)| unmarked(value));
         let marks = names.map(|(name, _)| (name.clone(), templates_of(name)));
         Marks(marks.filter(|(_, templates)| !templates.is_empty()).collect())

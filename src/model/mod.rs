@@ -21,5 +21,6 @@ pub mod outcome;
 pub mod patch;
 pub mod policy;
 pub mod schedule;
+pub mod secret;
 pub mod status;
 pub mod text;

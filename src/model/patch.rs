@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::limits;
+use super::{limits, secret};
 
 /// A part of a twin that a job can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +45,8 @@ pub struct Patch(Map<String, Value>);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     pub path: Vec<String>,
-    /// `Null` removes; an empty object asks for an object to be there; anything else replaces.
+    /// `Null` removes; an empty object asks for an object to be there; anything else replaces, also a reference to a
+    /// secret.
     pub value: Value,
 }
 
@@ -59,7 +60,7 @@ impl Assignment {
     pub fn is_satisfied_by(&self, before: Option<&Value>) -> bool {
         match &self.value {
             Value::Null => before.is_none(),
-            Value::Object(_) => before.is_some_and(Value::is_object),
+            Value::Object(members) if !secret::is_reference(members) => before.is_some_and(Value::is_object),
             value => before == Some(value),
         }
     }
@@ -102,7 +103,9 @@ fn collect_assignments(members: &Map<String, Value>, path: &mut Vec<String>, fou
     for (key, value) in members {
         path.push(key.clone());
         match value {
-            Value::Object(inner) if !inner.is_empty() => collect_assignments(inner, path, found),
+            Value::Object(inner) if !inner.is_empty() && !secret::is_reference(inner) => {
+                collect_assignments(inner, path, found)
+            }
             value => found.push(Assignment { path: path.clone(), value: value.clone() }),
         }
         path.pop();
@@ -162,7 +165,8 @@ pub enum TwinRule {
     Size { size: usize, max: usize },
 }
 
-/// Returns every rule that the members of a patch or section break on their own.
+/// Returns every rule that the members of a patch or section break on their own. A patch with references to secrets is
+/// judged as [`secret::shown`] shows it.
 pub fn violations(members: &Map<String, Value>, section: Section) -> Vec<Violation> {
     let mut found = Vec::new();
     check_members(members, &mut Vec::new(), &mut found);
@@ -297,6 +301,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_to_a_secret_is_a_leaf() {
+        let reference = json!({"$secret": {"env": "WIFI_PSK"}});
+        let members = object(json!({"wifi": {"psk": reference, "ssid": "hall"}}));
+        let assignments = Patch::new(members).unwrap().assignments();
+        let paths: Vec<String> = assignments.iter().map(Assignment::dotted).collect();
+        assert_eq!(paths, ["wifi.psk", "wifi.ssid"]);
+        assert!(assignments[0].is_satisfied_by(Some(&reference)));
+        assert!(!assignments[0].is_satisfied_by(Some(&json!({"a": 1}))) && !assignments[0].is_satisfied_by(None));
+    }
+
+    #[test]
     fn every_twin_rule_can_be_broken() {
         let check = |members: Value, expect: TwinRule| {
             let found = violations(&object(members), Section::Tags);
@@ -305,6 +320,7 @@ mod tests {
         check(json!({"a b": 1}), TwinRule::KeyCharacter(' '));
         check(json!({"a.b": 1}), TwinRule::KeyCharacter('.'));
         check(json!({"$a": 1}), TwinRule::KeyCharacter('$'));
+        check(json!({"a": {"$secret": {"env": "A"}}}), TwinRule::KeyCharacter('$'));
         check(json!({"": 1}), TwinRule::KeyEmpty);
         check(json!({"a": "x".repeat(4097)}), TwinRule::StringLong);
         check(json!({"a": 4_503_599_627_370_496_i64}), TwinRule::Integer);
