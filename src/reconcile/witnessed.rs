@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::execute::CrashPoints;
+use crate::model::secret::SecretKey;
 use crate::registry::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
 };
@@ -116,6 +117,10 @@ impl Store for Witnessed {
 
     fn identity(&self) -> Result<RegistryIdentity, RegistryError> {
         self.port.identity()
+    }
+
+    fn secret_key(&self) -> Result<Option<SecretKey>, RegistryError> {
+        self.port.secret_key()
     }
 
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {

@@ -81,6 +81,8 @@ pub enum Change<'a> {
     /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. After
     /// a power cut before that, the older notes still hold.
     Seen { results_tip: &'a str, applied_head: &'a str },
+    /// Makes the key of the marks of secrets, unless the registry has one.
+    MakeSecretKey,
     /// Takes the identity of a registry that was lost, in the place of which this one was made.
     Inherit { identity: &'a str },
     /// Catches up with a registry that was put back from a copy: marks devices as sent that have no outcome and no
@@ -160,6 +162,7 @@ impl Change<'_> {
             Change::Note { what: Noted::KeptTip, .. } => "note kept tip",
             Change::Note { what: Noted::AppliedHead, .. } => "note applied",
             Change::Seen { .. } => "note tip",
+            Change::MakeSecretKey => "make secret key",
             Change::Inherit { .. } => "inherit",
             Change::CatchUp { .. } => "catch up",
             Change::Block { .. } => "block devices",
@@ -191,6 +194,7 @@ impl Change<'_> {
             Change::Import { .. } => "import devices",
             Change::Delivered { .. } => "empty the outbox",
             Change::Note { .. } | Change::Seen { .. } => "note what was seen",
+            Change::MakeSecretKey => "make the key of its secrets",
             Change::Inherit { .. } => "take over the identity of a registry",
             Change::CatchUp { .. } => "catch up with a lost registry",
             Change::Block { .. } => "block devices",

@@ -17,6 +17,7 @@ use crate::model::marks::Marks;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus, SentMark};
 use crate::model::patch::Section;
+use crate::model::secret::Secrets;
 
 /// Reads the journal. [Changes](super::Change) write it.
 pub trait Journal {
@@ -184,6 +185,17 @@ impl Assignment {
     /// Returns a patch that all devices get alike.
     pub fn patch(section: Section, patch: Value) -> Assignment {
         Assignment::Patch { section, patch, marks: Marks::default() }
+    }
+
+    /// Returns the assignment with marks in place of references to secrets.
+    #[must_use]
+    pub fn marked(self, secrets: &Secrets) -> Assignment {
+        match self {
+            Assignment::Patch { section, patch, marks } if !secrets.is_empty() => {
+                Assignment::Patch { section, patch: secrets.marked(&patch), marks }
+            }
+            assignment => assignment,
+        }
     }
 
     /// Returns what an action writes; `None` for a command, and for an edge manifest whose digest is not known.

@@ -41,6 +41,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::model::device::Device;
+use crate::model::secret::SecretKey;
 
 /// An open registry: a store, and the fence for writing to it.
 pub struct Registry {
@@ -123,6 +124,14 @@ impl Registry {
     /// The registry cannot be read.
     pub fn noted_epoch(&self) -> Result<u64, RegistryError> {
         self.store.noted_epoch()
+    }
+
+    /// Returns the key of the marks of secrets, as [`Store::secret_key`].
+    ///
+    /// # Errors
+    /// As [`Store::secret_key`].
+    pub fn secret_key(&self) -> Result<Option<SecretKey>, RegistryError> {
+        self.store.secret_key()
     }
 
     /// Returns a copy for this process alone, as [`Store::scratch_copy`].

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError};
+use crate::model::secret::SecretKey;
 
 /// An open registry. There is a trait of reads for each noun. Writes go through [`Store::commit`], except for
 /// [`Store::keep_files`], whose files are too many to hold in memory.
@@ -48,6 +49,12 @@ pub trait Store {
     /// The registry cannot be read.
     fn identity(&self) -> Result<RegistryIdentity, RegistryError>;
 
+    /// Returns the key of the marks of secrets; `None` before [`Change::MakeSecretKey`].
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn secret_key(&self) -> Result<Option<SecretKey>, RegistryError>;
+
     /// Returns a copy for this process alone, which does not survive it. A commit that another process makes meanwhile
     /// is in the copy completely or not at all.
     ///
@@ -56,7 +63,7 @@ pub trait Store {
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError>;
 
     /// Writes a new file that opens as a registry for reading: what is in this one at one moment, without the keys of
-    /// devices and without anything that was deleted.
+    /// devices, the key and the marks of secrets, and anything that was deleted.
     ///
     /// # Errors
     /// The registry cannot be read, or the file cannot be written.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::execute::{CrashPoints, Ports};
 use crate::link::{DeviceLink, LinkError, LinkEvent, Request};
+use crate::model::secret::SecretKey;
 use crate::registry::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
 };
@@ -70,6 +71,10 @@ impl Store for Faulty<dyn Store> {
 
     fn noted_epoch(&self) -> Result<u64, RegistryError> {
         self.port.noted_epoch()
+    }
+
+    fn secret_key(&self) -> Result<Option<SecretKey>, RegistryError> {
+        self.port.secret_key()
     }
 
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {

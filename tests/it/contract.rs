@@ -24,6 +24,7 @@ mod observing;
 mod place;
 mod results;
 mod runs;
+mod secrets;
 mod writing;
 
 use std::path::PathBuf;
@@ -295,6 +296,12 @@ macro_rules! contract {
                 a_device_that_reports_is_connected
                 reports_are_answered_in_order
                 a_device_that_is_gone_has_no_section
+            }
+            secrets {
+                a_key_is_made_once_and_stays
+                registries_have_different_keys
+                a_report_of_its_secret_is_marked
+                a_keyless_copy_has_neither_key_nor_marks
             }
             blocking {
                 blocking_tells_who_was_not_blocked

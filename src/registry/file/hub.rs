@@ -18,6 +18,7 @@ use crate::diag::nearest;
 use crate::model::device::Authentication;
 use crate::model::id::DeviceId;
 use crate::model::limits;
+use crate::model::secret::drop_reserved;
 use crate::registry::DeviceKeys;
 
 /// The words of `importMode`, with what they mean and whether they ask for an ETag.
@@ -186,6 +187,8 @@ fn keys_of(authentication: &Map<String, Value>) -> Result<DeviceKeys, String> {
 fn take_section(properties: &mut Map<String, Value>, name: &str) -> Result<(Map<String, Value>, Option<u64>), String> {
     let Some(mut section) = take_object(properties, name)? else { return Ok((Map::new(), None)) };
     section.remove("$metadata");
+    // An export has this in place of a secret.
+    drop_reserved(&mut section);
     let version = match section.remove("$version") {
         None | Some(Value::Null) => None,
         // SQLite has no larger integers.

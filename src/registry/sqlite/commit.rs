@@ -4,7 +4,8 @@ use rusqlite::Transaction;
 
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
 use super::{
-    SqliteStore, claims, failure, fence, identity, import, indexes, journal, marks, outbox, remembered, single, write,
+    SqliteStore, claims, failure, fence, identity, import, indexes, journal, marks, outbox, remembered, secrets,
+    single, write,
 };
 
 impl SqliteStore {
@@ -66,6 +67,7 @@ impl SqliteStore {
             | Change::Forget { .. }
             | Change::Import { .. }
             | Change::Delivered { .. }
+            | Change::MakeSecretKey
             | Change::Inherit { .. }
             | Change::CatchUp { .. }
             | Change::Block { .. }
@@ -114,6 +116,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Close { run_id } => journal::close(transaction, *run_id),
         Change::Forget { run_id } => journal::forget(transaction, *run_id),
         Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
+        Change::MakeSecretKey => secrets::make_key(transaction),
         Change::Inherit { identity } => identity::inherit(transaction, identity),
         Change::CatchUp { sends, runs, at } => identity::catch_up(transaction, *sends, runs, *at),
         Change::Report { about, entry } => outbox::put(transaction, about, entry),

@@ -182,6 +182,7 @@ pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlit
                 state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
          WHERE device_id = ?1 RETURNING reported",
     )?;
+    let key = super::secrets::key(transaction)?;
     let mut online = transaction.prepare_cached(SEEN_ONLINE)?;
     let mut offline = transaction.prepare_cached(SEEN_OFFLINE)?;
     let mut sections = Vec::new();
@@ -190,7 +191,11 @@ pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlit
             HeardOf::Presence { is_online: true } => drop(online.execute(params![device_id, at.to_string()])?),
             HeardOf::Presence { is_online: false } => drop(offline.execute(params![device_id])?),
             HeardOf::Report { patch } => {
-                let row = params![device_id, patch.to_string(), at.to_string()];
+                let text = match &key {
+                    Some(key) => super::secrets::marked_report(transaction, key, device_id, patch)?.to_string(),
+                    None => patch.to_string(),
+                };
+                let row = params![device_id, text, at.to_string()];
                 let reported: Option<String> = report.query_row(row, |row| row.get(0)).optional()?;
                 let parse = |text: String| serde_json::from_str(&text).map_err(|_| super::rows::malformed(0, &text));
                 sections.push(reported.map(parse).transpose()?);

@@ -23,6 +23,7 @@ mod remembered;
 mod residual;
 mod rows;
 mod scratch;
+mod secrets;
 mod single;
 mod write;
 
@@ -35,6 +36,7 @@ use super::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, RegistryIdentity,
     Store,
 };
+use crate::model::secret::SecretKey;
 
 pub use migrations::SCHEMA_VERSION;
 pub use place::SqlitePlace;
@@ -207,6 +209,10 @@ impl Store for SqliteStore {
 
     fn noted_epoch(&self) -> Result<u64, RegistryError> {
         fence::noted_epoch(&self.connection).map_err(|e| self.error("read the lease", e))
+    }
+
+    fn secret_key(&self) -> Result<Option<SecretKey>, RegistryError> {
+        secrets::key(&self.connection).map_err(|e| self.error("read the key of its secrets", e))
     }
 
     fn scratch_copy(&self) -> Result<Box<dyn Store>, RegistryError> {

@@ -30,11 +30,12 @@ impl SqliteStore {
         Ok(copy)
     }
 
-    /// Writes the copy into a new file without the keys of devices; a page with a deleted one does not get into it.
+    /// Writes the copy into a new file without the keys of devices and of the marks of secrets; a page with a deleted one does not get into it.
     pub(super) fn vacuum_without_keys(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         let target = path.display().to_string();
         let written = self.connection.execute("DELETE FROM main.device_key", []);
-        let written = written.and_then(|_| self.connection.execute("VACUUM INTO ?1", [&target]));
+        let written = written.and_then(|_| super::secrets::remove(&self.connection));
+        let written = written.and_then(|()| self.connection.execute("VACUUM INTO ?1", [&target]));
         written.map(drop).map_err(|source| failure(&target, "write a copy without keys", source))
     }
 }
