@@ -252,11 +252,11 @@ fn peak_kib() -> u64 {
 }
 
 fn environment(folder: &Path) -> Environment {
-    Environment { folder: folder.join("fleet"), registry: None }
+    Environment { folder: folder.join("fleet"), ..Environment::default() }
 }
 
 fn hub(folder: &Path) -> Environment {
-    Environment { folder: folder.join("hub"), registry: None }
+    Environment { folder: folder.join("hub"), ..Environment::default() }
 }
 
 /// A fleet with one import of JSON lines, as `az iot hub device-identity export` writes them with twins and keys.
@@ -649,7 +649,7 @@ fn raw_validate(folder: &Path) -> Result<(), Failure> {
 }
 
 fn validate_jobs(folder: &Path) -> Result<(), Failure> {
-    let validated = validate(&Environment { folder: folder.join("many"), registry: None })?;
+    let validated = validate(&Environment { folder: folder.join("many"), ..Environment::default() })?;
     assert!(!validated.findings.diagnostics.has_errors(), "the jobs are valid");
     Ok(())
 }

@@ -87,6 +87,9 @@
 //!    example. A file of tests is declared in `tests/it/main.rs`.
 //! 5. Name it in `docs/documents.md`, the changelog and the tables here.
 //!
+//! What is asked of a link may hold secrets ([`model::secret`]): it sends them and does nothing else with them. A twin
+//! of the registry has their marks. A link that serves whole twins leaves these out.
+//!
 //! A file of `src` has at most 500 lines without its tests; `tests/it/tidy.rs` holds it.
 //!
 //! # Invariants
@@ -114,6 +117,7 @@
 //! | the mark of who moves it | `repo`, empty unless a process died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
+//! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::snapshot`, `cli` | where `-o` and `--out` say |

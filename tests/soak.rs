@@ -127,7 +127,7 @@ fn day(folder: &Path) -> Result<(), String> {
         ports: fleetform::execute::Ports::REAL,
         has_events: true,
     };
-    let environment = Environment { folder: person.clone(), registry: None };
+    let environment = Environment { folder: person.clone(), ..Environment::default() };
     let watched = watch(&environment, &options, &clock, &interrupt, &mut tell);
     watched.map_err(|error| error.to_string())?;
     let (early, late) = (&samples[12], &samples[samples.len() - 1]);

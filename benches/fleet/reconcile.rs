@@ -283,7 +283,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         ports: fleetform::execute::Ports::REAL,
         has_events: false,
     };
-    let environment = Environment { folder: fleet.to_path_buf(), registry: None };
+    let environment = Environment { folder: fleet.to_path_buf(), ..Environment::default() };
     let troubles = RefCell::new(None);
     let mut tell = |note: &Note<'_>| {
         if let Note::Trouble { error, .. } = note {

@@ -8,6 +8,7 @@ use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
 use super::plans::PlanArgs;
+use super::secrets::SecretArgs;
 use crate::model::limits;
 
 /// Bulk work on fleets of connected devices through pull requests.
@@ -128,6 +129,8 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     /// Exit with 3 also when any device failed or a row of an import was rejected
     #[arg(long)]
     pub strict: bool,
@@ -176,6 +179,8 @@ pub struct WatchArgs {
     /// another one takes over. It is renewed while jobs run, each time a third of it is over
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = super::values::parse_seconds)]
     pub lease_time: std::time::Duration,
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     #[command(flatten)]
     pub listen: ListenArgs,
     #[command(flatten)]

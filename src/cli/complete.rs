@@ -60,7 +60,7 @@ fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
     };
     let folder = commands::folder_around(option(&["-C"]).map(PathBuf::from));
     let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());
-    let environment = Environment { folder, registry };
+    let environment = Environment { folder, registry, ..Environment::default() };
     names(&environment, noun, &start.to_string_lossy()).into_iter().map(CompletionCandidate::new).collect()
 }
 

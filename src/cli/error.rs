@@ -80,12 +80,17 @@ impl CommandError {
     }
 }
 
-/// Returns the exit code of what was found: 77 when nothing but policies and access is in the way. With `is_strict` a warning is,
+/// Returns the exit code of what was found: 77 when nothing but policies and access is in the way, 75 when only secrets
+/// are missing. With `is_strict` a warning is,
 /// too; that of a freeze says when, not what.
 pub(super) fn code_of_findings(found: &Diagnostics, is_strict: bool) -> u8 {
     const REFUSALS: [Code; 3] = [code::REFUSED_BY_POLICY, code::POLICY_UNREADABLE, code::REFUSED_COMMIT];
     let mut errors = found.iter().filter(|one| one.severity == Severity::Error).peekable();
     if errors.peek().is_some() {
+        // The files are right, and this machine lacks what they need.
+        if found.errors_are_all(code::SECRET_MISSING) {
+            return exit::HELD;
+        }
         return if errors.all(|one| REFUSALS.contains(&one.code)) { exit::REFUSED } else { exit::INVALID };
     }
     let has_warning = found.iter().any(|one| one.code != code::FROZEN);

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod logs;
 mod output;
 mod plans;
+mod secrets;
 mod shells;
 mod signals;
 mod values;

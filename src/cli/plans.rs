@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::secrets::SecretArgs;
+
 /// The options of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -19,6 +21,8 @@ pub struct PlanArgs {
     /// Save the plan, to apply just this with `fleetform apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     /// How to print it
     #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
     pub format: PlanFormat,

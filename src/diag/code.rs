@@ -103,7 +103,7 @@ codes! {
     PATH = "FF319", Error, "illegal path";
     PROPERTY_SCHEMA = "FF320", Error, "illegal cloud property";
     COMMAND_NAME = "FF321", Error, "illegal command name";
-    SECRET = "FF322", Error, "secret in a payload";
+    SECRET = "FF322", Error, "secret cannot stand here";
     NO_EFFECT = "FF323", Warning, "field has no effect";
     REMOTE_NAME = "FF324", Error, "not the name of a remote";
 
@@ -149,6 +149,7 @@ codes! {
     FITS_NO_TEMPLATE = "FF611", Error, "job fits none of its devices";
     RESULTS_ON_SOURCE = "FF612", Error, "results go to the branch with the declared files";
     BRANCH_IN_THE_WAY = "FF613", Error, "another branch keeps the results branch from existing";
+    SECRET_MISSING = "FF614", Error, "secret cannot be sent";
     EMPTY_TARGET = "FF651", Warning, "target is empty";
     MISSING_DEVICES = "FF652", Warning, "devices are not in the registry";
     REJECTED_ROWS = "FF653", Warning, "rows of an import are rejected";
@@ -172,6 +173,7 @@ codes! {
     NAMELESS_DEVICES = "FF674", Warning, "devices of a lost run are not known";
     UNKNOWN_HISTORY = "FF675", Warning, "what has run is not known";
     NO_MERGE_BASE = "FF676", Warning, "histories do not meet";
+    SECRET_UNKNOWN = "FF677", Warning, "secret cannot be read here";
     POLICY_RULE = "FF680", Error, "illegal rule of a policy";
     REFUSED_BY_POLICY = "FF681", Error, "a policy does not allow it";
     POLICY_UNREADABLE = "FF682", Error, "a policy cannot be read";

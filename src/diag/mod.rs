@@ -116,6 +116,11 @@ impl Diagnostics {
         self.items.iter().any(|item| item.severity == Severity::Error)
     }
 
+    /// Returns true when there are errors, and all of them have one code.
+    pub fn errors_are_all(&self, code: Code) -> bool {
+        self.has_errors() && self.iter().all(|item| item.severity != Severity::Error || item.code == code)
+    }
+
     /// Returns true when nothing was found.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()

@@ -11,6 +11,7 @@ use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
+use crate::model::secret::Secrets;
 use crate::registry::{Assignment, OpenBatch, Registry};
 use crate::rollout::{Event, Rollout, RolloutSpec, WorkKind};
 
@@ -19,8 +20,10 @@ use crate::rollout::{Event, Rollout, RolloutSpec, WorkKind};
 pub struct RunInput {
     pub run_id: i64,
     pub job: Job,
-    /// The assignment that the run writes to each device; `None` for a command.
+    /// The assignment that the run writes to each device; `None` for a command. It has the marks of secrets.
     pub assignment: Option<Assignment>,
+    /// What the run sends in place of its references to secrets.
+    pub secrets: Secrets,
     pub claim: Claim,
     pub ids: DeviceIds,
     /// Device templates that the job does not fit: their devices fail when their batch starts.
@@ -67,6 +70,7 @@ pub(super) struct Active {
     pub to_notify: VecDeque<u32>,
     pub job: Job,
     pub assignment: Option<Assignment>,
+    pub secrets: Secrets,
     pub claim: Claim,
     /// Made when the first device is spoken to.
     pub key: Option<RunKey>,
@@ -95,6 +99,7 @@ impl Active {
             run_id,
             job,
             assignment,
+            secrets,
             claim,
             ids,
             mismatching,
@@ -130,6 +135,7 @@ impl Active {
             has_started: !is_stop || started_at.is_some(),
             job,
             assignment,
+            secrets,
             claim,
             key: None,
             ids,

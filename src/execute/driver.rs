@@ -9,6 +9,7 @@ use super::{Clock, CrashPoints, ExecuteError, Inbox, Progress, RunInput, Running
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
 use crate::model::fleet::Fleet;
+use crate::model::secret::Masks;
 use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
 use crate::rollout::Event;
@@ -23,6 +24,8 @@ pub struct Executor<'a> {
     pub inbox: &'a Inbox,
     /// Wakeups that have arrived since this executor was made and are not for it.
     pub woken: Wakeups,
+    /// Hides secrets in what devices say.
+    pub masks: Masks,
     /// How long devices in flight are awaited after an interrupt.
     pub grace: Duration,
     /// Keep running while devices wait to come online.

@@ -39,7 +39,7 @@ impl Executor<'_> {
             let run_of = |token: Token| active.iter().position(|run| run.run_id == token.run_id);
             match event {
                 LinkEvent::Answered { token, code, body } => {
-                    let (ordinal, message) = (token.ordinal, kept(&body));
+                    let (ordinal, message) = (token.ordinal, kept(&self.masks.text(&body)));
                     match run_of(token) {
                         Some(at) => fed[at].push(Event::Answered { ordinal, code, message }),
                         None => late.push(Late { token, code, message }),
@@ -49,7 +49,11 @@ impl Executor<'_> {
                     let ordinal = token.ordinal;
                     run_of(token).into_iter().for_each(|at| fed[at].push(Event::Unreachable { ordinal }));
                 }
-                LinkEvent::Presence { .. } | LinkEvent::Reported { .. } => heard.push(event),
+                LinkEvent::Reported { device_id, patch, at } => {
+                    let patch = self.masks.value(patch);
+                    heard.push(LinkEvent::Reported { device_id, patch, at });
+                }
+                LinkEvent::Presence { .. } => heard.push(event),
             }
         }
         let reported = self.write_heard(&heard, &late, now)?;

@@ -142,8 +142,8 @@ impl Executor<'_> {
     /// Sends a command to devices, given as (ordinal, attempt).
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
         let Action::Command(command) = &run.job.action else { return };
-        let (method, payload, is_idempotent) =
-            (command.method(), Arc::new(command.payload.clone()), command.idempotent);
+        let payload = Arc::new(run.secrets.sent(&command.payload));
+        let (method, is_idempotent) = (command.method(), command.idempotent);
         let ask = Ask::Command { method, payload, is_idempotent };
         for (ordinal, attempt) in devices {
             self.request(run, now, (*ordinal, *attempt), ask.clone());
@@ -159,12 +159,33 @@ impl Executor<'_> {
             return Ok(false);
         }
         let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
+        let ordinals = self.with_its_secrets(run, ordinals)?;
         let patches = self.patches(run, &ordinals)?;
         let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
         for ((ordinal, version), patch) in ordinals.iter().zip(versions).zip(patches) {
+            let patch = if run.secrets.is_empty() { patch } else { Arc::new(run.secrets.sent(&patch)) };
             self.request(run, now, (*ordinal, 1), Ask::Desired { patch, version });
         }
         Ok(true)
+    }
+
+    /// Returns those of some written devices of which the registry has the secrets of the run as they are now.
+    ///
+    /// 1. A device is written with a secret, and the process dies. 2. The secret is changed, and the next process takes
+    ///    up the run. 3. The value of what was written is gone: the device is not sent another one as that version. It
+    ///    acknowledges what it was sent before, or expires, and the next run finds that it has another secret.
+    fn with_its_secrets(&self, run: &Active, ordinals: Vec<u32>) -> Result<Vec<u32>, ExecuteError> {
+        let Some(Assignment::Patch { patch, .. }) = run.assignment.as_ref().filter(|_| !run.secrets.is_empty()) else {
+            return Ok(ordinals);
+        };
+        let mut kept = Vec::with_capacity(ordinals.len());
+        for ordinal in ordinals {
+            let device = self.registry.devices().get(run.ids.get(ordinal as usize))?;
+            if device.is_none_or(|device| run.secrets.are_marked_in(&device.desired, patch)) {
+                kept.push(ordinal);
+            }
+        }
+        Ok(kept)
     }
 
     /// Returns the patch of a run as each of some devices gets it, in their order.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::LinkError;
 use crate::model::digest::Digest;
 
-/// An execution, as the journal keeps it.
+/// An execution, as the journal keeps it: no payload, which may hold secrets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Execution<'a> {
     pub device_id: &'a str,

@@ -12,6 +12,7 @@ mod simulated;
 
 pub use simulated::SimulatedDevices;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,8 +73,8 @@ pub struct Token {
     pub attempt: u32,
 }
 
-/// What a device is asked to do.
-#[derive(Debug, Clone, PartialEq)]
+/// What a device is asked to do. Its values may be secrets: they are sent, and are not in its `Debug`.
+#[derive(Clone, PartialEq)]
 pub enum Ask {
     /// Execute a method and answer. An idempotent command may be sent again; a device that keeps a log of execution ids
     /// recognises it.
@@ -82,6 +83,15 @@ pub enum Ask {
     /// or a later one. A process that takes up a run sends it again, as attempt 1. A link whose devices cannot
     /// acknowledge may ignore it.
     Desired { patch: Arc<Value>, version: u64 },
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ask::Command { method, .. } => f.debug_struct("Command").field("method", method).finish_non_exhaustive(),
+            Ask::Desired { version, .. } => f.debug_struct("Desired").field("version", version).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// One request to one device.

@@ -366,7 +366,9 @@ pub struct Expect {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Action {
-    /// Sets desired properties, several at once if need be, such as `{light: {threshold: 3}}`.
+    /// Sets desired properties, several at once if need be, such as `{light: {threshold: 3}}`. A text may be a secret,
+    /// by reference: `{wifi: {psk: {$secret: {env: WIFI_PSK}}}}` or `{$secret: {file: psk.txt}}`. It is read where
+    /// fleetform runs, if its operator allows it there with `--allow-secret`.
     #[schemars(extend("minProperties" = 1))]
     pub property: Option<Map<String, Value>>,
     /// Sets cloud properties, such as `{owner: north}`.
@@ -391,7 +393,8 @@ pub struct Command {
     pub name: String,
     /// The DTDL component that has the command. Default: none, it is the device's own.
     pub component: Option<String>,
-    /// Any value, sent as JSON, at most 128 KiB. Default: null.
+    /// Any value, sent as JSON, at most 128 KiB. A text in it may be a secret, by reference:
+    /// `{$secret: {env: WIFI_PSK}}`. Default: null.
     #[serde(default)]
     pub payload: Value,
     /// How long to wait for a device to connect, `1s` to `300s`. Default: `30s`.

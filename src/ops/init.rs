@@ -127,7 +127,7 @@ fn has_documents(folder: &Path) -> bool {
 
 /// Gives a fleet that is declared already its results branch.
 fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
-    let environment = Environment { folder: folder.to_path_buf(), registry: None };
+    let environment = Environment { folder: folder.to_path_buf(), ..Environment::default() };
     let workspace = Workspace::open(&environment)?;
     let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
     let declared = files.usable()?;

@@ -90,7 +90,7 @@ pub fn rehearse(
     now: Timestamp,
     observer: &mut dyn FnMut(&Progress),
 ) -> Result<Rehearsed, OpsError> {
-    let workspace = Workspace::open(environment)?;
+    let workspace = Workspace::open(environment)?.rehearsing();
     let choice = options.revision.as_deref().map_or(TreeChoice::WorkTree, TreeChoice::Revision);
     let mut files = Files::read(&workspace, choice, OnError::Refuse)?;
     let mut declared = Declared::clone(files.usable()?);

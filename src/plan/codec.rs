@@ -6,6 +6,7 @@ use super::{Batches, ImportCounts, Plan, PlannedChange, Step, Subject, Targets, 
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
+use crate::model::secret::SHOWN;
 
 /// The version of the JSON plan; the major number changes when the meaning of a field does.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -182,6 +183,34 @@ fn targets_to_json(targets: &Targets) -> Value {
     })
 }
 
+/// Returns true when a change is as it was agreed to. Which devices have a secret already is no part of that: where the
+/// plan was saved the value may not have been known, and it may be another one since.
+fn is_as_agreed(now: &Value, saved: &Value) -> bool {
+    let is_of_secret = |line: &Value| shows_secret(&line["to"]);
+    let lines = |change: &Value| change["diff"].as_array().cloned().unwrap_or_default();
+    if now == saved || !lines(now).iter().chain(&lines(saved)).any(is_of_secret) {
+        return now == saved;
+    }
+    let stripped = |change: &Value| {
+        let mut change = change.clone();
+        if let Some(lines) = change["diff"].as_array_mut() {
+            lines.retain(|line| !is_of_secret(line));
+        }
+        change["targets"]["unchanged"] = Value::Null;
+        change
+    };
+    stripped(now) == stripped(saved)
+}
+
+fn shows_secret(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == SHOWN,
+        Value::Array(items) => items.iter().any(shows_secret),
+        Value::Object(members) => members.values().any(shows_secret),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// A plan that was written to a file: its id, and the changes that it was agreed to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedPlan {
@@ -220,7 +249,7 @@ impl SavedPlan {
             if matches!(action, "schedule" | "hold" | "done" | "gone") {
                 continue;
             }
-            let is_same = now.changes.iter().any(|candidate| change_to_json(candidate) == *change);
+            let is_same = now.changes.iter().map(change_to_json).any(|candidate| is_as_agreed(&candidate, change));
             if !is_same {
                 differing.push(address.to_string());
             }

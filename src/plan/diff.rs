@@ -9,6 +9,7 @@ use crate::model::job::{Action, Job};
 use crate::model::marks::Marks;
 use crate::model::observation::{Before, Mismatch, Observation};
 use crate::model::patch::{Assignment, Section};
+use crate::model::secret::shown;
 
 /// Devices that have the same value at a path and get the same one.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +19,7 @@ pub struct DiffLine {
     pub path: String,
     /// `None`: absent. For a value that differs from device to device beyond what is told apart: the text `(various)`.
     pub from: Option<Value>,
-    /// `None`: removed.
+    /// `None`: removed. Secrets are shown as `(secret)`.
     pub to: Option<Value>,
     pub devices: u64,
 }
@@ -59,7 +60,7 @@ pub fn diff(job: &Job, manifest: Option<Digest>, marks: &Marks, observation: &Ob
     }
     if let Action::Command(command) = &job.action {
         let devices = observation.ids.len() as u64 - found.blocked - found.mismatched.values().sum::<u64>();
-        let to = Some(command.payload.clone());
+        let to = Some(shown(&command.payload));
         found.lines.push(DiffLine { path: command.method(), from: None, to, devices });
     }
     found.lines.sort_by(|left, right| {
@@ -113,12 +114,13 @@ fn add_lines(lines: &mut Vec<DiffLine>, wanted: &[Wanted], before: &Before, devi
         if is_as_wanted(wanted, from.as_ref()) {
             continue;
         }
-        if let Some(line) = lines.iter_mut().find(|line| line.path == wanted.path && line.from == *from) {
+        let from = from.as_ref().map(shown);
+        if let Some(line) = lines.iter_mut().find(|line| line.path == wanted.path && line.from == from) {
             line.devices += devices;
             continue;
         }
-        let to = if wanted.value.is_null() { None } else { Some(wanted.value.clone()) };
-        lines.push(DiffLine { path: wanted.path.clone(), from: from.clone(), to, devices });
+        let to = if wanted.value.is_null() { None } else { Some(shown(&wanted.value)) };
+        lines.push(DiffLine { path: wanted.path.clone(), from, to, devices });
     }
 }
 

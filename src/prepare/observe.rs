@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::import_files::unusable_file;
+use super::needed_secrets::NeededSecrets;
 use super::preparation::{Preparation, StagedFile};
 use super::selection::selection_of;
 use super::templates::Templates;
@@ -19,7 +20,7 @@ use crate::plan::{
     contest, plan,
 };
 use crate::policy;
-use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Touched};
+use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Selection, Touched};
 use crate::repo::FleetTree;
 
 /// Observes the fleet and plans. Staged files stay with the registry's connection until they are applied.
@@ -44,10 +45,9 @@ pub(super) fn prepare(
     if !staged.is_empty() {
         registry.imports_mut().overlay()?;
     }
-    let mut observations = BTreeMap::new();
     let mut templates = Templates::new(preparation.declared);
-    let mut mismatching: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
-    let mut passed_over = BTreeMap::new();
+    let (mut observations, mut mismatching, mut passed_over) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let needed = NeededSecrets::of_all(&classified, preparation, registry)?;
     let (mut fresh, mut continued) = (Vec::new(), Vec::new());
     for Classified { job, class, .. } in &classified {
         if *class == Class::Continue {
@@ -55,17 +55,17 @@ pub(super) fn prepare(
         } else if *class == Class::Run && !held.contains_key(&Subject::Job(job.name.clone())) {
             fresh.push(*job);
             let found = templates.mismatching(job);
-            let request = selection_of(preparation, registry, job, &mut diagnostics)?;
+            let selected = selection_of(preparation, registry, job, &mut diagnostics)?;
             if !found.is_empty() {
                 mismatching.insert(job.name.clone(), found.clone());
             }
-            let mut observation = Observation::default();
-            if let Some((selection, within)) = request {
-                let touched = touched(&job.action, preparation.declared, &mut templates);
-                let passed_over = super::targets::questions(job, preparation);
-                let request = Request { selection, within, touched, mismatching: found, passed_over };
-                observation = registry.devices().observe(&request)?;
-            }
+            let observation = match selected {
+                Some(selected) => {
+                    let request = request_of(job, selected, found, (preparation, &mut templates));
+                    super::needed_secrets::observe(needed.get(&job.name), request, registry)?
+                }
+                None => Observation::default(),
+            };
             passed_over.insert(job.name.clone(), observation.passed_over.clone());
             observations.insert(job.name.clone(), observation);
         }
@@ -99,8 +99,21 @@ pub(super) fn prepare(
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose::diagnose(&plan, preparation, &staged));
     diagnostics.extend(super::policies::findings(&plan, preparation, (&judges, &frozen), registry)?);
+    diagnostics.extend(NeededSecrets::findings(needed, &plan));
     diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
+}
+
+/// Returns the question about the devices of a job.
+fn request_of(
+    job: &Job,
+    (selection, within): (Selection, Vec<String>),
+    mismatching: BTreeSet<Name>,
+    (preparation, templates): (&Preparation<'_>, &mut Templates<'_>),
+) -> Request {
+    let touched = touched(&job.action, preparation.declared, templates);
+    let passed_over = super::targets::questions(job, preparation);
+    Request { selection, within, touched, mismatching, passed_over }
 }
 
 /// Returns the imports that have changed since they were applied, with what they would apply.

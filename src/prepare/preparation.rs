@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::secrets::SecretStore;
 use crate::ledger::Ledger;
 use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, HeldDocuments};
@@ -27,6 +28,8 @@ pub(super) struct Preparation<'a> {
     /// last change.
     pub base: Option<&'a str>,
     pub now: Timestamp,
+    /// The secrets of this machine.
+    pub secrets: &'a SecretStore,
 }
 
 /// An import file that has been compared with the registry and is ready to be written.

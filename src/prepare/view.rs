@@ -237,5 +237,6 @@ fn preparation_of<'a>(
         is_shown: false,
         base: None,
         now,
+        secrets: workspace.secrets(),
     }
 }

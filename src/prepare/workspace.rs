@@ -7,28 +7,35 @@ use jiff::Timestamp;
 
 use super::PrepareError;
 use super::lease::at_work;
+use super::needed_secrets::has_secrets;
+use super::secrets::{AllowedSecrets, SecretStore};
 use crate::model::fleet::{Fleet, RegistryConfig};
+use crate::model::job::Job;
+use crate::model::secret::{Masks, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{ExclusionFailure, Exclusive, Registry, Store, StorePlace as _};
+use crate::registry::{Change, ExclusionFailure, Exclusive, Registry, RegistryError, Store, StorePlace as _};
 use crate::repo::{Remote, RemoteError, Repo, ResultsBranch};
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
 pub const OWN_FOLDER: &str = ".fleetform";
 
 /// What a command is told by its surroundings, read once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// The fleet's folder.
     pub folder: PathBuf,
     /// `--registry`: overrides the Fleet document; a path is relative to the folder that the command was called in.
     pub registry: Option<String>,
+    /// The secrets that the fleet may use.
+    pub secrets: AllowedSecrets,
 }
 
 /// An opened fleet repository.
 pub struct Workspace {
     pub repo: Repo,
     environment: Environment,
+    secrets: SecretStore,
 }
 
 /// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
@@ -93,7 +100,42 @@ impl Workspace {
     /// There is no repository.
     pub fn open(environment: &Environment) -> Result<Workspace, PrepareError> {
         let repo = Repo::open(&environment.folder)?;
-        Ok(Workspace { repo, environment: environment.clone() })
+        Ok(Workspace::of(repo, environment))
+    }
+
+    fn of(repo: Repo, environment: &Environment) -> Workspace {
+        Workspace { repo, environment: environment.clone(), secrets: SecretStore::new(environment.secrets.clone()) }
+    }
+
+    /// Reads no secrets from now on: jobs that need them have values that are none.
+    #[must_use]
+    pub fn rehearsing(self) -> Workspace {
+        Workspace { secrets: SecretStore::pretended(), ..self }
+    }
+
+    pub(super) fn secrets(&self) -> &SecretStore {
+        &self.secrets
+    }
+
+    /// Returns the secrets that a job is about to send, as they were read for its plan; `None` when one is missing. A
+    /// registry makes its key for the first one.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub fn secrets_to_send(&self, job: &Job, registry: &mut Registry) -> Result<Option<Secrets>, RegistryError> {
+        if !has_secrets(&job.action) {
+            return Ok(Some(Secrets::default()));
+        }
+        if registry.secret_key()?.is_none() {
+            registry.write(Change::MakeSecretKey)?;
+        }
+        let key = registry.secret_key()?.expect("the key was just made");
+        Ok(self.secrets.to_send(job, &key))
+    }
+
+    /// Returns what hides the secrets that this process may have sent.
+    pub fn masks(&self) -> Masks {
+        self.secrets.masks()
     }
 
     /// Opens the mirror of a remote repository in the environment's folder, which is made when it is not there.
@@ -107,7 +149,7 @@ impl Workspace {
         path: &str,
     ) -> Result<Workspace, PrepareError> {
         let repo = Repo::mirror(&environment.folder, address, branch, path)?;
-        Ok(Workspace { repo, environment: environment.clone() })
+        Ok(Workspace::of(repo, environment))
     }
 
     /// Returns the path of the registry's file.

@@ -10,6 +10,7 @@ use crate::execute::{CrashPoints, RunInput, claims_commit, publish_claim};
 use crate::ledger::{Claim, Published};
 use crate::model::id::Name;
 use crate::model::job::Job;
+use crate::model::secret::Secrets;
 use crate::plan::PlannedRun;
 use crate::prepare::{View, mismatching};
 use crate::registry::{Assignment, Change, NewRun};
@@ -100,6 +101,9 @@ impl Claims<'_, '_> {
             plan_id: self.plan_id.to_string(),
             claimed_at: self.now,
         };
+        let job = Job::clone(job);
+        // Before the claim: without them nothing of it could be done.
+        let secrets = secrets_of(self.view, &job)?;
         let fleet = &self.view.declared.fleet.name;
         let text = String::from_utf8(document(&claim.to_json(fleet))).expect("JSON is UTF-8");
         let sizes = job.delivery.batch_sizes(claim.total);
@@ -110,8 +114,9 @@ impl Claims<'_, '_> {
         let run_id = self.view.registry.write(Change::Claim(new))?.into_run();
         Ok(RunInput {
             run_id,
-            job: Job::clone(job),
-            assignment: Assignment::of_action(&job.action, &self.view.declared),
+            assignment: Assignment::of_action(&job.action, &self.view.declared).map(|one| one.marked(&secrets)),
+            secrets,
+            job,
             claim,
             ids: run.ids.clone(),
             mismatching: run.mismatching.clone(),
@@ -169,9 +174,19 @@ impl Claims<'_, '_> {
     }
 }
 
+/// Returns the secrets that a job sends, as they were read for its plan.
+fn secrets_of(view: &mut View<'_>, job: &Job) -> Result<Secrets, ReconcileError> {
+    view.workspace.secrets_to_send(job, &mut view.registry)?.ok_or_else(|| ReconcileError::Held {
+        what: format!("job {} needs a secret that could not be read for its plan", job.name),
+        help: "`fleetform plan` with the same `--allow-secret` says which one.".to_string(),
+    })
+}
+
 /// Returns an open run as the journal has it.
-pub(super) fn reopen(view: &View<'_>, name: &Name, is_stop: bool) -> Result<RunInput, ReconcileError> {
-    let job = view.declared.jobs.get(name).expect("a plan continues declared jobs");
+pub(super) fn reopen(view: &mut View<'_>, name: &Name, is_stop: bool) -> Result<RunInput, ReconcileError> {
+    let job = Job::clone(view.declared.jobs.get(name).expect("a plan continues declared jobs"));
+    // A run that is stopped sends nothing.
+    let secrets = if is_stop { Secrets::default() } else { secrets_of(view, &job)? };
     let key = (job.name.clone(), job.run.clone());
     let run = view.registry.journal().find(&key.0, &key.1)?.expect("an open run is in the journal");
     let ledger = &view.ledger;
@@ -180,12 +195,13 @@ pub(super) fn reopen(view: &View<'_>, name: &Name, is_stop: bool) -> Result<RunI
     let ids = view.registry.journal().targets(run.run_id)?;
     Ok(RunInput {
         run_id: run.run_id,
-        job: Job::clone(job),
-        assignment: Assignment::of_action(&job.action, &view.declared),
+        assignment: Assignment::of_action(&job.action, &view.declared).map(|one| one.marked(&secrets)),
+        secrets,
         claim,
         ids,
         // What was decided at the claim depends on nothing but the declared documents.
-        mismatching: mismatching(&view.declared, job),
+        mismatching: mismatching(&view.declared, &job),
+        job,
         started_at: run.started_at,
         finished_at: run.finished_at,
         open_batch: run.open_batch,

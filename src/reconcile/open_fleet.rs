@@ -59,6 +59,7 @@ impl<'w> OpenFleet<'w> {
             fleet: &self.view.declared.fleet,
             inbox,
             woken: Wakeups::default(),
+            masks: self.view.workspace.masks(),
             grace: options.grace,
             waits: options.waits,
             crash: &options.ports.crash,

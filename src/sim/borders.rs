@@ -106,7 +106,7 @@ impl World {
         fleet.get("registry")?;
         let folder = self.sites[0].join(".fleetform/stranger");
         self.clone_to(&folder).unwrap_or_else(|error| panic!("a clone can be made: {error}"));
-        let environment = Environment { folder: folder.clone(), registry: None };
+        let environment = Environment { folder: folder.clone(), ..Environment::default() };
         let (inbox, agree) = (Inbox::new(), &mut |_: &_, _: &_| true);
         let ended = apply(&environment, &ApplyOptions::default(), &self.clock, &inbox, agree, &mut |_| {});
         let sent = std::fs::read(folder.join(JOURNAL)).unwrap_or_default();

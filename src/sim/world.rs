@@ -350,7 +350,7 @@ impl World {
     /// Returns the environment of commands.
     pub fn environment(&self) -> Environment {
         let registry = self.remote.is_some().then(|| format!("sqlite:{}", self.registry_path().display()));
-        Environment { folder: self.folder().to_path_buf(), registry }
+        Environment { folder: self.folder().to_path_buf(), registry, ..Environment::default() }
     }
 
     /// Applies `HEAD` as a separate process would: nothing in memory outlives it. Returns how it ended, and the number

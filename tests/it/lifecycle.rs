@@ -563,7 +563,8 @@ fn runs_are_told_and_run_again_although_another_file_is_broken() {
 fn nothing_is_edited_in_the_folder_of_a_daemon() {
     let world = World::new("{}");
     let folder = crate::world::folder();
-    let environment = fleetform::ops::Environment { folder: folder.path().to_path_buf(), registry: None };
+    let environment =
+        fleetform::ops::Environment { folder: folder.path().to_path_buf(), ..fleetform::ops::Environment::default() };
     fleetform::ops::Workspace::open_mirror(&environment, world.path().to_str().unwrap(), "main", "").unwrap();
     let mut command = crate::world::fleetform();
     let ran = crate::world::Ran::of(command.arg("-C").arg(folder.path()).args(["job", "stop", "dim"])).expect(64);

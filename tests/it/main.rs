@@ -47,6 +47,7 @@ mod review;
 mod said;
 mod schedules;
 mod scripts;
+mod secrets;
 mod servers;
 mod service;
 mod shell;

@@ -505,7 +505,7 @@ fn a_plan_in_a_clone_does_not_take_for_lost_what_somebody_works_on() {
     git(world.path(), &["push", "--quiet", "origin", "main"]);
     let told = |at: jiff::Timestamp| {
         let clone = Clone::of(&world, &remote);
-        let environment = Environment { folder: clone.path(), registry: None };
+        let environment = Environment { folder: clone.path(), ..Environment::default() };
         let planned = fleetform::ops::plan::plan(&environment, &PlanOptions::default(), at).unwrap();
         let change = planned.plan.changes.iter().find(|change| change.subject.to_string() == "job/reboot").unwrap();
         (change.action(), change.reason.clone())

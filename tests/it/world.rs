@@ -12,7 +12,7 @@ use fleetform::execute::{Clock, Inbox, Progress, Waker, Wakeups};
 use fleetform::model::device::Device;
 use fleetform::ops::apply::{Applied, ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, ShownPlan, plan};
-use fleetform::ops::{Environment, OpsError};
+use fleetform::ops::{AllowedSecrets, Environment, OpsError};
 use fleetform::plan::ActionKind;
 use fleetform::registry::{DeviceFilter, Registry, RegistryError, sqlite};
 use fleetform::results::{Row, read_shard};
@@ -92,12 +92,14 @@ impl Clock for VirtualClock {
 pub struct World {
     folder: tempfile::TempDir,
     pub clock: VirtualClock,
+    /// The secrets that the fleet may use in this process.
+    pub secrets: RefCell<AllowedSecrets>,
 }
 
 impl World {
     /// Returns a fleet `acme` with a spec in YAML's flow style, such as `{link: {simulated: {seed: 3}}}`, committed.
     pub fn new(spec: &str) -> World {
-        let world = World { folder: folder(), clock: VirtualClock::new() };
+        let world = World { folder: folder(), clock: VirtualClock::new(), secrets: RefCell::default() };
         let mut options = git2::RepositoryInitOptions::new();
         git2::Repository::init_opts(world.path(), options.initial_head("main")).unwrap();
         world.write(".gitignore", ".fleetform/\n");
@@ -175,7 +177,11 @@ impl World {
     }
 
     pub fn environment(&self) -> Environment {
-        Environment { folder: self.path().to_path_buf(), registry: None }
+        Environment {
+            folder: self.path().to_path_buf(),
+            secrets: self.secrets.borrow().clone(),
+            ..Environment::default()
+        }
     }
 
     pub fn plan(&self) -> Result<ShownPlan, OpsError> {
@@ -347,7 +353,11 @@ pub fn devices_csv(count: usize) -> String {
 /// Returns the binary, with nothing of the surroundings that changes what it does.
 pub fn fleetform() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
-    command.env_remove("FLEETFORM_REGISTRY").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .env_remove("FLEETFORM_REGISTRY")
+        .env_remove("FLEETFORM_ALLOW_SECRETS")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
     // This folder is never written, so a test sees neither the state of another test nor that of the person who runs
     // them.
     command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));

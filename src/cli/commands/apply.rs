@@ -22,6 +22,7 @@ use crate::plan::{Plan, SavedPlan};
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
 pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
+    let environment = &arguments.secrets.give_to(environment)?;
     let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
     let options = ApplyOptions {
         saved,

@@ -20,7 +20,7 @@ pub fn init(folder: &Path, with_example: bool, name: Option<&str>, output: &Outp
     output.say(&sentence(&made, folder));
     if !made.files.is_empty() {
         let program = &output.program;
-        let option = folder_option(&Environment { folder: folder.to_path_buf(), registry: None });
+        let option = folder_option(&Environment { folder: folder.to_path_buf(), ..Environment::default() });
         output.say(&format!(
             "\nNext: declare devices and jobs beside it (`{program} schema Job`), commit them, and \
             look:\n\n    {program}{option} plan"
@@ -48,7 +48,7 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
     let made = make(folder, InitOptions { name: None, with_example: true, is_apart: true })?;
     output.say(&sentence(&made, folder));
     output.say("");
-    let inside = Environment { folder: folder.to_path_buf(), registry: environment.registry.clone() };
+    let inside = Environment { folder: folder.to_path_buf(), ..environment.clone() };
     let applied = apply::execute(&inside, &ApplyOptions::default(), true, output)?;
     if applied.was_interrupted {
         return Ok(exit::INTERRUPTED);

@@ -34,7 +34,8 @@ pub use reference::glossary;
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
-    let environment = Environment { folder: folder_of(cli), registry: cli.global.registry.clone() };
+    let environment =
+        Environment { folder: folder_of(cli), registry: cli.global.registry.clone(), ..Environment::default() };
     match &cli.command {
         Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
         Command::Init { directory, example, name } => {

@@ -26,6 +26,7 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
             help: "`plan --json` prints the plan on stdout.".to_string(),
         });
     }
+    let environment = &arguments.secrets.give_to(environment)?;
     let options = PlanOptions {
         revision: arguments.rev.clone(),
         base: arguments.base.clone(),

@@ -33,6 +33,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
 pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) -> CommandResult {
     arguments.log.start(output)?;
+    let environment = &arguments.secrets.give_to(environment)?;
     // A variable that is set and empty is how unit and compose files leave one out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (remote, branch) = (given(&arguments.remote).map(from_here), given(&arguments.branch));

@@ -6,6 +6,7 @@ use super::TextTable;
 use crate::cli::output::{Painter, Tone};
 use crate::model::device::Device;
 use crate::model::id::Name;
+use crate::model::secret;
 use crate::model::text::sanitize_line;
 use crate::ops::device::ShownDevice;
 use crate::ops::job::ListedRun;
@@ -106,7 +107,7 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
     for (name, section, version) in sections {
         let version = version.map_or(String::new(), |version| format!(" (version {version})"));
         text.push_str(&format!("  {name}{version}\n"));
-        for line in format!("{section:#}").lines() {
+        for line in format!("{:#}", secret::shown(section)).lines() {
             text.push_str(&format!("    {}\n", sanitize_line(line)));
         }
     }

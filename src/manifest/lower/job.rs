@@ -252,11 +252,7 @@ impl Lowering<'_> {
             );
             self.report(code::PAYLOAD_TOO_LARGE, "/spec/action/command/payload", detail);
         }
-        if mentions_secret(&payload) {
-            let detail = "A payload may not hold a key `$secret`: secrets by reference are not supported by this \
-                version, and it would be sent as it stands here.";
-            self.report(code::SECRET, "/spec/action/command/payload", detail);
-        }
+        self.without_secrets(&payload, "/spec/action/command/payload");
         if let Some(node) = self.root.at(&self.place("/spec/action/command/payload")) {
             self.warn_of_plain_words(node);
         }
@@ -379,13 +375,4 @@ pub(super) fn spec_digest(run: Option<&RunToken>, mut spec: Map<String, Value>) 
         }
     }
     Digest::of_json(&Value::Object(spec))
-}
-
-/// Returns true when an object anywhere in a value has the key `$secret`.
-fn mentions_secret(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => members.contains_key("$secret") || members.values().any(mentions_secret),
-        Value::Array(items) => items.iter().any(mentions_secret),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
 }

@@ -8,6 +8,7 @@ use crate::manifest::node::pointer;
 use crate::manifest::structure::Subject;
 use crate::model::limits;
 use crate::model::patch::{Patch, Section, TwinRule, violations};
+use crate::model::secret;
 
 impl Lowering<'_> {
     /// Returns the patch under `spec.action`, checked; a stand-in when it is empty.
@@ -21,8 +22,15 @@ impl Lowering<'_> {
                 limits::PATCH_BYTES_MAX
             );
             self.report(code::PATCH_TOO_LARGE, &unplaced, detail);
+        } else if secret::is_reference(&members) {
+            let detail = "A patch has members, and a secret stands for the text of one of them.";
+            self.report_secret(&unplaced, &[], detail);
         } else {
-            for violation in violations(&members, section) {
+            let without = match section {
+                Section::Desired => self.without_secrets(&Value::Object(members.clone()), &unplaced),
+                Section::Tags | Section::Cloud | Section::Reported => self.refuse_secrets(&members, &unplaced),
+            };
+            for violation in violations(without.as_object().unwrap_or(&members), section) {
                 let keys = violation.path.iter().map(String::as_str);
                 let place = format!("{at}{}", pointer(keys));
                 let detail = format!("{}.", capitalised(&violation.rule.to_string()));
@@ -50,6 +58,32 @@ impl Lowering<'_> {
             }
             Patch::new(Map::from_iter([("unresolved".to_string(), Value::Null)])).expect("it is not empty")
         })
+    }
+}
+
+impl Lowering<'_> {
+    /// Reports what is wrong with the references to secrets of a value, and returns it without them.
+    pub(super) fn without_secrets(&mut self, value: &Value, unplaced: &str) -> Value {
+        for (path, fault) in secret::faults(value) {
+            self.report_secret(unplaced, &path, fault);
+        }
+        secret::shown(value)
+    }
+
+    /// Reports every reference to a secret in a patch that no device is sent, and returns the patch without them.
+    fn refuse_secrets(&mut self, members: &Map<String, Value>, unplaced: &str) -> Value {
+        let value = Value::Object(members.clone());
+        for path in secret::places(&value) {
+            let detail = "Tags and cloud properties are not sent to devices, and everybody who reads the registry sees \
+                          them: a secret has no place in them. Use `property` or the payload of a `command`.";
+            self.report_secret(unplaced, &path, detail);
+        }
+        secret::shown(&value)
+    }
+
+    fn report_secret(&mut self, unplaced: &str, path: &[String], detail: &str) {
+        let place = format!("{unplaced}{}", pointer(path.iter().map(String::as_str)));
+        self.report(code::SECRET, &place, detail);
     }
 }
 

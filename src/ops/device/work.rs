@@ -9,6 +9,7 @@ use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
+use crate::model::secret;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{OnError, Purpose, TreeChoice, View};
 
@@ -157,7 +158,9 @@ fn patch_action(section: Section, assignments: &[String]) -> Result<Value, OpsEr
             return Err(usage(format!("`{shown}` and another value are for the same place")));
         }
     }
-    if let Some(broken) = violations(&members, section).first() {
+    // What is wrong with a reference to a secret is found with the files.
+    let without = secret::shown(&Value::Object(members.clone()));
+    if let Some(broken) = violations(without.as_object().unwrap_or(&members), section).first() {
         return Err(usage(format!("{}: {}", broken.path.join("."), broken.rule)));
     }
     let word = match section {
