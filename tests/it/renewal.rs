@@ -148,7 +148,7 @@ fn renewals_leave_no_commit_and_a_clone_sees_them() {
     let clone = folder();
     git(clone.path(), &["clone", "--quiet", site.remote().to_str().unwrap(), "fleet"]);
     let clone = clone.path().join("fleet");
-    let environment = Environment { folder: clone.clone(), registry: None };
+    let environment = Environment { folder: clone.clone(), ..Environment::default() };
     let (tips, seen) = (RefCell::new(Vec::new()), Cell::new(0));
     let mut observer = |progress: &Progress| {
         if !matches!(progress, Progress::Advanced { .. }) {
