@@ -120,7 +120,7 @@
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
-//! | exports, saved plans and snapshots | `ops::device`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
+//! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
 //! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 

@@ -33,6 +33,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fleetform plan --out plan.json", "kept, to apply just this one"),
         ],
     ),
+    ("plan show", &[("fleetform plan show plan.json", "a plan that was kept, and whether it still holds")]),
     (
         "apply",
         &[
@@ -176,7 +177,8 @@ mod tests {
 
     fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         let mut inner = command.get_subcommands().filter(|inner| inner.get_name() != "help").peekable();
-        if inner.peek().is_none() {
+        let is_whole = !path.is_empty() && !command.is_subcommand_required_set();
+        if inner.peek().is_none() || is_whole {
             found.push((path.to_string(), command.clone()));
         }
         inner.for_each(|inner| leaves(inner, format!("{path} {}", inner.get_name()).trim(), found));

@@ -1,14 +1,17 @@
-//! The options of `plan`.
+//! The options of `plan` and `plan show`.
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::secrets::SecretArgs;
 
 /// The options of `plan`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct PlanArgs {
+    #[command(subcommand)]
+    pub command: Option<PlanCommand>,
     /// Plan a commit, a branch or a tag; the work tree when absent
     #[arg(long, value_name = "REV")]
     pub rev: Option<String>,
@@ -23,6 +26,34 @@ pub struct PlanArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub secrets: SecretArgs,
+    #[command(flatten)]
+    pub form: FormArgs,
+    /// Exit with 2 when the plan has changes, with 0 when it has none
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// The commit that is trusted to have brought the fleet's Access document
+    #[arg(long, value_name = "COMMIT")]
+    pub introduction: Option<String>,
+    /// Exit with 65 when there is a warning, too
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// The commands below `plan`.
+#[derive(Debug, Subcommand)]
+pub enum PlanCommand {
+    /// Print a saved plan as `plan` did, and say whether it is still fresh
+    Show {
+        /// A plan saved with `fleetform plan --out`
+        plan: PathBuf,
+        #[command(flatten)]
+        form: FormArgs,
+    },
+}
+
+/// The options that say how a plan is printed.
+#[derive(Debug, Clone, Args)]
+pub struct FormArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
     pub format: PlanFormat,
@@ -33,15 +64,6 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", default_value_t = 60_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(2_000..=10_000_000))]
     pub markdown_bytes: u64,
-    /// Exit with 2 when the plan has changes, with 0 when it has none
-    #[arg(long)]
-    pub detailed_exitcode: bool,
-    /// The commit that is trusted to have brought the fleet's Access document
-    #[arg(long, value_name = "COMMIT")]
-    pub introduction: Option<String>,
-    /// Exit with 65 when there is a warning, too
-    #[arg(long)]
-    pub strict: bool,
 }
 
 /// How a plan is printed.

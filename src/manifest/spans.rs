@@ -83,4 +83,12 @@ impl JobSpans {
     pub fn span_of(&self, kind: Kind, name: &Name, pointer: &str) -> Option<Span> {
         self.find(kind, name).map(|doc| doc.span(pointer))
     }
+
+    /// Returns the documents that have a legal name, each with its place, sorted by place.
+    pub fn documents(&self) -> impl Iterator<Item = (Kind, &Name, Span)> {
+        self.set.docs.iter().filter_map(move |doc| {
+            let name = doc.name.as_ref()?;
+            Some((doc.kind, name, doc.span("")))
+        })
+    }
 }

@@ -127,6 +127,9 @@ pub enum Action {
     EdgeManifest(Name),
 }
 
+/// The word of each action, as [`Action::word`] returns it.
+pub const ACTION_WORDS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "deviceTemplate", "edgeManifest"];
+
 impl Action {
     /// Returns the word of the manifest.
     pub fn word(&self) -> &'static str {

@@ -12,6 +12,8 @@ pub const RESULT_FILE_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of one document of the results branch that is read whole and parsed: a claim, a record, a report. The record
 /// of a run with the most batches has about 10 MB.
 pub const RESULT_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a saved plan. One of the most documents, each with a job of many values, has about 200 MB.
+pub const SAVED_PLAN_BYTES_MAX: u64 = 256 << 20;
 /// Documents of one fleet: ten times the largest Flux repositories that we know of.
 pub const DOCUMENTS_MAX: usize = 100_000;
 /// Files of each kind that a daemon keeps parsed, those of the newest commit: as many as a fleet has documents. They

@@ -1,5 +1,7 @@
 //! Plans without doing anything: of a tree, or of what a tree changes.
 
+mod saved;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -7,13 +9,16 @@ use jiff::Timestamp;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::plan::{Delta, Plan, Withdrawn};
+use crate::plan::{Bonds, Delta, Plan, Withdrawn};
 use crate::prepare::{
     Files, HistoryError, OnError, OpenSnapshot, PrepareError, Purpose, Searches, TreeChoice, Trust, View,
     searched_paths,
 };
 use crate::registry::IndexChanges;
 use crate::repo::RepoError;
+
+pub use crate::prepare::Freshness;
+pub use saved::{look, read, save, shown};
 
 /// What to plan.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +57,8 @@ pub struct ShownPlan {
     pub is_blind: bool,
     /// Where the fleet's folder is in its repository, with a slash at its end; empty for the whole of it.
     pub prefix: String,
+    /// What an apply of the plan would hold for.
+    pub bonds: Bonds,
 }
 
 /// What a plan was compared with.
@@ -112,7 +119,15 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
         change = Some(ShownChange { revision, commit, alike: delta.alike, withdrawn: delta.withdrawn, known_findings });
     }
     let prefix = workspace.repo.prefix().to_string();
-    Ok(ShownPlan { plan, change, findings: view.findings(later), indexes, is_blind, prefix })
+    let bonds = bonds_of(&view, snapshot.is_some())?;
+    Ok(ShownPlan { plan, change, findings: view.findings(later), indexes, is_blind, prefix, bonds })
+}
+
+/// Returns what a plan holds for. A snapshot is no registry that can be applied to.
+fn bonds_of(view: &View<'_>, is_of_snapshot: bool) -> Result<Bonds, OpsError> {
+    let has_registry = !is_of_snapshot && view.workspace.registry_path(&view.declared.fleet)?.exists();
+    let registry = if has_registry { Some(view.registry.identity()?.id) } else { None };
+    Ok(Bonds { fleet: Some(view.declared.fleet.name.to_string()), registry, policy_digest: view.policy_digest() })
 }
 
 /// Returns what commits have changed that were not allowed to. Of a work tree, the history of `HEAD` is verified.

@@ -45,6 +45,18 @@ impl Subject {
             Subject::Schedule(_) => Kind::Schedule,
         }
     }
+
+    /// Returns the subject of an address, or `None`.
+    pub fn parse(address: &str) -> Option<Subject> {
+        let (folder, name) = address.split_once('/')?;
+        let name = Name::parse(name).ok()?;
+        match folder {
+            "import" => Some(Subject::Import(name)),
+            "job" => Some(Subject::Job(name)),
+            "schedule" => Some(Subject::Schedule(name)),
+            _ => None,
+        }
+    }
 }
 
 /// What becomes of it. A closed list; the views have a symbol and a word for each.
@@ -136,8 +148,8 @@ pub struct Targets {
     /// Devices that are not blocked and that the job does not fit, by what it does not fit: they fail when their batch
     /// starts.
     pub mismatched: BTreeMap<Mismatch, u64>,
-    /// Ids that the job names and the registry does not have.
-    pub missing: Vec<String>,
+    /// How many ids the job names that the registry does not have.
+    pub missing: u64,
 }
 
 impl Targets {

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Batches, ImportCounts, Plan, PlannedChange, Step, Subject, Targets, Upcoming};
+use super::{Batches, ImportCounts, Plan, PlannedChange, Step, Targets, Upcoming};
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::observation::Mismatch;
 use crate::model::schedule::Occurrence;
-use crate::model::secret::SHOWN;
 
 /// The version of the JSON plan; the major number changes when the meaning of a field does.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -98,7 +97,7 @@ fn write_change(change: &PlannedChange, text: &mut String) {
     text.push_str(",\"work\":null}");
 }
 
-fn change_to_json(change: &PlannedChange) -> Value {
+pub(super) fn change_to_json(change: &PlannedChange) -> Value {
     let mut document = json!({
         "address": change.subject.to_string(),
         "kind": change.subject.kind().as_str(),
@@ -179,82 +178,6 @@ fn targets_to_json(targets: &Targets) -> Value {
             Mismatch::NotEdge => None,
         }).collect::<Vec<_>>(),
         "not_iot_edge": targets.mismatched.get(&Mismatch::NotEdge).copied().unwrap_or_default(),
-        "missing": targets.missing.len(),
+        "missing": targets.missing,
     })
-}
-
-/// Returns true when a change is as it was agreed to. Which devices have a secret already is no part of that: where the
-/// plan was saved the value may not have been known, and it may be another one since.
-fn is_as_agreed(now: &Value, saved: &Value) -> bool {
-    let is_of_secret = |line: &Value| shows_secret(&line["to"]);
-    let lines = |change: &Value| change["diff"].as_array().cloned().unwrap_or_default();
-    if now == saved || !lines(now).iter().chain(&lines(saved)).any(is_of_secret) {
-        return now == saved;
-    }
-    let stripped = |change: &Value| {
-        let mut change = change.clone();
-        if let Some(lines) = change["diff"].as_array_mut() {
-            lines.retain(|line| !is_of_secret(line));
-        }
-        change["targets"]["unchanged"] = Value::Null;
-        change
-    };
-    stripped(now) == stripped(saved)
-}
-
-fn shows_secret(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text == SHOWN,
-        Value::Array(items) => items.iter().any(shows_secret),
-        Value::Object(members) => members.values().any(shows_secret),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// A plan that was written to a file: its id, and the changes that it was agreed to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SavedPlan {
-    /// 64 hex digits.
-    id: String,
-    /// As [`plan_to_json`] writes them.
-    changes: Vec<Value>,
-}
-
-impl SavedPlan {
-    /// Reads what [`plan_to_json`] writes; `None` when it has no `plan_id`.
-    pub fn from_json(json: &Value) -> Option<SavedPlan> {
-        let id = json.get("plan_id").and_then(Value::as_str).and_then(Digest::parse)?;
-        let changes = json.get("changes").and_then(Value::as_array).cloned().unwrap_or_default();
-        Some(SavedPlan { id: id.to_string(), changes })
-    }
-
-    /// Returns the id of the plan, 64 hex digits.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Returns true when the plan has a change of this.
-    pub fn has(&self, subject: &Subject) -> bool {
-        let address = subject.to_string();
-        self.changes.iter().any(|change| change.get("address").and_then(Value::as_str) == Some(&address))
-    }
-
-    /// Returns the addresses, sorted, at which it wants something that the plan of now does not, or wants otherwise.
-    /// Changes of the plan of now that the saved one does not have are no difference: they are not applied.
-    pub fn differing_addresses(&self, now: &Plan) -> Vec<String> {
-        let mut differing = Vec::new();
-        for change in &self.changes {
-            let address = change.get("address").and_then(Value::as_str).unwrap_or_default();
-            let action = change.pointer("/actions/0").and_then(Value::as_str).unwrap_or_default();
-            if matches!(action, "schedule" | "hold" | "done" | "gone") {
-                continue;
-            }
-            let is_same = now.changes.iter().map(change_to_json).any(|candidate| is_as_agreed(&candidate, change));
-            if !is_same {
-                differing.push(address.to_string());
-            }
-        }
-        differing.sort();
-        differing
-    }
 }

@@ -11,6 +11,7 @@ mod check;
 mod classify;
 mod codec;
 mod conflict;
+mod decode;
 mod delta;
 mod diff;
 mod input;
@@ -18,6 +19,7 @@ mod order;
 mod planner;
 mod refusal;
 mod resized;
+mod saved;
 mod upcoming;
 
 pub use agenda::{Agenda, MissedOccurrence, agenda};
@@ -26,13 +28,14 @@ pub use change::{
 };
 pub use check::check;
 pub use classify::{Class, Classified, classify, classify_all};
-pub use codec::{FORMAT_VERSION, SavedPlan, plan_id_of, plan_to_json};
+pub use codec::{FORMAT_VERSION, plan_id_of, plan_to_json};
 pub use conflict::{Conflict, contest};
 pub use delta::{Delta, Withdrawal, Withdrawn};
 pub use diff::DiffLine;
 pub use input::{Frozen, ImportObservation, PlanInput, PlanSource};
 pub use planner::plan;
 pub use refusal::{Notice, Refusal};
+pub use saved::{Bonds, Difference, Moved, SavedPlan, UnreadablePlan};
 
 use std::collections::{BTreeMap, BTreeSet};
 

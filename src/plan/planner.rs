@@ -395,7 +395,7 @@ fn plan_run(job: &Job, seen: ObservedJob, reason: &str, is_deferred: bool, plan:
         unchanged: found.unchanged,
         blocked: found.blocked,
         mismatched: found.mismatched.clone(),
-        missing: observation.missing.clone(),
+        missing: observation.missing.len() as u64,
     };
     let step = Step::Run(Box::new(RunStep {
         work: job.action.word(),

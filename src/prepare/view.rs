@@ -15,6 +15,7 @@ use super::warnings::{behind_remote, named, older_registry, only_looks, other_re
 use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
 use crate::diag::{Diagnostics, code};
 use crate::ledger::Ledger;
+use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
 use crate::plan::Plan;
@@ -210,6 +211,12 @@ impl<'w> View<'w> {
     pub fn diagnose(&self, plan: &Plan) -> Diagnostics {
         let (declared, recorded) = ((&self.files, &*self.declared, &self.held), (&self.branch, &self.ledger));
         super::diagnose::diagnose(plan, &preparation_of(self.workspace, declared, recorded, Timestamp::UNIX_EPOCH), &[])
+    }
+
+    /// Returns the digest of the policies that plans of these files are judged by; `None` without any. A saved plan
+    /// holds for one digest.
+    pub fn policy_digest(&self) -> Option<Digest> {
+        None
     }
 
     /// Returns what was found in the files, and `later` findings about them.

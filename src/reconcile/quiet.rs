@@ -12,7 +12,7 @@ use super::{ReconcileError, Seen};
 use crate::execute::{Clock, Inbox, Progress};
 use crate::model::id::Name;
 use crate::plan::{ActionKind, Frozen, Plan, SavedPlan, Subject};
-use crate::prepare::{Findings, OnError, Planned, View};
+use crate::prepare::{Findings, Freshness, OnError, Planned, View, freshness};
 use crate::repo::UpstreamError;
 
 /// How often a running apply looks for stops that were committed meanwhile, and pushes what waits.
@@ -53,7 +53,7 @@ impl Agreement<'_> {
             if self.agree.is_some() {
                 refuse_stale(saved, view, &planned.plan)?;
             }
-            planned.plan = planned.plan.restricted(|change| saved.has(&change.subject));
+            planned.plan = planned.plan.restricted(|change| saved.touches(&change.subject));
         }
         quiet.frozen.extend(planned.plan.frozen.clone());
         if let Some(agree) = self.agree.take() {
@@ -76,14 +76,14 @@ impl Agreement<'_> {
 /// Refuses a saved plan that was applied before, or whose changes the plan of now does not have.
 fn refuse_stale(saved: &SavedPlan, view: &View<'_>, plan: &Plan) -> Result<(), ReconcileError> {
     let help = "Make a new plan with `fleetform plan --out FILE`.".to_string();
-    if view.ledger.has_used_plan(saved.id()) {
-        return Err(ReconcileError::Held { what: "the saved plan was applied before".to_string(), help });
-    }
-    let differing = saved.differing_addresses(plan);
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let what = format!("the fleet has changed since the plan was saved, at {}", differing.join(", "));
+    let what = match freshness(saved, view, plan)? {
+        Freshness::Fresh => return Ok(()),
+        Freshness::Foreign(what) => return Err(ReconcileError::Unusable { what, help }),
+        Freshness::Used(how) => format!("the saved plan was applied before: {how}"),
+        Freshness::Stale(clauses) => {
+            format!("the fleet has changed since the plan was saved, at {}", clauses.join(", and at "))
+        }
+    };
     Err(ReconcileError::Held { what, help })
 }
 

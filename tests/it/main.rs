@@ -45,6 +45,7 @@ mod renames;
 mod renewal;
 mod review;
 mod said;
+mod saved;
 mod schedules;
 mod scripts;
 mod secrets;

@@ -153,7 +153,7 @@ fn a_saved_plan_does_not_go_stale_because_time_passes() {
     let world = world("start: 2026-11-20T12:00:00, recurrence: daily");
     let saved = plan_to_json(&world.plan().unwrap().plan);
     world.pass(std::time::Duration::from_secs(86_400));
-    let options = ApplyOptions { saved: fleetform::plan::SavedPlan::from_json(&saved), ..ApplyOptions::default() };
+    let options = ApplyOptions { saved: fleetform::plan::SavedPlan::from_json(&saved).ok(), ..ApplyOptions::default() };
     let applied = world.apply_with(&options, &Inbox::new(), &mut |_| {}).unwrap();
     assert_eq!(applied.imports.len(), 1);
     assert!(applied.records.is_empty(), "an apply starts no schedule");

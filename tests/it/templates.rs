@@ -347,7 +347,7 @@ fn a_saved_plan_does_not_hold_when_the_templates_moved() {
     world.run(&["plan", "--rev", "HEAD", "--out", &saved]).expect(0);
     let saved: Value = serde_json::from_slice(&std::fs::read(saved).unwrap()).unwrap();
     world.sql("UPDATE device SET template = 'thermostat' WHERE device_id = 'l-1'");
-    let options = ApplyOptions { saved: fleetform::plan::SavedPlan::from_json(&saved), ..ApplyOptions::default() };
+    let options = ApplyOptions { saved: fleetform::plan::SavedPlan::from_json(&saved).ok(), ..ApplyOptions::default() };
     let error = world.apply_with(&options, &fleetform::execute::Inbox::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("job/dim"), "{error}");
 }

@@ -1,11 +1,9 @@
 //! `apply`
 
 use std::io::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-use serde_json::Value;
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
@@ -17,13 +15,14 @@ use crate::cli::view::progress::{Bars, event_json, event_line};
 use crate::cli::view::{counted, indexes};
 use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
-use crate::ops::{Environment, Findings, OpsError, Trust};
-use crate::plan::{Plan, SavedPlan};
+use crate::ops::plan::read;
+use crate::ops::{Environment, Findings, Trust};
+use crate::plan::Plan;
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
 pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
     let environment = &arguments.secrets.give_to(environment)?;
-    let saved = arguments.plan.as_deref().map(read_plan).transpose()?;
+    let saved = arguments.plan.as_deref().map(read).transpose()?;
     let options = ApplyOptions {
         saved,
         waits: arguments.wait,
@@ -150,29 +149,6 @@ fn say_frozen(applied: &Applied, output: &Output) {
     let are = if count == 1 { "is" } else { "are" };
     let what = counted(count as u64, "document");
     output.say(&format!("{what} {are} not started:{}{more}", lines.collect::<String>()));
-}
-
-fn read_plan(path: &Path) -> Result<SavedPlan, CommandError> {
-    let fail = |what: String| {
-        let help = "Name a file that was made with `fleetform plan --out FILE`.".to_string();
-        CommandError::Usage { what, help }
-    };
-    let bytes = std::fs::read(path).map_err(|e| fail(format!("the plan {} cannot be read: {e}", path.display())))?;
-    let plan: Value =
-        serde_json::from_slice(&bytes).map_err(|_| fail(format!("{} is not a saved plan", path.display())))?;
-    match plan.get("format_version").and_then(Value::as_str) {
-        Some(version) if version.starts_with("1.") && plan.get("changes").is_some_and(Value::is_array) => {
-            SavedPlan::from_json(&plan).ok_or_else(|| CommandError::Usage {
-                what: "the saved plan has no plan_id".to_string(),
-                help: "Make a new plan with `fleetform plan --out FILE`.".to_string(),
-            })
-        }
-        Some(version) if !version.starts_with("1.") => Err(CommandError::Ops(OpsError::Held {
-            what: format!("{} has format version {version}, and this fleetform reads version 1", path.display()),
-            help: "Use the fleetform that made it, or make a new plan.".to_string(),
-        })),
-        Some(_) | None => Err(fail(format!("{} is not a saved plan", path.display()))),
-    }
 }
 
 /// The first Ctrl-C or SIGTERM asks to end; the second ends at once.

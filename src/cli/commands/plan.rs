@@ -1,25 +1,27 @@
-//! `plan`
+//! `plan` and `plan show`
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{CommandResult, Output, folder_option};
-use crate::cli::error::{CommandError, code_of_findings};
+use crate::cli::error::{CommandError, code_of_findings, sentence};
 use crate::cli::exit;
 use crate::cli::output::{Tone, stdout_width};
-use crate::cli::plans::{PlanArgs, PlanFormat};
+use crate::cli::plans::{FormArgs, PlanArgs, PlanCommand, PlanFormat};
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::{annotations, diagnostic, indexes, junit, markdown, number, sarif, wrapped};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::text::sanitize_line;
-use crate::ops::plan::{PlanOptions, ShownChange, ShownPlan, plan};
-use crate::ops::{Destination, Environment, Findings, OpsError, Workspace};
+use crate::ops::plan::{Freshness, PlanOptions, ShownChange, ShownPlan, look, plan, read, save, shown};
+use crate::ops::{Environment, Findings, OpsError, Workspace};
 use crate::plan::{Withdrawal, Withdrawn, plan_to_json};
 
 /// `plan [--rev R] [--base R] [--out F] [--format F] [--detailed-exitcode] [--strict]`
 pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> CommandResult {
+    if let Some(PlanCommand::Show { plan, form }) = &arguments.command {
+        return show(environment, plan, form, output);
+    }
     if arguments.out.as_deref() == Some(Path::new("-")) {
         return Err(CommandError::Usage {
             what: "`--out` names a file".to_string(),
@@ -34,37 +36,59 @@ pub fn run(environment: &Environment, arguments: &PlanArgs, output: &Output) -> 
         snapshot: arguments.snapshot.clone(),
     };
     let planned = match plan(environment, &options, SystemClock.now()) {
-        Err(OpsError::Invalid(findings)) => return invalid(environment, findings, arguments, output),
+        Err(OpsError::Invalid(findings)) => return invalid(environment, findings, &arguments.form, output),
         planned => planned?,
     };
+    print(&planned, &arguments.form, output)?;
     let diagnostics = &planned.findings.diagnostics;
-    let from_root = planned.findings.sources.below(&planned.prefix);
-    match format_of(arguments, output) {
-        PlanFormat::Human => {
-            output.result(&text(&planned, output))?;
-            output.findings(&planned.findings);
-        }
-        PlanFormat::Json => output.json_line(&to_json(&planned))?,
-        PlanFormat::Markdown => {
-            let bytes_max = usize::try_from(arguments.markdown_bytes).unwrap_or(usize::MAX);
-            output.result(&markdown::markdown(&planned, bytes_max))?;
-        }
-        PlanFormat::Github => output.result(&annotations::github(&diagnostics.sorted(), &from_root))?,
-        PlanFormat::Sarif => output.result(&sarif::sarif(&diagnostics.sorted(), &from_root))?,
-        PlanFormat::Junit => output.result(&junit::junit(&diagnostics.sorted(), &from_root))?,
-    }
     let refusal = code_of_findings(diagnostics, arguments.strict);
     if refusal != exit::OK {
         return Ok(refusal);
     }
     if let Some(path) = &arguments.out {
-        save(environment, &planned, path, output)?;
+        keep(environment, &planned, path, output)?;
     }
     Ok(if arguments.detailed_exitcode && planned.has_changes() { exit::CHANGES } else { exit::OK })
 }
 
+/// Prints a plan as it was asked for.
+fn print(planned: &ShownPlan, form: &FormArgs, output: &Output) -> Result<(), CommandError> {
+    let diagnostics = &planned.findings.diagnostics;
+    let from_root = planned.findings.sources.below(&planned.prefix);
+    match format_of(form, output) {
+        PlanFormat::Human => {
+            output.result(&text(planned, output))?;
+            output.findings(&planned.findings);
+        }
+        PlanFormat::Json => output.json_line(&to_json(planned))?,
+        PlanFormat::Markdown => {
+            let bytes_max = usize::try_from(form.markdown_bytes).unwrap_or(usize::MAX);
+            output.result(&markdown::markdown(planned, bytes_max))?;
+        }
+        PlanFormat::Github => output.result(&annotations::github(&diagnostics.sorted(), &from_root))?,
+        PlanFormat::Sarif => output.result(&sarif::sarif(&diagnostics.sorted(), &from_root))?,
+        PlanFormat::Junit => output.result(&junit::junit(&diagnostics.sorted(), &from_root))?,
+    }
+    Ok(())
+}
+
+/// `plan show FILE`: the plan on stdout as it was, and on stderr a line on whether it still holds here.
+fn show(environment: &Environment, path: &Path, form: &FormArgs, output: &Output) -> CommandResult {
+    let saved = read(path)?;
+    let line = match look(environment, &saved, SystemClock.now()) {
+        Ok(Freshness::Fresh) => "Still fresh: an apply of it does just this.".to_string(),
+        Ok(Freshness::Used(how)) => format!("Used already: {how}."),
+        Ok(Freshness::Stale(clauses)) => format!("Stale: it has changed since at {}.", clauses.join(", and at ")),
+        Ok(Freshness::Foreign(what)) => format!("Not of this fleet: {what}."),
+        Err(error) => format!("Whether it is still fresh is not known here: {}.", sentence(&error)),
+    };
+    print(&shown(saved), form, output)?;
+    output.say(&line);
+    Ok(exit::OK)
+}
+
 /// Prints what is wrong with files that cannot be planned, as it was asked for.
-fn invalid(environment: &Environment, findings: Box<Findings>, arguments: &PlanArgs, output: &Output) -> CommandResult {
+fn invalid(environment: &Environment, findings: Box<Findings>, arguments: &FormArgs, output: &Output) -> CommandResult {
     let prefix = Workspace::open(environment).map_err(OpsError::from)?.repo.prefix().to_string();
     let from_root = findings.sources.below(&prefix);
     let sorted = findings.diagnostics.sorted();
@@ -86,7 +110,7 @@ fn invalid(environment: &Environment, findings: Box<Findings>, arguments: &PlanA
     Ok(exit::INVALID)
 }
 
-fn format_of(arguments: &PlanArgs, output: &Output) -> PlanFormat {
+fn format_of(arguments: &FormArgs, output: &Output) -> PlanFormat {
     match arguments.format {
         _ if arguments.markdown => PlanFormat::Markdown,
         PlanFormat::Human if output.is_json => PlanFormat::Json,
@@ -131,15 +155,8 @@ fn change_lines(change: &ShownChange, output: &Output) -> String {
 }
 
 /// Saves a plan for `apply`.
-fn save(environment: &Environment, planned: &ShownPlan, path: &Path, output: &Output) -> Result<(), CommandError> {
-    let text = format!("{:#}\n", to_json(planned));
-    let fail = |source| {
-        let what = format!("the plan {} cannot be written", path.display());
-        CommandError::from(OpsError::Output { what, source })
-    };
-    let mut destination = Destination::open(path, false).map_err(fail)?;
-    destination.write_all(text.as_bytes()).map_err(fail)?;
-    destination.finish().map_err(fail)?;
+fn keep(environment: &Environment, planned: &ShownPlan, path: &Path, output: &Output) -> Result<(), CommandError> {
+    save(planned, to_json(planned), path)?;
     let folder = folder_option(environment);
     output.say(&format!("Saved. To apply just this plan:\n\n    {}{folder} apply {}", output.program, path.display()));
     Ok(())

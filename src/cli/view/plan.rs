@@ -153,8 +153,8 @@ impl PlanView {
         if targets.mismatches() > 0 {
             facts.push(format!("{} template-mismatch", number(targets.mismatches())));
         }
-        if !targets.missing.is_empty() {
-            facts.push(format!("{} not in the registry", number(targets.missing.len() as u64)));
+        if targets.missing > 0 {
+            facts.push(format!("{} not in the registry", number(targets.missing)));
         }
         if let (Some(threshold), Some(batches)) = (change.threshold(), change.batches()) {
             facts.push(match threshold.per {
