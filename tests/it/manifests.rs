@@ -131,6 +131,9 @@ fn invalid_fixtures_say_what_is_wrong() {
             let codes: Vec<&str> = found.iter().map(|item| item.code.0).collect();
             problems.push(format!("{name} gives {codes:?}:\n{}", rendered(&loaded)));
         }
+        let sarif = crate::formats::problems_of_sarif(&sarif::sarif(&found, &loaded.sources));
+        let junit = crate::formats::problems_of_junit(&junit::junit("validate", &found, &loaded.sources));
+        problems.extend(sarif.into_iter().chain(junit).map(|problem| format!("{name}: {problem}")));
         let expected = if path.is_dir() { path.join("expected.stderr") } else { path.with_extension("stderr") };
         check_file(&expected, &rendered(&loaded), &mut problems);
     }
@@ -248,7 +251,7 @@ fn the_formats_of_ci_systems_hold_every_diagnostic() {
     let loaded = Tree::of("jobs/a, b.yaml", text).load();
     let sorted = loaded.diagnostics.sorted();
     insta::assert_snapshot!(annotations::github(&sorted, &loaded.sources));
-    insta::assert_snapshot!(junit::junit(&sorted, &loaded.sources));
+    insta::assert_snapshot!(junit::junit("validate", &sorted, &loaded.sources));
     let log: serde_json::Value = serde_json::from_str(&sarif::sarif(&sorted, &loaded.sources)).unwrap();
     insta::assert_snapshot!(format!("{:#}", log["runs"][0]["results"]));
     let json: Vec<String> = sorted.iter().map(|item| diagnostic::to_json(item, &loaded.sources).to_string()).collect();

@@ -67,7 +67,7 @@ fn print(planned: &ShownPlan, form: &FormArgs, output: &Output) -> Result<(), Co
         }
         PlanFormat::Github => output.result(&annotations::github(&diagnostics.sorted(), &from_root))?,
         PlanFormat::Sarif => output.result(&sarif::sarif(&diagnostics.sorted(), &from_root))?,
-        PlanFormat::Junit => output.result(&junit::junit(&diagnostics.sorted(), &from_root))?,
+        PlanFormat::Junit => output.result(&junit::junit("plan", &diagnostics.sorted(), &from_root))?,
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ fn invalid(environment: &Environment, findings: Box<Findings>, arguments: &FormA
         }
         PlanFormat::Github => output.result(&annotations::github(&sorted, &from_root))?,
         PlanFormat::Sarif => output.result(&sarif::sarif(&sorted, &from_root))?,
-        PlanFormat::Junit => output.result(&junit::junit(&sorted, &from_root))?,
+        PlanFormat::Junit => output.result(&junit::junit("plan", &sorted, &from_root))?,
     }
     Ok(exit::INVALID)
 }

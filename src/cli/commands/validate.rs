@@ -29,7 +29,7 @@ pub fn run(environment: &Environment, format: ReportFormat, is_strict: bool, out
         }
         ReportFormat::Github => output.result(&annotations::github(&sorted, &from_root))?,
         ReportFormat::Sarif => output.result(&sarif::sarif(&sorted, &from_root))?,
-        ReportFormat::Junit => output.result(&junit::junit(&sorted, &from_root))?,
+        ReportFormat::Junit => output.result(&junit::junit("validate", &sorted, &from_root))?,
     }
     let is_refused = findings.diagnostics.has_errors() || is_strict && !findings.diagnostics.is_empty();
     Ok(if is_refused { exit::INVALID } else { exit::OK })

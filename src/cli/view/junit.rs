@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use crate::diag::{Diagnostic, Severity, SourceMap};
 use crate::model::text::sanitize;
 
-/// Returns one test suite: a case for each file with a diagnostic, which fails when one is an error; one passing case
-/// when there are none.
-pub fn junit(diagnostics: &[&Diagnostic], sources: &SourceMap) -> String {
+/// Returns one test suite, of a command such as `validate`: a case for each file with a diagnostic, which fails when one
+/// is an error; one passing case when there are none.
+pub fn junit(command: &str, diagnostics: &[&Diagnostic], sources: &SourceMap) -> String {
     let mut files: BTreeMap<&str, Vec<&Diagnostic>> = BTreeMap::new();
     for diagnostic in diagnostics {
         let file = diagnostic.span.map_or("fleet", |span| sources.path(span.file));
@@ -18,20 +18,20 @@ pub fn junit(diagnostics: &[&Diagnostic], sources: &SourceMap) -> String {
     let failures = files.values().filter(|found| is_failed(found)).count();
     let mut cases = String::new();
     for (file, found) in &files {
-        case(&mut cases, file, found, sources);
+        case(&mut cases, (command, file), found, sources);
     }
     if files.is_empty() {
-        cases.push_str("    <testcase classname=\"fleetform.validate\" name=\"fleet\"/>\n");
+        cases.push_str(&format!("    <testcase classname=\"fleetform.{command}\" name=\"fleet\"/>\n"));
     }
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n\
-         \x20 <testsuite name=\"fleetform validate\" tests=\"{}\" failures=\"{failures}\">\n\
+         \x20 <testsuite name=\"fleetform {command}\" tests=\"{}\" failures=\"{failures}\">\n\
          {cases}\x20 </testsuite>\n</testsuites>\n",
         files.len().max(1)
     )
 }
 
-fn case(text: &mut String, file: &str, found: &[&Diagnostic], sources: &SourceMap) {
+fn case(text: &mut String, (command, file): (&str, &str), found: &[&Diagnostic], sources: &SourceMap) {
     let mut failures = String::new();
     let mut warnings = String::new();
     for diagnostic in found {
@@ -56,7 +56,7 @@ fn case(text: &mut String, file: &str, found: &[&Diagnostic], sources: &SourceMa
     let output = if warnings.is_empty() { warnings } else { format!("      <system-out>{warnings}</system-out>\n") };
     writeln!(
         text,
-        "    <testcase classname=\"fleetform.validate\" name=\"{}\">\n{failures}{output}    </testcase>",
+        "    <testcase classname=\"fleetform.{command}\" name=\"{}\">\n{failures}{output}    </testcase>",
         escape(file)
     )
     .expect("writing to a String cannot fail");
