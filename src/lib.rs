@@ -116,6 +116,7 @@
 //! | what a daemon says of itself, and its lock | `ops::status` | `.fleetform/status.json`, `.fleetform/watch.lock` |
 //! | the mark of who moves it | `repo`, empty unless a process died | `.git/fleetform-results.writer` |
 //! | new fleets | `ops::init` | the folder that it is given |
+//! | schemas for editors | `ops::init`, `ops::schema` | `.schemas` in a new fleet, or where `--out` says |
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |

@@ -98,10 +98,13 @@ pub enum Command {
         /// The code or the word; all of them when absent
         what: Option<String>,
     },
-    /// Print the JSON Schema of a kind, for editors
+    /// Print or write the JSON Schema of a kind, for editors
     Schema {
-        /// The kind, such as Job; a list of the kinds when absent
+        /// The kind, such as Job; when absent a list of the kinds, and with --out one schema for all of them
         kind: Option<String>,
+        /// Write it into a folder: `.schemas` is where the lines for editors look
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Print the completions of a shell
     Completions {

@@ -127,7 +127,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("import list", &[("fleetform import list", "the report of each")]),
     ("import show", &[("fleetform import show lamps", "with the rejected rows")]),
     ("explain", &[("fleetform explain FF604", "a code"), ("fleetform explain claim", "a word")]),
-    ("schema", &[("fleetform schema Job > job.schema.json", "for an editor")]),
+    (
+        "schema",
+        &[
+            ("fleetform schema --out .schemas", "for editors, in the fleet's folder"),
+            ("fleetform schema Job", "the schema of a job"),
+        ],
+    ),
     ("completions", &[("source <(fleetform completions bash)", "in ~/.bashrc")]),
 ];
 

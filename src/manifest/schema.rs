@@ -28,6 +28,7 @@ pub fn schema(kind: Kind) -> Value {
     };
     refuse_nulls(&mut schema);
     join_lines(&mut schema);
+    add_titles(&mut schema);
     let members = schema.as_object_mut().expect("a root schema is an object");
     members.insert("title".to_string(), json!(format!("fleetform {}", kind.noun())));
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
@@ -65,6 +66,37 @@ fn join_lines(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(join_lines),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Gives each field a title, the words of its name: an editor shows it above the description.
+fn add_titles(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get_mut("properties") {
+                for (name, field) in properties.iter_mut() {
+                    if let Value::Object(field) = field {
+                        field.entry("title").or_insert_with(|| json!(title_of(name)));
+                    }
+                }
+            }
+            members.values_mut().for_each(add_titles);
+        }
+        Value::Array(items) => items.iter_mut().for_each(add_titles),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Returns the words of a field's name: `Batch size` of `batchSize`.
+fn title_of(name: &str) -> String {
+    let mut title = String::new();
+    for (at, c) in name.chars().enumerate() {
+        match c {
+            _ if at == 0 => title.extend(c.to_uppercase()),
+            'A'..='Z' => title.extend([' ', c.to_ascii_lowercase()]),
+            _ => title.push(c),
+        }
+    }
+    title.replacen("Api ", "API ", 1)
 }
 
 fn set_constant(properties: &mut Map<String, Value>, name: &str, constant: &str) {
@@ -118,6 +150,7 @@ impl JsonSchema for v1::RunText {
         json_schema!({
             "description": "A token that tells one run of a job from the next: letters, digits, `.`, `_` and `-`.",
             "type": ["string", "number"],
+            "examples": ["2", "2026-12-01"],
             "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
         })
     }
@@ -132,6 +165,7 @@ impl JsonSchema for v1::AmountText {
         json_schema!({
             "description": "A number of devices, or a whole percentage of them such as `10%`.",
             "type": ["integer", "string"],
+            "examples": [25, "10%"],
             "minimum": 0,
             "pattern": "^[0-9]{1,3}%$"
         })

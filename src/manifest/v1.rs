@@ -4,16 +4,17 @@
 //! that needs more than its type (a duration, a percentage) stays text here; [`super::lower`] reads it.
 
 macro_rules! text {
-    ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident) => {
+    ($(#[doc = $doc:literal])* $keyword:literal = $value:expr, $name:ident, $example:literal) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, Deserialize, JsonSchema)]
         #[serde(transparent)]
-        #[schemars(extend($keyword = $value))]
+        #[schemars(example = &$example, extend($keyword = $value))]
         pub struct $name(pub String);
     };
 }
 
 mod access;
+mod delivery;
 mod import;
 mod link;
 mod policy;
@@ -23,9 +24,10 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 pub use access::{AccessSpec, Grant, GrantedKind, Role};
+pub use delivery::{Confirm, Delivery, Offline, Retry, Threshold, ThresholdScope};
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{Behaviour, Link, Simulated};
 pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};
@@ -73,12 +75,15 @@ pub struct OpenDocument<M, S: Default> {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
+    /// The name, unlike that of any other document of the kind: 1 to 63 lower-case letters, digits and `-`.
     pub name: NameText,
     /// Words for people and tools to sort by. They change nothing.
+    #[schemars(example = json!({"team": "north"}))]
     #[serde(default)]
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub labels: BTreeMap<String, String>,
     /// A sentence for people. It changes nothing.
+    #[schemars(example = &"Dims the lamps of hall A.")]
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
 }
@@ -87,15 +92,19 @@ pub struct Metadata {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobMetadata {
+    /// The name, unlike that of any other document of the kind: 1 to 63 lower-case letters, digits and `-`.
     pub name: NameText,
     /// Words for people and tools to sort by. They change nothing, and changing them does not run the job again.
+    #[schemars(example = json!({"team": "north"}))]
     #[serde(default)]
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub labels: BTreeMap<String, String>,
     /// A sentence for people. It changes nothing, and changing it does not run the job again.
+    #[schemars(example = &"Dims the lamps of hall A.")]
     #[expect(dead_code, reason = "for people, and checked to be text")]
     pub description: Option<String>,
     /// The name that it had before, or a list. Set it when you rename it on purpose, so that it is not taken for new.
+    #[schemars(example = &"dim-hall-b")]
     pub previous_name: Option<PreviousNames>,
 }
 
@@ -109,27 +118,27 @@ pub enum PreviousNames {
 
 text! {
     /// A name: 1 to 63 lower-case letters, digits and `-`, starting and ending with a letter or digit.
-    "pattern" = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", NameText
+    "pattern" = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", NameText, "hall-a"
 }
 text! {
     /// The name of an organization, or its path from the root such as `acme/eu`.
-    "pattern" = "^[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)*$", OrganizationText
+    "pattern" = "^[a-z0-9][-a-z0-9]*(/[a-z0-9][-a-z0-9]*)*$", OrganizationText, "acme/eu"
 }
 text! {
     /// A duration: numbers with the units `ms`, `s`, `m`, `h` and `d`, such as `30s`, `24h` or `1h30m`.
-    "pattern" = "^([0-9]+(ms|s|m|h|d))+$", DurationText
+    "pattern" = "^([0-9]+(ms|s|m|h|d))+$", DurationText, "30s"
 }
 text! {
     /// A probability: a percentage from `0%` to `100%` with up to four decimals, such as `0.5%`.
-    "pattern" = "^[0-9]{1,3}(\\.[0-9]{1,4})?%$", ProbabilityText
+    "pattern" = "^[0-9]{1,3}(\\.[0-9]{1,4})?%$", ProbabilityText, "0.5%"
 }
 text! {
     /// A device id: 1 to 128 letters, digits and the characters `- : . + % _ # * ? ! ( ) , = @ ; $ '`.
-    "pattern" = "^[-A-Za-z0-9:.+%_#*?!(),=@;$']{1,128}$", DeviceIdText
+    "pattern" = "^[-A-Za-z0-9:.+%_#*?!(),=@;$']{1,128}$", DeviceIdText, "lamp-0001"
 }
 text! {
     /// The path of a file, relative to the folder of this document, with `/` between its parts.
-    "minLength" = 1, PathText
+    "minLength" = 1, PathText, "lamps.csv"
 }
 
 /// A token that tells one run of a job from the next: letters, digits, `.`, `_` and `-`.
@@ -163,6 +172,7 @@ pub struct FleetSpec {
     pub limits: Option<Limits>,
     /// The IANA time zone of schedules that name none, such as `Europe/Amsterdam`. Default: none, each schedule names
     /// its own.
+    #[schemars(example = &"Europe/Amsterdam")]
     pub time_zone: Option<String>,
 }
 
@@ -180,6 +190,7 @@ pub struct Registry {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sqlite {
     /// The path of the file, relative to the folder of the fleet unless absolute. Default: `.fleetform/fleet.db`.
+    #[schemars(example = &"/var/lib/acme/fleet.db")]
     pub path: Option<String>,
 }
 
@@ -188,11 +199,13 @@ pub struct Sqlite {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Results {
     /// The branch that receives the results. Default: `fleetform/results`.
+    #[schemars(example = &"fleetform/results")]
     pub branch: Option<String>,
     /// Which devices have rows in the results: `all` (default) or `failures`.
     pub devices: Option<ResultDevices>,
     /// The name of the git remote that the branch is pushed to, such as `origin`. Without it the branch stays in this
     /// repository.
+    #[schemars(example = &"origin")]
     pub remote: Option<String>,
 }
 
@@ -208,10 +221,10 @@ pub enum ResultDevices {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// Jobs that run at once, 1 to 1,000. Default: 5.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 1000), example = 5)]
     pub running_jobs: Option<u32>,
     /// Devices that are spoken to at once, 1 to 100,000. Default: 1,000.
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = 100_000), example = 1_000)]
     pub in_flight: Option<u32>,
 }
 
@@ -220,6 +233,7 @@ pub struct Limits {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrganizationSpec {
     /// The name of the organization above this one. Default: none, it is at the root.
+    #[schemars(example = &"acme")]
     pub parent: Option<NameText>,
 }
 
@@ -229,9 +243,11 @@ pub struct OrganizationSpec {
 pub struct DeviceTemplateSpec {
     /// A DTDL v2 or v3 interface, or a list of the interface and those that it refers to: a `.json` file, relative to
     /// the folder of this document.
+    #[schemars(example = &"lamp.dtdl.json")]
     pub model: PathText,
     /// Properties that the cloud keeps and the device never sees: the name and its DTDL schema, such as `owner:
     /// string`.
+    #[schemars(example = json!({"owner": "string"}))]
     #[serde(default)]
     pub cloud_properties: BTreeMap<String, String>,
 }
@@ -241,10 +257,12 @@ pub struct DeviceTemplateSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceGroupSpec {
     /// Only devices of this device template. Default: of any.
+    #[schemars(example = &"lamp")]
     pub template: Option<NameText>,
     /// Only devices of this organization and of those below it. Default: of any.
     pub organization: Option<OrganizationText>,
     /// The condition that a device must meet, such as `tags.line = '3'`; `*` is every device.
+    #[schemars(example = &"tags.line = '3'")]
     pub query: String,
 }
 
@@ -253,6 +271,7 @@ pub struct DeviceGroupSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EdgeManifestSpec {
     /// The deployment manifest: a `.json` file with `modulesContent`, relative to the folder of this document.
+    #[schemars(example = &"gateway.deployment.json")]
     pub file: PathText,
 }
 
@@ -270,6 +289,7 @@ pub struct JobSpec {
     /// The devices: exactly one of `group`, `query`, `devices`, `failedOf` and `pendingOf`.
     pub target: Target,
     /// Jobs that must have completed first; the target is resolved then. Default: none.
+    #[schemars(example = ["mark-tested"])]
     #[serde(default)]
     pub after: Vec<NameText>,
     /// What is done to each device: exactly one.
@@ -289,9 +309,10 @@ pub struct Target {
     /// The devices of a device group.
     pub group: Option<NameText>,
     /// The devices that meet a condition, such as `tags.building = '43' AND properties.reported.battery > 20`.
+    #[schemars(example = &"tags.building = '43' AND properties.reported.battery > 20")]
     pub query: Option<String>,
     /// These devices, by id.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = ["lamp-0001", "lamp-0002"])]
     pub devices: Option<Vec<DeviceIdText>>,
     /// The devices that failed in a run of another job.
     pub failed_of: Option<FailedOf>,
@@ -306,11 +327,12 @@ pub struct Target {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailedOf {
     /// The name of the job.
+    #[schemars(example = &"dim-hall-a")]
     pub job: NameText,
     /// The run of the job. Default: `1`.
     pub run: Option<RunText>,
     /// Only the devices that failed for one of these reasons. Default: for any.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = ["timeout", "offline"])]
     pub reasons: Option<Vec<FailedReason>>,
 }
 
@@ -319,11 +341,12 @@ pub struct FailedOf {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PendingOf {
     /// The name of the job.
+    #[schemars(example = &"dim-hall-a")]
     pub job: NameText,
     /// The run of the job. Default: `1`.
     pub run: Option<RunText>,
     /// Only the devices in one of these states. Default: in any.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = ["queued"])]
     pub reasons: Option<Vec<PendingReason>>,
 }
 
@@ -356,8 +379,10 @@ pub enum PendingReason {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expect {
     /// At least so many. Default: 0.
+    #[schemars(example = 1)]
     pub min: Option<u64>,
     /// At most so many. Default: any number.
+    #[schemars(example = 500)]
     pub max: Option<u64>,
 }
 
@@ -369,19 +394,21 @@ pub struct Action {
     /// Sets desired properties, several at once if need be, such as `{light: {threshold: 3}}`. A text may be a secret,
     /// by reference: `{wifi: {psk: {$secret: {env: WIFI_PSK}}}}` or `{$secret: {file: psk.txt}}`. It is read where
     /// fleetform runs, if its operator allows it there with `--allow-secret`.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(example = json!({"light": {"threshold": 3}}), extend("minProperties" = 1))]
     pub property: Option<Map<String, Value>>,
     /// Sets cloud properties, such as `{owner: north}`.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(example = json!({"owner": "north"}), extend("minProperties" = 1))]
     pub cloud_property: Option<Map<String, Value>>,
     /// Sets tags, such as `{ring: canary}`.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(example = json!({"ring": "canary"}), extend("minProperties" = 1))]
     pub tags: Option<Map<String, Value>>,
     /// Invokes a command.
     pub command: Option<Command>,
     /// Moves the devices to another device template, by name.
+    #[schemars(example = &"lamp-v2")]
     pub device_template: Option<NameText>,
     /// Assigns another edge deployment manifest, by name.
+    #[schemars(example = &"gateway-2")]
     pub edge_manifest: Option<NameText>,
 }
 
@@ -390,11 +417,14 @@ pub struct Action {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Command {
     /// The name of the command.
+    #[schemars(example = &"reboot")]
     pub name: String,
     /// The DTDL component that has the command. Default: none, it is the device's own.
+    #[schemars(example = &"thermostat1")]
     pub component: Option<String>,
     /// Any value, sent as JSON, at most 128 KiB. A text in it may be a secret, by reference:
     /// `{$secret: {env: WIFI_PSK}}`. Default: null.
+    #[schemars(example = json!({"delay": 5}))]
     #[serde(default)]
     pub payload: Value,
     /// How long to wait for a device to connect, `1s` to `300s`. Default: `30s`.
@@ -404,69 +434,4 @@ pub struct Command {
     /// True: sending it twice is harmless, so it may be retried. Default: false, it is never sent twice.
     #[serde(default)]
     pub idempotent: bool,
-}
-
-/// How the devices are reached.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Delivery {
-    /// When a property job counts a device as completed: `written` (default) or `acknowledged` by the device.
-    pub confirm: Option<Confirm>,
-    /// How many devices at once: a number or a percentage of the job's devices. Default: all, in one batch.
-    pub batch_size: Option<AmountText>,
-    /// How many devices the first batch has, before the others are of `batchSize`. Default: as many as the others.
-    #[schemars(range(min = 1))]
-    pub canary: Option<u64>,
-    /// More failures than this cancel the job. Default: failures never cancel it.
-    pub cancellation_threshold: Option<Threshold>,
-    /// What happens to a device that is not connected: `fail` (default), or `wait` until `expiresAfter`.
-    pub offline: Option<Offline>,
-    /// How long a device is waited for. Default: `24h`.
-    pub expires_after: Option<DurationText>,
-    /// Further attempts after a timeout or when a device is offline. Default: none.
-    pub retry: Option<Retry>,
-    /// The longest that the job may run. Default: no limit.
-    pub max_execution_time: Option<DurationText>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Confirm {
-    Written,
-    Acknowledged,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Offline {
-    Fail,
-    Wait,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum ThresholdScope {
-    Job,
-    Batch,
-}
-
-/// The number of failures above which a job is canceled.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Threshold {
-    /// A number of devices or a percentage; one more than this cancels, so 0 means the first failure.
-    pub failures: AmountText,
-    /// What the failures are counted over: the `job` (default) or each `batch`.
-    pub per: Option<ThresholdScope>,
-}
-
-/// Further attempts after a timeout or when a device is offline.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Retry {
-    /// Attempts after the first, 0 to 100. Default: 0.
-    #[schemars(range(min = 0, max = 100))]
-    pub attempts: Option<u32>,
-    /// The pause before the second attempt; it doubles with each further one. Default: `30s`.
-    pub backoff: Option<DurationText>,
 }

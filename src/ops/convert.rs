@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::OpsError;
 use crate::convert::{Conversion, Input, Options, Source, convert};
 use crate::model::limits;
+use crate::prepare::with_schema_line;
 
 const HELP: &str = "Name files with the JSON of IoT Central or IoT Hub, folders of such files, or `-` for stdin.";
 
@@ -47,10 +48,11 @@ pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
     let mut written = Vec::new();
     if let Some(folder) = &options.folder {
         let documents = conversion.documents.iter();
-        let files: Vec<(PathBuf, &str)> = documents
+        let files: Vec<(PathBuf, String)> = documents
             .flat_map(|document| {
-                let beside = document.files.iter().map(|file| (folder.join(&file.path), file.text.as_str()));
-                std::iter::once((folder.join(&document.path), document.text.as_str())).chain(beside)
+                let beside = document.files.iter().map(|file| (folder.join(&file.path), file.text.clone()));
+                let text = with_schema_line(folder, &document.path, document.text.clone());
+                std::iter::once((folder.join(&document.path), text)).chain(beside)
             })
             .collect();
         if let Some((path, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok()) {
@@ -60,7 +62,7 @@ pub fn convert_files(options: &ConvertOptions) -> Result<Converted, OpsError> {
             });
         }
         for (path, text) in files {
-            write(&path, text)?;
+            write(&path, &text)?;
             written.push(path);
         }
     }

@@ -10,7 +10,7 @@ use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::outcome::RunStatus;
-use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of};
+use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of, with_schema_line};
 use crate::repo::FleetTree;
 
 /// What to do to a job or schedule.
@@ -120,6 +120,7 @@ fn derive(
         let help = "Name the new job otherwise.".to_string();
         return Err(OpsError::Usage { what: format!("{file} exists already"), help });
     }
+    let written = with_schema_line(workspace.repo.folder(), &file, written);
     write(workspace, file, written, target, &subject, commits)
 }
 

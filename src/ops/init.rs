@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Environment, OpsError, Workspace};
 use crate::execute::fleet_file;
+use crate::manifest::{SCHEMA_PATH, schema_of_all_text, with_schema_line};
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::prepare::{Files, OnError, TreeChoice};
@@ -99,7 +100,8 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
         });
     }
     let files = files_of(&fleet, &branch, with_example);
-    for (path, _) in &files {
+    // The schema may have been written before the fleet.
+    for (path, _) in files.iter().filter(|(path, _)| path != SCHEMA_PATH) {
         if folder.join(path).exists() {
             return Err(OpsError::Usage {
                 what: format!("{} exists already", folder.join(path).display()),
@@ -164,7 +166,7 @@ fn make_branch(repo: &Repo, fleet: &Name, branch: &str) -> Result<bool, OpsError
 }
 
 fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, String)> {
-    let mut files = Vec::new();
+    let mut files = vec![(SCHEMA_PATH.to_string(), schema_of_all_text())];
     if with_example {
         for (path, text) in EXAMPLE {
             let text = text
@@ -178,7 +180,7 @@ fn files_of(fleet: &Name, branch: &str, with_example: bool) -> Vec<(String, Stri
              # Devices are simulated, and kept in .fleetform/fleet.db, until you say otherwise.\n  \
              results: {{branch: {branch}}}\n"
         );
-        files.push((FLEET_FILE.to_string(), text));
+        files.push((FLEET_FILE.to_string(), with_schema_line(FLEET_FILE, text)));
     }
     files
 }

@@ -15,6 +15,7 @@ pub mod names;
 pub mod plan;
 pub mod rehearse;
 pub mod schedule;
+pub mod schema;
 pub mod snapshot;
 pub mod status;
 pub mod validate;

@@ -17,6 +17,7 @@ mod delivery;
 mod devices;
 mod docs;
 mod edge;
+mod editors;
 mod follow;
 mod formats;
 mod gone;

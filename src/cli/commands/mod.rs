@@ -56,7 +56,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Group(command) => group::run(&environment, command, output),
         Command::Import(command) => import::run(&environment, command, output),
         Command::Explain { what } => reference::explain(what.as_deref(), output),
-        Command::Schema { kind } => reference::schema(kind.as_deref(), output),
+        Command::Schema { kind, out } => reference::schema(kind.as_deref(), out.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),
     }
 }

@@ -1,6 +1,7 @@
 //! What is in the binary to look up: codes, schemas, completions.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::cli::view::reflowed;
 use crate::diag::{CODES, CodeInfo, nearest};
 use crate::manifest::schema_text;
 use crate::model::kind::Kind;
+use crate::ops::schema::write;
 
 /// The words of the glossary and what they mean.
 pub fn glossary() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -71,17 +73,27 @@ pub fn explain(what: Option<&str>, output: &Output) -> CommandResult {
     Ok(exit::OK)
 }
 
-/// `schema [KIND]`
-pub fn schema(kind: Option<&str>, output: &Output) -> CommandResult {
+/// `schema [KIND] [--out DIR]`
+pub fn schema(kind: Option<&str>, out: Option<&Path>, output: &Output) -> CommandResult {
+    let known = |wanted: &str| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(wanted));
+        kind.ok_or_else(|| unknown("kind", wanted, Kind::ALL.iter().map(|kind| kind.as_str())))
+    };
+    if let Some(folder) = out {
+        let path = write(folder, kind.map(known).transpose()?)?;
+        if output.is_json {
+            output.json_line(&json!({"file": path.display().to_string()}))?;
+        } else {
+            output.say(&format!("Wrote {}.", path.display()));
+        }
+        return Ok(exit::OK);
+    }
     let Some(wanted) = kind else {
         let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         output.result(&format!("{}\n", kinds.join("\n")))?;
         return Ok(exit::OK);
     };
-    let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(wanted)) else {
-        return Err(unknown("kind", wanted, Kind::ALL.iter().map(|kind| kind.as_str())));
-    };
-    output.result(&schema_text(kind))?;
+    output.result(&schema_text(known(wanted)?))?;
     Ok(exit::OK)
 }
 

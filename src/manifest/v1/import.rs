@@ -13,10 +13,12 @@ pub struct DeviceImportSpec {
     /// of IoT Hub a line, relative to the folder of this document.
     pub file: PathText,
     /// The device template of the devices. Default: none, they are unassociated.
+    #[schemars(example = &"lamp")]
     pub template: Option<NameText>,
     /// The organization of the devices. Default: none, they are at the root.
     pub organization: Option<OrganizationText>,
     /// What a row may say for its device in place of this document. Default: nothing.
+    #[schemars(example = ["template"])]
     #[serde(default)]
     pub from_rows: Vec<RowField>,
     /// True: the devices are simulated. Default: false.
@@ -42,12 +44,16 @@ pub enum RowField {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImportExpect {
     /// The file has at least so many devices. Default: 0.
+    #[schemars(example = 1)]
     pub min: Option<u64>,
     /// The file has at most so many devices. Default: any number.
+    #[schemars(example = 5_000)]
     pub max: Option<u64>,
     /// At most so many devices are blocked or deleted. Default: any number.
+    #[schemars(example = 10)]
     pub removed: Option<u64>,
     /// At most so many rows are rejected. Default: any number but all.
+    #[schemars(example = 0)]
     pub rejected: Option<u64>,
 }
 

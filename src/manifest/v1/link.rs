@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{DurationText, ProbabilityText};
 
@@ -22,6 +23,7 @@ pub struct Link {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Simulated {
     /// A number that decides which devices fail and which are offline. Default: 1.
+    #[schemars(example = 42)]
     pub seed: Option<u64>,
     /// The mean time between a request and its answer. Default: `20ms`.
     pub latency: Option<DurationText>,
@@ -30,8 +32,10 @@ pub struct Simulated {
     /// The share of devices that are not connected. Default: `0%`.
     pub offline: Option<ProbabilityText>,
     /// Devices that behave in a way of their own, by device id, whatever the shares say.
+    #[schemars(example = json!({"lamp-0701": {"silent": true}}))]
     pub devices: BTreeMap<String, Behaviour>,
     /// A file, relative to the folder of the fleet, to which each device appends what it executed, one JSON line each.
+    #[schemars(example = &"executed.jsonl")]
     pub journal: Option<String>,
 }
 
@@ -40,7 +44,7 @@ pub struct Simulated {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Behaviour {
     /// The status that it answers commands with, 100 to 599; 400 or more is a failure. Default: 200.
-    #[schemars(range(min = 100, max = 599))]
+    #[schemars(range(min = 100, max = 599), example = 500)]
     pub answers: Option<u16>,
     /// True: it is not connected. Default: false.
     pub offline: bool,

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::schedule::{WallClockText, Weekday};
 use super::{AmountText, OrganizationText};
@@ -19,6 +20,7 @@ pub struct PolicySpec {
     /// What no document may do.
     pub forbid: Option<PolicyForbid>,
     /// Times in which nothing starts.
+    #[schemars(example = json!([{"weekdays": ["sat", "sun"], "reason": "nobody is there"}]))]
     pub freeze: Vec<Freeze>,
 }
 
@@ -28,10 +30,10 @@ pub struct PolicySpec {
 pub struct AppliesTo {
     /// Documents whose devices may be of one of these organizations, or of those below them. A document without an
     /// organization may touch any device. Default: of any.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = ["acme/eu"])]
     pub organizations: Option<Vec<OrganizationText>>,
     /// Documents of these kinds: `Job`, `Schedule` and `DeviceImport`. Default: of all three.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = ["Job", "Schedule"])]
     pub kinds: Option<Vec<JudgedKind>>,
 }
 
@@ -54,7 +56,7 @@ pub struct PolicyLimits {
     /// The most devices that one import blocks or deletes. Default: any number.
     pub removals_per_import: Option<AmountText>,
     /// The most jobs that run at once. Default: as many as the fleet allows.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 1000), example = 3)]
     pub running_jobs: Option<u32>,
 }
 
@@ -65,7 +67,7 @@ pub struct PolicyRequire {
     /// True: jobs, schedules and imports say what they expect (`expect`). Default: false.
     pub expect: bool,
     /// The first batch has at most so many devices (`delivery.canary`, or a small `batchSize`). Default: any number.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), example = 10)]
     pub canary: Option<u64>,
     /// Jobs have a `cancellationThreshold` that allows at most so many failures, such as `5%`. Default: none is needed.
     pub cancellation_threshold: Option<AmountText>,
@@ -79,14 +81,19 @@ pub struct PolicyRequire {
 pub struct PolicyForbid {
     /// Desired properties that no job sets, such as `network.**`: `*` is any text within a part, `**` any number of
     /// parts.
+    #[schemars(example = ["network.**"])]
     pub properties: Vec<String>,
     /// Tags that no job sets, in the same way.
+    #[schemars(example = ["owner"])]
     pub tags: Vec<String>,
     /// Commands that no job invokes, such as `factoryReset` or `*Reset`.
+    #[schemars(example = ["factoryReset"])]
     pub commands: Vec<String>,
     /// Actions that no job has, such as `deviceTemplate`.
+    #[schemars(example = ["deviceTemplate"])]
     pub actions: Vec<ActionWord>,
     /// What no import does with devices whose row left its file: `block` or `delete`.
+    #[schemars(example = ["delete"])]
     pub removed: Vec<super::Removed>,
 }
 
@@ -112,10 +119,12 @@ pub struct Freeze {
     /// When it ends; that moment is not part of it.
     pub until: Option<WallClockText>,
     /// Whole days of each week, such as `[sat, sun]`.
-    #[schemars(length(min = 1, max = 6), extend("uniqueItems" = true))]
+    #[schemars(length(min = 1, max = 6), extend("uniqueItems" = true), example = ["sat", "sun"])]
     pub weekdays: Option<Vec<Weekday>>,
     /// The IANA time zone of the wall clock, such as `Europe/Amsterdam`. Default: that of the fleet.
+    #[schemars(example = &"Europe/Amsterdam")]
     pub time_zone: Option<String>,
     /// Why, for those who wait.
+    #[schemars(example = &"holidays")]
     pub reason: Option<String>,
 }

@@ -8,11 +8,11 @@ use super::{Action, Delivery, DurationText, OrganizationText, Target};
 
 text! {
     /// A time on the wall clock of the time zone, without an offset, such as `2026-12-01T02:30:00`.
-    "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?$", WallClockText
+    "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?$", WallClockText, "2026-12-01T02:30:00"
 }
 text! {
     /// A date such as `2027-03-31`.
-    "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", DateText
+    "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", DateText, "2027-03-31"
 }
 
 /// A job that runs again and again, at times of a wall clock.
@@ -22,11 +22,12 @@ pub struct ScheduleSpec {
     /// The first time, on the wall clock of the time zone. Its time of day is that of every occurrence.
     pub start: WallClockText,
     /// The IANA time zone of the wall clock, such as `Europe/Amsterdam`. Default: that of the fleet.
+    #[schemars(example = &"Europe/Amsterdam")]
     pub time_zone: Option<String>,
     /// How it repeats: `once`, `daily`, `weekly` or `monthly`.
     pub recurrence: Recurrence,
     /// The weekdays of a weekly one. Default: the weekday of `start`.
-    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    #[schemars(length(min = 1), example = ["mon", "thu"], extend("uniqueItems" = true))]
     pub weekdays: Option<Vec<Weekday>>,
     /// When it ends: exactly one of `until` and `after`. Default: never.
     pub end: Option<End>,
@@ -71,7 +72,7 @@ pub struct End {
     /// The last date on which it may run, by its wall clock.
     pub until: Option<DateText>,
     /// So many occurrences, counted from `start`, whether they ran or not.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), example = 10)]
     pub after: Option<u64>,
 }
 

@@ -11,7 +11,7 @@ use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use crate::model::secret;
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::{OnError, Purpose, TreeChoice, View};
+use crate::prepare::{OnError, Purpose, TreeChoice, View, with_schema_line};
 
 /// What to do to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,7 @@ pub fn work(
         what: format!("the job cannot be written: {error}"),
         help: "Write it by hand.".to_string(),
     })?;
+    let text = with_schema_line(workspace.repo.folder(), &file, text);
     check(&workspace, &name, TreeChoice::WorkTreeWith { path: &file, bytes: text.as_bytes() }, now)?;
     let path = workspace.repo.folder().join(&file);
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
