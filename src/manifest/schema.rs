@@ -31,11 +31,21 @@ pub fn schema(kind: Kind) -> Value {
     add_titles(&mut schema);
     let members = schema.as_object_mut().expect("a root schema is an object");
     members.insert("title".to_string(), json!(format!("fleetform {}", kind.noun())));
+    if let Some(about) = description_of_spec(members) {
+        members.insert("description".to_string(), json!(about));
+    }
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
         set_constant(properties, "apiVersion", v1::API_VERSION);
         set_constant(properties, "kind", kind.as_str());
     }
     schema
+}
+
+/// Returns what a kind is for: the description of its spec.
+fn description_of_spec(members: &Map<String, Value>) -> Option<String> {
+    let reference = members.get("properties")?.get("spec")?.get("$ref")?.as_str()?;
+    let spec = members.get("$defs")?.get(reference.rsplit('/').next()?)?;
+    spec.get("description").and_then(Value::as_str).map(str::to_string)
 }
 
 /// Returns the schema as the text of its committed file: the same bytes every time.

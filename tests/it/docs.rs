@@ -22,10 +22,12 @@ fn root() -> &'static Path {
 /// A page, by its path from the root.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut pages = BTreeMap::from([(PathBuf::from("README.md"), String::new())]);
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
-            pages.insert(Path::new("docs").join(name), String::new());
+    for folder in ["docs", "docs/kinds"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                pages.insert(Path::new(folder).join(name), String::new());
+            }
         }
     }
     assert!(pages.len() > 15, "the pages are found");
@@ -131,7 +133,7 @@ fn every_page_is_in_the_index() {
     let index = &pages[Path::new("docs/README.md")];
     let named: Vec<&str> = index.lines().flat_map(links).collect();
     for page in pages.keys().filter(|page| page.starts_with("docs") && !page.ends_with("README.md")) {
-        let name = page.file_name().unwrap().to_str().unwrap();
+        let name = page.strip_prefix("docs").unwrap().to_str().unwrap();
         assert_eq!(named.iter().filter(|one| **one == name).count(), 1, "docs/README.md names {name} once");
     }
 }

@@ -24,6 +24,7 @@ mod gone;
 mod hostile;
 mod imports;
 mod indexes;
+mod kinds;
 mod known;
 mod leaving;
 mod lifecycle;
