@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleetform::manifest;
 use fleetform::model::kind::Kind;
@@ -32,6 +33,12 @@ fn page_name(kind: Kind) -> String {
 
 fn page_path(kind: Kind) -> PathBuf {
     root().join("docs/kinds").join(page_name(kind))
+}
+
+/// Keeps a test from reading a page that another one writes.
+fn pages_alone() -> MutexGuard<'static, ()> {
+    static PAGES: Mutex<()> = Mutex::new(());
+    PAGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_update() -> bool {
@@ -317,6 +324,7 @@ fn example(text: &str) -> Option<&str> {
 
 #[test]
 fn the_pages_have_the_fields_of_the_schemas() {
+    let _alone = pages_alone();
     for kind in Kind::ALL {
         let text = page_of(kind);
         let by_hand = introduction(&text).trim_end();
@@ -361,6 +369,7 @@ fn the_index_lists_the_pages_of_all_kinds() {
 /// The examples are one fleet: a job of one page has its group, template and organization on others.
 #[test]
 fn the_examples_of_the_pages_are_one_valid_fleet() {
+    let _alone = pages_alone();
     let world = World::new("{}");
     for kind in Kind::ALL {
         let text = page_of(kind);

@@ -45,6 +45,8 @@ fn facts_of(line: &str) -> BTreeMap<&'static str, u64> {
         let devices = devices.trim_end_matches(" as of now").trim_end_matches(" now");
         let count = counted(devices, &["device", "devices"]);
         add("devices", count);
+        let (batches, canary) = batches.split_once(", the first of ").unwrap_or((batches, "0"));
+        add("canary", Some(number(canary)));
         if count.is_some_and(|count| count > 0) && (!fact.ends_with(" now") || fact.ends_with("as of now")) {
             add("batches", counted(batches, &["batch", "batches"]));
         }
@@ -195,6 +197,8 @@ fn of_json(plan: &Value) -> Numbers {
         let count = |pointer: &str| change.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
         add("devices", count("/targets/count") + count("/devices_now"));
         add("batches", count("/batches/count"));
+        // One batch has no first one.
+        add("canary", if count("/batches/count") > 1 { count("/batches/first") } else { 0 });
         add("unchanged", count("/targets/unchanged"));
         add("blocked", count("/targets/blocked"));
         add("mismatched", count("/targets/mismatched"));
@@ -317,12 +321,13 @@ fn the_forms_of_a_plan_of_many_jobs_agree() {
             _ => format!("{{command: {{name: reboot{n}, payload: {{n: {n}}}}}}}"),
         };
         let (batch, failures) = (1 + n % 97, 1 + n % 50);
+        let canary = 1 + n % 13;
         let per = if n % 2 == 0 { "job" } else { "batch" };
         let amount = if n % 5 == 0 { format!("'{failures}%'") } else { failures.to_string() };
         let size = if n % 7 == 0 { format!("'{}%'", 1 + n % 100) } else { (batch + 200).to_string() };
         documents.push(format!(
             "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: job-{n:03}}}\nspec: {{target: {target}, action: {action}, \
-             delivery: {{batchSize: {size}, cancellationThreshold: {{failures: {amount}, per: {per}}}}}}}\n"
+             delivery: {{batchSize: {size}, canary: {canary}, cancellationThreshold: {{failures: {amount}, per: {per}}}}}}}\n"
         ));
     }
     world.write("jobs.yaml", documents.join("---\n"));
@@ -334,6 +339,7 @@ fn the_forms_of_a_plan_of_many_jobs_agree() {
     let numbers = agreed(world.path());
     assert_eq!(numbers.sums["to run"], 241);
     assert_eq!(numbers.changes["job/values"].rows.len(), 60);
+    assert_eq!(numbers.changes["job/job-002"].facts["canary"], 3);
     let devices: u64 = numbers.changes.values().filter_map(|change| change.facts.get("devices")).sum();
     assert_eq!(numbers.sums["devices"], devices, "the sum is that of the jobs");
 }
