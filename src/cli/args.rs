@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::devices::DeviceCommand;
+use super::edits::EditArgs;
 use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
@@ -188,6 +190,9 @@ pub struct WatchArgs {
     pub listen: ListenArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    /// Sign the commits of results with this SSH key
+    #[arg(long, value_name = "FILE")]
+    pub sign: Option<PathBuf>,
     /// Take up a history that was rewound since the last apply
     #[arg(long)]
     pub accept_rewind: bool,
@@ -353,13 +358,6 @@ pub enum ScheduleCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct EditArgs {
-    /// Edit the file only
-    #[arg(long)]
-    pub no_commit: bool,
-}
-
-#[derive(Debug, Args)]
 pub struct DeviceGrid {
     /// Show the devices
     #[arg(long)]
@@ -389,115 +387,4 @@ pub enum ImportCommand {
     List,
     /// Show an import: its report and the rejected rows
     Show { name: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// List devices
-    List {
-        #[command(flatten)]
-        choice: DeviceArgs,
-        /// Print only how many there are, of all pages
-        #[arg(long)]
-        count: bool,
-        #[command(flatten)]
-        page: PageArgs,
-    },
-    /// Show a device: its twin, the groups that it is in, and what became of it in its last jobs
-    Show { device_id: String },
-    /// Write devices with their keys to a file that only you can read
-    Export {
-        #[command(flatten)]
-        choice: DeviceArgs,
-        /// csv: the six IOTC_ columns of IoT Central; iothub: an ExportImportDevice of IoT Hub a line, with the twin
-        #[arg(long, value_enum, default_value = "csv")]
-        format: DeviceFormat,
-        /// The file; `-` is stdout. In a git work tree only one that git ignores
-        #[arg(short, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// Block devices now: jobs fail on them, and nothing is sent to them
-    Block(ChangeArgs),
-    /// Unblock devices now
-    Unblock(ChangeArgs),
-    /// Delete devices now, with their keys and twins
-    Delete(ChangeArgs),
-    /// Set properties of one device (commits a job)
-    Set {
-        device_id: String,
-        /// Such as light.threshold=3: the value is JSON or plain text, and null removes
-        #[arg(required = true, value_name = "PATH=VALUE")]
-        assignments: Vec<String>,
-        /// Tags, in place of desired properties
-        #[arg(long, conflicts_with = "cloud")]
-        tags: bool,
-        /// Cloud properties, in place of desired properties
-        #[arg(long)]
-        cloud: bool,
-        #[command(flatten)]
-        edit: EditArgs,
-    },
-    /// Call a command of one device (commits a job)
-    Call {
-        device_id: String,
-        /// The name of the command
-        method: String,
-        /// What to send with it, as JSON
-        payload: Option<String>,
-        /// The component that has the command
-        #[arg(long, value_name = "NAME")]
-        component: Option<String>,
-        /// Sending it twice is harmless: it may be retried
-        #[arg(long)]
-        idempotent: bool,
-        /// How long to wait for the device to connect, such as 30s
-        #[arg(long, value_name = "DURATION")]
-        connect_timeout: Option<String>,
-        /// How long to wait for the answer, such as 30s
-        #[arg(long, value_name = "DURATION")]
-        response_timeout: Option<String>,
-        #[command(flatten)]
-        edit: EditArgs,
-    },
-}
-
-/// Which devices to change.
-#[derive(Debug, Args)]
-pub struct ChangeArgs {
-    #[arg(required = true, value_name = "DEVICE_ID")]
-    pub device_ids: Vec<String>,
-    /// Do not ask
-    #[arg(long)]
-    pub yes: bool,
-    /// Why; goes to the results branch with your name
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
-}
-
-/// How an export is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DeviceFormat {
-    Csv,
-    Iothub,
-}
-
-/// A page of a list that is sorted by id.
-#[derive(Debug, Args)]
-pub struct PageArgs {
-    /// At most so many
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u64>,
-    /// Only those whose id comes after this one: the last one of the page before
-    #[arg(long, value_name = "ID")]
-    pub after: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct DeviceArgs {
-    /// A condition, such as "tags.line = '3'"
-    #[arg(long, value_name = "CONDITION")]
-    pub query: Option<String>,
-    /// An organization; devices of it and of those below it
-    #[arg(long, value_name = "NAME")]
-    pub organization: Option<String>,
 }

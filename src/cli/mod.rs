@@ -7,6 +7,8 @@ mod columns;
 mod command;
 mod commands;
 mod complete;
+mod devices;
+mod edits;
 mod error;
 mod global;
 pub mod listen;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::lower::{Doc, Draft};
 use super::rules::files::Named;
 use super::rules::organizations::Paths;
+use crate::model::access::Access;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, DeviceGroup, DeviceTemplate, EdgeManifest, Fleet, Organization};
 use crate::model::id::Name;
@@ -129,7 +130,12 @@ fn add(declared: &mut Declared, name: Name, draft: &Draft, at: &At<'_>) {
             }
             declared.policies.insert(name, policy);
         }
-        // It is read apart, from each commit.
-        Draft::Access(_) => {}
+        Draft::Access(access) => {
+            let mut access = Access::clone(access);
+            for grant in &mut access.grants {
+                grant.organization = at.path(grant.organization.as_ref());
+            }
+            declared.access = Some(access);
+        }
     }
 }

@@ -38,8 +38,8 @@ use lower::Doc;
 use rules::Set;
 
 pub use crate::model::entry::Entry;
-pub use outline::{Outline, Outlined, outline};
 pub use editors::{SCHEMA_PATH, schema_line, schema_of_all, schema_of_all_text, with_schema_line};
+pub use outline::{Outline, Outlined, outline};
 pub use parsed::ParsedFiles;
 pub use scheduled::scheduled_job;
 pub use schema::{file_name as schema_file_name, schema, schema_text};

@@ -7,6 +7,7 @@ use super::lower::{self, Doc, Draft};
 use super::node::Node;
 use super::rules::Set;
 use crate::diag::Span;
+use crate::model::digest::{Digest, canonical_json};
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::kind::Kind;
@@ -72,6 +73,16 @@ impl JobSpans {
     /// Returns the spec of a job as JSON, as it is written. `None` when there is no such job.
     pub fn spec(&self, job: &Name) -> Option<Value> {
         self.find(Kind::Job, job)?.root.at("/spec").map(Node::to_json)
+    }
+
+    /// Returns the digest of the names and specs of all documents of a kind; `None` without any.
+    pub fn digest_of(&self, kind: Kind) -> Option<Digest> {
+        let spec = |doc: &Doc| doc.root.at("/spec").map_or_else(String::new, |spec| canonical_json(&spec.to_json()));
+        let docs = self.set.docs.iter().filter(|doc| doc.kind == kind);
+        let mut texts: Vec<String> =
+            docs.map(|doc| format!("{} {}", doc.written_name.as_deref().unwrap_or_default(), spec(doc))).collect();
+        texts.sort_unstable();
+        (!texts.is_empty()).then(|| Digest::of_texts(texts.iter().map(String::as_str)))
     }
 
     /// Returns the files that have documents of some kinds.

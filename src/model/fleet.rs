@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::access::Access;
 use super::digest::Digest;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
@@ -284,6 +285,7 @@ pub struct Declared {
     /// No schedule has the name of a job.
     pub schedules: BTreeMap<Name, Schedule>,
     pub policies: BTreeMap<Name, Policy>,
+    pub access: Option<Access>,
 }
 
 impl Declared {
@@ -336,6 +338,7 @@ impl Declared {
             jobs: BTreeMap::new(),
             schedules: BTreeMap::new(),
             policies: BTreeMap::new(),
+            access: None,
         }
     }
 

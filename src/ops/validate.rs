@@ -33,6 +33,7 @@ pub fn validate(environment: &Environment) -> Result<Validated, OpsError> {
             (Kind::Job, declared.jobs.len()),
             (Kind::Schedule, declared.schedules.len()),
             (Kind::Policy, declared.policies.len()),
+            (Kind::Access, usize::from(declared.access.is_some())),
         ]
     });
     Ok(Validated {

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
+use crate::model::kind::Kind;
 use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::repo::ResultsBranch;
@@ -216,7 +217,7 @@ impl<'w> View<'w> {
     /// Returns the digest of the policies that plans of these files are judged by; `None` without any. A saved plan
     /// holds for one digest.
     pub fn policy_digest(&self) -> Option<Digest> {
-        None
+        self.files.loaded.spans.digest_of(Kind::Policy)
     }
 
     /// Returns what was found in the files, and `later` findings about them.

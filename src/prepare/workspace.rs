@@ -29,6 +29,8 @@ pub struct Environment {
     pub registry: Option<String>,
     /// The secrets that the fleet may use.
     pub secrets: AllowedSecrets,
+    /// The SSH key that signs the commits of results.
+    pub signing_key: Option<PathBuf>,
 }
 
 /// An opened fleet repository.
@@ -103,7 +105,8 @@ impl Workspace {
         Ok(Workspace::of(repo, environment))
     }
 
-    fn of(repo: Repo, environment: &Environment) -> Workspace {
+    fn of(mut repo: Repo, environment: &Environment) -> Workspace {
+        repo.sign_with(environment.signing_key.as_deref());
         Workspace { repo, environment: environment.clone(), secrets: SecretStore::new(environment.secrets.clone()) }
     }
 

@@ -13,6 +13,7 @@ mod read;
 mod remote;
 mod root;
 mod scratch;
+mod sign;
 mod signatures;
 mod touched;
 mod tracked;
@@ -31,6 +32,7 @@ pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;
 pub use remote::{Call, Move, Pulse, Remote, RemoteError, init_mirror, without_secrets};
+pub use sign::check_signing_key;
 pub use signatures::{Signature, SigningKeys};
 pub use touched::NamedCommit;
 pub use upstream::{Beside, Exchange, Landed, Outgoing, Sent, StillRenewed, Tip, UpstreamError};
@@ -172,6 +174,8 @@ pub struct Repo {
     folder: Option<PathBuf>,
     /// The folder that a daemon works in, with the repository as its mirror in it.
     home: Option<PathBuf>,
+    /// The SSH key that signs the commits of results.
+    signing_key: Option<PathBuf>,
 }
 
 impl Repo {
@@ -192,7 +196,7 @@ impl Repo {
         };
         let root = repository.workdir().map(Path::to_path_buf);
         let Some(root) = root else {
-            return Ok(Repo { repository, prefix: String::new(), folder: None, home: None });
+            return Ok(Repo { repository, prefix: String::new(), folder: None, home: None, signing_key: None });
         };
         let root = root.canonicalize().unwrap_or(root);
         let inner = absolute.strip_prefix(&root).unwrap_or(Path::new(""));
@@ -200,7 +204,7 @@ impl Repo {
         if inner.as_os_str().is_empty() {
             prefix.clear();
         }
-        Ok(Repo { repository, prefix, folder: Some(absolute), home: None })
+        Ok(Repo { repository, prefix, folder: Some(absolute), home: None, signing_key: None })
     }
 
     /// Returns the fleet's folder on disk; for a mirror the daemon's folder, for another bare repository its own
@@ -282,7 +286,7 @@ impl Repo {
 
     /// Returns the results branch of the fleet.
     pub fn results<'a>(&'a self, branch: &str) -> ResultsBranch<'a> {
-        ResultsBranch::new(&self.repository, branch)
+        ResultsBranch::new(&self.repository, branch).signed_with(self.signing_key.as_deref())
     }
 
     /// Returns the id of the commit that a revision names.

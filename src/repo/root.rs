@@ -30,7 +30,7 @@ impl ResultsBranch<'_> {
             let empty = repository.find_tree(repository.treebuilder(None)?.write()?)?;
             let tree = repository.find_tree(update.create_updated(repository, &empty)?)?;
             let author = self.signature()?;
-            repository.commit(None, &author, &author, message, &tree, &[])
+            self.write_commit((&author, &author), message, &tree, &[])
         };
         let id = write().map_err(|e| self.error("write results", e))?;
         Ok(id.to_string())

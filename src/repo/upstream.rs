@@ -475,7 +475,7 @@ impl ResultsBranch<'_> {
             let made = repository.find_tree(after).map_err(fail)?;
             let message = commit.message().unwrap_or_default();
             let (author, committer) = (commit.author(), commit.committer());
-            tip = repository.commit(None, &author, &committer, message, &made, &[&parent]).map_err(fail)?;
+            tip = self.write_commit((&author, &committer), message, &made, &[&parent]).map_err(fail)?;
         }
         Ok(Ok(tip))
     }

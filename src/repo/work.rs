@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use git2::{FileMode, Repository, RepositoryInitOptions, Signature};
+use git2::{FileMode, Repository, RepositoryInitOptions};
 
 use super::{FleetTree, Repo, RepoError};
 
@@ -115,11 +115,9 @@ impl Repo {
             index.write()?;
             // Only these files are committed: other staged changes stay staged.
             let tree = self.repository.find_tree(update.create_updated(&self.repository, &before)?)?;
-            let author = self.repository.signature().or_else(|_| Signature::now("fleetform", "fleetform@localhost"))?;
-            let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
-            self.repository.commit(Some("HEAD"), &author, &author, message, &tree, &parents)
+            Ok::<_, git2::Error>((tree, parent))
         };
-        let id = commit().map_err(|e| RepoError::git("commit the files", self.repository.path(), e))?;
-        Ok(id.to_string())
+        let (tree, parent) = commit().map_err(|e| RepoError::git("commit the files", self.repository.path(), e))?;
+        Ok(self.commit_on_head(message, &tree, parent.as_ref())?.to_string())
     }
 }

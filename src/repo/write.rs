@@ -8,7 +8,7 @@
 //! 4. B builds its change again on A1. When A1 has a file that B's change must be the first to write, B has lost.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{FileMode, ObjectType, Oid, Repository, Signature, TreeWalkMode, TreeWalkResult};
 
@@ -89,11 +89,13 @@ pub struct ResultsBranch<'a> {
     pub(super) reference: String,
     /// The registry whose commits these are; `None` where that is not checked.
     pub(super) registry: Option<String>,
+    /// The SSH key that signs the commits.
+    pub(super) signing_key: Option<PathBuf>,
 }
 
 impl<'a> ResultsBranch<'a> {
     pub(super) fn new(repository: &'a Repository, branch: &str) -> ResultsBranch<'a> {
-        ResultsBranch { repository, reference: format!("refs/heads/{branch}"), registry: None }
+        ResultsBranch { repository, reference: format!("refs/heads/{branch}"), registry: None, signing_key: None }
     }
 
     /// Returns the name of the branch without `refs/heads/`.
@@ -380,7 +382,7 @@ impl<'a> ResultsBranch<'a> {
         }
         let tree = self.repository.find_tree(after).map_err(fail)?;
         let author = self.signature().map_err(fail)?;
-        self.repository.commit(None, &author, &author, message, &tree, &[&parent]).map(Some).map_err(fail)
+        self.write_commit((&author, &author), message, &tree, &[&parent]).map(Some).map_err(fail)
     }
 
     /// Writes a commit like `tip` with changes beside its own, and returns it; `None` when `tip` has not one parent. The
@@ -401,7 +403,7 @@ impl<'a> ResultsBranch<'a> {
         let tree = tree.and_then(|tree| self.repository.find_tree(tree)).map_err(fail)?;
         let (author, committer) = (commit.author(), commit.committer());
         let message = commit.message().unwrap_or_default();
-        self.repository.commit(None, &author, &committer, message, &tree, &[&parent]).map(Some).map_err(fail)
+        self.write_commit((&author, &committer), message, &tree, &[&parent]).map(Some).map_err(fail)
     }
 
     /// Moves the local branch by compare-and-swap; makes it when `from` is `None`.

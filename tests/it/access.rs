@@ -375,3 +375,40 @@ fn openpgp_keys_are_known_by_their_addresses() {
     team.refused(&["signed by `pgp@example.com`", "in `acme/us`"]);
     drop(Command::new("gpgconf").arg("--homedir").arg(&home).args(["--kill", "all"]).status());
 }
+
+#[test]
+fn a_daemon_signs_its_results_and_a_person_as_git_does() {
+    let team = Team::introduced();
+    team.job(Some("ops"), "one", REBOOT);
+    let key = team.key("forge");
+    let mut command = fleetform();
+    command.arg("-C").arg(team.world.path()).args(["watch", "--interval", "1s", "--sign"]).arg(&key);
+    let mut child = crate::world::spawn(&mut command);
+    let is_done = || team.world.results().contains_key("runs/one/1/run.json") && team.claims("one");
+    crate::servers::wait_until("the job has run", is_done);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let signers = team.world.file("access/allowed_signers");
+    let setting = format!("gpg.ssh.allowedSignersFile={}", signers.display());
+    let shown = team.git(None, &["-c", &setting, "log", "--format=%G? %GS", "-1", "fleetform/results"]).expect(0);
+    assert_eq!(shown.stdout.trim(), "G forge@example.com");
+    // A key that cannot sign is refused at the start.
+    let none = team.world.run(&["watch", "--sign", "no-such-key"]).expect(64);
+    assert!(none.stderr.contains("cannot sign"), "{none:?}");
+    // A stop is a commit that is signed as git is configured to.
+    for (name, value) in
+        [("gpg.format", "ssh"), ("commit.gpgsign", "true"), ("user.email", "ops@example.com"), ("user.name", "Ops")]
+    {
+        team.git(None, &["config", name, value]).expect(0);
+    }
+    team.git(None, &["config", "user.signingkey", team.key("ops").to_str().unwrap()]).expect(0);
+    team.job(Some("ops"), "two", REBOOT);
+    team.world.run(&["job", "stop", "two"]).expect(0);
+    let shown = team.git(None, &["-c", &setting, "log", "--format=%G? %GS %s", "-1"]).expect(0);
+    assert!(shown.stdout.starts_with("G ops@example.com"), "{shown:?}");
+    team.git(None, &["fsck", "--strict"]).expect(0);
+    assert_eq!(team.git(None, &["status", "--porcelain"]).expect(0).stdout, "");
+    team.git(None, &["config", "user.signingkey", "/no/such/key"]).expect(0);
+    let ran = team.world.run(&["job", "continue", "two"]);
+    assert!(ran.code == 1 && ran.stderr.contains("/no/such/key"), "{ran:?}");
+}

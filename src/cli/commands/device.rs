@@ -1,7 +1,8 @@
 //! `device list|show|export|block|unblock|delete|set|call`
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
-use crate::cli::args::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, EditArgs, PageArgs};
+use crate::cli::devices::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, PageArgs};
+use crate::cli::edits::EditArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{counted, device as view};

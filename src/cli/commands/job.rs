@@ -5,8 +5,9 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{CommandResult, Output};
-use crate::cli::args::{DeviceGrid, EditArgs, JobCommand};
+use crate::cli::args::{DeviceGrid, JobCommand};
 use crate::cli::columns;
+use crate::cli::edits::EditArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::view::{TextTable, job as view, why as why_view};

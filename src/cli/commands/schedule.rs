@@ -1,7 +1,8 @@
 //! `schedule list|next|unschedule|reschedule`
 
 use super::{CommandResult, Output};
-use crate::cli::args::{EditArgs, ScheduleCommand};
+use crate::cli::args::ScheduleCommand;
+use crate::cli::edits::EditArgs;
 use crate::cli::exit;
 use crate::cli::view::{held as held_view, schedule as view};
 use crate::execute::{Clock as _, SystemClock};

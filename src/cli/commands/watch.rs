@@ -1,6 +1,6 @@
 //! `watch`: the daemon, its log, its pages and its place with the service manager.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
 use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Trust, Workspace};
-use crate::repo::{Pulse, without_secrets};
+use crate::repo::{Pulse, check_signing_key, without_secrets};
 
 /// The shortest interval: more frequent requests would overload a server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -33,7 +33,9 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
 pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) -> CommandResult {
     arguments.log.start(output)?;
-    let environment = &arguments.secrets.give_to(environment)?;
+    let mut environment = arguments.secrets.give_to(environment)?;
+    environment.signing_key = arguments.sign.as_deref().map(signing_key).transpose()?;
+    let environment = &environment;
     // A variable that is set and empty is how unit and compose files leave one out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (remote, branch) = (given(&arguments.remote).map(from_here), given(&arguments.branch));
@@ -113,6 +115,16 @@ fn pulse(handle: StatusHandle) -> Pulse {
             manager.alive();
         }
     })
+}
+
+/// Returns the absolute path of a key that can sign.
+fn signing_key(key: &Path) -> Result<PathBuf, CommandError> {
+    let key = std::path::absolute(key)?;
+    check_signing_key(&key).map_err(|what| CommandError::Usage {
+        what,
+        help: "Name the file of an SSH key without a passphrase, or one that an agent has.".to_string(),
+    })?;
+    Ok(key)
 }
 
 /// Returns a path relative to the current folder as an absolute one: git would resolve it from the mirror.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::policy::ActionWord;
 use super::{OrganizationText, PathText};
@@ -18,9 +19,10 @@ pub struct AccessSpec {
     pub openpgp_keys: Option<PathText>,
     /// Roles of your own, by name, beside `administrator`, `builder`, `operator`, `viewer` and `merger`.
     #[serde(default)]
+    #[schemars(example = json!({"rebooter": {"kinds": ["Job"], "actions": ["command"], "commands": ["reboot"]}}))]
     pub roles: BTreeMap<String, Role>,
     /// Who has which role, and where.
-    #[schemars(length(min = 1))]
+    #[schemars(example = json!([{"who": ["lead@example.com"], "role": "administrator"}]), length(min = 1))]
     pub grants: Vec<Grant>,
 }
 
@@ -29,11 +31,13 @@ pub struct AccessSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Role {
     /// Documents of these kinds.
-    #[schemars(length(min = 1))]
+    #[schemars(example = json!(["Job"]), length(min = 1))]
     pub kinds: Vec<GrantedKind>,
     /// Jobs and schedules with these actions only. Default: with any.
+    #[schemars(example = json!(["command"]))]
     pub actions: Option<Vec<ActionWord>>,
     /// Jobs and schedules with these commands only; `*` is any text. Default: with any.
+    #[schemars(example = json!(["reboot"]))]
     pub commands: Option<Vec<String>>,
 }
 
@@ -53,9 +57,10 @@ pub enum GrantedKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Grant {
     /// The names that the keys have: principals of the allowed signers, or addresses of OpenPGP keys; `*` is any text.
-    #[schemars(length(min = 1))]
+    #[schemars(example = json!(["ops@example.com"]), length(min = 1))]
     pub who: Vec<String>,
     /// The name of a role.
+    #[schemars(example = &"operator")]
     pub role: String,
     /// Only documents of this organization and of those below it. Default: of the whole fleet.
     pub organization: Option<OrganizationText>,
