@@ -29,7 +29,7 @@ const VOUCH: &str = "Fleetform-Vouch";
 const VERIFIED: &str = "verified";
 const INTRODUCTION: &str = "introduction";
 /// Signatures that are asked for ahead.
-const AHEAD: usize = 200;
+const AHEAD: usize = 800;
 
 /// How to verify.
 #[derive(Debug, Clone, Default)]

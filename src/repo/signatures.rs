@@ -13,6 +13,8 @@ use super::{Repo, RepoError};
 
 /// Commits that are checked by one process of git.
 const AT_ONCE: usize = 200;
+/// Processes of git at once.
+const THREADS_MAX: usize = 4;
 /// How long git may take for these; each starts a program of its own.
 const TIME_MAX: Duration = Duration::from_secs(300);
 
@@ -67,52 +69,66 @@ impl Repo {
             command.arg("--homedir").arg(&ring).args(["--batch", "--quiet", "--import"]).arg(&file);
             drop(command.stdin(std::process::Stdio::null()).output());
         }
-        let mut found = BTreeMap::new();
         let known = fingerprints(keys.allowed_signers.as_deref().unwrap_or_default());
-        for part in commits.chunks(AT_ONCE) {
-            self.signatures_of(part, (&signers, &ring), &known, &mut found)?;
-        }
-        Ok(found)
+        let keys = Keys { signers: &signers, ring: &ring, known: &known };
+        // Nearly all of the time goes into programs that git starts, one for each commit.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let share = commits.len().div_ceil(threads).max(1);
+        let repository = self.git_folder();
+        let parts = std::thread::scope(|scope| {
+            let begun: Vec<_> =
+                commits.chunks(share).map(|part| scope.spawn(move || checked(repository, part, keys))).collect();
+            let ended =
+                begun.into_iter().map(|thread| thread.join().map_err(|_| std::io::Error::other("a thread died")));
+            ended.map(|part| part.and_then(|part| part)).collect::<std::io::Result<Vec<_>>>()
+        });
+        let fail = |source| RepoError::Io { path: repository.to_path_buf(), doing: "read by git", source };
+        Ok(parts.map_err(fail)?.into_iter().flatten().collect())
     }
+}
 
-    fn signatures_of(
-        &self,
-        commits: &[String],
-        (signers, ring): (&Path, &Path),
-        known: &BTreeMap<String, String>,
-        found: &mut BTreeMap<String, Signature>,
-    ) -> Result<(), RepoError> {
-        let environment = [
-            (OsString::from("GNUPGHOME"), ring.as_os_str().to_os_string()),
-            // A commit is what its id says, whatever was put in its place here.
-            (OsString::from("GIT_NO_REPLACE_OBJECTS"), OsString::from("1")),
-        ];
-        let git = Git { repository: self.git_folder(), environment: &environment, time_max: TIME_MAX, pulse: None };
-        let setting = format!("gpg.ssh.allowedSignersFile={}", signers.display());
+/// What signatures are checked with.
+#[derive(Clone, Copy)]
+struct Keys<'a> {
+    signers: &'a Path,
+    ring: &'a Path,
+    /// The principals of the keys, by fingerprint.
+    known: &'a BTreeMap<String, String>,
+}
+
+/// Returns the signatures of commits.
+fn checked(repository: &Path, commits: &[String], keys: Keys<'_>) -> std::io::Result<BTreeMap<String, Signature>> {
+    let mut found = BTreeMap::new();
+    let environment = [
+        (OsString::from("GNUPGHOME"), keys.ring.as_os_str().to_os_string()),
+        // A commit is what its id says, whatever was put in its place here.
+        (OsString::from("GIT_NO_REPLACE_OBJECTS"), OsString::from("1")),
+    ];
+    let git = Git { repository, environment: &environment, time_max: TIME_MAX, pulse: None };
+    let setting = format!("gpg.ssh.allowedSignersFile={}", keys.signers.display());
+    for part in commits.chunks(AT_ONCE) {
         let mut arguments =
             vec!["log", "--no-walk=unsorted", "--format=%H%x1f%G?%x1f%GS%x1f%GK%x1e", "--end-of-options"];
-        arguments.extend(commits.iter().map(String::as_str));
-        let fail = |source| RepoError::Io { path: self.git_folder().to_path_buf(), doing: "read by git", source };
-        let output = git.run(&[&setting], &arguments).map_err(fail)?;
+        arguments.extend(part.iter().map(String::as_str));
+        let output = git.run(&[&setting], &arguments)?;
         if !output.is_success() {
             let said = output.stderr.trim();
-            let said = if said.is_empty() { "git took too long" } else { said };
-            return Err(fail(std::io::Error::other(said.to_string())));
+            return Err(std::io::Error::other(if said.is_empty() { "git took too long" } else { said }.to_string()));
         }
         for record in output.stdout.split('\u{1e}') {
             let fields: Vec<&str> = record.trim_start_matches('\n').split('\u{1f}').collect();
             let [commit, verdict, signer, key] = fields[..] else { continue };
             let mut one = signature(verdict, signer, key);
             if let Signature::UnknownKey { key } = &one
-                && let Some(signer) = known.get(key)
+                && let Some(signer) = keys.known.get(key)
             {
                 // It is listed, and was not valid at the time of the commit.
                 one = Signature::Expired { signer: signer.clone() };
             }
             found.insert(commit.to_string(), one);
         }
-        Ok(())
     }
+    Ok(found)
 }
 
 /// Returns the principals of the keys of a file of allowed signers, by the fingerprints of the keys as git shows them
