@@ -140,7 +140,7 @@ impl<'w> Daemon<'w> {
             }
             Err(error) => {
                 // A commit that cannot be used is not looked at again: the next one may be better.
-                let is_bad = self.follower.has_passed_over();
+                let is_bad = self.follower.passed_over().is_some();
                 let retry_at = if is_bad { Timestamp::MAX } else { self.looks.fail(clock.now(), false) };
                 self.tell_trouble(&error, retry_at, now, tell);
             }
@@ -223,7 +223,8 @@ impl<'w> Daemon<'w> {
             error => error.to_string(),
         };
         let is_news = self.trouble.as_ref() != Some(&text);
-        tell(&Note::Trouble { error, is_news, retry_at, at });
+        let passed_over = self.follower.passed_over();
+        tell(&Note::Trouble { error, is_news, passed_over, retry_at, at });
         self.trouble = Some(text);
     }
 

@@ -42,9 +42,9 @@ impl<'w> Follower<'w> {
         Follower { workspace, source, trust, seen: None, imported: BTreeMap::new(), passed_over: None }
     }
 
-    /// Returns true when the newest commit cannot be used: the next one may be better.
-    pub fn has_passed_over(&self) -> bool {
-        self.passed_over.is_some()
+    /// Returns the newest commit when it cannot be used: the next one may be better.
+    pub fn passed_over(&self) -> Option<&str> {
+        self.passed_over.as_deref()
     }
 
     /// Takes up the newest commit. One whose Fleet document cannot be used is refused once and passed over.

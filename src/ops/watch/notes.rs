@@ -27,8 +27,8 @@ pub enum Note<'a> {
     /// The branch was looked at, and the fleet reconciled if that was due.
     Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.
-    /// `is_news` when it is not what was in the way before.
-    Trouble { error: &'a OpsError, is_news: bool, retry_at: Timestamp, at: Timestamp },
+    /// `is_news` when it is not what was in the way before. `passed_over` is the newest commit when that cannot be used.
+    Trouble { error: &'a OpsError, is_news: bool, passed_over: Option<&'a str>, retry_at: Timestamp, at: Timestamp },
     /// An occurrence of a schedule did not run.
     Missed { job: &'a str, run: &'a str, reason: &'a str },
     /// What was in the way is gone.
