@@ -183,3 +183,31 @@ pub const LISTEN_CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the rest of a request is read after the answer, so that a reset does not lose the answer (RFC 9112, section
 /// 9.6).
 pub const LISTEN_LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of the token of a forge: the longest known ones, of GitHub's apps, have some hundreds.
+pub const FORGE_TOKEN_BYTES_MAX: u64 = 4 * 1024;
+/// How long one call of a forge may take, with connecting and all of its answer. GitHub ends its own after 10 s.
+pub const FORGE_CALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long connecting to a forge may take.
+pub const FORGE_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes of an answer of a forge: a page of 100 comments of 64 KiB, and what is around them.
+pub const FORGE_ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Items of a page of a list: the most that GitHub and GitLab give.
+pub const FORGE_PAGE_ITEMS: usize = 100;
+/// Pages of comments in which one of ours is looked for: GitHub has at most 2,500 comments on a pull request.
+pub const FORGE_PAGES_MAX: u32 = 50;
+/// Characters of a context of a status. GitHub and GitLab keep 255.
+pub const FORGE_CONTEXT_CHARS_MAX: usize = 255;
+/// Characters of the link of a status (GitLab).
+/// <https://docs.gitlab.com/api/commits/#set-commit-pipeline-status>
+pub const FORGE_LINK_CHARS_MAX: usize = 255;
+/// Commits whose statuses wait to be sent: when a forge is down for longer than so many commits, the oldest is left.
+pub const FORGE_QUEUE_MAX: usize = 64;
+/// Tries to send a status, with pauses that grow to [`FORGE_PAUSE_MAX`]: some hours in all.
+pub const FORGE_TRIES_MAX: u32 = 40;
+/// The longest pause between two tries, and the longest that a forge may ask for.
+pub const FORGE_PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Statuses of one commit that say that more has started. GitHub keeps 1,000 of a context, and the last one counts.
+/// <https://docs.github.com/en/rest/commits/statuses#create-a-commit-status>
+pub const FORGE_PENDING_STATUSES_MAX: u32 = 100;
+/// How long the end of a process waits for the last statuses.
+pub const FORGE_END_TIME_MAX: Duration = Duration::from_secs(5);

@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("registry", "diag model query ledger"),
     ("link", "model"),
     ("repo", "diag model results"),
+    ("forge", "model"),
     // Level 5.
     ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
@@ -44,7 +45,7 @@ const ROOMS: &[(&str, &str)] = &[
             reconcile listen",
     ),
     // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
-    ("cli", "diag model manifest ledger plan results convert registry repo prepare execute listen ops"),
+    ("cli", "diag model manifest ledger plan results convert registry repo forge prepare execute listen ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo prepare execute ops"),
 ];
