@@ -69,6 +69,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: fleetform <fleetform@localhost>
 Depends: git (>= 1:2.31)
+Recommends: ca-certificates
 Installed-Size: $(du -sk "$root" | cut -f1)
 Section: admin
 Priority: optional

@@ -124,6 +124,7 @@
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
 //! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |
+//! | the summary of a job of CI | `cli` | where `GITHUB_STEP_SUMMARY` says |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
 pub mod access;

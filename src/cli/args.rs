@@ -6,10 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::devices::DeviceCommand;
 use super::edits::EditArgs;
+use super::forge::ForgeArgs;
 use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
-use super::plans::PlanArgs;
+use super::plans::{PlanArgs, ReviewArgs};
 use super::secrets::SecretArgs;
 use crate::model::limits;
 
@@ -59,6 +60,11 @@ pub enum Command {
     },
     /// Show what apply would do; writes nothing
     Plan(PlanArgs),
+    /// Say what a pull request changes where it is reviewed: one comment, a summary, and the status of its commit
+    ///
+    /// In GitHub Actions, Gitea Actions and GitLab CI it knows the project, the pull request and what to compare with.
+    /// Prints the comment. Exits as `plan` does, and with 69 when the forge could not be told.
+    Review(ReviewArgs),
     /// Execute the plan of HEAD
     Apply(ApplyArgs),
     /// Follow a branch: execute what is merged and what is due, until it is stopped
@@ -155,6 +161,8 @@ pub struct ApplyArgs {
     /// Seconds that devices in flight are awaited after Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,
+    #[command(flatten)]
+    pub forge: ForgeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +210,8 @@ pub struct WatchArgs {
     /// Seconds that devices in flight are awaited after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace: u64,
+    #[command(flatten)]
+    pub forge: ForgeArgs,
 }
 
 #[derive(Debug, Args)]

@@ -35,6 +35,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("plan show", &[("fleetform plan show plan.json", "a plan that was kept, and whether it still holds")]),
     (
+        "review",
+        &[
+            ("fleetform review", "in CI: comment on the pull request, set its status"),
+            ("fleetform review --base origin/main --change 7 --no-status", "elsewhere"),
+        ],
+    ),
+    (
         "apply",
         &[
             ("fleetform apply", "plan, ask, execute"),

@@ -10,6 +10,7 @@ mod complete;
 mod devices;
 mod edits;
 mod error;
+mod forge;
 mod global;
 pub mod listen;
 pub mod logs;

@@ -1,9 +1,10 @@
-//! The options of `plan` and `plan show`.
+//! The options of `plan`, `plan show` and `review`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::forge::ForgeArgs;
 use super::secrets::SecretArgs;
 
 /// The options of `plan`.
@@ -64,6 +65,43 @@ pub struct FormArgs {
     #[arg(long, value_name = "N", default_value_t = 60_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(2_000..=10_000_000))]
     pub markdown_bytes: u64,
+}
+
+/// The options of `review`.
+#[derive(Debug, Args)]
+pub struct ReviewArgs {
+    /// The branch that the pull request is to be merged into, such as origin/main; what CI says when absent
+    #[arg(long, value_name = "REV")]
+    pub base: Option<String>,
+    /// The number of the pull request; what CI says when absent
+    #[arg(long, value_name = "N")]
+    pub change: Option<u64>,
+    /// The commit that gets the status; what CI says, else HEAD, when absent
+    #[arg(long, value_name = "ID")]
+    pub commit: Option<String>,
+    /// Plan with a snapshot in place of the registry
+    #[arg(long, value_name = "FILE", conflicts_with = "registry")]
+    pub snapshot: Option<PathBuf>,
+    /// The most bytes of the comment
+    #[arg(long, value_name = "N", default_value_t = 60_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2_000..=10_000_000))]
+    pub markdown_bytes: u64,
+    /// Exit with 65 when there is a warning, too
+    #[arg(long)]
+    pub strict: bool,
+    /// The commit that is trusted to have brought the fleet's Access document
+    #[arg(long, value_name = "COMMIT")]
+    pub introduction: Option<String>,
+    #[command(flatten)]
+    pub secrets: SecretArgs,
+    /// Leave the comment out
+    #[arg(long)]
+    pub no_comment: bool,
+    /// Leave the commit's status out
+    #[arg(long)]
+    pub no_status: bool,
+    #[command(flatten)]
+    pub forge: ForgeArgs,
 }
 
 /// How a plan is printed.

@@ -225,6 +225,11 @@ impl Repo {
         self.repository.find_remote(name).is_ok_and(|remote| remote.url().is_ok_and(|url| !url.is_empty()))
     }
 
+    /// Returns the address of a remote of the repository's configuration; `None` when there is none of this name.
+    pub fn remote_address(&self, name: &str) -> Option<String> {
+        self.repository.find_remote(name).ok()?.url().ok().map(str::to_string)
+    }
+
     /// Returns the fleet's folder in the main work tree, which is the same for all work trees of the repository: there
     /// they share what belongs to this machine. Work trees of a bare repository share a folder in that.
     pub fn shared_folder(&self) -> PathBuf {

@@ -63,6 +63,7 @@ mod targets;
 mod templates;
 mod threshold;
 mod tidy;
+mod told;
 mod twins;
 mod upstream;
 mod watch;

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fleetform::forge::Kind;
 use serde_json::Value;
 
+use crate::stand_in::{PROJECT, StandIn, TOKEN};
 use crate::world::{Ran, World, fleetform};
 
 const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot}}}";
@@ -270,6 +272,18 @@ fn scripts(path: &str) -> Vec<String> {
     lines.iter().map(|line| line.as_str().unwrap().to_string()).collect()
 }
 
+/// Runs the scripts of a file of CI in a clone, with a folder of programs on the path.
+fn run_scripts(path: &str, (tools, clone): (&Path, &Path), variables: &[(&str, &str)]) {
+    for script in scripts(path) {
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", &script]).current_dir(clone);
+        shell.env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()));
+        shell.env_remove("GITHUB_ACTIONS").env_remove("GITLAB_CI").envs(variables.iter().copied());
+        let ran = Ran::of(&mut shell);
+        assert_eq!(ran.code, 0, "{path}: {script}: {ran:#?}");
+    }
+}
+
 #[test]
 fn the_files_for_forges_do_what_they_say() {
     let world = world();
@@ -278,43 +292,59 @@ fn the_files_for_forges_do_what_they_say() {
     let clone = folder.path().join("clone");
     let url = format!("file://{}", world.path().display());
     git(folder.path(), &["clone", "-q", "--branch=change", &url, clone.to_str().unwrap()]);
-    // A forge's own command, which notes what it was called with.
     let tools = folder.path().join("tools");
     fs::create_dir(&tools).unwrap();
-    fs::write(tools.join("gh"), "#!/bin/sh\necho \"$@\" > gh.txt\n").unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fleetform"), tools.join("fleetform")).unwrap();
-    let ran = Command::new("chmod").arg("+x").arg(tools.join("gh")).status().unwrap();
-    assert!(ran.success());
-    for path in ["action.yml", "packaging/gitlab-ci.yml"] {
-        for script in scripts(path) {
-            let mut shell = Command::new("bash");
-            shell.args(["-euo", "pipefail", "-c", &script]).current_dir(&clone);
-            shell.env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()));
-            for (name, value) in [
+    let event = folder.path().join("event.json");
+    let head = git(&clone, &["rev-parse", "HEAD"]);
+    let request = serde_json::json!({"number": 7, "head": {"sha": head, "repo": {"full_name": PROJECT}}});
+    fs::write(&event, serde_json::json!({"pull_request": request}).to_string()).unwrap();
+    let (github, gitlab) = (StandIn::new(Kind::GitHub), StandIn::new(Kind::GitLab));
+    let summary = folder.path().join("summary.md");
+    for (path, of_the_forge) in [
+        (
+            "action.yml",
+            vec![
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_API_URL", &*github.api),
+                ("GITHUB_REPOSITORY", PROJECT),
+                ("GITHUB_EVENT_PATH", event.to_str().unwrap()),
+                ("GITHUB_STEP_SUMMARY", summary.to_str().unwrap()),
+                ("GITHUB_TOKEN", TOKEN),
                 ("FOLDER", "."),
                 ("RESULTS", "fleetform/results"),
                 ("BASE", "origin/main"),
                 ("STRICT", "false"),
-                ("NUMBER", "7"),
-                ("RUNNER_TEMP", folder.path().to_str().unwrap()),
-                ("GITHUB_STEP_SUMMARY", folder.path().join("summary.md").to_str().unwrap()),
+                ("COMMENT", "true"),
+                ("STATUS", "true"),
+            ],
+        ),
+        (
+            "packaging/gitlab-ci.yml",
+            vec![
+                ("GITLAB_CI", "true"),
+                ("CI_API_V4_URL", &*gitlab.api),
+                ("CI_PROJECT_ID", PROJECT),
+                ("CI_MERGE_REQUEST_IID", "7"),
+                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
+                ("CI_COMMIT_SHA", &*head),
+                ("FLEETFORM_FORGE_TOKEN", TOKEN),
                 ("FLEETFORM_FOLDER", "."),
                 ("FLEETFORM_RESULTS", "fleetform/results"),
-                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
-            ] {
-                shell.env(name, value);
-            }
-            let ran = Ran::of(&mut shell);
-            assert_eq!(ran.code, 0, "{path}: {script}: {ran:#?}");
-        }
+            ],
+        ),
+    ] {
+        run_scripts(path, (&tools, &clone), &of_the_forge);
     }
-    let summary = fs::read_to_string(folder.path().join("summary.md")).unwrap();
+    let summary = fs::read_to_string(summary).unwrap();
     assert!(summary.contains("### fleetform: 1 job on 20 devices"), "{summary}");
-    assert_eq!(
-        fs::read_to_string(clone.join("fleetform.md")).unwrap().replace("\r", ""),
-        summary_like(&clone, &summary)
-    );
-    assert!(fs::read_to_string(clone.join("gh.txt")).unwrap().starts_with("pr comment 7 --edit-last --create-if-none"));
+    assert_eq!(fs::read_to_string(clone.join("fleetform.md")).unwrap(), summary_like(&clone, &summary));
+    for (server, body) in [(&github, &summary), (&gitlab, &fs::read_to_string(clone.join("fleetform.md")).unwrap())] {
+        let comments = server.comments();
+        assert_eq!((comments.len(), comments[0].change, &comments[0].body), (1, 7, body));
+        assert_eq!(server.states_of(&head), ["success"]);
+        server.assert_described();
+    }
     let hooks = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".pre-commit-hooks.yaml")).unwrap();
     let hooks: Value = serde_yaml::from_str(&hooks).unwrap();
     let entry: Vec<&str> = hooks[0]["entry"].as_str().unwrap().split(' ').collect();

@@ -358,6 +358,10 @@ pub fn fleetform() -> Command {
         .env_remove("FLEETFORM_ALLOW_SECRETS")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
+    // Those of the forge that runs the tests.
+    for name in ["GITHUB_ACTIONS", "GITEA_ACTIONS", "FORGEJO_ACTIONS", "GITLAB_CI", "FLEETFORM_FORGE_TOKEN"] {
+        command.env_remove(name);
+    }
     // This folder is never written, so a test sees neither the state of another test nor that of the person who runs
     // them.
     command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/nobody"));

@@ -9,6 +9,7 @@ use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::{CommandError, code_of_findings};
 use crate::cli::exit;
+use crate::cli::forge::{Teller, Undone, variable};
 use crate::cli::signals::on_signals;
 use crate::cli::view::plan::PlanView;
 use crate::cli::view::progress::{Bars, event_json, event_line};
@@ -16,8 +17,9 @@ use crate::cli::view::{counted, indexes};
 use crate::execute::{Inbox, Progress, SystemClock, Waker};
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::plan::read;
-use crate::ops::{Environment, Findings, Trust};
+use crate::ops::{Environment, Findings, OpsError, Trust, Workspace};
 use crate::plan::Plan;
+use crate::prepare::{Files, OnError, TreeChoice};
 
 /// `apply [PLAN] [--yes] [--strict] [--wait]`
 pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) -> CommandResult {
@@ -32,7 +34,12 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         grace: Duration::from_secs(arguments.grace),
         ..ApplyOptions::default()
     };
-    let applied = execute(environment, &options, arguments.yes, output)?;
+    let mut teller = teller(environment, arguments)?;
+    let applied = execute(environment, &options, arguments.yes, teller.as_mut(), output);
+    if let Some(teller) = teller {
+        end(teller, applied.as_ref(), output);
+    }
+    let applied = applied?;
     if applied.was_declined && !can_ask() {
         return Err(CommandError::Usage {
             what: "apply asks before it changes anything, and there is nobody to ask".to_string(),
@@ -42,11 +49,56 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
     finish(&applied, arguments.strict, &folder_option(environment), output)
 }
 
+/// Tells a forge of the commit of `HEAD`.
+pub(super) struct Telling {
+    teller: Teller,
+    fleet: String,
+    commit: String,
+}
+
+/// Returns what tells a forge of the commit; `None` without a token, and when the fleet has no name.
+fn teller(environment: &Environment, arguments: &ApplyArgs) -> Result<Option<Telling>, CommandError> {
+    let workspace = Workspace::open(environment).map_err(OpsError::from)?;
+    let remote = workspace.repo.remote_address("origin");
+    let Some(forge) = arguments.forge.open(remote.as_deref(), None, &variable)? else { return Ok(None) };
+    let files = Files::read(&workspace, TreeChoice::Head, OnError::Hold).map_err(OpsError::from)?;
+    let Some(declared) = &files.declared else { return Ok(None) };
+    let commit = workspace.repo.head().map_err(OpsError::from)?;
+    let fleet = declared.fleet.name.to_string();
+    let mut teller = Teller::start(forge, arguments.forge.link())?;
+    teller.take_up(&fleet, &commit, Undone::default());
+    Ok(Some(Telling { teller, fleet, commit }))
+}
+
+/// Says how the commit stands after an apply; nothing when nobody agreed to it.
+fn end(telling: Telling, applied: Result<&Applied, &CommandError>, output: &Output) {
+    let Telling { mut teller, fleet, commit } = telling;
+    let undone = match applied {
+        Ok(applied) => match &applied.refused {
+            Some(findings) => Undone::of_findings(findings),
+            None => Undone::frozen(applied.frozen.iter().map(|(subject, frozen)| format!("{subject}: {}", frozen.why))),
+        },
+        Err(CommandError::Ops(error)) => Undone::of_error(error),
+        Err(_) => Undone::default(),
+    };
+    let is_over = applied.is_ok_and(|applied| !applied.was_declined && !applied.was_interrupted);
+    if is_over || undone.held > 0 {
+        teller.take_up(&fleet, &commit, undone);
+        // What has ended before the last look is one step, that nothing more begins the next.
+        teller.look(false);
+        teller.look(is_over);
+    }
+    if let Some(error) = teller.end() {
+        output.say(&format!("The status of the commit was not set: {error}. {}", error.help()));
+    }
+}
+
 /// Applies with progress on the terminal, until it is done or interrupted.
 pub(super) fn execute(
     environment: &Environment,
     options: &ApplyOptions,
     is_agreed: bool,
+    mut teller: Option<&mut Telling>,
     output: &Output,
 ) -> Result<Applied, CommandError> {
     let inbox = Inbox::new();
@@ -54,6 +106,10 @@ pub(super) fn execute(
     let printer = bars.printer();
     let shows_bars = output.is_interactive() && !output.is_json && !output.is_quiet;
     let mut observer = |progress: &Progress| {
+        if let Some(Telling { teller, .. }) = &mut teller {
+            teller.progress(progress);
+            teller.look(false);
+        }
         if output.is_json {
             if let Some(event) = event_json(progress) {
                 // A reader that is gone does not stop the work.

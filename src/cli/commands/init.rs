@@ -49,7 +49,7 @@ pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> 
     output.say(&sentence(&made, folder));
     output.say("");
     let inside = Environment { folder: folder.to_path_buf(), ..environment.clone() };
-    let applied = apply::execute(&inside, &ApplyOptions::default(), true, output)?;
+    let applied = apply::execute(&inside, &ApplyOptions::default(), true, None, output)?;
     if applied.was_interrupted {
         return Ok(exit::INTERRUPTED);
     }

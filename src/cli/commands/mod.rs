@@ -11,6 +11,7 @@ mod init;
 mod job;
 mod plan;
 mod reference;
+mod review;
 mod schedule;
 mod simulate;
 mod snapshot;
@@ -43,6 +44,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         }
         Command::Validate { format, strict } => validate::run(&environment, *format, *strict, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
+        Command::Review(arguments) => review::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Watch(arguments) => watch::run(&environment, arguments, output),
         Command::Status => status::run(&environment, output),

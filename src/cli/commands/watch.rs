@@ -10,12 +10,14 @@ use super::{CommandResult, Output};
 use crate::cli::args::WatchArgs;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::forge::{Teller, variable};
 use crate::cli::listen::Listening;
 use crate::cli::signals::on_signals;
 use crate::cli::view::held as view;
 use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
+use crate::forge::LOG_TARGET;
 use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
 use crate::model::status::{Due, Lease, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
@@ -39,14 +41,9 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
     // A variable that is set and empty is how unit and compose files leave one out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (remote, branch) = (given(&arguments.remote).map(from_here), given(&arguments.branch));
-    if arguments.interval < INTERVAL_MIN {
-        return Err(CommandError::Usage {
-            what: "--interval is less than 100ms".to_string(),
-            help: "A local branch is seen at once, and a webhook makes the daemon look at a remote one at once."
-                .to_string(),
-        });
-    }
+    check_interval(arguments.interval)?;
     let listening = arguments.listen.open()?;
+    let mut teller = teller(environment, arguments, remote.as_deref())?;
     if remote.is_some() {
         std::fs::create_dir_all(&environment.folder)?;
     }
@@ -90,6 +87,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
             drop(output.json_line(&event));
         }
         shown.note(note);
+        teller.iter_mut().for_each(|teller| teller.note(note, environment));
     };
     stand_by(listening, handle, inbox.waker())?;
     if let Some(path) = arguments.snapshot_to.clone() {
@@ -102,8 +100,32 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         snapshot.lease = None;
     });
     shown.write();
+    teller.and_then(Teller::end).inspect(|error| tracing::warn!(target: LOG_TARGET, "the last status: {error}"));
     tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)
+}
+
+fn check_interval(interval: Duration) -> Result<(), CommandError> {
+    if interval >= INTERVAL_MIN {
+        return Ok(());
+    }
+    Err(CommandError::Usage {
+        what: "--interval is less than 100ms".to_string(),
+        help: "A local branch is seen at once, and a webhook makes the daemon look at a remote one at once."
+            .to_string(),
+    })
+}
+
+/// Returns what tells a forge of the commits; `None` without a token.
+fn teller(
+    environment: &Environment,
+    arguments: &WatchArgs,
+    remote: Option<&str>,
+) -> Result<Option<Teller>, CommandError> {
+    let own = || Workspace::open(environment).ok()?.repo.remote_address("origin");
+    let address = remote.map(str::to_string).or_else(own);
+    let forge = arguments.forge.open(address.as_deref(), None, &variable)?;
+    Ok(forge.map(|forge| Teller::start(forge, arguments.forge.link())).transpose()?)
 }
 
 /// Returns the heartbeat to give while git keeps the daemon waiting: each call of git has a time limit.

@@ -9,13 +9,12 @@ use serde_json::Value;
 use super::plan::{change_facts, title};
 use super::{counted, diagnostic, number};
 use crate::diag::Severity;
+use crate::forge::marker;
 use crate::model::text::{sanitize_line, shorten};
 use crate::ops::Findings;
 use crate::ops::plan::{ShownChange, ShownPlan};
 use crate::plan::{ActionKind, DiffLine, PlannedChange};
 
-/// By this a bot finds the comment that it made before.
-pub const MARKER: &str = "<!-- fleetform:plan -->";
 /// Lines of a diff that are shown for one job.
 const DIFF_LINES_MAX: usize = 100;
 /// Characters of a name or a value.
@@ -38,7 +37,8 @@ pub fn markdown(shown: &ShownPlan, bytes_max: usize) -> String {
 /// Returns the comment about files that cannot be planned.
 pub fn markdown_of_findings(findings: &Findings, prefix: &str, bytes_max: usize) -> String {
     let (errors, _) = findings.diagnostics.counts();
-    let head = format!("{MARKER}\n### fleetform: cannot be planned, {}\n", counted(errors as u64, "error"));
+    let marker = marker(prefix);
+    let head = format!("{marker}\n### fleetform: cannot be planned, {}\n", counted(errors as u64, "error"));
     fitted(head, findings_of(findings, prefix), &foot("the files are invalid"), bytes_max)
 }
 
@@ -96,7 +96,7 @@ fn head(shown: &ShownPlan) -> String {
         (0, false) => parts.join(", "),
         (errors, _) => format!("cannot be applied, {}", counted(errors as u64, "error")),
     };
-    let mut text = format!("{MARKER}\n### fleetform: {title}\n\n");
+    let mut text = format!("{}\n### fleetform: {title}\n\n", marker(&shown.prefix));
     if let Some(ShownChange { revision, commit, alike, known_findings, .. }) = &shown.change {
         let commit: String = commit.chars().take(12).collect();
         text.push_str(&format!("Compared with {} at `{commit}`.", code(revision)));
