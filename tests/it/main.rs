@@ -41,6 +41,7 @@ mod outcomes;
 mod ownership;
 mod planner;
 mod policy;
+mod pull_requests;
 mod queries;
 mod readme;
 mod recovery;

@@ -107,7 +107,7 @@ fn at_80_columns(command: &str, folder: &Path) -> Ran {
 }
 
 /// Returns a program as a newcomer runs it, with our binary on the path.
-fn newcomer(program: &str, folder: &Path) -> Command {
+pub fn newcomer(program: &str, folder: &Path) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_fleetform")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(program);
