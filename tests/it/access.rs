@@ -412,3 +412,34 @@ fn a_daemon_signs_its_results_and_a_person_as_git_does() {
     let ran = team.world.run(&["job", "continue", "two"]);
     assert!(ran.code == 1 && ran.stderr.contains("/no/such/key"), "{ran:?}");
 }
+
+#[test]
+fn a_broken_document_opens_no_door() {
+    let team = Team::introduced();
+    team.world.write("access/access.yaml", "apiVersion: fleetform/v1\nkind: Access\nmetadata: {name: team}\nspec: 7\n");
+    team.commit(Some("lead"), "a slip");
+    team.job(Some("ops"), "one", REBOOT);
+    team.job(None, "two", REBOOT);
+    team.world.run(&["apply", "--yes"]).expect(65);
+    let mut command = fleetform();
+    command.arg("-C").arg(team.world.path()).args(["watch", "--interval", "1s"]);
+    let mut child = crate::world::spawn(&mut command);
+    let has_looked = || {
+        let shown = team.world.run(&["status", "--json"]).expect(0).stdout;
+        shown.contains("job/one") && shown.contains("job/two")
+    };
+    crate::servers::wait_until("the daemon has held both", has_looked);
+    assert!(!team.claims("one") && !team.claims("two"));
+    // The one who mends it is judged by the document of before.
+    team.world.write("access/access.yaml", team.access("    - {who: [night@example.com], role: operator}\n"));
+    team.commit(Some("lead"), "mended");
+    crate::servers::wait_until("what was allowed has run", || team.claims("one"));
+    assert!(!team.claims("two"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Where nothing was verified before, a broken one holds too.
+    let team = Team::new();
+    team.world.write("access/access.yaml", "apiVersion: fleetform/v1\nkind: Access\nmetadata: {name: team}\nspec: 7\n");
+    team.job(None, "one", REBOOT);
+    team.world.run(&["apply", "--yes"]).expect(65);
+}
