@@ -162,7 +162,8 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::NoRevision { .. } => exit::USAGE,
         RepoError::InTheWay { .. } => exit::INVALID,
         RepoError::NoCommit => exit::HELD,
-        RepoError::NotAFile { .. }
+        RepoError::Unsigned { .. }
+        | RepoError::NotAFile { .. }
         | RepoError::TooLarge { .. }
         | RepoError::ReadOnly { .. }
         | RepoError::Full { .. }

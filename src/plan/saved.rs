@@ -225,7 +225,9 @@ fn moved_on_devices(saved: &PlannedChange, now: &PlannedChange, (was, is): (&Tar
         .filter(|(_, was, is)| was != is)
         .map(|(what, was, is)| format!("devices {what}: {was} then, {is} now"))
         .collect();
-    if phrases.is_empty() && (was.count, was.digest) == (is.count, is.digest) && saved.diff() != now.diff() {
+    let is_same_document = saved.declared_digest() == now.declared_digest();
+    let is_same_target = (was.count, was.digest) == (is.count, is.digest);
+    if phrases.is_empty() && is_same_document && is_same_target && saved.diff() != now.diff() {
         phrases.push("devices have other values now than those that it changes".to_string());
     }
     phrases

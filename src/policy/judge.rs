@@ -35,6 +35,8 @@ pub enum Violation {
     Broken {
         subject: Subject,
         policy: Name,
+        /// The file of the policy, relative to the fleet's folder.
+        file: String,
         origin: Origin,
         /// The pointer of the rule in the policy, such as `/spec/limits/devicesPerJob`.
         rule: &'static str,
@@ -63,7 +65,9 @@ pub fn judge(plan: &Plan, facts: &Facts<'_>) -> Vec<Violation> {
     let mut court = Court { facts, now: plan.observed_at, days: BTreeMap::new(), running: 0, found: Vec::new() };
     court.running = plan.changes.iter().filter(|change| change.action() == ActionKind::Continue).count() as u64;
     for change in &plan.changes {
-        if matches!(change.step, Step::Import { .. } | Step::Run(_) | Step::Schedule(_)) {
+        // What is frozen is judged as far as it is known: it would be refused when it starts.
+        let is_frozen = plan.frozen.contains_key(&change.subject);
+        if is_frozen || matches!(change.step, Step::Import { .. } | Step::Run(_) | Step::Schedule(_)) {
             court.hear(change);
         }
     }
@@ -105,12 +109,14 @@ impl Court<'_> {
                 self.object(&case, "/spec/require/expect", pointer, "no `expect`", "only documents that have one");
             }
             match (document.does, &change.step) {
-                (Does::Import(import), Step::Import { counts, .. }) => {
+                (Does::Import(import), step) => {
                     if sourced.policy.forbid.removed.iter().any(|word| word == import.removed.as_str()) {
                         let found = format!("`removed: {}`", import.removed.as_str());
                         self.object(&case, "/spec/forbid/removed", "/spec/removed", found, "no import with that");
                     }
-                    self.removals(&case, *counts);
+                    if let Step::Import { counts, .. } = step {
+                        self.removals(&case, *counts);
+                    }
                 }
                 (Does::Work { action, delivery, .. }, step) => {
                     self.forbidden(&case, action);
@@ -122,7 +128,6 @@ impl Court<'_> {
                         self.at_once(&case);
                     }
                 }
-                (Does::Import(_), _) => {}
             }
         }
     }
@@ -138,6 +143,7 @@ impl Court<'_> {
         self.found.push(Violation::Broken {
             subject: case.subject.clone(),
             policy: case.sourced.policy.name.clone(),
+            file: case.sourced.policy.file.clone(),
             origin: case.sourced.origin.clone(),
             rule,
             pointer,

@@ -58,6 +58,7 @@ struct Base {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     pub policy: Name,
+    pub origin: Origin,
     pub until: Timestamp,
     /// May be empty.
     pub reason: String,
@@ -122,7 +123,8 @@ impl Judges {
         let freezes = self.of(subject, &document).flat_map(|one| {
             one.policy.freezes.iter().filter_map(|freeze| {
                 let until = freeze.until(now)?;
-                Some(Frozen { policy: one.policy.name.clone(), until, reason: freeze.reason.clone() })
+                let (policy, origin) = (one.policy.name.clone(), one.origin.clone());
+                Some(Frozen { policy, origin, until, reason: freeze.reason.clone() })
             })
         });
         freezes.max_by_key(|frozen| frozen.until)

@@ -208,8 +208,14 @@ pub(super) fn findings(
     judge(plan, &facts).iter().for_each(|violation| diagnostics.push(diagnose(violation, preparation)));
     for (subject, frozen) in frozen {
         let reason = if frozen.reason.is_empty() { String::new() } else { format!(" ({})", frozen.reason) };
+        let of = match &frozen.origin {
+            Origin::Tree => String::new(),
+            Origin::Commit(commit) => {
+                format!(", as it is in the commit {} that this was written against,", short(commit))
+            }
+        };
         let detail = format!(
-            "{} does not start before {}: policy `{}` has a freeze{reason}.",
+            "{} does not start before {}: policy `{}`{of} has a freeze{reason}.",
             named(subject, preparation),
             frozen.until,
             frozen.policy
@@ -233,13 +239,18 @@ fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic 
                     (format!(" of the commit {}, which this was written against,", short(commit)), help.to_string())
                 }
             };
-            let detail = format!(
-                "{} is held: a policy{of} cannot be read{place}, and what it would say is not known. {why}",
-                named(subject, preparation)
-            );
+            let held = named(subject, preparation);
+            let detail = match why.starts_with("The commit ") {
+                true => {
+                    format!("{held} is held: what judges it was changed by a commit that was not allowed to. {why}")
+                }
+                false => format!(
+                    "{held} is held: a policy{of} cannot be read{place}, and what it would say is not known. {why}"
+                ),
+            };
             Diagnostic::new(code::POLICY_UNREADABLE, span(preparation, subject, ""), detail).with_help(help)
         }
-        Violation::Broken { subject, policy, origin, rule, pointer, found, allowed } => {
+        Violation::Broken { subject, policy, file, origin, rule, pointer, found, allowed } => {
             let words = rule.trim_start_matches("/spec/").replace('/', ".");
             let (of, help) = match origin {
                 Origin::Tree => {
@@ -254,7 +265,7 @@ fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic 
                          rule was loosened since, change it again in a commit that comes after.",
                         short(commit)
                     );
-                    (format!(" as it is in the commit {}", short(commit)), help)
+                    (format!(" as it is in the commit {} ({file})", short(commit)), help)
                 }
             };
             let detail = format!(

@@ -57,6 +57,8 @@ pub struct Verified {
     refused: BTreeMap<Change, Refused>,
     /// Why nothing can be trusted at all.
     distrust: Option<Refused>,
+    /// The Access document was brought by an administrator.
+    is_introduced: bool,
     /// Commits that were looked at.
     pub commits: usize,
 }
@@ -89,9 +91,17 @@ impl Verified {
     /// Returns the errors of the refused commits, with the places of the documents where they are still there.
     pub fn diagnostics(&self, loaded: &crate::manifest::Loaded) -> Diagnostics {
         let mut diagnostics = Diagnostics::new();
-        let help = "Let somebody who may change it do so in a signed commit; or let an administrator vouch: \
-            `fleetform explain FF685`.";
         for (change, refused) in &self.refused {
+            let help = match self.is_introduced {
+                true => {
+                    "Let somebody who may change it do so in a signed commit; or let an administrator vouch: `fleetform \
+                     explain FF685`."
+                }
+                false => {
+                    "Let an administrator that it names change it in a signed commit, or make this commit again with a \
+                     signature: until then there is nobody who could vouch."
+                }
+            };
             let span = change.kind.zip(change.name.as_ref());
             let span = span.and_then(|(kind, name)| loaded.spans.span_of(kind, name, "/metadata/name"));
             diagnostics.push(Diagnostic::new(code::REFUSED_COMMIT, span, &*refused.why).with_help(help));
@@ -169,7 +179,8 @@ pub fn verify(
             repo.note_history(VERIFIED, head)?;
         }
     }
-    Ok(Verified { refused: walk.refused, distrust: None, commits: walk.commits })
+    let is_introduced = walk.trusted.is_some();
+    Ok(Verified { refused: walk.refused, distrust: None, is_introduced, commits: walk.commits })
 }
 
 /// Returns true when the history was verified once.

@@ -13,7 +13,7 @@ use super::preparation::{Preparation, StagedFile};
 use super::recorded::Recorded;
 use super::warnings::{behind_remote, named, older_registry, only_looks, other_registry, rewound};
 use super::{Files, Findings, OnError, PrepareError, TreeChoice, Workspace};
-use crate::diag::{Diagnostics, code};
+use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::ledger::Ledger;
 use crate::model::digest::Digest;
 use crate::model::fleet::{Declared, HeldDocuments};
@@ -212,6 +212,12 @@ impl<'w> View<'w> {
     pub fn diagnose(&self, plan: &Plan) -> Diagnostics {
         let (declared, recorded) = ((&self.files, &*self.declared, &self.held), (&self.branch, &self.ledger));
         super::diagnose::diagnose(plan, &preparation_of(self.workspace, declared, recorded, Timestamp::UNIX_EPOCH), &[])
+    }
+
+    /// Returns true for what a policy says against a job.
+    pub fn is_refused_by_policy(&self, job: &Name, one: &Diagnostic) -> bool {
+        let is_own = |span| self.files.loaded.spans.document_at(span).is_some_and(|(_, name)| name == job);
+        [code::REFUSED_BY_POLICY, code::POLICY_UNREADABLE].contains(&one.code) && one.span.is_some_and(is_own)
     }
 
     /// Returns the digest of the policies that plans of these files are judged by; `None` without any. A saved plan

@@ -123,7 +123,6 @@ pub(super) fn rewound(
     let mut detail = error.to_string();
     detail.replace_range(..1, "H");
     detail.push_str(". An apply holds.");
-    let help =
-        format!("A branch that was forked before that commit wants a merge or a rebase. Otherwise: {}", error.help());
+    let help = format!("A branch that was forked before that commit wants a merge or a rebase. {}", error.help());
     Some(Diagnostic::new(code::REWOUND, None, detail).with_help(help))
 }

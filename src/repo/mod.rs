@@ -48,6 +48,9 @@ pub const FLEET_FILE: &str = "fleetform.yaml";
 pub enum RepoError {
     #[error("there is no folder {}", path.display())]
     NoFolder { path: PathBuf },
+    /// Git is configured to sign commits, and cannot.
+    #[error("git cannot sign the commit, as it is configured to: {why}")]
+    Unsigned { why: String },
     #[error("{} is not inside a git repository", path.display())]
     NoRepository { path: PathBuf },
     #[error("there is no fleet at {}: no {FLEET_FILE} in it", path.display())]
@@ -101,6 +104,9 @@ impl RepoError {
         match self {
             RepoError::NoFolder { .. } => {
                 "Name the fleet's folder with -C; `fleetform init` makes a new one.".to_string()
+            }
+            RepoError::Unsigned { .. } => {
+                "Set `user.signingkey`, or switch signing off here: `git config commit.gpgsign false`.".to_string()
             }
             RepoError::NoRepository { .. } => "Run `fleetform init` to make a fleet repository here.".to_string(),
             RepoError::NoFleet { around: Some(around), .. } => {

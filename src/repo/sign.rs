@@ -137,12 +137,12 @@ impl Repo {
         let mut arguments = vec!["commit-tree", "-S", "-m", message];
         arguments.extend(parent.iter().flat_map(|parent| ["-p", parent.as_str()]));
         arguments.push(&tree);
-        let io = |source| RepoError::Io { path: self.git_folder().to_path_buf(), doing: "signed by git", source };
-        let output = git.run(&[], &arguments).map_err(io)?;
+        let refuse = |why: &str| RepoError::Unsigned { why: why.to_string() };
+        let output = git.run(&[], &arguments).map_err(|error| refuse(&error.to_string()))?;
         let said = output.stderr.trim();
         let refused = || {
             let why = if said.is_empty() { "git has not said why" } else { said };
-            io(std::io::Error::other(why.to_string()))
+            refuse(why)
         };
         if !output.is_success() {
             return Err(refused());

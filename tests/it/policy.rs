@@ -343,3 +343,27 @@ fn a_freeze_ends() {
     let applied = world.apply().unwrap();
     assert_eq!((applied.frozen.len(), applied.records[0].status), (0, RunStatus::Completed));
 }
+
+#[test]
+fn what_is_frozen_is_refused_as_far_as_it_is_known() {
+    let world = with_policy(
+        "{forbid: {commands: [reboot]}, freeze: [{from: 2001-01-01T00:00:00, until: 2100-01-01T00:00:00, timeZone: UTC}]}",
+    );
+    world.job("one", REBOOT);
+    refused(world.run(&["plan"]), &["the command `reboot`"]);
+    refused(world.run(&["apply", "--yes"]), &["the command `reboot`"]);
+}
+
+#[test]
+fn what_is_written_for_one_device_is_judged_before_it_is_committed() {
+    let world = with_policy("{forbid: {commands: [reboot], properties: [\"light.**\"]}}");
+    let head = world.head();
+    refused(world.run(&["device", "call", "d-001", "reboot"]), &["the command `reboot`"]);
+    refused(world.run(&["device", "set", "d-001", "light.level=3"]), &["`light.level` is set"]);
+    assert_eq!(world.head(), head);
+    world.run(&["device", "set", "d-001", "level=3"]).expect(0);
+    // And it says why a job does not run.
+    world.job("one", REBOOT);
+    let why = world.run(&["job", "show", "one", "--why"]).expect(0).stdout;
+    assert!(why.contains("FF681") || why.contains("policy `guard`"), "{why}");
+}

@@ -130,8 +130,16 @@ fn text(planned: &ShownPlan, output: &Output) -> String {
     if let Some(change) = &planned.change {
         lines.push_str(&change_lines(change, output));
     }
+    if planned.is_blind {
+        let line = format!("  . {BLIND}");
+        lines.push_str(&format!("{}\n", wrapped(&line, 4, stdout_width())));
+    }
     view.render_with(&planned.plan, &lines)
 }
+
+/// What is said of a plan that was made where the registry is not.
+const BLIND: &str = "planned without the fleet's registry: devices are those of the import files, and what jobs wrote and \
+                     devices reported is unknown, so conditions on it select nobody here";
 
 /// Returns what goes away with a change, and what is left out of its plan.
 fn change_lines(change: &ShownChange, output: &Output) -> String {

@@ -11,7 +11,7 @@ use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use crate::model::secret;
 use crate::ops::{Environment, OpsError, Workspace};
-use crate::prepare::{OnError, Purpose, TreeChoice, View, with_schema_line};
+use crate::prepare::{OnError, Planned, Purpose, TreeChoice, View, with_schema_line};
 
 /// What to do to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,13 +101,13 @@ pub fn work(
 /// Refuses a job that makes the files invalid, or that their plan refuses. What else is refused has other causes.
 fn check(workspace: &Workspace, job: &Name, tree: TreeChoice<'_>, now: Timestamp) -> Result<(), OpsError> {
     let mut view = View::open(workspace, tree, OnError::Refuse)?;
-    let mut plan = view.plan(Purpose::Work, now)?.plan;
+    let Planned { mut plan, diagnostics, .. } = view.plan(Purpose::Work, now)?;
     plan.refusals.retain(|refusal| refusal.is_about(job));
     plan.notices.clear();
-    if plan.refusals.is_empty() {
-        return Ok(());
-    }
-    Err(OpsError::Invalid(Box::new(view.findings(view.diagnose(&plan)))))
+    let mut found = view.diagnose(&plan);
+    let of_policies = diagnostics.iter().filter(|one| view.is_refused_by_policy(job, one));
+    of_policies.for_each(|one| found.push(one.clone()));
+    if found.has_errors() { Err(OpsError::Invalid(Box::new(view.findings(found)))) } else { Ok(()) }
 }
 
 fn is_declared(declared: &Declared, name: &Name) -> bool {

@@ -59,6 +59,7 @@ fn of_files(
     let is_own = |item: &Diagnostic| {
         item.severity == Severity::Error
             && (own.iter().any(|one| one == item)
+                || view.is_refused_by_policy(&job.name, item)
                 || item.code == code::SOURCE_NOT_ENDED && sources.contains(&item.span))
     };
     let Findings { diagnostics: all, .. } = view.findings(diagnostics);
