@@ -279,15 +279,18 @@ impl Court<'_> {
 /// declares any more that is not known, so it counts.
 fn claimed_within(policy: &crate::model::policy::Policy, facts: &Facts<'_>, now: Timestamp) -> u64 {
     let is_recent = |at: Timestamp| at <= now && now.duration_since(at) < DAY;
-    let applies = |name: &Name| {
-        PolicedDocument::of(&Subject::Job(name.clone()), facts.declared)
-            .is_none_or(|document| policy.scope.has(document.kind, document.organization))
+    // Of another run than the declared one it is not known where it was.
+    let is_other = |name: &Name, run: &RunToken| facts.declared.jobs.get(name).is_some_and(|job| job.run != *run);
+    let applies = |name: &Name, run: &RunToken| {
+        is_other(name, run)
+            || PolicedDocument::of(&Subject::Job(name.clone()), facts.declared)
+                .is_none_or(|document| policy.scope.has(document.kind, document.organization))
     };
     let is_adopted = |key: &(Name, RunToken)| {
         facts.ledger.records.get(key).is_some_and(|record| record.cause == Some(RunCause::Adopted))
     };
     let claims = facts.ledger.claims.iter().filter(|(key, claim)| is_recent(claim.claimed_at) && !is_adopted(key));
-    claims.filter(|(_, claim)| applies(&claim.job)).map(|(_, claim)| claim.total).sum()
+    claims.filter(|(_, claim)| applies(&claim.job, &claim.run)).map(|(_, claim)| claim.total).sum()
 }
 
 /// Returns a limit in devices: a percentage of those of the fleet is rounded down.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::load::{load, load_valid_again, load_valid_without};
-use super::verify::{Trust, Verified, verify};
+use super::verified::{Trust, Verified};
+use super::verify::verify;
 use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::{Loaded, ParsedFiles, ValidSubset};

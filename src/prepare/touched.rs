@@ -1,6 +1,7 @@
 //! The documents that a commit adds, edits or deletes, and those whose files it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::PrepareError;
 use crate::access::{Reach, Touched};
@@ -10,7 +11,7 @@ use crate::model::entry::ContentId;
 use crate::model::id::Name;
 use crate::model::kind::Kind;
 use crate::model::limits;
-use crate::repo::{FleetTree, Repo};
+use crate::repo::{FLEET_FILE, FleetTree, Repo};
 
 /// A document that is changed; two changes of one document are equal.
 #[derive(Debug, Clone)]
@@ -55,39 +56,43 @@ impl Ord for Change {
 pub(super) struct Outlines<'a> {
     repo: &'a Repo,
     /// By path and content.
-    known: BTreeMap<(String, Vec<u8>), Outline>,
-    /// Whether the content of a file has a text in it.
-    texts: BTreeMap<(ContentId, String), bool>,
-    /// The files of the commit that was looked at last.
-    tree: Option<(String, FleetTree<'a>)>,
+    known: BTreeMap<(String, ContentId), Rc<Outline>>,
+    /// The files of the commits that were looked at last, two at most.
+    trees: Vec<(String, FleetTree<'a>)>,
 }
 
 impl<'a> Outlines<'a> {
     pub fn new(repo: &'a Repo) -> Outlines<'a> {
-        Outlines { repo, known: BTreeMap::new(), texts: BTreeMap::new(), tree: None }
+        Outlines { repo, known: BTreeMap::new(), trees: Vec::new() }
     }
 
-    /// Returns the documents that a commit has otherwise than its first parent.
+    /// Returns the documents that a commit has otherwise than another one, its parent on the line.
     ///
     /// # Errors
     /// A commit is not there.
     pub fn changes(&mut self, before: Option<&str>, after: &str) -> Result<Vec<Change>, PrepareError> {
-        let paths = self.repo.changed_paths(before, after)?;
         let mut changes: BTreeMap<Change, Vec<Touched>> = BTreeMap::new();
-        let mut others = BTreeSet::new();
-        for path in paths {
-            if !is_yaml(&path) {
-                others.insert(path);
-                continue;
+        let mut paths = BTreeSet::new();
+        for path in self.repo.changed_paths(before, after)? {
+            if let Some(folder) = folder_of_fleet(&path) {
+                // It hides what lies in its folder from this fleet, or brings it in.
+                let change = Change { kind: None, name: None, path: path.clone(), touched: Vec::new() };
+                changes.entry(change).or_default().push(unknown(folder));
+            } else if self.has(before, &path) || self.has(Some(after), &path) {
+                paths.insert(path);
             }
-            let old = before.map(|before| self.file(before, &path)).unwrap_or_default();
-            let new = self.file(after, &path);
-            for change in self.of_file(&path, (before, &old), (after, &new)) {
+        }
+        for path in paths.iter().filter(|path| is_yaml(path)) {
+            let old = before
+                .map(|before| self.file(before, path))
+                .unwrap_or_else(|| Rc::new(Outline { documents: Vec::new(), is_whole: true }));
+            let new = self.file(after, path);
+            for change in self.of_file(path, (before, &old), (after, &new)) {
                 changes.entry(Change { touched: Vec::new(), ..change.clone() }).or_default().extend(change.touched);
             }
         }
-        if !others.is_empty() {
-            for (commit, document, path) in self.naming(before, after, &others)? {
+        if !paths.is_empty() {
+            for (commit, document, path) in self.naming(before, after, &paths) {
                 let touched = self.touched(&commit, &document);
                 let (kind, name) = (Some(document.kind), document.name.clone());
                 changes.entry(Change { kind, name, path, touched: Vec::new() }).or_default().push(touched);
@@ -96,18 +101,27 @@ impl<'a> Outlines<'a> {
         Ok(changes.into_iter().map(|(change, touched)| Change { touched, ..change }).collect())
     }
 
-    /// Returns the Access document of a commit, with the paths of its organizations; `None` when it has none that can be
-    /// read.
+    /// Returns true for a file of the fleet at a commit: not one of a fleet in a folder of it.
+    fn has(&mut self, commit: Option<&str>, path: &str) -> bool {
+        commit.and_then(|commit| self.tree_at(commit)).is_some_and(|tree| tree.entries.contains_key(path))
+    }
+
+    /// Returns the Access document of a commit, its organizations as they are written; `None` when it has none that can
+    /// be read.
     pub fn access_at(&mut self, commit: &str) -> Option<Access> {
-        let documents = self.of_kind(commit, Kind::Access);
-        let mut access = documents.into_iter().find(|one| one.is_usable)?.access?;
-        for at in 0..access.grants.len() {
-            if let Some(text) = access.grants[at].organization.clone() {
+        self.of_kind(commit, Kind::Access).into_iter().find(|one| one.is_usable)?.access
+    }
+
+    /// Returns it with the paths that its organizations have at a commit.
+    pub fn placed(&mut self, access: &Access, commit: &str) -> Access {
+        let mut access = access.clone();
+        for grant in &mut access.grants {
+            if let Some(text) = grant.organization.take() {
                 // One that is not declared is the place of nothing.
-                access.grants[at].organization = Some(self.place(commit, &text).unwrap_or(text));
+                grant.organization = Some(self.place(commit, &text).unwrap_or(text));
             }
         }
-        Some(access)
+        access
     }
 
     /// Returns true when a commit may have an Access document, one that can be read or not.
@@ -116,12 +130,26 @@ impl<'a> Outlines<'a> {
     }
 
     /// Returns what a file declares at a commit; nothing when it is not there.
-    fn file(&mut self, commit: &str, path: &str) -> Outline {
-        let Some(bytes) = self.repo.file_at(commit, path, limits::YAML_FILE_BYTES_MAX) else {
-            return Outline { documents: Vec::new(), is_whole: true };
+    fn file(&mut self, commit: &str, path: &str) -> Rc<Outline> {
+        let nothing = || Rc::new(Outline { documents: Vec::new(), is_whole: true });
+        let Some(tree) = self.tree_at(commit) else { return nothing() };
+        let Some(entry) = tree.entries.get(path) else { return nothing() };
+        // A link, a submodule, or a file that is too large: what it declares is not known.
+        let (Some(id), Ok(bytes)) = (entry.id(), tree.read(path, limits::YAML_FILE_BYTES_MAX as u64)) else {
+            return Rc::new(Outline { documents: Vec::new(), is_whole: false });
         };
-        let key = (path.to_string(), crate::model::digest::Digest::of_bytes(&bytes).to_string().into_bytes());
-        self.known.entry(key).or_insert_with(|| outline(path, bytes)).clone()
+        Rc::clone(self.known.entry((path.to_string(), id)).or_insert_with(|| Rc::new(outline(path, bytes))))
+    }
+
+    /// Returns what all YAML files of a commit declare.
+    fn files(&mut self, commit: &str) -> Vec<(String, Rc<Outline>)> {
+        let Some(tree) = self.tree_at(commit) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (path, entry) in tree.entries.iter().filter(|(path, _)| is_yaml(path)) {
+            let known = entry.id().and_then(|id| self.known.get(&(path.clone(), id)).cloned());
+            found.push((path.clone(), known.unwrap_or_else(|| self.file(commit, path))));
+        }
+        found
     }
 
     fn of_file(&mut self, path: &str, old: (Option<&str>, &Outline), new: (&str, &Outline)) -> Vec<Change> {
@@ -140,15 +168,7 @@ impl<'a> Outlines<'a> {
                 changes.push(Change { kind, name, path: path.to_string(), touched });
             }
             if !one.is_whole {
-                let unknown = Touched {
-                    kind: Kind::Fleet,
-                    name: path.to_string(),
-                    reach: Reach::Fleet,
-                    action: None,
-                    command: None,
-                    is_known: false,
-                };
-                changes.push(Change { kind: None, name: None, path: path.to_string(), touched: vec![unknown] });
+                changes.push(Change { kind: None, name: None, path: path.to_string(), touched: vec![unknown(path)] });
             }
         }
         changes
@@ -192,37 +212,19 @@ impl<'a> Outlines<'a> {
 
     /// Returns the documents of a kind at a commit, and those of its files that cannot be read.
     fn of_kind(&mut self, commit: &str, kind: Kind) -> Vec<Outlined> {
-        let paths = self.yaml_with(commit, kind.as_str());
-        let files: Vec<Outline> = paths.iter().map(|path| self.file(commit, path)).collect();
-        files.into_iter().flat_map(|file| file.documents).filter(|one| one.kind == kind).collect()
-    }
-
-    /// Returns the YAML files of a commit that have a text in them.
-    fn yaml_with(&mut self, commit: &str, text: &str) -> Vec<String> {
-        let Some(tree) = self.tree_at(commit) else { return Vec::new() };
-        let max = limits::YAML_FILE_BYTES_MAX as u64;
-        let mut found = Vec::new();
-        for (path, entry) in tree.entries.iter().filter(|(path, _)| is_yaml(path)) {
-            let Some(id) = entry.id() else { continue };
-            let has = *self.texts.entry((id, text.to_string())).or_insert_with(|| {
-                tree.read(path, max).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
-            });
-            if has {
-                found.push(path.clone());
-            }
-        }
-        found
+        let files = self.files(commit);
+        files.iter().flat_map(|(_, file)| &file.documents).filter(|one| one.kind == kind).cloned().collect()
     }
 
     fn tree_at(&mut self, commit: &str) -> Option<FleetTree<'a>> {
-        if let Some((of, tree)) = &self.tree
-            && of == commit
-        {
+        if let Some((_, tree)) = self.trees.iter().find(|(of, _)| of == commit) {
             return Some(tree.clone());
         }
-        let before = self.tree.take().map(|(_, tree)| tree);
-        let tree = self.repo.tree_after(commit, before.as_ref()).ok()?;
-        self.tree = Some((commit.to_string(), tree.clone()));
+        let tree = self.repo.tree_after(commit, self.trees.last().map(|(_, tree)| tree)).ok()?;
+        if self.trees.len() > 1 {
+            self.trees.remove(0);
+        }
+        self.trees.push((commit.to_string(), tree.clone()));
         Some(tree)
     }
 
@@ -232,22 +234,35 @@ impl<'a> Outlines<'a> {
         before: Option<&str>,
         after: &str,
         files: &BTreeSet<String>,
-    ) -> Result<Vec<(String, Outlined, String)>, PrepareError> {
+    ) -> Vec<(String, Outlined, String)> {
         let mut found = Vec::new();
         for commit in before.into_iter().chain([after]) {
-            let names: BTreeSet<&str> = files.iter().filter_map(|path| path.rsplit('/').next()).collect();
-            let mut paths = BTreeSet::new();
-            for name in names {
-                paths.extend(self.yaml_with(commit, name));
-            }
-            for path in paths {
-                for document in self.file(commit, &path).documents {
-                    if document.files.iter().any(|file| files.contains(file)) {
-                        found.push((commit.to_string(), document, path.clone()));
-                    }
-                }
+            for (path, outline) in self.files(commit) {
+                let names = |document: &Outlined| document.files.iter().any(|file| files.contains(file));
+                let documents = outline.documents.iter().filter(|document| names(document));
+                found.extend(documents.map(|document| (commit.to_string(), document.clone(), path.clone())));
             }
         }
-        Ok(found)
+        found
+    }
+}
+
+/// Returns the folder of another fleet that a path makes or ends: that of a Fleet document's file below the root.
+fn folder_of_fleet(path: &str) -> Option<&str> {
+    let marker = format!("/{FLEET_FILE}");
+    let at = path.find(&marker)?;
+    let rest = &path[at + marker.len()..];
+    (rest.is_empty() || rest.starts_with('/')).then(|| &path[..at])
+}
+
+/// Returns what is changed where the documents are not known: only an administrator may.
+fn unknown(name: &str) -> Touched {
+    Touched {
+        kind: Kind::Fleet,
+        name: name.to_string(),
+        reach: Reach::Fleet,
+        action: None,
+        command: None,
+        is_known: false,
     }
 }

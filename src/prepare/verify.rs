@@ -1,9 +1,10 @@
 //! Verifies the commits of a fleet that has an Access document.
 //!
-//! The walk goes along first parents, from the commit that brought the first Access document, or from where it ended
-//! the last time. Each commit is judged by the Access document that was trusted before it, which is that of its first
-//! parent unless a commit that was refused has changed it. A merge that adds nothing of its own needs the right to
-//! merge, and what it brings in is judged commit by commit, by the Access document of the branch that it goes into.
+//! The walk goes along the line of the branch, which at a merge is the parent that was seen here before, else the first
+//! one: from the commit that brought the first Access document, or from where it ended the last time. Each commit is
+//! judged by the Access document that was trusted before it, which is that of its parent on the line unless a commit
+//! that was refused has changed it. A merge that adds nothing of its own needs the right to merge, and what it brings in
+//! is judged commit by commit, by the Access document of the branch that it goes into.
 //!
 //! What a refused commit has changed stays refused until somebody who may changes it again, or until an administrator
 //! vouches for all that came before.
@@ -13,113 +14,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PrepareError;
 use super::scratch::ScratchFolder;
 use super::touched::{Change, Outlines};
+use super::verified::{Refused, Trust, Verified};
 use crate::access::lack;
-use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::model::access::Access;
-use crate::model::fleet::{HeldDocuments, Hold};
-use crate::model::id::Name;
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::text::sanitize_line;
-use crate::repo::{CommitInfo, Repo, Signature, SigningKeys};
+use crate::repo::{CommitInfo, FLEET_FILE, Repo, Signature, SigningKeys};
 
 /// The trailer with which an administrator vouches.
 const VOUCH: &str = "Fleetform-Vouch";
 /// Where the walk ended the last time, and where it began.
 const VERIFIED: &str = "verified";
 const INTRODUCTION: &str = "introduction";
+/// The commit that was looked at last, whatever came of it: the line of the branch goes through it.
+const SEEN: &str = "seen";
 /// Signatures that are asked for ahead.
 const AHEAD: usize = 800;
-
-/// How to verify.
-#[derive(Debug, Clone, Default)]
-pub struct Trust {
-    /// The commit that brought the first Access document, or a later one that is trusted, as its id.
-    pub introduction: Option<String>,
-    /// Note how far the history was verified.
-    pub remembers: bool,
-}
-
-impl Trust {
-    /// Returns the same with the id of the commit that is named.
-    ///
-    /// # Errors
-    /// There is no such commit.
-    pub fn resolved(&self, repo: &Repo) -> Result<Trust, PrepareError> {
-        let introduction = self.introduction.as_ref().map(|revision| repo.resolve(revision)).transpose()?;
-        Ok(Trust { introduction, ..self.clone() })
-    }
-}
-
-/// What verification found: the documents that commits have changed that were not allowed to.
-#[derive(Debug, Clone, Default)]
-pub struct Verified {
-    refused: BTreeMap<Change, Refused>,
-    /// Why nothing can be trusted at all.
-    distrust: Option<Refused>,
-    /// The Access document was brought by an administrator.
-    is_introduced: bool,
-    /// Commits that were looked at.
-    pub commits: usize,
-}
-
-/// Why a document is refused: a sentence.
-#[derive(Debug, Clone)]
-struct Refused {
-    why: String,
-}
-
-impl Verified {
-    /// Returns true when everything may be used.
-    pub fn is_whole(&self) -> bool {
-        self.refused.is_empty() && self.distrust.is_none()
-    }
-
-    /// Returns the documents that are not to be used, with why.
-    pub fn holds(&self) -> BTreeMap<(Kind, Name), Hold> {
-        let hold =
-            |refused: &Refused| Hold { why: refused.why.clone(), code: Some(code::REFUSED_COMMIT.0), place: None };
-        let of = |(change, refused): (&Change, &Refused)| Some(((change.kind?, change.name.clone()?), hold(refused)));
-        self.refused.iter().filter_map(of).collect()
-    }
-
-    /// Returns why nothing can be used; `None` when only some documents cannot.
-    pub fn distrust(&self) -> Option<&str> {
-        self.distrust.as_ref().map(|refused| refused.why.as_str())
-    }
-
-    /// Returns the errors of the refused commits, with the places of the documents where they are still there.
-    pub fn diagnostics(&self, loaded: &crate::manifest::Loaded) -> Diagnostics {
-        let mut diagnostics = Diagnostics::new();
-        for (change, refused) in &self.refused {
-            let help = match self.is_introduced {
-                true => {
-                    "Let somebody who may change it do so in a signed commit; or let an administrator vouch: `fleetform \
-                     explain FF685`."
-                }
-                false => {
-                    "Let an administrator that it names change it in a signed commit, or make this commit again with a \
-                     signature: until then there is nobody who could vouch."
-                }
-            };
-            let span = change.kind.zip(change.name.as_ref());
-            let span = span.and_then(|(kind, name)| loaded.spans.span_of(kind, name, "/metadata/name"));
-            diagnostics.push(Diagnostic::new(code::REFUSED_COMMIT, span, &*refused.why).with_help(help));
-        }
-        if let Some(Refused { why, .. }) = &self.distrust {
-            diagnostics.push(Diagnostic::new(code::REFUSED_COMMIT, None, &**why).with_help(
-                "Nothing is done until the history is the one that was introduced. Name another commit to trust with \
-                 `--introduction COMMIT`, once you know why.",
-            ));
-        }
-        diagnostics
-    }
-
-    /// Marks documents as held.
-    pub fn hold(&self, held: &mut HeldDocuments) {
-        held.documents.extend(self.holds());
-    }
-}
 
 /// Verifies the history of a commit. With a change, the commits that it has and `head` has not are judged as those of a
 /// merge into `head` are; a commit of it that merges and adds nothing of its own is not made yet.
@@ -144,7 +55,7 @@ pub fn verify(
             "The history does not contain the commit {} with which this fleet's Access document was introduced.",
             short(introduction)
         );
-        let distrust = Some(Refused { why });
+        let distrust = Some(Refused { why, ..Refused::default() });
         return Ok(Verified { distrust, ..Verified::default() });
     }
     let mut walk = Walk::new(repo);
@@ -158,18 +69,29 @@ pub fn verify(
     }
     if is_unusable {
         let why = "The commit that is named as the introduction has no Access document that can be read.".to_string();
-        let distrust = Some(Refused { why });
+        let distrust = Some(Refused { why, ..Refused::default() });
         return Ok(Verified { distrust, ..Verified::default() });
     }
-    let (chain, is_from_root) = repo.first_parents(head, begin)?;
-    if is_from_root {
-        // It came in by a merge: the whole is verified.
-        walk = Walk::new(repo);
+    let seen = repo.noted_history(SEEN).filter(|commit| repo.descends(head, commit) == Some(true));
+    let (chain, is_apart) = repo.line(head, begin, seen.as_deref().or(begin))?;
+    if begin.is_some() && is_apart
+        || seen.as_ref().is_some_and(|seen| Some(seen.as_str()) != begin && !chain.contains(seen))
+    {
+        // Where it was verified is behind another parent of a merge: what the branch was is not what it was seen to be.
+        let why = format!(
+            "The commit {} that was verified here is not on the line of this history: it came in by a merge.",
+            short(begin.or(seen.as_deref()).unwrap_or_default())
+        );
+        return Ok(Verified { distrust: Some(Refused { why, ..Refused::default() }), ..Verified::default() });
     }
+    walk.last = begin.map(str::to_string);
     walk.all(&chain)?;
     if let Some(change) = change.filter(|_| walk.trusted.is_some()) {
         let brought = repo.not_behind(change, head)?;
         walk.bring(&brought)?;
+    }
+    if trust.remembers && walk.trusted.is_some() {
+        repo.note_history(SEEN, head)?;
     }
     if trust.remembers && walk.refused.is_empty() && walk.trusted.is_some() {
         // Where the Access document cannot be read now, the next walk begins before that.
@@ -180,7 +102,10 @@ pub fn verify(
         }
     }
     let is_introduced = walk.trusted.is_some();
-    Ok(Verified { refused: walk.refused, distrust: None, is_introduced, commits: walk.commits })
+    // A fleet in a folder hides documents, or brings them in: which ones is not known.
+    let hidden = walk.refused.iter().find(|(change, _)| change.kind.is_none() && change.path.contains(FLEET_FILE));
+    let distrust = hidden.map(|(_, refused)| refused.clone());
+    Ok(Verified { refused: walk.refused, distrust, is_introduced, commits: walk.commits })
 }
 
 /// Returns true when the history was verified once.
@@ -204,6 +129,8 @@ struct Walk<'a> {
     refused: BTreeMap<Change, Refused>,
     /// Signatures by commit, of the keys that are trusted now.
     signatures: BTreeMap<String, Signature>,
+    /// The commit of the line that was looked at last.
+    last: Option<String>,
     commits: usize,
 }
 
@@ -225,6 +152,7 @@ impl<'a> Walk<'a> {
             introduced: None,
             refused: BTreeMap::new(),
             signatures: BTreeMap::new(),
+            last: None,
             commits: 0,
         }
     }
@@ -248,7 +176,12 @@ impl<'a> Walk<'a> {
     fn all(&mut self, chain: &[String]) -> Result<(), PrepareError> {
         for (at, id) in chain.iter().enumerate() {
             self.commits += 1;
-            let commit = self.repo.commit(id)?;
+            let mut commit = self.repo.commit(id)?;
+            // The parent on the line is what the commit was made to, wherever it stands.
+            if let Some(place) = self.last.as_ref().and_then(|last| commit.parents.iter().position(|one| one == last)) {
+                commit.parents.swap(0, place);
+            }
+            self.last = Some(id.clone());
             let changes = self.outlines.changes(commit.parents.first().map(String::as_str), id)?;
             if self.trusted.is_none() {
                 self.introduce(&commit, &changes)?;
@@ -289,8 +222,7 @@ impl<'a> Walk<'a> {
                 );
                 let access = changes.iter().filter(|change| change.kind == Some(Kind::Access));
                 for change in access {
-                    let refused = Refused { why: why.clone() };
-                    self.refused.insert(change.clone(), refused);
+                    self.refuse(&commit.id, change.clone(), &why);
                 }
             }
         }
@@ -334,16 +266,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges a commit as the work of who signed it.
-    fn judge(&self, commit: &CommitInfo, changes: &[Change]) -> Judgement {
+    fn judge(&mut self, commit: &CommitInfo, changes: &[Change]) -> Judgement {
         let signer = match self.signer(&commit.id) {
             Ok(signer) => signer,
             Err(_) if changes.is_empty() => return Judgement::Allowed { signer: None },
             Err(why) => return Judgement::Refused(why),
         };
-        let Some(trusted) = &self.trusted else { return Judgement::Refused("nobody is known".to_string()) };
+        let Some(access) = self.trusted.as_ref().map(|trusted| trusted.access.clone()) else {
+            return Judgement::Refused("nobody is known".to_string());
+        };
+        let access = self.outlines.placed(&access, commit.parents.first().unwrap_or(&commit.id));
         let touched: BTreeSet<_> = changes.iter().flat_map(|change| &change.touched).collect();
         let lacking: Vec<String> =
-            touched.into_iter().filter_map(|one| lack(&trusted.access, &signer, one)).map(|lack| lack.0).collect();
+            touched.into_iter().filter_map(|one| lack(&access, &signer, one)).map(|lack| lack.0).collect();
         match lacking.is_empty() {
             true => Judgement::Allowed { signer: Some(signer) },
             false => Judgement::Refused(format!("signed by `{}`, and {}", sanitize_line(&signer), shortened(&lacking))),
@@ -369,21 +304,42 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let brought = self.repo.merged(commit)?;
-        if self.bring(&brought)? && !self.is_access_refused() {
+        let access = self.trusted.as_ref().map(|trusted| trusted.access.clone());
+        let (has_access, authors) = self.bring(&brought)?;
+        let access = access.map(|access| self.outlines.placed(&access, commit.parents.first().unwrap_or(&commit.id)));
+        for change in changes {
+            // What it was on the line, and what it becomes, may be more than what its authors saw.
+            let of_it = authors.iter().filter(|(_, one)| one == change);
+            let lacks = |signer: &str| {
+                change.touched.iter().find_map(|one| access.as_ref().and_then(|access| lack(access, signer, one)))
+            };
+            let lacking = of_it.filter_map(|(signer, _)| Some((signer.clone(), lacks(signer)?))).next();
+            if let Some((signer, lacking)) = lacking {
+                let why = format!(
+                    "{} brings in what `{}` has signed, and {} there.",
+                    named(commit),
+                    sanitize_line(&signer),
+                    lacking.0
+                );
+                self.refuse(&commit.id, change.clone(), &why);
+            }
+        }
+        if has_access && !self.is_access_refused() {
             self.take_access(&commit.id);
         }
         Ok(())
     }
 
-    /// Judges commits by what they are merged into. Returns true when one that is allowed changes the Access document.
-    fn bring(&mut self, brought: &[String]) -> Result<bool, PrepareError> {
+    /// Judges commits by what they are merged into. Returns true when one that is allowed changes the Access document, and
+    /// who has signed which changes that were allowed.
+    fn bring(&mut self, brought: &[String]) -> Result<(bool, Vec<(String, Change)>), PrepareError> {
         if let Some(trusted) = &self.trusted {
             let folder = ScratchFolder::make()?;
             let found = self.repo.signatures(brought, &trusted.keys, folder.path())?;
             self.signatures.extend(found);
         }
         let before = (self.trusted.clone(), self.signatures.clone());
-        let mut has_access = false;
+        let (mut has_access, mut authors) = (false, Vec::new());
         for id in brought {
             self.commits += 1;
             let inner = self.repo.commit(id)?;
@@ -395,11 +351,14 @@ impl<'a> Walk<'a> {
             let judgement = self.judge(&inner, &changes);
             has_access |= matches!(judgement, Judgement::Allowed { .. })
                 && changes.iter().any(|change| change.kind == Some(Kind::Access));
+            if let Judgement::Allowed { signer: Some(signer) } = &judgement {
+                authors.extend(changes.iter().map(|change| (signer.clone(), change.clone())));
+            }
             self.settle(&inner, changes, judgement);
             // All of them are judged by the same.
             (self.trusted, self.signatures) = before.clone();
         }
-        Ok(has_access)
+        Ok((has_access, authors))
     }
 
     fn is_access_refused(&self) -> bool {
@@ -411,16 +370,36 @@ impl<'a> Walk<'a> {
         let has_access = changes.iter().any(|change| change.kind == Some(Kind::Access));
         match judgement {
             Judgement::Allowed { signer } => {
-                let access = self.trusted.as_ref().map(|trusted| &trusted.access);
+                let trusted = self.trusted.as_ref().map(|trusted| trusted.access.clone());
+                let place = commit.parents.first().unwrap_or(&commit.id);
+                let access = trusted.map(|access| self.outlines.placed(&access, place));
+                let access = access.as_ref();
                 let is_administrator =
-                    signer.is_some_and(|signer| access.is_some_and(|access| access.is_administrator(&signer)));
+                    signer.as_ref().is_some_and(|signer| access.is_some_and(|access| access.is_administrator(signer)));
                 let vouches = is_administrator && commit.trailer(VOUCH).is_some();
-                if vouches {
-                    self.refused.clear();
-                } else {
-                    // Whoever may change it has seen how it was.
-                    changes.iter().for_each(|change| drop(self.refused.remove(change)));
-                }
+                // What came on another branch nobody has seen who was on this one.
+                let saw = |refused: &Refused| {
+                    refused.commits.iter().all(|one| self.repo.descends(&commit.id, one) == Some(true))
+                };
+                let settled: Vec<Change> = match vouches {
+                    true => {
+                        self.refused.iter().filter(|(_, refused)| saw(refused)).map(|(one, _)| one.clone()).collect()
+                    }
+                    false => {
+                        // Whoever may change it as it was, and as it became, has seen it.
+                        let may = |refused: &Refused| {
+                            let lacks = |one| {
+                                access
+                                    .zip(signer.as_deref())
+                                    .is_none_or(|(access, signer)| lack(access, signer, one).is_some())
+                            };
+                            !refused.touched.iter().any(lacks)
+                        };
+                        let known = changes.iter().filter_map(|change| self.refused.get_key_value(change));
+                        known.filter(|(_, refused)| saw(refused) && may(refused)).map(|(one, _)| one.clone()).collect()
+                    }
+                };
+                settled.iter().for_each(|change| drop(self.refused.remove(change)));
                 if has_access || vouches {
                     self.take_access(&commit.id);
                 }
@@ -428,10 +407,18 @@ impl<'a> Walk<'a> {
             Judgement::Refused(why) => {
                 let why = format!("{} is not allowed to change this: {why}.", named(commit));
                 for change in changes {
-                    self.refused.insert(change, Refused { why: why.clone() });
+                    self.refuse(&commit.id, change, &why);
                 }
             }
         }
+    }
+
+    fn refuse(&mut self, commit: &str, change: Change, why: &str) {
+        let touched = change.touched.clone();
+        let refused = self.refused.entry(change).or_default();
+        refused.why = why.to_string();
+        refused.commits.insert(commit.to_string());
+        refused.touched.extend(touched);
     }
 
     /// Trusts the Access document of a commit from here on. One that cannot be read leaves the former one.

@@ -5,6 +5,7 @@ use std::path::Path;
 use git2::{Commit, Delta, Oid, Sort};
 
 use super::{Repo, RepoError};
+use crate::model::digest::Digest;
 
 /// A commit of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +21,11 @@ pub struct CommitInfo {
 
 impl CommitInfo {
     /// Returns the text of a trailer of the message, such as `Fleetform-Vouch`; `None` without one that says anything.
-    pub fn trailer(&self, name: &str) -> Option<&str> {
-        let last = self.message.trim_end().rsplit("\n\n").next()?;
-        let of_line = |line: &str| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then_some(())?;
-            Some(line[line.len() - value.len()..].trim().len())
-        };
-        let line = last.lines().find(|line| of_line(line).is_some_and(|length| length > 0))?;
-        line.split_once(':').map(|(_, value)| value.trim())
+    pub fn trailer(&self, name: &str) -> Option<String> {
+        let message = self.message.replace("\r\n", "\n");
+        let trailers = git2::message_trailers_strs(&message).ok()?;
+        let found = trailers.iter().find(|(key, text)| key.eq_ignore_ascii_case(name) && !text.trim().is_empty());
+        found.map(|(_, text)| text.trim().to_string())
     }
 }
 
@@ -51,21 +48,39 @@ impl Repo {
         })
     }
 
-    /// Returns the commits from `head` back along first parents, the oldest first, without `until` and what is before
-    /// it. Without `until`, or where that is not among them, all; then the second value is true.
+    /// Returns the commits from `head` back along the line that `anchor` is on, the oldest first, without `until` and what
+    /// is before it. At a merge the line goes on with the first parent that is the anchor or comes after it, else with
+    /// the first one. The second value is true when `until` is not on that line, or there is none: then all of it.
     ///
     /// # Errors
     /// A commit is not there.
-    pub fn first_parents(&self, head: &str, until: Option<&str>) -> Result<(Vec<String>, bool), RepoError> {
+    pub fn line(
+        &self,
+        head: &str,
+        until: Option<&str>,
+        anchor: Option<&str>,
+    ) -> Result<(Vec<String>, bool), RepoError> {
         let (mut ids, mut next) = (Vec::new(), Some(self.find(head)?));
+        let mut anchor = anchor;
         while let Some(commit) = next {
             let id = commit.id().to_string();
             if Some(id.as_str()) == until {
                 ids.reverse();
                 return Ok((ids, false));
             }
+            if Some(id.as_str()) == anchor {
+                // Before it, the line is the one that leads to the end.
+                anchor = until;
+            }
+            let mut parents = commit.parent_ids();
+            let on_line =
+                |parent: &Oid| anchor.is_some_and(|anchor| self.descends(&parent.to_string(), anchor) == Some(true));
+            let chosen = match commit.parent_count() {
+                0 | 1 => parents.next(),
+                _ => commit.parent_ids().find(on_line).or_else(|| parents.next()),
+            };
             ids.push(id);
-            next = if commit.parent_count() > 0 { commit.parent(0).ok() } else { None };
+            next = chosen.and_then(|parent| self.repository.find_commit(parent).ok());
         }
         ids.reverse();
         Ok((ids, true))
@@ -174,7 +189,8 @@ impl Repo {
     fn history_reference(&self, what: &str) -> String {
         match self.prefix.trim_end_matches('/') {
             "" => format!("refs/fleetform/{what}/root"),
-            folder => format!("refs/fleetform/{what}/at/{folder}"),
+            // Not every name of a folder is one of a reference, and one may lie in another.
+            folder => format!("refs/fleetform/{what}/{}", Digest::of_bytes(folder.as_bytes())),
         }
     }
 

@@ -443,3 +443,173 @@ fn a_broken_document_opens_no_door() {
     team.job(None, "one", REBOOT);
     team.world.run(&["apply", "--yes"]).expect(65);
 }
+
+#[test]
+fn a_merge_with_its_parents_swapped_is_judged_on_the_line_of_the_branch() {
+    let team = Team::new();
+    team.commit(None, "before anything was restricted");
+    team.git(None, &["branch", "early"]).expect(0);
+    team.world.write("access/access.yaml", format!("{}# now\n", team.access("    - {who: [x@y], role: viewer}\n")));
+    team.commit(Some("lead"), "who may do what");
+    team.apply(0);
+    let introduced = team.world.head();
+    // Somebody without a key goes on from before, takes the main branch in without its files, and moves it forward.
+    team.git(None, &["checkout", "-q", "early"]).expect(0);
+    team.job(None, "evil", REBOOT);
+    team.git(None, &["merge", "-q", "-s", "ours", "-m", "sync", "main"]).expect(0);
+    team.git(None, &["checkout", "-q", "main"]).expect(0);
+    team.git(None, &["merge", "-q", "--ff-only", "early"]).expect(0);
+    team.apply(77);
+    assert!(!team.claims("evil"));
+    team.world.run(&["plan", "--introduction", &introduced]).expect(77);
+    // An honest `git pull` that merges is no attack.
+    let team = Team::introduced();
+    team.git(None, &["branch", "mine"]).expect(0);
+    team.job(Some("lead"), "of-lead", &REBOOT.replace("eu,", "us,"));
+    team.apply(0);
+    team.git(None, &["checkout", "-q", "mine"]).expect(0);
+    team.job(Some("ops"), "of-ops", REBOOT);
+    team.git(Some("ops"), &["merge", "-q", "-m", "pull", "main"]).expect(0);
+    team.git(None, &["checkout", "-q", "main"]).expect(0);
+    team.git(None, &["merge", "-q", "--ff-only", "mine"]).expect(0);
+    team.apply(0);
+    assert!(team.claims("of-ops"));
+}
+
+#[test]
+fn a_fleet_in_a_folder_hides_nothing_unsigned() {
+    let team = Team::introduced();
+    team.world.write("access/fleetform.yaml", "");
+    team.commit(None, "an empty file");
+    team.refused(&["access", "it has no signature"]);
+    // What an administrator does elsewhere does not make it right.
+    team.job(Some("lead"), "of-lead", REBOOT);
+    team.refused(&["it has no signature"]);
+    team.job(None, "evil", &REBOOT.replace("organization: eu, ", ""));
+    team.apply(77);
+    assert!(!team.claims("evil") && !team.claims("of-lead"));
+    // What is of another fleet is not for this one to judge.
+    let team = Team::introduced();
+    team.world.write("other/fleetform.yaml", "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: other}\n");
+    team.commit(Some("lead"), "another fleet");
+    team.world.declare("other/jobs/one.yaml", "Job", "one", "{target: {query: '*'}, action: {tags: {a: 1}}}");
+    team.commit(None, "of the other fleet");
+    team.apply(0);
+    fs::remove_file(team.world.file("other/fleetform.yaml")).unwrap();
+    team.commit(None, "no other fleet any more");
+    team.refused(&["it has no signature"]);
+    assert!(!team.claims("one"));
+}
+
+#[test]
+fn a_refusal_is_settled_only_by_who_may_and_who_has_seen_it() {
+    // In two steps, the first of which is refused, nothing is taken.
+    let team = Team::introduced();
+    team.world.declare("import.yaml", "DeviceImport", "more", "{file: more.csv}");
+    team.world.write("more.csv", "IOTC_DEVICEID\nextra\n");
+    team.commit(Some("lead"), "an import of the whole fleet");
+    team.apply(0);
+    team.world.declare("import.yaml", "DeviceImport", "more", "{file: more.csv, organization: eu}");
+    team.commit(Some("ops"), "mine");
+    team.refused(&["in the whole fleet"]);
+    team.world.declare("import.yaml", "DeviceImport", "more", "{file: more.csv, organization: eu, removed: keep}");
+    team.commit(Some("ops"), "mine, again");
+    team.refused(&["in the whole fleet"]);
+    // Nor by a commit of a branch that began before it.
+    for vouches in [false, true] {
+        let team = Team::introduced();
+        team.git(None, &["checkout", "-q", "-b", "early"]).expect(0);
+        match vouches {
+            true => team.commit(Some("lead"), "vouch\n\nFleetform-Vouch: for what I have seen"),
+            false => {
+                team.world.write("access/access.yaml", team.access("    - {who: [x@y], role: viewer}\n"));
+                team.commit(Some("lead"), "a viewer");
+            }
+        }
+        team.git(None, &["checkout", "-q", "main"]).expect(0);
+        let text = fs::read_to_string(team.world.file("access/access.yaml")).unwrap();
+        let evil = text.replace("  grants:\n", "  grants:\n    - {who: [night@example.com], role: administrator}\n");
+        team.world.write("access/access.yaml", evil);
+        team.commit(None, "evil");
+        team.refused(&["it has no signature"]);
+        team.git(Some("forge"), &["merge", "-q", "--no-ff", "-m", "merge early", "early"]).expect(0);
+        team.refused(&["it has no signature"]);
+        team.job(Some("night"), "evil", &REBOOT.replace("reboot", "factoryReset"));
+        team.apply(77);
+        assert!(!team.claims("evil"), "{vouches}");
+    }
+    // A trailer stands at the end, and not in the middle of what is said.
+    let team = Team::introduced();
+    team.job(None, "one", REBOOT);
+    team.commit(Some("lead"), "words\r\n\r\nFleetform-Vouch: said in passing\r\n\r\nand more words\r\n");
+    team.refused(&["it has no signature"]);
+}
+
+#[test]
+fn a_file_is_a_part_of_a_document_however_it_is_named() {
+    let team = Team::new();
+    team.world.write("access/access.yaml", team.access("").replace("allowed_signers\n", "signers.yaml\n"));
+    let signers = fs::read_to_string(team.world.file("access/allowed_signers")).unwrap();
+    team.world.write("access/signers.yaml", &signers);
+    team.world.write(
+        "imports.yaml",
+        "apiVersion: fleetform/v1\nkind: DeviceImport\nmetadata: {name: more}\nspec: {file: \"ger\\xE4te.csv\"}\n",
+    );
+    team.world.write("ger\u{e4}te.csv", "IOTC_DEVICEID\nextra\n");
+    team.commit(Some("lead"), "who may do what");
+    team.apply(0);
+    let key = fs::read_to_string(team.key("stranger").with_extension("pub")).unwrap();
+    team.world.write("access/signers.yaml", format!("{signers}lead@example.com {key}"));
+    team.commit(None, "a key");
+    team.refused(&["access/access.yaml", "it has no signature"]);
+    team.world.write("access/signers.yaml", &signers);
+    team.commit(Some("lead"), "taken back");
+    team.apply(0);
+    team.world.write("ger\u{e4}te.csv", "IOTC_DEVICEID\nextra\nanother\n");
+    team.commit(None, "a row");
+    team.refused(&["it has no signature"]);
+}
+
+#[test]
+fn a_narrow_role_makes_no_groups_and_a_moved_organization_keeps_its_grants() {
+    let team = Team::new();
+    let access = team.access("").replace("kinds: [Job], actions", "kinds: [Job, DeviceGroup], actions");
+    let access = access.replace("organization: acme/eu", "organization: eu");
+    team.world.write("access/access.yaml", access);
+    team.commit(Some("lead"), "who may do what");
+    team.apply(0);
+    team.world.declare("eu.yaml", "DeviceGroup", "eu-all", "{organization: eu, query: 'simulated = true'}");
+    team.commit(Some("night"), "the group");
+    team.refused(&["needs the right to run any job on its devices"]);
+    team.git(None, &["reset", "-q", "--hard", "HEAD~1"]).expect(0);
+    team.world.declare("organizations/west.yaml", "Organization", "west", "{}");
+    team.world.declare("organizations/eu.yaml", "Organization", "eu", "{parent: west}");
+    team.commit(Some("lead"), "eu moves");
+    team.job(Some("ops"), "one", REBOOT);
+    let said = team.world.run(&["apply", "--yes", "--accept-rewind"]).expect(0);
+    assert!(team.claims("one"), "{said:?}");
+}
+
+#[test]
+fn what_was_changed_meanwhile_is_not_for_the_author_of_an_older_commit() {
+    let team = Team::introduced();
+    let nightly = |organization: &str, name: &str| {
+        let spec = format!(
+            "\n  start: 2030-01-01T00:00:00\n  timeZone: UTC\n  recurrence: daily\n  suspend: true\n  job:\n    \
+             {organization}\n    target: {{query: '*'}}\n    # apart\n    # from\n    # each\n    # other\n    action: \
+             {{command: {{name: {name}}}}}"
+        );
+        team.world.declare("nightly.yaml", "Schedule", "nightly", &spec);
+    };
+    nightly("organization: eu", "reboot");
+    team.commit(Some("lead"), "nightly");
+    team.git(None, &["checkout", "-q", "-b", "old"]).expect(0);
+    nightly("organization: eu", "factoryReset");
+    team.commit(Some("ops"), "another command");
+    team.git(None, &["checkout", "-q", "main"]).expect(0);
+    nightly("# everywhere", "reboot");
+    team.commit(Some("lead"), "for the whole fleet");
+    team.apply(0);
+    team.git(Some("forge"), &["merge", "-q", "--no-ff", "-m", "merge old", "old"]).expect(0);
+    team.refused(&["brings in what `ops@example.com` has signed", "in the whole fleet"]);
+}
