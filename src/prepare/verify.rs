@@ -377,6 +377,7 @@ impl<'a> Walk<'a> {
                 let is_administrator =
                     signer.as_ref().is_some_and(|signer| access.is_some_and(|access| access.is_administrator(signer)));
                 let vouches = is_administrator && commit.trailer(VOUCH).is_some();
+                let restores_access = has_access && self.trusted_at(&commit.id) == self.trusted;
                 // What came on another branch nobody has seen who was on this one.
                 let saw = |refused: &Refused| {
                     refused.commits.iter().all(|one| self.repo.descends(&commit.id, one) == Some(true))
@@ -396,11 +397,14 @@ impl<'a> Walk<'a> {
                             !refused.touched.iter().any(lacks)
                         };
                         let known = changes.iter().filter_map(|change| self.refused.get_key_value(change));
-                        known.filter(|(_, refused)| saw(refused) && may(refused)).map(|(one, _)| one.clone()).collect()
+                        // Who may what is not settled in passing: it has to be as it was trusted, or be vouched for.
+                        let is_back = |change: &Change| change.kind != Some(Kind::Access) || restores_access;
+                        let settled = known.filter(|(one, refused)| is_back(one) && saw(refused) && may(refused));
+                        settled.map(|(one, _)| one.clone()).collect()
                     }
                 };
                 settled.iter().for_each(|change| drop(self.refused.remove(change)));
-                if has_access || vouches {
+                if has_access && !self.is_access_refused() || vouches {
                     self.take_access(&commit.id);
                 }
             }

@@ -562,6 +562,15 @@ fn a_file_is_a_part_of_a_document_however_it_is_named() {
     team.world.write("access/signers.yaml", format!("{signers}lead@example.com {key}"));
     team.commit(None, "a key");
     team.refused(&["access/access.yaml", "it has no signature"]);
+    // An administrator who changes something else does not let it in.
+    let text = fs::read_to_string(team.world.file("access/access.yaml")).unwrap();
+    team.world.write("access/access.yaml", format!("{text}    - {{who: [x@y], role: viewer}}\n"));
+    team.commit(Some("lead"), "a viewer");
+    team.refused(&["access/access.yaml", "it has no signature"]);
+    team.job(Some("stranger"), "one", REBOOT);
+    team.refused(&["it has no signature", "is not known"]);
+    fs::remove_file(team.world.file("jobs/one.yaml")).unwrap();
+    team.world.write("access/access.yaml", text);
     team.world.write("access/signers.yaml", &signers);
     team.commit(Some("lead"), "taken back");
     team.apply(0);
