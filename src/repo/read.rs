@@ -87,7 +87,8 @@ impl Repo {
         };
         let (mut entries, mut failure) = (Vec::new(), None);
         let walked = tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
-            let Ok(name) = entry.name() else { return TreeWalkResult::Ok };
+            // What has no name in UTF-8 declares nothing, nor does what lies in it.
+            let Ok(name) = entry.name() else { return TreeWalkResult::Skip };
             let path = format!("{folder}{name}");
             let found = match entry.kind() {
                 Some(ObjectType::Tree) => {

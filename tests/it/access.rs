@@ -622,3 +622,23 @@ fn what_was_changed_meanwhile_is_not_for_the_author_of_an_older_commit() {
     team.git(Some("forge"), &["merge", "-q", "--no-ff", "-m", "merge old", "old"]).expect(0);
     team.refused(&["brings in what `ops@example.com` has signed", "in the whole fleet"]);
 }
+
+#[test]
+fn a_folder_whose_name_is_no_text_stops_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let world = World::with_devices("{}", 2);
+    let folder = world.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    if fs::create_dir(&folder).is_err() {
+        return; // A file system that takes such names only as text.
+    }
+    fs::write(folder.join("job.yaml"), "apiVersion: fleetform/v1\nkind: Job\n").unwrap();
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=T", "-c", "user.email=t@example.com"]).args(arguments);
+        Ran::of(command.current_dir(world.path())).expect(0)
+    };
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "an odd folder"]);
+    world.run(&["apply", "--yes"]).expect(0);
+}

@@ -62,6 +62,11 @@ impl Lowering<'_> {
             let diagnostic = Diagnostic::new(code::ACCESS_RULE, super::span(self.root, &place), detail);
             self.diagnostics.push(diagnostic.with_help(help));
         }
+        if organization.is_some() && role == "merger" {
+            let detail =
+                "A merge is of the whole fleet: what it brings in is judged by itself. Remove the organization.";
+            self.report(code::ACCESS_RULE, &format!("/spec/grants/{at}/organization"), detail);
+        }
         let organization = organization.map(|text| {
             self.reference(Kind::Organization, &text.0, format!("/spec/grants/{at}/organization"));
             text.0
