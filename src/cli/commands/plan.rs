@@ -130,7 +130,8 @@ fn text(planned: &ShownPlan, output: &Output) -> String {
     if let Some(change) = &planned.change {
         lines.push_str(&change_lines(change, output));
     }
-    if planned.is_blind {
+    // Otherwise a warning says it; what the base is warned of too is left out.
+    if planned.is_blind && planned.change.is_some() {
         let line = format!("  . {BLIND}");
         lines.push_str(&format!("{}\n", wrapped(&line, 4, stdout_width())));
     }
