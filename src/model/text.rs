@@ -71,6 +71,11 @@ pub fn duration(duration: std::time::Duration) -> String {
     format!("{}{word}", seconds / length)
 }
 
+/// Returns a number of devices in words.
+pub fn devices_of(count: u64) -> String {
+    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
+}
+
 /// Returns true when a text is what a pattern describes: `*` stands for any characters, `?` for one.
 pub fn matches_wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());

@@ -12,7 +12,7 @@ use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::model::kind::Kind;
-use crate::model::text::matches_wildcard;
+use crate::model::text::{devices_of, matches_wildcard};
 use crate::plan::{ActionKind, ImportCounts, Plan, PlannedChange, RunStep, Step, Subject};
 
 /// The time that `devicesPerDay` looks back.
@@ -216,7 +216,7 @@ impl Court<'_> {
         let (count, most) = (run.targets.count, of_fleet(limit, self.facts.devices));
         if count > most {
             let allowed = at_most(limit, most);
-            self.object(case, "/spec/limits/devicesPerJob", "/spec/target", devices(count), allowed);
+            self.object(case, "/spec/limits/devicesPerJob", "/spec/target", devices_of(count), allowed);
         }
     }
 
@@ -224,14 +224,14 @@ impl Court<'_> {
         let (total, sizes) = (run.targets.count, run.batches.sizes);
         let first = sizes.first.min(total);
         if let Some(most) = case.sourced.policy.require.canary.filter(|most| first > *most) {
-            let found = format!("a first batch of {}", devices(first));
+            let found = format!("a first batch of {}", devices_of(first));
             let (rule, pointer) = ("/spec/require/canary", "/spec/delivery");
             self.object(case, rule, pointer, found, format!("at most {most} (`delivery.canary: {most}`)"));
         }
         if let Some(amount) = case.sourced.policy.require.batch_size {
             let (largest, most) = (sizes.size.min(total.saturating_sub(first)).max(first), amount.batch_size(total));
             if largest > most {
-                let found = format!("batches of {}", devices(largest));
+                let found = format!("batches of {}", devices_of(largest));
                 let allowed = at_most(amount, most);
                 self.object(case, "/spec/require/batchSize", "/spec/delivery", found, allowed);
             }
@@ -250,7 +250,7 @@ impl Court<'_> {
         *sum += count;
         let (sum, most) = (*sum, of_fleet(limit, self.facts.devices));
         if sum > most && count > 0 {
-            let found = format!("{} within 24 hours with this one", devices(sum));
+            let found = format!("{} within 24 hours with this one", devices_of(sum));
             self.object(case, "/spec/limits/devicesPerDay", "/spec/target", found, at_most(limit, most));
         }
     }
@@ -269,7 +269,7 @@ impl Court<'_> {
         let Some(limit) = case.sourced.policy.limits.removals_per_import else { return };
         let (removed, most) = (counts.removed + counts.deleted, of_fleet(limit, self.facts.devices));
         if removed > most {
-            let found = format!("{} blocked or deleted", devices(removed));
+            let found = format!("{} blocked or deleted", devices_of(removed));
             self.object(case, "/spec/limits/removalsPerImport", "/spec/file", found, at_most(limit, most));
         }
     }
@@ -299,10 +299,6 @@ fn of_fleet(limit: Amount, devices: u64) -> u64 {
         Amount::Count(count) => count,
         Amount::Percent(percent) => u64::from(percent) * devices / 100,
     }
-}
-
-fn devices(count: u64) -> String {
-    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
 }
 
 fn at_most(limit: Amount, most: u64) -> String {

@@ -11,11 +11,10 @@ use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::kind::Kind;
-use crate::model::limits;
 use crate::repo::{Entry, FLEET_FILE, FleetTree, Repo, RepoError};
 
 /// What the text of a file with an Access document has in it.
-const ACCESS: &[u8] = b"Access";
+const ACCESS: &str = "Access";
 
 /// Which files to look at.
 #[derive(Debug, Clone, Copy)]
@@ -135,10 +134,7 @@ impl<'w> Files<'w> {
     ) -> Result<Verified, PrepareError> {
         let declares = self.loaded.spans.files_of(&[Kind::Access]).next().is_some();
         // A file that cannot be read may be the one.
-        let may_declare = |path: &String| {
-            let bytes = self.tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).unwrap_or_default();
-            bytes.windows(ACCESS.len()).any(|part| part == ACCESS)
-        };
+        let may_declare = |path: &String| self.tree.mentions(path, &[ACCESS]).unwrap_or(false);
         let declared = declares || self.held.files.keys().any(may_declare);
         // What is to be merged may take it away.
         let is_restricted = declared || change.is_some() && self.is_restricted_by(repo, head)?;
@@ -151,10 +147,7 @@ impl<'w> Files<'w> {
         let is_other = |path: &String, entry: &Entry| {
             entry.id().is_none() || self.tree.entries.get(path).and_then(|own| own.id()) != entry.id()
         };
-        let mentions = |path: &String| {
-            let bytes = there.read(path, limits::YAML_FILE_BYTES_MAX as u64).unwrap_or_default();
-            bytes.windows(ACCESS.len()).any(|part| part == ACCESS)
-        };
+        let mentions = |path: &String| there.mentions(path, &[ACCESS]).unwrap_or(false);
         let mut entries = there.entries.iter().filter(|(path, _)| crate::manifest::is_yaml(path));
         Ok(entries.any(|(path, entry)| is_other(path, entry) && mentions(path)))
     }

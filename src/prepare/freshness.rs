@@ -9,7 +9,7 @@ use crate::manifest::Loaded;
 use crate::model::digest::Digest;
 use crate::model::id::Name;
 use crate::model::kind::Kind;
-use crate::model::text::{sanitize_line, shorten};
+use crate::model::text::{devices_of, sanitize_line, shorten};
 use crate::plan::{ActionKind, Difference, Moved, Plan, SavedPlan, Subject, Targets};
 use crate::repo::FleetTree;
 
@@ -214,7 +214,7 @@ impl Look<'_, '_> {
         let claims = self.view.ledger.claims.values().filter(|claim| claim.claimed_at > at);
         let ran = claims.map(|claim| {
             let from = self.from(&claim.source_commit);
-            format!("`job/{}` run {} has run on {} since{from}", claim.job, claim.run, devices(claim.total))
+            format!("`job/{}` run {} has run on {} since{from}", claim.job, claim.run, devices_of(claim.total))
         });
         causes.extend(cut(ran.collect()));
         let applied = |((name, digest), report): (&(Name, String), &ImportReport)| {
@@ -245,15 +245,11 @@ fn of_target(was: &Targets, is: &Targets) -> String {
     let short = |targets: &Targets| targets.digest.to_string().chars().take(12).collect::<String>();
     let (from, to) = (was.count, is.count);
     let how = match to.cmp(&from) {
-        std::cmp::Ordering::Greater => format!("this target has {} more", devices(to - from)),
-        std::cmp::Ordering::Less => format!("this target has {} fewer", devices(from - to)),
+        std::cmp::Ordering::Greater => format!("this target has {} more", devices_of(to - from)),
+        std::cmp::Ordering::Less => format!("this target has {} fewer", devices_of(from - to)),
         std::cmp::Ordering::Equal => "this target has other devices".to_string(),
     };
-    format!("{how}: it was {} (digest {}), and is {to} (digest {})", devices(from), short(was), short(is))
-}
-
-fn devices(count: u64) -> String {
-    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
+    format!("{how}: it was {} (digest {}), and is {to} (digest {})", devices_of(from), short(was), short(is))
 }
 
 fn cut(mut causes: Vec<String>) -> Vec<String> {

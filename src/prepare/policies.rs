@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::load::load_valid;
-use super::preparation::Preparation;
+use super::preparation::{Preparation, short};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::model::fleet::{FilePlace, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
-use crate::model::limits;
 use crate::plan::{Plan, Subject};
 use crate::policy::{Facts, Frozen, Judges, Origin, Unreadable, Violation, judge};
 use crate::registry::{Registry, Request};
@@ -164,9 +163,8 @@ fn mentions_any(tree: &FleetTree<'_>, path: &str) -> bool {
 }
 
 fn has_word(tree: &FleetTree<'_>, path: &str, words: &[&str]) -> bool {
-    let Ok(bytes) = tree.read(path, limits::YAML_FILE_BYTES_MAX as u64) else { return true };
-    let has = |word: &&str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
-    words.iter().any(has)
+    // One that cannot be read may have it.
+    tree.mentions(path, words).unwrap_or(true)
 }
 
 /// Returns the first policy of a tree that cannot be used, or the first file that may hold one.
@@ -304,8 +302,4 @@ fn span(preparation: &Preparation<'_>, subject: &Subject, pointer: &str) -> Opti
         Subject::Import(name) => spans.span_of(Kind::DeviceImport, name, pointer),
         Subject::Job(name) | Subject::Schedule(name) => spans.span(name, pointer),
     }
-}
-
-fn short(commit: &str) -> &str {
-    commit.get(..10).unwrap_or(commit)
 }

@@ -7,6 +7,7 @@ use crate::ledger::Ledger;
 use crate::manifest::Loaded;
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::id::Name;
+pub(super) use crate::model::text::devices_of;
 use crate::registry::{ImportSpec, StagedImport};
 use crate::repo::{FleetTree, Repo, ResultsBranch};
 
@@ -40,7 +41,7 @@ pub struct StagedFile {
     pub found: StagedImport,
 }
 
-/// Returns a number of devices in words.
-pub(super) fn devices_of(count: u64) -> String {
-    if count == 1 { "1 device".to_string() } else { format!("{count} devices") }
+/// Returns the first digits of the id of a commit, enough for git and for people.
+pub(super) fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
 }

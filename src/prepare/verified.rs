@@ -56,6 +56,11 @@ pub(super) struct Refused {
 }
 
 impl Verified {
+    /// Returns what is found of a history that cannot be trusted at all, with why: a sentence.
+    pub(super) fn distrusted(why: String) -> Verified {
+        Verified { distrust: Some(Refused { why, ..Refused::default() }), ..Verified::default() }
+    }
+
     /// Returns true when everything may be used.
     pub fn is_whole(&self) -> bool {
         self.refused.is_empty() && self.distrust.is_none()

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
+use super::preparation::short;
 use super::scratch::ScratchFolder;
 use super::touched::{Change, Outlines};
 use super::verified::{Refused, Trust, Verified};
@@ -55,8 +56,7 @@ pub fn verify(
             "The history does not contain the commit {} with which this fleet's Access document was introduced.",
             short(introduction)
         );
-        let distrust = Some(Refused { why, ..Refused::default() });
-        return Ok(Verified { distrust, ..Verified::default() });
+        return Ok(Verified::distrusted(why));
     }
     let mut walk = Walk::new(repo);
     let mut begin = None;
@@ -69,8 +69,7 @@ pub fn verify(
     }
     if is_unusable {
         let why = "The commit that is named as the introduction has no Access document that can be read.".to_string();
-        let distrust = Some(Refused { why, ..Refused::default() });
-        return Ok(Verified { distrust, ..Verified::default() });
+        return Ok(Verified::distrusted(why));
     }
     let seen = repo.noted_history(SEEN).filter(|commit| repo.descends(head, commit) == Some(true));
     let (chain, is_apart) = repo.line(head, begin, seen.as_deref().or(begin))?;
@@ -82,7 +81,7 @@ pub fn verify(
             "The commit {} that was verified here is not on the line of this history: it came in by a merge.",
             short(begin.or(seen.as_deref()).unwrap_or_default())
         );
-        return Ok(Verified { distrust: Some(Refused { why, ..Refused::default() }), ..Verified::default() });
+        return Ok(Verified::distrusted(why));
     }
     walk.last = begin.map(str::to_string);
     walk.all(&chain)?;
@@ -445,10 +444,6 @@ fn named(commit: &CommitInfo) -> String {
         sanitize_line(&subject)
     )
     .replace(['\u{201c}', '\u{201d}'], "\"")
-}
-
-fn short(commit: &str) -> &str {
-    commit.get(..10).unwrap_or(commit)
 }
 
 /// Returns the first of some phrases and how many more there are.
