@@ -106,6 +106,9 @@ codes! {
     SECRET = "FF322", Error, "secret cannot stand here";
     NO_EFFECT = "FF323", Warning, "field has no effect";
     REMOTE_NAME = "FF324", Error, "not the name of a remote";
+    BROKER_URL = "FF325", Error, "not the address of a broker";
+    BROKER_TLS = "FF326", Error, "certificates of a broker do not fit together";
+    TOPIC_PREFIX = "FF327", Error, "no topics can begin with this";
 
     UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
     DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";

@@ -160,6 +160,14 @@ impl Active {
         self.finished.is_some() || (self.to_notify.is_empty() && !is_over && self.rollout.only_waits())
     }
 
+    /// Returns true when the run has something to say to devices.
+    pub fn needs_link(&self) -> bool {
+        match &self.job.action {
+            Action::Command(_) | Action::Property(_) => self.finished.is_none(),
+            Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => false,
+        }
+    }
+
     /// Returns the place of a device in the target; `None` when it is not in it.
     pub fn ordinal_of(&self, device_id: &str) -> Option<u32> {
         self.ids.find(device_id).and_then(|at| u32::try_from(at).ok())

@@ -125,14 +125,16 @@ impl Executor<'_> {
     /// Divides the window of devices in flight among the running jobs, and starts jobs that were just added. A job
     /// whose share grows goes on at once, because its devices in flight may stay silent for long.
     fn share_window(&mut self, active: &mut [Active], now: Timestamp) -> Result<(), ExecuteError> {
-        let limit = self.fleet.limits.in_flight;
+        // While no request reaches a device, no device is to fail for it.
+        let limit = if self.link.is_ready() { self.fleet.limits.in_flight } else { 0 };
         let share = limit / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
         for at in 0..active.len() {
             // Jobs that were here first may still have more than their share in flight.
             let others = active.iter().enumerate().filter(|(other, _)| *other != at);
             let taken: u32 = others.map(|(_, run)| run.rollout.in_flight()).sum();
             let run = &mut active[at];
-            let has_grown = run.rollout.set_window(share.min(limit.saturating_sub(taken)));
+            let window = share.min(limit.saturating_sub(taken)).max(limit.min(1));
+            let has_grown = run.rollout.set_window(window);
             match run.first.take() {
                 Some(first) => self.feed(run, now, vec![first])?,
                 None if has_grown => self.feed(run, now, vec![Event::Tick])?,
@@ -144,6 +146,11 @@ impl Executor<'_> {
 
     /// Takes in what has happened and does one piece of work for each job. Returns false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
+        if active.iter().any(Active::needs_link)
+            && let Some(fault) = self.link.fault()
+        {
+            return Err(fault.into());
+        }
         let heard = self.link.poll(now)?;
         let events = self.hear(active, heard, now)?;
         // Events of one run must not be lost because another run failed.
@@ -156,6 +163,9 @@ impl Executor<'_> {
                 Ok(has_worked) => worked |= has_worked,
                 Err(error) => failure = failure.or(Some(error)),
             }
+        }
+        if failure.is_none() {
+            self.link.settle();
         }
         failure.map_or(Ok(worked), Err)
     }
@@ -172,7 +182,7 @@ impl Executor<'_> {
         if worked {
             self.feed(run, now, events)?;
         }
-        if may_start {
+        if may_start && (!run.needs_link() || self.link.is_ready()) {
             worked |= self.write_next(run, now)?;
             worked |= self.notify_next(run, now)?;
         }

@@ -5,11 +5,13 @@ use serde_json::Value;
 
 use super::active::Active;
 use super::{ExecuteError, Executor};
-use crate::link::{LinkEvent, Token};
+use crate::link::{DeviceLink, LinkEvent, Reply, ReplyAnswer, Token, Twin};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
+use crate::model::device::Device;
 use crate::model::limits;
+use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
-use crate::registry::{Change, Heard, HeardOf};
+use crate::registry::{Change, Heard, HeardOf, Registry, Reported};
 use crate::rollout::{Event, WorkKind};
 
 /// Returns a device's text as it is kept: sanitised and cut.
@@ -24,88 +26,75 @@ struct Late {
     message: String,
 }
 
-impl Executor<'_> {
-    /// Writes messages from devices and late answers in one commit, and returns the events for each run, in the order
-    /// of the runs.
-    pub(super) fn hear(
-        &mut self,
-        active: &[Active],
-        events: Vec<LinkEvent>,
-        now: Timestamp,
-    ) -> Result<Vec<Vec<Event>>, ExecuteError> {
-        let mut fed: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
-        let (mut heard, mut late) = (Vec::new(), Vec::new());
+/// What devices said, in the registry.
+struct Kept {
+    device_id: String,
+    said: Said,
+}
+
+enum Said {
+    /// It has connected.
+    Online,
+    /// Its reported section is this one now.
+    Reported(Value),
+}
+
+/// Listens to devices, whether something runs or not.
+pub struct Hearing<'a> {
+    pub registry: &'a mut Registry,
+    pub link: &'a mut dyn DeviceLink,
+    /// Hides secrets in what devices say.
+    pub masks: &'a Masks,
+}
+
+impl Hearing<'_> {
+    /// Writes what has come and answers the devices, while nothing runs. Returns true when something had come.
+    ///
+    /// # Errors
+    /// The registry or the link failed.
+    pub fn hear(&mut self, now: Timestamp) -> Result<bool, ExecuteError> {
+        let events = self.link.poll(now)?;
+        if events.is_empty() {
+            return Ok(false);
+        }
+        let mut late = Vec::new();
+        let mut heard = Vec::new();
         for event in events {
-            let run_of = |token: Token| active.iter().position(|run| run.run_id == token.run_id);
             match event {
-                LinkEvent::Answered { token, code, body } => {
-                    let (ordinal, message) = (token.ordinal, kept(&self.masks.text(&body)));
-                    match run_of(token) {
-                        Some(at) => fed[at].push(Event::Answered { ordinal, code, message }),
-                        None => late.push(Late { token, code, message }),
-                    }
-                }
-                LinkEvent::NotDelivered { token } => {
-                    let ordinal = token.ordinal;
-                    run_of(token).into_iter().for_each(|at| fed[at].push(Event::Unreachable { ordinal }));
-                }
-                LinkEvent::Reported { device_id, patch, at } => {
-                    let patch = self.masks.value(patch);
-                    heard.push(LinkEvent::Reported { device_id, patch, at });
-                }
-                LinkEvent::Presence { .. } => heard.push(event),
+                LinkEvent::Answered { token, code, body } => late.push(self.late(token, code, &body)),
+                LinkEvent::NotDelivered { .. } => {}
+                event => heard.push(event),
             }
         }
-        let reported = self.write_heard(&heard, &late, now)?;
-        let mut reported = reported.into_iter();
-        let mut acknowledged: Vec<Vec<(u32, Value)>> = active.iter().map(|_| Vec::new()).collect();
-        for event in heard {
-            let (device_id, section) = match event {
-                LinkEvent::Presence { is_online: false, .. } => continue,
-                LinkEvent::Presence { device_id, is_online: true, .. } => (device_id, None),
-                LinkEvent::Reported { device_id, .. } => match reported.next().flatten() {
-                    Some(section) => (device_id, Some(section)),
-                    None => continue,
-                },
-                LinkEvent::Answered { .. } | LinkEvent::NotDelivered { .. } => continue,
-            };
-            for (at, run) in active.iter().enumerate() {
-                let Some(ordinal) = run.ordinal_of(&device_id) else { continue };
-                match &section {
-                    None => fed[at].push(Event::Connected { ordinal }),
-                    Some(section) => acknowledged[at].push((ordinal, section.clone())),
-                }
-            }
-        }
-        for (at, sections) in acknowledged.iter().enumerate().filter(|(_, sections)| !sections.is_empty()) {
-            fed[at].extend(self.acknowledgements(&active[at], sections)?);
-        }
-        Ok(fed)
+        self.write(heard, &late, now)?;
+        self.link.settle();
+        Ok(true)
     }
 
-    /// Returns the reported section of each device that reported, in order; `None` for one that the registry does not
-    /// have.
-    fn write_heard(
-        &mut self,
-        heard: &[LinkEvent],
-        late: &[Late],
-        now: Timestamp,
-    ) -> Result<Vec<Option<Value>>, ExecuteError> {
+    fn late(&self, token: Token, code: u16, body: &str) -> Late {
+        Late { token, code, message: kept(&self.masks.text(body)) }
+    }
+
+    /// Writes messages from devices and late answers in one commit, answers the devices, and returns what is news to
+    /// runs.
+    fn write(&mut self, heard: Vec<LinkEvent>, late: &[Late], now: Timestamp) -> Result<Vec<Kept>, ExecuteError> {
         if heard.is_empty() && late.is_empty() {
             return Ok(Vec::new());
         }
+        let heard: Vec<LinkEvent> = heard.into_iter().map(|event| self.masked(event)).collect();
         let mut from = Vec::with_capacity(heard.len());
-        for event in heard {
-            match event {
-                LinkEvent::Presence { device_id, is_online, at } => {
-                    let what = HeardOf::Presence { is_online: *is_online };
-                    from.push(Heard { device_id, at: *at, what });
+        for event in &heard {
+            let (device_id, at, what) = match event {
+                LinkEvent::Presence { device_id, is_online, is_news, at } => {
+                    (device_id, *at, HeardOf::Presence { is_online: *is_online, is_news: *is_news })
                 }
-                LinkEvent::Reported { device_id, patch, at } => {
-                    from.push(Heard { device_id, at: *at, what: HeardOf::Report { patch } });
+                LinkEvent::Reported { device_id, patch, at, .. } => (device_id, *at, HeardOf::Report { patch }),
+                LinkEvent::TwinWanted { device_id, .. } => {
+                    (device_id, now, HeardOf::Presence { is_online: true, is_news: true })
                 }
-                LinkEvent::Answered { .. } | LinkEvent::NotDelivered { .. } => {}
-            }
+                LinkEvent::Answered { .. } | LinkEvent::NotDelivered { .. } => continue,
+            };
+            from.push(Heard { device_id, at, what });
         }
         let mut changes = Vec::with_capacity(late.len() + 1);
         if !from.is_empty() {
@@ -119,7 +108,111 @@ impl Executor<'_> {
             at: now,
         }));
         let mut answers = self.registry.commit(&changes)?;
-        Ok(if from.is_empty() { Vec::new() } else { answers.swap_remove(0).into_reported() })
+        let reported = if from.is_empty() { Vec::new() } else { answers.swap_remove(0).into_reported() };
+        self.answer(heard, reported)
+    }
+
+    /// Returns an event without the values of secrets.
+    fn masked(&self, event: LinkEvent) -> LinkEvent {
+        match event {
+            LinkEvent::Reported { device_id, patch, rid, at } => {
+                LinkEvent::Reported { device_id, patch: self.masks.value(patch), rid, at }
+            }
+            event => event,
+        }
+    }
+
+    /// Answers the devices, and returns what is news to runs.
+    fn answer(&mut self, heard: Vec<LinkEvent>, reported: Vec<Reported>) -> Result<Vec<Kept>, ExecuteError> {
+        let (mut reported, mut news) = (reported.into_iter(), Vec::new());
+        for event in heard {
+            match event {
+                LinkEvent::Presence { device_id, is_online: true, .. } => {
+                    news.push(Kept { device_id, said: Said::Online });
+                }
+                LinkEvent::Reported { device_id, rid, .. } => {
+                    let Some(came) = reported.next() else { continue };
+                    let answer = match &came {
+                        Reported::Written { version, .. } => ReplyAnswer::Written { version: *version },
+                        Reported::Unknown => ReplyAnswer::Refused { status: 404 },
+                        Reported::Blocked => ReplyAnswer::Refused { status: 403 },
+                        Reported::TooLarge => ReplyAnswer::Refused { status: 413 },
+                    };
+                    if let Some(rid) = rid {
+                        self.link.reply(Reply { device_id: device_id.clone(), rid, answer });
+                    }
+                    if let Reported::Written { section, .. } = came {
+                        news.push(Kept { device_id, said: Said::Reported(section) });
+                    }
+                }
+                LinkEvent::TwinWanted { device_id, rid } => {
+                    let answer = match self.registry.devices().get(&device_id)? {
+                        None => ReplyAnswer::Refused { status: 404 },
+                        Some(device) if device.blocked => ReplyAnswer::Refused { status: 403 },
+                        Some(device) => {
+                            let Device { desired, desired_version, reported, reported_version, .. } = device;
+                            let (desired, reported) = (self.masks.unmasked(&desired), self.masks.unmasked(&reported));
+                            ReplyAnswer::Twin(Twin { desired, desired_version, reported, reported_version })
+                        }
+                    };
+                    if matches!(answer, ReplyAnswer::Twin(_)) {
+                        news.push(Kept { device_id: device_id.clone(), said: Said::Online });
+                    }
+                    self.link.reply(Reply { device_id, rid, answer });
+                }
+                LinkEvent::Presence { is_online: false, .. }
+                | LinkEvent::Answered { .. }
+                | LinkEvent::NotDelivered { .. } => {}
+            }
+        }
+        Ok(news)
+    }
+}
+
+impl Executor<'_> {
+    /// Writes messages from devices and late answers in one commit, and returns the events for each run, in the order
+    /// of the runs.
+    pub(super) fn hear(
+        &mut self,
+        active: &[Active],
+        events: Vec<LinkEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Vec<Event>>, ExecuteError> {
+        let mut fed: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
+        let (mut heard, mut late) = (Vec::new(), Vec::new());
+        let mut hearing = Hearing { registry: self.registry, link: self.link, masks: &self.masks };
+        for event in events {
+            let run_of = |token: Token| active.iter().position(|run| run.run_id == token.run_id);
+            match event {
+                LinkEvent::Answered { token, code, body } => match run_of(token) {
+                    Some(at) => {
+                        let (ordinal, message) = (token.ordinal, kept(&hearing.masks.text(&body)));
+                        fed[at].push(Event::Answered { ordinal, code, message });
+                    }
+                    None => late.push(hearing.late(token, code, &body)),
+                },
+                LinkEvent::NotDelivered { token } => {
+                    let ordinal = token.ordinal;
+                    run_of(token).into_iter().for_each(|at| fed[at].push(Event::Unreachable { ordinal }));
+                }
+                event => heard.push(event),
+            }
+        }
+        let news = hearing.write(heard, &late, now)?;
+        let mut acknowledged: Vec<Vec<(u32, Value)>> = active.iter().map(|_| Vec::new()).collect();
+        for Kept { device_id, said } in news {
+            for (at, run) in active.iter().enumerate() {
+                let Some(ordinal) = run.ordinal_of(&device_id) else { continue };
+                match &said {
+                    Said::Online => fed[at].push(Event::Connected { ordinal }),
+                    Said::Reported(section) => acknowledged[at].push((ordinal, section.clone())),
+                }
+            }
+        }
+        for (at, sections) in acknowledged.iter().enumerate().filter(|(_, sections)| !sections.is_empty()) {
+            fed[at].extend(self.acknowledgements(&active[at], sections)?);
+        }
+        Ok(fed)
     }
 
     /// Returns the acknowledgements in the reported sections of some devices of a run, for the versions that the run

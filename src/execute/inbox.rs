@@ -41,6 +41,11 @@ impl Wakeups {
         self.0 & wakeup as u8 != 0
     }
 
+    /// Returns true when the set has another wakeup than this one.
+    pub fn is_for_others_than(self, wakeup: Wakeup) -> bool {
+        self.0 & !(wakeup as u8) != 0
+    }
+
     /// Returns the union of two sets.
     #[must_use]
     pub fn and(self, others: Wakeups) -> Wakeups {

@@ -20,6 +20,7 @@ pub use active::RunInput;
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use crash::{CrashPoints, Died, Side};
 pub use driver::Executor;
+pub use hear::Hearing;
 pub use inbox::{Inbox, Waker, Wakeup, Wakeups};
 pub use ports::{Ports, Wrap};
 pub use progress::Progress;

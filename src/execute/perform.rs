@@ -143,8 +143,8 @@ impl Executor<'_> {
     fn send(&mut self, run: &mut Active, now: Timestamp, devices: &[(u32, u32)]) {
         let Action::Command(command) = &run.job.action else { return };
         let payload = Arc::new(run.secrets.sent(&command.payload));
-        let (method, is_idempotent) = (command.method(), command.idempotent);
-        let ask = Ask::Command { method, payload, is_idempotent };
+        let (method, is_idempotent, expires_after) = (command.method(), command.idempotent, command.response_timeout);
+        let ask = Ask::Command { method, payload, is_idempotent, expires_after };
         for (ordinal, attempt) in devices {
             self.request(run, now, (*ordinal, *attempt), ask.clone());
         }

@@ -5,16 +5,27 @@
 //! [`DeviceLink::due`].
 //!
 //! Events are of two kinds. Those with a [`Token`] answer a request. Those with a device's id (presence, reported
-//! properties) come at any time, whether or not a request was sent: they are written to the registry first.
+//! properties, twin requests) come at any time, whether or not a request was sent: they are written to the registry
+//! first, and the device is answered with a [`Reply`].
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `protocol` | topics and payloads of the device protocol, pure |
+//! | `mqtt` | devices behind an MQTT broker |
+//! | `simulated`, `journal` | devices that are a function of a seed |
 
 mod journal;
+pub mod mqtt;
+pub mod protocol;
 mod simulated;
 
+pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -45,25 +56,84 @@ pub trait DeviceLink {
     /// Returns the latest time at which an answer to a sent request can be expected; `None` when no answer is expected
     /// any more. A process that ends before that time may miss an answer.
     fn expects_until(&self) -> Option<Timestamp>;
+
+    /// Answers a request of a device. A link whose devices ask for nothing ignores it.
+    fn reply(&mut self, reply: Reply) {
+        drop(reply);
+    }
+
+    /// Takes notice that what the last poll returned is durable: what is between may forget it.
+    fn settle(&mut self) {}
+
+    /// Returns true when requests reach devices now. While it is false nothing new is sent, and nothing fails for it.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Returns why requests do not reach devices, when there is no use in waiting any longer.
+    fn fault(&self) -> Option<LinkError> {
+        None
+    }
+
+    /// Returns true when devices are told of new desired properties also where no acknowledgement is awaited.
+    fn tells_desired(&self) -> bool {
+        false
+    }
+
+    /// Returns how the link is; `None` for one that cannot be unwell.
+    fn health(&self) -> Option<LinkHealth> {
+        None
+    }
+}
+
+/// How a link is, and what it has refused since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// Connections that are up, and all of them.
+    pub connected: usize,
+    pub connections: usize,
+    /// What is in the way of the others, a sentence.
+    pub fault: Option<String>,
+    /// Devices that are online, as they or the broker said last.
+    pub online: usize,
+    /// Messages that are none of the protocol, answers to requests that were not made, and messages that were too large.
+    pub malformed: u64,
+    /// Messages of devices that the registry does not have, or that are blocked.
+    pub refused: u64,
 }
 
 /// Wakes the driver, from any thread: a link has events that the driver does not know of.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// Opens the way to the devices of a fleet. Paths in its settings are relative to `folder`, the fleet's. A link with a
-/// thread of its own calls `wake` when it has events.
+/// What a link needs beside its settings.
+pub struct Surroundings<'a> {
+    /// The fleet's; paths in the settings are relative to it.
+    pub folder: &'a Path,
+    /// The identity of the registry: its answers are told from those of others by it.
+    pub registry: &'a str,
+    /// The command, such as `watch`: a daemon and an apply of one registry are two clients of a broker.
+    pub role: &'a str,
+    /// What stands for the references in the settings.
+    pub credentials: Credentials,
+    /// Called by a link with a thread of its own when it has events.
+    pub wake: Wake,
+}
+
+/// Opens the way to the devices of a fleet. A link to a broker connects beside the caller: what fails there is told by
+/// [`DeviceLink::fault`].
 ///
 /// # Errors
-/// The link cannot be opened.
-pub fn open(config: &LinkConfig, folder: &Path, _wake: Wake) -> Result<Box<dyn DeviceLink>, LinkError> {
+/// The settings cannot be used.
+pub fn open(config: &LinkConfig, surroundings: Surroundings<'_>) -> Result<Box<dyn DeviceLink>, LinkError> {
     match config {
         // The time of its next event is known.
-        LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, folder)?)),
+        LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, surroundings.folder)?)),
+        LinkConfig::Mqtt(config) => Ok(Box::new(MqttLink::open(config, surroundings)?)),
     }
 }
 
 /// Identifies a request; the answer carries the same token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     /// The number of the run in the journal.
     pub run_id: i64,
@@ -77,8 +147,9 @@ pub struct Token {
 #[derive(Clone, PartialEq)]
 pub enum Ask {
     /// Execute a method and answer. An idempotent command may be sent again; a device that keeps a log of execution ids
-    /// recognises it.
-    Command { method: String, payload: Arc<Value>, is_idempotent: bool },
+    /// recognises it. After `expires_after` nobody waits for the answer, and it is not delivered any more where that can
+    /// be prevented.
+    Command { method: String, payload: Arc<Value>, is_idempotent: bool, expires_after: Duration },
     /// Take over new desired properties, which the registry has, and report an acknowledgement for this version of them
     /// or a later one. A process that takes up a run sends it again, as attempt 1. A link whose devices cannot
     /// acknowledge may ignore it.
@@ -111,10 +182,44 @@ pub enum LinkEvent {
     Answered { token: Token, code: u16, body: String },
     /// The device is not connected: the request was not delivered.
     NotDelivered { token: Token },
-    /// The device has connected, or its connection is gone.
-    Presence { device_id: String, is_online: bool, at: Timestamp },
-    /// The device reported properties: a merge patch of its reported section.
-    Reported { device_id: String, patch: Value, at: Timestamp },
+    /// The device has connected, or its connection is gone. `is_news` is false for what was so before.
+    Presence { device_id: String, is_online: bool, is_news: bool, at: Timestamp },
+    /// The device reported properties: a merge patch of its reported section. With `rid` it awaits a reply.
+    Reported { device_id: String, patch: Value, rid: Option<String>, at: Timestamp },
+    /// The device asks for its twin.
+    TwinWanted { device_id: String, rid: String },
+}
+
+/// A reply to a request of a device.
+#[derive(Clone, PartialEq)]
+pub struct Reply {
+    pub device_id: String,
+    /// Of the request.
+    pub rid: String,
+    pub answer: ReplyAnswer,
+}
+
+/// What a device is told.
+#[derive(Clone, PartialEq)]
+pub enum ReplyAnswer {
+    /// The twin that it asked for. Its values may be secrets.
+    Twin(Twin),
+    /// Its patch is written and made this version of the reported section.
+    Written { version: u64 },
+    /// Its request was refused, with an HTTP-like code: 400 and 413 for what it sent, 403 for a device that is blocked,
+    /// 404 for one that the registry does not have.
+    Refused { status: u16 },
+}
+
+/// A device's twin, as the device sees it.
+#[derive(Clone, PartialEq)]
+pub struct Twin {
+    /// An object, without `$version`.
+    pub desired: Value,
+    pub desired_version: u64,
+    /// An object, without `$version`.
+    pub reported: Value,
+    pub reported_version: u64,
 }
 
 /// A failure of the link itself, not of a device. Each link has its own variants.
@@ -122,6 +227,8 @@ pub enum LinkEvent {
 pub enum LinkError {
     #[error("the journal {path} of the simulated devices cannot be read or written")]
     Journal { path: String, source: std::io::Error },
+    #[error("the broker {address}: {source}")]
+    Broker { address: String, source: BrokerError },
 }
 
 impl LinkError {
@@ -129,6 +236,7 @@ impl LinkError {
     pub fn help(&self) -> &'static str {
         match self {
             LinkError::Journal { .. } => "Check the path in `spec.link.simulated.journal` and its permissions.",
+            LinkError::Broker { source, .. } => source.help(),
         }
     }
 }

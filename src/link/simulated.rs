@@ -183,7 +183,7 @@ impl DeviceLink for SimulatedDevices {
                 NextStep::Connect => {
                     self.waiting -= 1;
                     let device_id = request.device_id.clone();
-                    events.push(LinkEvent::Presence { device_id, is_online: true, at });
+                    events.push(LinkEvent::Presence { device_id, is_online: true, is_news: true, at });
                     if let Ask::Desired { .. } = request.ask {
                         let behaviour = self.behaviour(&request.device_id);
                         self.execute(at, request, behaviour);
@@ -223,7 +223,7 @@ fn answer(request: Request, code: u16, at: Timestamp) -> LinkEvent {
         Ask::Command { .. } => LinkEvent::Answered { token: request.token, code, body: body.to_string() },
         Ask::Desired { patch, version } => {
             let patch = acknowledge(&patch, version, code, body);
-            LinkEvent::Reported { device_id: request.device_id, patch, at }
+            LinkEvent::Reported { device_id: request.device_id, patch, rid: None, at }
         }
     }
 }
@@ -278,7 +278,8 @@ mod tests {
     }
 
     fn ask(is_idempotent: bool) -> Ask {
-        Ask::Command { method: "reboot".to_string(), payload: std::sync::Arc::default(), is_idempotent }
+        let (method, expires_after) = ("reboot".to_string(), Duration::from_secs(30));
+        Ask::Command { method, payload: std::sync::Arc::default(), is_idempotent, expires_after }
     }
 
     fn devices(behaviour: &[(&str, DeviceBehaviour)]) -> SimulatedDevices {

@@ -15,6 +15,7 @@ use super::marks::Marks;
 use super::outcome::{DeviceStatus, Reason};
 use super::policy::Policy;
 use super::schedule::Schedule;
+use super::secret::SecretRef;
 
 /// The one Fleet document.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +53,39 @@ pub struct Probability {
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkConfig {
     Simulated(SimulatedLink),
+    Mqtt(Box<MqttLinkConfig>),
+}
+
+impl LinkConfig {
+    /// Returns true for a link that has connections: it stays open while nothing is to be done.
+    pub fn has_connections(&self) -> bool {
+        matches!(self, LinkConfig::Mqtt(_))
+    }
 }
 
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig::Simulated(SimulatedLink::default())
     }
+}
+
+/// Devices behind an MQTT broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttLinkConfig {
+    pub host: String,
+    pub port: u16,
+    /// The connection is encrypted and the broker's certificate checked.
+    pub is_tls: bool,
+    pub username: Option<SecretRef>,
+    pub password: Option<SecretRef>,
+    /// PEM files, absolute or relative to the fleet's folder. Without `ca` the system's authorities are trusted.
+    pub ca: Option<String>,
+    pub client_certificate: Option<String>,
+    pub client_key: Option<String>,
+    /// What all topics begin with, without a slash at its end.
+    pub topic_prefix: String,
+    /// From 1.
+    pub connections: u32,
 }
 
 /// Simulated devices: their behaviour is a function of the seed and the device id, so every run meets the same devices.

@@ -54,7 +54,7 @@ impl SecretRef {
     }
 
     /// Returns what is wrong with the name or the path, a sentence; `None` for a legal one.
-    fn fault(&self) -> Option<&'static str> {
+    pub fn fault(&self) -> Option<&'static str> {
         match self {
             SecretRef::Env(name) => {
                 let is_legal = !name.starts_with(|c: char| c.is_ascii_digit())
@@ -264,6 +264,13 @@ impl SecretText {
     }
 }
 
+impl SecretText {
+    /// Returns the value itself, to be sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(SHOWN)
@@ -412,6 +419,21 @@ impl Masks {
             }
             Value::Number(_) | Value::Null | Value::Bool(_) => value,
         }
+    }
+
+    /// Returns a twin section with the values of secrets in place of their marks, as its device may see it. Members
+    /// with marks of other secrets are left out.
+    pub fn unmasked(&self, section: &Value) -> Value {
+        let by_mark: BTreeMap<&str, &str> =
+            self.0.iter().map(|(text, mark)| (mark.as_str(), text.0.as_str())).collect();
+        let mut section = replaced(section, &|value| match value {
+            Value::String(text) => by_mark.get(text.as_str()).map(|known| Value::from(*known)),
+            _ => None,
+        });
+        if let Value::Object(members) = &mut section {
+            drop_reserved(members);
+        }
+        section
     }
 
     /// Returns the mark of a text that is the value of a secret.

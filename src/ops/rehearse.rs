@@ -140,7 +140,15 @@ pub fn rehearse(
 /// Returns the settings of the devices of a rehearsal: those that the fleet has for simulated ones, but for what the
 /// options say.
 fn overridden(link: &LinkConfig, options: &RehearsalOptions) -> SimulatedLink {
-    let LinkConfig::Simulated(link) = link;
+    let own;
+    let link = match link {
+        LinkConfig::Simulated(link) => link,
+        // No device is spoken to in a rehearsal.
+        LinkConfig::Mqtt(_) => {
+            own = SimulatedLink::default();
+            &own
+        }
+    };
     SimulatedLink {
         seed: options.seed.unwrap_or(link.seed),
         latency: options.latency.unwrap_or(link.latency),

@@ -6,7 +6,8 @@
 //!    `source`)
 //! 2. *Reconcile*, when something is due: a round of the reconciler, which leaves out what has errors.
 //! 3. *Execute* what runs, a second at a time, so that a new commit is taken up while jobs run.
-//! 4. *Wait*, when nothing runs: for an event, for the interval, or until something is due.
+//! 4. *Listen*, when nothing runs: to devices with a link that stays open, until an event, the interval, or until
+//!    something is due.
 //!
 //! The lock and the registry are held while there is work, and given back when there is none: a person may apply by
 //! hand beside an idle daemon. What fails is told, and tried again later; nothing but the start ends the daemon.
@@ -73,8 +74,7 @@ pub fn watch(
         }
         if daemon.has_nothing_running() {
             daemon.rest(clock.now(), tell);
-            let until = daemon.next_look(clock.now());
-            daemon.wake(clock.wait(until, inbox));
+            daemon.listen(clock, inbox, tell);
         }
     }
 }

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use super::PrepareError;
 use super::lease::at_work;
 use super::needed_secrets::has_secrets;
-use super::secrets::{AllowedSecrets, SecretStore};
+use super::secrets::{AllowedSecrets, SecretFault, SecretStore};
 use crate::model::fleet::{Fleet, RegistryConfig};
 use crate::model::job::Job;
-use crate::model::secret::{Masks, Secrets};
+use crate::model::secret::{Masks, SecretRef, SecretText, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{Change, ExclusionFailure, Exclusive, Registry, RegistryError, Store, StorePlace as _};
@@ -134,6 +134,14 @@ impl Workspace {
         }
         let key = registry.secret_key()?.expect("the key was just made");
         Ok(self.secrets.to_send(job, &key))
+    }
+
+    /// Reads a secret that is not sent to devices, such as a password of ours.
+    ///
+    /// # Errors
+    /// It is not allowed here, or cannot be read.
+    pub fn secret(&self, reference: &SecretRef) -> Result<SecretText, SecretFault> {
+        self.secrets.one(reference)
     }
 
     /// Returns what hides the secrets that this process may have sent.

@@ -10,6 +10,8 @@
 //! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
 //! - `planning`: plans, and the right to carry them out. `ownership`: which registry works on the fleet; `put_back`: what
 //!   one lacks that was put back; `witnessed`: the registry, with a [`Witness`](crate::repo::Witness) of what it sends.
+//! - `kept_link`: the way to the devices, which may stay open while there is nothing to do. `hearing`: what
+//!   devices say then.
 //! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the
 //!   registry.
 
@@ -18,8 +20,10 @@ mod beginning;
 mod claims;
 mod closing;
 mod error;
+mod hearing;
 mod imports;
 mod indexes;
+mod kept_link;
 mod noting;
 mod occurrences;
 mod open_fleet;

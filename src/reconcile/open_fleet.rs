@@ -5,15 +5,12 @@ use super::terms::Done;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Clock, Executor, Inbox, Progress, Wakeups};
 use crate::link::DeviceLink;
-use crate::model::fleet::LinkConfig;
 use crate::prepare::View;
 use crate::registry::Change;
 
 /// What is open while there is work.
 pub(super) struct OpenFleet<'w> {
     pub view: View<'w>,
-    pub link: Box<dyn DeviceLink>,
-    pub link_config: LinkConfig,
     /// Whose fleet it is; `None` for a rehearsal.
     pub ownership: Option<Ownership>,
     pub done: Done,
@@ -24,9 +21,9 @@ pub(super) struct OpenFleet<'w> {
 }
 
 impl<'w> OpenFleet<'w> {
-    pub fn new(view: View<'w>, link: Box<dyn DeviceLink>, link_config: LinkConfig) -> OpenFleet<'w> {
+    pub fn new(view: View<'w>) -> OpenFleet<'w> {
         let (done, head, reconciled) = (Done::default(), String::new(), None);
-        OpenFleet { view, link, link_config, ownership: None, done, head, reconciled }
+        OpenFleet { view, ownership: None, done, head, reconciled }
     }
 
     /// Returns true when another registry works on the fleet: this one writes nothing.
@@ -48,13 +45,14 @@ impl<'w> OpenFleet<'w> {
     /// Returns the executor of what runs.
     pub fn executor<'e>(
         &'e mut self,
+        link: &'e mut dyn DeviceLink,
         (options, clock, inbox): (&'e ReconcileOptions, &'e dyn Clock, &'e Inbox),
         observer: &'e mut dyn FnMut(&Progress),
     ) -> Executor<'e> {
         Executor {
             registry: &mut self.view.registry,
             branch: &self.view.branch,
-            link: &mut *self.link,
+            link,
             clock,
             fleet: &self.view.declared.fleet,
             inbox,

@@ -9,7 +9,6 @@
 //! An apply makes rounds until nothing is left that can go on now, because jobs that come after others get their target
 //! only then. The daemon makes one whenever something is new or due.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use jiff::Timestamp;
 use super::beginning::Beginning;
 use super::imports::empty_outbox;
 use super::indexes::make_indexes;
+use super::kept_link::KeptLink;
 use super::occurrences::{agenda_of, settle_agenda};
 use super::open_fleet::OpenFleet;
 use super::ownership::Ownership;
@@ -30,10 +30,10 @@ use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
-use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeup, Wakeups};
+use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
-use crate::model::fleet::{HeldDocuments, LinkConfig};
+use crate::model::fleet::HeldDocuments;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::plan::Agenda;
@@ -43,8 +43,8 @@ use crate::repo::ResultsBranch;
 
 /// Makes a fleet what its files declare.
 pub struct Reconciler<'w> {
-    workspace: &'w Workspace,
-    options: ReconcileOptions,
+    pub(super) workspace: &'w Workspace,
+    pub(super) options: ReconcileOptions,
     /// The name of this process on locks and leases: `host/process/random`.
     owner: String,
     waker: Waker,
@@ -55,6 +55,8 @@ pub struct Reconciler<'w> {
     /// The name of the results branch.
     branch: Option<String>,
     pub(super) session: Option<OpenFleet<'w>>,
+    /// The way to the devices. One with connections outlives the session.
+    pub(super) link: Option<KeptLink>,
     /// The registry's lock. `None` while nothing is open, and when another process has it and stands still.
     lock: Option<Rc<dyn Exclusive>>,
     /// A plan was made: there may be something to push and to give back.
@@ -79,6 +81,7 @@ impl<'w> Reconciler<'w> {
             upstream: None,
             branch: None,
             session: None,
+            link: None,
             lock: None,
             has_planned: false,
             running: Running::default(),
@@ -89,8 +92,8 @@ impl<'w> Reconciler<'w> {
 
     /// Gives the reconciler a registry and a link that are open, instead of [`Reconciler::open`]: those of a rehearsal.
     pub fn work_on(&mut self, view: View<'w>, link: Box<dyn DeviceLink>) {
-        let link_config = view.declared.fleet.link.clone();
-        self.session = Some(OpenFleet::new(view, link, link_config));
+        self.link = Some(KeptLink::rehearsed(view.declared.fleet.link.clone(), link));
+        self.session = Some(OpenFleet::new(view));
     }
 
     /// Takes the lock and opens the registry, unless that was done.
@@ -105,8 +108,9 @@ impl<'w> Reconciler<'w> {
         }
         let mut branch = repo.results(&fleet.results.branch);
         self.branch = Some(fleet.results.branch.clone());
+        let is_other = self.link.as_ref().is_some_and(|link| link.is_other(&fleet.link));
         if let Some(session) = &mut self.session
-            && (session.link_config == fleet.link || !self.running.is_empty())
+            && (!is_other || !self.running.is_empty())
         {
             if let Some(ownership) = &session.ownership {
                 branch.belong_to(&ownership.own.registry);
@@ -115,6 +119,8 @@ impl<'w> Reconciler<'w> {
             return Ok(());
         }
         (self.session, self.lock) = (None, None);
+        self.link.take_if(|link| is_other || !link.stays());
+        self.link.iter_mut().for_each(KeptLink::give_way);
         let own = self.workspace.own_registry(fleet)?;
         self.lock = self.take_lock(&own, &branch, now)?;
         let registry = self.options.ports.registry(own.open_for_writing()?);
@@ -134,16 +140,12 @@ impl<'w> Reconciler<'w> {
                 upstream.acquire(&branch, &mut registry, now)?;
             }
         }
-        let LinkConfig::Simulated(simulated) = &fleet.link;
-        for journal in simulated.journal.iter().map(PathBuf::from) {
-            self.workspace.refuse_tracked_link(&journal)?;
+        if self.link.is_none() {
+            let place = (self.workspace, own, ownership.own.registry.as_str());
+            self.link = Some(KeptLink::open(&fleet.link, place, &self.options, &self.waker)?);
         }
-        let waker = self.waker.clone();
-        let wake = Arc::new(move || waker.wake(Wakeup::Link));
-        let link = self.options.ports.link(crate::link::open(&fleet.link, repo.folder(), wake)?);
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
-        let ownership = Some(ownership);
-        self.session = Some(OpenFleet { ownership, ..OpenFleet::new(view, link, fleet.link.clone()) });
+        self.session = Some(OpenFleet { ownership: Some(ownership), ..OpenFleet::new(view) });
         Ok(())
     }
 
@@ -350,8 +352,8 @@ impl<'w> Reconciler<'w> {
         inbox: &Inbox,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Vec<RunRecord>, ReconcileError> {
-        let Some(session) = &mut self.session else { return Ok(Vec::new()) };
-        let mut executor = session.executor((&self.options, clock, inbox), observer);
+        let (Some(session), Some(kept)) = (&mut self.session, &mut self.link) else { return Ok(Vec::new()) };
+        let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), observer);
         let executed = executor.execute(&mut self.running, until);
         self.woken = self.woken.and(executor.woken);
         let kept = executed.map_err(ReconcileError::from).and_then(|ended| {
@@ -385,13 +387,14 @@ impl<'w> Reconciler<'w> {
 
     /// Waits for what is in flight, and forgets what runs. The journal has what came of it.
     pub fn abandon(&mut self, clock: &dyn Clock, inbox: &Inbox, observer: &mut dyn FnMut(&Progress)) {
-        if let Some(session) = &mut self.session {
-            let mut executor = session.executor((&self.options, clock, inbox), observer);
+        if let (Some(session), Some(kept)) = (&mut self.session, &mut self.link) {
+            let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), observer);
             executor.drain(&mut self.running);
             self.woken = self.woken.and(executor.woken);
         }
         self.running = Running::default();
         self.session = None;
+        self.link.take_if(|link| !link.stays());
         if let Some(upstream) = &mut self.upstream {
             upstream.forget();
         }
@@ -421,6 +424,10 @@ impl<'w> Reconciler<'w> {
         }
         // It was kept for as long as anything was written.
         let lock = self.lock.take();
+        let link = self.link.take_if(|link| ending != Ending::Idle || !link.stays());
+        if let (Some(link), Some(session)) = (&mut self.link, &session) {
+            link.is_others = session.only_looks();
+        }
         let Some(mut session) = session else { return rested };
         rested.done = std::mem::take(&mut session.done);
         // A plan that was refused or declined changes nothing.
@@ -435,7 +442,7 @@ impl<'w> Reconciler<'w> {
             Ok(changes) => rested.indexes = changes,
             Err(error) => rested.index_failure = Some(error.to_string()),
         }
-        drop((session, lock));
+        drop((session, link, lock));
         rested
     }
 
@@ -443,6 +450,7 @@ impl<'w> Reconciler<'w> {
     pub fn end(&mut self, now: Timestamp) -> Rested {
         self.hurry();
         let rested = self.rest(Ending::Idle, now);
+        self.link = None;
         if let (Some(upstream), Some(name)) = (&mut self.upstream, &self.branch)
             && upstream.failure.is_some()
         {

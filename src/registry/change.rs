@@ -60,7 +60,7 @@ pub enum Change<'a> {
     /// Writes devices one after the other, each with its outcome; answered with the outcomes of the devices that were
     /// reached.
     Write { assignment: &'a Assignment, chunk: Chunk<'a> },
-    /// Writes what devices sent; answered with the reported section of each device that reported, in order.
+    /// Writes what devices sent; answered with what came of each report, in order.
     Heard { from: &'a [Heard<'a>] },
     /// Notes that a run does not go on now, or that it has ended at a time.
     End { run_id: i64, status: RunStatus, reason: Option<&'a str>, at: Timestamp },
@@ -114,10 +114,34 @@ pub struct Heard<'a> {
 /// The content of a message.
 #[derive(Debug, Clone, Copy)]
 pub enum HeardOf<'a> {
-    /// The device has connected, or its connection is gone.
-    Presence { is_online: bool },
+    /// The device has connected, or its connection is gone. `is_news` is false for what was so before, which is no
+    /// activity of the device.
+    Presence { is_online: bool, is_news: bool },
     /// The device reported properties: a merge patch of its reported section.
     Report { patch: &'a Value },
+}
+
+/// What came of a report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reported {
+    /// The reported section and its version.
+    Written { section: Value, version: u64 },
+    /// The registry does not have the device.
+    Unknown,
+    /// The device is blocked.
+    Blocked,
+    /// The section would have become larger than a twin allows.
+    TooLarge,
+}
+
+impl Reported {
+    /// Returns the section that was written.
+    pub fn section(&self) -> Option<&Value> {
+        match self {
+            Reported::Written { section, .. } => Some(section),
+            Reported::Unknown | Reported::Blocked | Reported::TooLarge => None,
+        }
+    }
 }
 
 /// The answer to a change.
@@ -130,8 +154,8 @@ pub enum Answer {
     Withheld(Vec<(u32, Reason)>),
     /// (ordinal, reason) of each device that a write reached, in order.
     Written(Vec<(u32, Reason)>),
-    /// The reported section of each device that reported, in order; `None` for one that the registry does not have.
-    Reported(Vec<Option<Value>>),
+    /// What came of each report, in order.
+    Reported(Vec<Reported>),
     /// Ids.
     Devices(Vec<String>),
     Indexes(IndexChanges),
@@ -233,7 +257,7 @@ impl Answer {
     ///
     /// # Panics
     /// As [`Answer::into_run`].
-    pub fn into_reported(self) -> Vec<Option<Value>> {
+    pub fn into_reported(self) -> Vec<Reported> {
         match self {
             Answer::Reported(sections) => sections,
             other => panic!("reports are answered with reported sections, not with {other:?}"),

@@ -26,7 +26,7 @@ mod store;
 use std::path::Path;
 
 pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
-pub use change::{Answer, Change, Fence, Heard, HeardOf};
+pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
 pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};

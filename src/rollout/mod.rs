@@ -206,7 +206,7 @@ pub struct Rollout {
     excused_in: BTreeMap<u32, u64>,
     /// Sent before a restart and never answered; settled at the start.
     unsettled: Vec<SentMark>,
-    /// The most devices in phase `Sent`, at least 1.
+    /// The most devices in phase `Sent`.
     window: u32,
     halt: Option<Halt>,
     /// The job's `maxExecutionTime` is over, and the devices that had to end because of it have ended.
@@ -267,10 +267,10 @@ impl Rollout {
         self.batch_opened_at = opened_at;
     }
 
-    /// Sets how many devices may be in flight, at least 1. Returns true when this is more than before, so that the next
-    /// step may start some.
+    /// Sets how many devices may be in flight; 0 while none can be reached. Returns true when this is more than before,
+    /// so that the next step may start some.
     pub fn set_window(&mut self, window: u32) -> bool {
-        let before = std::mem::replace(&mut self.window, window.max(1));
+        let before = std::mem::replace(&mut self.window, window);
         self.window > before
     }
 

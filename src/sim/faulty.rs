@@ -5,7 +5,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use crate::execute::{CrashPoints, Ports};
-use crate::link::{DeviceLink, LinkError, LinkEvent, Request};
+use crate::link::{DeviceLink, LinkError, LinkEvent, LinkHealth, Reply, Request};
 use crate::model::secret::SecretKey;
 use crate::registry::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
@@ -109,5 +109,29 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
 
     fn expects_until(&self) -> Option<Timestamp> {
         self.port.expects_until()
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.port.reply(reply);
+    }
+
+    fn settle(&mut self) {
+        self.crash.around("settle", || self.port.settle());
+    }
+
+    fn is_ready(&self) -> bool {
+        self.port.is_ready()
+    }
+
+    fn fault(&self) -> Option<LinkError> {
+        self.port.fault()
+    }
+
+    fn tells_desired(&self) -> bool {
+        self.port.tells_desired()
+    }
+
+    fn health(&self) -> Option<LinkHealth> {
+        self.port.health()
     }
 }

@@ -296,6 +296,9 @@ macro_rules! contract {
                 a_device_that_reports_is_connected
                 reports_are_answered_in_order
                 a_device_that_is_gone_has_no_section
+                a_device_that_is_blocked_reports_in_vain
+                a_section_does_not_outgrow_a_twin
+                what_was_so_before_is_no_activity
             }
             secrets {
                 a_key_is_made_once_and_stays

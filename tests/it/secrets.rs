@@ -84,7 +84,7 @@ impl DeviceLink for Tapped {
             }
         }
         if let Some(patch) = self.tap.report.borrow_mut().take() {
-            events.push(LinkEvent::Reported { device_id: "d-001".to_string(), patch, at: now });
+            events.push(LinkEvent::Reported { device_id: "d-001".to_string(), patch, rid: None, at: now });
         }
         Ok(events)
     }

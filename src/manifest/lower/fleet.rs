@@ -61,10 +61,16 @@ impl Lowering<'_> {
 
     fn link(&mut self, link: Option<v1::Link>) -> LinkConfig {
         if link.is_some() {
-            self.exactly_one("/spec/link", &["simulated"]);
+            self.exactly_one("/spec/link", &["simulated", "mqtt"]);
         }
-        let v1::Simulated { seed, latency, failures, offline, devices, journal } =
-            link.and_then(|link| link.simulated).unwrap_or_default();
+        match link {
+            Some(v1::Link { mqtt: Some(mqtt), .. }) => self.mqtt(mqtt),
+            link => self.simulated(link.and_then(|link| link.simulated).unwrap_or_default()),
+        }
+    }
+
+    fn simulated(&mut self, simulated: v1::Simulated) -> LinkConfig {
+        let v1::Simulated { seed, latency, failures, offline, devices, journal } = simulated;
         let default = SimulatedLink::default();
         if let Some(journal) = &journal {
             self.plain_path(journal, "/spec/link/simulated/journal");

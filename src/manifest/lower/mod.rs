@@ -7,6 +7,7 @@ mod access;
 mod beside;
 mod fleet;
 mod job;
+mod link;
 mod patch;
 mod plain;
 mod policy;

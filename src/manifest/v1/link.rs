@@ -15,6 +15,55 @@ use super::{DurationText, ProbabilityText};
 pub struct Link {
     /// Simulated devices: no hardware is needed, and every run meets the same devices.
     pub simulated: Option<Simulated>,
+    /// Real devices behind an MQTT broker.
+    pub mqtt: Option<Mqtt>,
+}
+
+/// Real devices behind an MQTT broker. MQTT 5 is spoken, and 3.1.1 with a broker that does not know it. The protocol of
+/// the devices is in `docs/device-protocol.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url"]))]
+pub struct Mqtt {
+    /// Where the broker is: `mqtts://HOST[:PORT]`, encrypted, port 8883; or `mqtt://HOST[:PORT]`, port 1883.
+    #[schemars(example = &"mqtts://broker.acme.example:8883")]
+    pub url: Option<String>,
+    /// Where the user name of fleetform at the broker is. The operator allows it with `--allow-secret`. Default: none.
+    #[schemars(example = json!({"env": "BROKER_USER"}))]
+    pub username: Option<CredentialPlace>,
+    /// Where the password is. The operator allows it with `--allow-secret`. Default: none.
+    #[schemars(example = json!({"env": "BROKER_PASSWORD"}))]
+    pub password: Option<CredentialPlace>,
+    /// A PEM file with the authorities that may have signed the broker's certificate, absolute or relative to the
+    /// folder of the fleet. Default: those of the system.
+    #[schemars(example = &"broker-ca.pem")]
+    pub ca: Option<String>,
+    /// A PEM file with the certificate that fleetform shows to the broker. Default: none.
+    #[schemars(example = &"/etc/fleetform/client.pem")]
+    pub client_certificate: Option<String>,
+    /// A PEM file with the key of that certificate.
+    #[schemars(example = &"/etc/fleetform/client-key.pem")]
+    pub client_key: Option<String>,
+    /// What all topics begin with. Default: `fleetform`.
+    #[schemars(example = &"acme/fleet")]
+    pub topic_prefix: Option<String>,
+    /// How many connections share the work, 1 to 16. One is enough for tens of thousands of messages a second.
+    /// Default: 1.
+    #[schemars(range(min = 1, max = 16), example = 4)]
+    pub connections: Option<u32>,
+}
+
+/// Where a value is on the machine on which fleetform runs: one of the two.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct CredentialPlace {
+    /// A variable of the environment.
+    #[schemars(example = &"BROKER_PASSWORD")]
+    pub env: Option<String>,
+    /// A file: an absolute path, or one below a folder that the operator allows.
+    #[schemars(example = &"/run/secrets/broker-password")]
+    pub file: Option<String>,
 }
 
 /// Simulated devices. Who is offline is a function of the seed and the device id; how long a command takes and whether

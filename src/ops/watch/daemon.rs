@@ -15,6 +15,8 @@ use crate::prepare::{HistoryError, OnError, Planned, View};
 use crate::reconcile::{Backoff, Ending, Reconciler, Rested, RoundEvent, Terms, Upstream, behind};
 use crate::repo::UpstreamError;
 
+/// How long what devices say is gathered before it is written down.
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 /// How long what runs is executed before the next look.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time without a look, whatever the interval: it is how others see that the daemon is alive.
@@ -41,6 +43,8 @@ pub(super) struct Daemon<'w> {
     looks: Backoff,
     /// Pauses between rounds that fail.
     rounds: Backoff,
+    /// Pauses between tries to write down what devices say that fail.
+    hearings: Backoff,
 }
 
 impl<'w> Daemon<'w> {
@@ -63,6 +67,7 @@ impl<'w> Daemon<'w> {
             trouble: None,
             looks: Backoff::new(now),
             rounds: Backoff::new(now),
+            hearings: Backoff::new(now),
         }
     }
 
@@ -183,8 +188,47 @@ impl<'w> Daemon<'w> {
         Ok(())
     }
 
+    /// Writes down what devices say until something else calls, or it is time to look again.
+    pub fn listen(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Note<'_>)) {
+        let look_at = self.next_look(clock.now());
+        // Devices often speak at once: one commit for all that comes in a moment takes the least time.
+        let mut hear_at = Some(Timestamp::MIN);
+        loop {
+            let now = clock.now();
+            if hear_at.is_some_and(|at| at <= now) {
+                hear_at = self.hear(now, tell);
+            }
+            let woken = clock.wait(hear_at.map_or(look_at, |at| at.min(look_at)), inbox);
+            self.wake(woken);
+            if woken.is_for_others_than(Wakeup::Link) || look_at <= clock.now() {
+                return;
+            }
+            if woken.has(Wakeup::Link) {
+                hear_at.get_or_insert(Timestamp::MIN);
+            }
+        }
+    }
+
+    /// Writes down what devices have said, and returns when to listen again although nothing calls.
+    fn hear(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Timestamp> {
+        if !self.hearings.is_over(now) {
+            return Some(self.hearings.until(now));
+        }
+        match self.reconciler.hear(now) {
+            Ok(has_heard) => {
+                self.hearings.reset();
+                if has_heard { now.checked_add(LISTEN_PAUSE).ok() } else { None }
+            }
+            Err(error) => {
+                let retry_at = self.hearings.fail(now, false);
+                self.tell_trouble(&error, retry_at, now, tell);
+                Some(retry_at)
+            }
+        }
+    }
+
     /// Returns when to look again although nothing calls.
-    pub fn next_look(&self, now: Timestamp) -> Timestamp {
+    fn next_look(&self, now: Timestamp) -> Timestamp {
         let next = now.checked_add(self.interval.min(HEARTBEAT)).unwrap_or(Timestamp::MAX);
         let next = self.follower.source.due_at().map_or(next, |due_at| next.min(due_at));
         // What is due and cannot be done now is not due before its pause is over.
@@ -243,6 +287,7 @@ impl<'w> Daemon<'w> {
             pushes: upstream.map(|upstream| upstream.pushes).unwrap_or_default(),
             is_push_denied: upstream.is_some_and(|upstream| upstream.is_denied),
             is_local: self.follower.source.is_local(),
+            link: self.reconciler.link_health(),
         }));
     }
 }

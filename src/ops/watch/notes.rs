@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::execute::Progress;
 use crate::ledger::Lease;
+use crate::link::LinkHealth;
 use crate::model::fleet::HeldDocuments;
 use crate::model::id::Name;
 use crate::model::status::Attempts;
@@ -58,4 +59,6 @@ pub struct Look<'a> {
     pub is_push_denied: bool,
     /// The branch is of the repository itself: every look is as good as a fetch.
     pub is_local: bool,
+    /// How the way to the devices is; `None` when none is open, or it cannot be unwell.
+    pub link: Option<LinkHealth>,
 }

@@ -4,7 +4,7 @@ use rusqlite::Transaction;
 
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
 use super::{
-    SqliteStore, claims, failure, fence, identity, import, indexes, journal, marks, outbox, remembered, secrets,
+    SqliteStore, claims, failure, fence, heard, identity, import, indexes, journal, marks, outbox, remembered, secrets,
     single, write,
 };
 
@@ -94,7 +94,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
             identity::count_sends(transaction)?;
             return marks::mark(transaction, *run_id, devices, ids, *at).map(Answer::Withheld);
         }
-        Change::Heard { from } => return marks::hear(transaction, from).map(Answer::Reported),
+        Change::Heard { from } => return heard::hear(transaction, from).map(Answer::Reported),
         Change::Block { device_ids, is_blocked } => {
             return single::set_blocked(transaction, device_ids, *is_blocked).map(Answer::Devices);
         }

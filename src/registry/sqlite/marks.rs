@@ -3,9 +3,8 @@
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde_json::Value;
 
-use super::super::{Heard, HeardOf, LateAnswer, PendingRows, RegistryError, Waits};
+use super::super::{LateAnswer, PendingRows, RegistryError, Waits};
 use super::SqliteStore;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, SentMark};
@@ -171,38 +170,6 @@ pub(super) fn unmark(transaction: &Transaction<'_>, run_id: i64, ordinals: &[u32
         update.execute(params![run_id, ordinal, Waits::ToConnect as u8])?;
     }
     Ok(())
-}
-
-/// Writes messages from devices, and returns the reported section of each device that reported, in order; `None` for
-/// one that is gone.
-pub(super) fn hear(transaction: &Transaction<'_>, from: &[Heard<'_>]) -> rusqlite::Result<Vec<Option<Value>>> {
-    let mut report = transaction.prepare_cached(
-        "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1,
-                connection_state = 'Connected', last_activity = ?3,
-                state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
-         WHERE device_id = ?1 RETURNING reported",
-    )?;
-    let key = super::secrets::key(transaction)?;
-    let mut online = transaction.prepare_cached(SEEN_ONLINE)?;
-    let mut offline = transaction.prepare_cached(SEEN_OFFLINE)?;
-    let mut sections = Vec::new();
-    for Heard { device_id, at, what } in from {
-        match what {
-            HeardOf::Presence { is_online: true } => drop(online.execute(params![device_id, at.to_string()])?),
-            HeardOf::Presence { is_online: false } => drop(offline.execute(params![device_id])?),
-            HeardOf::Report { patch } => {
-                let text = match &key {
-                    Some(key) => super::secrets::marked_report(transaction, key, device_id, patch)?.to_string(),
-                    None => patch.to_string(),
-                };
-                let row = params![device_id, text, at.to_string()];
-                let reported: Option<String> = report.query_row(row, |row| row.get(0)).optional()?;
-                let parse = |text: String| serde_json::from_str(&text).map_err(|_| super::rows::malformed(0, &text));
-                sections.push(reported.map(parse).transpose()?);
-            }
-        }
-    }
-    Ok(sections)
 }
 
 /// Notes an answer, as (ordinal, code, message), that came after its device had an outcome.

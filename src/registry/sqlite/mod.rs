@@ -8,6 +8,7 @@ mod claims;
 mod commit;
 mod devices;
 mod fence;
+mod heard;
 mod identity;
 mod import;
 mod indexes;

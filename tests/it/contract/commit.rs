@@ -3,7 +3,9 @@
 use fleetform::ledger::RunRecord;
 use fleetform::model::outcome::{Reason, RunStatus};
 use fleetform::model::patch::Section;
-use fleetform::registry::{Answer, Assignment, Change, Chunk, Heard, HeardOf, IndexChanges, Noted, RegistryError};
+use fleetform::registry::{
+    Answer, Assignment, Change, Chunk, Heard, HeardOf, IndexChanges, Noted, RegistryError, Reported,
+};
 use serde_json::json;
 
 use super::Fresh;
@@ -76,7 +78,7 @@ pub fn each_change_is_answered_in_order_and_by_its_kind(fresh: Fresh) {
         Answer::Devices(blocked.clone()),
         Answer::Run(other_id),
         Answer::Written(vec![(1, Reason::Written)]),
-        Answer::Reported(vec![Some(json!({"lux": 7}))]),
+        Answer::Reported(vec![Reported::Written { section: json!({"lux": 7}), version: 2 }]),
         Answer::Indexes(IndexChanges::default()),
         Answer::Devices(texts(&["d-0002"])),
         Answer::Done,

@@ -105,7 +105,7 @@ fn fleet(fresh: Fresh) -> Fleet {
     let (ids, run_id) = (fleet.target(), fleet.run("fill"));
     for twin in &twins {
         let device_id = text(twin, "deviceId");
-        let presence = |is_online, at| Heard { device_id, at, what: HeardOf::Presence { is_online } };
+        let presence = |is_online, at| Heard { device_id, at, what: HeardOf::Presence { is_online, is_news: true } };
         let is_connected = twin["connectionState"] == "Connected";
         if is_connected || twin["state"] == "provisioned" {
             fleet.registry.write(Change::Heard { from: &[presence(true, after(5))] }).unwrap();

@@ -1,7 +1,7 @@
 //! What is heard of devices: presence and reports.
 
 use fleetform::model::device::{ConnectionState, DeviceState};
-use fleetform::registry::{Change, Heard, HeardOf, ImportSpec};
+use fleetform::registry::{Change, Heard, HeardOf, ImportSpec, Reported};
 use serde_json::{Value, json};
 
 use super::Fresh;
@@ -16,15 +16,23 @@ fn registered(fresh: Fresh) -> Fleet {
 }
 
 fn presence(device_id: &str, is_online: bool, seconds: i64) -> Heard<'_> {
-    Heard { device_id, at: after(seconds), what: HeardOf::Presence { is_online } }
+    Heard { device_id, at: after(seconds), what: HeardOf::Presence { is_online, is_news: true } }
+}
+
+fn retained(device_id: &str, is_online: bool, seconds: i64) -> Heard<'_> {
+    Heard { device_id, at: after(seconds), what: HeardOf::Presence { is_online, is_news: false } }
 }
 
 fn report<'a>(device_id: &'a str, patch: &'a Value, seconds: i64) -> Heard<'a> {
     Heard { device_id, at: after(seconds), what: HeardOf::Report { patch } }
 }
 
-fn hear(fleet: &mut Fleet, from: &[Heard<'_>]) -> Vec<Option<Value>> {
+fn hear(fleet: &mut Fleet, from: &[Heard<'_>]) -> Vec<Reported> {
     fleet.registry.write(Change::Heard { from }).unwrap().into_reported()
+}
+
+fn sections(reported: &[Reported]) -> Vec<Option<&Value>> {
+    reported.iter().map(Reported::section).collect()
 }
 
 pub fn a_device_that_connects_is_provisioned(fresh: Fresh) {
@@ -77,8 +85,8 @@ pub fn reports_are_answered_in_order(fresh: Fresh) {
         report("d-3", &three, 6),
         presence("d-1", false, 6),
     ];
-    let expect = [Some(json!({"lux": 1})), Some(json!({"lux": 2})), Some(json!({"lux": 1, "volt": 3}))];
-    assert_eq!(hear(&mut fleet, &from), expect);
+    let expect = [json!({"lux": 1}), json!({"lux": 2}), json!({"lux": 1, "volt": 3})];
+    assert_eq!(sections(&hear(&mut fleet, &from)), expect.each_ref().map(Some));
 }
 
 pub fn a_device_that_is_gone_has_no_section(fresh: Fresh) {
@@ -86,6 +94,41 @@ pub fn a_device_that_is_gone_has_no_section(fresh: Fresh) {
     fleet.delete(&["d-2"]);
     let patch = json!({"lux": 1});
     let from = [presence("d-2", true, 5), report("d-2", &patch, 5), report("d-1", &patch, 5)];
-    assert_eq!(hear(&mut fleet, &from), [None, Some(json!({"lux": 1}))]);
+    assert_eq!(hear(&mut fleet, &from), [Reported::Unknown, Reported::Written { section: patch.clone(), version: 2 }]);
     assert_eq!(fleet.ids(), ["d-1", "d-3"]);
+}
+
+pub fn a_device_that_is_blocked_reports_in_vain(fresh: Fresh) {
+    let mut fleet = registered(fresh);
+    let ids = ["d-2".to_string()];
+    fleet.registry.write(Change::Block { device_ids: &ids, is_blocked: true }).unwrap();
+    let before = fleet.device("d-2");
+    let patch = json!({"lux": 1});
+    assert_eq!(hear(&mut fleet, &[report("d-2", &patch, 5)]), [Reported::Blocked]);
+    assert_eq!(fleet.device("d-2"), before);
+}
+
+pub fn a_section_does_not_outgrow_a_twin(fresh: Fresh) {
+    let mut fleet = registered(fresh);
+    let text = "x".repeat(4_000);
+    for at in 0..8 {
+        let patch = json!({format!("text{at}"): text});
+        assert!(matches!(hear(&mut fleet, &[report("d-1", &patch, 5)])[..], [Reported::Written { .. }]));
+    }
+    let before = fleet.device("d-1");
+    let (more, less) = (json!({"text9": text}), json!({"text0": null}));
+    assert_eq!(hear(&mut fleet, &[report("d-1", &more, 6)]), [Reported::TooLarge]);
+    let after = fleet.device("d-1");
+    assert_eq!((after.reported, after.reported_version), (before.reported, before.reported_version));
+    assert!(matches!(hear(&mut fleet, &[report("d-1", &less, 7)])[..], [Reported::Written { version: 10, .. }]));
+}
+
+pub fn what_was_so_before_is_no_activity(fresh: Fresh) {
+    let mut fleet = registered(fresh);
+    hear(&mut fleet, &[presence("d-1", true, 5), retained("d-1", true, 9), retained("d-2", true, 9)]);
+    hear(&mut fleet, &[presence("d-3", true, 5), retained("d-3", false, 9)]);
+    let (one, two, three) = (fleet.device("d-1"), fleet.device("d-2"), fleet.device("d-3"));
+    assert_eq!((one.connection_state, one.last_activity), (ConnectionState::Connected, Some(after(5))));
+    assert_eq!((two.connection_state, two.last_activity), (ConnectionState::Connected, None));
+    assert_eq!((three.connection_state, three.last_activity), (ConnectionState::Disconnected, Some(after(5))));
 }

@@ -1,0 +1,200 @@
+//! What the thread of the reconciler and those of the connections hand to each other. Both only lock it for moments.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::error::BrokerError;
+use super::terms::Publication;
+use crate::link::{Token, Wake};
+
+/// Events that wait to be taken, beyond which nothing more is read: the broker keeps it.
+pub(super) const INBOUND_MAX: usize = 8_192;
+/// Answers that are recognised when they come again.
+const ANSWERED_MAX: usize = 65_536;
+/// How long a link that was never up is waited for before it counts as failed, and one that was.
+const FIRST_PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A message to send.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub publication: Publication,
+    /// It is not sent after that time.
+    pub until: Option<Instant>,
+    pub about: About,
+}
+
+/// What a message is, which decides what happens when a connection is lost before the broker has it.
+#[derive(Debug, Clone)]
+pub(super) enum About {
+    /// It may be executed twice when it is sent twice: it is lost with the connection.
+    Command { token: Token, device_id: String },
+    /// The device knows by a version or a request id what is new: it is sent again.
+    State,
+}
+
+/// A message of the broker that is to be acknowledged, on the connection on which it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Receipt {
+    pub connection: usize,
+    /// Counts the times that it was connected.
+    pub epoch: u64,
+    pub packet_id: u16,
+}
+
+/// Something that happened, to be taken by the reconciler.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub happened: Happened,
+    pub receipt: Option<Receipt>,
+}
+
+#[derive(Debug)]
+pub(super) enum Happened {
+    Answered { token: Token, code: u16, body: String },
+    NotDelivered { token: Token },
+    Presence { device_id: String, is_online: bool, is_news: bool },
+    Reported { device_id: String, patch: Value, rid: String },
+    TwinWanted { device_id: String, rid: String },
+}
+
+/// How a connection is.
+#[derive(Debug, Clone)]
+pub(super) enum Standing {
+    Ready,
+    Away { since: Instant, fault: Option<BrokerError>, was_ready: bool },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub inbound: VecDeque<Inbound>,
+    /// By connection.
+    pub orders: Vec<VecDeque<Order>>,
+    pub receipts: Vec<Vec<Receipt>>,
+    pub standings: Vec<Standing>,
+    /// Whether devices are online, as was said last.
+    pub presence: HashMap<String, bool>,
+    /// Messages that are sent and that no broker has acknowledged.
+    pub unacknowledged: usize,
+    pub malformed: u64,
+    pub refused: u64,
+    pub is_closing: bool,
+    /// The reconciler was woken and has not come yet.
+    is_signaled: bool,
+    answered: HashSet<Token>,
+    answered_in_order: VecDeque<Token>,
+}
+
+/// The meeting point.
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    wake: Wake,
+    /// Calls the thread of each connection.
+    calls: Vec<Notify>,
+}
+
+impl Mailbox {
+    pub fn new(connections: usize, wake: Wake) -> Mailbox {
+        let away = Standing::Away { since: Instant::now(), fault: None, was_ready: false };
+        let state = State {
+            orders: (0..connections).map(|_| VecDeque::new()).collect(),
+            receipts: vec![Vec::new(); connections],
+            standings: vec![away; connections],
+            ..State::default()
+        };
+        Mailbox { state: Mutex::new(state), wake, calls: (0..connections).map(|_| Notify::new()).collect() }
+    }
+
+    /// A poisoned lock is safe to use: each change is made at once.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the thread of a connection: there is something to send, or room to read.
+    pub fn call(&self, connection: usize) {
+        self.calls[connection].notify_one();
+    }
+
+    pub fn call_all(&self) {
+        self.calls.iter().for_each(Notify::notify_one);
+    }
+
+    /// Waits for a call.
+    pub async fn called(&self, connection: usize) {
+        self.calls[connection].notified().await;
+    }
+
+    /// Wakes the reconciler, unless it was woken and has not come yet.
+    pub fn signal(&self, mut state: MutexGuard<'_, State>) {
+        let was_signaled = std::mem::replace(&mut state.is_signaled, true);
+        drop(state);
+        if !was_signaled {
+            (self.wake)();
+        }
+    }
+
+    pub fn set_standing(&self, connection: usize, standing: Standing) {
+        let mut state = self.lock();
+        state.standings[connection] = standing;
+        self.signal(state);
+    }
+}
+
+impl State {
+    /// Notes that the reconciler has come.
+    pub fn answer_signal(&mut self) {
+        self.is_signaled = false;
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.standings.iter().all(|standing| matches!(standing, Standing::Ready))
+    }
+
+    /// Returns why the link is to be given up, or `None`.
+    pub fn failure(&self) -> Option<BrokerError> {
+        self.standings.iter().find_map(|standing| match standing {
+            Standing::Ready => None,
+            Standing::Away { since, fault, was_ready } => {
+                let is_hopeless = fault.as_ref().is_some_and(BrokerError::is_hopeless) && !was_ready;
+                let patience = if *was_ready { PATIENCE } else { FIRST_PATIENCE };
+                let is_over = is_hopeless || since.elapsed() >= patience;
+                is_over.then(|| fault.clone().unwrap_or(BrokerError::Silent))
+            }
+        })
+    }
+
+    /// Returns when [`State::failure`] may be another one.
+    pub fn patience_left(&self) -> Option<Duration> {
+        let left = self.standings.iter().filter_map(|standing| match standing {
+            Standing::Ready => None,
+            Standing::Away { since, was_ready, .. } => {
+                let patience = if *was_ready { PATIENCE } else { FIRST_PATIENCE };
+                Some(patience.saturating_sub(since.elapsed()))
+            }
+        });
+        left.min()
+    }
+
+    /// Notes an answer, and returns false for one that came before.
+    pub fn is_first_answer(&mut self, token: Token) -> bool {
+        if !self.answered.insert(token) {
+            return false;
+        }
+        self.answered_in_order.push_back(token);
+        if self.answered_in_order.len() > ANSWERED_MAX
+            && let Some(oldest) = self.answered_in_order.pop_front()
+        {
+            self.answered.remove(&oldest);
+        }
+        true
+    }
+
+    /// Returns how many messages are on their way to the broker.
+    pub fn under_way(&self) -> usize {
+        self.orders.iter().map(VecDeque::len).sum::<usize>() + self.unacknowledged
+    }
+}

@@ -1,0 +1,404 @@
+//! The thread of one connection: connects, subscribes, sends what is ordered, hands over what comes, and begins anew
+//! when the connection is lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::client::Connection;
+use super::error::BrokerError;
+use super::mailbox::{About, Happened, INBOUND_MAX, Inbound, Mailbox, Order, Receipt, Standing, State};
+use super::terms::{ClientOptions, Publication, Received, Version};
+use crate::link::protocol::{RequestIds, Said, Topics, presence, versioned};
+use crate::model::limits;
+use crate::model::patch::{Section, violations};
+
+/// Pauses between two tries to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long the broker is given to send what it retains before a connection counts as ready.
+const RETAINED_TIME_MAX: Duration = Duration::from_secs(3);
+/// What the payload of an echo begins with.
+const ECHO: &str = "echo-";
+/// How long what is left to send is waited for at the end.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// Bytes of an answer that are kept: the results keep less.
+const ANSWER_BYTES_MAX: usize = 8 * 1024;
+
+/// The work of one connection.
+pub(super) struct Worker {
+    pub mailbox: Arc<Mailbox>,
+    /// Which of the connections it is.
+    pub at: usize,
+    pub options: ClientOptions,
+    /// What this connection subscribes to.
+    pub filters: Vec<String>,
+    pub topics: Topics,
+    pub ids: RequestIds,
+    pub epoch: u64,
+    /// Unacknowledged messages, by packet id.
+    pub flights: HashMap<u16, Order>,
+    /// The broker keeps the session when the process ends.
+    pub stays: bool,
+}
+
+/// What is known of a connection that becomes ready.
+struct Joining {
+    subscription: u16,
+    /// Comes back to us behind what the broker retains.
+    echo: String,
+    until: Instant,
+}
+
+impl Worker {
+    /// Works until the link is closed.
+    pub async fn run(mut self) {
+        let (mut pause, mut version) = (PAUSE_MIN, Version::V5);
+        let (mut is_new_session, mut was_ready) = (false, false);
+        while !self.mailbox.lock().is_closing {
+            let options = ClientOptions {
+                session_seconds: if is_new_session { 0 } else { self.options.session_seconds },
+                ..self.options.clone()
+            };
+            let began = Instant::now();
+            let (fault, has_served) = match open(&options, &mut version).await {
+                Ok(connection) => {
+                    self.epoch += 1;
+                    let (lost, has_served) = self.serve(connection).await;
+                    match lost {
+                        Some(fault) => (fault, has_served),
+                        None => return,
+                    }
+                }
+                Err(fault) => (fault, false),
+            };
+            was_ready |= has_served;
+            if has_served {
+                pause = PAUSE_MIN;
+            }
+            tracing::warn!(broker = %self.options.host, fault = %fault, "the connection to the broker is down");
+            // A broker of MQTT 3.1.1 would send what is too large again and again.
+            is_new_session = version == Version::V311 && matches!(fault, BrokerError::Protocol { .. });
+            let since = if has_served { Instant::now() } else { self.away_since(began) };
+            self.mailbox.set_standing(self.at, Standing::Away { since, fault: Some(fault), was_ready });
+            self.give_back();
+            let jitter = Duration::from_micros(u64::from(began.elapsed().subsec_micros() % 1_000) * 50);
+            tokio::select! {
+                () = tokio::time::sleep(pause + jitter) => {}
+                () = self.closing() => {}
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn closing(&self) {
+        while !self.mailbox.lock().is_closing {
+            self.mailbox.called(self.at).await;
+        }
+    }
+
+    fn away_since(&self, now: Instant) -> Instant {
+        match self.mailbox.lock().standings[self.at] {
+            Standing::Away { since, .. } => since,
+            Standing::Ready => now,
+        }
+    }
+
+    /// Puts what may be sent again back to be sent; commands are lost.
+    fn give_back(&mut self) {
+        let mut state = self.mailbox.lock();
+        let mut lost: Vec<(u16, Order)> = self.flights.drain().collect();
+        state.unacknowledged = state.unacknowledged.saturating_sub(lost.len());
+        // Versions make the order of patches harmless; it is kept where it can be.
+        lost.sort_by_key(|(packet_id, _)| std::cmp::Reverse(*packet_id));
+        for (_, order) in lost {
+            if matches!(order.about, About::State) {
+                state.orders[self.at].push_front(order);
+            }
+        }
+        state.receipts[self.at].clear();
+    }
+
+    /// Serves a connection until it is lost, and returns why; `None` when the link was closed. Also returns whether the
+    /// connection was ever ready.
+    async fn serve(&mut self, mut connection: Connection) -> (Option<BrokerError>, bool) {
+        let mut joining = match self.join(&mut connection) {
+            Ok(joining) => Some(joining),
+            Err(error) => return (Some(error), false),
+        };
+        let mut leaves_at = None;
+        loop {
+            if let Err(error) = self.take_in(&mut connection, &mut joining) {
+                return (Some(error), joining.is_none());
+            }
+            if joining.as_ref().is_some_and(|joining| joining.until <= Instant::now()) {
+                joining = None;
+                self.ready();
+            }
+            let (reads, is_closing) = {
+                let state = self.mailbox.lock();
+                (state.inbound.len() < INBOUND_MAX, state.is_closing)
+            };
+            self.give_out(&mut connection, joining.is_none());
+            if is_closing {
+                let until = *leaves_at.get_or_insert_with(|| Instant::now() + LEAVE_TIME_MAX);
+                let is_done = self.flights.is_empty() && self.mailbox.lock().orders[self.at].is_empty();
+                if is_done || until <= Instant::now() {
+                    connection.close(!self.stays).await;
+                    return (None, joining.is_none());
+                }
+            }
+            let timer = joining.as_ref().map(|joining| joining.until).or(leaves_at);
+            let timer = tokio::time::Instant::from_std(timer.unwrap_or_else(|| Instant::now() + PAUSE_MAX));
+            let turned = tokio::select! {
+                turned = connection.turn(reads) => turned,
+                () = self.mailbox.called(self.at) => Ok(()),
+                () = tokio::time::sleep_until(timer) => Ok(()),
+            };
+            if let Err(error) = turned {
+                return (Some(error), joining.is_none());
+            }
+        }
+    }
+
+    /// Subscribes, and asks for an echo: what the broker retains comes before it.
+    fn join(&self, connection: &mut Connection) -> Result<Joining, BrokerError> {
+        let subscription = connection.subscribe(&self.filters)?;
+        let echo = format!("{ECHO}{:016x}", getrandom::u64().unwrap_or(self.epoch));
+        Ok(Joining { subscription, echo, until: Instant::now() + RETAINED_TIME_MAX })
+    }
+
+    fn ready(&self) {
+        tracing::info!(broker = %self.options.host, connection = self.at, "connected to the broker");
+        self.mailbox.set_standing(self.at, Standing::Ready);
+    }
+
+    /// Hands over what has come.
+    fn take_in(&mut self, connection: &mut Connection, joining: &mut Option<Joining>) -> Result<(), BrokerError> {
+        let received: Vec<Received> = connection.received().collect();
+        if received.is_empty() {
+            return Ok(());
+        }
+        let mut is_joined = false;
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut state = mailbox.lock();
+        for received in received {
+            match received {
+                Received::Message { topic, payload, is_retained, packet_id } => {
+                    let is_echo =
+                        joining.as_ref().is_some_and(|joining| payload == joining.echo.as_bytes() && !is_retained);
+                    is_joined |= is_echo;
+                    // Other processes listen for their own.
+                    let is_echo = is_echo || payload.starts_with(ECHO.as_bytes());
+                    let receipt =
+                        packet_id.map(|packet_id| Receipt { connection: self.at, epoch: self.epoch, packet_id });
+                    let is_kept = !is_echo && self.heard(&mut state, &topic, payload, is_retained, receipt);
+                    if let Some(packet_id) = packet_id.filter(|_| !is_kept) {
+                        connection.acknowledge(packet_id);
+                    }
+                }
+                Received::Acknowledged { packet_id, is_refused, has_nobody } => {
+                    let Some(order) = self.flights.remove(&packet_id) else { continue };
+                    state.unacknowledged = state.unacknowledged.saturating_sub(1);
+                    if let About::Command { token, device_id } = order.about
+                        && (has_nobody || is_refused)
+                    {
+                        if state.presence.insert(device_id.clone(), false) != Some(false) {
+                            let happened = Happened::Presence { device_id, is_online: false, is_news: true };
+                            state.inbound.push_back(Inbound { happened, receipt: None });
+                        }
+                        let happened = Happened::NotDelivered { token };
+                        state.inbound.push_back(Inbound { happened, receipt: None });
+                    }
+                }
+                Received::Subscribed { packet_id, is_granted } => {
+                    let Some(joining) = joining.as_ref().filter(|joining| joining.subscription == packet_id) else {
+                        continue;
+                    };
+                    if !is_granted {
+                        return Err(BrokerError::Subscription { filter: self.filters.join(" and ") });
+                    }
+                    if self.filters.iter().any(|filter| *filter == self.topics.presence("+")) {
+                        // No device can have this id: it is longer than any.
+                        let nobody = format!("{}-{}", self.options.client_id, "-".repeat(limits::DEVICE_ID_CHARS_MAX));
+                        connection.publish(&Publication {
+                            topic: self.topics.presence(&nobody),
+                            payload: joining.echo.as_bytes().into(),
+                            is_retained: false,
+                            expires_after: None,
+                        })?;
+                    } else {
+                        is_joined = true;
+                    }
+                }
+            }
+        }
+        if state.inbound.is_empty() {
+            drop(state);
+        } else {
+            mailbox.signal(state);
+        }
+        if is_joined {
+            *joining = None;
+            self.ready();
+        }
+        Ok(())
+    }
+
+    /// Takes a message of a device. Returns false when it can be acknowledged at once: nothing is kept of it.
+    fn heard(
+        &self,
+        state: &mut State,
+        topic: &str,
+        payload: Vec<u8>,
+        is_retained: bool,
+        receipt: Option<Receipt>,
+    ) -> bool {
+        let Ok((device_id, said)) = self.topics.said(topic) else {
+            state.malformed += 1;
+            return false;
+        };
+        let before = state.inbound.len();
+        // Only a presence is retained; anything else that is was meant for another time.
+        if is_retained && said != Said::Presence {
+            state.malformed += 1;
+            return false;
+        }
+        let happened = match said {
+            Said::Presence => {
+                let Ok(is_online) = presence(&payload) else {
+                    state.malformed += 1;
+                    return false;
+                };
+                let known = state.presence.insert(device_id.clone(), is_online);
+                let is_news = !is_retained;
+                if known == Some(is_online) && !(is_online && is_news) {
+                    return false;
+                }
+                Some(Happened::Presence { device_id, is_online, is_news })
+            }
+            said => {
+                if state.presence.get(&device_id) == Some(&false) {
+                    // It was said to be gone, and is not.
+                    state.presence.insert(device_id.clone(), true);
+                    let device_id = device_id.clone();
+                    let happened = Happened::Presence { device_id, is_online: true, is_news: true };
+                    state.inbound.push_back(Inbound { happened, receipt: None });
+                }
+                self.request(state, device_id, said, payload)
+            }
+        };
+        match happened {
+            Some(happened) => state.inbound.push_back(Inbound { happened, receipt }),
+            None if state.inbound.len() == before => return false,
+            None => return false,
+        }
+        true
+    }
+
+    /// Returns what an answer or a request of a device comes to; `None` when it comes to nothing.
+    fn request(&self, state: &mut State, device_id: String, said: Said, payload: Vec<u8>) -> Option<Happened> {
+        match said {
+            Said::Answer { status, rid } => {
+                let token = self.ids.read(&rid, &device_id);
+                let Some(token) = token else {
+                    state.malformed += 1;
+                    return None;
+                };
+                let mut body = payload;
+                body.truncate(ANSWER_BYTES_MAX);
+                let body = String::from_utf8_lossy(&body).into_owned();
+                state.is_first_answer(token).then_some(Happened::Answered { token, code: status, body })
+            }
+            Said::Reported { rid } => match reported_patch(&payload) {
+                Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
+                Err(status) => {
+                    state.malformed += 1;
+                    let topic = self.topics.response(&device_id, status, &rid, None);
+                    state.orders[self.at].push_back(Order {
+                        publication: Publication {
+                            topic,
+                            payload: Vec::new().into(),
+                            is_retained: false,
+                            expires_after: None,
+                        },
+                        until: None,
+                        about: About::State,
+                    });
+                    None
+                }
+            },
+            Said::TwinWanted { rid } => Some(Happened::TwinWanted { device_id, rid }),
+            Said::Presence => None,
+        }
+    }
+
+    /// Acknowledges what is settled, and sends what there is room for.
+    fn give_out(&mut self, connection: &mut Connection, sends: bool) {
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut state = mailbox.lock();
+        for receipt in std::mem::take(&mut state.receipts[self.at]) {
+            if receipt.epoch == self.epoch {
+                connection.acknowledge(receipt.packet_id);
+            }
+        }
+        while sends && connection.room() > 0 {
+            let Some(order) = state.orders[self.at].pop_front() else { break };
+            if order.until.is_some_and(|until| until <= Instant::now()) {
+                continue;
+            }
+            match connection.publish(&order.publication) {
+                Ok(packet_id) => {
+                    state.unacknowledged += 1;
+                    self.flights.insert(packet_id, order);
+                }
+                Err(error) => {
+                    // Larger than the broker takes.
+                    tracing::warn!(topic = %order.publication.topic, %error, "a message could not be sent");
+                    if let About::Command { token, .. } = order.about {
+                        let body = format!("the broker does not take the message: {error}");
+                        let happened = Happened::Answered { token, code: 413, body };
+                        state.inbound.push_back(Inbound { happened, receipt: None });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Connects with the version that worked last; where that is not known, with 5, then with 3.1.1.
+async fn open(options: &ClientOptions, version: &mut Version) -> Result<Connection, BrokerError> {
+    let opened = Connection::open(options, *version).await;
+    // A broker that does not know version 5 says so, closes the connection, or answers as that of 3.1.1 does.
+    let speaks_other = matches!(
+        opened,
+        Err(BrokerError::Version | BrokerError::Closed | BrokerError::Lost { .. } | BrokerError::Protocol { .. })
+    );
+    match opened {
+        Ok((connection, _)) => Ok(connection),
+        Err(error) if speaks_other && *version == Version::V5 => match Connection::open(options, Version::V311).await {
+            Ok((connection, _)) => {
+                *version = Version::V311;
+                Ok(connection)
+            }
+            Err(BrokerError::Closed | BrokerError::Lost { .. } | BrokerError::Unreachable { .. }) => Err(error),
+            Err(other) => Err(other),
+        },
+        Err(error) => {
+            // It may have been replaced meanwhile.
+            *version = Version::V5;
+            Err(error)
+        }
+    }
+}
+
+/// Returns the merge patch of a payload, or the status that refuses it.
+fn reported_patch(payload: &[u8]) -> Result<Value, u16> {
+    if payload.len() > limits::PATCH_BYTES_MAX {
+        return Err(413);
+    }
+    let (members, _) = versioned(payload).map_err(|_| 400u16)?;
+    if violations(&members, Section::Reported).is_empty() { Ok(Value::Object(members)) } else { Err(400) }
+}

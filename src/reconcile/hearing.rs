@@ -1,0 +1,24 @@
+//! Listening to devices while nothing runs.
+
+use jiff::Timestamp;
+
+use super::{ReconcileError, Reconciler};
+use crate::link::LinkHealth;
+
+impl Reconciler<'_> {
+    /// Writes what devices say into the registry, while nothing runs. Returns true when they had said something.
+    ///
+    /// # Errors
+    /// The registry or the link failed.
+    pub fn hear(&mut self, now: Timestamp) -> Result<bool, ReconcileError> {
+        match (&mut self.link, &self.session) {
+            (Some(link), None) => link.hear(self.workspace, &self.options, now),
+            _ => Ok(false),
+        }
+    }
+
+    /// Returns how the way to the devices is; `None` when none is open, or it cannot be unwell.
+    pub fn link_health(&self) -> Option<LinkHealth> {
+        self.link.as_ref().and_then(|kept| kept.link.health())
+    }
+}

@@ -1,0 +1,114 @@
+//! The way to the devices, which may stay open while there is nothing to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{ReconcileError, ReconcileOptions};
+use crate::execute::{Hearing, Waker, Wakeup};
+use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, Surroundings};
+use crate::model::fleet::{LinkConfig, MqttLinkConfig};
+use crate::model::secret::{SecretRef, SecretText};
+use crate::prepare::{OwnRegistry, Workspace};
+use crate::registry::Registry;
+
+/// The way to the devices.
+pub(super) struct KeptLink {
+    config: LinkConfig,
+    pub link: Box<dyn DeviceLink>,
+    /// The registry that what devices say goes to; `None` for a rehearsal.
+    own: Option<OwnRegistry>,
+    /// It, while nothing else has it open.
+    registry: Option<Registry>,
+    /// Another registry works on the fleet: devices are listened to by its process.
+    pub is_others: bool,
+}
+
+impl KeptLink {
+    /// Returns the link of a rehearsal.
+    pub fn rehearsed(config: LinkConfig, link: Box<dyn DeviceLink>) -> KeptLink {
+        KeptLink { config, link, own: None, registry: None, is_others: false }
+    }
+
+    /// Opens the link of a fleet.
+    ///
+    /// # Errors
+    /// Its settings cannot be used.
+    pub fn open(
+        config: &LinkConfig,
+        (workspace, own, registry): (&Workspace, OwnRegistry, &str),
+        options: &ReconcileOptions,
+        waker: &Waker,
+    ) -> Result<KeptLink, ReconcileError> {
+        let credentials = match config {
+            LinkConfig::Simulated(simulated) => {
+                for journal in simulated.journal.iter().map(PathBuf::from) {
+                    workspace.refuse_tracked_link(&journal)?;
+                }
+                Credentials::default()
+            }
+            LinkConfig::Mqtt(mqtt) => credentials(mqtt, workspace)?,
+        };
+        let waker = waker.clone();
+        let surroundings = Surroundings {
+            folder: workspace.repo.folder(),
+            registry,
+            role: if options.waits && options.overrules { "watch" } else { "apply" },
+            credentials,
+            wake: Arc::new(move || waker.wake(Wakeup::Link)),
+        };
+        let link = options.ports.link(crate::link::open(config, surroundings)?);
+        Ok(KeptLink { config: config.clone(), link, own: Some(own), registry: None, is_others: false })
+    }
+
+    /// Returns true for the link of other settings.
+    pub fn is_other(&self, config: &LinkConfig) -> bool {
+        self.config != *config
+    }
+
+    /// Returns true when it stays open while there is nothing to do.
+    pub fn stays(&self) -> bool {
+        self.config.has_connections()
+    }
+
+    /// Closes the registry: a session opens it.
+    pub fn give_way(&mut self) {
+        self.registry = None;
+    }
+
+    /// Writes what devices have said into the registry and answers them. Returns true when they had said something.
+    ///
+    /// # Errors
+    /// The registry or the link failed.
+    pub fn hear(
+        &mut self,
+        workspace: &Workspace,
+        options: &ReconcileOptions,
+        now: Timestamp,
+    ) -> Result<bool, ReconcileError> {
+        let Some(own) = self.own.as_ref().filter(|_| !self.is_others && self.config.has_connections()) else {
+            return Ok(false);
+        };
+        let registry = match &mut self.registry {
+            Some(registry) => registry,
+            none => none.insert(options.ports.registry(own.open_for_writing()?)),
+        };
+        let masks = workspace.masks();
+        Ok(Hearing { registry, link: &mut *self.link, masks: &masks }.hear(now)?)
+    }
+}
+
+/// Reads what the settings of a broker refer to.
+fn credentials(config: &MqttLinkConfig, workspace: &Workspace) -> Result<Credentials, ReconcileError> {
+    let read = |field: &str, reference: &SecretRef| -> Result<SecretText, ReconcileError> {
+        workspace.secret(reference).map_err(|fault| {
+            let (what, reason) = (format!("`spec.link.mqtt.{field}`"), format!("{reference} {fault}"));
+            let address = format!("{}:{}", config.host, config.port);
+            LinkError::Broker { address, source: BrokerError::Settings { what, reason } }.into()
+        })
+    };
+    let username = config.username.as_ref().map(|reference| read("username", reference)).transpose()?;
+    let password = config.password.as_ref().map(|reference| read("password", reference)).transpose()?;
+    Ok(Credentials { username: username.map(|name| name.as_str().to_string()), password })
+}
