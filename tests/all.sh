@@ -29,6 +29,15 @@ if ! python3 -c 'import dateutil, zoneinfo' 2>/dev/null || [ ! -e /usr/share/zon
     fi
 fi
 command -v strace >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq strace || true; }
+# A real broker for the tests of devices.
+if ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto
+    else
+        echo "mosquitto is needed: install it, then run this again." >&2
+        exit 1
+    fi
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

@@ -9,6 +9,7 @@
 mod access;
 mod apply;
 mod borders;
+mod broker;
 mod circles;
 mod contract;
 mod convert;

@@ -1,5 +1,5 @@
-//! Git servers to test with, on free ports of this machine: `git daemon`, `sshd`, `git http-backend` behind a small web
-//! server, and a proxy that breaks connections. Each server ends when its value is dropped, also when a test panics.
+//! Servers to test with, on free ports of this machine: `git daemon`, `sshd`, `git http-backend` behind a small web
+//! server, and a proxy that breaks connections. `broker` has Mosquitto. Each server ends when its value is dropped, also when a test panics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -116,7 +116,7 @@ impl Process {
         Process(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
@@ -177,12 +177,12 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn answers(port: u16) -> bool {
+pub fn answers(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Starts a server on a free port; tries another port when a different process was faster.
-fn start_on_free_port(command: impl Fn(u16) -> Command) -> (Process, u16) {
+pub fn start_on_free_port(command: impl Fn(u16) -> Command) -> (Process, u16) {
     for _ in 0..10 {
         let port = free_port();
         let mut process = Process::start(&mut command(port));
