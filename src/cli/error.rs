@@ -3,6 +3,7 @@
 use super::exit;
 use super::output::Output;
 use crate::diag::{Code, Diagnostics, Severity, code};
+use crate::link::LinkError;
 use crate::model::text::sanitize;
 use crate::ops::OpsError;
 use crate::prepare::HistoryError;
@@ -104,7 +105,8 @@ fn code_of(error: &OpsError) -> u8 {
         OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,
         OpsError::Unusable { .. } => exit::INVALID,
-        OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(_) => exit::ERROR,
+        OpsError::Link(LinkError::Broker { .. }) => exit::UNAVAILABLE,
+        OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(LinkError::Journal { .. }) => exit::ERROR,
         OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),
         OpsError::Repo(error) | OpsError::History(HistoryError::Repo(error)) => code_of_repo(error),
         OpsError::History(_) => exit::HELD,

@@ -9,6 +9,8 @@ use super::{Clock, CrashPoints, ExecuteError, Inbox, Progress, RunInput, Running
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
 use crate::model::fleet::Fleet;
+use crate::model::limits;
+use crate::model::outcome::Reason;
 use crate::model::secret::Masks;
 use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
@@ -115,7 +117,13 @@ impl Executor<'_> {
             self.registry.write(Change::Start { run_id: input.run_id, at: now })?;
         }
         let is_stop = input.is_stop;
-        let run = Active::new(input, self.registry, now)?;
+        let has_started = input.started_at.is_some();
+        let mut run = Active::new(input, self.registry, now)?;
+        if has_started && !is_stop && self.tells(&run) {
+            // The process may have died between a write and the message of it.
+            let is_written = |ordinal: &u32| run.rollout.reason(*ordinal) == Reason::Written;
+            run.to_notify = (0..run.rollout.spec().total).filter(is_written).collect();
+        }
         if !is_stop {
             (self.observer)(&run.started());
         }
@@ -183,7 +191,10 @@ impl Executor<'_> {
             self.feed(run, now, events)?;
         }
         if may_start && (!run.needs_link() || self.link.is_ready()) {
-            worked |= self.write_next(run, now)?;
+            // What is written is told before more is written.
+            if run.to_notify.len() < limits::WRITE_CHUNK || !self.tells(run) {
+                worked |= self.write_next(run, now)?;
+            }
             worked |= self.notify_next(run, now)?;
         }
         Ok(worked)

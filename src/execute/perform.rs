@@ -13,7 +13,7 @@ use crate::ledger::{RunCause, RunRecord};
 use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
-use crate::model::outcome::{Outcome, RunStatus};
+use crate::model::outcome::{Outcome, Reason, RunStatus};
 use crate::registry::{Answer, Assignment, Change, Chunk, Needs, OpenBatch};
 use crate::rollout::{Effect, Event, WorkKind};
 
@@ -154,19 +154,35 @@ impl Executor<'_> {
     /// at once. Returns false when there was no such device, or no room.
     pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
-        let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
+        self.notify(run, now, room.min(limits::WRITE_CHUNK))
+    }
+
+    fn notify(&mut self, run: &mut Active, now: Timestamp, most: usize) -> Result<bool, ExecuteError> {
+        let next = run.to_notify.len().min(most);
         if next == 0 || !matches!(run.job.action, Action::Property(_)) {
             return Ok(false);
         }
         let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
         let ordinals = self.with_its_secrets(run, ordinals)?;
         let patches = self.patches(run, &ordinals)?;
-        let versions = self.registry.journal().written_versions(run.run_id, &ordinals)?;
+        let versions = self.versions(run, &ordinals)?;
         for ((ordinal, version), patch) in ordinals.iter().zip(versions).zip(patches) {
             let patch = if run.secrets.is_empty() { patch } else { Arc::new(run.secrets.sent(&patch)) };
             self.request(run, now, (*ordinal, 1), Ask::Desired { patch, version });
         }
         Ok(true)
+    }
+
+    /// Returns the version that each of some written devices is told, in their order: that of the write where an
+    /// acknowledgement of it is awaited, and that of now otherwise. A device that sees that it has missed one asks for
+    /// its twin.
+    fn versions(&self, run: &Active, ordinals: &[u32]) -> Result<Vec<u64>, ExecuteError> {
+        if run.rollout.spec().work == WorkKind::WriteAndConfirm {
+            return Ok(self.registry.journal().written_versions(run.run_id, ordinals)?);
+        }
+        let ids: Vec<String> = ordinals.iter().map(|at| run.ids.get(*at as usize).to_string()).collect();
+        let versions = self.registry.devices().desired_versions(&ids)?;
+        Ok(ids.iter().map(|id| versions.get(id).copied().unwrap_or_default()).collect())
     }
 
     /// Returns those of some written devices of which the registry has the secrets of the run as they are now.
@@ -229,8 +245,18 @@ impl Executor<'_> {
         };
         let outcomes = self.registry.write(Change::Write { assignment, chunk })?.into_written();
         run.count(outcomes.iter().map(|(_, reason)| *reason));
+        if self.tells(run) {
+            let written = outcomes.iter().filter(|(_, reason)| *reason == Reason::Written);
+            run.to_notify.extend(written.map(|(ordinal, _)| *ordinal));
+        }
         self.feed(run, now, vec![Event::Written { outcomes }])?;
         Ok(true)
+    }
+
+    /// Returns true when devices are told what the run has written, and no acknowledgement is awaited.
+    pub(super) fn tells(&self, run: &Active) -> bool {
+        let is_property = matches!(run.job.action, Action::Property(_));
+        is_property && run.rollout.spec().work == WorkKind::Write && self.link.tells_desired()
     }
 
     fn close_batch(&mut self, run: &mut Active, batch: u32, now: Timestamp) -> Result<(), ExecuteError> {
@@ -261,6 +287,10 @@ impl Executor<'_> {
         cause: Option<RunCause>,
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
+        // No later start tells what was written by a run that has ended.
+        while status.is_final() && !run.to_notify.is_empty() && self.tells(run) {
+            self.notify(run, now, limits::WRITE_CHUNK)?;
+        }
         let reason = cause.map(|cause| cause.to_string());
         let at = run.finished_at.unwrap_or(now);
         let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at };

@@ -75,6 +75,12 @@ pub trait Devices {
     /// The registry cannot be read.
     fn templates_of(&self, device_ids: &[String]) -> Result<BTreeMap<String, String>, RegistryError>;
 
+    /// Returns the versions of the desired sections of some devices, by device id; devices that are gone are absent.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn desired_versions(&self, device_ids: &[String]) -> Result<BTreeMap<String, u64>, RegistryError>;
+
     /// Returns ids similar to one that may be mistyped: ids that differ only in the case of letters, and those before
     /// and after it in order.
     ///

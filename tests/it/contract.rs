@@ -222,6 +222,7 @@ macro_rules! contract {
                 a_device_without_keys_has_empty_ones
                 imports_are_told_of_devices_that_have_one
                 templates_are_told_of_devices_that_have_one
+                versions_are_told_of_devices_that_are_there
                 ids_near_are_those_in_another_case_and_the_neighbours
             }
             observing {

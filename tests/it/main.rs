@@ -33,6 +33,7 @@ mod lifecycle;
 mod listen;
 mod looking;
 mod manifests;
+mod mqtt;
 mod numbers;
 mod occurrences;
 mod operator;

@@ -28,6 +28,8 @@ pub enum BrokerError {
     ClientCertificate { reason: String },
     #[error("TLS fails: {reason}")]
     Tls { reason: String },
+    #[error("TLS fails: it hung up in the handshake")]
+    HungUp,
     #[error("it does not take our user name and password")]
     Credentials,
     #[error("it speaks neither MQTT 5 nor MQTT 3.1.1")]
@@ -64,8 +66,7 @@ impl BrokerError {
     pub(super) fn of_tls(error: &io::Error) -> BrokerError {
         let Some(tls) = tls_error(error) else {
             return match error.kind() {
-                // It hangs up on what is not TLS, and where it does not speak it.
-                io::ErrorKind::UnexpectedEof => BrokerError::Tls { reason: "it hung up in the handshake".to_string() },
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => BrokerError::HungUp,
                 _ => BrokerError::unreachable(error),
             };
         };
@@ -101,6 +102,7 @@ impl BrokerError {
             | BrokerError::Silent
             | BrokerError::Closed
             | BrokerError::Lost { .. }
+            | BrokerError::HungUp
             | BrokerError::Refused { .. }
             | BrokerError::Dismissed { .. }
             | BrokerError::Protocol { .. } => false,
@@ -135,7 +137,7 @@ impl BrokerError {
             BrokerError::ClientCertificate { .. } => {
                 "Check `spec.link.mqtt.clientCertificate` and `clientKey`, and which authority the broker trusts."
             }
-            BrokerError::Tls { .. } => {
+            BrokerError::Tls { .. } | BrokerError::HungUp => {
                 "Check that the port of `spec.link.mqtt.url` speaks TLS, or write `mqtt://` for one that does not."
             }
             BrokerError::Credentials => "Check `spec.link.mqtt.username` and `password`, and the broker's users.",

@@ -1,6 +1,6 @@
 //! What the thread of the reconciler and those of the connections hand to each other. Both only lock it for moments.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ pub(super) struct State {
     pub receipts: Vec<Vec<Receipt>>,
     pub standings: Vec<Standing>,
     /// Whether devices are online, as was said last.
-    pub presence: HashMap<String, bool>,
+    pub presence: BTreeMap<String, bool>,
     /// Messages that are sent and that no broker has acknowledged.
     pub unacknowledged: usize,
     pub malformed: u64,
@@ -85,7 +85,7 @@ pub(super) struct State {
     pub is_closing: bool,
     /// The reconciler was woken and has not come yet.
     is_signaled: bool,
-    answered: HashSet<Token>,
+    answered: BTreeSet<Token>,
     answered_in_order: VecDeque<Token>,
 }
 

@@ -14,6 +14,11 @@
 //! delivered, and it is not sent again; the run waits for the answer, and ends it as `timeout`. Desired properties and
 //! replies are sent again: a version or a request id tells what is new.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a connection lives in real time; what comes of it gets its time from the reconciler"
+)]
+
 mod client;
 mod error;
 mod mailbox;
@@ -22,9 +27,8 @@ mod terms;
 mod tls;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -75,6 +79,8 @@ pub struct MqttLink {
     /// Of the events that the last poll returned.
     returned: Vec<Receipt>,
     expects_until: Option<Timestamp>,
+    /// When the last poll was, on both clocks.
+    polled_at: Option<(Timestamp, Instant)>,
 }
 
 impl MqttLink {
@@ -88,13 +94,8 @@ impl MqttLink {
         let failed = |source| LinkError::Broker { address: address.clone(), source };
         let path = |path: &Option<String>| path.as_ref().map(|path| folder.join(path));
         let (ca, certificate, key) = (path(&config.ca), path(&config.client_certificate), path(&config.client_key));
-        let file = |path: &'_ Option<PathBuf>| path.clone();
-        let (ca, certificate, key) = (file(&ca), file(&certificate), file(&key));
-        let files = TlsFiles {
-            ca: ca.as_deref(),
-            client_certificate: certificate.as_deref(),
-            client_key: key.as_deref().map(Path::new),
-        };
+        let files =
+            TlsFiles { ca: ca.as_deref(), client_certificate: certificate.as_deref(), client_key: key.as_deref() };
         let tls = if config.is_tls { Some(tls_config(files).map_err(failed)?) } else { None };
         let connections = config.connections.max(1) as usize;
         let mailbox = Arc::new(Mailbox::new(connections, wake));
@@ -123,13 +124,13 @@ impl MqttLink {
                 topics: topics.clone(),
                 ids: ids.clone(),
                 epoch: 0,
-                flights: HashMap::new(),
+                flights: BTreeMap::new(),
                 stays: is_daemon,
             };
             threads.push(spawn(worker).map_err(failed)?);
         }
-        let (returned, expects_until) = (Vec::new(), None);
-        Ok(MqttLink { address, mailbox, threads, topics, ids, returned, expects_until })
+        let (returned, expects_until, polled_at) = (Vec::new(), None, None);
+        Ok(MqttLink { address, mailbox, threads, topics, ids, returned, expects_until, polled_at })
     }
 
     fn order(&self, device_id: &str, order: Order) {
@@ -189,6 +190,7 @@ impl DeviceLink for MqttLink {
     }
 
     fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError> {
+        self.polled_at = Some((now, Instant::now()));
         let mut state = self.mailbox.lock();
         state.answer_signal();
         let was_full = state.inbound.len() >= mailbox::INBOUND_MAX;
@@ -221,7 +223,9 @@ impl DeviceLink for MqttLink {
         if !state.inbound.is_empty() {
             return Some(Timestamp::MIN);
         }
-        state.patience_left().and_then(|left| Timestamp::now().checked_add(left).ok())
+        let (now, at) = self.polled_at?;
+        let left = state.patience_left()? + at.elapsed();
+        now.checked_add(left).ok()
     }
 
     fn under_way(&self) -> usize {

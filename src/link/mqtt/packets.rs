@@ -74,7 +74,7 @@ pub(super) fn publish(version: Version, publication: &Publication, packet_id: u1
 pub(super) fn subscribe(version: Version, filters: &[String], packet_id: u16) -> Result<Packet, BrokerError> {
     let options = SubOpts::new().set_qos(Qos::AtLeastOnce);
     let entries: Result<Vec<SubEntry>, _> =
-        filters.iter().map(|filter| SubEntry::new(filter.as_str(), options.clone())).collect();
+        filters.iter().map(|filter| SubEntry::new(filter.as_str(), options)).collect();
     let entries = entries.map_err(BrokerError::protocol)?;
     let packet: Packet = match version {
         Version::V5 => {

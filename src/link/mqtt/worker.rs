@@ -1,7 +1,7 @@
 //! The thread of one connection: connects, subscribes, sends what is ordered, hands over what comes, and begins anew
 //! when the connection is lost.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub(super) struct Worker {
     pub ids: RequestIds,
     pub epoch: u64,
     /// Unacknowledged messages, by packet id.
-    pub flights: HashMap<u16, Order>,
+    pub flights: BTreeMap<u16, Order>,
     /// The broker keeps the session when the process ends.
     pub stays: bool,
 }
@@ -57,13 +57,17 @@ impl Worker {
     pub async fn run(mut self) {
         let (mut pause, mut version) = (PAUSE_MIN, Version::V5);
         let (mut is_new_session, mut was_ready) = (false, false);
-        while !self.mailbox.lock().is_closing {
+        while !self.is_done() {
             let options = ClientOptions {
                 session_seconds: if is_new_session { 0 } else { self.options.session_seconds },
                 ..self.options.clone()
             };
             let began = Instant::now();
-            let (fault, has_served) = match open(&options, &mut version).await {
+            let opened = tokio::select! {
+                opened = open(&options, &mut version) => opened,
+                () = self.left() => return,
+            };
+            let (fault, has_served) = match opened {
                 Ok(connection) => {
                     self.epoch += 1;
                     let (lost, has_served) = self.serve(connection).await;
@@ -87,15 +91,25 @@ impl Worker {
             let jitter = Duration::from_micros(u64::from(began.elapsed().subsec_micros() % 1_000) * 50);
             tokio::select! {
                 () = tokio::time::sleep(pause + jitter) => {}
-                () = self.closing() => {}
+                () = self.left() => return,
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    async fn closing(&self) {
+    /// Returns true when the link is closed and nothing is left to send.
+    fn is_done(&self) -> bool {
+        let state = self.mailbox.lock();
+        state.is_closing && state.orders[self.at].is_empty()
+    }
+
+    /// Waits until the link is closed, and then for as long as what is left to send may wait for a connection.
+    async fn left(&self) {
         while !self.mailbox.lock().is_closing {
             self.mailbox.called(self.at).await;
+        }
+        if !self.is_done() {
+            tokio::time::sleep(LEAVE_TIME_MAX).await;
         }
     }
 
@@ -109,7 +123,7 @@ impl Worker {
     /// Puts what may be sent again back to be sent; commands are lost.
     fn give_back(&mut self) {
         let mut state = self.mailbox.lock();
-        let mut lost: Vec<(u16, Order)> = self.flights.drain().collect();
+        let mut lost: Vec<(u16, Order)> = std::mem::take(&mut self.flights).into_iter().collect();
         state.unacknowledged = state.unacknowledged.saturating_sub(lost.len());
         // Versions make the order of patches harmless; it is kept where it can be.
         lost.sort_by_key(|(packet_id, _)| std::cmp::Reverse(*packet_id));
@@ -181,7 +195,7 @@ impl Worker {
         if received.is_empty() {
             return Ok(());
         }
-        let mut is_joined = false;
+        let (mut is_joined, mut has_acknowledged) = (false, false);
         let mailbox = Arc::clone(&self.mailbox);
         let mut state = mailbox.lock();
         for received in received {
@@ -201,6 +215,7 @@ impl Worker {
                 }
                 Received::Acknowledged { packet_id, is_refused, has_nobody } => {
                     let Some(order) = self.flights.remove(&packet_id) else { continue };
+                    has_acknowledged = true;
                     state.unacknowledged = state.unacknowledged.saturating_sub(1);
                     if let About::Command { token, device_id } = order.about
                         && (has_nobody || is_refused)
@@ -235,10 +250,12 @@ impl Worker {
                 }
             }
         }
-        if state.inbound.is_empty() {
-            drop(state);
-        } else {
+        // There may be room for more to send.
+        let has_room = has_acknowledged && state.orders[self.at].is_empty();
+        if !state.inbound.is_empty() || has_room {
             mailbox.signal(state);
+        } else {
+            drop(state);
         }
         if is_joined {
             *joining = None;
@@ -260,7 +277,6 @@ impl Worker {
             state.malformed += 1;
             return false;
         };
-        let before = state.inbound.len();
         // Only a presence is retained; anything else that is was meant for another time.
         if is_retained && said != Said::Presence {
             state.malformed += 1;
@@ -290,11 +306,8 @@ impl Worker {
                 self.request(state, device_id, said, payload)
             }
         };
-        match happened {
-            Some(happened) => state.inbound.push_back(Inbound { happened, receipt }),
-            None if state.inbound.len() == before => return false,
-            None => return false,
-        }
+        let Some(happened) = happened else { return false };
+        state.inbound.push_back(Inbound { happened, receipt });
         true
     }
 

@@ -59,6 +59,10 @@ impl Devices for SqliteStore {
         self.named_templates(device_ids)
     }
 
+    fn desired_versions(&self, device_ids: &[String]) -> Result<BTreeMap<String, u64>, RegistryError> {
+        self.versions_of_desired(device_ids)
+    }
+
     fn ids_near(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
         self.near_ids(device_id)
     }

@@ -63,6 +63,21 @@ impl SqliteStore {
         read().map_err(|e: rusqlite::Error| self.error("read the templates of devices", e))
     }
 
+    pub(super) fn versions_of_desired(&self, device_ids: &[String]) -> Result<BTreeMap<String, u64>, RegistryError> {
+        let read = || {
+            let mut select =
+                self.connection.prepare_cached("SELECT desired_version FROM device WHERE device_id = ?1")?;
+            let mut found = BTreeMap::new();
+            for id in device_ids {
+                if let Some(version) = select.query_row([id], |row| row.get(0)).optional()? {
+                    found.insert(id.clone(), version);
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|e: rusqlite::Error| self.error("read the versions of devices", e))
+    }
+
     pub(super) fn near_ids(&self, device_id: &str) -> Result<Vec<String>, RegistryError> {
         let read = || {
             let mut found: Vec<String> = Vec::new();

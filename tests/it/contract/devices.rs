@@ -161,6 +161,13 @@ pub fn templates_are_told_of_devices_that_have_one(fresh: Fresh) {
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [("d-2".to_string(), "lamp".to_string())]);
 }
 
+pub fn versions_are_told_of_devices_that_are_there(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    fleet.import(&spec("a"), "IOTC_DEVICEID\nd-1\nd-2\n");
+    let found = fleet.registry.devices().desired_versions(&texts(&["gone", "d-2"])).unwrap();
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [("d-2".to_string(), 1)]);
+}
+
 pub fn ids_near_are_those_in_another_case_and_the_neighbours(fresh: Fresh) {
     let mut fleet = Fleet::new(fresh);
     let rows: String = (0..500).map(|n| format!("d-{n:04}\n")).collect();

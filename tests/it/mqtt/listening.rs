@@ -1,0 +1,104 @@
+//! What a daemon hears of devices while no job waits for it.
+
+use fleetform::link::mqtt::Version;
+use fleetform::link::protocol::{Told, versioned};
+use fleetform::model::device::ConnectionState;
+use fleetform::registry::Change;
+use serde_json::{Value, json};
+
+use super::{Daemon, Gadget, dim, obey, status, world};
+use crate::broker::Broker;
+use crate::servers::wait_until;
+
+/// Returns the answers of fleetform to requests of a device, as (request id, status, version).
+fn responses(gadget: &Gadget) -> Vec<(String, u16, Option<u64>)> {
+    let response = |(told, _): (Told, Vec<u8>)| match told {
+        Told::Response { status, rid, version } => Some((rid, status, version)),
+        Told::Method { .. } | Told::Desired { .. } => None,
+    };
+    gadget.heard().into_iter().filter_map(response).collect()
+}
+
+#[test]
+fn what_devices_say_is_written_down_at_any_time() {
+    let broker = Broker::start();
+    let world = world(&broker, 2);
+    let _daemon = Daemon::start(&world);
+    wait_until("the devices are imported", || {
+        world.registry_path().exists()
+            && !world.devices().is_empty()
+            && world.results().keys().any(|path| path.contains("imports/"))
+    });
+    let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(|_, _| Vec::new()));
+    let gadget = &running.gadget;
+    wait_until("it is connected", || world.device("d-001").connection_state == ConnectionState::Connected);
+    wait_until("it has its twin", || responses(gadget) == [("get".to_string(), 200, None)]);
+    let twin: Value = serde_json::from_slice(&gadget.heard()[0].1).unwrap();
+    assert_eq!(twin, json!({"desired": {"$version": 1}, "reported": {"$version": 1}}));
+    gadget.report(&json!({"lux": 7, "net": {"rssi": -60}}));
+    wait_until("the report is confirmed", || responses(gadget).last() == Some(&("own".to_string(), 204, Some(2))));
+    let device = world.device("d-001");
+    assert_eq!((device.reported, device.reported_version), (json!({"lux": 7, "net": {"rssi": -60}}), 2));
+    assert!(device.last_activity.is_some());
+    // What is no patch, what is too much, and what a twin does not take.
+    let refused = |rid: &str, payload: String, status: u16| {
+        gadget.say(gadget.topics.reported("d-001", rid), payload);
+        wait_until("it is refused", || responses(gadget).last() == Some(&(rid.to_string(), status, None)));
+    };
+    refused("a", "[]".to_string(), 400);
+    refused("b", "{".to_string(), 400);
+    refused("c", json!({"a": "x".repeat(40_000)}).to_string(), 413);
+    refused("d", json!({"a.b": 1}).to_string(), 400);
+    assert_eq!(world.device("d-001").reported_version, 2);
+    // A device that nobody imported, and one that is blocked.
+    let stranger = Gadget::start(broker.port, "stranger", Version::V311, Box::new(|_, _| Vec::new()));
+    wait_until("a stranger is refused", || responses(&stranger.gadget) == [("get".to_string(), 404, None)]);
+    let mut registry = fleetform::registry::sqlite::open(&world.registry_path(), "acme").unwrap();
+    registry.write(Change::Block { device_ids: &["d-002".to_string()], is_blocked: true }).unwrap();
+    drop(registry);
+    let blocked = Gadget::start(broker.port, "d-002", Version::V5, Box::new(|_, _| Vec::new()));
+    wait_until("a blocked device is refused", || responses(&blocked.gadget) == [("get".to_string(), 403, None)]);
+    blocked.gadget.report(&json!({"lux": 1}));
+    wait_until("so is its report", || responses(&blocked.gadget).last() == Some(&("own".to_string(), 403, None)));
+    drop(running);
+    wait_until("it is gone", || world.device("d-001").connection_state == ConnectionState::Disconnected);
+}
+
+#[test]
+fn a_device_that_was_away_gets_its_twin_when_it_connects() {
+    let broker = Broker::start();
+    let world = world(&broker, 1);
+    world.job("dim", &dim(4, "confirm: acknowledged, expiresAfter: 1m"));
+    let _daemon = Daemon::start(&world);
+    wait_until("the device is written", || {
+        world.registry_path().exists() && world.devices().first().is_some_and(|device| device.desired_version == 2)
+    });
+    let running = Gadget::obedient(broker.port, "d-001");
+    wait_until("the job has ended", || status(&world, "dim").as_deref() == Some("completed"));
+    let heard = running.gadget.heard();
+    let (Told::Response { status: 200, .. }, payload) = &heard[0] else { panic!("{heard:?}") };
+    let twin: Value = serde_json::from_slice(payload).unwrap();
+    let (desired, version) = versioned(twin["desired"].to_string().as_bytes()).unwrap();
+    assert_eq!((Value::Object(desired), version), (json!({"level": 4}), Some(2)));
+}
+
+#[test]
+fn a_presence_that_lies_is_corrected_by_what_the_device_says() {
+    let broker = Broker::start();
+    let world = world(&broker, 1);
+    let _daemon = Daemon::start(&world);
+    let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(obey));
+    wait_until("it is connected", || {
+        world.registry_path().exists()
+            && world.devices().first().is_some_and(|device| device.connection_state == ConnectionState::Connected)
+    });
+    let gadget = &running.gadget;
+    // As the last will of an older connection that the broker finds dead too late.
+    gadget.say(gadget.topics.presence("d-001"), "offline");
+    wait_until("it is said to be gone", || world.device("d-001").connection_state == ConnectionState::Disconnected);
+    gadget.report(&json!({"lux": 7}));
+    wait_until("it is not", || world.device("d-001").connection_state == ConnectionState::Connected);
+    world.job("reboot", &super::reboot("responseTimeout: 5s", ""));
+    wait_until("it is reached", || status(&world, "reboot").as_deref() == Some("completed"));
+    assert_eq!(gadget.executions().len(), 1);
+}
