@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{ExecuteError, Progress};
 use crate::ledger::{Claim, Published, RunCause, RunKey, RunRecord};
+use crate::link::Origin;
 use crate::model::delivery::Confirm;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
@@ -158,6 +159,14 @@ impl Active {
     pub fn only_waits(&self, now: Timestamp) -> bool {
         let is_over = self.rollout.deadline().is_some_and(|deadline| deadline <= now);
         self.finished.is_some() || (self.to_notify.is_empty() && !is_over && self.rollout.only_waits())
+    }
+
+    /// Returns true when an answer is to what the run asks of the device with an ordinal.
+    pub fn has_asked(&self, fleet: &Name, ordinal: u32, origin: Option<&Origin>) -> bool {
+        let at = ordinal as usize;
+        let Some(origin) = origin else { return true };
+        let is_of = |id: &str| origin.is_of(id, &self.claim.key(fleet).execution_id(id));
+        at < self.ids.len() && is_of(self.ids.get(at))
     }
 
     /// Returns true when the run has something to say to devices.

@@ -5,9 +5,11 @@ use serde_json::Value;
 
 use super::active::Active;
 use super::{ExecuteError, Executor};
-use crate::link::{DeviceLink, LinkEvent, Reply, ReplyAnswer, Token, Twin};
+use crate::ledger::RunKey;
+use crate::link::{DeviceLink, LinkEvent, Origin, Reply, ReplyAnswer, Token, Twin};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::device::Device;
+use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
@@ -41,6 +43,8 @@ enum Said {
 
 /// Listens to devices, whether something runs or not.
 pub struct Hearing<'a> {
+    /// The name of the fleet.
+    pub fleet: &'a Name,
     pub registry: &'a mut Registry,
     pub link: &'a mut dyn DeviceLink,
     /// Hides secrets in what devices say.
@@ -61,7 +65,9 @@ impl Hearing<'_> {
         let mut heard = Vec::new();
         for event in events {
             match event {
-                LinkEvent::Answered { token, code, body } => late.push(self.late(token, code, &body)),
+                LinkEvent::Answered { token, origin, code, body } => {
+                    late.extend(self.late(token, origin.as_ref(), code, &body)?);
+                }
                 LinkEvent::NotDelivered { .. } => {}
                 event => heard.push(event),
             }
@@ -71,8 +77,18 @@ impl Hearing<'_> {
         Ok(true)
     }
 
-    fn late(&self, token: Token, code: u16, body: &str) -> Late {
-        Late { token, code, message: kept(&self.masks.text(body)) }
+    /// Returns an answer to a run that is not executed; `None` when its device was never asked that.
+    fn late(&self, token: Token, origin: Option<&Origin>, code: u16, body: &str) -> Result<Option<Late>, ExecuteError> {
+        if let Some(origin) = origin {
+            let journal = self.registry.journal();
+            let Some((job, run)) = journal.name_of(token.run_id)? else { return Ok(None) };
+            let (ids, at) = (journal.targets(token.run_id)?, token.ordinal as usize);
+            let key = RunKey { fleet: self.fleet.clone(), job, run };
+            if at >= ids.len() || !origin.is_of(ids.get(at), &key.execution_id(ids.get(at))) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Late { token, code, message: kept(&self.masks.text(body)) }))
     }
 
     /// Writes messages from devices and late answers in one commit, answers the devices, and returns what is news to
@@ -180,16 +196,18 @@ impl Executor<'_> {
     ) -> Result<Vec<Vec<Event>>, ExecuteError> {
         let mut fed: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
         let (mut heard, mut late) = (Vec::new(), Vec::new());
-        let mut hearing = Hearing { registry: self.registry, link: self.link, masks: &self.masks };
+        let mut hearing =
+            Hearing { fleet: &self.fleet.name, registry: self.registry, link: self.link, masks: &self.masks };
         for event in events {
             let run_of = |token: Token| active.iter().position(|run| run.run_id == token.run_id);
             match event {
-                LinkEvent::Answered { token, code, body } => match run_of(token) {
-                    Some(at) => {
+                LinkEvent::Answered { token, origin, code, body } => match run_of(token) {
+                    Some(at) if active[at].has_asked(hearing.fleet, token.ordinal, origin.as_ref()) => {
                         let (ordinal, message) = (token.ordinal, kept(&hearing.masks.text(&body)));
                         fed[at].push(Event::Answered { ordinal, code, message });
                     }
-                    None => late.push(hearing.late(token, code, &body)),
+                    Some(_) => {}
+                    None => late.extend(hearing.late(token, origin.as_ref(), code, &body)?),
                 },
                 LinkEvent::NotDelivered { token } => {
                     let ordinal = token.ordinal;

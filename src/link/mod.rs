@@ -178,8 +178,9 @@ pub struct Request {
 /// An event from a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkEvent {
-    /// The device answered a command with a status (an HTTP-like code) and a text that is not to be trusted.
-    Answered { token: Token, code: u16, body: String },
+    /// A device answered a command with a status (an HTTP-like code) and a text that is not to be trusted. `origin` is
+    /// to be compared with what was asked; `None` where nobody else can answer.
+    Answered { token: Token, origin: Option<Origin>, code: u16, body: String },
     /// The device is not connected: the request was not delivered.
     NotDelivered { token: Token },
     /// The device has connected, or its connection is gone. `is_news` is false for what was so before.
@@ -188,6 +189,21 @@ pub enum LinkEvent {
     Reported { device_id: String, patch: Value, rid: Option<String>, at: Timestamp },
     /// The device asks for its twin.
     TwinWanted { device_id: String, rid: String },
+}
+
+/// Who answered, and to what, as far as that is known of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub device_id: String,
+    /// The first digits of the execution id.
+    pub proof: String,
+}
+
+impl Origin {
+    /// Returns true for an answer to a request with this execution id, of the device that it was sent to.
+    pub fn is_of(&self, device_id: &str, execution_id: &Digest) -> bool {
+        self.device_id == device_id && !self.proof.is_empty() && execution_id.to_string().starts_with(&self.proof)
+    }
 }
 
 /// A reply to a request of a device.

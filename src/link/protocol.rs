@@ -14,9 +14,9 @@
 //! Source: Microsoft, "Communicate with an IoT hub using the MQTT protocol". A device's id and a method are one level
 //! each: `%`, `+`, `#`, `/` and what is not printable ASCII is written as `%` and two hex digits a byte.
 //!
-//! A request id of fleetform is `{run}-{ordinal}-{attempt}-{check}`. The check is 16 hex digits of a SHA-256 of the
-//! rest, the device and the registry's identity: nobody else's answer is taken for that of a device, and one registry's
-//! not for another's.
+//! A request id of fleetform is `{run}-{ordinal}-{attempt}-{proof}`: numbers of the journal, and the first 16 digits of
+//! the execution id. With these nobody else's answer is taken for that of a device, nor one to an earlier run whose
+//! numbers a registry has used again that was put back from a backup.
 
 use std::fmt;
 
@@ -29,8 +29,8 @@ use crate::model::limits;
 /// The payloads of a presence.
 pub const ONLINE: &str = "online";
 pub const OFFLINE: &str = "offline";
-/// Hex digits of the check of a request id.
-const CHECK_CHARS: usize = 16;
+/// Hex digits of an execution id in a request id.
+const PROOF_CHARS: usize = 16;
 
 /// What is wrong with a message from a device; it is counted, and nothing else comes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -190,41 +190,39 @@ impl Topics {
     }
 }
 
-/// Makes and reads the request ids of one registry.
-#[derive(Debug, Clone)]
-pub struct RequestIds {
-    registry: String,
+/// A request id of fleetform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId {
+    pub token: Token,
+    /// The first digits of the execution id.
+    pub proof: String,
 }
 
-impl RequestIds {
-    /// Returns the request ids of the registry with an identity.
-    pub fn of_registry(identity: &str) -> RequestIds {
-        RequestIds { registry: identity.to_string() }
+impl RequestId {
+    /// Returns the id of a request.
+    pub fn new(token: Token, execution_id: &Digest) -> RequestId {
+        let mut proof = execution_id.to_string();
+        proof.truncate(PROOF_CHARS);
+        RequestId { token, proof }
     }
 
-    pub fn make(&self, token: Token, device_id: &str) -> String {
-        let Token { run_id, ordinal, attempt } = token;
-        format!("{run_id}-{ordinal}-{attempt}-{}", self.check(token, device_id))
-    }
-
-    /// Returns the request that an answer of a device is to; `None` for one that this registry did not send to it.
-    pub fn read(&self, rid: &str, device_id: &str) -> Option<Token> {
-        let mut parts = rid.split('-');
+    /// Returns the request id that a text is, or `None`.
+    pub fn parse(text: &str) -> Option<RequestId> {
+        let mut parts = text.split('-');
         let token = Token {
             run_id: parts.next()?.parse().ok()?,
             ordinal: parts.next()?.parse().ok()?,
             attempt: parts.next()?.parse().ok()?,
         };
-        let check = parts.next()?;
-        (parts.next().is_none() && check == self.check(token, device_id)).then_some(token)
+        let proof = parts.next()?.to_string();
+        (parts.next().is_none() && proof.len() == PROOF_CHARS).then_some(RequestId { token, proof })
     }
+}
 
-    fn check(&self, token: Token, device_id: &str) -> String {
-        let Token { run_id, ordinal, attempt } = token;
-        let request = format!("{run_id}-{ordinal}-{attempt}");
-        let mut hex = Digest::of_texts([self.registry.as_str(), request.as_str(), device_id]).to_string();
-        hex.truncate(CHECK_CHARS);
-        hex
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Token { run_id, ordinal, attempt } = self.token;
+        write!(f, "{run_id}-{ordinal}-{attempt}-{}", self.proof)
     }
 }
 
@@ -332,6 +330,7 @@ impl fmt::Display for Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Origin;
 
     const TOKEN: Token = Token { run_id: 12, ordinal: 3, attempt: 1 };
 
@@ -395,15 +394,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_the_device_and_the_registry_that_it_was_asked_by() {
-        let ids = RequestIds::of_registry("r-1");
-        let rid = ids.make(TOKEN, "lamp-1");
-        assert_eq!(ids.read(&rid, "lamp-1"), Some(TOKEN));
-        assert_eq!(ids.read(&rid, "lamp-2"), None);
-        assert_eq!(RequestIds::of_registry("r-2").read(&rid, "lamp-1"), None);
-        assert_eq!(ids.read(&rid.replace("12-3", "12-4"), "lamp-1"), None);
-        for bad in ["", "12", "12-3-1", "12-3-1-", "12-3-1-00-1", "99999999999999999999-3-1-00", &format!("{rid}-")] {
-            assert_eq!(ids.read(bad, "lamp-1"), None, "{bad}");
+    fn a_request_id_tells_whose_request_it_is_of() {
+        let (one, two) = (Digest::of_bytes(b"one"), Digest::of_bytes(b"two"));
+        let rid = RequestId::new(TOKEN, &one);
+        let text = rid.to_string();
+        assert!(text.starts_with("12-3-1-") && text.len() == 23, "{text}");
+        assert_eq!(RequestId::parse(&text), Some(rid.clone()));
+        let origin = Origin { device_id: "lamp-1".to_string(), proof: rid.proof };
+        assert!(origin.is_of("lamp-1", &one) && !origin.is_of("lamp-1", &two) && !origin.is_of("lamp-2", &one));
+        for bad in [
+            "",
+            "12",
+            "12-3-1",
+            "12-3-1-",
+            "12-3-1-00",
+            &format!("{text}-"),
+            &text.replacen("12", "9999999999999999999", 1),
+        ] {
+            assert_eq!(RequestId::parse(bad), None, "{bad}");
         }
     }
 }

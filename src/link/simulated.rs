@@ -220,7 +220,7 @@ impl DeviceLink for SimulatedDevices {
 fn answer(request: Request, code: u16, at: Timestamp) -> LinkEvent {
     let body = if code >= 400 { "the simulated device refused" } else { "" };
     match request.ask {
-        Ask::Command { .. } => LinkEvent::Answered { token: request.token, code, body: body.to_string() },
+        Ask::Command { .. } => LinkEvent::Answered { token: request.token, origin: None, code, body: body.to_string() },
         Ask::Desired { patch, version } => {
             let patch = acknowledge(&patch, version, code, body);
             LinkEvent::Reported { device_id: request.device_id, patch, rid: None, at }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn answered(attempt: u32, code: u16, body: &str) -> LinkEvent {
-        LinkEvent::Answered { token: token(attempt), code, body: body.to_string() }
+        LinkEvent::Answered { token: token(attempt), origin: None, code, body: body.to_string() }
     }
 
     fn request(device_id: &str) -> Request {

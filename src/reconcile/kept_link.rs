@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Hearing, Waker, Wakeup};
 use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, Surroundings};
-use crate::model::fleet::{LinkConfig, MqttLinkConfig};
+use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
+use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
 use crate::prepare::{OwnRegistry, Workspace};
 use crate::registry::Registry;
@@ -16,6 +17,7 @@ use crate::registry::Registry;
 /// The way to the devices.
 pub(super) struct KeptLink {
     config: LinkConfig,
+    fleet: Name,
     pub link: Box<dyn DeviceLink>,
     /// The registry that what devices say goes to; `None` for a rehearsal.
     own: Option<OwnRegistry>,
@@ -27,8 +29,9 @@ pub(super) struct KeptLink {
 
 impl KeptLink {
     /// Returns the link of a rehearsal.
-    pub fn rehearsed(config: LinkConfig, link: Box<dyn DeviceLink>) -> KeptLink {
-        KeptLink { config, link, own: None, registry: None, is_others: false }
+    pub fn rehearsed(fleet: &Fleet, link: Box<dyn DeviceLink>) -> KeptLink {
+        let (config, fleet) = (fleet.link.clone(), fleet.name.clone());
+        KeptLink { config, fleet, link, own: None, registry: None, is_others: false }
     }
 
     /// Opens the link of a fleet.
@@ -36,11 +39,12 @@ impl KeptLink {
     /// # Errors
     /// Its settings cannot be used.
     pub fn open(
-        config: &LinkConfig,
+        fleet: &Fleet,
         (workspace, own, registry): (&Workspace, OwnRegistry, &str),
         options: &ReconcileOptions,
         waker: &Waker,
     ) -> Result<KeptLink, ReconcileError> {
+        let config = &fleet.link;
         let credentials = match config {
             LinkConfig::Simulated(simulated) => {
                 for journal in simulated.journal.iter().map(PathBuf::from) {
@@ -59,7 +63,14 @@ impl KeptLink {
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);
-        Ok(KeptLink { config: config.clone(), link, own: Some(own), registry: None, is_others: false })
+        Ok(KeptLink {
+            config: config.clone(),
+            fleet: fleet.name.clone(),
+            link,
+            own: Some(own),
+            registry: None,
+            is_others: false,
+        })
     }
 
     /// Returns true for the link of other settings.
@@ -95,7 +106,7 @@ impl KeptLink {
             none => none.insert(options.ports.registry(own.open_for_writing()?)),
         };
         let masks = workspace.masks();
-        Ok(Hearing { registry, link: &mut *self.link, masks: &masks }.hear(now)?)
+        Ok(Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(now)?)
     }
 }
 

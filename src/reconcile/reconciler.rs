@@ -92,7 +92,7 @@ impl<'w> Reconciler<'w> {
 
     /// Gives the reconciler a registry and a link that are open, instead of [`Reconciler::open`]: those of a rehearsal.
     pub fn work_on(&mut self, view: View<'w>, link: Box<dyn DeviceLink>) {
-        self.link = Some(KeptLink::rehearsed(view.declared.fleet.link.clone(), link));
+        self.link = Some(KeptLink::rehearsed(&view.declared.fleet, link));
         self.session = Some(OpenFleet::new(view));
     }
 
@@ -142,7 +142,7 @@ impl<'w> Reconciler<'w> {
         }
         if self.link.is_none() {
             let place = (self.workspace, own, ownership.own.registry.as_str());
-            self.link = Some(KeptLink::open(&fleet.link, place, &self.options, &self.waker)?);
+            self.link = Some(KeptLink::open(fleet, place, &self.options, &self.waker)?);
         }
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;
         self.session = Some(OpenFleet { ownership: Some(ownership), ..OpenFleet::new(view) });

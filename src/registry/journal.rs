@@ -33,6 +33,12 @@ pub trait Journal {
     /// As [`Journal::unclosed`].
     fn find(&self, job: &Name, run: &RunToken) -> Result<Option<JournaledRun>, RegistryError>;
 
+    /// Returns the job and the run token of a claimed run, whether it has ended or not.
+    ///
+    /// # Errors
+    /// As [`Journal::unclosed`].
+    fn name_of(&self, run_id: i64) -> Result<Option<(Name, RunToken)>, RegistryError>;
+
     /// Returns the progress of each open run that is claimed: one that the journal has as claimed, or whose claim is on
     /// the results branch according to `is_published` because the process died before it could note that.
     ///

@@ -1,8 +1,10 @@
 //! Runs the world of one seed from beginning to end.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,7 +13,7 @@ use crate::execute::{Clock as _, Progress};
 use crate::ledger::LEASE_TIME;
 use crate::ops::watch::Note;
 
-use super::{Auditor, Ended, Faults, People, Random, RemoteFault, World};
+use super::{Auditor, Ended, Faults, People, Random, Relay, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
@@ -173,6 +175,7 @@ impl Session {
     /// The world does not come to rest, or an invariant is violated.
     pub fn heal(&mut self, fleet: &str) -> Result<(), Failure> {
         self.trace.push("healed".to_string());
+        self.world.relay = None;
         self.people.set_fleet(&self.world, fleet);
         self.people.set_going(&self.world);
         // Sites take turns, and all have to find nothing to do.
@@ -253,6 +256,7 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 40));
     let fleet = faulty_fleet(&mut random, devices, &limits);
     let mut session = Session::new(folder, devices, &fleet);
+    session.world.relay = relay_of(seed);
     for _ in 0..random.between(1, 4) {
         let told = session.people.add(&session.world, &mut random);
         session.trace.push(told);
@@ -280,6 +284,7 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
     let limits = format!("limits: {{runningJobs: {}, inFlight: {}}}", random.between(1, 3), random.between(2, 20));
     let fleet = faulty_fleet(&mut random, devices, &limits);
     let mut session = Session::new(folder, devices, &fleet);
+    session.world.relay = relay_of(seed);
     for _ in 0..random.between(1, 4) {
         let told = match random.between(0, 3) {
             0 => session.people.add(&session.world, &mut random),
@@ -327,6 +332,7 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
     );
     let fleet = faulty_fleet(&mut random, devices, &limits);
     let mut session = Session::with_remote(folder, devices, &fleet);
+    session.world.relay = relay_of(seed);
     session.world.lease_time = lease_time_of(seed);
     for _ in 0..random.between(1, 3) {
         let told = session.people.add(&session.world, &mut random);
@@ -366,6 +372,13 @@ fn borders_of(seed: u64) -> (Random, bool) {
     let mut random = Random::new(seed ^ 0x626f_7264_6572);
     let crosses = random.chance(60);
     (random, crosses)
+}
+
+/// Returns the broker between fleetform and its devices; half of all worlds have one. It leaves the rest of the world as
+/// it is.
+fn relay_of(seed: u64) -> Option<Rc<RefCell<Relay>>> {
+    let mut random = Random::new(seed ^ 0x0072_656c_6179);
+    random.chance(50).then(|| Relay::new(seed))
 }
 
 /// Returns how long a lease lasts in a world: mostly so short that each run renews it. It leaves the rest of the world

@@ -1,17 +1,19 @@
 //! A fleet's repository, registry and devices in a folder, and an `apply` that can be made to fail. Uses git2 for what
 //! people do with git and fleetform never does: rewinding, and reading the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::relay::Relayed;
 use super::remote::{BareRemote, RemoteFault};
-use super::{BRANCH, FLEET, Random, SimClock, dying};
-use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
+use super::{BRANCH, FLEET, Random, Relay, SimClock, dying};
+use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Ports, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::watch::{Note, WatchOptions, watch};
@@ -104,6 +106,8 @@ pub struct World {
     pub(super) remote: Option<BareRemote>,
     /// How long the lease of an apply lasts, with a remote.
     pub lease_time: Duration,
+    /// The broker between fleetform and its devices; `None` when they speak directly.
+    pub relay: Option<Rc<RefCell<Relay>>>,
 }
 
 impl World {
@@ -113,7 +117,8 @@ impl World {
     /// When the folder cannot be written: a world without a place to be cannot go on.
     pub fn new(folder: &Path) -> World {
         let sites = vec![folder.to_path_buf()];
-        let world = World { sites, site: 0, clock: SimClock::default(), remote: None, lease_time: LEASE_TIME };
+        let world =
+            World { sites, site: 0, clock: SimClock::default(), remote: None, lease_time: LEASE_TIME, relay: None };
         Repo::open_or_init(folder).expect("a repository can be made");
         world.write(".gitignore", &format!(".fleetform/\n{JOURNAL}\n"));
         let fleet = format!("apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {{name: {FLEET}}}\nspec: {{}}\n");
@@ -373,7 +378,7 @@ impl World {
     /// lock that they made stays.
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
-        let options = ApplyOptions { ports: dying(crash.clone()), growth: faults.growth, ..options.clone() };
+        let options = ApplyOptions { ports: self.ports(&crash), growth: faults.growth, ..options.clone() };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let mut observer = |progress: &Progress| {
             self.fail(faults, &events);
@@ -402,7 +407,7 @@ impl World {
             pulse: None,
             accepts_rewind: false,
             has_events: false,
-            ports: dying(crash.clone()),
+            ports: self.ports(&crash),
         };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let (mut looked_at, mut troubles) = (None, 0);
@@ -437,6 +442,15 @@ impl World {
             self.unlock_branch();
         }
         (ended, crash.passed())
+    }
+
+    /// Returns the ports of a process that dies at a crash point, behind the broker if there is one.
+    fn ports(&self, crash: &CrashPoints) -> Ports {
+        let mut ports = dying(crash.clone());
+        if let (Some(relay), Some(dying)) = (self.relay.clone(), ports.link.take()) {
+            ports.link = Some(Rc::new(move |link| Box::new(Relayed { relay: Rc::clone(&relay), port: dying(link) })));
+        }
+        ports
     }
 
     fn begin(&self, faults: &Faults, interrupt_after: Option<Duration>, waker: Waker) {

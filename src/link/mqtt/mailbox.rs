@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::error::BrokerError;
 use super::terms::Publication;
-use crate::link::{Token, Wake};
+use crate::link::{Origin, Token, Wake};
 
 /// Events that wait to be taken, beyond which nothing more is read: the broker keeps it.
 pub(super) const INBOUND_MAX: usize = 8_192;
@@ -55,7 +55,7 @@ pub(super) struct Inbound {
 
 #[derive(Debug)]
 pub(super) enum Happened {
-    Answered { token: Token, code: u16, body: String },
+    Answered { token: Token, origin: Option<Origin>, code: u16, body: String },
     NotDelivered { token: Token },
     Presence { device_id: String, is_online: bool, is_news: bool },
     Reported { device_id: String, patch: Value, rid: String },
@@ -85,8 +85,8 @@ pub(super) struct State {
     pub is_closing: bool,
     /// The reconciler was woken and has not come yet.
     is_signaled: bool,
-    answered: BTreeSet<Token>,
-    answered_in_order: VecDeque<Token>,
+    answered: BTreeSet<String>,
+    answered_in_order: VecDeque<String>,
 }
 
 /// The meeting point.
@@ -180,11 +180,12 @@ impl State {
     }
 
     /// Notes an answer, and returns false for one that came before.
-    pub fn is_first_answer(&mut self, token: Token) -> bool {
-        if !self.answered.insert(token) {
+    pub fn is_first_answer(&mut self, device_id: &str, rid: &str) -> bool {
+        let answer = format!("{rid} {device_id}");
+        if !self.answered.insert(answer.clone()) {
             return false;
         }
-        self.answered_in_order.push_back(token);
+        self.answered_in_order.push_back(answer);
         if self.answered_in_order.len() > ANSWERED_MAX
             && let Some(oldest) = self.answered_in_order.pop_front()
         {

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::protocol::{RequestIds, Topics, desired_payload, twin_payload};
+use super::protocol::{RequestId, Topics, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, LinkHealth, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::fleet::MqttLinkConfig;
 use crate::model::secret::SecretText;
@@ -75,7 +75,6 @@ pub struct MqttLink {
     mailbox: Arc<Mailbox>,
     threads: Vec<JoinHandle<()>>,
     topics: Topics,
-    ids: RequestIds,
     /// Of the events that the last poll returned.
     returned: Vec<Receipt>,
     expects_until: Option<Timestamp>,
@@ -100,7 +99,6 @@ impl MqttLink {
         let connections = config.connections.max(1) as usize;
         let mailbox = Arc::new(Mailbox::new(connections, wake));
         let topics = Topics::new(&config.topic_prefix);
-        let ids = RequestIds::of_registry(registry);
         let is_daemon = role == "watch";
         let mut threads = Vec::with_capacity(connections);
         for at in 0..connections {
@@ -122,7 +120,6 @@ impl MqttLink {
                 // Each kind of message comes on one connection.
                 filters: topics.of_devices().into_iter().skip(at).step_by(connections).collect(),
                 topics: topics.clone(),
-                ids: ids.clone(),
                 epoch: 0,
                 flights: BTreeMap::new(),
                 stays: is_daemon,
@@ -130,7 +127,7 @@ impl MqttLink {
             threads.push(spawn(worker).map_err(failed)?);
         }
         let (returned, expects_until, polled_at) = (Vec::new(), None, None);
-        Ok(MqttLink { address, mailbox, threads, topics, ids, returned, expects_until, polled_at })
+        Ok(MqttLink { address, mailbox, threads, topics, returned, expects_until, polled_at })
     }
 
     fn order(&self, device_id: &str, order: Order) {
@@ -176,7 +173,8 @@ impl DeviceLink for MqttLink {
         }
         match ask {
             Ask::Command { method, payload, expires_after, .. } => {
-                let topic = self.topics.method(&device_id, &method, &self.ids.make(token, &device_id), &execution_id);
+                let rid = RequestId::new(token, &execution_id).to_string();
+                let topic = self.topics.method(&device_id, &method, &rid, &execution_id);
                 let message = (topic, payload.to_string().into_bytes());
                 let about = About::Command { token, device_id: device_id.clone() };
                 self.publish(&device_id, message, Some(expires_after), about);
@@ -200,7 +198,7 @@ impl DeviceLink for MqttLink {
         {
             self.returned.extend(receipt);
             events.push(match happened {
-                Happened::Answered { token, code, body } => LinkEvent::Answered { token, code, body },
+                Happened::Answered { token, origin, code, body } => LinkEvent::Answered { token, origin, code, body },
                 Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
                 Happened::Presence { device_id, is_online, is_news } => {
                     LinkEvent::Presence { device_id, is_online, is_news, at: now }

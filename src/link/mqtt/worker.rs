@@ -11,7 +11,8 @@ use super::client::Connection;
 use super::error::BrokerError;
 use super::mailbox::{About, Happened, INBOUND_MAX, Inbound, Mailbox, Order, Receipt, Standing, State};
 use super::terms::{ClientOptions, Publication, Received, Version};
-use crate::link::protocol::{RequestIds, Said, Topics, presence, versioned};
+use crate::link::Origin;
+use crate::link::protocol::{RequestId, Said, Topics, presence, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 
@@ -36,7 +37,6 @@ pub(super) struct Worker {
     /// What this connection subscribes to.
     pub filters: Vec<String>,
     pub topics: Topics,
-    pub ids: RequestIds,
     pub epoch: u64,
     /// Unacknowledged messages, by packet id.
     pub flights: BTreeMap<u16, Order>,
@@ -315,15 +315,16 @@ impl Worker {
     fn request(&self, state: &mut State, device_id: String, said: Said, payload: Vec<u8>) -> Option<Happened> {
         match said {
             Said::Answer { status, rid } => {
-                let token = self.ids.read(&rid, &device_id);
-                let Some(token) = token else {
+                let Some(RequestId { token, proof }) = RequestId::parse(&rid) else {
                     state.malformed += 1;
                     return None;
                 };
                 let mut body = payload;
                 body.truncate(ANSWER_BYTES_MAX);
                 let body = String::from_utf8_lossy(&body).into_owned();
-                state.is_first_answer(token).then_some(Happened::Answered { token, code: status, body })
+                let is_first = state.is_first_answer(&device_id, &rid);
+                let origin = Some(Origin { device_id, proof });
+                is_first.then_some(Happened::Answered { token, origin, code: status, body })
             }
             Said::Reported { rid } => match reported_patch(&payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
@@ -372,7 +373,7 @@ impl Worker {
                     tracing::warn!(topic = %order.publication.topic, %error, "a message could not be sent");
                     if let About::Command { token, .. } = order.about {
                         let body = format!("the broker does not take the message: {error}");
-                        let happened = Happened::Answered { token, code: 413, body };
+                        let happened = Happened::Answered { token, origin: None, code: 413, body };
                         state.inbound.push_back(Inbound { happened, receipt: None });
                     }
                 }

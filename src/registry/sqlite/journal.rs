@@ -44,6 +44,12 @@ impl SqliteStore {
         found.map_err(|e| self.error("read the journal", e))
     }
 
+    pub(super) fn run_numbered(&self, run_id: i64) -> Result<Option<JournaledRun>, RegistryError> {
+        let text = format!("{SELECT_RUN} WHERE run_id = ?1 AND is_claimed = 1");
+        let found = self.connection.query_row(&text, [run_id], journaled_run).optional();
+        found.map_err(|e| self.error("read the journal", e))
+    }
+
     pub(super) fn runs_under_way(
         &self,
         is_published: &dyn Fn(&JournaledRun) -> bool,

@@ -90,6 +90,10 @@ impl Journal for SqliteStore {
         self.find_run(job, run)
     }
 
+    fn name_of(&self, run_id: i64) -> Result<Option<(Name, RunToken)>, RegistryError> {
+        Ok(self.run_numbered(run_id)?.map(|run| (run.job, run.run)))
+    }
+
     fn open_runs(
         &self,
         is_published: &dyn Fn(&JournaledRun) -> bool,
