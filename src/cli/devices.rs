@@ -24,7 +24,9 @@ pub enum DeviceCommand {
     Export {
         #[command(flatten)]
         choice: DeviceArgs,
-        /// csv: the six IOTC_ columns of IoT Central; iothub: an ExportImportDevice of IoT Hub a line, with the twin
+        /// csv: the six IOTC_ columns of IoT Central; iothub: an ExportImportDevice of IoT Hub a line, with the twin;
+        /// mosquitto: a password file, without devices that are blocked or have no key; mosquitto-acl: which topics a
+        /// device reaches
         #[arg(long, value_enum, default_value = "csv")]
         format: DeviceFormat,
         /// The file; `-` is stdout. In a git work tree only one that git ignores
@@ -94,6 +96,8 @@ pub struct ChangeArgs {
 pub enum DeviceFormat {
     Csv,
     Iothub,
+    Mosquitto,
+    MosquittoAcl,
 }
 
 /// A page of a list that is sorted by id.

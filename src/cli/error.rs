@@ -3,7 +3,6 @@
 use super::exit;
 use super::output::Output;
 use crate::diag::{Code, Diagnostics, Severity, code};
-use crate::link::LinkError;
 use crate::model::text::sanitize;
 use crate::ops::OpsError;
 use crate::prepare::HistoryError;
@@ -105,8 +104,8 @@ fn code_of(error: &OpsError) -> u8 {
         OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,
         OpsError::Unusable { .. } => exit::INVALID,
-        OpsError::Link(LinkError::Broker { .. }) => exit::UNAVAILABLE,
-        OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(LinkError::Journal { .. }) => exit::ERROR,
+        OpsError::Link(error) if error.is_outage() => exit::UNAVAILABLE,
+        OpsError::NotFound { .. } | OpsError::Output { .. } | OpsError::Link(_) => exit::ERROR,
         OpsError::Registry(error) | OpsError::History(HistoryError::Registry(error)) => code_of_registry(error),
         OpsError::Repo(error) | OpsError::History(HistoryError::Repo(error)) => code_of_repo(error),
         OpsError::History(_) => exit::HELD,

@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::model::digest::Digest;
 use crate::model::fleet::LinkConfig;
+use crate::model::status::LinkStatus;
 
 /// A way to the devices.
 pub trait DeviceLink {
@@ -81,25 +82,9 @@ pub trait DeviceLink {
     }
 
     /// Returns how the link is; `None` for one that cannot be unwell.
-    fn health(&self) -> Option<LinkHealth> {
+    fn health(&self) -> Option<LinkStatus> {
         None
     }
-}
-
-/// How a link is, and what it has refused since it was opened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkHealth {
-    /// Connections that are up, and all of them.
-    pub connected: usize,
-    pub connections: usize,
-    /// What is in the way of the others, a sentence.
-    pub fault: Option<String>,
-    /// Devices that are online, as they or the broker said last.
-    pub online: usize,
-    /// Messages that are none of the protocol, answers to requests that were not made, and messages that were too large.
-    pub malformed: u64,
-    /// Messages of devices that the registry does not have, or that are blocked.
-    pub refused: u64,
 }
 
 /// Wakes the driver, from any thread: a link has events that the driver does not know of.
@@ -248,6 +233,14 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Returns true when what is needed is elsewhere and not to be had now.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            LinkError::Journal { .. } => false,
+            LinkError::Broker { .. } => true,
+        }
+    }
+
     /// Returns what to do about it, a whole sentence.
     pub fn help(&self) -> &'static str {
         match self {

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::process::Process;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
-use crate::model::status::{Attempts, RunningRun, Snapshot};
+use crate::model::status::{Attempts, LinkStatus, RunningRun, Snapshot};
 
 /// How the page is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,7 @@ impl Collector for Page {
         self.health(&mut families)?;
         self.attempts(&mut families)?;
         self.work(&mut families)?;
+        self.link(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -252,6 +253,20 @@ impl Page {
             seconds("fleetform_lease_until_timestamp", "Until when this fleet's jobs are run by one daemon, Unix time"),
             alone(until),
         )
+    }
+
+    /// The way to the devices, when there are connections.
+    fn link(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(link) = &self.snapshot.link else { return Ok(()) };
+        let LinkStatus { connected, connections, fault: _, online, malformed, refused } = link;
+        let help = "Connections to the broker that are up";
+        families.gauges(about("fleetform_link_connected", help), alone(Some(number(*connected))))?;
+        let help = "Connections to the broker that are wanted";
+        families.gauges(about("fleetform_link_connections", help), alone(Some(number(*connections))))?;
+        let help = "Devices that are online, as they or the broker said last";
+        families.gauges(about("fleetform_link_online_devices", help), alone(Some(number(*online))))?;
+        let refusals = vec![(vec![("cause", "malformed")], *malformed), (vec![("cause", "refused")], *refused)];
+        families.counters(about("fleetform_link_refusals", "Messages of devices that nothing came of"), refusals)
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -69,6 +69,9 @@ impl Default for LinkConfig {
     }
 }
 
+/// What all topics of a fleet begin with that names nothing.
+pub const TOPIC_PREFIX_DEFAULT: &str = "fleetform";
+
 /// Devices behind an MQTT broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttLinkConfig {

@@ -64,8 +64,33 @@ pub struct Snapshot {
     /// The lease on the results branch as this daemon knows it; `None` while no process runs jobs.
     #[serde(default)]
     pub lease: Option<Lease>,
+    /// How the way to the devices is; `None` when none is open, or it cannot be unwell.
+    #[serde(default)]
+    pub link: Option<LinkStatus>,
     #[serde(default)]
     pub counters: Counters,
+}
+
+/// How the way to the devices is, and what it has refused since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Connections that are up, and all of them.
+    #[serde(default)]
+    pub connected: u64,
+    #[serde(default)]
+    pub connections: u64,
+    /// What is in the way of the others, a phrase about the broker.
+    #[serde(default)]
+    pub fault: Option<String>,
+    /// Devices that are online, as they or the broker said last.
+    #[serde(default)]
+    pub online: u64,
+    /// Messages that are none of the protocol, answers to requests that were not made, and patches that are none.
+    #[serde(default)]
+    pub malformed: u64,
+    /// Messages of devices that the registry does not have, or that are blocked.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// Where declared files come from, and the last ones that the daemon acted on.
@@ -223,6 +248,7 @@ impl Snapshot {
             next_due: Vec::new(),
             outbox: Outbox::default(),
             lease: None,
+            link: None,
             counters: Counters::default(),
         }
     }

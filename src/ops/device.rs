@@ -2,6 +2,7 @@
 
 mod change;
 mod export;
+mod mosquitto;
 mod work;
 
 use super::{Environment, Findings, OpsError, Workspace};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{ReconcileError, Reconciler};
-use crate::link::LinkHealth;
+use crate::model::status::LinkStatus;
 
 impl Reconciler<'_> {
     /// Writes what devices say into the registry, while nothing runs. Returns true when they had said something.
@@ -18,7 +18,7 @@ impl Reconciler<'_> {
     }
 
     /// Returns how the way to the devices is; `None` when none is open, or it cannot be unwell.
-    pub fn link_health(&self) -> Option<LinkHealth> {
+    pub fn link_health(&self) -> Option<LinkStatus> {
         self.link.as_ref().and_then(|kept| kept.link.health())
     }
 }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use crate::execute::{CrashPoints, Ports};
-use crate::link::{DeviceLink, LinkError, LinkEvent, LinkHealth, Reply, Request};
+use crate::link::{DeviceLink, LinkError, LinkEvent, Reply, Request};
 use crate::model::secret::SecretKey;
+use crate::model::status::LinkStatus;
 use crate::registry::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
 };
@@ -131,7 +132,7 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
         self.port.tells_desired()
     }
 
-    fn health(&self) -> Option<LinkHealth> {
+    fn health(&self) -> Option<LinkStatus> {
         self.port.health()
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Random;
-use crate::link::{DeviceLink, LinkError, LinkEvent, LinkHealth, Origin, Reply, Request, Token};
+use crate::execute::Ports;
+use crate::link::{DeviceLink, LinkError, LinkEvent, Origin, Reply, Request, Token};
+use crate::model::status::LinkStatus;
 
 /// What the broker still has, which outlives the processes of fleetform.
 #[derive(Debug)]
@@ -59,10 +61,19 @@ impl Relay {
     }
 }
 
+/// Returns the ports of a process whose link goes through a broker, if there is one.
+pub(super) fn relayed(relay: Option<&Rc<RefCell<Relay>>>, mut ports: Ports) -> Ports {
+    let Some(relay) = relay.cloned() else { return ports };
+    if let Some(inner) = ports.link.take() {
+        ports.link = Some(Rc::new(move |link| Box::new(Relayed { relay: Rc::clone(&relay), port: inner(link) })));
+    }
+    ports
+}
+
 /// A link through a broker.
-pub(super) struct Relayed {
-    pub relay: Rc<RefCell<Relay>>,
-    pub port: Box<dyn DeviceLink>,
+struct Relayed {
+    relay: Rc<RefCell<Relay>>,
+    port: Box<dyn DeviceLink>,
 }
 
 impl DeviceLink for Relayed {
@@ -124,7 +135,7 @@ impl DeviceLink for Relayed {
         self.port.tells_desired()
     }
 
-    fn health(&self) -> Option<LinkHealth> {
+    fn health(&self) -> Option<LinkStatus> {
         self.port.health()
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::relay::Relayed;
+use super::relay::relayed;
 use super::remote::{BareRemote, RemoteFault};
 use super::{BRANCH, FLEET, Random, Relay, SimClock, dying};
-use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Ports, Progress, Side, Waker};
+use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::watch::{Note, WatchOptions, watch};
@@ -378,7 +378,11 @@ impl World {
     /// lock that they made stays.
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
-        let options = ApplyOptions { ports: self.ports(&crash), growth: faults.growth, ..options.clone() };
+        let options = ApplyOptions {
+            ports: relayed(self.relay.as_ref(), dying(crash.clone())),
+            growth: faults.growth,
+            ..options.clone()
+        };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let mut observer = |progress: &Progress| {
             self.fail(faults, &events);
@@ -407,7 +411,7 @@ impl World {
             pulse: None,
             accepts_rewind: false,
             has_events: false,
-            ports: self.ports(&crash),
+            ports: relayed(self.relay.as_ref(), dying(crash.clone())),
         };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let (mut looked_at, mut troubles) = (None, 0);
@@ -442,15 +446,6 @@ impl World {
             self.unlock_branch();
         }
         (ended, crash.passed())
-    }
-
-    /// Returns the ports of a process that dies at a crash point, behind the broker if there is one.
-    fn ports(&self, crash: &CrashPoints) -> Ports {
-        let mut ports = dying(crash.clone());
-        if let (Some(relay), Some(dying)) = (self.relay.clone(), ports.link.take()) {
-            ports.link = Some(Rc::new(move |link| Box::new(Relayed { relay: Rc::clone(&relay), port: dying(link) })));
-        }
-        ports
     }
 
     fn begin(&self, faults: &Faults, interrupt_after: Option<Duration>, waker: Waker) {

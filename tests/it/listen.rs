@@ -455,6 +455,7 @@ fn the_page_of_docs_names_every_metric() {
         snapshot.pushed(at, None, false, 0);
         snapshot.set_next_due(vec![fleetform::model::status::Due { at, schedule: "nightly".to_string() }]);
         snapshot.lease = Some(fleetform::model::status::Lease { owner: "host".to_string(), epoch: 1, until: at });
+        snapshot.link = Some(fleetform::model::status::LinkStatus::default());
         snapshot.running = vec![fleetform::model::status::RunningRun {
             job: "dim".to_string(),
             run: "1".to_string(),

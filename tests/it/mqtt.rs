@@ -16,6 +16,7 @@ use std::time::Duration;
 use fleetform::link::mqtt::{ClientOptions, Connection, Publication, Received, Version};
 use fleetform::link::protocol::{OFFLINE, ONLINE, Told, Topics, versioned};
 use fleetform::model::acknowledgement::acknowledge;
+use fleetform::model::device::Device;
 use fleetform::model::outcome::Reason;
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ pub struct Gadget {
     heard: Mutex<Vec<Heard>>,
     to_say: Mutex<Vec<(String, Vec<u8>)>>,
     ends: AtomicBool,
+    password: Option<String>,
     is_up: AtomicBool,
 }
 
@@ -47,12 +49,23 @@ pub struct Running {
 impl Gadget {
     /// Connects a device; `react` says what it answers to what it hears.
     pub fn start(port: u16, id: &str, version: Version, react: Box<Reaction>) -> Running {
+        Gadget::with_password(port, (id, None), version, react)
+    }
+
+    /// Connects a device that has a password at the broker.
+    pub fn with_password(
+        port: u16,
+        (id, password): (&str, Option<String>),
+        version: Version,
+        react: Box<Reaction>,
+    ) -> Running {
         let gadget = Arc::new(Gadget {
             id: id.to_string(),
             topics: Topics::new("fleetform"),
             heard: Mutex::default(),
             to_say: Mutex::default(),
             ends: AtomicBool::new(false),
+            password,
             is_up: AtomicBool::new(false),
         });
         let own = Arc::clone(&gadget);
@@ -76,8 +89,8 @@ impl Gadget {
             port,
             tls: None,
             client_id: self.id.clone(),
-            username: None,
-            password: None,
+            username: self.password.as_ref().map(|_| self.id.clone()),
+            password: self.password.as_ref().map(|password| password.as_bytes().to_vec()),
             session_seconds: 0,
             will: Some((self.topics.presence(&self.id), OFFLINE.into())),
             packet_bytes_max: 1 << 20,
@@ -230,6 +243,16 @@ impl Daemon {
     fn kill(mut self) {
         self.0.kill();
     }
+}
+
+/// Returns a device as the registry of a daemon has it; `None` before the first import.
+fn device(world: &World, id: &str) -> Option<Device> {
+    if !world.registry_path().exists() {
+        return None;
+    }
+    // It may just be made.
+    let registry = fleetform::registry::sqlite::open_for_reading(&world.registry_path(), "acme").ok()?;
+    registry.devices().get(id).ok()?
 }
 
 /// Returns the status of a run; `None` before it has a record.

@@ -37,12 +37,18 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             let format = match format {
                 DeviceFormat::Csv => ExportFormat::Csv,
                 DeviceFormat::Iothub => ExportFormat::IotHub,
+                DeviceFormat::Mosquitto => ExportFormat::Mosquitto,
+                DeviceFormat::MosquittoAcl => ExportFormat::MosquittoAcl,
             };
             if path == std::path::Path::new("-") {
                 export_to(environment, &choice_of(choice), format, &mut std::io::stdout().lock())?;
                 return Ok(exit::OK);
             }
             let written = export(environment, &choice_of(choice), format, path)?;
+            if format == ExportFormat::MosquittoAcl {
+                output.say(&format!("Wrote {}. It has no keys.", path.display()));
+                return Ok(exit::OK);
+            }
             let devices = counted(written, "device");
             output.say(&format!(
                 "Wrote {devices} with their keys to {} (mode 0600). Keep it out of git.",

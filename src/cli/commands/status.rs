@@ -9,7 +9,7 @@ use crate::cli::output::Tone;
 use crate::cli::view::{counted, held};
 use crate::diag::Severity;
 use crate::model::status::Snapshot;
-use crate::model::text::sanitize_line;
+use crate::model::text::{devices_of, sanitize_line};
 use crate::ops::status::{FleetStatus, Status, status};
 use crate::ops::{Environment, OpsError};
 use crate::repo::Behind;
@@ -168,6 +168,19 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     }
     if let Some(lease) = &daemon.lease {
         row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, lease.until.strftime("%TZ")));
+    }
+    if let Some(link) = &daemon.link {
+        let is_up = link.connected == link.connections;
+        let state = if is_up {
+            "connected".to_string()
+        } else {
+            format!("{} of {} connected", link.connected, link.connections)
+        };
+        let fault = link.fault.as_deref().map(|fault| format!(": {}", safe(fault))).unwrap_or_default();
+        row("broker", format!("{state}, {} online{fault}", devices_of(link.online)));
+        if link.malformed + link.refused > 0 {
+            row("broker", format!("{} malformed messages, {} refused", link.malformed, link.refused));
+        }
     }
     if let Some(waits_for) = &daemon.waits_for {
         row("waits", safe(waits_for));

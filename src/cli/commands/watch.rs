@@ -349,6 +349,7 @@ fn take_look(snapshot: &mut Snapshot, look: &Look<'_>) {
         snapshot.outbox.last_push_at = Some(look.at);
     }
     snapshot.counters.pushes = look.pushes;
+    snapshot.link.clone_from(&look.link);
     snapshot.outbox.waiting = look.unpushed as u64;
     snapshot.outbox.last_push_error = look.push_failure.map(str::to_string);
     snapshot.outbox.denied = look.is_push_denied;

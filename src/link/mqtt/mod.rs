@@ -36,9 +36,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::protocol::{RequestId, Topics, desired_payload, twin_payload};
-use super::{Ask, DeviceLink, LinkError, LinkEvent, LinkHealth, Reply, ReplyAnswer, Request, Surroundings};
+use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::fleet::MqttLinkConfig;
 use crate::model::secret::SecretText;
+use crate::model::status::LinkStatus;
 
 pub use client::Connection;
 pub use error::BrokerError;
@@ -274,18 +275,18 @@ impl DeviceLink for MqttLink {
         true
     }
 
-    fn health(&self) -> Option<LinkHealth> {
+    fn health(&self) -> Option<LinkStatus> {
         let state = self.mailbox.lock();
         let connected = state.standings.iter().filter(|standing| matches!(standing, Standing::Ready)).count();
         let fault = state.standings.iter().find_map(|standing| match standing {
             Standing::Ready => None,
             Standing::Away { fault, .. } => fault.as_ref().map(ToString::to_string),
         });
-        Some(LinkHealth {
-            connected,
-            connections: state.standings.len(),
+        Some(LinkStatus {
+            connected: connected as u64,
+            connections: state.standings.len() as u64,
             fault,
-            online: state.presence.values().filter(|is_online| **is_online).count(),
+            online: state.presence.values().filter(|is_online| **is_online).count() as u64,
             malformed: state.malformed,
             refused: state.refused,
         })

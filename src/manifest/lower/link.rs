@@ -3,11 +3,9 @@
 use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
-use crate::model::fleet::{LinkConfig, MqttLinkConfig};
+use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
 use crate::model::secret::SecretRef;
 
-/// What all topics begin with when a fleet names nothing.
-const TOPIC_PREFIX_DEFAULT: &str = "fleetform";
 /// Bytes of a prefix: a topic has 65,535, and the longest of ours is a method of a long name.
 const TOPIC_PREFIX_BYTES_MAX: usize = 256;
 const CONNECTIONS_MAX: u32 = 16;

@@ -7,10 +7,11 @@ use base64::Engine as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{DeviceChoice, open};
+use super::{DeviceChoice, mosquitto, open};
 use crate::model::device::{Authentication, Device, IOTC_COLUMNS};
-use crate::ops::{Environment, OpsError};
-use crate::prepare::{Destination, real_path};
+use crate::model::fleet::{LinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::ops::{Environment, OpsError, Workspace};
+use crate::prepare::{Destination, Files, OnError, TreeChoice, real_path};
 use crate::registry::{DeviceFilter, DeviceKeys, Identity, Registry, twin_etag};
 use crate::repo::work_tree_taking;
 
@@ -21,6 +22,10 @@ pub enum ExportFormat {
     Csv,
     /// One `ExportImportDevice` of IoT Hub a line, as JSON.
     IotHub,
+    /// A password file of Mosquitto: a device's user is its id, its password the primary key in base64.
+    Mosquitto,
+    /// The access control list of Mosquitto beside it. It has no keys and is the same for all fleets of one prefix.
+    MosquittoAcl,
 }
 
 /// Writes devices with their keys, sorted by id, to a stream, and returns how many. The same devices give the same
@@ -36,7 +41,7 @@ pub fn export_to(
 ) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: "the devices cannot be written".to_string(), source };
-    write(&registry, &filter, format, stream, fail)
+    write(&registry, &filter, format, (stream, &topic_prefix(environment)), fail)
 }
 
 /// Writes devices as [`export_to`] does to a file that only its owner can read (mode 0600), in place of one that is
@@ -60,7 +65,7 @@ pub fn export(
         });
     }
     let mut file = Destination::open(path, true).map_err(fail)?;
-    let count = write(&registry, &filter, format, &mut file, fail)?;
+    let count = write(&registry, &filter, format, (&mut file, &topic_prefix(environment)), fail)?;
     file.finish().map_err(fail)?;
     Ok(count)
 }
@@ -69,13 +74,51 @@ fn write(
     registry: &Registry,
     filter: &DeviceFilter,
     format: ExportFormat,
-    stream: &mut dyn Write,
+    (stream, prefix): (&mut dyn Write, &str),
     fail: impl Fn(std::io::Error) -> OpsError,
 ) -> Result<u64, OpsError> {
     match format {
         ExportFormat::Csv => write_csv(registry, filter, stream, fail),
         ExportFormat::IotHub => write_lines(registry, filter, stream, fail),
+        ExportFormat::Mosquitto => write_passwords(registry, filter, stream, fail),
+        ExportFormat::MosquittoAcl => {
+            let written = mosquitto::write_acl(stream, prefix).map(|()| 0);
+            written.map_err(fail)
+        }
     }
+}
+
+/// Returns what the topics of the fleet begin with.
+fn topic_prefix(environment: &Environment) -> String {
+    let link = Workspace::open(environment).and_then(|workspace| {
+        let files = Files::read(&workspace, TreeChoice::Head, OnError::Hold)?;
+        Ok(files.usable()?.fleet.link.clone())
+    });
+    match link {
+        Ok(LinkConfig::Mqtt(config)) => config.topic_prefix,
+        Ok(LinkConfig::Simulated(_)) | Err(_) => TOPIC_PREFIX_DEFAULT.to_string(),
+    }
+}
+
+fn write_passwords(
+    registry: &Registry,
+    filter: &DeviceFilter,
+    stream: &mut dyn Write,
+    fail: impl Fn(std::io::Error) -> OpsError,
+) -> Result<u64, OpsError> {
+    let mut writer = BufWriter::new(stream);
+    let mut count = 0;
+    registry.each_device(filter, |device| {
+        let keys = registry.devices().keys(&device.device_id)?;
+        let password = text_of(keys.primary_key.as_ref()).filter(|_| !device.blocked);
+        let Some(line) = password.and_then(|password| mosquitto::password_line(&device.device_id, &password)) else {
+            return Ok(());
+        };
+        count += 1;
+        writeln!(writer, "{line}").map_err(&fail)
+    })?;
+    writer.flush().map_err(fail)?;
+    Ok(count)
 }
 
 fn write_csv(

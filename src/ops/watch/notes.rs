@@ -6,10 +6,9 @@ use jiff::Timestamp;
 
 use crate::execute::Progress;
 use crate::ledger::Lease;
-use crate::link::LinkHealth;
 use crate::model::fleet::HeldDocuments;
 use crate::model::id::Name;
-use crate::model::status::Attempts;
+use crate::model::status::{Attempts, LinkStatus};
 use crate::ops::{Findings, OpsError};
 
 /// What the daemon says.
@@ -60,5 +59,5 @@ pub struct Look<'a> {
     /// The branch is of the repository itself: every look is as good as a fetch.
     pub is_local: bool,
     /// How the way to the devices is; `None` when none is open, or it cannot be unwell.
-    pub link: Option<LinkHealth>,
+    pub link: Option<LinkStatus>,
 }

@@ -6,7 +6,7 @@ use fleetform::model::device::ConnectionState;
 use fleetform::registry::Change;
 use serde_json::{Value, json};
 
-use super::{Daemon, Gadget, dim, obey, status, world};
+use super::{Daemon, Gadget, device, dim, obey, status, world};
 use crate::broker::Broker;
 use crate::servers::wait_until;
 
@@ -24,11 +24,7 @@ fn what_devices_say_is_written_down_at_any_time() {
     let broker = Broker::start();
     let world = world(&broker, 2);
     let _daemon = Daemon::start(&world);
-    wait_until("the devices are imported", || {
-        world.registry_path().exists()
-            && !world.devices().is_empty()
-            && world.results().keys().any(|path| path.contains("imports/"))
-    });
+    wait_until("the devices are imported", || device(&world, "d-002").is_some());
     let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(|_, _| Vec::new()));
     let gadget = &running.gadget;
     wait_until("it is connected", || world.device("d-001").connection_state == ConnectionState::Connected);
@@ -37,7 +33,7 @@ fn what_devices_say_is_written_down_at_any_time() {
     assert_eq!(twin, json!({"desired": {"$version": 1}, "reported": {"$version": 1}}));
     gadget.report(&json!({"lux": 7, "net": {"rssi": -60}}));
     wait_until("the report is confirmed", || responses(gadget).last() == Some(&("own".to_string(), 204, Some(2))));
-    let device = world.device("d-001");
+    let device = device(&world, "d-001").unwrap();
     assert_eq!((device.reported, device.reported_version), (json!({"lux": 7, "net": {"rssi": -60}}), 2));
     assert!(device.last_activity.is_some());
     // What is no patch, what is too much, and what a twin does not take.
@@ -70,9 +66,7 @@ fn a_device_that_was_away_gets_its_twin_when_it_connects() {
     let world = world(&broker, 1);
     world.job("dim", &dim(4, "confirm: acknowledged, expiresAfter: 1m"));
     let _daemon = Daemon::start(&world);
-    wait_until("the device is written", || {
-        world.registry_path().exists() && world.devices().first().is_some_and(|device| device.desired_version == 2)
-    });
+    wait_until("the device is written", || device(&world, "d-001").is_some_and(|device| device.desired_version == 2));
     let running = Gadget::obedient(broker.port, "d-001");
     wait_until("the job has ended", || status(&world, "dim").as_deref() == Some("completed"));
     let heard = running.gadget.heard();
@@ -89,8 +83,7 @@ fn a_presence_that_lies_is_corrected_by_what_the_device_says() {
     let _daemon = Daemon::start(&world);
     let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(obey));
     wait_until("it is connected", || {
-        world.registry_path().exists()
-            && world.devices().first().is_some_and(|device| device.connection_state == ConnectionState::Connected)
+        device(&world, "d-001").is_some_and(|device| device.connection_state == ConnectionState::Connected)
     });
     let gadget = &running.gadget;
     // As the last will of an older connection that the broker finds dead too late.

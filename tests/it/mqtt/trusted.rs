@@ -143,3 +143,52 @@ fn a_password_comes_from_where_the_operator_allows_it() {
     apply("correct horse", both).expect(0);
     assert_eq!(reasons(&world, "reboot"), expected([("d-001", Reason::Offline)]));
 }
+
+#[test]
+fn a_broker_lets_devices_in_with_their_keys_and_to_their_own_topics() {
+    let keys = World::with_devices("{}", 3);
+    apply(&keys, &[]).expect(0);
+    keys.run(&["device", "block", "d-003", "--yes"]).expect(0);
+    let export = |format: &str| keys.run(&["device", "export", "--format", format, "-o", "-"]).expect(0).stdout;
+    let (passwords, acl, csv) = (export("mosquitto"), export("mosquitto-acl"), export("csv"));
+    assert_eq!(passwords, export("mosquitto"), "the same devices give the same bytes");
+    assert!(passwords.contains("d-001:$7$101$") && !passwords.contains("d-003"), "{passwords}");
+    let key = |id: &str| csv.lines().find(|line| line.starts_with(id)).unwrap().split(',').nth(2).unwrap().to_string();
+    assert!(!passwords.contains(&key("d-001")));
+
+    let folder = folder();
+    let own = folder.path().join("own");
+    std::fs::write(&own, "fleetform:correct horse\n").unwrap();
+    Ran::of(std::process::Command::new("mosquitto_passwd").arg("-U").arg(&own)).expect(0);
+    let all = std::fs::read_to_string(&own).unwrap() + &passwords;
+    std::fs::write(folder.path().join("passwords"), all).unwrap();
+    std::fs::write(folder.path().join("acl"), acl).unwrap();
+    let broker =
+        Broker::start_in(folder, "allow_anonymous false\npassword_file {folder}/passwords\nacl_file {folder}/acl");
+    let link = format!(
+        "link: {{mqtt: {{url: \"mqtt://127.0.0.1:{}\", username: {{env: U}}, password: {{env: P}}}}}}",
+        broker.port
+    );
+    keys.declare("fleetform.yaml", "Fleet", "acme", &format!("{{{link}}}"));
+    keys.job("reboot", &reboot("responseTimeout: 2s", ""));
+    let start = |id: &str, react| {
+        Gadget::with_password(broker.port, (id, Some(key(id))), fleetform::link::mqtt::Version::V5, react)
+    };
+    let honest = start("d-001", Box::new(super::obey));
+    // Answers in the name of the other one, which the broker does not pass on, and nothing in its own.
+    let _other = start(
+        "d-002",
+        Box::new(|gadget, (told, _)| match told {
+            fleetform::link::protocol::Told::Method { rid, .. } => {
+                vec![(gadget.topics.answer("d-001", 500, rid), Vec::new())]
+            }
+            _ => Vec::new(),
+        }),
+    );
+    let mut command = fleetform();
+    command.arg("-C").arg(keys.path()).args(["apply", "--yes"]).env("U", "fleetform").env("P", "correct horse");
+    Ran::of(command.env("FLEETFORM_ALLOW_SECRETS", "env:U,env:P")).expect(0);
+    let rows = [("d-001", Reason::Responded), ("d-002", Reason::Timeout), ("d-003", Reason::Blocked)];
+    assert_eq!(reasons(&keys, "reboot"), expected(rows));
+    assert_eq!(honest.gadget.executions().len(), 1);
+}
