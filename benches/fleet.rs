@@ -5,6 +5,7 @@
 //! cargo bench --bench fleet -- --devices 10000      # a smoke test
 //! cargo bench --bench fleet -- --imports            # the imports only
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
+//! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
 //! ```
 //!
 //! Each measurement is a separate process, so that its peak memory is its own. The floors do by hand, with the same
@@ -20,11 +21,14 @@
 //! * validate: parsing 10,000 files into values with the YAML library, and nothing else;
 //! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What
 //!   it must reach is a time, with 10,000 files;
+//! * commands: the same messages to the same devices through the same broker, and their answers, with the same window;
 //! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the
 //!   index that an apply makes and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
+#[path = "fleet/mqtt.rs"]
+mod mqtt;
 #[path = "fleet/reconcile.rs"]
 mod reconcile;
 
@@ -66,6 +70,8 @@ fn main() -> Result<(), Failure> {
         measure_imports(&folder, devices)
     } else if has("--reconciles") {
         measure_reconciles(&folder, devices)
+    } else if has("--mqtt") {
+        mqtt::measure(&folder, devices.min(100_000))
     } else {
         measure(&folder, devices).and_then(|()| measure_reconciles(&folder, devices))
     };
@@ -221,6 +227,9 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
     match name {
         "reconcile-jobs" => return reconcile::measure(&folder.join("fleet"), Mix::Jobs),
         "reconcile-halves" => return reconcile::measure(&folder.join("fleet"), Mix::Halves),
+        "mqtt-devices" => return mqtt::devices(folder, false),
+        "mqtt-devices-slow" => return mqtt::devices(folder, true),
+        "raw-mqtt" => mqtt::raw_round_trips(folder)?,
         "raw-import" => raw_import(folder)?,
         "raw-plan" => raw_plan(folder)?,
         "raw-plan-group" => raw_plan_of(folder, GROUP_SCAN)?,
