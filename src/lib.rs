@@ -52,10 +52,11 @@
 //! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
+//! | 5 | [`device`] | the reference device: the other side of the device protocol | model, link |
 //! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
 //! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
-//! | 8 | [`cli`] | arguments, commands, views | ops, forge and the values that it shows |
+//! | 8 | [`cli`] | arguments, commands, views | ops, forge, device and the values that it shows |
 //! | 8 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
@@ -130,6 +131,7 @@
 pub mod access;
 pub mod cli;
 pub mod convert;
+pub mod device;
 pub mod diag;
 pub mod execute;
 pub mod forge;

@@ -129,6 +129,20 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("device delete", &[("fleetform device delete lamp-0701", "with its keys and twin")]),
     ("device set", &[("fleetform device set lamp-0001 light.level=40", "commits a job for one device")]),
     ("device call", &[("fleetform device call lamp-0001 reboot '{\"delay\": 5}'", "commits a job for one device")]),
+    (
+        "device run",
+        &[
+            ("fleetform device run --id lamp-0001", "a device of the fleet here, at the fleet's broker"),
+            ("fleetform device run --id pi --broker mqtt://localhost --method beep='./beep.sh'", "a real one"),
+        ],
+    ),
+    (
+        "device fleet",
+        &[
+            ("fleetform device fleet -n 1000 --ids lamp- --latency 50ms..150ms", "the lamps of the quickstart"),
+            ("fleetform device fleet --ids-from devices.csv --answers 500", "devices that refuse everything"),
+        ],
+    ),
     ("group list", &[("fleetform group list", "with the number of devices in each")]),
     ("group show", &[("fleetform group show hall-a", "its condition, size, and what uses it")]),
     ("import list", &[("fleetform import list", "the report of each")]),

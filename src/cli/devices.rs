@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::edits::EditArgs;
+use super::gadgets::{FleetArgs, GadgetArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
@@ -76,6 +77,20 @@ pub enum DeviceCommand {
         #[command(flatten)]
         edit: EditArgs,
     },
+    /// Be a device: connect to the broker, execute methods, acknowledge properties, until Ctrl-C
+    ///
+    /// The reference device of the device protocol. It reconnects for ever, and says on stderr what happens to it.
+    Run {
+        /// The id of the device, and its client id at the broker
+        #[arg(long, value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        gadget: Box<GadgetArgs>,
+    },
+    /// Be many devices, each with its own connection, until Ctrl-C
+    ///
+    /// For tests and for rehearsals with a real broker. It says on stderr how many are connected and what they did.
+    Fleet(Box<FleetArgs>),
 }
 
 /// Which devices to change.

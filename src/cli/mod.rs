@@ -11,6 +11,7 @@ mod devices;
 mod edits;
 mod error;
 mod forge;
+mod gadgets;
 mod global;
 pub mod listen;
 pub mod logs;

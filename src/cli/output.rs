@@ -10,7 +10,7 @@ use super::view::{diagnostic, number};
 use crate::ops::Findings;
 
 /// The terminal, or the pipes in its place.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Output {
     pub is_json: bool,
     pub is_quiet: bool,

@@ -39,6 +39,7 @@ use rules::Set;
 
 pub use crate::model::entry::Entry;
 pub use editors::{SCHEMA_PATH, schema_line, schema_of_all, schema_of_all_text, with_schema_line};
+pub use lower::{parse_url as parse_broker_url, prefix_problem as topic_prefix_problem};
 pub use outline::{Outline, Outlined, outline};
 pub use parsed::ParsedFiles;
 pub use scheduled::scheduled_job;

@@ -11,6 +11,7 @@ pub mod group;
 pub mod import;
 pub mod init;
 pub mod job;
+pub mod link;
 pub mod names;
 pub mod plan;
 pub mod rehearse;

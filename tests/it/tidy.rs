@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
     ("listen", "model"),
+    ("device", "model link"),
     // Level 6. What a registry, a link and a branch are made to do for a fleet.
     ("reconcile", "diag model manifest ledger plan results registry link repo prepare execute"),
     // Level 7.
@@ -45,7 +46,7 @@ const ROOMS: &[(&str, &str)] = &[
             reconcile listen",
     ),
     // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
-    ("cli", "diag model manifest ledger plan results convert registry repo forge prepare execute listen ops"),
+    ("cli", "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops"),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo prepare execute ops"),
 ];

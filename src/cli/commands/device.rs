@@ -1,4 +1,4 @@
-//! `device list|show|export|block|unblock|delete|set|call`
+//! `device list|show|export|block|unblock|delete|set|call|run|fleet`
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::devices::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, PageArgs};
@@ -68,6 +68,8 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             let wanted = Work::Set { section, assignments: assignments.clone() };
             write_job(environment, device_id, &wanted, edit, output)
         }
+        DeviceCommand::Run { id, gadget } => super::gadget::run(environment, id, gadget, output),
+        DeviceCommand::Fleet(arguments) => super::gadget::fleet(environment, arguments, output),
         DeviceCommand::Call {
             device_id,
             method,

@@ -5,6 +5,7 @@ mod apply;
 mod convert;
 mod device;
 mod follow;
+mod gadget;
 mod group;
 mod import;
 mod init;

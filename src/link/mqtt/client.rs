@@ -27,8 +27,6 @@ use super::terms::{ClientOptions, Publication, Received, Version};
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the answer to a ping may take.
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes that are read at once.
-const READ_BYTES: usize = 16 * 1024;
 /// Messages in flight of a broker that names no maximum, which is what MQTT 3.1.1 knows.
 const IN_FLIGHT_DEFAULT: usize = 1_000;
 
@@ -82,7 +80,7 @@ impl Connection {
             version,
             reader,
             writer,
-            input: vec![0; READ_BYTES],
+            input: vec![0; options.read_bytes],
             output: Vec::new(),
             written: 0,
             is_flushed: true,

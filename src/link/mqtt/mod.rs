@@ -47,6 +47,7 @@ use mailbox::{About, Happened, Inbound, Mailbox, Order, Receipt, Standing};
 pub use terms::{ClientOptions, Publication, Received, Version};
 pub use tls::{TlsFiles, tls_config};
 use worker::Worker;
+pub use worker::open as connect;
 
 /// How long a reply to a device is worth sending.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -56,6 +57,8 @@ const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
 const PACKET_BYTES_MAX: u32 = 2 << 20;
 /// Messages that the broker may send without an acknowledgement.
 const RECEIVE_MAX: u16 = 4_096;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 16 * 1024;
 /// How long the broker keeps what devices say for a daemon that is restarted, and for an apply that died, in seconds.
 const DAEMON_SESSION_SECONDS: u32 = 24 * 3_600;
 const SESSION_SECONDS: u32 = 600;
@@ -117,6 +120,7 @@ impl MqttLink {
                     will: None,
                     packet_bytes_max: PACKET_BYTES_MAX,
                     receive_max: RECEIVE_MAX,
+                    read_bytes: READ_BYTES,
                 },
                 // Each kind of message comes on one connection.
                 filters: topics.of_devices().into_iter().skip(at).step_by(connections).collect(),

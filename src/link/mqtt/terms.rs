@@ -30,6 +30,8 @@ pub struct ClientOptions {
     pub packet_bytes_max: u32,
     /// The most messages that the broker may send without an acknowledgement.
     pub receive_max: u16,
+    /// Bytes that are read at once: the size of the connection's buffer.
+    pub read_bytes: usize,
 }
 
 /// A message to be published with QoS 1.

@@ -383,7 +383,10 @@ impl Worker {
 }
 
 /// Connects with the version that worked last; where that is not known, with 5, then with 3.1.1.
-async fn open(options: &ClientOptions, version: &mut Version) -> Result<Connection, BrokerError> {
+///
+/// # Errors
+/// The broker is not reachable, not trusted, or refuses.
+pub async fn open(options: &ClientOptions, version: &mut Version) -> Result<Connection, BrokerError> {
     let opened = Connection::open(options, *version).await;
     // A broker that does not know version 5 says so, closes the connection, or answers as that of 3.1.1 does.
     let speaks_other = matches!(

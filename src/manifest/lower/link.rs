@@ -93,7 +93,10 @@ impl Lowering<'_> {
 }
 
 /// Returns the host, the port and whether it is encrypted.
-fn parse_url(url: &str) -> Result<(String, u16, bool), &'static str> {
+///
+/// # Errors
+/// It is no address of a broker; what is wrong, a phrase about it.
+pub fn parse_url(url: &str) -> Result<(String, u16, bool), &'static str> {
     let (is_tls, rest) = if let Some(rest) = url.strip_prefix("mqtts://") {
         (true, rest)
     } else if let Some(rest) = url.strip_prefix("mqtt://") {
@@ -133,7 +136,7 @@ fn parse_url(url: &str) -> Result<(String, u16, bool), &'static str> {
 }
 
 /// Returns why no topics can begin with a text, or `None`.
-fn prefix_problem(prefix: &str) -> Option<&'static str> {
+pub fn prefix_problem(prefix: &str) -> Option<&'static str> {
     if prefix.is_empty() {
         Some("it is empty")
     } else if prefix.len() > TOPIC_PREFIX_BYTES_MAX {

@@ -13,6 +13,8 @@ mod plain;
 mod policy;
 mod schedule;
 
+pub use link::{parse_url, prefix_problem};
+
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
