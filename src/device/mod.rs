@@ -53,10 +53,8 @@ const THREAD_DEVICES: usize = 2_000;
 const THREADS_MAX: usize = 4;
 /// Bytes of the largest packet that a device takes: a payload, its topic, and room.
 const PACKET_BYTES_MAX: u32 = 2 * limits::PAYLOAD_BYTES_MAX as u32;
-/// Messages that the broker may send to a device without an acknowledgement.
+/// Messages that the broker may send to a device without an acknowledgement; a connection's buffer is as small.
 const RECEIVE_MAX: u16 = 32;
-/// Bytes that a device reads at once: its messages are small, and there may be ten thousand devices.
-const READ_BYTES: usize = 2 << 10;
 /// Threads that look up names and write files of the runtime.
 const BLOCKING_THREADS_MAX: usize = 8;
 
@@ -149,7 +147,6 @@ pub fn run(ids: Vec<String>, settings: &Settings, stop: &Stop, tell: Tell) -> Re
         will: None,
         packet_bytes_max: PACKET_BYTES_MAX,
         receive_max: RECEIVE_MAX,
-        read_bytes: READ_BYTES,
     };
     let common = Arc::new(Common {
         topics: topics.clone(),

@@ -19,6 +19,8 @@ use crate::model::acknowledgement::acknowledge;
 /// broker may keep every one of them for a fleetform that is not there.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+/// When a twin that was too old is asked for again.
+const AGAIN_TIME: Duration = Duration::from_secs(1);
 /// Acknowledgements of desired properties.
 const ACCEPTED: u16 = 200;
 
@@ -129,7 +131,7 @@ impl Twin {
             return match status {
                 200 => {
                     self.wanted = None;
-                    self.take_twin(payload);
+                    self.take_twin(now, payload);
                     None
                 }
                 status => {
@@ -155,7 +157,7 @@ impl Twin {
         }
     }
 
-    fn take_twin(&mut self, payload: &[u8]) {
+    fn take_twin(&mut self, now: Instant, payload: &[u8]) {
         let twin: Option<Value> = serde_json::from_slice(payload).ok();
         let desired = twin.as_ref().and_then(|twin| twin.get("desired")).map(|desired| desired.to_string());
         let Some(Ok((members, Some(version)))) = desired.map(|text| versioned(text.as_bytes())) else { return };
@@ -165,6 +167,9 @@ impl Twin {
         if self.known.is_some_and(|known| version < known) {
             // It is older than a patch that came meanwhile, and some version before that patch is still missing.
             self.want();
+            if let Some(open) = &mut self.wanted {
+                open.until = Some(now + AGAIN_TIME);
+            }
             return;
         }
         (self.known, self.complete) = (Some(version), Some(version));
@@ -263,7 +268,8 @@ mod tests {
         assert_eq!(requests[0], ("r-2".to_string(), None));
         // An answer from before the patch does not have it.
         twin.answered(now, 200, "r-2", br#"{"desired":{"$version":2,"a":2}}"#);
-        let requests = sent(&mut twin, now);
+        assert_eq!(sent(&mut twin, now), []);
+        let requests = sent(&mut twin, now + AGAIN_TIME);
         assert_eq!(requests[0].1, None, "it is asked for again");
         twin.answered(now, 200, &requests[0].0, br#"{"desired":{"$version":3,"a":2,"b":3}}"#);
         twin.answered(now, 204, "r-3", b"");

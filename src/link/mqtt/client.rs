@@ -27,6 +27,10 @@ use super::terms::{ClientOptions, Publication, Received, Version};
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the answer to a ping may take.
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
+/// The most bytes that are read at once, and those for each message that may come at once: ten thousand devices of one
+/// process would need much memory otherwise.
+const READ_BYTES_MAX: usize = 16 * 1024;
+const MESSAGE_BYTES: usize = 64;
 /// Messages in flight of a broker that names no maximum, which is what MQTT 3.1.1 knows.
 const IN_FLIGHT_DEFAULT: usize = 1_000;
 
@@ -80,7 +84,7 @@ impl Connection {
             version,
             reader,
             writer,
-            input: vec![0; options.read_bytes],
+            input: vec![0; READ_BYTES_MAX.min(usize::from(options.receive_max) * MESSAGE_BYTES)],
             output: Vec::new(),
             written: 0,
             is_flushed: true,

@@ -57,8 +57,6 @@ const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
 const PACKET_BYTES_MAX: u32 = 2 << 20;
 /// Messages that the broker may send without an acknowledgement.
 const RECEIVE_MAX: u16 = 4_096;
-/// Bytes that are read at once.
-const READ_BYTES: usize = 16 * 1024;
 /// How long the broker keeps what devices say for a daemon that is restarted, and for an apply that died, in seconds.
 const DAEMON_SESSION_SECONDS: u32 = 24 * 3_600;
 const SESSION_SECONDS: u32 = 600;
@@ -120,7 +118,6 @@ impl MqttLink {
                     will: None,
                     packet_bytes_max: PACKET_BYTES_MAX,
                     receive_max: RECEIVE_MAX,
-                    read_bytes: READ_BYTES,
                 },
                 // Each kind of message comes on one connection.
                 filters: topics.of_devices().into_iter().skip(at).step_by(connections).collect(),

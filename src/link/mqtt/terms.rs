@@ -28,10 +28,9 @@ pub struct ClientOptions {
     pub will: Option<(String, Vec<u8>)>,
     /// Bytes of the largest packet that is taken.
     pub packet_bytes_max: u32,
-    /// The most messages that the broker may send without an acknowledgement.
+    /// The most messages that the broker may send without an acknowledgement. A client that takes few reads little at
+    /// once.
     pub receive_max: u16,
-    /// Bytes that are read at once: the size of the connection's buffer.
-    pub read_bytes: usize,
 }
 
 /// A message to be published with QoS 1.
