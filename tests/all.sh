@@ -38,6 +38,15 @@ if ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then
         exit 1
     fi
 fi
+# The reference device in Python.
+if ! python3 -c 'import paho.mqtt.client' 2>/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-paho-mqtt
+    else
+        echo "paho-mqtt for python3 is needed: install python3-paho-mqtt, then run this again." >&2
+        exit 1
+    fi
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

@@ -327,14 +327,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (mut state, _) = State::open(&path).unwrap();
-        for n in 0..3 * REWRITE_LINES_MIN {
+        let line = |n: usize| {
             let (device_id, execution_id) = ("d".to_string(), n.to_string());
-            state
-                .append([state_line(&Line::Answered { device_id, execution_id, answer: ok("{}") })].into_iter())
-                .unwrap();
+            state_line(&Line::Answered { device_id, execution_id, answer: ok("{}") })
+        };
+        for n in (0..3 * REWRITE_LINES_MIN).step_by(EXECUTIONS_MAX) {
+            state.append((n..n + EXECUTIONS_MAX).map(line)).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.lines().count() <= REWRITE_LINES_MIN + 2 * EXECUTIONS_MAX + 1, "{}", text.lines().count());
+        assert!(text.lines().count() <= REWRITE_LINES_MIN + 3 * EXECUTIONS_MAX, "{}", text.lines().count());
         assert!(text.contains(&format!("\"{}\"", 3 * REWRITE_LINES_MIN - 1)));
     }
 }

@@ -22,6 +22,7 @@ mod editors;
 mod follow;
 mod forge;
 mod formats;
+mod gadgets;
 mod gone;
 mod hostile;
 mod imports;
