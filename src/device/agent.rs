@@ -218,7 +218,11 @@ impl Agent {
                 // Only now: who is told that the device is online may speak to it at once.
                 session.presence = Some(session.connection.publish(&presence(topics, &self.device_id, ONLINE))?);
             }
-            Received::Acknowledged { packet_id, .. } if Some(packet_id) == session.presence => {
+            Received::Acknowledged { packet_id, is_refused, .. } if Some(packet_id) == session.presence => {
+                if is_refused {
+                    let topic = self.common.topics.presence(&self.device_id);
+                    return Err(BrokerError::Refused { reason: format!("it does not let us publish to {topic}") });
+                }
                 (session.is_joined, session.presence, session.permit) = (true, None, None);
                 self.twin.connected();
                 let version = session.connection.version();

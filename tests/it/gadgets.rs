@@ -11,8 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fleetform::link::mqtt::{ClientOptions, Connection, Publication, Received, Version};
-use fleetform::link::protocol::{RequestIds, Told, desired_payload, twin_payload, versioned};
-use fleetform::link::protocol::{Said, Topics};
+use fleetform::link::protocol::{RequestId, Said, Told, Topics, desired_payload, twin_payload, versioned};
 use fleetform::link::{Token, Twin};
 use fleetform::model::acknowledgement::acknowledge;
 use fleetform::model::digest::Digest;
@@ -68,6 +67,11 @@ impl Drop for RunningSide {
 
 impl Side {
     fn start(port: u16) -> RunningSide {
+        Side::start_as(port, None)
+    }
+
+    /// Starts one that is a user of the broker, with a password.
+    fn start_as(port: u16, user: Option<(&'static str, &'static str)>) -> RunningSide {
         let side = Arc::new(Side {
             topics: Topics::new("fleetform"),
             heard: Mutex::default(),
@@ -80,21 +84,21 @@ impl Side {
         let own = Arc::clone(&side);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(own.live(port));
+            runtime.block_on(own.live(port, user));
         });
         let running = RunningSide { side, thread: Some(thread) };
         running.wait("fleetform listens", || running.is_up.load(Ordering::SeqCst));
         running
     }
 
-    async fn live(&self, port: u16) {
+    async fn live(&self, port: u16, user: Option<(&str, &str)>) {
         let options = ClientOptions {
             host: "127.0.0.1".to_string(),
             port,
             tls: None,
             client_id: "the-other-side".to_string(),
-            username: None,
-            password: None,
+            username: user.map(|(name, _)| name.to_string()),
+            password: user.map(|(_, password)| password.as_bytes().to_vec()),
             session_seconds: 0,
             will: None,
             packet_bytes_max: 1 << 20,
@@ -467,6 +471,69 @@ fn a_job_runs_on_a_fleet_of_them() {
     assert!(log.contains(", 40 methods executed"), "{log}");
 }
 
+/// Returns the access control list of the page.
+fn access_control_list() -> String {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device-protocol.md")).unwrap();
+    let list = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(list.contains("user fleetform\n"), "{list}");
+    list.to_string()
+}
+
+#[test]
+fn each_device_has_a_user_and_what_that_user_may() {
+    let folder = folder();
+    let passwords = folder.path().join("passwords");
+    fs::write(&passwords, "fleetform:correct horse\nd-1:battery staple\nd-2:battery staple\n").unwrap();
+    // It makes hashes of them.
+    Ran::of(Command::new("mosquitto_passwd").arg("-U").arg(&passwords)).expect(0);
+    fs::write(folder.path().join("acl"), access_control_list()).unwrap();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    fs::write(folder.path().join("cert.pem"), own.cert.pem()).unwrap();
+    fs::write(folder.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = format!(
+        "allow_anonymous false\npassword_file {{folder}}/passwords\nacl_file {{folder}}/acl\n\
+         listener {tls_port} 127.0.0.1\ncertfile {{folder}}/cert.pem\nkeyfile {{folder}}/key.pem"
+    );
+    let broker = Broker::start_in(folder, &lines);
+    let side = Side::start_as(broker.port, Some(("fleetform", "correct horse")));
+    *side.twin.lock().unwrap() = twin(json!({"$version": 2, "level": 1}));
+    let devices = crate::world::folder();
+    fs::write(devices.path().join("password"), "battery staple\n").unwrap();
+    let ca = broker.path().join("cert.pem").display().to_string();
+    let url = format!("mqtts://localhost:{tls_port}");
+    let connect = ["--broker", &url, "--ca", &ca, "--password-file", "password", "--username"];
+    // All that a device does is allowed.
+    fs::write(devices.path().join("ids"), "d-1\n\nd-2\n").unwrap();
+    let mut command = fleetform();
+    command.args(["device", "fleet", "--ids-from", "ids"]).args(connect).arg("{id}");
+    let fleet = Gadget::of(&mut command, devices.path());
+    for (id, rid) in [("d-1", "1-0-1-ab"), ("d-2", "1-0-2-ab")] {
+        side.wait_for_presence(id, &["online"]);
+        assert_eq!(side.call(id, "reboot", rid, &Digest::of_bytes(id.as_bytes())), (200, json!({})));
+    }
+    side.wait("both acknowledge", || side.reports().len() == 2);
+    assert_eq!(fleet.stop(), Some(0));
+    side.wait_for_presence("d-2", &["online", "offline"]);
+    // And nothing in the name of another.
+    let mut command = fleetform();
+    command.args(["device", "run", "--id", "d-2"]).args(connect).arg("d-1");
+    let thief = Gadget::of(&mut command, devices.path());
+    let said = |gadget: &Gadget, text: &str| {
+        let waited =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_until(text, || gadget.log().contains(text))));
+        assert!(waited.is_ok(), "{text}: {}", gadget.log());
+    };
+    said(&thief, "it does not let us publish to fleetform/d-2/presence");
+    assert_eq!(side.presences("d-2"), ["online", "offline"]);
+    let wrong = crate::world::folder();
+    fs::write(wrong.path().join("password"), "correct horse").unwrap();
+    let mut command = fleetform();
+    command.args(["device", "run", "--id", "d-1"]).args(connect).arg("d-1");
+    let liar = Gadget::of(&mut command, wrong.path());
+    said(&liar, "it does not take our user name and password");
+}
+
 #[test]
 fn devices_that_cannot_be_run_say_why() {
     let run = |arguments: &[&str]| {
@@ -519,9 +586,11 @@ fn examples() -> BTreeMap<String, (String, String)> {
 fn the_examples_of_the_page_are_what_is_sent_and_read() {
     let topics = Topics::new("fleetform");
     let (id, odd) = ("lamp-0001", "lamp+1#50%");
-    let token = Token { run_id: 12, ordinal: 3, attempt: 1 };
-    let ids = RequestIds::of_registry("an example");
-    let (rid, xid) = (ids.make(token, id), Digest::of_bytes(b"an example"));
+    let request = |ordinal: u32, execution_id: &Digest| {
+        RequestId::new(Token { run_id: 12, ordinal, attempt: 1 }, execution_id).to_string()
+    };
+    let (xid, other) = (Digest::of_bytes(b"an example"), Digest::of_bytes(b"another example"));
+    let rid = request(3, &xid);
     let desired = json!({"light": {"level": 3}, "name": null});
     let twin = Twin {
         desired: json!({"light": {"level": 3}}),
@@ -537,7 +606,7 @@ fn the_examples_of_the_page_are_what_is_sent_and_read() {
         ("method", (topics.method(id, "reboot", &rid, &xid), json!({"delay": 5}).to_string())),
         ("answer", (topics.answer(id, 200, &rid), json!({"uptime": 3}).to_string())),
         ("answer-without-a-payload", (topics.answer(id, 204, &rid), String::new())),
-        ("method-of-a-component", (topics.method(odd, "light1*dim", &ids.make(token, odd), &xid), "null".to_string())),
+        ("method-of-a-component", (topics.method(odd, "light1*dim", &request(4, &other), &other), "null".to_string())),
         ("twin-wanted", (topics.twin_wanted(id, "d41f-1"), String::new())),
         ("twin", (topics.response(id, 200, "d41f-1", None), text(twin_payload(&twin)))),
         ("desired", (topics.desired(id, 8), text(desired_payload(&desired, 8)))),
