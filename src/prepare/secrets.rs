@@ -244,6 +244,13 @@ impl SecretStore {
         secrets.has_all(&sent).then_some(secrets)
     }
 
+    /// Reads the secrets of a job anew, and masks them from now on. What cannot be read is passed over.
+    pub fn read_to_send(&self, job: &Job, key: &SecretKey) {
+        let sent = sent_by(job);
+        drop(self.read(&sent));
+        self.masks.borrow_mut().add(&self.last(&sent, key));
+    }
+
     /// Returns the masks of all that this process may have sent.
     pub fn masks(&self) -> Masks {
         self.masks.borrow().clone()

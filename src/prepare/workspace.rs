@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -9,8 +10,8 @@ use super::PrepareError;
 use super::lease::at_work;
 use super::needed_secrets::has_secrets;
 use super::secrets::{AllowedSecrets, SecretFault, SecretStore};
-use crate::model::fleet::{Fleet, RegistryConfig};
-use crate::model::job::Job;
+use crate::model::fleet::{Declared, Fleet, RegistryConfig};
+use crate::model::job::{Action, Job};
 use crate::model::secret::{Masks, SecretRef, SecretText, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
@@ -142,6 +143,18 @@ impl Workspace {
     /// It is not allowed here, or cannot be read.
     pub fn secret(&self, reference: &SecretRef) -> Result<SecretText, SecretFault> {
         self.secrets.one(reference)
+    }
+
+    /// Reads the secrets of all declared jobs that write properties: a device that asks for its twin gets them, also
+    /// when its job has ended before this process began.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn read_secrets_of_twins(&self, declared: &Declared, registry: &Registry) -> Result<(), RegistryError> {
+        let Some(key) = registry.secret_key()? else { return Ok(()) };
+        let writes = |job: &&Arc<Job>| matches!(job.action, Action::Property(_)) && has_secrets(&job.action);
+        declared.jobs.values().filter(writes).for_each(|job| self.secrets.read_to_send(job, &key));
+        Ok(())
     }
 
     /// Returns what hides the secrets that this process may have sent.

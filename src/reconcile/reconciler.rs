@@ -199,6 +199,9 @@ impl<'w> Reconciler<'w> {
             // Planned again, with other documents.
         };
         let session = self.session.as_mut().expect("a round begins with an open registry");
+        if self.link.as_ref().is_some_and(KeptLink::stays) {
+            self.workspace.read_secrets_of_twins(&session.view.declared, &session.view.registry)?;
+        }
         if terms.on_error == OnError::Hold && (!seen.is_told.replace(true) || self.held != session.view.held) {
             self.held.clone_from(&session.view.held);
             let (fleet, findings) = (session.view.declared.fleet.name.as_str(), session.view.findings(found));

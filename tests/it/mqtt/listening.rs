@@ -95,3 +95,32 @@ fn a_presence_that_lies_is_corrected_by_what_the_device_says() {
     wait_until("it is reached", || status(&world, "reboot").as_deref() == Some("completed"));
     assert_eq!(gadget.executions().len(), 1);
 }
+
+#[test]
+fn a_twin_has_secrets_that_the_operator_still_allows() {
+    let broker = Broker::start();
+    let world = world(&broker, 1);
+    world.job("wifi", "{target: {query: '*'}, action: {property: {wifi: {psk: {$secret: {env: PSK}}, ssid: hall}}}}");
+    let start = |allowed: &str| {
+        let mut command = crate::world::fleetform();
+        command.arg("-C").arg(world.path()).args(["watch", "--interval", "1s"]).env("PSK", "correct horse battery");
+        command.env("FLEETFORM_ALLOW_SECRETS", allowed).stdout(std::process::Stdio::null());
+        crate::servers::Process::start(command.stderr(std::process::Stdio::null()))
+    };
+    let twin = || {
+        let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(|_, _| Vec::new()));
+        wait_until("it has its twin", || !running.gadget.heard().is_empty());
+        let twin: Value = serde_json::from_slice(&running.gadget.heard()[0].1).unwrap();
+        twin["desired"].clone()
+    };
+    let mut daemon = start("env:PSK");
+    wait_until("the job has ended", || status(&world, "wifi").as_deref() == Some("completed"));
+    let whole = json!({"$version": 2, "wifi": {"psk": "correct horse battery", "ssid": "hall"}});
+    assert_eq!(twin(), whole);
+    daemon.kill();
+    let mut daemon = start("env:PSK");
+    assert_eq!(twin(), whole, "the next process knows it too");
+    daemon.kill();
+    let _daemon = start("env:OTHER");
+    assert_eq!(twin(), json!({"$version": 2, "wifi": {"ssid": "hall"}}));
+}
