@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
-use super::import_files::unusable_file;
+use super::import_files::{organizations_of_rows, templates_of_rows, unusable_file};
 use super::needed_secrets::NeededSecrets;
 use super::preparation::{Preparation, StagedFile};
 use super::selection::selection_of;
 use super::templates::Templates;
 use crate::diag::Diagnostics;
 use crate::model::digest::Digest;
-use crate::model::fleet::{Declared, DeviceImport, Organization, Removed};
+use crate::model::fleet::{Declared, DeviceImport, Removed};
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::kind::Kind;
@@ -250,9 +250,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
     let spec = import.spec_digest.to_string();
     let organization = import.organization.clone();
     let declared = preparation.declared;
-    let templates = import.rows_have_template.then(|| declared.templates.keys().map(Name::to_string).collect());
-    let path_of = |(name, one): (&Name, &Organization)| (name.to_string(), one.path.clone());
-    let organizations = import.rows_have_organization.then(|| declared.organizations.iter().map(path_of).collect());
+    let (templates, organizations) = (templates_of_rows(declared, import), organizations_of_rows(declared, import));
     let mut parts = vec![spec, organization.clone().unwrap_or_default(), content];
     parts.extend(templates.iter().flatten().cloned());
     parts.extend(

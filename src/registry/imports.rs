@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::RegistryError;
+use super::file::RowNames;
 use crate::model::digest::Digest;
 use crate::model::fleet::{ImportFormat, Removed};
 
@@ -77,6 +78,17 @@ pub struct ImportSpec {
     pub others: BTreeSet<String>,
     /// The digest of the spec and of the content of the file.
     pub digest: Digest,
+}
+
+impl ImportSpec {
+    /// Returns what a row may name.
+    pub fn row_names(&self) -> RowNames<'_> {
+        RowNames {
+            organization: self.organization.as_deref(),
+            templates: self.templates.as_ref(),
+            organizations: self.organizations.as_ref(),
+        }
+    }
 }
 
 /// The result of staging a file.

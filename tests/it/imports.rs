@@ -1,5 +1,7 @@
 //! Import files as spreadsheets and people write them, read by `validate` as by a plan.
 
+use serde_json::json;
+
 use crate::world::{Ran, World};
 
 /// Returns a fleet with one import of a file.
@@ -201,6 +203,33 @@ fn rows_name_their_template_and_organization_where_the_import_lets_them() {
         world.apply().unwrap();
         assert_eq!(world.devices()[0].organization.as_deref(), Some("acme/us/eu"), "{path}");
         assert!(world.run(&["plan"]).expect(0).stdout.contains("nothing to do"));
+    }
+}
+
+#[test]
+fn validate_rejects_the_rows_that_a_plan_rejects_for_the_names_in_them() {
+    let spec = "template: lamp, organization: acme, fromRows: [template, organization]";
+    let line = |id: &str, mode: &str| json!({"id": id, "template": "lmap", "importMode": mode}).to_string() + "\n";
+    let known = "{\"id\": \"d-1\", \"template\": \"lamp\"}\n{\"id\": \"d-2\"}\n{\"id\": \"d-3\"}\n{\"id\": \"d-4\"}\n";
+    let world = chosen_by_rows("d.jsonl", known, spec);
+    world.apply().unwrap();
+    // A row that makes no device, deletes it, or changes its twin only, has its template for nothing.
+    let modes = [("d-1", "create"), ("d-2", "delete"), ("d-3", "updateTwin"), ("d-4", "update"), ("d-5", "create")];
+    world.write("d.jsonl", modes.map(|(id, mode)| line(id, mode)).concat());
+    world.commit("modes");
+    for command in ["validate", "plan"] {
+        let said = world.run(&[command]).expect(0).stderr;
+        assert!(said.contains("3 of 5 rows of import `all` are rejected"), "{command}: {said}");
+        assert!(said.contains("line 1 `d-1`: its template `lmap` is not declared: did you mean `lamp`?"), "{said}");
+    }
+    world.write("d.csv", "IOTC_DEVICEID,ORGANIZATION\nd-1,uss\nd-2,\n");
+    for (spec, said) in [
+        ("fromRows: [organization]", "its organization `uss` is not declared: did you mean `us`?"),
+        ("template: lamp", "the row names its organization, and the import does not let rows do that"),
+    ] {
+        world.declare("imports.yaml", "DeviceImport", "all", &format!("{{file: d.csv, {spec}}}"));
+        let found = world.run(&["validate"]).expect(0).stderr;
+        assert!(found.contains("1 of 2 rows") && found.contains(said), "{spec}: {found}");
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod hub;
 mod lines;
+mod names;
 mod reader;
 mod record;
 mod row;
@@ -19,6 +20,7 @@ use crate::model::fleet::ImportFormat;
 use crate::model::limits;
 use crate::model::text::shorten;
 
+pub use names::{Named, RowNames};
 pub use reader::Reader;
 pub use row::{Mode, Row, RowEntry};
 
@@ -27,19 +29,29 @@ pub use row::{Mode, Row, RowEntry};
 ///
 /// # Errors
 /// [`ImportFailure::File`]: the file is not of its form.
-pub fn check_file(format: ImportFormat, file: impl Read, rows_max: u64) -> Result<StagedImport, ImportFailure> {
+pub fn check_file(
+    format: ImportFormat,
+    names: RowNames<'_>,
+    file: impl Read,
+    rows_max: u64,
+) -> Result<StagedImport, ImportFailure> {
     let mut found = StagedImport::default();
     let mut source = Reader::open(format, file)?;
     while found.rows < rows_max
         && let Some(RowEntry { line, row }) = source.next()?
     {
         found.rows += 1;
-        if let Err(rejected) = row {
-            found.rejected += 1;
-            if found.errors.len() < limits::IMPORT_ERRORS_MAX {
-                let device_id = shorten(&rejected.device_id, limits::DEVICE_ID_CHARS_MAX).into_owned();
-                found.errors.push(RowError { line, device_id, message: rejected.message });
-            }
+        let (device_id, message) = match row {
+            Ok(row) => match names.named(&row) {
+                Ok(_) => continue,
+                Err(message) => (row.device_id, message),
+            },
+            Err(rejected) => (rejected.device_id, rejected.message),
+        };
+        found.rejected += 1;
+        if found.errors.len() < limits::IMPORT_ERRORS_MAX {
+            let device_id = shorten(&device_id, limits::DEVICE_ID_CHARS_MAX).into_owned();
+            found.errors.push(RowError { line, device_id, message });
         }
     }
     Ok(found)

@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
-use crate::diag::{nearest, shown};
 use crate::model::patch::{Section, merge_members, violations};
-use crate::registry::file::{Mode, Reader, Row, RowEntry};
+use crate::registry::file::{Mode, Named, Reader, Row, RowEntry};
 use crate::registry::sqlite::devices::{KEY_COLUMNS, keys_of_row};
 use crate::registry::sqlite::failure;
 use crate::registry::{DeviceKeys, Identity, twin_etag};
@@ -184,6 +183,8 @@ impl<'a> Stager<'a> {
 
 /// Returns what a row makes of its device; the error says why it is rejected.
 fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
+    // Whatever the registry has: `validate` says of these rows what a plan says.
+    let named = spec.row_names().named(row)?;
     let next = match (row.mode, known) {
         (Mode::Update | Mode::UpdateTwin, None) => {
             return Err("there is no such device, and its `importMode` makes none".to_string());
@@ -193,7 +194,9 @@ fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         }
         (Mode::Delete, None) | (Mode::Create, Some(_)) => return Ok(Next::unchanged(known)),
         (Mode::Delete, Some(known)) => Next { kind: RowKind::Deleted, ..Next::unchanged(Some(known)) },
-        (Mode::Create | Mode::CreateOrUpdate | Mode::Update | Mode::UpdateTwin, known) => changed(row, known, spec)?,
+        (Mode::Create | Mode::CreateOrUpdate | Mode::Update | Mode::UpdateTwin, known) => {
+            changed(row, named, known, spec)?
+        }
     };
     if let (Some(wanted), Some(known)) = (&row.if_match, known)
         && next.kind != RowKind::Unchanged
@@ -206,7 +209,7 @@ fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
 }
 
 /// Returns a new or updated device.
-fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
+fn changed(row: &Row, named: Named<'_>, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
     let is_whole = row.mode != Mode::UpdateTwin;
     let tags = section_after(known.map(|known| known.tags.as_str()), &row.tags, Section::Tags)?;
     let none = Map::new();
@@ -219,11 +222,11 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         None => section_after(None, &row.reported, Section::Reported)?,
     };
     // A device that has a template keeps it: moving it to another is a job's work.
-    let own = template_of(row, spec)?.or(spec.template.as_ref());
-    let template = known.and_then(|known| known.template.as_ref()).or(own).cloned();
+    let own = named.template.or(spec.template.as_deref());
+    let template = known.and_then(|known| known.template.as_deref()).or(own).map(str::to_string);
     let organization = match known {
         Some(known) if !is_whole => known.organization.clone(),
-        _ => organization_of(row, spec)?,
+        _ => named.organization.map(str::to_string),
     };
     let state = match (known, &template) {
         (None, None) => "unassociated".to_string(),
@@ -265,40 +268,6 @@ fn changed(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<
         iot_edge,
         keys,
     })
-}
-
-/// Returns the template that a row names; the error says why it may not.
-fn template_of<'a>(row: &'a Row, spec: &ImportSpec) -> Result<Option<&'a String>, String> {
-    let Some(name) = row.template.as_ref().filter(|_| row.mode != Mode::UpdateTwin) else { return Ok(None) };
-    let Some(known) = &spec.templates else { return Err(not_from_rows("template")) };
-    if known.contains(name) { Ok(Some(name)) } else { Err(unknown("template", name, known.iter())) }
-}
-
-/// Returns the path of the organization that a device will have; the error says why a row may not name it.
-fn organization_of(row: &Row, spec: &ImportSpec) -> Result<Option<String>, String> {
-    let Some(name) = row.organization.as_ref().filter(|_| row.mode != Mode::UpdateTwin) else {
-        return Ok(spec.organization.clone());
-    };
-    let Some(known) = &spec.organizations else { return Err(not_from_rows("organization")) };
-    let path = known.get(name).ok_or_else(|| unknown("organization", name, known.keys()))?;
-    let is_within =
-        |outer: &String| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    match &spec.organization {
-        Some(outer) if !is_within(outer) => {
-            Err(format!("its organization `{path}` is not within that of the import, `{outer}`"))
-        }
-        Some(_) | None => Ok(Some(path.clone())),
-    }
-}
-
-fn not_from_rows(field: &str) -> String {
-    format!("the row names its {field}, and the import does not let rows do that (`fromRows: [{field}]`)")
-}
-
-fn unknown<'a>(field: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let near = nearest(name, known.map(String::as_str));
-    let near = near.map_or(String::new(), |near| format!(": did you mean `{near}`?"));
-    format!("its {field} `{}` is not declared{near}", shown(name))
 }
 
 /// Returns the keys that a device will have; `None` when they stay, and for a new device that is given some.
