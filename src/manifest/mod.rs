@@ -188,6 +188,7 @@ fn judge(set: &Set, input: &Input<'_>, sources: &mut SourceMap, known: &mut Pars
     found.extend(rules::references::check(set, &paths, sources));
     found.extend(rules::order::check(set));
     found.extend(rules::effect::check(set));
+    found.extend(rules::numbers::check(set, &named));
     found.extend(rules::outside::check(set, &paths));
     found.extend(rules::schedules::check(set));
     found.extend(rules::queries::check(set, input.check_query, sources));

@@ -35,6 +35,11 @@ pub fn below(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
+/// Returns the key that a segment of a JSON pointer means.
+pub fn unescaped(segment: &str) -> String {
+    segment.replace("~1", "/").replace("~0", "~")
+}
+
 /// Returns true when the `@type` of an element has a word, be it among others.
 pub fn has_type(element: &Value, word: &str) -> bool {
     let is_it = |value: &Value| value.as_str().is_some_and(|text| class_word(text) == word);

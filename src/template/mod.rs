@@ -20,6 +20,7 @@ mod json;
 mod literal;
 mod members;
 mod model;
+mod number;
 mod place;
 mod read;
 mod relationship;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use check::violations;
 pub use json::is_name;
 pub use model::Model;
+pub use number::is_number;
 pub use place::{ModelPlace, locate, place, repeated};
 pub use read::read;
 pub use schema::WORDS as SCHEMA_WORDS;
@@ -114,9 +116,17 @@ impl Template {
     /// # Errors
     /// The problems of its model; a model that was checked with the files has none.
     pub fn of(document: &DeviceTemplate) -> Result<Template, Vec<Problem>> {
-        let model = read(&document.model)?;
+        Template::new(&document.model, &document.cloud_properties)
+    }
+
+    /// Returns the template of a model and the words of the cloud properties beside it, by their names.
+    ///
+    /// # Errors
+    /// The problems of the model.
+    pub fn new(model: &Value, cloud_properties: &BTreeMap<String, String>) -> Result<Template, Vec<Problem>> {
+        let model = read(model)?;
         let schema_of = |(name, word): (&String, &String)| Some((name.clone(), Schema::of_word(word)?));
-        Ok(Template { model, cloud: document.cloud_properties.iter().filter_map(schema_of).collect() })
+        Ok(Template { model, cloud: cloud_properties.iter().filter_map(schema_of).collect() })
     }
 
     /// Returns the top-level keys of desired properties that have a place in it: writable properties and components.

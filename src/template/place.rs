@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::json::unescaped;
 use crate::diag::Position;
 
 /// The bytes of a value in a JSON text, and of the key that it stands under.
@@ -78,7 +79,7 @@ pub fn place(text: &str, pointer: &str) -> Option<ModelPlace> {
     scanner.skip()?;
     let mut found = ModelPlace { key: None, value: start..scanner.at };
     for segment in pointer.split('/').skip(1) {
-        let key = segment.replace("~1", "/").replace("~0", "~");
+        let key = unescaped(segment);
         scanner.at = found.value.start;
         match scanner.find(&key)? {
             Some(inner) => found = inner,

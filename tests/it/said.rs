@@ -128,6 +128,64 @@ fn numbers_that_lose_their_zero_are_warned_of_wherever_they_are_sent() {
 }
 
 #[test]
+fn numbers_are_not_warned_of_where_the_template_has_numbers() {
+    let world = World::with_devices("{}", 1);
+    let gone = |path: &str| std::fs::remove_file(world.path().join(path)).unwrap();
+    let model = |schema: &str| {
+        let contents = json!([
+            {"@type": "Property", "name": "level", "schema": schema, "writable": true},
+            {"@type": "Property", "name": "lamp", "writable": true, "schema": {"@type": "Object", "fields": [
+                {"name": "levels", "schema": {"@type": "Map",
+                    "mapKey": {"name": "key", "schema": "string"}, "mapValue": {"name": "value", "schema": schema}}}]}},
+            {"@type": "Command", "name": "up", "request": {"name": "to", "schema": schema}},
+        ]);
+        let id = format!("dtmi:a:{schema};1");
+        json!({"@context": "dtmi:dtdl:context;2", "@id": id, "@type": "Interface", "contents": contents}).to_string()
+    };
+    for (template, schema) in [("lamp", "double"), ("label", "string")] {
+        world.write(&format!("{template}.json"), model(schema));
+        let spec = format!("{{model: {template}.json, cloudProperties: {{price: {schema}}}}}");
+        world.declare(&format!("{template}.yaml"), "DeviceTemplate", template, &spec);
+        world.declare(
+            &format!("all-{template}.yaml"),
+            "DeviceGroup",
+            &format!("all-{template}"),
+            &format!("{{template: {template}, query: '*'}}"),
+        );
+    }
+    let is_told = |target: &str, action: &str| {
+        world.declare("jobs/a.yaml", "Job", "a", &format!("{{target: {target}, action: {action}}}"));
+        let job = world.run(&["validate"]).expect(0).stderr.contains("FF115");
+        gone("jobs/a.yaml");
+        let spec = format!(
+            "{{start: 2026-12-03T02:30:00, timeZone: UTC, recurrence: daily, job: {{target: {target}, action: {action}}}}}"
+        );
+        world.declare("schedules/a.yaml", "Schedule", "s", &spec);
+        let schedule = world.run(&["validate"]).expect(0).stderr.contains("FF115");
+        gone("schedules/a.yaml");
+        assert_eq!(job, schedule, "{target} {action}");
+        job
+    };
+    for action in [
+        "{property: {level: 1.50}}",
+        "{property: {level: 1e3}}",
+        "{property: {lamp: {levels: {a~b/c: 1.50}}}}",
+        "{cloudProperty: {price: 1.50}}",
+        "{command: {name: up, payload: 1.50}}",
+    ] {
+        assert!(!is_told("{group: all-lamp}", action), "{action}");
+        assert!(is_told("{group: all-label}", action), "{action}");
+        assert!(is_told("{query: '*'}", action), "a device may have either template: {action}");
+    }
+    assert!(is_told("{group: all-lamp}", "{property: {version: 1.50}}"), "nothing is known of it");
+    assert!(is_told("{group: all-lamp}", "{tags: {level: 1.50}}"), "templates have no tags");
+    assert!(is_told("{group: all-lamp}", "{property: {level: Null}}"), "it is no number");
+    gone("label.yaml");
+    gone("all-label.yaml");
+    assert!(!is_told("{query: '*'}", "{property: {level: 1.50}}"), "the only template has a number there");
+}
+
+#[test]
 fn properties_of_iot_hub_are_told_from_those_that_a_condition_reads() {
     let world = World::with_devices("{}", 1);
     let of = |query: &str| world.run(&["device", "list", "--count", "--query", query]);

@@ -253,8 +253,9 @@ impl Lowering<'_> {
             self.report(code::PAYLOAD_TOO_LARGE, "/spec/action/command/payload", detail);
         }
         self.without_secrets(&payload, "/spec/action/command/payload");
-        if let Some(node) = self.root.at(&self.place("/spec/action/command/payload")) {
-            self.warn_of_plain_words(node);
+        let at = self.place("/spec/action/command/payload").into_owned();
+        if let Some(node) = self.root.at(&at) {
+            self.warn_of_plain_words(node, &at);
         }
         Command {
             name,

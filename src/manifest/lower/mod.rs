@@ -60,6 +60,8 @@ pub struct ParsedDoc {
     pub draft: Option<Draft>,
     pub references: Vec<Reference>,
     pub files: Vec<FileReference>,
+    /// Numbers that are not sent as they are written: a pointer into the document, and the warning of each.
+    pub numbers: Vec<(String, Diagnostic)>,
     /// The problems of its condition, once it was checked.
     pub query_problems: OnceLock<Vec<Diagnostic>>,
 }
@@ -244,14 +246,15 @@ pub fn lower(kind: Kind, root: Node, path: &str, text: &str, validators: &mut Va
         diagnostics: &mut diagnostics,
         references: Vec::new(),
         files: Vec::new(),
+        numbers: Vec::new(),
         is_scheduled: false,
     };
     let draft = lowering.document(kind, validators);
     let written_name: Option<Arc<str>> = root.at("/metadata/name").and_then(Node::as_str).map(Arc::from);
     let name = written_name.as_ref().and_then(|text| Name::parse(text).ok());
-    let Lowering { references, files, .. } = lowering;
+    let Lowering { references, files, numbers, .. } = lowering;
     let (path, query_problems) = (path.to_string(), OnceLock::new());
-    (ParsedDoc { kind, written_name, name, path, draft, references, files, query_problems, root }, diagnostics)
+    (ParsedDoc { kind, written_name, name, path, draft, references, files, numbers, query_problems, root }, diagnostics)
 }
 
 /// Returns the name of what has none that is legal; there is an error then.
@@ -266,6 +269,7 @@ struct Lowering<'a> {
     diagnostics: &'a mut Diagnostics,
     references: Vec<Reference>,
     files: Vec<FileReference>,
+    numbers: Vec<(String, Diagnostic)>,
     /// It is at the job of a schedule: pointers into a job lead there.
     is_scheduled: bool,
 }

@@ -48,7 +48,7 @@ impl Lowering<'_> {
             }
         }
         if let Some(node) = self.root.at(&at) {
-            self.warn_of_plain_words(node);
+            self.warn_of_plain_words(node, &at);
         }
         Patch::new(members).unwrap_or_else(|| {
             // An empty map that had fields before they were refused is not reported twice.

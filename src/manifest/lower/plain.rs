@@ -2,12 +2,12 @@
 
 use super::Lowering;
 use crate::diag::{Diagnostic, code, shown};
-use crate::manifest::node::{Content, Node};
+use crate::manifest::node::{self, Content, Key, Node};
 
 impl Lowering<'_> {
-    /// Warns of plain words that YAML 1.1 reads as something else, and of numbers that are not sent as they are
-    /// written.
-    pub(super) fn warn_of_plain_words(&mut self, node: &Node) {
+    /// Warns of plain words that YAML 1.1 reads as something else, and notes numbers that are not sent as they are
+    /// written: the rule over numbers knows the templates. `pointer` leads to the node.
+    pub(super) fn warn_of_plain_words(&mut self, node: &Node, pointer: &str) {
         let written = self.text.get(node.span.start..node.span.end).unwrap_or_default();
         let warning = match &node.content {
             Content::Bool(_) => None,
@@ -16,11 +16,20 @@ impl Lowering<'_> {
             // A plain scalar is exactly as long as its text; quotes make it longer.
             Content::String(text) if written.len() == text.len() => of_text(text),
             Content::String(_) => None,
-            Content::Seq(items) => return items.iter().for_each(|item| self.warn_of_plain_words(item)),
-            Content::Map(entries) => return entries.iter().for_each(|(_, node)| self.warn_of_plain_words(node)),
+            Content::Seq(items) => {
+                let items = items.iter().enumerate();
+                return items.for_each(|(at, item)| self.warn_of_plain_words(item, &format!("{pointer}/{at}")));
+            }
+            Content::Map(entries) => {
+                let below = |key: &Key| format!("{pointer}{}", node::pointer([key.text.as_str()]));
+                return entries.iter().for_each(|(key, node)| self.warn_of_plain_words(node, &below(key)));
+            }
         };
-        if let Some((detail, help)) = warning {
-            self.diagnostics.push(Diagnostic::new(code::AMBIGUOUS_SCALAR, node.span, detail).with_help(help));
+        let Some((detail, help)) = warning else { return };
+        let warning = Diagnostic::new(code::AMBIGUOUS_SCALAR, node.span, detail).with_help(help);
+        match node.content {
+            Content::Number(_) => self.numbers.push((pointer.to_string(), warning)),
+            _ => self.diagnostics.push(warning),
         }
     }
 }

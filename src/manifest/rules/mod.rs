@@ -9,6 +9,7 @@ pub mod effect;
 pub mod files;
 pub mod fleet;
 pub mod names;
+pub mod numbers;
 pub mod order;
 pub mod organizations;
 pub mod outside;
