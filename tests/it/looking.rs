@@ -245,7 +245,7 @@ fn a_run_that_waits_says_for_what_and_until_when() {
     assert_eq!(cause(&world, &["reboot"], "queued")["devices"], json!(2));
     let told = world.run(&["job", "show", "reboot", "--why"]).expect(0).stdout;
     assert!(
-        told.contains("1 device waits to come online, until 2026-11-20 12:00:00 UTC (expiresAfter): d-002."),
+        told.contains("1 device waits to come online, until 2026-11-20 12:00:00Z (expiresAfter): d-002."),
         "{told}"
     );
 }

@@ -347,6 +347,19 @@ fn nothing_is_left_unfinished_and_nothing_unwrapped() {
 }
 
 #[test]
+fn instants_have_one_form() {
+    // The one form; lines of logs, which programs read; wall clocks.
+    let allowed = ["src/cli/view/mod.rs", "src/cli/view/log.rs", "src/cli/view/schedule.rs"];
+    let mut violations = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/cli/")) {
+        if source.code.contains("strftime") && !allowed.contains(&source.path.as_str()) {
+            violations.push(source.path.clone());
+        }
+    }
+    assert_none("an instant is shown by `view::instant`", &violations);
+}
+
+#[test]
 fn a_todo_has_a_name_and_a_condition() {
     let (todo, fixme) = (["TO", "DO"].concat(), ["FIX", "ME"].concat());
     let mut files = Vec::new();

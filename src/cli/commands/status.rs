@@ -6,7 +6,7 @@ use super::{CommandResult, Output};
 use crate::cli::error::sentence;
 use crate::cli::exit;
 use crate::cli::output::Tone;
-use crate::cli::view::{counted, held};
+use crate::cli::view::{counted, held, instant};
 use crate::diag::Severity;
 use crate::model::status::Snapshot;
 use crate::model::text::{devices_of, sanitize_line};
@@ -61,12 +61,13 @@ fn text(status: &Status, output: &Output) -> String {
     let mut row = |name: &str, value: String| lines.push(format!("{name:<10} {value}"));
     match (&status.daemon, status.is_alive) {
         (Some(daemon), true) => {
-            row("daemon", painter.paint(Tone::Good, "alive") + &format!(", since {}", daemon.started_at))
+            row("daemon", painter.paint(Tone::Good, "alive") + &format!(", since {}", instant(daemon.started_at)))
         }
         (Some(daemon), false) => {
             row(
                 "daemon",
-                painter.paint(Tone::Bad, "not running") + &format!("; the last one started {}", daemon.started_at),
+                painter.paint(Tone::Bad, "not running")
+                    + &format!("; the last one started {}", instant(daemon.started_at)),
             );
         }
         (None, true) => row("daemon", "starting".to_string()),
@@ -147,17 +148,17 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     let safe = |text: &str| sanitize_line(text).into_owned();
     row("source", format!("{} {}", safe(&daemon.source.address), safe(&daemon.source.branch)));
     if let Some(at) = daemon.last_fetch_at {
-        row("looked", at.strftime("%F %TZ").to_string());
+        row("looked", instant(at));
     }
     if let Some(at) = daemon.last_reconcile_at {
-        row("reconciled", format!("{} ({} in all)", at.strftime("%F %TZ"), daemon.reconciles));
+        row("reconciled", format!("{} ({} in all)", instant(at), daemon.reconciles));
     }
     for run in &daemon.running {
         let done = run.completed + run.failed;
         row("running", format!("job {} run {}: {done} of {}, {} failed", run.job, run.run, run.total, run.failed));
     }
     for due in &daemon.next_due {
-        row("next", format!("{} schedule/{}", due.at.strftime("%F %TZ"), due.schedule));
+        row("next", format!("{} schedule/{}", instant(due.at), due.schedule));
     }
     for one in &daemon.held {
         row("held", held::line(one));
@@ -167,7 +168,7 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
         row("held", format!("and {more} more"));
     }
     if let Some(lease) = &daemon.lease {
-        row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, lease.until.strftime("%TZ")));
+        row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, instant(lease.until)));
     }
     if let Some(link) = &daemon.link {
         let is_up = link.connected == link.connections;

@@ -95,7 +95,7 @@ pub fn show(shown: &ShownDevice, runs: &[ListedRun], painter: Painter) -> String
     line("groups", if groups.is_empty() { "-".to_string() } else { groups.join(", ") }.as_str());
     line("simulated", if device.simulated { "yes" } else { "no" });
     line("connection", device.connection_state.as_str());
-    line("last activity", &device.last_activity.map_or("-".to_string(), |time| time.to_string()));
+    line("last activity", &super::instant_or_dash(device.last_activity));
     let content = edge_manifest_digest.as_ref().map_or(String::new(), |digest| format!(" ({:.12})", digest));
     line("edge manifest", &format!("{}{content}", device.edge_manifest.as_deref().unwrap_or("-")));
     let sections = [
@@ -130,7 +130,7 @@ fn runs_table(runs: &[ListedRun]) -> TextTable {
             of_row(row.map(|row| row.status.as_str().to_string())),
             of_row(row.map(|row| row.reason.as_str().to_string())),
             of_row(row.and_then(|row| row.code).map(|code| code.to_string())),
-            super::job::time(row.and_then(|row| row.finished_at)),
+            super::instant_or_dash(row.and_then(|row| row.finished_at)),
             of_row(row.map(|row| row.message.clone())),
         ]);
     }

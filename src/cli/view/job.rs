@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{TextTable, counted, number};
+use super::{TextTable, counted, instant, instant_or_dash, number};
 use crate::cli::output::{Painter, Tone};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{Reason, RunStatus};
@@ -37,7 +37,7 @@ pub fn list(runs: &[ListedRun]) -> String {
             number(counts.completed),
             number(counts.failed),
             number(counts.pending()),
-            time(record.started_at),
+            instant_or_dash(record.started_at),
         ];
         if let Some(Fitting { devices, device_id, row }) = fitting {
             cells.push(if *devices == 1 { device_id.clone() } else { counted(*devices, "device") });
@@ -148,9 +148,9 @@ pub fn show(shown: &ShownRun, painter: Painter) -> String {
     if !shown.failures.is_empty() {
         line("failed", by_reason(&shown.failures));
     }
-    line("claimed", time(Some(shown.claimed_at)));
-    line("started", time(record.started_at));
-    line("finished", time(record.finished_at));
+    line("claimed", instant(shown.claimed_at));
+    line("started", instant_or_dash(record.started_at));
+    line("finished", instant_or_dash(record.finished_at));
     line("source", record.source_commit.chars().take(12).collect());
     if record.per_batch.len() > 1 {
         let mut table = TextTable::new(&["BATCH", "DEVICES", "COMPLETED", "FAILED", "PENDING"]);
@@ -228,8 +228,4 @@ pub(super) fn tone(status: RunStatus) -> Tone {
         RunStatus::Failed | RunStatus::Canceled => Tone::Bad,
         RunStatus::Pending | RunStatus::Running | RunStatus::Stopped => Tone::Careful,
     }
-}
-
-pub(super) fn time(time: Option<Timestamp>) -> String {
-    time.map_or("-".to_string(), |time| time.strftime("%F %T UTC").to_string())
 }

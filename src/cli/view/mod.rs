@@ -23,6 +23,18 @@ pub mod why;
 pub use prose::reflowed;
 pub use table::TextTable;
 
+use jiff::Timestamp;
+
+/// Returns an instant as every view shows it, in UTC to the second: `2026-12-01 01:30:00Z`.
+pub fn instant(at: Timestamp) -> String {
+    at.strftime("%F %TZ").to_string()
+}
+
+/// Returns an instant, `-` where there is none.
+pub fn instant_or_dash(at: Option<Timestamp>) -> String {
+    at.map_or("-".to_string(), instant)
+}
+
 /// Returns a number with a comma between thousands.
 pub fn number(value: u64) -> String {
     let digits = value.to_string();
@@ -82,6 +94,13 @@ mod tests {
         let painted = line.replace("+ run     ", "\u{1b}[32m+ run     \u{1b}[0m");
         assert_eq!(console::strip_ansi_codes(&wrapped(&painted, 13, Some(60))), wrapped(line, 13, Some(60)));
         assert_eq!(wrapped("job a run 1: completed", 2, Some(12)), "job a run 1:\n  completed");
+    }
+
+    #[test]
+    fn instants_are_utc_to_the_second() {
+        let at = "2026-12-01T02:30:00.123456+01:00".parse().unwrap();
+        assert_eq!(instant(at), "2026-12-01 01:30:00Z");
+        assert_eq!((instant_or_dash(Some(at)), instant_or_dash(None)), (instant(at), "-".to_string()));
     }
 
     #[test]

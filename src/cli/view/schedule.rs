@@ -80,7 +80,7 @@ pub fn occurrences(found: &NextOccurrences) -> String {
         table.push(vec![
             local.strftime("%a %F %T").to_string(),
             local.strftime("%:z").to_string(),
-            one.instant.strftime("%F %TZ").to_string(),
+            super::instant(one.instant),
             note,
         ]);
     }

@@ -1,10 +1,9 @@
 //! Why a run is where it is, in sentences and as JSON. `docs/why.md` lists the causes and their keys in the JSON.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::job::{by_reason, row_json, time, tone};
-use super::{TextTable, counted, number};
+use super::job::{by_reason, row_json, tone};
+use super::{TextTable, counted, instant, instant_or_dash, number};
 use crate::cli::output::{Painter, Tone};
 use crate::model::delivery::ThresholdScope;
 use crate::model::outcome::{Counts, Reason, RunStatus};
@@ -197,17 +196,12 @@ fn cells_of(row: &Row) -> Vec<String> {
         row.reason.as_str().to_string(),
         row.code.map_or(String::new(), |code| code.to_string()),
         row.batch.to_string(),
-        precise(row.finished_at),
+        instant_or_dash(row.finished_at),
     ]
 }
 
 fn indented(table: &TextTable) -> String {
     table.render_behind(4).lines().map(|line| format!("  {line}\n")).collect()
-}
-
-/// Returns a time to the millisecond: devices of one run end close together.
-fn precise(time: Option<Timestamp>) -> String {
-    time.map_or("-".to_string(), |time| time.strftime("%F %T%.3f UTC").to_string())
 }
 
 fn per(scope: ThresholdScope) -> &'static str {
@@ -248,7 +242,7 @@ fn waiting_text(waiting: &Waiting) -> String {
         (Waits::ToAcknowledge, true) => "was written and has not acknowledged",
         (Waits::ToAcknowledge, false) => "were written and have not acknowledged",
     };
-    let until = until.map_or(String::new(), |until| format!(", until {} (expiresAfter)", time(Some(until))));
+    let until = until.map_or(String::new(), |until| format!(", until {} (expiresAfter)", instant(until)));
     let more = devices.saturating_sub(sample.len() as u64);
     let more = if more > 0 { format!(", … {} more", number(more)) } else { String::new() };
     format!("{} {what}{until}: {}{more}.", counted(*devices, "device"), sanitize_line(&sample.join(", ")))
@@ -301,7 +295,12 @@ fn late_text(total: u64, answers: &[(String, LateAnswer)]) -> String {
     }
     let mut table = TextTable::new(&["DEVICE_ID", "CODE", "CAME", "MESSAGE"]);
     for (device_id, answer) in answers {
-        table.push(vec![device_id.clone(), answer.code.to_string(), precise(Some(answer.at)), answer.message.clone()]);
+        table.push(vec![
+            device_id.clone(),
+            answer.code.to_string(),
+            instant_or_dash(Some(answer.at)),
+            answer.message.clone(),
+        ]);
     }
     let more = total.saturating_sub(answers.len() as u64);
     if more > 0 {
