@@ -17,6 +17,7 @@ mod sign;
 mod signatures;
 mod touched;
 mod tracked;
+mod tree;
 mod upstream;
 mod witness;
 mod work;

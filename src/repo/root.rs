@@ -1,6 +1,6 @@
 //! The first commit of the results branch: it is written completely before the branch points to it.
 
-use git2::{FileMode, Oid};
+use git2::Oid;
 
 use super::writer::Writer;
 use super::{FileChange, RepoError, ResultsBranch};
@@ -21,19 +21,13 @@ impl ResultsBranch<'_> {
     /// # Errors
     /// The repository cannot be written.
     pub fn write_root(&self, changes: &[FileChange], message: &str) -> Result<String, RepoError> {
-        let mut update = git2::build::TreeUpdateBuilder::new();
-        for (change, id) in self.blobs_of(changes)? {
-            update.upsert(change.path.as_str(), id, FileMode::Blob);
-        }
-        let mut write = || {
-            let repository = self.repository();
-            let empty = repository.find_tree(repository.treebuilder(None)?.write()?)?;
-            let tree = repository.find_tree(update.create_updated(repository, &empty)?)?;
-            let author = self.signature()?;
-            self.write_commit((&author, &author), message, &tree, &[])
-        };
-        let id = write().map_err(|e| self.error("write results", e))?;
-        Ok(id.to_string())
+        let fail = |error| self.error("write results", error);
+        let repository = self.repository();
+        let empty =
+            repository.treebuilder(None).and_then(|empty| repository.find_tree(empty.write()?)).map_err(fail)?;
+        let tree = repository.find_tree(self.tree_with(&empty, changes)?).map_err(fail)?;
+        let author = self.signature().map_err(fail)?;
+        self.write_commit((&author, &author), message, &tree, &[]).map(|id| id.to_string()).map_err(fail)
     }
 
     /// Makes the branch point to a commit of [`ResultsBranch::write_root`]. Durable when it returns.

@@ -7,7 +7,7 @@ use git2::{Repository, RepositoryInitOptions};
 use super::{Repo, RepoError};
 
 /// Above the object stores on disk, whose priorities are 1 and 2.
-const MEMORY_PRIORITY: i32 = 1_000;
+pub(super) const MEMORY_PRIORITY: i32 = 1_000;
 
 impl Repo {
     /// Makes a bare repository in an empty folder, with the results branch at the same commit as here. It reads this

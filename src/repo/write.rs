@@ -369,14 +369,11 @@ impl<'a> ResultsBranch<'a> {
         let fail = |e| self.error("write results", e);
         let parent = self.repository.find_commit(tip).map_err(fail)?;
         let before = parent.tree().map_err(fail)?;
-        let mut update = git2::build::TreeUpdateBuilder::new();
-        for (change, id) in self.blobs_of(changes)? {
-            if change.must_be_new && before.get_path(Path::new(&change.path)).is_ok() {
-                return Err(RepoError::AlreadyWritten { path: change.path.clone() });
-            }
-            update.upsert(change.path.as_str(), id, FileMode::Blob);
+        let is_there = |change: &&FileChange| change.must_be_new && before.get_path(Path::new(&change.path)).is_ok();
+        if let Some(change) = changes.iter().find(is_there) {
+            return Err(RepoError::AlreadyWritten { path: change.path.clone() });
         }
-        let after = update.create_updated(self.repository, &before).map_err(fail)?;
+        let after = self.tree_with(&before, changes)?;
         if after == before.id() {
             return Ok(None);
         }
@@ -395,12 +392,8 @@ impl<'a> ResultsBranch<'a> {
         if commit.parent_count() != 1 {
             return Ok(None);
         }
-        let mut update = git2::build::TreeUpdateBuilder::new();
-        for (change, id) in self.blobs_of(changes)? {
-            update.upsert(change.path.as_str(), id, FileMode::Blob);
-        }
-        let tree = commit.tree().and_then(|tree| update.create_updated(self.repository, &tree));
-        let tree = tree.and_then(|tree| self.repository.find_tree(tree)).map_err(fail)?;
+        let tree = self.tree_with(&commit.tree().map_err(fail)?, changes)?;
+        let tree = self.repository.find_tree(tree).map_err(fail)?;
         let (author, committer) = (commit.author(), commit.committer());
         let message = commit.message().unwrap_or_default();
         self.write_commit((&author, &committer), message, &tree, &[&parent]).map(Some).map_err(fail)
@@ -444,15 +437,6 @@ impl<'a> ResultsBranch<'a> {
             Err(error) if is_lost_race(&error) => Ok(false),
             Err(error) => Err(self.error("write results", error)),
         }
-    }
-
-    /// Returns the blob of each change; writes those that do not exist yet.
-    pub(super) fn blobs_of<'c>(&self, changes: &'c [FileChange]) -> Result<Vec<(&'c FileChange, Oid)>, RepoError> {
-        let blob = |change: &'c FileChange| match &change.content {
-            Content::Blob(blob) => Ok((change, blob.0)),
-            Content::Bytes(bytes) => self.write_blob(bytes).map(|blob| (change, blob.0)),
-        };
-        changes.iter().map(blob).collect()
     }
 
     /// Waits a while for the process that has locked the reference; fails after [`LOCKED_MAX`] tries.

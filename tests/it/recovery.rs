@@ -358,6 +358,37 @@ fn jobs_that_ran_elsewhere_are_marked_as_done_beside_a_branch() {
 }
 
 #[test]
+fn many_jobs_are_marked_as_done_in_one_commit_and_one_pack() {
+    for is_beside_a_branch in [false, true] {
+        let world = World::new("{}");
+        let names: Vec<String> = (0..80).map(|at| format!("job-{at:02}")).collect();
+        names.iter().for_each(|name| world.job(name, REBOOT));
+        let git = |arguments: &[&str]| {
+            let ran = std::process::Command::new("git").current_dir(world.path()).args(arguments).output().unwrap();
+            assert!(ran.status.success(), "{ran:?}");
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        let loose = || {
+            let counts = git(&["count-objects", "-v"]);
+            counts.lines().find_map(|line| line.strip_prefix("count: ")).unwrap().parse::<u32>().unwrap()
+        };
+        let mut marked: Vec<&str> = names.iter().map(String::as_str).collect();
+        if is_beside_a_branch {
+            world.run(&["adopt", "--mark-done", marked.remove(0)]).expect(0);
+        }
+        let (before, subjects) = (loose(), world.subjects().len());
+        world.run(&[&["adopt", "--mark-done"][..], &marked].concat()).expect(0);
+        assert!(loose() - before < 30, "two files and three folders a job: {} new files", loose() - before);
+        let marks = world.subjects().iter().filter(|subject| subject.contains("marked as done")).count();
+        assert_eq!(marks, 1 + usize::from(is_beside_a_branch), "{subjects} {:?}", world.subjects());
+        git(&["fsck", "--strict"]);
+        assert_eq!(world.results().keys().filter(|path| path.starts_with("claims/job-")).count(), 80);
+        let listed = world.run(&["job", "list", "--json"]).expect(0).json();
+        assert!(listed.len() == 80 && listed.iter().all(|run| run["status"] == "completed"), "{listed:?}");
+    }
+}
+
+#[test]
 fn what_could_not_be_marked_is_not_marked_later() {
     let world = world();
     world.apply().unwrap();
