@@ -79,6 +79,9 @@ pub const DTDL_EXTENDS_DEPTH_MAX: usize = 10;
 pub const VALIDATED_ROWS_MAX: u64 = 100_000;
 /// Interfaces that one extends in version 3 of DTDL.
 pub const DTDL_3_EXTENDS_MAX: usize = 1_024;
+/// Elements of a model that are read before no more are looked up by their `@id`: some that name each other would be read
+/// without an end.
+pub const DTDL_ELEMENTS_MAX: usize = 100_000;
 /// Members of lists in version 2 of DTDL; version 3 bounds a model as a whole.
 pub const DTDL_2_EXTENDS_MAX: usize = 2;
 pub const DTDL_2_CONTENTS_MAX: usize = 300;

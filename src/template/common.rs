@@ -68,7 +68,7 @@ impl<'a> ModelReader<'a> {
         let pointer = below(pointer, "@id");
         let Some(id) = id.as_str().filter(|id| is_dtmi(id, is_version_3)) else {
             let what = if is_interface { "it needs an `@id`" } else { "an `@id` is an identifier" };
-            if !is_interface && self.language.is_extended {
+            if !is_interface && self.language.is_central {
                 return;
             }
             self.report(&pointer, format!("{what} such as `dtmi:contoso:Thermostat;1`"));
@@ -81,7 +81,7 @@ impl<'a> ModelReader<'a> {
         if let Some(prefix) = RESERVED.iter().find(|prefix| id.starts_with(**prefix)) {
             self.report(&pointer, format!("an `@id` that begins with `{prefix}` is reserved"));
         }
-        if self.is_taken(id, element) {
+        if self.is_taken(id, element, &pointer) {
             self.report(&pointer, format!("the `@id` `{}` is used twice", shown(id)));
         }
     }
@@ -131,6 +131,9 @@ impl<'a> ModelReader<'a> {
                 Some("3") if self.language.version == 2 => {
                     self.report(&at, "version 3 of DTDL cannot be inside of version 2");
                 }
+                Some("2") if is_version_3 && is_bound(element) => {
+                    self.report(&at, "this part of an element of version 3 cannot be of version 2");
+                }
                 Some("2" | "3") => {}
                 Some(_) if is_outermost => {}
                 Some(version) => {
@@ -142,6 +145,12 @@ impl<'a> ModelReader<'a> {
             }
         }
     }
+}
+
+/// Returns true for the place of an element that is of the version of the one around it.
+fn is_bound(pointer: &str) -> bool {
+    let mut keys = pointer.rsplit('/').skip_while(|key| key.bytes().all(|byte| byte.is_ascii_digit()));
+    keys.next().is_some_and(|key| matches!(key, "fields" | "enumValues" | "mapKey" | "mapValue" | "schemas"))
 }
 
 fn is_empty_list(value: &Value) -> bool {

@@ -51,7 +51,7 @@ pub fn has_type(element: &Value, word: &str) -> bool {
 }
 
 /// Returns the word of a class that is written as its identifier, such as `dtmi:dtdl:class:Property;3`.
-fn class_word(text: &str) -> &str {
+pub fn class_word(text: &str) -> &str {
     match text.strip_prefix("dtmi:dtdl:class:") {
         Some(rest) => rest.split_once(';').map_or(rest, |(word, _)| word),
         None => text,

@@ -3,8 +3,9 @@
 //!
 //! A pure room. [`read()`] makes a [`Model`] of the JSON of a file, a [`Template`] is a model with the cloud properties
 //! beside it, and [`violations`] returns what a job's action needs and such a device does not have. Semantic types,
-//! units, display names and relationships mean nothing here. Members that an element cannot have are errors; where the
-//! `@context` names other languages too (IoT Central's, extensions), only the slips of members that are missing.
+//! units, display names and relationships mean nothing here, but they are checked. Members that an element cannot have
+//! are errors, unless the element has a type of another language; version 3 wants that language in the `@context`. IoT
+//! Central adds members everywhere: where its context is, only slips are told.
 //!
 //! The rules are those of the "DTDL Language Specification" of versions 2 and 3, with these choices: of several
 //! interfaces in a file the template is the one that no other refers to, or else the first; references stay within one
@@ -12,11 +13,15 @@
 
 mod bounds;
 mod check;
+mod commands;
 mod common;
 #[cfg(test)]
 mod conformance;
+mod cotypes;
 mod interfaces;
 mod json;
+#[cfg(test)]
+mod languages;
 mod literal;
 mod members;
 mod model;
@@ -26,6 +31,8 @@ mod read;
 mod relationship;
 mod schema;
 mod schemas;
+mod semantic;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,6 +1,6 @@
 //! From the JSON of a file to a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -9,8 +9,9 @@ use super::interfaces::{check_extensions, check_inherited, has_components};
 use super::json::{below, each, has_type, is_name, one};
 use super::literal::{Kind, literal_of};
 use super::members::{Element, Language, unknown};
-use super::model::{CommandRequest, Content, Interface, Model};
+use super::model::{Content, Interface, Model};
 use super::schema::{COMPLEX, Schema};
+use super::terms;
 use crate::diag::shown;
 use crate::model::limits;
 
@@ -22,7 +23,16 @@ const CONTENTS: [&str; 5] = ["Property", "Telemetry", "Command", "Component", "R
 /// # Errors
 /// Everything that is wrong with it, at most [`limits::DTDL_PROBLEMS_MAX`] problems, in the order of the file.
 pub fn read(content: &Value) -> Result<Model, Vec<Problem>> {
+    match terms::named(content) {
+        None => read_named(content, Vec::new()),
+        Some((content, problems)) => read_named(&content, problems),
+    }
+}
+
+/// Reads a model whose members have their names; `problems` were found before.
+fn read_named(content: &Value, problems: Vec<Problem>) -> Result<Model, Vec<Problem>> {
     let mut reader = ModelReader::new();
+    problems.into_iter().for_each(|problem| reader.report(&problem.pointer, problem.message));
     reader.index(content, &mut String::new());
     let top = reader.top(content);
     let found = std::mem::take(&mut reader.found);
@@ -73,13 +83,18 @@ pub(super) struct ModelReader<'a> {
     pub(super) languages: BTreeMap<String, Language>,
     /// That of the interface that is read.
     pub(super) language: Language,
+    /// What the `@context` of other elements names, by pointer.
+    inner_languages: BTreeMap<String, Language>,
     /// Complex schemas with an `@id`.
     pub(super) schemas: BTreeMap<&'a str, (String, &'a Value)>,
     pub(super) shared: BTreeMap<&'a str, Shared>,
-    /// The identifiers of the other elements that were read.
-    pub(super) ids: BTreeSet<&'a str>,
+    /// Every element with an `@id`, with its pointer: the first of each.
+    elements: BTreeMap<&'a str, (String, &'a Value)>,
+    /// The identifiers of the other elements that were read, with their pointers.
+    pub(super) ids: BTreeMap<&'a str, String>,
     /// The schemas of components, as pointers and places in `found`.
     components: Vec<(String, usize)>,
+    elements_read: usize,
     /// The interfaces of `found` that were read, in its order.
     interfaces: Vec<Interface>,
     problems: Vec<Problem>,
@@ -93,10 +108,13 @@ impl<'a> ModelReader<'a> {
             by_id: BTreeMap::new(),
             languages: BTreeMap::new(),
             language: Language::default(),
+            inner_languages: BTreeMap::new(),
             schemas: BTreeMap::new(),
             shared: BTreeMap::new(),
-            ids: BTreeSet::new(),
+            elements: BTreeMap::new(),
+            ids: BTreeMap::new(),
             components: Vec::new(),
+            elements_read: 0,
             interfaces: Vec::new(),
             problems: Vec::new(),
         }
@@ -134,6 +152,12 @@ impl<'a> ModelReader<'a> {
 
     fn note(&mut self, element: &'a Value, pointer: &str) {
         let id = element.get("@id").and_then(Value::as_str);
+        if let Some(context) = element.get("@context").filter(|_| pointer.contains('/')) {
+            self.inner_languages.insert(pointer.to_string(), Language::of_words(&each(Some(context), "")));
+        }
+        if let Some(id) = id {
+            self.elements.entry(id).or_insert_with(|| (pointer.to_string(), element));
+        }
         let mut is_twice = false;
         if has_type(element, "Interface") {
             let at = self.found.len();
@@ -191,6 +215,20 @@ impl<'a> ModelReader<'a> {
         self.languages.get(outermost).or_else(|| self.languages.get("")).copied()
     }
 
+    /// Returns the language of an element: that of its interface, with what the `@context` of each element around it
+    /// and its own adds.
+    pub(super) fn language_of(&self, pointer: &str) -> Language {
+        let mut language = self.language;
+        let mut around = Some(pointer);
+        while let Some(at) = around {
+            if let Some(inner) = self.inner_languages.get(at) {
+                language = language.and(*inner);
+            }
+            around = at.rsplit_once('/').map(|(outer, _)| outer);
+        }
+        language
+    }
+
     /// Checks the version of an interface and returns its language.
     fn context(&mut self, element: &'a Value, pointer: &str) -> Language {
         let Some(context) = element.get("@context") else {
@@ -208,7 +246,7 @@ impl<'a> ModelReader<'a> {
             self.report(&pointer, message);
         }
         let version = if versions.contains(&"3") { 3 } else { 2 };
-        Language { version, is_extended: words.len() > versions.len() }
+        Language { version, ..Language::of_words(&words) }
     }
 
     /// Returns the interface of the device: the only one that no other refers to, or else the first.
@@ -264,22 +302,39 @@ impl<'a> ModelReader<'a> {
 
     /// Reports members that an element cannot have, and what is wrong with those that every element may have.
     pub(super) fn members(&mut self, value: &'a Value, element: Element, pointer: &str) {
+        self.elements_read += 1;
         self.common(value, pointer);
-        for (at, message) in unknown(value, element, pointer, self.language) {
+        for (at, message) in unknown(value, element, pointer, self.language_of(pointer)) {
             self.report(&at, message);
         }
+        self.cotypes(value, element, pointer);
     }
 
     /// Returns true for an identifier that another element has. That two interfaces or two schemas have one was told
     /// before the first was read.
-    pub(super) fn is_taken(&mut self, id: &'a str, element: &Value) -> bool {
+    pub(super) fn is_taken(&mut self, id: &'a str, element: &Value, pointer: &str) -> bool {
         let (is_interface, is_schema) = (self.by_id.contains_key(id), self.schemas.contains_key(id));
         if has_type(element, "Interface") {
             is_schema
         } else if COMPLEX.iter().any(|word| has_type(element, word)) {
             is_interface
         } else {
-            is_interface || is_schema || !self.ids.insert(id)
+            let first = self.ids.entry(id).or_insert_with(|| pointer.to_string());
+            // One that others name is read again for each of them.
+            is_interface || is_schema || first != pointer
+        }
+    }
+
+    /// Returns an element of the same interface that a value names by its `@id`, with its place; otherwise the value. An
+    /// element is read again for each value that names it, so a model that never ends is told as one that names nothing.
+    pub(super) fn resolved(&self, value: &'a Value, pointer: String) -> (String, &'a Value) {
+        if self.elements_read > limits::DTDL_ELEMENTS_MAX {
+            return (pointer, value);
+        }
+        let named = value.as_str().and_then(|id| self.elements.get(id));
+        match named.filter(|(at, _)| self.partition(at) == self.partition(&pointer)) {
+            Some((at, element)) => (at.clone(), *element),
+            None => (pointer, value),
         }
     }
 
@@ -400,34 +455,6 @@ impl<'a> ModelReader<'a> {
                 Some(Content::Property { schema, writable, is_cloud: has_type(item, "Cloud") })
             }
         }
-    }
-
-    fn command_type(&mut self, item: &'a Value, pointer: &str) {
-        let words = each(item.get("commandType"), &below(pointer, "commandType"));
-        let is_one = |word: &Value| {
-            let text = word.as_str().unwrap_or_default();
-            let rest = text.strip_prefix("dtmi:dtdl:instance:CommandType:");
-            let word = rest.map_or(text, |rest| rest.split_once(';').map_or(rest, |(word, _)| word));
-            matches!(word, "synchronous" | "asynchronous")
-        };
-        let is_null = item.get("commandType").is_some_and(Value::is_null);
-        if is_null || words.len() > 1 || words.iter().any(|(_, word)| !is_one(word)) {
-            self.report(&below(pointer, "commandType"), "`commandType` must be `synchronous` or `asynchronous`");
-        }
-    }
-
-    fn payload(&mut self, command: &'a Value, pointer: &str, key: &str) -> Option<CommandRequest> {
-        let (pointer, payload) = one(command.get(key)?, &below(pointer, key));
-        if !payload.is_object() {
-            self.report(&pointer, format!("the `{key}` of a command must be an object with a `name` and a `schema`"));
-            return None;
-        }
-        self.members(payload, Element::Payload, &pointer);
-        let nullable = self.literal(payload, &pointer, "nullable", Kind::Boolean, "true or false");
-        let is_nullable = nullable.and_then(Value::as_bool).unwrap_or_default();
-        self.name(payload, &pointer)?;
-        let schema = self.schema_of(payload, &pointer)?;
-        Some(CommandRequest { schema, is_nullable })
     }
 
     /// Returns the interface that a value is, or refers to.

@@ -33,7 +33,9 @@ impl<'a> ModelReader<'a> {
             self.report(&below(pointer, "maxMultiplicity"), format!("`maxMultiplicity` must be {what}"));
         }
         let mut names = BTreeSet::new();
+        self.at_most(item, "properties", pointer, limits::DTDL_2_CONTENTS_MAX);
         for (at, property) in each(item.get("properties"), &below(pointer, "properties")) {
+            let (at, property) = self.resolved(property, at);
             if !property.is_object() || !has_type(property, "Property") {
                 self.report(&at, "the properties of a relationship must have the `@type` Property");
                 continue;

@@ -147,6 +147,7 @@ impl<'a> ModelReader<'a> {
             return None;
         };
         let (at, value) = one(value, &below(pointer, key));
+        let (at, value) = self.resolved(value, at);
         if !value.is_object() {
             self.report(&at, format!("`{key}` must be an object with a `name` and a `schema`"));
             return None;
@@ -171,6 +172,7 @@ impl<'a> ModelReader<'a> {
             self.report(pointer, "`fields` is missing: an object has at least one");
         }
         for (at, field) in each(element.get("fields"), &below(pointer, "fields")) {
+            let (at, field) = self.resolved(field, at);
             if !field.is_object() {
                 self.report(&at, "it must be an object with a `name` and a `schema`");
                 continue;
@@ -199,6 +201,7 @@ impl<'a> ModelReader<'a> {
         self.at_most(element, "enumValues", pointer, limits::DTDL_2_ENUM_VALUES_MAX);
         let (mut values, mut names) = (Vec::new(), BTreeSet::new());
         for (at, one) in each(element.get("enumValues"), &below(pointer, "enumValues")) {
+            let (at, one) = self.resolved(one, at);
             self.members(one, Element::EnumValue, &at);
             if let Some(name) = self.name(one, &at)
                 && !names.insert(name)

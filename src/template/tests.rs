@@ -14,7 +14,7 @@ const V2: &str = "dtmi:dtdl:context;2";
 
 /// A model with a bit of everything, in a list whose first interface is not the device's.
 const MODEL: &str = r#"[
-  {"@context": "dtmi:dtdl:context;3", "@id": "dtmi:x:Thermo;1", "@type": "Interface", "contents": [
+  {"@context": ["dtmi:dtdl:context;3", "dtmi:dtdl:extension:quantitativeTypes;1"], "@id": "dtmi:x:Thermo;1", "@type": "Interface", "contents": [
     {"@type": ["Telemetry", "Temperature"], "name": "temperature", "schema": "double", "unit": "degreeCelsius"},
     {"@type": ["Property", "Temperature"], "name": "target", "schema": "double", "writable": true, "unit": "degreeCelsius"},
     {"@type": "Property", "name": "serial", "schema": "string"},

@@ -360,7 +360,7 @@ fn world_with_component() -> World {
             {"@type": "Component", "name": "thermostat1", "schema": "dtmi:acme:Thermostat;1"},
             {"@type": "Property", "name": "light", "writable": true, "schema":
                 {"@type": "Object", "fields": [{"name": "level", "schema": "integer"}]}}]},
-        {"@context": "dtmi:dtdl:context;2", "@id": "dtmi:acme:Thermostat;1", "@type": "Interface", "contents": [
+        {"@context": ["dtmi:iotcentral:context;2", "dtmi:dtdl:context;2"], "@id": "dtmi:acme:Thermostat;1", "@type": "Interface", "contents": [
             {"@type": "Property", "name": "target", "schema": "double", "writable": true, "minValue": 5,
              "maxValue": 30, "decimalPlaces": 1}]},
     ]);
