@@ -1,7 +1,7 @@
 //! Completions: the shell asks this program, which knows the names of the fleet in the current folder.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -58,10 +58,21 @@ fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
         let at = line.iter().rposition(|part| names.contains(&part.as_str()));
         at.and_then(|at| line.get(at + 1).cloned()).or_else(|| line.iter().rev().find_map(of_one))
     };
-    let folder = commands::folder_around(option(&["-C"]).map(PathBuf::from));
+    let home = std::env::home_dir();
+    let folder = option(&["-C"]).map(|written| at_home(&written, home.as_deref()));
+    let folder = commands::folder_around(folder);
     let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());
     let environment = Environment { folder, registry, ..Environment::default() };
     names(&environment, noun, &start.to_string_lossy()).into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Returns the path that a shell makes of a word: what is completed is as it was typed, with `~` for the home folder.
+fn at_home(written: &str, home: Option<&Path>) -> PathBuf {
+    match (written.strip_prefix('~'), home) {
+        (Some(""), Some(home)) => home.to_path_buf(),
+        (Some(rest), Some(home)) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+        _ => PathBuf::from(written),
+    }
 }
 
 /// Returns a command with what completes its arguments, and those of all commands below it.

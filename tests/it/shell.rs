@@ -2,6 +2,7 @@
 //! program reads.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -129,6 +130,23 @@ fn a_shell_completes_the_names_of_the_fleet() {
     assert_eq!(offered(&["fleetform", "schema", "device"]), ["DeviceTemplate", "DeviceGroup", "DeviceImport"]);
     assert!(offered(&["fleetform", "sched"]).contains(&"schedule".to_string()));
     assert_eq!(offered(&["fleetform", "-C", "/nowhere", "job", "show", "reb"]), [""; 0]);
+    // A shell puts the home folder in the place of `~` only when it runs the line.
+    let home = world.path().parent().unwrap();
+    let name = world.path().file_name().unwrap().to_str().unwrap();
+    let from_home = |home: &Path, line: &[&str]| {
+        let mut command = fleetform();
+        command.env("FLEETFORM_COMPLETE", "bash").env("_CLAP_IFS", "\n").env("HOME", home);
+        command.env("_CLAP_COMPLETE_INDEX", (line.len() - 1).to_string()).args(["--"]).args(line);
+        Ran::of(command.current_dir("/")).stdout.lines().count()
+    };
+    for (home, folder, expect) in [
+        (home, format!("~/{name}"), 2),
+        (world.path(), "~".to_string(), 2),
+        (home, format!("~{name}"), 0),
+        (home, "~/elsewhere".to_string(), 0),
+    ] {
+        assert_eq!(from_home(home, &["fleetform", "-C", &folder, "job", "show", "reb"]), expect, "{folder}");
+    }
     // The scripts ask this program, whatever its version.
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Ran::of(fleetform().args(["completions", shell])).expect(0).stdout;
