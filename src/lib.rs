@@ -122,6 +122,7 @@
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
+//! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
 //! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |

@@ -31,6 +31,7 @@ pub fn completed(path: &[&str], argument: Arg) -> Arg {
         (["group", ..], "name") => with(argument, Noun::Group),
         (["import", ..], "name") => with(argument, Noun::Import),
         (["device", ..], "device_id" | "device_ids") => with(argument, Noun::Device),
+        (["device", "run"], "id") => with(argument, Noun::Device),
         (_, "organization") => with(argument, Noun::Organization),
         (["explain"], "what") => {
             words(argument, || CODES.iter().map(|info| info.code.0).chain(words_of_glossary()).collect())

@@ -413,7 +413,8 @@ fn a_method_that_was_interrupted_is_not_executed_again() {
     assert_eq!((fs::read_to_string(&began).unwrap().as_str(), executions(folder.path()).len()), ("\n", 1));
     // The same of the one in Python, which was killed between its line and its work.
     let (folder, xid) = (crate::world::folder(), Digest::of_bytes(b"z"));
-    fs::write(folder.path().join("state"), format!("{{\"xid\": \"{xid}\"}}\n{{\"xid\": \"to")).unwrap();
+    let interrupted = json!({xid.to_string(): [500, r#"{"message":"interrupted"}"#]});
+    fs::write(folder.path().join("state"), interrupted.to_string()).unwrap();
     let _other = Gadget::start(Make::Python, broker.port, folder.path(), &["--id", "d-2"]);
     side.wait_for_presence("d-2", &["online"]);
     assert_eq!(side.call("d-2", "slow", "1-0-3-ab", &xid), (500, json!({"message": "interrupted"})));
