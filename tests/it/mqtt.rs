@@ -1,6 +1,7 @@
 //! Devices behind a broker: a real Mosquitto, and devices that speak the protocol by hand.
 
 mod answers;
+mod example;
 mod listening;
 mod outages;
 mod trusted;
