@@ -3,6 +3,7 @@
 mod answers;
 mod example;
 mod listening;
+mod many;
 mod outages;
 mod trusted;
 
