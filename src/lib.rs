@@ -47,7 +47,7 @@
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, template, manifest |
 //! | | **the IO line** | clock, files, network and threads only below | |
 //! | 4 | [`registry`] | devices, imports, the journal: a port, and SQLite behind it | diag, model, query, ledger |
-//! | 4 | [`link`] | the way to the devices: a port, and simulated devices behind it | model |
+//! | 4 | [`link`] | the way to the devices: a port, and simulated devices or an MQTT broker behind it | model |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
 //! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
@@ -68,7 +68,7 @@
 //! | port | what it asks | what is behind it | who replaces it |
 //! | --- | --- | --- | --- |
 //! | [`registry::Store`] | `commit(&Fence, &[Change])`, and what was done | `registry/sqlite` | a store that passes the contract |
-//! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated` | a second link |
+//! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated`, `link/mqtt` | the simulation |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
 //! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] wraps the first two.
@@ -77,10 +77,11 @@
 //! # How to add a link to devices
 //!
 //! 1. Write `src/link/<name>.rs` with a type that implements [`link::DeviceLink`], and its variant of
-//!    [`link::LinkError`] with the help; `link/simulated.rs` is the example.
+//!    [`link::LinkError`] with the help; `link/simulated.rs` is the smallest, `link/mqtt` one with threads.
 //! 2. Give [`model::fleet::LinkConfig`] a variant with its settings, and open it in [`link::open`]. A link with a
 //!    thread of its own keeps the [`link::Wake`] that it gets there. The compiler names what else depends on the kind
-//!    of link: the rehearsal, which always has simulated devices.
+//!    of link: the rehearsal, which always has simulated devices, and `reconcile/kept_link.rs`, which reads what the
+//!    settings refer to. One with connections stays open while nothing is to be done (`has_connections`).
 //! 3. Give the document a field beside `spec.link.simulated`: `v1::Link` in `manifest/v1/link.rs`, then `link` in
 //!    `manifest/lower/fleet.rs`, where the list of `exactly_one` gets its name.
 //!    `UPDATE_SCHEMAS=1 cargo test schemas` writes the JSON schemas anew.
@@ -90,7 +91,11 @@
 //! 5. Name it in `docs/documents.md`, the changelog and the tables here.
 //!
 //! What is asked of a link may hold secrets ([`model::secret`]): it sends them and does nothing else with them. A twin
-//! of the registry has their marks. A link that serves whole twins leaves these out.
+//! of the registry has their marks, and a [`link::Reply`] the values that may be read here.
+//!
+//! What a device says is acknowledged to whoever delivers it when it is durable ([`link::DeviceLink::settle`]). What a
+//! device is told is of two kinds: a command is handed over once, anything else has a version or a request id and may
+//! be sent again. The protocol itself is pure and has two sides ([`link::protocol`]); [`device`] is the other one.
 //!
 //! A file of `src` has at most 500 lines without its tests; `tests/it/tidy.rs` holds it.
 //!
@@ -122,6 +127,7 @@
 //! | the chosen columns | `cli` | `fleetform/columns.yaml` in the user's configuration |
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
+//! | certificates of a broker, and our key | `link`, read only | where `spec.link.mqtt` says |
 //! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |

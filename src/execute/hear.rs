@@ -52,11 +52,13 @@ pub struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// Writes what has come and answers the devices, while nothing runs. Returns true when something had come.
+    /// Writes what has come and answers the devices, while nothing runs. With `is_beside` another process works on the
+    /// registry: it hears the same, and what devices report and ask for is left to it, so that nothing is written twice.
+    /// Devices repeat what neither has answered. Returns true when something had come.
     ///
     /// # Errors
     /// The registry or the link failed.
-    pub fn hear(&mut self, now: Timestamp) -> Result<bool, ExecuteError> {
+    pub fn hear(&mut self, is_beside: bool, now: Timestamp) -> Result<bool, ExecuteError> {
         let events = self.link.poll(now)?;
         if events.is_empty() {
             return Ok(false);
@@ -65,6 +67,8 @@ impl Hearing<'_> {
         let mut heard = Vec::new();
         for event in events {
             match event {
+                LinkEvent::Answered { .. } | LinkEvent::Reported { .. } | LinkEvent::TwinWanted { .. } if is_beside => {
+                }
                 LinkEvent::Answered { token, origin, code, body } => {
                     late.extend(self.late(token, origin.as_ref(), code, &body)?);
                 }

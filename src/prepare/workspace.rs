@@ -87,6 +87,11 @@ impl OwnRegistry {
         Ok(self.place.open()?)
     }
 
+    /// Returns true while some process has the right to work on the registry.
+    pub fn is_worked_on(&self) -> bool {
+        self.place.holder().is_some()
+    }
+
     /// Takes the right to work on the registry, for an owner of this name.
     ///
     /// # Errors

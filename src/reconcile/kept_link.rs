@@ -106,7 +106,13 @@ impl KeptLink {
             none => none.insert(options.ports.registry(own.open_for_writing()?)),
         };
         let masks = workspace.masks();
-        Ok(Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(now)?)
+        let is_beside = own.is_worked_on();
+        let heard = Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(is_beside, now);
+        if !matches!(heard, Ok(true)) {
+            // It may be put back from a backup, or moved, while devices are silent.
+            self.registry = None;
+        }
+        Ok(heard?)
     }
 }
 

@@ -173,7 +173,7 @@ impl State {
             Standing::Ready => None,
             Standing::Away { since, was_ready, .. } => {
                 let patience = if *was_ready { PATIENCE } else { FIRST_PATIENCE };
-                Some(patience.saturating_sub(since.elapsed()))
+                patience.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
             }
         });
         left.min()

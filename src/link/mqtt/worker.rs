@@ -46,7 +46,7 @@ pub(super) struct Worker {
 
 /// What is known of a connection that becomes ready.
 struct Joining {
-    subscription: u16,
+    subscription: Option<u16>,
     /// Comes back to us behind what the broker retains.
     echo: String,
     until: Instant,
@@ -139,6 +139,10 @@ impl Worker {
     /// connection was ever ready.
     async fn serve(&mut self, mut connection: Connection) -> (Option<BrokerError>, bool) {
         let mut joining = match self.join(&mut connection) {
+            Ok(joining) if joining.subscription.is_none() => {
+                self.ready();
+                None
+            }
             Ok(joining) => Some(joining),
             Err(error) => return (Some(error), false),
         };
@@ -179,7 +183,11 @@ impl Worker {
 
     /// Subscribes, and asks for an echo: what the broker retains comes before it.
     fn join(&self, connection: &mut Connection) -> Result<Joining, BrokerError> {
-        let subscription = connection.subscribe(&self.filters)?;
+        // More connections than kinds of messages: this one only sends.
+        let subscription = match self.filters.is_empty() {
+            true => None,
+            false => Some(connection.subscribe(&self.filters)?),
+        };
         let echo = format!("{ECHO}{:016x}", getrandom::u64().unwrap_or(self.epoch));
         Ok(Joining { subscription, echo, until: Instant::now() + RETAINED_TIME_MAX })
     }
@@ -229,7 +237,8 @@ impl Worker {
                     }
                 }
                 Received::Subscribed { packet_id, is_granted } => {
-                    let Some(joining) = joining.as_ref().filter(|joining| joining.subscription == packet_id) else {
+                    let Some(joining) = joining.as_ref().filter(|joining| joining.subscription == Some(packet_id))
+                    else {
                         continue;
                     };
                     if !is_granted {

@@ -196,3 +196,20 @@ fn a_device_of_any_legal_id_is_reached() {
     apply(&world, &[]).expect(0);
     assert_eq!(reasons(&world, "reboot"), expected(ids.map(|id| (id, Reason::Responded))));
 }
+
+#[test]
+fn several_connections_share_the_work() {
+    let broker = Broker::start();
+    for connections in [2, 6] {
+        let link = broker.link().replace("}}}", &format!(", connections: {connections}}}}}}}"));
+        let world = crate::world::World::with_devices(&link, 20);
+        let ids: Vec<String> = (1..=20).map(|n| format!("d-{n:03}")).collect();
+        let gadgets: Vec<Running> = ids.iter().map(|id| Gadget::obedient(broker.port, id)).collect();
+        world.job("reboot", &reboot("responseTimeout: 5s", ""));
+        world.job("dim", &dim(3, "confirm: acknowledged, expiresAfter: 20s"));
+        apply(&world, &[]).expect(0);
+        assert!(reasons(&world, "reboot").values().all(|reason| *reason == Reason::Responded));
+        assert!(reasons(&world, "dim").values().all(|reason| *reason == Reason::Acknowledged));
+        assert!(gadgets.iter().all(|running| running.gadget.executions().len() == 1));
+    }
+}

@@ -124,3 +124,35 @@ fn a_twin_has_secrets_that_the_operator_still_allows() {
     let _daemon = start("env:OTHER");
     assert_eq!(twin(), json!({"$version": 2, "wifi": {"ssid": "hall"}}));
 }
+
+#[test]
+fn an_apply_beside_an_idle_daemon_writes_a_report_once() {
+    let broker = Broker::start();
+    let world = world(&broker, 2);
+    let _daemon = Daemon::start(&world);
+    let running = Gadget::obedient(broker.port, "d-001");
+    let gadget = &running.gadget;
+    wait_until("the daemon listens", || {
+        device(&world, "d-001").is_some_and(|device| device.connection_state == ConnectionState::Connected)
+    });
+    // On another branch than the one that the daemon follows.
+    let repository = world.repository();
+    repository.branch("other", &repository.head().unwrap().peel_to_commit().unwrap(), false).unwrap();
+    repository.set_head("refs/heads/other").unwrap();
+    world.job("reboot", &super::reboot("responseTimeout: 5s", "offline: wait, expiresAfter: 6s"));
+    let mut command = crate::world::fleetform();
+    command.arg("-C").arg(world.path()).args(["apply", "--yes", "--wait"]);
+    let applying = crate::world::Ran::start(&mut command);
+    wait_until("the apply is at work", || gadget.executions().len() == 1);
+    for count in 0..20 {
+        gadget.say(gadget.topics.reported("d-001", &format!("r-{count}")), json!({"count": count}).to_string());
+    }
+    let confirmed =
+        || responses(gadget).iter().filter(|(rid, status, _)| rid.starts_with("r-") && *status == 204).count();
+    wait_until("all are confirmed", || confirmed() == 20);
+    crate::world::Ran::after(applying).expect(0);
+    gadget.report(&json!({"last": true}));
+    wait_until("the daemon goes on", || world.device("d-001").reported.get("last").is_some());
+    let device = world.device("d-001");
+    assert_eq!((device.reported_version, confirmed()), (22, 20), "each report is written once");
+}
