@@ -32,6 +32,8 @@ pub struct Executor<'a> {
     pub grace: Duration,
     /// Keep running while devices wait to come online.
     pub waits: bool,
+    /// Wait until the link reaches devices again, however long that takes.
+    pub outlasts_outages: bool,
     /// Where the process may die.
     pub crash: &'a CrashPoints,
     pub observer: &'a mut dyn FnMut(&Progress),
@@ -154,7 +156,8 @@ impl Executor<'_> {
 
     /// Takes in what has happened and does one piece of work for each job. Returns false when there was nothing to do.
     fn turn(&mut self, active: &mut [Active], now: Timestamp) -> Result<bool, ExecuteError> {
-        if active.iter().any(Active::needs_link)
+        if !self.outlasts_outages
+            && active.iter().any(Active::needs_link)
             && let Some(fault) = self.link.fault()
         {
             return Err(fault.into());

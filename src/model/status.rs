@@ -332,6 +332,9 @@ impl Snapshot {
             (Some(error), false) => say("push_failed", format!("Results cannot be pushed: {error}.")),
             (None, _) => {}
         }
+        if let Some(LinkStatus { fault: Some(fault), .. }) = &self.link {
+            say("broker_away", format!("The broker is not there: {fault}."));
+        }
         reasons
     }
 }

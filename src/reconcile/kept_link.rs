@@ -58,7 +58,7 @@ impl KeptLink {
         let surroundings = Surroundings {
             folder: workspace.repo.folder(),
             registry,
-            role: if options.waits && options.overrules { "watch" } else { "apply" },
+            role: if options.outlasts_outages { "watch" } else { "apply" },
             credentials,
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };

@@ -60,6 +60,7 @@ impl<'w> OpenFleet<'w> {
             masks: self.view.workspace.masks(),
             grace: options.grace,
             waits: options.waits,
+            outlasts_outages: options.outlasts_outages,
             crash: &options.ports.crash,
             observer,
         }

@@ -11,6 +11,9 @@ use crate::repo::Pulse;
 pub struct ReconcileOptions {
     /// Stay for devices that wait to come online.
     pub waits: bool,
+    /// Wait until the way to the devices is there again, however long that takes; otherwise the runs that need it are
+    /// left after some time.
+    pub outlasts_outages: bool,
     /// Go on although the history was rewound since the last apply.
     pub accepts_rewind: bool,
     /// Work on a fleet on which another registry works: it is lost, or given up.
@@ -35,6 +38,7 @@ impl Default for ReconcileOptions {
     fn default() -> ReconcileOptions {
         ReconcileOptions {
             waits: false,
+            outlasts_outages: false,
             accepts_rewind: false,
             takes_over: false,
             overrules: false,

@@ -20,6 +20,7 @@ use fleetform::link::protocol::{OFFLINE, ONLINE, Told, Topics, versioned};
 use fleetform::model::acknowledgement::acknowledge;
 use fleetform::model::device::Device;
 use fleetform::model::outcome::Reason;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -239,6 +240,12 @@ impl Daemon {
         command.arg("-C").arg(world.path()).args(["watch", "--interval", "1s"]);
         let log = File::options().create(true).append(true).open(world.file(".git/watch.log")).unwrap();
         Daemon(Process::start(command.stdout(Stdio::null()).stderr(log)))
+    }
+
+    /// Ends it with a signal, and waits for that.
+    fn end(mut self) {
+        self.0.signal(Signal::TERM);
+        wait_until("the daemon ends", || self.0.has_ended());
     }
 
     /// Ends it with `kill -9`.

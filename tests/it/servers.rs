@@ -120,6 +120,12 @@ impl Process {
         self.0.try_wait().unwrap().is_some()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
     /// Kills it and its descendants, those in sessions of their own (those of sshd) too.
     pub fn kill(&mut self) {
         if self.has_ended() {

@@ -309,6 +309,8 @@ fn take_progress(snapshot: &mut Snapshot, progress: &Progress) {
     };
     match progress {
         Progress::RunStarted { job, run, counts, .. } => {
+            // It may have been started before something failed.
+            snapshot.running.retain(|old| (old.job.as_str(), old.run.as_str()) != (job.as_str(), run.as_str()));
             snapshot.running.push(row(job.as_str(), run.as_str(), counts));
             snapshot.running.sort();
         }

@@ -56,7 +56,7 @@ impl Worker {
     /// Works until the link is closed.
     pub async fn run(mut self) {
         let (mut pause, mut version) = (PAUSE_MIN, Version::V5);
-        let (mut is_new_session, mut was_ready) = (false, false);
+        let (mut is_new_session, mut was_ready, mut told) = (false, false, None);
         while !self.is_done() {
             let options = ClientOptions {
                 session_seconds: if is_new_session { 0 } else { self.options.session_seconds },
@@ -82,7 +82,11 @@ impl Worker {
             if has_served {
                 pause = PAUSE_MIN;
             }
-            tracing::warn!(broker = %self.options.host, fault = %fault, "the connection to the broker is down");
+            // Told once, however often it is tried again.
+            if told.as_ref() != Some(&fault) || has_served {
+                tracing::warn!(broker = %self.options.host, fault = %fault, "the broker is not there");
+            }
+            told = Some(fault.clone());
             // A broker of MQTT 3.1.1 would send what is too large again and again.
             is_new_session = version == Version::V311 && matches!(fault, BrokerError::Protocol { .. });
             let since = if has_served { Instant::now() } else { self.away_since(began) };

@@ -58,6 +58,7 @@ impl ApplyOptions {
     pub(super) fn reconcile(&self) -> ReconcileOptions {
         ReconcileOptions {
             waits: self.waits,
+            outlasts_outages: false,
             accepts_rewind: self.accepts_rewind,
             takes_over: self.takes_over,
             overrules: false,

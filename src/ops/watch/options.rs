@@ -57,6 +57,7 @@ impl WatchOptions {
         ReconcileOptions {
             takes_over: false,
             waits: true,
+            outlasts_outages: true,
             accepts_rewind: self.accepts_rewind,
             overrules: true,
             grace: self.grace,

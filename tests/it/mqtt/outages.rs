@@ -161,6 +161,31 @@ fn a_connection_that_is_cut_is_made_again() {
 }
 
 #[test]
+fn a_daemon_waits_for_its_broker() {
+    let mut broker = Broker::start();
+    broker.kill();
+    let world = fleet(broker.port, "2s");
+    world.job("tag", "{target: {query: '*'}, action: {tags: {ring: a}}}");
+    let daemon = Daemon::start(&world);
+    wait_until("what needs no broker is done", || status(&world, "tag").as_deref() == Some("completed"));
+    let shown = || world.run(&["status", "--json"]).expect(0).json().remove(0);
+    wait_until("the daemon says why it waits", || {
+        shown()["daemon"]["link"]["fault"].as_str().is_some_and(|fault| fault.contains("it cannot be reached"))
+    });
+    broker.restart();
+    let (_devices, executions) = devices(broker.port);
+    wait_until("the job has ended", || status(&world, "reboot").as_deref() == Some("completed"));
+    judge(&world, &executions, &[Reason::Offline]);
+    // And ends in good time when there is none.
+    broker.kill();
+    world.job("again", &reboot("responseTimeout: 60s", ""));
+    std::thread::sleep(Duration::from_secs(3));
+    let start = std::time::Instant::now();
+    daemon.end();
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+#[test]
 fn an_apply_says_when_there_is_no_broker() {
     let broker = Broker::start();
     let world = world(&broker, 1);
@@ -168,7 +193,4 @@ fn an_apply_says_when_there_is_no_broker() {
     world.job("reboot", &reboot("responseTimeout: 2s", ""));
     let ran = super::apply(&world, &[]).expect(69);
     assert!(ran.stderr.contains("it cannot be reached"), "{}", ran.stderr);
-    // A job that no device has to hear of needs none.
-    world.job("reboot", &reboot("responseTimeout: 2s", "").replace("reboot, ", "reboot2, "));
-    world.job("tag", "{target: {query: '*'}, action: {tags: {ring: a}}}");
 }
