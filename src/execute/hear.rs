@@ -61,6 +61,7 @@ impl Hearing<'_> {
     pub fn hear(&mut self, is_beside: bool, now: Timestamp) -> Result<bool, ExecuteError> {
         let events = self.link.poll(now)?;
         if events.is_empty() {
+            self.link.settle();
             return Ok(false);
         }
         let mut late = Vec::new();

@@ -11,10 +11,13 @@ impl Reconciler<'_> {
     /// # Errors
     /// The registry or the link failed.
     pub fn hear(&mut self, now: Timestamp) -> Result<bool, ReconcileError> {
-        match (&mut self.link, &self.session) {
-            (Some(link), None) => link.hear(self.workspace, &self.options, now),
-            _ => Ok(false),
+        let (Some(link), None) = (&mut self.link, &self.session) else { return Ok(false) };
+        let heard = link.hear(self.workspace, &self.options, now);
+        if heard.is_err() {
+            // What was not written down is delivered again on a new connection, which the next round opens.
+            self.link = None;
         }
+        heard
     }
 
     /// Returns how the way to the devices is; `None` when none is open, or it cannot be unwell.

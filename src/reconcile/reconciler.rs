@@ -396,8 +396,8 @@ impl<'w> Reconciler<'w> {
             self.woken = self.woken.and(executor.woken);
         }
         self.running = Running::default();
-        self.session = None;
-        self.link.take_if(|link| !link.stays());
+        // What devices have said and nobody has written down is delivered again on a new connection.
+        (self.session, self.link) = (None, None);
         if let Some(upstream) = &mut self.upstream {
             upstream.forget();
         }

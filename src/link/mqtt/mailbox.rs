@@ -13,6 +13,10 @@ use crate::link::{Origin, Token, Wake};
 
 /// Events that wait to be taken, beyond which nothing more is read: the broker keeps it.
 pub(super) const INBOUND_MAX: usize = 8_192;
+/// Devices whose presence is known: more than any fleet has, and no more memory than a few hundred megabytes.
+const PRESENCES_MAX: usize = 4_000_000;
+/// Messages that wait to be sent on a connection, beyond which no device is answered.
+const REPLIES_MAX: usize = 65_536;
 /// Answers that are recognised when they come again.
 const ANSWERED_MAX: usize = 65_536;
 /// How long a link that was never up is waited for before it counts as failed, and one that was.
@@ -55,11 +59,31 @@ pub(super) struct Inbound {
 
 #[derive(Debug)]
 pub(super) enum Happened {
-    Answered { token: Token, origin: Option<Origin>, code: u16, body: String },
-    NotDelivered { token: Token },
-    Presence { device_id: String, is_online: bool, is_news: bool },
-    Reported { device_id: String, patch: Value, rid: String },
-    TwinWanted { device_id: String, rid: String },
+    Answered {
+        token: Token,
+        origin: Option<Origin>,
+        code: u16,
+        body: String,
+    },
+    NotDelivered {
+        token: Token,
+    },
+    Presence {
+        device_id: String,
+        is_online: bool,
+        is_news: bool,
+    },
+    Reported {
+        device_id: String,
+        patch: Value,
+        rid: String,
+    },
+    TwinWanted {
+        device_id: String,
+        rid: String,
+    },
+    /// An answer that came before. It is acknowledged after the first one.
+    Again,
 }
 
 /// How a connection is.
@@ -177,6 +201,25 @@ impl State {
             }
         });
         left.min()
+    }
+
+    /// Notes whether a device is online, and returns what was known before. Devices beyond a bound are not noted: what is
+    /// sent to them is tried.
+    pub fn note_presence(&mut self, device_id: &str, is_online: bool) -> Option<bool> {
+        if let Some(known) = self.presence.get_mut(device_id) {
+            return Some(std::mem::replace(known, is_online));
+        }
+        if self.presence.len() < PRESENCES_MAX {
+            self.presence.insert(device_id.to_string(), is_online);
+        }
+        None
+    }
+
+    /// Puts a message in the queue of a connection, unless that is full: the device asks again.
+    pub fn reply(&mut self, connection: usize, order: Order) {
+        if self.orders[connection].len() < REPLIES_MAX {
+            self.orders[connection].push_back(order);
+        }
     }
 
     /// Notes an answer, and returns false for one that came before.

@@ -46,11 +46,9 @@ pub use error::BrokerError;
 use mailbox::{About, Happened, Inbound, Mailbox, Order, Receipt, Standing};
 pub use terms::{ClientOptions, Publication, Received, Version};
 pub use tls::{TlsFiles, tls_config};
-use worker::Worker;
 pub use worker::open as connect;
+use worker::{REPLY_SECONDS, Worker};
 
-/// How long a reply to a device is worth sending.
-const REPLY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
 /// Bytes of the largest packet that is taken from the broker: eight times the largest that a device may have to say.
@@ -132,22 +130,30 @@ impl MqttLink {
         Ok(MqttLink { address, mailbox, threads, topics, returned, expects_until, polled_at })
     }
 
-    fn order(&self, device_id: &str, order: Order) {
-        let mut state = self.mailbox.lock();
-        let mut hasher = DefaultHasher::new();
-        device_id.hash(&mut hasher);
-        let at = (hasher.finish() % state.orders.len() as u64) as usize;
-        state.orders[at].push_back(order);
-        drop(state);
-        self.mailbox.call(at);
-    }
-
-    fn publish(&self, device_id: &str, (topic, payload): (String, Vec<u8>), until: Option<Duration>, about: About) {
+    /// Orders a message for a device, on the connection that all of its messages take.
+    fn publish(&self, device_id: &str, (topic, payload): (String, Vec<u8>), until: Option<Duration>, kind: Kind) {
         let expires_after = until.map(|until| u32::try_from(until.as_secs()).unwrap_or(u32::MAX).max(1));
         let publication = Publication { topic, payload: payload.into(), is_retained: false, expires_after };
         let until = until.map(|until| Instant::now() + until);
-        self.order(device_id, Order { publication, until, about });
+        let mut hasher = DefaultHasher::new();
+        device_id.hash(&mut hasher);
+        let mut state = self.mailbox.lock();
+        let at = (hasher.finish() % state.orders.len() as u64) as usize;
+        match kind {
+            Kind::Asked(about) => state.orders[at].push_back(Order { publication, until, about }),
+            Kind::Reply => state.reply(at, Order { publication, until, about: About::State }),
+        }
+        drop(state);
+        self.mailbox.call(at);
     }
+}
+
+/// What a message to a device is.
+enum Kind {
+    /// Of a run, which bounds how many there are.
+    Asked(About),
+    /// An answer to the device.
+    Reply,
 }
 
 fn spawn(worker: Worker) -> Result<JoinHandle<()>, BrokerError> {
@@ -179,11 +185,11 @@ impl DeviceLink for MqttLink {
                 let topic = self.topics.method(&device_id, &method, &rid, &execution_id);
                 let message = (topic, payload.to_string().into_bytes());
                 let about = About::Command { token, device_id: device_id.clone() };
-                self.publish(&device_id, message, Some(expires_after), about);
+                self.publish(&device_id, message, Some(expires_after), Kind::Asked(about));
             }
             Ask::Desired { patch, version } => {
                 let message = (self.topics.desired(&device_id, version), desired_payload(&patch, version));
-                self.publish(&device_id, message, None, About::State);
+                self.publish(&device_id, message, None, Kind::Asked(About::State));
                 self.expects_until = now.checked_add(ACKNOWLEDGE_TIME).ok();
             }
         }
@@ -200,6 +206,7 @@ impl DeviceLink for MqttLink {
         {
             self.returned.extend(receipt);
             events.push(match happened {
+                Happened::Again => continue,
                 Happened::Answered { token, origin, code, body } => LinkEvent::Answered { token, origin, code, body },
                 Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
                 Happened::Presence { device_id, is_online, is_news } => {
@@ -248,7 +255,7 @@ impl DeviceLink for MqttLink {
                 (self.topics.response(&device_id, status, &rid, None), Vec::new())
             }
         };
-        self.publish(&device_id, message, Some(REPLY_TIME_MAX), About::State);
+        self.publish(&device_id, message, Some(Duration::from_secs(REPLY_SECONDS.into())), Kind::Reply);
     }
 
     fn settle(&mut self) {

@@ -19,12 +19,16 @@ use crate::model::patch::{Section, violations};
 /// Pauses between two tries to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long the broker is given to answer a subscription.
+const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the broker is given to send what it retains before a connection counts as ready.
 const RETAINED_TIME_MAX: Duration = Duration::from_secs(3);
 /// What the payload of an echo begins with.
 const ECHO: &str = "echo-";
 /// How long what is left to send is waited for at the end.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long an answer to a device is worth sending.
+pub(super) const REPLY_SECONDS: u32 = 60;
 /// Bytes of an answer that are kept: the results keep less.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
@@ -47,8 +51,10 @@ pub(super) struct Worker {
 /// What is known of a connection that becomes ready.
 struct Joining {
     subscription: Option<u16>,
+    is_subscribed: bool,
     /// Comes back to us behind what the broker retains.
     echo: String,
+    /// Until when the subscription, and then the echo, is waited for.
     until: Instant,
 }
 
@@ -155,9 +161,15 @@ impl Worker {
             if let Err(error) = self.take_in(&mut connection, &mut joining) {
                 return (Some(error), joining.is_none());
             }
-            if joining.as_ref().is_some_and(|joining| joining.until <= Instant::now()) {
-                joining = None;
-                self.ready();
+            match &joining {
+                Some(waiting) if waiting.until <= Instant::now() && !waiting.is_subscribed => {
+                    return (Some(BrokerError::Silent), false);
+                }
+                Some(waiting) if waiting.until <= Instant::now() => {
+                    joining = None;
+                    self.ready();
+                }
+                Some(_) | None => {}
             }
             let (reads, is_closing) = {
                 let state = self.mailbox.lock();
@@ -193,7 +205,7 @@ impl Worker {
             false => Some(connection.subscribe(&self.filters)?),
         };
         let echo = format!("{ECHO}{:016x}", getrandom::u64().unwrap_or(self.epoch));
-        Ok(Joining { subscription, echo, until: Instant::now() + RETAINED_TIME_MAX })
+        Ok(Joining { subscription, is_subscribed: false, echo, until: Instant::now() + SUBSCRIBE_TIME_MAX })
     }
 
     fn ready(&self) {
@@ -232,7 +244,7 @@ impl Worker {
                     if let About::Command { token, device_id } = order.about
                         && (has_nobody || is_refused)
                     {
-                        if state.presence.insert(device_id.clone(), false) != Some(false) {
+                        if state.note_presence(&device_id, false) != Some(false) {
                             let happened = Happened::Presence { device_id, is_online: false, is_news: true };
                             state.inbound.push_back(Inbound { happened, receipt: None });
                         }
@@ -241,24 +253,10 @@ impl Worker {
                     }
                 }
                 Received::Subscribed { packet_id, is_granted } => {
-                    let Some(joining) = joining.as_ref().filter(|joining| joining.subscription == Some(packet_id))
-                    else {
-                        continue;
-                    };
-                    if !is_granted {
-                        return Err(BrokerError::Subscription { filter: self.filters.join(" and ") });
-                    }
-                    if self.filters.iter().any(|filter| *filter == self.topics.presence("+")) {
-                        // No device can have this id: it is longer than any.
-                        let nobody = format!("{}-{}", self.options.client_id, "-".repeat(limits::DEVICE_ID_CHARS_MAX));
-                        connection.publish(&Publication {
-                            topic: self.topics.presence(&nobody),
-                            payload: joining.echo.as_bytes().into(),
-                            is_retained: false,
-                            expires_after: None,
-                        })?;
-                    } else {
-                        is_joined = true;
+                    if let Some(joining) = joining.as_mut()
+                        && joining.subscription == Some(packet_id)
+                    {
+                        is_joined |= self.subscribed(connection, joining, is_granted)?;
                     }
                 }
             }
@@ -275,6 +273,32 @@ impl Worker {
             self.ready();
         }
         Ok(())
+    }
+
+    /// Asks for the echo when devices' presences were subscribed to. Returns true when there is none to wait for.
+    fn subscribed(
+        &self,
+        connection: &mut Connection,
+        joining: &mut Joining,
+        is_granted: bool,
+    ) -> Result<bool, BrokerError> {
+        if !is_granted {
+            return Err(BrokerError::Subscription { filter: self.filters.join(" and ") });
+        }
+        joining.is_subscribed = true;
+        joining.until = Instant::now() + RETAINED_TIME_MAX;
+        if !self.filters.contains(&self.topics.presence("+")) {
+            return Ok(true);
+        }
+        // No device can have this id: it is longer than any.
+        let nobody = format!("{}-{}", self.options.client_id, "-".repeat(limits::DEVICE_ID_CHARS_MAX));
+        connection.publish(&Publication {
+            topic: self.topics.presence(&nobody),
+            payload: joining.echo.as_bytes().into(),
+            is_retained: false,
+            expires_after: None,
+        })?;
+        Ok(false)
     }
 
     /// Takes a message of a device. Returns false when it can be acknowledged at once: nothing is kept of it.
@@ -301,7 +325,7 @@ impl Worker {
                     state.malformed += 1;
                     return false;
                 };
-                let known = state.presence.insert(device_id.clone(), is_online);
+                let known = state.note_presence(&device_id, is_online);
                 let is_news = !is_retained;
                 if known == Some(is_online) && !(is_online && is_news) {
                     return false;
@@ -311,7 +335,7 @@ impl Worker {
             said => {
                 if state.presence.get(&device_id) == Some(&false) {
                     // It was said to be gone, and is not.
-                    state.presence.insert(device_id.clone(), true);
+                    state.note_presence(&device_id, true);
                     let device_id = device_id.clone();
                     let happened = Happened::Presence { device_id, is_online: true, is_news: true };
                     state.inbound.push_back(Inbound { happened, receipt: None });
@@ -337,23 +361,17 @@ impl Worker {
                 let body = String::from_utf8_lossy(&body).into_owned();
                 let is_first = state.is_first_answer(&device_id, &rid);
                 let origin = Some(Origin { device_id, proof });
-                is_first.then_some(Happened::Answered { token, origin, code: status, body })
+                Some(if is_first { Happened::Answered { token, origin, code: status, body } } else { Happened::Again })
             }
             Said::Reported { rid } => match reported_patch(&payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
                 Err(status) => {
                     state.malformed += 1;
                     let topic = self.topics.response(&device_id, status, &rid, None);
-                    state.orders[self.at].push_back(Order {
-                        publication: Publication {
-                            topic,
-                            payload: Vec::new().into(),
-                            is_retained: false,
-                            expires_after: None,
-                        },
-                        until: None,
-                        about: About::State,
-                    });
+                    let (payload, is_retained, expires_after) = (Vec::new().into(), false, Some(REPLY_SECONDS));
+                    let publication = Publication { topic, payload, is_retained, expires_after };
+                    let until = Instant::now() + Duration::from_secs(REPLY_SECONDS.into());
+                    state.reply(self.at, Order { publication, until: Some(until), about: About::State });
                     None
                 }
             },

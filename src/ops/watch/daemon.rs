@@ -221,6 +221,7 @@ impl<'w> Daemon<'w> {
             }
             Err(error) => {
                 let retry_at = self.hearings.fail(now, false);
+                self.is_due = true;
                 self.tell_trouble(&error, retry_at, now, tell);
                 Some(retry_at)
             }
