@@ -213,3 +213,52 @@ fn several_connections_share_the_work() {
         assert!(gadgets.iter().all(|running| running.gadget.executions().len() == 1));
     }
 }
+
+#[test]
+fn every_action_is_applied_to_devices_of_other_programs() {
+    let broker = Broker::start();
+    let link = broker.link();
+    let world = crate::edge::world(&link, 3, 0);
+    world.write(
+        "m.json",
+        r#"{"@context": "dtmi:dtdl:context;2", "@id": "dtmi:x:M;1", "@type": "Interface", "contents": [
+          {"@type": "Property", "name": "level", "writable": true, "schema": "integer"},
+          {"@type": "Command", "name": "reboot"}]}"#,
+    );
+    world.declare("t.yaml", "DeviceTemplate", "lamp", "{model: m.json, cloudProperties: {owner: string}}");
+    world.write("g.json", crate::edge::manifest(json!({})).to_string());
+    world.declare("g.yaml", "EdgeManifest", "gateway", "{file: g.json}");
+    world.commit("template and manifest");
+    // One by hand, the reference device, and the one in Python.
+    let by_hand = Gadget::obedient(broker.port, "d-001");
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let quiet = |command: &mut std::process::Command| {
+        use std::process::Stdio;
+        crate::servers::Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    let _reference = quiet(crate::world::fleetform().args(["device", "run", "--id", "d-002", "--broker", &url]));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/device.py");
+    let state = world.folder_file("d-003.state");
+    let port = broker.port.to_string();
+    let arguments = [script, "--id", "d-003", "--host", "127.0.0.1", "--port", &port, "--state", &state];
+    let _python = quiet(std::process::Command::new("python3").args(arguments));
+    let actions = [
+        ("property", "{property: {level: 3}}", Reason::Acknowledged),
+        ("command", "{command: {name: reboot, connectTimeout: 20s}}", Reason::Responded),
+        ("tags", "{tags: {ring: canary}}", Reason::Written),
+        ("cloud", "{cloudProperty: {owner: north}}", Reason::Written),
+        ("template", "{deviceTemplate: lamp}", Reason::Written),
+        ("edge", "{edgeManifest: gateway}", Reason::Written),
+    ];
+    for (name, action, _) in actions {
+        let delivery = if name == "property" { "{confirm: acknowledged, expiresAfter: 30s}" } else { "{}" };
+        let spec = format!("{{target: {{query: '*'}}, action: {action}, delivery: {delivery}}}");
+        world.declare(&format!("jobs/{name}.yaml"), "Job", name, &spec);
+    }
+    world.commit("jobs");
+    apply(&world, &["--wait"]).expect(0);
+    for (name, _, reason) in actions {
+        assert_eq!(reasons(&world, name), expected(["d-001", "d-002", "d-003"].map(|id| (id, reason))), "{name}");
+    }
+    assert_eq!(by_hand.gadget.executions().len(), 1);
+}
