@@ -58,6 +58,7 @@ impl Executor<'_> {
                 }
             }
             let now = self.clock.now();
+            self.tell_link(running);
             let active = &mut running.active;
             self.share_window(active, now)?;
             for run in active.iter_mut().filter(|run| run.is_asked_to_stop) {
@@ -152,6 +153,23 @@ impl Executor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells, once, that what runs waits for the link, and that it does no more.
+    fn tell_link(&mut self, running: &mut Running) {
+        let is_away = running.active.iter().any(Active::needs_link) && !self.link.is_ready();
+        let reason = self.link.status().and_then(|status| status.fault).filter(|_| is_away);
+        match (reason, running.is_link_away) {
+            (Some(reason), false) => {
+                running.is_link_away = true;
+                (self.observer)(&Progress::LinkAway { reason });
+            }
+            (None, true) if self.link.is_ready() => {
+                running.is_link_away = false;
+                (self.observer)(&Progress::LinkBack);
+            }
+            _ => {}
+        }
     }
 
     /// Takes in what has happened and does one piece of work for each job. Returns false when there was nothing to do.

@@ -47,6 +47,13 @@ pub enum Progress {
         run: RunToken,
         commit: String,
     },
+    /// Nothing reaches devices for now, and what runs waits.
+    LinkAway {
+        /// A sentence without its period.
+        reason: String,
+    },
+    /// Devices are reached again.
+    LinkBack,
     /// Some devices of a run became terminal; at most once for each turn of the driver.
     Advanced {
         job: Name,

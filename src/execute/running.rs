@@ -17,6 +17,8 @@ pub struct Running {
     pub(super) abandon_at: Option<Timestamp>,
     /// True when a run may be able to start that could not before.
     pub(super) has_room: bool,
+    /// It was told that the link does not reach devices.
+    pub(super) is_link_away: bool,
 }
 
 impl Running {

@@ -82,7 +82,7 @@ pub trait DeviceLink {
     }
 
     /// Returns how the link is; `None` for one that cannot be unwell.
-    fn health(&self) -> Option<LinkStatus> {
+    fn status(&self) -> Option<LinkStatus> {
         None
     }
 }
@@ -242,7 +242,7 @@ impl LinkError {
     }
 
     /// Returns what to do about it, a whole sentence.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             LinkError::Journal { .. } => "Check the path in `spec.link.simulated.journal` and its permissions.",
             LinkError::Broker { source, .. } => source.help(),

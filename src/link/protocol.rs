@@ -91,6 +91,10 @@ impl Topics {
         Topics { prefix: prefix.to_string() }
     }
 
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Returns what fleetform subscribes to: answers, reported patches, twin requests and presences of all devices.
     pub fn of_devices(&self) -> [String; 4] {
         let below = |rest: &str| format!("{}/+/{rest}", self.prefix);
@@ -155,6 +159,11 @@ impl Topics {
             return Err(Malformed::Topic);
         };
         Ok((device_id, said))
+    }
+
+    /// Returns whose topic it is, as far as it can be read.
+    pub fn device_of(&self, topic: &str) -> Option<String> {
+        self.split(topic).ok().map(|(device_id, _)| device_id)
     }
 
     /// Returns what a device is told, of a topic that fleetform writes to.

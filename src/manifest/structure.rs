@@ -278,6 +278,12 @@ fn wrong_type(place: &Place<'_>, path: &str, expected: &TypeKind) -> Diagnostic 
         let diagnostic = Diagnostic::new(code::WRONG_TYPE, place.key_span(), detail);
         return diagnostic.with_help("Write a value, or remove the line.");
     }
+    if path.ends_with("/password") && place.node.as_str().is_some() {
+        let detail = format!("{} is a text, and a password does not stand in a document.", Subject(path));
+        return Diagnostic::new(code::WRONG_TYPE, place.key_span(), detail).with_help(
+            "Write where it is: `{env: NAME}` or `{file: /absolute/path}`. And change this one: it is known.",
+        );
+    }
     let detail = format!("{} is {}, and it must be {wanted}.", Subject(path), describe(place.node));
     let diagnostic = Diagnostic::new(code::WRONG_TYPE, place.node.span, detail);
     let wants_text = words == ["string"];

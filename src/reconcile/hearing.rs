@@ -21,7 +21,7 @@ impl Reconciler<'_> {
     }
 
     /// Returns how the way to the devices is; `None` when none is open, or it cannot be unwell.
-    pub fn link_health(&self) -> Option<LinkStatus> {
-        self.link.as_ref().and_then(|kept| kept.link.health())
+    pub fn link_status(&self) -> Option<LinkStatus> {
+        self.link.as_ref().and_then(|kept| kept.link.status())
     }
 }

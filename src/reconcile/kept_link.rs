@@ -11,7 +11,7 @@ use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, Surroundings}
 use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
-use crate::prepare::{OwnRegistry, Workspace};
+use crate::prepare::{OwnRegistry, SecretFault, Workspace};
 use crate::registry::Registry;
 
 /// The way to the devices.
@@ -121,8 +121,12 @@ fn credentials(config: &MqttLinkConfig, workspace: &Workspace) -> Result<Credent
     let read = |field: &str, reference: &SecretRef| -> Result<SecretText, ReconcileError> {
         workspace.secret(reference).map_err(|fault| {
             let (what, reason) = (format!("`spec.link.mqtt.{field}`"), format!("{reference} {fault}"));
+            let help = match fault {
+                SecretFault::NotAllowed => format!("Allow it where fleetform runs: `--allow-secret {reference}`."),
+                other => other.help(reference),
+            };
             let address = format!("{}:{}", config.host, config.port);
-            LinkError::Broker { address, source: BrokerError::Settings { what, reason } }.into()
+            LinkError::Broker { address, source: BrokerError::Settings { what, reason, help } }.into()
         })
     };
     let username = config.username.as_ref().map(|reference| read("username", reference)).transpose()?;

@@ -132,7 +132,7 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
         self.port.tells_desired()
     }
 
-    fn health(&self) -> Option<LinkStatus> {
-        self.port.health()
+    fn status(&self) -> Option<LinkStatus> {
+        self.port.status()
     }
 }

@@ -135,7 +135,7 @@ impl DeviceLink for Relayed {
         self.port.tells_desired()
     }
 
-    fn health(&self) -> Option<LinkStatus> {
-        self.port.health()
+    fn status(&self) -> Option<LinkStatus> {
+        self.port.status()
     }
 }

@@ -308,6 +308,8 @@ fn moment(progress: &Progress) -> Option<Moment> {
         Progress::BranchRepublished { .. }
         | Progress::RegistryPutBack { .. }
         | Progress::RenewsByCommits { .. }
+        | Progress::LinkAway { .. }
+        | Progress::LinkBack
         | Progress::StopSeen { .. }
         | Progress::Advanced { .. }
         | Progress::RunPaused { .. } => None,

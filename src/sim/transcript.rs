@@ -29,6 +29,8 @@ pub(super) fn progress_line(progress: &Progress) -> Option<String> {
         Progress::BranchRepublished { runs, .. } => format!("the results branch is published again, {runs} runs"),
         Progress::RegistryPutBack { runs } => format!("the registry was put back, with {} open runs", runs.len()),
         Progress::RenewsByCommits { branch, .. } => format!("renewals are commits: {branch} is refused"),
+        Progress::LinkAway { reason } => format!("the link is away: {reason}"),
+        Progress::LinkBack => "the link is back".to_string(),
         Progress::ImportFinished { import, report } => {
             let (new, updated) = (report.imported, report.updated);
             format!("import {import}: {new} new, {updated} updated, {} unchanged", report.unchanged)

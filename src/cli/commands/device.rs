@@ -34,27 +34,7 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
         }
         DeviceCommand::Show { device_id } => show_device(environment, device_id, output),
         DeviceCommand::Export { choice, format, output: path } => {
-            let format = match format {
-                DeviceFormat::Csv => ExportFormat::Csv,
-                DeviceFormat::Iothub => ExportFormat::IotHub,
-                DeviceFormat::Mosquitto => ExportFormat::Mosquitto,
-                DeviceFormat::MosquittoAcl => ExportFormat::MosquittoAcl,
-            };
-            if path == std::path::Path::new("-") {
-                export_to(environment, &choice_of(choice), format, &mut std::io::stdout().lock())?;
-                return Ok(exit::OK);
-            }
-            let written = export(environment, &choice_of(choice), format, path)?;
-            if format == ExportFormat::MosquittoAcl {
-                output.say(&format!("Wrote {}. It has no keys.", path.display()));
-                return Ok(exit::OK);
-            }
-            let devices = counted(written, "device");
-            output.say(&format!(
-                "Wrote {devices} with their keys to {} (mode 0600). Keep it out of git.",
-                path.display()
-            ));
-            Ok(exit::OK)
+            export_devices(environment, &choice_of(choice), *format, path, output)
         }
         DeviceCommand::Block(arguments) => change_devices(environment, DeviceChange::Block, arguments, output),
         DeviceCommand::Unblock(arguments) => change_devices(environment, DeviceChange::Unblock, arguments, output),
@@ -91,6 +71,36 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             write_job(environment, device_id, &wanted, edit, output)
         }
     }
+}
+
+fn export_devices(
+    environment: &Environment,
+    choice: &DeviceChoice,
+    format: DeviceFormat,
+    path: &std::path::Path,
+    output: &Output,
+) -> CommandResult {
+    let format = match format {
+        DeviceFormat::Csv => ExportFormat::Csv,
+        DeviceFormat::Iothub => ExportFormat::IotHub,
+        DeviceFormat::Mosquitto => ExportFormat::Mosquitto,
+        DeviceFormat::MosquittoAcl => ExportFormat::MosquittoAcl,
+    };
+    if path == std::path::Path::new("-") {
+        export_to(environment, choice, format, &mut std::io::stdout().lock())?;
+        return Ok(exit::OK);
+    }
+    let written = export(environment, choice, format, path)?;
+    if format == ExportFormat::MosquittoAcl {
+        output.say(&format!("Wrote {}. It has no keys.", path.display()));
+        return Ok(exit::OK);
+    }
+    if written == 0 {
+        output.say("There is no such device in the registry. Devices come from imports: apply them first.");
+    }
+    let devices = counted(written, "device");
+    output.say(&format!("Wrote {devices} with their keys to {} (mode 0600). Keep it out of git.", path.display()));
+    Ok(exit::OK)
 }
 
 fn show_device(environment: &Environment, device_id: &str, output: &Output) -> CommandResult {
@@ -134,7 +144,7 @@ fn change_devices(
         change(environment, wanted, (&arguments.device_ids, &arguments.reason), SystemClock.now(), &mut agree)?;
     if was_declined && !can_ask() {
         return Err(CommandError::Usage {
-            what: "device asks before it changes anything, and there is nobody to ask".to_string(),
+            what: format!("device {} asks before it changes anything, and there is nobody to ask", verb.to_lowercase()),
             help: format!("Add --yes to {} without a question.", verb.to_lowercase()),
         });
     }

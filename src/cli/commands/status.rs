@@ -78,7 +78,7 @@ fn text(status: &Status, output: &Output) -> String {
         Err(error) => unread_lines(error, status.daemon.as_ref(), &mut row),
     }
     if let Some(daemon) = &status.daemon {
-        daemon_lines(daemon, &mut row);
+        daemon_lines(daemon, status.is_alive, &mut row);
     }
     lines.join("\n") + "\n"
 }
@@ -144,7 +144,7 @@ fn unread(error: &OpsError) -> String {
     sanitize_line(&text).into_owned()
 }
 
-fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
+fn daemon_lines(daemon: &Snapshot, is_alive: bool, row: &mut dyn FnMut(&str, String)) {
     let safe = |text: &str| sanitize_line(text).into_owned();
     row("source", format!("{} {}", safe(&daemon.source.address), safe(&daemon.source.branch)));
     if let Some(at) = daemon.last_fetch_at {
@@ -153,7 +153,8 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     if let Some(at) = daemon.last_reconcile_at {
         row("reconciled", format!("{} ({} in all)", instant(at), daemon.reconciles));
     }
-    for run in &daemon.running {
+    // What a daemon that has ended ran, and how its broker was, is not so any more.
+    for run in daemon.running.iter().filter(|_| is_alive) {
         let done = run.completed + run.failed;
         row("running", format!("job {} run {}: {done} of {}, {} failed", run.job, run.run, run.total, run.failed));
     }
@@ -170,7 +171,7 @@ fn daemon_lines(daemon: &Snapshot, row: &mut dyn FnMut(&str, String)) {
     if let Some(lease) = &daemon.lease {
         row("lease", format!("{}, epoch {}, until {}", safe(&lease.owner), lease.epoch, instant(lease.until)));
     }
-    if let Some(link) = &daemon.link {
+    if let Some(link) = daemon.link.as_ref().filter(|_| is_alive) {
         let is_up = link.connected == link.connections;
         let state = if is_up {
             "connected".to_string()

@@ -19,7 +19,7 @@ use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
 use crate::forge::LOG_TARGET;
 use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
-use crate::model::status::{Due, Lease, RunningRun, Snapshot};
+use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
@@ -262,6 +262,7 @@ impl Shown {
             }
             Note::Looked(look) => self.looked(look),
             Note::Missed { .. } => self.handle.update(|snapshot| snapshot.counters.missed += 1),
+            Note::Link { status } => self.handle.update(|snapshot| snapshot.link = Some(LinkStatus::clone(status))),
             Note::Recovered => self.handle.update(|snapshot| snapshot.waits_for = None),
             Note::NoEvents { .. } => {}
         }

@@ -194,6 +194,7 @@ impl Teller {
             | Note::Fetched { .. }
             | Note::Trouble { .. }
             | Note::Missed { .. }
+            | Note::Link { .. }
             | Note::Recovered => {}
         }
     }
@@ -212,6 +213,8 @@ impl Teller {
             Progress::BranchRepublished { .. }
             | Progress::RegistryPutBack { .. }
             | Progress::RenewsByCommits { .. }
+            | Progress::LinkAway { .. }
+            | Progress::LinkBack
             | Progress::RunClaimed { .. }
             | Progress::StopSeen { .. }
             | Progress::Advanced { .. }

@@ -60,6 +60,8 @@ pub fn log(note: &Note<'_>) {
         Note::Missed { job, run, reason } => {
             tracing::warn!(target: RUN, event = "occurrence_missed", job, run, "{reason}");
         }
+        // The link logs for itself.
+        Note::Link { .. } => {}
         Note::Recovered => tracing::info!(target: WATCH, "what was in the way is gone"),
     }
 }
@@ -109,6 +111,8 @@ fn log_progress(progress: &Progress) {
         Progress::RenewsByCommits { branch, reason } => {
             tracing::warn!(target: RUN, event = "renews_by_commits", branch, reason, "{line}");
         }
+        Progress::LinkAway { reason } => tracing::warn!(target: RUN, event = "link_away", reason, "{line}"),
+        Progress::LinkBack => tracing::info!(target: RUN, event = "link_back", "{line}"),
         Progress::ImportFinished { import, report } => {
             let ImportReport { imported, updated, unchanged, removed, rejected, rows, .. } = *report;
             let import = import.as_str();

@@ -27,6 +27,8 @@ pub fn event_json(progress: &Progress) -> Option<Value> {
         Progress::RenewsByCommits { branch, reason } => {
             json!({"event": "renews_by_commits", "branch": branch, "reason": reason})
         }
+        Progress::LinkAway { reason } => json!({"event": "link_away", "reason": reason}),
+        Progress::LinkBack => json!({"event": "link_back"}),
         Progress::ImportFinished { import, report } => {
             let mut event = report.to_json();
             if let Some(members) = event.as_object_mut() {
@@ -94,6 +96,8 @@ pub fn event_line(progress: &Progress, painter: Painter) -> Option<String> {
             "the remote does not take the branch {branch}, so each renewal of the lease is a commit of the results: \
              {reason}"
         ),
+        Progress::LinkAway { reason } => format!("waiting for the broker: {reason}"),
+        Progress::LinkBack => "the broker is there again".to_string(),
         Progress::ImportFinished { import, report } => {
             let mut line = format!("import {import}: {} imported", number(report.imported));
             for (count, what) in [
@@ -202,6 +206,8 @@ impl Bars {
             | Progress::StopSeen { .. }
             | Progress::RegistryPutBack { .. }
             | Progress::RenewsByCommits { .. }
+            | Progress::LinkAway { .. }
+            | Progress::LinkBack
             | Progress::BranchRepublished { .. } => {
                 self.line(progress);
             }

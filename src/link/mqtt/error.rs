@@ -42,8 +42,10 @@ pub enum BrokerError {
     Subscription { filter: String },
     #[error("it breaks the rules of MQTT: {reason}")]
     Protocol { reason: String },
+    #[error("it does not pass on to us what we write below {prefix}/")]
+    Deaf { prefix: String },
     #[error("{what} cannot be used: {reason}")]
-    Settings { what: String, reason: String },
+    Settings { what: String, reason: String, help: String },
 }
 
 impl BrokerError {
@@ -59,6 +61,7 @@ impl BrokerError {
     pub(super) fn lost(error: &io::Error) -> BrokerError {
         match tls_error(error) {
             Some(_) => BrokerError::of_tls(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => BrokerError::Closed,
             None => BrokerError::Lost { reason: error.to_string() },
         }
     }
@@ -115,18 +118,21 @@ impl BrokerError {
             | BrokerError::Credentials
             | BrokerError::Version
             | BrokerError::Subscription { .. }
+            | BrokerError::Deaf { .. }
             | BrokerError::Settings { .. } => true,
         }
     }
 
     /// Returns what to do about it, a whole sentence.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             BrokerError::Unreachable { .. }
             | BrokerError::Silent
             | BrokerError::Closed
             | BrokerError::Lost { .. }
-            | BrokerError::Dismissed { .. } => "Check that the broker runs, and the address in `spec.link.mqtt.url`.",
+            | BrokerError::Dismissed { .. } => {
+                "Check that the broker runs, and the address in `spec.link.mqtt.url`; a port with TLS needs `mqtts://`."
+            }
             BrokerError::UnknownAuthority => {
                 "Name the authority that signed the broker's certificate with `spec.link.mqtt.ca`, a PEM file."
             }
@@ -143,9 +149,11 @@ impl BrokerError {
             BrokerError::Credentials => "Check `spec.link.mqtt.username` and `password`, and the broker's users.",
             BrokerError::Version => "Use a broker that speaks one of them.",
             BrokerError::Refused { .. } => "Look into the broker's log.",
-            BrokerError::Subscription { .. } => "Let this user of the broker read and write all topics of the prefix.",
+            BrokerError::Subscription { .. } | BrokerError::Deaf { .. } => {
+                "Let this user of the broker read and write all topics of the prefix."
+            }
             BrokerError::Protocol { .. } => "Check that the port of `spec.link.mqtt.url` is that of an MQTT broker.",
-            BrokerError::Settings { .. } => "Correct it in `spec.link.mqtt`, or where fleetform runs.",
+            BrokerError::Settings { help, .. } => help,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::error::BrokerError;
 use super::terms::Publication;
 use crate::link::{Origin, Token, Wake};
+use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, beyond which nothing more is read: the broker keeps it.
 pub(super) const INBOUND_MAX: usize = 8_192;
@@ -17,6 +18,8 @@ pub(super) const INBOUND_MAX: usize = 8_192;
 const PRESENCES_MAX: usize = 4_000_000;
 /// Messages that wait to be sent on a connection, beyond which no device is answered.
 const REPLIES_MAX: usize = 65_536;
+/// Devices that are warned of.
+const WARNED_MAX: usize = 1_000;
 /// Answers that are recognised when they come again.
 const ANSWERED_MAX: usize = 65_536;
 /// How long a link that was never up is waited for before it counts as failed, and one that was.
@@ -109,6 +112,8 @@ pub(super) struct State {
     pub is_closing: bool,
     /// The reconciler was woken and has not come yet.
     is_signaled: bool,
+    /// Devices that were warned of.
+    warned: BTreeSet<String>,
     answered: BTreeSet<String>,
     answered_in_order: VecDeque<String>,
 }
@@ -213,6 +218,19 @@ impl State {
             self.presence.insert(device_id.to_string(), is_online);
         }
         None
+    }
+
+    /// Counts a message that is none of the protocol, and logs the first of each device.
+    pub fn count_malformed(&mut self, device_id: &str, topic: &str, why: &dyn std::fmt::Display) {
+        self.malformed += 1;
+        if self.warned.len() < WARNED_MAX && self.warned.insert(device_id.to_string()) {
+            tracing::warn!(
+                device = %sanitize_line(device_id),
+                topic = %sanitize_line(topic),
+                fault = %why,
+                "a device does not keep to the protocol"
+            );
+        }
     }
 
     /// Puts a message in the queue of a connection, unless that is full: the device asks again.

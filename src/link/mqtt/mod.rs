@@ -283,7 +283,7 @@ impl DeviceLink for MqttLink {
         true
     }
 
-    fn health(&self) -> Option<LinkStatus> {
+    fn status(&self) -> Option<LinkStatus> {
         let state = self.mailbox.lock();
         let connected = state.standings.iter().filter(|standing| matches!(standing, Standing::Ready)).count();
         let fault = state.standings.iter().find_map(|standing| match standing {

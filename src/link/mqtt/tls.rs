@@ -56,5 +56,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError
 }
 
 fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> BrokerError {
-    BrokerError::Settings { what: path.display().to_string(), reason: reason.to_string() }
+    BrokerError::Settings {
+        what: path.display().to_string(),
+        reason: reason.to_string(),
+        help: "Name a PEM file that fleetform may read, absolute or relative to the folder of the fleet.".to_string(),
+    }
 }

@@ -21,8 +21,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long the broker is given to answer a subscription.
 const SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long the broker is given to send what it retains before a connection counts as ready.
-const RETAINED_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long the broker is given to send us what we have published, from the last message that it sent before.
+const ECHO_TIME_MAX: Duration = Duration::from_secs(5);
 /// What the payload of an echo begins with.
 const ECHO: &str = "echo-";
 /// How long what is left to send is waited for at the end.
@@ -166,8 +166,8 @@ impl Worker {
                     return (Some(BrokerError::Silent), false);
                 }
                 Some(waiting) if waiting.until <= Instant::now() => {
-                    joining = None;
-                    self.ready();
+                    let prefix = self.topics.prefix().to_string();
+                    return (Some(BrokerError::Deaf { prefix }), false);
                 }
                 Some(_) | None => {}
             }
@@ -222,6 +222,10 @@ impl Worker {
         let (mut is_joined, mut has_acknowledged) = (false, false);
         let mailbox = Arc::clone(&self.mailbox);
         let mut state = mailbox.lock();
+        // The echo comes behind all that the broker retains, which may take its time.
+        if let Some(joining) = joining.as_mut().filter(|joining| joining.is_subscribed) {
+            joining.until = Instant::now() + ECHO_TIME_MAX;
+        }
         for received in received {
             match received {
                 Received::Message { topic, payload, is_retained, packet_id } => {
@@ -286,7 +290,7 @@ impl Worker {
             return Err(BrokerError::Subscription { filter: self.filters.join(" and ") });
         }
         joining.is_subscribed = true;
-        joining.until = Instant::now() + RETAINED_TIME_MAX;
+        joining.until = Instant::now() + ECHO_TIME_MAX;
         if !self.filters.contains(&self.topics.presence("+")) {
             return Ok(true);
         }
@@ -310,20 +314,26 @@ impl Worker {
         is_retained: bool,
         receipt: Option<Receipt>,
     ) -> bool {
-        let Ok((device_id, said)) = self.topics.said(topic) else {
-            state.malformed += 1;
-            return false;
+        let (device_id, said) = match self.topics.said(topic) {
+            Ok(said) => said,
+            Err(fault) => {
+                state.count_malformed(self.topics.device_of(topic).unwrap_or_default().as_str(), topic, &fault);
+                return false;
+            }
         };
         // Only a presence is retained; anything else that is was meant for another time.
         if is_retained && said != Said::Presence {
-            state.malformed += 1;
+            state.count_malformed(&device_id, topic, &"only a presence is retained");
             return false;
         }
         let happened = match said {
             Said::Presence => {
-                let Ok(is_online) = presence(&payload) else {
-                    state.malformed += 1;
-                    return false;
+                let is_online = match presence(&payload) {
+                    Ok(is_online) => is_online,
+                    Err(fault) => {
+                        state.count_malformed(&device_id, topic, &fault);
+                        return false;
+                    }
                 };
                 let known = state.note_presence(&device_id, is_online);
                 let is_news = !is_retained;
@@ -353,7 +363,7 @@ impl Worker {
         match said {
             Said::Answer { status, rid } => {
                 let Some(RequestId { token, proof }) = RequestId::parse(&rid) else {
-                    state.malformed += 1;
+                    state.count_malformed(&device_id, &rid, &"it answers a request that nobody made");
                     return None;
                 };
                 let mut body = payload;
@@ -366,7 +376,7 @@ impl Worker {
             Said::Reported { rid } => match reported_patch(&payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
                 Err(status) => {
-                    state.malformed += 1;
+                    state.count_malformed(&device_id, &rid, &"it reports what a twin does not take");
                     let topic = self.topics.response(&device_id, status, &rid, None);
                     let (payload, is_retained, expires_after) = (Vec::new().into(), false, Some(REPLY_SECONDS));
                     let publication = Publication { topic, payload, is_retained, expires_after };

@@ -58,13 +58,14 @@ pub fn export(
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: format!("{} cannot be written", path.display()), source };
     let real = real_path(path).map_err(fail)?;
-    if let Some(root) = work_tree_taking(&real)? {
+    let has_keys = format != ExportFormat::MosquittoAcl;
+    if let Some(root) = if has_keys { work_tree_taking(&real)? } else { None } {
         return Err(OpsError::Refused {
             what: format!("{} is in the git work tree {}, and the file has keys", path.display(), root.display()),
             help: "Name a file outside of it, or one that git ignores; `-o -` writes to stdout.".to_string(),
         });
     }
-    let mut file = Destination::open(path, true).map_err(fail)?;
+    let mut file = Destination::open(path, has_keys).map_err(fail)?;
     let count = write(&registry, &filter, format, (&mut file, &topic_prefix(environment)), fail)?;
     file.finish().map_err(fail)?;
     Ok(count)

@@ -10,11 +10,14 @@ use super::notes::{Look, Note};
 use super::options::WatchOptions;
 use crate::execute::{Clock, Inbox, Waker, Wakeup, Wakeups};
 use crate::model::id::Name;
+use crate::model::status::LinkStatus;
 use crate::ops::{OpsError, Workspace};
 use crate::prepare::{HistoryError, OnError, Planned, View};
 use crate::reconcile::{Backoff, Ending, Reconciler, Rested, RoundEvent, Terms, Upstream, behind};
 use crate::repo::UpstreamError;
 
+/// The shortest time between two notes of how the way to the devices is.
+const LINK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long what devices say is gathered before it is written down.
 const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 /// How long what runs is executed before the next look.
@@ -45,6 +48,9 @@ pub(super) struct Daemon<'w> {
     rounds: Backoff,
     /// Pauses between tries to write down what devices say that fail.
     hearings: Backoff,
+    /// How the way to the devices was, as it was told last, and when.
+    link_told: Option<LinkStatus>,
+    link_told_at: Option<Timestamp>,
 }
 
 impl<'w> Daemon<'w> {
@@ -68,6 +74,8 @@ impl<'w> Daemon<'w> {
             looks: Backoff::new(now),
             rounds: Backoff::new(now),
             hearings: Backoff::new(now),
+            link_told: None,
+            link_told_at: None,
         }
     }
 
@@ -197,6 +205,7 @@ impl<'w> Daemon<'w> {
             let now = clock.now();
             if hear_at.is_some_and(|at| at <= now) {
                 hear_at = self.hear(now, tell);
+                self.tell_link(now, tell);
             }
             let woken = clock.wait(hear_at.map_or(look_at, |at| at.min(look_at)), inbox);
             self.wake(woken);
@@ -206,6 +215,17 @@ impl<'w> Daemon<'w> {
             if woken.has(Wakeup::Link) {
                 hear_at.get_or_insert(Timestamp::MIN);
             }
+        }
+    }
+
+    /// Tells how the way to the devices is when that has changed, at most once a second.
+    fn tell_link(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
+        let is_old = self.link_told_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= LINK_INTERVAL);
+        if let Some(status) = self.reconciler.link_status().filter(|_| is_old)
+            && self.link_told.as_ref() != Some(&status)
+        {
+            tell(&Note::Link { status: &status });
+            (self.link_told, self.link_told_at) = (Some(status), Some(now));
         }
     }
 
@@ -288,7 +308,7 @@ impl<'w> Daemon<'w> {
             pushes: upstream.map(|upstream| upstream.pushes).unwrap_or_default(),
             is_push_denied: upstream.is_some_and(|upstream| upstream.is_denied),
             is_local: self.follower.source.is_local(),
-            link: self.reconciler.link_health(),
+            link: self.reconciler.link_status(),
         }));
     }
 }

@@ -31,6 +31,8 @@ pub enum Note<'a> {
     Trouble { error: &'a OpsError, is_news: bool, passed_over: Option<&'a str>, retry_at: Timestamp, at: Timestamp },
     /// An occurrence of a schedule did not run.
     Missed { job: &'a str, run: &'a str, reason: &'a str },
+    /// The way to the devices is not as it was told last.
+    Link { status: &'a LinkStatus },
     /// What was in the way is gone.
     Recovered,
 }
