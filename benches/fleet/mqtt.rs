@@ -107,6 +107,7 @@ fn options(folder: &Path, client_id: &str) -> Result<ClientOptions, Failure> {
         username: None,
         password: None,
         session_seconds: 0,
+        is_new_session: false,
         will: None,
         packet_bytes_max: 1 << 20,
         receive_max: 4_096,

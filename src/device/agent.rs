@@ -376,7 +376,7 @@ async fn open<'c>(
     };
     let connection = match common.version {
         Some(version) => Connection::open(options, version).await?.0,
-        None => connect(options, version).await?,
+        None => connect(options, version, &mut true).await?,
     };
     Ok((connection, permit))
 }

@@ -144,6 +144,7 @@ pub fn run(ids: Vec<String>, settings: &Settings, stop: &Stop, tell: Tell) -> Re
         password: settings.password.as_ref().map(|password| password.as_str().as_bytes().to_vec()),
         // What was sent to a device that is gone is not kept for it: it asks for its twin, and commands are not late.
         session_seconds: 0,
+        is_new_session: false,
         will: None,
         packet_bytes_max: PACKET_BYTES_MAX,
         receive_max: RECEIVE_MAX,

@@ -59,6 +59,8 @@ pub(super) struct Active {
     pub run_id: i64,
     pub rollout: Rollout,
     pub finished: Option<RunRecord>,
+    /// How it ends when all devices are told what was written.
+    pub end: Option<(RunStatus, Option<RunCause>)>,
     /// The first event, fed as soon as the run has its share of the window.
     pub first: Option<Event>,
     /// A person stopped the run while it was executed; the machine does not have the event yet.
@@ -127,6 +129,7 @@ impl Active {
             run_id,
             rollout,
             finished: None,
+            end: None,
             first: Some(if is_stop { Event::Stop } else { Event::Start }),
             is_asked_to_stop: false,
             is_stopping: is_stop,

@@ -136,8 +136,10 @@ impl Executor<'_> {
     /// Divides the window of devices in flight among the running jobs, and starts jobs that were just added. A job
     /// whose share grows goes on at once, because its devices in flight may stay silent for long.
     fn share_window(&mut self, active: &mut [Active], now: Timestamp) -> Result<(), ExecuteError> {
-        // While no request reaches a device, no device is to fail for it.
-        let limit = if self.link.is_ready() { self.fleet.limits.in_flight } else { 0 };
+        let limit = self.fleet.limits.in_flight;
+        // What would only wait in a queue is not under way: its time would run out there. While no request reaches a
+        // device there is no room at all.
+        let mut room = if self.link.is_ready() { u32::try_from(self.link.room()).unwrap_or(u32::MAX) } else { 0 };
         let share = limit / u32::try_from(active.len().max(1)).unwrap_or(u32::MAX);
         for at in 0..active.len() {
             // Jobs that were here first may still have more than their share in flight.
@@ -145,6 +147,9 @@ impl Executor<'_> {
             let taken: u32 = others.map(|(_, run)| run.rollout.in_flight()).sum();
             let run = &mut active[at];
             let window = share.min(limit.saturating_sub(taken)).max(limit.min(1));
+            let in_flight = run.rollout.in_flight();
+            let window = window.min(in_flight.saturating_add(room));
+            room = room.saturating_sub(window.saturating_sub(in_flight));
             let has_grown = run.rollout.set_window(window);
             match run.first.take() {
                 Some(first) => self.feed(run, now, vec![first])?,
@@ -185,7 +190,7 @@ impl Executor<'_> {
         // Events of one run must not be lost because another run failed.
         let (mut worked, mut failure) = (false, None);
         for (run, mut events) in active.iter_mut().zip(events) {
-            if run.rollout.deadline().is_some_and(|deadline| deadline <= now) {
+            if !self.is_withheld(run) && run.rollout.deadline().is_some_and(|deadline| deadline <= now) {
                 events.push(Event::Tick);
             }
             match self.turn_of(run, now, events, failure.is_none()) {
@@ -218,7 +223,16 @@ impl Executor<'_> {
             }
             worked |= self.notify_next(run, now)?;
         }
+        if let Some((status, cause)) = run.end.take_if(|_| run.to_notify.is_empty() && self.link.untold() == 0) {
+            self.finish(run, status, cause, now)?;
+            worked = true;
+        }
         Ok(worked)
+    }
+
+    /// Returns true when a write waits for the link: no time passes for the machine, whose next step is to hear of it.
+    fn is_withheld(&self, run: &Active) -> bool {
+        run.write.is_some() && run.needs_link() && !self.link.is_ready()
     }
 
     /// Removes the runs that do not go on. Runs that only wait for devices are paused when nothing else goes on, or
@@ -249,7 +263,7 @@ impl Executor<'_> {
     }
 
     fn wait(&mut self, active: &[Active], abandon_at: Option<Timestamp>, until: Timestamp) {
-        let deadlines = active.iter().filter_map(|run| run.rollout.deadline());
+        let deadlines = active.iter().filter(|run| !self.is_withheld(run)).filter_map(|run| run.rollout.deadline());
         let link = [self.link.due(), self.link.expects_until()].into_iter().flatten();
         let next = deadlines.chain(link).chain(abandon_at).min().unwrap_or(until);
         self.woken = self.woken.and(self.clock.wait(next.min(until), self.inbox));

@@ -1,5 +1,8 @@
 //! Handles events of the link: writes them to the registry first, then passes them to their runs.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -11,6 +14,7 @@ use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::device::Device;
 use crate::model::id::Name;
 use crate::model::limits;
+use crate::model::observation::DeviceIds;
 use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
 use crate::registry::{Change, Heard, HeardOf, Registry, Reported};
@@ -41,6 +45,9 @@ enum Said {
     Reported(Value),
 }
 
+/// Runs that answers name, with their targets, by number; `None` for one that was never claimed here.
+type KnownRuns = BTreeMap<i64, Option<(RunKey, DeviceIds)>>;
+
 /// Listens to devices, whether something runs or not.
 pub struct Hearing<'a> {
     /// The name of the fleet.
@@ -64,14 +71,13 @@ impl Hearing<'_> {
             self.link.settle();
             return Ok(false);
         }
-        let mut late = Vec::new();
-        let mut heard = Vec::new();
+        let (mut late, mut heard, mut known) = (Vec::new(), Vec::new(), KnownRuns::new());
         for event in events {
             match event {
                 LinkEvent::Answered { .. } | LinkEvent::Reported { .. } | LinkEvent::TwinWanted { .. } if is_beside => {
                 }
                 LinkEvent::Answered { token, origin, code, body } => {
-                    late.extend(self.late(token, origin.as_ref(), code, &body)?);
+                    late.extend(self.late((token, origin.as_ref()), (code, &body), &mut known)?);
                 }
                 LinkEvent::NotDelivered { .. } => {}
                 event => heard.push(event),
@@ -82,18 +88,32 @@ impl Hearing<'_> {
         Ok(true)
     }
 
-    /// Returns an answer to a run that is not executed; `None` when its device was never asked that.
-    fn late(&self, token: Token, origin: Option<&Origin>, code: u16, body: &str) -> Result<Option<Late>, ExecuteError> {
+    /// Returns an answer to a run that is not executed; `None` when its device was never asked that. `known` has the runs
+    /// that were looked up for the answers before it.
+    fn late(
+        &self,
+        (token, origin): (Token, Option<&Origin>),
+        (code, body): (u16, &str),
+        known: &mut KnownRuns,
+    ) -> Result<Option<Late>, ExecuteError> {
         if let Some(origin) = origin {
-            let journal = self.registry.journal();
-            let Some((job, run)) = journal.name_of(token.run_id)? else { return Ok(None) };
-            let (ids, at) = (journal.targets(token.run_id)?, token.ordinal as usize);
-            let key = RunKey { fleet: self.fleet.clone(), job, run };
-            if at >= ids.len() || !origin.is_of(ids.get(at), &key.execution_id(ids.get(at))) {
+            let run = match known.entry(token.run_id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.run_numbered(token.run_id)?),
+            };
+            let at = token.ordinal as usize;
+            let Some((key, ids)) = run.as_ref().filter(|(_, ids)| at < ids.len()) else { return Ok(None) };
+            if !origin.is_of(ids.get(at), &key.execution_id(ids.get(at))) {
                 return Ok(None);
             }
         }
         Ok(Some(Late { token, code, message: kept(&self.masks.text(body)) }))
+    }
+
+    fn run_numbered(&self, run_id: i64) -> Result<Option<(RunKey, DeviceIds)>, ExecuteError> {
+        let journal = self.registry.journal();
+        let Some((job, run)) = journal.name_of(run_id)? else { return Ok(None) };
+        Ok(Some((RunKey { fleet: self.fleet.clone(), job, run }, journal.targets(run_id)?)))
     }
 
     /// Writes messages from devices and late answers in one commit, answers the devices, and returns what is news to
@@ -200,7 +220,7 @@ impl Executor<'_> {
         now: Timestamp,
     ) -> Result<Vec<Vec<Event>>, ExecuteError> {
         let mut fed: Vec<Vec<Event>> = active.iter().map(|_| Vec::new()).collect();
-        let (mut heard, mut late) = (Vec::new(), Vec::new());
+        let (mut heard, mut late, mut known) = (Vec::new(), Vec::new(), KnownRuns::new());
         let mut hearing =
             Hearing { fleet: &self.fleet.name, registry: self.registry, link: self.link, masks: &self.masks };
         for event in events {
@@ -212,7 +232,7 @@ impl Executor<'_> {
                         fed[at].push(Event::Answered { ordinal, code, message });
                     }
                     Some(_) => {}
-                    None => late.extend(hearing.late(token, origin.as_ref(), code, &body)?),
+                    None => late.extend(hearing.late((token, origin.as_ref()), (code, &body), &mut known)?),
                 },
                 LinkEvent::NotDelivered { token } => {
                     let ordinal = token.ordinal;

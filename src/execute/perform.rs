@@ -115,6 +115,10 @@ impl Executor<'_> {
                 }
                 Effect::Write { ordinals, failures_left } => run.write = Some((ordinals, failures_left)),
                 Effect::CloseBatch { batch } => self.close_batch(run, batch, now)?,
+                // Until then a process that dies tells them again.
+                Effect::Finish { status, cause } if status.is_final() && self.tells(run) && !run.is_draining => {
+                    run.end = Some((status, cause));
+                }
                 Effect::Finish { status, cause } => self.finish(run, status, cause, now)?,
                 Effect::Record { .. }
                 | Effect::RecordLate { .. }
@@ -154,11 +158,7 @@ impl Executor<'_> {
     /// at once. Returns false when there was no such device, or no room.
     pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
-        self.notify(run, now, room.min(limits::WRITE_CHUNK))
-    }
-
-    fn notify(&mut self, run: &mut Active, now: Timestamp, most: usize) -> Result<bool, ExecuteError> {
-        let next = run.to_notify.len().min(most);
+        let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
         if next == 0 || !matches!(run.job.action, Action::Property(_)) {
             return Ok(false);
         }
@@ -280,17 +280,13 @@ impl Executor<'_> {
         Ok(())
     }
 
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         run: &mut Active,
         status: RunStatus,
         cause: Option<RunCause>,
         now: Timestamp,
     ) -> Result<(), ExecuteError> {
-        // No later start tells what was written by a run that has ended.
-        while status.is_final() && !run.to_notify.is_empty() && self.tells(run) {
-            self.notify(run, now, limits::WRITE_CHUNK)?;
-        }
         let reason = cause.map(|cause| cause.to_string());
         let at = run.finished_at.unwrap_or(now);
         let end = Change::End { run_id: run.run_id, status, reason: reason.as_deref(), at };

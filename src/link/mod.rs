@@ -71,6 +71,16 @@ pub trait DeviceLink {
         true
     }
 
+    /// Returns how many more requests go out at once when they are sent now. More are not lost, and take their time.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Returns how many new desired properties are on their way out. A run that has written them ends after that.
+    fn untold(&self) -> usize {
+        0
+    }
+
     /// Returns why requests do not reach devices, when there is no use in waiting any longer.
     fn fault(&self) -> Option<LinkError> {
         None

@@ -98,7 +98,7 @@ impl Topics {
     /// Returns what fleetform subscribes to: answers, reported patches, twin requests and presences of all devices.
     pub fn of_devices(&self) -> [String; 4] {
         let below = |rest: &str| format!("{}/+/{rest}", self.prefix);
-        [below("methods/res/#"), below("twin/PATCH/properties/reported/#"), below("twin/GET/#"), self.presence("+")]
+        [below("methods/res/#"), below("twin/PATCH/properties/reported/#"), below("twin/GET/#"), self.presences()]
     }
 
     /// Returns what a device subscribes to: methods, desired patches and answers to its requests.
@@ -134,10 +134,14 @@ impl Topics {
         format!("{}/{}/twin/res/{status}/?$rid={rid}{version}", self.prefix, level(device_id))
     }
 
-    /// Returns where a device says whether it is online; `+` stands for all devices.
+    /// Returns where a device says whether it is online.
     pub fn presence(&self, device_id: &str) -> String {
-        let device = if device_id == "+" { device_id.to_string() } else { level(device_id) };
-        format!("{}/{device}/presence", self.prefix)
+        format!("{}/{}/presence", self.prefix, level(device_id))
+    }
+
+    /// Returns the filter of the presences of all devices.
+    pub fn presences(&self) -> String {
+        format!("{}/+/presence", self.prefix)
     }
 
     /// Returns who says what, of a topic that a device writes to.
@@ -193,7 +197,8 @@ impl Topics {
     fn split<'t>(&self, topic: &'t str) -> Result<(String, &'t str), Malformed> {
         let rest = topic.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(Malformed::Topic)?;
         let (device, rest) = rest.split_once('/').ok_or(Malformed::Topic)?;
-        let device_id = unlevel(device).ok_or(Malformed::Device)?;
+        // Written in one way only: rules of a broker compare texts.
+        let device_id = unlevel(device).filter(|id| level(id) == device).ok_or(Malformed::Device)?;
         let is_legal = !device_id.is_empty() && device_id.chars().count() <= limits::DEVICE_ID_CHARS_MAX;
         if is_legal { Ok((device_id, rest)) } else { Err(Malformed::Device) }
     }
@@ -265,14 +270,15 @@ pub fn versioned(payload: &[u8]) -> Result<(Map<String, Value>, Option<u64>), Ma
     Ok((members, version))
 }
 
-/// Returns whether a presence says that the device is online.
+/// Returns whether a presence says that the device is online. An empty one, by which a broker forgets what it retains,
+/// says that it is not.
 ///
 /// # Errors
 /// It is none of the two words.
 pub fn presence(payload: &[u8]) -> Result<bool, Malformed> {
     match payload {
         payload if payload == ONLINE.as_bytes() => Ok(true),
-        payload if payload == OFFLINE.as_bytes() => Ok(false),
+        payload if payload == OFFLINE.as_bytes() || payload.is_empty() => Ok(false),
         _ => Err(Malformed::Presence),
     }
 }
@@ -361,7 +367,7 @@ mod tests {
     #[test]
     fn every_topic_of_a_device_is_read_back() {
         let topics = Topics::new("acme/fleet");
-        for device in ["lamp-1", "a+b", "50%#", "x/y", "ä", "$a:b@c", "%2B"] {
+        for device in ["lamp-1", "+", "a+b", "50%#", "x/y", "ä", "$a:b@c", "%2B"] {
             let said = |topic: String| topics.said(&topic).unwrap();
             let rid = "12-3-1-00".to_string();
             assert_eq!(
@@ -388,6 +394,8 @@ mod tests {
         refused("fleetform//presence", Malformed::Device);
         refused("fleetform/%ff/presence", Malformed::Device);
         refused("fleetform/%4/presence", Malformed::Device);
+        refused("fleetform/%64/presence", Malformed::Device);
+        refused("fleetform/a%2b/presence", Malformed::Device);
         refused(&format!("fleetform/{}/presence", "d".repeat(129)), Malformed::Device);
         refused("fleetform/d/methods/res/20/?$rid=1", Malformed::Status);
         refused("fleetform/d/methods/res/+20/?$rid=1", Malformed::Status);

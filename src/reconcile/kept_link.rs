@@ -23,15 +23,13 @@ pub(super) struct KeptLink {
     own: Option<OwnRegistry>,
     /// It, while nothing else has it open.
     registry: Option<Registry>,
-    /// Another registry works on the fleet: devices are listened to by its process.
-    pub is_others: bool,
 }
 
 impl KeptLink {
     /// Returns the link of a rehearsal.
     pub fn rehearsed(fleet: &Fleet, link: Box<dyn DeviceLink>) -> KeptLink {
         let (config, fleet) = (fleet.link.clone(), fleet.name.clone());
-        KeptLink { config, fleet, link, own: None, registry: None, is_others: false }
+        KeptLink { config, fleet, link, own: None, registry: None }
     }
 
     /// Opens the link of a fleet.
@@ -63,14 +61,7 @@ impl KeptLink {
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);
-        Ok(KeptLink {
-            config: config.clone(),
-            fleet: fleet.name.clone(),
-            link,
-            own: Some(own),
-            registry: None,
-            is_others: false,
-        })
+        Ok(KeptLink { config: config.clone(), fleet: fleet.name.clone(), link, own: Some(own), registry: None })
     }
 
     /// Returns true for the link of other settings.
@@ -98,7 +89,7 @@ impl KeptLink {
         options: &ReconcileOptions,
         now: Timestamp,
     ) -> Result<bool, ReconcileError> {
-        let Some(own) = self.own.as_ref().filter(|_| !self.is_others && self.config.has_connections()) else {
+        let Some(own) = self.own.as_ref().filter(|_| self.config.has_connections()) else {
             return Ok(false);
         };
         let registry = match &mut self.registry {

@@ -427,10 +427,9 @@ impl<'w> Reconciler<'w> {
         }
         // It was kept for as long as anything was written.
         let lock = self.lock.take();
-        let link = self.link.take_if(|link| ending != Ending::Idle || !link.stays());
-        if let (Some(link), Some(session)) = (&mut self.link, &session) {
-            link.is_others = session.only_looks();
-        }
+        // Where another registry works, its process listens to the devices.
+        let only_looks = session.as_ref().is_some_and(OpenFleet::only_looks);
+        let link = self.link.take_if(|link| ending != Ending::Idle || !link.stays() || only_looks);
         let Some(mut session) = session else { return rested };
         rested.done = std::mem::take(&mut session.done);
         // A plan that was refused or declined changes nothing.

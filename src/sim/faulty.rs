@@ -124,6 +124,14 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
         self.port.is_ready()
     }
 
+    fn room(&self) -> usize {
+        self.port.room()
+    }
+
+    fn untold(&self) -> usize {
+        self.port.untold()
+    }
+
     fn fault(&self) -> Option<LinkError> {
         self.port.fault()
     }

@@ -127,6 +127,14 @@ impl DeviceLink for Relayed {
         self.port.is_ready()
     }
 
+    fn room(&self) -> usize {
+        self.port.room()
+    }
+
+    fn untold(&self) -> usize {
+        self.port.untold()
+    }
+
     fn fault(&self) -> Option<LinkError> {
         self.port.fault()
     }

@@ -100,6 +100,7 @@ impl Side {
             username: user.map(|(name, _)| name.to_string()),
             password: user.map(|(_, password)| password.as_bytes().to_vec()),
             session_seconds: 0,
+            is_new_session: false,
             will: None,
             packet_bytes_max: 1 << 20,
             receive_max: 1_000,

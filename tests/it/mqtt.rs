@@ -95,6 +95,7 @@ impl Gadget {
             username: self.password.as_ref().map(|_| self.id.clone()),
             password: self.password.as_ref().map(|password| password.as_bytes().to_vec()),
             session_seconds: 0,
+            is_new_session: false,
             will: Some((self.topics.presence(&self.id), OFFLINE.into())),
             packet_bytes_max: 1 << 20,
             receive_max: 100,

@@ -25,6 +25,8 @@ use super::terms::{ClientOptions, Publication, Received, Version};
 
 /// How long a broker may take to let a client in: each of the network, TLS and MQTT.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long taking leave may take.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long the answer to a ping may take.
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
 /// The most bytes that are read at once, and those for each message that may come at once: ten thousand devices of one
@@ -73,10 +75,8 @@ impl Connection {
             Version::V5 => (mqtt::Version::V5_0, mqtt::connection::ConnectionOptions::new()),
             Version::V311 => (mqtt::Version::V3_1_1, mqtt::connection::ConnectionOptions::new()),
         };
-        let mut limits = limits.maximum_packet_size_recv(options.packet_bytes_max);
-        if version == Version::V5 {
-            limits = limits.receive_maximum(options.receive_max);
-        }
+        // The receive maximum is told and not enforced: a broker that sends more is no reason to hang up.
+        let limits = limits.maximum_packet_size_recv(options.packet_bytes_max);
         let mut core = mqtt::Connection::<role::Client>::with_options(of, limits);
         core.set_pingresp_recv_timeout(PING_TIME_MAX.as_millis() as u64);
         let mut connection = Connection {
@@ -232,12 +232,16 @@ impl Connection {
         let events = packet.map(|packet| self.core.send(packet)).unwrap_or_default();
         self.take(events);
         self.end = None;
-        while !self.is_written() {
-            if self.turn(false).await.is_err() {
-                return;
+        let written = async {
+            while !self.is_written() {
+                if self.turn(false).await.is_err() {
+                    return;
+                }
             }
-        }
-        drop(self.writer.shutdown().await);
+            drop(self.writer.shutdown().await);
+        };
+        // A broker that stands still does not keep the process.
+        drop(timeout(CLOSE_TIME_MAX, written).await);
     }
 
     fn feed(&mut self, length: usize) {
@@ -281,7 +285,8 @@ impl Connection {
                 }
                 Event::RequestTimerCancel(kind) => *self.timer(kind) = None,
                 Event::NotifyError(error) => {
-                    if self.end.is_none() {
+                    // It comes behind the request to close, and says why.
+                    if matches!(self.end, None | Some(BrokerError::Closed)) {
                         self.end = Some(BrokerError::protocol(error));
                     }
                 }

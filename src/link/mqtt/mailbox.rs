@@ -16,8 +16,8 @@ use crate::model::text::sanitize_line;
 pub(super) const INBOUND_MAX: usize = 8_192;
 /// Devices whose presence is known: more than any fleet has, and no more memory than a few hundred megabytes.
 const PRESENCES_MAX: usize = 4_000_000;
-/// Messages that wait to be sent on a connection, beyond which no device is answered.
-const REPLIES_MAX: usize = 65_536;
+/// Messages that wait to be sent on a connection, beyond which nothing more is read and no device is answered.
+pub(super) const ORDERS_MAX: usize = 4_096;
 /// Devices that are warned of.
 const WARNED_MAX: usize = 1_000;
 /// Answers that are recognised when they come again.
@@ -40,8 +40,20 @@ pub(super) struct Order {
 pub(super) enum About {
     /// It may be executed twice when it is sent twice: it is lost with the connection.
     Command { token: Token, device_id: String },
-    /// The device knows by a version or a request id what is new: it is sent again.
-    State,
+    /// New desired properties. The device knows by the version what is new: they are sent again.
+    Desired,
+    /// An answer to the device, which knows it by the request id: it is sent again.
+    Reply,
+}
+
+impl Order {
+    /// Leaves the broker only as much time as is left.
+    pub fn renew_expiry(&mut self) {
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(Instant::now()).as_secs();
+            self.publication.expires_after = Some(u32::try_from(left).unwrap_or(u32::MAX).max(1));
+        }
+    }
 }
 
 /// A message of the broker that is to be acknowledged, on the connection on which it came.
@@ -105,6 +117,10 @@ pub(super) struct State {
     pub standings: Vec<Standing>,
     /// Whether devices are online, as was said last.
     pub presence: BTreeMap<String, bool>,
+    /// How many more messages the broker takes now, by connection.
+    pub rooms: Vec<usize>,
+    /// Desired properties that the broker does not have yet.
+    pub untold: usize,
     /// Messages that are sent and that no broker has acknowledged.
     pub unacknowledged: usize,
     pub malformed: u64,
@@ -133,6 +149,7 @@ impl Mailbox {
             orders: (0..connections).map(|_| VecDeque::new()).collect(),
             receipts: vec![Vec::new(); connections],
             standings: vec![away; connections],
+            rooms: vec![0; connections],
             ..State::default()
         };
         Mailbox { state: Mutex::new(state), wake, calls: (0..connections).map(|_| Notify::new()).collect() }
@@ -233,9 +250,33 @@ impl State {
         }
     }
 
+    /// Notes that a message is done with: the broker has it, or it came too late.
+    pub fn drop_order(&mut self, order: &Order) {
+        if matches!(order.about, About::Desired) {
+            self.untold = self.untold.saturating_sub(1);
+        }
+    }
+
+    /// Notes that the broker does not let us publish. A command fails with that: its device may well be there.
+    pub fn note_refusal(&mut self, order: &Order) {
+        let topic = &order.publication.topic;
+        tracing::warn!(topic = %sanitize_line(topic), "the broker does not let fleetform publish");
+        if let About::Command { token, .. } = order.about {
+            let body = "the broker does not let fleetform publish to the device".to_string();
+            let happened = Happened::Answered { token, origin: None, code: 403, body };
+            self.inbound.push_back(Inbound { happened, receipt: None });
+        }
+    }
+
+    /// Returns how many more messages go out at once when they are ordered now.
+    pub fn room(&self) -> usize {
+        let of = |(room, orders): (&usize, &VecDeque<Order>)| room.saturating_sub(orders.len());
+        self.rooms.iter().zip(&self.orders).map(of).sum()
+    }
+
     /// Puts a message in the queue of a connection, unless that is full: the device asks again.
     pub fn reply(&mut self, connection: usize, order: Order) {
-        if self.orders[connection].len() < REPLIES_MAX {
+        if self.orders[connection].len() < ORDERS_MAX {
             self.orders[connection].push_back(order);
         }
     }

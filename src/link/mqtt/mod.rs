@@ -37,6 +37,7 @@ use jiff::Timestamp;
 
 use super::protocol::{RequestId, Topics, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
+use crate::model::digest::Digest;
 use crate::model::fleet::MqttLinkConfig;
 use crate::model::secret::SecretText;
 use crate::model::status::LinkStatus;
@@ -100,6 +101,9 @@ impl MqttLink {
         let mailbox = Arc::new(Mailbox::new(connections, wake));
         let topics = Topics::new(&config.topic_prefix);
         let is_daemon = role == "watch";
+        // A session has the subscriptions of the settings that it was begun with.
+        let settings = Digest::of_texts([config.topic_prefix.as_str()]).to_string();
+        let settings = &settings[..8];
         let mut threads = Vec::with_capacity(connections);
         for at in 0..connections {
             let worker = Worker {
@@ -109,16 +113,17 @@ impl MqttLink {
                     host: config.host.clone(),
                     port: config.port,
                     tls: tls.clone(),
-                    client_id: format!("fleetform-{registry}-{role}-{at}"),
+                    client_id: format!("fleetform-{registry}-{role}-{settings}-{at}"),
                     username: credentials.username.clone(),
                     password: credentials.password.as_ref().map(|password| password.as_str().as_bytes().to_vec()),
                     session_seconds: if is_daemon { DAEMON_SESSION_SECONDS } else { SESSION_SECONDS },
+                    is_new_session: false,
                     will: None,
                     packet_bytes_max: PACKET_BYTES_MAX,
                     receive_max: RECEIVE_MAX,
                 },
-                // Each kind of message comes on one connection.
-                filters: topics.of_devices().into_iter().skip(at).step_by(connections).collect(),
+                // What devices say comes on one connection, in the order in which they said it.
+                filters: if at == 0 { topics.of_devices().to_vec() } else { Vec::new() },
                 topics: topics.clone(),
                 epoch: 0,
                 flights: BTreeMap::new(),
@@ -131,7 +136,7 @@ impl MqttLink {
     }
 
     /// Orders a message for a device, on the connection that all of its messages take.
-    fn publish(&self, device_id: &str, (topic, payload): (String, Vec<u8>), until: Option<Duration>, kind: Kind) {
+    fn publish(&self, device_id: &str, (topic, payload): (String, Vec<u8>), until: Option<Duration>, about: About) {
         let expires_after = until.map(|until| u32::try_from(until.as_secs()).unwrap_or(u32::MAX).max(1));
         let publication = Publication { topic, payload: payload.into(), is_retained: false, expires_after };
         let until = until.map(|until| Instant::now() + until);
@@ -139,28 +144,29 @@ impl MqttLink {
         device_id.hash(&mut hasher);
         let mut state = self.mailbox.lock();
         let at = (hasher.finish() % state.orders.len() as u64) as usize;
-        match kind {
-            Kind::Asked(about) => state.orders[at].push_back(Order { publication, until, about }),
-            Kind::Reply => state.reply(at, Order { publication, until, about: About::State }),
+        match about {
+            About::Reply => state.reply(at, Order { publication, until, about }),
+            About::Desired => {
+                state.untold += 1;
+                state.orders[at].push_back(Order { publication, until, about });
+            }
+            About::Command { .. } => state.orders[at].push_back(Order { publication, until, about }),
         }
         drop(state);
         self.mailbox.call(at);
     }
 }
 
-/// What a message to a device is.
-enum Kind {
-    /// Of a run, which bounds how many there are.
-    Asked(About),
-    /// An answer to the device.
-    Reply,
-}
-
 fn spawn(worker: Worker) -> Result<JoinHandle<()>, BrokerError> {
     let failed = |error: std::io::Error| BrokerError::Unreachable { reason: error.to_string() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let thread = std::thread::Builder::new().name(format!("mqtt-{}", worker.at));
-    thread.spawn(move || runtime.block_on(worker.run())).map_err(failed)
+    let work = move || {
+        runtime.block_on(worker.run());
+        // A name that is being resolved is not waited for.
+        runtime.shutdown_background();
+    };
+    thread.spawn(work).map_err(failed)
 }
 
 impl DeviceLink for MqttLink {
@@ -185,11 +191,11 @@ impl DeviceLink for MqttLink {
                 let topic = self.topics.method(&device_id, &method, &rid, &execution_id);
                 let message = (topic, payload.to_string().into_bytes());
                 let about = About::Command { token, device_id: device_id.clone() };
-                self.publish(&device_id, message, Some(expires_after), Kind::Asked(about));
+                self.publish(&device_id, message, Some(expires_after), about);
             }
             Ask::Desired { patch, version } => {
                 let message = (self.topics.desired(&device_id, version), desired_payload(&patch, version));
-                self.publish(&device_id, message, None, Kind::Asked(About::State));
+                self.publish(&device_id, message, None, About::Desired);
                 self.expects_until = now.checked_add(ACKNOWLEDGE_TIME).ok();
             }
         }
@@ -255,7 +261,7 @@ impl DeviceLink for MqttLink {
                 (self.topics.response(&device_id, status, &rid, None), Vec::new())
             }
         };
-        self.publish(&device_id, message, Some(Duration::from_secs(REPLY_SECONDS.into())), Kind::Reply);
+        self.publish(&device_id, message, Some(Duration::from_secs(REPLY_SECONDS.into())), About::Reply);
     }
 
     fn settle(&mut self) {
@@ -272,6 +278,14 @@ impl DeviceLink for MqttLink {
 
     fn is_ready(&self) -> bool {
         self.mailbox.lock().is_ready()
+    }
+
+    fn room(&self) -> usize {
+        self.mailbox.lock().room()
+    }
+
+    fn untold(&self) -> usize {
+        self.mailbox.lock().untold
     }
 
     fn fault(&self) -> Option<LinkError> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mqtt_protocol_core::mqtt::packet::{
-    MessageExpiryInterval, Packet, Property, Qos, SessionExpiryInterval, SubEntry, SubOpts, v3_1_1, v5_0,
+    MessageExpiryInterval, Packet, Property, Qos, ReceiveMaximum, SessionExpiryInterval, SubEntry, SubOpts, v3_1_1,
+    v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 
@@ -15,8 +16,9 @@ const KEEP_ALIVE_SECONDS: u16 = 30;
 
 /// Returns the packet that asks to connect.
 pub(super) fn connect(version: Version, options: &ClientOptions) -> Result<Packet, BrokerError> {
-    let ClientOptions { client_id, username, password, session_seconds, will, .. } = options;
-    let is_new = *session_seconds == 0;
+    let ClientOptions { client_id, username, password, session_seconds, will, receive_max, is_new_session, .. } =
+        options;
+    let is_new = *is_new_session || *session_seconds == 0;
     // Two types with the same methods.
     macro_rules! common {
         ($builder:expr) => {{
@@ -39,7 +41,9 @@ pub(super) fn connect(version: Version, options: &ClientOptions) -> Result<Packe
     Ok(match version {
         Version::V5 => {
             let expiry = SessionExpiryInterval::new(*session_seconds).map_err(BrokerError::protocol)?;
-            let packet = common!(v5_0::Connect::builder()).clean_start(is_new).props(vec![Property::from(expiry)]);
+            let most = ReceiveMaximum::new(*receive_max).map_err(BrokerError::protocol)?;
+            let props = vec![Property::from(expiry), Property::from(most)];
+            let packet = common!(v5_0::Connect::builder()).clean_start(is_new).props(props);
             packet.build().map_err(BrokerError::protocol)?.into()
         }
         Version::V311 => {

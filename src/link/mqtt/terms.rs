@@ -24,6 +24,8 @@ pub struct ClientOptions {
     /// How long the broker keeps the session without a connection, in seconds; 0 begins a new one each time. A broker
     /// of MQTT 3.1.1 keeps it for as long as it likes.
     pub session_seconds: u32,
+    /// Begin a new session, whatever the broker has kept.
+    pub is_new_session: bool,
     /// The topic and the payload of a retained last will.
     pub will: Option<(String, Vec<u8>)>,
     /// Bytes of the largest packet that is taken.

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::client::Connection;
 use super::error::BrokerError;
-use super::mailbox::{About, Happened, INBOUND_MAX, Inbound, Mailbox, Order, Receipt, Standing, State};
+use super::mailbox::{About, Happened, INBOUND_MAX, Inbound, Mailbox, ORDERS_MAX, Order, Receipt, Standing, State};
 use super::terms::{ClientOptions, Publication, Received, Version};
 use crate::link::Origin;
-use crate::link::protocol::{RequestId, Said, Topics, presence, versioned};
+use crate::link::protocol::{Malformed, RequestId, Said, Topics, presence, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 
@@ -62,15 +62,16 @@ impl Worker {
     /// Works until the link is closed.
     pub async fn run(mut self) {
         let (mut pause, mut version) = (PAUSE_MIN, Version::V5);
-        let (mut is_new_session, mut was_ready, mut told) = (false, false, None);
+        let (mut is_poisoned, mut was_ready, mut told) = (false, false, None);
+        let mut has_hung_up = false;
         while !self.is_done() {
-            let options = ClientOptions {
-                session_seconds: if is_new_session { 0 } else { self.options.session_seconds },
-                ..self.options.clone()
-            };
+            // A daemon takes up what the broker has kept for it. Of any other process only what it was itself told since
+            // it began is of use.
+            let is_new_session = is_poisoned || !was_ready && !self.stays;
+            let options = ClientOptions { is_new_session, ..self.options.clone() };
             let began = Instant::now();
             let opened = tokio::select! {
-                opened = open(&options, &mut version) => opened,
+                opened = open(&options, &mut version, &mut has_hung_up) => opened,
                 () = self.left() => return,
             };
             let (fault, has_served) = match opened {
@@ -94,7 +95,7 @@ impl Worker {
             }
             told = Some(fault.clone());
             // A broker of MQTT 3.1.1 would send what is too large again and again.
-            is_new_session = version == Version::V311 && matches!(fault, BrokerError::Protocol { .. });
+            is_poisoned = version == Version::V311 && matches!(fault, BrokerError::Protocol { .. });
             let since = if has_served { Instant::now() } else { self.away_since(began) };
             self.mailbox.set_standing(self.at, Standing::Away { since, fault: Some(fault), was_ready });
             self.give_back();
@@ -138,8 +139,9 @@ impl Worker {
         // Versions make the order of patches harmless; it is kept where it can be.
         lost.sort_by_key(|(packet_id, _)| std::cmp::Reverse(*packet_id));
         for (_, order) in lost {
-            if matches!(order.about, About::State) {
-                state.orders[self.at].push_front(order);
+            match order.about {
+                About::Desired | About::Reply => state.orders[self.at].push_front(order),
+                About::Command { .. } => {}
             }
         }
         state.receipts[self.at].clear();
@@ -173,7 +175,7 @@ impl Worker {
             }
             let (reads, is_closing) = {
                 let state = self.mailbox.lock();
-                (state.inbound.len() < INBOUND_MAX, state.is_closing)
+                (state.inbound.len() < INBOUND_MAX && state.orders[self.at].len() < ORDERS_MAX, state.is_closing)
             };
             self.give_out(&mut connection, joining.is_none());
             if is_closing {
@@ -233,7 +235,8 @@ impl Worker {
                         joining.as_ref().is_some_and(|joining| payload == joining.echo.as_bytes() && !is_retained);
                     is_joined |= is_echo;
                     // Other processes listen for their own.
-                    let is_echo = is_echo || payload.starts_with(ECHO.as_bytes());
+                    let is_of_nobody = self.topics.said(&topic) == Err(Malformed::Device);
+                    let is_echo = is_echo || is_of_nobody && payload.starts_with(ECHO.as_bytes());
                     let receipt =
                         packet_id.map(|packet_id| Receipt { connection: self.at, epoch: self.epoch, packet_id });
                     let is_kept = !is_echo && self.heard(&mut state, &topic, payload, is_retained, receipt);
@@ -244,9 +247,12 @@ impl Worker {
                 Received::Acknowledged { packet_id, is_refused, has_nobody } => {
                     let Some(order) = self.flights.remove(&packet_id) else { continue };
                     has_acknowledged = true;
+                    state.drop_order(&order);
                     state.unacknowledged = state.unacknowledged.saturating_sub(1);
-                    if let About::Command { token, device_id } = order.about
-                        && (has_nobody || is_refused)
+                    if is_refused {
+                        state.note_refusal(&order);
+                    } else if let About::Command { token, device_id } = order.about
+                        && has_nobody
                     {
                         if state.note_presence(&device_id, false) != Some(false) {
                             let happened = Happened::Presence { device_id, is_online: false, is_news: true };
@@ -291,18 +297,21 @@ impl Worker {
         }
         joining.is_subscribed = true;
         joining.until = Instant::now() + ECHO_TIME_MAX;
-        if !self.filters.contains(&self.topics.presence("+")) {
+        if !self.filters.contains(&self.topics.presences()) {
             return Ok(true);
         }
-        // No device can have this id: it is longer than any.
-        let nobody = format!("{}-{}", self.options.client_id, "-".repeat(limits::DEVICE_ID_CHARS_MAX));
         connection.publish(&Publication {
-            topic: self.topics.presence(&nobody),
+            topic: self.echo_topic(),
             payload: joining.echo.as_bytes().into(),
             is_retained: false,
             expires_after: None,
         })?;
         Ok(false)
+    }
+
+    /// Returns the topic of our echo. No device can have its id: it is longer than any.
+    fn echo_topic(&self) -> String {
+        self.topics.presence(&format!("{}-{}", self.options.client_id, "-".repeat(limits::DEVICE_ID_CHARS_MAX)))
     }
 
     /// Takes a message of a device. Returns false when it can be acknowledged at once: nothing is kept of it.
@@ -381,7 +390,7 @@ impl Worker {
                     let (payload, is_retained, expires_after) = (Vec::new().into(), false, Some(REPLY_SECONDS));
                     let publication = Publication { topic, payload, is_retained, expires_after };
                     let until = Instant::now() + Duration::from_secs(REPLY_SECONDS.into());
-                    state.reply(self.at, Order { publication, until: Some(until), about: About::State });
+                    state.reply(self.at, Order { publication, until: Some(until), about: About::Reply });
                     None
                 }
             },
@@ -400,10 +409,12 @@ impl Worker {
             }
         }
         while sends && connection.room() > 0 {
-            let Some(order) = state.orders[self.at].pop_front() else { break };
+            let Some(mut order) = state.orders[self.at].pop_front() else { break };
             if order.until.is_some_and(|until| until <= Instant::now()) {
+                state.drop_order(&order);
                 continue;
             }
+            order.renew_expiry();
             match connection.publish(&order.publication) {
                 Ok(packet_id) => {
                     state.unacknowledged += 1;
@@ -420,35 +431,42 @@ impl Worker {
                 }
             }
         }
+        state.rooms[self.at] = if sends { connection.room() } else { 0 };
     }
 }
 
-/// Connects with the version that worked last; where that is not known, with 5, then with 3.1.1.
+/// Connects with the version that worked last; where that is not known, with 5, then with 3.1.1. `has_hung_up` is kept
+/// from one try to the next: a broker that hangs up once may just be starting, and twice does not know version 5.
 ///
 /// # Errors
 /// The broker is not reachable, not trusted, or refuses.
-pub async fn open(options: &ClientOptions, version: &mut Version) -> Result<Connection, BrokerError> {
-    let opened = Connection::open(options, *version).await;
-    // A broker that does not know version 5 says so, closes the connection, or answers as that of 3.1.1 does.
-    let speaks_other = matches!(
-        opened,
-        Err(BrokerError::Version | BrokerError::Closed | BrokerError::Lost { .. } | BrokerError::Protocol { .. })
-    );
-    match opened {
-        Ok((connection, _)) => Ok(connection),
-        Err(error) if speaks_other && *version == Version::V5 => match Connection::open(options, Version::V311).await {
-            Ok((connection, _)) => {
-                *version = Version::V311;
-                Ok(connection)
-            }
-            Err(BrokerError::Closed | BrokerError::Lost { .. } | BrokerError::Unreachable { .. }) => Err(error),
-            Err(other) => Err(other),
-        },
-        Err(error) => {
-            // It may have been replaced meanwhile.
-            *version = Version::V5;
-            Err(error)
+pub async fn open(
+    options: &ClientOptions,
+    version: &mut Version,
+    has_hung_up: &mut bool,
+) -> Result<Connection, BrokerError> {
+    let error = match Connection::open(options, *version).await {
+        Ok((connection, _)) => {
+            *has_hung_up = false;
+            return Ok(connection);
         }
+        Err(error) => error,
+    };
+    let hangs_up = matches!(error, BrokerError::Closed | BrokerError::Lost { .. });
+    let speaks_other = matches!(error, BrokerError::Version | BrokerError::Protocol { .. });
+    if *version == Version::V311 || !(speaks_other || hangs_up && *has_hung_up) {
+        // It may have been replaced meanwhile.
+        (*version, *has_hung_up) = (Version::V5, hangs_up);
+        return Err(error);
+    }
+    match Connection::open(options, Version::V311).await {
+        Ok((connection, _)) => {
+            tracing::info!(broker = %options.host, "the broker speaks MQTT 3.1.1");
+            (*version, *has_hung_up) = (Version::V311, false);
+            Ok(connection)
+        }
+        Err(BrokerError::Closed | BrokerError::Lost { .. } | BrokerError::Unreachable { .. }) => Err(error),
+        Err(other) => Err(other),
     }
 }
 

@@ -8,6 +8,8 @@ use sha2::Sha512;
 
 use crate::model::digest::Digest;
 
+/// The user that the access control list gives all topics.
+const OWN_USER: &str = "fleetform";
 /// The key derivations of `mosquitto_passwd`.
 const ITERATIONS: u32 = 101;
 const SALT_BYTES: usize = 12;
@@ -21,7 +23,8 @@ const HASH_BYTES: usize = 64;
 /// the same bytes.
 pub(super) fn password_line(device_id: &str, password: &str) -> Option<String> {
     let is_legal = |c: char| !matches!(c, ':' | '+' | '#' | '/' | '%') && (' '..='~').contains(&c);
-    if !device_id.chars().all(is_legal) {
+    // The later of two lines of one user counts: no device becomes the user that reaches all topics.
+    if device_id == OWN_USER || !device_id.chars().all(is_legal) {
         return None;
     }
     let salt = Digest::of_texts(["mosquitto", device_id, password]).to_string();
@@ -36,7 +39,7 @@ pub(super) fn write_acl(stream: &mut dyn Write, prefix: &str) -> io::Result<()> 
     write!(
         stream,
         "# fleetform speaks to all devices, and hears them.\n\
-         user fleetform\n\
+         user {OWN_USER}\n\
          topic readwrite {prefix}/#\n\
          \n\
          # A device, whose user name is its id, reaches its own topics and no others.\n\

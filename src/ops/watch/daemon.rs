@@ -204,7 +204,7 @@ impl<'w> Daemon<'w> {
         loop {
             let now = clock.now();
             if hear_at.is_some_and(|at| at <= now) {
-                hear_at = self.hear(now, tell);
+                hear_at = self.hear(clock, tell);
                 self.tell_link(now, tell);
             }
             let woken = clock.wait(hear_at.map_or(look_at, |at| at.min(look_at)), inbox);
@@ -230,7 +230,8 @@ impl<'w> Daemon<'w> {
     }
 
     /// Writes down what devices have said, and returns when to listen again although nothing calls.
-    fn hear(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Timestamp> {
+    fn hear(&mut self, clock: &dyn Clock, tell: &mut dyn FnMut(&Note<'_>)) -> Option<Timestamp> {
+        let now = clock.now();
         if !self.hearings.is_over(now) {
             return Some(self.hearings.until(now));
         }
@@ -240,6 +241,8 @@ impl<'w> Daemon<'w> {
                 if has_heard { now.checked_add(LISTEN_PAUSE).ok() } else { None }
             }
             Err(error) => {
+                // What failed may have taken its time.
+                let now = clock.now();
                 let retry_at = self.hearings.fail(now, false);
                 self.is_due = true;
                 self.tell_trouble(&error, retry_at, now, tell);

@@ -34,6 +34,7 @@ async fn report(port: u16, ids: &[String], (reports, seconds): (usize, usize)) -
         username: None,
         password: None,
         session_seconds: 0,
+        is_new_session: false,
         will: None,
         packet_bytes_max: 1 << 20,
         receive_max: 4_096,
