@@ -75,7 +75,6 @@ impl Connection {
             Version::V5 => (mqtt::Version::V5_0, mqtt::connection::ConnectionOptions::new()),
             Version::V311 => (mqtt::Version::V3_1_1, mqtt::connection::ConnectionOptions::new()),
         };
-        // The receive maximum is told and not enforced: a broker that sends more is no reason to hang up.
         let limits = limits.maximum_packet_size_recv(options.packet_bytes_max);
         let mut core = mqtt::Connection::<role::Client>::with_options(of, limits);
         core.set_pingresp_recv_timeout(PING_TIME_MAX.as_millis() as u64);

@@ -54,8 +54,9 @@ use worker::{REPLY_SECONDS, Worker};
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
 /// Bytes of the largest packet that is taken from the broker: eight times the largest that a device may have to say.
 const PACKET_BYTES_MAX: u32 = 2 << 20;
-/// Messages that the broker may send without an acknowledgement.
-const RECEIVE_MAX: u16 = 4_096;
+/// Messages that the broker may send without an acknowledgement. How many are read is bounded by [`mailbox::INBOUND_MAX`];
+/// a smaller number here would only be a reason to hang up on a broker that sends more (Mosquitto 2.0.11 does).
+const RECEIVE_MAX: u16 = u16::MAX;
 /// How long the broker keeps what devices say for a daemon that is restarted, and for an apply that died, in seconds.
 const DAEMON_SESSION_SECONDS: u32 = 24 * 3_600;
 const SESSION_SECONDS: u32 = 600;

@@ -58,6 +58,13 @@ struct Joining {
     until: Instant,
 }
 
+impl Joining {
+    /// Waits anew: both come behind all that the broker has kept for us and retains, which may take its time.
+    fn wait_on(&mut self) {
+        self.until = Instant::now() + if self.is_subscribed { ECHO_TIME_MAX } else { SUBSCRIBE_TIME_MAX };
+    }
+}
+
 impl Worker {
     /// Works until the link is closed.
     pub async fn run(mut self) {
@@ -177,6 +184,9 @@ impl Worker {
                 let state = self.mailbox.lock();
                 (state.inbound.len() < INBOUND_MAX && state.orders[self.at].len() < ORDERS_MAX, state.is_closing)
             };
+            if let Some(joining) = joining.as_mut().filter(|_| !reads) {
+                joining.wait_on();
+            }
             self.give_out(&mut connection, joining.is_none());
             if is_closing {
                 let until = *leaves_at.get_or_insert_with(|| Instant::now() + LEAVE_TIME_MAX);
@@ -224,9 +234,8 @@ impl Worker {
         let (mut is_joined, mut has_acknowledged) = (false, false);
         let mailbox = Arc::clone(&self.mailbox);
         let mut state = mailbox.lock();
-        // The echo comes behind all that the broker retains, which may take its time.
-        if let Some(joining) = joining.as_mut().filter(|joining| joining.is_subscribed) {
-            joining.until = Instant::now() + ECHO_TIME_MAX;
+        if let Some(joining) = joining.as_mut() {
+            joining.wait_on();
         }
         for received in received {
             match received {
@@ -296,7 +305,7 @@ impl Worker {
             return Err(BrokerError::Subscription { filter: self.filters.join(" and ") });
         }
         joining.is_subscribed = true;
-        joining.until = Instant::now() + ECHO_TIME_MAX;
+        joining.wait_on();
         if !self.filters.contains(&self.topics.presences()) {
             return Ok(true);
         }

@@ -47,8 +47,8 @@ pub struct Mqtt {
     /// What all topics begin with. Default: `fleetform`.
     #[schemars(example = &"acme/fleet")]
     pub topic_prefix: Option<String>,
-    /// How many connections share the work, 1 to 16. One is enough for tens of thousands of messages a second.
-    /// Default: 1.
+    /// How many connections share what goes to devices, 1 to 16. One is enough for tens of thousands of messages a
+    /// second. Default: 1.
     #[schemars(range(min = 1, max = 16), example = 4)]
     pub connections: Option<u32>,
 }

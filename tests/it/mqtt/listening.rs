@@ -156,3 +156,39 @@ fn an_apply_beside_an_idle_daemon_writes_a_report_once() {
     let device = world.device("d-001");
     assert_eq!((device.reported_version, confirmed()), (22, 20), "each report is written once");
 }
+
+#[test]
+fn what_is_kept_for_a_daemon_that_is_away_comes_in_however_much_it_is() {
+    let broker = Broker::start_with("allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0");
+    let world = world(&broker, 1);
+    let daemon = Daemon::start(&world);
+    let running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(|_, _| Vec::new()));
+    wait_until("the daemon listens", || {
+        device(&world, "d-001").is_some_and(|device| device.connection_state == ConnectionState::Connected)
+    });
+    daemon.end();
+    for count in 0..6_000 {
+        running
+            .gadget
+            .say(running.gadget.topics.reported("d-001", &format!("r-{count}")), format!("{{\"n\":{count}}}"));
+    }
+    // The broker has them all when it has the last one.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let _daemon = Daemon::start(&world);
+    wait_until("the last one is written", || world.device("d-001").reported.get("n") == Some(&json!(5_999)));
+    assert_eq!(world.device("d-001").reported_version, 6_001);
+}
+
+#[test]
+fn a_payload_is_whatever_a_device_likes() {
+    let broker = Broker::start();
+    let world = world(&broker, 1);
+    let react = |gadget: &Gadget, (told, _): &(Told, Vec<u8>)| match told {
+        Told::Method { rid, .. } => vec![(gadget.topics.answer(&gadget.id, 200, rid), b"echo-hello".to_vec())],
+        _ => Vec::new(),
+    };
+    let _running = Gadget::start(broker.port, "d-001", Version::V5, Box::new(react));
+    world.job("reboot", &super::reboot("responseTimeout: 3s", ""));
+    super::apply(&world, &[]).expect(0);
+    assert_eq!(world.rows("reboot", "1")[0].message, "echo-hello");
+}
