@@ -174,6 +174,8 @@ pub struct ImportCounts {
     pub updated: u64,
     /// The updated ones whose name changes.
     pub renamed: u64,
+    /// The updated ones that were not blocked and that their row blocks.
+    pub blocked: u64,
     pub unchanged: u64,
     /// Devices that their row deletes.
     pub deleted: u64,

@@ -138,6 +138,7 @@ fn import_to_json(counts: &ImportCounts) -> Value {
         "new": counts.new,
         "updated": counts.updated,
         "renamed": counts.renamed,
+        "blocked": counts.blocked,
         "unchanged": counts.unchanged,
         "deleted": counts.deleted,
         "removed": counts.removed,

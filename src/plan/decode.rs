@@ -143,6 +143,8 @@ fn import_counts(members: &Members<'_>) -> Result<ImportCounts, String> {
         new: members.number("new")?,
         updated: members.number("updated")?,
         renamed: members.number("renamed")?,
+        // A plan that an older version saved does not say it.
+        blocked: members.maybe("blocked", Value::as_u64).unwrap_or(0),
         unchanged: members.number("unchanged")?,
         deleted: members.number("deleted")?,
         removed: members.number("removed")?,

@@ -267,7 +267,7 @@ impl Court<'_> {
 
     fn removals(&mut self, case: &Case<'_>, counts: ImportCounts) {
         let Some(limit) = case.sourced.policy.limits.removals_per_import else { return };
-        let (removed, most) = (counts.removed + counts.deleted, of_fleet(limit, self.facts.devices));
+        let (removed, most) = (counts.removed + counts.deleted + counts.blocked, of_fleet(limit, self.facts.devices));
         if removed > most {
             let found = format!("{} blocked or deleted", devices_of(removed));
             self.object(case, "/spec/limits/removalsPerImport", "/spec/file", found, at_most(limit, most));

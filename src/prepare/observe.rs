@@ -203,6 +203,7 @@ fn observation_of(file: &StagedFile) -> ImportObservation {
             new: found.new,
             updated: found.updated,
             renamed: found.renamed,
+            blocked: found.blocked,
             unchanged: found.unchanged,
             deleted: found.deleted,
             removed: found.removed,

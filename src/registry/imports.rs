@@ -98,6 +98,8 @@ pub struct StagedImport {
     pub updated: u64,
     /// Devices with a new name; they are also counted in `updated`.
     pub renamed: u64,
+    /// Existing devices that were not blocked and that their row blocks; they are also counted in `updated`.
+    pub blocked: u64,
     pub unchanged: u64,
     /// Rows that delete their device (`importMode`).
     pub deleted: u64,

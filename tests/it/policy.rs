@@ -153,6 +153,24 @@ fn removals_are_counted_over_the_fleet() {
     world.write("devices.csv", rows(18));
     world.commit("two leave");
     world.run(&["apply", "--yes"]).expect(0);
+    // A row that blocks its device takes it away too, but only once.
+    let blocked = |count: usize| {
+        let row = |(at, id): (usize, &str)| format!("{id},{}\n", if at < count { "true" } else { "" });
+        let ids = rows(18);
+        let ids = ids.lines().skip(1).map(|line| line.split(',').next().unwrap());
+        format!("IOTC_DEVICEID,BLOCKED\n{}", ids.enumerate().map(row).collect::<String>())
+    };
+    world.write("devices.csv", blocked(3));
+    world.commit("three are blocked");
+    refused(world.run(&["plan"]), &["3 devices blocked or deleted", "at most 2 (10%)"]);
+    world.write("devices.csv", blocked(2));
+    world.commit("two are blocked");
+    world.run(&["apply", "--yes"]).expect(0);
+    world.write("devices.csv", blocked(4));
+    world.commit("two more are blocked");
+    world.run(&["apply", "--yes"]).expect(0);
+    let blocked = world.devices().iter().filter(|device| device.blocked).count();
+    assert_eq!(blocked, 6, "two left the file, and four are blocked by their rows");
 }
 
 #[test]

@@ -46,6 +46,7 @@ CREATE TEMP TABLE IF NOT EXISTS staged_wanted (
     line       INTEGER NOT NULL,
     kind       INTEGER NOT NULL,
     is_renamed INTEGER NOT NULL,
+    is_blocked INTEGER NOT NULL,
     is_refused INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (device_id, import_id)
 ) WITHOUT ROWID;

@@ -62,7 +62,7 @@ fn refuse_rejected(connection: &Connection) -> rusqlite::Result<()> {
 pub fn reject_refused(connection: &Connection, import_id: i64, found: &mut StagedImport) -> rusqlite::Result<()> {
     refuse_rejected(connection)?;
     let mut look = connection.prepare_cached(
-        "SELECT device_id, owner, line, kind, is_renamed FROM temp.staged_wanted
+        "SELECT device_id, owner, line, kind, is_renamed, is_blocked FROM temp.staged_wanted
          WHERE import_id = ?1 AND is_refused = 1 ORDER BY line",
     )?;
     let mut rows = look.query([import_id])?;
@@ -71,6 +71,7 @@ pub fn reject_refused(connection: &Connection, import_id: i64, found: &mut Stage
         let kind = RowKind::of(row.get(3)?);
         *count_of(found, kind) -= 1;
         found.renamed -= row.get::<_, u64>(4)?;
+        found.blocked -= row.get::<_, u64>(5)?;
         let mut forget =
             connection.prepare_cached("DELETE FROM temp.staged WHERE device_id = ?1 AND import_id = ?2")?;
         forget.execute(params![device_id, import_id])?;

@@ -121,17 +121,20 @@ impl<'a> Stager<'a> {
         if staged.is_err() {
             return Ok(staged);
         }
+        let is_blocked = known.is_some() && next.is_blocked == Some(true);
         if let Some(owner) = known.as_ref().and_then(|known| known.import.as_ref())
             && self.spec.others.contains(owner)
         {
             let mut note = self.connection.prepare_cached(
-                "INSERT INTO temp.staged_wanted (device_id, import_id, owner, line, kind, is_renamed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO temp.staged_wanted (device_id, import_id, owner, line, kind, is_renamed, is_blocked)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
-            note.execute(params![row.device_id, self.import_id, owner, line, next.kind as u8, next.is_renamed])?;
+            let (kind, is_renamed) = (next.kind as u8, next.is_renamed);
+            note.execute(params![row.device_id, self.import_id, owner, line, kind, is_renamed, is_blocked])?;
         }
         *super::staged::count_of(&mut self.found, next.kind) += 1;
         self.found.renamed += u64::from(next.is_renamed);
+        self.found.blocked += u64::from(is_blocked);
         self.alike.note(&row.device_id, next.kind == RowKind::New && self.look.is_some());
         Ok(Ok(()))
     }
