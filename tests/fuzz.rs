@@ -282,6 +282,7 @@ fn import() {
         organization: None,
         simulated: true,
         removed: Removed::Delete,
+        watched_tags: Vec::new(),
         others: BTreeSet::from(["other".to_string()]),
         digest: Digest::of_bytes(b"state"),
     };

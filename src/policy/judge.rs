@@ -8,10 +8,11 @@ use super::document::{Does, PolicedDocument};
 use super::judges::{Judges, Origin, SourcedPolicy, Unreadable};
 use crate::ledger::{Ledger, RunCause};
 use crate::model::delivery::{Amount, Delivery, Threshold, ThresholdScope};
-use crate::model::fleet::Declared;
+use crate::model::fleet::{Declared, DeviceImport};
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::model::kind::Kind;
+use crate::model::policy::PathPattern;
 use crate::model::text::{devices_of, matches_wildcard};
 use crate::plan::{ActionKind, ImportCounts, Plan, PlannedChange, RunStep, Step, Subject};
 
@@ -24,7 +25,21 @@ pub struct Facts<'a> {
     pub declared: &'a Declared,
     pub ledger: &'a Ledger,
     pub judges: &'a Judges,
+    /// The tags that policies forbid and that imports of the plan change, by import.
+    pub set_tags: &'a BTreeMap<Name, Vec<SetTag>>,
     /// The devices of the fleet, with those that the plan imports.
+    pub devices: u64,
+}
+
+/// A tag that rows of an import change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetTag {
+    pub pattern: PathPattern,
+    /// The dotted path of the first one.
+    pub path: String,
+    /// The line of the file on which its row starts, from 1.
+    pub line: u64,
+    /// Devices that get another value, the new ones among them.
     pub devices: u64,
 }
 
@@ -116,6 +131,7 @@ impl Court<'_> {
                     }
                     if let Step::Import { counts, .. } = step {
                         self.removals(&case, *counts);
+                        self.set_tags(&case, import);
                     }
                 }
                 (Does::Work { action, delivery, .. }, step) => {
@@ -180,6 +196,16 @@ impl Court<'_> {
                 let found = format!("`{}` is set", assignment.dotted());
                 let pointer = if rule == "/spec/forbid/tags" { "/spec/action/tags" } else { "/spec/action/property" };
                 self.object(case, rule, pointer, found, format!("nothing that is `{pattern}`"));
+            }
+        }
+    }
+
+    fn set_tags(&mut self, case: &Case<'_>, import: &DeviceImport) {
+        for pattern in &case.sourced.policy.forbid.tags {
+            let set = self.facts.set_tags.get(&import.name).into_iter().flatten();
+            for SetTag { path, line, devices, .. } in set.filter(|set| set.pattern == *pattern) {
+                let found = format!("the tag `{path}` of {} is set ({}:{line})", devices_of(*devices), import.file);
+                self.object(case, "/spec/forbid/tags", "/spec/file", found, format!("nothing that is `{pattern}`"));
             }
         }
     }

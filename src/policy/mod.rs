@@ -12,5 +12,5 @@ mod judge;
 mod judges;
 
 pub use document::PolicedDocument;
-pub use judge::{Facts, Violation, judge};
+pub use judge::{Facts, SetTag, Violation, judge};
 pub use judges::{Frozen, Judges, Origin, SourcedPolicy, Unreadable};

@@ -19,7 +19,7 @@ use crate::plan::{
     Class, Classified, Frozen, ImportCounts, ImportObservation, Plan, PlanInput, PlanSource, Subject, classify_all,
     contest, plan,
 };
-use crate::policy;
+use crate::policy::{self, Judges};
 use crate::registry::{ImportFailure, ImportSpec, Noted, Registry, Request, Selection, Touched};
 use crate::repo::FleetTree;
 
@@ -41,7 +41,7 @@ pub(super) fn prepare(
     // A plan for a person tells what would start if it were not for a freeze.
     let held = held_by(&frozen, preparation.is_shown);
     changed.retain(|(import, _)| !held.contains_key(&Subject::Import(import.name.clone())));
-    let (staged, unusable) = stage_imports(preparation, changed, registry, &mut diagnostics)?;
+    let (staged, unusable) = stage_imports((preparation, &judges), changed, registry, &mut diagnostics)?;
     if !staged.is_empty() {
         registry.imports_mut().overlay()?;
     }
@@ -98,7 +98,7 @@ pub(super) fn prepare(
     let plan = plan(input);
     crate::plan::check(&plan);
     diagnostics.extend(super::diagnose::diagnose(&plan, preparation, &staged));
-    diagnostics.extend(super::policies::findings(&plan, preparation, (&judges, &frozen), registry)?);
+    diagnostics.extend(super::policies::findings(&plan, preparation, (&judges, &frozen), (&staged, registry))?);
     diagnostics.extend(NeededSecrets::findings(needed, &plan));
     diagnostics.extend(super::targets::warnings(&plan, preparation, &passed_over, registry)?);
     Ok((plan, staged, diagnostics))
@@ -216,13 +216,15 @@ fn observation_of(file: &StagedFile) -> ImportObservation {
 }
 
 fn stage_imports(
-    preparation: &Preparation<'_>,
+    (preparation, judges): (&Preparation<'_>, &Judges),
     changed: Vec<(&DeviceImport, ImportSpec)>,
     registry: &mut Registry,
     diagnostics: &mut Diagnostics,
 ) -> Result<(Vec<StagedFile>, BTreeSet<Name>), PrepareError> {
     let (mut staged, mut unusable) = (Vec::new(), BTreeSet::new());
-    for (import, spec) in changed {
+    let watched = super::policies::watched_tags(judges);
+    for (import, mut spec) in changed {
+        spec.watched_tags.clone_from(&watched);
         let file = preparation.tree.open(&import.file)?;
         match registry.imports_mut().stage(&spec, &mut { file }) {
             Ok(found) => staged.push(StagedFile { import: import.name.clone(), spec, found }),
@@ -271,6 +273,7 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
         organization,
         simulated: import.simulated,
         removed: import.removed,
+        watched_tags: Vec::new(),
     })
 }
 

@@ -8,14 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PrepareError;
 use super::load::load_valid;
-use super::preparation::{Preparation, short};
+use super::preparation::{Preparation, StagedFile, short};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
 use crate::model::fleet::{FilePlace, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
+use crate::model::policy::PathPattern;
+use crate::model::text::sanitize_line;
 use crate::plan::{Plan, Subject};
-use crate::policy::{Facts, Frozen, Judges, Origin, Unreadable, Violation, judge};
-use crate::registry::{Registry, Request};
+use crate::policy::{Facts, Frozen, Judges, Origin, SetTag, Unreadable, Violation, judge};
+use crate::registry::{ChangedTag, Registry, Request};
 use crate::repo::FleetTree;
 
 /// The kinds that a policy needs: it names organizations, and the fleet has the time zone.
@@ -176,6 +178,27 @@ fn unreadable(held: &HeldDocuments, origin: &Origin, may_hold: &dyn Fn(&str) -> 
     Some(Unreadable { origin: origin.clone(), place: hold.place.clone(), why: hold.why.clone() })
 }
 
+/// Returns the patterns of tags that policies forbid, each once.
+pub(super) fn watched_tags(judges: &Judges) -> Vec<PathPattern> {
+    let mut watched: Vec<PathPattern> = Vec::new();
+    for pattern in judges.all().flat_map(|one| &one.policy.forbid.tags) {
+        if !watched.contains(pattern) {
+            watched.push(pattern.clone());
+        }
+    }
+    watched
+}
+
+fn set_tags(file: &StagedFile) -> Vec<SetTag> {
+    let of = |tag: &ChangedTag| SetTag {
+        pattern: tag.pattern.clone(),
+        path: sanitize_line(&tag.path.join(".")).into_owned(),
+        line: tag.line,
+        devices: tag.rows,
+    };
+    file.found.changed_tags.iter().map(of).collect()
+}
+
 /// Returns the freezes that documents are in.
 pub(super) fn frozen(
     preparation: &Preparation<'_>,
@@ -195,14 +218,16 @@ pub(super) fn findings(
     plan: &Plan,
     preparation: &Preparation<'_>,
     (judges, frozen): (&Judges, &BTreeMap<Subject, Frozen>),
-    registry: &Registry,
+    (staged, registry): (&[StagedFile], &Registry),
 ) -> Result<Diagnostics, PrepareError> {
     let mut diagnostics = Diagnostics::new();
     if judges.is_empty() {
         return Ok(diagnostics);
     }
     let devices = registry.devices().count(&Request::all())?.selected;
-    let facts = Facts { declared: preparation.declared, ledger: preparation.ledger, judges, devices };
+    let set_tags = staged.iter().map(|file| (file.import.clone(), set_tags(file))).collect();
+    let (declared, ledger) = (preparation.declared, preparation.ledger);
+    let facts = Facts { declared, ledger, judges, set_tags: &set_tags, devices };
     judge(plan, &facts).iter().for_each(|violation| diagnostics.push(diagnose(violation, preparation)));
     for (subject, frozen) in frozen {
         let reason = if frozen.reason.is_empty() { String::new() } else { format!(" ({})", frozen.reason) };

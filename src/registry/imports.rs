@@ -8,6 +8,7 @@ use super::RegistryError;
 use super::file::RowNames;
 use crate::model::digest::Digest;
 use crate::model::fleet::{ImportFormat, Removed};
+use crate::model::policy::PathPattern;
 
 /// Stages imports. Staged rows belong to the open store alone, and the registry does not change until they are applied.
 pub trait Imports {
@@ -76,6 +77,8 @@ pub struct ImportSpec {
     /// The other declared imports: this import cannot take their devices while their files have them. It can take
     /// devices of an import that is no longer declared.
     pub others: BTreeSet<String>,
+    /// Tags of which is told whether the file changes them. They decide nothing.
+    pub watched_tags: Vec<PathPattern>,
     /// The digest of the spec and of the content of the file.
     pub digest: Digest,
 }
@@ -123,6 +126,19 @@ pub struct StagedImport {
     pub alike_registered: Option<Alike>,
     /// The first text of each column of cloud properties that has any, in the order in which they were found.
     pub cloud_cells: Vec<CloudCell>,
+    /// The watched tags that rows change, at most one for each pattern, in the order of the patterns.
+    pub changed_tags: Vec<ChangedTag>,
+}
+
+/// Tags of a watched pattern that rows change; new devices that get one are among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedTag {
+    pub pattern: PathPattern,
+    /// Rows that change one.
+    pub rows: u64,
+    /// Of the first of them: the keys of the tag, at least one, and the line of the file on which the row starts, from 1.
+    pub path: Vec<String>,
+    pub line: u64,
 }
 
 /// Ids that are alike.

@@ -31,7 +31,7 @@ pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Reques
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};
-pub use imports::{Alike, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
+pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };

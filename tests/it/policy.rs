@@ -139,6 +139,40 @@ fn an_import_is_judged_too() {
 }
 
 #[test]
+fn an_import_changes_no_forbidden_tag() {
+    let world = World::new("{}");
+    let central = |owner: &str, ring: &str| {
+        world.declare("import.yaml", "DeviceImport", "all", "{file: devices.csv}");
+        world.write("devices.csv", format!("IOTC_DEVICEID,TAG.owner.name,TAG.ring\nd-1,ann,a\nd-2,{owner},{ring}\n"));
+        world.commit("rows");
+    };
+    central("bob", "a");
+    world.apply().unwrap();
+    policy(&world, "guard", "{forbid: {tags: [\"owner.**\"]}}");
+    // What the devices have already may be in the file.
+    central("bob", "b");
+    world.run(&["apply", "--yes"]).expect(0);
+    let said = ["Import `all`", "`owner.name` of 1 device is set (devices.csv:3)", "nothing that is `owner.**`"];
+    for owner in ["eve", ""] {
+        central(owner, "b");
+        refused(world.run(&["plan"]), &said);
+        refused(world.run(&["apply", "--yes"]), &said);
+    }
+    central("bob", "c");
+    world.run(&["apply", "--yes"]).expect(0);
+    // Lines of IoT Hub are looked at too, and new devices.
+    let hub = |tags: &str| {
+        world.declare("hub.yaml", "DeviceImport", "hub", "{file: devices.jsonl}");
+        world.write("devices.jsonl", format!("{{\"id\":\"h-1\",\"importMode\":\"createOrUpdate\",\"tags\":{tags}}}\n"));
+        world.commit("lines");
+    };
+    hub("{\"owner\":{\"name\":\"eve\"}}");
+    refused(world.run(&["plan"]), &["Import `hub`", "`owner.name` of 1 device is set (devices.jsonl:1)"]);
+    hub("{\"ring\":\"a\"}");
+    world.run(&["apply", "--yes"]).expect(0);
+}
+
+#[test]
 fn removals_are_counted_over_the_fleet() {
     let world = World::new("{}");
     let rows = |count: usize| crate::world::devices_csv(count);

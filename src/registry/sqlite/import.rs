@@ -11,6 +11,7 @@
 mod alike;
 mod staged;
 mod stager;
+mod watched;
 
 use std::cell::RefCell;
 use std::io::Read;

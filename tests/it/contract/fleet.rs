@@ -57,6 +57,7 @@ pub fn spec(name: &str) -> ImportSpec {
         organization: None,
         simulated: false,
         removed: Removed::Keep,
+        watched_tags: Vec::new(),
         others: ["a", "b", "other"].iter().filter(|other| **other != name).map(ToString::to_string).collect(),
         digest: Digest::of_bytes(b"state"),
     }

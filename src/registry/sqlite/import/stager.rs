@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 use serde_json::{Map, Value};
 
 use super::alike::AlikeIds;
+use super::watched;
 use super::{ImportFailure, ImportSpec, RowError, RowKind, StagedImport};
 use crate::model::patch::{Section, merge_members, violations};
 use crate::registry::file::{Mode, Named, Reader, Row, RowEntry};
@@ -135,6 +136,10 @@ impl<'a> Stager<'a> {
         *super::staged::count_of(&mut self.found, next.kind) += 1;
         self.found.renamed += u64::from(next.is_renamed);
         self.found.blocked += u64::from(is_blocked);
+        if next.tags.is_some() {
+            let before = known.as_ref().map(|known| known.tags.as_str());
+            watched::note(&mut self.found.changed_tags, &self.spec.watched_tags, (before, &row.tags), line);
+        }
         self.alike.note(&row.device_id, next.kind == RowKind::New && self.look.is_some());
         Ok(Ok(()))
     }
