@@ -283,6 +283,7 @@ fn import() {
         simulated: true,
         removed: Removed::Delete,
         watched_tags: Vec::new(),
+        is_confined: false,
         others: BTreeSet::from(["other".to_string()]),
         digest: Digest::of_bytes(b"state"),
     };

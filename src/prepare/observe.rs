@@ -274,6 +274,8 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
         simulated: import.simulated,
         removed: import.removed,
         watched_tags: Vec::new(),
+        // Who may write the import may not write what is elsewhere.
+        is_confined: preparation.declared.access.is_some(),
     })
 }
 

@@ -79,11 +79,21 @@ pub struct ImportSpec {
     pub others: BTreeSet<String>,
     /// Tags of which is told whether the file changes them. They decide nothing.
     pub watched_tags: Vec<PathPattern>,
+    /// Devices of others are for this import only when they are in its organization or below it; without one, all are.
+    pub is_confined: bool,
     /// The digest of the spec and of the content of the file.
     pub digest: Digest,
 }
 
 impl ImportSpec {
+    /// Returns true for a device that rows may be about, by the import that has it now and its organization.
+    pub fn reaches(&self, import: Option<&str>, organization: Option<&str>) -> bool {
+        let Some(own) = self.organization.as_deref().filter(|_| self.is_confined) else { return true };
+        let is_within =
+            |path: &str| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        import == Some(self.name.as_str()) || organization.is_some_and(is_within)
+    }
+
     /// Returns what a row may name.
     pub fn row_names(&self) -> RowNames<'_> {
         RowNames {

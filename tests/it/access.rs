@@ -131,6 +131,44 @@ fn who_has_the_grant_may_and_nobody_else() {
 }
 
 #[test]
+fn an_import_takes_no_device_of_an_organization_that_its_author_may_not_write() {
+    let team = Team::introduced();
+    let import = |who: &str, name: &str, organization: &str, ids: &[&str]| {
+        let spec = format!("{{file: {name}.csv, {organization}removed: keep}}");
+        team.world.declare(&format!("imports/{name}.yaml"), "DeviceImport", name, &spec);
+        team.world.write(&format!("imports/{name}.csv"), format!("IOTC_DEVICEID\n{}\n", ids.join("\n")));
+        team.commit(Some(who), name);
+    };
+    import("lead", "of-us", "organization: us, ", &["us-1", "us-2"]);
+    team.apply(0);
+    // It leaves the file of its import, and the other import has it.
+    import("lead", "of-us", "organization: us, ", &["us-2"]);
+    import("ops", "of-eu", "organization: eu, ", &["eu-1", "us-1"]);
+    let said = ["FF653", "us-1", "in the organization `acme/us`, which is not within that of the import, `acme/eu`"];
+    let plan = team.world.run(&["plan"]).expect(0);
+    let plan = plan.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let applied = team.apply(0);
+    said.iter().for_each(|word| assert!(plan.contains(word) && applied.contains(word), "{word}: {plan} {applied}"));
+    assert_eq!(team.world.device("us-1").organization.as_deref(), Some("acme/us"));
+    assert_eq!(team.world.device("eu-1").organization.as_deref(), Some("acme/eu"));
+    // A device without an organization is as far away; d-001 is one.
+    import("ops", "of-eu", "organization: eu, ", &["eu-1", "d-001"]);
+    assert!(team.apply(0).contains("the device is in no organization"));
+    // An import of the whole fleet takes any, and that of an organization above takes it too.
+    import("lead", "of-all", "", &["us-1"]);
+    team.apply(0);
+    assert_eq!(team.world.device("us-1").organization, None);
+    import("lead", "of-us", "organization: us, ", &["us-3"]);
+    import("lead", "of-acme", "organization: acme, ", &["us-2"]);
+    team.apply(0);
+    assert_eq!(team.world.device("us-2").organization.as_deref(), Some("acme"));
+    // An import that moves with its devices is granted both.
+    import("lead", "of-eu", "organization: us, ", &["eu-1"]);
+    team.apply(0);
+    assert_eq!(team.world.device("eu-1").organization.as_deref(), Some("acme/us"));
+}
+
+#[test]
 fn rules_and_groups_need_more() {
     let team = Team::introduced();
     let back = |team: &Team, path: &str| {

@@ -58,6 +58,7 @@ pub fn spec(name: &str) -> ImportSpec {
         simulated: false,
         removed: Removed::Keep,
         watched_tags: Vec::new(),
+        is_confined: false,
         others: ["a", "b", "other"].iter().filter(|other| **other != name).map(ToString::to_string).collect(),
         digest: Digest::of_bytes(b"state"),
     }

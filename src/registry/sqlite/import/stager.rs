@@ -193,6 +193,16 @@ impl<'a> Stager<'a> {
 fn next_of(row: &Row, known: Option<&DeviceState>, spec: &ImportSpec) -> Result<Next, String> {
     // Whatever the registry has: `validate` says of these rows what a plan says.
     let named = spec.row_names().named(row)?;
+    if let Some(known) = known
+        && !spec.reaches(known.import.as_deref(), known.organization.as_deref())
+    {
+        let place = match &known.organization {
+            Some(path) => format!("is in the organization `{path}`, which"),
+            None => "is in no organization, and the whole fleet".to_string(),
+        };
+        let own = spec.organization.as_deref().unwrap_or_default();
+        return Err(format!("the device {place} is not within that of the import, `{own}`"));
+    }
     let next = match (row.mode, known) {
         (Mode::Update | Mode::UpdateTwin, None) => {
             return Err("there is no such device, and its `importMode` makes none".to_string());
