@@ -135,7 +135,7 @@ pub enum ReportFormat {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// A plan saved with `fleetform plan --out`
+    /// A plan saved with `fleetform plan --out`; it is applied without a question
     pub plan: Option<PathBuf>,
     /// Do not ask
     #[arg(short, long)]

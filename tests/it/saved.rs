@@ -90,7 +90,9 @@ fn a_used_plan_names_what_it_claimed_and_from_which_commit() {
     all(&refusal(&world, &import, 75), &["was applied before: it applied `import/all`", "Test in", "(devices)"]);
     world.job("dim", DIM);
     let file = saved(&world, "plan.json");
-    world.run(&["apply", &file, "--yes"]).expect(0);
+    // Nobody is there to be asked, and nobody is.
+    world.run(&["apply"]).expect(64);
+    world.run(&["apply", &file]).expect(0);
     let head: String = world.head().chars().take(12).collect();
     let words = ["claimed `job/dim` run 1 at 20", "Test in", &head, "(dim)"];
     all(&refusal(&world, &file, 75), &words);

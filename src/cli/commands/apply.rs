@@ -35,7 +35,9 @@ pub fn run(environment: &Environment, arguments: &ApplyArgs, output: &Output) ->
         ..ApplyOptions::default()
     };
     let mut teller = teller(environment, arguments)?;
-    let applied = execute(environment, &options, arguments.yes, teller.as_mut(), output);
+    // A saved plan was looked at before.
+    let is_agreed = arguments.yes || arguments.plan.is_some();
+    let applied = execute(environment, &options, is_agreed, teller.as_mut(), output);
     if let Some(teller) = teller {
         end(teller, applied.as_ref(), output);
     }
