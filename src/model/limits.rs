@@ -119,6 +119,8 @@ pub const SHARD_ROWS_MAX: usize = 50_000;
 pub const WRITE_CHUNK: usize = 1_000;
 /// Batches of one run: their counts are in its record, which stays below 1 MB.
 pub const BATCHES_MAX: u64 = 10_000;
+/// Saved plans that a registry remembers as used, the newest: a day of one each minute, with room to spare.
+pub const USED_PLANS_MAX: u32 = 2_000;
 /// Characters of a device's answer or message that are kept.
 pub const MESSAGE_CHARS_MAX: usize = 256;
 /// Bytes of one row of an import. The longest legal row with tags stays well below it.

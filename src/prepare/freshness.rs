@@ -38,7 +38,7 @@ pub fn freshness(saved: &SavedPlan, view: &View<'_>, now: &Plan) -> Result<Fresh
         return Ok(Freshness::Foreign(what));
     }
     let look = Look { saved, view, head: view.files.tree.commit.clone().or_else(|| view.workspace.repo.head().ok()) };
-    if let Some(what) = look.use_of() {
+    if let Some(what) = look.use_of()? {
         return Ok(Freshness::Used(what));
     }
     let mut clauses: Vec<String> = saved.differences(now).iter().map(|one| look.clause(one)).collect();
@@ -75,15 +75,19 @@ struct Look<'a, 'w> {
 
 impl Look<'_, '_> {
     /// Returns what was done in the name of the plan.
-    fn use_of(&self) -> Option<String> {
+    fn use_of(&self) -> Result<Option<String>, PrepareError> {
         let (ledger, id) = (&self.view.ledger, self.saved.id());
         if let Some(claim) = ledger.claims.values().find(|claim| claim.plan_id == id) {
             let from = self.from(&claim.source_commit);
-            return Some(format!("it claimed `job/{}` run {} at {}{from}", claim.job, claim.run, claim.claimed_at));
+            return Ok(Some(format!("it claimed `job/{}` run {} at {}{from}", claim.job, claim.run, claim.claimed_at)));
         }
         let mut reports = ledger.reports.iter();
-        let ((name, _), report) = reports.find(|(_, report)| report.plan_id == id)?;
-        Some(format!("it applied `import/{name}`{}", self.from(&report.source_commit)))
+        if let Some(((name, _), report)) = reports.find(|(_, report)| report.plan_id == id) {
+            return Ok(Some(format!("it applied `import/{name}`{}", self.from(&report.source_commit))));
+        }
+        // One that stops runs or lets them go on leaves nothing that bears its id.
+        let at = self.view.registry.branch_copy().plan_used_at(id)?;
+        Ok(at.map(|at| format!("it stopped runs or let them go on at {at}")))
     }
 
     /// Returns what has changed at an address.

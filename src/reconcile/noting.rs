@@ -7,6 +7,17 @@ use super::{ReconcileError, Reconciler, Seen};
 use crate::registry::Change;
 
 impl<'w> Reconciler<'w> {
+    /// Notes that a saved plan was used.
+    ///
+    /// # Errors
+    /// The registry cannot be written.
+    pub(super) fn note_plan(&mut self, plan_id: &str, at: Timestamp) -> Result<(), ReconcileError> {
+        if let Some(session) = &mut self.session {
+            session.view.registry.write(Change::UsePlan { plan_id, at })?;
+        }
+        Ok(())
+    }
+
     /// Takes the right to work and commits an entry of the outbox, with its name, that `entry_of` makes of what is known
     /// then. Nothing is executed.
     ///

@@ -103,6 +103,7 @@ pub fn until_quiet<'w>(
     loop {
         if is_due {
             let is_first = agreement.agree.is_some();
+            let saved = agreement.saved.filter(|_| is_first);
             let accept = &mut |view: &View<'_>, planned: &mut Planned| agreement.accept(view, planned, &mut quiet);
             let mut terms = Terms { on_error: OnError::Refuse, starts_occurrences: false, left: &left, accept };
             let mut tell = |event: &RoundEvent<'_>| {
@@ -110,7 +111,14 @@ pub fn until_quiet<'w>(
                     observer(progress);
                 }
             };
-            match reconciler.round(seen, &mut terms, clock.now(), &mut tell) {
+            let round = reconciler.round(seen, &mut terms, clock.now(), &mut tell).and_then(|round| {
+                // Nothing that goes on was executed yet.
+                if let Some(saved) = saved.filter(|_| round.is_begun) {
+                    reconciler.note_plan(saved.id(), clock.now())?;
+                }
+                Ok(round)
+            });
+            match round {
                 Ok(round) if !round.is_begun => return Ok(quiet),
                 Ok(round) => (is_postponed, has_deferred) = (false, round.has_deferred),
                 // What runs is not held up by what cannot be claimed.

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
+
 use super::{RegistryError, ResultRow};
 use crate::ledger::{RunRecord, claim_path};
 use crate::model::fleet::ResultDevices;
@@ -65,6 +67,13 @@ pub trait BranchCopy {
     /// # Errors
     /// The registry cannot be read.
     fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError>;
+
+    /// Returns when a saved plan was applied, by its id; `None` for one that was not, or is not remembered any more
+    /// ([`USED_PLANS_MAX`](crate::model::limits::USED_PLANS_MAX)).
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn plan_used_at(&self, plan_id: &str) -> Result<Option<Timestamp>, RegistryError>;
 
     /// Returns the outbox, sorted: reports about what the registry has done that are not on the branch yet.
     ///

@@ -78,6 +78,8 @@ pub enum Change<'a> {
     Delivered { about: &'a str, files: &'a [(String, Vec<u8>)] },
     /// Notes a commit.
     Note { what: Noted, commit: &'a str },
+    /// Notes that a saved plan, by its id, was applied.
+    UsePlan { plan_id: &'a str, at: Timestamp },
     /// Notes the tip of the results branch and the commit that was applied; durable when the registry is closed. After
     /// a power cut before that, the older notes still hold.
     Seen { results_tip: &'a str, applied_head: &'a str },
@@ -185,6 +187,7 @@ impl Change<'_> {
             Change::Note { what: Noted::ResultsTip, .. } => "note root",
             Change::Note { what: Noted::KeptTip, .. } => "note kept tip",
             Change::Note { what: Noted::AppliedHead, .. } => "note applied",
+            Change::UsePlan { .. } => "note plan",
             Change::Seen { .. } => "note tip",
             Change::MakeSecretKey => "make secret key",
             Change::Inherit { .. } => "inherit",
@@ -217,7 +220,7 @@ impl Change<'_> {
             Change::Forget { .. } => "forget a run",
             Change::Import { .. } => "import devices",
             Change::Delivered { .. } => "empty the outbox",
-            Change::Note { .. } | Change::Seen { .. } => "note what was seen",
+            Change::Note { .. } | Change::UsePlan { .. } | Change::Seen { .. } => "note what was seen",
             Change::MakeSecretKey => "make the key of its secrets",
             Change::Inherit { .. } => "take over the identity of a registry",
             Change::CatchUp { .. } => "catch up with a lost registry",

@@ -100,6 +100,28 @@ fn a_used_plan_names_what_it_claimed_and_from_which_commit() {
 }
 
 #[test]
+fn a_plan_that_starts_nothing_is_used_once_too() {
+    let world = World::with_devices("{link: {simulated: {devices: {d-002: {offline: true}}}}}", 3);
+    let reboot =
+        "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {offline: wait, expiresAfter: 1h}}";
+    world.job("reboot", reboot);
+    world.run(&["apply", "--yes"]).expect(0);
+    // The run waits for a device before and after: nothing that a plan shows has changed.
+    let file = saved(&world, "continue.json");
+    world.run(&["apply", &file]).expect(0);
+    let other = saved(&world, "again.json");
+    let words = ["it stopped runs or let them go on at 20"];
+    all(&refusal(&world, &file, 75), &["the saved plan was applied before", words[0]]);
+    all(&said(&world, &file), &["Used already: it ", words[0]]);
+    // One that was made since is another.
+    world.run(&["apply", &other]).expect(0);
+    world.job("reboot", &reboot.replace("{target", "{suspend: true, target"));
+    let file = saved(&world, "stop.json");
+    world.run(&["apply", &file]).expect(0);
+    all(&refusal(&world, &file, 75), &words);
+}
+
+#[test]
 fn a_stale_plan_names_what_changed_by_whom_and_in_which_commit() {
     let world = World::with_devices("{}", 3);
     world.apply().unwrap();

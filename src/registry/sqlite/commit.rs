@@ -67,6 +67,7 @@ impl SqliteStore {
             | Change::Forget { .. }
             | Change::Import { .. }
             | Change::Delivered { .. }
+            | Change::UsePlan { .. }
             | Change::MakeSecretKey
             | Change::Inherit { .. }
             | Change::CatchUp { .. }
@@ -122,6 +123,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Report { about, entry } => outbox::put(transaction, about, entry),
         Change::Delivered { about, files } => outbox::deliver(transaction, about, files),
         Change::Note { what, commit } => remembered::note(transaction, *what, commit),
+        Change::UsePlan { plan_id, at } => remembered::use_plan(transaction, plan_id, *at),
         Change::Seen { results_tip, applied_head } => remembered::note(transaction, Noted::ResultsTip, results_tip)
             .and_then(|()| remembered::note(transaction, Noted::AppliedHead, applied_head)),
         Change::DropIndexes { section, devices } => indexes::drop_indexes(transaction, *section, *devices),

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::{ControlFlow, Range};
 
+use jiff::Timestamp;
+
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
     JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
@@ -214,6 +216,10 @@ impl BranchCopy for SqliteStore {
 
     fn noted(&self, what: Noted) -> Result<Option<String>, RegistryError> {
         remembered::noted(&self.connection, what).map_err(|e| self.error("read what was seen", e))
+    }
+
+    fn plan_used_at(&self, plan_id: &str) -> Result<Option<Timestamp>, RegistryError> {
+        remembered::plan_used_at(&self.connection, plan_id).map_err(|e| self.error("read what was seen", e))
     }
 
     fn outbox(&self) -> Result<Vec<OutboxEntry>, RegistryError> {

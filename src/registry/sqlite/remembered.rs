@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use crate::ledger::{RunRecord, claim_path_of};
 use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
+use crate::model::limits;
 
 impl SqliteStore {
     pub(super) fn has_branch_copy(&self) -> Result<bool, RegistryError> {
@@ -123,6 +125,27 @@ pub(super) fn value_of(connection: &Connection, key: &str) -> rusqlite::Result<O
 pub(super) fn note(transaction: &Transaction<'_>, what: Noted, commit: &str) -> rusqlite::Result<()> {
     let text = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     transaction.prepare_cached(text)?.execute(params![key_of(what), commit]).map(drop)
+}
+
+/// Returns the key in `meta` of a saved plan that was used.
+fn key_of_plan(plan_id: &str) -> String {
+    format!("used_plan/{plan_id}")
+}
+
+/// Returns when a saved plan was used.
+pub(super) fn plan_used_at(connection: &Connection, plan_id: &str) -> rusqlite::Result<Option<Timestamp>> {
+    // It was written here, so it is a time.
+    Ok(value_of(connection, &key_of_plan(plan_id))?.and_then(|text| text.parse().ok()))
+}
+
+/// Notes that a saved plan was used, and forgets the oldest of too many.
+pub(super) fn use_plan(transaction: &Transaction<'_>, plan_id: &str, at: Timestamp) -> rusqlite::Result<()> {
+    let text = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING";
+    // All of the same length, so that they sort as times do.
+    transaction.execute(text, params![key_of_plan(plan_id), format!("{at:.9}")])?;
+    let text = "DELETE FROM meta WHERE key LIKE 'used_plan/%' AND key NOT IN
+        (SELECT key FROM meta WHERE key LIKE 'used_plan/%' ORDER BY value DESC, key LIMIT ?1)";
+    transaction.execute(text, [limits::USED_PLANS_MAX]).map(drop)
 }
 
 /// Keeps a file in the place of an older one.
