@@ -1,6 +1,7 @@
 //! Makes a fleet repository, or a fleet in a repository that exists, and its results branch.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::{Environment, OpsError, Workspace};
 use crate::execute::fleet_file;
@@ -59,6 +60,7 @@ pub struct InitOptions {
 pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError> {
     let InitOptions { name, with_example, is_apart } = options;
     let chosen = name.map(|name| chosen_name(&name)).transpose()?;
+    let begun = Begun::at(folder);
     let repo = if is_apart { Repo::make(folder)? } else { Repo::open_or_init(folder)? };
     // A bare repository holds no files to write beside; what it may have is a fleet that was pushed.
     if repo.is_bare() || folder.join(FLEET_FILE).exists() {
@@ -109,13 +111,84 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
             });
         }
     }
-    for (path, text) in &files {
-        write_file(&folder.join(path), text)?;
+    if let Err(error) = write_and_commit(&repo, (folder, &files), &format!("fleet {fleet}: first files")) {
+        drop(repo);
+        begun.take_back(folder);
+        return Err(error);
     }
-    let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
-    repo.commit_files(&paths, &format!("fleet {fleet}: first files"))?;
     let made_branch = make_branch(&repo, &fleet, &branch)?;
-    Ok(Initialised { fleet, branch, files: paths, made_branch })
+    Ok(Initialised { fleet, branch, files: files.into_iter().map(|(path, _)| path).collect(), made_branch })
+}
+
+/// Writes files and commits them. Without the commit the folder is as it was.
+fn write_and_commit(repo: &Repo, (folder, files): (&Path, &[(String, String)]), message: &str) -> Result<(), OpsError> {
+    let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
+    let before = Before::of(folder, &paths);
+    let written = files.iter().try_for_each(|(path, text)| write_file(&folder.join(path), text));
+    let committed = written.and_then(|()| Ok(repo.commit_files(&paths, message).map(drop)?));
+    if committed.is_err() {
+        before.restore();
+    }
+    committed
+}
+
+/// What was there of a folder before a fleet was begun in it.
+struct Begun {
+    had_folder: bool,
+    had_repository: bool,
+}
+
+impl Begun {
+    fn at(folder: &Path) -> Begun {
+        Begun { had_folder: folder.exists(), had_repository: folder.join(".git").exists() }
+    }
+
+    /// Takes away the repository and the folder that were made; what cannot be taken away stays.
+    fn take_back(&self, folder: &Path) {
+        if !self.had_repository {
+            drop(std::fs::remove_dir_all(folder.join(".git")));
+        }
+        if !self.had_folder {
+            drop(std::fs::remove_dir(folder));
+        }
+    }
+}
+
+/// The files of a folder before a fleet was written into it.
+struct Before {
+    /// With their bytes; `None` for one that was not there.
+    files: Vec<(PathBuf, Option<Vec<u8>>)>,
+    /// Those that were not there, the inner ones first.
+    folders: Vec<PathBuf>,
+}
+
+impl Before {
+    fn of(folder: &Path, paths: &[String]) -> Before {
+        let files: Vec<_> = paths.iter().map(|path| folder.join(path)).map(|path| (read(&path), path)).collect();
+        let around = |(_, path): &(Option<Vec<u8>>, PathBuf)| path.ancestors().skip(1).map(PathBuf::from).collect();
+        let around = files.iter().flat_map(|file| -> Vec<PathBuf> { around(file) });
+        let missing = around.filter(|one| one.starts_with(folder) && one != folder && !one.exists());
+        let folders: BTreeSet<PathBuf> = missing.collect();
+        Before {
+            files: files.into_iter().map(|(bytes, path)| (path, bytes)).collect(),
+            folders: folders.into_iter().rev().collect(),
+        }
+    }
+
+    /// Makes the folder what it was; what cannot be written stays as it is.
+    fn restore(&self) {
+        for (path, bytes) in &self.files {
+            drop(match bytes {
+                Some(bytes) => std::fs::write(path, bytes),
+                None => std::fs::remove_file(path),
+            });
+        }
+        self.folders.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+    }
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    std::fs::read(path).ok()
 }
 
 /// Returns true when a folder holds YAML files: those of the fleet around it, which a fleet of its own would hide from

@@ -107,7 +107,9 @@ impl RepoError {
                 "Name the fleet's folder with -C; `fleetform init` makes a new one.".to_string()
             }
             RepoError::Unsigned { .. } => {
-                "Set `user.signingkey`, or switch signing off here: `git config commit.gpgsign false`.".to_string()
+                "Name a key that can sign (`git config user.signingkey KEY`), or switch signing off (`git config \
+                    commit.gpgsign false`); with `--global` for all repositories."
+                    .to_string()
             }
             RepoError::NoRepository { .. } => "Run `fleetform init` to make a fleet repository here.".to_string(),
             RepoError::NoFleet { around: Some(around), .. } => {

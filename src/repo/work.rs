@@ -83,41 +83,51 @@ impl Repo {
     }
 
     /// Adds files of the fleet to the index and commits only these on `HEAD`; files that are gone are removed. Returns
-    /// the commit.
+    /// the commit. Without it the index is as it was.
     ///
     /// # Errors
-    /// The repository cannot be written.
+    /// The repository cannot be written, or git cannot sign as it is configured to.
     pub fn commit_files(&self, paths: &[String], message: &str) -> Result<String, RepoError> {
         if self.is_mirror() {
             return Err(self.is_a_mirror());
         }
-        let commit = || {
+        let fail = |e| RepoError::git("commit the files", self.repository.path(), e);
+        let mut index = self.repository.index().map_err(fail)?;
+        let names: Vec<PathBuf> = paths.iter().map(|path| PathBuf::from(format!("{}{path}", self.prefix))).collect();
+        let staged: Vec<Option<git2::IndexEntry>> = names.iter().map(|name| index.get_path(name, 0)).collect();
+        let mut commit = || {
             let parent = self.repository.head().and_then(|head| head.peel_to_commit()).ok();
             let before = match &parent {
                 Some(parent) => parent.tree()?,
                 None => self.repository.find_tree(self.repository.treebuilder(None)?.write()?)?,
             };
-            let mut index = self.repository.index()?;
             let mut update = git2::build::TreeUpdateBuilder::new();
-            for path in paths {
-                let from_root = format!("{}{path}", self.prefix);
+            for (path, from_root) in paths.iter().zip(&names) {
                 if !self.folder().join(path).exists() {
-                    index.remove_path(&PathBuf::from(&from_root))?;
-                    if before.get_path(&PathBuf::from(&from_root)).is_ok() {
-                        update.remove(from_root);
+                    index.remove_path(from_root)?;
+                    if before.get_path(from_root).is_ok() {
+                        update.remove(from_root.as_path());
                     }
                     continue;
                 }
-                index.add_path(&PathBuf::from(&from_root))?;
+                index.add_path(from_root)?;
                 let id = self.repository.blob_path(&self.folder().join(path))?;
-                update.upsert(from_root, id, FileMode::Blob);
+                update.upsert(from_root.as_path(), id, FileMode::Blob);
             }
             index.write()?;
             // Only these files are committed: other staged changes stay staged.
             let tree = self.repository.find_tree(update.create_updated(&self.repository, &before)?)?;
             Ok::<_, git2::Error>((tree, parent))
         };
-        let (tree, parent) = commit().map_err(|e| RepoError::git("commit the files", self.repository.path(), e))?;
-        Ok(self.commit_on_head(message, &tree, parent.as_ref())?.to_string())
+        let (tree, parent) = commit().map_err(fail)?;
+        let committed = self.commit_on_head(message, &tree, parent.as_ref());
+        if committed.is_err() {
+            let restore = |(name, entry): (&PathBuf, &Option<git2::IndexEntry>)| match entry {
+                Some(entry) => index.add(entry),
+                None => index.remove_path(name),
+            };
+            names.iter().zip(&staged).try_for_each(restore).and_then(|()| index.write()).map_err(fail)?;
+        }
+        Ok(committed?.to_string())
     }
 }

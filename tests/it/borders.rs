@@ -493,3 +493,43 @@ fn large_files_and_documents_are_bounded() {
     let ran = world.run(&["plan"]).expect(75);
     assert!(ran.stderr.contains("and at most 33554432 are read"), "{ran:?}");
 }
+
+/// Returns what is in a folder, but for that of git.
+fn listed(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name != ".git").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_fleet_whose_first_commit_cannot_be_signed_is_not_begun() {
+    let place = crate::world::folder();
+    let folder = place.path().join("fleet");
+    fs::create_dir(&folder).unwrap();
+    git(&folder, &["init", "-q", "-b", "main"]);
+    for (name, value) in [("gpg.format", "ssh"), ("commit.gpgsign", "true"), ("user.signingkey", "/no/such/key")] {
+        git(&folder, &["config", name, value]);
+    }
+    fs::write(folder.join("mine.txt"), "mine\n").unwrap();
+    git(&folder, &["add", "mine.txt"]);
+    let ran = run_in(&folder, &["init", "--example"]).expect(1);
+    let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in ["/no/such/key", "`git config user.signingkey KEY`", "`git config commit.gpgsign false`"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(git(&folder, &["status", "--porcelain"]), "A  mine.txt");
+    assert_eq!(listed(&folder), ["mine.txt"]);
+    // A folder that was not there is not there afterwards.
+    let home = place.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let config = "[gpg]\n\tformat = ssh\n[commit]\n\tgpgsign = true\n[user]\n\tsigningkey = /no/such/key\n";
+    fs::write(home.join(".gitconfig"), config).unwrap();
+    let other = place.path().join("other");
+    Ran::of(fleetform().env("HOME", &home).arg("init").arg(&other)).expect(1);
+    assert!(!other.exists());
+    // What it says to do helps.
+    git(&folder, &["config", "commit.gpgsign", "false"]);
+    run_in(&folder, &["init"]).expect(0);
+    assert_eq!(git(&folder, &["status", "--porcelain"]), "A  mine.txt");
+}
