@@ -23,6 +23,7 @@ mod tests;
 mod v1;
 mod valid;
 mod values;
+mod words;
 mod write;
 mod yaml;
 
@@ -48,6 +49,7 @@ pub use spans::JobSpans;
 pub use v1::API_VERSION;
 pub use valid::{ValidSubset, error_places, hold_at, load_valid, load_valid_again, load_valid_without};
 pub use values::{duration as parse_duration, probability as parse_probability};
+pub use words::may_mention;
 pub use write::document_text;
 
 /// A problem of a condition; `start` and `end` are bytes of its text.

@@ -8,9 +8,10 @@ use super::verified::{Trust, Verified};
 use super::verify::verify;
 use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::{Loaded, ParsedFiles, ValidSubset};
+use crate::manifest::{Loaded, ParsedFiles, ValidSubset, may_mention};
 use crate::model::fleet::{Declared, HeldDocuments};
 use crate::model::kind::Kind;
+use crate::model::limits;
 use crate::repo::{Entry, FLEET_FILE, FleetTree, Repo, RepoError};
 
 /// What the text of a file with an Access document has in it.
@@ -134,7 +135,7 @@ impl<'w> Files<'w> {
     ) -> Result<Verified, PrepareError> {
         let declares = self.loaded.spans.files_of(&[Kind::Access]).next().is_some();
         // A file that cannot be read may be the one.
-        let may_declare = |path: &String| self.tree.mentions(path, &[ACCESS]).unwrap_or(false);
+        let may_declare = |path: &String| mentions_access(&self.tree, path);
         let declared = declares || self.held.files.keys().any(may_declare);
         // What is to be merged may take it away.
         let is_restricted = declared || change.is_some() && self.is_restricted_by(repo, head)?;
@@ -147,7 +148,7 @@ impl<'w> Files<'w> {
         let is_other = |path: &String, entry: &Entry| {
             entry.id().is_none() || self.tree.entries.get(path).and_then(|own| own.id()) != entry.id()
         };
-        let mentions = |path: &String| there.mentions(path, &[ACCESS]).unwrap_or(false);
+        let mentions = |path: &String| mentions_access(&there, path);
         let mut entries = there.entries.iter().filter(|(path, _)| crate::manifest::is_yaml(path));
         Ok(entries.any(|(path, entry)| is_other(path, entry) && mentions(path)))
     }
@@ -277,6 +278,11 @@ impl Workspace {
             help: "Commit them, or put them aside with `git stash -u`: apply executes what is committed.".to_string(),
         })
     }
+}
+
+/// Returns true for a file that may have an Access document in it.
+fn mentions_access(tree: &FleetTree<'_>, path: &str) -> bool {
+    tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).is_ok_and(|bytes| may_mention(&bytes, &[ACCESS]))
 }
 
 fn is_fleet(tree: &FleetTree<'_>) -> bool {

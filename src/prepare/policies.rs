@@ -10,9 +10,11 @@ use super::PrepareError;
 use super::load::load_valid;
 use super::preparation::{Preparation, StagedFile, short};
 use crate::diag::{Diagnostic, Diagnostics, Span, code};
+use crate::manifest::may_mention;
 use crate::model::fleet::{FilePlace, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
+use crate::model::limits;
 use crate::model::policy::PathPattern;
 use crate::model::text::sanitize_line;
 use crate::plan::{Plan, Subject};
@@ -166,7 +168,7 @@ fn mentions_any(tree: &FleetTree<'_>, path: &str) -> bool {
 
 fn has_word(tree: &FleetTree<'_>, path: &str, words: &[&str]) -> bool {
     // One that cannot be read may have it.
-    tree.mentions(path, words).unwrap_or(true)
+    tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).map_or(true, |bytes| may_mention(&bytes, words))
 }
 
 /// Returns the first policy of a tree that cannot be used, or the first file that may hold one.

@@ -238,15 +238,6 @@ impl FleetTree<'_> {
         self
     }
 
-    /// Returns true when a YAML file has one of some words in its text.
-    ///
-    /// # Errors
-    /// As [`FleetTree::read`], of a file that is larger than one with documents may be.
-    pub fn mentions(&self, path: &str, words: &[&str]) -> Result<bool, RepoError> {
-        let bytes = self.read(path, limits::YAML_FILE_BYTES_MAX as u64)?;
-        Ok(words.iter().any(|word| bytes.windows(word.len()).any(|part| part == word.as_bytes())))
-    }
-
     /// Returns the bytes of a file.
     ///
     /// # Errors

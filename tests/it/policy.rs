@@ -287,6 +287,22 @@ fn a_policy_that_leaves_with_the_job_judges_it() {
 }
 
 #[test]
+fn a_policy_judges_however_its_kind_is_written() {
+    for kind in [r#""Pol\x69cy""#, "\"Pol\\\n  icy\"", "'Policy'", ">-\n  Policy"] {
+        let world = World::with_devices("{}", 4);
+        world.apply().unwrap();
+        let text = format!(
+            "apiVersion: fleetform/v1\nkind: {kind}\nmetadata: {{name: guard}}\nspec: {{forbid: {{actions: [command]}}}}\n"
+        );
+        world.write("guard.yaml", text);
+        world.commit("a policy");
+        std::fs::remove_file(world.file("guard.yaml")).unwrap();
+        world.job("one", REBOOT);
+        refused(world.run(&["plan"]), &["the action `command`", "as it is in the commit"]);
+    }
+}
+
+#[test]
 fn a_tighter_rule_counts_at_once() {
     let world = World::with_devices("{}", 20);
     world.apply().unwrap();
