@@ -66,6 +66,7 @@ pub fn load_valid_without(
                     let mut hold = hold.clone();
                     if !is_first {
                         hold.why = format!("it needs what is held: {}", hold.why);
+                        hold.former = None;
                     }
                     held.note(&doc, hold, &sources);
                     bad.push(doc);
@@ -117,6 +118,7 @@ fn unusable(docs: &[Doc], found: &Diagnostics, sources: &SourceMap) -> BTreeMap<
             why: "it cannot be read".to_string(),
             code: None,
             place: Some(place_of(doc.root.span, sources)),
+            former: None,
         });
     }
     unusable
@@ -141,6 +143,7 @@ pub fn hold_at(error: &Diagnostic, place: Span, sources: &SourceMap) -> Hold {
         why: error.detail.lines().next().unwrap_or_default().to_string(),
         code: Some(error.code.0),
         place: Some(place_of(place, sources)),
+        former: None,
     }
 }
 

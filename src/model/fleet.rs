@@ -402,6 +402,9 @@ pub struct Hold {
     pub code: Option<&'static str>,
     /// `None` when it is about no place of a file.
     pub place: Option<FilePlace>,
+    /// The commit that has the document as it was before a change that was not allowed; `None` when it is held for
+    /// anything else.
+    pub former: Option<String>,
 }
 
 /// A line of a file.

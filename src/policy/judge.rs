@@ -269,7 +269,7 @@ impl Court<'_> {
         let Some(limit) = policy.limits.devices_per_day else { return };
         let commit = match origin {
             Origin::Tree => None,
-            Origin::Commit(commit) => Some(commit.clone()),
+            Origin::Commit(commit) | Origin::Former(commit) => Some(commit.clone()),
         };
         let before = claimed_within(policy, self.facts, self.now);
         let sum = self.days.entry((policy.name.clone(), commit)).or_insert(before);

@@ -17,6 +17,8 @@ pub enum Origin {
     Tree,
     /// A commit that documents were written against.
     Commit(String),
+    /// The commit before one that changed the policy and was not allowed to: for all documents, as that of a tree.
+    Former(String),
 }
 
 /// A policy and where it is from.
@@ -70,6 +72,11 @@ impl Judges {
         let sourced = |policy: &Policy| SourcedPolicy { policy: policy.clone(), origin: Origin::Tree };
         let tree = declared.policies.values().map(sourced).collect();
         Judges { tree, unreadable, ..Judges::default() }
+    }
+
+    /// Adds a policy as it was in a commit before it was changed by one that was not allowed to.
+    pub fn add_former(&mut self, commit: &str, policy: Policy) {
+        self.tree.push(SourcedPolicy { policy, origin: Origin::Former(commit.to_string()) });
     }
 
     /// Adds the policies of a base. Those that the tree has too say nothing new.

@@ -15,7 +15,7 @@ use crate::model::fleet::{FilePlace, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
 use crate::model::limits;
-use crate::model::policy::PathPattern;
+use crate::model::policy::{PathPattern, Policy};
 use crate::model::text::sanitize_line;
 use crate::plan::{Plan, Subject};
 use crate::policy::{Facts, Frozen, Judges, Origin, SetTag, Unreadable, Violation, judge};
@@ -27,17 +27,30 @@ const NEEDED: [Kind; 3] = [Kind::Fleet, Kind::Organization, Kind::Policy];
 /// What the text of a file with a policy has in it.
 const WORD: &str = "Policy";
 
+/// What to do about a policy that was changed by a commit that was not allowed to.
+const REFUSED_HELP: &str = "Let somebody who may change the policy do so in a signed commit (FF685).";
+
 /// Returns what judges some documents.
 ///
 /// # Errors
 /// The repository cannot be read.
 pub(super) fn judges(preparation: &Preparation<'_>, subjects: &[Subject]) -> Result<Judges, PrepareError> {
-    let unreadable = unreadable(preparation.held, &Origin::Tree, &|path| mentions(preparation.tree, path));
-    let mut judges = Judges::of_tree(preparation.declared, unreadable);
+    let held = preparation.held;
+    let files = Files::of(preparation);
+    let (mut former, mut lost) = (Vec::new(), None);
+    for (name, commit) in formers(held).filter(|_| !subjects.is_empty()) {
+        match files.former(commit, name, preparation) {
+            Ok(policy) => former.extend(policy.map(|policy| (commit, policy))),
+            Err(unreadable) => lost = Some(unreadable),
+        }
+    }
+    let known: BTreeSet<&Name> = formers(held).map(|(name, _)| name).collect();
+    let unreadable = unreadable(held, (&Origin::Tree, &known), &|path| mentions(preparation.tree, path));
+    let mut judges = Judges::of_tree(preparation.declared, unreadable.or(lost));
     if subjects.is_empty() {
         return Ok(judges);
     }
-    let files = Files::of(preparation);
+    former.into_iter().for_each(|(commit, policy)| judges.add_former(commit, policy));
     let mut is_added = BTreeMap::new();
     for (subject, commit) in bases(preparation, subjects) {
         let differs = match is_added.get(&commit) {
@@ -53,6 +66,13 @@ pub(super) fn judges(preparation: &Preparation<'_>, subjects: &[Subject]) -> Res
         }
     }
     Ok(judges)
+}
+
+/// Returns the policies that were changed by commits that were not allowed to, and the commits that have them as they
+/// were before.
+fn formers(held: &HeldDocuments) -> impl Iterator<Item = (&Name, &str)> {
+    let policies = held.documents.iter().filter(|((kind, _), _)| *kind == Kind::Policy);
+    policies.filter_map(|((_, name), hold)| Some((name, hold.former.as_deref()?)))
 }
 
 /// Returns the commit that each document was written against.
@@ -120,18 +140,7 @@ impl<'a> Files<'a> {
     fn add(&self, commit: &str, judges: &mut Judges, preparation: &Preparation<'_>) -> Result<bool, PrepareError> {
         // A commit without the fleet's folder has no policies.
         let Ok(there) = preparation.repo.tree_after(commit, Some(self.tree)) else { return Ok(false) };
-        let is_needed = |path: &str| {
-            if !crate::manifest::is_yaml(path) {
-                return false;
-            }
-            let (own, other) = (self.tree.entries.get(path), there.entries.get(path));
-            match (own.and_then(|entry| entry.id()), other.and_then(|entry| entry.id())) {
-                (Some(own), Some(other)) if own == other => self.paths.contains(path),
-                // The rest of what a policy needs may have been elsewhere.
-                _ => mentions_any(&there, path),
-            }
-        };
-        let needed: BTreeSet<String> = there.entries.keys().filter(|path| is_needed(path)).cloned().collect();
+        let needed = self.needed(&there);
         let is_same = |path: &String| {
             let (own, other) = (self.tree.content_id(path).ok(), there.content_id(path).ok());
             own.is_some() && own == other
@@ -142,18 +151,61 @@ impl<'a> Files<'a> {
         if !needed.iter().any(|path| mentions(&there, path)) {
             return Ok(false);
         }
-        let there = there.only(|path| needed.contains(path));
-        let subset = load_valid(&there);
-        let origin = Origin::Commit(commit.to_string());
-        let unreadable = unreadable(&subset.held, &origin, &|path| mentions(&there, path)).or_else(|| {
-            let why = "Its Fleet document cannot be used.".to_string();
-            subset.loaded.declared.is_none().then(|| Unreadable { origin: origin.clone(), place: None, why })
-        });
-        let policies = subset.loaded.declared.map_or_else(BTreeMap::new, |declared| declared.policies);
-        let policies = policies.into_values().collect();
+        // What was not allowed then does not count: the version from before it judges as it is.
+        let has_refused = |former: &str| former != commit && preparation.repo.descends(commit, former) == Some(true);
+        let refused: BTreeSet<&Name> =
+            formers(preparation.held).filter(|(_, former)| has_refused(former)).map(|(name, _)| name).collect();
+        let (policies, unreadable) = policies_of(there, &needed, (&Origin::Commit(commit.to_string()), &refused));
+        let policies = policies.into_values().filter(|policy| !refused.contains(&policy.name)).collect();
         judges.add_base(commit, policies, unreadable);
         Ok(true)
     }
+
+    /// Returns a policy as it was in a commit; `None` when it was not there.
+    fn former(&self, commit: &str, name: &Name, preparation: &Preparation<'_>) -> Result<Option<Policy>, Unreadable> {
+        let origin = Origin::Former(commit.to_string());
+        let Ok(there) = preparation.repo.tree_after(commit, Some(self.tree)) else {
+            return Err(Unreadable { origin, place: None, why: "The commit cannot be read.".to_string() });
+        };
+        let needed = self.needed(&there);
+        let (mut policies, unreadable) = policies_of(there, &needed, (&origin, &BTreeSet::new()));
+        match (policies.remove(name), unreadable) {
+            (None, Some(unreadable)) => Err(unreadable),
+            (policy, _) => Ok(policy),
+        }
+    }
+
+    /// Returns the files of a commit that policies are made of.
+    fn needed(&self, there: &FleetTree<'_>) -> BTreeSet<String> {
+        let is_needed = |path: &str| {
+            if !crate::manifest::is_yaml(path) {
+                return false;
+            }
+            let (own, other) = (self.tree.entries.get(path), there.entries.get(path));
+            match (own.and_then(|entry| entry.id()), other.and_then(|entry| entry.id())) {
+                (Some(own), Some(other)) if own == other => self.paths.contains(path),
+                // The rest of what a policy needs may have been elsewhere.
+                _ => mentions_any(there, path),
+            }
+        };
+        there.entries.keys().filter(|path| is_needed(path)).cloned().collect()
+    }
+}
+
+/// Returns the policies of a tree, read from some files, and the first that cannot be read and is none of some known
+/// ones.
+fn policies_of(
+    there: FleetTree<'_>,
+    needed: &BTreeSet<String>,
+    (origin, known): (&Origin, &BTreeSet<&Name>),
+) -> (BTreeMap<Name, Policy>, Option<Unreadable>) {
+    let there = there.only(|path| needed.contains(path));
+    let subset = load_valid(&there);
+    let unreadable = unreadable(&subset.held, (origin, known), &|path| mentions(&there, path)).or_else(|| {
+        let why = "Its Fleet document cannot be used.".to_string();
+        subset.loaded.declared.is_none().then(|| Unreadable { origin: origin.clone(), place: None, why })
+    });
+    (subset.loaded.declared.map_or_else(BTreeMap::new, |declared| declared.policies), unreadable)
 }
 
 /// Returns true for a file with the name of the kind in it.
@@ -171,10 +223,18 @@ fn has_word(tree: &FleetTree<'_>, path: &str, words: &[&str]) -> bool {
     tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).map_or(true, |bytes| may_mention(&bytes, words))
 }
 
-/// Returns the first policy of a tree that cannot be used, or the first file that may hold one.
-fn unreadable(held: &HeldDocuments, origin: &Origin, may_hold: &dyn Fn(&str) -> bool) -> Option<Unreadable> {
-    let governs = |kind: Kind| matches!(kind, Kind::Policy | Kind::Access);
-    let document = held.documents.iter().find(|((kind, _), _)| governs(*kind)).map(|(_, hold)| hold);
+/// Returns the first policy of a tree that cannot be used and is none of some known ones, or the first file that may
+/// hold one.
+fn unreadable(
+    held: &HeldDocuments,
+    (origin, known): (&Origin, &BTreeSet<&Name>),
+    may_hold: &dyn Fn(&str) -> bool,
+) -> Option<Unreadable> {
+    let governs = |kind: Kind, name: &Name| match kind {
+        Kind::Access => true,
+        kind => kind == Kind::Policy && !known.contains(name),
+    };
+    let document = held.documents.iter().find(|((kind, name), _)| governs(*kind, name)).map(|(_, hold)| hold);
     let file = || held.files.iter().find(|(path, _)| may_hold(path)).map(|(_, hold)| hold);
     let hold = document.or_else(file)?;
     Some(Unreadable { origin: origin.clone(), place: hold.place.clone(), why: hold.why.clone() })
@@ -238,6 +298,7 @@ pub(super) fn findings(
             Origin::Commit(commit) => {
                 format!(", as it is in the commit {} that this was written against,", short(commit))
             }
+            Origin::Former(commit) => former_of(commit),
         };
         let detail = format!(
             "{} does not start before {}: policy `{}`{of} has a freeze{reason}.",
@@ -263,6 +324,7 @@ fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic 
                         policies from before its last change.";
                     (format!(" of the commit {}, which this was written against,", short(commit)), help.to_string())
                 }
+                Origin::Former(commit) => (former_of(commit), REFUSED_HELP.to_string()),
             };
             let held = named(subject, preparation);
             let detail = match why.starts_with("The commit ") {
@@ -292,6 +354,7 @@ fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic 
                     );
                     (format!(" as it is in the commit {} ({file})", short(commit)), help)
                 }
+                Origin::Former(commit) => (former_of(commit), format!("Change the document. {REFUSED_HELP}")),
             };
             let detail = format!(
                 "{} is refused by policy `{policy}`{of}: {found}, and `{words}` allows {allowed}.",
@@ -306,6 +369,11 @@ fn diagnose(violation: &Violation, preparation: &Preparation<'_>) -> Diagnostic 
             diagnostic
         }
     }
+}
+
+/// Returns where a policy is from that was changed by a commit that was not allowed to, as a part of a sentence.
+fn former_of(commit: &str) -> String {
+    format!(", as it is in the commit {} before a change that was not allowed,", short(commit))
 }
 
 /// Returns a document as a sentence begins with it.

@@ -51,6 +51,8 @@ pub(super) struct Refused {
     pub why: String,
     /// The commits that have changed it and were not allowed to.
     pub commits: BTreeSet<String>,
+    /// The commit of the line before the first of them, which has it as it was trusted.
+    pub before: Option<String>,
     /// As they found it and left it: whoever settles it has to be allowed all of that.
     pub touched: BTreeSet<Touched>,
 }
@@ -68,8 +70,10 @@ impl Verified {
 
     /// Returns the documents that are not to be used, with why.
     pub fn holds(&self) -> BTreeMap<(Kind, Name), Hold> {
-        let hold =
-            |refused: &Refused| Hold { why: refused.why.clone(), code: Some(code::REFUSED_COMMIT.0), place: None };
+        let hold = |Refused { why, before, .. }: &Refused| {
+            let (why, former) = (why.clone(), before.clone());
+            Hold { why, code: Some(code::REFUSED_COMMIT.0), place: None, former }
+        };
         let of = |(change, refused): (&Change, &Refused)| Some(((change.kind?, change.name.clone()?), hold(refused)));
         self.refused.iter().filter_map(of).collect()
     }

@@ -87,6 +87,7 @@ pub fn verify(
     walk.all(&chain)?;
     if let Some(change) = change.filter(|_| walk.trusted.is_some()) {
         let brought = repo.not_behind(change, head)?;
+        walk.before = Some(head.to_string());
         walk.bring(&brought)?;
     }
     if trust.remembers && walk.trusted.is_some() {
@@ -130,6 +131,8 @@ struct Walk<'a> {
     signatures: BTreeMap<String, Signature>,
     /// The commit of the line that was looked at last.
     last: Option<String>,
+    /// What the commit that is judged was made to, or is merged into.
+    before: Option<String>,
     commits: usize,
 }
 
@@ -152,6 +155,7 @@ impl<'a> Walk<'a> {
             refused: BTreeMap::new(),
             signatures: BTreeMap::new(),
             last: None,
+            before: None,
             commits: 0,
         }
     }
@@ -181,6 +185,7 @@ impl<'a> Walk<'a> {
                 commit.parents.swap(0, place);
             }
             self.last = Some(id.clone());
+            self.before = commit.parents.first().cloned();
             let changes = self.outlines.changes(commit.parents.first().map(String::as_str), id)?;
             if self.trusted.is_none() {
                 self.introduce(&commit, &changes)?;
@@ -418,7 +423,8 @@ impl<'a> Walk<'a> {
 
     fn refuse(&mut self, commit: &str, change: Change, why: &str) {
         let touched = change.touched.clone();
-        let refused = self.refused.entry(change).or_default();
+        let before = || Refused { before: self.before.clone(), ..Refused::default() };
+        let refused = self.refused.entry(change).or_insert_with(before);
         refused.why = why.to_string();
         refused.commits.insert(commit.to_string());
         refused.touched.extend(touched);

@@ -365,6 +365,43 @@ fn a_daemon_holds_what_was_not_allowed_and_goes_on_with_the_rest() {
     child.wait().unwrap();
 }
 
+#[test]
+fn a_policy_rules_on_as_it_was_when_a_change_of_it_is_refused() {
+    let team = Team::introduced();
+    let policy = |who: &str, actions: &str| {
+        team.world.declare("guard.yaml", "Policy", "guard", &format!("{{forbid: {{actions: [{actions}]}}}}"));
+        team.commit(Some(who), "guard");
+    };
+    policy("lead", "tags");
+    let tags = "{organization: eu, target: {query: '*'}, action: {tags: {ring: a}}}";
+    // An operator lets what was forbidden, and forbids what was allowed.
+    policy("ops", "command");
+    team.job(Some("ops"), "tagged", tags);
+    team.job(Some("ops"), "good", REBOOT);
+    let log = team.world.folder_file("watch.log");
+    let mut command = fleetform();
+    command.arg("-C").arg(team.world.path()).args(["watch", "--interval", "1s"]);
+    command.stderr(fs::File::create(&log).unwrap());
+    let mut child = crate::world::spawn(&mut command);
+    crate::servers::wait_until("the good job has run", || team.claims("good"));
+    let said = || fs::read_to_string(&log).unwrap();
+    let refused = "Job `tagged` is refused by policy `guard`, as it is in the commit";
+    crate::servers::wait_until("the other one is refused", || said().contains(refused));
+    assert!(!team.claims("tagged"), "{}", said());
+    // Deleting it is no way out either.
+    fs::remove_file(team.world.file("guard.yaml")).unwrap();
+    team.commit(Some("ops"), "no guard");
+    team.job(Some("ops"), "better", REBOOT);
+    crate::servers::wait_until("the next good job has run", || team.claims("better"));
+    assert!(!team.claims("tagged"), "{}", said());
+    // What an administrator makes of it counts.
+    policy("lead", "property");
+    team.job(Some("ops"), "tagged", &tags.replace("ring: a", "ring: b"));
+    crate::servers::wait_until("it is allowed", || team.claims("tagged"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// Keys of OpenPGP count where the document names them; skipped where gpg is not installed.
 #[test]
 fn openpgp_keys_are_known_by_their_addresses() {
