@@ -10,7 +10,7 @@ use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
 use crate::model::fleet::Fleet;
 use crate::model::limits;
-use crate::model::outcome::Reason;
+use crate::model::outcome::{Reason, RunStatus};
 use crate::model::secret::Masks;
 use crate::registry::{Change, Registry};
 use crate::repo::ResultsBranch;
@@ -75,6 +75,10 @@ impl Executor<'_> {
             if running.abandon_at.is_some_and(|at| at <= now) {
                 for run in active.iter_mut() {
                     self.feed(run, now, vec![Event::Abandon])?;
+                    // The next start tells the devices what this one could not.
+                    if run.end.take().is_some() {
+                        self.finish(run, RunStatus::Running, None, now)?;
+                    }
                 }
             }
             let ended = self.collect(active, !running.queue.is_empty(), now)?;

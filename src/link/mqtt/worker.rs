@@ -432,6 +432,7 @@ impl Worker {
                 Err(error) => {
                     // Larger than the broker takes.
                     tracing::warn!(topic = %order.publication.topic, %error, "a message could not be sent");
+                    state.drop_order(&order);
                     if let About::Command { token, .. } = order.about {
                         let body = format!("the broker does not take the message: {error}");
                         let happened = Happened::Answered { token, origin: None, code: 413, body };

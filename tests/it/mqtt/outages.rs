@@ -186,6 +186,38 @@ fn a_daemon_waits_for_its_broker() {
 }
 
 #[test]
+fn what_was_written_is_told_by_the_next_process() {
+    let broker = Broker::start();
+    let proxy = CutProxy::start(broker.port);
+    let world = fleet(proxy.port, "2s");
+    let (devices, executions) = devices(broker.port);
+    let daemon = Daemon::start(&world);
+    wait_until("the job has ended", || status(&world, "reboot").as_deref() == Some("completed"));
+    judge(&world, &executions, &[]);
+    // The broker stands still while a job writes, and the daemon is told to end.
+    proxy.set(Line::Stalled);
+    world.job("dim", "{target: {query: '*'}, action: {property: {level: 3}}}");
+    wait_until("the devices are written", || {
+        super::device(&world, "d-060").is_some_and(|device| device.desired_version == 2)
+    });
+    let start = std::time::Instant::now();
+    daemon.end();
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(status(&world, "dim").as_deref(), Some("running"), "it has not ended");
+    proxy.set(Line::Whole);
+    proxy.cut();
+    let told = || {
+        let has =
+            |running: &Running| running.gadget.heard().iter().any(|(told, _)| *told == Told::Desired { version: 2 });
+        devices.iter().filter(|running| has(running)).count()
+    };
+    assert!(told() < DEVICES, "{}", told());
+    let _daemon = Daemon::start(&world);
+    wait_until("the job has ended", || status(&world, "dim").as_deref() == Some("completed"));
+    wait_until("all devices are told", || told() == DEVICES);
+}
+
+#[test]
 fn an_apply_says_when_there_is_no_broker() {
     let broker = Broker::start();
     let world = world(&broker, 1);
