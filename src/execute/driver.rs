@@ -167,7 +167,8 @@ impl Executor<'_> {
     /// Tells, once, that what runs waits for the link, and that it does no more.
     fn tell_link(&mut self, running: &mut Running) {
         let is_away = running.active.iter().any(Active::needs_link) && !self.link.is_ready();
-        let reason = self.link.status().and_then(|status| status.fault).filter(|_| is_away);
+        // The status counts all devices.
+        let reason = if is_away { self.link.status().and_then(|status| status.fault) } else { None };
         match (reason, running.is_link_away) {
             (Some(reason), false) => {
                 running.is_link_away = true;

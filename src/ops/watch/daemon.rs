@@ -221,7 +221,8 @@ impl<'w> Daemon<'w> {
     /// Tells how the way to the devices is when that has changed, at most once a second.
     fn tell_link(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) {
         let is_old = self.link_told_at.is_none_or(|at| now.duration_since(at).unsigned_abs() >= LINK_INTERVAL);
-        if let Some(status) = self.reconciler.link_status().filter(|_| is_old)
+        if is_old
+            && let Some(status) = self.reconciler.link_status()
             && self.link_told.as_ref() != Some(&status)
         {
             tell(&Note::Link { status: &status });
