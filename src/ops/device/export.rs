@@ -41,7 +41,7 @@ pub fn export_to(
 ) -> Result<u64, OpsError> {
     let (registry, filter) = open(environment, choice)?;
     let fail = |source| OpsError::Output { what: "the devices cannot be written".to_string(), source };
-    write(&registry, &filter, format, (stream, &topic_prefix(environment)), fail)
+    write(environment, (&registry, &filter), format, stream, fail)
 }
 
 /// Writes devices as [`export_to`] does to a file that only its owner can read (mode 0600), in place of one that is
@@ -66,16 +66,16 @@ pub fn export(
         });
     }
     let mut file = Destination::open(path, has_keys).map_err(fail)?;
-    let count = write(&registry, &filter, format, (&mut file, &topic_prefix(environment)), fail)?;
+    let count = write(environment, (&registry, &filter), format, &mut file, fail)?;
     file.finish().map_err(fail)?;
     Ok(count)
 }
 
 fn write(
-    registry: &Registry,
-    filter: &DeviceFilter,
+    environment: &Environment,
+    (registry, filter): (&Registry, &DeviceFilter),
     format: ExportFormat,
-    (stream, prefix): (&mut dyn Write, &str),
+    stream: &mut dyn Write,
     fail: impl Fn(std::io::Error) -> OpsError,
 ) -> Result<u64, OpsError> {
     match format {
@@ -83,7 +83,7 @@ fn write(
         ExportFormat::IotHub => write_lines(registry, filter, stream, fail),
         ExportFormat::Mosquitto => write_passwords(registry, filter, stream, fail),
         ExportFormat::MosquittoAcl => {
-            let written = mosquitto::write_acl(stream, prefix).map(|()| 0);
+            let written = mosquitto::write_acl(stream, &topic_prefix(environment)).map(|()| 0);
             written.map_err(fail)
         }
     }
