@@ -190,6 +190,11 @@ impl Mailbox {
     }
 }
 
+/// Returns how long a connection that is away is waited for.
+fn patience(was_ready: bool) -> Duration {
+    if was_ready { PATIENCE } else { FIRST_PATIENCE }
+}
+
 impl State {
     /// Notes that the reconciler has come.
     pub fn answer_signal(&mut self) {
@@ -206,8 +211,7 @@ impl State {
             Standing::Ready => None,
             Standing::Away { since, fault, was_ready } => {
                 let is_hopeless = fault.as_ref().is_some_and(BrokerError::is_hopeless) && !was_ready;
-                let patience = if *was_ready { PATIENCE } else { FIRST_PATIENCE };
-                let is_over = is_hopeless || since.elapsed() >= patience;
+                let is_over = is_hopeless || since.elapsed() >= patience(*was_ready);
                 is_over.then(|| fault.clone().unwrap_or(BrokerError::Silent))
             }
         })
@@ -218,8 +222,7 @@ impl State {
         let left = self.standings.iter().filter_map(|standing| match standing {
             Standing::Ready => None,
             Standing::Away { since, was_ready, .. } => {
-                let patience = if *was_ready { PATIENCE } else { FIRST_PATIENCE };
-                patience.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+                patience(*was_ready).checked_sub(since.elapsed()).filter(|left| !left.is_zero())
             }
         });
         left.min()
