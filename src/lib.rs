@@ -46,13 +46,14 @@
 //! | 3 | [`results`] | outcomes as bytes to commit | model, ledger |
 //! | 3 | [`convert`] | JSON of Azure IoT Central and IoT Hub to documents of ours | diag, model, query, template, manifest |
 //! | | **the IO line** | clock, files, network and threads only below | |
-//! | 4 | [`registry`] | devices, imports, the journal: a port, and SQLite behind it | diag, model, query, ledger |
-//! | 4 | [`link`] | the way to the devices: a port, and simulated devices or an MQTT broker behind it | model |
+//! | 3 | [`tls`] | what is trusted, and who we are, on an encrypted connection | nothing of ours |
+//! | 4 | [`registry`] | devices, imports, the journal: a port, SQLite and PostgreSQL behind it | diag, model, query, ledger, tls |
+//! | 4 | [`link`] | the way to the devices: a port, and simulated devices or an MQTT broker behind it | model, tls |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
 //! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
-//! | 5 | [`device`] | the reference device: the other side of the device protocol | model, link |
+//! | 5 | [`device`] | the reference device: the other side of the device protocol | model, tls, link |
 //! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
 //! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
@@ -160,3 +161,4 @@ pub mod rollout;
 pub mod schedule;
 pub mod sim;
 pub mod template;
+pub mod tls;

@@ -34,11 +34,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use crate::link::BrokerError;
+use crate::link::mqtt::ClientOptions;
 pub use crate::link::mqtt::Version as MqttVersion;
-use crate::link::mqtt::{ClientOptions, TlsFiles, tls_config};
 use crate::link::protocol::{OFFLINE, Topics};
 use crate::model::limits;
 use crate::model::secret::SecretText;
+use crate::tls::{TlsFiles, tls_config};
 use agent::{Agent, Common};
 pub use error::DeviceError;
 use memory::Memory;
@@ -132,7 +133,7 @@ pub fn run(ids: Vec<String>, settings: &Settings, stop: &Stop, tell: Tell) -> Re
     limit::allow_connections(ids.len())?;
     let files = TlsFiles { ca: settings.ca.as_deref(), ..TlsFiles::default() };
     let tls = settings.is_tls.then(|| tls_config(files)).transpose();
-    let tls = tls.map_err(|source| DeviceError::Broker { source })?;
+    let tls = tls.map_err(|error| DeviceError::Broker { source: error.into() })?;
     let (store, mut past) = Store::open(settings.state.as_deref(), settings.journal.as_deref())?;
     let topics = Topics::new(&settings.prefix);
     let options = ClientOptions {

@@ -27,16 +27,18 @@ const ROOMS: &[(&str, &str)] = &[
     ("policy", "model ledger plan"),
     ("results", "model ledger"),
     ("convert", "diag model query template manifest"),
-    // Level 4, below the IO line; siblings never import each other. `diag` for near names.
-    ("registry", "diag model query ledger"),
-    ("link", "model"),
+    // Below the IO line, from here on.
+    ("tls", ""),
+    // Level 4; siblings never import each other. `diag` for near names.
+    ("registry", "diag model query ledger tls"),
+    ("link", "model tls"),
     ("repo", "diag model results"),
     ("forge", "model"),
     // Level 5.
     ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
     ("listen", "model"),
-    ("device", "model link"),
+    ("device", "model tls link"),
     // Level 6. What a registry, a link and a branch are made to do for a fleet.
     ("reconcile", "diag model manifest ledger plan results registry link repo prepare execute"),
     // Level 7.

@@ -3,7 +3,9 @@
 use std::io;
 
 use mqtt_protocol_core::mqtt::result_code::MqttError;
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as RustlsError};
+
+use crate::tls::TlsError;
 
 /// Why there is no connection to a broker. `Display` goes on after the broker's address and a colon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +50,20 @@ pub enum BrokerError {
     Settings { what: String, reason: String, help: String },
 }
 
+impl From<TlsError> for BrokerError {
+    fn from(error: TlsError) -> BrokerError {
+        match error {
+            TlsError::File { path, reason } => BrokerError::Settings {
+                what: path,
+                reason,
+                help: "Name a PEM file that fleetform may read, absolute or relative to the folder of the fleet."
+                    .to_string(),
+            },
+            TlsError::Failed { reason } => BrokerError::Tls { reason },
+        }
+    }
+}
+
 impl BrokerError {
     pub(super) fn protocol(error: MqttError) -> BrokerError {
         BrokerError::Protocol { reason: error.to_string() }
@@ -74,7 +90,7 @@ impl BrokerError {
             };
         };
         match tls {
-            TlsError::InvalidCertificate(fault) => match fault {
+            RustlsError::InvalidCertificate(fault) => match fault {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => BrokerError::UnknownAuthority,
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => BrokerError::Expired,
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => BrokerError::NotYetValid,
@@ -83,7 +99,7 @@ impl BrokerError {
                 }
                 other => BrokerError::Tls { reason: other.to_string() },
             },
-            TlsError::AlertReceived(
+            RustlsError::AlertReceived(
                 alert @ (AlertDescription::CertificateRequired
                 | AlertDescription::BadCertificate
                 | AlertDescription::UnknownCA
@@ -91,7 +107,7 @@ impl BrokerError {
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateUnknown),
             ) => BrokerError::ClientCertificate { reason: format!("{alert:?}") },
-            TlsError::InvalidMessage(_) => {
+            RustlsError::InvalidMessage(_) => {
                 BrokerError::Tls { reason: "it does not speak TLS on this port".to_string() }
             }
             other => BrokerError::Tls { reason: other.to_string() },
@@ -158,6 +174,6 @@ impl BrokerError {
     }
 }
 
-fn tls_error(error: &io::Error) -> Option<&TlsError> {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>())
+fn tls_error(error: &io::Error) -> Option<&RustlsError> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<RustlsError>())
 }

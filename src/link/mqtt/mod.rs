@@ -24,7 +24,6 @@ mod error;
 mod mailbox;
 mod packets;
 mod terms;
-mod tls;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -41,12 +40,12 @@ use crate::model::digest::Digest;
 use crate::model::fleet::MqttLinkConfig;
 use crate::model::secret::SecretText;
 use crate::model::status::LinkStatus;
+use crate::tls::{TlsFiles, tls_config};
 
 pub use client::Connection;
 pub use error::BrokerError;
 use mailbox::{About, Happened, Inbound, Mailbox, Order, Receipt, Standing};
 pub use terms::{ClientOptions, Publication, Received, Version};
-pub use tls::{TlsFiles, tls_config};
 pub use worker::open as connect;
 use worker::{REPLY_SECONDS, Worker};
 
@@ -97,7 +96,8 @@ impl MqttLink {
         let (ca, certificate, key) = (path(&config.ca), path(&config.client_certificate), path(&config.client_key));
         let files =
             TlsFiles { ca: ca.as_deref(), client_certificate: certificate.as_deref(), client_key: key.as_deref() };
-        let tls = if config.is_tls { Some(tls_config(files).map_err(failed)?) } else { None };
+        let tls =
+            if config.is_tls { Some(tls_config(files).map_err(BrokerError::from).map_err(failed)?) } else { None };
         let connections = config.connections.max(1) as usize;
         let mailbox = Arc::new(Mailbox::new(connections, wake));
         let topics = Topics::new(&config.topic_prefix);

@@ -1,4 +1,4 @@
-//! What is trusted, and who we are, on an encrypted connection.
+//! What is trusted, and who we are, on an encrypted connection: to a broker, or to a database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,8 +6,6 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-
-use super::error::BrokerError;
 
 /// The files of an encrypted connection, in PEM.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,7 +20,7 @@ pub struct TlsFiles<'a> {
 ///
 /// # Errors
 /// A file cannot be read, or is none of its kind.
-pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, BrokerError> {
+pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     match files.ca {
         Some(ca) => {
@@ -34,7 +32,7 @@ pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, BrokerError>
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| BrokerError::Tls { reason: error.to_string() })?
+        .map_err(|error| TlsError::Failed { reason: error.to_string() })?
         .with_root_certificates(roots);
     let config = match (files.client_certificate, files.client_key) {
         (Some(certificate), Some(key)) => {
@@ -46,7 +44,7 @@ pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, BrokerError>
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
     let found = found.map_err(|error| unusable(path, &error))?;
     if found.is_empty() {
@@ -55,10 +53,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BrokerError
     Ok(found)
 }
 
-fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> BrokerError {
-    BrokerError::Settings {
-        what: path.display().to_string(),
-        reason: reason.to_string(),
-        help: "Name a PEM file that fleetform may read, absolute or relative to the folder of the fleet.".to_string(),
-    }
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// Why there are no settings of an encrypted connection.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{path} cannot be used: {reason}")]
+    File { path: String, reason: String },
+    #[error("TLS fails: {reason}")]
+    Failed { reason: String },
 }
