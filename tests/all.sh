@@ -38,6 +38,18 @@ if ! PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then
         exit 1
     fi
 fi
+# A real PostgreSQL for the tests of the registry of a large fleet. They start their own: no cluster of the system.
+if ! PATH="$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')" command -v initdb >/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-common
+        sed -ri 's/^#?(create_main_cluster) .*$/\1 = false/' /etc/postgresql-common/createcluster.conf
+        apt-get install -y -qq --no-install-recommends postgresql
+    else
+        echo "PostgreSQL 14 or newer is needed: install postgresql, then run this again." >&2
+        exit 1
+    fi
+fi
 # The reference device in Python.
 if ! python3 -c 'import paho.mqtt.client' 2>/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -11,6 +11,7 @@ mod apply;
 mod borders;
 mod broker;
 mod circles;
+mod cluster;
 mod contract;
 mod convert;
 mod daemon;

@@ -1,0 +1,295 @@
+//! PostgreSQL to test with, on a free port of this machine. A cluster of a test ends when its value is dropped. The one
+//! that all tests of a binary share ends, as every other one, when the process ends, however that comes about.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Signal, getuid};
+
+use crate::servers::{Process, answers, start_on_free_port, wait_until};
+
+/// The settings of every cluster. Nothing is kept from a power cut, so no commit waits for the disk; `fsync=on` behind
+/// these takes it back.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=300",
+    "shared_buffers=64MB",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "autovacuum_naptime=1h",
+    "max_wal_size=4GB",
+    "log_min_messages=fatal",
+    "timezone=UTC",
+];
+
+/// Ends the servers of a folder and removes it once its standard input is closed, which the end of any process does.
+/// The folder is among no arguments of its own, so that it finds no process but the servers.
+const WATCHER: &str = r#"trap '' INT TERM HUP
+read -r _
+servers() { echo "$FOLDER/data" | grep -laFf - /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; }
+for server in $(servers); do kill -QUIT "$server"; done
+n=0
+while [ -n "$(servers)" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+for server in $(servers); do kill -KILL "$server"; done
+rm -rf "$FOLDER""#;
+
+/// A server of PostgreSQL with a data folder of its own.
+pub struct Cluster {
+    // Dropped in this order.
+    process: Process,
+    watcher: Watcher,
+    folder: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts a server with settings beyond the usual ones, each as `name=value`.
+    pub fn start(settings: &[&str]) -> Cluster {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let watcher = Watcher::start(&folder);
+        let (owner, _) = user();
+        chown(&folder, owner, None).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        initialize(&folder);
+        let settings: Vec<String> = SETTINGS.iter().chain(settings).map(ToString::to_string).collect();
+        let (process, port) = start_on_free_port(|port| server(&folder, port, &settings));
+        let cluster = Cluster { process, watcher, folder, port, settings };
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    #[expect(dead_code, reason = "for proxies between it and its clients")]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes an empty database, and returns its URL. `options` are those of `CREATE DATABASE`, such as a locale.
+    pub fn make_database(&self, name: &str, options: &str) -> String {
+        // Through the log, as PostgreSQL 15 does it by itself: 40 ms, and 100 ms as files.
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE template0 {options}"));
+        self.url(name)
+    }
+
+    /// Runs statements in the database `postgres`.
+    pub fn run(&self, statements: &str) {
+        block_on(async {
+            let client = connect(&self.url("postgres")).await.unwrap();
+            client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+        });
+    }
+
+    /// Kills it and all of its processes: nothing of its memory is kept.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it in order: it cuts off its clients, and writes all that it has.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::INT);
+        wait_until("PostgreSQL stops", || self.process.has_ended());
+    }
+
+    /// Starts it again on the same port, after it was killed or stopped.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = Process::start(&mut server(&self.folder, self.port, &self.settings));
+        self.wait_until_ready();
+    }
+
+    /// Waits until it lets clients in. Its port answers earlier, while it recovers.
+    fn wait_until_ready(&self) {
+        let url = self.url("postgres");
+        wait_until("PostgreSQL lets clients in", || answers(self.port) && block_on(connect(&url)).is_ok());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.process.kill();
+        self.watcher.end();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A process that outlives this one, and cleans up after it.
+struct Watcher {
+    process: Child,
+    /// Closed when this process ends, also by a signal that nothing can catch.
+    input: Option<ChildStdin>,
+}
+
+impl Watcher {
+    fn start(folder: &Path) -> Watcher {
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCHER]).env("FOLDER", folder).stdin(Stdio::piped());
+        // What ends the tests from outside often ends their whole group.
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut process = command.spawn().unwrap();
+        let input = process.stdin.take();
+        Watcher { process, input }
+    }
+
+    /// Makes it clean up now.
+    fn end(&mut self) {
+        drop(self.input.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// Returns the shared cluster of this test binary.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| Cluster::start(&[]))
+}
+
+/// Makes an empty database in the shared cluster, and returns its URL. It is dropped when the thread ends that asked
+/// for it, which a test's does at its end.
+pub fn fresh_database() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("t{}", COUNT.fetch_add(1, Ordering::SeqCst));
+    let url = shared().make_database(&name, "");
+    MADE.with_borrow_mut(|made| made.0.push(name));
+    url
+}
+
+thread_local! {
+    static MADE: RefCell<Made> = const { RefCell::new(Made(Vec::new())) };
+}
+
+/// The databases that a thread made.
+struct Made(Vec<String>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|name| shared().run(&format!("DROP DATABASE {name} WITH (FORCE)")));
+    }
+}
+
+/// Runs a future of the client.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Connects to a database; the connection lives as long as the client, on the runtime that this runs on.
+pub async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn initialize(folder: &Path) {
+    let mut command = program("initdb");
+    command.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"]);
+    let made = command.arg(folder.join("data")).output().unwrap();
+    assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn server(folder: &Path, port: u16, settings: &[String]) -> Command {
+    let mut command = program("postgres");
+    command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    // Clients of killed servers may still hold the name of the log: it is opened for appending.
+    let log = fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
+    command.stderr(log).stdout(Stdio::null());
+    command
+}
+
+/// Returns a program of the newest PostgreSQL of this machine, to run as a user who is not root: it refuses that one.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(find(name));
+    command.current_dir("/").stdin(Stdio::null());
+    if getuid().is_root() {
+        let (user, group) = user();
+        command.uid(user.unwrap()).gid(group.unwrap());
+    }
+    command
+}
+
+fn find(name: &str) -> PathBuf {
+    let version = |folder: &PathBuf| folder.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut versions: Vec<PathBuf> = versions.collect();
+    versions.sort_by_key(version);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = versions.iter().rev().map(|folder| folder.join("bin")).chain(std::env::split_paths(&path));
+    let found = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("{name} is needed: install postgresql"))
+}
+
+/// Returns the user and the group to run as, by their numbers; `None` for our own.
+fn user() -> (Option<u32>, Option<u32>) {
+    if !getuid().is_root() {
+        return (None, None);
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let numbers = |name: &str| {
+        let fields: Vec<&str> =
+            users.lines().map(|line| line.split(':').collect()).find(|fields: &Vec<_>| fields[0] == name)?;
+        Some((fields[2].parse().ok(), fields[3].parse().ok()))
+    };
+    numbers("postgres").or_else(|| numbers("nobody")).expect("the user postgres is needed: install postgresql")
+}
+
+fn client_at(url: &str) -> (tokio::runtime::Runtime, tokio_postgres::Client) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(connect(url)).unwrap();
+    (runtime, client)
+}
+
+fn count(url: &str, text: &str) -> i64 {
+    let (runtime, client) = client_at(url);
+    runtime.block_on(client.query_one(text, &[])).unwrap().get(0)
+}
+
+#[test]
+fn a_fresh_database_is_empty_and_its_own() {
+    let (one, two) = (fresh_database(), fresh_database());
+    let (runtime, client) = client_at(&one);
+    runtime.block_on(client.batch_execute("CREATE TABLE device (n int)")).unwrap();
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!((count(&one, tables), count(&two, tables)), (1, 0));
+}
+
+#[test]
+fn a_killed_cluster_keeps_what_it_had_committed() {
+    let mut cluster = Cluster::start(&["fsync=on", "synchronous_commit=on"]);
+    let url = cluster.make_database("kept", "");
+    let (runtime, client) = client_at(&url);
+    runtime.block_on(client.batch_execute("CREATE TABLE t AS SELECT 1 AS n")).unwrap();
+    cluster.kill();
+    assert!(runtime.block_on(client.batch_execute("SELECT 1")).is_err());
+    cluster.restart();
+    assert_eq!(count(&url, "SELECT count(*) FROM t"), 1);
+    cluster.stop();
+    cluster.restart();
+    assert_eq!(count(&url, "SELECT count(*) FROM t"), 1);
+    let folder = cluster.folder.clone();
+    assert_eq!(fs::metadata(folder.join("data")).unwrap().uid(), user().0.unwrap_or(getuid().as_raw()));
+    drop(cluster);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn the_watcher_ends_the_server_of_a_process_that_is_gone() {
+    let mut cluster = Cluster::start(&[]);
+    // As the system does it for a process that ends.
+    drop(cluster.watcher.input.take());
+    wait_until("PostgreSQL ends", || cluster.process.has_ended() && !answers(cluster.port));
+    wait_until("its folder is removed", || !cluster.folder.exists());
+}
