@@ -18,6 +18,7 @@ mod etag;
 mod file;
 mod imports;
 mod journal;
+pub mod postgres;
 pub mod snapshot;
 pub mod sql;
 pub mod sqlite;

@@ -45,6 +45,7 @@ mod outcomes;
 mod ownership;
 mod planner;
 mod policy;
+mod postgres;
 mod pull_requests;
 mod queries;
 mod readme;

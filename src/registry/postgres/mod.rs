@@ -1,0 +1,3 @@
+//! A registry in a PostgreSQL database.
+
+pub mod json;

@@ -1,0 +1,3 @@
+//! What is true of PostgreSQL alone; `contract` has what is true of every store. Tests run over the shared cluster.
+
+mod json;
