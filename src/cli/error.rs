@@ -122,6 +122,9 @@ fn code_of_registry(error: &RegistryError) -> u8 {
         | RegistryError::ReadOnly { .. }
         | RegistryError::NotARegistry { .. }
         | RegistryError::Corrupt { .. }
+        | RegistryError::Unreachable { .. }
+        | RegistryError::Refused { .. }
+        | RegistryError::Unfit { .. }
         | RegistryError::Failed { .. } => exit::UNAVAILABLE,
     }
 }

@@ -216,3 +216,10 @@ pub const FORGE_PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const FORGE_PENDING_STATUSES_MAX: u32 = 100;
 /// How long the end of a process waits for the last statuses.
 pub const FORGE_END_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the right to work on a registry in a database holds after its last renewal: so long nobody takes over from a
+/// machine that is gone.
+pub const REGISTRY_LEASE: Duration = Duration::from_secs(15);
+/// The time between two renewals of that right.
+pub const REGISTRY_LEASE_RENEWAL: Duration = Duration::from_secs(5);
+/// How long a database that was lost is waited for, before a command gives up.
+pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(30);

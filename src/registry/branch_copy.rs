@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::{RegistryError, ResultRow};
+use super::{Journal, PendingRows, RegistryError, ResultRow};
 use crate::ledger::{RunRecord, claim_path};
+use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 
@@ -136,4 +137,27 @@ pub struct KeptFile {
     pub content: Vec<u8>,
     /// The git id of the content; `None` when the branch does not have it yet.
     pub blob_id: Option<String>,
+}
+
+/// Calls `visit` for the published rows of a run, as [`BranchCopy::each_published`], which are all in the journal.
+pub(super) fn visit_published(
+    journal: &dyn Journal,
+    run: &RememberedRun,
+    visit: &mut dyn FnMut(ResultRow, u32),
+) -> Result<(), RegistryError> {
+    let Some(record) = &run.record else { return Ok(()) };
+    // The first batch may be a canary; all others but the last have one size.
+    let mut totals = record.per_batch.iter().map(|batch| batch.counts.total.max(1));
+    let Some(first) = totals.next() else { return Ok(()) };
+    let sizes = BatchSizes { first, size: totals.next().unwrap_or(first) };
+    let ids = journal.targets(run.run_id)?;
+    let end = record.published.devices.min(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+    let is_whole = record.status.is_final() && run.devices == ResultDevices::All;
+    let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
+    journal.each_result(run.run_id, &ids, 0..end, pending, &mut |row| {
+        if run.devices.has(row.outcome.reason) {
+            let batch = sizes.batch_of(u64::from(row.outcome.ordinal)) + 1;
+            visit(row, u32::try_from(batch).unwrap_or(u32::MAX));
+        }
+    })
 }

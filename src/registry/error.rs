@@ -27,9 +27,15 @@ pub enum RegistryError {
     Older { location: String, version: i64, known: i64 },
     #[error("the registry {location} cannot be used: {what}")]
     Corrupt { location: String, what: String },
-    /// `source` is the error of the store.
     #[error("the registry {location} was replaced while this process worked with it")]
     Replaced { location: String },
+    #[error("the registry {location} cannot be reached: {reason}")]
+    Unreachable { location: String, reason: String },
+    #[error("the registry {location} refuses us: {reason}")]
+    Refused { location: String, reason: String },
+    #[error("the registry {location} cannot be used: {what}")]
+    Unfit { location: String, what: String, help: &'static str },
+    /// `source` is the error of the store.
     #[error("the registry {location} failed to {doing}")]
     Failed { location: String, doing: &'static str, source: Box<dyn Error + Send + Sync> },
 }
@@ -57,6 +63,15 @@ impl RegistryError {
             RegistryError::Corrupt { .. } => {
                 "Restore the file from a backup, or remove it: devices are imported again and runs are read from git."
             }
+            RegistryError::Unreachable { .. } => {
+                "See whether the server runs and can be reached from here. Nothing is lost: the next try goes on where \
+                 this one was."
+            }
+            RegistryError::Refused { .. } => {
+                "Check the user, the password and the database of the URL, and which rights the user has: \
+                 docs/production.md lists them."
+            }
+            RegistryError::Unfit { help, .. } => help,
             RegistryError::Failed { .. } => "Check the file and the disk that it is on.",
         }
     }

@@ -95,6 +95,15 @@ pub struct GivenUp;
 
 /// The place of a registry that is not open.
 pub trait StorePlace {
+    /// Returns where it is, for people: a path, or an address without secrets.
+    fn location(&self) -> String;
+
+    /// Returns true when there is a registry.
+    ///
+    /// # Errors
+    /// It cannot be known.
+    fn is_there(&self) -> Result<bool, RegistryError>;
+
     /// Opens the registry for writing; makes it when it does not exist.
     ///
     /// # Errors

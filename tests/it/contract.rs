@@ -30,6 +30,7 @@ mod writing;
 use std::path::PathBuf;
 
 use fleetform::registry::StorePlace;
+use fleetform::registry::postgres::PostgresPlace;
 use fleetform::registry::sqlite::SqlitePlace;
 
 /// Where a registry can be, and nothing is yet.
@@ -67,6 +68,27 @@ impl World for SqliteWorld {
 
     fn is_made(&self) -> bool {
         std::fs::read_dir(self.folder.path()).unwrap().next().is_some()
+    }
+}
+
+/// An empty database of the cluster of these tests.
+pub struct PostgresWorld {
+    url: String,
+}
+
+impl PostgresWorld {
+    pub fn fresh() -> Box<dyn World> {
+        Box::new(PostgresWorld { url: crate::cluster::fresh_database() })
+    }
+}
+
+impl World for PostgresWorld {
+    fn place(&self, fleet: &str) -> Box<dyn StorePlace> {
+        Box::new(PostgresPlace::new(&self.url, fleet).unwrap())
+    }
+
+    fn is_made(&self) -> bool {
+        self.place("acme").is_there().unwrap()
     }
 }
 
@@ -347,3 +369,4 @@ macro_rules! promises {
 }
 
 contract!(sqlite, SqliteWorld);
+contract!(postgres, PostgresWorld);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::super::marks::pending_outcome;
 use super::super::{JournaledRun, OpenBatch, PendingRows, RegistryError, ResultRow};
 use super::SqliteStore;
-use super::marks::{COUNT_LATE, Mark, SELECT_MARKS};
+use super::marks::{COUNT_LATE, SELECT_MARKS, mark_of_row};
 use crate::ledger::OpenRun;
 use crate::model::delivery::BatchSizes;
 use crate::model::digest::Digest;
@@ -136,20 +137,20 @@ impl SqliteStore {
             let mut next = rows.next()?.map(outcome_of_row).transpose()?;
             let mut marks = self.connection.prepare_cached(SELECT_MARKS)?;
             let mut marks = marks.query(params![run_id, range.start, range.end])?;
-            let mut mark = marks.next()?.map(Mark::of_row).transpose()?;
+            let mut mark = marks.next()?.map(mark_of_row).transpose()?;
             let mut deleted =
                 self.connection.prepare_cached("SELECT device_name FROM deleted_device WHERE device_id = ?1")?;
             let mut failure = None;
             let mut visit_one = |ordinal: u32, name: Option<String>| -> rusqlite::Result<()> {
                 let marked = mark.take_if(|mark| mark.ordinal == ordinal);
                 if marked.is_some() {
-                    mark = marks.next()?.map(Mark::of_row).transpose()?;
+                    mark = marks.next()?.map(mark_of_row).transpose()?;
                 }
                 let recorded = next.take_if(|outcome| outcome.ordinal == ordinal);
                 if recorded.is_some() {
                     next = rows.next()?.map(outcome_of_row).transpose()?;
                 }
-                let row = recorded.or_else(|| super::marks::pending_outcome(pending, ordinal, marked));
+                let row = recorded.or_else(|| pending_outcome(pending, ordinal, marked));
                 if let Some(outcome) = row {
                     let device_id = ids.get(ordinal as usize).to_string();
                     visit(ResultRow { device_id, device_name: name.unwrap_or_default(), outcome });

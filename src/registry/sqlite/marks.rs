@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::super::{LateAnswer, PendingRows, RegistryError, Waits};
+use super::super::marks::Mark;
+use super::super::{LateAnswer, RegistryError, Waits};
 use super::SqliteStore;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{Outcome, Reason, SentMark};
+use crate::model::outcome::{Reason, SentMark};
 
 /// Inserts a mark, or puts it in the place of the one that the device has: run, ordinal, attempt, microseconds.
 const INSERT_SENT: &str = "INSERT INTO sent (run_id, ordinal, attempt, sent_at) VALUES (?1, ?2, ?3, ?4)
@@ -17,7 +18,7 @@ pub(super) const INSERT_WRITTEN: &str = "INSERT INTO sent (run_id, ordinal, atte
      SELECT ?1, ?2, 1, ?3, 2, desired_version FROM device WHERE device_id = ?4
      ON CONFLICT (run_id, ordinal)
      DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
-/// The columns of [`Mark::of_row`]: run, first ordinal, end.
+/// The columns of [`mark_of_row`]: run, first ordinal, end.
 pub(super) const SELECT_MARKS: &str = "SELECT ordinal, attempt, sent_at, waits FROM sent
      WHERE run_id = ?1 AND ordinal >= ?2 AND ordinal < ?3 ORDER BY ordinal";
 
@@ -31,54 +32,13 @@ pub(super) const SEEN_ONLINE: &str = "UPDATE device SET connection_state = 'Conn
 pub(super) const SEEN_OFFLINE: &str = "UPDATE device SET connection_state = 'Disconnected'
      WHERE device_id = ?1 AND connection_state <> 'Disconnected'";
 
-/// The mark of one device.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mark {
-    pub ordinal: u32,
-    attempt: u32,
-    sent_at: Option<Timestamp>,
-    waits: Waits,
-}
-
-impl Mark {
-    /// Returns the mark of a row of [`SELECT_MARKS`].
-    pub(super) fn of_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
-        let micros: i64 = row.get(2)?;
-        let sent_at = Timestamp::from_microsecond(micros).ok();
-        let stored: u8 = row.get(3)?;
-        let waits = Waits::from_stored(stored).ok_or_else(|| super::rows::malformed(3, &stored.to_string()))?;
-        Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits })
-    }
-}
-
-/// Returns the row of a device without an outcome; `None` when it is not wanted.
-pub(super) fn pending_outcome(pending: PendingRows, ordinal: u32, mark: Option<Mark>) -> Option<Outcome> {
-    let has_ended = match pending {
-        PendingRows::Omitted => return None,
-        PendingRows::UnderWay => false,
-        PendingRows::Ended => true,
-    };
-    let (reason, message) = match mark.map(|mark| mark.waits) {
-        None => (Reason::Queued, ""),
-        Some(Waits::ToAnswer) => (Reason::InFlight, ""),
-        Some(Waits::ToAcknowledge) if has_ended => {
-            (Reason::Waiting, "written; the job ended before the device acknowledged it")
-        }
-        Some(Waits::ToAcknowledge) => (Reason::Waiting, "written; not acknowledged yet"),
-        Some(Waits::ToConnect) if has_ended => {
-            (Reason::Waiting, "not delivered; the job ended before the device came online")
-        }
-        Some(Waits::ToConnect) => (Reason::Waiting, "not delivered; it waits to come online"),
-    };
-    Some(Outcome {
-        ordinal,
-        reason,
-        code: None,
-        message: message.to_string(),
-        attempts: mark.map_or(0, |mark| mark.attempt),
-        started_at: mark.and_then(|mark| mark.sent_at),
-        finished_at: None,
-    })
+/// Returns the mark of a row of [`SELECT_MARKS`].
+pub(super) fn mark_of_row(row: &Row<'_>) -> rusqlite::Result<Mark> {
+    let micros: i64 = row.get(2)?;
+    let sent_at = Timestamp::from_microsecond(micros).ok();
+    let stored: u8 = row.get(3)?;
+    let waits = Waits::from_stored(stored).ok_or_else(|| super::rows::malformed(3, &stored.to_string()))?;
+    Ok(Mark { ordinal: row.get(0)?, attempt: row.get(1)?, sent_at, waits })
 }
 
 impl SqliteStore {

@@ -100,11 +100,7 @@ impl SqliteStore {
         let location = path.display().to_string();
         let fail = |source| failure(&location, "open it", source);
         if !path.exists() {
-            let connection = Connection::open_in_memory().map_err(fail)?;
-            let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
-            store.configure()?;
-            store.migrate(fleet)?;
-            return Ok(store);
+            return SqliteStore::in_memory(location, fleet);
         }
         let sweeper = sweeper(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -112,6 +108,15 @@ impl SqliteStore {
         let store = SqliteStore { connection, location, is_overlaid: false, _sweeper: sweeper };
         store.configure()?;
         store.check_identity(fleet)?;
+        Ok(store)
+    }
+
+    /// Returns an empty registry in memory, in the place of one that does not exist.
+    pub(super) fn in_memory(location: String, fleet: &str) -> Result<SqliteStore, RegistryError> {
+        let connection = Connection::open_in_memory().map_err(|source| failure(&location, "open it", source))?;
+        let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        store.configure()?;
+        store.migrate(fleet)?;
         Ok(store)
     }
 

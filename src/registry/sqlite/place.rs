@@ -38,6 +38,14 @@ impl SqlitePlace {
 }
 
 impl StorePlace for SqlitePlace {
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn is_there(&self) -> Result<bool, RegistryError> {
+        Ok(self.path.exists())
+    }
+
     fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
         Ok(Box::new(SqliteStore::open(&self.path, &self.fleet)?))
     }

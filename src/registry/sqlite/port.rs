@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
+use super::super::branch_copy::visit_published;
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
     JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
@@ -195,7 +196,7 @@ impl BranchCopy for SqliteStore {
     }
 
     fn each_published(&self, run: &RememberedRun, visit: &mut dyn FnMut(ResultRow, u32)) -> Result<(), RegistryError> {
-        self.visit_published(run, visit)
+        visit_published(self, run, visit)
     }
 
     fn each_file(

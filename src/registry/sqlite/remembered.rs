@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use super::super::{Noted, PendingRows, RegistryError, RememberedRun, ResultRow};
+use super::super::{Noted, RegistryError, RememberedRun};
 use super::SqliteStore;
 use crate::ledger::{RunRecord, claim_path_of};
-use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::{Name, RunToken};
 use crate::model::limits;
@@ -36,28 +35,6 @@ impl SqliteStore {
             rows.collect::<rusqlite::Result<Vec<RememberedRun>>>()
         };
         read().map_err(|e| self.error("read past runs", e))
-    }
-
-    pub(super) fn visit_published(
-        &self,
-        run: &RememberedRun,
-        visit: &mut dyn FnMut(ResultRow, u32),
-    ) -> Result<(), RegistryError> {
-        let Some(record) = &run.record else { return Ok(()) };
-        // The first batch may be a canary; all others but the last have one size.
-        let mut totals = record.per_batch.iter().map(|batch| batch.counts.total.max(1));
-        let Some(first) = totals.next() else { return Ok(()) };
-        let sizes = BatchSizes { first, size: totals.next().unwrap_or(first) };
-        let ids = self.target_of(run.run_id)?;
-        let end = record.published.devices.min(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let is_whole = record.status.is_final() && run.devices == ResultDevices::All;
-        let pending = if is_whole { PendingRows::Ended } else { PendingRows::Omitted };
-        self.visit_results(run.run_id, &ids, 0..end, pending, &mut |row| {
-            if run.devices.has(row.outcome.reason) {
-                let batch = sizes.batch_of(u64::from(row.outcome.ordinal)) + 1;
-                visit(row, u32::try_from(batch).unwrap_or(u32::MAX));
-            }
-        })
     }
 
     pub(super) fn visit_kept_files(

@@ -1,0 +1,235 @@
+//! A commit: the changes of one transaction, in their order, done again while the connection is lost.
+
+use super::super::{Answer, Change, Fence, GivenUp, NextFile, Noted, RegistryError};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::writer::Standing;
+use super::{
+    PostgresStore, claims, fence, heard, identity, import, indexes, journal, lease, marks, migrations, now, outbox,
+    remembered, secrets, single, write,
+};
+use crate::model::limits;
+
+impl PostgresStore {
+    pub(super) fn commit_changes(
+        &mut self,
+        fence: Fence,
+        changes: &[Change<'_>],
+    ) -> Result<Vec<Answer>, RegistryError> {
+        let Some(first) = changes.first() else { return Ok(Vec::new()) };
+        if changes.iter().all(|change| self.is_done(change)) {
+            return Ok(changes.iter().map(|_| Answer::Done).collect());
+        }
+        // Waiting for the disk would take most of the time of a reconcile with nothing to do.
+        let may_be_lost = changes.iter().all(|change| matches!(change, Change::Seen { .. }));
+        let location = self.settings.location.clone();
+        self.in_transaction(first.doing(), fence, &mut |connection| {
+            if may_be_lost {
+                connection.batch("SET LOCAL synchronous_commit = off")?;
+            }
+            let written = |change| {
+                let answer = written(connection, change);
+                answer.map_err(|fault| match fault {
+                    fault if fault.is_lost() || fault.is_transient() || matches!(fault, Fault::Fenced) => fault,
+                    fault => Fault::Registry(fault.into_error(&location, doing(change))),
+                })
+            };
+            changes.iter().map(written).collect()
+        })
+    }
+
+    /// Does work in one transaction, and does it again on another connection when the first one is lost, unless it is
+    /// known to be committed. Durable when it returns.
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        doing: &'static str,
+        fence: Fence,
+        work: &mut dyn FnMut(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, RegistryError> {
+        let began = now();
+        // What an attempt has come to whose commit is in doubt.
+        let mut in_doubt = None;
+        loop {
+            let fault = match self.attempt(fence, &mut in_doubt, work) {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            let is_lost = fault.is_lost();
+            if is_lost {
+                self.forget_connection();
+            }
+            if !(is_lost || fault.is_transient()) || began.elapsed() > limits::REGISTRY_PATIENCE {
+                return Err(self.error(doing, fault));
+            }
+        }
+    }
+
+    fn attempt<T>(
+        &self,
+        fence: Fence,
+        in_doubt: &mut Option<T>,
+        work: &mut dyn FnMut(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let connection = self.connection()?;
+        let began = now();
+        let mut writer = self.writer.borrow_mut();
+        let Some(writer) = writer.as_mut() else {
+            return Err(Fault::Registry(RegistryError::ReadOnly { location: self.settings.location.clone() }));
+        };
+        let epoch = self.held.epoch();
+        let worked = (|| {
+            connection.batch("BEGIN")?;
+            if writer.number(&connection)? == Standing::Committed {
+                return in_doubt.take().map(|done| (Standing::Committed, done)).ok_or(Fault::Replaced);
+            }
+            check_version(&connection, &self.settings.location)?;
+            fence::check(&connection, fence)?;
+            if let Some(epoch) = epoch
+                && !lease::is_in_force(&connection, epoch)?
+            {
+                return Err(Fault::Fenced);
+            }
+            Ok((Standing::Begun, work(&connection)?))
+        })();
+        let done = match worked {
+            Ok((Standing::Committed, done)) => {
+                connection.batch("ROLLBACK")?;
+                writer.committed();
+                return Ok(done);
+            }
+            Ok((Standing::Begun, done)) => done,
+            Err(fault) => {
+                drop(connection.batch("ROLLBACK"));
+                return Err(fault);
+            }
+        };
+        let done = in_doubt.insert(done);
+        let _ = done;
+        connection.batch("COMMIT")?;
+        if connection.is_unsure() {
+            // It is on this server, and a standby that takes its place may not have it.
+            return Err(Fault::Replaced);
+        }
+        writer.committed();
+        if let Some(epoch) = epoch
+            && lease::is_stale(began.elapsed())
+            && !lease::is_in_force(&connection, epoch)?
+        {
+            return Err(Fault::Fenced);
+        }
+        in_doubt.take().ok_or(Fault::Replaced)
+    }
+
+    pub(super) fn keep_each(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
+        // The files come once, so a connection that is lost in between ends it.
+        let mut has_begun = false;
+        let mut gave_up = false;
+        let kept = self.in_transaction("keep results", fence, &mut |connection| {
+            if std::mem::replace(&mut has_begun, true) {
+                return Err(Fault::Registry(RegistryError::Unreachable {
+                    location: String::new(),
+                    reason: "the connection was lost while results were kept".to_string(),
+                }));
+            }
+            loop {
+                match next() {
+                    Ok(Some(file)) => {
+                        remembered::keep(connection, &file.path, &file.content, file.blob_id.as_deref())?;
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(GivenUp) => {
+                        gave_up = true;
+                        return Err(Fault::Malformed("the caller gave up".to_string()));
+                    }
+                }
+            }
+        });
+        match kept {
+            Ok(()) => Ok(true),
+            Err(_) if gave_up => Ok(false),
+            Err(RegistryError::Unreachable { reason, .. }) => {
+                Err(RegistryError::Unreachable { location: self.settings.location.clone(), reason })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns true for a note that is already there: then nothing is written.
+    fn is_done(&self, change: &Change<'_>) -> bool {
+        let is_noted = |what, commit: &str| {
+            let noted = self.read("read what was seen", |connection| remembered::noted(connection, what));
+            noted.is_ok_and(|noted| noted.as_deref() == Some(commit))
+        };
+        match change {
+            Change::Note { what, commit } => is_noted(*what, commit),
+            Change::Seen { results_tip, applied_head } => {
+                is_noted(Noted::ResultsTip, results_tip) && is_noted(Noted::AppliedHead, applied_head)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn doing(change: &Change<'_>) -> &'static str {
+    change.doing()
+}
+
+/// Refuses to write with a schema that a newer fleetform has changed meanwhile.
+fn check_version(connection: &Connection, location: &str) -> Result<(), Fault> {
+    let row = connection.one("SELECT value FROM meta WHERE key = 'schema_version'", &[])?;
+    let version: String = row.try_get(0)?;
+    match version.parse() {
+        Ok(version) if version == migrations::SCHEMA_VERSION => Ok(()),
+        parsed => Err(Fault::Registry(RegistryError::Newer {
+            location: location.to_string(),
+            version: parsed.unwrap_or(i64::MAX),
+            known: migrations::SCHEMA_VERSION,
+        })),
+    }
+}
+
+fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault> {
+    match change {
+        Change::Claim(new) => return claims::journal(connection, new).map(Answer::Run),
+        Change::Write { assignment, chunk } => {
+            return write::write_devices(connection, assignment, *chunk).map(Answer::Written);
+        }
+        Change::Mark { run_id, devices, ids, at } => {
+            identity::count_sends(connection)?;
+            return marks::mark(connection, *run_id, devices, ids, *at).map(Answer::Withheld);
+        }
+        Change::Heard { from } => return heard::hear(connection, from).map(Answer::Reported),
+        Change::Block { device_ids, is_blocked } => {
+            return single::set_blocked(connection, device_ids, *is_blocked).map(Answer::Devices);
+        }
+        Change::Delete { device_ids } => return single::delete(connection, device_ids).map(Answer::Devices),
+        Change::Index { wanted, changed } => {
+            return indexes::make(connection, wanted, *changed).map(Answer::Indexes);
+        }
+        Change::Confirm { run_id } => claims::confirm(connection, *run_id),
+        Change::Drop { run_id } => claims::drop_unclaimed(connection, *run_id),
+        Change::Start { run_id, at } => journal::start(connection, *run_id, *at),
+        Change::OpenBatch { run_id, opened } => journal::open_batch(connection, *run_id, *opened),
+        Change::Unmark { run_id, ordinals } => marks::unmark(connection, *run_id, ordinals),
+        Change::Record { run_id, outcomes, ids } => journal::record(connection, *run_id, outcomes, ids),
+        Change::Late { run_id, ordinal, code, message, at } => {
+            marks::note_late(connection, *run_id, (*ordinal, *code, message), *at)
+        }
+        Change::End { run_id, status, reason, at } => journal::end(connection, *run_id, (*status, *reason), *at),
+        Change::KeepRecord { run_id, record, devices } => journal::keep_record(connection, *run_id, record, *devices),
+        Change::Close { run_id } => journal::close(connection, *run_id),
+        Change::Forget { run_id } => journal::forget(connection, *run_id),
+        Change::Import { spec, at, outbox } => import::apply(connection, spec, *at, outbox),
+        Change::MakeSecretKey => secrets::make_key(connection),
+        Change::Inherit { identity } => identity::inherit(connection, identity),
+        Change::CatchUp { sends, runs, at } => identity::catch_up(connection, *sends, runs, *at),
+        Change::Report { about, entry } => outbox::put(connection, about, entry),
+        Change::Delivered { about, files } => outbox::deliver(connection, about, files),
+        Change::Note { what, commit } => remembered::note(connection, *what, commit),
+        Change::UsePlan { plan_id, at } => remembered::use_plan(connection, plan_id, *at),
+        Change::Seen { results_tip, applied_head } => remembered::note(connection, Noted::ResultsTip, results_tip)
+            .and_then(|()| remembered::note(connection, Noted::AppliedHead, applied_head)),
+        Change::DropIndexes { section, devices } => indexes::drop_indexes(connection, *section, *devices),
+    }?;
+    Ok(Answer::Done)
+}

@@ -1,0 +1,62 @@
+//! Reading devices one at a time, for lists and exports.
+
+use std::ops::ControlFlow;
+
+use super::super::sql::Param;
+use super::super::{DeviceFilter, DeviceKeys, RegistryError};
+use super::PostgresStore;
+use super::connection::Connection;
+use super::fault::Fault;
+use super::rows::{DEVICE_COLUMNS, device_of_row, malformed};
+use crate::model::device::{Authentication, Device};
+
+impl PostgresStore {
+    pub(super) fn visit_devices(
+        &self,
+        filter: &DeviceFilter,
+        visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
+    ) -> Result<(), RegistryError> {
+        self.visit("read devices", |connection| {
+            let mut condition = self.condition(connection, &filter.request())?;
+            let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+            if let Some(after) = &filter.after {
+                condition.params.push(Param::Text(after.clone()));
+                condition.sql = format!("({}) AND d.device_id > ${}", condition.sql, condition.params.len());
+            }
+            let text = format!(
+                "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
+                self.source(),
+                condition.sql
+            );
+            connection.each(&text, &condition.bound(), &mut |row| Ok(visit(device_of_row(row)?)))
+        })
+    }
+
+    pub(super) fn device_of(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
+        let text = format!("SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE d.device_id = $1", self.source());
+        self.read("read a device", |connection| {
+            connection.row(&text, &[&device_id])?.as_ref().map(device_of_row).transpose()
+        })
+    }
+}
+
+/// Returns the keys of a device; those of one that has none are empty.
+pub(super) fn keys(connection: &Connection, device_id: &str) -> Result<DeviceKeys, Fault> {
+    let text = "SELECT authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint
+        FROM device_key WHERE device_id = $1";
+    let Some(row) = connection.row(text, &[&device_id])? else {
+        return Ok(DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() });
+    };
+    let word: Option<&str> = row.try_get(0)?;
+    let authentication = match word {
+        None => Authentication::Sas,
+        Some(word) => Authentication::parse(word).ok_or_else(|| malformed(word))?,
+    };
+    Ok(DeviceKeys {
+        authentication,
+        primary_key: row.try_get(1)?,
+        secondary_key: row.try_get(2)?,
+        primary_thumbprint: row.try_get(3)?,
+        secondary_thumbprint: row.try_get(4)?,
+    })
+}

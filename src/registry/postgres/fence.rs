@@ -1,0 +1,35 @@
+//! The fence of the fleet's lease: the latest epoch that was noted, a row of `meta`.
+
+use super::super::{Fence, RegistryError};
+use super::PostgresStore;
+use super::connection::Connection;
+use super::fault::Fault;
+
+impl PostgresStore {
+    pub(super) fn note_epoch(&mut self, epoch: u64) -> Result<Fence, RegistryError> {
+        self.in_transaction("note the lease", Fence::NONE, &mut |connection| {
+            // Keeps a transaction under an older epoch from being committed after this one.
+            connection.one("SELECT value FROM meta WHERE key = 'epoch' FOR UPDATE", &[])?;
+            if noted_epoch(connection)? > epoch {
+                return Err(Fault::Fenced);
+            }
+            connection.execute("UPDATE meta SET value = $1 WHERE key = 'epoch'", &[&epoch.to_string()]).map(drop)
+        })?;
+        Ok(Fence::of(epoch))
+    }
+}
+
+/// Fails in a transaction when a later epoch was noted, and keeps one from being noted until it is over.
+pub(super) fn check(connection: &Connection, fence: Fence) -> Result<(), Fault> {
+    let Some(epoch) = fence.epoch() else { return Ok(()) };
+    let text = "SELECT value::bigint FROM meta WHERE key = 'epoch' FOR KEY SHARE";
+    let noted: i64 = connection.one(text, &[])?.try_get(0)?;
+    if u64::try_from(noted).is_ok_and(|noted| noted > epoch) { Err(Fault::Fenced) } else { Ok(()) }
+}
+
+/// Returns the latest epoch that was noted; 0 when none was.
+pub(super) fn noted_epoch(connection: &Connection) -> Result<u64, Fault> {
+    let row = connection.one("SELECT value FROM meta WHERE key = 'epoch'", &[])?;
+    let text: String = row.try_get(0)?;
+    text.parse().map_err(|_| Fault::Malformed(format!("the epoch {text:?} is no number")))
+}

@@ -1,0 +1,191 @@
+//! The right to work on a registry: a row of `lease`, renewed by a thread, by the clock of the database.
+//!
+//! 1. A has the lease with epoch 4 and is suspended, say with its machine.
+//! 2. Its lease runs out. B takes it with epoch 5.
+//! 3. A wakes up and commits. Its transaction finds epoch 5 in the row, and is refused.
+//!
+//! A transaction holds a key-share lock on the row, which lets renewals pass and keeps a taker waiting until the
+//! transaction is over.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::super::{ExclusionFailure, Exclusive, RegistryError};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::settings::Settings;
+use crate::model::limits;
+use crate::model::text::sanitize_line;
+
+/// How long a lease holds after its last renewal.
+pub(super) const TTL: Duration = limits::REGISTRY_LEASE;
+/// The time between two renewals.
+const RENEWAL: Duration = limits::REGISTRY_LEASE_RENEWAL;
+/// The time between two tries when a renewal fails.
+const RETRY: Duration = Duration::from_secs(1);
+/// The most former owners that are kept.
+const OWNERS_MAX: usize = 64;
+
+/// The lease that this process has, for the stores that write under it: its epoch, 0 without one.
+#[derive(Debug, Default)]
+pub(super) struct Held(AtomicI64);
+
+impl Held {
+    /// Returns the epoch; `None` without a lease.
+    pub fn epoch(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0)
+    }
+}
+
+/// The lease, until it is dropped.
+pub(super) struct Lease {
+    connection: Connection,
+    settings: Settings,
+    epoch: i64,
+    former: RefCell<Vec<String>>,
+    held: Rc<Held>,
+    renewer: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Lease {
+    /// Takes the lease for an owner.
+    pub fn take(
+        connection: Connection,
+        settings: &Settings,
+        held: Rc<Held>,
+        owner: &str,
+    ) -> Result<Lease, ExclusionFailure> {
+        let location = &settings.location;
+        let taken = connection.transaction(|connection| take(connection, owner));
+        let fail = |fault: Fault| ExclusionFailure::Failed(fault.into_error(location, "take the lease"));
+        let (epoch, former) = match taken.map_err(fail)? {
+            Taken::Now { epoch, former } => (epoch, former),
+            Taken::By(holder) => return Err(ExclusionFailure::Held(holder)),
+        };
+        held.0.store(epoch, Ordering::SeqCst);
+        let (stop, stopped) = channel();
+        let of_thread = settings.clone();
+        let renewing = std::thread::Builder::new().name("lease".to_string()).spawn(move || {
+            let (mut connection, mut pause): (Option<Connection>, _) = (None, RENEWAL);
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                pause = match renew(&mut connection, &of_thread, epoch) {
+                    Ok(true) => RENEWAL,
+                    // Another one has it: the next transaction is refused.
+                    Ok(false) => return,
+                    Err(_) => {
+                        connection = None;
+                        RETRY
+                    }
+                };
+            }
+        });
+        let renewer = renewing.map_err(|source| {
+            let location = location.clone();
+            ExclusionFailure::Failed(RegistryError::Failed {
+                location,
+                doing: "renew the lease",
+                source: source.into(),
+            })
+        })?;
+        let (settings, former) = (settings.clone(), RefCell::new(former));
+        Ok(Lease { connection, settings, epoch, former, held, renewer: Some((stop, renewer)) })
+    }
+
+    /// Executes a statement about this epoch, on a new connection when the old one is gone.
+    fn execute(&self, text: &str) -> Result<(), Fault> {
+        match self.connection.execute(text, &[&self.epoch]) {
+            Err(fault) if fault.is_lost() => Connection::open(&self.settings)?.execute(text, &[&self.epoch]).map(drop),
+            done => done.map(drop),
+        }
+    }
+}
+
+impl Exclusive for Lease {
+    fn former(&self) -> Vec<String> {
+        self.former.borrow().clone()
+    }
+
+    fn forget_former(&self) -> Result<(), RegistryError> {
+        if self.former.take().is_empty() {
+            return Ok(());
+        }
+        let text = "UPDATE lease SET former = '{}' WHERE name = 'work' AND epoch = $1";
+        self.execute(text).map_err(|fault| fault.into_error(&self.settings.location, "forget former owners"))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.held.0.store(0, Ordering::SeqCst);
+        if let Some((stop, renewer)) = self.renewer.take() {
+            drop(stop);
+            drop(renewer.join());
+        }
+        // It runs out by itself when the server is not there.
+        drop(self.execute("UPDATE lease SET until = clock_timestamp() WHERE name = 'work' AND epoch = $1"));
+    }
+}
+
+/// What came of a try.
+enum Taken {
+    Now { epoch: i64, former: Vec<String> },
+    By(Option<String>),
+}
+
+fn take(connection: &Connection, owner: &str) -> Result<Taken, Fault> {
+    let text = "SELECT owner, epoch, until > clock_timestamp(), former FROM lease WHERE name = 'work' FOR UPDATE";
+    let row = connection.one(text, &[])?;
+    let (before, epoch, is_held): (String, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if is_held {
+        return Ok(Taken::By(Some(sanitize_line(&before).into_owned()).filter(|name| !name.is_empty())));
+    }
+    let mut former: Vec<String> = row.try_get(3)?;
+    former.insert(0, before);
+    former.retain(|name| !name.is_empty() && name != owner);
+    former.truncate(OWNERS_MAX);
+    let text = format!(
+        "UPDATE lease SET owner = $1, epoch = $2, former = $3, until = clock_timestamp() + interval '{} s'
+         WHERE name = 'work'",
+        TTL.as_secs()
+    );
+    let epoch = epoch + 1;
+    connection.execute(&text, &[&owner, &epoch, &former])?;
+    Ok(Taken::Now { epoch, former: former.iter().map(|name| sanitize_line(name).into_owned()).collect() })
+}
+
+/// Renews a lease. Returns false when another one has it.
+fn renew(connection: &mut Option<Connection>, settings: &Settings, epoch: i64) -> Result<bool, Fault> {
+    if connection.is_none() {
+        *connection = Some(Connection::open(settings)?);
+    }
+    let connection = connection.as_ref().expect("it was opened");
+    let text = format!(
+        "UPDATE lease SET until = clock_timestamp() + interval '{} s' WHERE name = 'work' AND epoch = $1",
+        TTL.as_secs()
+    );
+    Ok(connection.execute(&text, &[&epoch])? > 0)
+}
+
+/// Returns the name of the owner of the lease, empty when it is not known; `None` when none has it.
+pub(super) fn holder(connection: &Connection) -> Result<Option<String>, Fault> {
+    let text = "SELECT owner FROM fleetform.lease WHERE name = 'work' AND until > clock_timestamp()";
+    let row = connection.row(text, &[])?;
+    let owner = row.map(|row| row.try_get::<_, String>(0)).transpose()?;
+    Ok(owner.map(|owner| sanitize_line(&owner).into_owned()))
+}
+
+/// Returns true while the lease of an epoch is in force, and keeps it so until the transaction is over.
+pub(super) fn is_in_force(connection: &Connection, epoch: i64) -> Result<bool, Fault> {
+    let text = "SELECT epoch FROM lease WHERE name = 'work' FOR KEY SHARE";
+    let now: i64 = connection.one(text, &[])?.try_get(0)?;
+    Ok(now == epoch)
+}
+
+/// The time after which a commit must not be followed by anything sent, unless the lease is looked at again.
+pub(super) fn is_stale(age: Duration) -> bool {
+    age + Duration::from_secs(3) > TTL
+}

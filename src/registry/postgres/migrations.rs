@@ -1,0 +1,117 @@
+//! The versions of the registry's schema in a database. A migration is never changed once it was released; a new one is
+//! added.
+
+use super::super::RegistryError;
+use super::connection::{Connection, SCHEMA};
+use super::fault::Fault;
+
+/// One script for each version, from 1.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql")];
+
+/// The version of the schema that this fleetform reads and writes.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// The lock under which the schema is changed: "fleetfor" as a number. No other program has a reason to take it.
+const MIGRATION_LOCK: i64 = 0x666c_6565_7466_6f72;
+
+/// The oldest server that is used: `gen_random_uuid()` and hashed `= ANY` are newer than those before.
+const SERVER_MIN: i32 = 140_000;
+/// A clock that is further away than this is not set.
+const CLOCK_SKEW_MAX: i64 = 60;
+
+/// Brings the schema to the newest version in one transaction, and marks whose registry it is.
+pub(super) fn migrate(connection: &Connection, location: &str, fleet: &str) -> Result<(), Fault> {
+    if version(connection, location)?.is_some_and(|version| version >= SCHEMA_VERSION) {
+        return Ok(());
+    }
+    connection.transaction(|connection| {
+        connection.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
+        // Another process may have migrated between the look and the lock.
+        let current = version(connection, location)?;
+        if current.is_none() {
+            connection.batch(&format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))?;
+        }
+        for (at, script) in MIGRATIONS.iter().enumerate() {
+            if i64::try_from(at).is_ok_and(|at| at >= current.unwrap_or(0)) {
+                connection.batch(script)?;
+            }
+        }
+        let note =
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        connection.execute(note, &[&"schema_version", &SCHEMA_VERSION.to_string()])?;
+        let note = "INSERT INTO meta (key, value) VALUES ('fleet', $1) ON CONFLICT (key) DO NOTHING";
+        connection.execute(note, &[&fleet])?;
+        Ok(())
+    })
+}
+
+/// Refuses a registry of another version or of another fleet. Returns false for a database that has none.
+pub(super) fn check(connection: &Connection, location: &str, fleet: &str) -> Result<bool, Fault> {
+    let Some(version) = version(connection, location)? else { return Ok(false) };
+    let (location, known) = (location.to_string(), SCHEMA_VERSION);
+    match version.cmp(&known) {
+        std::cmp::Ordering::Greater => return Err(RegistryError::Newer { location, version, known }.into()),
+        std::cmp::Ordering::Less => return Err(RegistryError::Older { location, version, known }.into()),
+        std::cmp::Ordering::Equal => {}
+    }
+    let known = connection.row("SELECT value FROM meta WHERE key = 'fleet'", &[])?;
+    match known.map(|row| row.try_get::<_, String>(0)).transpose()? {
+        Some(known) if known != fleet => Err(RegistryError::Foreign { location, known }.into()),
+        Some(_) | None => Ok(true),
+    }
+}
+
+/// Refuses a server that cannot hold a registry.
+pub(super) fn check_server(connection: &Connection, location: &str, now: jiff::Timestamp) -> Result<(), Fault> {
+    let text = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                       current_setting('server_encoding'), extract(epoch FROM clock_timestamp())::bigint,
+                       -- A commit that may be lost would send twice.
+                       CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+                            THEN set_config('synchronous_commit', 'on', false) END";
+    let row = connection.one(text, &[])?;
+    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (encoding, clock): (String, i64) = (row.try_get(2)?, row.try_get(3)?);
+    let unfit = |what: String, help: &'static str| {
+        Err(RegistryError::Unfit { location: location.to_string(), what, help }.into())
+    };
+    if number < SERVER_MIN {
+        return unfit(
+            format!("the server is PostgreSQL {version}, and 14 or newer is needed"),
+            "Upgrade the server, or name another one.",
+        );
+    }
+    if encoding != "UTF8" {
+        return unfit(
+            format!("its encoding is {encoding}, and UTF8 is needed"),
+            "Make the database with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`.",
+        );
+    }
+    let skew = clock - now.as_second();
+    if skew.abs() > CLOCK_SKEW_MAX {
+        let way = if skew > 0 { "ahead of" } else { "behind" };
+        return unfit(
+            format!("the clock of its server is {} s {way} the one of this machine", skew.abs()),
+            "Set both clocks, for example with NTP.",
+        );
+    }
+    Ok(())
+}
+
+/// Returns the version of the schema; `None` when there is none.
+fn version(connection: &Connection, location: &str) -> Result<Option<i64>, Fault> {
+    let text = "SELECT to_regclass('fleetform.meta') IS NOT NULL,
+                       EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                               WHERE n.nspname = 'fleetform')";
+    let row = connection.one(text, &[])?;
+    let (is_ours, has_tables): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if !is_ours {
+        let location = location.to_string();
+        return if has_tables { Err(RegistryError::NotARegistry { location }.into()) } else { Ok(None) };
+    }
+    let version = connection.row("SELECT value FROM fleetform.meta WHERE key = 'schema_version'", &[])?;
+    let version = version.map(|row| row.try_get::<_, String>(0)).transpose()?;
+    match version.and_then(|text| text.parse().ok()) {
+        Some(version) => Ok(Some(version)),
+        None => Err(RegistryError::NotARegistry { location: location.to_string() }.into()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The database of a registry that is not open.
+
+use std::rc::Rc;
+
+use super::super::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace, sqlite};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::lease::{self, Held, Lease};
+use super::settings::Settings;
+use super::{PostgresStore, UrlError, migrations};
+
+/// The registry of a fleet in a database. Stores that one place has opened write under the lease that it has taken.
+pub struct PostgresPlace {
+    settings: Settings,
+    fleet: String,
+    held: Rc<Held>,
+}
+
+impl PostgresPlace {
+    /// Returns the place of a fleet's registry.
+    ///
+    /// # Errors
+    /// The URL is none, or it names files that cannot be used.
+    pub fn new(url: &str, fleet: &str) -> Result<PostgresPlace, UrlError> {
+        Ok(PostgresPlace { settings: Settings::parse(url)?, fleet: fleet.to_string(), held: Rc::default() })
+    }
+}
+
+impl StorePlace for PostgresPlace {
+    fn location(&self) -> String {
+        self.settings.location.clone()
+    }
+
+    fn is_there(&self) -> Result<bool, RegistryError> {
+        let location = &self.settings.location;
+        let connection = Connection::open(&self.settings).map_err(|fault| fault.into_connect_error(location))?;
+        let found = connection.one("SELECT to_regclass('fleetform.meta') IS NOT NULL", &[]);
+        found.and_then(|row| Ok(row.try_get(0)?)).map_err(|fault| fault.into_error(location, "look for it"))
+    }
+
+    fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
+        let settings = self.settings.for_writing();
+        Ok(Box::new(PostgresStore::open(settings, &self.fleet, Rc::clone(&self.held))?))
+    }
+
+    fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError> {
+        match PostgresStore::open_for_reading(self.settings.clone(), &self.fleet)? {
+            Some(store) => Ok(Box::new(store)),
+            // Nothing is made: a registry in memory that is as empty.
+            None => Ok(Box::new(sqlite::SqliteStore::in_memory(self.location(), &self.fleet)?)),
+        }
+    }
+
+    fn holder(&self) -> Option<String> {
+        let connection = Connection::open(&self.settings.for_writing()).ok()?;
+        lease::holder(&connection).ok().flatten()
+    }
+
+    fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
+        let settings = self.settings.for_writing();
+        let location = &settings.location;
+        let connect = Connection::open(&settings).map_err(|fault| fault.into_connect_error(location));
+        let connection = connect.map_err(ExclusionFailure::Failed)?;
+        let prepared = migrations::migrate(&connection, location, &self.fleet)
+            .and_then(|()| migrations::check(&connection, location, &self.fleet));
+        let fail = |fault: Fault| ExclusionFailure::Failed(fault.into_error(location, "prepare it"));
+        prepared.map_err(fail)?;
+        Ok(Rc::new(Lease::take(connection, &settings, Rc::clone(&self.held), owner)?))
+    }
+}

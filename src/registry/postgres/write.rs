@@ -1,0 +1,320 @@
+//! Writing devices: what a job does to the registry, with the outcome of each device in the same transaction.
+//!
+//! A chunk is written by one statement, which leaves alone what needs a closer look: a device that is gone, blocked,
+//! already as desired, or near a limit. When too many of these fail, the chunk is taken back and written up to the
+//! failure that was one too many.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::super::{Assignment, Chunk, Needs};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::journal::OutcomeColumns;
+use super::json::{stored, stored_text};
+use super::patch::merged;
+use super::rows::{first_column, json_of, number_of};
+use crate::model::marks::Marks;
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{Outcome, Reason};
+use crate::model::patch::{Section, counted_size, merge, violations};
+
+/// Returns the digest of the edge manifest of a device.
+pub(super) fn manifest_digest_of(connection: &Connection, device_id: &str) -> Result<Option<String>, Fault> {
+    let row = connection.row("SELECT edge_manifest_digest FROM device WHERE device_id = $1", &[&device_id])?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+}
+
+/// Returns the devices of a range that a job cannot be started on.
+pub(super) fn ineligible(
+    connection: &Connection,
+    needs: &Needs<'_>,
+    ids: &DeviceIds,
+    range: Range<u32>,
+) -> Result<Vec<(u32, Reason, &'static str)>, Fault> {
+    let mut found = Vec::new();
+    if !needs.presence && !needs.edge && needs.mismatching.is_empty() {
+        // There is an index of the blocked devices.
+        let text = "SELECT device_id FROM device WHERE blocked AND device_id BETWEEN $1 AND $2 ORDER BY device_id";
+        let (first, last) = (ids.get(range.start as usize), ids.get(range.end as usize - 1));
+        connection.stream(text, [first, last], |row| {
+            // The range is of ids that are there now; only those of the run count.
+            let at = ids.find(row.try_get(0)?).and_then(|at| u32::try_from(at).ok());
+            found.extend(at.map(|ordinal| (ordinal, Reason::Blocked, "")));
+            Ok(())
+        })?;
+        return Ok(found);
+    }
+    let wanted: Vec<&str> = range.clone().map(|at| ids.get(at as usize)).collect();
+    let text = "SELECT device_id, blocked, iot_edge, template FROM device WHERE device_id = ANY($1) ORDER BY device_id";
+    let mut next = range.start;
+    let missing = |ordinal: u32| needs.presence.then_some((ordinal, Reason::Deleted, ""));
+    connection.stream(text, [&wanted], |row| {
+        let id: &str = row.try_get(0)?;
+        while next < range.end && ids.get(next as usize) < id {
+            found.extend(missing(next));
+            next += 1;
+        }
+        let template: Option<&str> = row.try_get(3)?;
+        if row.try_get(1)? {
+            found.push((next, Reason::Blocked, ""));
+        } else if needs.edge && !row.try_get::<_, bool>(2)? {
+            found.push((next, Reason::TemplateMismatch, Needs::NOT_EDGE));
+        } else if template.is_some_and(|name| needs.mismatching.contains(name)) {
+            found.push((next, Reason::TemplateMismatch, ""));
+        }
+        next += 1;
+        Ok(())
+    })?;
+    found.extend((next..range.end).filter_map(missing));
+    Ok(found)
+}
+
+/// What became of a device.
+struct Judged {
+    ordinal: u32,
+    reason: Reason,
+    message: Option<String>,
+    /// Of a written device: the version of its desired section.
+    version: Option<i64>,
+}
+
+/// Writes devices one after the other, each with its outcome, and returns what became of those that were reached.
+pub(super) fn write_devices(
+    connection: &Connection,
+    assignment: &Assignment,
+    chunk: Chunk<'_>,
+) -> Result<Vec<(u32, Reason)>, Fault> {
+    let judged = match chunk.failures_left {
+        None => write_all(connection, assignment, chunk.devices)?,
+        Some(left) => {
+            connection.batch("SAVEPOINT chunk")?;
+            let judged = write_all(connection, assignment, chunk.devices)?;
+            let mut failures = judged.iter().enumerate().filter(|(_, one)| one.reason.counts_for_threshold());
+            match failures.nth(usize::try_from(left).unwrap_or(usize::MAX)) {
+                Some((at, _)) if at + 1 < judged.len() => {
+                    connection.batch("ROLLBACK TO SAVEPOINT chunk")?;
+                    write_all(connection, assignment, &chunk.devices[..=at])?
+                }
+                _ => judged,
+            }
+        }
+    };
+    let (mut outcomes, mut sent) = (Vec::with_capacity(judged.len()), Vec::new());
+    for Judged { ordinal, reason, message, version } in &judged {
+        if chunk.awaits_acknowledgement && *reason == Reason::Written {
+            sent.push((i64::from(*ordinal), version.unwrap_or_default()));
+            continue;
+        }
+        outcomes.push(Outcome {
+            ordinal: *ordinal,
+            reason: *reason,
+            code: None,
+            message: message.clone().unwrap_or_default(),
+            attempts: u32::from(*reason == Reason::Written),
+            started_at: Some(chunk.now),
+            finished_at: Some(chunk.now),
+        });
+    }
+    let mut columns = OutcomeColumns::default();
+    outcomes.iter().for_each(|outcome| columns.push(outcome));
+    if !outcomes.is_empty() {
+        columns.insert(connection, chunk.run_id)?;
+    }
+    if !sent.is_empty() {
+        let (ordinals, versions): (Vec<i64>, Vec<i64>) = sent.into_iter().unzip();
+        let text = "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits, version)
+                SELECT $1, t.ordinal, 1, $2, 2, t.version FROM unnest($3::bigint[], $4::bigint[]) AS t (ordinal, version)
+            ON CONFLICT (run_id, ordinal)
+            DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
+        connection.execute(text, &[&chunk.run_id, &chunk.now.as_microsecond(), &ordinals, &versions])?;
+    }
+    Ok(judged.into_iter().map(|one| (one.ordinal, one.reason)).collect())
+}
+
+/// Writes all of some devices, and returns what became of each, in order.
+fn write_all(connection: &Connection, assignment: &Assignment, devices: &[(u32, &str)]) -> Result<Vec<Judged>, Fault> {
+    let mut judged: Vec<Judged> = match assignment {
+        Assignment::Patch { section, patch, marks } if !marks.is_empty() => {
+            let mut judged = Vec::with_capacity(devices.len());
+            for (template, devices) in by_template(connection, devices)? {
+                let patch = marks.apply(patch, template.as_deref());
+                let assignment =
+                    Assignment::Patch { section: *section, patch: patch.into_owned(), marks: Marks::default() };
+                judged.extend(write_alike(connection, &assignment, &devices)?);
+            }
+            judged
+        }
+        _ => write_alike(connection, assignment, devices)?,
+    };
+    judged.sort_by_key(|one| one.ordinal);
+    Ok(judged)
+}
+
+/// Returns devices by their template; those that are gone have none.
+fn by_template<'a>(
+    connection: &Connection,
+    devices: &[(u32, &'a str)],
+) -> Result<BTreeMap<Option<String>, Vec<(u32, &'a str)>>, Fault> {
+    let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
+    let rows = connection.rows("SELECT device_id, template FROM device WHERE device_id = ANY($1)", &[&ids])?;
+    let templates: BTreeMap<String, Option<String>> =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
+    let mut groups: BTreeMap<Option<String>, Vec<(u32, &str)>> = BTreeMap::new();
+    for (ordinal, id) in devices {
+        groups.entry(templates.get(*id).cloned().flatten()).or_default().push((*ordinal, *id));
+    }
+    Ok(groups)
+}
+
+/// Writes devices that all get the same.
+fn write_alike(
+    connection: &Connection,
+    assignment: &Assignment,
+    devices: &[(u32, &str)],
+) -> Result<Vec<Judged>, Fault> {
+    let ordinals: Vec<i64> = devices.iter().map(|(ordinal, _)| i64::from(*ordinal)).collect();
+    let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
+    let rows = match assignment {
+        Assignment::Patch { section, patch, .. } => {
+            // A section counts at most eight bytes for each character of its text (a one-digit number does).
+            let safe = (section.size_max() / 8).saturating_sub(patch.to_string().len());
+            let safe = i64::try_from(safe).unwrap_or(i64::MAX);
+            connection.rows(&patch_statement(*section, patch), &[&ordinals, &ids, &safe])?
+        }
+        Assignment::Template(name) => {
+            let text = "UPDATE device AS d SET template = $3,
+                    state = CASE state WHEN 'unassociated' THEN 'registered' ELSE state END
+                FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
+                WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked AND d.template IS DISTINCT FROM $3
+                RETURNING t.ordinal, d.desired_version";
+            connection.rows(text, &[&ordinals, &ids, &name])?
+        }
+        Assignment::EdgeManifest { name, digest } => {
+            let text = "UPDATE device AS d SET edge_manifest = $3, edge_manifest_digest = $4
+                FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
+                WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
+                  AND (d.edge_manifest IS DISTINCT FROM $3 OR d.edge_manifest_digest IS DISTINCT FROM $4)
+                RETURNING t.ordinal, d.desired_version";
+            connection.rows(text, &[&ordinals, &ids, &stored_text(name).as_ref(), &digest.to_string()])?
+        }
+    };
+    let mut judged = Vec::with_capacity(devices.len());
+    for row in &rows {
+        let version = Some(row.try_get(1)?);
+        judged.push(Judged { ordinal: number_of(row, 0)?, reason: Reason::Written, message: None, version });
+    }
+    if judged.len() < devices.len() {
+        let written: std::collections::BTreeSet<u32> = judged.iter().map(|one| one.ordinal).collect();
+        let rest: Vec<(u32, &str)> =
+            devices.iter().filter(|(ordinal, _)| !written.contains(ordinal)).copied().collect();
+        judged.extend(look_closer(connection, assignment, &rest)?);
+    }
+    Ok(judged)
+}
+
+/// Returns the statement that writes a patch where it changes something; its parameters are ordinals, ids and the length
+/// of a section's text up to which no limit can be broken. When the patch changes nothing, no version moves.
+fn patch_statement(section: Section, patch: &Value) -> String {
+    let column = column_of(section);
+    let value = merged(&format!("d.{column}"), patch);
+    format!(
+        "UPDATE device AS d SET {column} = {value}{}
+         FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
+         WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
+           AND octet_length(d.{column}::text) <= $3 AND {value} <> d.{column}
+         RETURNING t.ordinal, d.desired_version",
+        version_of(section)
+    )
+}
+
+fn column_of(section: Section) -> &'static str {
+    match section {
+        Section::Tags => "tags",
+        Section::Cloud => "cloud",
+        Section::Desired => "desired",
+        Section::Reported => "reported",
+    }
+}
+
+fn version_of(section: Section) -> &'static str {
+    match section {
+        Section::Desired => ", desired_version = desired_version + 1",
+        Section::Reported => ", reported_version = reported_version + 1",
+        Section::Tags | Section::Cloud => "",
+    }
+}
+
+/// Decides about devices that the statement left alone: gone, blocked, already as desired, or near a limit.
+fn look_closer(
+    connection: &Connection,
+    assignment: &Assignment,
+    devices: &[(u32, &str)],
+) -> Result<Vec<Judged>, Fault> {
+    let column = match assignment {
+        Assignment::Patch { section, .. } => format!("{}::text", column_of(*section)),
+        Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'".to_string(),
+    };
+    let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
+    let text = format!("SELECT device_id, blocked, {column} FROM device WHERE device_id = ANY($1) FOR UPDATE");
+    let rows = connection.rows(&text, &[&ids])?;
+    let found: BTreeMap<&str, &tokio_postgres::Row> =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
+    let judge = |(ordinal, id): &(u32, &str)| {
+        let of = |reason, message: Option<&str>| Judged {
+            ordinal: *ordinal,
+            reason,
+            message: message.map(str::to_string),
+            version: None,
+        };
+        let Some(row) = found.get(*id) else {
+            return Ok(of(Reason::Deleted, Some("it is no longer in the registry")));
+        };
+        if row.try_get(1)? {
+            return Ok(of(Reason::Blocked, Some("it was blocked")));
+        }
+        let Assignment::Patch { section, patch, .. } = assignment else { return Ok(of(Reason::Unchanged, None)) };
+        let before = json_of(row, 2)?;
+        match patched(&before, patch, *section) {
+            Patched::Same => Ok(of(Reason::Unchanged, None)),
+            Patched::Refused(why) => Ok(of(Reason::Error, Some(&why))),
+            Patched::Changed(after) => {
+                let text = format!(
+                    "UPDATE device SET {} = $2::text::jsonb{} WHERE device_id = $1 RETURNING desired_version",
+                    column_of(*section),
+                    version_of(*section)
+                );
+                let version: Vec<i64> = first_column(&connection.rows(&text, &[id, &stored(&after)])?)?;
+                Ok(Judged { version: version.first().copied(), ..of(Reason::Written, None) })
+            }
+        }
+    };
+    devices.iter().map(judge).collect()
+}
+
+/// What a patch makes of a section.
+enum Patched {
+    Same,
+    Changed(Value),
+    /// A limit would be broken.
+    Refused(String),
+}
+
+fn patched(before: &Value, patch: &Value, section: Section) -> Patched {
+    let mut after = before.clone();
+    merge(&mut after, patch);
+    if after == *before {
+        return Patched::Same;
+    }
+    let members = after.as_object().map_or_else(Cow::default, Cow::Borrowed);
+    match violations(&members, section).first() {
+        Some(broken) => {
+            let size = counted_size(before);
+            Patched::Refused(format!("{} (it counts {size} now)", broken.rule))
+        }
+        None => Patched::Changed(after),
+    }
+}

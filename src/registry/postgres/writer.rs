@@ -1,0 +1,83 @@
+//! What a store has committed: a row with the number of its last transaction, written first in each.
+//!
+//! 1. A transaction writes number 7, and the connection is lost while it commits.
+//! 2. On another connection the row is looked at, once nobody writes it. It has 7: it was committed. It has 6: it was
+//!    not, and is done again.
+//! 3. It has 5, or is gone: a commit that was acknowledged is lost. The server is a standby that did not have it yet, or
+//!    a backup.
+
+use super::connection::Connection;
+use super::fault::Fault;
+
+/// Rows of writers that are not seen for so long are removed.
+const KEPT: &str = "90 days";
+
+/// A store that writes.
+pub(super) struct Writer {
+    /// 32 hex digits, unlike those of all other writers.
+    id: String,
+    /// The number of the last transaction that is known to be committed.
+    last: i64,
+    /// The process of the server that has our connection, and when that began.
+    backend: (i32, String),
+}
+
+/// What is known of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has begun, and its number is written.
+    Begun,
+    /// It was committed before.
+    Committed,
+}
+
+impl Writer {
+    /// Adds a writer.
+    pub fn new(connection: &Connection) -> Result<Writer, Fault> {
+        let mut drawn = [0; 16];
+        getrandom::fill(&mut drawn).map_err(|error| Fault::Io(std::io::Error::other(error.to_string())))?;
+        let id: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
+        connection.execute(&format!("DELETE FROM writer WHERE seen_at < now() - interval '{KEPT}'"), &[])?;
+        connection.execute("INSERT INTO writer (id, last, seen_at) VALUES ($1, 0, now())", &[&id])?;
+        Ok(Writer { id, last: 0, backend: backend_of(connection)? })
+    }
+
+    /// Takes over on another connection: ends what the server may still do for the former one.
+    pub fn take_over(&mut self, connection: &Connection) -> Result<(), Fault> {
+        let (process, began) = &self.backend;
+        let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE pid = $1 AND backend_start::text = $2 AND usename = current_user";
+        connection.rows(text, &[process, began])?;
+        self.backend = backend_of(connection)?;
+        Ok(())
+    }
+
+    /// Writes the number of the next transaction, which has begun. Waits for one that may still be under way on a
+    /// connection that was lost.
+    ///
+    /// # Errors
+    /// [`Fault::Replaced`] when acknowledged commits are gone.
+    pub fn number(&self, connection: &Connection) -> Result<Standing, Fault> {
+        let next = self.last + 1;
+        let text = "UPDATE writer SET last = $2, seen_at = now() WHERE id = $1 AND last = $2 - 1";
+        if connection.execute(text, &[&self.id, &next])? == 1 {
+            return Ok(Standing::Begun);
+        }
+        let row = connection.row("SELECT last FROM writer WHERE id = $1", &[&self.id])?;
+        match row.map(|row| row.try_get::<_, i64>(0)).transpose()? {
+            Some(last) if last == next => Ok(Standing::Committed),
+            Some(_) | None => Err(Fault::Replaced),
+        }
+    }
+
+    /// Notes that the transaction with the next number is committed.
+    pub fn committed(&mut self) {
+        self.last += 1;
+    }
+}
+
+fn backend_of(connection: &Connection) -> Result<(i32, String), Fault> {
+    let text = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    let row = connection.one(text, &[])?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
