@@ -116,7 +116,10 @@ fn code_of(error: &OpsError) -> u8 {
 fn code_of_registry(error: &RegistryError) -> u8 {
     match error {
         RegistryError::Locked { .. } | RegistryError::Foreign { .. } | RegistryError::Newer { .. } => exit::HELD,
-        RegistryError::Older { .. } | RegistryError::Fenced { .. } | RegistryError::Replaced { .. } => exit::HELD,
+        RegistryError::Occupied { .. }
+        | RegistryError::Older { .. }
+        | RegistryError::Fenced { .. }
+        | RegistryError::Replaced { .. } => exit::HELD,
         RegistryError::Folder { .. }
         | RegistryError::Full { .. }
         | RegistryError::ReadOnly { .. }

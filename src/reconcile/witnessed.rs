@@ -7,7 +7,8 @@ use std::rc::Rc;
 use crate::execute::CrashPoints;
 use crate::model::secret::SecretKey;
 use crate::registry::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
+    RowSource, Store,
 };
 use crate::repo::Witness;
 
@@ -129,6 +130,14 @@ impl Store for Witnessed {
 
     fn write_keyless(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         self.port.write_keyless(path)
+    }
+
+    fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
+        self.port.unload(sink)
+    }
+
+    fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
+        self.port.load(source)
     }
 
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {

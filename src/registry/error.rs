@@ -31,6 +31,8 @@ pub enum RegistryError {
     Replaced { location: String },
     #[error("the registry {location} cannot be reached: {reason}")]
     Unreachable { location: String, reason: String },
+    #[error("the registry {location} is not empty")]
+    Occupied { location: String },
     #[error("the registry {location} refuses us: {reason}")]
     Refused { location: String, reason: String },
     #[error("the registry {location} cannot be used: {what}")]
@@ -71,6 +73,7 @@ impl RegistryError {
                 "Check the user, the password and the database of the URL, and which rights the user has: \
                  docs/production.md lists them."
             }
+            RegistryError::Occupied { .. } => "Copy into a registry that does not exist yet: nothing was changed.",
             RegistryError::Unfit { help, .. } => help,
             RegistryError::Failed { .. } => "Check the file and the disk that it is on.",
         }

@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod sql;
 pub mod sqlite;
 mod store;
+mod transfer;
 
 use std::path::Path;
 
@@ -38,6 +39,7 @@ pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };
 pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, RegistryIdentity, Store, StorePlace};
+pub use transfer::{Cell, ColumnKind, RowSink, RowSource, TABLES, Table};
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -150,6 +152,14 @@ impl Registry {
     /// As [`Store::write_keyless`].
     pub fn write_keyless(&self, path: &Path) -> Result<(), RegistryError> {
         self.store.write_keyless(path)
+    }
+
+    /// Takes every row of another registry, as [`Store::load`].
+    ///
+    /// # Errors
+    /// As [`Store::load`] and [`Store::unload`].
+    pub fn copy_from(&mut self, other: &Registry) -> Result<(), RegistryError> {
+        self.store.load(&mut |sink| other.store.unload(sink))
     }
 
     /// Limits the growth of the registry, as [`Store::limit_growth`].

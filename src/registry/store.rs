@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use super::{Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError};
+use super::{
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError, RowSink, RowSource,
+};
 use crate::model::secret::SecretKey;
 
 /// An open registry. There is a trait of reads for each noun. Writes go through [`Store::commit`], except for
@@ -68,6 +70,19 @@ pub trait Store {
     /// # Errors
     /// The registry cannot be read, or the file cannot be written.
     fn write_keyless(&self, path: &Path) -> Result<(), RegistryError>;
+
+    /// Gives every row of the registry to a sink, as they are at one moment. Staged imports are not among them.
+    ///
+    /// # Errors
+    /// The registry cannot be read; or the error of the sink.
+    fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError>;
+
+    /// Takes every row of another registry, with its identity, in one transaction.
+    ///
+    /// # Errors
+    /// [`RegistryError::Occupied`] when there is something already; the registry cannot be written; or the error of the
+    /// source. Nothing was written then.
+    fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError>;
 
     /// Lets the registry grow by at most this many pages of 4 KiB while it is open; a write that needs more fails as on
     /// a full disk.

@@ -9,7 +9,8 @@ use crate::link::{DeviceLink, LinkError, LinkEvent, Reply, Request};
 use crate::model::secret::SecretKey;
 use crate::model::status::LinkStatus;
 use crate::registry::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
+    RowSource, Store,
 };
 
 /// Returns the ports of a process that dies at a crash point.
@@ -84,6 +85,14 @@ impl Store for Faulty<dyn Store> {
 
     fn write_keyless(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         self.port.write_keyless(path)
+    }
+
+    fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
+        self.port.unload(sink)
+    }
+
+    fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
+        self.port.load(source)
     }
 
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {

@@ -120,17 +120,26 @@ impl PostgresStore {
         in_doubt.take().ok_or(Fault::Replaced)
     }
 
-    pub(super) fn keep_each(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
-        // The files come once, so a connection that is lost in between ends it.
-        let mut has_begun = false;
-        let mut gave_up = false;
-        let kept = self.in_transaction("keep results", fence, &mut |connection| {
+    /// Does work in one transaction that cannot be done again, because what it reads comes once.
+    pub(super) fn once<T>(
+        &mut self,
+        doing: &'static str,
+        fence: Fence,
+        work: &mut dyn FnMut(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, RegistryError> {
+        let (mut has_begun, location) = (false, self.settings.location.clone());
+        self.in_transaction(doing, fence, &mut |connection| {
             if std::mem::replace(&mut has_begun, true) {
-                return Err(Fault::Registry(RegistryError::Unreachable {
-                    location: String::new(),
-                    reason: "the connection was lost while results were kept".to_string(),
-                }));
+                let (location, reason) = (location.clone(), "the connection was lost".to_string());
+                return Err(RegistryError::Unreachable { location, reason }.into());
             }
+            work(connection)
+        })
+    }
+
+    pub(super) fn keep_each(&mut self, fence: Fence, next: &mut NextFile<'_>) -> Result<bool, RegistryError> {
+        let mut gave_up = false;
+        let kept = self.once("keep results", fence, &mut |connection| {
             loop {
                 match next() {
                     Ok(Some(file)) => {
@@ -145,12 +154,8 @@ impl PostgresStore {
             }
         });
         match kept {
-            Ok(()) => Ok(true),
             Err(_) if gave_up => Ok(false),
-            Err(RegistryError::Unreachable { reason, .. }) => {
-                Err(RegistryError::Unreachable { location: self.settings.location.clone(), reason })
-            }
-            Err(error) => Err(error),
+            kept => kept.map(|()| true),
         }
     }
 

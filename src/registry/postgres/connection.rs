@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Runtime;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{BorrowToSql, ToSql};
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, CopyInSink, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::Fault;
@@ -31,6 +32,15 @@ const SESSION: &str = "SET search_path = fleetform, pg_temp; SET cursor_tuple_fr
 const FETCHED_AT_ONCE: usize = 2_000;
 /// Statements that are kept prepared.
 const STATEMENTS_MAX: usize = 200;
+
+/// Bytes of a copy that are sent at once.
+const COPIED_AT_ONCE: usize = 64 << 10;
+
+/// Rows on their way in.
+pub(super) struct Copy {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    buffer: BytesMut,
+}
 
 /// Parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -188,20 +198,28 @@ impl Connection {
         }
     }
 
-    /// Copies rows in: `next` appends them to a buffer, and returns false after the last one.
-    pub fn copy_in(&self, text: &str, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, Fault>) -> Result<u64, Fault> {
-        const PIECE: usize = 64 << 10;
-        self.runtime.block_on(async {
-            let mut sink = pin!(self.client.copy_in::<_, bytes::Bytes>(text).await?);
-            let (mut buffer, mut goes_on) = (Vec::with_capacity(PIECE + 4_096), true);
-            while goes_on {
-                while goes_on && buffer.len() < PIECE {
-                    goes_on = next(&mut buffer)?;
-                }
-                sink.send(bytes::Bytes::from(std::mem::take(&mut buffer))).await?;
-            }
-            Ok(sink.finish().await?)
-        })
+    /// Begins to copy rows in. Nothing else can be asked until it is finished.
+    pub fn begin_copy(&self, text: &str) -> Result<Copy, Fault> {
+        let sink = Box::pin(self.runtime.block_on(self.client.copy_in(text))?);
+        Ok(Copy { sink, buffer: BytesMut::with_capacity(COPIED_AT_ONCE + 4_096) })
+    }
+
+    /// Sends bytes of rows.
+    pub fn send_copy(&self, copy: &mut Copy, rows: &[u8]) -> Result<(), Fault> {
+        copy.buffer.extend_from_slice(rows);
+        if copy.buffer.len() >= COPIED_AT_ONCE {
+            let piece = copy.buffer.split().freeze();
+            self.runtime.block_on(copy.sink.send(piece))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a copy, and returns how many rows it had. One that is dropped before has none.
+    pub fn finish_copy(&self, mut copy: Copy) -> Result<u64, Fault> {
+        Ok(self.runtime.block_on(async {
+            copy.sink.send(copy.buffer.freeze()).await?;
+            copy.sink.as_mut().finish().await
+        })?)
     }
 
     /// Calls `visit` for the pieces of what is copied out.

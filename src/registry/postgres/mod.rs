@@ -34,6 +34,7 @@ mod scratch;
 mod secrets;
 mod settings;
 mod single;
+mod transfer;
 mod write;
 mod writer;
 
@@ -42,7 +43,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
+    RowSource, Store,
 };
 use crate::model::limits;
 use crate::model::secret::SecretKey;
@@ -238,6 +240,14 @@ impl Store for PostgresStore {
 
     fn write_keyless(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         self.copy_to_scratch()?.write_keyless(path)
+    }
+
+    fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
+        self.unload_rows(sink)
+    }
+
+    fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
+        self.load_rows(source)
     }
 
     fn limit_growth(&mut self, _pages: u32) -> Result<(), RegistryError> {

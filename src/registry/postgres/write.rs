@@ -225,7 +225,7 @@ fn patch_statement(section: Section, patch: &Value) -> String {
         "UPDATE device AS d SET {column} = {value}{}
          FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
          WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
-           AND octet_length(d.{column}::text) <= $3 AND {value} <> d.{column}
+           AND octet_length(d.{column}::text) <= $3::bigint AND {value} <> d.{column}
          RETURNING t.ordinal, d.desired_version",
         version_of(section)
     )

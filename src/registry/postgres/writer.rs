@@ -59,7 +59,7 @@ impl Writer {
     /// [`Fault::Replaced`] when acknowledged commits are gone.
     pub fn number(&self, connection: &Connection) -> Result<Standing, Fault> {
         let next = self.last + 1;
-        let text = "UPDATE writer SET last = $2, seen_at = now() WHERE id = $1 AND last = $2 - 1";
+        let text = "UPDATE writer SET last = $2::bigint, seen_at = now() WHERE id = $1 AND last = $2::bigint - 1";
         if connection.execute(text, &[&self.id, &next])? == 1 {
             return Ok(Standing::Begun);
         }

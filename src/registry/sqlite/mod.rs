@@ -26,6 +26,7 @@ mod rows;
 mod scratch;
 mod secrets;
 mod single;
+mod transfer;
 mod write;
 
 use std::path::Path;
@@ -35,7 +36,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::{
     Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, RegistryIdentity,
-    Store,
+    RowSink, RowSource, Store,
 };
 use crate::model::secret::SecretKey;
 
@@ -227,6 +228,14 @@ impl Store for SqliteStore {
 
     fn write_keyless(&self, path: &Path) -> Result<(), RegistryError> {
         self.copy()?.vacuum_without_keys(path)
+    }
+
+    fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
+        self.unload_rows(sink)
+    }
+
+    fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
+        self.load_rows(source)
     }
 
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {

@@ -30,6 +30,17 @@ impl SqliteStore {
         Ok(copy)
     }
 
+    /// Returns an empty registry in a temporary database as that of [`SqliteStore::copy`].
+    pub(in super::super) fn scratch(location: String, fleet: &str) -> Result<SqliteStore, RegistryError> {
+        let fail = |source| failure(&location, "copy it", source);
+        let connection = Connection::open("").map_err(fail)?;
+        connection.execute_batch(SCRATCH).map_err(fail)?;
+        let mut copy = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        copy.configure()?;
+        copy.migrate(fleet)?;
+        Ok(copy)
+    }
+
     /// Writes the copy into a new file without the keys of devices and of the marks of secrets; a page with a deleted one does not get into it.
     pub(super) fn vacuum_without_keys(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         let target = path.display().to_string();
