@@ -8,7 +8,7 @@ use super::claimed::{Claimed, check_run};
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
 use super::schedules::{Promise, Promises, check_occurrence, check_overlap};
 use super::world::WorldFiles;
-use super::{DeclaredJob, Ended, Faults, JobKind, People, RemoteFault, World};
+use super::{DeclaredJob, Doubt, Ended, Faults, JobKind, People, RemoteFault, World};
 use crate::execute::Clock as _;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
@@ -393,7 +393,11 @@ fn check_refusal(
             UpstreamError::Repo(RepoError::Contended { .. } | RepoError::Locked { .. }) | UpstreamError::Unnoted { .. },
         ) => faults.lock_at.is_some(),
         OpsError::Registry(RegistryError::Full { .. }) => faults.growth.is_some(),
-        OpsError::Registry(RegistryError::Fenced { .. }) => matches!(fault, Some(RemoteFault::TakenOver { .. })),
+        OpsError::Registry(RegistryError::Unreachable { .. }) => faults.doubted.is_some(),
+        OpsError::Registry(RegistryError::Fenced { .. }) => {
+            matches!(fault, Some(RemoteFault::TakenOver { .. }))
+                || faults.doubted.is_some_and(|doubted| doubted.what == Doubt::Fenced)
+        }
         OpsError::Upstream(UpstreamError::Rewritten { .. })
         | OpsError::Unpushed { source: UpstreamError::Rewritten { .. }, .. }
         | OpsError::History(_) => {

@@ -1,5 +1,7 @@
 //! Ports of a process that may die before and after each change of the registry and each message to a device.
 
+use std::cell::Cell;
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -13,13 +15,65 @@ use crate::registry::{
     RowSource, Store,
 };
 
+/// What becomes of a commit whose connection to the database is lost, as far as the one who commits can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The connection is lost before the commit: nothing is written.
+    Lost,
+    /// It is lost after the commit: everything is written, and the process learns of a failure.
+    Kept,
+    /// Another process has taken the registry over: nothing is written.
+    Fenced,
+}
+
+/// A doubt about the commits of a process: about one of them, and perhaps about all after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubted {
+    pub what: Doubt,
+    /// The number of the commit, from 0.
+    pub at: u64,
+    /// The database does not come back while the process lives.
+    pub lasts: bool,
+}
+
 /// Returns the ports of a process that dies at a crash point.
 pub fn dying(crash: CrashPoints) -> Ports {
-    let (of_store, of_link) = (crash.clone(), crash.clone());
+    dying_in_doubt(crash, None)
+}
+
+/// Returns the ports of a process that dies at a crash point, and whose commits are in doubt.
+pub fn dying_in_doubt(crash: CrashPoints, doubted: Option<Doubted>) -> Ports {
+    let (of_store, of_link, commits) = (crash.clone(), crash.clone(), Rc::new(Cell::new(0)));
     Ports {
         crash,
-        store: Some(Rc::new(move |port| Box::new(Faulty { port, crash: of_store.clone() }))),
-        link: Some(Rc::new(move |port| Box::new(Faulty { port, crash: of_link.clone() }))),
+        store: Some(Rc::new(move |port| {
+            let doubts = Doubts { doubted, commits: Rc::clone(&commits) };
+            Box::new(Faulty { port, crash: of_store.clone(), doubts })
+        })),
+        link: Some(Rc::new(move |port| Box::new(Faulty { port, crash: of_link.clone(), doubts: Doubts::default() }))),
+    }
+}
+
+/// The commits of a process that are in doubt.
+#[derive(Default)]
+struct Doubts {
+    doubted: Option<Doubted>,
+    /// How many commits there were.
+    commits: Rc<Cell<u64>>,
+}
+
+impl Doubts {
+    /// Counts a commit, and returns what becomes of it; `None` when all goes well.
+    fn next(&self) -> Option<Doubt> {
+        let at = self.commits.replace(self.commits.get() + 1);
+        let Doubted { what, at: first, lasts } = self.doubted?;
+        match at.cmp(&first) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(what),
+            // A database that is gone takes no more, and a fence stays.
+            Ordering::Greater if lasts && what == Doubt::Fenced => Some(Doubt::Fenced),
+            Ordering::Greater => lasts.then_some(Doubt::Lost),
+        }
     }
 }
 
@@ -27,6 +81,7 @@ pub fn dying(crash: CrashPoints) -> Ports {
 struct Faulty<Port: ?Sized> {
     port: Box<Port>,
     crash: CrashPoints,
+    doubts: Doubts,
 }
 
 /// A transaction is all or nothing, so a death between two of its changes equals one before the first. Each change
@@ -54,7 +109,15 @@ impl Store for Faulty<dyn Store> {
 
     fn commit(&mut self, fence: Fence, changes: &[Change<'_>]) -> Result<Vec<Answer>, RegistryError> {
         changes.iter().for_each(|change| self.crash.pass(change.step()));
-        let committed = self.port.commit(fence, changes);
+        let location = || "the database".to_string();
+        let lost =
+            || RegistryError::Unreachable { location: location(), reason: "the connection was lost".to_string() };
+        let committed = match self.doubts.next() {
+            None => self.port.commit(fence, changes),
+            Some(Doubt::Lost) => Err(lost()),
+            Some(Doubt::Kept) => self.port.commit(fence, changes).and_then(|_| Err(lost())),
+            Some(Doubt::Fenced) => Err(RegistryError::Fenced { location: location() }),
+        };
         changes.iter().for_each(|change| self.crash.pass(change.step()));
         committed
     }

@@ -32,7 +32,7 @@ mod world;
 
 pub use auditor::Auditor;
 pub use clock::SimClock;
-pub use faulty::dying;
+pub use faulty::{Doubt, Doubted, dying, dying_in_doubt};
 pub use job::{DeclaredJob, JobKind, Target};
 pub use people::People;
 pub use random::Random;

@@ -13,7 +13,7 @@ use crate::execute::{Clock as _, Progress};
 use crate::ledger::LEASE_TIME;
 use crate::ops::watch::Note;
 
-use super::{Auditor, Ended, Faults, People, Random, Relay, RemoteFault, World};
+use super::{Auditor, Doubt, Doubted, Ended, Faults, People, Random, Relay, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
@@ -462,6 +462,11 @@ fn faults(random: &mut Random) -> Faults {
         5 => faults.lock_at = Some(random.between(0, 12)),
         6 => faults.growth = Some(0),
         _ => {}
+    }
+    if random.chance(20) {
+        let what = *random.pick(&[Doubt::Lost, Doubt::Kept, Doubt::Kept, Doubt::Fenced]);
+        let at = random.between(0, *random.clone().pick(&[3, 10, 40, 150]));
+        faults.doubted = Some(Doubted { what, at, lasts: random.chance(50) });
     }
     if random.chance(15) {
         faults.stop_at = Some(random.between(0, 20));

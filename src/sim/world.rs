@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::relay::relayed;
 use super::remote::{BareRemote, RemoteFault};
-use super::{BRANCH, FLEET, Random, Relay, SimClock, dying};
+use super::{BRANCH, Doubted, FLEET, Random, Relay, SimClock, dying_in_doubt};
 use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
@@ -56,6 +56,8 @@ pub struct Faults {
     /// The fault of the remote, from this progress event until the apply has ended. Events count from 1; 0 is before
     /// the apply begins.
     pub remote: Option<(RemoteFault, u64)>,
+    /// A commit to the registry is in doubt.
+    pub doubted: Option<Doubted>,
     /// Some waits last longer.
     pub overshoot: Option<Random>,
 }
@@ -70,7 +72,7 @@ impl Faults {
 
     /// Returns true when no fault disturbs a daemon.
     pub(super) fn is_quiet(&self) -> bool {
-        self.lock_at.is_none() && self.remote.is_none() && self.growth.is_none()
+        self.lock_at.is_none() && self.remote.is_none() && self.growth.is_none() && self.doubted.is_none()
     }
 }
 
@@ -379,7 +381,7 @@ impl World {
     pub fn apply_as(&self, faults: &Faults, options: &ApplyOptions, told: &mut dyn FnMut(&Progress)) -> (Ended, u64) {
         let crash = faults.crash_points(PLACES_MAX);
         let options = ApplyOptions {
-            ports: relayed(self.relay.as_ref(), dying(crash.clone())),
+            ports: relayed(self.relay.as_ref(), dying_in_doubt(crash.clone(), faults.doubted)),
             growth: faults.growth,
             ..options.clone()
         };
@@ -411,7 +413,7 @@ impl World {
             pulse: None,
             accepts_rewind: false,
             has_events: false,
-            ports: relayed(self.relay.as_ref(), dying(crash.clone())),
+            ports: relayed(self.relay.as_ref(), dying_in_doubt(crash.clone(), faults.doubted)),
         };
         let (inbox, events) = (Inbox::new(), Cell::new(0));
         let (mut looked_at, mut troubles) = (None, 0);
