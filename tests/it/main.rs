@@ -64,6 +64,7 @@ mod servers;
 mod service;
 mod shell;
 mod simulate;
+mod sql;
 mod stand_in;
 mod targets;
 mod templates;

@@ -1,7 +1,7 @@
 //! The columns of a device that conditions read.
 
 use crate::query;
-use crate::query::ast::{Expr, Root};
+use crate::query::ast::{Expr, PathRef, Root};
 
 /// A column that queries read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(super) enum Column {
 
 impl Column {
     /// Returns the column that holds a root; `None` for roots that are always undefined.
-    pub(super) fn of(root: Root) -> Option<Column> {
+    fn of(root: Root) -> Option<Column> {
         match root {
             Root::DeviceId => Some(Column::DeviceId),
             Root::DeviceName => Some(Column::DeviceName),
@@ -68,6 +68,44 @@ impl Column {
             Column::Desired => "desired",
             Column::Reported => "reported",
         }
+    }
+}
+
+/// What a column says about a property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Property<'a> {
+    /// The text of the column; NULL where it is undefined.
+    Text(Column),
+    /// An integer, never NULL.
+    Number(Column),
+    /// A truth value, never NULL.
+    Bool(Column),
+    /// The word of [`query::status`] for whether it is blocked.
+    Status(Column),
+    /// True in the state `provisioned`.
+    Provisioned(Column),
+    /// The value below some keys of an object of JSON; without keys the object itself.
+    Json(Column, &'a [String]),
+}
+
+impl Property<'_> {
+    /// Returns what a path reads; `None` for roots that are always undefined.
+    pub(super) fn of(path: &PathRef) -> Option<Property<'_>> {
+        let column = Column::of(path.root)?;
+        Some(match path.root {
+            Root::Status => Property::Status(column),
+            Root::Provisioned => Property::Provisioned(column),
+            Root::Simulated | Root::Blocked | Root::IotEdge => Property::Bool(column),
+            Root::DesiredVersion | Root::ReportedVersion => Property::Number(column),
+            Root::DeviceId
+            | Root::DeviceName
+            | Root::Template
+            | Root::Organization
+            | Root::ConnectionState
+            | Root::LastActivityTime => Property::Text(column),
+            Root::Tags | Root::Cloud | Root::Desired | Root::Reported => Property::Json(column, &path.keys),
+            Root::Model | Root::ModuleId | Root::Configurations => return None,
+        })
     }
 }
 

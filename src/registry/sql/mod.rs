@@ -2,7 +2,7 @@
 //!
 //! In: a checked [`Query`]. Out: a boolean SQL expression over one table alias, and its parameters. `query::matches` is
 //! the reference. The expression is true for each device that the reference selects, and for no other when the lowering
-//! [is exact](Lowered::is_exact). A part that the dialect cannot express becomes `1`, so the devices of an inexact
+//! [is exact](Lowered::is_exact). A part that the dialect cannot express becomes true, so the devices of an inexact
 //! expression must be checked again with `query::matches`. Where the expression is not true it may be false or NULL, so
 //! the devices that it does *not* select are those where `(…) IS NOT TRUE`.
 //!
@@ -11,15 +11,19 @@
 //!
 //! Columns: `device_id`, `device_name`, `template`, `organization`, `state`, `connection_state`, `last_activity`
 //! (texts; `template`, `organization` and `last_activity` may be NULL, `last_activity` is written by
-//! `Timestamp::to_string`), `blocked`, `simulated`, `iot_edge` (0 or 1), `desired_version`, `reported_version`
-//! (integers), and `tags`, `cloud`, `desired`, `reported` (JSON objects).
+//! `Timestamp::to_string`), `blocked`, `simulated`, `iot_edge` (the truth values of the dialect), `desired_version`,
+//! `reported_version` (integers), and `tags`, `cloud`, `desired`, `reported` (JSON objects).
 
+mod atom;
 mod column;
+pub mod postgres;
 pub mod sqlite;
 
-use column::Column;
+pub use atom::{Atom, ByType};
+use atom::{after_prefix, status_holds};
+use column::{Column, Property};
 
-use crate::query::ast::{Comparison, Expr, ExprKind, Number};
+use crate::query::ast::{Comparison, Expr, ExprKind};
 use crate::query::{self, Answer, Query};
 
 /// A value that is bound to a parameter.
@@ -34,9 +38,9 @@ pub enum Param {
 /// A boolean SQL expression with the values of its parameters, in the order of their numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lowered {
-    /// Refers to its parameters as `?N`; safe to put in parentheses anywhere that a condition may stand.
+    /// Refers to its parameters by number; safe to put in parentheses anywhere that a condition may stand.
     pub sql: String,
-    /// The values of `?first_param` and those after it, without gaps.
+    /// The values of the parameter `first_param` and those after it, without gaps.
     pub params: Vec<Param>,
     /// False when devices for which it is true have to be checked again with `query::matches`.
     pub is_exact: bool,
@@ -44,10 +48,15 @@ pub struct Lowered {
 
 /// A dialect of SQL, which lowers the atoms of a condition.
 pub trait Dialect {
-    /// Returns SQL that is true exactly where an atom is true ([`Sense::Is`]) or false ([`Sense::IsNot`]); `None` when
-    /// the dialect cannot say it. An atom is a comparison, a membership, a call or a property by itself. Parameters
-    /// that were added for an atom that cannot be said are forgotten.
-    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<AtomSql>;
+    /// Returns SQL that is true exactly where an atom is, in the sense in which it is wanted; `None` when the dialect
+    /// cannot say it. Parameters that were added for an atom that cannot be said are forgotten.
+    fn atom(&self, atom: &Atom<'_>, params: &mut Params<'_>) -> Option<AtomSql>;
+
+    /// Returns true or false as a condition. No atom is said so that is not the same for every device.
+    fn constant(&self, value: bool) -> &'static str;
+
+    /// Returns how SQL refers to the parameter with a number, which is bound to a value.
+    fn parameter(&self, number: usize, value: &Param) -> String;
 }
 
 /// The SQL of an atom.
@@ -84,8 +93,8 @@ impl Sense {
 }
 
 /// The parameters of an expression under way, and the table that it is about.
-#[derive(Debug)]
 pub struct Params<'a> {
+    dialect: &'a dyn Dialect,
     alias: &'a str,
     first: usize,
     values: Vec<Param>,
@@ -98,32 +107,21 @@ impl Params<'_> {
     }
 
     fn add(&mut self, value: Param) -> String {
+        let parameter = self.dialect.parameter(self.first + self.values.len(), &value);
         self.values.push(value);
-        format!("?{}", self.first + self.values.len() - 1)
-    }
-
-    fn text(&mut self, text: &str) -> String {
-        self.add(Param::Text(text.to_string()))
-    }
-
-    fn number(&mut self, number: Number) -> String {
-        self.add(match number {
-            Number::Integer(integer) => Param::Integer(integer),
-            Number::Real(real) => Param::Real(real),
-        })
+        parameter
     }
 }
 
 /// Returns the SQL of a condition over the table `alias`, whose parameters are numbered from `first_param`.
 pub fn lower(query: &Query, alias: &str, first_param: usize, dialect: &dyn Dialect) -> Lowered {
-    let params = Params { alias, first: first_param, values: Vec::new() };
-    let mut lowering = Lowering { dialect, params, is_exact: true };
+    let params = Params { dialect, alias, first: first_param, values: Vec::new() };
+    let mut lowering = Lowering { params, is_exact: true };
     let sql = lowering.condition(query.condition(), Sense::Is);
     Lowered { sql, params: lowering.params.values, is_exact: lowering.is_exact }
 }
 
 struct Lowering<'a> {
-    dialect: &'a dyn Dialect,
     params: Params<'a>,
     is_exact: bool,
 }
@@ -155,9 +153,10 @@ impl Lowering<'_> {
 
     fn atom(&mut self, expr: &Expr, sense: Sense) -> String {
         let before = self.params.values.len();
-        match self.dialect.atom(expr, sense, &mut self.params) {
+        let dialect = self.params.dialect;
+        match Atom::of(expr, sense).and_then(|atom| dialect.atom(&atom, &mut self.params)) {
             Some(AtomSql::Exactly(sql)) => {
-                if sql == constant(true) || sql == constant(false) {
+                if sql == dialect.constant(true) || sql == dialect.constant(false) {
                     // Drops the parameters of operands that are no longer needed.
                     self.params.values.truncate(before);
                 }
@@ -178,21 +177,17 @@ impl Lowering<'_> {
     fn left_over(&mut self, expr: &Expr, sense: Sense) -> String {
         if column::reads_any(expr) {
             self.is_exact = false;
-            return constant(true);
+            return self.params.dialect.constant(true).to_string();
         }
         let answer = query::evaluate_with(expr, &|_| Answer::Undefined);
-        constant(answer == Answer::Bool(sense == Sense::Is))
+        self.params.dialect.constant(answer == Answer::Bool(sense == Sense::Is)).to_string()
     }
 }
 
-fn constant(value: bool) -> String {
-    (if value { "1" } else { "0" }).to_string()
-}
-
-/// Joins parts as a balanced tree: SQLite refuses expressions deeper than 1,000.
+/// Joins parts, at least one, as a balanced tree: SQLite refuses expressions deeper than 1,000.
 fn balanced(parts: &[String], joint: &str) -> String {
     match parts {
-        [] => constant(false),
+        [] => panic!("a junction has operands"),
         [part] => part.clone(),
         parts => {
             let (left, right) = parts.split_at(parts.len() / 2);

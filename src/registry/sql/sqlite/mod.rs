@@ -24,41 +24,30 @@ use operand::{Operand, OperandKind};
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-use super::{AtomSql, Column, Dialect, Param, Params, Sense, balanced, constant};
-use crate::query;
-use crate::query::ast::{Comparison, Expr, ExprKind, Function, Literal, Membership, Number, PathRef, Root};
+use super::{
+    Atom, AtomSql, ByType, Column, Dialect, Param, Params, Property, Sense, after_prefix, balanced, status_holds,
+};
+use crate::query::ast::{Comparison, Expr, Function, Literal, Membership, Number, PathRef};
 
 /// SQLite 3.38 or newer, with its JSON functions.
 #[derive(Debug, Clone, Copy)]
 pub struct Sqlite;
 
 impl Dialect for Sqlite {
-    fn atom(&self, atom: &Expr, sense: Sense, params: &mut Params<'_>) -> Option<AtomSql> {
+    fn atom(&self, atom: &Atom<'_>, params: &mut Params<'_>) -> Option<AtomSql> {
         let mut atoms = Atoms { params, never_real: Vec::new() };
-        let plain = match &atom.kind {
-            ExprKind::Compare(operator, left, right) => {
-                let operator = sense.of(*operator);
-                match (&left.kind, &right.kind) {
-                    (_, ExprKind::Literal(literal)) => atoms.compare(left, operator, literal),
-                    (ExprKind::Literal(literal), _) => atoms.compare(right, operator.mirrored(), literal),
-                    (_, _) => atoms.compare_operands(left, operator, right),
-                }
+        let plain = match atom {
+            Atom::Constant(operand, operator, literal) => atoms.compare(operand, *operator, literal),
+            Atom::Operands(left, operator, right) => atoms.compare_operands(left, *operator, right),
+            Atom::Member(item, membership, elements) => atoms.member(item, *membership, elements),
+            Atom::Text(function, operand, part, sense) => {
+                let operand = atoms.operand(operand)?;
+                atoms.text_test(*function, &operand, part, *sense)
             }
-            ExprKind::Member(membership, item, elements) => {
-                let is_in = (*membership == Membership::In) == (sense == Sense::Is);
-                let membership = if is_in { Membership::In } else { Membership::NotIn };
-                atoms.member(item, membership, elements)
+            Atom::Type(function, operand, sense) => {
+                let operand = atoms.operand(operand)?;
+                json_types_of(*function).map(|json_types| type_test(&operand, *sense, json_types))
             }
-            ExprKind::Call(function, arguments) => atoms.call(*function, arguments, sense),
-            ExprKind::Path(_) => atoms.compare(atom, Comparison::Equal, &Literal::Bool(sense == Sense::Is)),
-            ExprKind::All
-            | ExprKind::Literal(_)
-            | ExprKind::Array(_)
-            | ExprKind::Negate(_)
-            | ExprKind::Arithmetic(_, _, _)
-            | ExprKind::And(_)
-            | ExprKind::Or(_)
-            | ExprKind::Not(_) => None,
         }?;
         let is_constant = plain == constant(true) || plain == constant(false);
         if is_constant || atoms.never_real.is_empty() {
@@ -67,17 +56,28 @@ impl Dialect for Sqlite {
         let tests: Vec<String> = atoms.never_real.iter().map(|value| format!("typeof({value}) <> 'real'")).collect();
         Some(AtomSql::AtLeast(format!("CASE WHEN {} THEN {plain} ELSE 1 END", balanced(&tests, " AND "))))
     }
+
+    fn constant(&self, value: bool) -> &'static str {
+        if value { "1" } else { "0" }
+    }
+
+    fn parameter(&self, number: usize, _value: &Param) -> String {
+        format!("?{number}")
+    }
+}
+
+fn constant(value: bool) -> String {
+    Sqlite.constant(value).to_string()
 }
 
 /// Returns the expression over the columns of a device that an index on a keyed path is made of: the very words in
 /// which the dialect compares the path with constants, or SQLite does not take the index. `None` for paths that it
 /// cannot say.
 pub fn index_expression(path: &PathRef) -> Option<String> {
-    path.root.section()?;
-    if path.keys.is_empty() {
-        return None;
+    match Property::of(path)? {
+        Property::Json(column, keys) if !keys.is_empty() => Some(extract(column.as_str(), &json_path(keys)?)),
+        _ => None,
     }
-    Some(extract(Column::of(path.root)?.as_str(), &json_path(&path.keys)?))
 }
 
 fn extract(column: &str, place: &str) -> String {
@@ -97,7 +97,7 @@ impl Atoms<'_, '_> {
     }
 
     fn text_param(&mut self, text: &str) -> String {
-        self.params.text(text)
+        self.params.add(Param::Text(text.to_string()))
     }
 
     /// As bytes, because SQLite's text functions stop at U+0000; a part of valid UTF-8 is found at the same places.
@@ -106,7 +106,10 @@ impl Atoms<'_, '_> {
     }
 
     fn number_param(&mut self, number: Number) -> String {
-        self.params.number(number)
+        self.params.add(match number {
+            Number::Integer(integer) => Param::Integer(integer),
+            Number::Real(real) => Param::Real(real),
+        })
     }
 
     fn compare(&mut self, left: &Expr, operator: Comparison, right: &Literal) -> Option<String> {
@@ -134,12 +137,8 @@ impl Atoms<'_, '_> {
 
     /// `status = 'enabled'` is `blocked = 0`.
     fn compare_status(&self, left: &Expr, operator: Comparison, text: &str) -> Option<String> {
-        let ExprKind::Path(PathRef { root: Root::Status, .. }) = &left.kind else {
-            return None;
-        };
-        let holds = |blocked: bool| operator.holds(query::status(blocked).cmp(text));
         let blocked = self.column(Column::Blocked);
-        Some(match (holds(false), holds(true)) {
+        Some(match status_holds(left, operator, text)? {
             (true, true) => constant(true),
             (true, false) => format!("{blocked} = 0"),
             (false, true) => format!("{blocked} = 1"),
@@ -147,10 +146,8 @@ impl Atoms<'_, '_> {
         })
     }
 
-    fn member(&mut self, item: &Expr, membership: Membership, elements: &[Expr]) -> Option<String> {
-        let literals = elements.iter().map(literal).collect::<Option<Vec<_>>>()?;
+    fn member(&mut self, item: &Expr, membership: Membership, by_type: &ByType<'_>) -> Option<String> {
         let operand = self.operand(item)?;
-        let by_type = ByType::sort(&literals);
         let mut parts = Vec::new();
         match &operand.kind {
             OperandKind::Text if !by_type.strings.is_empty() => {
@@ -166,7 +163,7 @@ impl Atoms<'_, '_> {
                     .extend((!bools.is_empty()).then(|| format!("{} {} ({bools})", operand.value, in_sql(membership))));
             }
             OperandKind::Json { json_type, .. } => {
-                self.json_lists(&operand.value, json_type, membership, &by_type, &mut parts)
+                self.json_lists(&operand.value, json_type, membership, by_type, &mut parts)
             }
         }
         Some(if parts.is_empty() { constant(false) } else { balanced(&parts, " OR ") })
@@ -181,27 +178,6 @@ impl Atoms<'_, '_> {
         let params: Vec<String> = numbers.iter().map(|number| self.number_param(*number)).collect();
         format!("{value} {} ({})", in_sql(membership), params.join(","))
     }
-
-    fn call(&mut self, function: Function, arguments: &[Expr], sense: Sense) -> Option<String> {
-        let operand = self.operand(arguments.first()?)?;
-        match function {
-            Function::StartsWith | Function::EndsWith | Function::Contains => match &arguments.get(1)?.kind {
-                ExprKind::Literal(Literal::String(part)) => self.text_test(function, &operand, part, sense),
-                _ => None,
-            },
-            Function::IsDefined => Some(type_test(&operand, sense, &[])),
-            Function::IsNull => Some(type_test(&operand, sense, &["null"])),
-            Function::IsString => Some(type_test(&operand, sense, &["text"])),
-            Function::IsNumber => Some(type_test(&operand, sense, &["integer", "real"])),
-            Function::IsBool => Some(type_test(&operand, sense, &["true", "false"])),
-            Function::IsObject => Some(type_test(&operand, sense, &["object"])),
-            Function::IsArray => Some(type_test(&operand, sense, &["array"])),
-            Function::IsPrimitive => {
-                Some(type_test(&operand, sense, &["text", "integer", "real", "true", "false", "null"]))
-            }
-            Function::Lower | Function::Upper | Function::Length => None,
-        }
-    }
 }
 
 fn in_sql(membership: Membership) -> &'static str {
@@ -211,35 +187,23 @@ fn in_sql(membership: Membership) -> &'static str {
     }
 }
 
-fn literal(element: &Expr) -> Option<&Literal> {
-    match &element.kind {
-        ExprKind::Literal(literal) => Some(literal),
-        _ => None,
-    }
-}
-
-/// The elements of an array by type; undefined ones are comparable with nothing and left out.
-#[derive(Default)]
-struct ByType<'a> {
-    strings: Vec<&'a str>,
-    numbers: Vec<Number>,
-    bools: Vec<bool>,
-    has_null: bool,
-}
-
-impl<'a> ByType<'a> {
-    fn sort(literals: &[&'a Literal]) -> ByType<'a> {
-        let mut sorted = ByType::default();
-        for literal in literals {
-            match literal {
-                Literal::Undefined => {}
-                Literal::Null => sorted.has_null = true,
-                Literal::Bool(value) => sorted.bools.push(*value),
-                Literal::Number(number) => sorted.numbers.push(*number),
-                Literal::String(text) => sorted.strings.push(text),
-            }
-        }
-        sorted
+/// Returns the types for which a function is true, none of them for any; `None` when it is no test of types.
+fn json_types_of(function: Function) -> Option<&'static [&'static str]> {
+    match function {
+        Function::IsDefined => Some(&[]),
+        Function::IsNull => Some(&["null"]),
+        Function::IsString => Some(&["text"]),
+        Function::IsNumber => Some(&["integer", "real"]),
+        Function::IsBool => Some(&["true", "false"]),
+        Function::IsObject => Some(&["object"]),
+        Function::IsArray => Some(&["array"]),
+        Function::IsPrimitive => Some(&["text", "integer", "real", "true", "false", "null"]),
+        Function::StartsWith
+        | Function::EndsWith
+        | Function::Contains
+        | Function::Lower
+        | Function::Upper
+        | Function::Length => None,
     }
 }
 
@@ -273,6 +237,3 @@ pub fn register_functions(connection: &Connection) -> rusqlite::Result<()> {
         Ok(context.get_raw(0).as_str_or_null()?.map(str::to_uppercase))
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,9 @@
 //! Operands that SQL can compare (properties, texts in another case and numbers), and their comparison.
 
 use super::json::json_path;
-use super::{Atoms, Column, constant, extract};
+use super::{Atoms, Property, constant, extract};
 use crate::query;
-use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef, Root};
+use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef};
 
 /// Something that SQL can compare.
 pub(super) struct Operand {
@@ -53,40 +53,23 @@ impl Atoms<'_, '_> {
     }
 
     fn path(&self, path: &PathRef) -> Option<Operand> {
-        let column = Column::of(path.root)?;
-        let name = self.column(column);
-        if path.root.section().is_some() {
-            let place = json_path(&path.keys)?;
-            return Some(Operand {
-                value: extract(&name, &place),
-                kind: OperandKind::Json {
-                    json_type: format!("json_type({name},{place})"),
-                    array_length: format!("json_array_length({name},{place})"),
-                },
-            });
-        }
-        Some(match path.root {
-            Root::Status => Operand {
-                value: format!("CASE {name} WHEN 0 THEN '{}' ELSE '{}' END", query::status(false), query::status(true)),
-                kind: OperandKind::Text,
-            },
-            Root::Provisioned => Operand { value: format!("({name} = 'provisioned')"), kind: OperandKind::Bool },
-            Root::Simulated | Root::Blocked | Root::IotEdge => Operand { value: name, kind: OperandKind::Bool },
-            Root::DesiredVersion | Root::ReportedVersion => Operand { value: name, kind: OperandKind::Number },
-            Root::DeviceId
-            | Root::DeviceName
-            | Root::Template
-            | Root::Organization
-            | Root::ConnectionState
-            | Root::LastActivityTime => Operand { value: name, kind: OperandKind::Text },
-            Root::Tags
-            | Root::Cloud
-            | Root::Desired
-            | Root::Reported
-            | Root::Model
-            | Root::ModuleId
-            | Root::Configurations => return None,
-        })
+        let (value, kind) = match Property::of(path)? {
+            Property::Text(column) => (self.column(column), OperandKind::Text),
+            Property::Number(column) => (self.column(column), OperandKind::Number),
+            Property::Bool(column) => (self.column(column), OperandKind::Bool),
+            Property::Status(column) => {
+                let (name, enabled, disabled) = (self.column(column), query::status(false), query::status(true));
+                (format!("CASE {name} WHEN 0 THEN '{enabled}' ELSE '{disabled}' END"), OperandKind::Text)
+            }
+            Property::Provisioned(column) => (format!("({} = 'provisioned')", self.column(column)), OperandKind::Bool),
+            Property::Json(column, keys) => {
+                let (name, place) = (self.column(column), json_path(keys)?);
+                let json_type = format!("json_type({name},{place})");
+                let array_length = format!("json_array_length({name},{place})");
+                (extract(&name, &place), OperandKind::Json { json_type, array_length })
+            }
+        };
+        Some(Operand { value, kind })
     }
 
     fn text_function(&mut self, name: &str, arguments: &[Expr]) -> Option<Operand> {

@@ -1,7 +1,7 @@
 //! Tests of text in SQL: `startswith`, `endswith` and `contains`.
 
 use super::json::starts_like_json;
-use super::{Atoms, Operand, OperandKind, Sense, constant};
+use super::{Atoms, Operand, OperandKind, Sense, after_prefix, constant};
 use crate::query::ast::Function;
 
 impl Atoms<'_, '_> {
@@ -62,19 +62,4 @@ impl Atoms<'_, '_> {
             (Sense::IsNot, None) => format!("{value} < {from}"),
         }
     }
-}
-
-/// Returns the least string above all strings with the prefix; `None` when there is none.
-fn after_prefix(prefix: &str) -> Option<String> {
-    let mut chars: Vec<char> = prefix.chars().collect();
-    while let Some(last) = chars.pop() {
-        let next = match last {
-            char::MAX => continue,
-            '\u{d7ff}' => '\u{e000}',
-            last => char::from_u32(u32::from(last) + 1)?,
-        };
-        chars.push(next);
-        return Some(chars.into_iter().collect());
-    }
-    None
 }

@@ -1,0 +1,5 @@
+//! The lowering of conditions to SQL: each dialect is held against the reference.
+
+mod generated;
+mod postgres;
+mod sqlite;
