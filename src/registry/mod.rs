@@ -154,6 +154,14 @@ impl Registry {
         self.store.write_keyless(path)
     }
 
+    /// Takes rows, as [`Store::load`].
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
+        self.store.load(source)
+    }
+
     /// Takes every row of another registry, as [`Store::load`].
     ///
     /// # Errors

@@ -67,7 +67,6 @@ impl Cluster {
         cluster
     }
 
-    #[expect(dead_code, reason = "for proxies between it and its clients")]
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -90,6 +89,24 @@ impl Cluster {
             let client = connect(&self.url("postgres")).await.unwrap();
             client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
         });
+    }
+
+    /// Starts a standby that follows this server.
+    pub fn standby(&self) -> Cluster {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let watcher = Watcher::start(&folder);
+        let (owner, _) = user();
+        chown(&folder, owner, None).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut command = program("pg_basebackup");
+        command.args(["--no-sync", "-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-h", "127.0.0.1"]);
+        let copied = command.args(["-p", &self.port.to_string(), "-D"]).arg(folder.join("data")).output().unwrap();
+        assert!(copied.status.success(), "{command:?}: {}", String::from_utf8_lossy(&copied.stderr));
+        let settings = self.settings.clone();
+        let (process, port) = start_on_free_port(|port| server(&folder, port, &settings));
+        let cluster = Cluster { process, watcher, folder, port, settings };
+        cluster.wait_until_ready();
+        cluster
     }
 
     /// Kills it and all of its processes: nothing of its memory is kept.

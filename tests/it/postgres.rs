@@ -1,3 +1,4 @@
 //! What is true of PostgreSQL alone; `contract` has what is true of every store. Tests run over the shared cluster.
 
+mod failover;
 mod json;

@@ -5,8 +5,8 @@ use super::connection::Connection;
 use super::fault::Fault;
 use super::writer::Standing;
 use super::{
-    PostgresStore, claims, fence, heard, identity, import, indexes, journal, lease, marks, migrations, now, outbox,
-    remembered, secrets, single, write,
+    PostgresStore, RECONNECT_PAUSE, claims, fence, heard, identity, import, indexes, journal, lease, marks, migrations,
+    now, outbox, remembered, secrets, single, write,
 };
 use crate::model::limits;
 
@@ -60,6 +60,10 @@ impl PostgresStore {
             }
             if !(is_lost || fault.is_transient()) || began.elapsed() > limits::REGISTRY_PATIENCE {
                 return Err(self.error(doing, fault));
+            }
+            if is_lost && in_doubt.is_none() {
+                // A server that takes no writes any more may take them again, or another one does.
+                std::thread::sleep(RECONNECT_PAUSE);
             }
         }
     }
