@@ -13,6 +13,9 @@ use crate::model::outcome::Reason;
 use crate::model::patch::{Assignment as PathAssignment, Section};
 use crate::query::{PathRef, Query};
 
+/// The most stray properties that an observation names.
+pub(super) const STRAYS_NAMED: usize = 5;
+
 /// Reads devices, and writes nothing.
 pub trait Devices {
     /// Returns the observation of one job: the ids of its devices in order, and their values at the paths that it

@@ -10,15 +10,18 @@
 //! a transaction, so a crash loses both or neither. The store compares devices with the desired values, so twins leave
 //! this module only one at a time.
 
+mod bounds;
 mod branch_copy;
 mod change;
 mod devices;
+mod entries;
 mod error;
 mod etag;
 mod file;
 mod imports;
 mod journal;
 mod marks;
+mod path_indexes;
 pub mod postgres;
 pub mod snapshot;
 pub mod sql;
@@ -30,6 +33,7 @@ use std::path::Path;
 
 pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
+use devices::STRAYS_NAMED;
 pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};

@@ -52,8 +52,8 @@ pub(super) struct Connection {
     statements: RefCell<BTreeMap<String, Statement>>,
     /// A commit was not waited for as the server is set up to do (see [`Connection::is_unsure`]).
     unsure: Arc<AtomicBool>,
-    /// Cursors that are being read; they share a transaction.
-    cursors: Cell<u32>,
+    /// Snapshots that are being read, each within the one before; they share a transaction.
+    snapshots: Cell<u32>,
     is_forgotten: Cell<bool>,
     runtime: Runtime,
 }
@@ -85,7 +85,7 @@ impl Connection {
         };
         let statements = RefCell::default();
         let connection =
-            Connection { client, statements, unsure, cursors: Cell::new(0), is_forgotten: Cell::new(false), runtime };
+            Connection { client, statements, unsure, snapshots: Cell::new(0), is_forgotten: Cell::new(false), runtime };
         connection.batch(SESSION)?;
         Ok(connection)
     }
@@ -163,15 +163,20 @@ impl Connection {
         params: Params<'_>,
         visit: &mut dyn FnMut(&Row) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
-        let depth = self.cursors.get();
+        self.in_snapshot(|| self.read_cursor(self.snapshots.get(), text, params, visit))
+    }
+
+    /// Reads in one snapshot: whatever is read by `work` is as it was when the outermost snapshot began.
+    pub fn in_snapshot<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let depth = self.snapshots.get();
         if depth == 0 {
             self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         }
-        self.cursors.set(depth + 1);
-        let read = self.read_cursor(depth, text, params, visit);
-        self.cursors.set(depth);
+        self.snapshots.set(depth + 1);
+        let done = work();
+        self.snapshots.set(depth);
         let ended = if depth == 0 { self.batch("ROLLBACK") } else { Ok(()) };
-        read.and(ended)
+        done.and_then(|done| ended.map(|()| done))
     }
 
     fn read_cursor(

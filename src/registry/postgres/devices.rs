@@ -7,6 +7,8 @@ use super::super::{DeviceFilter, DeviceKeys, RegistryError};
 use super::PostgresStore;
 use super::connection::Connection;
 use super::fault::Fault;
+use super::json::stored_text;
+use super::observe::bound;
 use super::rows::{DEVICE_COLUMNS, device_of_row, malformed};
 use crate::model::device::{Authentication, Device};
 
@@ -17,25 +19,27 @@ impl PostgresStore {
         visit: &mut dyn FnMut(Device) -> ControlFlow<()>,
     ) -> Result<(), RegistryError> {
         self.visit("read devices", |connection| {
-            let mut condition = self.condition(connection, &filter.request())?;
-            let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
-            if let Some(after) = &filter.after {
-                condition.params.push(Param::Text(after.clone()));
-                condition.sql = format!("({}) AND d.device_id > ${}", condition.sql, condition.params.len());
-            }
-            let text = format!(
-                "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
-                self.source(),
-                condition.sql
-            );
-            connection.each(&text, &condition.bound(), &mut |row| Ok(visit(device_of_row(row)?)))
+            connection.in_snapshot(|| {
+                let mut condition = self.condition(connection, &filter.request())?;
+                let limit = filter.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+                if let Some(after) = &filter.after {
+                    condition.params.push(Param::Text(stored_text(after).into_owned()));
+                    condition.sql = format!("({}) AND d.device_id > ${}", condition.sql, condition.params.len());
+                }
+                let text = format!(
+                    "SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE {} ORDER BY d.device_id{limit}",
+                    self.source(),
+                    condition.sql
+                );
+                connection.each(&text, &bound(&condition.params), &mut |row| Ok(visit(device_of_row(row)?)))
+            })
         })
     }
 
     pub(super) fn device_of(&self, device_id: &str) -> Result<Option<Device>, RegistryError> {
         let text = format!("SELECT {DEVICE_COLUMNS} FROM {} AS d WHERE d.device_id = $1", self.source());
         self.read("read a device", |connection| {
-            connection.row(&text, &[&device_id])?.as_ref().map(device_of_row).transpose()
+            connection.row(&text, &[&stored_text(device_id)])?.as_ref().map(device_of_row).transpose()
         })
     }
 }

@@ -161,12 +161,12 @@ impl PostgresStore {
         read.map_err(|fault| self.error(doing, fault))
     }
 
-    /// Reads with a visitor, which cannot be called for the same row twice.
-    fn visit(
+    /// Does work that cannot be done again: a visitor is not called for the same row twice.
+    fn visit<T>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<(), Fault>,
-    ) -> Result<(), RegistryError> {
+        work: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, RegistryError> {
         let read = self.connection().and_then(|connection| work(&connection));
         read.map_err(|fault| self.error(doing, fault))
     }

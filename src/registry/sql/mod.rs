@@ -33,6 +33,8 @@ pub enum Param {
     Blob(Vec<u8>),
     Integer(i64),
     Real(f64),
+    /// A list of texts; where a dialect has no lists, a text that is a list of JSON.
+    Texts(Vec<String>),
 }
 
 /// A boolean SQL expression with the values of its parameters, in the order of their numbers.

@@ -4,37 +4,25 @@
 //! that `sql` lowers a comparison to. SQLite's own list of indexes is the only record of them. Indexes change the cost
 //! of a search and nothing else, so a plan does not depend on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::IndexChanges;
+use super::super::path_indexes::{PREFIX, PathIndex, chosen, name_of};
 use super::super::sql::sqlite::index_expression;
-use crate::model::digest::Digest;
 use crate::model::limits;
 use crate::model::patch::Section;
 use crate::query::{PathRef, Root};
 
-/// The prefix of the names of these indexes. The digest of the path follows, so that no key of a twin becomes a name in
-/// SQL.
-const PREFIX: &str = "query_";
-const DIGITS: usize = 16;
 /// A write to at least one device in this many is quicker without indexes.
 const REMAKE_SHARE: u64 = 4;
 /// Statistics are renewed when more than one row in this many may have changed.
 const STALE_SHARE: u64 = 10;
 
-/// A wanted index.
-struct Index {
-    path: String,
-    name: String,
-    /// As SQLite keeps it.
-    statement: String,
-}
-
 /// Returns what [`make`] would do.
 pub(super) fn planned(connection: &Connection, wanted: &[PathRef]) -> rusqlite::Result<IndexChanges> {
-    let (indexes, left_out) = indexes_of(wanted);
+    let (indexes, left_out) = chosen(wanted, index_of);
     Ok(changes(&indexes, left_out, &present(connection)?))
 }
 
@@ -42,7 +30,7 @@ pub(super) fn planned(connection: &Connection, wanted: &[PathRef]) -> rusqlite::
 /// ones, and of all when `changed` devices are many: without statistics SQLite would use an index even where nearly
 /// every device matches. Writes nothing when there is nothing to do. Returns what was done.
 pub(super) fn make(connection: &Connection, wanted: &[PathRef], changed: u64) -> rusqlite::Result<IndexChanges> {
-    let (indexes, left_out) = indexes_of(wanted);
+    let (indexes, left_out) = chosen(wanted, index_of);
     let present = present(connection)?;
     let stale = if changed > 0 { stale(connection, &present, changed)? } else { Vec::new() };
     let changes = changes(&indexes, left_out, &present);
@@ -87,27 +75,17 @@ pub(super) fn drop_indexes(connection: &Connection, section: Option<Section>, de
     present.keys().try_for_each(|name| connection.execute_batch(&format!("DROP INDEX main.{name}")))
 }
 
-/// Returns the indexes for paths, as many as there may be, and the paths that get none.
-fn indexes_of(wanted: &[PathRef]) -> (Vec<Index>, Vec<String>) {
-    let (mut indexes, mut left_out): (Vec<Index>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut seen = BTreeSet::new();
-    for path in wanted.iter().filter(|path| seen.insert(*path)) {
-        match index_expression(path) {
-            Some(expression) if indexes.len() < limits::QUERY_INDEXES_MAX => {
-                let path = path.to_string();
-                let digest = Digest::of_bytes(path.as_bytes()).to_string();
-                let name = format!("{PREFIX}{}", &digest[..DIGITS]);
-                // Devices without the path are left out of the index: every comparison implies that the path exists.
-                let statement = format!("CREATE INDEX {name} ON device ({expression}) WHERE {expression} IS NOT NULL");
-                indexes.push(Index { path, name, statement });
-            }
-            Some(_) | None => left_out.push(path.to_string()),
-        }
-    }
-    (indexes, left_out)
+fn index_of(path: &PathRef) -> Option<PathIndex> {
+    let expression = index_expression(path)?;
+    let path = path.to_string();
+    let name = name_of(&path);
+    // As SQLite keeps it. Devices without the path are left out of the index: every comparison implies that the path
+    // exists.
+    let statement = format!("CREATE INDEX {name} ON device ({expression}) WHERE {expression} IS NOT NULL");
+    Some(PathIndex { path, name, statement })
 }
 
-fn changes(indexes: &[Index], left_out: Vec<String>, present: &BTreeMap<String, String>) -> IndexChanges {
+fn changes(indexes: &[PathIndex], left_out: Vec<String>, present: &BTreeMap<String, String>) -> IndexChanges {
     let make = indexes.iter().filter(|index| present.get(&index.name) != Some(&index.statement));
     let is_kept = |name: &String, statement: &String| {
         indexes.iter().any(|index| index.name == *name && index.statement == *statement)

@@ -1,30 +1,27 @@
 //! What the planner sees: the ids of a selection in order, and the values of its devices at the paths that a job
 //! touches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use rusqlite::Row;
 use rusqlite::functions::FunctionFlags;
 use serde_json::Value;
 
+use super::super::bounds::{Bounds, Condition, Sets};
+use super::super::entries::{DeviceRow, EntryTable, Unfit, unfit_of};
 use super::super::sql::sqlite::Sqlite;
-use super::super::sql::{self, Param};
-use super::super::{RegistryError, Request, Selection, Tally, Touched};
+use super::super::sql::{Dialect, Param};
+use super::super::{RegistryError, Request, STRAYS_NAMED, Selection, Tally, Touched};
 use super::SqliteStore;
 use super::rows::TextOrNull as _;
 use crate::model::id::Name;
-use crate::model::observation::{Before, Mismatch, Observation, Strays};
+use crate::model::observation::{Observation, Strays};
 use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
-/// The most distinct entries before values that are not as desired become "(various)", so that memory stays bounded
-/// when every device has a value of its own.
-const TABLE_MAX: usize = 4_096;
-/// The most stray properties that are named.
-const STRAYS_NAMED: usize = 5;
-/// The column of a row that says whether its device is selected.
+/// The column of a row that says whether its device is selected. The one before it tells what may not fit, and the one
+/// before that whether it is blocked.
 const STATE: usize = 3;
-/// Stands for values that are no longer told apart.
-const VARIOUS: &str = "(various)";
 
 impl SqliteStore {
     pub(super) fn observation(&self, request: &Request) -> Result<Observation, RegistryError> {
@@ -37,18 +34,15 @@ impl SqliteStore {
 
     pub(super) fn all_selected(&self, request: &Request) -> Result<bool, RegistryError> {
         let look = || {
-            let Bounds { within, selected, params, .. } = self.bounds(request)?;
-            let text = format!(
-                "SELECT NOT EXISTS (SELECT 1 FROM {} AS d WHERE ({within} AND {selected}) IS NOT TRUE)",
-                self.source()
-            );
+            let Condition { sql, params } = self.condition(request)?;
+            let text = format!("SELECT NOT EXISTS (SELECT 1 FROM {} AS d WHERE ({sql}) IS NOT TRUE)", self.source());
             self.connection.query_row(&text, rusqlite::params_from_iter(params), |row| row.get(0))
         };
         look().map_err(|e| self.error("count devices", e))
     }
 
     fn count_rows(&self, request: &Request) -> rusqlite::Result<Tally> {
-        let bounds = self.bounds(request)?;
+        let bounds = Bounds::of(request, self)?;
         let sums = (1..=request.passed_over.len()).map(|at| format!(", coalesce(sum((state >> {at}) & 1), 0)"));
         let text = format!(
             "SELECT count(*) FILTER (WHERE state = 0){} FROM (SELECT {} AS state FROM {} AS d WHERE {})",
@@ -67,35 +61,33 @@ impl SqliteStore {
     /// has a bit for each entry of `passed_over` that counts it.
     fn observe_rows(&self, request: &Request) -> rusqlite::Result<Observation> {
         let columns = touched_columns(&request.touched);
-        let bounds = self.bounds(request)?;
+        let bounds = Bounds::of(request, self)?;
         let list: String = columns.iter().map(|column| format!(", {column}")).collect();
-        let mismatches = mismatches_of(request);
-        let mismatch = match &request.touched {
-            Touched::EdgeManifest { .. } => "iif(d.iot_edge, NULL, '')",
-            _ if mismatches.is_empty() => "NULL",
-            _ => "d.template",
+        let unfit = match unfit_of(request) {
+            Unfit::NotEdge => "iif(d.iot_edge, NULL, '')",
+            Unfit::Nothing => "NULL",
+            Unfit::Template => "d.template",
         };
         let text = format!(
-            "SELECT d.device_id, d.blocked, {mismatch}, {}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
+            "SELECT d.device_id, d.blocked, {unfit}, {}{list} FROM {} AS d WHERE {} ORDER BY d.device_id",
             bounds.state(),
             self.source(),
             bounds.condition()
         );
         let mut statement = self.connection.prepare(&text)?;
         let mut rows = statement.query(rusqlite::params_from_iter(&bounds.params))?;
-        let wanted = wanted_values(&request.touched);
-        let mut table = EntryTable::new(&wanted, &mismatches);
+        let mut table = EntryTable::new(request);
         let mut found = Observation { passed_over: vec![0; request.passed_over.len()], ..Observation::default() };
         while let Some(row) = rows.next()? {
             let state: u64 = row.get(STATE)?;
             if state == 0 {
                 found.ids.push(row.get_ref(0)?.as_str()?);
-                found.before.push(table.index_of(row, columns.len())?);
+                found.before.push(table.index_of(row)?);
                 continue;
             }
             found.passed_over.iter_mut().enumerate().for_each(|(at, count)| *count += (state >> (at + 1)) & 1);
         }
-        found.table = table.entries;
+        found.table = table.into_entries();
         if let Selection::Listed(ids) = &request.selection {
             found.missing = ids.iter().filter(|id| found.ids.find(id).is_none()).cloned().collect();
         }
@@ -134,59 +126,7 @@ impl SqliteStore {
 
     /// Returns the condition of a request as SQL over the alias `d`: which devices it selects.
     pub(super) fn condition(&self, request: &Request) -> rusqlite::Result<Condition> {
-        let Bounds { within, selected, params, .. } = self.bounds(request)?;
-        Ok(Condition { sql: format!("{within} AND {selected}"), params })
-    }
-
-    fn bounds(&self, request: &Request) -> rusqlite::Result<Bounds> {
-        let mut within: Vec<String> = Vec::new();
-        let mut params: Vec<Param> = Vec::new();
-        for path in &request.within {
-            params.push(Param::Text(path.clone()));
-            params.push(Param::Text(format!("{path}/")));
-            params.push(Param::Text(format!("{path}0")));
-            let at = params.len();
-            // `0` is the character after `/`: everything that starts with "path/" lies between them.
-            let below = format!("(d.organization >= ?{} AND d.organization < ?{at})", at - 1);
-            within.push(format!("(d.organization = ?{} OR {below})", at - 2));
-        }
-        let mut lowered = 0;
-        let mut lower = |conditions: &[Query], params: &mut Vec<Param>| -> rusqlite::Result<String> {
-            let mut terms = Vec::new();
-            for query in conditions {
-                lowered += 1;
-                terms.push(self.term(query, lowered, params)?);
-            }
-            Ok(all_of(&terms))
-        };
-        let selected = match &request.selection {
-            Selection::Listed(ids) => {
-                self.fill_wanted(ids)?;
-                "d.device_id IN (SELECT device_id FROM temp.wanted)".to_string()
-            }
-            Selection::Matching { template, conditions } => {
-                if let Some(template) = template {
-                    params.push(Param::Text(template.clone()));
-                    within.push(format!("d.template = ?{}", params.len()));
-                }
-                lower(conditions, &mut params)?
-            }
-        };
-        let passed_over: rusqlite::Result<Vec<String>> =
-            request.passed_over.iter().map(|conditions| lower(conditions, &mut params)).collect();
-        Ok(Bounds { within: all_of(&within), selected, passed_over: passed_over?, params })
-    }
-
-    /// Returns a condition as a term over the alias `d`. For a condition that SQL cannot express exactly, a temporary
-    /// table with this number holds the ids of the matching devices.
-    fn term(&self, query: &Query, number: usize, params: &mut Vec<Param>) -> rusqlite::Result<String> {
-        let lowered = sql::lower(query, "d", params.len() + 1, &Sqlite);
-        if lowered.is_exact {
-            params.extend(lowered.params);
-            return Ok(format!("({})", lowered.sql));
-        }
-        let table = self.fill_checked(query, number)?;
-        Ok(format!("d.device_id IN (SELECT device_id FROM {table})"))
+        Ok(Bounds::of(request, self)?.selected())
     }
 
     fn fill_wanted(&self, ids: &[String]) -> rusqlite::Result<()> {
@@ -202,49 +142,42 @@ impl SqliteStore {
     }
 }
 
-/// A condition over the alias `d`, with its parameters.
-pub(super) struct Condition {
-    pub sql: String,
-    pub params: Vec<Param>,
-}
+impl Sets for SqliteStore {
+    type Error = rusqlite::Error;
 
-/// The parts of a request as SQL over the alias `d`. Each is safe beside AND and OR.
-struct Bounds {
-    /// The organizations and the template of its devices.
-    within: String,
-    /// The devices that are selected among those.
-    selected: String,
-    /// The other devices that are counted.
-    passed_over: Vec<String>,
-    params: Vec<Param>,
-}
-
-impl Bounds {
-    /// Returns which rows are read.
-    fn condition(&self) -> String {
-        let Bounds { within, selected, passed_over, .. } = self;
-        let others: String = passed_over.iter().map(|one| format!(" OR {one}")).collect();
-        format!("{within} AND ({selected}{others})")
+    fn dialect(&self) -> &'static dyn Dialect {
+        &Sqlite
     }
 
-    /// Returns the state of a row: 0 when it is selected, else a bit for each question that it answers, from the second
-    /// bit on.
-    fn state(&self) -> String {
-        if self.passed_over.is_empty() {
-            return "0".to_string();
-        }
-        let bits = self.passed_over.iter().enumerate();
-        let bits: String = bits.map(|(at, one)| format!(" + iif({one}, {}, 0)", 2_u64 << at)).collect();
-        format!("CASE WHEN {} THEN 0 ELSE 0{bits} END", self.selected)
+    fn listed(&self, ids: &[String], _params: &mut Vec<Param>) -> rusqlite::Result<String> {
+        self.fill_wanted(ids)?;
+        Ok("d.device_id IN (SELECT device_id FROM temp.wanted)".to_string())
+    }
+
+    /// A temporary table with this number holds the ids of the matching devices.
+    fn checked(&self, query: &Query, number: usize, _params: &mut Vec<Param>) -> rusqlite::Result<String> {
+        let table = self.fill_checked(query, number)?;
+        Ok(format!("d.device_id IN (SELECT device_id FROM {table})"))
     }
 }
 
-/// Joins terms by AND.
-fn all_of(terms: &[String]) -> String {
-    match terms {
-        [] => "1".to_string(),
-        [term] => term.clone(),
-        terms => format!("({})", terms.join(" AND ")),
+impl DeviceRow for Row<'_> {
+    type Error = rusqlite::Error;
+
+    fn is_blocked(&self) -> rusqlite::Result<bool> {
+        self.get(STATE - 2)
+    }
+
+    fn unfit(&self) -> rusqlite::Result<Option<&str>> {
+        self.get_ref(STATE - 1)?.text_or_null()
+    }
+
+    fn value(&self, at: usize) -> rusqlite::Result<Option<&str>> {
+        self.get_ref(STATE + 1 + at)?.text_or_null()
+    }
+
+    fn read(&self, at: usize, text: &str) -> rusqlite::Result<Value> {
+        serde_json::from_str(text).map_err(|_| super::rows::malformed(STATE + 1 + at, text))
     }
 }
 
@@ -272,137 +205,6 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
             assignments.iter().map(value_of).collect()
         }
     }
-}
-
-fn wanted_values(touched: &Touched) -> Vec<Assignment> {
-    let one = |text: &str| Assignment { path: Vec::new(), value: Value::String(text.to_string()) };
-    match touched {
-        Touched::Nothing => Vec::new(),
-        Touched::Template { wanted, .. } => vec![one(wanted)],
-        Touched::EdgeManifest { wanted, digest } => vec![one(wanted), one(&digest.to_string())],
-        Touched::Section { assignments, .. } => assignments.clone(),
-    }
-}
-
-/// Distinct entries, found again by the bytes of their columns.
-struct EntryTable<'a> {
-    wanted: &'a [Assignment],
-    mismatches: &'a BTreeMap<String, Mismatch>,
-    entries: Vec<Before>,
-    by_key: BTreeMap<Vec<u8>, u32>,
-    key: Vec<u8>,
-    last: (Vec<u8>, u32),
-}
-
-impl<'a> EntryTable<'a> {
-    fn new(wanted: &'a [Assignment], mismatches: &'a BTreeMap<String, Mismatch>) -> EntryTable<'a> {
-        EntryTable {
-            wanted,
-            mismatches,
-            entries: Vec::new(),
-            by_key: BTreeMap::new(),
-            key: Vec::new(),
-            last: (Vec::new(), u32::MAX),
-        }
-    }
-
-    /// Returns the mismatch between a row's device and the job; `None` when the job fits.
-    fn mismatch(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<&'a Mismatch>> {
-        let written = row.get_ref(2)?.text_or_null()?;
-        Ok(written.and_then(|text| self.mismatches.get(text)))
-    }
-
-    /// Returns the index of the entry of a row: column 1 is `blocked`, column 2 what may not fit; the values follow
-    /// [`STATE`].
-    fn index_of(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
-        self.key.clear();
-        self.key.push(u8::from(row.get_ref(1)?.as_i64()? != 0));
-        let mismatch = self.mismatch(row)?;
-        push_mismatch(&mut self.key, mismatch);
-        for column in STATE + 1..STATE + 1 + values {
-            match row.get_ref(column)?.text_or_null()? {
-                None => self.key.push(0),
-                Some(text) => {
-                    self.key.push(1);
-                    self.key.extend_from_slice(text.as_bytes());
-                    // No JSON text holds a raw control character, so the end is unambiguous.
-                    self.key.push(2);
-                }
-            }
-        }
-        if self.last.1 != u32::MAX && self.last.0 == self.key {
-            return Ok(self.last.1);
-        }
-        let index = match self.by_key.get(&self.key) {
-            Some(index) => *index,
-            None => self.add(row, values)?,
-        };
-        self.last.0.clone_from(&self.key);
-        self.last.1 = index;
-        Ok(index)
-    }
-
-    fn add(&mut self, row: &rusqlite::Row<'_>, values: usize) -> rusqlite::Result<u32> {
-        let mismatch = self.mismatch(row)?.cloned();
-        let mut entry = Before { blocked: self.key[0] == 1, mismatch, values: Vec::with_capacity(values) };
-        for column in STATE + 1..STATE + 1 + values {
-            let value = match row.get_ref(column)?.text_or_null()? {
-                None => None,
-                Some(text) => Some(serde_json::from_str(text).map_err(|_| super::rows::malformed(column, text))?),
-            };
-            entry.values.push(value);
-        }
-        let mut key = self.key.clone();
-        if self.entries.len() >= TABLE_MAX {
-            key = coarse_key(&mut entry, self.wanted);
-            if let Some(index) = self.by_key.get(&key) {
-                return Ok(*index);
-            }
-        }
-        let index = u32::try_from(self.entries.len()).expect("the table is small");
-        self.entries.push(entry);
-        self.by_key.insert(key, index);
-        Ok(index)
-    }
-}
-
-/// Returns the mismatches, by the text of the column that may not fit.
-fn mismatches_of(request: &Request) -> BTreeMap<String, Mismatch> {
-    match &request.touched {
-        Touched::EdgeManifest { .. } => BTreeMap::from([(String::new(), Mismatch::NotEdge)]),
-        _ => request.mismatching.iter().map(|name| (name.to_string(), Mismatch::Template(name.clone()))).collect(),
-    }
-}
-
-/// Adds a mismatch to a key, terminated like a value.
-fn push_mismatch(key: &mut Vec<u8>, mismatch: Option<&Mismatch>) {
-    match mismatch {
-        None => {}
-        Some(Mismatch::Template(name)) => key.extend_from_slice(name.as_str().as_bytes()),
-        // No name has this character.
-        Some(Mismatch::NotEdge) => key.push(b'!'),
-    }
-    key.push(2);
-}
-
-/// Replaces values that are not as desired by "(various)", and returns a key that all entries share that are then
-/// alike.
-fn coarse_key(entry: &mut Before, wanted: &[Assignment]) -> Vec<u8> {
-    // Keys of single rows start with 0 or 1.
-    let mut key = vec![2, u8::from(entry.blocked)];
-    push_mismatch(&mut key, entry.mismatch.as_ref());
-    for (value, wanted) in entry.values.iter_mut().zip(wanted) {
-        let is_satisfied = wanted.is_satisfied_by(value.as_ref());
-        key.push(match (value.is_some(), is_satisfied) {
-            (_, true) => 0,
-            (false, false) => 1,
-            (true, false) => 2,
-        });
-        if value.is_some() && !is_satisfied {
-            *value = Some(Value::String(VARIOUS.to_string()));
-        }
-    }
-    key
 }
 
 /// Returns SQL for the JSON text at a path of a column, NULL where it is absent.

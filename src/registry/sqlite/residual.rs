@@ -39,6 +39,9 @@ impl ToSql for Param {
             Param::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
             Param::Integer(integer) => ToSqlOutput::Owned(Value::Integer(*integer)),
             Param::Real(real) => ToSqlOutput::Owned(Value::Real(*real)),
+            Param::Texts(texts) => {
+                ToSqlOutput::Owned(Value::Text(serde_json::Value::from(texts.as_slice()).to_string()))
+            }
         })
     }
 }

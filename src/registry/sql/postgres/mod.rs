@@ -67,6 +67,7 @@ impl Dialect for Postgres {
             Param::Blob(_) => format!("${number}::bytea"),
             Param::Integer(_) => format!("${number}::bigint"),
             Param::Real(_) => format!("${number}::double precision"),
+            Param::Texts(_) => format!("${number}::text[]"),
         }
     }
 }
@@ -226,6 +227,7 @@ impl Param {
             Param::Blob(bytes) => bytes,
             Param::Integer(integer) => integer,
             Param::Real(real) => real,
+            Param::Texts(texts) => texts,
         }
     }
 }
