@@ -99,6 +99,9 @@ pub struct RegistryIdentity {
     pub id: String,
     /// How often devices were marked as sent. A copy that is put back has fewer than the one that was lost.
     pub sends: u64,
+    /// Another server has taken the place of the one that had it, or a backup was put back, and commits that were
+    /// acknowledged may be missing. [`Change::CatchUp`] settles it.
+    pub may_lack: bool,
 }
 
 /// Returns the next file to keep, `None` after the last one; an error cancels the transaction.

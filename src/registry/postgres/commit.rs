@@ -91,10 +91,13 @@ impl PostgresStore {
             }
             check_version(&connection, &self.settings.location)?;
             fence::check(&connection, fence)?;
-            if let Some(epoch) = epoch
-                && !lease::is_in_force(&connection, epoch)?
-            {
-                return Err(Fault::Fenced);
+            if let Some(epoch) = epoch {
+                if !lease::is_in_force(&connection, epoch)? {
+                    return Err(Fault::Fenced);
+                }
+                if writer.is_elsewhere() {
+                    lease::note_server(&connection, epoch)?;
+                }
             }
             Ok((Standing::Begun, work(&connection)?))
         })();

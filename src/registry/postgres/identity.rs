@@ -8,12 +8,16 @@ use super::fault::Fault;
 use super::remembered::value_of;
 use super::rows::malformed;
 
+/// The key in `meta` that is there while commits may be missing.
+pub(super) const MAY_LACK: &str = "may_lack";
+
 /// Returns the identity of a registry.
 pub(super) fn read(connection: &Connection) -> Result<RegistryIdentity, Fault> {
     let value = |key: &str| value_of(connection, key)?.ok_or_else(|| malformed(key));
     let sends = value("sends")?;
     let sends = sends.parse().map_err(|_| malformed(&sends))?;
-    Ok(RegistryIdentity { id: value("identity")?, sends })
+    let may_lack = value_of(connection, MAY_LACK)?.is_some();
+    Ok(RegistryIdentity { id: value("identity")?, sends, may_lack })
 }
 
 /// Counts a commit that marks devices as sent.
@@ -37,6 +41,7 @@ pub(super) fn catch_up(connection: &Connection, sends: u64, runs: &[(i64, u32)],
     for (run_id, end) in runs {
         connection.execute(mark, &[run_id, &i64::from(*end), &at.as_microsecond()])?;
     }
+    connection.execute("DELETE FROM meta WHERE key = $1", &[&MAY_LACK])?;
     let text = "UPDATE meta SET value = $1::bigint::text WHERE key = 'sends' AND value::bigint < $1::bigint";
     connection.execute(text, &[&i64::try_from(sends).unwrap_or(i64::MAX)]).map(drop)
 }

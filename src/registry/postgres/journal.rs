@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::super::marks::{Mark, pending_outcome};
+use super::super::marks::pending_outcome;
 use super::super::{JournaledRun, OpenBatch, PendingRows, ResultRow};
 use super::connection::Connection;
 use super::fault::Fault;
@@ -106,53 +106,48 @@ pub(super) fn pending_target(connection: &Connection, run_id: i64) -> Result<Dev
     Ok(pending)
 }
 
-/// Calls `visit` for the ordinal, the reason and the attempts of each outcome, in order.
-pub(super) fn visit_outcomes(
-    connection: &Connection,
-    run_id: i64,
-    visit: &mut dyn FnMut(u32, Reason, u32),
-) -> Result<(), Fault> {
+/// Returns the ordinal, the reason and the attempts of each outcome, in order.
+pub(super) fn outcomes(connection: &Connection, run_id: i64) -> Result<Vec<(u32, Reason, u32)>, Fault> {
     let text = "SELECT ordinal, reason, attempts FROM outcome WHERE run_id = $1 ORDER BY ordinal";
+    let mut outcomes = Vec::new();
     connection.stream(text, [&run_id], |row| {
-        visit(number_of(row, 0)?, reason_of(row, 1)?, number_of(row, 2)?);
+        outcomes.push((number_of(row, 0)?, reason_of(row, 1)?, number_of(row, 2)?));
         Ok(())
-    })
+    })?;
+    Ok(outcomes)
 }
 
-/// Calls `visit` for the results of a range, as [`super::super::Journal::each_result`].
-pub(super) fn visit_results(
+/// Returns the parts in which the results of a range are read.
+pub(super) fn parts(range: Range<u32>) -> impl Iterator<Item = Range<u32>> {
+    let end = range.end;
+    range.step_by(READ_AT_ONCE as usize).map(move |start| start..end.min(start + READ_AT_ONCE))
+}
+
+/// Returns the results of a part, as [`super::super::Journal::each_result`] tells them.
+pub(super) fn results(
     connection: &Connection,
     run_id: i64,
     ids: &DeviceIds,
-    range: Range<u32>,
+    part: Range<u32>,
     pending: PendingRows,
-    visit: &mut dyn FnMut(ResultRow),
-) -> Result<(), Fault> {
-    let mut start = range.start;
-    while start < range.end {
-        let end = range.end.min(start + READ_AT_ONCE);
-        let names = names_of(connection, ids, start..end)?;
-        let bounds = [&run_id, &i64::from(start), &i64::from(end)];
-        let outcomes = "SELECT ordinal, reason, code, message, attempts, started_at, finished_at
-            FROM outcome WHERE run_id = $1 AND ordinal >= $2 AND ordinal < $3 ORDER BY ordinal";
-        let outcomes = connection.rows(outcomes, &[bounds[0], bounds[1], bounds[2]])?;
-        let mut outcomes = outcomes.iter().map(outcome_of_row).peekable();
-        let marks = connection.rows(SELECT_MARKS, &[bounds[0], bounds[1], bounds[2]])?;
-        let mut marks = marks.iter().map(mark_of_row).peekable();
-        for ordinal in start..end {
-            let is_here = |found: &Result<Mark, Fault>| found.as_ref().map_or(true, |mark| mark.ordinal == ordinal);
-            let mark = marks.next_if(is_here).transpose()?;
-            let is_here = |found: &Result<Outcome, Fault>| found.as_ref().map_or(true, |one| one.ordinal == ordinal);
-            let recorded = outcomes.next_if(is_here).transpose()?;
-            if let Some(outcome) = recorded.or_else(|| pending_outcome(pending, ordinal, mark)) {
-                let device_id = ids.get(ordinal as usize).to_string();
-                let device_name = names.get(device_id.as_str()).cloned().unwrap_or_default();
-                visit(ResultRow { device_id, device_name, outcome });
-            }
-        }
-        start = end;
-    }
-    Ok(())
+) -> Result<Vec<ResultRow>, Fault> {
+    let mut names = names_of(connection, ids, part.clone())?;
+    let (start, end) = (i64::from(part.start), i64::from(part.end));
+    let text = "SELECT ordinal, reason, code, message, attempts, started_at, finished_at
+        FROM outcome WHERE run_id = $1 AND ordinal >= $2 AND ordinal < $3 ORDER BY ordinal";
+    let outcomes = connection.rows(text, &[&run_id, &start, &end])?;
+    let mut outcomes = outcomes.iter().map(outcome_of_row).collect::<Result<Vec<_>, _>>()?.into_iter().peekable();
+    let marks = connection.rows(SELECT_MARKS, &[&run_id, &start, &end])?;
+    let mut marks = marks.iter().map(mark_of_row).collect::<Result<Vec<_>, _>>()?.into_iter().peekable();
+    let row = |ordinal: u32| {
+        let mark = marks.next_if(|mark| mark.ordinal == ordinal);
+        let recorded = outcomes.next_if(|outcome| outcome.ordinal == ordinal);
+        let outcome = recorded.or_else(|| pending_outcome(pending, ordinal, mark))?;
+        let device_id = ids.get(ordinal as usize).to_string();
+        let device_name = names.remove(&device_id).unwrap_or_default();
+        Some(ResultRow { device_id, device_name, outcome })
+    };
+    Ok(part.filter_map(row).collect())
 }
 
 /// Returns the names of the devices of a range; of those that are gone, the names that they had.

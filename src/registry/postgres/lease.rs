@@ -136,8 +136,20 @@ enum Taken {
     By(Option<String>),
 }
 
+/// Which server it is: the identifier of its cluster, which a restored dump changes, and its timeline, which a promotion
+/// and a backup that is put back change (<https://www.postgresql.org/docs/current/continuous-archiving.html>, 25.3.6).
+/// The control file has the timeline later than the names of the WAL's files.
+const SERVER: &str =
+    "(SELECT system_identifier FROM pg_control_system()) || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+/// Whether a standby has a commit before it is acknowledged.
+const IS_SYNCHRONOUS: &str = "current_setting('synchronous_standby_names') <> ''";
+
 fn take(connection: &Connection, owner: &str) -> Result<Taken, Fault> {
-    let text = "SELECT owner, epoch, until > clock_timestamp(), former FROM lease WHERE name = 'work' FOR UPDATE";
+    let text = &format!(
+        "SELECT owner, epoch, until > clock_timestamp(), former,
+                server <> '' AND server <> {SERVER} AND NOT (is_synchronous AND split_part(server, '/', 1) = split_part({SERVER}, '/', 1))
+         FROM lease WHERE name = 'work' FOR UPDATE"
+    );
     let row = connection.one(text, &[])?;
     let (before, epoch, is_held): (String, i64, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if is_held {
@@ -147,8 +159,12 @@ fn take(connection: &Connection, owner: &str) -> Result<Taken, Fault> {
     former.insert(0, before);
     former.retain(|name| !name.is_empty() && name != owner);
     former.truncate(OWNERS_MAX);
+    if row.try_get(4)? {
+        super::remembered::set_value(connection, super::identity::MAY_LACK, "1")?;
+    }
     let text = format!(
-        "UPDATE lease SET owner = $1, epoch = $2, former = $3, until = clock_timestamp() + interval '{} s'
+        "UPDATE lease SET owner = $1, epoch = $2, former = $3, until = clock_timestamp() + interval '{} s',
+                server = {SERVER}, is_synchronous = {IS_SYNCHRONOUS}
          WHERE name = 'work'",
         TTL.as_secs()
     );
@@ -183,6 +199,14 @@ pub(super) fn is_in_force(connection: &Connection, epoch: i64) -> Result<bool, F
     let text = "SELECT epoch FROM lease WHERE name = 'work' FOR KEY SHARE";
     let now: i64 = connection.one(text, &[])?.try_get(0)?;
     Ok(now == epoch)
+}
+
+/// Notes, in a transaction, that the owner goes on with another server that has all of its commits.
+pub(super) fn note_server(connection: &Connection, epoch: i64) -> Result<(), Fault> {
+    let text = format!(
+        "UPDATE lease SET server = {SERVER}, is_synchronous = {IS_SYNCHRONOUS} WHERE name = 'work' AND epoch = $1"
+    );
+    connection.execute(&text, &[&epoch]).map(drop)
 }
 
 /// The time after which a commit must not be followed by anything sent, unless the lease is looked at again.

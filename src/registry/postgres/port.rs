@@ -12,7 +12,7 @@ use super::super::{
     JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
     StagedImport, Tally, Waits,
 };
-use super::{PostgresStore, claims, devices, indexes, journal, marks, outbox, remembered, single, write};
+use super::{Connection, PostgresStore, claims, devices, indexes, journal, marks, outbox, remembered, single, write};
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
 use crate::model::fleet::ImportFormat;
@@ -115,7 +115,10 @@ impl Journal for PostgresStore {
     }
 
     fn each_outcome(&self, run_id: i64, visit: &mut dyn FnMut(u32, Reason, u32)) -> Result<(), RegistryError> {
-        self.visit("read outcomes", |connection| journal::visit_outcomes(connection, run_id, visit))
+        // Kept first, because a row must not be told twice when the connection is lost in between.
+        let outcomes = self.read("read outcomes", |connection| journal::outcomes(connection, run_id))?;
+        outcomes.into_iter().for_each(|(ordinal, reason, attempts)| visit(ordinal, reason, attempts));
+        Ok(())
     }
 
     fn each_result(
@@ -126,9 +129,11 @@ impl Journal for PostgresStore {
         pending: PendingRows,
         visit: &mut dyn FnMut(ResultRow),
     ) -> Result<(), RegistryError> {
-        let read =
-            |connection: &super::Connection| journal::visit_results(connection, run_id, ids, range, pending, visit);
-        self.visit("read results", read)
+        for part in journal::parts(range) {
+            let read = |connection: &Connection| journal::results(connection, run_id, ids, part.clone(), pending);
+            self.read("read results", read)?.into_iter().for_each(&mut *visit);
+        }
+        Ok(())
     }
 
     fn sent_marks(&self, run_id: i64) -> Result<Vec<SentMark>, RegistryError> {

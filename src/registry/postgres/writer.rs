@@ -20,6 +20,8 @@ pub(super) struct Writer {
     last: i64,
     /// The process of the server that has our connection, and when that began.
     backend: (i32, String),
+    /// Nothing was committed on this connection yet, and something on another one.
+    is_elsewhere: bool,
 }
 
 /// What is known of a transaction.
@@ -39,7 +41,7 @@ impl Writer {
         let id: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
         connection.execute(&format!("DELETE FROM writer WHERE seen_at < now() - interval '{KEPT}'"), &[])?;
         connection.execute("INSERT INTO writer (id, last, seen_at) VALUES ($1, 0, now())", &[&id])?;
-        Ok(Writer { id, last: 0, backend: backend_of(connection)? })
+        Ok(Writer { id, last: 0, backend: backend_of(connection)?, is_elsewhere: false })
     }
 
     /// Takes over on another connection: ends what the server may still do for the former one.
@@ -49,6 +51,7 @@ impl Writer {
                     WHERE pid = $1 AND backend_start::text = $2 AND usename = current_user";
         connection.rows(text, &[process, began])?;
         self.backend = backend_of(connection)?;
+        self.is_elsewhere = true;
         Ok(())
     }
 
@@ -72,7 +75,12 @@ impl Writer {
 
     /// Notes that the transaction with the next number is committed.
     pub fn committed(&mut self) {
-        self.last += 1;
+        (self.last, self.is_elsewhere) = (self.last + 1, false);
+    }
+
+    /// Returns true when the next commit is the first one on another connection than before.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<RegistryIdentity
     };
     let sends = value("sends")?;
     let sends = sends.parse().map_err(|_| super::rows::malformed(0, &sends))?;
-    Ok(RegistryIdentity { id: value("identity")?, sends })
+    Ok(RegistryIdentity { id: value("identity")?, sends, may_lack: false })
 }
 
 /// Counts a commit that marks devices as sent.

@@ -237,6 +237,7 @@ fn a_synchronous_standby_that_is_promoted_has_every_commit_once() {
 fn a_standby_without_acknowledged_commits_is_told() {
     let (mut primary, standby, url) = pair(false);
     let work = Work::begin(&url, 100);
+    let lease = work.place.exclude("worker").unwrap();
     let mut registry = Registry::new(work.place.open().unwrap());
     let mark = |ordinal: u32| [(ordinal, 1)];
     let write = |registry: &mut Registry, ordinal: u32| {
@@ -255,10 +256,20 @@ fn a_standby_without_acknowledged_commits_is_told() {
     write(&mut registry, 1).unwrap();
     write(&mut registry, 2).unwrap();
     primary.kill();
+    drop(lease);
     standby.run("SELECT pg_promote()");
     let refused = write(&mut registry, 3).unwrap_err();
     assert!(matches!(refused, RegistryError::Replaced { .. }), "{refused:?}");
-    let there = Registry::new(place(&standby.url("fleet")).open_for_reading().unwrap());
+    let mut there = Registry::new(place(&standby.url("fleet")).open().unwrap());
     assert_eq!(there.identity().unwrap().sends, 1);
     assert_eq!(there.journal().name_of(work.run_id).unwrap().unwrap().0, name("dim"));
+    // Who works next knows it too, also on another machine.
+    assert!(!there.identity().unwrap().may_lack);
+    drop(place(&standby.url("fleet")).exclude("another").unwrap());
+    assert!(there.identity().unwrap().may_lack);
+    there.write(Change::CatchUp { sends: 3, runs: &[(work.run_id, 5)], at: now() }).unwrap();
+    assert!(!there.identity().unwrap().may_lack);
+    assert_eq!(there.journal().sent_marks(work.run_id).unwrap().len(), 5);
+    drop(place(&standby.url("fleet")).exclude("yet another").unwrap());
+    assert!(!there.identity().unwrap().may_lack, "it is told once");
 }

@@ -161,7 +161,10 @@ CREATE TABLE lease (
     epoch  bigint NOT NULL,
     until  timestamptz NOT NULL,
     -- Former owners, back to the last one that had taken the lease of the fleet.
-    former text[] COLLATE "C" NOT NULL
+    former text[] COLLATE "C" NOT NULL,
+    -- The server that the owner works on (`server` in `lease.rs`), and whether a standby has each of its commits.
+    server text COLLATE "C" NOT NULL,
+    is_synchronous boolean NOT NULL
 );
 
 -- The open stores that write, each with the number of its last transaction: after a lost connection it tells whether that was committed.
@@ -211,4 +214,5 @@ INSERT INTO meta (key, value) VALUES
     -- The latest epoch of the fleet's lease that was noted.
     ('epoch', '0');
 
-INSERT INTO lease (name, owner, epoch, until, former) VALUES ('work', '', 0, '-infinity', '{}');
+INSERT INTO lease (name, owner, epoch, until, former, server, is_synchronous)
+VALUES ('work', '', 0, '-infinity', '{}', '', false);
