@@ -1,5 +1,7 @@
 //! A diagnostic as text with a caret, and as JSON.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
@@ -58,6 +60,23 @@ fn is_gap(line: &str) -> bool {
     line.trim() == ":::"
 }
 
+/// Returns a line with the passwords of its URLs masked: the log of a pipeline has more readers than the repository. It
+/// is as long as before.
+fn without_passwords(line: &str) -> Cow<'_, str> {
+    let mut line = Cow::Borrowed(line);
+    let begins: Vec<usize> = line.match_indices("://").map(|(at, scheme)| at + scheme.len()).collect();
+    for begin in begins {
+        let ends = |c: char| matches!(c, '/' | '"' | '\'' | ' ' | '\t');
+        let end = line[begin..].find(ends).map_or(line.len(), |at| begin + at);
+        let Some((user, _)) = line[begin..end].rsplit_once('@') else { continue };
+        let Some((name, password)) = user.split_once(':') else { continue };
+        let start = begin + name.len() + 1;
+        let (range, stars) = (start..start + password.len(), "*".repeat(password.len()));
+        line.to_mut().replace_range(range, &stars);
+    }
+    line
+}
+
 /// Returns a diagnostic as the JSON object that every command prints with `--json`.
 pub fn to_json(diagnostic: &Diagnostic, sources: &SourceMap) -> Value {
     let place = diagnostic.span.map(|span| (sources.path(span.file), sources.position(span)));
@@ -102,7 +121,7 @@ impl Excerpt {
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let line = text[line_start..line_end].trim_end_matches('\r');
+        let line = &*without_passwords(text[line_start..line_end].trim_end_matches('\r'));
         let bom = if line_start == 0 && line.starts_with('\u{feff}') { 3 } else { 0 };
         let start = (start - line_start).clamp(bom, line.len().max(bom));
         let end = floor(text, span.end).saturating_sub(line_start).clamp(start, line.len().max(start));
