@@ -7,11 +7,12 @@ use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::commands;
+use super::secrets::variable;
 use crate::diag::CODES;
 use crate::model::kind::Kind;
 use crate::model::outcome::RunStatus;
-use crate::ops::Environment;
 use crate::ops::names::{Noun, names};
+use crate::ops::{Environment, Variables};
 
 /// Gives an argument of a command what completes it.
 pub fn completed(path: &[&str], argument: Arg) -> Arg {
@@ -63,7 +64,8 @@ fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
     let folder = option(&["-C"]).map(|written| at_home(&written, home.as_deref()));
     let folder = commands::folder_around(folder);
     let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());
-    let environment = Environment { folder, registry, ..Environment::default() };
+    let variables = Variables(variable);
+    let environment = Environment { folder, registry, variables, ..Environment::default() };
     names(&environment, noun, &start.to_string_lossy()).into_iter().map(CompletionCandidate::new).collect()
 }
 

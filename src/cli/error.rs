@@ -128,6 +128,7 @@ fn code_of_registry(error: &RegistryError) -> u8 {
         | RegistryError::Unreachable { .. }
         | RegistryError::Refused { .. }
         | RegistryError::Unfit { .. }
+        | RegistryError::Variable { .. }
         | RegistryError::Failed { .. } => exit::UNAVAILABLE,
     }
 }

@@ -33,7 +33,7 @@ impl SecretArgs {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a secret is no argument, and this room owns the environment")]
-fn variable(name: &str) -> Option<std::ffi::OsString> {
+pub(super) fn variable(name: &str) -> Option<std::ffi::OsString> {
     match std::env::var(name) {
         Ok(value) => Some(value.into()),
         Err(std::env::VarError::NotUnicode(value)) => Some(value),

@@ -181,8 +181,10 @@ pub struct FleetSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Registry {
-    /// A SQLite file.
+    /// A SQLite file: for one machine.
     pub sqlite: Option<Sqlite>,
+    /// A PostgreSQL database: for daemons on several machines.
+    pub postgres: Option<Postgres>,
 }
 
 /// A SQLite file.
@@ -192,6 +194,35 @@ pub struct Sqlite {
     /// The path of the file, relative to the folder of the fleet unless absolute. Default: `.fleetform/fleet.db`.
     #[schemars(example = &"/var/lib/acme/fleet.db")]
     pub path: Option<String>,
+}
+
+/// A PostgreSQL database, version 14 or newer. How it is set up is in `docs/production.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["url"]))]
+pub struct Postgres {
+    /// Where the URL of the database is, such as `postgres://USER:PASSWORD@HOST/DATABASE`.
+    #[schemars(with = "VariablePlace", example = json!({"env": "DATABASE_URL"}))]
+    pub url: Option<UrlPlace>,
+}
+
+/// Where a URL with a password is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum UrlPlace {
+    Variable(VariablePlace),
+    /// The URL itself, which is refused: it would be in git.
+    Text(#[expect(dead_code, reason = "it is not told to anybody")] String),
+}
+
+/// A value on the machine on which fleetform runs.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct VariablePlace {
+    /// A variable of the environment.
+    #[schemars(example = &"DATABASE_URL")]
+    pub env: Option<String>,
 }
 
 /// Where the results of jobs are committed.

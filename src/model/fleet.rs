@@ -35,6 +35,8 @@ pub struct Fleet {
 pub enum RegistryConfig {
     /// A SQLite file, relative to the fleet's folder unless absolute.
     Sqlite { path: String },
+    /// A PostgreSQL database, whose URL is in a variable of the environment.
+    Postgres { variable: String },
 }
 
 impl Default for RegistryConfig {

@@ -22,5 +22,5 @@ pub mod status;
 pub mod validate;
 pub mod watch;
 
-pub use crate::prepare::{AllowedSecrets, Caveats, Destination, Environment, Findings, Trust, Workspace};
+pub use crate::prepare::{AllowedSecrets, Caveats, Destination, Environment, Findings, Trust, Variables, Workspace};
 pub use crate::reconcile::ReconcileError as OpsError;

@@ -125,7 +125,7 @@ pub fn plan(environment: &Environment, options: &PlanOptions, now: Timestamp) ->
 
 /// Returns what a plan holds for. A snapshot is no registry that can be applied to.
 fn bonds_of(view: &View<'_>, is_of_snapshot: bool) -> Result<Bonds, OpsError> {
-    let has_registry = !is_of_snapshot && view.workspace.registry_path(&view.declared.fleet)?.exists();
+    let has_registry = !is_of_snapshot && view.workspace.registry_place(&view.declared.fleet)?.is_there()?;
     let registry = if has_registry { Some(view.registry.identity()?.id) } else { None };
     Ok(Bonds { fleet: Some(view.declared.fleet.name.to_string()), registry, policy_digest: view.policy_digest() })
 }

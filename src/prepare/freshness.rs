@@ -56,10 +56,10 @@ fn foreign(saved: &SavedPlan, view: &View<'_>) -> Result<Option<String>, Prepare
     }
     let Some(other) = &saved.bonds.registry else { return Ok(None) };
     let own = view.registry.identity()?.id;
-    let is_there = view.workspace.registry_path(&view.declared.fleet)?.exists();
     if *other == own {
         return Ok(None);
     }
+    let is_there = view.workspace.registry_place(&view.declared.fleet)?.is_there()?;
     let short = |id: &str| shown(&id.chars().take(8).collect::<String>());
     let here = if is_there { format!("this one is {}", short(&own)) } else { "there is none here".to_string() };
     Ok(Some(format!("the saved plan was made with the registry {}, and {here}", short(other))))

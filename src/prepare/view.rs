@@ -164,9 +164,11 @@ impl<'w> View<'w> {
     /// The registry or the repository cannot be read. What is wrong with the files is in the diagnostics.
     pub fn plan(&mut self, purpose: Purpose, now: Timestamp) -> Result<Planned, PrepareError> {
         let is_shown = purpose == Purpose::Show;
-        let place = self.workspace.registry_path(&self.declared.fleet)?;
         let other = match is_shown {
-            true => other_registry(&self.workspace.repo, &self.registry, &self.branch, &place)?,
+            true => {
+                let own = self.workspace.registry_place(&self.declared.fleet)?;
+                other_registry(&self.workspace.repo, &self.registry, &self.branch, &own)?
+            }
             false => None,
         };
         let worker = || match (at_work(&self.branch, now)?, &other) {

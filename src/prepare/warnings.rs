@@ -1,12 +1,10 @@
 //! What a plan that is shown warns about: why an apply of it would hold or lack something.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
 use super::lease::at_work;
 use super::rewind::{declares_the_same, not_after};
-use super::{Files, HistoryError, PrepareError};
+use super::{Files, HistoryError, OwnRegistry, PrepareError};
 use crate::diag::{Diagnostic, code};
 use crate::ledger::{Ledger, claim_path};
 use crate::model::id::{Name, RunToken};
@@ -14,20 +12,21 @@ use crate::model::text::sanitize_line;
 use crate::registry::Registry;
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
 
-/// Returns the other registry that works on the fleet. `place` is where this one is, or would be made.
+/// Returns the other registry that works on the fleet. `own` is where this one is, or would be made.
 pub(super) fn other_registry(
     repo: &Repo,
     registry: &Registry,
     branch: &ResultsBranch<'_>,
-    place: &Path,
+    own: &OwnRegistry,
 ) -> Result<Option<Owner>, PrepareError> {
     let Some(owner) = branch.owner()? else { return Ok(None) };
-    let is_own = registry.identity().map_err(HistoryError::Registry)?.id == owner.registry;
+    if registry.identity().map_err(HistoryError::Registry)?.id == owner.registry {
+        return Ok(None);
+    }
     // In the place of a lost one the next apply makes its successor.
-    let place = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
-    let is_in_place = |one: Witness| one.registry == owner.registry && Path::new(&one.place) == place;
-    let is_lost = !place.exists() && Witness::read(&Witness::path(repo, branch)).is_some_and(is_in_place);
-    Ok(if is_own || is_lost { None } else { Some(owner) })
+    let is_in_place = |one: Witness| one.registry == owner.registry && one.place == own.place_name();
+    let was_in_place = Witness::read(&Witness::path(repo, branch)).is_some_and(is_in_place);
+    Ok(if was_in_place && !own.is_there()? { None } else { Some(owner) })
 }
 
 /// Returns a few words for a registry. The branch that names it is one that others can push to.

@@ -1,7 +1,7 @@
 //! A fleet that has been opened: its repository, and the way to its registry.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,17 +9,16 @@ use jiff::Timestamp;
 use super::PrepareError;
 use super::lease::at_work;
 use super::needed_secrets::has_secrets;
+use super::own_registry::{OWN_FOLDER, OwnRegistry, Variables};
 use super::secrets::{AllowedSecrets, SecretFault, SecretStore};
 use crate::model::fleet::{Declared, Fleet, RegistryConfig};
+use crate::model::id::Name;
 use crate::model::job::{Action, Job};
 use crate::model::secret::{Masks, SecretRef, SecretText, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{Change, ExclusionFailure, Exclusive, Registry, RegistryError, Store, StorePlace as _};
+use crate::registry::{Change, Registry, RegistryError};
 use crate::repo::{Remote, RemoteError, Repo, ResultsBranch};
-
-/// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
-pub const OWN_FOLDER: &str = ".fleetform";
 
 /// What a command is told by its surroundings, read once.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +27,8 @@ pub struct Environment {
     pub folder: PathBuf,
     /// `--registry`: overrides the Fleet document; a path is relative to the folder that the command was called in.
     pub registry: Option<String>,
+    /// The variables of the process, one of which a Fleet document may name.
+    pub variables: Variables,
     /// The secrets that the fleet may use.
     pub secrets: AllowedSecrets,
     /// The SSH key that signs the commits of results.
@@ -39,6 +40,8 @@ pub struct Workspace {
     pub repo: Repo,
     environment: Environment,
     secrets: SecretStore,
+    /// Where the registry is, and what named it.
+    registry: RefCell<Option<((RegistryConfig, Name), OwnRegistry)>>,
 }
 
 /// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
@@ -56,51 +59,6 @@ pub fn host() -> String {
     if host.is_empty() { "host".to_string() } else { host.to_string() }
 }
 
-/// The place of a registry that is this machine's own.
-pub struct OwnRegistry {
-    path: PathBuf,
-    place: SqlitePlace,
-}
-
-impl OwnRegistry {
-    /// Returns the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens the registry for writing. A new folder of a registry inside the fleet's is kept out of git: it holds keys.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn open_for_writing(&self) -> Result<Box<dyn Store>, PrepareError> {
-        if let Some(folder) = self.path.parent()
-            && folder.file_name().is_some_and(|name| name == OWN_FOLDER)
-            && !folder.join(".gitignore").exists()
-        {
-            let ignore = folder.join(".gitignore");
-            let made = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&ignore, "*\n"));
-            made.map_err(|source| PrepareError::Output {
-                what: format!("{} cannot be written", ignore.display()),
-                source,
-            })?;
-        }
-        Ok(self.place.open()?)
-    }
-
-    /// Returns true while some process has the right to work on the registry.
-    pub fn is_worked_on(&self) -> bool {
-        self.place.holder().is_some()
-    }
-
-    /// Takes the right to work on the registry, for an owner of this name.
-    ///
-    /// # Errors
-    /// Another process has it, or it cannot be taken.
-    pub fn lock(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
-        self.place.exclude(owner)
-    }
-}
-
 impl Workspace {
     /// Opens the repository around the environment's folder.
     ///
@@ -113,7 +71,8 @@ impl Workspace {
 
     fn of(mut repo: Repo, environment: &Environment) -> Workspace {
         repo.sign_with(environment.signing_key.as_deref());
-        Workspace { repo, environment: environment.clone(), secrets: SecretStore::new(environment.secrets.clone()) }
+        let secrets = SecretStore::new(environment.secrets.clone());
+        Workspace { repo, environment: environment.clone(), secrets, registry: RefCell::default() }
     }
 
     /// Reads no secrets from now on: jobs that need them have values that are none.
@@ -181,42 +140,46 @@ impl Workspace {
         Ok(Workspace::of(repo, environment))
     }
 
-    /// Returns the path of the registry's file.
+    /// Returns where the registry is. It is made out once, and kept until the fleet names another one.
     ///
     /// # Errors
-    /// `--registry` is not one that this fleetform knows.
-    pub fn registry_path(&self, fleet: &Fleet) -> Result<PathBuf, PrepareError> {
-        if let Some(url) = &self.environment.registry {
-            return match url.strip_prefix("sqlite:") {
-                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-                Some(_) | None => Err(PrepareError::Usage {
-                    what: "the value of --registry is not understood".to_string(),
-                    help: "Write it as `sqlite:PATH`.".to_string(),
-                }),
-            };
+    /// `--registry` is not one that this fleetform knows, or the variable with its URL cannot be used.
+    pub fn registry_place(&self, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
+        let mut kept = self.registry.borrow_mut();
+        let key = (fleet.registry.clone(), fleet.name.clone());
+        if let Some((known, own)) = kept.as_ref()
+            && *known == key
+        {
+            return Ok(own.clone());
         }
-        let RegistryConfig::Sqlite { path } = &fleet.registry;
-        Ok(self.repo.shared_folder().join(path))
+        let name = fleet.name.as_str();
+        let own = match (&self.environment.registry, &fleet.registry) {
+            (Some(given), _) => OwnRegistry::given(given, name)?,
+            (None, RegistryConfig::Sqlite { path }) => OwnRegistry::in_file(self.repo.shared_folder().join(path), name),
+            (None, RegistryConfig::Postgres { variable }) => {
+                OwnRegistry::of_variable(variable, self.environment.variables, name)?
+            }
+        };
+        *kept = Some((key, own.clone()));
+        Ok(own)
     }
 
-    /// Returns the place of the registry, unless git has something to say about what is in it: then a pull request
-    /// could bring a registry of its own, with devices, keys and runs that never were.
+    /// Returns where the registry is, unless git has something to say about what is in it: then a pull request could
+    /// bring a registry of its own, with devices, keys and runs that never were.
     ///
     /// # Errors
-    /// Git has it, or `--registry` is not one that this fleetform knows.
+    /// Git has it; or as [`Workspace::registry_place`].
     pub fn own_registry(&self, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
-        let path = self.registry_path(fleet)?;
+        let own = self.registry_place(fleet)?;
+        let Some(file) = own.file() else { return Ok(own) };
         let mut places = Vec::new();
         if self.environment.registry.is_none() {
             places.push(PathBuf::from(OWN_FOLDER));
         }
-        // `--registry` is relative to where the command was called, and `registry_path` has joined the other with the
-        // folder.
-        let whole = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        places.push(SqlitePlace::lock_path(&whole));
-        places.extend(SqlitePlace::files(&whole));
+        places.push(SqlitePlace::lock_path(&file));
+        places.extend(SqlitePlace::files(&file));
         self.refuse_tracked(&places)?;
-        Ok(OwnRegistry { place: SqlitePlace::new(path.clone(), fleet.name.as_str()), path })
+        Ok(own)
     }
 
     /// Refuses places that git fills.
@@ -280,7 +243,7 @@ impl Workspace {
         branch: &ResultsBranch<'_>,
         now: Timestamp,
     ) -> Result<Option<String>, PrepareError> {
-        match self.own_registry(fleet)?.place.holder() {
+        match self.own_registry(fleet)?.holder() {
             Some(name) => Ok(Some(if name.is_empty() { "another process".to_string() } else { name })),
             None => at_work(branch, now),
         }
@@ -291,6 +254,6 @@ impl Workspace {
     /// # Errors
     /// It cannot be read, or git has it.
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, PrepareError> {
-        Ok(Registry::new(self.own_registry(fleet)?.place.open_for_reading()?))
+        Ok(Registry::new(self.own_registry(fleet)?.open_for_reading()?))
     }
 }

@@ -3,10 +3,13 @@
 //! The results branch names the one registry that works on a fleet ([`Owner`]). Any other one looks and plans. A
 //! registry that is made in the place of one that was lost, in the repository where that worked, takes its identity.
 //! One that was put back from a copy catches up with its [`Witness`].
+//!
+//! Machines that share a database share its registry: whichever of them is named on the branch, the others work on the
+//! fleet as well. Each has a witness of what it has sent itself, so what the others have sent since is not known to it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -18,7 +21,7 @@ use crate::execute::{CrashPoints, Progress, writer};
 use crate::ledger::claim_path;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
-use crate::prepare::{Recorded, View, at_work, host};
+use crate::prepare::{OwnRegistry, Recorded, View, at_work, host};
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, StorePlace as _};
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
@@ -32,6 +35,8 @@ pub(super) struct Ownership {
     named: Option<Owner>,
     witness: Rc<RefCell<Witness>>,
     paths: Vec<PathBuf>,
+    /// It is a database: other machines may work with it, of which the witness here does not know.
+    is_shared: bool,
     /// The witness knew of more than the registry when that was opened.
     is_behind: bool,
     /// Whether it was put back is looked at once: only this process writes to it from then on.
@@ -46,22 +51,24 @@ impl Ownership {
     pub fn of(
         registry: Registry,
         (repo, branch): (&Repo, &mut ResultsBranch<'_>),
-        (place, process): (&Path, &str),
+        (place, process): (&OwnRegistry, &str),
         crash: &CrashPoints,
     ) -> Result<(Ownership, Registry), ReconcileError> {
         let mut registry = registry;
         let mut identity = registry.identity()?;
-        let place = std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf());
-        let paths = vec![Witness::path(repo, branch), place.with_extension("witness")];
+        let file = place.file();
+        let beside = file.as_ref().map(|file| file.with_extension("witness"));
+        let paths: Vec<PathBuf> = [Witness::path(repo, branch)].into_iter().chain(beside).collect();
         let known = || paths.iter().filter_map(|path| Witness::read(path));
-        // A copy beside the original is another registry.
-        if known().any(|one| one.registry == identity.id && one.was_copied_to(&place)) {
+        // A copy beside the original is another registry. A database may have several addresses.
+        let is_copy = |file: &PathBuf| known().any(|one| one.registry == identity.id && one.was_copied_to(file));
+        if file.as_ref().is_some_and(is_copy) {
             identity.id = drawn_identity();
             registry.write(Change::Inherit { identity: &identity.id })?;
         }
         let mut witness = Witness { registry: identity.id.clone(), ..Witness::default() };
         known().for_each(|one| witness.learn(&one));
-        (witness.place, witness.process) = (place.display().to_string(), process.to_string());
+        (witness.place, witness.process) = (place.place_name(), process.to_string());
         let behind = witness.sends > identity.sends;
         witness.sends = witness.sends.max(identity.sends);
         let witness = Rc::new(RefCell::new(witness));
@@ -72,6 +79,7 @@ impl Ownership {
             named: None,
             witness: Rc::clone(&witness),
             paths: paths.clone(),
+            is_shared: file.is_none(),
             is_behind: behind,
             has_looked: false,
         };
@@ -129,7 +137,7 @@ impl Ownership {
     fn lost(&self, registry: &str) -> Option<Witness> {
         let place = self.witness.borrow().place.clone();
         let found = self.witness_of(registry)?;
-        (found.place == place || !Path::new(&found.place).exists()).then_some(found)
+        (found.place == place || found.is_gone()).then_some(found)
     }
 
     /// Marks devices as sent that may have been sent to after the copy was made that was put back. What the branch has
@@ -147,10 +155,11 @@ impl Ownership {
         let is_command =
             |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));
         let is_behind = self.is_behind || has_unknown_claims(view, &open)?;
-        if !is_behind && (is_witnessed || sends == 0) {
+        // What a database has that was not seen here is of another machine.
+        if !is_behind && (self.is_shared || is_witnessed || sends == 0) {
             return Ok(());
         }
-        let may_be_sent = |job: &Name, run: &RunToken, total: u32| match is_witnessed {
+        let may_be_sent = |job: &Name, run: &RunToken, total: u32| match is_witnessed && !self.is_shared {
             true => witness.runs.get(&format!("{job}/{run}")).map_or(0, |end| (*end).min(total)),
             false => total,
         };
@@ -206,9 +215,8 @@ impl Ownership {
     /// Refuses to take over from a registry of this machine that a process works with now.
     fn refuse_at_work(&self, other: &Owner) -> Result<(), ReconcileError> {
         let witness = self.witness_of(&other.registry);
-        let Some(place) = witness.map(|one| PathBuf::from(one.place)).filter(|place| place.exists()) else {
-            return Ok(());
-        };
+        // Of a database only its own lease says who works with it, and how it is reached is not known here.
+        let Some(place) = witness.and_then(|one| one.file()).filter(|file| file.exists()) else { return Ok(()) };
         match SqlitePlace::new(place, "").exclude("take-over") {
             Err(ExclusionFailure::Held(holder)) => Err(ExclusionFailure::Held(holder).into()),
             Ok(_) | Err(ExclusionFailure::Failed(_)) => Ok(()),

@@ -125,8 +125,7 @@ impl<'w> Reconciler<'w> {
         self.lock = self.take_lock(&own, &branch, now)?;
         let registry = self.options.ports.registry(own.open_for_writing()?);
         let place = (repo, &mut branch);
-        let (ownership, mut registry) =
-            Ownership::of(registry, place, (own.path(), &self.owner), &self.options.ports.crash)?;
+        let (ownership, mut registry) = Ownership::of(registry, place, (&own, &self.owner), &self.options.ports.crash)?;
         if let Some(pages) = self.options.growth {
             registry.limit_growth(pages)?;
         }

@@ -37,13 +37,16 @@ pub enum RegistryError {
     Refused { location: String, reason: String },
     #[error("the registry {location} cannot be used: {what}")]
     Unfit { location: String, what: String, help: &'static str },
+    /// A variable of the environment has no URL that can be used. `what` goes on after it.
+    #[error("the variable `{name}`, which has the URL of the registry, {what}")]
+    Variable { name: String, what: String, help: &'static str },
     /// `source` is the error of the store.
     #[error("the registry {location} failed to {doing}")]
     Failed { location: String, doing: &'static str, source: Box<dyn Error + Send + Sync> },
 }
 
 impl RegistryError {
-    /// Returns what to do about it, one sentence.
+    /// Returns what to do about it, one sentence or two.
     pub fn help(&self) -> &'static str {
         match self {
             RegistryError::Folder { .. } => "Check the permissions of the folder above it, or set `spec.registry`.",
@@ -55,16 +58,8 @@ impl RegistryError {
             RegistryError::Full { .. } => {
                 "Make room on the disk: the next try goes on where this one was, nothing is lost."
             }
-            RegistryError::ReadOnly { .. } => "Check the permissions of the file and of its folder.",
-            RegistryError::NotARegistry { .. } => "Point `spec.registry.sqlite.path` or --registry at another file.",
-            RegistryError::Foreign { .. } => {
-                "Give each fleet a registry of its own with `spec.registry.sqlite.path` or --registry."
-            }
             RegistryError::Newer { .. } => "Use a newer fleetform.",
             RegistryError::Older { .. } => "Run `fleetform apply` once: it brings the registry up to date.",
-            RegistryError::Corrupt { .. } => {
-                "Restore the file from a backup, or remove it: devices are imported again and runs are read from git."
-            }
             RegistryError::Unreachable { .. } => {
                 "See whether the server runs and can be reached from here. Nothing is lost: the next try goes on where \
                  this one was."
@@ -74,8 +69,47 @@ impl RegistryError {
                  docs/production.md lists them."
             }
             RegistryError::Occupied { .. } => "Copy into a registry that does not exist yet: nothing was changed.",
-            RegistryError::Unfit { help, .. } => help,
-            RegistryError::Failed { .. } => "Check the file and the disk that it is on.",
+            RegistryError::Unfit { help, .. } | RegistryError::Variable { help, .. } => help,
+            RegistryError::ReadOnly { location }
+            | RegistryError::NotARegistry { location }
+            | RegistryError::Foreign { location, .. }
+            | RegistryError::Corrupt { location, .. }
+            | RegistryError::Failed { location, .. } => match location.starts_with("postgres://") {
+                true => self.help_with_database(),
+                false => self.help_with_file(),
+            },
+        }
+    }
+
+    fn help_with_file(&self) -> &'static str {
+        match self {
+            RegistryError::ReadOnly { .. } => "Check the permissions of the file and of its folder.",
+            RegistryError::NotARegistry { .. } => "Point `spec.registry.sqlite.path` or --registry at another file.",
+            RegistryError::Foreign { .. } => {
+                "Give each fleet a registry of its own with `spec.registry.sqlite.path` or --registry."
+            }
+            RegistryError::Corrupt { .. } => {
+                "Restore the file from a backup, or remove it: devices are imported again and runs are read from git."
+            }
+            _ => "Check the file and the disk that it is on.",
+        }
+    }
+
+    fn help_with_database(&self) -> &'static str {
+        match self {
+            RegistryError::ReadOnly { .. } => {
+                "Name the server that takes writes, or all of them as `HOST,HOST`, and a user that may write: \
+                 docs/production.md lists the rights."
+            }
+            RegistryError::NotARegistry { .. } => {
+                "Its schema `fleetform` is of something else: name another database in the URL."
+            }
+            RegistryError::Foreign { .. } => "Give each fleet a database of its own, and name it in the URL.",
+            RegistryError::Corrupt { .. } => {
+                "Restore the database from a backup, or drop its schema `fleetform`: devices are imported again and \
+                 runs are read from git."
+            }
+            _ => "Look into the log of the server.",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A witness beside the registry: what a copy of the registry that is put back cannot know.
 //!
 //! The witness is a file in the folder that git keeps the repository in, and another one beside the registry, for other
-//! clones that share it. A backup of the registry has neither, or not both:
+//! clones that share it, unless that is a database. A backup of the registry has neither, or not both:
 //!
 //! 1. The registry commits that it marks devices as sent, and counts that.
 //! 2. The witness is written, durably: the count, and for each run the highest device that was marked.
@@ -28,7 +28,8 @@ pub struct Witness {
     pub registry: String,
     /// The process that works with it, or did last.
     pub process: String,
-    /// The file that it is in, for people and to know whether it is gone.
+    /// The absolute path of the file that it is in, to know whether it is gone; or the address of its database, without
+    /// secrets.
     pub place: String,
     /// How often it had marked devices as sent.
     pub sends: u64,
@@ -58,6 +59,16 @@ impl Witness {
             runs: runs.filter_map(|(run, ordinal)| Some((run.clone(), end(ordinal)?))).collect(),
             at: text("at")?.parse().ok()?,
         })
+    }
+
+    /// Returns the file that the registry is in; `None` for one in a database.
+    pub fn file(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(&self.place)).filter(|path| path.is_absolute())
+    }
+
+    /// Returns true when the file of the registry is gone. Of a database that cannot be known.
+    pub fn is_gone(&self) -> bool {
+        self.file().is_some_and(|file| !file.exists())
     }
 
     /// Returns true when the registry was copied to a place: the file that it was in is there too, and another one.

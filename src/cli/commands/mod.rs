@@ -28,16 +28,21 @@ use serde_json::json;
 use super::CommandResult;
 use super::args::{Cli, Command};
 use super::output::Output;
-use crate::ops::Environment;
+use super::secrets::variable;
 use crate::ops::edit::Edited;
+use crate::ops::{Environment, Variables};
 use crate::repo::{FLEET_FILE, Repo};
 
 pub use reference::glossary;
 
 /// Runs the command and returns its exit code.
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
-    let environment =
-        Environment { folder: folder_of(cli), registry: cli.global.registry.clone(), ..Environment::default() };
+    let environment = Environment {
+        folder: folder_of(cli),
+        registry: cli.global.registry.clone(),
+        variables: Variables(variable),
+        ..Environment::default()
+    };
     match &cli.command {
         Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
         Command::Init { directory, example, name } => {

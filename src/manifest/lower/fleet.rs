@@ -11,6 +11,7 @@ use crate::model::fleet::{
 };
 use crate::model::id::{DeviceId, Name};
 use crate::model::limits;
+use crate::model::secret::SecretRef;
 
 /// The results branch of a fleet that names none.
 const RESULTS_BRANCH_DEFAULT: &str = "fleetform/results";
@@ -30,14 +31,43 @@ impl Lowering<'_> {
     }
 
     fn registry(&mut self, registry: Option<v1::Registry>) -> RegistryConfig {
-        if registry.is_some() {
-            self.exactly_one("/spec/registry", &["sqlite"]);
+        let Some(v1::Registry { sqlite, postgres }) = registry else { return RegistryConfig::default() };
+        self.exactly_one("/spec/registry", &["sqlite", "postgres"]);
+        if let Some(postgres) = postgres {
+            return RegistryConfig::Postgres { variable: self.variable_of(postgres) };
         }
-        let Some(path) = registry.and_then(|registry| registry.sqlite).and_then(|sqlite| sqlite.path) else {
-            return RegistryConfig::default();
-        };
+        let Some(path) = sqlite.and_then(|sqlite| sqlite.path) else { return RegistryConfig::default() };
         self.plain_path(&path, "/spec/registry/sqlite/path");
         RegistryConfig::Sqlite { path }
+    }
+
+    /// Returns the variable that has the URL of a database; a stand-in, with a diagnostic, when none is named.
+    fn variable_of(&mut self, v1::Postgres { url }: v1::Postgres) -> String {
+        let help = "Write it as `url: {env: DATABASE_URL}`, and set that variable where fleetform runs.";
+        let (at, detail) = match url {
+            Some(v1::UrlPlace::Variable(v1::VariablePlace { env: Some(name) })) => {
+                match SecretRef::Env(name.clone()).fault() {
+                    None => return name,
+                    Some(fault) => ("/spec/registry/postgres/url/env", fault),
+                }
+            }
+            Some(v1::UrlPlace::Text(_)) => (
+                "/spec/registry/postgres/url",
+                "The URL of a database has a password, which must not be in git. Only the variable that has the URL \
+                 is named.",
+            ),
+            Some(v1::UrlPlace::Variable(_)) | None => {
+                let written = self.root.at("/spec/registry/postgres/url");
+                if written.is_some_and(|url| !url.entries().is_empty()) {
+                    // What stands there in its place is reported as such.
+                    return String::new();
+                }
+                ("/spec/registry/postgres", "A database needs a URL.")
+            }
+        };
+        let at = self.root.locate(at).key_span();
+        self.diagnostics.push(Diagnostic::new(code::REGISTRY_URL, at, detail).with_help(help));
+        String::new()
     }
 
     /// Checks a path of the disk where fleetform runs.

@@ -56,7 +56,7 @@ use writer::Writer;
 
 pub use migrations::SCHEMA_VERSION;
 pub use place::PostgresPlace;
-pub use settings::UrlError;
+pub use settings::{UrlError, is_url};
 
 /// The time between two tries to connect again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);

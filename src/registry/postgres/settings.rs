@@ -67,6 +67,11 @@ impl UrlError {
     }
 }
 
+/// Returns true for a text that begins as the URL of a database does.
+pub fn is_url(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
 /// The `sslmode` of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encryption {
@@ -83,7 +88,7 @@ impl Settings {
     /// # Errors
     /// It is none, or it names files that cannot be used.
     pub(super) fn parse(url: &str) -> Result<Settings, UrlError> {
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        if !is_url(url) {
             return Err(UrlError::Scheme);
         }
         let (rest, encryption, files) = Ssl::taken_from(url)?;
