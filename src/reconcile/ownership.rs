@@ -23,7 +23,7 @@ use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::prepare::{OwnRegistry, Recorded, View, at_work, host};
 use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, StorePlace as _};
+use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, RegistryIdentity, StorePlace as _};
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
 use crate::results::{Trailers, with_trailers};
 
@@ -148,13 +148,13 @@ impl Ownership {
         now: Timestamp,
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<(), ReconcileError> {
-        let sends = view.registry.identity()?.sends;
+        let RegistryIdentity { sends, may_lack, .. } = view.registry.identity()?;
         let witness = self.witness.borrow().clone();
         let is_witnessed = self.witness_of(&self.own.registry).is_some();
         let open = view.registry.journal().unclosed()?;
         let is_command =
             |name: &Name| view.declared.jobs.get(name).is_none_or(|job| matches!(job.action, Action::Command(_)));
-        let is_behind = self.is_behind || has_unknown_claims(view, &open)?;
+        let is_behind = self.is_behind || may_lack || has_unknown_claims(view, &open)?;
         // What a database has that was not seen here is of another machine.
         if !is_behind && (self.is_shared || is_witnessed || sends == 0) {
             return Ok(());
