@@ -128,6 +128,8 @@ pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one line of an import of IoT Hub's form: a full twin (72 KiB as counted) with the `$metadata` of each of
 /// its values, which an export of IoT Hub has, stays below it.
 pub const IMPORT_LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a file whose rows are compared with the registry together: what bounds the memory where rows are long.
+pub const IMPORT_LOOK_BYTES_MAX: u64 = 4 << 20;
 /// Rejected rows of an import that are written to `errors.csv`; the count is always exact.
 pub const IMPORT_ERRORS_MAX: usize = 10_000;
 /// Indexes that conditions of groups and jobs get. Each index makes every import and every job that writes its path

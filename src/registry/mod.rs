@@ -3,7 +3,7 @@
 //! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] read, one for each noun, and a
 //! transaction is a list of values ([`Change`]), committed under a [`Fence`]. No database type, path or SQL appears in
 //! a signature or an error. `sqlite` is the store of one file on one machine, `postgres`
-//! that of a database. `file` reads the files of imports. `sql` lowers the conditions of the query language to a dialect
+//! that of a database. `file` reads the files of imports, and `staging` decides what their rows do. `sql` lowers the conditions of the query language to a dialect
 //! of SQL.
 //!
 //! Keys are in a separate table, so that no query over devices can show one. A registry write and its outcome row share
@@ -26,6 +26,7 @@ pub mod postgres;
 pub mod snapshot;
 pub mod sql;
 pub mod sqlite;
+mod staging;
 mod store;
 mod transfer;
 

@@ -1,17 +1,8 @@
-//! Device imports: a file is staged beside the devices, compared with them, and laid over them (for a plan) or written
-//! (by an apply). Rows stream through; a file of any length needs the same memory, but for eight bytes an id.
-//!
-//! The file owns the values that it sets: an empty cell of a `TAG.` or `CLOUD.` column removes the value, and so does a
-//! `null` of a JSON line. All other values of a device stay as they are.
-//!
-//! A device belongs to one import. It can move: a row may take a device of another declared import when the file of
-//! that import no longer has it. Staging notes such rows; [`Imports::settle`](super::super::Imports::settle) decides
-//! about them when all files are known.
+//! Device imports: a file is staged in temporary tables, and laid over the devices (for a plan) or written (by an
+//! apply).
 
-mod alike;
 mod staged;
-mod stager;
-mod watched;
+mod tables;
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -19,36 +10,15 @@ use std::io::Read;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::file::{Reader, RowEntry};
-use super::super::{ImportFailure, ImportSpec, RegistryError, RowError, StagedImport};
+use super::super::staging::{Stager, each_id, note_gone, removal};
+use super::super::{ImportFailure, ImportSpec, RegistryError, StagedImport};
 use super::{SqliteStore, failure};
-use crate::model::fleet::{ImportFormat, Removed};
+use crate::model::fleet::ImportFormat;
 use staged::{forget_staged, reject_refused, stage_removed, take_back, write_staged};
-use stager::Stager;
+use tables::Tables;
 
 /// The temporary tables of staged imports and the views over them.
 const STAGE: &str = include_str!("import/stage.sql");
-
-/// What a staged row does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RowKind {
-    Unchanged = 0,
-    Updated = 1,
-    New = 2,
-    Deleted = 3,
-}
-
-impl RowKind {
-    /// Returns the kind of a number of the tables.
-    fn of(number: u8) -> RowKind {
-        match number {
-            1 => RowKind::Updated,
-            2 => RowKind::New,
-            3 => RowKind::Deleted,
-            _ => RowKind::Unchanged,
-        }
-    }
-}
 
 impl SqliteStore {
     pub(super) fn stage_file(&mut self, spec: &ImportSpec, file: &mut dyn Read) -> Result<StagedImport, ImportFailure> {
@@ -57,7 +27,10 @@ impl SqliteStore {
         self.connection.execute_batch(STAGE).map_err(fail)?;
         // The transaction writes the temporary database only: the registry's file is just read.
         let transaction = self.connection.transaction().map_err(fail)?;
-        let staged = Stager::new(&transaction, spec, &location)?.run(file)?;
+        let stager = Stager::open(spec, file)?;
+        let mut tables = Tables::new(&transaction, spec, stager.has_identities()).map_err(fail)?;
+        let staged = stager.run(&mut tables).map_err(|failure| failure.into_import(|e| fail(e).into()))?;
+        drop(tables);
         transaction.commit().map_err(fail)?;
         Ok(staged)
     }
@@ -86,15 +59,8 @@ impl SqliteStore {
     }
 
     fn keep_owned(&self, owner: &str, format: ImportFormat, file: &mut dyn Read) -> Result<(), ImportFailure> {
-        let mut source = Reader::open(format, file)?;
-        while let Some(RowEntry { row, .. }) = source.next()? {
-            let device_id = match row {
-                Ok(row) => row.device_id,
-                Err(rejected) => rejected.device_id,
-            };
-            take_back(&self.connection, &device_id, owner).map_err(|e| self.error("keep devices", e))?;
-        }
-        Ok(())
+        let kept = each_id(format, file, |device_id| take_back(&self.connection, &device_id, owner).map(drop));
+        kept.map_err(|failure| failure.into_import(|e| self.error("keep devices", e).into()))
     }
 
     pub(super) fn settle_import(&mut self, spec: &ImportSpec, staged: &mut StagedImport) -> Result<(), RegistryError> {
@@ -104,12 +70,9 @@ impl SqliteStore {
         let text = "SELECT import_id FROM temp.staged_import WHERE name = ?1";
         let import_id: i64 = transaction.query_row(text, [&spec.name], |row| row.get(0)).map_err(fail)?;
         reject_refused(&transaction, import_id, staged).map_err(fail)?;
-        let removal = if staged.rejected > 0 { Removed::Keep } else { spec.removed };
+        let removal = removal(spec, staged);
         let gone = stage_removed(&transaction, (import_id, &spec.name), removal).map_err(fail)?;
-        match removal {
-            Removed::Keep => staged.kept = gone,
-            Removed::Block | Removed::Delete => staged.removed = gone,
-        }
+        note_gone(staged, removal, gone);
         transaction.commit().map_err(fail)
     }
 

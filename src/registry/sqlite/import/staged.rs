@@ -3,36 +3,14 @@
 
 use rusqlite::{Connection, params};
 
-use super::{RowError, RowKind, StagedImport};
+use super::StagedImport;
 use crate::model::fleet::Removed;
-use crate::model::limits;
-use crate::model::text::shorten;
+use crate::registry::staging::{RowKind, Wanted, refuse};
 
-/// Returns the counter for rows of a kind.
-pub fn count_of(found: &mut StagedImport, kind: RowKind) -> &mut u64 {
-    match kind {
-        RowKind::New => &mut found.new,
-        RowKind::Unchanged => &mut found.unchanged,
-        RowKind::Updated => &mut found.updated,
-        RowKind::Deleted => &mut found.deleted,
-    }
-}
-
-/// Notes a rejected row.
-pub fn reject(
-    connection: &Connection,
-    import_id: i64,
-    found: &mut StagedImport,
-    mut error: RowError,
-) -> rusqlite::Result<()> {
-    error.device_id = bounded_id(&error.device_id);
-    found.rejected += 1;
+/// Notes the device of a rejected row.
+pub fn note_rejected(connection: &Connection, import_id: i64, device_id: &str) -> rusqlite::Result<()> {
     let mut note = connection.prepare_cached("INSERT OR IGNORE INTO temp.staged_rejected VALUES (?1, ?2)")?;
-    note.execute(params![error.device_id, import_id])?;
-    if found.errors.len() < limits::IMPORT_ERRORS_MAX {
-        found.errors.push(error);
-    }
-    Ok(())
+    note.execute(params![device_id, import_id]).map(drop)
 }
 
 /// Refuses a staged row of another import that wants a device, because this import still has it. Returns false when
@@ -68,17 +46,20 @@ pub fn reject_refused(connection: &Connection, import_id: i64, found: &mut Stage
     let mut rows = look.query([import_id])?;
     while let Some(row) = rows.next()? {
         let (device_id, owner): (String, String) = (row.get(0)?, row.get(1)?);
-        let kind = RowKind::of(row.get(3)?);
-        *count_of(found, kind) -= 1;
-        found.renamed -= row.get::<_, u64>(4)?;
-        found.blocked -= row.get::<_, u64>(5)?;
         let mut forget =
             connection.prepare_cached("DELETE FROM temp.staged WHERE device_id = ?1 AND import_id = ?2")?;
         forget.execute(params![device_id, import_id])?;
-        let message = format!("the device belongs to import/{owner}, whose file has it too");
-        reject(connection, import_id, found, RowError { line: row.get(2)?, device_id, message })?;
+        note_rejected(connection, import_id, &device_id)?;
+        let wanted = Wanted {
+            device_id: &device_id,
+            owner: &owner,
+            line: row.get(2)?,
+            kind: RowKind::of(row.get(3)?),
+            is_renamed: row.get(4)?,
+            is_blocked: row.get(5)?,
+        };
+        refuse(found, &wanted);
     }
-    found.errors.sort_by_key(|error| error.line);
     Ok(())
 }
 
@@ -174,9 +155,4 @@ pub fn forget_staged(connection: &Connection, name: &str) -> rusqlite::Result<()
         connection.execute(&text, [name])?;
     }
     Ok(())
-}
-
-/// Returns a device id of a file in a length that can be kept.
-fn bounded_id(device_id: &str) -> String {
-    shorten(device_id, limits::DEVICE_ID_CHARS_MAX).into_owned()
 }

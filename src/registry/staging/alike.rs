@@ -1,9 +1,31 @@
 //! Finds ids that differ only in the case of letters, within one file or between its new devices and the registry. They
 //! are two devices here and in IoT Hub, but one to IoT Central and to people.
 
-use rusqlite::Connection;
-
 use crate::registry::Alike;
+
+/// What a store is asked about ids that are alike.
+pub trait AlikeTables {
+    /// What its tables fail with.
+    type Error;
+
+    /// Calls `visit` for the ids of all devices of the registry, in their order.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn each_device_id(&mut self, visit: &mut dyn FnMut(&str)) -> Result<(), Self::Error>;
+
+    /// Returns the first new device of the file that is alike to an id.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn new_alike_to(&mut self, device_id: &str) -> Result<Option<String>, Self::Error>;
+
+    /// Returns the ids of the file that are alike and not deleted by their rows; `None` when there are none.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn alike_in_file(&mut self) -> Result<Option<Alike>, Self::Error>;
+}
 
 /// Hashes of the ids, eight bytes each, and eight more for each new device of a registry that has devices. The hashes
 /// show whether such ids exist; only then are the texts read.
@@ -14,6 +36,10 @@ pub struct AlikeIds {
     new: Vec<u64>,
     has_upper_case: bool,
 }
+
+/// Ids of the registry whose hash is that of a new device that are looked at: two ids hardly ever share a hash without
+/// being alike.
+const LOOKS_MAX: usize = 100;
 
 impl AlikeIds {
     /// Adds an id that is new in the file. `is_compared` is true when the registry has devices, but not this one.
@@ -28,33 +54,30 @@ impl AlikeIds {
 
     /// Returns the new devices whose ids are alike to those of the registry; `None` when there are none. Reads the ids
     /// of all devices once when there are new devices: an index that ignores case would cost every import more.
-    pub fn find_registered(&mut self, connection: &Connection, import_id: i64) -> rusqlite::Result<Option<Alike>> {
+    pub fn find_registered<T: AlikeTables>(&mut self, tables: &mut T) -> Result<Option<Alike>, T::Error> {
         if self.new.is_empty() {
             return Ok(None);
         }
         self.new.sort_unstable();
-        let (mut groups, mut sample) = (0, None);
-        let mut ids = connection.prepare("SELECT device_id FROM main.device")?;
-        let mut rows = ids.query([])?;
-        while let Some(row) = rows.next()? {
-            let id = row.get_ref(0)?.as_str()?;
-            if self.new.binary_search(&hash_of(id.as_bytes())).is_err() {
-                continue;
+        let (mut groups, mut first) = (0, Vec::new());
+        tables.each_device_id(&mut |id| {
+            if self.new.binary_search(&hash_of(id.as_bytes())).is_ok() {
+                groups += 1;
+                if first.len() < LOOKS_MAX {
+                    first.push(id.to_string());
+                }
             }
-            groups += 1;
-            if sample.is_none() {
-                let text = "SELECT min(device_id) FROM temp.staged
-                    WHERE import_id = ?1 AND kind = 2 AND lower(device_id) = lower(?2)";
-                let one: Option<String> =
-                    connection.query_row(text, rusqlite::params![import_id, id], |row| row.get(0))?;
-                sample = one.map(|one| [one, id.to_string()]);
+        })?;
+        for id in first {
+            if let Some(one) = tables.new_alike_to(&id)? {
+                return Ok(Some(Alike { groups, sample: [one, id] }));
             }
         }
-        Ok(sample.map(|sample| Alike { groups, sample }))
+        Ok(None)
     }
 
     /// Returns the ids of the file that are alike; `None` when there are none.
-    pub fn find(mut self, connection: &Connection, import_id: i64) -> rusqlite::Result<Option<Alike>> {
+    pub fn find<T: AlikeTables>(mut self, tables: &mut T) -> Result<Option<Alike>, T::Error> {
         if !self.has_upper_case {
             return Ok(None);
         }
@@ -62,16 +85,7 @@ impl AlikeIds {
         if self.hashes.windows(2).all(|pair| pair[0] != pair[1]) {
             return Ok(None);
         }
-        let text = "SELECT count(*), min(one) FROM (
-                SELECT min(device_id) AS one FROM temp.staged
-                WHERE import_id = ?1 AND kind < 3 GROUP BY lower(device_id) HAVING count(*) > 1)";
-        let (groups, one): (u64, Option<String>) =
-            connection.query_row(text, [import_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let Some(one) = one else { return Ok(None) };
-        let text =
-            "SELECT max(device_id) FROM temp.staged WHERE import_id = ?1 AND kind < 3 AND lower(device_id) = lower(?2)";
-        let other: String = connection.query_row(text, rusqlite::params![import_id, one], |row| row.get(0))?;
-        Ok(Some(Alike { groups, sample: [one, other] }))
+        tables.alike_in_file()
     }
 }
 

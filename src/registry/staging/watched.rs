@@ -5,19 +5,15 @@ use serde_json::{Map, Value};
 use crate::model::policy::PathPattern;
 use crate::registry::ChangedTag;
 
-/// Notes the watched tags that a patch changes. `before` is the text of the tags of the device; `None` for a new one.
+/// Notes the watched tags that a patch changes. `before` are the tags of the device; null for a new one.
 pub fn note(
     found: &mut Vec<ChangedTag>,
     watched: &[PathPattern],
-    (before, patch): (Option<&str>, &Map<String, Value>),
+    (before, patch): (&Value, &Map<String, Value>),
     line: u64,
 ) {
-    if watched.is_empty() {
-        return;
-    }
-    let before = serde_json::from_str(before.unwrap_or("{}")).unwrap_or(Value::Null);
     let mut paths = Vec::new();
-    changed_paths(&before, patch, &mut Vec::new(), &mut paths);
+    changed_paths(before, patch, &mut Vec::new(), &mut paths);
     for (at, pattern) in watched.iter().enumerate() {
         let Some(path) = paths.iter().find(|path| pattern.touches(path)) else { continue };
         match found.iter_mut().find(|one| one.pattern == *pattern) {
@@ -59,7 +55,8 @@ mod tests {
             let pattern = PathPattern::parse(pattern).unwrap();
             let patch: Map<String, Value> = serde_json::from_str(patch).unwrap();
             let mut found = Vec::new();
-            note(&mut found, std::slice::from_ref(&pattern), (Some(before), &patch), 2);
+            let before = serde_json::from_str(before).unwrap();
+            note(&mut found, std::slice::from_ref(&pattern), (&before, &patch), 2);
             let path = found.first().map(|one| one.path.join("."));
             assert_eq!(path.as_deref(), expect, "{pattern} {before} {patch:?}");
         };
@@ -78,7 +75,7 @@ mod tests {
         let watched = ["a", "b"].map(|text| PathPattern::parse(text).unwrap());
         let mut found = Vec::new();
         for (line, patch) in [(2, r#"{"b": 1}"#), (3, r#"{"a": 1, "b": 2}"#)] {
-            note(&mut found, &watched, (None, &serde_json::from_str(patch).unwrap()), line);
+            note(&mut found, &watched, (&Value::Null, &serde_json::from_str(patch).unwrap()), line);
         }
         let seen: Vec<(String, u64, u64)> =
             found.iter().map(|one| (one.pattern.to_string(), one.rows, one.line)).collect();
