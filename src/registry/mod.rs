@@ -2,9 +2,9 @@
 //!
 //! [`Store`] is the port: [`Devices`], [`Journal`], [`Imports`] and [`BranchCopy`] read, one for each noun, and a
 //! transaction is a list of values ([`Change`]), committed under a [`Fence`]. No database type, path or SQL appears in
-//! a signature or an error. `sqlite` is the store of one file on one machine, `postgres`
-//! that of a database. `file` reads the files of imports, and `staging` decides what their rows do. `sql` lowers the conditions of the query language to a dialect
-//! of SQL.
+//! a signature or an error. `sqlite` is the store of one file on one machine, `postgres` that of a database. `file`
+//! reads the files of imports, and `staging` decides what their rows do. `sql` lowers the conditions of the query
+//! language to a dialect of SQL.
 //!
 //! Keys are in a separate table, so that no query over devices can show one. A registry write and its outcome row share
 //! a transaction, so a crash loses both or neither. The store compares devices with the desired values, so twins leave

@@ -26,7 +26,7 @@ impl PostgresStore {
         // Waiting for the disk would take most of the time of a reconcile with nothing to do.
         let may_be_lost = changes.iter().all(|change| matches!(change, Change::Seen { .. }));
         let location = self.settings.location.clone();
-        self.in_transaction(first.doing(), fence, &mut |connection| {
+        let answers = self.in_transaction(first.doing(), fence, &mut |connection| {
             if may_be_lost {
                 connection.batch("SET LOCAL synchronous_commit = off")?;
             }
@@ -38,7 +38,11 @@ impl PostgresStore {
                 })
             };
             changes.iter().map(written).collect()
-        })
+        })?;
+        if changes.iter().any(|change| matches!(change, Change::Import { .. })) {
+            self.note_imported();
+        }
+        Ok(answers)
     }
 
     /// Does work in one transaction, and does it again on another connection when the first one is lost, unless it is

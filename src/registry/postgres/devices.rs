@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use tokio_postgres::Row;
+
 use super::super::sql::Param;
 use super::super::{DeviceFilter, DeviceKeys, RegistryError};
 use super::PostgresStore;
@@ -44,23 +46,34 @@ impl PostgresStore {
     }
 }
 
-/// Returns the keys of a device; those of one that has none are empty.
-pub(super) fn keys(connection: &Connection, device_id: &str) -> Result<DeviceKeys, Fault> {
-    let text = "SELECT authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint
-        FROM device_key WHERE device_id = $1";
-    let Some(row) = connection.row(text, &[&device_id])? else {
+/// The columns of a device's keys in the order that [`keys_of_row`] reads; NULL for a device that has none.
+pub(super) const KEY_COLUMNS: &str = "k.device_id IS NOT NULL, k.authentication, k.primary_key, k.secondary_key, \
+    k.primary_thumbprint, k.secondary_thumbprint";
+
+/// Returns the keys of the columns from `first` on.
+pub(super) fn keys_of_row(row: &Row, first: usize) -> Result<DeviceKeys, Fault> {
+    if !row.try_get(first)? {
         return Ok(DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() });
-    };
-    let word: Option<&str> = row.try_get(0)?;
+    }
+    let word: Option<&str> = row.try_get(first + 1)?;
     let authentication = match word {
         None => Authentication::Sas,
         Some(word) => Authentication::parse(word).ok_or_else(|| malformed(word))?,
     };
     Ok(DeviceKeys {
         authentication,
-        primary_key: row.try_get(1)?,
-        secondary_key: row.try_get(2)?,
-        primary_thumbprint: row.try_get(3)?,
-        secondary_thumbprint: row.try_get(4)?,
+        primary_key: row.try_get(first + 2)?,
+        secondary_key: row.try_get(first + 3)?,
+        primary_thumbprint: row.try_get(first + 4)?,
+        secondary_thumbprint: row.try_get(first + 5)?,
     })
+}
+
+/// Returns the keys of a device; those of one that has none are empty.
+pub(super) fn keys(connection: &Connection, device_id: &str) -> Result<DeviceKeys, Fault> {
+    let text = format!("SELECT {KEY_COLUMNS} FROM device_key AS k WHERE k.device_id = $1");
+    match connection.row(&text, &[&device_id])? {
+        Some(row) => keys_of_row(&row, 0),
+        None => Ok(DeviceKeys { authentication: Authentication::None, ..DeviceKeys::default() }),
+    }
 }

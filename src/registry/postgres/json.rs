@@ -12,7 +12,6 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use serde::Serialize as _;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 use serde_json::{Map, Number, Serializer, Value};
 
@@ -27,6 +26,15 @@ const ONE: char = '\u{2}';
 
 /// Returns JSON for a parameter of type `jsonb`; [`read`] is the inverse.
 pub fn stored(value: &Value) -> String {
+    written(value)
+}
+
+/// Returns JSON of an object, as [`stored`] does.
+pub fn stored_members(members: &Map<String, Value>) -> String {
+    written(members)
+}
+
+fn written(value: &impl serde::Serialize) -> String {
     let mut bytes = Vec::with_capacity(256);
     let mut serializer = Serializer::with_formatter(&mut bytes, Stored);
     value.serialize(&mut serializer).expect("a value is written to memory");
