@@ -4,11 +4,14 @@ use super::sql::{self, Dialect, Param};
 use super::{Request, Selection};
 use crate::query::Query;
 
-/// Says what a dialect alone cannot: sets of devices.
+/// Says what a dialect alone cannot: how texts are kept, and sets of devices.
 pub(super) trait Sets {
     type Error;
 
     fn dialect(&self) -> &'static dyn Dialect;
+
+    /// Returns a text as it is kept.
+    fn kept(&self, text: &str) -> String;
 
     /// Returns SQL that is true for the devices with some ids.
     fn listed(&self, ids: &[String], params: &mut Vec<Param>) -> Result<String, Self::Error>;
@@ -36,13 +39,26 @@ pub(super) struct Bounds {
     pub params: Vec<Param>,
 }
 
+impl Condition {
+    /// Returns which devices a request selects.
+    pub fn of<S: Sets>(request: &Request, sets: &S) -> Result<Condition, S::Error> {
+        // A database may refuse parameters that the condition does not have.
+        let Bounds { within, selected, params, .. } = Bounds::with(request, &[], sets)?;
+        Ok(Condition { sql: format!("{within} AND {selected}"), params })
+    }
+}
+
 impl Bounds {
     pub fn of<S: Sets>(request: &Request, sets: &S) -> Result<Bounds, S::Error> {
+        Bounds::with(request, &request.passed_over, sets)
+    }
+
+    fn with<S: Sets>(request: &Request, passed_over: &[Vec<Query>], sets: &S) -> Result<Bounds, S::Error> {
         let dialect = sets.dialect();
         let mut within: Vec<String> = Vec::new();
         let mut params: Vec<Param> = Vec::new();
         for path in &request.within {
-            let mut add = |text: String| added(dialect, &mut params, text);
+            let mut add = |text: String| added(dialect, &mut params, sets.kept(&text));
             // `0` is the character after `/`: everything that starts with "path/" lies between them.
             let (itself, from, below) = (add(path.clone()), add(format!("{path}/")), add(format!("{path}0")));
             let inside = format!("(d.organization >= {from} AND d.organization < {below})");
@@ -61,19 +77,14 @@ impl Bounds {
             Selection::Listed(ids) => sets.listed(ids, &mut params)?,
             Selection::Matching { template, conditions } => {
                 if let Some(template) = template {
-                    within.push(format!("d.template = {}", added(dialect, &mut params, template.clone())));
+                    within.push(format!("d.template = {}", added(dialect, &mut params, sets.kept(template))));
                 }
                 lower(conditions, &mut params)?
             }
         };
         let passed_over: Result<Vec<String>, S::Error> =
-            request.passed_over.iter().map(|conditions| lower(conditions, &mut params)).collect();
+            passed_over.iter().map(|conditions| lower(conditions, &mut params)).collect();
         Ok(Bounds { within: all_of(dialect, &within), selected, passed_over: passed_over?, params })
-    }
-
-    /// Returns which devices are selected.
-    pub fn selected(self) -> Condition {
-        Condition { sql: format!("{} AND {}", self.within, self.selected), params: self.params }
     }
 
     /// Returns which rows are read.

@@ -1,5 +1,5 @@
 //! The lowering of conditions to SQL: each dialect is held against the reference.
 
-mod generated;
+pub mod generated;
 mod postgres;
 mod sqlite;

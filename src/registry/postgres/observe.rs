@@ -50,15 +50,15 @@ impl PostgresStore {
     /// Returns the condition of a request as SQL over the alias `d`: which devices it selects. Sound in the snapshot in
     /// which it is made.
     pub(super) fn condition(&self, connection: &Connection, request: &Request) -> Result<Condition, Fault> {
-        Ok(self.bounds(connection, request)?.selected())
+        Condition::of(request, &self.reading(connection))
     }
 
-    fn bounds(&self, connection: &Connection, request: &Request) -> Result<Bounds, Fault> {
-        Bounds::of(request, &Reading { connection, source: self.source() })
+    fn reading<'a>(&self, connection: &'a Connection) -> Reading<'a> {
+        Reading { connection, source: self.source() }
     }
 
     fn count(&self, connection: &Connection, request: &Request) -> Result<Tally, Fault> {
-        let bounds = self.bounds(connection, request)?;
+        let bounds = Bounds::of(request, &self.reading(connection))?;
         let sums = (1..=request.passed_over.len()).map(|at| format!(", coalesce(sum((state >> {at}) & 1), 0)::bigint"));
         let text = format!(
             "SELECT count(*) FILTER (WHERE state = 0){} FROM (SELECT ({})::bigint AS state FROM {} AS d WHERE {}) AS s",
@@ -75,7 +75,7 @@ impl PostgresStore {
     /// Answers a request with one scan. The row of a selected device has state 0, that of a device that is passed over
     /// has a bit for each entry of `passed_over` that counts it.
     fn observe(&self, connection: &Connection, request: &Request) -> Result<Observation, Fault> {
-        let bounds = self.bounds(connection, request)?;
+        let bounds = Bounds::of(request, &self.reading(connection))?;
         let values: String = touched_columns(&request.touched).iter().map(|column| format!(", {column}")).collect();
         let unfit = match unfit_of(request) {
             Unfit::NotEdge => "CASE WHEN d.iot_edge THEN NULL ELSE '' END",
@@ -121,7 +121,7 @@ impl PostgresStore {
         names: &BTreeSet<String>,
     ) -> Result<Strays, Fault> {
         let Condition { sql: condition, mut params } = self.condition(connection, request)?;
-        params.push(Param::Text(wanted.to_string()));
+        params.push(Param::Text(stored_text(wanted).into_owned()));
         params.push(Param::Texts(names.iter().map(|name| stored_text(name).into_owned()).collect()));
         let at = params.len();
         let text = format!(
@@ -163,6 +163,10 @@ impl Sets for Reading<'_> {
 
     fn dialect(&self) -> &'static dyn Dialect {
         &Postgres
+    }
+
+    fn kept(&self, text: &str) -> String {
+        stored_text(text).into_owned()
     }
 
     fn listed(&self, ids: &[String], params: &mut Vec<Param>) -> Result<String, Fault> {

@@ -15,11 +15,7 @@ use super::rows::malformed;
 impl PostgresStore {
     pub(super) fn unload_rows(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
         self.visit("copy it", |connection| {
-            // What is read is of one moment.
-            connection.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-            let read = TABLES.iter().try_for_each(|table| unload(connection, table, sink));
-            let ended = connection.batch("ROLLBACK");
-            read.and(ended)
+            connection.in_snapshot(|| TABLES.iter().try_for_each(|table| unload(connection, table, sink)))
         })
     }
 

@@ -126,7 +126,7 @@ impl SqliteStore {
 
     /// Returns the condition of a request as SQL over the alias `d`: which devices it selects.
     pub(super) fn condition(&self, request: &Request) -> rusqlite::Result<Condition> {
-        Ok(Bounds::of(request, self)?.selected())
+        Condition::of(request, self)
     }
 
     fn fill_wanted(&self, ids: &[String]) -> rusqlite::Result<()> {
@@ -147,6 +147,10 @@ impl Sets for SqliteStore {
 
     fn dialect(&self) -> &'static dyn Dialect {
         &Sqlite
+    }
+
+    fn kept(&self, text: &str) -> String {
+        text.to_string()
     }
 
     fn listed(&self, ids: &[String], _params: &mut Vec<Param>) -> rusqlite::Result<String> {

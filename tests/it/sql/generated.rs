@@ -49,9 +49,9 @@ impl Dice {
     }
 }
 
-const KEYS: [&str; 14] =
+pub const KEYS: [&str; 14] =
     ["a", "b", "c", "n", "in", "my-key", "it's", "q\"t", "b\\s", "\u{e9}\u{1f600}", "\0", "A", "0", "\u{1}"];
-const TEXTS: [&str; 30] = [
+pub const TEXTS: [&str; 30] = [
     "\u{c9}cole",
     "stra\u{df}e",
     "\u{130}\u{3a3}",
@@ -127,7 +127,7 @@ fn twin_value(dice: &mut Dice, depth: usize) -> Value {
     }
 }
 
-fn section(dice: &mut Dice, depth: usize) -> Value {
+pub fn section(dice: &mut Dice, depth: usize) -> Value {
     let members: Map<String, Value> =
         (0..dice.below(7)).map(|_| (KEYS[dice.below(KEYS.len())].to_string(), twin_value(dice, depth))).collect();
     Value::Object(members)
