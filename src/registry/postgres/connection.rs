@@ -15,6 +15,7 @@ use tokio_postgres::types::{BorrowToSql, ToSql};
 use tokio_postgres::{AsyncMessage, Client, CopyInSink, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::super::sql::Param;
 use super::fault::Fault;
 use super::settings::Settings;
 
@@ -264,6 +265,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// Returns parameters of a lowered condition as the client takes them.
+pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(Param::bound).collect()
 }
 
 /// Drives a connection, and listens for what the server says beside its answers.

@@ -7,10 +7,9 @@ use tokio_postgres::Row;
 use super::super::sql::Param;
 use super::super::{DeviceFilter, DeviceKeys, RegistryError};
 use super::PostgresStore;
-use super::connection::Connection;
+use super::connection::{Connection, bound};
 use super::fault::Fault;
 use super::json::stored_text;
-use super::observe::bound;
 use super::rows::{DEVICE_COLUMNS, device_of_row, malformed};
 use crate::model::device::{Authentication, Device};
 

@@ -2,9 +2,8 @@
 
 use super::super::sql;
 use super::super::sql::postgres::Postgres;
-use super::connection::Connection;
+use super::connection::{Connection, bound};
 use super::fault::Fault;
-use super::observe::bound;
 use super::rows::{DEVICE_COLUMNS, device_of_row};
 use crate::query::{self, Query, Root};
 

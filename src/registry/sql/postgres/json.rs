@@ -3,16 +3,59 @@
 
 use serde_json::Value;
 
-use super::operand::{INDEXED_BYTES_MAX, Json};
-use super::{Atoms, ByType, compared_texts, constant, kept, listed};
+use super::{Atoms, ByType, Param, Sense, compared_texts, constant, kept, listed};
 use crate::query::ast::{Comparison, Literal, Membership, Number};
 
 /// Integers of JSON from here on do not fit into 64 bits with sign, and are floats to the reference.
 const BEYOND_I64: f64 = 9_223_372_036_854_775_808.0;
 /// The greatest such integer is the nearest float's less one.
 const BEYOND_U64: f64 = 18_446_744_073_709_551_616.0;
+/// The most bytes of the text of an indexed value. A number of ours has fewer. The `jsonb` of a value with this text has
+/// at most four times as many, which is less than the 2,704 bytes of a row of an index.
+pub(super) const INDEXED_BYTES_MAX: usize = 512;
+
+/// A value of JSON.
+pub(super) struct Json {
+    /// The `jsonb`, NULL where it is absent.
+    pub value: String,
+    /// The text of a string; what it is for other types does not matter.
+    pub text: String,
+}
 
 impl Json {
+    /// Returns the value below some keys of a column.
+    pub(super) fn at(column: &str, keys: &[String]) -> Json {
+        let key = |key: &String| format!("'{}'", kept::stored_text(key).replace('\'', "''"));
+        let Some((last, before)) = keys.split_last() else {
+            return Json { value: column.to_string(), text: format!("({column} #>> '{{}}')") };
+        };
+        let before: String = before.iter().map(|one| format!(" -> {}", key(one))).collect();
+        let last = key(last);
+        Json { value: format!("({column}{before} -> {last})"), text: format!("({column}{before} ->> {last})") }
+    }
+
+    pub(super) fn json_type(&self) -> String {
+        format!("jsonb_typeof({})", self.value)
+    }
+
+    /// Returns the condition of the rows that an index on the value has.
+    pub(super) fn is_short(&self) -> String {
+        format!("octet_length({}) <= {INDEXED_BYTES_MAX}", self.text)
+    }
+
+    /// Returns the test for some types, or for any (`json_types` is empty).
+    pub(super) fn type_test(&self, sense: Sense, json_types: &[&str]) -> String {
+        let json_type = self.json_type();
+        match (json_types, sense) {
+            ([], Sense::Is) => format!("{} IS NOT NULL", self.value),
+            ([], Sense::IsNot) => format!("{} IS NULL", self.value),
+            ([only], Sense::Is) => format!("{json_type} = '{only}'"),
+            ([only], Sense::IsNot) => format!("{json_type} IS DISTINCT FROM '{only}'"),
+            (several, Sense::Is) => format!("{json_type} IN ('{}')", several.join("','")),
+            (several, Sense::IsNot) => format!("coalesce({json_type}, '') NOT IN ('{}')", several.join("','")),
+        }
+    }
+
     /// Returns the condition under which a value may be an integer that the reference takes for the nearest float.
     pub(super) fn is_beyond_i64(&self) -> String {
         format!("{} BETWEEN '9223372036854775808' AND '18446744073709551616'", self.value)
@@ -27,7 +70,7 @@ impl Json {
 impl Atoms<'_, '_> {
     /// Of type `jsonb`.
     fn json_param(&mut self, json: String) -> String {
-        format!("{}::jsonb", self.params.add(super::Param::Text(json)))
+        format!("{}::jsonb", self.params.add(Param::Text(json)))
     }
 
     fn json_string(&mut self, text: &str) -> String {
@@ -114,7 +157,7 @@ impl Atoms<'_, '_> {
                     [("string", strings.is_empty()), ("number", numbers.is_empty()), ("boolean", bools.is_empty())];
                 let types: Vec<&str> = of.iter().filter(|(_, is_empty)| !is_empty).map(|(name, _)| *name).collect();
                 let list = listed(&json.value, membership, &elements);
-                format!("({list} AND {})", json.type_test(super::Sense::Is, &types))
+                format!("({list} AND {})", json.type_test(Sense::Is, &types))
             }
         }
     }

@@ -20,7 +20,8 @@ mod json;
 mod operand;
 mod text;
 
-use operand::{Json, Operand};
+use json::Json;
+use operand::Operand;
 use tokio_postgres::types::ToSql;
 
 use super::{

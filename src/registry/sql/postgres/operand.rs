@@ -1,7 +1,7 @@
 //! Operands that SQL can compare: properties, texts in another case and lengths; and their comparison.
 
-use super::json::same_type_compared;
-use super::{Atoms, Property, Sense, compared_texts, constant, kept};
+use super::json::{Json, same_type_compared};
+use super::{Atoms, Property, compared_texts, constant};
 use crate::query;
 use crate::query::ast::{Comparison, Expr, ExprKind, Function, PathRef};
 
@@ -13,53 +13,6 @@ pub(super) enum Operand {
     Bool(String),
     /// Of any type.
     Json(Json),
-}
-
-/// A value of JSON.
-pub(super) struct Json {
-    /// The `jsonb`, NULL where it is absent.
-    pub value: String,
-    /// The text of a string; what it is for other types does not matter.
-    pub text: String,
-}
-
-/// The most bytes of the text of an indexed value. A number of ours has fewer. The `jsonb` of a value with this text has
-/// at most four times as many, which is less than the 2,704 bytes of a row of an index.
-pub(super) const INDEXED_BYTES_MAX: usize = 512;
-
-impl Json {
-    /// Returns the value below some keys of a column.
-    pub(super) fn at(column: &str, keys: &[String]) -> Json {
-        let key = |key: &String| format!("'{}'", kept::stored_text(key).replace('\'', "''"));
-        let Some((last, before)) = keys.split_last() else {
-            return Json { value: column.to_string(), text: format!("({column} #>> '{{}}')") };
-        };
-        let before: String = before.iter().map(|one| format!(" -> {}", key(one))).collect();
-        let last = key(last);
-        Json { value: format!("({column}{before} -> {last})"), text: format!("({column}{before} ->> {last})") }
-    }
-
-    pub(super) fn json_type(&self) -> String {
-        format!("jsonb_typeof({})", self.value)
-    }
-
-    /// Returns the condition of the rows that an index on the value has.
-    pub(super) fn is_short(&self) -> String {
-        format!("octet_length({}) <= {INDEXED_BYTES_MAX}", self.text)
-    }
-
-    /// Returns the test for some types, or for any (`json_types` is empty).
-    pub(super) fn type_test(&self, sense: Sense, json_types: &[&str]) -> String {
-        let json_type = self.json_type();
-        match (json_types, sense) {
-            ([], Sense::Is) => format!("{} IS NOT NULL", self.value),
-            ([], Sense::IsNot) => format!("{} IS NULL", self.value),
-            ([only], Sense::Is) => format!("{json_type} = '{only}'"),
-            ([only], Sense::IsNot) => format!("{json_type} IS DISTINCT FROM '{only}'"),
-            (several, Sense::Is) => format!("{json_type} IN ('{}')", several.join("','")),
-            (several, Sense::IsNot) => format!("coalesce({json_type}, '') NOT IN ('{}')", several.join("','")),
-        }
-    }
 }
 
 impl Atoms<'_, '_> {
