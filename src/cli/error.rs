@@ -100,7 +100,7 @@ pub(super) fn code_of_findings(found: &Diagnostics, is_strict: bool) -> u8 {
 fn code_of(error: &OpsError) -> u8 {
     match error {
         OpsError::Invalid(findings) => code_of_findings(&findings.diagnostics, false),
-        OpsError::Held { .. } => exit::HELD,
+        OpsError::Held { .. } | OpsError::AtWork { .. } => exit::HELD,
         OpsError::Refused { .. } => exit::REFUSED,
         OpsError::Usage { .. } => exit::USAGE,
         OpsError::Unusable { .. } => exit::INVALID,

@@ -100,9 +100,14 @@ async fn healthz(State(pages): State<Pages>) -> Response {
 
 /// Ready: it has seen its source, acted on it, and both still work.
 async fn readyz(State(pages): State<Pages>) -> Response {
-    let reasons = pages.handle.snapshot().unready();
+    let snapshot = pages.handle.snapshot();
+    let reasons = snapshot.unready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_page(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}).to_string())
+    let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+    if let Some(waits_for) = snapshot.waits_for.as_ref().filter(|_| snapshot.stands_by) {
+        body["stands_by"] = json!(waits_for);
+    }
+    json_page(status, &body.to_string())
 }
 
 async fn status(State(pages): State<Pages>) -> Response {

@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// when it waits for nobody.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// It waits for another process, and takes over when that is gone.
+    #[serde(default)]
+    pub stands_by: bool,
     /// Reconciles that ended, well or not.
     #[serde(default)]
     pub reconciles: u64,
@@ -241,6 +244,7 @@ impl Snapshot {
             last_reconcile_at: None,
             last_reconcile_error: None,
             waits_for: None,
+            stands_by: false,
             reconciles: 0,
             running: Vec::new(),
             held: Vec::new(),
@@ -270,7 +274,22 @@ impl Snapshot {
             self.last_reconcile_at = Some(at);
         }
         self.last_reconcile_error = error;
-        self.waits_for = None;
+        self.wait_no_more();
+    }
+
+    /// Records that another process works on the fleet, as a sentence says.
+    pub fn stand_by(&mut self, sentence: String) {
+        (self.waits_for, self.stands_by) = (Some(sentence), true);
+    }
+
+    /// Records that a person has to decide, as a sentence says.
+    pub fn wait_for(&mut self, sentence: String) {
+        (self.waits_for, self.stands_by) = (Some(sentence), false);
+    }
+
+    /// Records that it waits for nobody.
+    pub fn wait_no_more(&mut self) {
+        (self.waits_for, self.stands_by) = (None, false);
     }
 
     /// Records the end of an attempt to push, and how many commits still wait; `is_denied` when the remote refused it.
@@ -313,7 +332,8 @@ impl Snapshot {
 
     /// Returns the reasons why the daemon is not ready; empty when it is.
     ///
-    /// Held documents are not among the reasons: their authors mend them, and the other jobs go on.
+    /// Held documents are not among the reasons: their authors mend them, and the other jobs go on. Nor is standing by:
+    /// the other process does the work.
     pub fn unready(&self) -> Vec<Unready> {
         let mut reasons = Vec::new();
         let mut say = |code, message: String| reasons.push(Unready { code, message });
@@ -324,6 +344,7 @@ impl Snapshot {
         }
         match (&self.last_reconcile_error, self.last_reconcile_at) {
             (Some(error), _) => say("reconcile_failed", format!("The last reconcile failed: {error}.")),
+            (None, None) if self.stands_by => {}
             (None, None) => say("not_reconciled", "No reconcile has ended yet.".to_string()),
             (None, Some(_)) => {}
         }
@@ -368,9 +389,12 @@ mod tests {
         assert_eq!(codes(&snapshot), ["not_fetched", "not_reconciled"]);
         snapshot.fetched(at(1), None);
         assert_eq!(codes(&snapshot), ["not_reconciled"]);
-        snapshot.waits_for = Some("another process works on this fleet".to_string());
+        snapshot.wait_for("another registry works on this fleet".to_string());
+        assert_eq!(codes(&snapshot), ["not_reconciled"]);
+        snapshot.stand_by("another process works on this fleet".to_string());
+        assert_eq!((codes(&snapshot), snapshot.stands_by), (vec![], true));
         snapshot.reconciled(at(2), None);
-        assert_eq!((codes(&snapshot), &snapshot.waits_for), (vec![], &None));
+        assert_eq!((codes(&snapshot), &snapshot.waits_for, snapshot.stands_by), (vec![], &None, false));
         snapshot.fetched(at(3), Some("no route to host".to_string()));
         snapshot.reconciled(at(3), Some("the registry is locked".to_string()));
         snapshot.pushed(at(3), Some("protected branch".to_string()), true, 2);

@@ -10,9 +10,12 @@ pub enum PrepareError {
     /// What is declared cannot be used.
     #[error("the declared files are invalid")]
     Invalid(Box<Findings>),
-    /// Nothing was touched: a person has to decide, or another process is at work.
+    /// Nothing was touched: a person has to decide.
     #[error("{what}")]
     Held { what: String, help: String },
+    /// Nothing was touched: another process works on the fleet, and will be done.
+    #[error("{what}")]
+    AtWork { what: String, help: String },
     /// What is committed may not be used in this way.
     #[error("{what}")]
     Refused { what: String, help: String },
@@ -36,7 +39,7 @@ impl From<ExclusionFailure> for PrepareError {
     fn from(failure: ExclusionFailure) -> PrepareError {
         match failure {
             ExclusionFailure::Failed(error) => error.into(),
-            ExclusionFailure::Held(holder) => PrepareError::Held {
+            ExclusionFailure::Held(holder) => PrepareError::AtWork {
                 what: match holder {
                     Some(holder) => format!("another fleetform is applying to this registry: {holder}"),
                     None => "another fleetform is applying to this registry".to_string(),

@@ -11,9 +11,12 @@ pub enum ReconcileError {
     /// What is declared cannot be used.
     #[error("the declared files are invalid")]
     Invalid(Box<Findings>),
-    /// Nothing was touched: a person has to decide, or another process is at work.
+    /// Nothing was touched: a person has to decide.
     #[error("{what}")]
     Held { what: String, help: String },
+    /// Nothing was touched: another process works on the fleet, and will be done.
+    #[error("{what}")]
+    AtWork { what: String, help: String },
     /// What is committed may not be used in this way.
     #[error("{what}")]
     Refused { what: String, help: String },
@@ -48,6 +51,7 @@ impl From<PrepareError> for ReconcileError {
         match error {
             PrepareError::Invalid(findings) => ReconcileError::Invalid(findings),
             PrepareError::Held { what, help } => ReconcileError::Held { what, help },
+            PrepareError::AtWork { what, help } => ReconcileError::AtWork { what, help },
             PrepareError::Refused { what, help } => ReconcileError::Refused { what, help },
             PrepareError::Usage { what, help } => ReconcileError::Usage { what, help },
             PrepareError::Unusable { what, help } => ReconcileError::Unusable { what, help },
@@ -81,6 +85,7 @@ impl ReconcileError {
         match self {
             ReconcileError::Invalid(_) => String::new(),
             ReconcileError::Held { help, .. }
+            | ReconcileError::AtWork { help, .. }
             | ReconcileError::Refused { help, .. }
             | ReconcileError::Usage { help, .. }
             | ReconcileError::Unusable { help, .. }

@@ -229,8 +229,10 @@ impl Upstream {
     /// Notes how it went to take or renew the lease: one that another process has is not ours.
     fn note_lost(&mut self, acquired: Result<(), ReconcileError>) -> Result<(), ReconcileError> {
         self.note(acquired.as_ref().err());
-        if matches!(acquired, Err(ReconcileError::Held { .. } | ReconcileError::Registry(RegistryError::Fenced { .. })))
-        {
+        if matches!(
+            acquired,
+            Err(ReconcileError::AtWork { .. } | ReconcileError::Registry(RegistryError::Fenced { .. }))
+        ) {
             self.lease = None;
         }
         acquired
@@ -415,14 +417,14 @@ impl Upstream {
 }
 
 fn changed_hands(now: &Lease) -> ReconcileError {
-    ReconcileError::Held {
+    ReconcileError::AtWork {
         what: format!("the right to work has changed hands: epoch {} has begun", now.epoch),
         help: "Nothing is lost: whoever has it goes on from what the registry knows.".to_string(),
     }
 }
 
 fn works_on(lease: &Lease) -> ReconcileError {
-    ReconcileError::Held {
+    ReconcileError::AtWork {
         what: format!("{} works on this fleet until {} at least", lease.owner, lease.until),
         help: "Wait until it is done: its right to work ends then unless it makes it last.".to_string(),
     }

@@ -406,7 +406,7 @@ fn check_refusal(
         OpsError::Upstream(UpstreamError::Remote(_)) | OpsError::Unpushed { .. } => {
             fault.is_some_and(RemoteFault::is_failure)
         }
-        OpsError::Held { .. } => world.is_leased(),
+        OpsError::Held { .. } | OpsError::AtWork { .. } => world.is_leased(),
         _ => false,
     };
     if is_fine { Ok(()) } else { Err(format!("it was refused: {error} ({error:?})")) }

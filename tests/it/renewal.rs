@@ -196,7 +196,7 @@ fn a_lease_that_is_renewed_is_not_taken_over_before_the_renewal_runs_out() {
     site.leave_leases(site.after(-10), Some(site.after(10)));
     let tips = (site.tip(BRANCH), site.tip(BESIDE));
     match site.apply(&mut |_| {}) {
-        Err(OpsError::Held { what, .. }) => assert!(what.starts_with("gone/1/0 works on this fleet until"), "{what}"),
+        Err(OpsError::AtWork { what, .. }) => assert!(what.starts_with("gone/1/0 works on this fleet until"), "{what}"),
         other => panic!("{other:?}"),
     }
     assert_eq!((site.tip(BRANCH), site.tip(BESIDE)), tips);
@@ -246,7 +246,7 @@ fn a_renewal_in_the_middle_of_a_take_over_keeps_the_other_one_out() {
         );
         hook(site.remote(), "pre-receive", &script);
         match site.apply(&mut |_| {}) {
-            Err(OpsError::Held { what, .. }) => assert!(what.contains(&until), "{what}"),
+            Err(OpsError::AtWork { what, .. }) => assert!(what.contains(&until), "{what}"),
             other => panic!("{other:?}"),
         }
         assert!(!site.remote().join("hooks/pre-receive").exists(), "it took place");
@@ -275,7 +275,7 @@ fn a_renewal_after_a_take_over_changes_nothing_and_its_owner_ends() {
             }
         };
         match site.apply(&mut observer) {
-            Err(OpsError::Held { what, .. }) => assert!(what.contains("has changed hands: epoch 99"), "{what}"),
+            Err(OpsError::AtWork { what, .. }) => assert!(what.contains("has changed hands: epoch 99"), "{what}"),
             other => panic!("{other:?}"),
         }
         assert!(taken.get());

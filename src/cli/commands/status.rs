@@ -185,7 +185,7 @@ fn daemon_lines(daemon: &Snapshot, is_alive: bool, row: &mut dyn FnMut(&str, Str
         }
     }
     if let Some(waits_for) = &daemon.waits_for {
-        row("waits", safe(waits_for));
+        row(if daemon.stands_by { "stands by" } else { "waits" }, safe(waits_for));
     }
     for reason in daemon.unready() {
         row("trouble", safe(&reason.message));

@@ -254,8 +254,12 @@ impl Shown {
                 });
             }
             // Another process is at work, which is normal with several daemons.
+            Note::Trouble { error: error @ OpsError::AtWork { .. }, .. } => {
+                self.handle.update(|snapshot| snapshot.stand_by(error.to_string()));
+                self.is_ready_now();
+            }
             Note::Trouble { error: error @ OpsError::Held { .. }, .. } => {
-                self.handle.update(|snapshot| snapshot.waits_for = Some(error.to_string()));
+                self.handle.update(|snapshot| snapshot.wait_for(error.to_string()));
             }
             Note::Trouble { error, at, .. } => {
                 self.handle.update(|snapshot| snapshot.reconciled(*at, Some(error.to_string())));
@@ -263,7 +267,7 @@ impl Shown {
             Note::Looked(look) => self.looked(look),
             Note::Missed { .. } => self.handle.update(|snapshot| snapshot.counters.missed += 1),
             Note::Link { status } => self.handle.update(|snapshot| snapshot.link = Some(LinkStatus::clone(status))),
-            Note::Recovered => self.handle.update(|snapshot| snapshot.waits_for = None),
+            Note::Recovered => self.handle.update(Snapshot::wait_no_more),
             Note::NoEvents { .. } => {}
         }
     }
@@ -271,9 +275,8 @@ impl Shown {
     fn looked(&mut self, look: &Look<'_>) {
         self.handle.beat();
         self.handle.update(|snapshot| take_look(snapshot, look));
-        if !self.is_ready && look.is_reconciled {
-            self.is_ready = true;
-            self.manager.ready(&status_line(&self.handle.snapshot()));
+        if look.is_reconciled {
+            self.is_ready_now();
         }
         let is_old = |then: Option<Timestamp>, age: Duration| {
             // A clock that was put back makes everything old.
@@ -286,6 +289,13 @@ impl Shown {
         if is_old(self.written_at, WRITE_INTERVAL) {
             self.written_at = Some(look.at);
             self.write();
+        }
+    }
+
+    /// Tells the service manager that the daemon does what it is for: it has reconciled, or stands by.
+    fn is_ready_now(&mut self) {
+        if !std::mem::replace(&mut self.is_ready, true) {
+            self.manager.ready(&status_line(&self.handle.snapshot()));
         }
     }
 
@@ -362,6 +372,9 @@ fn take_look(snapshot: &mut Snapshot, look: &Look<'_>) {
 fn status_line(snapshot: &Snapshot) -> String {
     let commit = snapshot.source.commit.as_deref().map_or("nothing yet", |commit| &commit[..commit.len().min(12)]);
     let mut line = format!("{} at {commit}, {} running", snapshot.source.branch, snapshot.running.len());
+    if snapshot.stands_by {
+        line.push_str(", standing by");
+    }
     if snapshot.held_count > 0 {
         line.push_str(&format!(", {} held", snapshot.held_count));
     }

@@ -76,6 +76,7 @@ fn log_trouble(error: &OpsError, is_news: bool, retry_at: Timestamp) {
                 on");
             log_findings(findings);
         }
+        OpsError::AtWork { what, .. } => tracing::info!(target: WATCH, retry_at, "standing by: {what}"),
         OpsError::Held { what, help } => tracing::warn!(target: WATCH, help, retry_at, "{what}"),
         OpsError::Upstream(error) => tracing::error!(target: REMOTE, help = error.help(), retry_at, "{error}"),
         error => tracing::error!(target: WATCH, help = error.help(), retry_at, "{error}"),

@@ -122,7 +122,8 @@ impl<'w> Daemon<'w> {
                 continue;
             }
             // What failed may have taken its time.
-            let retry_at = self.rounds.fail(clock.now(), matches!(error, OpsError::Held { .. }));
+            let is_held = matches!(error, OpsError::Held { .. } | OpsError::AtWork { .. });
+            let retry_at = self.rounds.fail(clock.now(), is_held);
             self.tell_trouble(&error, retry_at, now, tell);
         }
         self.tell_look(is_reconciled, now, tell);
