@@ -296,7 +296,7 @@ fn a_device_that_is_blocked_between_its_batch_and_its_turn_is_not_sent_to() {
     world.job("reboot", REBOOT);
     // One device at a time: the batch is open, and the last device has not had its turn.
     world.apply_interrupted(Duration::from_millis(500));
-    let mut registry = fleetform::registry::sqlite::open(&world.registry_path(), "acme").unwrap();
+    let mut registry = world.registry_to_write();
     let blocked = ["d-004".to_string()];
     let options = fleetform::ops::apply::ApplyOptions::default();
     let mut has_blocked = false;

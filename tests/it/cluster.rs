@@ -85,10 +85,7 @@ impl Cluster {
 
     /// Runs statements in the database `postgres`.
     pub fn run(&self, statements: &str) {
-        block_on(async {
-            let client = connect(&self.url("postgres")).await.unwrap();
-            client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
-        });
+        run(&self.url("postgres"), statements);
     }
 
     /// Starts a standby that follows this server.
@@ -199,6 +196,14 @@ impl Drop for Made {
 /// Runs a future of the client.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Runs statements in a database.
+pub fn run(url: &str, statements: &str) {
+    block_on(async {
+        let client = connect(url).await.unwrap();
+        client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    });
 }
 
 /// Connects to a database; the connection lives as long as the client, on the runtime that this runs on.

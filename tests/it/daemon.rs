@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::servers::{CutProxy, Daemon, Gate, Line, PLAIN_GIT, Ssh, bare, git, hook, url_of, wait_until};
+use crate::stores::shared_registry;
 use crate::world::{BRANCH, Ran, World, folder};
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
@@ -24,6 +25,8 @@ const NO_RESULTS: &str = "case $1 in refs/heads/fleetform/*) echo no results on 
 /// A person's clone of a fleet, and the bare repository that it is pushed to.
 struct Site {
     folder: tempfile::TempDir,
+    /// What daemons name with `--registry` that share one.
+    registry: String,
     world: World,
 }
 
@@ -38,7 +41,8 @@ impl Site {
 
     fn with_spec(spec: &str, devices: usize) -> Site {
         let world = World::with_devices(spec, devices);
-        let site = Site { folder: folder(), world };
+        let folder = folder();
+        let site = Site { registry: shared_registry(folder.path()), folder, world };
         bare(&site.served(), "fleet.git");
         site.git_push(&["main", BRANCH]);
         site
@@ -51,11 +55,6 @@ impl Site {
     /// The bare repository.
     fn remote(&self) -> PathBuf {
         self.served().join("fleet.git")
-    }
-
-    /// Returns the value of `--registry` for daemons that share one.
-    fn registry(&self) -> String {
-        format!("sqlite:{}", self.folder.path().join("fleet.db").display())
     }
 
     fn git_push(&self, branches: &[&str]) {
@@ -520,7 +519,7 @@ fn two_daemons_of_one_registry_run_every_job_once() {
     for n in 0..JOBS {
         site.world.declare(&format!("jobs/job-{n}.yaml"), "Job", &format!("job-{n}"), REBOOT);
     }
-    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry()]);
+    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry]);
     let (one, two) = (start("one"), start("two"));
     one.wait_said("following");
     two.wait_said("following");
@@ -545,7 +544,7 @@ fn a_daemon_takes_over_from_one_that_was_killed() {
     let site = Site::new("latency: 100ms", 10);
     let server = Daemon::start(&site.served());
     let url = server.url("fleet.git");
-    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry()]);
+    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry]);
     let mut both = [start("one"), start("two")];
     let homes: Vec<PathBuf> = both.iter().map(|watch| watch.home.clone()).collect();
     let homes: Vec<&Path> = homes.iter().map(PathBuf::as_path).collect();
@@ -657,7 +656,7 @@ fn a_daemon_that_stood_still_writes_nothing_when_it_wakes_up() {
     let site = Site::new("latency: 150ms", 12);
     let server = Daemon::start(&site.served());
     let url = server.url("fleet.git");
-    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry(), "--lease-time", "2s"]);
+    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry, "--lease-time", "2s"]);
     let mut both = [start("one"), start("two")];
     let homes: Vec<PathBuf> = both.iter().map(|watch| watch.home.clone()).collect();
     let homes: Vec<&Path> = homes.iter().map(PathBuf::as_path).collect();
@@ -674,7 +673,7 @@ fn a_daemon_that_stood_still_writes_nothing_when_it_wakes_up() {
     assert_eq!(holder, still.child.id());
     // The daemon names the other process.
     let mut command = crate::world::fleetform();
-    command.arg("-C").arg(site.world.path()).args(["apply", "--yes", "--registry", &site.registry()]);
+    command.arg("-C").arg(site.world.path()).args(["apply", "--yes", "--registry", &site.registry]);
     let held = Ran::of(&mut command).expect(75);
     assert!(held.stderr.contains(&format!("/{}/", still.child.id())), "{}", held.stderr);
     site.wait_completed("first");
@@ -712,7 +711,7 @@ fn what_a_dead_daemon_could_not_push_is_published_by_the_next() {
     let site = Site::new("latency: 100ms", 6);
     let server = Daemon::start(&site.served());
     let url = server.url("fleet.git");
-    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry()]);
+    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry]);
     let mut one = start("one");
     site.job("reboot", REBOOT);
     one.wait_said("reboot run 1: running");

@@ -95,7 +95,7 @@ fn a_full_disk_costs_an_index_and_not_the_apply() {
 fn who_declines_gets_no_index_and_a_rehearsal_makes_none() {
     let world = searching_world();
     world.run(&["simulate"]).expect(0);
-    assert!(!world.registry_path().exists());
+    assert!(!world.has_registry());
     world.run(&["apply"]).expect(64);
     assert_eq!(indexes(&world), 0);
 }

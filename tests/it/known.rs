@@ -17,7 +17,7 @@ use fleetform::model::outcome::{Counts, RunStatus};
 use fleetform::prepare::{
     Recorded, Searches, load, load_valid, load_valid_again, read_ledger, read_ledger_again, searched_paths,
 };
-use fleetform::registry::{Change, NewRun, Registry, sqlite};
+use fleetform::registry::{Change, NewRun, Registry};
 use fleetform::repo::{FileChange, FleetTree, Repo};
 use fleetform::results::{Trailers, document, with_trailers};
 use proptest::prelude::*;
@@ -402,7 +402,7 @@ impl Past {
         let world = World::new("{}");
         let repo = Repo::open(world.path()).unwrap();
         let declared = load(&repo.work_tree().unwrap()).declared.unwrap();
-        let registry = sqlite::open(&world.file(".fleetform/fleet.db"), "acme").unwrap();
+        let registry = world.registry_to_write();
         Past { world, declared, registry, repo }
     }
 

@@ -66,6 +66,7 @@ mod shell;
 mod simulate;
 mod sql;
 mod stand_in;
+mod stores;
 mod targets;
 mod templates;
 mod threshold;

@@ -257,12 +257,8 @@ impl Daemon {
 
 /// Returns a device as the registry of a daemon has it; `None` before the first import.
 fn device(world: &World, id: &str) -> Option<Device> {
-    if !world.registry_path().exists() {
-        return None;
-    }
     // It may just be made.
-    let registry = fleetform::registry::sqlite::open_for_reading(&world.registry_path(), "acme").ok()?;
-    registry.devices().get(id).ok()?
+    world.registry_if_any()?.devices().get(id).ok()?
 }
 
 /// Returns the status of a run; `None` before it has a record.

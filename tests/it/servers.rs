@@ -113,6 +113,7 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(command: &mut Command) -> Process {
+        crate::stores::name_database(command);
         Process(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 

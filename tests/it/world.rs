@@ -14,10 +14,14 @@ use fleetform::ops::apply::{Applied, ApplyOptions, apply};
 use fleetform::ops::plan::{PlanOptions, ShownPlan, plan};
 use fleetform::ops::{AllowedSecrets, Environment, OpsError};
 use fleetform::plan::ActionKind;
-use fleetform::registry::{DeviceFilter, Registry, RegistryError, sqlite};
+use fleetform::registry::postgres::PostgresPlace;
+use fleetform::registry::sqlite::SqlitePlace;
+use fleetform::registry::{DeviceFilter, Registry, RegistryError, StorePlace};
 use fleetform::results::{Row, read_shard};
 use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::stores::{database_of, name_database};
 
 /// The branch that results go to.
 pub const BRANCH: &str = "fleetform/results";
@@ -91,6 +95,8 @@ impl Clock for VirtualClock {
 /// A fleet repository with its results branch.
 pub struct World {
     folder: tempfile::TempDir,
+    /// The URL of the database that its registry is in; `None` for a file.
+    database: Option<String>,
     pub clock: VirtualClock,
     /// The secrets that the fleet may use in this process.
     pub secrets: RefCell<AllowedSecrets>,
@@ -99,7 +105,9 @@ pub struct World {
 impl World {
     /// Returns a fleet `acme` with a spec in YAML's flow style, such as `{link: {simulated: {seed: 3}}}`, committed.
     pub fn new(spec: &str) -> World {
-        let world = World { folder: folder(), clock: VirtualClock::new(), secrets: RefCell::default() };
+        let folder = folder();
+        let database = database_of(folder.path(), spec);
+        let world = World { folder, database, clock: VirtualClock::new(), secrets: RefCell::default() };
         let mut options = git2::RepositoryInitOptions::new();
         git2::Repository::init_opts(world.path(), options.initial_head("main")).unwrap();
         world.write(".gitignore", ".fleetform/\n");
@@ -132,8 +140,23 @@ impl World {
         self.file(".git").join(name).to_str().unwrap().to_string()
     }
 
+    /// Returns the file of the registry.
     pub fn registry_path(&self) -> PathBuf {
+        assert!(self.database.is_none(), "a test of the file is named in `stores::OF_FILES`");
         self.file(".fleetform/fleet.db")
+    }
+
+    /// Returns where the registry is, as fleetform finds it.
+    fn place(&self) -> Box<dyn StorePlace> {
+        match &self.database {
+            Some(url) => Box::new(PostgresPlace::new(url, "acme").unwrap()),
+            None => Box::new(SqlitePlace::new(self.registry_path(), "acme")),
+        }
+    }
+
+    /// Returns true when the registry was made.
+    pub fn has_registry(&self) -> bool {
+        self.place().is_there().unwrap()
     }
 
     pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
@@ -179,6 +202,7 @@ impl World {
     pub fn environment(&self) -> Environment {
         Environment {
             folder: self.path().to_path_buf(),
+            registry: self.database.clone(),
             secrets: self.secrets.borrow().clone(),
             ..Environment::default()
         }
@@ -290,7 +314,18 @@ impl World {
     }
 
     pub fn registry(&self) -> Registry {
-        sqlite::open_for_reading(&self.registry_path(), "acme").unwrap()
+        Registry::new(self.place().open_for_reading().unwrap())
+    }
+
+    /// Returns the registry; `None` while it cannot be read, as before the first import.
+    pub fn registry_if_any(&self) -> Option<Registry> {
+        let place = self.place();
+        if place.is_there().ok()? { Some(Registry::new(place.open_for_reading().ok()?)) } else { None }
+    }
+
+    /// Returns the registry as another process writes to it.
+    pub fn registry_to_write(&self) -> Registry {
+        Registry::new(self.place().open().unwrap())
     }
 
     pub fn device(&self, id: &str) -> Device {
@@ -308,8 +343,11 @@ impl World {
         devices
     }
 
-    /// Runs SQL on the registry's file, past fleetform.
+    /// Runs SQL on the registry, past fleetform.
     pub fn sql(&self, text: &str) {
+        if let Some(url) = &self.database {
+            return crate::cluster::run(url, &format!("SET search_path = fleetform; {text}"));
+        }
         rusqlite::Connection::open(self.registry_path()).unwrap().execute_batch(text).unwrap();
     }
 
@@ -370,6 +408,7 @@ pub fn fleetform() -> Command {
 
 /// Starts a process that outlives the call, its streams as they were set.
 pub fn spawn(command: &mut Command) -> Child {
+    name_database(command);
     let _no_apply = APPLIES.write().unwrap();
     command.spawn().unwrap()
 }
@@ -389,6 +428,7 @@ impl Ran {
 
     /// Starts the binary, to be waited for with [`Ran::after`].
     pub fn start(command: &mut Command) -> Child {
+        name_database(command);
         let _no_apply = APPLIES.write().unwrap();
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }

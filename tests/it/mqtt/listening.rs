@@ -49,7 +49,7 @@ fn what_devices_say_is_written_down_at_any_time() {
     // A device that nobody imported, and one that is blocked.
     let stranger = Gadget::start(broker.port, "stranger", Version::V311, Box::new(|_, _| Vec::new()));
     wait_until("a stranger is refused", || responses(&stranger.gadget) == [("get".to_string(), 404, None)]);
-    let mut registry = fleetform::registry::sqlite::open(&world.registry_path(), "acme").unwrap();
+    let mut registry = world.registry_to_write();
     registry.write(Change::Block { device_ids: &["d-002".to_string()], is_blocked: true }).unwrap();
     drop(registry);
     let blocked = Gadget::start(broker.port, "d-002", Version::V5, Box::new(|_, _| Vec::new()));

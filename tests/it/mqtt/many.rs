@@ -86,7 +86,7 @@ fn many_devices_report_while_a_job_runs() {
     let _daemon = Daemon::start(&world);
     let last = ids.last().unwrap();
     let connected = || {
-        let registry = fleetform::registry::sqlite::open_for_reading(&world.registry_path(), "acme").ok()?;
+        let registry = world.registry_if_any()?;
         device(&world, last)?;
         let mut count = 0;
         let all = fleetform::registry::DeviceFilter::default();

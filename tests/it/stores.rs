@@ -1,0 +1,89 @@
+//! Which registry the fleets of the tests have: a file, or with `FLEETFORM_TEST_REGISTRY=postgres` in the environment a
+//! fresh database each. Tests of the file itself have a file in either case.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::cluster::fresh_database;
+
+/// The tests, or modules of tests, that are about the file, and why.
+pub const OF_FILES: &[(&str, &str)] = &[];
+
+/// The databases of the fleets in this process, by the folder of the fleet.
+static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
+/// Returns true when fleets have databases.
+pub fn is_postgres() -> bool {
+    match std::env::var("FLEETFORM_TEST_REGISTRY").as_deref() {
+        Ok("postgres") => true,
+        Ok("sqlite" | "") | Err(_) => false,
+        Ok(other) => panic!("FLEETFORM_TEST_REGISTRY is `{other}`, and `sqlite` or `postgres` is known"),
+    }
+}
+
+/// Makes a database for the fleet of a folder, and returns its URL; `None` for a fleet that has a file.
+pub fn database_of(folder: &Path, spec: &str) -> Option<String> {
+    if !is_postgres() || spec.contains("registry:") || is_of_file() {
+        return None;
+    }
+    let url = fresh_database();
+    DATABASES.lock().unwrap().insert(folder.to_path_buf(), url.clone());
+    Some(url)
+}
+
+/// Returns the value of `--registry` for processes that share a registry, which is in a folder when it is a file.
+pub fn shared_registry(folder: &Path) -> String {
+    if is_postgres() && !is_of_file() {
+        return fresh_database();
+    }
+    format!("sqlite:{}", folder.join("fleet.db").display())
+}
+
+/// Gives a command that works in the folder of a fleet the database of that fleet, unless it names a registry itself.
+pub fn name_database(command: &mut Command) {
+    let databases = DATABASES.lock().unwrap();
+    let names_one = command.get_args().any(|argument| argument.to_string_lossy().starts_with("--registry"))
+        || command.get_envs().any(|(name, value)| name == "FLEETFORM_REGISTRY" && value.is_some());
+    if databases.is_empty() || names_one {
+        return;
+    }
+    let mut arguments = command.get_args();
+    let named = arguments.by_ref().find(|argument| *argument == "-C").and_then(|_| arguments.next()).map(PathBuf::from);
+    // Commands find a fleet in a folder above.
+    let here = command.get_current_dir().map(Path::to_path_buf);
+    let found = match (named, here) {
+        (Some(named), _) => databases.get(&named),
+        (None, Some(here)) => here.ancestors().find_map(|folder| databases.get(folder)),
+        (None, None) => None,
+    };
+    if let Some(url) = found.cloned() {
+        command.env("FLEETFORM_REGISTRY", url);
+    }
+}
+
+/// Returns true in a test of the file itself.
+fn is_of_file() -> bool {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    assert_ne!(test, "main", "a test has the name of its thread: run the tests with more than one thread");
+    OF_FILES.iter().any(|(name, _)| test == *name || test.starts_with(&format!("{name}::")))
+}
+
+#[test]
+fn the_tests_of_files_are_there() {
+    for (test, reason) in OF_FILES {
+        let parts: Vec<&str> = test.split("::").collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+        let is_there = match parts.split_last() {
+            Some((name, modules)) if !modules.is_empty() => {
+                let file = folder.join(modules.join("/")).with_extension("rs");
+                let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{test}: {error}"));
+                text.contains(&format!("fn {name}("))
+            }
+            _ => folder.join(test).with_extension("rs").exists(),
+        };
+        assert!(is_there && reason.ends_with('.'), "{test}: {reason}");
+    }
+}
