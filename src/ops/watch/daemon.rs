@@ -13,6 +13,7 @@ use crate::model::id::Name;
 use crate::model::status::LinkStatus;
 use crate::ops::{OpsError, Workspace};
 use crate::prepare::{HistoryError, OnError, Planned, View};
+use crate::registry::RegistryError;
 use crate::reconcile::{Backoff, Ending, Reconciler, Rested, RoundEvent, Terms, Upstream, behind};
 use crate::repo::UpstreamError;
 
@@ -96,7 +97,7 @@ impl<'w> Daemon<'w> {
     /// Looks, reconciles if that is due, and executes what runs for a while.
     ///
     /// # Errors
-    /// The remote was never fetched, and can never be.
+    /// The remote was never fetched, and can never be; or the registry belongs to a newer fleetform now.
     pub fn step(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let now = clock.now();
         self.fetch(now, tell)?;
@@ -116,6 +117,10 @@ impl<'w> Daemon<'w> {
             tell(&Note::Recovered);
         }
         for error in [reconciled, executed].into_iter().filter_map(Result::err) {
+            // A newer fleetform has changed the registry: this one must not write to it any more.
+            if matches!(error, OpsError::Registry(RegistryError::Newer { .. })) {
+                return Err(error);
+            }
             self.is_due = true;
             self.awaits_answer = matches!(error, OpsError::Upstream(UpstreamError::Unanswered { .. }));
             if self.awaits_answer {
