@@ -4,3 +4,4 @@ mod failover;
 mod indexes;
 mod json;
 mod observing;
+mod refused;

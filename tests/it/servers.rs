@@ -180,7 +180,7 @@ fn descendants(of: u32) -> Vec<u32> {
 }
 
 /// Returns a port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 

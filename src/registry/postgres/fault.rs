@@ -103,7 +103,16 @@ impl Fault {
     pub fn into_connect_error(self, location: &str) -> RegistryError {
         match self {
             Fault::Server(error) if error.code().is_none() => {
-                RegistryError::Unreachable { location: location.to_string(), reason: told(&error) }
+                let (location, reason) = (location.to_string(), told(&error));
+                // What the client says when the server asks for a password and it has none, or cannot prove that it
+                // has it.
+                match ["invalid configuration", "authentication error"]
+                    .iter()
+                    .any(|is| error.to_string().starts_with(is))
+                {
+                    true => RegistryError::Refused { location, reason },
+                    false => RegistryError::Unreachable { location, reason },
+                }
             }
             other => other.into_error(location, "connect"),
         }

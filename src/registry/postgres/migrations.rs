@@ -1,6 +1,8 @@
 //! The versions of the registry's schema in a database. A migration is never changed once it was released; a new one is
 //! added.
 
+use tokio_postgres::error::SqlState;
+
 use super::super::RegistryError;
 use super::connection::{Connection, SCHEMA};
 use super::fault::Fault;
@@ -71,30 +73,29 @@ pub(super) fn check_server(connection: &Connection, location: &str, now: jiff::T
     let row = connection.one(text, &[])?;
     let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     let (encoding, clock): (String, i64) = (row.try_get(2)?, row.try_get(3)?);
-    let unfit = |what: String, help: &'static str| {
-        Err(RegistryError::Unfit { location: location.to_string(), what, help }.into())
-    };
+    match unfit((number, &version), &encoding, clock - now.as_second()) {
+        Some((what, help)) => Err(RegistryError::Unfit { location: location.to_string(), what, help }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Returns why a server cannot hold a registry, with what to do; `None` for one that can. `skew` is how many seconds its
+/// clock is ahead of ours.
+fn unfit((number, version): (i32, &str), encoding: &str, skew: i64) -> Option<(String, &'static str)> {
     if number < SERVER_MIN {
-        return unfit(
-            format!("the server is PostgreSQL {version}, and 14 or newer is needed"),
-            "Upgrade the server, or name another one.",
-        );
+        let what = format!("the server is PostgreSQL {version}, and 14 or newer is needed");
+        return Some((what, "Upgrade the server, or name another one."));
     }
     if encoding != "UTF8" {
-        return unfit(
-            format!("its encoding is {encoding}, and UTF8 is needed"),
-            "Make the database with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`.",
-        );
+        let what = format!("its encoding is {encoding}, and UTF8 is needed");
+        return Some((what, "Make the database with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`."));
     }
-    let skew = clock - now.as_second();
     if skew.abs() > CLOCK_SKEW_MAX {
         let way = if skew > 0 { "ahead of" } else { "behind" };
-        return unfit(
-            format!("the clock of its server is {} s {way} the one of this machine", skew.abs()),
-            "Set both clocks, for example with NTP.",
-        );
+        let what = format!("the clock of its server is {} s {way} the one of this machine", skew.abs());
+        return Some((what, "Set both clocks, for example with NTP."));
     }
-    Ok(())
+    None
 }
 
 /// Returns the version of the schema; `None` when there is none.
@@ -108,10 +109,36 @@ fn version(connection: &Connection, location: &str) -> Result<Option<i64>, Fault
         let location = location.to_string();
         return if has_tables { Err(RegistryError::NotARegistry { location }.into()) } else { Ok(None) };
     }
-    let version = connection.row("SELECT value FROM fleetform.meta WHERE key = 'schema_version'", &[])?;
-    let version = version.map(|row| row.try_get::<_, String>(0)).transpose()?;
+    let not_ours = || RegistryError::NotARegistry { location: location.to_string() };
+    let version = match connection.row("SELECT value FROM fleetform.meta WHERE key = 'schema_version'", &[]) {
+        // A table of somebody else.
+        Err(Fault::Server(error)) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => return Err(not_ours().into()),
+        version => version?,
+    };
+    let version = version.and_then(|row| row.try_get::<_, String>(0).ok());
     match version.and_then(|text| text.parse().ok()) {
         Some(version) => Ok(Some(version)),
-        None => Err(RegistryError::NotARegistry { location: location.to_string() }.into()),
+        None => Err(not_ours().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_hold_a_registry_is_told_why() {
+        let what = |number, version, encoding, skew| unfit((number, version), encoding, skew).map(|(what, _)| what);
+        let told = |text: &str| Some(text.to_string());
+        assert_eq!(what(140_000, "14.0", "UTF8", 60), None);
+        assert_eq!(what(180_001, "18.1 (Debian)", "UTF8", -60), None);
+        assert_eq!(
+            what(130_014, "13.14", "UTF8", 0),
+            told("the server is PostgreSQL 13.14, and 14 or newer is needed")
+        );
+        assert_eq!(what(140_000, "14.0", "SQL_ASCII", 0), told("its encoding is SQL_ASCII, and UTF8 is needed"));
+        let clock = "the clock of its server is 61 s";
+        assert_eq!(what(140_000, "14.0", "UTF8", 61), told(&format!("{clock} ahead of the one of this machine")));
+        assert_eq!(what(140_000, "14.0", "UTF8", -61), told(&format!("{clock} behind the one of this machine")));
     }
 }

@@ -47,11 +47,39 @@ pub enum UrlError {
     SslMode(String),
     #[error("has the sslmode `{0}`, which does not exist")]
     UnknownSslMode(String),
-    #[error("names a file that cannot be used: {0}")]
+    #[error("names files, and {0}")]
     File(String),
 }
 
+/// Options of libpq that the client does not know. Any other word may be part of a password.
+const UNKNOWN_OPTIONS: &[&str] = &[
+    "client_encoding",
+    "fallback_application_name",
+    "gssencmode",
+    "krbsrvname",
+    "passfile",
+    "pgbouncer",
+    "replication",
+    "requirepeer",
+    "service",
+    "sslcompression",
+    "sslcrl",
+    "sslpassword",
+    "sslsni",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+];
+
 impl UrlError {
+    fn of(error: &tokio_postgres::Error) -> UrlError {
+        let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        let Some(option) = text.strip_prefix("unknown option") else { return UrlError::Form(text) };
+        let known = UNKNOWN_OPTIONS.iter().find(|known| option.trim_matches([' ', '`']) == **known);
+        UrlError::Form(
+            known.map_or_else(|| "it has an unknown option".to_string(), |known| format!("unknown option `{known}`")),
+        )
+    }
+
     /// Returns what to do about it.
     pub fn help(&self) -> &'static str {
         match self {
@@ -92,9 +120,7 @@ impl Settings {
             return Err(UrlError::Scheme);
         }
         let (rest, encryption, files) = Ssl::taken_from(url)?;
-        let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
-            UrlError::Form(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
-        })?;
+        let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| UrlError::of(&error))?;
         if config.get_hosts().is_empty() {
             return Err(UrlError::Lacks("host"));
         }
@@ -333,6 +359,9 @@ mod tests {
             let told = error(url).to_string();
             assert!(!told.contains("secret"), "{told}");
         }
+        let unknown = |option: &str| error(&format!("postgres://a@db/f?{option}=1")).to_string();
+        assert_eq!(unknown("pgbouncer"), "cannot be read: unknown option `pgbouncer`");
+        assert_eq!(unknown("secret"), "cannot be read: it has an unknown option");
     }
 
     #[test]
