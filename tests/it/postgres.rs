@@ -2,6 +2,7 @@
 
 mod failover;
 mod indexes;
+mod imports;
 mod json;
 mod observing;
 mod refused;
