@@ -6,6 +6,7 @@
 //! cargo bench --bench fleet -- --imports            # the imports only
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
+//! cargo bench --bench fleet -- --postgres           # a registry in PostgreSQL only; see `fleet/postgres.rs`
 //! ```
 //!
 //! Each measurement is a separate process, so that its peak memory is its own. The floors do by hand, with the same
@@ -29,6 +30,8 @@
 
 #[path = "fleet/mqtt.rs"]
 mod mqtt;
+#[path = "fleet/postgres.rs"]
+mod postgres;
 #[path = "fleet/reconcile.rs"]
 mod reconcile;
 
@@ -72,6 +75,9 @@ fn main() -> Result<(), Failure> {
         measure_reconciles(&folder, devices)
     } else if has("--mqtt") {
         mqtt::measure(&folder, devices.min(100_000))
+    } else if has("--postgres") {
+        let rounds: u32 = after("--rounds").map_or(Ok(2), |text| text.parse())?;
+        postgres::measure(&folder, devices, rounds)
     } else {
         measure(&folder, devices).and_then(|()| measure_reconciles(&folder, devices))
     };
@@ -223,6 +229,9 @@ fn output_of(name: &str, folder: &Path) -> Result<String, Failure> {
 }
 
 fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
+    if name.starts_with("pg-") {
+        return postgres::run_phase(name, folder);
+    }
     let start = Instant::now();
     match name {
         "reconcile-jobs" => return reconcile::measure(&folder.join("fleet"), Mix::Jobs),

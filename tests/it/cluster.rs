@@ -1,18 +1,19 @@
 //! PostgreSQL to test with, on a free port of this machine. A cluster of a test ends when its value is dropped. The one
 //! that all tests of a binary share ends, as every other one, when the process ends, however that comes about.
 
+mod programs;
+
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Signal, getuid};
 
 use crate::servers::{Process, answers, start_on_free_port, wait_until};
+use programs::{Watcher, give_to_user, initialize, program, server, user};
 
 /// The settings of every cluster. Nothing is kept from a power cut, so no commit waits for the disk; `fsync=on` behind
 /// these takes it back.
@@ -30,17 +31,6 @@ const SETTINGS: &[&str] = &[
     "timezone=UTC",
 ];
 
-/// Ends the servers of a folder and removes it once its standard input is closed, which the end of any process does.
-/// The folder is among no arguments of its own, so that it finds no process but the servers.
-const WATCHER: &str = r#"trap '' INT TERM HUP
-read -r _
-servers() { echo "$FOLDER/data" | grep -laFf - /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3; }
-for server in $(servers); do kill -QUIT "$server"; done
-n=0
-while [ -n "$(servers)" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
-for server in $(servers); do kill -KILL "$server"; done
-rm -rf "$FOLDER""#;
-
 /// A server of PostgreSQL with a data folder of its own.
 pub struct Cluster {
     // Dropped in this order.
@@ -56,9 +46,7 @@ impl Cluster {
     pub fn start(settings: &[&str]) -> Cluster {
         let folder = tempfile::tempdir().unwrap().keep();
         let watcher = Watcher::start(&folder);
-        let (owner, _) = user();
-        chown(&folder, owner, None).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        give_to_user(&folder);
         initialize(&folder);
         let settings: Vec<String> = SETTINGS.iter().chain(settings).map(ToString::to_string).collect();
         let (process, port) = start_on_free_port(|port| server(&folder, port, &settings));
@@ -92,9 +80,7 @@ impl Cluster {
     pub fn standby(&self) -> Cluster {
         let folder = tempfile::tempdir().unwrap().keep();
         let watcher = Watcher::start(&folder);
-        let (owner, _) = user();
-        chown(&folder, owner, None).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        give_to_user(&folder);
         let mut command = program("pg_basebackup");
         command.args(["--no-sync", "-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-h", "127.0.0.1"]);
         let copied = command.args(["-p", &self.port.to_string(), "-D"]).arg(folder.join("data")).output().unwrap();
@@ -136,31 +122,6 @@ impl Drop for Cluster {
         self.process.kill();
         self.watcher.end();
         let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A process that outlives this one, and cleans up after it.
-struct Watcher {
-    process: Child,
-    /// Closed when this process ends, also by a signal that nothing can catch.
-    input: Option<ChildStdin>,
-}
-
-impl Watcher {
-    fn start(folder: &Path) -> Watcher {
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCHER]).env("FOLDER", folder).stdin(Stdio::piped());
-        // What ends the tests from outside often ends their whole group.
-        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        let mut process = command.spawn().unwrap();
-        let input = process.stdin.take();
-        Watcher { process, input }
-    }
-
-    /// Makes it clean up now.
-    fn end(&mut self) {
-        drop(self.input.take());
-        let _ = self.process.wait();
     }
 }
 
@@ -211,61 +172,6 @@ pub async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_postgres
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
-}
-
-fn initialize(folder: &Path) {
-    let mut command = program("initdb");
-    command.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"]);
-    let made = command.arg(folder.join("data")).output().unwrap();
-    assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
-}
-
-fn server(folder: &Path, port: u16, settings: &[String]) -> Command {
-    let mut command = program("postgres");
-    command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
-    for setting in settings {
-        command.args(["-c", setting]);
-    }
-    // Clients of killed servers may still hold the name of the log: it is opened for appending.
-    let log = fs::File::options().append(true).create(true).open(folder.join("log")).unwrap();
-    command.stderr(log).stdout(Stdio::null());
-    command
-}
-
-/// Returns a program of the newest PostgreSQL of this machine, to run as a user who is not root: it refuses that one.
-pub fn program(name: &str) -> Command {
-    let mut command = Command::new(find(name));
-    command.current_dir("/").stdin(Stdio::null());
-    if getuid().is_root() {
-        let (user, group) = user();
-        command.uid(user.unwrap()).gid(group.unwrap());
-    }
-    command
-}
-
-fn find(name: &str) -> PathBuf {
-    let version = |folder: &PathBuf| folder.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut versions: Vec<PathBuf> = versions.collect();
-    versions.sort_by_key(version);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = versions.iter().rev().map(|folder| folder.join("bin")).chain(std::env::split_paths(&path));
-    let found = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
-    found.unwrap_or_else(|| panic!("{name} is needed: install postgresql"))
-}
-
-/// Returns the user and the group to run as, by their numbers; `None` for our own.
-fn user() -> (Option<u32>, Option<u32>) {
-    if !getuid().is_root() {
-        return (None, None);
-    }
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let numbers = |name: &str| {
-        let fields: Vec<&str> =
-            users.lines().map(|line| line.split(':').collect()).find(|fields: &Vec<_>| fields[0] == name)?;
-        Some((fields[2].parse().ok(), fields[3].parse().ok()))
-    };
-    numbers("postgres").or_else(|| numbers("nobody")).expect("the user postgres is needed: install postgresql")
 }
 
 fn client_at(url: &str) -> (tokio::runtime::Runtime, tokio_postgres::Client) {
