@@ -75,6 +75,11 @@ impl Digest {
         Some(Digest(bytes))
     }
 
+    /// Returns the first 16 bytes as a number, to add digests up where their order does not count.
+    pub fn sum(&self) -> u128 {
+        u128::from_be_bytes(self.0[..16].try_into().expect("a digest has 32 bytes"))
+    }
+
     /// Returns the first eight bytes as a number, to seed what must be reproducible.
     pub fn seed(&self) -> u64 {
         u64::from_be_bytes(self.0[..8].try_into().expect("a digest has 32 bytes"))

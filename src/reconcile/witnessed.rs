@@ -7,8 +7,8 @@ use std::rc::Rc;
 use crate::execute::CrashPoints;
 use crate::model::secret::SecretKey;
 use crate::registry::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
-    RowSource, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, NextFile, RegistryError, RegistryIdentity,
+    RowSink, RowSource, Store,
 };
 use crate::repo::Witness;
 
@@ -134,6 +134,10 @@ impl Store for Witnessed {
 
     fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
         self.port.unload(sink)
+    }
+
+    fn flaws(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.port.flaws()
     }
 
     fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {

@@ -85,8 +85,11 @@ pub enum Change<'a> {
     Seen { results_tip: &'a str, applied_head: &'a str },
     /// Makes the key of the marks of secrets, unless the registry has one.
     MakeSecretKey,
-    /// Takes the identity of a registry that was lost, in the place of which this one was made.
+    /// Takes the identity of another registry: of one that was lost, in the place of which this one was made, or of the
+    /// one of which this is a copy.
     Inherit { identity: &'a str },
+    /// Takes a new identity, and notes that a copy of the registry at a place gets the one that it had.
+    GiveUp { identity: &'a str, to: &'a str },
     /// Catches up with a registry that was put back from a copy: marks devices as sent that have no outcome and no
     /// mark, in each of some runs those with an ordinal below the given end, and counts as many sends as the lost one
     /// had.
@@ -191,6 +194,7 @@ impl Change<'_> {
             Change::Seen { .. } => "note tip",
             Change::MakeSecretKey => "make secret key",
             Change::Inherit { .. } => "inherit",
+            Change::GiveUp { .. } => "give up",
             Change::CatchUp { .. } => "catch up",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
@@ -223,6 +227,7 @@ impl Change<'_> {
             Change::Note { .. } | Change::UsePlan { .. } | Change::Seen { .. } => "note what was seen",
             Change::MakeSecretKey => "make the key of its secrets",
             Change::Inherit { .. } => "take over the identity of a registry",
+            Change::GiveUp { .. } => "give up its identity",
             Change::CatchUp { .. } => "catch up with a lost registry",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",

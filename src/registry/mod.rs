@@ -13,11 +13,13 @@
 mod bounds;
 mod branch_copy;
 mod change;
+mod contents;
 mod devices;
 mod entries;
 mod error;
 mod etag;
 mod file;
+mod flaws;
 mod imports;
 mod journal;
 mod marks;
@@ -34,16 +36,18 @@ use std::path::Path;
 
 pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
+pub use contents::Contents;
 use devices::STRAYS_NAMED;
 pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};
+pub use flaws::{Flaw, FlawKind};
 pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };
-pub use store::{ExclusionFailure, Exclusive, GivenUp, NextFile, RegistryIdentity, Store, StorePlace};
+pub use store::{ExclusionFailure, Exclusive, GivenUp, Moved, NextFile, RegistryIdentity, Store, StorePlace};
 pub use transfer::{Cell, ColumnKind, RowSink, RowSource, TABLES, Table};
 
 use std::collections::BTreeMap;
@@ -159,6 +163,22 @@ impl Registry {
         self.store.write_keyless(path)
     }
 
+    /// Gives every row to a sink, as [`Store::unload`].
+    ///
+    /// # Errors
+    /// As [`Store::unload`].
+    pub fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
+        self.store.unload(sink)
+    }
+
+    /// Returns the rows that contradict each other, as [`Store::flaws`].
+    ///
+    /// # Errors
+    /// As [`Store::flaws`].
+    pub fn flaws(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.store.flaws()
+    }
+
     /// Takes rows, as [`Store::load`].
     ///
     /// # Errors
@@ -173,6 +193,35 @@ impl Registry {
     /// As [`Store::load`] and [`Store::unload`].
     pub fn copy_from(&mut self, other: &Registry) -> Result<(), RegistryError> {
         self.store.load(&mut |sink| other.store.unload(sink))
+    }
+
+    /// Takes every row of another registry but its identity, as [`Store::load`]: it waits to get that
+    /// ([`Moved::CopyOf`]). `watch` is called for each row. Returns what was taken.
+    ///
+    /// # Errors
+    /// As [`Store::load`] and [`Store::unload`]; or the error of `watch`.
+    pub fn become_copy_of(
+        &mut self,
+        other: &Registry,
+        watch: &mut dyn FnMut(&'static Table) -> Result<(), RegistryError>,
+    ) -> Result<Contents, RegistryError> {
+        let (identity, mut contents) = (other.identity()?.id, Contents::default());
+        self.store.load(&mut |sink| {
+            contents = Contents::default();
+            let mut last = None;
+            other.store.unload(&mut |table, cells| {
+                contents.add(table, &cells);
+                watch(table)?;
+                last = Some(table);
+                match transfer::names_one(table, &cells) {
+                    true => Ok(()),
+                    false => sink(table, cells),
+                }
+            })?;
+            let meta = last.expect("a registry has an identity");
+            sink(meta, vec![Cell::Text(transfer::COPY_OF.to_string()), Cell::Text(identity.clone())])
+        })?;
+        Ok(contents)
     }
 
     /// Limits the growth of the registry, as [`Store::limit_growth`].

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, KeptFile, RegistryError, RowSink, RowSource,
+    Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, KeptFile, RegistryError, RowSink, RowSource,
 };
 use crate::model::secret::SecretKey;
 
@@ -77,6 +77,12 @@ pub trait Store {
     /// The registry cannot be read; or the error of the sink.
     fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError>;
 
+    /// Returns the rows that contradict each other, of each kind how many there are.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn flaws(&self) -> Result<Vec<Flaw>, RegistryError>;
+
     /// Takes every row of another registry, with its identity, in one transaction.
     ///
     /// # Errors
@@ -102,6 +108,28 @@ pub struct RegistryIdentity {
     /// Another server has taken the place of the one that had it, or a backup was put back, and commits that were
     /// acknowledged may be missing. [`Change::CatchUp`] settles it.
     pub may_lack: bool,
+    /// `None` for a registry that no copy was made of, nor is one.
+    pub moved: Option<Moved>,
+}
+
+/// What a copy has left to do, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// It is a copy of the registry with this identity, and waits to get that.
+    CopyOf(String),
+    /// It had this identity; a copy at a place, for people, has it now or is about to get it.
+    GaveUp { identity: String, to: String },
+}
+
+impl Moved {
+    /// Returns what the rows [`COPY_OF`] and [`GAVE_UP`] of `meta` say.
+    pub(super) fn of_values(copy_of: Option<String>, gave_up: Option<&str>) -> Option<Moved> {
+        let given = || {
+            let (identity, to) = gave_up?.split_once(' ')?;
+            Some(Moved::GaveUp { identity: identity.to_string(), to: to.to_string() })
+        };
+        copy_of.map(Moved::CopyOf).or_else(given)
+    }
 }
 
 /// Returns the next file to keep, `None` after the last one; an error cancels the transaction.

@@ -11,8 +11,8 @@ use crate::link::{DeviceLink, LinkError, LinkEvent, Reply, Request};
 use crate::model::secret::SecretKey;
 use crate::model::status::LinkStatus;
 use crate::registry::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
-    RowSource, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, NextFile, RegistryError, RegistryIdentity,
+    RowSink, RowSource, Store,
 };
 
 /// What becomes of a commit whose connection to the database is lost, as far as the one who commits can know.
@@ -154,8 +154,12 @@ impl Store for Faulty<dyn Store> {
         self.port.unload(sink)
     }
 
+    fn flaws(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.port.flaws()
+    }
+
     fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {
-        self.port.load(source)
+        self.crash.around("load", || self.port.load(source))
     }
 
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {

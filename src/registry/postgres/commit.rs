@@ -241,6 +241,7 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
         Change::Import { spec, at, outbox } => import::apply(connection, spec, *at, outbox),
         Change::MakeSecretKey => secrets::make_key(connection),
         Change::Inherit { identity } => identity::inherit(connection, identity),
+        Change::GiveUp { identity, to } => identity::give_up(connection, identity, to),
         Change::CatchUp { sends, runs, at } => identity::catch_up(connection, *sends, runs, *at),
         Change::Report { about, entry } => outbox::put(connection, about, entry),
         Change::Delivered { about, files } => outbox::deliver(connection, about, files),

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::super::RegistryIdentity;
+use super::super::transfer::{COPY_OF, GAVE_UP, IDENTITY};
+use super::super::{Moved, RegistryIdentity};
 use super::connection::Connection;
 use super::fault::Fault;
-use super::remembered::value_of;
+use super::remembered::{set_value, value_of};
 use super::rows::malformed;
 
 /// The key in `meta` that is there while commits may be missing.
@@ -17,7 +18,8 @@ pub(super) fn read(connection: &Connection) -> Result<RegistryIdentity, Fault> {
     let sends = value("sends")?;
     let sends = sends.parse().map_err(|_| malformed(&sends))?;
     let may_lack = value_of(connection, MAY_LACK)?.is_some();
-    Ok(RegistryIdentity { id: value("identity")?, sends, may_lack })
+    let moved = Moved::of_values(value_of(connection, COPY_OF)?, value_of(connection, GAVE_UP)?.as_deref());
+    Ok(RegistryIdentity { id: value(IDENTITY)?, sends, may_lack, moved })
 }
 
 /// Counts a commit that marks devices as sent.
@@ -28,7 +30,16 @@ pub(super) fn count_sends(connection: &Connection) -> Result<(), Fault> {
 
 /// Takes the identity of another registry.
 pub(super) fn inherit(connection: &Connection, identity: &str) -> Result<(), Fault> {
-    connection.execute("UPDATE meta SET value = $1 WHERE key = 'identity'", &[&identity]).map(drop)
+    set_value(connection, IDENTITY, identity)?;
+    connection.execute("DELETE FROM meta WHERE key IN ($1, $2)", &[&COPY_OF, &GAVE_UP]).map(drop)
+}
+
+/// Takes a new identity in the place of one that a copy gets.
+pub(super) fn give_up(connection: &Connection, identity: &str, to: &str) -> Result<(), Fault> {
+    let before = value_of(connection, IDENTITY)?.ok_or_else(|| malformed(IDENTITY))?;
+    set_value(connection, GAVE_UP, &format!("{before} {to}"))?;
+    set_value(connection, IDENTITY, identity)?;
+    connection.execute("DELETE FROM meta WHERE key = $1", &[&COPY_OF]).map(drop)
 }
 
 /// Marks devices as sent of which it is not known whether they were, given as (run, end of the ordinals), and counts as

@@ -43,8 +43,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, RegistryError, RegistryIdentity, RowSink,
-    RowSource, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, NextFile, RegistryError, RegistryIdentity,
+    RowSink, RowSource, Store,
 };
 use crate::model::limits;
 use crate::model::secret::SecretKey;
@@ -244,6 +244,10 @@ impl Store for PostgresStore {
 
     fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
         self.unload_rows(sink)
+    }
+
+    fn flaws(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.contradictions()
     }
 
     fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::Row;
 
 use super::super::transfer::{Cell, ColumnKind, OWN_KEYS, RowSink, RowSource, TABLES, Table};
-use super::super::{Fence, RegistryError};
+use super::super::{Fence, Flaw, FlawKind, RegistryError};
 use super::PostgresStore;
 use super::connection::{Connection, Copy};
 use super::fault::Fault;
@@ -16,6 +16,17 @@ impl PostgresStore {
     pub(super) fn unload_rows(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
         self.visit("copy it", |connection| {
             connection.in_snapshot(|| TABLES.iter().try_for_each(|table| unload(connection, table, sink)))
+        })
+    }
+
+    pub(super) fn contradictions(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.read("check it", |connection| {
+            let count = |kind: FlawKind| {
+                let row = connection.one(kind.statement(), &[])?;
+                Ok(kind.found(row.try_get(0)?, row.try_get(1)?))
+            };
+            let found = FlawKind::ALL.into_iter().map(count).collect::<Result<Vec<_>, Fault>>()?;
+            Ok(found.into_iter().flatten().collect())
         })
     }
 

@@ -70,6 +70,7 @@ impl SqliteStore {
             | Change::UsePlan { .. }
             | Change::MakeSecretKey
             | Change::Inherit { .. }
+            | Change::GiveUp { .. }
             | Change::CatchUp { .. }
             | Change::Block { .. }
             | Change::Delete { .. }
@@ -119,6 +120,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Import { spec, at, outbox } => import::apply(transaction, spec, *at, outbox),
         Change::MakeSecretKey => secrets::make_key(transaction),
         Change::Inherit { identity } => identity::inherit(transaction, identity),
+        Change::GiveUp { identity, to } => identity::give_up(transaction, identity, to),
         Change::CatchUp { sends, runs, at } => identity::catch_up(transaction, *sends, runs, *at),
         Change::Report { about, entry } => outbox::put(transaction, about, entry),
         Change::Delivered { about, files } => outbox::deliver(transaction, about, files),

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::RegistryIdentity;
+use super::super::transfer::{COPY_OF, GAVE_UP, IDENTITY};
+use super::super::{Moved, RegistryIdentity};
+use super::remembered::value_of;
 
 /// Returns the identity of a registry.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<RegistryIdentity> {
@@ -12,7 +14,8 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<RegistryIdentity
     };
     let sends = value("sends")?;
     let sends = sends.parse().map_err(|_| super::rows::malformed(0, &sends))?;
-    Ok(RegistryIdentity { id: value("identity")?, sends, may_lack: false })
+    let moved = Moved::of_values(value_of(connection, COPY_OF)?, value_of(connection, GAVE_UP)?.as_deref());
+    Ok(RegistryIdentity { id: value(IDENTITY)?, sends, may_lack: false, moved })
 }
 
 /// Counts a commit that marks devices as sent.
@@ -23,7 +26,16 @@ pub(super) fn count_sends(transaction: &Transaction<'_>) -> rusqlite::Result<()>
 
 /// Takes the identity of another registry.
 pub(super) fn inherit(transaction: &Transaction<'_>, identity: &str) -> rusqlite::Result<()> {
-    transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'identity'", [identity]).map(drop)
+    transaction.execute("UPDATE meta SET value = ?1 WHERE key = ?2", [identity, IDENTITY])?;
+    transaction.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [COPY_OF, GAVE_UP]).map(drop)
+}
+
+/// Takes a new identity in the place of one that a copy gets.
+pub(super) fn give_up(transaction: &Transaction<'_>, identity: &str, to: &str) -> rusqlite::Result<()> {
+    let text = "INSERT OR REPLACE INTO meta (key, value) SELECT ?1, value || ' ' || ?2 FROM meta WHERE key = ?3";
+    transaction.execute(text, [GAVE_UP, to, IDENTITY])?;
+    transaction.execute("UPDATE meta SET value = ?1 WHERE key = ?2", [identity, IDENTITY])?;
+    transaction.execute("DELETE FROM meta WHERE key = ?1", [COPY_OF]).map(drop)
 }
 
 /// Marks devices as sent of which it is not known whether they were, given as (run, end of the ordinals), and counts as

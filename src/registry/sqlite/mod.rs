@@ -35,8 +35,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::{
-    Answer, BranchCopy, Change, Devices, Fence, Imports, Journal, NextFile, Registry, RegistryError, RegistryIdentity,
-    RowSink, RowSource, Store,
+    Answer, BranchCopy, Change, Devices, Fence, Flaw, Imports, Journal, NextFile, Registry, RegistryError,
+    RegistryIdentity, RowSink, RowSource, Store,
 };
 use crate::model::secret::SecretKey;
 
@@ -232,6 +232,10 @@ impl Store for SqliteStore {
 
     fn unload(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
         self.unload_rows(sink)
+    }
+
+    fn flaws(&self) -> Result<Vec<Flaw>, RegistryError> {
+        self.contradictions()
     }
 
     fn load(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {

@@ -3,8 +3,8 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Transaction};
 
-use super::super::RegistryError;
 use super::super::transfer::{Cell, OWN_KEYS, RowSink, RowSource, TABLES, Table};
+use super::super::{Flaw, FlawKind, RegistryError};
 use super::{SqliteStore, failure};
 
 impl SqliteStore {
@@ -22,6 +22,14 @@ impl SqliteStore {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn contradictions(&self) -> Result<Vec<Flaw>, RegistryError> {
+        let count = |kind: FlawKind| {
+            self.connection.query_row(kind.statement(), [], |row| Ok(kind.found(row.get(0)?, row.get(1)?)))
+        };
+        let found = FlawKind::ALL.into_iter().map(count).collect::<rusqlite::Result<Vec<_>>>();
+        Ok(found.map_err(|e| self.error("check it", e))?.into_iter().flatten().collect())
     }
 
     pub(super) fn load_rows(&mut self, source: &mut RowSource<'_>) -> Result<(), RegistryError> {

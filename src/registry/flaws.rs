@@ -1,0 +1,87 @@
+//! What must hold between the tables of a registry, whatever store it is in: statements in the SQL that all of them
+//! have in common.
+
+/// Rows that contradict others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    pub kind: FlawKind,
+    /// How many there are, at least 1.
+    pub count: u64,
+    /// One of them: a device, or a run as `JOB run RUN`.
+    pub example: String,
+}
+
+/// A kind of contradiction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FlawKind {
+    /// Keys of a device that is not there.
+    KeysWithoutDevice,
+    /// A device that left the file of its import, and is not there.
+    LeftWithoutDevice,
+    /// A target, an outcome, a mark or a late answer of a run that is not there.
+    RowsWithoutRun,
+    /// An outcome of a place that the target of its run does not have.
+    OutcomeBeyondTarget,
+    /// A mark of a place that the target of its run does not have.
+    MarkBeyondTarget,
+    /// A mark of a run whose end is on the results branch.
+    MarkOfClosedRun,
+    /// A mark of a device that has an outcome.
+    MarkBesideOutcome,
+}
+
+impl FlawKind {
+    pub const ALL: [FlawKind; 7] = [
+        FlawKind::KeysWithoutDevice,
+        FlawKind::LeftWithoutDevice,
+        FlawKind::RowsWithoutRun,
+        FlawKind::OutcomeBeyondTarget,
+        FlawKind::MarkBeyondTarget,
+        FlawKind::MarkOfClosedRun,
+        FlawKind::MarkBesideOutcome,
+    ];
+
+    /// Returns the statement that counts the rows: one row with the count and, unless that is 0, an example.
+    pub(super) fn statement(self) -> &'static str {
+        match self {
+            FlawKind::KeysWithoutDevice => {
+                "SELECT count(*), min(k.device_id) FROM device_key AS k
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = k.device_id)"
+            }
+            FlawKind::LeftWithoutDevice => {
+                "SELECT count(*), min(l.device_id) FROM left_device AS l
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = l.device_id)"
+            }
+            FlawKind::RowsWithoutRun => {
+                "SELECT count(*), min('run number ' || CAST(rows.run_id AS text)) FROM (
+                     SELECT run_id FROM run_target UNION SELECT run_id FROM outcome
+                     UNION SELECT run_id FROM sent UNION SELECT run_id FROM late
+                 ) AS rows
+                 WHERE NOT EXISTS (SELECT 1 FROM run AS r WHERE r.run_id = rows.run_id)"
+            }
+            FlawKind::OutcomeBeyondTarget => {
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM outcome AS o JOIN run AS r ON r.run_id = o.run_id
+                 WHERE o.ordinal < 0 OR o.ordinal >= r.total"
+            }
+            FlawKind::MarkBeyondTarget => {
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id
+                 WHERE s.ordinal < 0 OR s.ordinal >= r.total"
+            }
+            FlawKind::MarkOfClosedRun => {
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id
+                 WHERE r.is_closed"
+            }
+            FlawKind::MarkBesideOutcome => {
+                "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s
+                 JOIN run AS r ON r.run_id = s.run_id
+                 JOIN outcome AS o ON o.run_id = s.run_id AND o.ordinal = s.ordinal"
+            }
+        }
+    }
+
+    /// Returns the flaw that a statement has found.
+    pub(super) fn found(self, count: i64, example: Option<String>) -> Option<Flaw> {
+        let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
+        Some(Flaw { kind: self, count, example: example.unwrap_or_default() })
+    }
+}
