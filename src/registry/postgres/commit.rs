@@ -10,6 +10,9 @@ use super::{
 };
 use crate::model::limits;
 
+/// Begins a transaction. A server that we are cut off from ends it, or the next connection would wait for its locks.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
 impl PostgresStore {
     pub(super) fn commit_changes(
         &mut self,
@@ -89,7 +92,7 @@ impl PostgresStore {
         };
         let epoch = self.held.epoch();
         let worked = (|| {
-            connection.batch("BEGIN")?;
+            connection.batch(BEGIN)?;
             if writer.number(&connection)? == Standing::Committed {
                 return in_doubt.take().map(|done| (Standing::Committed, done)).ok_or(Fault::Replaced);
             }

@@ -22,11 +22,10 @@ use super::settings::Settings;
 /// The schema that has the tables of a registry.
 pub(super) const SCHEMA: &str = "fleetform";
 
-/// What a session of ours is like. A cursor is read to its end. A server that we are cut off from ends what we began,
-/// or the next connection would wait for its locks.
+/// What a session of ours is like. A cursor is read to its end.
 const SESSION: &str = "SET search_path = fleetform, pg_temp; SET cursor_tuple_fraction = 1; SET jit = off;
     SET TIME ZONE 'UTC'; SET standard_conforming_strings = on; SET bytea_output = 'hex';
-    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '60s'; SET lock_timeout = '30s';
+    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';
     SET default_transaction_isolation = 'read committed'";
 
 /// Rows of a cursor that are fetched at once.
