@@ -1,7 +1,7 @@
 //! A registry in a PostgreSQL database, 14 or newer.
 //!
-//! Each thread has a [`connection::Connection`] of its own. Reading is in `devices`, `observe`, `journal`, `marks` and
-//! `remembered`; writing in the same files, as functions over a connection within a transaction that `commit` began.
+//! Each thread has a connection of its own. Reading is in `devices`, `observe`, `journal`, `marks` and `remembered`;
+//! writing in the same files, as functions over a connection within a transaction that `commit` began.
 //!
 //! A connection may be lost at any moment, also while it commits. A transaction is a value ([`Change`]), so it is done
 //! again on another connection, unless the number that it wrote first is there: then it was committed (`writer`). Who
