@@ -13,7 +13,7 @@ use crate::execute::{Clock as _, Progress};
 use crate::ledger::LEASE_TIME;
 use crate::ops::watch::Note;
 
-use super::{Auditor, Doubt, Doubted, Ended, Faults, People, Random, Relay, RemoteFault, World};
+use super::{Auditor, Ended, Faults, People, Random, Relay, RemoteFault, World};
 
 /// Applies in the first phase.
 const ROUNDS: u64 = 7;
@@ -262,7 +262,7 @@ pub fn run_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure> {
         session.trace.push(told);
     }
     for _ in 0..ROUNDS {
-        let faults = faults(&mut random);
+        let faults = Faults::drawn(&mut random);
         round(&mut session, &faults)?;
         disturb(&mut session, &mut random, &limits, true);
         if crosses_borders {
@@ -293,7 +293,7 @@ pub fn run_daemon_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         session.trace.push(told);
     }
     for _ in 0..DAEMON_ROUNDS {
-        let mut faults = faults(&mut random);
+        let mut faults = Faults::drawn(&mut random);
         if random.chance(25) {
             round(&mut session, &faults)?;
         } else {
@@ -342,7 +342,7 @@ pub fn run_remote_seed(seed: u64, folder: &Path) -> Result<Vec<String>, Failure>
         let site = if turn == 0 { 0 } else { random.between(0, 1) };
         session.world.go_to(site as usize);
         session.trace.push(format!("at site {}", ["A", "B"][site as usize]));
-        let mut faults = faults(&mut random);
+        let mut faults = Faults::drawn(&mut random);
         if random.chance(50) {
             let fault = match random.between(0, 10) {
                 0 => RemoteFault::Away,
@@ -451,30 +451,6 @@ fn disturb(session: &mut Session, random: &mut Random, limits: &str, goes_back: 
         _ => random.between(0, 120) as i64,
     };
     pass(session, seconds);
-}
-
-fn faults(random: &mut Random) -> Faults {
-    let mut faults = Faults::default();
-    match random.between(0, 9) {
-        // Most crashes are early: an apply of a small world passes some hundred places.
-        0..=3 => faults.crash_at = Some(random.between(0, *random.clone().pick(&[10, 40, 150, 600]))),
-        4 => faults.interrupt_after = Some(Duration::from_millis(random.between(0, 30_000))),
-        5 => faults.lock_at = Some(random.between(0, 12)),
-        6 => faults.growth = Some(0),
-        _ => {}
-    }
-    if random.chance(20) {
-        let what = *random.pick(&[Doubt::Lost, Doubt::Kept, Doubt::Kept, Doubt::Fenced]);
-        let at = random.between(0, *random.clone().pick(&[3, 10, 40, 150]));
-        faults.doubted = Some(Doubted { what, at, lasts: random.chance(50) });
-    }
-    if random.chance(15) {
-        faults.stop_at = Some(random.between(0, 20));
-    }
-    if random.chance(10) {
-        faults.overshoot = Some(random.clone());
-    }
-    faults
 }
 
 fn faulty_fleet(random: &mut Random, devices: u64, limits: &str) -> String {

@@ -1,8 +1,8 @@
 //! What is true of PostgreSQL alone; `contract` has what is true of every store. Tests run over the shared cluster.
 
 mod failover;
-mod indexes;
 mod imports;
+mod indexes;
 mod json;
 mod observing;
 mod refused;

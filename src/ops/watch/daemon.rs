@@ -13,8 +13,8 @@ use crate::model::id::Name;
 use crate::model::status::LinkStatus;
 use crate::ops::{OpsError, Workspace};
 use crate::prepare::{HistoryError, OnError, Planned, View};
-use crate::registry::RegistryError;
 use crate::reconcile::{Backoff, Ending, Reconciler, Rested, RoundEvent, Terms, Upstream, behind};
+use crate::registry::RegistryError;
 use crate::repo::UpstreamError;
 
 /// The shortest time between two notes of how the way to the devices is.
