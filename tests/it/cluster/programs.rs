@@ -24,7 +24,7 @@ rm -rf "$FOLDER""#;
 pub struct Watcher {
     process: Child,
     /// Closed when this process ends, also by a signal that nothing can catch.
-    input: Option<ChildStdin>,
+    pub input: Option<ChildStdin>,
 }
 
 impl Watcher {
