@@ -43,7 +43,7 @@ pub struct Initialised {
 }
 
 /// What to make.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct InitOptions {
     /// The name of the fleet; `None` for that of the folder.
     pub name: Option<String>,
@@ -51,6 +51,8 @@ pub struct InitOptions {
     pub with_example: bool,
     /// Make a repository of its own, also inside of another one: a first try must not commit to whatever is around it.
     pub is_apart: bool,
+    /// Where the registry of a fleet that is declared already may be; its folder counts for nothing.
+    pub environment: Environment,
 }
 
 /// Makes a fleet in a folder: a repository when there is none around it, the files, a first commit, the results branch.
@@ -58,7 +60,7 @@ pub struct InitOptions {
 /// # Errors
 /// The folder holds files that would be overwritten, a fleet is around it, or nothing can be written.
 pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError> {
-    let InitOptions { name, with_example, is_apart } = options;
+    let InitOptions { name, with_example, is_apart, environment } = options;
     let chosen = name.map(|name| chosen_name(&name)).transpose()?;
     let begun = Begun::at(folder);
     let repo = if is_apart { Repo::make(folder)? } else { Repo::open_or_init(folder)? };
@@ -76,7 +78,7 @@ pub fn init(folder: &Path, options: InitOptions) -> Result<Initialised, OpsError
                 help: format!("Leave out `--name {name}`."),
             });
         }
-        return adopt(folder);
+        return adopt(&Environment { folder: folder.to_path_buf(), ..environment });
     }
     if let Some(around) = repo.fleet_around()
         && has_documents(folder)
@@ -201,9 +203,8 @@ fn has_documents(folder: &Path) -> bool {
 }
 
 /// Gives a fleet that is declared already its results branch.
-fn adopt(folder: &Path) -> Result<Initialised, OpsError> {
-    let environment = Environment { folder: folder.to_path_buf(), ..Environment::default() };
-    let workspace = Workspace::open(&environment)?;
+fn adopt(environment: &Environment) -> Result<Initialised, OpsError> {
+    let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
     let declared = files.usable()?;
     let (fleet, branch) = (declared.fleet.name.clone(), declared.fleet.results.branch.clone());

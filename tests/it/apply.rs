@@ -177,7 +177,7 @@ fn nothing_that_was_claimed_runs_again_when_the_registry_is_lost() {
     world.apply().unwrap();
     let executions = world.executions();
     let claims: Vec<String> = world.subjects().into_iter().filter(|line| line.starts_with("claim")).collect();
-    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     let applied = world.apply().unwrap();
     assert_eq!(applied.records, []);
     assert_eq!(applied.imports[0].1.imported, 4, "devices come back by import");
@@ -531,7 +531,7 @@ fn nobody_knowing_what_ran_holds() {
     world.job("dim", PROPERTY);
     world.apply().unwrap();
     world.repository().find_reference(&format!("refs/heads/{BRANCH}")).unwrap().delete().unwrap();
-    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     let ran = world.run(&["apply", "--yes"]).expect(75);
     assert!(ran.stderr.contains("nobody knows"), "{}", ran.stderr);
     assert!(world.results().is_empty());
@@ -639,7 +639,7 @@ fn a_run_whose_journal_is_lost_is_closed_and_nothing_is_sent() {
     let world = slow_world(REBOOT);
     world.apply_interrupted(Duration::from_millis(2_000));
     let executions = world.executions();
-    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     assert_eq!(world.planned_action("reboot"), ActionKind::Close);
     world.run(&["apply", "--yes"]).expect(3);
     assert_eq!(world.executions(), executions);
@@ -751,8 +751,7 @@ fn a_locked_registry_is_one_sentence() {
 fn two_applies_do_not_meet() {
     let world = World::with_devices("{}", 2);
     world.apply().unwrap();
-    let lock = fs::File::options().write(true).open(world.file(".fleetform/fleet.lock")).unwrap();
-    lock.lock().unwrap();
+    let _work = world.work("other/1/0");
     let ran = world.run(&["apply", "--yes"]).expect(75);
     assert!(ran.stderr.contains("another fleetform is applying"), "{}", ran.stderr);
 }
@@ -931,7 +930,7 @@ fn a_claim_that_was_not_confirmed_is_settled_by_the_branch() {
     // It reached the branch: the run goes on.
     let world = slow_world(REBOOT);
     world.apply_interrupted(Duration::from_millis(2_000));
-    world.sql("UPDATE run SET is_claimed = 0");
+    world.sql("UPDATE run SET is_claimed = false");
     assert_eq!(world.apply().unwrap().records[0].counts.completed, 10);
     assert_eq!(world.executions().len(), 10);
     // It did not: nothing of it was started, and the run is claimed anew.

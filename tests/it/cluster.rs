@@ -131,6 +131,23 @@ pub fn shared() -> &'static Cluster {
     SHARED.get_or_init(|| Cluster::start(&[]))
 }
 
+/// Copies a database of the shared cluster, which nobody may be connected to for longer than that takes, and returns the
+/// URL of the copy. It is dropped as those of [`fresh_database`].
+pub fn copy_database(url: &str) -> String {
+    let copy = fresh_database();
+    replace_database(&copy, url);
+    copy
+}
+
+/// Puts a copy of a database in the place of another one.
+pub fn replace_database(url: &str, by: &str) {
+    let name = |url: &str| url.rsplit('/').next().unwrap().to_string();
+    let (name, by) = (name(url), name(by));
+    shared().run(&format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{by}'"));
+    shared().run(&format!("DROP DATABASE {name} WITH (FORCE)"));
+    shared().run(&format!("CREATE DATABASE {name} TEMPLATE {by}"));
+}
+
 /// Makes an empty database in the shared cluster, and returns its URL. It is dropped when the thread ends that asked
 /// for it, which a test's does at its end.
 pub fn fresh_database() -> String {

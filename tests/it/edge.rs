@@ -91,7 +91,7 @@ fn only_edge_devices_get_a_manifest() {
     let content = manifest(camera(3));
     declare(&world, &content);
     world.apply().unwrap();
-    world.sql("UPDATE device SET blocked = 1 WHERE device_id = 'd-005'");
+    world.sql("UPDATE device SET blocked = true WHERE device_id = 'd-005'");
     assign(&world, "gateways", "{query: '*'}");
 
     let (planned, code) = plan(&world);

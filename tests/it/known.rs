@@ -471,7 +471,7 @@ impl Past {
                 self.publish(&[FileChange::bytes(path, document(&ImportReport::default().to_json()))]);
             }
             Event::Drop(run) => self.sql(&format!("DELETE FROM run WHERE run_id = {run}")),
-            Event::Close(run) => self.sql(&format!("UPDATE run SET is_closed = 1 - is_closed WHERE run_id = {run}")),
+            Event::Close(run) => self.sql(&format!("UPDATE run SET is_closed = NOT is_closed WHERE run_id = {run}")),
             Event::Forge(run) => self.sql(&format!("UPDATE run SET claim = claim || ' ' WHERE run_id = {run}")),
             Event::Write(path, text) => self.publish(&[FileChange::bytes(path, text.as_bytes().to_vec())]),
             Event::Remove { job, run } => {

@@ -292,7 +292,7 @@ fn a_stopped_run_says_who_stopped_it() {
 fn a_completed_and_a_lost_run_have_their_numbers() {
     let world = late_world(8);
     world.apply_interrupted(Duration::from_millis(3_500));
-    std::fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     world.run(&["job", "show", "reboot", "--why"]).expect(0);
     assert_eq!(cause(&world, &["reboot"], "planned")["action"], json!("close"));
     world.apply().unwrap();

@@ -288,7 +288,7 @@ fn the_forms_of_a_plan_that_stops_continues_and_removes_agree() {
          {name: reboot}}}}",
     );
     world.commit("more");
-    world.sql("UPDATE device SET blocked = 1 WHERE device_id = 'd-002'");
+    world.sql("UPDATE device SET blocked = true WHERE device_id = 'd-002'");
     let numbers = agreed(world.path());
     let sums: Vec<(&str, u64)> = numbers.sums.iter().map(|(name, count)| (*name, *count)).collect();
     let expect =
@@ -298,7 +298,7 @@ fn the_forms_of_a_plan_that_stops_continues_and_removes_agree() {
     assert_eq!(facts("import/all"), [("new", 2), ("removed", 1), ("renamed", 1), ("updated", 1)].into());
     assert_eq!(facts("job/named")["missing"], 1);
     assert_eq!(facts("job/later")["batches"], 3);
-    std::fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     assert!(agreed(world.path()).sums["to close"] >= 1, "runs whose journal was lost");
     world.run(&["apply", "--yes"]).expect(3);
 }

@@ -35,7 +35,7 @@ fn delete_branch(world: &World) {
 }
 
 fn delete_registry(world: &World) {
-    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
 }
 
 /// The documents of the branch without how shards are cut, and the rows of each run.
@@ -225,7 +225,7 @@ fn a_branch_that_vanishes_during_an_apply_is_not_begun_anew() {
 fn a_claim_that_was_not_confirmed_is_published_and_goes_on() {
     let world = world();
     assert!(world.apply_interrupted(Duration::from_millis(2_500)).was_interrupted);
-    world.sql("UPDATE run SET is_claimed = 0 WHERE job = 'reboot'");
+    world.sql("UPDATE run SET is_claimed = false WHERE job = 'reboot'");
     assert_eq!(world.planned_action("reboot"), ActionKind::Continue);
     let claims = claims(&world);
     delete_branch(&world);

@@ -83,7 +83,7 @@ fn a_name_is_remembered_when_the_branch_and_then_the_registry_are_lost() {
     world.apply().unwrap();
     world.repository().find_reference("refs/heads/fleetform/results").unwrap().delete().unwrap();
     world.apply().unwrap();
-    std::fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     world.job("a", "{run: '2', target: {query: '*'}, action: {command: {name: blink}}}");
     rename(&world, "b", "c", "b", REBOOT);
     world.apply().unwrap();

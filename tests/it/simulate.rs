@@ -21,7 +21,7 @@ fn world() -> World {
     world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
     world.commit("ignore");
     world.apply().unwrap();
-    world.sql("UPDATE device SET blocked = 1 WHERE device_id IN ('d-002', 'd-050', 'd-051')");
+    world.sql("UPDATE device SET blocked = true WHERE device_id IN ('d-002', 'd-050', 'd-051')");
     world
 }
 
@@ -273,8 +273,7 @@ fn a_fleet_without_a_registry_gets_none() {
 fn a_rehearsal_does_not_need_the_lock() {
     let world = world();
     world.job("dim", "{target: {query: '*'}, action: {property: {level: 3}}}");
-    let lock = fs::File::options().write(true).open(world.file(".fleetform/fleet.lock")).unwrap();
-    lock.lock().unwrap();
+    let _work = world.work("other/1/0");
     simulate(&world, &[]).expect(0);
 }
 
@@ -337,7 +336,7 @@ fn without_a_results_branch_it_does_as_an_apply_would() {
     assert!(lines.iter().all(|line| line["job"] != "reboot"), "nothing runs again");
     // Neither the branch nor the registry has the run.
     lose_branch();
-    fs::remove_dir_all(world.file(".fleetform")).unwrap();
+    world.lose_registry();
     let plan = world.run(&["plan", "--json"]).expect(75);
     assert_eq!(simulate(&world, &[]).expect(75).stderr, plan.stderr);
 }

@@ -9,7 +9,21 @@ use std::sync::Mutex;
 use crate::cluster::fresh_database;
 
 /// The tests, or modules of tests, that are about the file, and why.
-pub const OF_FILES: &[(&str, &str)] = &[];
+pub const OF_FILES: &[(&str, &str)] = &[
+    ("apply::a_command_without_an_answer_is_not_sent_again", "It writes to the file past fleetform."),
+    ("apply::a_file_in_the_place_of_the_registrys_folder_is_told", "A database has no folder."),
+    ("apply::a_locked_registry_is_one_sentence", "It locks the file as SQLite does."),
+    ("apply::a_second_apply_does_nothing", "It compares the bytes of the file."),
+    (
+        "apply::an_idempotent_command_without_an_answer_is_sent_again_with_its_id",
+        "It writes to the file past fleetform.",
+    ),
+    ("apply::each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired", "It has SQL of SQLite."),
+    ("delivery::a_registry_that_cannot_grow_loses_nothing", "The disk of a server is not limited by fleetform."),
+    ("edge::a_manifest_without_a_digest_is_written_again", "It goes back to an old schema of the file."),
+    ("ownership::a_copy_beside_the_original_is_another_registry_and_a_moved_one_is_not", "Files are copied and moved."),
+    ("recovery::newer_versions_and_other_fleets_hold_and_touch_nothing", "It compares the bytes of the file."),
+];
 
 /// The databases of the fleets in this process, by the folder of the fleet.
 static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());

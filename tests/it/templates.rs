@@ -248,7 +248,7 @@ fn devices_without_a_known_template_are_not_checked() {
     world.apply().unwrap();
     // As after the document of its template was deleted.
     world.sql(
-        "UPDATE device SET template = 'gone' WHERE device_id = 'l-4'; UPDATE device SET blocked = 1 WHERE \
+        "UPDATE device SET template = 'gone' WHERE device_id = 'l-4'; UPDATE device SET blocked = true WHERE \
         device_id = 't-3'",
     );
     world.job("set", "{target: {query: '*'}, action: {property: {unheard: 1}}}");

@@ -403,7 +403,7 @@ fn check_fleet(case: &Case, in_flight: u32) {
     world.apply().unwrap();
     if case.failing == Failing::IsBlocked {
         for ordinal in &failing {
-            world.sql(&format!("UPDATE device SET blocked = 1 WHERE device_id = '{}'", id(*ordinal)));
+            world.sql(&format!("UPDATE device SET blocked = true WHERE device_id = '{}'", id(*ordinal)));
         }
     }
     let per = if case.per == ThresholdScope::Job { "job" } else { "batch" };

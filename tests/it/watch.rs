@@ -622,15 +622,14 @@ fn what_is_due_and_cannot_be_done_is_not_tried_without_a_pause() {
     let world = scheduled_world("");
     said(&world, 5);
     // Another process works on the registry from before the occurrence on.
-    let lock = std::fs::File::options().write(true).open(world.registry_path().with_extension("lock")).unwrap();
-    lock.lock().unwrap();
+    let work = world.work("other/1/0");
     let mut looks = 0;
     let words = watch_for(&world, Duration::from_secs(7_200), &mut |note, _| {
         looks += u32::from(matches!(note, Note::Looked(_)));
     });
     assert!(words.iter().any(|word| word.starts_with("trouble: another fleetform")), "{words:?}");
     assert!(looks < 7_200, "{looks} looks in two hours");
-    drop(lock);
+    drop(work);
     said(&world, HOUR);
     let record = world.record("nightly", "20261120T110000Z");
     assert_eq!(record["status"], json!("failed"), "missed, and recorded when it can be: {record}");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::sync::RwLock;
 
 use fleetform::execute::{Clock, Inbox, Progress, Waker, Wakeups};
@@ -16,7 +17,7 @@ use fleetform::ops::{AllowedSecrets, Environment, OpsError};
 use fleetform::plan::ActionKind;
 use fleetform::registry::postgres::PostgresPlace;
 use fleetform::registry::sqlite::SqlitePlace;
-use fleetform::registry::{DeviceFilter, Registry, RegistryError, StorePlace};
+use fleetform::registry::{DeviceFilter, Exclusive, Registry, RegistryError, StorePlace};
 use fleetform::results::{Row, read_shard};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -113,7 +114,11 @@ impl World {
         world.write(".gitignore", ".fleetform/\n");
         world.declare("fleetform.yaml", "Fleet", "acme", spec);
         world.commit("fleet");
-        fleetform::ops::init::init(world.path(), fleetform::ops::init::InitOptions::default()).unwrap();
+        let options = fleetform::ops::init::InitOptions {
+            environment: world.environment(),
+            ..fleetform::ops::init::InitOptions::default()
+        };
+        fleetform::ops::init::init(world.path(), options).unwrap();
         world
     }
 
@@ -317,6 +322,48 @@ impl World {
         Registry::new(self.place().open_for_reading().unwrap())
     }
 
+    /// Loses the registry.
+    pub fn lose_registry(&self) {
+        if let Some(url) = &self.database {
+            crate::cluster::run(url, "DROP SCHEMA IF EXISTS fleetform CASCADE");
+            drop(fs::remove_dir_all(self.file(".fleetform")));
+        } else {
+            fs::remove_dir_all(self.file(".fleetform")).unwrap();
+        }
+    }
+
+    /// Works on the registry as another process does, until the value is dropped.
+    pub fn work(&self, owner: &str) -> Rc<dyn Exclusive> {
+        self.place().exclude(owner).unwrap()
+    }
+
+    /// Returns the registry in whatever state it is.
+    pub fn back_up(&self) -> Backup {
+        if let Some(url) = &self.database {
+            return Backup::Database(crate::cluster::copy_database(url));
+        }
+        let files = ["fleet.db", "fleet.db-wal", "fleet.db-shm"].map(|name| self.file(".fleetform").join(name));
+        Backup::Files(files.into_iter().filter_map(|file| Some((file.clone(), fs::read(&file).ok()?))).collect())
+    }
+
+    /// Puts a backup in the place of the registry.
+    pub fn put_back(&self, backup: &Backup) {
+        match backup {
+            Backup::Database(copy) => {
+                crate::cluster::replace_database(self.database.as_ref().expect("it has one"), copy);
+            }
+            Backup::Files(files) => {
+                for ending in ["", "-wal", "-shm"] {
+                    drop(fs::remove_file(self.file(&format!(".fleetform/fleet.db{ending}"))));
+                }
+                for (path, bytes) in files {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, bytes).unwrap();
+                }
+            }
+        }
+    }
+
     /// Returns the registry; `None` while it cannot be read, as before the first import.
     pub fn registry_if_any(&self) -> Option<Registry> {
         let place = self.place();
@@ -372,6 +419,13 @@ impl World {
         command.arg("-C").arg(self.path()).args(arguments).env("XDG_CONFIG_HOME", self.config_home());
         Ran::of(&mut command)
     }
+}
+
+/// A copy of a registry.
+pub enum Backup {
+    Files(Vec<(PathBuf, Vec<u8>)>),
+    /// The URL of the copy.
+    Database(String),
 }
 
 /// Returns a new folder, in memory when the system supports that: no test is about a power cut, and every claim would

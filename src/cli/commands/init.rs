@@ -10,8 +10,15 @@ use crate::ops::apply::ApplyOptions;
 use crate::ops::init::{InitOptions, Initialised, init as make};
 
 /// `init [DIR] [--example] [--name NAME]`
-pub fn init(folder: &Path, with_example: bool, name: Option<&str>, output: &Output) -> CommandResult {
-    let made = make(folder, InitOptions { name: name.map(str::to_string), with_example, is_apart: false })?;
+pub fn init(
+    environment: &Environment,
+    directory: Option<&Path>,
+    (with_example, name): (bool, Option<&str>),
+    output: &Output,
+) -> CommandResult {
+    let folder = directory.unwrap_or(&environment.folder);
+    let (name, environment) = (name.map(str::to_string), environment.clone());
+    let made = make(folder, InitOptions { name, with_example, is_apart: false, environment })?;
     if output.is_json {
         let document = serde_json::json!({"fleet": made.fleet.as_str(), "branch": made.branch, "files": made.files});
         output.json_line(&document)?;
@@ -45,7 +52,7 @@ fn sentence(made: &Initialised, folder: &Path) -> String {
 /// `quickstart [DIR]`: init with the example, apply, and what to look at. Exits with 0 although a job of the example is
 /// canceled: the example is meant to show that.
 pub fn quickstart(environment: &Environment, folder: &Path, output: &Output) -> CommandResult {
-    let made = make(folder, InitOptions { name: None, with_example: true, is_apart: true })?;
+    let made = make(folder, InitOptions { with_example: true, is_apart: true, ..InitOptions::default() })?;
     output.say(&sentence(&made, folder));
     output.say("");
     let inside = Environment { folder: folder.to_path_buf(), ..environment.clone() };

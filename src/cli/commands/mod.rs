@@ -46,7 +46,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
     match &cli.command {
         Command::Quickstart { directory } => init::quickstart(&environment, directory, output),
         Command::Init { directory, example, name } => {
-            init::init(directory.as_deref().unwrap_or(&environment.folder), *example, name.as_deref(), output)
+            init::init(&environment, directory.as_deref(), (*example, name.as_deref()), output)
         }
         Command::Validate { format, strict } => validate::run(&environment, *format, *strict, output),
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
