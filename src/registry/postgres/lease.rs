@@ -136,11 +136,13 @@ enum Taken {
     By(Option<String>),
 }
 
-/// Which server it is: the identifier of its cluster, which a restored dump changes, and its timeline, which a promotion
-/// and a backup that is put back change (<https://www.postgresql.org/docs/current/continuous-archiving.html>, 25.3.6).
-/// The control file has the timeline later than the names of the WAL's files.
-const SERVER: &str =
-    "(SELECT system_identifier FROM pg_control_system()) || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+/// Which server it is, in two parts. The identifier of its cluster and the numbers of the database and of this table: a
+/// restored dump has others. And its timeline, which a promotion and a backup that is put back change
+/// (<https://www.postgresql.org/docs/current/continuous-archiving.html>, 25.3.6). The control file has the timeline later
+/// than the names of the WAL's files.
+const SERVER: &str = "(SELECT system_identifier FROM pg_control_system())
+    || '-' || (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    || '-' || 'fleetform.lease'::regclass::oid || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)";
 /// Whether a standby has a commit before it is acknowledged.
 const IS_SYNCHRONOUS: &str = "current_setting('synchronous_standby_names') <> ''";
 
