@@ -194,7 +194,9 @@ impl Connection {
             let rows = self.runtime.block_on(self.client.query(&fetch, &[]))?;
             for row in &rows {
                 if visit(row)?.is_break() {
-                    return self.batch(&format!("CLOSE rows_{depth}"));
+                    // What made it break may have ended the transaction, which is the error to tell then.
+                    drop(self.batch(&format!("CLOSE rows_{depth}")));
+                    return Ok(());
                 }
             }
             if rows.len() < FETCHED_AT_ONCE {
