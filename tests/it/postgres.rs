@@ -6,3 +6,4 @@ mod indexes;
 mod json;
 mod observing;
 mod refused;
+mod roles;

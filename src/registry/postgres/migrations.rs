@@ -30,9 +30,12 @@ pub(super) fn migrate(connection: &Connection, location: &str, fleet: &str) -> R
         connection.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
         // Another process may have migrated between the look and the lock.
         let current = version(connection, location)?;
-        if current.is_none() {
-            connection.batch(&format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))?;
+        let has_schema: bool = connection.one("SELECT to_regnamespace($1) IS NOT NULL", &[&SCHEMA])?.try_get(0)?;
+        // The right to make one is asked for even where it is there.
+        if current.is_none() && !has_schema {
+            connection.batch(&format!("CREATE SCHEMA {SCHEMA}"))?;
         }
+        become_owner(connection)?;
         for (at, script) in MIGRATIONS.iter().enumerate() {
             if i64::try_from(at).is_ok_and(|at| at >= current.unwrap_or(0)) {
                 connection.batch(script)?;
@@ -45,6 +48,17 @@ pub(super) fn migrate(connection: &Connection, location: &str, fleet: &str) -> R
         connection.execute(note, &[&fleet])?;
         Ok(())
     })
+}
+
+/// Becomes the owner of the schema until the transaction is over, where that is a role that we are a member of: what is
+/// made belongs to it then, and not to the one member that came first.
+fn become_owner(connection: &Connection) -> Result<(), Fault> {
+    let text = "SELECT format('SET LOCAL ROLE %I', pg_get_userbyid(nspowner)) FROM pg_catalog.pg_namespace
+                WHERE nspname = $1 AND pg_has_role(nspowner, 'MEMBER') AND pg_get_userbyid(nspowner) <> current_user";
+    match connection.row(text, &[&SCHEMA])? {
+        Some(row) => connection.batch(row.try_get(0)?),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a registry of another version or of another fleet. Returns false for a database that has none.
