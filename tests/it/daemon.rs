@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::cluster::fresh_database;
 use crate::servers::{CutProxy, Daemon, Gate, Line, PLAIN_GIT, Ssh, bare, git, hook, url_of, wait_until};
 use crate::stores::shared_registry;
 use crate::world::{BRANCH, Ran, World, folder};
@@ -565,6 +566,61 @@ fn a_daemon_takes_over_from_one_that_was_killed() {
     }
     site.check_branch();
     both.into_iter().for_each(Watch::end);
+}
+
+#[test]
+fn a_daemon_stands_by_and_takes_over_the_database_of_one_that_was_killed() {
+    let mut site = Site::new("latency: 400ms", 40);
+    site.registry = fresh_database();
+    let server = Daemon::start(&site.served());
+    let url = server.url("fleet.git");
+    let start = |name: &str| {
+        let arguments = ["--registry", &site.registry, "--listen", "127.0.0.1:0", "--no-webhooks"];
+        Watch::eager(&site, name, &url, &arguments)
+    };
+    let mut one = start("one");
+    site.job("reboot", REBOOT);
+    wait_until("it is in the middle", || site.executions(&[&one.home]).len() >= 4);
+    let two = start("two");
+    let words =
+        format!("another fleetform is applying to this registry: {}/{}/", fleetform::prepare::host(), one.child.id());
+    two.wait_said(&format!("standing by: {words}"));
+    let (status, body) = two.ask("GET", "/readyz", "");
+    let ready: Value = serde_json::from_str(&body).unwrap();
+    assert!(status == 200 && ready["stands_by"].as_str().unwrap().starts_with(&words), "{status} {body}");
+    let mut command = crate::world::fleetform();
+    command.arg("-C").arg(&two.home).args(["status", "--registry", &site.registry]);
+    let shown = Ran::of(&mut command).expect(0).stdout;
+    assert!(shown.contains(&format!("stands by  {words}")), "{shown}");
+    one.kill();
+    let killed = Instant::now();
+    two.wait_said("reboot run 1: running");
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    site.wait_completed("reboot");
+    site.wait_released();
+    let homes = [&*one.home, &*two.home];
+    site.check_run(&homes, "reboot");
+    let record = site.file("runs/reboot/1/run.json").unwrap();
+    // What was under way is not known, at most as many as may be at once, and nothing else failed.
+    let (completed, failed) = (record["completed"].as_u64().unwrap(), record["failed"].as_u64().unwrap());
+    assert!(completed + failed == 40 && failed <= 2, "{record}");
+    assert!(two.ask("GET", "/readyz", "").1.contains("\"ready\":true"));
+    assert!(!two.ask("GET", "/readyz", "").1.contains("stands_by"));
+    // The branch names the registry, whichever machine made it.
+    let owner = site.file("fleet.json").unwrap();
+    site.job("dim", DIM);
+    site.wait_completed("dim");
+    site.wait_released();
+    assert_eq!(site.file("fleet.json").unwrap(), owner);
+    let one = start("one");
+    one.wait_said("reconciled");
+    assert!(!one.said().contains("works on the fleet"), "{}", one.said());
+    let executed = site.executions(&homes);
+    assert!(executed.values().all(|times| *times == 1) && executed.len() as u64 >= completed, "{executed:?}");
+    site.check_branch();
+    one.end();
+    two.end();
 }
 
 #[test]
