@@ -91,6 +91,11 @@ impl OwnRegistry {
         self.place.location()
     }
 
+    /// Returns true for another copy of this value.
+    pub fn is_same(&self, other: &OwnRegistry) -> bool {
+        Rc::ptr_eq(&self.place, &other.place)
+    }
+
     /// Returns the absolute path of the file; `None` for a database. A path of `--registry` is relative to where the
     /// command was called.
     pub fn file(&self) -> Option<PathBuf> {

@@ -69,6 +69,11 @@ impl KeptLink {
         self.config != *config
     }
 
+    /// Returns true when what devices say goes to this registry.
+    pub fn is_of(&self, registry: &OwnRegistry) -> bool {
+        self.own.as_ref().is_none_or(|own| own.is_same(registry))
+    }
+
     /// Returns true when it stays open while there is nothing to do.
     pub fn stays(&self) -> bool {
         self.config.has_connections()

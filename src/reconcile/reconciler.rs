@@ -119,9 +119,9 @@ impl<'w> Reconciler<'w> {
             return Ok(());
         }
         (self.session, self.lock) = (None, None);
-        self.link.take_if(|link| is_other || !link.stays());
-        self.link.iter_mut().for_each(KeptLink::give_way);
         let own = self.workspace.own_registry(fleet)?;
+        self.link.take_if(|link| is_other || !link.stays() || !link.is_of(&own));
+        self.link.iter_mut().for_each(KeptLink::give_way);
         self.lock = self.take_lock(&own, &branch, now)?;
         let registry = self.options.ports.registry(own.open_for_writing()?);
         let place = (repo, &mut branch);
