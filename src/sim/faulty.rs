@@ -3,11 +3,10 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::rc::Rc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Faults, Random};
+use super::Random;
 use crate::execute::{CrashPoints, Ports};
 use crate::link::{DeviceLink, LinkError, LinkEvent, Reply, Request};
 use crate::model::secret::SecretKey;
@@ -44,31 +43,6 @@ impl Doubted {
         let what = *random.pick(&[Doubt::Lost, Doubt::Kept, Doubt::Kept, Doubt::Fenced]);
         let at = random.between(0, *random.clone().pick(&[3, 10, 40, 150]));
         Doubted { what, at, lasts: random.chance(50) }
-    }
-}
-
-impl Faults {
-    /// Returns the faults of one process.
-    pub(super) fn drawn(random: &mut Random) -> Faults {
-        let mut faults = Faults::default();
-        match random.between(0, 9) {
-            // Most crashes are early: an apply of a small world passes some hundred places.
-            0..=3 => faults.crash_at = Some(random.between(0, *random.clone().pick(&[10, 40, 150, 600]))),
-            4 => faults.interrupt_after = Some(Duration::from_millis(random.between(0, 30_000))),
-            5 => faults.lock_at = Some(random.between(0, 12)),
-            6 => faults.growth = Some(0),
-            _ => {}
-        }
-        if random.chance(20) {
-            faults.doubted = Some(Doubted::drawn(random));
-        }
-        if random.chance(15) {
-            faults.stop_at = Some(random.between(0, 20));
-        }
-        if random.chance(10) {
-            faults.overshoot = Some(random.clone());
-        }
-        faults
     }
 }
 

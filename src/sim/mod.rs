@@ -16,6 +16,7 @@ mod auditor;
 mod borders;
 mod claimed;
 mod clock;
+mod faults;
 mod faulty;
 mod job;
 mod ledger;
@@ -32,6 +33,7 @@ mod world;
 
 pub use auditor::Auditor;
 pub use clock::SimClock;
+pub use faults::Faults;
 pub use faulty::{Doubt, Doubted, dying, dying_in_doubt};
 pub use job::{DeclaredJob, JobKind, Target};
 pub use people::People;
@@ -42,7 +44,7 @@ pub use schedules::DeclaredSchedule;
 pub use script::ScriptError;
 pub use session::{Failure, Session, run_daemon_seed, run_remote_seed, run_seed};
 pub use stage::run_script;
-pub use world::{Ended, Faults, World};
+pub use world::{Ended, World};
 
 /// The name of every simulated fleet.
 const FLEET: &str = "sim";

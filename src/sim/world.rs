@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::relay::relayed;
 use super::remote::{BareRemote, RemoteFault};
-use super::{BRANCH, Doubted, FLEET, Random, Relay, SimClock, dying_in_doubt};
-use crate::execute::{Clock as _, CrashPoints, Died, Inbox, Progress, Side, Waker};
+use super::{BRANCH, FLEET, Faults, Relay, SimClock, dying_in_doubt};
+use crate::execute::{Clock as _, Died, Inbox, Progress, Waker};
 use crate::ledger::LEASE_TIME;
 use crate::ops::apply::{Applied, ApplyOptions, apply};
 use crate::ops::watch::{Note, WatchOptions, watch};
@@ -37,44 +37,6 @@ const LOCKED_TRIES: u64 = 4;
 const LOOKS_MAX: u32 = 1_000;
 /// After this time the lease of a dead process has run out, by any clock of a world.
 const REST_TIME: Duration = Duration::from_secs(900);
-
-/// The faults of one apply.
-#[derive(Debug, Clone, Default)]
-pub struct Faults {
-    /// The process dies at this crash point, counted from 0.
-    pub crash_at: Option<u64>,
-    /// The process dies before or after the step of this name and number, counted from 1; goes before `crash_at`.
-    pub crash_step: Option<(Side, String, u64)>,
-    /// The process is asked to end after some time.
-    pub interrupt_after: Option<Duration>,
-    /// The reference of the results branch is locked by another program from this progress event on.
-    pub lock_at: Option<u64>,
-    /// The registry can grow by at most this many pages; then the disk is full.
-    pub growth: Option<u32>,
-    /// At this progress event, counted from 0, a person commits a stop of its job.
-    pub stop_at: Option<u64>,
-    /// The fault of the remote, from this progress event until the apply has ended. Events count from 1; 0 is before
-    /// the apply begins.
-    pub remote: Option<(RemoteFault, u64)>,
-    /// A commit to the registry is in doubt.
-    pub doubted: Option<Doubted>,
-    /// Some waits last longer.
-    pub overshoot: Option<Random>,
-}
-
-impl Faults {
-    fn crash_points(&self, most: u64) -> CrashPoints {
-        match &self.crash_step {
-            Some((side, step, occurrence)) => CrashPoints::at_step(*side, step, *occurrence),
-            None => CrashPoints::at(self.crash_at.unwrap_or(most)),
-        }
-    }
-
-    /// Returns true when no fault disturbs a daemon.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.lock_at.is_none() && self.remote.is_none() && self.growth.is_none() && self.doubted.is_none()
-    }
-}
 
 /// Bytes by path.
 pub type WorldFiles = BTreeMap<String, Vec<u8>>;

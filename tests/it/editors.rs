@@ -162,8 +162,10 @@ fn problems_of_lines(fleet: &Path) -> (Vec<String>, usize) {
 #[test]
 fn committed_schemas_of_all_kinds_are_fresh() {
     let mut copies: Vec<PathBuf> = vec![root().join("schemas/fleetform.schema.json")];
-    copies
-        .extend(["quickstart", "maintenance", "mqtt"].map(|name| root().join("examples").join(name).join(SCHEMA_PATH)));
+    copies.extend(
+        ["quickstart", "maintenance", "mqtt", "postgres"]
+            .map(|name| root().join("examples").join(name).join(SCHEMA_PATH)),
+    );
     for path in copies {
         if std::env::var_os("UPDATE_SCHEMAS").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
