@@ -86,10 +86,8 @@ impl PostgresStore {
         if connection.is_closed() {
             return Ok(());
         }
-        let cleared = has_tables(&connection).and_then(|has_tables| {
-            let text = format!("BEGIN READ WRITE; {}; COMMIT", staged::CLEAR);
-            if has_tables { connection.batch(&text) } else { Ok(()) }
-        });
+        let cleared = has_tables(&connection)
+            .and_then(|has_tables| if has_tables { define(&connection, staged::CLEAR) } else { Ok(()) });
         match cleared {
             // Its tables are gone with it.
             Err(fault) if fault.is_lost() => {
@@ -149,7 +147,12 @@ fn make_tables(connection: &Connection, location: &str) -> Result<(), Fault> {
             "Give it the right with `GRANT TEMPORARY ON DATABASE … TO …`.",
         );
     }
-    connection.batch(&format!("BEGIN READ WRITE; {STAGE}; COMMIT"))
+    define(connection, STAGE)
+}
+
+/// Changes what temporary tables there are, or empties them, also in a session that is set up for reading alone.
+fn define(connection: &Connection, text: &str) -> Result<(), Fault> {
+    connection.transaction(|connection| connection.batch(&format!("SET TRANSACTION READ WRITE; {text}")))
 }
 
 fn has_tables(connection: &Connection) -> Result<bool, Fault> {

@@ -99,7 +99,7 @@ impl Upload {
         Upload { text, rows: Rows::default(), copy: None }
     }
 
-    /// Returns the rows that are not sent, for another one.
+    /// Returns the rows that are not sent, to add others.
     pub fn rows(&mut self) -> &mut Rows {
         &mut self.rows
     }

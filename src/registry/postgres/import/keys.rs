@@ -2,36 +2,42 @@
 
 use super::super::connection::Connection;
 use super::super::fault::Fault;
+use super::binary::Upload;
+use crate::model::device::Authentication;
 
 /// Devices that get keys at once.
 const DRAWN_AT_ONCE: usize = 10_000;
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 
-/// What becomes of a device that has keys already.
-const REPLACING: &str = "ON CONFLICT (device_id) DO UPDATE SET primary_key = excluded.primary_key,
-    secondary_key = excluded.secondary_key, primary_thumbprint = excluded.primary_thumbprint,
-    secondary_thumbprint = excluded.secondary_thumbprint, authentication = excluded.authentication";
+const COPY: &str = "COPY fleetform.device_key (device_id, primary_key, secondary_key, primary_thumbprint,
+    secondary_thumbprint, authentication) FROM STDIN (FORMAT binary)";
 
 /// Writes the keys of devices that are new, or whose row changes keys. The key of a device that proves itself with one is
-/// made where the file has none.
-pub fn write_keys(connection: &Connection, import_id: i32) -> Result<(), Fault> {
+/// made where the file has none. `order` puts the staged rows into the order of their ids.
+pub fn write_keys(connection: &Connection, import_id: i32, order: &str) -> Result<(), Fault> {
     let changed = "s.import_id = $1 AND (s.kind = 2 OR s.kind = 1 AND s.authentication IS NOT NULL)";
     let lacking = "coalesce(s.authentication, 'sas') = 'sas' AND (s.primary_key IS NULL OR s.secondary_key IS NULL)";
-    let text = format!(
-        "INSERT INTO fleetform.device_key
-             (device_id, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, authentication)
-         SELECT s.device_id, s.primary_key, s.secondary_key, s.primary_thumbprint, s.secondary_thumbprint,
-                coalesce(s.authentication, 'sas')
-         FROM pg_temp.staged AS s WHERE {changed} AND NOT ({lacking}) {REPLACING}"
-    );
-    connection.execute(&text, &[&import_id])?;
-    let text = format!(
-        "DECLARE lacking NO SCROLL CURSOR FOR
-         SELECT s.device_id, s.primary_key, s.secondary_key, s.primary_thumbprint, s.secondary_thumbprint
-         FROM pg_temp.staged AS s WHERE {changed} AND {lacking}"
-    );
-    connection.execute(&text, &[&import_id])?;
+    // Rows that are sorted and in nobody's way are written in half the time of others.
+    for text in [
+        format!(
+            "DELETE FROM fleetform.device_key AS k USING pg_temp.staged AS s WHERE {changed} AND k.device_id = s.device_id"
+        ),
+        format!(
+            "INSERT INTO fleetform.device_key
+                 (device_id, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, authentication)
+             SELECT s.device_id, s.primary_key, s.secondary_key, s.primary_thumbprint, s.secondary_thumbprint,
+                    coalesce(s.authentication, 'sas')
+             FROM pg_temp.staged AS s WHERE {changed} AND NOT ({lacking}) {order}"
+        ),
+        format!(
+            "DECLARE lacking NO SCROLL CURSOR FOR
+             SELECT s.device_id, s.primary_key, s.secondary_key, s.primary_thumbprint, s.secondary_thumbprint
+             FROM pg_temp.staged AS s WHERE {changed} AND {lacking} {order}"
+        ),
+    ] {
+        connection.execute(&text, &[&import_id])?;
+    }
     while draw(connection)? == DRAWN_AT_ONCE {}
     connection.batch("CLOSE lacking")
 }
@@ -39,38 +45,16 @@ pub fn write_keys(connection: &Connection, import_id: i32) -> Result<(), Fault> 
 /// Draws the keys of the next devices, and returns how many these are.
 fn draw(connection: &Connection) -> Result<usize, Fault> {
     let rows = connection.rows(&format!("FETCH {DRAWN_AT_ONCE} FROM lacking"), &[])?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
     let mut drawn = vec![0; rows.len() * 2 * KEY_BYTES];
     getrandom::fill(&mut drawn).map_err(|error| Fault::Io(std::io::Error::other(error.to_string())))?;
-    let mut keys = drawn.chunks_exact(KEY_BYTES);
-    let mut columns = Columns::default();
-    for row in &rows {
-        columns.ids.push(row.try_get(0)?);
-        for (at, column) in [(1, &mut columns.primary_keys), (2, &mut columns.secondary_keys)] {
-            let given: Option<&[u8]> = row.try_get(at)?;
-            column.extend(given.or_else(|| keys.next()));
-        }
-        columns.primary_thumbprints.push(row.try_get(3)?);
-        columns.secondary_thumbprints.push(row.try_get(4)?);
+    let mut upload = Upload::new(COPY);
+    for (row, drawn) in rows.iter().zip(drawn.chunks_exact(2 * KEY_BYTES)) {
+        let (primary, secondary) = drawn.split_at(KEY_BYTES);
+        let given = |at: usize| -> Result<Option<&[u8]>, Fault> { Ok(row.try_get(at)?) };
+        let keys = upload.rows().begin(6).text(row.try_get(0)?);
+        keys.bytes(given(1)?.or(Some(primary))).bytes(given(2)?.or(Some(secondary)));
+        keys.text(row.try_get(3)?).text(row.try_get(4)?).text(Some(Authentication::Sas.as_str()));
     }
-    let Columns { ids, primary_keys, secondary_keys, primary_thumbprints, secondary_thumbprints } = columns;
-    let text = format!(
-        "INSERT INTO fleetform.device_key
-             (device_id, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, authentication)
-         SELECT t.*, 'sas' FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) AS t {REPLACING}"
-    );
-    connection.execute(&text, &[&ids, &primary_keys, &secondary_keys, &primary_thumbprints, &secondary_thumbprints])?;
+    upload.finish(connection)?;
     Ok(rows.len())
-}
-
-/// Rows of keys, column by column.
-#[derive(Default)]
-struct Columns<'a> {
-    ids: Vec<&'a str>,
-    primary_keys: Vec<&'a [u8]>,
-    secondary_keys: Vec<&'a [u8]>,
-    primary_thumbprints: Vec<Option<&'a str>>,
-    secondary_thumbprints: Vec<Option<&'a str>>,
 }

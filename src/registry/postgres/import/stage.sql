@@ -4,7 +4,9 @@ CREATE TEMPORARY TABLE staged_import (
     name         text COLLATE "C" NOT NULL UNIQUE,
     template     text COLLATE "C",
     organization text COLLATE "C",
-    simulated    boolean NOT NULL
+    simulated    boolean NOT NULL,
+    -- The staged rows are in the order of their ids, so no sort is needed.
+    is_sorted    boolean NOT NULL DEFAULT true
 ) ON COMMIT PRESERVE ROWS;
 
 -- The rows, each device once; the index that says so is made behind the rows of the first file. What a new device shares with the

@@ -47,6 +47,9 @@ pub(super) struct Tables<'a> {
     moved: Upload,
     wanted: Upload,
     rejected: Upload,
+    /// The id of the last row.
+    last: String,
+    is_sorted: bool,
     /// Devices of this import that a staged row of another one wanted.
     given_way: Vec<String>,
 }
@@ -90,6 +93,8 @@ impl<'a> Tables<'a> {
             moved: Upload::new(COPY_STAGED),
             wanted: Upload::new(COPY_WANTED),
             rejected: Upload::new(COPY_REJECTED),
+            last: String::new(),
+            is_sorted: true,
             given_way: Vec::new(),
         })
     }
@@ -142,15 +147,15 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Makes the index of the staged rows: behind the rows of a file that is in no doubt, which takes a third of the
-    /// time of adding each to it.
+    /// Makes the index of the staged rows, behind the rows of a file that is in no doubt: that takes less than adding
+    /// each to it.
     fn make_index(&mut self) -> Result<(), Fault> {
-        if !self.is_indexed {
-            self.connection.batch("CREATE UNIQUE INDEX staged_device ON pg_temp.staged (device_id)")?;
-            self.connection.batch("ANALYZE pg_temp.staged (device_id, import_id, kind)")?;
-            self.is_indexed = true;
+        if std::mem::replace(&mut self.is_indexed, true) {
+            return Ok(());
         }
-        Ok(())
+        let text = "CREATE UNIQUE INDEX staged_device ON pg_temp.staged (device_id);
+            ANALYZE pg_temp.staged (device_id, import_id, kind)";
+        self.connection.batch(text)
     }
 }
 
@@ -205,6 +210,9 @@ impl StagingTables for Tables<'_> {
             push(self.moved.rows(), self.import_id, row);
             return Ok(Inserted::Staged);
         }
+        self.is_sorted = self.is_sorted && self.last.as_str() < row.device_id;
+        self.last.clear();
+        self.last.push_str(row.device_id);
         push(self.staged.rows(), self.import_id, row);
         if self.staged.is_large() {
             self.staged.send(self.connection)?;
@@ -227,10 +235,15 @@ impl StagingTables for Tables<'_> {
 
     fn finish(&mut self) -> Result<(), Fault> {
         self.flush()?;
+        let text = "UPDATE pg_temp.staged_import SET is_sorted = $2 WHERE import_id = $1";
+        self.connection.execute(text, &[&self.import_id, &self.is_sorted])?;
+        if self.is_indexed {
+            // The rows of this file are not in the statistics of the index.
+            self.connection.batch("ANALYZE pg_temp.staged (device_id, import_id, kind)")?;
+        }
         self.make_index()?;
-        let text = "ANALYZE pg_temp.staged (device_id, import_id, kind); ANALYZE pg_temp.staged_wanted;
-            ANALYZE pg_temp.staged_rejected; ANALYZE pg_temp.staged_import";
-        self.connection.batch(text)
+        self.connection
+            .batch("ANALYZE pg_temp.staged_wanted; ANALYZE pg_temp.staged_rejected; ANALYZE pg_temp.staged_import")
     }
 }
 
