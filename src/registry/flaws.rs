@@ -24,8 +24,9 @@ pub enum FlawKind {
     OutcomeBeyondTarget,
     /// A mark of a place that the target of its run does not have.
     MarkBeyondTarget,
-    /// A mark of a run whose end is on the results branch.
-    MarkOfClosedRun,
+    /// A mark of a run that was completed. A run that ended in another way keeps the marks of its pending devices: their
+    /// rows say what they were left in.
+    MarkOfCompletedRun,
     /// A mark of a device that has an outcome.
     MarkBesideOutcome,
 }
@@ -37,7 +38,7 @@ impl FlawKind {
         FlawKind::RowsWithoutRun,
         FlawKind::OutcomeBeyondTarget,
         FlawKind::MarkBeyondTarget,
-        FlawKind::MarkOfClosedRun,
+        FlawKind::MarkOfCompletedRun,
         FlawKind::MarkBesideOutcome,
     ];
 
@@ -67,9 +68,9 @@ impl FlawKind {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id
                  WHERE s.ordinal < 0 OR s.ordinal >= r.total"
             }
-            FlawKind::MarkOfClosedRun => {
+            FlawKind::MarkOfCompletedRun => {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s JOIN run AS r ON r.run_id = s.run_id
-                 WHERE r.is_closed"
+                 WHERE r.is_closed AND r.status = 'completed'"
             }
             FlawKind::MarkBesideOutcome => {
                 "SELECT count(*), min(r.job || ' run ' || r.run) FROM sent AS s

@@ -25,6 +25,7 @@ mod place;
 mod results;
 mod runs;
 mod secrets;
+pub mod transfer;
 mod writing;
 
 use std::path::PathBuf;
@@ -350,6 +351,17 @@ macro_rules! contract {
                 what_is_written_after_the_copy_is_not_in_it
                 a_copy_of_what_does_not_exist_can_be_written
                 a_copy_outlives_its_registry
+            }
+            transfer {
+                every_row_reads_back_in_another_store
+                awkward_texts_and_numbers_read_back
+                work_goes_on_after_rows_were_taken
+                a_registry_that_has_something_takes_no_rows
+                an_error_of_the_source_leaves_nothing
+                an_error_of_the_sink_ends_the_rows
+                a_copy_waits_for_its_identity
+                another_row_is_a_difference
+                rows_that_contradict_each_other_are_found
             }
         }
     };

@@ -155,6 +155,18 @@ impl Connection {
         })
     }
 
+    /// Calls `visit` for the rows of a statement without parameters, one in memory at a time. It may wait for another
+    /// connection, which [`Connection::stream`] does not let it: one runtime does not wait inside another.
+    pub fn stream_apart(&self, text: &str, mut visit: impl FnMut(&Row) -> Result<(), Fault>) -> Result<(), Fault> {
+        let statement = self.prepared(text)?;
+        let rows = self.client.query_raw(&statement, std::iter::empty::<&str>());
+        let mut rows = pin!(self.runtime.block_on(rows)?);
+        while let Some(row) = self.runtime.block_on(rows.try_next())? {
+            visit(&row)?;
+        }
+        Ok(())
+    }
+
     /// Calls `visit` for the rows of a statement until it breaks. It may ask this connection other things meanwhile; it
     /// sees what was there when the reading began.
     pub fn each(

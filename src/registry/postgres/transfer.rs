@@ -58,8 +58,10 @@ fn unload(connection: &Connection, table: &'static Table, sink: &mut RowSink<'_>
         ColumnKind::Integer => format!("{name}::bigint"),
         ColumnKind::Text | ColumnKind::Bytes => (*name).to_string(),
     });
-    let text = format!("SELECT {} FROM {}", columns.collect::<Vec<_>>().join(", "), table.name);
-    connection.stream(&text, std::iter::empty::<&str>(), |row| {
+    // An epoch that was never noted is no row in other stores.
+    let wanted = if table.name == "meta" { " WHERE NOT (key = 'epoch' AND value = '0')" } else { "" };
+    let text = format!("SELECT {} FROM {}{wanted}", columns.collect::<Vec<_>>().join(", "), table.name);
+    connection.stream_apart(&text, |row| {
         let cells = table.columns.iter().enumerate().map(|(at, (_, kind))| cell_of(row, at, *kind));
         sink(table, cells.collect::<Result<_, Fault>>()?).map_err(Fault::Registry)
     })
