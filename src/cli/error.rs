@@ -120,6 +120,7 @@ fn code_of_registry(error: &RegistryError) -> u8 {
         | RegistryError::Older { .. }
         | RegistryError::Fenced { .. }
         | RegistryError::Replaced { .. } => exit::HELD,
+        RegistryError::Different { .. } => exit::ERROR,
         RegistryError::Folder { .. }
         | RegistryError::Full { .. }
         | RegistryError::ReadOnly { .. }

@@ -62,7 +62,7 @@ pub use occurrences::with_open_occurrences;
 pub use own_registry::{OWN_FOLDER, OwnRegistry, Variables};
 pub use preparation::StagedFile;
 pub use recorded::Recorded;
-pub use remembered::{devices_of_run, published_rows, remembered_rows};
+pub use remembered::{devices_of_run, published_row, published_rows, remembered_rows};
 pub use rewind::{declares_the_same, not_after};
 pub use scratch::ScratchFolder;
 pub use searches::{Searches, searched_paths};

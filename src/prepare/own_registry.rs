@@ -8,6 +8,7 @@ use super::PrepareError;
 use crate::registry::postgres::{PostgresPlace, is_url};
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace};
+use crate::repo::is_same_file;
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
 pub const OWN_FOLDER: &str = ".fleetform";
@@ -37,7 +38,7 @@ impl OwnRegistry {
         OwnRegistry { place: Rc::new(SqlitePlace::new(path.clone(), fleet)), file: Some(path) }
     }
 
-    /// Returns the registry that a command line names.
+    /// Returns the registry that `--registry` names.
     ///
     /// # Errors
     /// [`PrepareError::Usage`]: it is neither a file nor a database.
@@ -60,6 +61,41 @@ impl OwnRegistry {
                 help: error.help().to_string(),
             }),
         }
+    }
+
+    /// Returns the registry that an argument names: `sqlite:PATH`, `postgres://…`, or `env:NAME` for a variable of the
+    /// environment that has the URL of a database.
+    ///
+    /// # Errors
+    /// [`PrepareError::Usage`]: it is none of them; or the variable cannot be used.
+    pub(super) fn named(text: &str, variables: Variables, fleet: &str) -> Result<OwnRegistry, PrepareError> {
+        const HELP: &str = "Write it as `sqlite:PATH`, as `postgres://USER@HOST/DATABASE`, or as `env:NAME` where the \
+             variable NAME has the URL of a database.";
+        if let Some(name) = text.strip_prefix("env:") {
+            return Ok(OwnRegistry::of_variable(name, variables, fleet)?);
+        }
+        match OwnRegistry::given(text, fleet) {
+            Err(PrepareError::Usage { .. }) if !is_url(text) => {
+                // It may be a URL with a password in it.
+                Err(PrepareError::Usage { what: "a registry is not understood".to_string(), help: HELP.to_string() })
+            }
+            found => found,
+        }
+    }
+
+    /// Returns true when both are one: the same file, by links or by mounts, or the same address. A database may have
+    /// several addresses.
+    pub fn is(&self, other: &OwnRegistry) -> bool {
+        match (self.file(), other.file()) {
+            (Some(one), Some(two)) => one == two || is_same_file(&one, &two),
+            (None, None) => self.place.location() == other.place.location(),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Returns the path of what is known of the registry beside it; `None` for a database.
+    pub fn witness_path(&self) -> Option<PathBuf> {
+        self.file().map(|file| file.with_extension("witness"))
     }
 
     /// Returns the registry whose URL is in a variable of the environment.

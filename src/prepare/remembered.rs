@@ -100,7 +100,8 @@ fn malformed(branch: &str, path: String, what: String) -> HistoryError {
     HistoryError::Malformed { branch: branch.to_string(), path, what }
 }
 
-fn published_row(row: ResultRow, batch: u32) -> Row {
+/// Returns a row as a shard has it; `batch` counts from 1.
+pub fn published_row(row: ResultRow, batch: u32) -> Row {
     let ResultRow { device_id, device_name, outcome } = row;
     Row {
         device_id,

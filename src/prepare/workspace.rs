@@ -182,6 +182,19 @@ impl Workspace {
         Ok(own)
     }
 
+    /// Returns where a registry is that an argument names, as [`OwnRegistry::named`], unless git has it.
+    ///
+    /// # Errors
+    /// As [`Workspace::own_registry`], and [`OwnRegistry::named`].
+    pub fn named_registry(&self, text: &str, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
+        let named = OwnRegistry::named(text, self.environment.variables, fleet.name.as_str())?;
+        if let Some(file) = named.file() {
+            let files = SqlitePlace::files(&file).chain([SqlitePlace::lock_path(&file)]);
+            self.refuse_tracked(&files.collect::<Vec<_>>())?;
+        }
+        Ok(named)
+    }
+
     /// Refuses places that git fills.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! - `occurrences`: what is due of the schedules. `refusals`: documents that are held because their plan is refused.
 //! - `planning`: plans, and the right to carry them out. `ownership`: which registry works on the fleet; `put_back`: what
 //!   one lacks that was put back; `witnessed`: the registry, with a [`Witness`](crate::repo::Witness) of what it sends.
+//! - `handover`: a fleet that goes on with a copy of its registry.
 //! - `kept_link`: the way to the devices, which may stay open while there is nothing to do. `hearing`: what
 //!   devices say then.
 //! - `rewind`: a history that went back. `stops`: stops that are committed while an apply runs. `indexes`: those of the
@@ -20,6 +21,7 @@ mod beginning;
 mod claims;
 mod closing;
 mod error;
+mod handover;
 mod hearing;
 mod imports;
 mod indexes;
@@ -44,6 +46,7 @@ mod witnessed;
 
 pub use backoff::Backoff;
 pub use error::ReconcileError;
+pub use handover::{Handover, Stage, Unfit, is_unsettled};
 pub use options::ReconcileOptions;
 pub use quiet::{Agree, Agreement, Quiet, until_quiet};
 pub use reconciler::Reconciler;

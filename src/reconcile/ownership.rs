@@ -22,8 +22,8 @@ use crate::ledger::claim_path;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::prepare::{OwnRegistry, Recorded, View, at_work, host};
-use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{Change, ExclusionFailure, JournaledRun, Registry, RegistryIdentity, StorePlace as _};
+use crate::registry::sqlite::{SqlitePlace, identity_at};
+use crate::registry::{Change, ExclusionFailure, JournaledRun, Moved, Registry, RegistryIdentity, StorePlace as _};
 use crate::repo::{Owner, Repo, RepoError, ResultsBranch, Witness};
 use crate::results::{Trailers, with_trailers};
 
@@ -41,6 +41,8 @@ pub(super) struct Ownership {
     is_behind: bool,
     /// Whether it was put back is looked at once: only this process writes to it from then on.
     has_looked: bool,
+    /// It is a copy that waits for its identity, or gave its own up.
+    moved: Option<Moved>,
 }
 
 impl Ownership {
@@ -57,13 +59,16 @@ impl Ownership {
         let mut registry = registry;
         let mut identity = registry.identity()?;
         let file = place.file();
-        let beside = file.as_ref().map(|file| file.with_extension("witness"));
-        let paths: Vec<PathBuf> = [Witness::path(repo, branch)].into_iter().chain(beside).collect();
+        let paths: Vec<PathBuf> = [Witness::path(repo, branch)].into_iter().chain(place.witness_path()).collect();
         let known = || paths.iter().filter_map(|path| Witness::read(path));
-        // A copy beside the original is another registry. A database may have several addresses.
-        let is_copy = |file: &PathBuf| known().any(|one| one.registry == identity.id && one.was_copied_to(file));
+        // A copy beside the original is another registry, unless that has given up to be the original. A database may
+        // have several addresses.
+        let is_original = |there: &PathBuf| identity_at(there).is_none_or(|found| found == identity.id);
+        let is_copied =
+            |one: &Witness, file: &PathBuf| one.was_copied_to(file) && one.file().as_ref().is_none_or(is_original);
+        let is_copy = |file: &PathBuf| known().any(|one| one.registry == identity.id && is_copied(&one, file));
         if file.as_ref().is_some_and(is_copy) {
-            identity.id = drawn_identity();
+            (identity.id, identity.moved) = (drawn_identity(), None);
             registry.write(Change::Inherit { identity: &identity.id })?;
         }
         let mut witness = Witness { registry: identity.id.clone(), ..Witness::default() };
@@ -82,6 +87,7 @@ impl Ownership {
             is_shared: file.is_none(),
             is_behind: behind,
             has_looked: false,
+            moved: identity.moved,
         };
         let witnessed =
             Witnessed { port: registry.into_store(), paths, witness, crash: crash.clone(), is_claimed: false };
@@ -111,6 +117,7 @@ impl Ownership {
     ) -> Result<(), ReconcileError> {
         self.named = view.branch.owner()?;
         if let Some(named) = self.other().cloned()
+            && self.moved.is_none()
             && !view.registry.branch_copy().exists()?
             && let Some(lost) = self.lost(&named.registry)
         {
@@ -231,12 +238,24 @@ impl Ownership {
             Some(process) => format!("; {process} is at work"),
             None => String::new(),
         };
-        Some(ReconcileError::Held { what: format!("{error}{at_work}"), help: error.help() })
+        let (moved, help) = match &self.moved {
+            None => (String::new(), error.help()),
+            Some(Moved::CopyOf(_)) => (
+                "; this one is a copy that is not finished".to_string(),
+                "Run the same `fleetform registry copy` once more: it goes on.".to_string(),
+            ),
+            Some(Moved::GaveUp { to, .. }) => (
+                format!("; this one was copied to {to}"),
+                "Name the copy in `spec.registry` or with --registry. To go back, copy it back, to another place."
+                    .to_string(),
+            ),
+        };
+        Some(ReconcileError::Held { what: format!("{error}{moved}{at_work}"), help })
     }
 }
 
 /// Returns an identity for a registry, 32 hex digits.
-fn drawn_identity() -> String {
+pub(super) fn drawn_identity() -> String {
     let mut drawn = [0; 16];
     getrandom::fill(&mut drawn).expect("the system has randomness, which its registries were made with");
     drawn.iter().map(|byte| format!("{byte:02x}")).collect()

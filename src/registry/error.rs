@@ -33,6 +33,9 @@ pub enum RegistryError {
     Unreachable { location: String, reason: String },
     #[error("the registry {location} is not empty")]
     Occupied { location: String },
+    /// A copy is not what was copied. `what` says in what.
+    #[error("the registry {location} is not what was copied from {other}: it differs in {what}")]
+    Different { location: String, other: String, what: String },
     #[error("the registry {location} refuses us: {reason}")]
     Refused { location: String, reason: String },
     #[error("the registry {location} cannot be used: {what}")]
@@ -69,6 +72,10 @@ impl RegistryError {
                  docs/production.md lists them."
             }
             RegistryError::Occupied { .. } => "Copy into a registry that does not exist yet: nothing was changed.",
+            RegistryError::Different { .. } => {
+                "The other one works on the fleet as before. Look at the disk and the server, remove what was copied, \
+                 and copy again."
+            }
             RegistryError::Unfit { help, .. } | RegistryError::Variable { help, .. } => help,
             RegistryError::ReadOnly { location }
             | RegistryError::NotARegistry { location }

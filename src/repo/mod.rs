@@ -37,7 +37,7 @@ pub use sign::check_signing_key;
 pub use signatures::{Signature, SigningKeys};
 pub use touched::NamedCommit;
 pub use upstream::{Beside, Exchange, Landed, Outgoing, Sent, StillRenewed, Tip, UpstreamError};
-pub use witness::Witness;
+pub use witness::{Witness, is_same_file};
 pub use work::work_tree_taking;
 pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 

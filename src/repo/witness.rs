@@ -124,7 +124,7 @@ impl Witness {
 }
 
 /// Returns true when two paths lead to one file, by links or by mounts.
-fn is_same_file(one: &Path, two: &Path) -> bool {
+pub fn is_same_file(one: &Path, two: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;

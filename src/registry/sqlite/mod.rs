@@ -73,6 +73,14 @@ pub fn open_for_reading(path: &Path, fleet: &str) -> Result<Registry, RegistryEr
     Ok(Registry::new(Box::new(SqliteStore::open_for_reading(path, fleet)?)))
 }
 
+/// Returns the identity of the registry in a file, whoever's it is; `None` when it cannot be read.
+pub fn identity_at(path: &Path) -> Option<String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).ok()?;
+    connection.busy_timeout(BUSY_TIMEOUT).ok()?;
+    identity::read(&connection).ok().map(|identity| identity.id)
+}
+
 impl SqliteStore {
     fn open(path: &Path, fleet: &str) -> Result<SqliteStore, RegistryError> {
         let location = path.display().to_string();
