@@ -132,6 +132,7 @@
 //! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |
+//! | copies of the registry, and what is witnessed of them | `ops::registry`, `reconcile` | where the arguments say |
 //! | a snapshot that is planned with | `prepare`, until the process ends | a folder below the system's temporary one |
 //! | the summary of a job of CI | `cli` | where `GITHUB_STEP_SUMMARY` says |
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |

@@ -11,6 +11,7 @@ use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
 use super::plans::{PlanArgs, ReviewArgs};
+use super::registries::RegistryCommand;
 use super::secrets::SecretArgs;
 use crate::model::limits;
 
@@ -101,6 +102,9 @@ pub enum Command {
     /// Look at device imports: what became of their files, and the rejected rows
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Copy the registry to another place, and check it
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Explain a diagnostic code, such as FF301, or a word, such as claim
     Explain {
         /// The code or the word; all of them when absent

@@ -147,6 +147,20 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("group show", &[("fleetform group show hall-a", "its condition, size, and what uses it")]),
     ("import list", &[("fleetform import list", "the report of each")]),
     ("import show", &[("fleetform import show lamps", "with the rejected rows")]),
+    (
+        "registry copy",
+        &[
+            ("fleetform registry copy sqlite:.fleetform/fleet.db env:DATABASE_URL", "to PostgreSQL"),
+            ("fleetform registry copy env:DATABASE_URL sqlite:/srv/fleet.db", "and back, to a file"),
+        ],
+    ),
+    (
+        "registry check",
+        &[
+            ("fleetform registry check", "the fleet's, against the results branch"),
+            ("fleetform registry check sqlite:/srv/backup.db", "a backup, before it is put back"),
+        ],
+    ),
     ("explain", &[("fleetform explain FF604", "a code"), ("fleetform explain claim", "a word")]),
     (
         "schema",

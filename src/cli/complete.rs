@@ -41,6 +41,7 @@ pub fn completed(path: &[&str], argument: Arg) -> Arg {
             words(argument, || RunStatus::ALL.iter().map(|status| status.as_str()).collect())
         }
         (["job", "show"], "status") => words(argument, || vec!["pending", "completed", "failed"]),
+        (["registry", ..], "from" | "to" | "registries") => words(argument, || vec!["sqlite:", "postgres://", "env:"]),
         (["schema"], "kind") => words(argument, || Kind::ALL.iter().map(|kind| kind.as_str()).collect()),
         _ => argument,
     }

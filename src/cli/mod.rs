@@ -17,6 +17,7 @@ pub mod listen;
 pub mod logs;
 mod output;
 mod plans;
+mod registries;
 mod secrets;
 mod shells;
 mod signals;

@@ -14,6 +14,7 @@ pub mod job;
 pub mod link;
 pub mod names;
 pub mod plan;
+pub mod registry;
 pub mod rehearse;
 pub mod schedule;
 pub mod schema;

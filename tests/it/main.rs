@@ -14,6 +14,7 @@ mod circles;
 mod cluster;
 mod contract;
 mod convert;
+mod copies;
 mod daemon;
 mod delivery;
 mod devices;

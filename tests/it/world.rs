@@ -101,6 +101,8 @@ pub struct World {
     pub clock: VirtualClock,
     /// The secrets that the fleet may use in this process.
     pub secrets: RefCell<AllowedSecrets>,
+    /// `--registry` of this process.
+    pub named: RefCell<Option<String>>,
 }
 
 impl World {
@@ -108,7 +110,13 @@ impl World {
     pub fn new(spec: &str) -> World {
         let folder = folder();
         let database = database_of(folder.path(), spec);
-        let world = World { folder, database, clock: VirtualClock::new(), secrets: RefCell::default() };
+        let world = World {
+            folder,
+            database,
+            clock: VirtualClock::new(),
+            secrets: RefCell::default(),
+            named: RefCell::default(),
+        };
         let mut options = git2::RepositoryInitOptions::new();
         git2::Repository::init_opts(world.path(), options.initial_head("main")).unwrap();
         world.write(".gitignore", ".fleetform/\n");
@@ -207,7 +215,7 @@ impl World {
     pub fn environment(&self) -> Environment {
         Environment {
             folder: self.path().to_path_buf(),
-            registry: self.database.clone(),
+            registry: self.named.borrow().clone().or_else(|| self.database.clone()),
             secrets: self.secrets.borrow().clone(),
             ..Environment::default()
         }

@@ -12,6 +12,7 @@ mod init;
 mod job;
 mod plan;
 mod reference;
+mod registry;
 mod review;
 mod schedule;
 mod simulate;
@@ -63,6 +64,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Device(command) => device::run(&environment, command, output),
         Command::Group(command) => group::run(&environment, command, output),
         Command::Import(command) => import::run(&environment, command, output),
+        Command::Registry(command) => registry::run(&environment, command, output),
         Command::Explain { what } => reference::explain(what.as_deref(), output),
         Command::Schema { kind, out } => reference::schema(kind.as_deref(), out.as_deref(), output),
         Command::Completions { shell } => reference::completions(*shell, output),

@@ -14,6 +14,7 @@ pub mod markdown;
 pub mod plan;
 pub mod progress;
 mod prose;
+pub mod registry;
 pub mod rehearsal;
 pub mod sarif;
 pub mod schedule;
