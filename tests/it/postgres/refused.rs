@@ -211,7 +211,7 @@ fn a_password_is_written_nowhere() {
         assert!(!ran.stdout.contains("hunter2") && !ran.stderr.contains("hunter2"), "{ran:#?}");
         ran
     };
-    run(&["plan", "--out", "saved.json"]).expect(0);
+    run(&["plan", "--out", world.file(".git/saved.json").to_str().unwrap()]).expect(0);
     run(&["-v", "apply", "--yes"]).expect(0);
     run(&["status", "--json"]).expect(0);
     run(&["--help"]).expect(0);
