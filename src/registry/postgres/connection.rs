@@ -241,17 +241,6 @@ impl Connection {
         })?)
     }
 
-    /// Calls `visit` for the pieces of what is copied out.
-    pub fn copy_out(&self, text: &str, mut visit: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
-        self.runtime.block_on(async {
-            let mut pieces = pin!(self.client.copy_out(text).await?);
-            while let Some(piece) = pieces.next().await {
-                visit(&piece?)?;
-            }
-            Ok(())
-        })
-    }
-
     /// Returns a statement, prepared once. Data definition makes the server prepare it anew by itself.
     fn prepared(&self, text: &str) -> Result<Statement, Fault> {
         if let Some(statement) = self.statements.borrow().get(text) {
