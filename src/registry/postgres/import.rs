@@ -23,8 +23,8 @@ use tables::Tables;
 
 /// The temporary tables of staged imports and the views over them.
 const STAGE: &str = include_str!("import/stage.sql");
-/// Begins to stage: the devices are read as they are at one moment. A session that is set up for reading alone may write
-/// its temporary tables all the same, and makes an index on them.
+/// Begins to stage: the devices are read as they are at one moment. A session that is set up for reading alone may
+/// write its temporary tables all the same, and makes an index on them.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
 /// Ids that an owner of devices is asked about at once.
 const ASKED_AT_ONCE: usize = 2_000;

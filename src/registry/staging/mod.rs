@@ -1,5 +1,5 @@
 //! Staging the files of imports, whatever the store: each row is compared with the device that the registry has, and
-//! what it makes of that is staged. Here is decided what the tables of a store hold; [`StagingTables`] are those tables.
+//! what it makes of that is staged. Here is decided what the tables of a store hold; [`StagingTables`] are these.
 //!
 //! Rows stream through; a file of any length needs the same memory, but for a few bytes an id.
 //!

@@ -174,7 +174,7 @@ fn staged_row<'a>(row: &'a Row, next: &'a Next, spec: &ImportSpec) -> StagedRow<
     }
 }
 
-/// Calls `visit` for the device ids of a file, whatever its rows say; an id of a row that is rejected is as in the file.
+/// Calls `visit` for the device ids of a file, whatever its rows say; that of a rejected row is as in the file.
 ///
 /// # Errors
 /// The file cannot be read, or the error of `visit`.

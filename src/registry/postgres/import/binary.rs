@@ -1,5 +1,5 @@
-//! Rows in the binary format of COPY (<https://www.postgresql.org/docs/current/sql-copy.html>): no value is escaped, and
-//! the server parses no number.
+//! Rows in the binary format of COPY (<https://www.postgresql.org/docs/current/sql-copy.html>): no value is escaped,
+//! and the server parses no number.
 
 use crate::registry::postgres::connection::{Connection, Copy};
 use crate::registry::postgres::fault::Fault;

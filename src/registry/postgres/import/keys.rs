@@ -13,15 +13,16 @@ const KEY_BYTES: usize = 32;
 const COPY: &str = "COPY fleetform.device_key (device_id, primary_key, secondary_key, primary_thumbprint,
     secondary_thumbprint, authentication) FROM STDIN (FORMAT binary)";
 
-/// Writes the keys of devices that are new, or whose row changes keys. The key of a device that proves itself with one is
-/// made where the file has none. `order` puts the staged rows into the order of their ids.
+/// Writes the keys of devices that are new, or whose row changes keys. The key of a device that proves itself with one
+/// is made where the file has none. `order` puts the staged rows into the order of their ids.
 pub fn write_keys(connection: &Connection, import_id: i32, order: &str) -> Result<(), Fault> {
     let changed = "s.import_id = $1 AND (s.kind = 2 OR s.kind = 1 AND s.authentication IS NOT NULL)";
     let lacking = "coalesce(s.authentication, 'sas') = 'sas' AND (s.primary_key IS NULL OR s.secondary_key IS NULL)";
     // Rows that are sorted and in nobody's way are written in half the time of others.
     for text in [
         format!(
-            "DELETE FROM fleetform.device_key AS k USING pg_temp.staged AS s WHERE {changed} AND k.device_id = s.device_id"
+            "DELETE FROM fleetform.device_key AS k USING pg_temp.staged AS s
+             WHERE {changed} AND k.device_id = s.device_id"
         ),
         format!(
             "INSERT INTO fleetform.device_key

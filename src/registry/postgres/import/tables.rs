@@ -1,5 +1,5 @@
-//! The temporary tables in which the rows of a file are staged. Rows are looked at and written together: a statement for
-//! each would take minutes for a large file.
+//! The temporary tables in which the rows of a file are staged. Rows are looked at and written together: a statement
+//! for each would take minutes for a large file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher as _};
