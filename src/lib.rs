@@ -68,7 +68,7 @@
 //!
 //! | port | what it asks | what is behind it | who replaces it |
 //! | --- | --- | --- | --- |
-//! | [`registry::Store`] | `commit(&Fence, &[Change])`, and what was done | `registry/sqlite` | a store that passes the contract |
+//! | [`registry::Store`] | `commit(&Fence, &[Change])`, and what was done | `registry/sqlite`, `registry/postgres` | a store that passes the contract |
 //! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated`, `link/mqtt` | the simulation |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
@@ -116,7 +116,7 @@
 //! | what | who | where |
 //! | --- | --- | --- |
 //! | declared files | read only, from a commit or the work tree | the fleet's folder |
-//! | the registry and its lock | `registry`, `reconcile` | `.fleetform/fleet.db` and `fleet.lock`, or where the fleet says |
+//! | the registry and its locks | `registry`, `reconcile` | `.fleetform/fleet.db`, `fleet.lock` and `fleet.listener`, or where the fleet says |
 //! | the results branch | `repo`, by compare-and-swap, never forced | `refs/heads/fleetform/results` |
 //! | the renewals of a lease | `repo`, replaced by compare-and-swap | `refs/heads/fleetform/results-lease` of the remote |
 //! | what the remote had of them | `repo`, with a remote | `refs/fleetform/upstream/…`, `refs/fleetform/fetched/…` |

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::PrepareError;
 use crate::registry::postgres::{PostgresPlace, is_url};
 use crate::registry::sqlite::SqlitePlace;
-use crate::registry::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace};
+use crate::registry::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace};
 use crate::repo::is_same_file;
 
 /// The folder in a fleet's folder that belongs to this machine alone: its registry, and what its daemon keeps.
@@ -196,6 +196,23 @@ impl OwnRegistry {
     /// Another process has it, or it cannot be taken.
     pub fn lock(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
         self.place.exclude(owner)
+    }
+
+    /// Takes the right to be the one daemon that listens to the devices, for an owner of this name.
+    ///
+    /// # Errors
+    /// [`PrepareError::AtWork`]: another daemon has it; or it cannot be taken.
+    pub fn listen(&self, owner: &str) -> Result<Rc<dyn Listening>, PrepareError> {
+        self.place.listen(owner).map_err(|failure| match failure {
+            ExclusionFailure::Failed(error) => error.into(),
+            ExclusionFailure::Held(holder) => PrepareError::AtWork {
+                what: match holder {
+                    Some(holder) => format!("another daemon listens to the devices of this registry: {holder}"),
+                    None => "another daemon listens to the devices of this registry".to_string(),
+                },
+                help: "This one goes on when the other one ends.".to_string(),
+            },
+        })
     }
 }
 

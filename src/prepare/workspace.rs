@@ -176,7 +176,7 @@ impl Workspace {
         if self.environment.registry.is_none() {
             places.push(PathBuf::from(OWN_FOLDER));
         }
-        places.push(SqlitePlace::lock_path(&file));
+        places.extend([SqlitePlace::lock_path(&file), SqlitePlace::listener_path(&file)]);
         places.extend(SqlitePlace::files(&file));
         self.refuse_tracked(&places)?;
         Ok(own)

@@ -1,6 +1,7 @@
 //! The way to the devices, which may stay open while there is nothing to do.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
 use crate::prepare::{OwnRegistry, SecretFault, Workspace};
-use crate::registry::Registry;
+use crate::registry::{Listening, Registry};
 
 /// The way to the devices.
 pub(super) struct KeptLink {
@@ -23,13 +24,29 @@ pub(super) struct KeptLink {
     own: Option<OwnRegistry>,
     /// It, while nothing else has it open.
     registry: Option<Registry>,
+    /// The right to listen, of a daemon whose link stays open: a broker lets one client of its name in.
+    seat: Option<Rc<dyn Listening>>,
 }
 
 impl KeptLink {
     /// Returns the link of a rehearsal.
     pub fn rehearsed(fleet: &Fleet, link: Box<dyn DeviceLink>) -> KeptLink {
         let (config, fleet) = (fleet.link.clone(), fleet.name.clone());
-        KeptLink { config, fleet, link, own: None, registry: None }
+        KeptLink { config, fleet, link, own: None, registry: None, seat: None }
+    }
+
+    /// Takes the right to listen for a daemon that is about to open a link that stays open; `None` for all others.
+    ///
+    /// # Errors
+    /// Another daemon has it.
+    pub fn seat(
+        link: Option<&KeptLink>,
+        fleet: &Fleet,
+        own: &OwnRegistry,
+        (owner, options): (&str, &ReconcileOptions),
+    ) -> Result<Option<Rc<dyn Listening>>, ReconcileError> {
+        let is_needed = link.is_none() && options.outlasts_outages && fleet.link.has_connections();
+        Ok(if is_needed { Some(own.listen(owner)?) } else { None })
     }
 
     /// Opens the link of a fleet.
@@ -38,7 +55,7 @@ impl KeptLink {
     /// Its settings cannot be used.
     pub fn open(
         fleet: &Fleet,
-        (workspace, own, registry): (&Workspace, OwnRegistry, &str),
+        (workspace, own, seat, registry): (&Workspace, OwnRegistry, Option<Rc<dyn Listening>>, &str),
         options: &ReconcileOptions,
         waker: &Waker,
     ) -> Result<KeptLink, ReconcileError> {
@@ -61,7 +78,8 @@ impl KeptLink {
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);
-        Ok(KeptLink { config: config.clone(), fleet: fleet.name.clone(), link, own: Some(own), registry: None })
+        let (config, fleet) = (config.clone(), fleet.name.clone());
+        Ok(KeptLink { config, fleet, link, own: Some(own), registry: None, seat })
     }
 
     /// Returns true for the link of other settings.
@@ -97,6 +115,12 @@ impl KeptLink {
         let Some(own) = self.own.as_ref().filter(|_| self.config.has_connections()) else {
             return Ok(false);
         };
+        if self.seat.as_ref().is_some_and(|seat| seat.is_lost()) {
+            return Err(ReconcileError::AtWork {
+                what: "another daemon listens to the devices now: this one had stood still".to_string(),
+                help: "This one goes on when the other one ends.".to_string(),
+            });
+        }
         let registry = match &mut self.registry {
             Some(registry) => registry,
             none => none.insert(options.ports.registry(own.open_for_writing()?)),

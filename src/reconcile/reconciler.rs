@@ -122,6 +122,7 @@ impl<'w> Reconciler<'w> {
         let own = self.workspace.own_registry(fleet)?;
         self.link.take_if(|link| is_other || !link.stays() || !link.is_of(&own));
         self.link.iter_mut().for_each(KeptLink::give_way);
+        let seat = KeptLink::seat(self.link.as_ref(), fleet, &own, (&self.owner, &self.options))?;
         self.lock = self.take_lock(&own, &branch, now)?;
         let registry = self.options.ports.registry(own.open_for_writing()?);
         let place = (repo, &mut branch);
@@ -140,7 +141,7 @@ impl<'w> Reconciler<'w> {
             }
         }
         if self.link.is_none() {
-            let place = (self.workspace, own, ownership.own.registry.as_str());
+            let place = (self.workspace, own, seat, ownership.own.registry.as_str());
             self.link = Some(KeptLink::open(fleet, place, &self.options, &self.waker)?);
         }
         let view = View::unread(self.workspace, seen.files.clone(), branch, registry)?;

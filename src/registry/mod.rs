@@ -47,7 +47,9 @@ pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Impor
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };
-pub use store::{ExclusionFailure, Exclusive, GivenUp, Moved, NextFile, RegistryIdentity, Store, StorePlace};
+pub use store::{
+    ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
+};
 pub use transfer::{Cell, ColumnKind, RowSink, RowSource, TABLES, Table};
 
 use std::collections::BTreeMap;

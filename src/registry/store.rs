@@ -172,6 +172,19 @@ pub trait StorePlace {
     /// # Errors
     /// Another process has the right, or it cannot be taken.
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure>;
+
+    /// Takes the right to be the one daemon that listens to the devices, also while it has nothing to do, for an owner
+    /// of this name, until the result is dropped or the process ends. It gives no right to work.
+    ///
+    /// # Errors
+    /// As [`StorePlace::exclude`].
+    fn listen(&self, owner: &str) -> Result<Rc<dyn Listening>, ExclusionFailure>;
+}
+
+/// The right to be the one daemon that listens, held until it is dropped.
+pub trait Listening {
+    /// Returns true once another process has it: this one stood still for too long.
+    fn is_lost(&self) -> bool;
 }
 
 /// The exclusive right to work on a registry, held until it is dropped.

@@ -6,6 +6,7 @@ mod listening;
 mod many;
 mod outages;
 mod trusted;
+mod two;
 
 use std::collections::BTreeMap;
 use std::fs::File;

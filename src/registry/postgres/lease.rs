@@ -9,7 +9,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) struct Lease {
     epoch: i64,
     former: RefCell<Vec<String>>,
     held: Rc<Held>,
-    renewer: Option<(Sender<()>, JoinHandle<()>)>,
+    renewer: Renewer,
 }
 
 impl Lease {
@@ -67,32 +68,9 @@ impl Lease {
             Taken::By(holder) => return Err(ExclusionFailure::Held(holder)),
         };
         held.0.store(epoch, Ordering::SeqCst);
-        let (stop, stopped) = channel();
-        let of_thread = settings.clone();
-        let renewing = std::thread::Builder::new().name("lease".to_string()).spawn(move || {
-            let (mut connection, mut pause): (Option<Connection>, _) = (None, RENEWAL);
-            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                pause = match renew(&mut connection, &of_thread, epoch) {
-                    Ok(true) => RENEWAL,
-                    // Another one has it: the next transaction is refused.
-                    Ok(false) => return,
-                    Err(_) => {
-                        connection = None;
-                        RETRY
-                    }
-                };
-            }
-        });
-        let renewer = renewing.map_err(|source| {
-            let location = location.clone();
-            ExclusionFailure::Failed(RegistryError::Failed {
-                location,
-                doing: "renew the lease",
-                source: source.into(),
-            })
-        })?;
+        let renewer = Renewer::start(settings, "work", epoch).map_err(ExclusionFailure::Failed)?;
         let (settings, former) = (settings.clone(), RefCell::new(former));
-        Ok(Lease { connection, settings, epoch, former, held, renewer: Some((stop, renewer)) })
+        Ok(Lease { connection, settings, epoch, former, held, renewer })
     }
 
     /// Executes a statement about this epoch, on a new connection when the old one is gone.
@@ -121,10 +99,7 @@ impl Exclusive for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.held.0.store(0, Ordering::SeqCst);
-        if let Some((stop, renewer)) = self.renewer.take() {
-            drop(stop);
-            drop(renewer.join());
-        }
+        self.renewer.end();
         // It runs out by itself when the server is not there.
         drop(self.execute("UPDATE lease SET until = clock_timestamp() WHERE name = 'work' AND epoch = $1"));
     }
@@ -175,17 +150,65 @@ fn take(connection: &Connection, owner: &str) -> Result<Taken, Fault> {
     Ok(Taken::Now { epoch, former: former.iter().map(|name| sanitize_line(name).into_owned()).collect() })
 }
 
+/// A thread that renews a row of `lease`.
+pub(super) struct Renewer {
+    running: Option<(Sender<()>, JoinHandle<()>)>,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Renewer {
+    /// Renews a row for as long as it has this epoch.
+    pub fn start(settings: &Settings, name: &'static str, epoch: i64) -> Result<Renewer, RegistryError> {
+        let (stop, stopped) = channel();
+        let (of_thread, is_lost) = (settings.clone(), Arc::new(AtomicBool::new(false)));
+        let lost = Arc::clone(&is_lost);
+        let renewing = std::thread::Builder::new().name("lease".to_string()).spawn(move || {
+            let (mut connection, mut pause): (Option<Connection>, _) = (None, RENEWAL);
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                pause = match renew(&mut connection, &of_thread, (name, epoch)) {
+                    Ok(true) => RENEWAL,
+                    // Another one has it: the next transaction is refused.
+                    Ok(false) => return lost.store(true, Ordering::SeqCst),
+                    Err(_) => {
+                        connection = None;
+                        RETRY
+                    }
+                };
+            }
+        });
+        let failed = |source: std::io::Error| RegistryError::Failed {
+            location: settings.location.clone(),
+            doing: "renew the lease",
+            source: source.into(),
+        };
+        Ok(Renewer { running: Some((stop, renewing.map_err(failed)?)), is_lost })
+    }
+
+    /// Returns true when another one has the row.
+    pub fn has_lost(&self) -> bool {
+        self.is_lost.load(Ordering::SeqCst)
+    }
+
+    /// Ends the thread.
+    pub fn end(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            drop(stop);
+            drop(thread.join());
+        }
+    }
+}
+
 /// Renews a lease. Returns false when another one has it.
-fn renew(connection: &mut Option<Connection>, settings: &Settings, epoch: i64) -> Result<bool, Fault> {
+fn renew(connection: &mut Option<Connection>, settings: &Settings, (name, epoch): (&str, i64)) -> Result<bool, Fault> {
     if connection.is_none() {
         *connection = Some(Connection::open(settings)?);
     }
     let connection = connection.as_ref().expect("it was opened");
     let text = format!(
-        "UPDATE lease SET until = clock_timestamp() + interval '{} s' WHERE name = 'work' AND epoch = $1",
+        "UPDATE lease SET until = clock_timestamp() + interval '{} s' WHERE name = $2 AND epoch = $1",
         TTL.as_secs()
     );
-    Ok(connection.execute(&text, &[&epoch])? > 0)
+    Ok(connection.execute(&text, &[&epoch, &name])? > 0)
 }
 
 /// Returns the name of the owner of the lease, empty when it is not known; `None` when none has it.

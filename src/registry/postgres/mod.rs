@@ -20,6 +20,7 @@ mod indexes;
 mod journal;
 pub mod json;
 mod lease;
+mod listener;
 mod marks;
 mod migrations;
 mod observe;

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::super::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace, sqlite};
+use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace, sqlite};
 use super::connection::Connection;
-use super::fault::Fault;
 use super::lease::{self, Held, Lease};
+use super::listener::Listener;
 use super::settings::Settings;
 use super::{PostgresStore, UrlError, migrations};
 
@@ -23,6 +23,19 @@ impl PostgresPlace {
     /// The URL is none, or it names files that cannot be used.
     pub fn new(url: &str, fleet: &str) -> Result<PostgresPlace, UrlError> {
         Ok(PostgresPlace { settings: Settings::parse(url)?, fleet: fleet.to_string(), held: Rc::default() })
+    }
+}
+
+impl PostgresPlace {
+    /// Connects to the server that takes writes, with a schema that is up to date.
+    fn prepared(&self) -> Result<(Connection, Settings), RegistryError> {
+        let settings = self.settings.for_writing();
+        let location = &settings.location;
+        let connection = super::connect(&settings)?;
+        let prepared = migrations::migrate(&connection, location, &self.fleet)
+            .and_then(|()| migrations::check(&connection, location, &self.fleet));
+        prepared.map_err(|fault| fault.into_error(location, "prepare it"))?;
+        Ok((connection, settings))
     }
 }
 
@@ -57,14 +70,12 @@ impl StorePlace for PostgresPlace {
     }
 
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
-        let settings = self.settings.for_writing();
-        let location = &settings.location;
-        let connect = Connection::open(&settings).map_err(|fault| fault.into_connect_error(location));
-        let connection = connect.map_err(ExclusionFailure::Failed)?;
-        let prepared = migrations::migrate(&connection, location, &self.fleet)
-            .and_then(|()| migrations::check(&connection, location, &self.fleet));
-        let fail = |fault: Fault| ExclusionFailure::Failed(fault.into_error(location, "prepare it"));
-        prepared.map_err(fail)?;
+        let (connection, settings) = self.prepared().map_err(ExclusionFailure::Failed)?;
         Ok(Rc::new(Lease::take(connection, &settings, Rc::clone(&self.held), owner)?))
+    }
+
+    fn listen(&self, owner: &str) -> Result<Rc<dyn Listening>, ExclusionFailure> {
+        let (connection, settings) = self.prepared().map_err(ExclusionFailure::Failed)?;
+        Ok(Rc::new(Listener::take(connection, &settings, owner)?))
     }
 }

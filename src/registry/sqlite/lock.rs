@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
-use super::super::{ExclusionFailure, Exclusive, RegistryError};
+use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError};
 use crate::model::text::sanitize_line;
 
 /// The most names that the file keeps. When that many processes die before they get to work, it is no accident.
@@ -89,6 +89,13 @@ impl Exclusive for LockFile {
             return Ok(());
         }
         self.write().map_err(|source| failed(&self.location, "write its lock", source))
+    }
+}
+
+impl Listening for LockFile {
+    fn is_lost(&self) -> bool {
+        // The system releases it when the process ends, and not before.
+        false
     }
 }
 

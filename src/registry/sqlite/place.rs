@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::super::{ExclusionFailure, Exclusive, RegistryError, Store, StorePlace};
+use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace};
 use super::SqliteStore;
 use super::lock::LockFile;
 
@@ -25,6 +25,11 @@ impl SqlitePlace {
     /// Returns the path of the lock beside a registry.
     pub fn lock_path(path: &Path) -> PathBuf {
         path.with_extension("lock")
+    }
+
+    /// Returns the path of the lock of the daemon that listens.
+    pub fn listener_path(path: &Path) -> PathBuf {
+        path.with_extension("listener")
     }
 
     /// Returns every path that SQLite reads as part of a registry: the file itself and those beside it.
@@ -67,6 +72,10 @@ impl StorePlace for SqlitePlace {
             return Err(ExclusionFailure::Failed(RegistryError::NotARegistry { location }));
         }
         Ok(Rc::new(LockFile::take(&SqlitePlace::lock_path(&self.path), owner)?))
+    }
+
+    fn listen(&self, owner: &str) -> Result<Rc<dyn Listening>, ExclusionFailure> {
+        Ok(Rc::new(LockFile::take(&SqlitePlace::listener_path(&self.path), owner)?))
     }
 }
 
