@@ -184,6 +184,20 @@ pub fn run(url: &str, statements: &str) {
     });
 }
 
+/// Returns all rows of the tables of a registry, as JSON.
+pub fn rows(url: &str) -> Vec<String> {
+    block_on(async {
+        let client = connect(url).await.unwrap();
+        let tables = client.query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'fleetform'", &[]).await;
+        let mut rows = Vec::new();
+        for table in tables.unwrap() {
+            let text = format!("SELECT row_to_json(t)::text FROM fleetform.{} AS t", table.get::<_, String>(0));
+            rows.extend(client.query(&text, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
+        }
+        rows
+    })
+}
+
 /// Connects to a database; the connection lives as long as the client, on the runtime that this runs on.
 pub async fn connect(url: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;

@@ -19,9 +19,28 @@ pub const OF_FILES: &[(&str, &str)] = &[
         "It writes to the file past fleetform.",
     ),
     ("apply::each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired", "It has SQL of SQLite."),
+    ("borders::a_commit_names_no_file_outside_of_the_fleet", "It names files."),
+    ("borders::keys_go_to_stdout_or_to_a_file_that_git_leaves_alone", "It needs the folder of the file."),
+    ("borders::work_trees_of_a_repository_share_a_registry", "Work trees share a file that nothing names."),
+    ("devices::a_device_moves_from_one_import_to_another", "It reads the file past fleetform."),
+    ("devices::an_owner_that_still_has_a_device_keeps_it_from_an_earlier_import", "It reads the file past fleetform."),
+    ("devices::devices_are_blocked_unblocked_and_deleted_at_once", "It reads the file past fleetform."),
     ("delivery::a_registry_that_cannot_grow_loses_nothing", "The disk of a server is not limited by fleetform."),
     ("edge::a_manifest_without_a_digest_is_written_again", "It goes back to an old schema of the file."),
+    ("indexes", "It reads the indexes of SQLite; `postgres::indexes` has those of a database."),
+    ("operator::a_registry_that_a_commit_brings_is_refused", "A commit brings files."),
+    ("operator::status_says_what_it_knows_and_what_it_cannot_read", "It damages the file."),
     ("ownership::a_copy_beside_the_original_is_another_registry_and_a_moved_one_is_not", "Files are copied and moved."),
+    (
+        "secrets::a_plan_without_the_secret_says_what_it_does_not_know",
+        "It names a snapshot, and a registry excludes one.",
+    ),
+    ("secrets::a_whole_session_shows_the_value_to_the_devices_alone", "It reads the file past fleetform."),
+    ("simulate::nothing_is_touched", "It looks at the files."),
+    (
+        "watch::what_is_due_and_cannot_be_done_is_not_tried_without_a_pause",
+        "It tries for two hours of virtual time, and each try connects.",
+    ),
     ("recovery::newer_versions_and_other_fleets_hold_and_touch_nothing", "It compares the bytes of the file."),
 ];
 

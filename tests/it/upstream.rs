@@ -101,11 +101,11 @@ impl Clone {
         self.folder.path().join("fleet")
     }
 
-    fn run(&self, registry: Option<&Path>) -> crate::world::Ran {
+    fn run(&self, registry: Option<&str>) -> crate::world::Ran {
         let mut command = crate::world::fleetform();
         command.arg("-C").arg(self.path()).args(["apply", "--yes"]);
         if let Some(registry) = registry {
-            command.arg("--registry").arg(format!("sqlite:{}", registry.display()));
+            command.args(["--registry", registry]);
         }
         crate::world::Ran::of(&mut command)
     }
@@ -141,7 +141,7 @@ fn a_clone_with_the_same_registry_knows_what_was_done_and_one_with_another_runs_
     world.apply().unwrap();
     let clone = Clone::of(&world, &remote);
     let tip = remote.tip();
-    clone.run(Some(&world.registry_path())).expect(0);
+    clone.run(Some(&world.registry_url())).expect(0);
     assert_eq!(remote.tip(), tip);
     let other = clone.run(None).expect(75);
     assert!(other.stderr.contains("another registry works on this fleet"), "{}", other.stderr);
@@ -486,7 +486,7 @@ fn what_one_could_not_push_another_one_publishes() {
     }
     remote.unhook("update");
     // The first has died with its outbox, and its lease has run out; the registry is the same.
-    clone.run(Some(&world.registry_path())).expect(0);
+    clone.run(Some(&world.registry_url())).expect(0);
     let record = remote.file("runs/reboot/1/run.json").unwrap();
     assert_eq!((record["status"].clone(), record["completed"].clone()), (json!("completed"), json!(5)), "{record}");
     assert_eq!(remote.file("lease.json").unwrap()["epoch"], json!(2));

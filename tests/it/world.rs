@@ -167,6 +167,16 @@ impl World {
         }
     }
 
+    /// Returns what names the registry on a command line.
+    pub fn registry_url(&self) -> String {
+        self.database.clone().unwrap_or_else(|| format!("sqlite:{}", self.registry_path().display()))
+    }
+
+    /// Returns the rows of a registry that is a database, as JSON; none for a file, which is read as it is.
+    pub fn rows_of_database(&self) -> Vec<String> {
+        self.database.as_deref().map_or_else(Vec::new, crate::cluster::rows)
+    }
+
     /// Returns true when the registry was made.
     pub fn has_registry(&self) -> bool {
         self.place().is_there().unwrap()
