@@ -139,6 +139,10 @@ fn problems_of_lines(fleet: &Path) -> (Vec<String>, usize) {
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             let is_hidden = path.file_name().unwrap().to_str().unwrap().starts_with('.');
+            // Containers have documents of their own.
+            if path.ends_with("compose.yml") {
+                continue;
+            }
             if path.is_dir() && !is_hidden {
                 folders.push(path);
             } else if manifest::is_yaml(path.strip_prefix(fleet).unwrap().to_str().unwrap()) {

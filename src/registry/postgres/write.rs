@@ -154,16 +154,16 @@ fn write_all(connection: &Connection, assignment: &Assignment, devices: &[(u32, 
     Ok(judged)
 }
 
+/// Devices as (ordinal, id), by their template.
+type ByTemplate<'a> = BTreeMap<Option<String>, Vec<(u32, &'a str)>>;
+
 /// Returns devices by their template; those that are gone have none.
-fn by_template<'a>(
-    connection: &Connection,
-    devices: &[(u32, &'a str)],
-) -> Result<BTreeMap<Option<String>, Vec<(u32, &'a str)>>, Fault> {
+fn by_template<'a>(connection: &Connection, devices: &[(u32, &'a str)]) -> Result<ByTemplate<'a>, Fault> {
     let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
     let rows = connection.rows("SELECT device_id, template FROM device WHERE device_id = ANY($1)", &[&ids])?;
     let templates: BTreeMap<String, Option<String>> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
-    let mut groups: BTreeMap<Option<String>, Vec<(u32, &str)>> = BTreeMap::new();
+    let mut groups = ByTemplate::new();
     for (ordinal, id) in devices {
         groups.entry(templates.get(*id).cloned().flatten()).or_default().push((*ordinal, *id));
     }

@@ -266,6 +266,6 @@ fn many_devices_move_between_imports() {
     write(&mut registry, &a).unwrap();
     let ids: Vec<String> = (0..COUNT).map(|n| format!("d-{n}")).collect();
     let imports = registry.devices().imports_of(&ids).unwrap();
-    let is_right = |n: u64| imports[&format!("d-{n}")] == if n % 2 == 0 { "a" } else { "b" };
+    let is_right = |n: u64| imports[&format!("d-{n}")] == if n.is_multiple_of(2) { "a" } else { "b" };
     assert!((0..COUNT).all(is_right));
 }
