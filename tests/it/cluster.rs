@@ -152,8 +152,7 @@ pub fn replace_database(url: &str, by: &str) {
 /// for it, which a test's does at its end.
 pub fn fresh_database() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let free = FREE.lock().unwrap().pop();
-    let name = free.unwrap_or_else(|| {
+    let name = emptied().unwrap_or_else(|| {
         let name = format!("t{}", COUNT.fetch_add(1, Ordering::SeqCst));
         shared().make_database(&name, "");
         name
@@ -163,9 +162,9 @@ pub fn fresh_database() -> String {
     url
 }
 
-/// Empty databases that no test uses. To make one takes 40 ms of this machine and to drop it 100 ms, because all that is
-/// in memory is written.
-static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Databases of tests that have ended. To make one takes 40 ms of this machine and to drop it 100 ms, because all that
+/// is in memory is written.
+static USED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {
     static MADE: RefCell<Made> = const { RefCell::new(Made(Vec::new())) };
@@ -176,14 +175,19 @@ struct Made(Vec<String>);
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for name in self.0.drain(..) {
-            let emptied = block_on(empty(&shared().url(&name)));
-            match emptied {
-                Ok(()) => FREE.lock().unwrap().push(name),
-                // A test made it read-only, say.
-                Err(_) => shared().run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")),
-            }
+        USED.lock().unwrap().append(&mut self.0);
+    }
+}
+
+/// Empties a database of a test that has ended; `None` when there is none that can be.
+fn emptied() -> Option<String> {
+    loop {
+        let name = USED.lock().unwrap().pop()?;
+        if block_on(empty(&shared().url(&name))).is_ok() {
+            return Some(name);
         }
+        // A test made it read-only, say.
+        shared().run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
     }
 }
 

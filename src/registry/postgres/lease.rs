@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::super::{ExclusionFailure, Exclusive, RegistryError};
 use super::connection::Connection;
 use super::fault::Fault;
+use super::idle::Idle;
 use super::settings::Settings;
 use crate::model::limits;
 use crate::model::text::sanitize_line;
@@ -44,7 +45,8 @@ impl Held {
 
 /// The lease, until it is dropped.
 pub(super) struct Lease {
-    connection: Connection,
+    connection: Rc<Connection>,
+    idle: Idle,
     settings: Settings,
     epoch: i64,
     former: RefCell<Vec<String>>,
@@ -55,7 +57,7 @@ pub(super) struct Lease {
 impl Lease {
     /// Takes the lease for an owner.
     pub fn take(
-        connection: Connection,
+        (connection, idle): (Rc<Connection>, &Idle),
         settings: &Settings,
         held: Rc<Held>,
         owner: &str,
@@ -65,12 +67,15 @@ impl Lease {
         let fail = |fault: Fault| ExclusionFailure::Failed(fault.into_error(location, "take the lease"));
         let (epoch, former) = match taken.map_err(fail)? {
             Taken::Now { epoch, former } => (epoch, former),
-            Taken::By(holder) => return Err(ExclusionFailure::Held(holder)),
+            Taken::By(holder) => {
+                idle.keep(&connection);
+                return Err(ExclusionFailure::Held(holder));
+            }
         };
         held.0.store(epoch, Ordering::SeqCst);
         let renewer = Renewer::start(settings, "work", epoch).map_err(ExclusionFailure::Failed)?;
         let (settings, former) = (settings.clone(), RefCell::new(former));
-        Ok(Lease { connection, settings, epoch, former, held, renewer })
+        Ok(Lease { connection, idle: idle.clone(), settings, epoch, former, held, renewer })
     }
 
     /// Executes a statement about this epoch, on a new connection when the old one is gone.
@@ -102,6 +107,7 @@ impl Drop for Lease {
         self.renewer.end();
         // It runs out by itself when the server is not there.
         drop(self.execute("UPDATE lease SET until = clock_timestamp() WHERE name = 'work' AND epoch = $1"));
+        self.idle.keep(&self.connection);
     }
 }
 

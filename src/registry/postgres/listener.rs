@@ -1,9 +1,12 @@
 //! The right to be the one daemon that listens to the devices: a row of `lease` beside that of the work. Nothing is
 //! fenced by it, because it says who has a connection to the broker, and not who writes.
 
+use std::rc::Rc;
+
 use super::super::{ExclusionFailure, Listening};
 use super::connection::Connection;
 use super::fault::Fault;
+use super::idle::Idle;
 use super::lease::{Renewer, TTL};
 use super::settings::Settings;
 use crate::model::text::sanitize_line;
@@ -13,21 +16,29 @@ const NAME: &str = "listen";
 
 /// The right to listen, until it is dropped.
 pub(super) struct Listener {
-    connection: Connection,
+    connection: Rc<Connection>,
+    idle: Idle,
     epoch: i64,
     renewer: Renewer,
 }
 
 impl Listener {
     /// Takes the right for an owner.
-    pub fn take(connection: Connection, settings: &Settings, owner: &str) -> Result<Listener, ExclusionFailure> {
+    pub fn take(
+        (connection, idle): (Rc<Connection>, &Idle),
+        settings: &Settings,
+        owner: &str,
+    ) -> Result<Listener, ExclusionFailure> {
         let fail = |fault: Fault| ExclusionFailure::Failed(fault.into_error(&settings.location, "begin to listen"));
         let epoch = match take(&connection, owner).map_err(fail)? {
             Ok(epoch) => epoch,
-            Err(holder) => return Err(ExclusionFailure::Held(holder)),
+            Err(holder) => {
+                idle.keep(&connection);
+                return Err(ExclusionFailure::Held(holder));
+            }
         };
         let renewer = Renewer::start(settings, NAME, epoch).map_err(ExclusionFailure::Failed)?;
-        Ok(Listener { connection, epoch, renewer })
+        Ok(Listener { connection, idle: idle.clone(), epoch, renewer })
     }
 }
 
@@ -43,6 +54,7 @@ impl Drop for Listener {
         // It runs out by itself when the connection is gone.
         let text = "UPDATE lease SET until = clock_timestamp() WHERE name = $2 AND epoch = $1";
         drop(self.connection.execute(text, &[&self.epoch, &NAME]));
+        self.idle.keep(&self.connection);
     }
 }
 

@@ -15,6 +15,7 @@ mod fault;
 mod fence;
 mod heard;
 mod identity;
+mod idle;
 mod import;
 mod indexes;
 mod journal;
@@ -51,6 +52,7 @@ use crate::model::limits;
 use crate::model::secret::SecretKey;
 use connection::Connection;
 use fault::Fault;
+use idle::Idle;
 use lease::Held;
 use settings::Settings;
 use writer::Writer;
@@ -67,6 +69,8 @@ pub struct PostgresStore {
     settings: Settings,
     fleet: String,
     connection: RefCell<Rc<Connection>>,
+    /// Where the connection is kept afterwards.
+    idle: Idle,
     /// What this store has committed; `None` for one that only reads.
     writer: RefCell<Option<Writer>>,
     held: Rc<Held>,
@@ -77,35 +81,36 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    fn open(settings: Settings, fleet: &str, held: Rc<Held>) -> Result<PostgresStore, RegistryError> {
-        let connection = connect(&settings)?;
+    fn open(settings: Settings, fleet: &str, held: Rc<Held>, idle: &Idle) -> Result<PostgresStore, RegistryError> {
+        let connection = idle.connect(&settings)?;
         let location = &settings.location;
         let prepared = migrations::migrate(&connection, location, fleet)
             .and_then(|()| migrations::check(&connection, location, fleet))
             .and_then(|_| Writer::new(&connection));
         let writer = prepared.map_err(|fault| fault.into_error(location, "prepare it"))?;
-        Ok(PostgresStore::over(settings, fleet, connection, Some(writer), held))
+        Ok(PostgresStore::over(settings, fleet, (connection, idle), Some(writer), held))
     }
 
     /// Opens for reading; `None` when the database has no registry.
-    fn open_for_reading(settings: Settings, fleet: &str) -> Result<Option<PostgresStore>, RegistryError> {
-        let connection = connect(&settings)?;
+    fn open_for_reading(settings: Settings, fleet: &str, idle: &Idle) -> Result<Option<PostgresStore>, RegistryError> {
+        let connection = idle.connect(&settings)?;
         let checked = migrations::check(&connection, &settings.location, fleet);
         let is_there = checked.map_err(|fault| fault.into_error(&settings.location, "read whose it is"))?;
-        Ok(is_there.then(|| PostgresStore::over(settings, fleet, connection, None, Rc::default())))
+        Ok(is_there.then(|| PostgresStore::over(settings, fleet, (connection, idle), None, Rc::default())))
     }
 
     fn over(
         settings: Settings,
         fleet: &str,
-        connection: Connection,
+        (connection, idle): (Rc<Connection>, &Idle),
         writer: Option<Writer>,
         held: Rc<Held>,
     ) -> PostgresStore {
         PostgresStore {
             settings,
             fleet: fleet.to_string(),
-            connection: RefCell::new(Rc::new(connection)),
+            connection: RefCell::new(connection),
+            idle: idle.clone(),
             writer: RefCell::new(writer),
             held,
             is_overlaid: false,
@@ -187,6 +192,14 @@ impl PostgresStore {
     /// Returns the table or view that queries over devices read.
     fn source(&self) -> &'static str {
         if self.is_overlaid { "pg_temp.fleet" } else { "device" }
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if !self.has_staged.get() && !self.is_overlaid {
+            self.idle.keep(&self.connection.borrow());
+        }
     }
 }
 
