@@ -75,6 +75,12 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 step "tests"
 cargo test --locked
 
+# What no registry is asked for, or names its kind itself, is run once.
+step "tests, with registries in PostgreSQL"
+FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it -- --skip contract:: --skip postgres:: --skip sql:: \
+    --skip cluster:: --skip manifests:: --skip convert:: --skip circles:: --skip tidy:: --skip docs:: --skip formats:: \
+    --skip kinds:: --skip editors:: --skip forge:: --skip gadgets:: --skip leaving:: --skip copies:: --skip mqtt::many
+
 step "kills at system calls, each fortieth"
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
     python3 tests/every_call.py "${CARGO_TARGET_DIR:-target}/debug/fleetform" --every 40

@@ -1,7 +1,7 @@
 //! Devices behind a broker: a real Mosquitto, and devices that speak the protocol by hand.
 
 mod answers;
-mod example;
+pub mod example;
 mod listening;
 mod many;
 mod outages;

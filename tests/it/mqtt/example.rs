@@ -7,13 +7,13 @@ use crate::servers::{PLAIN_GIT, Process, answers, wait_until};
 use crate::world::{Ran, fleetform, folder};
 
 /// Returns the blocks of shell commands of a page.
-fn blocks(page: &str) -> Vec<String> {
+pub fn blocks(page: &str) -> Vec<String> {
     let parts = page.split("```sh\n").skip(1);
     parts.map(|part| part.split("```").next().unwrap().trim().to_string()).collect()
 }
 
 /// Returns a shell in a folder in which `fleetform` is the one that is tested.
-fn shell(script: &str, port: u16, folder: &Path) -> Command {
+pub fn shell(script: &str, port: u16, folder: &Path) -> Command {
     let script = script.replace("1883", &port.to_string());
     let program = fleetform().get_program().to_os_string();
     let bin = Path::new(&program).parent().unwrap().display().to_string();
