@@ -77,7 +77,10 @@ fn main() -> Result<(), Failure> {
         mqtt::measure(&folder, devices.min(100_000))
     } else if has("--postgres") {
         let rounds: u32 = after("--rounds").map_or(Ok(2), |text| text.parse())?;
-        postgres::measure(&folder, devices, rounds)
+        match has("--alone") {
+            true => postgres::measure_alone(&folder, devices),
+            false => postgres::measure(&folder, devices, rounds),
+        }
     } else {
         measure(&folder, devices).and_then(|()| measure_reconciles(&folder, devices))
     };

@@ -1,21 +1,25 @@
 //! What fleetform does to a registry in PostgreSQL, through the same port as its commands.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use fleetform::ledger::Claim;
 use fleetform::model::delivery::BatchSizes;
 use fleetform::model::digest::Digest;
+use fleetform::model::fleet::{ImportFormat, Removed};
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::limits;
 use fleetform::model::marks::Marks;
 use fleetform::model::observation::DeviceIds;
 use fleetform::model::outcome::{Outcome, Reason, RunStatus};
 use fleetform::model::patch::{Patch, Section};
+use fleetform::ops::Environment;
+use fleetform::ops::plan::{PlanOptions, plan};
 use fleetform::query;
 use fleetform::registry::postgres::PostgresPlace;
 use fleetform::registry::{
-    Assignment, Cell, Change, Chunk, Exclusive, NewRun, PendingRows, Registry, Request, Selection, StorePlace as _,
-    TABLES, Touched,
+    Answer, Assignment, Change, Chunk, Exclusive, ImportSpec, NewRun, PendingRows, Registry, Request, Selection,
+    StorePlace as _, Touched,
 };
 use fleetform::repo::{FileChange, Repo};
 use fleetform::results::{Shard, shard_path};
@@ -26,7 +30,7 @@ use super::raw::{NOW, ids, number, threshold};
 use super::url;
 use crate::Failure;
 
-const FLEET: &str = "bench";
+const FLEET: &str = "fleet";
 
 /// A registry with the right to work on it, under the epoch of a lease, as with a remote.
 struct Work {
@@ -72,47 +76,46 @@ impl Work {
     }
 }
 
-/// Fills an empty registry.
+/// Stages the file of a fleet and writes what is staged.
 pub fn import(folder: &Path) -> Result<(), Failure> {
-    let devices = number(folder, "devices")?;
     let mut work = Work::begin(folder)?;
-    let text = |text: &str| Cell::Text(text.to_string());
-    work.registry.load(&mut |sink| {
-        for n in 0..devices {
-            let ring = if n % 10 == 0 { "canary" } else { "stable" };
-            let tags = json!({"building": (n % 50).to_string(), "line": (n % 7).to_string(), "ring": ring});
-            let desired =
-                json!({"light": {"threshold": 1 + n % 2, "level": 40}, "telemetryConfig": {"sendFrequency": "5m"}});
-            let reported = json!({"battery": 20 + n % 80, "firmware": "1.4.2"});
-            let id = text(&format!("device-{n:07}"));
-            let no = || Cell::Integer(0);
-            sink(
-                &TABLES[0],
-                vec![
-                    id.clone(),
-                    id,
-                    Cell::Null,
-                    Cell::Null,
-                    text("unassociated"),
-                    no(),
-                    no(),
-                    no(),
-                    text("Disconnected"),
-                    Cell::Null,
-                    Cell::Null,
-                    Cell::Null,
-                    text(&tags.to_string()),
-                    text("{}"),
-                    text(&desired.to_string()),
-                    Cell::Integer(1),
-                    text(&reported.to_string()),
-                    Cell::Integer(1),
-                    text("all"),
-                ],
-            )?;
-        }
-        Ok(())
-    })?;
+    let spec = ImportSpec {
+        name: "all".to_string(),
+        format: ImportFormat::IotHub,
+        template: None,
+        organization: None,
+        templates: None,
+        organizations: None,
+        simulated: false,
+        removed: Removed::Keep,
+        others: BTreeSet::new(),
+        watched_tags: Vec::new(),
+        is_confined: false,
+        digest: Digest::of_bytes(b"file"),
+    };
+    let mut file = std::io::BufReader::new(std::fs::File::open(folder.join("fleet/devices.jsonl"))?);
+    let imports = work.registry.imports_mut();
+    let mut staged = imports.stage(&spec, &mut file).map_err(|_| "the file is legal")?;
+    imports.settle(&spec, &mut staged)?;
+    assert_eq!(staged.new, u64::from(number(folder, "devices")?), "all are new");
+    work.registry.write(Change::Import { spec: &spec, at: Timestamp::from_microsecond(NOW)?, outbox: "{}" })?;
+    Ok(())
+}
+
+/// Returns the fleet, with the registry that is measured.
+fn environment(folder: &Path) -> Result<Environment, Failure> {
+    Ok(Environment { registry: Some(url(folder, "ours")?), ..crate::environment(folder) })
+}
+
+/// All of `fleetform apply`: of what is declared and not applied.
+pub fn apply_all(folder: &Path) -> Result<(), Failure> {
+    crate::apply_at(&environment(folder)?)
+}
+
+/// All of `fleetform plan`.
+pub fn plan_all(folder: &Path) -> Result<(), Failure> {
+    let planned = plan(&environment(folder)?, &PlanOptions::default(), Timestamp::now())?;
+    assert!(planned.plan.has_changes(), "there is something to do");
     Ok(())
 }
 
@@ -203,7 +206,7 @@ pub fn commands(folder: &Path) -> Result<(), Failure> {
     for ordinals in all.chunks(limits::WRITE_CHUNK) {
         let devices: Vec<(u32, u32)> = ordinals.iter().map(|at| (*at, 1)).collect();
         let withheld = work.registry.write(Change::Mark { run_id, devices: &devices, ids: &ids, at: now })?;
-        assert!(matches!(withheld, fleetform::registry::Answer::Withheld(none) if none.is_empty()), "all are marked");
+        assert!(matches!(withheld, Answer::Withheld(none) if none.is_empty()), "all are marked");
         let outcome = |ordinal: &u32| Outcome {
             ordinal: *ordinal,
             reason: Reason::Responded,

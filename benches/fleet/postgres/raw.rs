@@ -43,8 +43,8 @@ pub fn ids(folder: &Path) -> Result<DeviceIds, Failure> {
 }
 
 /// Writes devices as IoT Hub exports them, with twins and keys.
-pub fn make_lines(folder: &Path, devices: u32) -> Result<(), Failure> {
-    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("devices.jsonl"))?);
+pub fn make_lines(file: &Path, devices: u32) -> Result<(), Failure> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(file)?);
     for n in 0..devices {
         let key = base64::engine::general_purpose::STANDARD.encode([(n % 251) as u8; 32]);
         let line = json!({
@@ -126,7 +126,7 @@ pub fn import(folder: &Path) -> Result<(), Failure> {
 async fn copy_lines(client: &Client, folder: &Path) -> Result<(), Failure> {
     let mut sink = pin!(client.copy_in::<_, Bytes>("COPY stage FROM STDIN (FORMAT binary)").await?);
     let mut buffer = BytesMut::from(&b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"[..]);
-    let mut reader = BufReader::new(std::fs::File::open(folder.join("devices.jsonl"))?);
+    let mut reader = BufReader::new(std::fs::File::open(folder.join("fleet/devices.jsonl"))?);
     let mut text = String::new();
     let decode = |key: &str| base64::engine::general_purpose::STANDARD.decode(key);
     while reader.read_line(&mut text)? > 0 {
@@ -184,7 +184,7 @@ fn make_run(session: &Session, run_id: i64) -> Result<(), Failure> {
     ))
 }
 
-/// One statement and one round trip for each set; then the results.
+/// One round trip for each set, which knows that all of it is written; then the results.
 pub fn apply(folder: &Path) -> Result<(), Failure> {
     let session = Session::open(&url(folder, "raw")?)?;
     let (ids, round) = (ids(folder)?, number(folder, "round")?);
@@ -196,20 +196,21 @@ pub fn apply(folder: &Path) -> Result<(), Failure> {
 
 async fn write_sets(client: &Client, ids: &DeviceIds, round: u32) -> Result<(), Failure> {
     let threshold = threshold(round);
-    let after = format!(
-        "d.desired || jsonb_build_object('light', (CASE WHEN jsonb_typeof(d.desired -> 'light') = 'object'
-             THEN d.desired -> 'light' ELSE '{{}}' END) || '{{\"threshold\": {threshold}}}')"
-    );
     let write = client
         .prepare(&format!(
-            "WITH written AS (
-                 UPDATE device AS d SET desired = {after}, desired_version = desired_version + 1
-                 FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
-                 WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
-                   AND octet_length(d.desired::text) <= 4000 AND {after} <> d.desired
-                 RETURNING t.ordinal)
-             INSERT INTO outcome (run_id, ordinal, reason, attempts, started_at, finished_at)
-             SELECT {round}, ordinal, 10, 1, {NOW}, {NOW} FROM written"
+            "UPDATE device AS d SET desired_version = desired_version + 1,
+                 desired = CASE WHEN jsonb_typeof(d.desired -> 'light') = 'object'
+                     THEN jsonb_set(d.desired, '{{light,threshold}}', '{threshold}')
+                     ELSE d.desired || '{{\"light\": {{\"threshold\": {threshold}}}}}' END
+             WHERE d.device_id = ANY($1) AND NOT d.blocked
+               AND pg_column_compression(d.desired) IS NULL AND pg_column_size(d.desired) <= 4000
+               AND NOT d.desired @> '{{\"light\": {{\"threshold\": {threshold}}}}}'"
+        ))
+        .await?;
+    let record = client
+        .prepare(&format!(
+            "INSERT INTO outcome (run_id, ordinal, reason, attempts, started_at, finished_at)
+             SELECT {round}, ordinal, 10, 1, {NOW}, {NOW} FROM unnest($1::bigint[]) AS t (ordinal)"
         ))
         .await?;
     let lock = client.prepare(&format!("SELECT status FROM run WHERE run_id = {round} FOR SHARE")).await?;
@@ -217,11 +218,12 @@ async fn write_sets(client: &Client, ids: &DeviceIds, round: u32) -> Result<(), 
         let range = start..ids.len().min(start + CHUNK);
         let ordinals: Vec<i64> = range.clone().map(|at| at as i64).collect();
         let names: Vec<&str> = range.map(|at| ids.get(at)).collect();
-        let params: [&(dyn ToSql + Sync); 2] = [&ordinals, &names];
-        let (_, _, written, _) = tokio::try_join!(
+        let (of, to): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) = ([&ordinals], [&names]);
+        let (_, _, written, _, _) = tokio::try_join!(
             client.batch_execute("BEGIN"),
             client.query(&lock, &[]),
-            client.execute(&write, &params),
+            client.execute(&write, &to),
+            client.execute(&record, &of),
             client.batch_execute("COMMIT"),
         )?;
         assert_eq!(written, names.len() as u64, "all are written");

@@ -1,12 +1,14 @@
 //! A commit: the changes of one transaction, in their order, done again while the connection is lost.
 
+use tokio_postgres::Row;
+
 use super::super::{Answer, Change, Fence, GivenUp, NextFile, Noted, RegistryError};
-use super::connection::Connection;
+use super::connection::{Connection, Params};
 use super::fault::Fault;
-use super::writer::Standing;
+use super::writer::{Standing, Writer};
 use super::{
     PostgresStore, RECONNECT_PAUSE, claims, fence, heard, identity, import, indexes, journal, lease, marks, migrations,
-    now, outbox, remembered, secrets, single, write,
+    now, outbox, remembered, secrets, single, write, writer,
 };
 use crate::model::limits;
 
@@ -91,22 +93,9 @@ impl PostgresStore {
             return Err(Fault::Registry(RegistryError::ReadOnly { location: self.settings.location.clone() }));
         };
         let epoch = self.held.epoch();
-        let worked = (|| {
-            connection.batch(BEGIN)?;
-            if writer.number(&connection)? == Standing::Committed {
-                return in_doubt.take().map(|done| (Standing::Committed, done)).ok_or(Fault::Replaced);
-            }
-            check_version(&connection, &self.settings.location)?;
-            fence::check(&connection, fence)?;
-            if let Some(epoch) = epoch {
-                if !lease::is_in_force(&connection, epoch)? {
-                    return Err(Fault::Fenced);
-                }
-                if writer.is_elsewhere() {
-                    lease::note_server(&connection, epoch)?;
-                }
-            }
-            Ok((Standing::Begun, work(&connection)?))
+        let worked = (|| match self.begin(&connection, writer, fence, epoch)? {
+            Standing::Committed => in_doubt.take().map(|done| (Standing::Committed, done)).ok_or(Fault::Replaced),
+            Standing::Begun => Ok((Standing::Begun, work(&connection)?)),
         })();
         let done = match worked {
             Ok((Standing::Committed, done)) => {
@@ -135,6 +124,39 @@ impl PostgresStore {
             return Err(Fault::Fenced);
         }
         in_doubt.take().ok_or(Fault::Replaced)
+    }
+
+    /// Begins a transaction: writes its number, and fails where nothing may be written any more. All is asked at once.
+    fn begin(
+        &self,
+        connection: &Connection,
+        writer: &Writer,
+        fence: Fence,
+        epoch: Option<i64>,
+    ) -> Result<Standing, Fault> {
+        let (id, next) = writer.next();
+        let params: Params<'_> = &[&id, &next];
+        let mut statements = vec![(writer::NUMBER, params), (VERSION, &[])];
+        statements.extend(fence.epoch().map(|_| (fence::NOTED, &[] as Params<'_>)));
+        statements.extend(epoch.map(|_| (lease::IN_FORCE, &[] as Params<'_>)));
+        let mut answers = connection.begin(BEGIN, &statements)?.into_iter().map(|rows| rows.into_iter().next());
+        let mut row = || answers.next().flatten();
+        if writer.standing(connection, row().is_some())? == Standing::Committed {
+            return Ok(Standing::Committed);
+        }
+        check_version(row().as_ref(), &self.settings.location)?;
+        if let Some(epoch) = fence.epoch() {
+            fence::check(row().as_ref(), epoch)?;
+        }
+        if let Some(epoch) = epoch {
+            if row().map(|row| row.try_get::<_, i64>(0)).transpose()? != Some(epoch) {
+                return Err(Fault::Fenced);
+            }
+            if writer.is_elsewhere() {
+                lease::note_server(connection, epoch)?;
+            }
+        }
+        Ok(Standing::Begun)
     }
 
     /// Does work in one transaction that cannot be done again, because what it reads comes once.
@@ -196,10 +218,12 @@ fn doing(change: &Change<'_>) -> &'static str {
     change.doing()
 }
 
-/// Refuses to write with a schema that a newer fleetform has changed meanwhile.
-fn check_version(connection: &Connection, location: &str) -> Result<(), Fault> {
-    let row = connection.one("SELECT value FROM meta WHERE key = 'schema_version'", &[])?;
-    let version: String = row.try_get(0)?;
+/// Returns the version of the schema.
+const VERSION: &str = "SELECT value FROM meta WHERE key = 'schema_version'";
+
+/// Refuses to write with a schema that a newer fleetform has changed meanwhile: it has another row of [`VERSION`].
+fn check_version(version: Option<&Row>, location: &str) -> Result<(), Fault> {
+    let version: String = version.ok_or_else(|| Fault::Malformed("no version".to_string()))?.try_get(0)?;
     match version.parse() {
         Ok(version) if version == migrations::SCHEMA_VERSION => Ok(()),
         parsed => Err(Fault::Registry(RegistryError::Newer {
@@ -217,7 +241,6 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
             return write::write_devices(connection, assignment, *chunk).map(Answer::Written);
         }
         Change::Mark { run_id, devices, ids, at } => {
-            identity::count_sends(connection)?;
             return marks::mark(connection, *run_id, devices, ids, *at).map(Answer::Withheld);
         }
         Change::Heard { from } => return heard::hear(connection, from).map(Answer::Reported),

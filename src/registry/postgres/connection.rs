@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, future, stream};
 use tokio::runtime::Runtime;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{BorrowToSql, ToSql};
@@ -253,6 +253,34 @@ impl Connection {
         }
         statements.insert(text.to_string(), statement.clone());
         Ok(statement)
+    }
+
+    /// Begins a transaction by what `beginning` says, and returns the rows of its first statements, which are sent with
+    /// it: a statement does not wait for the answer to the one before.
+    ///
+    /// # Errors
+    /// That of the first statement that fails. The transaction is to be rolled back.
+    pub fn begin(&self, beginning: &str, statements: &[(&str, Params<'_>)]) -> Result<Vec<Vec<Row>>, Fault> {
+        self.together(statements, Some(beginning))
+    }
+
+    /// Returns the rows of statements that do not wait for each other's answers.
+    ///
+    /// # Errors
+    /// That of the first statement that fails.
+    pub fn all(&self, statements: &[(&str, Params<'_>)]) -> Result<Vec<Vec<Row>>, Fault> {
+        self.together(statements, None)
+    }
+
+    fn together(&self, statements: &[(&str, Params<'_>)], beginning: Option<&str>) -> Result<Vec<Vec<Row>>, Fault> {
+        let prepared = statements.iter().map(|(text, _)| self.prepared(text)).collect::<Result<Vec<_>, _>>()?;
+        let asked = prepared.iter().zip(statements);
+        let asked = asked.map(|(statement, (_, params))| self.client.query(statement, params));
+        let begun = future::OptionFuture::from(beginning.map(|text| self.client.batch_execute(text)));
+        // Each is sent when it is polled for the first time, in this order.
+        let (begun, answers) = self.runtime.block_on(future::join(begun, future::join_all(asked)));
+        begun.transpose()?;
+        answers.into_iter().map(|rows| Ok(rows?)).collect()
     }
 
     /// Begins a transaction, does work in it, and commits it unless the work fails.

@@ -1,5 +1,7 @@
 //! The fence of the fleet's lease: the latest epoch that was noted, a row of `meta`.
 
+use tokio_postgres::Row;
+
 use super::super::{Fence, RegistryError};
 use super::PostgresStore;
 use super::connection::Connection;
@@ -19,11 +21,12 @@ impl PostgresStore {
     }
 }
 
-/// Fails in a transaction when a later epoch was noted, and keeps one from being noted until it is over.
-pub(super) fn check(connection: &Connection, fence: Fence) -> Result<(), Fault> {
-    let Some(epoch) = fence.epoch() else { return Ok(()) };
-    let text = "SELECT value::bigint FROM meta WHERE key = 'epoch' FOR KEY SHARE";
-    let noted: i64 = connection.one(text, &[])?.try_get(0)?;
+/// Returns the latest epoch that was noted, and keeps a later one from being noted until the transaction is over.
+pub(super) const NOTED: &str = "SELECT value::bigint FROM meta WHERE key = 'epoch' FOR KEY SHARE";
+
+/// Fails when the row of [`NOTED`] has a later epoch than that of a fence.
+pub(super) fn check(noted: Option<&Row>, epoch: u64) -> Result<(), Fault> {
+    let noted: i64 = noted.ok_or_else(|| Fault::Malformed("no epoch".to_string()))?.try_get(0)?;
     if u64::try_from(noted).is_ok_and(|noted| noted > epoch) { Err(Fault::Fenced) } else { Ok(()) }
 }
 

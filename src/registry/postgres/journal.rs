@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::marks::pending_outcome;
 use super::super::{JournaledRun, OpenBatch, PendingRows, ResultRow};
-use super::connection::Connection;
+use super::connection::{Connection, Params};
 use super::fault::Fault;
 use super::json::{read_text, stored_text};
 use super::marks::{SELECT_MARKS, mark_of_row};
@@ -131,7 +132,7 @@ pub(super) fn results(
     part: Range<u32>,
     pending: PendingRows,
 ) -> Result<Vec<ResultRow>, Fault> {
-    let mut names = names_of(connection, ids, part.clone())?;
+    let mut names = names_of(connection, ids, part.clone())?.into_iter();
     let (start, end) = (i64::from(part.start), i64::from(part.end));
     let text = "SELECT ordinal, reason, code, message, attempts, started_at, finished_at
         FROM outcome WHERE run_id = $1 AND ordinal >= $2 AND ordinal < $3 ORDER BY ordinal";
@@ -140,28 +141,54 @@ pub(super) fn results(
     let marks = connection.rows(SELECT_MARKS, &[&run_id, &start, &end])?;
     let mut marks = marks.iter().map(mark_of_row).collect::<Result<Vec<_>, _>>()?.into_iter().peekable();
     let row = |ordinal: u32| {
+        let device_name = names.next().flatten().unwrap_or_default();
         let mark = marks.next_if(|mark| mark.ordinal == ordinal);
         let recorded = outcomes.next_if(|outcome| outcome.ordinal == ordinal);
         let outcome = recorded.or_else(|| pending_outcome(pending, ordinal, mark))?;
         let device_id = ids.get(ordinal as usize).to_string();
-        let device_name = names.remove(&device_id).unwrap_or_default();
         Some(ResultRow { device_id, device_name, outcome })
     };
     Ok(part.filter_map(row).collect())
 }
 
-/// Returns the names of the devices of a range; of those that are gone, the names that they had.
-fn names_of(connection: &Connection, ids: &DeviceIds, range: Range<u32>) -> Result<BTreeMap<String, String>, Fault> {
-    let wanted: Vec<&str> = range.map(|at| ids.get(at as usize)).collect();
-    // A name that is there is read after one that was, and so is the one that is kept.
-    let text = "SELECT device_id, device_name FROM deleted_device WHERE device_id = ANY($1)
-                UNION ALL SELECT device_id, device_name FROM device WHERE device_id = ANY($1)";
-    let mut names = BTreeMap::new();
-    connection.stream(text, [&wanted], |row| {
-        names.insert(row.try_get(0)?, read_text(row.try_get(1)?));
-        Ok(())
-    })?;
+/// Returns the names of the devices of a part, in their order; of those that are gone, the names that they had.
+///
+/// Most runs have nearly all devices between their first and their last one: these are read as they lie, and only the
+/// devices of a run with few of many are looked up one by one.
+fn names_of(connection: &Connection, ids: &DeviceIds, part: Range<u32>) -> Result<Vec<Option<String>>, Fault> {
+    let wanted: Vec<&str> = part.map(|at| ids.get(at as usize)).collect();
+    let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(Vec::new()) };
+    let mut names = vec![None; wanted.len()];
+    let text = "SELECT device_id, device_name FROM device WHERE device_id >= $1 AND device_id <= $2
+        ORDER BY device_id LIMIT $3";
+    let most = 2 * i64::try_from(wanted.len()).unwrap_or(i64::MAX / 2);
+    let rows = connection.rows(text, &[first, last, &most])?;
+    let read = place(&rows, &wanted, &mut names)?;
+    if rows.len() as i64 == most {
+        let text = "SELECT device_id, device_name FROM device WHERE device_id = ANY($1) ORDER BY device_id";
+        place(&connection.rows(text, &[&&wanted[read..]])?, &wanted[read..], &mut names[read..])?;
+    }
+    let gone: Vec<&str> = wanted.iter().zip(&names).filter(|(_, name)| name.is_none()).map(|(id, _)| *id).collect();
+    if !gone.is_empty() {
+        let text = "SELECT device_id, device_name FROM deleted_device WHERE device_id = ANY($1) ORDER BY device_id";
+        place(&connection.rows(text, &[&gone])?, &wanted, &mut names)?;
+    }
     Ok(names)
+}
+
+/// Puts the names of rows, which are sorted by their ids, in the places of the ids that are wanted, and returns the place
+/// up to which that is done.
+fn place(rows: &[Row], wanted: &[&str], names: &mut [Option<String>]) -> Result<usize, Fault> {
+    let mut at = 0;
+    for row in rows {
+        let id: &str = row.try_get(0)?;
+        at += wanted[at..].iter().take_while(|wanted| **wanted < id).count();
+        if wanted.get(at) == Some(&id) {
+            names[at] = Some(read_text(row.try_get(1)?));
+            at += 1;
+        }
+    }
+    Ok(at)
 }
 
 /// Notes that a run has started, or goes on.
@@ -238,14 +265,59 @@ impl<'a> OutcomeColumns<'a> {
         self.finished.push(finished_at.map(Timestamp::as_microsecond));
     }
 
-    /// Writes the outcomes of a run. Fails when a device has one already.
+    /// Returns the statement that writes the outcomes, and its parameters, the first of which is the number of the run. It
+    /// fails when a device has an outcome already.
+    pub fn insertion<'p>(&'p self, run_id: &'p i64) -> (String, Vec<&'p (dyn ToSql + Sync)>) {
+        let mut insertion = Insertion { params: vec![run_id], lists: Vec::new(), names: Vec::new() };
+        let columns = [
+            insertion.column("ordinal", "bigint", &self.ordinals),
+            insertion.column("reason", "smallint", &self.reasons),
+            insertion.column("code", "integer", &self.codes),
+            insertion.column("message", "text", &self.messages),
+            insertion.column("attempts", "bigint", &self.attempts),
+            insertion.column("started_at", "bigint", &self.started),
+            insertion.column("finished_at", "bigint", &self.finished),
+        ];
+        let text = format!(
+            "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
+             SELECT $1, {} FROM unnest({}) AS t ({})",
+            columns.join(", "),
+            insertion.lists.join(", "),
+            insertion.names.join(", ")
+        );
+        (text, insertion.params)
+    }
+
+    /// Writes the outcomes of a run.
     pub fn insert(&self, connection: &Connection, run_id: i64) -> Result<(), Fault> {
-        let text = "INSERT INTO outcome (run_id, ordinal, reason, code, message, attempts, started_at, finished_at)
-            SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[],
-                                     $8::bigint[])";
-        let messages: Vec<Option<&str>> = self.messages.iter().map(Option::as_deref).collect();
-        let Self { ordinals, reasons, codes, attempts, started, finished, .. } = self;
-        connection.execute(text, &[&run_id, ordinals, reasons, codes, &messages, attempts, started, finished]).map(drop)
+        let (text, params) = self.insertion(&run_id);
+        connection.execute(&text, &params).map(drop)
+    }
+}
+
+/// The parts of a statement that inserts columns: those with different values are lists.
+struct Insertion<'a> {
+    params: Vec<&'a (dyn ToSql + Sync)>,
+    lists: Vec<String>,
+    names: Vec<&'static str>,
+}
+
+impl<'a> Insertion<'a> {
+    /// Returns SQL for the values of a column. One that all rows share, which is so of most columns, is sent and read
+    /// once.
+    fn column<T>(&mut self, name: &'static str, kind: &str, values: &'a Vec<T>) -> String
+    where
+        T: ToSql + Sync + PartialEq,
+    {
+        let shared = values.first().filter(|first| name != "ordinal" && values.iter().all(|value| value == *first));
+        self.params.push(shared.map_or(values as &(dyn ToSql + Sync), |value| value as &(dyn ToSql + Sync)));
+        let at = self.params.len();
+        if shared.is_some() {
+            return format!("${at}::{kind}");
+        }
+        self.lists.push(format!("${at}::{kind}[]"));
+        self.names.push(name);
+        format!("t.{name}")
     }
 }
 
@@ -276,20 +348,24 @@ pub(super) fn record(connection: &Connection, run_id: i64, outcomes: &[Outcome],
             | Reason::Error => {}
         }
     }
-    columns.insert(connection, run_id)?;
-    connection.execute("DELETE FROM sent WHERE run_id = $1 AND ordinal = ANY($2)", &[&run_id, &columns.ordinals])?;
+    let (insertion, outcomes) = columns.insertion(&run_id);
+    let marks: [&(dyn ToSql + Sync); 2] = [&run_id, &columns.ordinals];
+    let mut statements: Vec<(&str, Params<'_>)> =
+        vec![(&insertion, &outcomes), ("DELETE FROM sent WHERE run_id = $1 AND ordinal = ANY($2)", &marks)];
+    let (connected, disconnected): ([&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 1]) =
+        ([&online, &seen_at], [&offline]);
     if !online.is_empty() {
         let text = "UPDATE device AS d SET connection_state = 'Connected', last_activity = t.at,
                 state = CASE state WHEN 'registered' THEN 'provisioned' ELSE state END
-            FROM unnest($1::text[], $2::text[]) AS t (id, at) WHERE d.device_id = ANY($1) AND d.device_id = t.id";
-        connection.execute(text, &[&online, &seen_at])?;
+            FROM unnest($1::text[], $2::text[]) AS t (id, at) WHERE d.device_id = t.id";
+        statements.push((text, &connected));
     }
     if !offline.is_empty() {
         let text = "UPDATE device SET connection_state = 'Disconnected'
             WHERE device_id = ANY($1) AND connection_state <> 'Disconnected'";
-        connection.execute(text, &[&offline])?;
+        statements.push((text, &disconnected));
     }
-    Ok(())
+    connection.all(&statements).map(drop)
 }
 
 /// Returns the run of a row of [`SELECT_RUN`].

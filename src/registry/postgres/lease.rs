@@ -225,10 +225,12 @@ pub(super) fn holder(connection: &Connection) -> Result<Option<String>, Fault> {
     Ok(owner.map(|owner| sanitize_line(&owner).into_owned()))
 }
 
-/// Returns true while the lease of an epoch is in force, and keeps it so until the transaction is over.
+/// Returns the epoch of the lease, and keeps it in force until the transaction is over.
+pub(super) const IN_FORCE: &str = "SELECT epoch FROM lease WHERE name = 'work' FOR KEY SHARE";
+
+/// Returns true while the lease of an epoch is in force.
 pub(super) fn is_in_force(connection: &Connection, epoch: i64) -> Result<bool, Fault> {
-    let text = "SELECT epoch FROM lease WHERE name = 'work' FOR KEY SHARE";
-    let now: i64 = connection.one(text, &[])?.try_get(0)?;
+    let now: i64 = connection.one(IN_FORCE, &[])?.try_get(0)?;
     Ok(now == epoch)
 }
 

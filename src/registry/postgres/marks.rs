@@ -1,15 +1,16 @@
 //! Sent marks: the devices of a run that were spoken to and have no outcome, and what they wait for. Also late answers,
 //! which came after the outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::super::marks::Mark;
 use super::super::{LateAnswer, Waits};
-use super::connection::Connection;
+use super::connection::{Connection, Params};
 use super::fault::Fault;
+use super::identity::COUNT_SENDS;
 use super::json::{read_text, stored_text};
 use super::rows::{first_column, malformed, micros_of, number_of, time_of};
 use crate::model::observation::DeviceIds;
@@ -74,7 +75,7 @@ pub(super) fn late_answers(connection: &Connection, run_id: i64, most: u32) -> R
     connection.rows(text, &[&run_id, &i64::from(most)])?.iter().map(answer).collect()
 }
 
-/// Marks devices as sent, given as (ordinal, attempt), and returns those that are not: they were blocked or deleted.
+/// Marks devices as sent, given as (ordinal, attempt), counts that, and returns those that are not: they were blocked or deleted.
 pub(super) fn mark(
     connection: &Connection,
     run_id: i64,
@@ -85,19 +86,24 @@ pub(super) fn mark(
     let ordinals: Vec<i64> = devices.iter().map(|(ordinal, _)| i64::from(*ordinal)).collect();
     let attempts: Vec<i64> = devices.iter().map(|(_, attempt)| i64::from(*attempt)).collect();
     let names: Vec<&str> = devices.iter().map(|(ordinal, _)| ids.get(*ordinal as usize)).collect();
-    // `= ANY` and not only the join: the planner knows nothing of the list's length.
-    let text = "INSERT INTO sent (run_id, ordinal, attempt, sent_at)
+    let text = "WITH marked AS (
+            INSERT INTO sent (run_id, ordinal, attempt, sent_at)
             SELECT $1, t.ordinal, t.attempt, $2 FROM unnest($3::bigint[], $4::bigint[], $5::text[]) AS t (ordinal, attempt, id)
             WHERE EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = t.id AND NOT d.blocked)
-        ON CONFLICT (run_id, ordinal) DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0
-        RETURNING ordinal";
-    let rows = connection.rows(text, &[&run_id, &at.as_microsecond(), &ordinals, &attempts, &names])?;
-    if rows.len() == devices.len() {
+            ON CONFLICT (run_id, ordinal)
+            DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0
+            RETURNING ordinal)
+        SELECT array_agg(ordinal) FROM marked";
+    let statements: [(&str, Params<'_>); 2] =
+        [(COUNT_SENDS, &[]), (text, &[&run_id, &at.as_microsecond(), &ordinals, &attempts, &names])];
+    let answers = connection.all(&statements)?;
+    let marked = answers.last().and_then(|rows| rows.first()).map(|row| row.try_get::<_, Option<Vec<i64>>>(0));
+    let marked: BTreeSet<i64> = marked.transpose()?.flatten().unwrap_or_default().into_iter().collect();
+    if marked.len() == devices.len() {
         return Ok(Vec::new());
     }
-    let marked: std::collections::BTreeSet<i64> = first_column(&rows)?.into_iter().collect();
     let rows = connection.rows("SELECT device_id FROM device WHERE device_id = ANY($1)", &[&names])?;
-    let there: std::collections::BTreeSet<String> = first_column(&rows)?.into_iter().collect();
+    let there: BTreeSet<String> = first_column(&rows)?.into_iter().collect();
     let withheld = devices.iter().filter(|(ordinal, _)| !marked.contains(&i64::from(*ordinal)));
     let reason = |(ordinal, _): &(u32, u32)| {
         let is_there = there.contains(ids.get(*ordinal as usize));

@@ -6,9 +6,56 @@ use super::json::{stored, stored_text};
 
 /// Returns SQL for a column, which holds an object, after a patch, which is one.
 pub(super) fn merged(column: &str, patch: &Value) -> String {
-    match patch {
+    let all = match patch {
         Value::Object(members) => merged_object(column, column, members),
         other => literal(other),
+    };
+    let Some((path, value)) = only_leaf(patch) else { return all };
+    // One value inside of objects that are there, which is what most jobs set: half as much work for the server.
+    let (keys, parents) = (path.iter().map(|key| text(key)), &path[..path.len() - 1]);
+    let keys: Vec<String> = keys.collect();
+    let is_object = |depth: usize| {
+        let place: String = parents[..=depth].iter().map(|key| format!(" -> {}", text(key))).collect();
+        format!("jsonb_typeof({column}{place}) = 'object'")
+    };
+    let are_objects: Vec<String> = (0..parents.len()).map(is_object).collect();
+    format!(
+        "CASE WHEN {} THEN jsonb_set({column}, ARRAY[{}], {}) ELSE {all} END",
+        are_objects.join(" AND "),
+        keys.join(", "),
+        literal(value)
+    )
+}
+
+/// Returns the path and the value of the one leaf that a patch sets below its first level; `None` for any other patch.
+fn only_leaf(patch: &Value) -> Option<(Vec<&str>, &Value)> {
+    let (mut path, mut value) = (Vec::new(), patch);
+    while let Value::Object(members) = value {
+        let mut members = members.iter();
+        let (Some((key, inner)), None) = (members.next(), members.next()) else { return None };
+        path.push(key.as_str());
+        value = inner;
+    }
+    (path.len() > 1 && !value.is_null()).then_some((path, value))
+}
+
+/// Returns SQL that is true only where a patch changes a column. It may be false all the same where the patch changes
+/// part of an array, or only how a number is written.
+pub(super) fn changed(column: &str, patch: &Value) -> String {
+    // A section that the patch leaves as it is has all that it sets. Looking for that takes a third of the time that
+    // making the section anew does.
+    if has_null(patch) {
+        format!("{} <> {column}", merged(column, patch))
+    } else {
+        format!("NOT {column} @> {}", literal(patch))
+    }
+}
+
+fn has_null(patch: &Value) -> bool {
+    match patch {
+        Value::Null => true,
+        Value::Object(members) => members.values().any(has_null),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
     }
 }
 
@@ -52,14 +99,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_patch_changes_lacks_what_it_sets() {
+        assert_eq!(changed("d.tags", &json!({"a": {"b": 1}})), "NOT d.tags @> '{\"a\":{\"b\":1}}'::jsonb");
+        assert_eq!(changed("d.tags", &json!({"a": null})), "(d.tags - ARRAY['a'::text]) <> d.tags");
+    }
+
+    #[test]
     fn a_patch_removes_sets_and_goes_deeper() {
         assert_eq!(merged("d.tags", &json!({})), "d.tags");
         assert_eq!(merged("d.tags", &json!({"a": null})), "(d.tags - ARRAY['a'::text])");
         assert_eq!(merged("d.tags", &json!({"it's": [1]})), "(d.tags || '{\"it''s\":[1]}'::jsonb)");
         assert_eq!(
-            merged("d.tags", &json!({"a": {"b": 1}})),
+            merged("d.tags", &json!({"a": {"b": 1, "c": 2}})),
             "(d.tags || jsonb_build_object('a'::text, ((CASE WHEN jsonb_typeof((d.tags -> 'a'::text)) = 'object' THEN \
-             (d.tags -> 'a'::text) ELSE '{}'::jsonb END) || '{\"b\":1}'::jsonb)))"
+             (d.tags -> 'a'::text) ELSE '{}'::jsonb END) || '{\"b\":1,\"c\":2}'::jsonb)))"
+        );
+        assert_eq!(
+            merged("d.tags", &json!({"a": {"b": 1}})),
+            "CASE WHEN jsonb_typeof(d.tags -> 'a'::text) = 'object' THEN jsonb_set(d.tags, ARRAY['a'::text, 'b'::text], \
+             '1'::jsonb) ELSE (d.tags || jsonb_build_object('a'::text, ((CASE WHEN jsonb_typeof((d.tags -> 'a'::text)) \
+             = 'object' THEN (d.tags -> 'a'::text) ELSE '{}'::jsonb END) || '{\"b\":1}'::jsonb))) END"
         );
     }
 }

@@ -5,7 +5,7 @@
 //! failure that was one too many.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
@@ -15,8 +15,8 @@ use super::connection::Connection;
 use super::fault::Fault;
 use super::journal::OutcomeColumns;
 use super::json::{stored, stored_text};
-use super::patch::merged;
-use super::rows::{first_column, json_of, number_of};
+use super::patch::{changed, merged};
+use super::rows::json_of;
 use crate::model::marks::Marks;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason};
@@ -78,8 +78,6 @@ struct Judged {
     ordinal: u32,
     reason: Reason,
     message: Option<String>,
-    /// Of a written device: the version of its desired section.
-    version: Option<i64>,
 }
 
 /// Writes devices one after the other, each with its outcome, and returns what became of those that were reached.
@@ -103,36 +101,39 @@ pub(super) fn write_devices(
             }
         }
     };
-    let (mut outcomes, mut sent) = (Vec::with_capacity(judged.len()), Vec::new());
-    for Judged { ordinal, reason, message, version } in &judged {
-        if chunk.awaits_acknowledgement && *reason == Reason::Written {
-            sent.push((i64::from(*ordinal), version.unwrap_or_default()));
-            continue;
-        }
-        outcomes.push(Outcome {
-            ordinal: *ordinal,
-            reason: *reason,
-            code: None,
-            message: message.clone().unwrap_or_default(),
-            attempts: u32::from(*reason == Reason::Written),
-            started_at: Some(chunk.now),
-            finished_at: Some(chunk.now),
-        });
-    }
+    let awaits = |one: &Judged| chunk.awaits_acknowledgement && one.reason == Reason::Written;
+    let outcome = |one: &Judged| Outcome {
+        ordinal: one.ordinal,
+        reason: one.reason,
+        code: None,
+        message: one.message.clone().unwrap_or_default(),
+        attempts: u32::from(one.reason == Reason::Written),
+        started_at: Some(chunk.now),
+        finished_at: Some(chunk.now),
+    };
+    let outcomes: Vec<Outcome> = judged.iter().filter(|one| !awaits(one)).map(outcome).collect();
     let mut columns = OutcomeColumns::default();
     outcomes.iter().for_each(|outcome| columns.push(outcome));
     if !outcomes.is_empty() {
         columns.insert(connection, chunk.run_id)?;
     }
+    let sent: BTreeSet<u32> = judged.iter().filter(|one| awaits(one)).map(|one| one.ordinal).collect();
     if !sent.is_empty() {
-        let (ordinals, versions): (Vec<i64>, Vec<i64>) = sent.into_iter().unzip();
-        let text = "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits, version)
-                SELECT $1, t.ordinal, 1, $2, 2, t.version FROM unnest($3::bigint[], $4::bigint[]) AS t (ordinal, version)
-            ON CONFLICT (run_id, ordinal)
-            DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
-        connection.execute(text, &[&chunk.run_id, &chunk.now.as_microsecond(), &ordinals, &versions])?;
+        mark_written(connection, &chunk, &sent)?;
     }
     Ok(judged.into_iter().map(|one| (one.ordinal, one.reason)).collect())
+}
+
+/// Marks written devices as such: they are to acknowledge the version that they have now.
+fn mark_written(connection: &Connection, chunk: &Chunk<'_>, ordinals: &BTreeSet<u32>) -> Result<(), Fault> {
+    let written = chunk.devices.iter().filter(|(ordinal, _)| ordinals.contains(ordinal));
+    let (ordinals, ids): (Vec<i64>, Vec<&str>) = written.map(|(ordinal, id)| (i64::from(*ordinal), *id)).unzip();
+    let text = "INSERT INTO sent (run_id, ordinal, attempt, sent_at, waits, version)
+            SELECT $1, t.ordinal, 1, $2, 2, d.desired_version
+            FROM unnest($3::bigint[], $4::text[]) AS t (ordinal, id) JOIN device AS d ON d.device_id = t.id
+        ON CONFLICT (run_id, ordinal)
+        DO UPDATE SET attempt = 1, sent_at = excluded.sent_at, waits = 2, version = excluded.version";
+    connection.execute(text, &[&chunk.run_id, &chunk.now.as_microsecond(), &ordinals, &ids]).map(drop)
 }
 
 /// Writes all of some devices, and returns what became of each, in order.
@@ -176,58 +177,62 @@ fn write_alike(
     assignment: &Assignment,
     devices: &[(u32, &str)],
 ) -> Result<Vec<Judged>, Fault> {
-    let ordinals: Vec<i64> = devices.iter().map(|(ordinal, _)| i64::from(*ordinal)).collect();
     let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
-    let rows = match assignment {
+    let row = match assignment {
         Assignment::Patch { section, patch, .. } => {
             // A section counts at most eight bytes for each character of its text (a one-digit number does).
             let safe = (section.size_max() / 8).saturating_sub(patch.to_string().len());
-            let safe = i64::try_from(safe).unwrap_or(i64::MAX);
-            connection.rows(&patch_statement(*section, patch), &[&ordinals, &ids, &safe])?
+            let safe = i32::try_from(safe).unwrap_or(i32::MAX);
+            connection.one(&written_by(&patch_update(*section, patch)), &[&ids, &safe])?
         }
         Assignment::Template(name) => {
-            let text = "UPDATE device AS d SET template = $3,
+            let text = "UPDATE device AS d SET template = $2,
                     state = CASE state WHEN 'unassociated' THEN 'registered' ELSE state END
-                FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
-                WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked AND d.template IS DISTINCT FROM $3
-                RETURNING t.ordinal, d.desired_version";
-            connection.rows(text, &[&ordinals, &ids, &name])?
+                WHERE d.device_id = ANY($1) AND NOT d.blocked AND d.template IS DISTINCT FROM $2";
+            connection.one(&written_by(text), &[&ids, &name])?
         }
         Assignment::EdgeManifest { name, digest } => {
-            let text = "UPDATE device AS d SET edge_manifest = $3, edge_manifest_digest = $4
-                FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
-                WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
-                  AND (d.edge_manifest IS DISTINCT FROM $3 OR d.edge_manifest_digest IS DISTINCT FROM $4)
-                RETURNING t.ordinal, d.desired_version";
-            connection.rows(text, &[&ordinals, &ids, &stored_text(name).as_ref(), &digest.to_string()])?
+            let text = "UPDATE device AS d SET edge_manifest = $2, edge_manifest_digest = $3
+                WHERE d.device_id = ANY($1) AND NOT d.blocked
+                  AND (d.edge_manifest IS DISTINCT FROM $2 OR d.edge_manifest_digest IS DISTINCT FROM $3)";
+            connection.one(&written_by(text), &[&ids, &stored_text(name).as_ref(), &digest.to_string()])?
         }
     };
-    let mut judged = Vec::with_capacity(devices.len());
-    for row in &rows {
-        let version = Some(row.try_get(1)?);
-        judged.push(Judged { ordinal: number_of(row, 0)?, reason: Reason::Written, message: None, version });
+    let written: Option<Vec<&str>> = row.try_get(0)?;
+    let written = written.unwrap_or_default();
+    let judged = |(ordinal, _): &(u32, &str)| Judged { ordinal: *ordinal, reason: Reason::Written, message: None };
+    if written.len() == devices.len() {
+        return Ok(devices.iter().map(judged).collect());
     }
-    if judged.len() < devices.len() {
-        let written: std::collections::BTreeSet<u32> = judged.iter().map(|one| one.ordinal).collect();
-        let rest: Vec<(u32, &str)> =
-            devices.iter().filter(|(ordinal, _)| !written.contains(ordinal)).copied().collect();
-        judged.extend(look_closer(connection, assignment, &rest)?);
-    }
+    let written: BTreeSet<&str> = written.into_iter().collect();
+    let (written, rest): (Vec<_>, Vec<_>) = devices.iter().partition(|(_, id)| written.contains(id));
+    let mut judged: Vec<Judged> = written.iter().map(judged).collect();
+    judged.extend(look_closer(connection, assignment, &rest)?);
     Ok(judged)
 }
 
-/// Returns the statement that writes a patch where it changes something; its parameters are ordinals, ids and the length
-/// of a section's text up to which no limit can be broken. When the patch changes nothing, no version moves.
-fn patch_statement(section: Section, patch: &Value) -> String {
+/// Returns the statement that makes an update of devices by their ids, the first parameter, and returns the ids of those
+/// that it has changed as one value, NULL for none.
+///
+/// The update is no join of the devices with a list: the server takes its conditions for rarer than they are, and would
+/// compare each device with each of the list.
+fn written_by(update: &str) -> String {
+    format!("WITH written AS ({update} RETURNING d.device_id) SELECT array_agg(device_id) FROM written")
+}
+
+/// Returns the update that writes a patch where it changes something; its second parameter is the bytes of a section up
+/// to which no limit can be broken. When the patch changes nothing, no version moves.
+fn patch_update(section: Section, patch: &Value) -> String {
     let column = column_of(section);
-    let value = merged(&format!("d.{column}"), patch);
+    // A section that is not compressed has a byte at least for what counts up to eight: then its text is not made.
     format!(
-        "UPDATE device AS d SET {column} = {value}{}
-         FROM unnest($1::bigint[], $2::text[]) AS t (ordinal, id)
-         WHERE d.device_id = ANY($2) AND d.device_id = t.id AND NOT d.blocked
-           AND octet_length(d.{column}::text) <= $3::bigint AND {value} <> d.{column}
-         RETURNING t.ordinal, d.desired_version",
-        version_of(section)
+        "UPDATE device AS d SET {column} = {}{}
+         WHERE d.device_id = ANY($1) AND NOT d.blocked AND {}
+           AND (pg_column_compression(d.{column}) IS NULL AND pg_column_size(d.{column}) <= $2
+                OR octet_length(d.{column}::text) <= $2)",
+        merged(&format!("d.{column}"), patch),
+        version_of(section),
+        changed(&format!("d.{column}"), patch)
     )
 }
 
@@ -264,12 +269,8 @@ fn look_closer(
     let found: BTreeMap<&str, &tokio_postgres::Row> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
     let judge = |(ordinal, id): &(u32, &str)| {
-        let of = |reason, message: Option<&str>| Judged {
-            ordinal: *ordinal,
-            reason,
-            message: message.map(str::to_string),
-            version: None,
-        };
+        let of =
+            |reason, message: Option<&str>| Judged { ordinal: *ordinal, reason, message: message.map(str::to_string) };
         let Some(row) = found.get(*id) else {
             return Ok(of(Reason::Deleted, Some("it is no longer in the registry")));
         };
@@ -283,12 +284,12 @@ fn look_closer(
             Patched::Refused(why) => Ok(of(Reason::Error, Some(&why))),
             Patched::Changed(after) => {
                 let text = format!(
-                    "UPDATE device SET {} = $2::text::jsonb{} WHERE device_id = $1 RETURNING desired_version",
+                    "UPDATE device SET {} = $2::text::jsonb{} WHERE device_id = $1",
                     column_of(*section),
                     version_of(*section)
                 );
-                let version: Vec<i64> = first_column(&connection.rows(&text, &[id, &stored(&after)])?)?;
-                Ok(Judged { version: version.first().copied(), ..of(Reason::Written, None) })
+                connection.execute(&text, &[id, &stored(&after)])?;
+                Ok(of(Reason::Written, None))
             }
         }
     };

@@ -12,6 +12,11 @@ use super::fault::Fault;
 /// Rows of writers that are not seen for so long are removed.
 const KEPT: &str = "90 days";
 
+/// Writes the number of the next transaction; its parameters are the id of a writer and the number. Waits for one that
+/// may still be under way on a connection that was lost.
+pub(super) const NUMBER: &str = "UPDATE writer SET last = $2::bigint, seen_at = now()
+     WHERE id = $1 AND last = $2::bigint - 1 RETURNING last";
+
 /// A store that writes.
 pub(super) struct Writer {
     /// 32 hex digits, unlike those of all other writers.
@@ -55,17 +60,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the number of the next transaction, which has begun. Waits for one that may still be under way on a
-    /// connection that was lost.
+    /// Returns the parameters of [`NUMBER`].
+    pub fn next(&self) -> (&str, i64) {
+        (&self.id, self.last + 1)
+    }
+
+    /// Returns what is known of the next transaction, in which [`NUMBER`] has been executed. `is_written` is true when
+    /// that has written a row.
     ///
     /// # Errors
     /// [`Fault::Replaced`] when acknowledged commits are gone.
-    pub fn number(&self, connection: &Connection) -> Result<Standing, Fault> {
-        let next = self.last + 1;
-        let text = "UPDATE writer SET last = $2::bigint, seen_at = now() WHERE id = $1 AND last = $2::bigint - 1";
-        if connection.execute(text, &[&self.id, &next])? == 1 {
+    pub fn standing(&self, connection: &Connection, is_written: bool) -> Result<Standing, Fault> {
+        if is_written {
             return Ok(Standing::Begun);
         }
+        let next = self.last + 1;
         let row = connection.row("SELECT last FROM writer WHERE id = $1", &[&self.id])?;
         match row.map(|row| row.try_get::<_, i64>(0)).transpose()? {
             Some(last) if last == next => Ok(Standing::Committed),
