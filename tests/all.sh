@@ -75,11 +75,10 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 step "tests"
 cargo test --locked
 
-# What no registry is asked for, or names its kind itself, is run once.
+# Where runs are executed, ended and taken up again. FLEETFORM_TEST_REGISTRY=postgres does it for every test.
 step "tests, with registries in PostgreSQL"
-FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it -- --skip contract:: --skip postgres:: --skip sql:: \
-    --skip cluster:: --skip manifests:: --skip convert:: --skip circles:: --skip tidy:: --skip docs:: --skip formats:: \
-    --skip kinds:: --skip editors:: --skip forge:: --skip gadgets:: --skip leaving:: --skip copies:: --skip mqtt::many
+FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it -- apply:: daemon:: delivery:: edge:: imports:: lifecycle:: \
+    occurrences:: order:: outcomes:: ownership:: recovery::
 
 step "kills at system calls, each fortieth"
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
@@ -99,6 +98,7 @@ fi
 
 step "benchmarks, as a smoke test"
 cargo bench --locked --profile dev --bench fleet -- --devices 2000
+cargo bench --locked --profile dev --bench fleet -- --postgres --devices 2000
 
 step "licences, bans and sources"
 cargo deny check licenses bans sources

@@ -22,7 +22,7 @@ fn the_page_of_the_example_works_in_order() {
     let applied = ran(&blocks[2]);
     assert!(applied.stderr.contains("job blink run 1: completed, 20 completed"), "{applied:?}");
     let shown = ran(&blocks[3]).stdout;
-    for expected in ["blink", "dim-north", "lamp-0020", "0 findings", "{\"light\": {\"level\": 30}}"] {
+    for expected in ["blink", "dim-north", "lamp-0020", "all holds", "{\"light\": {\"level\": 30}}"] {
         assert!(shown.contains(expected), "no {expected} in {shown}");
     }
     assert_eq!(blocks.len(), 4);
