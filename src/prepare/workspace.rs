@@ -182,10 +182,11 @@ impl Workspace {
         Ok(own)
     }
 
-    /// Returns where a registry is that an argument names, as [`OwnRegistry::named`], unless git has it.
+    /// Returns where a registry is that an argument names as `sqlite:PATH`, `postgres://…` or `env:NAME`, unless git has
+    /// it.
     ///
     /// # Errors
-    /// As [`Workspace::own_registry`], and [`OwnRegistry::named`].
+    /// As [`Workspace::own_registry`]; or the argument is none of them.
     pub fn named_registry(&self, text: &str, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
         let named = OwnRegistry::named(text, self.environment.variables, fleet.name.as_str())?;
         if let Some(file) = named.file() {
