@@ -24,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Token, Twin};
 use crate::model::digest::Digest;
+use crate::model::encoding::percent_decoded;
 use crate::model::limits;
 
 /// The payloads of a presence.
@@ -179,7 +180,11 @@ impl Topics {
         let told = if let Some(rest) = rest.strip_prefix("methods/POST/") {
             let (method, query) = rest.split_once('/').ok_or(Malformed::Topic)?;
             let xid = member(query, "$xid").unwrap_or_default();
-            Told::Method { method: unlevel(method).ok_or(Malformed::Topic)?, rid: rid_of(query)?, xid: xid.to_string() }
+            Told::Method {
+                method: percent_decoded(method).ok_or(Malformed::Topic)?,
+                rid: rid_of(query)?,
+                xid: xid.to_string(),
+            }
         } else if let Some(query) = rest.strip_prefix("twin/PATCH/properties/desired/") {
             let version = member(query, "$version").and_then(|text| text.parse().ok());
             Told::Desired { version: version.ok_or(Malformed::Topic)? }
@@ -198,7 +203,7 @@ impl Topics {
         let rest = topic.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/')).ok_or(Malformed::Topic)?;
         let (device, rest) = rest.split_once('/').ok_or(Malformed::Topic)?;
         // Written in one way only: rules of a broker compare texts.
-        let device_id = unlevel(device).filter(|id| level(id) == device).ok_or(Malformed::Device)?;
+        let device_id = percent_decoded(device).filter(|id| level(id) == device).ok_or(Malformed::Device)?;
         let is_legal = !device_id.is_empty() && device_id.chars().count() <= limits::DEVICE_ID_CHARS_MAX;
         if is_legal { Ok((device_id, rest)) } else { Err(Malformed::Device) }
     }
@@ -312,22 +317,6 @@ fn level(text: &str) -> String {
         }
     }
     level
-}
-
-/// Returns the text that a level of a topic stands for; `None` when it stands for none.
-fn unlevel(level: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(level.len());
-    let mut rest = level.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// As in messages about a device's request.

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod delivery;
 pub mod device;
 pub mod digest;
+pub mod encoding;
 pub mod entry;
 pub mod fleet;
 pub mod id;

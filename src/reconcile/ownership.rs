@@ -19,6 +19,7 @@ use super::put_back::record_published;
 use super::witnessed::Witnessed;
 use crate::execute::{CrashPoints, Progress, writer};
 use crate::ledger::claim_path;
+use crate::model::encoding::hex;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Action;
 use crate::prepare::{OwnRegistry, Recorded, View, at_work, host};
@@ -258,7 +259,7 @@ impl Ownership {
 pub(super) fn drawn_identity() -> String {
     let mut drawn = [0; 16];
     getrandom::fill(&mut drawn).expect("the system has randomness, which its registries were made with");
-    drawn.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&drawn)
 }
 
 /// Returns true when the branch has claims that this registry made and does not know: it is older than they are. Asked

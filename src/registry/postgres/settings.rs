@@ -16,6 +16,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use crate::model::encoding::percent_decoded;
 use crate::tls::{TlsFiles, tls_config, trusted};
 
 /// How long a connection may take to be made, when the URL does not say.
@@ -294,18 +295,7 @@ fn location_of(config: &Config) -> String {
 /// Returns the text of a part of a URL that is percent-encoded.
 fn decoded(text: &str) -> Result<String, UrlError> {
     let fail = || UrlError::Form("a percent sign is not followed by two hex digits of UTF-8".to_string());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(fail);
-        let code = digit()? * 16 + digit()?;
-        bytes.push(u8::try_from(code).map_err(|_| fail())?);
-    }
-    String::from_utf8(bytes).map_err(|_| fail())
+    percent_decoded(text).ok_or_else(fail)
 }
 
 #[cfg(test)]
