@@ -141,70 +141,9 @@ impl Formatter for Stored {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-
-    /// Texts with many of the characters that are escaped.
-    fn any_text() -> impl Strategy<Value = String> {
-        prop_oneof!["[\u{0}-\u{3}a]{0,6}", ".{0,6}"]
-    }
-
-    fn any_value() -> impl Strategy<Value = Value> {
-        let float = prop_oneof![any::<f64>(), any::<i64>().prop_map(|whole| whole as f64), Just(-0.0)];
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<u64>().prop_map(Value::from),
-            float.prop_filter_map("finite", |real| Number::from_f64(real).map(Value::Number)),
-            any_text().prop_map(Value::from),
-        ];
-        leaf.prop_recursive(3, 16, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map(any_text(), inner, 0..4)
-                    .prop_map(|members| Value::Object(members.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_value_is_read_as_it_was_stored(value in any_value()) {
-            let text = stored(&value);
-            prop_assert!(!text.contains("\\u0000"));
-            prop_assert_eq!(read(&text).unwrap(), value);
-        }
-
-        #[test]
-        fn a_text_is_read_as_it_was_stored(text in any_text()) {
-            let kept = stored_text(&text).into_owned();
-            prop_assert!(!kept.contains('\0'));
-            prop_assert_eq!(read_text(kept), text);
-        }
-
-        #[test]
-        fn texts_keep_their_order_and_their_starts(one in any_text(), two in any_text()) {
-            let (kept_one, kept_two) = (stored_text(&one), stored_text(&two));
-            prop_assert_eq!(kept_one.cmp(&kept_two), one.cmp(&two));
-            prop_assert_eq!(kept_one.starts_with(&*kept_two), one.starts_with(&two));
-        }
-
-        #[test]
-        fn a_string_of_json_is_stored_as_a_text_is(text in any_text()) {
-            let kept: Value = serde_json::from_str(&stored(&json!(text))).unwrap();
-            prop_assert_eq!(kept, json!(stored_text(&text)));
-        }
-
-        #[test]
-        fn a_number_by_itself_is_stored_as_in_a_value(value in any_value()) {
-            if let Value::Number(number) = &value {
-                prop_assert_eq!(stored_number(number), stored(&value));
-            }
-        }
-    }
 
     #[test]
     fn floats_have_all_their_digits() {

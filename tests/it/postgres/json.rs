@@ -1,6 +1,6 @@
-//! JSON and texts pass a real server and come back as they were.
+//! JSON and texts come back as they were stored, also through a real server.
 
-use fleetform::registry::postgres::json::{read, read_text, stored, stored_text};
+use fleetform::registry::postgres::json::{read, read_text, stored, stored_number, stored_text};
 use proptest::prelude::*;
 use serde_json::{Number, Value, json};
 
@@ -28,6 +28,42 @@ fn any_value() -> impl Strategy<Value = Value> {
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
+}
+
+proptest! {
+    #[test]
+    fn a_value_is_read_as_it_was_stored(value in any_value()) {
+        let text = stored(&value);
+        prop_assert!(!text.contains("\\u0000"));
+        prop_assert_eq!(read(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn a_text_is_read_as_it_was_stored(text in any_text()) {
+        let kept = stored_text(&text).into_owned();
+        prop_assert!(!kept.contains('\0'));
+        prop_assert_eq!(read_text(kept), text);
+    }
+
+    #[test]
+    fn texts_keep_their_order_and_their_starts(one in any_text(), two in any_text()) {
+        let (kept_one, kept_two) = (stored_text(&one), stored_text(&two));
+        prop_assert_eq!(kept_one.cmp(&kept_two), one.cmp(&two));
+        prop_assert_eq!(kept_one.starts_with(&*kept_two), one.starts_with(&two));
+    }
+
+    #[test]
+    fn a_string_of_json_is_stored_as_a_text_is(text in any_text()) {
+        let kept: Value = serde_json::from_str(&stored(&json!(text))).unwrap();
+        prop_assert_eq!(kept, json!(stored_text(&text)));
+    }
+
+    #[test]
+    fn a_number_by_itself_is_stored_as_in_a_value(value in any_value()) {
+        if let Value::Number(number) = &value {
+            prop_assert_eq!(stored_number(number), stored(&value));
+        }
+    }
 }
 
 /// Runs a test of the values of a strategy, each with one statement and its parameters.
