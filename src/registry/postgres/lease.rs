@@ -7,10 +7,10 @@
 //! A transaction holds a key-share lock on the row, which lets renewals pass and keeps a taker waiting until the
 //! transaction is over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,12 +34,12 @@ const OWNERS_MAX: usize = 64;
 
 /// The lease that this process has, for the stores that write under it: its epoch, 0 without one.
 #[derive(Debug, Default)]
-pub(super) struct Held(AtomicI64);
+pub(super) struct Held(Cell<i64>);
 
 impl Held {
     /// Returns the epoch; `None` without a lease.
     pub fn epoch(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0)
+        Some(self.0.get()).filter(|epoch| *epoch > 0)
     }
 }
 
@@ -72,7 +72,7 @@ impl Lease {
                 return Err(ExclusionFailure::Held(holder));
             }
         };
-        held.0.store(epoch, Ordering::SeqCst);
+        held.0.set(epoch);
         let renewer = Renewer::start(settings, "work", epoch).map_err(ExclusionFailure::Failed)?;
         let (settings, former) = (settings.clone(), RefCell::new(former));
         Ok(Lease { connection, idle: idle.clone(), settings, epoch, former, held, renewer })
@@ -103,7 +103,7 @@ impl Exclusive for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.held.0.store(0, Ordering::SeqCst);
+        self.held.0.set(0);
         self.renewer.end();
         // It runs out by itself when the server is not there.
         drop(self.execute("UPDATE lease SET until = clock_timestamp() WHERE name = 'work' AND epoch = $1"));
@@ -130,7 +130,8 @@ const IS_SYNCHRONOUS: &str = "current_setting('synchronous_standby_names') <> ''
 fn take(connection: &Connection, owner: &str) -> Result<Taken, Fault> {
     let text = &format!(
         "SELECT owner, epoch, until > clock_timestamp(), former,
-                server <> '' AND server <> {SERVER} AND NOT (is_synchronous AND split_part(server, '/', 1) = split_part({SERVER}, '/', 1))
+                server <> '' AND server <> {SERVER}
+                AND NOT (is_synchronous AND split_part(server, '/', 1) = split_part({SERVER}, '/', 1))
          FROM lease WHERE name = 'work' FOR UPDATE"
     );
     let row = connection.one(text, &[])?;

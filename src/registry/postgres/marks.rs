@@ -75,7 +75,8 @@ pub(super) fn late_answers(connection: &Connection, run_id: i64, most: u32) -> R
     connection.rows(text, &[&run_id, &i64::from(most)])?.iter().map(answer).collect()
 }
 
-/// Marks devices as sent, given as (ordinal, attempt), counts that, and returns those that are not: they were blocked or deleted.
+/// Marks devices as sent, given as (ordinal, attempt), counts that, and returns those that are not: they were blocked
+/// or deleted.
 pub(super) fn mark(
     connection: &Connection,
     run_id: i64,
@@ -88,7 +89,8 @@ pub(super) fn mark(
     let names: Vec<&str> = devices.iter().map(|(ordinal, _)| ids.get(*ordinal as usize)).collect();
     let text = "WITH marked AS (
             INSERT INTO sent (run_id, ordinal, attempt, sent_at)
-            SELECT $1, t.ordinal, t.attempt, $2 FROM unnest($3::bigint[], $4::bigint[], $5::text[]) AS t (ordinal, attempt, id)
+            SELECT $1, t.ordinal, t.attempt, $2
+            FROM unnest($3::bigint[], $4::bigint[], $5::text[]) AS t (ordinal, attempt, id)
             WHERE EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = t.id AND NOT d.blocked)
             ON CONFLICT (run_id, ordinal)
             DO UPDATE SET attempt = excluded.attempt, sent_at = excluded.sent_at, waits = 0

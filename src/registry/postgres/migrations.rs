@@ -21,15 +21,25 @@ const SERVER_MIN: i32 = 140_000;
 /// A clock that is further away than this is not set.
 const CLOCK_SKEW_MAX: i64 = 60;
 
-/// Brings the schema to the newest version in one transaction, and marks whose registry it is.
-pub(super) fn migrate(connection: &Connection, location: &str, fleet: &str) -> Result<(), Fault> {
-    if version(connection, location)?.is_some_and(|version| version >= SCHEMA_VERSION) {
-        return Ok(());
+/// Brings the schema to the newest version, and refuses a registry of a newer one or of another fleet.
+pub(super) fn prepare(connection: &Connection, location: &str, fleet: &str) -> Result<(), Fault> {
+    let mut found = version(connection, location)?;
+    if found.is_none_or(|version| version < SCHEMA_VERSION) {
+        migrate(connection, location, fleet)?;
+        found = version(connection, location)?;
     }
+    check_found(found, connection, location, fleet).map(drop)
+}
+
+/// Brings the schema to the newest version in one transaction, and marks whose registry it is.
+fn migrate(connection: &Connection, location: &str, fleet: &str) -> Result<(), Fault> {
     connection.transaction(|connection| {
         connection.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
         // Another process may have migrated between the look and the lock.
         let current = version(connection, location)?;
+        if current.is_some_and(|version| version >= SCHEMA_VERSION) {
+            return Ok(());
+        }
         let has_schema: bool = connection.one("SELECT to_regnamespace($1) IS NOT NULL", &[&SCHEMA])?.try_get(0)?;
         // The right to make one is asked for even where it is there.
         if current.is_none() && !has_schema {
@@ -63,7 +73,11 @@ fn become_owner(connection: &Connection) -> Result<(), Fault> {
 
 /// Refuses a registry of another version or of another fleet. Returns false for a database that has none.
 pub(super) fn check(connection: &Connection, location: &str, fleet: &str) -> Result<bool, Fault> {
-    let Some(version) = version(connection, location)? else { return Ok(false) };
+    check_found(version(connection, location)?, connection, location, fleet)
+}
+
+fn check_found(found: Option<i64>, connection: &Connection, location: &str, fleet: &str) -> Result<bool, Fault> {
+    let Some(version) = found else { return Ok(false) };
     let (location, known) = (location.to_string(), SCHEMA_VERSION);
     match version.cmp(&known) {
         std::cmp::Ordering::Greater => return Err(RegistryError::Newer { location, version, known }.into()),
@@ -115,7 +129,8 @@ fn unfit((number, version): (i32, &str), encoding: &str, skew: i64) -> Option<(S
 /// Returns the version of the schema; `None` when there is none.
 fn version(connection: &Connection, location: &str) -> Result<Option<i64>, Fault> {
     let text = "SELECT to_regclass('fleetform.meta') IS NOT NULL,
-                       EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                       EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
+                               JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                                WHERE n.nspname = 'fleetform')";
     let row = connection.one(text, &[])?;
     let (is_ours, has_tables): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);

@@ -81,13 +81,14 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    fn open(settings: Settings, fleet: &str, held: Rc<Held>, idle: &Idle) -> Result<PostgresStore, RegistryError> {
-        let connection = idle.connect(&settings)?;
-        let location = &settings.location;
-        let prepared = migrations::migrate(&connection, location, fleet)
-            .and_then(|()| migrations::check(&connection, location, fleet))
-            .and_then(|_| Writer::new(&connection));
-        let writer = prepared.map_err(|fault| fault.into_error(location, "prepare it"))?;
+    /// Opens for writing over a connection whose schema is up to date.
+    fn open(
+        settings: Settings,
+        fleet: &str,
+        held: Rc<Held>,
+        (connection, idle): (Rc<Connection>, &Idle),
+    ) -> Result<PostgresStore, RegistryError> {
+        let writer = Writer::new(&connection).map_err(|fault| fault.into_error(&settings.location, "prepare it"))?;
         Ok(PostgresStore::over(settings, fleet, (connection, idle), Some(writer), held))
     }
 

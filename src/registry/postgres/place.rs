@@ -42,8 +42,7 @@ impl PostgresPlace {
         let settings = self.settings.for_writing();
         let location = &settings.location;
         let connection = self.writing.connect(&settings)?;
-        let prepared = migrations::migrate(&connection, location, &self.fleet)
-            .and_then(|()| migrations::check(&connection, location, &self.fleet));
+        let prepared = migrations::prepare(&connection, location, &self.fleet);
         prepared.map_err(|fault| fault.into_error(location, "prepare it"))?;
         Ok((connection, settings))
     }
@@ -63,8 +62,9 @@ impl StorePlace for PostgresPlace {
     }
 
     fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
-        let settings = self.settings.for_writing();
-        Ok(Box::new(PostgresStore::open(settings, &self.fleet, Rc::clone(&self.held), &self.writing)?))
+        let (connection, settings) = self.prepared()?;
+        let connection = (connection, &self.writing);
+        Ok(Box::new(PostgresStore::open(settings, &self.fleet, Rc::clone(&self.held), connection)?))
     }
 
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError> {

@@ -6,8 +6,11 @@
 //! 3. It has 5, or is gone: a commit that was acknowledged is lost. The server is a standby that did not have it yet, or
 //!    a backup.
 
+use tokio_postgres::Row;
+
 use super::connection::Connection;
 use super::fault::Fault;
+use crate::model::encoding::hex;
 
 /// Rows of writers that are not seen for so long are removed.
 const KEPT: &str = "90 days";
@@ -43,10 +46,11 @@ impl Writer {
     pub fn new(connection: &Connection) -> Result<Writer, Fault> {
         let mut drawn = [0; 16];
         getrandom::fill(&mut drawn).map_err(|error| Fault::Io(std::io::Error::other(error.to_string())))?;
-        let id: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
-        connection.execute(&format!("DELETE FROM writer WHERE seen_at < now() - interval '{KEPT}'"), &[])?;
-        connection.execute("INSERT INTO writer (id, last, seen_at) VALUES ($1, 0, now())", &[&id])?;
-        Ok(Writer { id, last: 0, backend: backend_of(connection)?, is_elsewhere: false })
+        let id = hex(&drawn);
+        let forget = format!("DELETE FROM writer WHERE seen_at < now() - interval '{KEPT}'");
+        let add = "INSERT INTO writer (id, last, seen_at) VALUES ($1, 0, now())";
+        let answers = connection.all(&[(forget.as_str(), &[]), (add, &[&id]), (BACKEND, &[])])?;
+        Ok(Writer { id, last: 0, backend: backend_of(answers.last())?, is_elsewhere: false })
     }
 
     /// Takes over on another connection: ends what the server may still do for the former one.
@@ -54,8 +58,8 @@ impl Writer {
         let (process, began) = &self.backend;
         let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                     WHERE pid = $1 AND backend_start::text = $2 AND usename = current_user";
-        connection.rows(text, &[process, began])?;
-        self.backend = backend_of(connection)?;
+        let answers = connection.all(&[(text, &[process, began]), (BACKEND, &[])])?;
+        self.backend = backend_of(answers.last())?;
         self.is_elsewhere = true;
         Ok(())
     }
@@ -93,8 +97,10 @@ impl Writer {
     }
 }
 
-fn backend_of(connection: &Connection) -> Result<(i32, String), Fault> {
-    let text = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-    let row = connection.one(text, &[])?;
+/// The process of the server that has a connection, and when that began.
+const BACKEND: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+
+fn backend_of(rows: Option<&Vec<Row>>) -> Result<(i32, String), Fault> {
+    let row = rows.and_then(|rows| rows.first()).ok_or_else(|| Fault::Malformed("no row".to_string()))?;
     Ok((row.try_get(0)?, row.try_get(1)?))
 }

@@ -33,6 +33,9 @@ pub(super) fn migrate(connection: &mut Connection, location: &str, fleet: &str) 
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
     // Another process may have migrated between the look and the lock.
     let current: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    if current >= SCHEMA_VERSION {
+        return Ok(());
+    }
     for (at, script) in MIGRATIONS.iter().enumerate() {
         let at = i64::try_from(at).expect("there are few migrations");
         if at >= current {

@@ -1,5 +1,5 @@
--- Each statement runs with `search_path` set to the schema of the registry alone. What is text in another registry is text here, in the order
--- of its bytes; a twin is jsonb, in which U+0000 and U+0001 are escaped.
+-- Each statement runs with `search_path` set to the schema of the registry alone. What is text in another registry is
+-- text here, in the order of its bytes; a twin is jsonb, in which U+0000 and U+0001 are escaped.
 CREATE TABLE meta (
     key   text COLLATE "C" PRIMARY KEY,
     value text COLLATE "C" NOT NULL
@@ -75,7 +75,8 @@ CREATE TABLE run (
     spec                 text COLLATE "C",
     -- Of a run that assigns an edge manifest: the digest of that as it was claimed.
     edge_manifest_digest text COLLATE "C",
-    -- Of a run with devices that may wait: its open batch, from 0, and when that was opened, in microseconds since 1970.
+    -- Of a run with devices that may wait: its open batch, from 0, and when that was opened, in microseconds since
+    -- 1970.
     batch                bigint,
     batch_opened_at      bigint,
     -- The devices of the first batch, where they are not as many as of the others.
@@ -131,8 +132,8 @@ CREATE TABLE late (
 
 CREATE INDEX late_run ON late (run_id);
 
--- Files of the results branch that the tables above cannot make again: the reports of imports, and runs whose journal was lost or that
--- were never here.
+-- Files of the results branch that the tables above cannot make again: the reports of imports, and runs whose journal
+-- was lost or that were never here.
 CREATE TABLE kept_file (
     path    text COLLATE "C" PRIMARY KEY,
     content bytea NOT NULL,
@@ -167,7 +168,8 @@ CREATE TABLE lease (
     is_synchronous boolean NOT NULL
 );
 
--- The open stores that write, each with the number of its last transaction: after a lost connection it tells whether that was committed.
+-- The open stores that write, each with the number of its last transaction: after a lost connection it tells whether
+-- that was committed.
 CREATE TABLE writer (
     id      text COLLATE "C" PRIMARY KEY,
     last    bigint NOT NULL,
