@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Assignment, Chunk, ImportSpec, IndexChanges, NewRun, Noted, OpenBatch};
+use super::{Assignment, BranchCopy, Chunk, ImportSpec, IndexChanges, NewRun, Noted, OpenBatch};
 use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
@@ -201,6 +201,44 @@ impl Change<'_> {
             Change::Report { .. } => "report",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
+        }
+    }
+
+    /// Returns true for a note that is already there: then nothing is written.
+    pub(super) fn is_noted(&self, kept: &dyn BranchCopy) -> bool {
+        let is = |what, commit: &str| kept.noted(what).is_ok_and(|noted| noted.as_deref() == Some(commit));
+        match self {
+            Change::Note { what, commit } => is(*what, commit),
+            Change::Seen { results_tip, applied_head } => {
+                is(Noted::ResultsTip, results_tip) && is(Noted::AppliedHead, applied_head)
+            }
+            Change::Claim(_)
+            | Change::Confirm { .. }
+            | Change::Drop { .. }
+            | Change::Start { .. }
+            | Change::OpenBatch { .. }
+            | Change::Mark { .. }
+            | Change::Unmark { .. }
+            | Change::Record { .. }
+            | Change::Late { .. }
+            | Change::Write { .. }
+            | Change::Heard { .. }
+            | Change::End { .. }
+            | Change::KeepRecord { .. }
+            | Change::Close { .. }
+            | Change::Forget { .. }
+            | Change::Import { .. }
+            | Change::Delivered { .. }
+            | Change::UsePlan { .. }
+            | Change::MakeSecretKey
+            | Change::Inherit { .. }
+            | Change::GiveUp { .. }
+            | Change::CatchUp { .. }
+            | Change::Block { .. }
+            | Change::Delete { .. }
+            | Change::Report { .. }
+            | Change::DropIndexes { .. }
+            | Change::Index { .. } => false,
         }
     }
 

@@ -252,3 +252,13 @@ impl IndexChanges {
         self.make.is_empty() && self.drop.is_empty()
     }
 }
+
+/// Returns the column of a section, which has one name in every store.
+pub(super) fn section_column(section: Section) -> &'static str {
+    match section {
+        Section::Tags => "tags",
+        Section::Cloud => "cloud",
+        Section::Desired => "desired",
+        Section::Reported => "reported",
+    }
+}

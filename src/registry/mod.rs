@@ -13,6 +13,7 @@
 mod bounds;
 mod branch_copy;
 mod change;
+mod closer_look;
 mod contents;
 mod devices;
 mod entries;
@@ -23,6 +24,7 @@ mod flaws;
 mod imports;
 mod journal;
 mod marks;
+mod meta;
 mod path_indexes;
 pub mod postgres;
 pub mod snapshot;
@@ -221,7 +223,7 @@ impl Registry {
                 }
             })?;
             let meta = last.expect("a registry has an identity");
-            sink(meta, vec![Cell::Text(transfer::COPY_OF.to_string()), Cell::Text(identity.clone())])
+            sink(meta, vec![Cell::Text(meta::COPY_OF.to_string()), Cell::Text(identity.clone())])
         })?;
         Ok(contents)
     }

@@ -1,6 +1,7 @@
 //! A whole registry as rows, the same for every store: for copies into another store.
 
 use super::RegistryError;
+use super::meta::{COPY_OF, GAVE_UP, IDENTITY};
 
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +46,6 @@ pub type RowSource<'a> = dyn FnMut(&mut RowSink<'_>) -> Result<(), RegistryError
 
 /// Keys of `meta` that belong to a store and not to what is in it.
 pub const OWN_KEYS: [&str; 2] = ["fleet", "schema_version"];
-/// The key of `meta` with the identity.
-pub(super) const IDENTITY: &str = "identity";
-/// The key of `meta` with the identity that a copy waits to get.
-pub(super) const COPY_OF: &str = "copy_of";
-/// The key of `meta` with the identity that a registry gave up, and after a space the place of the copy that has it.
-pub(super) const GAVE_UP: &str = "gave_up";
-
 /// Returns true for a row that says which registry it is.
 pub(super) fn names_one(table: &Table, cells: &[Cell]) -> bool {
     let names = |key: &str| [IDENTITY, COPY_OF, GAVE_UP].contains(&key);

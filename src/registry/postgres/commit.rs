@@ -25,7 +25,7 @@ impl PostgresStore {
         if let [Change::Index { wanted, changed }] = changes {
             return Ok(vec![Answer::Indexes(self.make_indexes(fence, wanted, *changed)?)]);
         }
-        if changes.iter().all(|change| self.is_done(change)) {
+        if changes.iter().all(|change| change.is_noted(self)) {
             return Ok(changes.iter().map(|_| Answer::Done).collect());
         }
         // Waiting for the disk would take most of the time of a reconcile with nothing to do.
@@ -35,11 +35,11 @@ impl PostgresStore {
             if may_be_lost {
                 connection.batch("SET LOCAL synchronous_commit = off")?;
             }
-            let written = |change| {
+            let written = |change: &Change<'_>| {
                 let answer = written(connection, change);
                 answer.map_err(|fault| match fault {
                     fault if fault.is_lost() || fault.is_transient() || matches!(fault, Fault::Fenced) => fault,
-                    fault => Fault::Registry(fault.into_error(&location, doing(change))),
+                    fault => Fault::Registry(fault.into_error(&location, change.doing())),
                 })
             };
             changes.iter().map(written).collect()
@@ -73,7 +73,7 @@ impl PostgresStore {
             if !(is_lost || fault.is_transient()) || began.elapsed() > limits::REGISTRY_PATIENCE {
                 return Err(self.error(doing, fault));
             }
-            if is_lost && in_doubt.is_none() {
+            if is_lost {
                 // A server that takes no writes any more may take them again, or another one does.
                 std::thread::sleep(RECONNECT_PAUSE);
             }
@@ -93,24 +93,23 @@ impl PostgresStore {
             return Err(Fault::Registry(RegistryError::ReadOnly { location: self.settings.location.clone() }));
         };
         let epoch = self.held.epoch();
-        let worked = (|| match self.begin(&connection, writer, fence, epoch)? {
-            Standing::Committed => in_doubt.take().map(|done| (Standing::Committed, done)).ok_or(Fault::Replaced),
-            Standing::Begun => Ok((Standing::Begun, work(&connection)?)),
-        })();
-        let done = match worked {
-            Ok((Standing::Committed, done)) => {
+        let worked = self.begin(&connection, writer, fence, epoch).and_then(|standing| match standing {
+            Standing::Committed => Ok(None),
+            Standing::Begun => work(&connection).map(Some),
+        });
+        match worked {
+            Ok(Some(done)) => *in_doubt = Some(done),
+            // What is in doubt was committed.
+            Ok(None) => {
                 connection.batch("ROLLBACK")?;
                 writer.committed();
-                return Ok(done);
+                return in_doubt.take().ok_or(Fault::Replaced);
             }
-            Ok((Standing::Begun, done)) => done,
             Err(fault) => {
                 drop(connection.batch("ROLLBACK"));
                 return Err(fault);
             }
-        };
-        let done = in_doubt.insert(done);
-        let _ = done;
+        }
         connection.batch("COMMIT")?;
         if connection.is_unsure() {
             // It is on this server, and a standby that takes its place may not have it.
@@ -197,25 +196,6 @@ impl PostgresStore {
             kept => kept.map(|()| true),
         }
     }
-
-    /// Returns true for a note that is already there: then nothing is written.
-    fn is_done(&self, change: &Change<'_>) -> bool {
-        let is_noted = |what, commit: &str| {
-            let noted = self.read("read what was seen", |connection| remembered::noted(connection, what));
-            noted.is_ok_and(|noted| noted.as_deref() == Some(commit))
-        };
-        match change {
-            Change::Note { what, commit } => is_noted(*what, commit),
-            Change::Seen { results_tip, applied_head } => {
-                is_noted(Noted::ResultsTip, results_tip) && is_noted(Noted::AppliedHead, applied_head)
-            }
-            _ => false,
-        }
-    }
-}
-
-fn doing(change: &Change<'_>) -> &'static str {
-    change.doing()
 }
 
 /// Returns the version of the schema.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::super::transfer::{COPY_OF, GAVE_UP, IDENTITY};
+use super::super::meta::{COPY_OF, GAVE_UP, IDENTITY};
 use super::super::{Moved, RegistryIdentity};
 use super::connection::Connection;
 use super::fault::Fault;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::super::bounds::{Bounds, Condition, Sets};
+use super::super::devices::section_column;
 use super::super::entries::{DeviceRow, EntryTable, Unfit, unfit_of};
 use super::super::sql::postgres::Postgres;
 use super::super::sql::{Dialect, Param};
@@ -19,7 +20,7 @@ use super::residual::ids_of;
 use super::rows::{malformed, number_of};
 use crate::model::id::Name;
 use crate::model::observation::{Observation, Strays};
-use crate::model::patch::{Assignment, Section};
+use crate::model::patch::Assignment;
 use crate::query::Query;
 
 impl PostgresStore {
@@ -233,15 +234,10 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
             ["edge_manifest", "edge_manifest_digest"].map(|column| format!("to_jsonb(d.{column})::text")).to_vec()
         }
         Touched::Section { section, assignments, marks } => {
-            let column = match section {
-                Section::Tags => "d.tags",
-                Section::Cloud => "d.cloud",
-                Section::Desired => "d.desired",
-                Section::Reported => "d.reported",
-            };
+            let column = format!("d.{}", section_column(*section));
             let value_of = |one: &Assignment| match marks.templates_at(&one.path) {
-                Some(templates) => marked_at(&json_at(column, &one.path), templates, &one.value),
-                None => json_at(column, &one.path),
+                Some(templates) => marked_at(&json_at(&column, &one.path), templates, &one.value),
+                None => json_at(&column, &one.path),
             };
             assignments.iter().map(value_of).collect()
         }

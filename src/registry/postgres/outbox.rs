@@ -1,16 +1,15 @@
-//! The outbox: rows of `meta` whose key begins with [`KEY`] and goes on with what the entry is about.
+//! The outbox: rows of `meta` whose key begins with [`OUTBOX`] and goes on with what the entry is about.
 
 use super::super::OutboxEntry;
+use super::super::meta::OUTBOX;
 use super::connection::Connection;
 use super::fault::Fault;
-
-const KEY: &str = "outbox:";
 
 /// Returns the entries, sorted by what they are about.
 pub(super) fn entries(connection: &Connection) -> Result<Vec<OutboxEntry>, Fault> {
     let text =
         "SELECT substr(key, length($1::text) + 1), value FROM meta WHERE starts_with(key, $1::text) ORDER BY key";
-    let rows = connection.rows(text, &[&KEY])?;
+    let rows = connection.rows(text, &[&OUTBOX])?;
     rows.iter().map(|row| Ok(OutboxEntry { about: row.try_get(0)?, text: row.try_get(1)? })).collect()
 }
 
@@ -19,10 +18,10 @@ pub(super) fn deliver(connection: &Connection, about: &str, files: &[(String, Ve
     for (path, content) in files {
         super::remembered::keep(connection, path, content, None)?;
     }
-    connection.execute("DELETE FROM meta WHERE key = $1", &[&format!("{KEY}{about}")]).map(drop)
+    connection.execute("DELETE FROM meta WHERE key = $1", &[&format!("{OUTBOX}{about}")]).map(drop)
 }
 
 /// Adds an entry; it replaces an older one about the same import.
 pub(super) fn put(connection: &Connection, about: &str, text: &str) -> Result<(), Fault> {
-    super::remembered::set_value(connection, &format!("{KEY}{about}"), text)
+    super::remembered::set_value(connection, &format!("{OUTBOX}{about}"), text)
 }

@@ -7,6 +7,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::super::branch_copy::visit_published;
+use super::super::meta::CLAIMS_VERSION;
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
     JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
@@ -161,7 +162,7 @@ impl Journal for PostgresStore {
     }
 
     fn claims_version(&self) -> Result<Option<String>, RegistryError> {
-        self.read("read claims", |connection| remembered::value_of(connection, "claims_version"))
+        self.read("read claims", |connection| remembered::value_of(connection, CLAIMS_VERSION))
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::super::meta::{key_of, key_of_plan};
 use super::super::{Noted, RememberedRun};
 use super::connection::Connection;
 use super::fault::Fault;
@@ -63,15 +64,6 @@ pub(super) fn file_ids(connection: &Connection) -> Result<BTreeMap<String, Optio
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Returns the key in `meta` of what is noted.
-fn key_of(what: Noted) -> &'static str {
-    match what {
-        Noted::ResultsTip => "results_tip",
-        Noted::KeptTip => "kept_tip",
-        Noted::AppliedHead => "applied_head",
-    }
-}
-
 /// Returns what was noted last.
 pub(super) fn noted(connection: &Connection, what: Noted) -> Result<Option<String>, Fault> {
     value_of(connection, key_of(what))
@@ -92,11 +84,6 @@ pub(super) fn set_value(connection: &Connection, key: &str, value: &str) -> Resu
 /// Notes a commit.
 pub(super) fn note(connection: &Connection, what: Noted, commit: &str) -> Result<(), Fault> {
     set_value(connection, key_of(what), commit)
-}
-
-/// Returns the key in `meta` of a saved plan that was used.
-fn key_of_plan(plan_id: &str) -> String {
-    format!("used_plan/{plan_id}")
 }
 
 /// Returns when a saved plan was used.

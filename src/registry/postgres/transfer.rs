@@ -11,6 +11,7 @@ use super::connection::{Connection, Copy};
 use super::fault::Fault;
 use super::json::{read, read_text, stored, stored_text};
 use super::rows::malformed;
+use crate::model::encoding::hex;
 
 impl PostgresStore {
     pub(super) fn unload_rows(&self, sink: &mut RowSink<'_>) -> Result<(), RegistryError> {
@@ -141,9 +142,7 @@ fn push_cell(line: &mut String, cell: Cell, kind: ColumnKind) -> Result<(), Faul
         (Cell::Text(text), _) => push_escaped(line, &stored_text(&text)),
         (Cell::Bytes(bytes), _) => {
             line.push_str("\\\\x");
-            for byte in bytes {
-                write!(line, "{byte:02x}").map_err(|_| malformed("bytes"))?;
-            }
+            line.push_str(&hex(&bytes));
         }
     }
     Ok(())

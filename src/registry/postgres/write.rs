@@ -4,12 +4,13 @@
 //! already as desired, or near a limit. When too many of these fail, the chunk is taken back and written up to the
 //! failure that was one too many.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
 
+use super::super::closer_look::{Verdict, judge};
+use super::super::devices::section_column;
 use super::super::{Assignment, Chunk, Needs};
 use super::connection::Connection;
 use super::fault::Fault;
@@ -20,7 +21,7 @@ use super::rows::json_of;
 use crate::model::marks::Marks;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason};
-use crate::model::patch::{Section, counted_size, merge, violations};
+use crate::model::patch::Section;
 
 /// Returns the digest of the edge manifest of a device.
 pub(super) fn manifest_digest_of(connection: &Connection, device_id: &str) -> Result<Option<String>, Fault> {
@@ -223,7 +224,7 @@ fn written_by(update: &str) -> String {
 /// Returns the update that writes a patch where it changes something; its second parameter is the bytes of a section up
 /// to which no limit can be broken. When the patch changes nothing, no version moves.
 fn patch_update(section: Section, patch: &Value) -> String {
-    let column = column_of(section);
+    let column = section_column(section);
     // A section that is not compressed has a byte at least for what counts up to eight: then its text is not made.
     format!(
         "UPDATE device AS d SET {column} = {}{}
@@ -234,15 +235,6 @@ fn patch_update(section: Section, patch: &Value) -> String {
         version_of(section),
         changed(&format!("d.{column}"), patch)
     )
-}
-
-fn column_of(section: Section) -> &'static str {
-    match section {
-        Section::Tags => "tags",
-        Section::Cloud => "cloud",
-        Section::Desired => "desired",
-        Section::Reported => "reported",
-    }
 }
 
 fn version_of(section: Section) -> &'static str {
@@ -259,63 +251,30 @@ fn look_closer(
     assignment: &Assignment,
     devices: &[(u32, &str)],
 ) -> Result<Vec<Judged>, Fault> {
-    let column = match assignment {
-        Assignment::Patch { section, .. } => format!("{}::text", column_of(*section)),
-        Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'".to_string(),
+    let (column, rewrite) = match assignment {
+        Assignment::Patch { section, .. } => {
+            let (column, version) = (section_column(*section), version_of(*section));
+            let rewrite = format!("UPDATE device SET {column} = $2::text::jsonb{version} WHERE device_id = $1");
+            (format!("{column}::text"), rewrite)
+        }
+        Assignment::Template(_) | Assignment::EdgeManifest { .. } => ("'{}'".to_string(), String::new()),
     };
     let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
     let text = format!("SELECT device_id, blocked, {column} FROM device WHERE device_id = ANY($1) FOR UPDATE");
     let rows = connection.rows(&text, &[&ids])?;
     let found: BTreeMap<&str, &tokio_postgres::Row> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
-    let judge = |(ordinal, id): &(u32, &str)| {
-        let of =
-            |reason, message: Option<&str>| Judged { ordinal: *ordinal, reason, message: message.map(str::to_string) };
-        let Some(row) = found.get(*id) else {
-            return Ok(of(Reason::Deleted, Some("it is no longer in the registry")));
-        };
-        if row.try_get(1)? {
-            return Ok(of(Reason::Blocked, Some("it was blocked")));
-        }
-        let Assignment::Patch { section, patch, .. } = assignment else { return Ok(of(Reason::Unchanged, None)) };
-        let before = json_of(row, 2)?;
-        match patched(&before, patch, *section) {
-            Patched::Same => Ok(of(Reason::Unchanged, None)),
-            Patched::Refused(why) => Ok(of(Reason::Error, Some(&why))),
-            Patched::Changed(after) => {
-                let text = format!(
-                    "UPDATE device SET {} = $2::text::jsonb{} WHERE device_id = $1",
-                    column_of(*section),
-                    version_of(*section)
-                );
-                connection.execute(&text, &[id, &stored(&after)])?;
-                Ok(of(Reason::Written, None))
+    let decide = |(ordinal, id): &(u32, &str)| {
+        let row = found.get(*id);
+        let is_blocked = row.map(|row| row.try_get(1)).transpose()?;
+        let section = || row.map_or(Ok(Value::Null), |row| json_of(row, 2));
+        match judge(assignment, is_blocked, section)? {
+            Verdict::Left(reason, message) => Ok(Judged { ordinal: *ordinal, reason, message }),
+            Verdict::Written(after) => {
+                connection.execute(&rewrite, &[id, &stored(&after)])?;
+                Ok(Judged { ordinal: *ordinal, reason: Reason::Written, message: None })
             }
         }
     };
-    devices.iter().map(judge).collect()
-}
-
-/// What a patch makes of a section.
-enum Patched {
-    Same,
-    Changed(Value),
-    /// A limit would be broken.
-    Refused(String),
-}
-
-fn patched(before: &Value, patch: &Value, section: Section) -> Patched {
-    let mut after = before.clone();
-    merge(&mut after, patch);
-    if after == *before {
-        return Patched::Same;
-    }
-    let members = after.as_object().map_or_else(Cow::default, Cow::Borrowed);
-    match violations(&members, section).first() {
-        Some(broken) => {
-            let size = counted_size(before);
-            Patched::Refused(format!("{} (it counts {size} now)", broken.rule))
-        }
-        None => Patched::Changed(after),
-    }
+    devices.iter().map(decide).collect()
 }

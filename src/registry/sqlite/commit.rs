@@ -15,7 +15,7 @@ impl SqliteStore {
         changes: &[Change<'_>],
     ) -> Result<Vec<Answer>, RegistryError> {
         let Some(first) = changes.first() else { return Ok(Vec::new()) };
-        if changes.iter().all(|change| self.is_done(change)) {
+        if changes.iter().all(|change| change.is_noted(self)) {
             return Ok(changes.iter().map(|_| Answer::Done).collect());
         }
         // Waiting for the disk would take most of the time of a reconcile with nothing to do.
@@ -38,46 +38,6 @@ impl SqliteStore {
             self.synchronous("FULL")?;
         }
         committed
-    }
-
-    /// Returns true for a note that is already there: then nothing is written.
-    fn is_done(&self, change: &Change<'_>) -> bool {
-        let is_noted = |what, commit: &str| {
-            remembered::noted(&self.connection, what).is_ok_and(|noted| noted.as_deref() == Some(commit))
-        };
-        match change {
-            Change::Note { what, commit } => is_noted(*what, commit),
-            Change::Seen { results_tip, applied_head } => {
-                is_noted(Noted::ResultsTip, results_tip) && is_noted(Noted::AppliedHead, applied_head)
-            }
-            Change::Claim(_)
-            | Change::Confirm { .. }
-            | Change::Drop { .. }
-            | Change::Start { .. }
-            | Change::OpenBatch { .. }
-            | Change::Mark { .. }
-            | Change::Unmark { .. }
-            | Change::Record { .. }
-            | Change::Late { .. }
-            | Change::Write { .. }
-            | Change::Heard { .. }
-            | Change::End { .. }
-            | Change::KeepRecord { .. }
-            | Change::Close { .. }
-            | Change::Forget { .. }
-            | Change::Import { .. }
-            | Change::Delivered { .. }
-            | Change::UsePlan { .. }
-            | Change::MakeSecretKey
-            | Change::Inherit { .. }
-            | Change::GiveUp { .. }
-            | Change::CatchUp { .. }
-            | Change::Block { .. }
-            | Change::Delete { .. }
-            | Change::Report { .. }
-            | Change::DropIndexes { .. }
-            | Change::Index { .. } => false,
-        }
     }
 
     fn synchronous(&self, level: &str) -> Result<(), RegistryError> {

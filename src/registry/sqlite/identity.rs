@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
-use super::super::transfer::{COPY_OF, GAVE_UP, IDENTITY};
+use super::super::meta::{COPY_OF, GAVE_UP, IDENTITY};
 use super::super::{Moved, RegistryIdentity};
 use super::remembered::value_of;
 

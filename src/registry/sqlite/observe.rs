@@ -8,6 +8,7 @@ use rusqlite::functions::FunctionFlags;
 use serde_json::Value;
 
 use super::super::bounds::{Bounds, Condition, Sets};
+use super::super::devices::section_column;
 use super::super::entries::{DeviceRow, EntryTable, Unfit, unfit_of};
 use super::super::sql::sqlite::Sqlite;
 use super::super::sql::{Dialect, Param};
@@ -16,7 +17,7 @@ use super::SqliteStore;
 use super::rows::TextOrNull as _;
 use crate::model::id::Name;
 use crate::model::observation::{Observation, Strays};
-use crate::model::patch::{Assignment, Section};
+use crate::model::patch::Assignment;
 use crate::query::Query;
 
 /// The column of a row that says whether its device is selected. The one before it tells what may not fit, and the one
@@ -195,13 +196,7 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
             columns.iter().map(|column| format!("nullif(json_quote(d.{column}), 'null')")).collect()
         }
         Touched::Section { section, assignments, marks } => {
-            let column = match section {
-                Section::Tags => "tags",
-                Section::Cloud => "cloud",
-                Section::Desired => "desired",
-                Section::Reported => "reported",
-            };
-            let column = format!("d.{column}");
+            let column = format!("d.{}", section_column(*section));
             let value_of = |one: &Assignment| match marks.templates_at(&one.path) {
                 Some(templates) => marked_at(&json_at(&column, &one.path), templates, &one.value),
                 None => json_at(&column, &one.path),

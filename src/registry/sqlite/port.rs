@@ -7,6 +7,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::super::branch_copy::visit_published;
+use super::super::meta::CLAIMS_VERSION;
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
     JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
@@ -152,7 +153,7 @@ impl Journal for SqliteStore {
     }
 
     fn claims_version(&self) -> Result<Option<String>, RegistryError> {
-        remembered::value_of(&self.connection, "claims_version").map_err(|e| self.error("read claims", e))
+        remembered::value_of(&self.connection, CLAIMS_VERSION).map_err(|e| self.error("read claims", e))
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
+use super::super::meta::{key_of, key_of_plan};
 use super::super::{Noted, RegistryError, RememberedRun};
 use super::SqliteStore;
 use crate::ledger::{RunRecord, claim_path_of};
@@ -78,15 +79,6 @@ impl SqliteStore {
     }
 }
 
-/// Returns the key in `meta` of what is noted.
-fn key_of(what: Noted) -> &'static str {
-    match what {
-        Noted::ResultsTip => "results_tip",
-        Noted::KeptTip => "kept_tip",
-        Noted::AppliedHead => "applied_head",
-    }
-}
-
 /// Returns what was noted last.
 pub(super) fn noted(connection: &Connection, what: Noted) -> rusqlite::Result<Option<String>> {
     value_of(connection, key_of(what))
@@ -102,11 +94,6 @@ pub(super) fn value_of(connection: &Connection, key: &str) -> rusqlite::Result<O
 pub(super) fn note(transaction: &Transaction<'_>, what: Noted, commit: &str) -> rusqlite::Result<()> {
     let text = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     transaction.prepare_cached(text)?.execute(params![key_of(what), commit]).map(drop)
-}
-
-/// Returns the key in `meta` of a saved plan that was used.
-fn key_of_plan(plan_id: &str) -> String {
-    format!("used_plan/{plan_id}")
 }
 
 /// Returns when a saved plan was used.

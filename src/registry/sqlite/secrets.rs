@@ -3,24 +3,23 @@
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use serde_json::Value;
 
+use super::super::meta::SECRET_KEY;
 use crate::model::secret::{SecretKey, marked_if, shown};
 
-/// The key in `meta`.
-const KEY: &str = "secret_key";
 /// What every text with a mark has.
 const HAS_MARK: &str = "(secret:";
 
 /// Returns the key; `None` when no job with a secret was claimed yet.
 pub(super) fn key(connection: &Connection) -> rusqlite::Result<Option<SecretKey>> {
-    let Some(hex) = super::remembered::value_of(connection, KEY)? else { return Ok(None) };
+    let Some(hex) = super::remembered::value_of(connection, SECRET_KEY)? else { return Ok(None) };
     // The text is not told: it is the key.
-    SecretKey::parse(&hex).map(Some).ok_or_else(|| super::rows::malformed(0, KEY))
+    SecretKey::parse(&hex).map(Some).ok_or_else(|| super::rows::malformed(0, SECRET_KEY))
 }
 
 /// Makes the key unless there is one.
 pub(super) fn make_key(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let text = "INSERT OR IGNORE INTO meta (key, value) VALUES (?1, lower(hex(fleetform_new_key())))";
-    transaction.execute(text, [KEY]).map(drop)
+    transaction.execute(text, [SECRET_KEY]).map(drop)
 }
 
 /// Returns what a device reports, with marks in place of the secrets that its desired properties have: devices report
@@ -41,7 +40,7 @@ pub(super) fn marked_report(
 
 /// Takes the key and all marks out of a copy.
 pub(super) fn remove(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM main.meta WHERE key = ?1", [KEY])?;
+    connection.execute("DELETE FROM main.meta WHERE key = ?1", [SECRET_KEY])?;
     for column in ["desired", "reported"] {
         let text = format!("SELECT device_id, {column} FROM main.device WHERE instr({column}, ?1) > 0");
         let mut marked = connection.prepare(&text)?;

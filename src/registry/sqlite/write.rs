@@ -7,13 +7,15 @@ use std::ops::Range;
 use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::Value;
 
+use super::super::closer_look::{Verdict, judge};
+use super::super::devices::section_column;
 use super::super::{Assignment, Chunk, Needs, RegistryError};
 use super::SqliteStore;
 use super::rows::TextOrNull as _;
 use super::single::template_of;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::Reason;
-use crate::model::patch::{Section, counted_size, merge, violations};
+use crate::model::patch::Section;
 
 /// The statements of one kind of write: `fast` changes a device when it can be done without a closer look.
 struct Statements {
@@ -216,39 +218,21 @@ fn judge_one(
     device_id: &str,
 ) -> rusqlite::Result<(Reason, Option<String>)> {
     let column = match assignment {
-        Assignment::Patch { section: Section::Tags, .. } => "tags",
-        Assignment::Patch { section: Section::Cloud, .. } => "cloud",
-        Assignment::Patch { section: Section::Desired, .. } => "desired",
-        Assignment::Patch { section: Section::Reported, .. } => "reported",
+        Assignment::Patch { section, .. } => section_column(*section),
         Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'",
     };
     let mut look = transaction.prepare_cached(&format!("SELECT blocked, {column} FROM device WHERE device_id = ?1"))?;
     let found: Option<(bool, String)> = look.query_row([device_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((blocked, text)) = found else {
-        return Ok((Reason::Deleted, Some("it is no longer in the registry".to_string())));
+    let (is_blocked, text) = found.map_or((None, String::new()), |(is_blocked, text)| (Some(is_blocked), text));
+    let section = || serde_json::from_str(&text).map_err(|_| super::rows::malformed(1, &text));
+    let after = match judge(assignment, is_blocked, section)? {
+        Verdict::Left(reason, message) => return Ok((reason, message)),
+        Verdict::Written(after) => after,
     };
-    if blocked {
-        return Ok((Reason::Blocked, Some("it was blocked".to_string())));
-    }
-    let Assignment::Patch { section, patch, .. } = assignment else {
-        return Ok((Reason::Unchanged, None));
-    };
-    let before: Value = serde_json::from_str(&text).map_err(|_| super::rows::malformed(1, &text))?;
-    let mut after = before.clone();
-    merge(&mut after, patch);
-    if after == before {
-        return Ok((Reason::Unchanged, None));
-    }
-    let members = after.as_object().cloned().unwrap_or_default();
-    if let Some(broken) = violations(&members, *section).first() {
-        let size = counted_size(&before);
-        let message = format!("{} (it counts {size} now)", broken.rule);
-        return Ok((Reason::Error, Some(message)));
-    }
-    let version = match section {
-        Section::Desired => ", desired_version = desired_version + 1",
-        Section::Reported => ", reported_version = reported_version + 1",
-        Section::Tags | Section::Cloud => "",
+    let version = match assignment {
+        Assignment::Patch { section: Section::Desired, .. } => ", desired_version = desired_version + 1",
+        Assignment::Patch { section: Section::Reported, .. } => ", reported_version = reported_version + 1",
+        Assignment::Patch { .. } | Assignment::Template(_) | Assignment::EdgeManifest { .. } => "",
     };
     let mut write =
         transaction.prepare_cached(&format!("UPDATE device SET {column} = ?2{version} WHERE device_id = ?1"))?;
