@@ -126,6 +126,17 @@ fn killed_after(world: &World, executions: usize) {
     }
 }
 
+/// Checks that no device was commanded twice, and returns how many commands were executed.
+#[track_caller]
+fn check_executed_once(world: &World) -> usize {
+    let mut executions = world.executions();
+    executions.sort();
+    let sent = executions.len();
+    executions.dedup();
+    assert_eq!(executions.len(), sent);
+    sent
+}
+
 #[test]
 fn a_fleet_goes_on_in_postgresql_and_comes_back() {
     let world = fleet(12);
@@ -159,11 +170,7 @@ fn a_fleet_goes_on_in_postgresql_and_comes_back() {
     world.apply().unwrap();
 
     // No device was commanded twice, and every device is in one place.
-    let mut executions = world.executions();
-    executions.sort();
-    let sent = executions.len();
-    executions.dedup();
-    assert_eq!(executions.len(), sent);
+    let sent = check_executed_once(&world);
     let rows = world.rows("reboot", "1");
     let count = |reason: Reason| rows.iter().filter(|row| row.reason == reason).count();
     assert_eq!(rows.len(), 12);
@@ -447,11 +454,7 @@ fn a_backup_that_was_put_back_is_settled_before_it_is_copied() {
     world.run(&["registry", "copy", &from, &database]).expect(0);
     name(&world, &database);
     world.apply().unwrap();
-    let mut executions = world.executions();
-    executions.sort();
-    let sent = executions.len();
-    executions.dedup();
-    assert_eq!(executions.len(), sent);
+    check_executed_once(&world);
     assert_eq!(found(&world, &[&database]), [""; 0]);
 }
 
