@@ -1,10 +1,12 @@
 //! The example with a database, by its own page.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cluster::fresh_database;
 use crate::mqtt::example::{blocks, shell};
+use crate::servers::{Process, wait_until};
 use crate::world::{Ran, folder};
 
 #[test]
@@ -25,5 +27,28 @@ fn the_page_of_the_example_works_in_order() {
     for expected in ["blink", "dim-north", "lamp-0020", "all holds", "{\"light\": {\"level\": 30}}"] {
         assert!(shown.contains(expected), "no {expected} in {shown}");
     }
-    assert_eq!(blocks.len(), 4);
+    // Two daemons, and a job: one works, and when it is killed, the other one ends the job.
+    let log = |name: &str| folder.path().join(name);
+    let daemon = |script: &str, name: &str| {
+        let mut command = shell(script, 1883, &fleet);
+        let file = File::create(log(name)).unwrap();
+        Process::start(command.env("DATABASE_URL", &url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file))
+    };
+    let says = |name: &str, what: &str| std::fs::read_to_string(log(name)).unwrap().contains(what);
+    let mut daemons = [daemon(&blocks[4], "first"), daemon(&blocks[5], "second")];
+    let names = ["first", "second"];
+    wait_until("both follow", || names.iter().all(|name| says(name, "reconciled")));
+    ran(&blocks[6]);
+    // The one in the clone sees the commit at once; the other one may be asking its remote just then.
+    wait_until("one works", || names.iter().any(|name| says(name, "batch 2 of 20 done")));
+    let works = usize::from(says("second", "batch 2 of 20 done"));
+    let other = names[1 - works];
+    wait_until("the other one stands by", || says(other, "standing by: another fleetform is applying"));
+    daemons[works].kill();
+    wait_until("the other one ends the job", || says(other, "job again run 1: completed, "));
+    let again = ran("fleetform job show again --devices --json");
+    let rows = again.json();
+    let of = |status: &str| rows.iter().filter(|row| row["status"] == status).count();
+    assert!(of("completed") >= 19, "{rows:#?}");
+    assert_eq!(blocks.len(), 7);
 }
