@@ -7,6 +7,7 @@ use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::commands;
+use super::global::registry_of_environment;
 use super::secrets::variable;
 use crate::diag::CODES;
 use crate::model::kind::Kind;
@@ -64,7 +65,7 @@ fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
     let home = std::env::home_dir();
     let folder = option(&["-C"]).map(|written| at_home(&written, home.as_deref()));
     let folder = commands::folder_around(folder);
-    let registry = option(&["--registry"]).or_else(|| std::env::var("FLEETFORM_REGISTRY").ok());
+    let registry = option(&["--registry"]).or_else(registry_of_environment);
     let variables = Variables(variable);
     let environment = Environment { folder, registry, variables, ..Environment::default() };
     names(&environment, noun, &start.to_string_lossy()).into_iter().map(CompletionCandidate::new).collect()

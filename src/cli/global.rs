@@ -10,8 +10,10 @@ pub struct Global {
     /// The folder of the fleet (the one with fleetform.yaml); else the current one, or the nearest above that is one
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub directory: Option<PathBuf>,
-    /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`
-    #[arg(long, value_name = "URL", global = true, env = "FLEETFORM_REGISTRY", hide_env_values = true)]
+    /// The registry, in place of the one that the fleet names, such as `sqlite:/var/lib/fleet.db`; else the one of the
+    /// variable FLEETFORM_REGISTRY
+    // Not an `env` of clap's, for which a variable conflicts with `--snapshot` as an option does.
+    #[arg(long, value_name = "URL", global = true)]
     pub registry: Option<String>,
     /// Print JSON lines on stdout
     #[arg(long, global = true)]
@@ -26,6 +28,18 @@ pub struct Global {
     /// Say more
     #[arg(short, long, global = true)]
     pub verbose: bool,
+}
+
+impl Global {
+    /// Returns the URL of the registry that is named beside the fleet.
+    pub fn registry(&self) -> Option<String> {
+        self.registry.clone().or_else(registry_of_environment)
+    }
+}
+
+/// Returns the URL that the environment names; none when the variable is empty.
+pub fn registry_of_environment() -> Option<String> {
+    std::env::var("FLEETFORM_REGISTRY").ok().filter(|url| !url.is_empty())
 }
 
 /// When to use colour.

@@ -378,6 +378,12 @@ fn a_snapshot_plans_like_the_registry_and_has_no_keys() {
     assert_eq!((&with["changes"], &with["facts"]), (&here["changes"], &Value::from("registry")));
     assert_eq!(with["changes"][0]["diff"][0]["from"], 60);
     assert_eq!(at_clone(&["--base", "origin/main"])["facts"], "files");
+    // It stands for the registry of the environment too; one that is named on the line contradicts it.
+    let named = ["plan", "--snapshot", snapshot.to_str().unwrap()];
+    let nowhere = "sqlite:/nonexistent/fleet.db";
+    Ran::of(fleetform().arg("-C").arg(&clone).args(named).env("FLEETFORM_REGISTRY", nowhere)).expect(0);
+    let both = at(&clone, &[&named[..], &["--registry", nowhere]].concat()).expect(64);
+    assert!(both.stderr.contains("cannot be used with"), "{both:?}");
     // No key of a device is in it, packed or not.
     let key = world.devices().iter().map(|device| device.device_id.clone()).next().unwrap();
     let exported = world.run(&["device", "export", "-o", "-"]).expect(0).stdout;

@@ -31,10 +31,6 @@ pub const OF_FILES: &[(&str, &str)] = &[
     ("operator::a_registry_that_a_commit_brings_is_refused", "A commit brings files."),
     ("operator::status_says_what_it_knows_and_what_it_cannot_read", "It damages the file."),
     ("ownership::a_copy_beside_the_original_is_another_registry_and_a_moved_one_is_not", "Files are copied and moved."),
-    (
-        "secrets::a_plan_without_the_secret_says_what_it_does_not_know",
-        "It names a snapshot, and a registry excludes one.",
-    ),
     ("secrets::a_whole_session_shows_the_value_to_the_devices_alone", "It reads the file past fleetform."),
     ("simulate::nothing_is_touched", "It looks at the files."),
     (

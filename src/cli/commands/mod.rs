@@ -40,7 +40,7 @@ pub use reference::glossary;
 pub fn run(cli: &Cli, output: &Output) -> CommandResult {
     let environment = Environment {
         folder: folder_of(cli),
-        registry: cli.global.registry.clone(),
+        registry: cli.global.registry(),
         variables: Variables(variable),
         ..Environment::default()
     };
