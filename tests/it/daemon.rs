@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use fleetform::sim::Random;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::cluster::fresh_database;
 use crate::servers::{CutProxy, Daemon, Gate, Line, PLAIN_GIT, Ssh, bare, git, hook, url_of, wait_until};
 use crate::stores::shared_registry;
-use crate::world::{BRANCH, Ran, World, folder};
+use crate::world::{BRANCH, Ran, World, folder, times};
 
 const DIM: &str = "{target: {query: '*'}, action: {property: {light: {level: 3}}}}";
 const REBOOT: &str = "{target: {query: '*'}, action: {command: {name: reboot}}}";
@@ -621,6 +622,45 @@ fn a_daemon_stands_by_and_takes_over_the_database_of_one_that_was_killed() {
     site.check_branch();
     one.end();
     two.end();
+}
+
+#[test]
+fn daemons_beside_a_database_that_are_killed_lose_and_double_nothing() {
+    let mut site = Site::new("latency: 100ms", 20);
+    site.registry = fresh_database();
+    let server = Daemon::start(&site.served());
+    let url = server.url("fleet.git");
+    let start = |name: &str| Watch::eager(&site, name, &url, &["--registry", &site.registry]);
+    let names = ["one", "two"];
+    let mut daemons = names.map(start);
+    let mut random = Random::new(11);
+    let mut completed = 0;
+    for kill in 0..times("FLEETFORM_TEST_DAEMON_KILLS", 2) {
+        let job = format!("reboot-{kill}");
+        site.job(&job, REBOOT);
+        let running = format!("{job} run 1: running");
+        let mut works = None;
+        wait_until("one works", || {
+            works = daemons.iter().position(|daemon| daemon.said().contains(&running));
+            works.is_some()
+        });
+        let works = works.unwrap();
+        // Two devices at once take 1 s for all, so that some kills come after the last answer.
+        std::thread::sleep(Duration::from_millis(random.between(0, 1_300)));
+        daemons[works].kill();
+        let killed = Instant::now();
+        daemons[works] = start(names[works]);
+        site.wait_completed(&job);
+        let took = killed.elapsed();
+        assert!(took < Duration::from_secs(30), "{job}: {took:?}");
+        let homes: Vec<&Path> = daemons.iter().map(|daemon| &*daemon.home).collect();
+        site.check_run(&homes, &job);
+        completed += site.file(&format!("runs/{job}/1/run.json")).unwrap()["completed"].as_u64().unwrap();
+        assert!(site.executions(&homes).len() as u64 >= completed, "{job}: a device that completed executed nothing");
+    }
+    site.wait_released();
+    site.check_branch();
+    daemons.into_iter().for_each(Watch::end);
 }
 
 #[test]

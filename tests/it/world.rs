@@ -527,3 +527,8 @@ impl Ran {
         self
     }
 }
+
+/// How often a fault is tried: as many as the variable says, or a few.
+pub fn times(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}

@@ -10,6 +10,7 @@ use fleetform::registry::{Cell, Change, Registry, RegistryError, StorePlace, TAB
 
 use crate::cluster::{Cluster, block_on, connect};
 use crate::contract::fleet::{FLEET, claim, name, new_run, now, outcome};
+use crate::world::times;
 
 /// Devices of one commit.
 const CHUNK: u32 = 5;
@@ -115,11 +116,6 @@ fn meanwhile(work: &mut Work, mut act: impl FnMut(u64) + Send) {
         is_over.store(true, Ordering::SeqCst);
         worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-}
-
-/// How often a fault is tried: as many as the variable says, or a few.
-fn times(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 #[test]
