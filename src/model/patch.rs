@@ -204,6 +204,9 @@ fn key_rule(key: &str) -> Option<TwinRule> {
     if key.len() > limits::TWIN_KEY_BYTES_MAX {
         return Some(TwinRule::KeyLong);
     }
+    if key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        return None;
+    }
     let illegal = |c: &char| c.is_control() || matches!(c, '.' | '$' | '#' | ' ');
     key.chars().find(illegal).map(TwinRule::KeyCharacter)
 }
@@ -252,6 +255,9 @@ fn counted_members(members: &Map<String, Value>) -> usize {
 }
 
 fn counted_text(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.bytes().filter(|byte| !byte.is_ascii_control()).count();
+    }
     text.chars().filter(|c| !c.is_control()).count()
 }
 

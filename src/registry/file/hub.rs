@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::ImportFailure;
 use super::lines::{Line, Lines};
+use super::members::{Lookup, Members};
 use super::row::{Mode, Rejected, Row, RowEntry};
 use super::table::{checked_name, key_of, thumbprint_of};
 use crate::diag::nearest;
@@ -77,7 +78,7 @@ impl<R: Read> HubLines<R> {
                     continue;
                 }
                 Ok(mut members) => row_of(&mut members).map_err(|message| {
-                    let device_id = members.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
+                    let device_id = members.member("id").and_then(Value::as_str).unwrap_or_default().to_string();
                     Rejected { device_id, message }
                 }),
             };
@@ -89,13 +90,13 @@ impl<R: Read> HubLines<R> {
     }
 }
 
-fn members_of(line: &Line<'_>) -> Result<Map<String, Value>, String> {
+fn members_of(line: &Line<'_>) -> Result<Members, String> {
     let Some(bytes) = line.bytes else {
         return Err(format!("the line is longer than {} bytes", limits::IMPORT_LINE_BYTES_MAX));
     };
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err("the line is not a JSON object".to_string()),
+        Ok(members) => Ok(members),
+        Err(error) if error.is_data() => Err("the line is not a JSON object".to_string()),
         Err(error) if error.is_eof() && !line.is_ended => {
             Err("the file ends in the middle of this line: was it copied as a whole?".to_string())
         }
@@ -103,12 +104,12 @@ fn members_of(line: &Line<'_>) -> Result<Map<String, Value>, String> {
     }
 }
 
-fn has_module(members: &Map<String, Value>) -> bool {
-    members.get("moduleId").and_then(Value::as_str).is_some_and(|id| !id.is_empty())
+fn has_module(members: &Members) -> bool {
+    members.member("moduleId").and_then(Value::as_str).is_some_and(|id| !id.is_empty())
 }
 
 /// Returns the row of a line, whose sections are taken out of it; the error says why it is rejected.
-fn row_of(members: &mut Map<String, Value>) -> Result<Row, String> {
+fn row_of(members: &mut Members) -> Result<Row, String> {
     let id = text(members, "id")?.ok_or("the line has no `id`")?;
     let id = DeviceId::parse(id).map_err(|error| format!("the device id {error}"))?;
     let mut row = Row { device_id: id.to_string(), ..Row::default() };
@@ -137,19 +138,19 @@ fn row_of(members: &mut Map<String, Value>) -> Result<Row, String> {
     row.name = text(members, "deviceName")?.map(checked_name).transpose()?;
     row.template = text(members, "template")?.map(str::to_string);
     row.organization = text(members, "organization")?.map(str::to_string);
-    row.cloud = take_object(members, "cloudProperties")?.unwrap_or_default();
+    row.cloud = into_object(members.take("cloudProperties"), "cloudProperties")?.unwrap_or_default();
     if let Some(authentication) = object(members, "authentication")? {
         row.keys = Some(keys_of(authentication)?);
     }
-    row.tags = take_object(members, "tags")?.unwrap_or_default();
-    if let Some(mut properties) = take_object(members, "properties")? {
+    row.tags = into_object(members.take("tags"), "tags")?.unwrap_or_default();
+    if let Some(mut properties) = into_object(members.take("properties"), "properties")? {
         (row.desired, row.desired_version) = take_section(&mut properties, "desired")?;
         (row.reported, row.reported_version) = take_section(&mut properties, "reported")?;
     }
     Ok(row)
 }
 
-fn mode_of(members: &Map<String, Value>) -> Result<(Mode, bool), String> {
+fn mode_of(members: &Members) -> Result<(Mode, bool), String> {
     let Some(word) = text(members, "importMode")? else { return Ok((Mode::default(), false)) };
     let known = MODES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(word));
     known.map(|(_, mode, asks_for_etag)| (*mode, *asks_for_etag)).ok_or_else(|| {
@@ -185,7 +186,7 @@ fn keys_of(authentication: &Map<String, Value>) -> Result<DeviceKeys, String> {
 
 /// Takes out the properties of a section and its `$version`; its `$metadata` is not kept.
 fn take_section(properties: &mut Map<String, Value>, name: &str) -> Result<(Map<String, Value>, Option<u64>), String> {
-    let Some(mut section) = take_object(properties, name)? else { return Ok((Map::new(), None)) };
+    let Some(mut section) = into_object(properties.remove(name), name)? else { return Ok((Map::new(), None)) };
     section.remove("$metadata");
     // An export has this in place of a secret.
     drop_reserved(&mut section);
@@ -200,25 +201,25 @@ fn take_section(properties: &mut Map<String, Value>, name: &str) -> Result<(Map<
     Ok((section, version))
 }
 
-fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
-    match members.get(name) {
+fn text<'a>(members: &'a impl Lookup, name: &str) -> Result<Option<&'a str>, String> {
+    match members.member(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(format!("`{name}` is not text")),
     }
 }
 
-fn object<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Map<String, Value>>, String> {
-    match members.get(name) {
+fn object<'a>(members: &'a impl Lookup, name: &str) -> Result<Option<&'a Map<String, Value>>, String> {
+    match members.member(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(inner)) => Ok(Some(inner)),
         Some(_) => Err(format!("`{name}` is not an object")),
     }
 }
 
-/// Takes out an object: those of a twin are large, and a million of them are not to be copied.
-fn take_object(members: &mut Map<String, Value>, name: &str) -> Result<Option<Map<String, Value>>, String> {
-    match members.remove(name) {
+/// Returns the object that was taken out: those of a twin are large, and a million of them are not to be copied.
+fn into_object(value: Option<Value>, name: &str) -> Result<Option<Map<String, Value>>, String> {
+    match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(inner)) => Ok(Some(inner)),
         Some(_) => Err(format!("`{name}` is not an object")),

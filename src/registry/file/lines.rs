@@ -41,7 +41,7 @@ impl<R: Read> Lines<R> {
                 break;
             }
             has_any = true;
-            let end = buffer.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', buffer);
             let part = &buffer[..end.unwrap_or(buffer.len())];
             is_long = is_long || self.bytes.len() + part.len() > limits::IMPORT_LINE_BYTES_MAX;
             if !is_long {

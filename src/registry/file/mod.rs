@@ -7,6 +7,7 @@
 
 mod hub;
 mod lines;
+mod members;
 mod names;
 mod reader;
 mod record;
