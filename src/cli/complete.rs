@@ -52,7 +52,6 @@ fn words_of_glossary() -> impl Iterator<Item = &'static str> {
     commands::glossary().map(|(word, _)| word).filter(|word| !word.contains([' ', ',']))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a line that is completed is not parsed by clap")]
 fn of_fleet(noun: Noun, start: &OsStr) -> Vec<CompletionCandidate> {
     // What stands before on the line that is completed.
     let line: Vec<String> = std::env::args_os().map(|part| part.to_string_lossy().into_owned()).collect();

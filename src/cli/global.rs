@@ -38,6 +38,7 @@ impl Global {
 }
 
 /// Returns the URL that the environment names; none when the variable is empty.
+#[expect(clippy::disallowed_methods, reason = "clap would count the variable as the option")]
 pub fn registry_of_environment() -> Option<String> {
     std::env::var("FLEETFORM_REGISTRY").ok().filter(|url| !url.is_empty())
 }
