@@ -175,7 +175,7 @@ impl Active {
     /// Returns true when the run has something to say to devices.
     pub fn needs_link(&self) -> bool {
         match &self.job.action {
-            Action::Command(_) | Action::Property(_) => self.finished.is_none(),
+            Action::Command(_) | Action::Property(_) | Action::Twin { .. } => self.finished.is_none(),
             Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => false,
         }
     }
@@ -240,10 +240,13 @@ fn work_of(job: &Job) -> WorkKind {
             response_timeout: command.response_timeout,
             idempotent: command.idempotent,
         },
-        Action::Property(_) if job.delivery.confirm == Confirm::Acknowledged => WorkKind::WriteAndConfirm,
+        Action::Property(_) | Action::Twin { .. } if job.delivery.confirm == Confirm::Acknowledged => {
+            WorkKind::WriteAndConfirm
+        }
         Action::Property(_)
         | Action::CloudProperty(_)
         | Action::Tags(_)
+        | Action::Twin { .. }
         | Action::DeviceTemplate(_)
         | Action::EdgeManifest(_) => WorkKind::Write,
     }

@@ -159,7 +159,7 @@ impl Executor<'_> {
     pub(super) fn notify_next(&mut self, run: &mut Active, now: Timestamp) -> Result<bool, ExecuteError> {
         let room = (self.fleet.limits.in_flight as usize).saturating_sub(self.link.under_way());
         let next = run.to_notify.len().min(room).min(limits::WRITE_CHUNK);
-        if next == 0 || !matches!(run.job.action, Action::Property(_)) {
+        if next == 0 || run.job.action.desired().is_none() {
             return Ok(false);
         }
         let ordinals: Vec<u32> = run.to_notify.drain(..next).collect();
@@ -191,9 +191,8 @@ impl Executor<'_> {
     ///    up the run. 3. The value of what was written is gone: the device is not sent another one as that version. It
     ///    acknowledges what it was sent before, or expires, and the next run finds that it has another secret.
     fn with_its_secrets(&self, run: &Active, ordinals: Vec<u32>) -> Result<Vec<u32>, ExecuteError> {
-        let Some(Assignment::Patch { patch, .. }) = run.assignment.as_ref().filter(|_| !run.secrets.is_empty()) else {
-            return Ok(ordinals);
-        };
+        let sent = run.assignment.as_ref().and_then(Assignment::desired);
+        let Some((patch, _)) = sent.filter(|_| !run.secrets.is_empty()) else { return Ok(ordinals) };
         let mut kept = Vec::with_capacity(ordinals.len());
         for ordinal in ordinals {
             let device = self.registry.devices().get(run.ids.get(ordinal as usize))?;
@@ -206,7 +205,7 @@ impl Executor<'_> {
 
     /// Returns the patch of a run as each of some devices gets it, in their order.
     pub(super) fn patches(&self, run: &Active, ordinals: &[u32]) -> Result<Vec<Arc<Value>>, ExecuteError> {
-        let Some(Assignment::Patch { patch, marks, .. }) = &run.assignment else { return Ok(Vec::new()) };
+        let Some((patch, marks)) = run.assignment.as_ref().and_then(Assignment::desired) else { return Ok(Vec::new()) };
         if marks.is_empty() {
             let patch = Arc::new(patch.clone());
             return Ok(vec![patch; ordinals.len()]);
@@ -255,8 +254,7 @@ impl Executor<'_> {
 
     /// Returns true when devices are told what the run has written, and no acknowledgement is awaited.
     pub(super) fn tells(&self, run: &Active) -> bool {
-        let is_property = matches!(run.job.action, Action::Property(_));
-        is_property && run.rollout.spec().work == WorkKind::Write && self.link.tells_desired()
+        run.job.action.desired().is_some() && run.rollout.spec().work == WorkKind::Write && self.link.tells_desired()
     }
 
     fn close_batch(&mut self, run: &mut Active, batch: u32, now: Timestamp) -> Result<(), ExecuteError> {

@@ -173,10 +173,12 @@ pub fn read<T: DeserializeOwned>(
 }
 
 /// Fields of a job whose content is the author's own, below its spec; null means something there.
-const FREE_FORM: [&[&str]; 5] = [
+const FREE_FORM: [&[&str]; 7] = [
     &["action", "property"],
     &["action", "cloudProperty"],
     &["action", "tags"],
+    &["action", "twin", "tags"],
+    &["action", "twin", "property"],
     &["action", "command", "payload"],
     &["action", "command", "component"],
 ];

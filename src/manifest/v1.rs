@@ -433,6 +433,8 @@ pub struct Action {
     /// Sets tags, such as `{ring: canary}`.
     #[schemars(example = json!({"ring": "canary"}), extend("minProperties" = 1))]
     pub tags: Option<Map<String, Value>>,
+    /// Sets tags and desired properties at once: each device gets both or none of them, with one outcome.
+    pub twin: Option<TwinPatch>,
     /// Invokes a command.
     pub command: Option<Command>,
     /// Moves the devices to another device template, by name.
@@ -441,6 +443,18 @@ pub struct Action {
     /// Assigns another edge deployment manifest, by name.
     #[schemars(example = &"gateway-2")]
     pub edge_manifest: Option<NameText>,
+}
+
+/// Tags and desired properties that are set at once.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TwinPatch {
+    /// Tags, such as `{ring: canary}`.
+    #[schemars(example = json!({"ring": "canary"}), extend("minProperties" = 1))]
+    pub tags: Map<String, Value>,
+    /// Desired properties, such as `{light: {threshold: 3}}`. A text may be a secret, as in `property`.
+    #[schemars(example = json!({"light": {"threshold": 3}}), extend("minProperties" = 1))]
+    pub property: Map<String, Value>,
 }
 
 /// A command.

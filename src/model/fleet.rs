@@ -343,7 +343,7 @@ impl Declared {
 
     /// Returns the marks that an action leaves out of what it writes to components.
     pub fn marks(&self, action: &Action) -> Marks {
-        let Action::Property(patch) = action else { return Marks::default() };
+        let Some(patch) = action.desired() else { return Marks::default() };
         Marks::of(patch, |name| {
             let with_it = self.templates.values().filter(|template| template.components.contains(name));
             with_it.map(|template| template.name.clone()).collect()

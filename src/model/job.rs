@@ -122,24 +122,36 @@ pub enum Action {
     Property(Patch),
     CloudProperty(Patch),
     Tags(Patch),
+    /// Tags and desired properties at once: a device gets both or none of them.
+    Twin {
+        tags: Patch,
+        desired: Patch,
+    },
     Command(Command),
     DeviceTemplate(Name),
     EdgeManifest(Name),
 }
 
 /// The word of each action, as [`Action::word`] returns it.
-pub const ACTION_WORDS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "deviceTemplate", "edgeManifest"];
+pub const ACTION_WORDS: [&str; 7] =
+    ["property", "cloudProperty", "tags", "twin", "command", "deviceTemplate", "edgeManifest"];
 
 impl Action {
     /// Returns the word of the manifest.
     pub fn word(&self) -> &'static str {
+        self.words()[0]
+    }
+
+    /// Returns the words of all that it does: one that sets tags and properties at once counts as each of these, too.
+    pub fn words(&self) -> &'static [&'static str] {
         match self {
-            Action::Property(_) => "property",
-            Action::CloudProperty(_) => "cloudProperty",
-            Action::Tags(_) => "tags",
-            Action::Command(_) => "command",
-            Action::DeviceTemplate(_) => "deviceTemplate",
-            Action::EdgeManifest(_) => "edgeManifest",
+            Action::Property(_) => &["property"],
+            Action::CloudProperty(_) => &["cloudProperty"],
+            Action::Tags(_) => &["tags"],
+            Action::Twin { .. } => &["twin", "tags", "property"],
+            Action::Command(_) => &["command"],
+            Action::DeviceTemplate(_) => &["deviceTemplate"],
+            Action::EdgeManifest(_) => &["edgeManifest"],
         }
     }
 
@@ -148,15 +160,49 @@ impl Action {
         matches!(self, Action::EdgeManifest(_))
     }
 
-    /// Returns the twin section and the patch of a property-like action.
-    pub fn patch(&self) -> Option<(Section, &Patch)> {
+    /// Returns the sections of the twin that it writes, each with its patch.
+    pub fn patches(&self) -> Vec<SectionPatch<'_>> {
+        let one = |section, patch, pointer| vec![SectionPatch { section, patch, pointer }];
         match self {
-            Action::Property(patch) => Some((Section::Desired, patch)),
-            Action::CloudProperty(patch) => Some((Section::Cloud, patch)),
-            Action::Tags(patch) => Some((Section::Tags, patch)),
-            Action::Command(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => None,
+            Action::Property(patch) => one(Section::Desired, patch, "/spec/action/property"),
+            Action::CloudProperty(patch) => one(Section::Cloud, patch, "/spec/action/cloudProperty"),
+            Action::Tags(patch) => one(Section::Tags, patch, "/spec/action/tags"),
+            Action::Twin { tags, desired } => vec![
+                SectionPatch { section: Section::Tags, patch: tags, pointer: "/spec/action/twin/tags" },
+                SectionPatch { section: Section::Desired, patch: desired, pointer: "/spec/action/twin/property" },
+            ],
+            Action::Command(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => Vec::new(),
         }
     }
+
+    /// Returns the place, below `/spec/action/`, of what device templates decide about.
+    pub fn templated_place(&self) -> &'static str {
+        match self {
+            Action::Twin { .. } => "twin/property",
+            other => other.word(),
+        }
+    }
+
+    /// Returns the desired properties that it sets, which devices are told and may acknowledge.
+    pub fn desired(&self) -> Option<&Patch> {
+        match self {
+            Action::Property(patch) | Action::Twin { desired: patch, .. } => Some(patch),
+            Action::CloudProperty(_)
+            | Action::Tags(_)
+            | Action::Command(_)
+            | Action::DeviceTemplate(_)
+            | Action::EdgeManifest(_) => None,
+        }
+    }
+}
+
+/// A section of the twin and what an action makes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct SectionPatch<'a> {
+    pub section: Section,
+    pub patch: &'a Patch,
+    /// Where it is in the document, such as `/spec/action/tags`.
+    pub pointer: &'static str,
 }
 
 /// A direct method call (IoT Hub) or command (DTDL).

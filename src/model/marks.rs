@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::id::Name;
-use super::patch::{Assignment, COMPONENT_MARK, Patch};
+use super::job::{Action, SectionPatch};
+use super::patch::{Assignment, COMPONENT_MARK, Patch, Section};
 use super::secret::is_reference;
 
 /// For each component that a patch writes to without a mark, the device templates that have it.
@@ -29,14 +30,25 @@ impl Marks {
     }
 
     /// Returns the templates whose devices get the mark at a path; `None` for the path of anything else.
-    pub fn templates_at(&self, path: &[String]) -> Option<&BTreeSet<Name>> {
+    pub fn templates_at(&self, section: Section, path: &[String]) -> Option<&BTreeSet<Name>> {
         match path {
-            [component, key] if key == COMPONENT_MARK.0 => self.0.get(component),
+            [component, key] if section == Section::Desired && key == COMPONENT_MARK.0 => self.0.get(component),
             _ => None,
         }
     }
 
-    /// Returns every assignment of a patch and of its marks, sorted by path. Those of marks are for some devices.
+    /// Returns every assignment of an action, section by section, each sorted by path. `self` are its marks.
+    pub fn assignments_of(&self, action: &Action) -> Vec<(Section, Assignment)> {
+        let of = |one: SectionPatch<'_>| {
+            let all =
+                if one.section == Section::Desired { self.assignments(one.patch) } else { one.patch.assignments() };
+            all.into_iter().map(move |assignment| (one.section, assignment))
+        };
+        action.patches().into_iter().flat_map(of).collect()
+    }
+
+    /// Returns every assignment of desired properties and of their marks, sorted by path. Those of marks are for some
+    /// devices.
     pub fn assignments(&self, patch: &Patch) -> Vec<Assignment> {
         let (key, mark) = COMPONENT_MARK;
         let of_mark = |name: &String| Assignment { path: vec![name.clone(), key.to_string()], value: mark.into() };
@@ -46,7 +58,7 @@ impl Marks {
         all
     }
 
-    /// Returns a patch as the devices of a template get it.
+    /// Returns desired properties as the devices of a template get it.
     pub fn apply<'a>(&self, patch: &'a Value, template: Option<&str>) -> Cow<'a, Value> {
         let (key, mark) = COMPONENT_MARK;
         let Some(template) = template else { return Cow::Borrowed(patch) };
@@ -89,7 +101,10 @@ mod tests {
         check(Some("b"), [true, true]);
         check(Some("c"), [false, false]);
         check(None, [false, false]);
-        assert!(marks.templates_at(&["lamp".to_string(), "__t".to_string()]).is_none());
-        assert_eq!(marks.templates_at(&["light".to_string(), "__t".to_string()]).map(BTreeSet::len), Some(1));
+        assert!(marks.templates_at(Section::Desired, &["lamp".to_string(), "__t".to_string()]).is_none());
+        assert_eq!(
+            marks.templates_at(Section::Desired, &["light".to_string(), "__t".to_string()]).map(BTreeSet::len),
+            Some(1)
+        );
     }
 }

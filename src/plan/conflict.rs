@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::model::fleet::Declared;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
+use crate::model::marks::Marks;
 use crate::model::observation::{DeviceIds, Observation};
 use crate::model::patch::{Assignment, Section};
 
@@ -104,8 +105,8 @@ fn sharing(writers: &[Contender<'_>]) -> Vec<Vec<usize>> {
         match &writer.writes {
             Writes::Template(_) => places.entry(WrittenPlace::Template).or_default().push(at),
             Writes::EdgeManifest(_) => places.entry(WrittenPlace::EdgeManifest).or_default().push(at),
-            Writes::Section(section, assignments) => {
-                for one in assignments {
+            Writes::Sections(assignments) => {
+                for (section, one) in assignments {
                     places.entry(WrittenPlace::Path(*section, &one.path)).or_default().push(at);
                 }
             }
@@ -114,8 +115,8 @@ fn sharing(writers: &[Contender<'_>]) -> Vec<Vec<usize>> {
     // A place inside another one that is written belongs to it too.
     let mut inner = Vec::new();
     for (at, writer) in writers.iter().enumerate() {
-        let Writes::Section(section, assignments) = &writer.writes else { continue };
-        for one in assignments {
+        let Writes::Sections(assignments) = &writer.writes else { continue };
+        for (section, one) in assignments {
             let outer = (1..one.path.len()).map(|length| &one.path[..length]);
             inner.extend(
                 outer
@@ -220,7 +221,7 @@ fn ancestors_of<'a>(declared: &'a Declared, job: &Name) -> BTreeSet<&'a Name> {
 enum Writes {
     Template(Name),
     EdgeManifest(Name),
-    Section(Section, Vec<Assignment>),
+    Sections(Vec<(Section, Assignment)>),
 }
 
 /// Returns what an action writes; `None` for a command.
@@ -228,8 +229,8 @@ fn writes_of(action: &Action) -> Option<Writes> {
     match action {
         Action::DeviceTemplate(name) => Some(Writes::Template(name.clone())),
         Action::EdgeManifest(name) => Some(Writes::EdgeManifest(name.clone())),
-        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
-            action.patch().map(|(section, patch)| Writes::Section(section, patch.assignments()))
+        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) | Action::Twin { .. } => {
+            Some(Writes::Sections(Marks::default().assignments_of(action)))
         }
         Action::Command(_) => None,
     }
@@ -240,10 +241,10 @@ fn contested_path(left: &Writes, right: &Writes) -> Option<String> {
     match (left, right) {
         (Writes::Template(one), Writes::Template(two)) => (one != two).then(|| "template".to_string()),
         (Writes::EdgeManifest(one), Writes::EdgeManifest(two)) => (one != two).then(|| "edgeManifest".to_string()),
-        (Writes::Section(section, ours), Writes::Section(other, theirs)) if section == other => {
-            let pairs = ours.iter().flat_map(|a| theirs.iter().map(move |b| (a, b)));
-            let contested = pairs.into_iter().find(|(a, b)| is_contested(a, b));
-            contested.map(|(a, b)| {
+        (Writes::Sections(ours), Writes::Sections(theirs)) => {
+            let mut pairs = ours.iter().flat_map(|a| theirs.iter().map(move |b| (a, b)));
+            let contested = pairs.find(|((section, a), (other, b))| section == other && is_contested(a, b));
+            contested.map(|((section, a), (_, b))| {
                 let longer = if a.path.len() >= b.path.len() { a } else { b };
                 format!("{}.{}", section.root(), longer.dotted())
             })

@@ -80,9 +80,9 @@ struct Wanted {
 fn wanted(action: &Action, manifest: Option<Digest>, marks: &Marks) -> Vec<Wanted> {
     let one = |path: &str, text: &str| Wanted { path: path.to_string(), value: Value::String(text.to_string()) };
     match action {
-        Action::Property(patch) => wanted_of_assignments(Section::Desired, marks.assignments(patch)),
-        Action::CloudProperty(patch) => wanted_of_assignments(Section::Cloud, patch.assignments()),
-        Action::Tags(patch) => wanted_of_assignments(Section::Tags, patch.assignments()),
+        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) | Action::Twin { .. } => {
+            marks.assignments_of(action).into_iter().map(|(section, one)| wanted_at(section, one)).collect()
+        }
         Action::DeviceTemplate(name) => vec![one("template", name.as_str())],
         Action::EdgeManifest(name) => manifest.map_or_else(Vec::new, |digest| {
             vec![one("edgeManifest", name.as_str()), one("edgeManifest.digest", &digest.to_string())]
@@ -91,13 +91,13 @@ fn wanted(action: &Action, manifest: Option<Digest>, marks: &Marks) -> Vec<Wante
     }
 }
 
-fn wanted_of_assignments(section: Section, assignments: Vec<Assignment>) -> Vec<Wanted> {
+fn wanted_at(section: Section, one: Assignment) -> Wanted {
     let prefix = match section {
         Section::Desired | Section::Reported => "",
         Section::Tags => "tags.",
         Section::Cloud => "cloud.",
     };
-    assignments.into_iter().map(|one| Wanted { path: format!("{prefix}{}", one.dotted()), value: one.value }).collect()
+    Wanted { path: format!("{prefix}{}", one.dotted()), value: one.value }
 }
 
 fn is_satisfied(wanted: &[Wanted], before: &Before) -> bool {

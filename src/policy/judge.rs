@@ -10,8 +10,9 @@ use crate::ledger::{Ledger, RunCause};
 use crate::model::delivery::{Amount, Delivery, Threshold, ThresholdScope};
 use crate::model::fleet::{Declared, DeviceImport};
 use crate::model::id::{Name, RunToken};
-use crate::model::job::Action;
+use crate::model::job::{Action, SectionPatch};
 use crate::model::kind::Kind;
+use crate::model::patch::Section;
 use crate::model::policy::PathPattern;
 use crate::model::text::{devices_of, matches_wildcard};
 use crate::plan::{ActionKind, ImportCounts, Plan, PlannedChange, RunStep, Step, Subject};
@@ -170,32 +171,32 @@ impl Court<'_> {
 
     fn forbidden(&mut self, case: &Case<'_>, action: &Action) {
         let forbid = &case.sourced.policy.forbid;
-        if forbid.actions.iter().any(|word| word == action.word()) {
-            let found = format!("the action `{}`", action.word());
+        if let Some(word) = forbid.actions.iter().find(|word| action.words().contains(&word.as_str())) {
+            let found = format!("the action `{word}`");
             self.object(case, "/spec/forbid/actions", "/spec/action", found, "no job with it");
         }
-        let (patterns, patch, rule) = match action {
-            Action::Property(patch) => (&forbid.properties, patch, "/spec/forbid/properties"),
-            Action::Tags(patch) => (&forbid.tags, patch, "/spec/forbid/tags"),
-            Action::Command(command) => {
-                let full = command.component.as_ref().map(|component| format!("{component}*{}", command.name));
-                let names = || std::iter::once(command.name.as_str()).chain(full.as_deref());
-                if let Some(pattern) =
-                    forbid.commands.iter().find(|pattern| names().any(|name| matches_wildcard(pattern, name)))
-                {
-                    let found = format!("the command `{}`", command.name);
-                    let allowed = format!("none that is `{pattern}`");
-                    self.object(case, "/spec/forbid/commands", "/spec/action/command/name", found, allowed);
-                }
-                return;
+        if let Action::Command(command) = action {
+            let full = command.component.as_ref().map(|component| format!("{component}*{}", command.name));
+            let names = || std::iter::once(command.name.as_str()).chain(full.as_deref());
+            if let Some(pattern) =
+                forbid.commands.iter().find(|pattern| names().any(|name| matches_wildcard(pattern, name)))
+            {
+                let found = format!("the command `{}`", command.name);
+                let allowed = format!("none that is `{pattern}`");
+                self.object(case, "/spec/forbid/commands", "/spec/action/command/name", found, allowed);
             }
-            Action::CloudProperty(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return,
-        };
-        for assignment in patch.assignments() {
-            if let Some(pattern) = patterns.iter().find(|pattern| pattern.touches(&assignment.path)) {
-                let found = format!("`{}` is set", assignment.dotted());
-                let pointer = if rule == "/spec/forbid/tags" { "/spec/action/tags" } else { "/spec/action/property" };
-                self.object(case, rule, pointer, found, format!("nothing that is `{pattern}`"));
+        }
+        for SectionPatch { section, patch, pointer } in action.patches() {
+            let (patterns, rule) = match section {
+                Section::Desired => (&forbid.properties, "/spec/forbid/properties"),
+                Section::Tags => (&forbid.tags, "/spec/forbid/tags"),
+                Section::Cloud | Section::Reported => continue,
+            };
+            for assignment in patch.assignments() {
+                if let Some(pattern) = patterns.iter().find(|pattern| pattern.touches(&assignment.path)) {
+                    let found = format!("`{}` is set", assignment.dotted());
+                    self.object(case, rule, pointer, found, format!("nothing that is `{pattern}`"));
+                }
             }
         }
     }

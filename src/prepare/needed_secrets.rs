@@ -98,16 +98,16 @@ impl NeededSecrets {
 
     /// Replaces references in what a registry is asked for.
     fn mark(&self, touched: &mut Touched) {
-        if let Touched::Section { assignments, .. } = touched {
-            assignments.iter_mut().for_each(|one| one.value = self.secrets.marked(&one.value));
+        if let Touched::Sections { assignments, .. } = touched {
+            assignments.iter_mut().for_each(|(_, one)| one.value = self.secrets.marked(&one.value));
         }
     }
 
     /// Replaces marks in what was observed of devices, for a planner that knows references only. `wanted` has them.
     fn compare(&self, wanted: &Touched, observation: &mut Observation) {
-        let Touched::Section { assignments, .. } = wanted else { return };
+        let Touched::Sections { assignments, .. } = wanted else { return };
         for entry in &mut observation.table {
-            for (wanted, before) in assignments.iter().zip(&mut entry.values) {
+            for ((_, wanted), before) in assignments.iter().zip(&mut entry.values) {
                 if let Some(before) = before.as_mut().filter(|_| !places(&wanted.value).is_empty()) {
                     *before = self.secrets.compared(&wanted.value, before);
                 }
@@ -136,9 +136,8 @@ pub(super) fn observe(
 /// Returns true for an action with a reference to a secret.
 pub(super) fn has_secrets(action: &Action) -> bool {
     match action {
-        Action::Property(patch) => patch.members().values().any(|value| !places(value).is_empty()),
         Action::Command(command) => !places(&command.payload).is_empty(),
-        Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => false,
+        other => other.desired().is_some_and(|patch| patch.members().values().any(|value| !places(value).is_empty())),
     }
 }
 
@@ -146,7 +145,7 @@ pub(super) fn has_secrets(action: &Action) -> bool {
 fn pointer_of(job: &Job, keys: &[String]) -> String {
     let sent = match &job.action {
         Action::Command(_) => "/spec/action/command/payload".to_string(),
-        action => format!("/spec/action/{}", action.word()),
+        action => format!("/spec/action/{}", action.templated_place()),
     };
     let keys = keys.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1")));
     std::iter::once(sent).chain(keys).collect()
@@ -184,7 +183,7 @@ fn too_large(job: &Job, secrets: &Secrets) -> Option<String> {
             "With its secrets job `{name}` sends {bytes} bytes as JSON, and at most {most} are allowed."
         ));
     }
-    let members = sent.as_object().filter(|_| matches!(job.action, Action::Property(_)))?;
+    let members = sent.as_object().filter(|_| job.action.desired().is_some())?;
     let broken = violations(members, Section::Desired).into_iter().next()?;
     Some(format!("With its secrets job `{name}` breaks a rule of twins: {}.", broken.rule))
 }

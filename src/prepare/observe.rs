@@ -281,13 +281,10 @@ fn import_spec(preparation: &Preparation<'_>, import: &DeviceImport) -> Result<I
 
 fn touched(action: &Action, declared: &Declared, templates: &mut Templates<'_>) -> Touched {
     match action {
-        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => match action.patch() {
-            Some((section, patch)) => {
-                let marks = declared.marks(action);
-                Touched::Section { section, assignments: marks.assignments(patch), marks }
-            }
-            None => Touched::Nothing,
-        },
+        Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) | Action::Twin { .. } => {
+            let marks = declared.marks(action);
+            Touched::Sections { assignments: marks.assignments_of(action), marks }
+        }
         Action::Command(_) => Touched::Nothing,
         Action::DeviceTemplate(name) => {
             Touched::Template { wanted: name.to_string(), desired_names: templates.desired_names(name) }

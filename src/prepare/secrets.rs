@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::model::job::{Action, Job};
 use crate::model::limits;
+use crate::model::patch::Patch;
 use crate::model::secret::{Masks, SecretKey, SecretRef, SecretText, Secrets, each};
 
 /// What the operator of a machine lets its fleet use.
@@ -260,8 +261,7 @@ impl SecretStore {
 /// Returns what a job sends to devices and may have secrets in it; `Null` when it sends nothing of the kind.
 pub(super) fn sent_by(job: &Job) -> Value {
     match &job.action {
-        Action::Property(patch) => patch.to_value(),
         Action::Command(command) => command.payload.clone(),
-        Action::CloudProperty(_) | Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => Value::Null,
+        other => other.desired().map_or(Value::Null, Patch::to_value),
     }
 }

@@ -36,7 +36,7 @@ impl<'a> Templates<'a> {
     /// Returns the names of the templates that a job does not fit. That no device has one of them is not looked at.
     pub fn mismatching(&mut self, job: &Job) -> BTreeSet<Name> {
         match &job.action {
-            Action::Property(_) | Action::CloudProperty(_) | Action::Command(_) => {}
+            Action::Property(_) | Action::Twin { .. } | Action::CloudProperty(_) | Action::Command(_) => {}
             Action::Tags(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => return BTreeSet::new(),
         }
         let all = self.all().iter();
@@ -152,7 +152,7 @@ fn explained(
 }
 
 fn span_of(job: &Job, violation: &Violation, loaded: &Loaded) -> Option<Span> {
-    let pointer = format!("/spec/action/{}{}", job.action.word(), violation.pointer);
+    let pointer = format!("/spec/action/{}{}", job.action.templated_place(), violation.pointer);
     match violation.is_key {
         true => loaded.spans.key_span(&job.name, &pointer),
         false => loaded.spans.span(&job.name, &pointer),

@@ -13,7 +13,7 @@ use super::own_registry::{OWN_FOLDER, OwnRegistry, Variables};
 use super::secrets::{AllowedSecrets, SecretFault, SecretStore};
 use crate::model::fleet::{Declared, Fleet, RegistryConfig};
 use crate::model::id::Name;
-use crate::model::job::{Action, Job};
+use crate::model::job::Job;
 use crate::model::secret::{Masks, SecretRef, SecretText, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
@@ -116,7 +116,7 @@ impl Workspace {
     /// The registry cannot be read.
     pub fn read_secrets_of_twins(&self, declared: &Declared, registry: &Registry) -> Result<(), RegistryError> {
         let Some(key) = registry.secret_key()? else { return Ok(()) };
-        let writes = |job: &&Arc<Job>| matches!(job.action, Action::Property(_)) && has_secrets(&job.action);
+        let writes = |job: &&Arc<Job>| job.action.desired().is_some() && has_secrets(&job.action);
         declared.jobs.values().filter(writes).for_each(|job| self.secrets.read_to_send(job, &key));
         Ok(())
     }

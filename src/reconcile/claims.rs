@@ -167,8 +167,8 @@ impl Claims<'_, '_> {
     /// The claim of a run counts; its writes are about to begin.
     fn confirm(&mut self, input: RunInput) -> Result<RunInput, ReconcileError> {
         self.view.registry.write(Change::Confirm { run_id: input.run_id })?;
-        if let Some((section, _)) = input.job.action.patch() {
-            drop_indexes_for(&mut self.view.registry, Some(section), input.claim.total)?;
+        for one in input.job.action.patches() {
+            drop_indexes_for(&mut self.view.registry, Some(one.section), input.claim.total)?;
         }
         Ok(input)
     }

@@ -1,5 +1,7 @@
 //! What becomes of a device that the quick statement of a write left alone, with the same words for every store.
 
+use serde_json::Value;
+
 use super::Assignment;
 use crate::model::outcome::Reason;
 use crate::model::patch::{counted_size, merge, violations};
@@ -9,19 +11,19 @@ use crate::model::patch::{counted_size, merge, violations};
 pub(super) enum Verdict {
     /// Nothing is written: why, in a word and for people.
     Left(Reason, Option<String>),
-    /// The section gets this value.
-    Written(serde_json::Value),
+    /// The sections get these values, in the order of the patches.
+    Written(Vec<Value>),
 }
 
 /// Decides about a device: gone, blocked, already as desired, or near a limit. `is_blocked` is `None` for a device that
-/// is gone; `section` reads the section that a patch is about.
+/// is gone; `sections` reads the sections that the patches are about, in their order.
 ///
 /// # Errors
-/// Those of `section`.
+/// Those of `sections`.
 pub(super) fn judge<E>(
     assignment: &Assignment,
     is_blocked: Option<bool>,
-    section: impl FnOnce() -> Result<serde_json::Value, E>,
+    sections: impl FnOnce() -> Result<Vec<Value>, E>,
 ) -> Result<Verdict, E> {
     let left = |reason, message: &str| Ok(Verdict::Left(reason, Some(message.to_string())));
     match is_blocked {
@@ -29,21 +31,22 @@ pub(super) fn judge<E>(
         Some(true) => return left(Reason::Blocked, "it was blocked"),
         Some(false) => {}
     }
-    let Assignment::Patch { section: name, patch, .. } = assignment else {
+    let Assignment::Patch { patches, .. } = assignment else {
         return Ok(Verdict::Left(Reason::Unchanged, None));
     };
-    let before = section()?;
+    let before = sections()?;
     let mut after = before.clone();
-    merge(&mut after, patch);
+    patches.iter().zip(&mut after).for_each(|((_, patch), section)| merge(section, patch));
     if after == before {
         return Ok(Verdict::Left(Reason::Unchanged, None));
     }
-    let members = after.as_object().cloned().unwrap_or_default();
-    match violations(&members, *name).first() {
-        Some(broken) => {
-            let size = counted_size(&before);
-            left(Reason::Error, &format!("{} (it counts {size} now)", broken.rule))
-        }
+    let mut changed = patches.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+    let broken = changed.find_map(|((section, _), (before, after))| {
+        let members = after.as_object().cloned().unwrap_or_default();
+        Some((violations(&members, *section).into_iter().next()?, counted_size(before)))
+    });
+    match broken {
+        Some((broken, size)) => left(Reason::Error, &format!("{} (it counts {size} now)", broken.rule)),
         None => Ok(Verdict::Written(after)),
     }
 }

@@ -162,9 +162,8 @@ pub struct Tally {
 #[derive(Debug, Clone)]
 pub enum Touched {
     /// A device whose template gets no mark at a path of `marks` counts as one that has it.
-    Section {
-        section: Section,
-        assignments: Vec<PathAssignment>,
+    Sections {
+        assignments: Vec<(Section, PathAssignment)>,
         marks: Marks,
     },
     /// `desired_names` are the desired properties that have a place in the wanted template.
@@ -178,6 +177,14 @@ pub enum Touched {
         digest: Digest,
     },
     Nothing,
+}
+
+impl Touched {
+    /// Returns paths of one section, without marks.
+    pub fn section(section: Section, assignments: Vec<PathAssignment>) -> Touched {
+        let assignments = assignments.into_iter().map(|one| (section, one)).collect();
+        Touched::Sections { assignments, marks: Marks::default() }
+    }
 }
 
 /// What a device must be for a job to start on it. It must also not be blocked.
@@ -260,5 +267,14 @@ pub(super) fn section_column(section: Section) -> &'static str {
         Section::Cloud => "cloud",
         Section::Desired => "desired",
         Section::Reported => "reported",
+    }
+}
+
+/// Returns the column of the version that counts the writes of a section; `None` when nobody counts them.
+pub(super) fn version_column(section: Section) -> Option<&'static str> {
+    match section {
+        Section::Desired => Some("desired_version"),
+        Section::Reported => Some("reported_version"),
+        Section::Tags | Section::Cloud => None,
     }
 }

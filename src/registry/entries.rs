@@ -148,7 +148,7 @@ fn wanted_values(touched: &Touched) -> Vec<Assignment> {
         Touched::Nothing => Vec::new(),
         Touched::Template { wanted, .. } => vec![one(wanted)],
         Touched::EdgeManifest { wanted, digest } => vec![one(wanted), one(&digest.to_string())],
-        Touched::Section { assignments, .. } => assignments.clone(),
+        Touched::Sections { assignments, .. } => assignments.iter().map(|(_, one)| one.clone()).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The journal of runs: targets, sent marks and outcomes that the results branch does not hold yet.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -174,10 +175,10 @@ pub struct NewRun<'a> {
 /// What is written to each device of a job.
 #[derive(Debug, Clone)]
 pub enum Assignment {
-    /// Devices of some templates get the patch with marks.
+    /// Sections of the twin, each with its patch: all of them or none. Devices of some templates get the desired
+    /// properties with marks.
     Patch {
-        section: Section,
-        patch: Value,
+        patches: Vec<(Section, Value)>,
         marks: Marks,
     },
     Template(String),
@@ -190,15 +191,31 @@ pub enum Assignment {
 impl Assignment {
     /// Returns a patch that all devices get alike.
     pub fn patch(section: Section, patch: Value) -> Assignment {
-        Assignment::Patch { section, patch, marks: Marks::default() }
+        Assignment::Patch { patches: vec![(section, patch)], marks: Marks::default() }
+    }
+
+    /// Returns what devices of a template get.
+    pub(super) fn for_template(patches: &[(Section, Value)], marks: &Marks, template: Option<&str>) -> Assignment {
+        let patches = patches.iter().map(|(section, patch)| {
+            let patch = if *section == Section::Desired { marks.apply(patch, template) } else { Cow::Borrowed(patch) };
+            (*section, patch.into_owned())
+        });
+        Assignment::Patch { patches: patches.collect(), marks: Marks::default() }
+    }
+
+    /// Returns the desired properties that it sets, and their marks.
+    pub fn desired(&self) -> Option<(&Value, &Marks)> {
+        let Assignment::Patch { patches, marks } = self else { return None };
+        patches.iter().find(|(section, _)| *section == Section::Desired).map(|(_, patch)| (patch, marks))
     }
 
     /// Returns the assignment with marks in place of references to secrets.
     #[must_use]
     pub fn marked(self, secrets: &Secrets) -> Assignment {
         match self {
-            Assignment::Patch { section, patch, marks } if !secrets.is_empty() => {
-                Assignment::Patch { section, patch: secrets.marked(&patch), marks }
+            Assignment::Patch { mut patches, marks } if !secrets.is_empty() => {
+                patches.iter_mut().for_each(|(_, patch)| *patch = secrets.marked(patch));
+                Assignment::Patch { patches, marks }
             }
             assignment => assignment,
         }
@@ -207,9 +224,9 @@ impl Assignment {
     /// Returns what an action writes; `None` for a command, and for an edge manifest whose digest is not known.
     pub fn of_action(action: &Action, declared: &Declared) -> Option<Assignment> {
         match action {
-            Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) => {
-                let (section, patch) = action.patch()?;
-                Some(Assignment::Patch { section, patch: patch.to_value(), marks: declared.marks(action) })
+            Action::Property(_) | Action::CloudProperty(_) | Action::Tags(_) | Action::Twin { .. } => {
+                let patches = action.patches().iter().map(|one| (one.section, one.patch.to_value())).collect();
+                Some(Assignment::Patch { patches, marks: declared.marks(action) })
             }
             Action::DeviceTemplate(name) => Some(Assignment::Template(name.to_string())),
             Action::EdgeManifest(name) => {

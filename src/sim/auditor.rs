@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::claimed::{Claimed, check_run};
 use super::ledger::{Branch, Execution, Key, Run, execution_id, executions};
@@ -353,13 +354,17 @@ impl Auditor {
             for row in rows.iter().filter(|row| targets.contains(&row.device_id)) {
                 let device = registry.devices().get(&row.device_id).map_err(|error| error.to_string())?;
                 let device = device.ok_or_else(|| format!("{} is gone", row.device_id))?;
-                let section = match job.kind {
-                    JobKind::Property | JobKind::Acknowledged => &device.desired,
-                    JobKind::Tags => &device.tags,
-                    JobKind::Cloud => &device.cloud,
+                let at = |section: &Value| section.get(&job.label).and_then(Value::as_u64);
+                let value = match job.kind {
+                    JobKind::Property | JobKind::Acknowledged => at(&device.desired),
+                    JobKind::Tags => at(&device.tags),
+                    JobKind::Twin if at(&device.tags) != at(&device.desired) => {
+                        return Err(format!("{key:?}: {} has half of it", row.device_id));
+                    }
+                    JobKind::Twin => at(&device.tags),
+                    JobKind::Cloud => at(&device.cloud),
                     JobKind::Command { .. } => continue,
                 };
-                let value = section.get(&job.label).and_then(serde_json::Value::as_u64);
                 let runs = self.claimed.values().filter(|claimed| claimed.job.label == job.label);
                 let known: BTreeSet<u64> = runs.map(|claimed| claimed.job.value()).collect();
                 let is_fine = match value {

@@ -12,8 +12,12 @@ pub enum JobKind {
     Property,
     Acknowledged,
     Tags,
+    /// Tags and desired properties at once.
+    Twin,
     Cloud,
-    Command { idempotent: bool },
+    Command {
+        idempotent: bool,
+    },
 }
 
 /// The target of a job.
@@ -117,6 +121,7 @@ impl DeclaredJob {
         let action = match self.kind {
             JobKind::Property | JobKind::Acknowledged => format!("{{property: {{{name}: {value}}}}}"),
             JobKind::Tags => format!("{{tags: {{{name}: {value}}}}}"),
+            JobKind::Twin => format!("{{twin: {{tags: {{{name}: {value}}}, property: {{{name}: {value}}}}}}}"),
             JobKind::Cloud => format!("{{cloudProperty: {{{name}: {value}}}}}"),
             JobKind::Command { idempotent } => format!(
                 "{{command: {{name: {name}, idempotent: {idempotent}, connectTimeout: 5s, responseTimeout: 10s}}}}"
@@ -200,6 +205,7 @@ pub(super) fn random_job(name: &str, devices: u64, random: &mut Random) -> Decla
         JobKind::Property,
         JobKind::Acknowledged,
         JobKind::Tags,
+        JobKind::Twin,
         JobKind::Cloud,
         JobKind::Command { idempotent: false },
         JobKind::Command { idempotent: false },

@@ -278,6 +278,7 @@ fn job(name: &str, kind: &str, settings: &[&str]) -> Result<DeclaredJob, String>
         "property" => JobKind::Property,
         "acknowledged" => JobKind::Acknowledged,
         "tags" => JobKind::Tags,
+        "twin" => JobKind::Twin,
         "cloud" => JobKind::Cloud,
         "command" => JobKind::Command { idempotent: false },
         "idempotent" => JobKind::Command { idempotent: true },

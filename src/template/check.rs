@@ -17,7 +17,7 @@ pub fn violations(template: &Template, action: &Action) -> Vec<Violation> {
     let mut found = Vec::new();
     let start = Trail::start();
     match action {
-        Action::Property(patch) => {
+        Action::Property(patch) | Action::Twin { desired: patch, .. } => {
             properties(&template.model, template.model.root, patch.members(), &start, &mut found);
         }
         Action::CloudProperty(patch) => cloud_properties(template, patch.members(), &mut found),

@@ -13,7 +13,7 @@ pub fn is_number(template: &Template, action: &Action, pointer: &str) -> Option<
     let model = &template.model;
     let (first, rest) = keys.split_first()?;
     match action {
-        Action::Property(_) => match model.find(model.root, first)? {
+        Action::Property(_) | Action::Twin { .. } => match model.find(model.root, first)? {
             Content::Property { schema, is_cloud: false, .. } => at(schema, rest),
             Content::Component { interface } => match model.find(*interface, rest.first()?)? {
                 Content::Property { schema, .. } => at(schema, &rest[1..]),

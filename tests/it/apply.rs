@@ -293,6 +293,46 @@ fn each_action_changes_what_it_is_for_and_leaves_alone_what_is_as_desired() {
 }
 
 #[test]
+fn a_twin_job_sets_tags_and_desired_properties_at_once() {
+    let world = World::with_devices("{link: {simulated: {journal: devices.jsonl}}}", 3);
+    let job = |run: &str, level: u64| {
+        world.job(
+            "move",
+            &format!(
+                "{{run: \"{run}\", target: {{devices: [d-001, d-002]}}, delivery: {{confirm: acknowledged}},
+                   action: {{twin: {{tags: {{ring: a}}, property: {{light: {{level: {level}}}}}}}}}}}"
+            ),
+        );
+    };
+    job("1", 3);
+    let planned = world.run(&["plan", "--json"]).expect(0).json()[0].clone();
+    let changes = planned["changes"].as_array().unwrap();
+    let change = changes.iter().find(|change| change["address"] == "job/move").unwrap();
+    let lines = change["diff"].as_array().unwrap();
+    let paths: Vec<&str> = lines.iter().map(|line| line["path"].as_str().unwrap()).collect();
+    assert_eq!((paths, &change["work"]), (vec!["light.level", "tags.ring"], &json!("twin")));
+    world.apply().unwrap();
+    let reasons = |run: &str| world.rows("move", run).iter().map(|row| row.reason).collect::<Vec<_>>();
+    assert_eq!(reasons("1"), [Reason::Acknowledged; 2]);
+    for (device, is_meant) in world.devices().iter().zip([true, true, false]) {
+        assert_eq!(device.tags["ring"] == "a", is_meant, "{device:?}");
+        assert_eq!(device.desired == json!({"light": {"level": 3}}), is_meant, "{device:?}");
+    }
+    let told = world.devices()[0].desired_version;
+    job("2", 3);
+    world.apply().unwrap();
+    assert_eq!(reasons("2"), [Reason::Unchanged; 2]);
+    assert_eq!(world.devices()[0].desired_version, told);
+    // It is in conflict with a job that writes either part.
+    job("3", 4);
+    for (other, path) in [("tags: {ring: b}", "tags.ring"), ("property: {light: {level: 5}}", "light.level")] {
+        world.job("other", &format!("{{target: {{devices: [d-002]}}, action: {{{other}}}}}"));
+        let refused = world.run(&["plan"]).expect(65);
+        assert!(refused.stderr.contains(path) && refused.stderr.contains("FF604"), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_canceled_run_has_a_row_for_every_device() {
     let world = World::with_devices("{link: {simulated: {devices: {d-002: {answers: 503}}}}}", 6);
     world.job(

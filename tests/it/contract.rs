@@ -256,6 +256,7 @@ macro_rules! contract {
                 a_blocked_device_is_told
                 a_template_that_does_not_fit_is_told
                 a_mark_counts_on_devices_of_its_templates
+                paths_of_two_sections_are_looked_at_together
                 a_device_that_is_no_edge_device_is_told
                 a_template_job_sees_templates
                 an_edge_job_sees_manifests_and_digests
@@ -312,6 +313,8 @@ macro_rules! contract {
                 a_device_that_needed_no_write_is_done
                 a_mark_is_written_to_devices_of_its_templates
                 a_write_counts_attempts
+                marks_of_desired_properties_are_no_tags
+                tags_and_desired_properties_are_written_together
             }
             heard {
                 a_device_that_connects_is_provisioned

@@ -173,24 +173,22 @@ fn references_are_resolved_across_files_in_any_order() {
     assert_eq!(made.documents[1].path, "groups/hall-a.yaml");
 }
 
-/// The second job of a split finds the devices that the first one found.
 #[test]
-fn what_the_condition_reads_is_written_last() {
-    let check = |condition: &str, expect: &[&str]| {
-        let job = json!({"jobId": "j", "queryCondition": condition,
-            "updateTwin": {"etag": "*", "tags": {"a": 1}, "properties": {"desired": {"b": 2}}}});
+fn tags_and_properties_of_an_update_become_one_job() {
+    let check = |update: Value, expect: Value| {
+        let job = json!({"jobId": "j", "queryCondition": "tags.a = 2", "updateTwin": update});
         let documents = convert_value(&job).documents;
-        let values: Vec<Value> = documents.iter().map(|one| serde_yaml::from_str(&one.text).unwrap()).collect();
-        let actions: Vec<&str> = values
-            .iter()
-            .map(|one| one["spec"]["action"].as_object().unwrap().keys().next().unwrap().as_str())
-            .collect();
-        assert_eq!(actions, expect, "{condition}");
-        assert_eq!(values[1]["spec"]["after"], json!(["j"]));
+        assert_eq!(documents.len(), 1);
+        let value: Value = serde_yaml::from_str(&documents[0].text).unwrap();
+        assert_eq!(value["spec"]["action"], expect);
     };
-    check("*", &["tags", "property"]);
-    check("properties.desired.b = 1", &["tags", "property"]);
-    check("tags.a = 2", &["property", "tags"]);
+    let desired = json!({"desired": {"b": 2, "$version": 4}});
+    check(json!({"etag": "*", "tags": {"a": 1}}), json!({"tags": {"a": 1}}));
+    check(json!({"tags": {}, "properties": desired}), json!({"property": {"b": 2}}));
+    check(
+        json!({"etag": "*", "tags": {"a": null}, "properties": desired}),
+        json!({"twin": {"tags": {"a": null}, "property": {"b": 2}}}),
+    );
 }
 
 #[test]

@@ -83,7 +83,8 @@ fn actions() -> impl Strategy<Value = Action> {
     };
     prop_oneof![
         4 => patches.clone().prop_map(Action::Property),
-        2 => patches.prop_map(Action::Tags),
+        2 => patches.clone().prop_map(Action::Tags),
+        2 => (patches.clone(), patches).prop_map(|(tags, desired)| Action::Twin { tags, desired }),
         1 => Just(Action::Command(command)),
         1 => (0..2_usize).prop_map(|n| Action::DeviceTemplate(name(n))),
         1 => (0..2_usize).prop_map(|n| Action::EdgeManifest(name(n))),
@@ -266,7 +267,7 @@ fn observation(job: &Job, drawn: &Drawn) -> Observation {
         Action::Command(_) => 0,
         Action::DeviceTemplate(_) => 1,
         Action::EdgeManifest(_) => 2,
-        action => action.patch().unwrap().1.assignments().len(),
+        action => action.patches().iter().map(|one| one.patch.assignments().len()).sum(),
     };
     let values = [None, Some(json!(1)), Some(json!(2)), Some(json!({"c": 1}))];
     let mut found = Observation::default();
@@ -317,15 +318,19 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
 
 /// True when two actions want different things of one device, pair by pair.
 fn is_contested(left: &Action, right: &Action) -> bool {
-    let (one, two) = match (left, right) {
+    match (left, right) {
         (Action::DeviceTemplate(one), Action::DeviceTemplate(two)) => return one != two,
         (Action::EdgeManifest(one), Action::EdgeManifest(two)) => return one != two,
-        (Action::Property(one), Action::Property(two)) | (Action::Tags(one), Action::Tags(two)) => (one, two),
-        _ => return false,
+        _ => {}
+    }
+    let all = |action: &Action| {
+        let mut found = Vec::new();
+        for one in action.patches() {
+            leaves(&one.patch.to_value(), &format!("{:?}/", one.section), &mut found);
+        }
+        found
     };
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    leaves(&one.to_value(), "", &mut ours);
-    leaves(&two.to_value(), "", &mut theirs);
+    let (ours, theirs) = (all(left), all(right));
     ours.iter().any(|(path, value)| {
         theirs.iter().any(|(other, wanted)| {
             // An object that only has to exist conflicts with nothing below it.

@@ -101,6 +101,18 @@ fn cases() -> Vec<Case> {
             &["owner.name"],
         ),
         (
+            "{forbid: {tags: [owner]}}",
+            action("twin: {tags: {owner: a}, property: {level: 1}}"),
+            action("twin: {tags: {ring: a}, property: {owner: 1}}"),
+            &["`owner` is set", "twin: {tags: {owner: a}"],
+        ),
+        (
+            "{forbid: {actions: [property]}}",
+            action("twin: {tags: {ring: a}, property: {level: 1}}"),
+            action("tags: {ring: a}"),
+            &["the action `property`"],
+        ),
+        (
             "{forbid: {commands: [\"*Reset\"]}}",
             action("command: {name: factoryReset}"),
             action("command: {name: resetCounters}"),

@@ -1,6 +1,5 @@
 //! The files of imports, row by row, and twins that no import makes.
 
-use fleetform::model::marks::Marks;
 use fleetform::model::observation::Observation;
 use fleetform::model::patch::{Patch, Section};
 use fleetform::registry::{ImportFailure, Registry, Request, Touched, sqlite};
@@ -11,7 +10,7 @@ use crate::contract::fleet::{Fleet, spec};
 
 fn observe(registry: &Registry, section: Section, patch: &Value) -> Observation {
     let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
-    let touched = Touched::Section { section, assignments, marks: Marks::default() };
+    let touched = Touched::section(section, assignments);
     registry.devices().observe(&Request { touched, ..Request::all() }).unwrap()
 }
 

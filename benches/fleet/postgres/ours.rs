@@ -9,7 +9,6 @@ use fleetform::model::digest::Digest;
 use fleetform::model::fleet::{ImportFormat, Removed};
 use fleetform::model::id::{Name, RunToken};
 use fleetform::model::limits;
-use fleetform::model::marks::Marks;
 use fleetform::model::observation::DeviceIds;
 use fleetform::model::outcome::{Outcome, Reason, RunStatus};
 use fleetform::model::patch::{Patch, Section};
@@ -126,8 +125,7 @@ pub fn observe(folder: &Path) -> Result<(), Failure> {
     let patch = json!({"light": {"threshold": 3}});
     let patch = Patch::new(patch.as_object().cloned().unwrap_or_default()).ok_or("it is not empty")?;
     let mut request = Request::new(Selection::Matching { template: None, conditions: vec![condition] }, Vec::new());
-    request.touched =
-        Touched::Section { section: Section::Desired, assignments: patch.assignments(), marks: Marks::default() };
+    request.touched = Touched::section(Section::Desired, patch.assignments());
     let found = registry.devices().observe(&request)?;
     assert_eq!(found.ids.len(), number(folder, "devices")? as usize, "it selects all");
     Ok(())

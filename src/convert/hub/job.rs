@@ -14,7 +14,6 @@ use crate::convert::source::Source;
 use crate::convert::work::{JobDraft, Part};
 use crate::diag::shown;
 use crate::model::limits;
-use crate::model::patch::Section;
 use crate::model::text;
 
 /// Members that describe a run of a job in IoT Hub, not the job.
@@ -56,11 +55,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
     }
     let is_suspended = is_over(&mut fields, &mut notes)?;
     let schedule = start(&mut fields, context.now, &mut notes)?;
-    let parts = if is_method {
-        vec![method(&mut fields, delivery.contains_key("offline"))?]
-    } else {
-        updates(&mut fields, &target)?
-    };
+    let part = if is_method { method(&mut fields, delivery.contains_key("offline"))? } else { update(&mut fields)? };
     fields.finish(&mut notes);
     let work = JobDraft {
         base: id.unwrap_or_default(),
@@ -73,7 +68,7 @@ pub fn job(members: &Map<String, Value>, context: &mut Context<'_>) -> Result<Ve
         schedule,
         notes,
     };
-    Ok(work.documents(parts, &mut context.names))
+    Ok(work.documents(vec![part], &mut context.names))
 }
 
 fn is_method(fields: &mut Fields<'_>) -> Result<bool, String> {
@@ -182,9 +177,8 @@ fn method(fields: &mut Fields<'_>, is_waiting: bool) -> Result<Part, String> {
     Ok(Part { suffix: "command", action, delivery: Map::new(), notes })
 }
 
-/// Returns the actions of an update of twins: the section that the condition reads is written last, so that the second
-/// job still finds the devices of the first.
-fn updates(fields: &mut Fields<'_>, condition: &str) -> Result<Vec<Part>, String> {
+/// Returns the action of an update of twins.
+fn update(fields: &mut Fields<'_>) -> Result<Part, String> {
     let mut notes = Notes::new();
     let members = fields.object("updateTwin")?.ok_or("`updateTwin` is missing.")?;
     let mut twin = Fields::new("updateTwin", members);
@@ -205,28 +199,13 @@ fn updates(fields: &mut Fields<'_>, condition: &str) -> Result<Vec<Part>, String
     }
     properties.finish(&mut notes);
     twin.finish(&mut notes);
-    let part = |suffix, action| Part { suffix, action, delivery: Map::new(), notes: Notes::new() };
-    let mut parts = Vec::new();
-    if !tags.is_empty() {
-        parts.push(part("tags", json!({ "tags": tags })));
-    }
-    if !desired.is_empty() {
-        parts.push(part("property", json!({ "property": desired })));
-    }
-    let query = crate::query::parse(condition).map_err(|_| "`queryCondition` is not a condition.".to_string())?;
-    let reads = |section: Section| crate::query::paths(&query).iter().any(|path| path.root.section() == Some(section));
-    if parts.len() > 1 && reads(Section::Tags) {
-        parts.reverse();
-        if reads(Section::Desired) {
-            notes.push(
-                "The condition reads both tags and desired properties: see that the second job still finds its \
-                devices."
-                    .to_string(),
-            );
+    let (suffix, action) = match (tags.is_empty(), desired.is_empty()) {
+        (false, false) => ("twin", json!({"twin": {"tags": tags, "property": desired}})),
+        (false, true) => ("tags", json!({ "tags": tags })),
+        (true, false) => ("property", json!({ "property": desired })),
+        (true, true) => {
+            return Err("`updateTwin` has neither `tags` nor `properties.desired`, so it does nothing.".to_string());
         }
-    }
-    let first =
-        parts.first_mut().ok_or("`updateTwin` has neither `tags` nor `properties.desired`, so it does nothing.")?;
-    first.notes = notes;
-    Ok(parts)
+    };
+    Ok(Part { suffix, action, delivery: Map::new(), notes })
 }

@@ -15,7 +15,7 @@ use crate::manifest::values;
 use crate::model::delivery::{Amount, Confirm, Delivery, OfflinePolicy, Retry, Threshold, ThresholdScope};
 use crate::model::digest::Digest;
 use crate::model::id::{DeviceId, Name, RunToken};
-use crate::model::job::{Action, Command, DevicesOfRun, Expect, Job, Left, Selector, Target};
+use crate::model::job::{ACTION_WORDS, Action, Command, DevicesOfRun, Expect, Job, Left, Selector, Target};
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::outcome::Reason;
@@ -23,7 +23,6 @@ use crate::model::patch::Section;
 
 /// The fields of a target that name devices; `expect` stands beside them.
 const SELECTORS: [&str; 5] = ["group", "query", "devices", "failedOf", "pendingOf"];
-const ACTIONS: [&str; 6] = ["property", "cloudProperty", "tags", "command", "deviceTemplate", "edgeManifest"];
 /// How long a command waits for a connection and for its answer (IoT Hub's default is 30 s).
 const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -99,7 +98,10 @@ impl Lowering<'_> {
             [(first, _), others @ ..] => {
                 let words = given.iter().map(|(key, _)| key.text.as_str());
                 let detail = format!("{} has {}, and only one of them can be meant.", Subject(pointer), list(words));
-                let diagnostic = Diagnostic::new(code::EXACTLY_ONE, others[0].0.span, detail);
+                let mut diagnostic = Diagnostic::new(code::EXACTLY_ONE, others[0].0.span, detail);
+                if given.iter().all(|(key, _)| ["tags", "property"].contains(&key.text.as_str())) {
+                    diagnostic = diagnostic.with_help("Both at once are `twin: {tags: {…}, property: {…}}`.");
+                }
                 self.diagnostics.push(diagnostic.with_label(first.span, "the first one"));
             }
         }
@@ -221,19 +223,23 @@ impl Lowering<'_> {
     }
 
     pub(super) fn action(&mut self, action: v1::Action) -> Action {
-        let v1::Action { property, cloud_property, tags, command, device_template, edge_manifest } = action;
-        self.exactly_one("/spec/action", &ACTIONS);
+        let v1::Action { property, cloud_property, tags, twin, command, device_template, edge_manifest } = action;
+        self.exactly_one("/spec/action", &ACTION_WORDS);
         let property = property.map(|members| Action::Property(self.patch("property", members, Section::Desired)));
         let cloud_property =
             cloud_property.map(|members| Action::CloudProperty(self.patch("cloudProperty", members, Section::Cloud)));
         let tags = tags.map(|members| Action::Tags(self.patch("tags", members, Section::Tags)));
+        let twin = twin.map(|v1::TwinPatch { tags, property }| Action::Twin {
+            tags: self.patch("twin/tags", tags, Section::Tags),
+            desired: self.patch("twin/property", property, Section::Desired),
+        });
         let command = command.map(|command| Action::Command(self.command(command)));
         let device_template = device_template.map(|text| {
             Action::DeviceTemplate(self.reference(Kind::DeviceTemplate, &text.0, "/spec/action/deviceTemplate"))
         });
         let edge_manifest = edge_manifest
             .map(|text| Action::EdgeManifest(self.reference(Kind::EdgeManifest, &text.0, "/spec/action/edgeManifest")));
-        let action = property.or(cloud_property).or(tags).or(command).or(device_template).or(edge_manifest);
+        let action = property.or(cloud_property).or(tags).or(twin).or(command).or(device_template).or(edge_manifest);
         // Without an action there is a diagnostic, so the stand-in is never used.
         action.unwrap_or_else(|| Action::EdgeManifest(Name::parse("unresolved").expect("it is a legal name")))
     }

@@ -12,8 +12,8 @@ use crate::model::secret;
 
 impl Lowering<'_> {
     /// Returns the patch under `spec.action`, checked; a stand-in when it is empty.
-    pub(super) fn patch(&mut self, word: &str, members: Map<String, Value>, section: Section) -> Patch {
-        let unplaced = pointer(["spec", "action", word]);
+    pub(super) fn patch(&mut self, place: &str, members: Map<String, Value>, section: Section) -> Patch {
+        let unplaced = format!("/spec/action/{place}");
         let at = self.place(&unplaced).into_owned();
         let bytes = serde_json::to_vec(&members).map_or(0, |json| json.len());
         if bytes > limits::PATCH_BYTES_MAX {

@@ -211,6 +211,7 @@ pub(super) fn action_word(word: v1::ActionWord) -> &'static str {
         v1::ActionWord::Property => "property",
         v1::ActionWord::CloudProperty => "cloudProperty",
         v1::ActionWord::Tags => "tags",
+        v1::ActionWord::Twin => "twin",
         v1::ActionWord::Command => "command",
         v1::ActionWord::DeviceTemplate => "deviceTemplate",
         v1::ActionWord::EdgeManifest => "edgeManifest",

@@ -29,7 +29,7 @@ fn without_effect(work: &DeclaredWork<'_>) -> Vec<(&'static str, String)> {
         _ => None,
     };
     let mut found = Vec::new();
-    if delivery.confirm == Confirm::Acknowledged && !matches!(action, Action::Property(_)) {
+    if delivery.confirm == Confirm::Acknowledged && action.desired().is_none() {
         found.push(("confirm", format!("Only desired properties are acknowledged; a `{}` is not.", action.word())));
     }
     if delivery.offline == OfflinePolicy::Wait && is_idempotent.is_none() {

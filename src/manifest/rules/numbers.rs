@@ -41,7 +41,7 @@ fn templates_of<'a>(set: &'a Set, named: &Named) -> Vec<(&'a str, Template)> {
 
 /// Returns true when a template has a number at a pointer into the document, and no other template has anything else.
 fn is_number(work: &DeclaredWork<'_>, pointer: &str, set: &Set, templates: &[(&str, Template)]) -> bool {
-    let place = format!("{}/action/{}", work.spec, work.action.word());
+    let place = format!("{}/action/{}", work.spec, work.action.templated_place());
     let Some(below) = pointer.strip_prefix(&place) else { return false };
     let only = match &work.target.selector {
         Selector::Group(group) => set.find(Kind::DeviceGroup, group.as_str()).and_then(|doc| match &doc.draft {

@@ -104,6 +104,7 @@ pub enum ActionWord {
     Property,
     CloudProperty,
     Tags,
+    Twin,
     Command,
     DeviceTemplate,
     EdgeManifest,

@@ -20,7 +20,7 @@ use super::residual::ids_of;
 use super::rows::{malformed, number_of};
 use crate::model::id::Name;
 use crate::model::observation::{Observation, Strays};
-use crate::model::patch::Assignment;
+use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
 impl PostgresStore {
@@ -233,11 +233,13 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
         Touched::EdgeManifest { .. } => {
             ["edge_manifest", "edge_manifest_digest"].map(|column| format!("to_jsonb(d.{column})::text")).to_vec()
         }
-        Touched::Section { section, assignments, marks } => {
-            let column = format!("d.{}", section_column(*section));
-            let value_of = |one: &Assignment| match marks.templates_at(&one.path) {
-                Some(templates) => marked_at(&json_at(&column, &one.path), templates, &one.value),
-                None => json_at(&column, &one.path),
+        Touched::Sections { assignments, marks } => {
+            let value_of = |(section, one): &(Section, Assignment)| {
+                let value = json_at(&format!("d.{}", section_column(*section)), &one.path);
+                match marks.templates_at(*section, &one.path) {
+                    Some(templates) => marked_at(&value, templates, &one.value),
+                    None => value,
+                }
             };
             assignments.iter().map(value_of).collect()
         }

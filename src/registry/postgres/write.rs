@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::super::closer_look::{Verdict, judge};
-use super::super::devices::section_column;
+use super::super::devices::{section_column, version_column};
 use super::super::{Assignment, Chunk, Needs};
 use super::connection::Connection;
 use super::fault::Fault;
@@ -18,7 +18,6 @@ use super::journal::OutcomeColumns;
 use super::json::{stored, stored_text};
 use super::patch::{changed, merged};
 use super::rows::json_of;
-use crate::model::marks::Marks;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason};
 use crate::model::patch::Section;
@@ -140,12 +139,10 @@ fn mark_written(connection: &Connection, chunk: &Chunk<'_>, ordinals: &BTreeSet<
 /// Writes all of some devices, and returns what became of each, in order.
 fn write_all(connection: &Connection, assignment: &Assignment, devices: &[(u32, &str)]) -> Result<Vec<Judged>, Fault> {
     let mut judged: Vec<Judged> = match assignment {
-        Assignment::Patch { section, patch, marks } if !marks.is_empty() => {
+        Assignment::Patch { patches, marks } if !marks.is_empty() => {
             let mut judged = Vec::with_capacity(devices.len());
             for (template, devices) in by_template(connection, devices)? {
-                let patch = marks.apply(patch, template.as_deref());
-                let assignment =
-                    Assignment::Patch { section: *section, patch: patch.into_owned(), marks: Marks::default() };
+                let assignment = Assignment::for_template(patches, marks, template.as_deref());
                 judged.extend(write_alike(connection, &assignment, &devices)?);
             }
             judged
@@ -180,11 +177,13 @@ fn write_alike(
 ) -> Result<Vec<Judged>, Fault> {
     let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
     let row = match assignment {
-        Assignment::Patch { section, patch, .. } => {
+        Assignment::Patch { patches, .. } => {
             // A section counts at most eight bytes for each character of its text (a one-digit number does).
-            let safe = (section.size_max() / 8).saturating_sub(patch.to_string().len());
+            let safe =
+                |(section, patch): &(Section, Value)| (section.size_max() / 8).saturating_sub(patch.to_string().len());
+            let safe = patches.iter().map(safe).min().unwrap_or_default();
             let safe = i32::try_from(safe).unwrap_or(i32::MAX);
-            connection.one(&written_by(&patch_update(*section, patch)), &[&ids, &safe])?
+            connection.one(&written_by(&patch_update(patches)), &[&ids, &safe])?
         }
         Assignment::Template(name) => {
             let text = "UPDATE device AS d SET template = $2,
@@ -221,28 +220,37 @@ fn written_by(update: &str) -> String {
     format!("WITH written AS ({update} RETURNING d.device_id) SELECT array_agg(device_id) FROM written")
 }
 
-/// Returns the update that writes a patch where it changes something; its second parameter is the bytes of a section up
-/// to which no limit can be broken. When the patch changes nothing, no version moves.
-fn patch_update(section: Section, patch: &Value) -> String {
-    let column = section_column(section);
-    // A section that is not compressed has a byte at least for what counts up to eight: then its text is not made.
-    format!(
-        "UPDATE device AS d SET {column} = {}{}
-         WHERE d.device_id = ANY($1) AND NOT d.blocked AND {}
-           AND (pg_column_compression(d.{column}) IS NULL AND pg_column_size(d.{column}) <= $2
-                OR octet_length(d.{column}::text) <= $2)",
-        merged(&format!("d.{column}"), patch),
-        version_of(section),
-        changed(&format!("d.{column}"), patch)
-    )
-}
-
-fn version_of(section: Section) -> &'static str {
-    match section {
-        Section::Desired => ", desired_version = desired_version + 1",
-        Section::Reported => ", reported_version = reported_version + 1",
-        Section::Tags | Section::Cloud => "",
+/// Returns the update that writes patches where one of them changes something; its second parameter is the bytes of a
+/// section up to which no limit can be broken. No version moves of a section that stays as it is.
+fn patch_update(patches: &[(Section, Value)]) -> String {
+    let (mut sets, mut sizes, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for (section, patch) in patches {
+        let column = section_column(*section);
+        let merged = merged(&format!("d.{column}"), patch);
+        // Of several sections one may stay as it is, so the quick answer will not do.
+        let (changed, versions) = match patches.len() {
+            1 => (changed(&format!("d.{column}"), patch), "1".to_string()),
+            _ => {
+                let changed = format!("({merged})::text <> d.{column}::text");
+                let versions = format!("({changed})::int");
+                (changed, versions)
+            }
+        };
+        sets.push(format!("{column} = {merged}"));
+        sets.extend(version_column(*section).map(|version| format!("{version} = {version} + {versions}")));
+        // A section that is not compressed has a byte at least for what counts up to eight: then its text is not made.
+        sizes.push(format!(
+            "(pg_column_compression(d.{column}) IS NULL AND pg_column_size(d.{column}) <= $2
+                OR octet_length(d.{column}::text) <= $2)"
+        ));
+        changes.push(changed);
     }
+    format!(
+        "UPDATE device AS d SET {} WHERE d.device_id = ANY($1) AND NOT d.blocked AND ({}) AND {}",
+        sets.join(", "),
+        changes.join(" OR "),
+        sizes.join(" AND ")
+    )
 }
 
 /// Decides about devices that the statement left alone: gone, blocked, already as desired, or near a limit.
@@ -251,30 +259,42 @@ fn look_closer(
     assignment: &Assignment,
     devices: &[(u32, &str)],
 ) -> Result<Vec<Judged>, Fault> {
-    let (column, rewrite) = match assignment {
-        Assignment::Patch { section, .. } => {
-            let (column, version) = (section_column(*section), version_of(*section));
-            let rewrite = format!("UPDATE device SET {column} = $2::text::jsonb{version} WHERE device_id = $1");
-            (format!("{column}::text"), rewrite)
-        }
-        Assignment::Template(_) | Assignment::EdgeManifest { .. } => ("'{}'".to_string(), String::new()),
+    let sections: Vec<Section> = match assignment {
+        Assignment::Patch { patches, .. } => patches.iter().map(|(section, _)| *section).collect(),
+        Assignment::Template(_) | Assignment::EdgeManifest { .. } => Vec::new(),
     };
+    let columns: String = sections.iter().map(|section| format!(", {}::text", section_column(*section))).collect();
     let ids: Vec<&str> = devices.iter().map(|(_, id)| *id).collect();
-    let text = format!("SELECT device_id, blocked, {column} FROM device WHERE device_id = ANY($1) FOR UPDATE");
+    let text = format!("SELECT device_id, blocked{columns} FROM device WHERE device_id = ANY($1) FOR UPDATE");
     let rows = connection.rows(&text, &[&ids])?;
     let found: BTreeMap<&str, &tokio_postgres::Row> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
     let decide = |(ordinal, id): &(u32, &str)| {
         let row = found.get(*id);
         let is_blocked = row.map(|row| row.try_get(1)).transpose()?;
-        let section = || row.map_or(Ok(Value::Null), |row| json_of(row, 2));
-        match judge(assignment, is_blocked, section)? {
+        let read = || -> Result<Vec<Value>, Fault> {
+            let Some(row) = row else { return Ok(Vec::new()) };
+            (0..sections.len()).map(|at| json_of(row, at + 2)).collect()
+        };
+        match judge(assignment, is_blocked, read)? {
             Verdict::Left(reason, message) => Ok(Judged { ordinal: *ordinal, reason, message }),
             Verdict::Written(after) => {
-                connection.execute(&rewrite, &[id, &stored(&after)])?;
+                for ((section, before), after) in sections.iter().zip(read()?).zip(after) {
+                    if before != after {
+                        rewrite(connection, *section, id, &after)?;
+                    }
+                }
                 Ok(Judged { ordinal: *ordinal, reason: Reason::Written, message: None })
             }
         }
     };
     devices.iter().map(decide).collect()
+}
+
+/// Writes a whole section of a device.
+fn rewrite(connection: &Connection, section: Section, device_id: &str, value: &Value) -> Result<(), Fault> {
+    let column = section_column(section);
+    let version = version_column(section).map_or(String::new(), |version| format!(", {version} = {version} + 1"));
+    let text = format!("UPDATE device SET {column} = $2::text::jsonb{version} WHERE device_id = $1");
+    connection.execute(&text, &[&device_id, &stored(value)]).map(drop)
 }

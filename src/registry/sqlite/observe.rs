@@ -17,7 +17,7 @@ use super::SqliteStore;
 use super::rows::TextOrNull as _;
 use crate::model::id::Name;
 use crate::model::observation::{Observation, Strays};
-use crate::model::patch::Assignment;
+use crate::model::patch::{Assignment, Section};
 use crate::query::Query;
 
 /// The column of a row that says whether its device is selected. The one before it tells what may not fit, and the one
@@ -195,11 +195,13 @@ fn touched_columns(touched: &Touched) -> Vec<String> {
             let columns = ["edge_manifest", "edge_manifest_digest"];
             columns.iter().map(|column| format!("nullif(json_quote(d.{column}), 'null')")).collect()
         }
-        Touched::Section { section, assignments, marks } => {
-            let column = format!("d.{}", section_column(*section));
-            let value_of = |one: &Assignment| match marks.templates_at(&one.path) {
-                Some(templates) => marked_at(&json_at(&column, &one.path), templates, &one.value),
-                None => json_at(&column, &one.path),
+        Touched::Sections { assignments, marks } => {
+            let value_of = |(section, one): &(Section, Assignment)| {
+                let value = json_at(&format!("d.{}", section_column(*section)), &one.path);
+                match marks.templates_at(*section, &one.path) {
+                    Some(templates) => marked_at(&value, templates, &one.value),
+                    None => value,
+                }
             };
             assignments.iter().map(value_of).collect()
         }

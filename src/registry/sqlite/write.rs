@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 use serde_json::Value;
 
 use super::super::closer_look::{Verdict, judge};
-use super::super::devices::section_column;
+use super::super::devices::{section_column, version_column};
 use super::super::{Assignment, Chunk, Needs, RegistryError};
 use super::SqliteStore;
 use super::rows::TextOrNull as _;
@@ -19,8 +19,8 @@ use crate::model::patch::Section;
 
 /// The statements of one kind of write: `fast` changes a device when it can be done without a closer look.
 struct Statements {
-    fast: &'static str,
-    /// The patch or the name; of an edge manifest a list of its name and its digest.
+    fast: Cow<'static, str>,
+    /// The patch or the name; a list of several patches, and of an edge manifest one of its name and its digest.
     value: String,
     /// Sections whose text is longer than this get the closer look: they might break a size limit.
     safe_length: usize,
@@ -154,10 +154,9 @@ impl<'a> Writers<'a> {
     fn of(&mut self, transaction: &Transaction<'_>, device_id: &str) -> rusqlite::Result<&Writer<'a>> {
         let assignment = self.assignment;
         Ok(match assignment {
-            Assignment::Patch { section, patch, marks } if !marks.is_empty() => {
+            Assignment::Patch { patches, marks } if !marks.is_empty() => {
                 self.made.entry(template_of(transaction, device_id)?).or_insert_with_key(|template| {
-                    let patch = marks.apply(patch, template.as_deref()).into_owned();
-                    Writer::new(Cow::Owned(Assignment::patch(*section, patch)))
+                    Writer::new(Cow::Owned(Assignment::for_template(patches, marks, template.as_deref())))
                 })
             }
             _ => self.made.entry(None).or_insert_with(|| Writer::new(Cow::Borrowed(assignment))),
@@ -168,47 +167,59 @@ impl<'a> Writers<'a> {
 fn statements(assignment: &Assignment) -> Statements {
     // The patch is compared by its effect: when it changes nothing, nothing is written and no version moves.
     match assignment {
-        Assignment::Patch { section, patch, .. } => {
-            let patch = patch.to_string();
-            let fast = match section {
-                Section::Desired => {
-                    "UPDATE device SET desired = json_patch(desired, ?2), desired_version = desired_version + 1
-                     WHERE device_id = ?1 AND blocked = 0 AND length(desired) <= ?3
-                       AND json_patch(desired, ?2) <> desired"
-                }
-                Section::Reported => {
-                    "UPDATE device SET reported = json_patch(reported, ?2), reported_version = reported_version + 1
-                     WHERE device_id = ?1 AND blocked = 0 AND length(reported) <= ?3
-                       AND json_patch(reported, ?2) <> reported"
-                }
-                Section::Tags => {
-                    "UPDATE device SET tags = json_patch(tags, ?2)
-                     WHERE device_id = ?1 AND blocked = 0 AND length(tags) <= ?3 AND json_patch(tags, ?2) <> tags"
-                }
-                Section::Cloud => {
-                    "UPDATE device SET cloud = json_patch(cloud, ?2)
-                     WHERE device_id = ?1 AND blocked = 0 AND length(cloud) <= ?3 AND json_patch(cloud, ?2) <> cloud"
-                }
-            };
-            // A section counts at most eight bytes for each character of its text (a one-digit number does).
-            let safe_length = (section.size_max() / 8).saturating_sub(patch.len());
-            Statements { fast, value: patch, safe_length }
-        }
+        Assignment::Patch { patches, .. } => patch_statements(patches),
         Assignment::Template(name) => Statements {
-            fast: "UPDATE device SET template = ?2,
+            fast: Cow::Borrowed(
+                "UPDATE device SET template = ?2,
                      state = CASE state WHEN 'unassociated' THEN 'registered' ELSE state END
                    WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0 AND template IS NOT ?2",
+            ),
             value: name.clone(),
             safe_length: 0,
         },
         Assignment::EdgeManifest { name, digest } => Statements {
-            fast: "UPDATE device SET edge_manifest = ?2 ->> 0, edge_manifest_digest = ?2 ->> 1
+            fast: Cow::Borrowed(
+                "UPDATE device SET edge_manifest = ?2 ->> 0, edge_manifest_digest = ?2 ->> 1
                    WHERE device_id = ?1 AND blocked = 0 AND ?3 >= 0
                      AND (edge_manifest IS NOT ?2 ->> 0 OR edge_manifest_digest IS NOT ?2 ->> 1)",
+            ),
             value: Value::from(vec![name.clone(), digest.to_string()]).to_string(),
             safe_length: 0,
         },
     }
+}
+
+/// Returns the statement that writes sections where that changes one of them.
+fn patch_statements(patches: &[(Section, Value)]) -> Statements {
+    let after = |at: usize, column: &str| match patches.len() {
+        1 => format!("json_patch({column}, ?2)"),
+        _ => format!("json_patch({column}, ?2 -> {at})"),
+    };
+    let (mut sets, mut conditions, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, (section, _)) in patches.iter().enumerate() {
+        let column = section_column(*section);
+        let after = after(at, column);
+        sets.push(format!("{column} = {after}"));
+        if let Some(version) = version_column(*section) {
+            sets.push(format!("{version} = {version} + ({after} <> {column})"));
+        }
+        conditions.push(format!("length({column}) <= ?3"));
+        changes.push(format!("{after} <> {column}"));
+    }
+    let fast = format!(
+        "UPDATE device SET {} WHERE device_id = ?1 AND blocked = 0 AND {} AND ({})",
+        sets.join(", "),
+        conditions.join(" AND "),
+        changes.join(" OR ")
+    );
+    let value = match patches {
+        [(_, patch)] => patch.to_string(),
+        several => Value::from_iter(several.iter().map(|(_, patch)| patch.clone())).to_string(),
+    };
+    // A section counts at most eight bytes for each character of its text (a one-digit number does).
+    let most = patches.iter().map(|(section, _)| section.size_max() / 8).min().unwrap_or_default();
+    let safe_length = most.saturating_sub(value.len());
+    Statements { fast: Cow::Owned(fast), value, safe_length }
 }
 
 /// Decides about a device that the fast statement left alone: gone, blocked, already as desired, or near a limit.
@@ -217,25 +228,33 @@ fn judge_one(
     assignment: &Assignment,
     device_id: &str,
 ) -> rusqlite::Result<(Reason, Option<String>)> {
-    let column = match assignment {
-        Assignment::Patch { section, .. } => section_column(*section),
-        Assignment::Template(_) | Assignment::EdgeManifest { .. } => "'{}'",
+    let sections: Vec<Section> = match assignment {
+        Assignment::Patch { patches, .. } => patches.iter().map(|(section, _)| *section).collect(),
+        Assignment::Template(_) | Assignment::EdgeManifest { .. } => Vec::new(),
     };
-    let mut look = transaction.prepare_cached(&format!("SELECT blocked, {column} FROM device WHERE device_id = ?1"))?;
-    let found: Option<(bool, String)> = look.query_row([device_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let (is_blocked, text) = found.map_or((None, String::new()), |(is_blocked, text)| (Some(is_blocked), text));
-    let section = || serde_json::from_str(&text).map_err(|_| super::rows::malformed(1, &text));
-    let after = match judge(assignment, is_blocked, section)? {
+    let columns: String = sections.iter().map(|section| format!(", {}", section_column(*section))).collect();
+    let mut look = transaction.prepare_cached(&format!("SELECT blocked{columns} FROM device WHERE device_id = ?1"))?;
+    let read = |row: &Row<'_>| -> rusqlite::Result<(bool, Vec<String>)> {
+        Ok((row.get(0)?, (1..=sections.len()).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?))
+    };
+    let (is_blocked, texts) = match look.query_row([device_id], read).optional()? {
+        Some((is_blocked, texts)) => (Some(is_blocked), texts),
+        None => (None, Vec::new()),
+    };
+    let parse =
+        |(at, text): (usize, &String)| serde_json::from_str(text).map_err(|_| super::rows::malformed(at + 1, text));
+    let after = match judge(assignment, is_blocked, || texts.iter().enumerate().map(parse).collect())? {
         Verdict::Left(reason, message) => return Ok((reason, message)),
         Verdict::Written(after) => after,
     };
-    let version = match assignment {
-        Assignment::Patch { section: Section::Desired, .. } => ", desired_version = desired_version + 1",
-        Assignment::Patch { section: Section::Reported, .. } => ", reported_version = reported_version + 1",
-        Assignment::Patch { .. } | Assignment::Template(_) | Assignment::EdgeManifest { .. } => "",
-    };
-    let mut write =
-        transaction.prepare_cached(&format!("UPDATE device SET {column} = ?2{version} WHERE device_id = ?1"))?;
-    write.execute(rusqlite::params![device_id, after.to_string()])?;
+    for ((section, before), after) in sections.iter().zip(texts.iter().enumerate().map(parse)).zip(after) {
+        if before? == after {
+            continue;
+        }
+        let column = section_column(*section);
+        let version = version_column(*section).map_or(String::new(), |version| format!(", {version} = {version} + 1"));
+        let text = format!("UPDATE device SET {column} = ?2{version} WHERE device_id = ?1");
+        transaction.prepare_cached(&text)?.execute(rusqlite::params![device_id, after.to_string()])?;
+    }
     Ok((Reason::Written, None))
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use fleetform::model::digest::Digest;
+use fleetform::model::job::Action;
 use fleetform::model::marks::Marks;
 use fleetform::model::observation::{Before, Mismatch, Observation, Strays};
-use fleetform::model::patch::{Patch, Section};
+use fleetform::model::patch::{Assignment as PathAssignment, Patch, Section};
 use fleetform::registry::{Assignment, Change, Chunk, DeviceFilter, ImportSpec, Request, Selection, Touched};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,7 @@ use super::fleet::{Fleet, hub, hub_spec, listed, matching, name, now, observed, 
 /// Returns a request for all devices, and the values at the paths of a patch.
 fn touching(section: Section, patch: &Value) -> Request {
     let assignments = Patch::new(patch.as_object().unwrap().clone()).unwrap().assignments();
-    Request { touched: Touched::Section { section, assignments, marks: Marks::default() }, ..Request::all() }
+    Request { touched: Touched::section(section, assignments), ..Request::all() }
 }
 
 fn observe(fleet: &Fleet, request: &Request) -> Observation {
@@ -118,13 +119,26 @@ pub fn a_mark_counts_on_devices_of_its_templates(fresh: Fresh) {
     let mut fleet = of_templates(fresh);
     let patch = Patch::new(json!({"fan": {"on": true}}).as_object().unwrap().clone()).unwrap();
     let marks = Marks::of(&patch, |_| BTreeSet::from([name("heater"), name("lamp")]));
-    let touched =
-        || Touched::Section { section: Section::Desired, assignments: marks.assignments(&patch), marks: marks.clone() };
+    let action = Action::Property(patch);
+    let touched = || Touched::Sections { assignments: marks.assignments_of(&action), marks: marks.clone() };
     let marks_of = |fleet: &Fleet| values(&observe(fleet, &Request { touched: touched(), ..Request::all() }));
     let has_one = Some(json!("c"));
     assert_eq!(marks_of(&fleet), [None, None, None, has_one.clone()], "the last has no template");
     assert_eq!(fleet.write(Section::Desired, json!({"fan": {"__t": "c"}}), None).len(), 4);
     assert_eq!(marks_of(&fleet), vec![has_one; 4]);
+}
+
+pub fn paths_of_two_sections_are_looked_at_together(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    let line = |id: &str, ring: &str, level: u64| json!({"id": id, "tags": {"ring": ring}, "properties": {"desired": {"level": level}}});
+    fleet.import(&hub_spec("a"), &hub(&[line("d-1", "a", 1), line("d-2", "a", 2), line("d-3", "b", 2)]));
+    let at = |section, path: &str| (section, PathAssignment { path: vec![path.to_string()], value: json!(2) });
+    let assignments = vec![at(Section::Tags, "ring"), at(Section::Desired, "level"), at(Section::Tags, "level")];
+    let touched = Touched::Sections { assignments, marks: Marks::default() };
+    let found = observe(&fleet, &Request { touched, ..Request::all() });
+    let told: Vec<Vec<Option<Value>>> = entries(&found).iter().map(|entry| entry.values.clone()).collect();
+    let expect = [("a", 1), ("a", 2), ("b", 2)].map(|(ring, level)| vec![Some(json!(ring)), Some(json!(level)), None]);
+    assert_eq!(told, expect);
 }
 
 pub fn a_device_that_is_no_edge_device_is_told(fresh: Fresh) {

@@ -258,11 +258,64 @@ pub fn a_mark_is_written_to_devices_of_its_templates(fresh: Fresh) {
     let patch = json!({"fan": {"on": true}});
     let members = Patch::new(patch.as_object().unwrap().clone()).unwrap();
     let marks = Marks::of(&members, |_| BTreeSet::from([Name::parse("lamp").unwrap()]));
-    let assignment = Assignment::Patch { section: Section::Desired, patch: patch.clone(), marks };
+    let assignment = Assignment::Patch { patches: vec![(Section::Desired, patch.clone())], marks };
     assert_eq!(assign(&mut fleet, "first", &assignment, false).1, [Reason::Written; 6]);
     assert_eq!(fleet.device("a-2").desired, json!({"fan": {"__t": "c", "on": true}}));
     assert_eq!(["b-1", "c-2"].map(|id| fleet.device(id).desired), [patch.clone(), patch]);
     assert_eq!(assign(&mut fleet, "again", &assignment, true).1, [Reason::Unchanged; 6]);
+}
+
+pub fn tags_and_desired_properties_are_written_together(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    let line =
+        |id: &str, tags: Value, desired: Value| json!({"id": id, "tags": tags, "properties": {"desired": desired}});
+    let large = json!({"k1": "x".repeat(4000), "k2": "x".repeat(4000)});
+    let lines = [
+        line("d-0", json!({"ring": "a"}), json!({"list": [1, 2, 3], "real": 1.0})),
+        line("d-1", json!({"ring": "b"}), json!({"list": [1, 2], "real": 1})),
+        line("d-2", json!({"ring": "a"}), json!({"list": [1, 2], "real": 1})),
+        line("d-3", json!({}), json!({"real": 2})),
+        line("d-4", large.clone(), json!({"list": [1, 2], "real": 1})),
+        line("d-5", large, json!({"list": [1], "real": 1})),
+    ];
+    fleet.import(&hub_spec("a"), &hub(&lines));
+    let before: Vec<Device> = (0..6).map(|n| fleet.device(&format!("d-{n}"))).collect();
+    let patches = vec![
+        (Section::Tags, json!({"ring": "b", "note": "x".repeat(187)})),
+        (Section::Desired, json!({"list": [1, 2], "real": 1, "old": null})),
+    ];
+    let assignment = Assignment::Patch { patches, marks: Marks::default() };
+    let (_, reasons) = assign(&mut fleet, "first", &assignment, false);
+    let (written, unchanged) = (Reason::Written, Reason::Unchanged);
+    assert_eq!(reasons, [written, written, written, written, Reason::Error, Reason::Error]);
+    let after: Vec<Device> = (0..6).map(|n| fleet.device(&format!("d-{n}"))).collect();
+    for device in &after[..4] {
+        assert_eq!((&device.tags["ring"], &device.desired["list"]), (&json!("b"), &json!([1, 2])), "{device:?}");
+    }
+    // Of a device that would have too many tags, the desired properties stay as they are, too.
+    for n in 4..6 {
+        assert_eq!((&after[n].tags, &after[n].desired), (&before[n].tags, &before[n].desired), "d-{n}");
+    }
+    // A version counts the writes of its own section.
+    let moved = after.iter().zip(&before).map(|(after, before)| after.desired_version - before.desired_version);
+    assert_eq!(moved.collect::<Vec<_>>(), [1, 0, 0, 1, 0, 0]);
+    fleet.block(&["d-1"]);
+    let (_, reasons) = assign(&mut fleet, "again", &assignment, true);
+    assert_eq!(reasons[..4], [unchanged, Reason::Blocked, unchanged, unchanged]);
+}
+
+pub fn marks_of_desired_properties_are_no_tags(fresh: Fresh) {
+    let mut fleet = Fleet::new(fresh);
+    fleet.import(&ImportSpec { template: Some("lamp".to_string()), ..spec("a") }, "IOTC_DEVICEID\nd-1\n");
+    let patch = json!({"fan": {"on": true}});
+    let members = Patch::new(patch.as_object().unwrap().clone()).unwrap();
+    let marks = Marks::of(&members, |_| BTreeSet::from([Name::parse("lamp").unwrap()]));
+    let patches = vec![(Section::Tags, patch.clone()), (Section::Desired, patch.clone())];
+    let assignment = Assignment::Patch { patches, marks };
+    assert_eq!(assign(&mut fleet, "first", &assignment, false).1, [Reason::Written]);
+    let device = fleet.device("d-1");
+    assert_eq!((device.tags, device.desired), (patch, json!({"fan": {"__t": "c", "on": true}})));
+    assert_eq!(assign(&mut fleet, "again", &assignment, false).1, [Reason::Unchanged]);
 }
 
 pub fn a_device_that_needed_no_write_is_done(fresh: Fresh) {

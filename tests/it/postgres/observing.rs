@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use fleetform::model::device::Device;
 use fleetform::model::digest::Digest;
 use fleetform::model::id::Name;
+use fleetform::model::job::Action;
 use fleetform::model::marks::Marks;
 use fleetform::model::patch::{Assignment, Patch, Section};
 use fleetform::query::{self, Query};
@@ -85,14 +86,20 @@ fn touched(dice: &mut Dice) -> Touched {
         3 => {
             let patch = Patch::new(json!({"a": {"b": 1}, "n": {"c": 2}}).as_object().unwrap().clone()).unwrap();
             let marks = Marks::of(&patch, |_| BTreeSet::from([name("a"), name("abc")]));
-            Touched::Section { section: Section::Desired, assignments: marks.assignments(&patch), marks }
+            let tags = Patch::new(json!({"a": {"b": 1}}).as_object().unwrap().clone()).unwrap();
+            let action = Action::Twin { tags, desired: patch };
+            Touched::Sections { assignments: marks.assignments_of(&action), marks }
         }
         _ => {
-            let section = [Section::Tags, Section::Cloud, Section::Desired, Section::Reported][dice.below(4)];
+            let count = dice.below(3);
             let path =
                 |dice: &mut Dice| (0..=dice.below(2)).map(|_| KEYS[dice.below(KEYS.len())].to_string()).collect();
-            let assignments = (0..=dice.below(3)).map(|_| Assignment { path: path(dice), value: json!(1) }).collect();
-            Touched::Section { section, assignments, marks: Marks::default() }
+            let mut one = || {
+                let section = [Section::Tags, Section::Cloud, Section::Desired, Section::Reported][dice.below(4)];
+                (section, Assignment { path: path(dice), value: json!(1) })
+            };
+            let assignments = (0..=count).map(|_| one()).collect();
+            Touched::Sections { assignments, marks: Marks::default() }
         }
     }
 }
