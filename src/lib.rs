@@ -48,7 +48,7 @@
 //! | | **the IO line** | clock, files, network and threads only below | |
 //! | 3 | [`tls`] | what is trusted, and who we are, on an encrypted connection | nothing of ours |
 //! | 4 | [`registry`] | devices, imports, the journal: a port, SQLite and PostgreSQL behind it | diag, model, query, ledger, tls |
-//! | 4 | [`link`] | the way to the devices: a port, and simulated devices or an MQTT broker behind it | model, tls |
+//! | 4 | [`link`] | the way to the devices: a port, and simulated devices, an MQTT broker or IoT Hub's clients behind it | model, tls |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
 //! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
@@ -69,7 +69,7 @@
 //! | port | what it asks | what is behind it | who replaces it |
 //! | --- | --- | --- | --- |
 //! | [`registry::Store`] | `commit(&Fence, &[Change])`, and what was done | `registry/sqlite`, `registry/postgres` | a store that passes the contract |
-//! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated`, `link/mqtt` | the simulation |
+//! | [`link::DeviceLink`] | requests out, events in, each with a [`link::Token`] | `link/simulated`, `link/mqtt`, `link/hub` | the simulation |
 //! | [`execute::Clock`] | now, and the one wait | the system's clock, a virtual one | the simulation |
 //!
 //! The contract of a store is `tests/it/contract.rs`. [`execute::Ports`] wraps the first two.
@@ -129,6 +129,7 @@
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | certificates of a broker, and our key | `link`, read only | where `spec.link.mqtt` says |
+//! | the certificate of the gateway, and its key | `link`, read only | where `--certificate` and `--key` say |
 //! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |

@@ -1,11 +1,11 @@
-//! What is trusted, and who we are, on an encrypted connection: to a broker, or to a database.
+//! What is trusted, and who we are, on an encrypted connection: to a broker, to a database, or of a device to us.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
 
 /// The files of an encrypted connection, in PEM.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +33,22 @@ pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
         }
         _ => builder.with_no_client_auth(),
     };
+    Ok(Arc::new(config))
+}
+
+/// Returns the settings of the server's side of an encrypted connection, by two files in PEM: the certificate with its
+/// chain, and its key.
+///
+/// # Errors
+/// A file cannot be read, is none of its kind, or the key is that of another certificate.
+pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Failed { reason: error.to_string() })?
+        .with_no_client_auth()
+        .with_single_cert(certificates(certificate)?, private)
+        .map_err(|error| unusable(key, &error))?;
     Ok(Arc::new(config))
 }
 

@@ -116,6 +116,7 @@ fn day(folder: &Path) -> Result<(), String> {
         _ => {}
     };
     let options = WatchOptions {
+        gateway: None,
         trust: fleetform::ops::Trust { introduction: None, remembers: false },
         remote: None,
         branch: None,

@@ -272,6 +272,7 @@ pub fn measure(fleet: &Path, mix: Mix) -> Result<(), Failure> {
         failure: RefCell::new(None),
     };
     let options = WatchOptions {
+        gateway: None,
         trust: fleetform::ops::Trust::default(),
         remote: None,
         branch: None,

@@ -70,6 +70,10 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Follow a branch: execute what is merged and what is due, until it is stopped
     Watch(WatchArgs),
+    /// Follow a branch as `watch` does, and let devices of Azure IoT Hub connect
+    ///
+    /// The fleet has `spec.link.iotHub`. Devices keep their clients: of their connection strings the host name changes.
+    Gateway(GatewayArgs),
     /// Show what the daemon last saw, did and holds
     Status,
     /// Write the registry without keys into one file, to plan with where the registry is not
@@ -216,6 +220,22 @@ pub struct WatchArgs {
     pub grace: u64,
     #[command(flatten)]
     pub forge: ForgeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Where devices connect, with MQTT over TLS
+    #[arg(long, value_name = "ADDR:PORT", env = "FLEETFORM_MQTT", default_value = "0.0.0.0:8883")]
+    #[arg(help_heading = "Gateway")]
+    pub mqtt: std::net::SocketAddr,
+    /// The certificate of the fleet's `hostName` with its chain, in PEM
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_CERTIFICATE", help_heading = "Gateway")]
+    pub certificate: PathBuf,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_KEY", help_heading = "Gateway")]
+    pub key: PathBuf,
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,17 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fleetform -C /var/lib/fleetform watch --remote git@example.com:fleet", "follow a remote"),
         ],
     ),
+    (
+        "gateway",
+        &[
+            ("fleetform gateway --certificate hub.pem --key hub-key.pem", "listen for devices on port 8883"),
+            (
+                "fleetform -C /var/lib/fleetform gateway --remote git@example.com:fleet --certificate hub.pem --key \
+                 hub-key.pem",
+                "follow a remote",
+            ),
+        ],
+    ),
     ("snapshot", &[("fleetform snapshot --out fleet.snapshot", "for `plan --snapshot` in CI")]),
     ("status", &[("fleetform status", "what the daemon does, and what waits")]),
     (

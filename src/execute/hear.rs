@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::active::Active;
 use super::{ExecuteError, Executor};
 use crate::ledger::RunKey;
-use crate::link::{DeviceLink, LinkEvent, Origin, Reply, ReplyAnswer, Token, Twin};
+use crate::link::{DeviceLink, Identity, LinkEvent, Origin, Reply, ReplyAnswer, Token, Twin};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::device::Device;
 use crate::model::id::Name;
@@ -17,7 +17,8 @@ use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
-use crate::registry::{Change, Heard, HeardOf, Registry, Reported};
+use crate::query;
+use crate::registry::{Change, DeviceKeys, Heard, HeardOf, Registry, Reported, Request, Selection};
 use crate::rollout::{Event, WorkKind};
 
 /// Returns a device's text as it is kept: sanitised and cut.
@@ -123,7 +124,10 @@ impl Hearing<'_> {
             return Ok(Vec::new());
         }
         let heard: Vec<LinkEvent> = heard.into_iter().map(|event| self.masked(event)).collect();
-        let mut from = Vec::with_capacity(heard.len());
+        let left = if heard.contains(&LinkEvent::Began) { self.connected()? } else { DeviceIds::default() };
+        // When each of them left, nobody has seen.
+        let what = HeardOf::Presence { is_online: false, is_news: false };
+        let mut from: Vec<Heard<'_>> = left.iter().map(|device_id| Heard { device_id, at: now, what }).collect();
         for event in &heard {
             let (device_id, at, what) = match event {
                 LinkEvent::Presence { device_id, is_online, is_news, at } => {
@@ -133,7 +137,11 @@ impl Hearing<'_> {
                 LinkEvent::TwinWanted { device_id, .. } => {
                     (device_id, now, HeardOf::Presence { is_online: true, is_news: true })
                 }
-                LinkEvent::Answered { .. } | LinkEvent::NotDelivered { .. } => continue,
+                // Who it is is not known yet.
+                LinkEvent::Began
+                | LinkEvent::LoginWanted { .. }
+                | LinkEvent::Answered { .. }
+                | LinkEvent::NotDelivered { .. } => continue,
             };
             from.push(Heard { device_id, at, what });
         }
@@ -148,7 +156,7 @@ impl Hearing<'_> {
             message,
             at: now,
         }));
-        let mut answers = self.registry.commit(&changes)?;
+        let mut answers = if changes.is_empty() { Vec::new() } else { self.registry.commit(&changes)? };
         let reported = if from.is_empty() { Vec::new() } else { answers.swap_remove(0).into_reported() };
         self.answer(heard, reported)
     }
@@ -161,6 +169,21 @@ impl Hearing<'_> {
             }
             event => event,
         }
+    }
+
+    /// Returns the devices that count as connected.
+    fn connected(&self) -> Result<DeviceIds, ExecuteError> {
+        let conditions = query::parse("connectionState = 'Connected'").into_iter().collect();
+        let request = Request::new(Selection::Matching { template: None, conditions }, Vec::new());
+        Ok(self.registry.devices().observe(&request)?.ids)
+    }
+
+    /// Returns what a device proves who it is with.
+    fn identity(&self, device_id: &str) -> Result<Option<Identity>, ExecuteError> {
+        let Some(device) = self.registry.devices().get(device_id)? else { return Ok(None) };
+        let DeviceKeys { authentication, primary_key, secondary_key, .. } = self.registry.devices().keys(device_id)?;
+        let keys = [primary_key, secondary_key].into_iter().flatten().collect();
+        Ok(Some(Identity { authentication, keys, is_blocked: device.blocked }))
     }
 
     /// Answers the devices, and returns what is news to runs.
@@ -201,7 +224,12 @@ impl Hearing<'_> {
                     }
                     self.link.reply(Reply { device_id, rid, answer });
                 }
-                LinkEvent::Presence { is_online: false, .. }
+                LinkEvent::LoginWanted { device_id, rid } => {
+                    let answer = ReplyAnswer::Identity(self.identity(&device_id)?);
+                    self.link.reply(Reply { device_id, rid, answer });
+                }
+                LinkEvent::Began
+                | LinkEvent::Presence { is_online: false, .. }
                 | LinkEvent::Answered { .. }
                 | LinkEvent::NotDelivered { .. } => {}
             }

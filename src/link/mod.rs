@@ -12,17 +12,23 @@
 //! | --- | --- |
 //! | `protocol` | topics and payloads of the device protocol, pure |
 //! | `mqtt` | devices behind an MQTT broker |
+//! | `hub` | devices of Azure IoT Hub, which connect to this process |
+//! | `answered` | answers that come again |
 //! | `simulated`, `journal` | devices that are a function of a seed |
 
+mod answered;
+mod hub;
 mod journal;
 pub mod mqtt;
 pub mod protocol;
 mod simulated;
 
+pub use hub::{GatewayOptions, HubLink};
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +36,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::model::device::Authentication;
 use crate::model::digest::Digest;
 use crate::model::fleet::LinkConfig;
 use crate::model::status::LinkStatus;
@@ -110,6 +117,8 @@ pub struct Surroundings<'a> {
     pub role: &'a str,
     /// What stands for the references in the settings.
     pub credentials: Credentials,
+    /// Where this process listens for devices; `None` for one that is no gateway.
+    pub gateway: Option<GatewayOptions>,
     /// Called by a link with a thread of its own when it has events.
     pub wake: Wake,
 }
@@ -124,6 +133,7 @@ pub fn open(config: &LinkConfig, surroundings: Surroundings<'_>) -> Result<Box<d
         // The time of its next event is known.
         LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, surroundings.folder)?)),
         LinkConfig::Mqtt(config) => Ok(Box::new(MqttLink::open(config, surroundings)?)),
+        LinkConfig::Hub(config) => Ok(Box::new(HubLink::open(config, surroundings)?)),
     }
 }
 
@@ -184,6 +194,10 @@ pub enum LinkEvent {
     Reported { device_id: String, patch: Value, rid: Option<String>, at: Timestamp },
     /// The device asks for its twin.
     TwinWanted { device_id: String, rid: String },
+    /// The link has begun, and nobody is connected: who was connected to an earlier process connects again.
+    Began,
+    /// Something says that it is the device, and is to be let in when it can prove it.
+    LoginWanted { device_id: String, rid: String },
 }
 
 /// Who answered, and to what, as far as that is known of an answer.
@@ -215,11 +229,29 @@ pub struct Reply {
 pub enum ReplyAnswer {
     /// The twin that it asked for. Its values may be secrets.
     Twin(Twin),
+    /// What the device proves who it is with; `None` for one that the registry does not have.
+    Identity(Option<Identity>),
     /// Its patch is written and made this version of the reported section.
     Written { version: u64 },
     /// Its request was refused, with an HTTP-like code: 400 and 413 for what it sent, 403 for a device that is blocked,
     /// 404 for one that the registry does not have.
     Refused { status: u16 },
+}
+
+/// What a device proves who it is with.
+#[derive(Clone, PartialEq)]
+pub struct Identity {
+    pub authentication: Authentication,
+    /// Its keys, which are secrets.
+    pub keys: Vec<Vec<u8>>,
+    pub is_blocked: bool,
+}
+
+/// Leaves the keys out.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("authentication", &self.authentication).finish_non_exhaustive()
+    }
 }
 
 /// A device's twin, as the device sees it.
@@ -240,6 +272,10 @@ pub enum LinkError {
     Journal { path: String, source: std::io::Error },
     #[error("the broker {address}: {source}")]
     Broker { address: String, source: BrokerError },
+    #[error("devices cannot be listened to on {address}: {reason}")]
+    Gateway { address: SocketAddr, reason: String },
+    #[error("the devices of this fleet are connected to its gateway, and this process is none")]
+    NoGateway,
 }
 
 impl LinkError {
@@ -247,7 +283,7 @@ impl LinkError {
     pub fn is_outage(&self) -> bool {
         match self {
             LinkError::Journal { .. } => false,
-            LinkError::Broker { .. } => true,
+            LinkError::Broker { .. } | LinkError::Gateway { .. } | LinkError::NoGateway => true,
         }
     }
 
@@ -256,6 +292,12 @@ impl LinkError {
         match self {
             LinkError::Journal { .. } => "Check the path in `spec.link.simulated.journal` and its permissions.",
             LinkError::Broker { source, .. } => source.help(),
+            LinkError::Gateway { .. } => {
+                "Check `--mqtt`, `--certificate` and `--key`. A port below 1024 needs a right."
+            }
+            LinkError::NoGateway => {
+                "Commit what is to be done: `fleetform gateway` does it. It is started beside the devices' host name."
+            }
         }
     }
 }

@@ -294,7 +294,7 @@ fn status_of(text: &str) -> Result<u16, Malformed> {
     status.filter(|status| (100..600).contains(status)).ok_or(Malformed::Status)
 }
 
-fn rid_of(query: &str) -> Result<String, Malformed> {
+pub(super) fn rid_of(query: &str) -> Result<String, Malformed> {
     let rid = member(query, "$rid").ok_or(Malformed::RequestId)?;
     let is_legal = !rid.is_empty() && rid.len() <= limits::DEVICE_ID_CHARS_MAX && !rid.chars().any(char::is_control);
     if is_legal { Ok(rid.to_string()) } else { Err(Malformed::RequestId) }

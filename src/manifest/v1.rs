@@ -29,7 +29,7 @@ use serde_json::{Map, Number, Value, json};
 pub use access::{AccessSpec, Grant, GrantedKind, Role};
 pub use delivery::{Confirm, Delivery, Offline, Retry, Threshold, ThresholdScope};
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
-pub use link::{Behaviour, CredentialPlace, Link, Mqtt, Simulated};
+pub use link::{Behaviour, CredentialPlace, IotHub, Link, Mqtt, Simulated};
 pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};
 pub use schedule::{
     End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,

@@ -56,12 +56,13 @@ pub struct Probability {
 pub enum LinkConfig {
     Simulated(SimulatedLink),
     Mqtt(Box<MqttLinkConfig>),
+    Hub(HubLinkConfig),
 }
 
 impl LinkConfig {
     /// Returns true for a link that has connections: it stays open while nothing is to be done.
     pub fn has_connections(&self) -> bool {
-        matches!(self, LinkConfig::Mqtt(_))
+        matches!(self, LinkConfig::Mqtt(_) | LinkConfig::Hub(_))
     }
 }
 
@@ -69,6 +70,13 @@ impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig::Simulated(SimulatedLink::default())
     }
+}
+
+/// Devices of Azure IoT Hub, which connect to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubLinkConfig {
+    /// What the connection strings of the devices say, in lower case and without a port.
+    pub host_name: String,
 }
 
 /// What all topics of a fleet begin with that names nothing.

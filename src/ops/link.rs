@@ -4,7 +4,7 @@ use super::{Environment, OpsError, Workspace};
 use crate::model::fleet::{LinkConfig, MqttLinkConfig};
 use crate::prepare::{Files, OnError, TreeChoice};
 
-/// Returns the settings of the fleet's broker, as they are in the work tree; `None` when its devices are simulated.
+/// Returns the settings of the fleet's broker, as they are in the work tree; `None` when it has none.
 ///
 /// # Errors
 /// There is no fleet, or its document is not valid.
@@ -12,7 +12,7 @@ pub fn broker(environment: &Environment) -> Result<Option<MqttLinkConfig>, OpsEr
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     Ok(match &files.usable()?.fleet.link {
-        LinkConfig::Simulated(_) => None,
+        LinkConfig::Simulated(_) | LinkConfig::Hub(_) => None,
         LinkConfig::Mqtt(config) => Some(MqttLinkConfig::clone(config)),
     })
 }

@@ -68,6 +68,7 @@ impl KeptLink {
                 Credentials::default()
             }
             LinkConfig::Mqtt(mqtt) => credentials(mqtt, workspace)?,
+            LinkConfig::Hub(_) => Credentials::default(),
         };
         let waker = waker.clone();
         let surroundings = Surroundings {
@@ -75,6 +76,7 @@ impl KeptLink {
             registry,
             role: if options.outlasts_outages { "watch" } else { "apply" },
             credentials,
+            gateway: options.gateway.clone(),
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::execute::Ports;
 use crate::ledger::LEASE_TIME;
+use crate::link::GatewayOptions;
 use crate::repo::Pulse;
 
 /// How a fleet is reconciled.
@@ -30,6 +31,8 @@ pub struct ReconcileOptions {
     pub lease_time: Duration,
     /// How many pages of 4 KiB the registry may grow by; `None` for as far as the disk goes.
     pub growth: Option<u32>,
+    /// Where this process listens for devices; `None` for one that is no gateway.
+    pub gateway: Option<GatewayOptions>,
     /// For simulations.
     pub ports: Ports,
 }
@@ -47,6 +50,7 @@ impl Default for ReconcileOptions {
             pulse: None,
             lease_time: LEASE_TIME,
             growth: None,
+            gateway: None,
             ports: Ports::REAL,
         }
     }

@@ -366,6 +366,7 @@ impl World {
     pub fn watch(&self, faults: &Faults, time: Duration, told: &mut dyn FnMut(&Note<'_>)) -> (Ended, u64) {
         let crash = faults.crash_points(DAEMON_PLACES_MAX);
         let options = WatchOptions {
+            gateway: None,
             trust: Trust::default(),
             remote: None,
             branch: None,

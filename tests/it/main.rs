@@ -25,6 +25,7 @@ mod follow;
 mod forge;
 mod formats;
 mod gadgets;
+mod gateway;
 mod gone;
 mod hostile;
 mod imports;

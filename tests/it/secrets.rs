@@ -617,6 +617,7 @@ fn a_daemon_holds_the_job_and_goes_on_with_the_others() {
 /// Returns what a daemon says of missed occurrences within some virtual time, and the codes of what it holds.
 fn missed(world: &World, time: Duration) -> Vec<String> {
     let options = WatchOptions {
+        gateway: None,
         trust: fleetform::ops::Trust::default(),
         remote: None,
         branch: None,

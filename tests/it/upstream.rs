@@ -565,6 +565,7 @@ fn a_claim_whose_push_had_no_answer_counts_when_it_landed_also_beside_a_running_
     let interrupt = Inbox::new();
     world.clock.interrupt_at(world.clock_now().checked_add(Duration::from_secs(600)).unwrap(), &interrupt);
     let options = fleetform::ops::watch::WatchOptions {
+        gateway: None,
         trust: fleetform::ops::Trust { introduction: None, remembers: false },
         remote: None,
         branch: None,

@@ -49,6 +49,7 @@ fn word(note: &Note<'_>) -> Option<String> {
 }
 
 const OPTIONS: WatchOptions = WatchOptions {
+    gateway: None,
     trust: fleetform::ops::Trust { introduction: None, remembers: false },
     remote: None,
     branch: None,

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::CommandResult;
-use super::args::{Cli, Command};
+use super::args::{Cli, Command, GatewayArgs};
 use super::output::Output;
 use super::secrets::variable;
 use crate::ops::edit::Edited;
@@ -53,7 +53,8 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Plan(arguments) => plan::run(&environment, arguments, output),
         Command::Review(arguments) => review::run(&environment, arguments, output),
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
-        Command::Watch(arguments) => watch::run(&environment, arguments, output),
+        Command::Watch(arguments) => watch::run(&environment, arguments, None, output),
+        Command::Gateway(arguments) => watch::gateway(&environment, arguments, output),
         Command::Status => status::run(&environment, output),
         Command::Snapshot { out } => snapshot::run(&environment, out, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),
@@ -75,7 +76,9 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
 fn folder_of(cli: &Cli) -> PathBuf {
     let makes = match &cli.command {
         Command::Quickstart { .. } | Command::Init { .. } => true,
-        Command::Watch(arguments) => arguments.remote.is_some(),
+        Command::Watch(arguments) | Command::Gateway(GatewayArgs { watch: arguments, .. }) => {
+            arguments.remote.is_some()
+        }
         _ => false,
     };
     let named = cli.global.directory.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{CommandResult, Output};
-use crate::cli::args::WatchArgs;
+use crate::cli::args::{GatewayArgs, WatchArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::forge::{Teller, variable};
@@ -23,7 +23,7 @@ use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
-use crate::ops::watch::{Look, Note, RemoteSource, WatchOptions, watch};
+use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, check_signing_key, without_secrets};
 
@@ -32,8 +32,21 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The shortest time between two writes of the file that `status` shows.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// `gateway --certificate FILE --key FILE [--mqtt ADDR]`, and the options of `watch`
+pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Output) -> CommandResult {
+    let GatewayArgs { mqtt, certificate, key, watch } = arguments;
+    let (certificate, key) = (std::path::absolute(certificate)?, std::path::absolute(key)?);
+    let gateway = GatewayOptions { mqtt: *mqtt, certificate, key };
+    run(environment, watch, Some(gateway), output)
+}
+
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
-pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) -> CommandResult {
+pub fn run(
+    environment: &Environment,
+    arguments: &WatchArgs,
+    gateway: Option<GatewayOptions>,
+    output: &Output,
+) -> CommandResult {
     arguments.log.start(output)?;
     let mut environment = arguments.secrets.give_to(environment)?;
     environment.signing_key = arguments.sign.as_deref().map(signing_key).transpose()?;
@@ -66,6 +79,7 @@ pub fn run(environment: &Environment, arguments: &WatchArgs, output: &Output) ->
         pulse: Some(pulse(handle.clone())),
         accepts_rewind: arguments.accept_rewind,
         has_events: true,
+        gateway,
         ports: Ports::REAL,
     };
     let inbox = Inbox::new();

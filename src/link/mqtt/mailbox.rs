@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::error::BrokerError;
 use super::terms::Publication;
+use crate::link::answered::Answered;
 use crate::link::{Origin, Token, Wake};
 use crate::model::text::sanitize_line;
 
@@ -20,8 +21,6 @@ const PRESENCES_MAX: usize = 4_000_000;
 pub(super) const ORDERS_MAX: usize = 4_096;
 /// Devices that are warned of.
 const WARNED_MAX: usize = 1_000;
-/// Answers that are recognised when they come again.
-const ANSWERED_MAX: usize = 65_536;
 /// How long a link that was never up is waited for before it counts as failed, and one that was.
 const FIRST_PATIENCE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,8 +129,7 @@ pub(super) struct State {
     is_signaled: bool,
     /// Devices that were warned of.
     warned: BTreeSet<String>,
-    answered: BTreeSet<String>,
-    answered_in_order: VecDeque<String>,
+    answered: Answered,
 }
 
 /// The meeting point.
@@ -286,17 +284,7 @@ impl State {
 
     /// Notes an answer, and returns false for one that came before.
     pub fn is_first_answer(&mut self, device_id: &str, rid: &str) -> bool {
-        let answer = format!("{rid} {device_id}");
-        if !self.answered.insert(answer.clone()) {
-            return false;
-        }
-        self.answered_in_order.push_back(answer);
-        if self.answered_in_order.len() > ANSWERED_MAX
-            && let Some(oldest) = self.answered_in_order.pop_front()
-        {
-            self.answered.remove(&oldest);
-        }
-        true
+        self.answered.is_first(device_id, rid)
     }
 
     /// Returns how many messages are on their way to the broker.

@@ -89,7 +89,7 @@ impl MqttLink {
     /// # Errors
     /// A file of the settings cannot be used.
     pub fn open(config: &MqttLinkConfig, surroundings: Surroundings<'_>) -> Result<MqttLink, LinkError> {
-        let Surroundings { folder, registry, role, credentials, wake } = surroundings;
+        let Surroundings { folder, registry, role, credentials, wake, .. } = surroundings;
         let address = format!("{}:{}", config.host, config.port);
         let failed = |source| LinkError::Broker { address: address.clone(), source };
         let path = |path: &Option<String>| path.as_ref().map(|path| folder.join(path));
@@ -257,6 +257,8 @@ impl DeviceLink for MqttLink {
             ReplyAnswer::Written { version } => {
                 (self.topics.response(&device_id, 204, &rid, Some(version)), Vec::new())
             }
+            // Who may connect is the broker's to say.
+            ReplyAnswer::Identity(_) => return,
             ReplyAnswer::Refused { status } => {
                 self.mailbox.lock().refused += u64::from(matches!(status, 403 | 404));
                 (self.topics.response(&device_id, status, &rid, None), Vec::new())

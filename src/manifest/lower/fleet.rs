@@ -91,10 +91,11 @@ impl Lowering<'_> {
 
     fn link(&mut self, link: Option<v1::Link>) -> LinkConfig {
         if link.is_some() {
-            self.exactly_one("/spec/link", &["simulated", "mqtt"]);
+            self.exactly_one("/spec/link", &["simulated", "mqtt", "iotHub"]);
         }
         match link {
             Some(v1::Link { mqtt: Some(mqtt), .. }) => self.mqtt(mqtt),
+            Some(v1::Link { iot_hub: Some(hub), .. }) => self.iot_hub(hub),
             link => self.simulated(link.and_then(|link| link.simulated).unwrap_or_default()),
         }
     }

@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
-use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::model::fleet::{HubLinkConfig, LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
 use crate::model::secret::SecretRef;
 
 /// Bytes of a prefix: a topic has 65,535, and the longest of ours is a method of a long name.
@@ -77,6 +77,15 @@ impl Lowering<'_> {
         }))
     }
 
+    pub(super) fn iot_hub(&mut self, hub: v1::IotHub) -> LinkConfig {
+        let host_name = hub.host_name.unwrap_or_default().to_ascii_lowercase();
+        if let Some(problem) = host_problem(&host_name) {
+            let detail = format!("`{}` is no host name: {problem}.", shown(&host_name));
+            self.report(code::HUB_HOST, "/spec/link/iotHub/hostName", detail);
+        }
+        LinkConfig::Hub(HubLinkConfig { host_name })
+    }
+
     fn credential(&mut self, place: v1::CredentialPlace, pointer: &str) -> Option<SecretRef> {
         self.exactly_one(pointer, &["env", "file"]);
         let v1::CredentialPlace { env, file } = place;
@@ -89,6 +98,25 @@ impl Lowering<'_> {
             self.report(code::SECRET, &format!("{pointer}/{field}"), fault);
         }
         Some(reference)
+    }
+}
+
+/// Returns why a text is not the host name of a hub, a phrase about it; `None` for one that is.
+fn host_problem(name: &str) -> Option<&'static str> {
+    let is_label = |label: &str| {
+        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(is_legal) && !label.starts_with('-')
+    };
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.contains("://") {
+        Some("it is an address, and the name alone is needed")
+    } else if name.contains(':') {
+        Some("a port does not belong to it, and IPv6 has no place in a connection string")
+    } else if name.len() > 253 || !name.split('.').all(is_label) {
+        Some("it has letters, digits and `-` between dots, and at most 253 of them")
+    } else {
+        None
     }
 }
 

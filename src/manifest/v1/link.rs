@@ -17,6 +17,19 @@ pub struct Link {
     pub simulated: Option<Simulated>,
     /// Real devices behind an MQTT broker.
     pub mqtt: Option<Mqtt>,
+    /// Real devices of Azure IoT Hub, which connect to `fleetform gateway` with their own clients.
+    pub iot_hub: Option<IotHub>,
+}
+
+/// Real devices of Azure IoT Hub. What they need is in `docs/gateway.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["hostName"]))]
+pub struct IotHub {
+    /// The `HostName` of the devices' connection strings: a name or an IPv4 address, without a port. The certificate of
+    /// the gateway has it.
+    #[schemars(example = &"hub.acme.example")]
+    pub host_name: Option<String>,
 }
 
 /// Real devices behind an MQTT broker. MQTT 5 is spoken, and 3.1.1 with a broker that does not know it. The protocol of

@@ -57,6 +57,7 @@ impl Default for ApplyOptions {
 impl ApplyOptions {
     pub(super) fn reconcile(&self) -> ReconcileOptions {
         ReconcileOptions {
+            gateway: None,
             waits: self.waits,
             outlasts_outages: false,
             accepts_rewind: self.accepts_rewind,

@@ -97,7 +97,7 @@ fn topic_prefix(environment: &Environment) -> String {
     });
     match link {
         Ok(LinkConfig::Mqtt(config)) => config.topic_prefix,
-        Ok(LinkConfig::Simulated(_)) | Err(_) => TOPIC_PREFIX_DEFAULT.to_string(),
+        Ok(LinkConfig::Simulated(_) | LinkConfig::Hub(_)) | Err(_) => TOPIC_PREFIX_DEFAULT.to_string(),
     }
 }
 

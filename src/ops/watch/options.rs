@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::execute::Ports;
+use crate::link::GatewayOptions;
 use crate::prepare::Trust;
 use crate::reconcile::ReconcileOptions;
 use crate::repo::Pulse;
@@ -32,6 +33,8 @@ pub struct WatchOptions {
     pub trust: Trust,
     /// Have the system tell of new commits in the repository itself; without, the interval has to do.
     pub has_events: bool,
+    /// Where this process listens for devices; `None` for one that is no gateway.
+    pub gateway: Option<GatewayOptions>,
     /// For simulations.
     pub ports: Ports,
 }
@@ -65,6 +68,7 @@ impl WatchOptions {
             pulse: self.pulse.clone(),
             lease_time: self.lease_time,
             growth: None,
+            gateway: self.gateway.clone(),
             ports: self.ports.clone(),
         }
     }

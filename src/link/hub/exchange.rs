@@ -1,0 +1,268 @@
+//! What the thread of the reconciler and the one of the connections hand to each other. Both only lock it for moments.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::topics::Filter;
+use crate::link::answered::Answered;
+use crate::link::{Identity, Origin, Token, Wake};
+use crate::model::text::sanitize_line;
+
+/// Events that wait to be taken, beyond which nothing more is read.
+pub const INBOUND_MAX: usize = 8_192;
+/// Messages that wait to be sent to a device, and acknowledgements for it.
+pub const OUTBOX_MAX: usize = 256;
+/// Devices that are warned of.
+const WARNED_MAX: usize = 1_000;
+
+/// What a connection is to do.
+#[derive(Debug)]
+pub enum Out {
+    Publish {
+        topic: String,
+        payload: Arc<[u8]>,
+    },
+    /// What the device has sent is durable.
+    Acknowledge(u16),
+    Close(Closing),
+}
+
+/// Why a connection is to end.
+#[derive(Debug, Clone, Copy)]
+pub enum Closing {
+    /// Another connection of the device has begun.
+    Replaced,
+    /// The registry does not let the device in any more.
+    NotAllowed,
+}
+
+/// A message that is to be acknowledged, on the connection on which it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub device_id: String,
+    pub session: u64,
+    pub packet_id: u16,
+}
+
+/// Something that happened, to be taken by the reconciler.
+#[derive(Debug)]
+pub struct Inbound {
+    pub happened: Happened,
+    pub receipt: Option<Receipt>,
+}
+
+#[derive(Debug)]
+pub enum Happened {
+    Began,
+    LoginWanted {
+        device_id: String,
+        rid: String,
+    },
+    Answered {
+        token: Token,
+        origin: Origin,
+        code: u16,
+        body: String,
+    },
+    NotDelivered {
+        token: Token,
+    },
+    Presence {
+        device_id: String,
+        is_online: bool,
+    },
+    Reported {
+        device_id: String,
+        patch: Value,
+        rid: String,
+    },
+    TwinWanted {
+        device_id: String,
+        rid: String,
+    },
+    /// An answer that came before. It is acknowledged after the first one.
+    Again,
+}
+
+/// What a device listens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Subscriptions {
+    pub methods: bool,
+    pub desired: bool,
+}
+
+impl Subscriptions {
+    /// What a device is taken to listen to whose session is not known any more: the clients of IoT Hub subscribe once,
+    /// and never again.
+    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true };
+
+    pub fn set(&mut self, filter: Filter, is_on: bool) {
+        match filter {
+            Filter::Methods => self.methods = is_on,
+            Filter::Desired => self.desired = is_on,
+            Filter::Responses | Filter::Messages => {}
+        }
+    }
+}
+
+/// A connected device.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    outbox: mpsc::Sender<Out>,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub inbound: VecDeque<Inbound>,
+    sessions: BTreeMap<String, Session>,
+    /// Of devices that are or were connected since the process began.
+    subscriptions: BTreeMap<String, Subscriptions>,
+    /// Connections that wait to be let in.
+    logins: BTreeMap<String, oneshot::Sender<Option<Identity>>>,
+    answered: Answered,
+    last_number: u64,
+    pub malformed: u64,
+    pub refused: u64,
+    is_signaled: bool,
+    warned: BTreeSet<String>,
+}
+
+/// The meeting point.
+pub struct Exchange {
+    state: Mutex<State>,
+    wake: Wake,
+    /// There is room for events again.
+    room: Notify,
+    /// The link is closed.
+    pub closing: Notify,
+}
+
+impl Exchange {
+    pub fn new(wake: Wake) -> Exchange {
+        Exchange { state: Mutex::default(), wake, room: Notify::new(), closing: Notify::new() }
+    }
+
+    /// A poisoned lock is safe to use: each change is made at once.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands something to the reconciler, and wakes it unless it was woken and has not come yet.
+    pub fn happened(&self, happened: Happened, receipt: Option<Receipt>) {
+        let mut state = self.lock();
+        state.inbound.push_back(Inbound { happened, receipt });
+        let was_signaled = std::mem::replace(&mut state.is_signaled, true);
+        drop(state);
+        if !was_signaled {
+            (self.wake)();
+        }
+    }
+
+    /// Waits until there is room for events.
+    pub async fn room(&self) {
+        while self.lock().inbound.len() >= INBOUND_MAX {
+            self.room.notified().await;
+        }
+    }
+
+    /// Tells connections that events were taken.
+    pub fn make_room(&self) {
+        self.room.notify_waiters();
+    }
+
+    /// Asks who a device is, and returns where the answer comes.
+    pub fn login(&self, device_id: &str, rid: String) -> oneshot::Receiver<Option<Identity>> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().logins.insert(rid.clone(), sender);
+        self.happened(Happened::LoginWanted { device_id: device_id.to_string(), rid }, None);
+        receiver
+    }
+}
+
+impl State {
+    /// Notes that the reconciler has come.
+    pub fn answer_signal(&mut self) {
+        self.is_signaled = false;
+    }
+
+    /// Answers a connection that waits to be let in.
+    pub fn answer_login(&mut self, rid: &str, identity: Option<Identity>) {
+        if let Some(waiting) = self.logins.remove(rid) {
+            // It may have given up.
+            drop(waiting.send(identity));
+        }
+    }
+
+    /// Forgets a connection that has given up waiting.
+    pub fn forget_login(&mut self, rid: &str) {
+        self.logins.remove(rid);
+    }
+
+    /// Begins the session of a device, in the place of an earlier one. Returns its number, and whether its subscriptions
+    /// were known.
+    pub fn begin(&mut self, device_id: &str, is_clean: bool, outbox: mpsc::Sender<Out>) -> (u64, bool) {
+        self.last_number += 1;
+        let number = self.last_number;
+        if let Some(earlier) = self.sessions.insert(device_id.to_string(), Session { number, outbox }) {
+            drop(earlier.outbox.try_send(Out::Close(Closing::Replaced)));
+        }
+        let was_known = !is_clean && self.subscriptions.contains_key(device_id);
+        if !was_known {
+            let begins_with = if is_clean { Subscriptions::default() } else { Subscriptions::ALL };
+            self.subscriptions.insert(device_id.to_string(), begins_with);
+        }
+        (number, was_known)
+    }
+
+    /// Ends a session; returns false when another one is in its place.
+    pub fn end(&mut self, device_id: &str, number: u64) -> bool {
+        let is_own = self.sessions.get(device_id).is_some_and(|session| session.number == number);
+        if is_own {
+            self.sessions.remove(device_id);
+        }
+        is_own
+    }
+
+    pub fn subscribe(&mut self, device_id: &str, filter: Filter, is_on: bool) {
+        self.subscriptions.entry(device_id.to_string()).or_default().set(filter, is_on);
+    }
+
+    /// Returns what a connected device listens to; `None` for one that is not connected.
+    pub fn listens_to(&self, device_id: &str) -> Option<Subscriptions> {
+        let is_connected = self.sessions.contains_key(device_id);
+        is_connected.then(|| self.subscriptions.get(device_id).copied().unwrap_or_default())
+    }
+
+    /// Gives a connection something to do; returns false when it is gone or has too much to do already.
+    pub fn order(&self, device_id: &str, out: Out) -> bool {
+        self.sessions.get(device_id).is_some_and(|session| session.outbox.try_send(out).is_ok())
+    }
+
+    /// Acknowledges what is durable. The device sends it again when its connection is another one now.
+    pub fn acknowledge(&self, receipt: &Receipt) {
+        if let Some(session) = self.sessions.get(&receipt.device_id).filter(|one| one.number == receipt.session) {
+            drop(session.outbox.try_send(Out::Acknowledge(receipt.packet_id)));
+        }
+    }
+
+    pub fn connected(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Notes an answer, and returns false for one that came before.
+    pub fn is_first_answer(&mut self, device_id: &str, rid: &str) -> bool {
+        self.answered.is_first(device_id, rid)
+    }
+
+    /// Counts what a device should not have said, and logs the first time of each device.
+    pub fn count_malformed(&mut self, device_id: &str, why: &dyn std::fmt::Display) {
+        self.malformed += 1;
+        if self.warned.len() < WARNED_MAX && self.warned.insert(device_id.to_string()) {
+            tracing::warn!(device = %sanitize_line(device_id), fault = %why, "a device does not keep to the protocol");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The listener of the devices: connections, their encryption, and what is bounded before anybody knows who it is.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::exchange::Exchange;
+use super::session::{CONNECT_TIME_MAX, Connection, End};
+use crate::model::text::sanitize_line;
+
+/// Connections that say who they are at the same time; others wait.
+const HANDSHAKES_MAX: usize = 200;
+/// Connections at the same time.
+const CONNECTIONS_MAX: usize = 100_000;
+/// Failed logins of an address in a minute, beyond which it is not listened to for as long.
+const FAILURES_MAX: u32 = 10;
+const FAILURES_TIME: Duration = Duration::from_secs(60);
+/// Addresses whose failed logins are counted.
+const ADDRESSES_MAX: usize = 10_000;
+/// How long the listener waits when the system has no more connections to give.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the listener needs.
+pub(super) struct Front {
+    pub listener: TcpListener,
+    pub acceptor: TlsAcceptor,
+    pub host_name: Arc<str>,
+    pub exchange: Arc<Exchange>,
+}
+
+impl Front {
+    /// Serves devices until the link is closed.
+    pub async fn run(self) {
+        let Front { listener, acceptor, host_name, exchange } = self;
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the listener of the devices cannot be used");
+                return;
+            }
+        };
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
+        loop {
+            tokio::select! {
+                () = exchange.closing.notified() => return,
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((_, peer)) if failures.is_out(peer.ip()) => {}
+                    Ok((stream, peer)) => {
+                        let (acceptor, host_name) = (acceptor.clone(), Arc::clone(&host_name));
+                        let (exchange, handshakes) = (Arc::clone(&exchange), Arc::clone(&handshakes));
+                        connections.spawn(async move {
+                            let end = serve(stream, acceptor, &host_name, &exchange, &handshakes).await;
+                            (peer.ip(), end)
+                        });
+                    }
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                },
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    if let Ok((address, (device_id, end))) = ended {
+                        if matches!(end, End::Refused(_)) {
+                            failures.count(address);
+                        }
+                        note(address, device_id.as_deref(), &end, &exchange);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Serves a connection; who it was of, as far as that is known, and why it ended.
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    host_name: &str,
+    exchange: &Arc<Exchange>,
+    handshakes: &Semaphore,
+) -> (Option<String>, End) {
+    let begun = async {
+        let _turn = handshakes.acquire().await;
+        // Small packets wait for each other otherwise.
+        stream.set_nodelay(true)?;
+        match timeout(CONNECT_TIME_MAX, acceptor.accept(stream)).await {
+            Ok(stream) => Ok(stream?),
+            Err(_) => Err(End::Silent),
+        }
+    };
+    match begun.await {
+        Ok(stream) => Connection::new(stream).serve(host_name, exchange).await,
+        Err(end) => (None, end),
+    }
+}
+
+/// Says why a connection has ended: what a device should not have done louder than what happens.
+fn note(address: IpAddr, device_id: Option<&str>, end: &End, exchange: &Exchange) {
+    let device = sanitize_line(device_id.unwrap_or_default());
+    match end {
+        End::Refused(refusal) => tracing::warn!(%address, %device, reason = %refusal, "a device is not let in"),
+        End::Malformed(_) | End::Protocol(_) => {
+            exchange.lock().count_malformed(device_id.unwrap_or_default(), end);
+            tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended");
+        }
+        _ => tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended"),
+    }
+}
+
+/// Failed logins, by address.
+#[derive(Default)]
+struct Failures(BTreeMap<IpAddr, (Instant, u32)>);
+
+impl Failures {
+    fn count(&mut self, address: IpAddr) {
+        if self.0.len() >= ADDRESSES_MAX {
+            self.0.retain(|_, (since, _)| since.elapsed() < FAILURES_TIME);
+        }
+        if self.0.len() >= ADDRESSES_MAX && !self.0.contains_key(&address) {
+            return;
+        }
+        let (since, count) = self.0.entry(address).or_insert_with(|| (Instant::now(), 0));
+        if since.elapsed() >= FAILURES_TIME {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+    }
+
+    /// Returns true for an address that is not listened to now.
+    fn is_out(&self, address: IpAddr) -> bool {
+        self.0.get(&address).is_some_and(|(since, count)| *count >= FAILURES_MAX && since.elapsed() < FAILURES_TIME)
+    }
+}

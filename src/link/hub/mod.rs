@@ -1,0 +1,251 @@
+//! Devices of Azure IoT Hub, which connect to this process with their own clients: the gateway.
+//!
+//! ```text
+//!  reconciler ──send, reply──> exchange ──orders──> session ──TLS──> device
+//!             <──poll───────── exchange <─happened─ session <──
+//!             ──settle──────────────────> PUBACK
+//! ```
+//!
+//! One thread has all connections (`front`, `session`). Who may connect is asked of the reconciler, which has the
+//! registry. What comes from devices is acknowledged when the registry has it ([`DeviceLink::settle`]). A command is
+//! written to a connection once: when it is lost, nobody knows whether it was delivered, and it is not sent again. The
+//! protocol has no place for an execution id by which a device could tell.
+//!
+//! A device that connects without `CleanSession` listens as it has said before, also on earlier connections: the clients
+//! of IoT Hub do not say it again. Of a session from before this process began nothing is known, so it is taken to
+//! listen to everything.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a connection lives in real time; what comes of it gets its time from the reconciler"
+)]
+
+mod admission;
+mod exchange;
+mod front;
+mod session;
+mod token;
+mod topics;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_rustls::TlsAcceptor;
+
+use super::protocol::{RequestId, desired_payload, twin_payload};
+use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
+use crate::model::fleet::HubLinkConfig;
+use crate::model::status::LinkStatus;
+use crate::tls::server_config;
+use exchange::{Closing, Exchange, Happened, INBOUND_MAX, Inbound, Out, Receipt};
+use front::Front;
+
+/// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
+const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
+/// Events that are returned at once.
+const EVENTS_MAX: usize = 2_048;
+
+/// Where the gateway of a machine listens, and as whom.
+#[derive(Debug, Clone)]
+pub struct GatewayOptions {
+    /// Where devices connect with MQTT over TLS.
+    pub mqtt: SocketAddr,
+    /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The devices that are connected to this process.
+pub struct HubLink {
+    /// `None` in a process that is no gateway: nobody connects to it.
+    exchange: Option<Arc<Exchange>>,
+    thread: Option<JoinHandle<()>>,
+    /// Of the events that the last poll returned.
+    returned: Vec<Receipt>,
+    expects_until: Option<Timestamp>,
+}
+
+impl HubLink {
+    /// Listens for devices, when this process is the gateway.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or a file of the certificate cannot be used.
+    pub fn open(config: &HubLinkConfig, surroundings: Surroundings<'_>) -> Result<HubLink, LinkError> {
+        let Some(gateway) = surroundings.gateway else {
+            return Ok(HubLink { exchange: None, thread: None, returned: Vec::new(), expects_until: None });
+        };
+        let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
+        let tls = server_config(&gateway.certificate, &gateway.key).map_err(|error| failed(error.to_string()))?;
+        let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
+        listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+        let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+        let exchange = Arc::new(Exchange::new(surroundings.wake));
+        exchange.happened(Happened::Began, None);
+        let front = Front {
+            listener,
+            acceptor: TlsAcceptor::from(tls),
+            host_name: config.host_name.as_str().into(),
+            exchange: Arc::clone(&exchange),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(error.to_string()))?;
+        let work = move || {
+            runtime.block_on(front.run());
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("gateway".to_string()).spawn(work);
+        let thread = thread.map_err(|error| failed(error.to_string()))?;
+        tracing::info!(%address, host = %config.host_name, "listening for devices");
+        Ok(HubLink { exchange: Some(exchange), thread: Some(thread), returned: Vec::new(), expects_until: None })
+    }
+
+    fn publish(&self, device_id: &str, topic: String, payload: Vec<u8>) -> bool {
+        let order = Out::Publish { topic, payload: payload.into() };
+        self.exchange.as_ref().is_some_and(|exchange| exchange.lock().order(device_id, order))
+    }
+}
+
+impl DeviceLink for HubLink {
+    fn send(&mut self, now: Timestamp, request: Request) {
+        let Request { token, device_id, execution_id, ask } = request;
+        let Some(exchange) = &self.exchange else { return };
+        let listens_to = exchange.lock().listens_to(&device_id).unwrap_or_default();
+        match ask {
+            Ask::Command { method, payload, .. } => {
+                let rid = RequestId::new(token, &execution_id).to_string();
+                let is_sent = listens_to.methods
+                    && self.publish(&device_id, topics::method(&method, &rid), payload.to_string().into_bytes());
+                if !is_sent {
+                    exchange.happened(Happened::NotDelivered { token }, None);
+                }
+            }
+            Ask::Desired { patch, version } => {
+                if listens_to.desired {
+                    // A device that is not told asks for its twin when it connects.
+                    self.publish(&device_id, topics::desired(version), desired_payload(&patch, version));
+                }
+                self.expects_until = now.checked_add(ACKNOWLEDGE_TIME).ok();
+            }
+        }
+    }
+
+    fn poll(&mut self, now: Timestamp) -> Result<Vec<LinkEvent>, LinkError> {
+        let Some(exchange) = &self.exchange else { return Ok(Vec::new()) };
+        let mut state = exchange.lock();
+        state.answer_signal();
+        let was_full = state.inbound.len() >= INBOUND_MAX;
+        let mut events = Vec::new();
+        while events.len() < EVENTS_MAX
+            && let Some(Inbound { happened, receipt }) = state.inbound.pop_front()
+        {
+            self.returned.extend(receipt);
+            events.push(match happened {
+                Happened::Again => continue,
+                Happened::Began => LinkEvent::Began,
+                Happened::LoginWanted { device_id, rid } => LinkEvent::LoginWanted { device_id, rid },
+                Happened::Answered { token, origin, code, body } => {
+                    LinkEvent::Answered { token, origin: Some(origin), code, body }
+                }
+                Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
+                Happened::Presence { device_id, is_online } => {
+                    LinkEvent::Presence { device_id, is_online, is_news: true, at: now }
+                }
+                Happened::Reported { device_id, patch, rid } => {
+                    LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
+                }
+                Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
+            });
+        }
+        drop(state);
+        if was_full {
+            exchange.make_room();
+        }
+        Ok(events)
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        let exchange = self.exchange.as_ref()?;
+        (!exchange.lock().inbound.is_empty()).then_some(Timestamp::MIN)
+    }
+
+    fn under_way(&self) -> usize {
+        0
+    }
+
+    fn expects_until(&self) -> Option<Timestamp> {
+        self.expects_until
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        let Reply { device_id, rid, answer } = reply;
+        match answer {
+            ReplyAnswer::Identity(identity) => {
+                if let Some(exchange) = &self.exchange {
+                    exchange.lock().answer_login(&rid, identity);
+                }
+            }
+            ReplyAnswer::Twin(twin) => {
+                self.publish(&device_id, topics::response(200, &rid, None), twin_payload(&twin));
+            }
+            ReplyAnswer::Written { version } => {
+                self.publish(&device_id, topics::response(204, &rid, Some(version)), Vec::new());
+            }
+            ReplyAnswer::Refused { status } => {
+                self.publish(&device_id, topics::response(status, &rid, None), Vec::new());
+                // It was blocked, or is gone, since it was let in.
+                if let (403 | 404, Some(exchange)) = (status, &self.exchange) {
+                    exchange.lock().order(&device_id, Out::Close(Closing::NotAllowed));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        let Some(exchange) = &self.exchange else { return };
+        if !self.returned.is_empty() {
+            let state = exchange.lock();
+            self.returned.drain(..).for_each(|receipt| state.acknowledge(&receipt));
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.exchange.is_some()
+    }
+
+    fn fault(&self) -> Option<LinkError> {
+        self.exchange.is_none().then_some(LinkError::NoGateway)
+    }
+
+    fn tells_desired(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> Option<LinkStatus> {
+        let exchange = self.exchange.as_ref()?;
+        let state = exchange.lock();
+        Some(LinkStatus {
+            connected: 1,
+            connections: 1,
+            fault: None,
+            online: state.connected() as u64,
+            malformed: state.malformed,
+            refused: state.refused,
+        })
+    }
+}
+
+impl Drop for HubLink {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.closing.notify_one();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has told so.
+            drop(thread.join());
+        }
+    }
+}

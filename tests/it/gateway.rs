@@ -1,0 +1,489 @@
+//! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleetform::link::BrokerError;
+use fleetform::link::mqtt::{ClientOptions, Connection, Publication, Received, Version};
+use fleetform::model::outcome::Reason;
+use fleetform::tls::{TlsFiles, tls_config};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::servers::{Process, free_port, wait_until};
+use crate::world::{Ran, World, fleetform};
+
+const HOST: &str = "127.0.0.1";
+const METHODS: &str = "$iothub/methods/POST/#";
+const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
+const RESPONSES: &str = "$iothub/twin/res/#";
+
+/// A fleet with so many devices, and its gateway.
+pub struct Site {
+    pub world: World,
+    pub port: u16,
+    gateway: Option<Process>,
+}
+
+impl Site {
+    pub fn new(devices: usize) -> Site {
+        let site = Site::without_gateway(devices);
+        site.world.run(&["apply", "--yes"]).expect(0);
+        let mut site = site;
+        site.start();
+        site
+    }
+
+    fn without_gateway(devices: usize) -> Site {
+        let world = World::with_devices(&format!("{{link: {{iotHub: {{hostName: {HOST}}}}}}}"), devices);
+        let own = rcgen::generate_simple_self_signed([HOST.to_string()]).unwrap();
+        fs::write(world.file(".git/cert.pem"), own.cert.pem()).unwrap();
+        fs::write(world.file(".git/key.pem"), own.signing_key.serialize_pem()).unwrap();
+        Site { world, port: free_port(), gateway: None }
+    }
+
+    pub fn certificate(&self) -> PathBuf {
+        self.world.file(".git/cert.pem")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.world.file(".git/gateway.log")
+    }
+
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = fleetform();
+        command.arg("-C").arg(self.world.path()).arg("gateway").args(["--mqtt", &format!("{HOST}:{}", self.port)]);
+        command.arg("--certificate").arg(self.certificate()).arg("--key").arg(self.world.file(".git/key.pem"));
+        command.args(["--log-filter", "debug"]).stdout(Stdio::null()).stderr(log);
+        let began = self.said().matches("listening for devices").count();
+        self.gateway = Some(Process::start(&mut command));
+        wait_until("the gateway listens", || self.said().matches("listening for devices").count() > began);
+    }
+
+    /// Kills it without a word.
+    pub fn kill(&mut self) {
+        self.gateway.as_mut().unwrap().kill();
+    }
+
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Returns the first key of a device, in Base64.
+    pub fn key(&self, device: &str) -> String {
+        let exported = self.world.run(&["device", "export", "-o", "-"]).expect(0).stdout;
+        let row = exported.lines().find(|line| line.starts_with(&format!("{device},"))).unwrap();
+        row.split(',').nth(2).unwrap().to_string()
+    }
+
+    fn options(&self, device: &str) -> ClientOptions {
+        let ca = self.certificate();
+        ClientOptions {
+            host: HOST.to_string(),
+            port: self.port,
+            tls: Some(tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() }).unwrap()),
+            client_id: device.to_string(),
+            username: Some(format!("{HOST}/{device}/?api-version=2021-04-12")),
+            password: Some(token(&self.key(device), &format!("{HOST}%2Fdevices%2F{device}"), 3_600).into_bytes()),
+            session_seconds: 3_600,
+            is_new_session: false,
+            will: None,
+            packet_bytes_max: 1 << 20,
+            receive_max: 100,
+        }
+    }
+
+    fn wait_run(&self, job: &str, run: &str) -> Value {
+        wait_until(&format!("{job} run {run} is over"), || {
+            let shown = self.world.run(&["job", "show", job, "--run", run, "--json"]);
+            shown.code == 0 && shown.json()[0]["finished_at"].is_string()
+        });
+        self.world.record(job, run)
+    }
+
+    fn state_of(&self, device: &str) -> String {
+        let shown = self.world.run(&["device", "show", device, "--json"]).expect(0).json();
+        shown[0]["connection_state"].as_str().unwrap().to_string()
+    }
+
+    fn wait_state(&self, device: &str, state: &str) {
+        wait_until(&format!("{device} is {state}"), || self.state_of(device) == state);
+    }
+}
+
+/// Returns a token that is good for so many seconds from now.
+fn token(key: &str, resource: &str, seconds: i64) -> String {
+    let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    let expiry = now + seconds;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(key).unwrap()).unwrap();
+    mac.update(format!("{resource}\n{expiry}").as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = signature.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}")
+}
+
+/// A device, and what it has heard.
+struct Device {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+    heard: VecDeque<Received>,
+    id: String,
+    was_kept: bool,
+}
+
+impl Device {
+    fn connect(options: &ClientOptions) -> Result<Device, BrokerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (connection, was_kept) = runtime.block_on(Connection::open(options, Version::V311))?;
+        Ok(Device { runtime, connection, heard: VecDeque::new(), id: options.client_id.clone(), was_kept })
+    }
+
+    fn new(site: &Site, id: &str) -> Device {
+        let mut device = Device::connect(&site.options(id)).unwrap();
+        assert!(device.subscribe(&[METHODS, DESIRED, RESPONSES]));
+        device
+    }
+
+    fn subscribe(&mut self, filters: &[&str]) -> bool {
+        let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
+        self.connection.subscribe(&filters).unwrap();
+        match self.next().expect("an answer") {
+            Received::Subscribed { is_granted, .. } => is_granted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Returns what comes next; the error is why the connection has ended.
+    fn next(&mut self) -> Result<Received, BrokerError> {
+        let Device { runtime, connection, heard, .. } = self;
+        let received = async {
+            loop {
+                heard.extend(connection.received());
+                if let Some(received) = heard.pop_front() {
+                    return Ok(received);
+                }
+                connection.turn(true).await?;
+            }
+        };
+        let patience = Duration::from_secs(60);
+        runtime.block_on(async { tokio::time::timeout(patience, received).await.expect("something comes") })
+    }
+
+    /// Returns the topic and the payload of the next message.
+    fn message(&mut self) -> (String, Value) {
+        loop {
+            match self.next().unwrap() {
+                Received::Message { topic, payload, .. } => {
+                    return (topic, serde_json::from_slice(&payload).unwrap_or(Value::Null));
+                }
+                Received::Acknowledged { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str) {
+        let publication = Publication {
+            topic: topic.to_string(),
+            payload: payload.as_bytes().into(),
+            is_retained: false,
+            expires_after: None,
+        };
+        self.connection.publish(&publication).unwrap();
+    }
+
+    /// Publishes, and waits until the gateway has it for good.
+    fn publish_and_wait(&mut self, topic: &str, payload: &str) -> Result<(), BrokerError> {
+        self.publish(topic, payload);
+        loop {
+            if matches!(self.next()?, Received::Acknowledged { .. }) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers the next method call, and returns its name and what it came with.
+    fn answer(&mut self, status: u16, body: &str) -> (String, Value) {
+        let (topic, payload) = self.message();
+        let (method, rid) = topic.strip_prefix("$iothub/methods/POST/").unwrap().split_once("/?$rid=").unwrap();
+        self.publish_and_wait(&format!("$iothub/methods/res/{status}/?$rid={rid}"), body).unwrap();
+        (method.to_string(), payload)
+    }
+}
+
+const REBOOT: &str = "command: {name: reboot, payload: {delay: 3}, connectTimeout: 1s, responseTimeout: 30s}";
+
+fn job(site: &Site, name: &str, run: &str, target: &str, action: &str, rest: &str) {
+    site.world.job(name, &format!("{{run: \"{run}\", target: {target}, action: {{{action}}}{rest}}}"));
+}
+
+#[test]
+fn jobs_reach_devices_that_are_connected() {
+    let site = Site::new(3);
+    let mut device = Device::new(&site, "d-001");
+    assert!(!device.was_kept);
+    site.wait_state("d-001", "Connected");
+    job(&site, "reboot", "1", "{query: '*'}", REBOOT, "");
+    assert_eq!(device.answer(200, r#"{"done": true}"#), ("reboot".to_string(), json!({"delay": 3})));
+    let record = site.wait_run("reboot", "1");
+    assert_eq!((&record["completed"], &record["failed"]), (&json!(1), &json!(2)));
+    let rows = site.world.rows("reboot", "1");
+    assert_eq!(
+        rows.iter().map(|row| row.reason).collect::<Vec<_>>(),
+        [Reason::Responded, Reason::Offline, Reason::Offline]
+    );
+    assert_eq!((rows[0].code, rows[0].message.as_str()), (Some(200), r#"{"done": true}"#));
+    // Tags and desired properties, and what the device says of them.
+    let acknowledged = ", delivery: {confirm: acknowledged}";
+    let twin = "twin: {tags: {ring: a}, property: {level: 4}}";
+    job(&site, "dim", "1", "{devices: [d-001]}", twin, acknowledged);
+    assert_eq!(
+        device.message(),
+        ("$iothub/twin/PATCH/properties/desired/?$version=2".to_string(), json!({"$version": 2, "level": 4}))
+    );
+    let reported = r#"{"level": {"value": 4, "ac": 200, "av": 2}}"#;
+    device.publish("$iothub/twin/PATCH/properties/reported/?$rid=r1", reported);
+    assert_eq!(device.message(), ("$iothub/twin/res/204/?$rid=r1&$version=2".to_string(), Value::Null));
+    assert_eq!(site.wait_run("dim", "1")["completed"], 1);
+    device.publish("$iothub/twin/GET/?$rid=r2", "");
+    let (topic, twin) = device.message();
+    assert_eq!(
+        (topic.as_str(), &twin["desired"]),
+        ("$iothub/twin/res/200/?$rid=r2", &json!({"$version": 2, "level": 4}))
+    );
+    assert_eq!(twin["reported"]["level"]["av"], 2);
+    // What breaks a rule is refused, and changes nothing.
+    for (payload, status) in [("[1]", 400), ("x", 400), (r#"{"a.b": 1}"#, 400)] {
+        device.publish("$iothub/twin/PATCH/properties/reported/?$rid=r3", payload);
+        assert_eq!(device.message().0, format!("$iothub/twin/res/{status}/?$rid=r3"), "{payload}");
+    }
+    device.publish_and_wait("devices/d-001/messages/events/%24.ct=application%2Fjson", "{}").unwrap();
+    drop(device);
+    site.wait_state("d-001", "Disconnected");
+}
+
+#[test]
+fn who_is_not_the_device_is_not_let_in() {
+    let site = Site::new(2);
+    let own = site.options("d-001");
+    let signed = |resource: &str, seconds| Some(token(&site.key("d-001"), resource, seconds).into_bytes());
+    let other = site.options("d-002");
+    let cases = [
+        ClientOptions { username: None, password: None, ..own.clone() },
+        ClientOptions { username: Some("d-001".to_string()), ..own.clone() },
+        ClientOptions { username: Some("hub.example.com/d-001/?api-version=2021-04-12".to_string()), ..own.clone() },
+        ClientOptions { client_id: "d-002".to_string(), ..own.clone() },
+        ClientOptions { client_id: "D-001".to_string(), ..own.clone() },
+        ClientOptions { password: other.password.clone(), ..own.clone() },
+        ClientOptions { password: signed("127.0.0.1%2Fdevices%2Fd-001", -1), ..own.clone() },
+        ClientOptions { password: signed("127.0.0.2%2Fdevices%2Fd-001", 60), ..own.clone() },
+        ClientOptions { will: Some(("devices/d-002/messages/events/".to_string(), b"x".to_vec())), ..own.clone() },
+    ];
+    for options in cases {
+        let refused = Device::connect(&options).map(|device| device.id);
+        assert!(matches!(refused, Err(BrokerError::Credentials)), "{:?}: {refused:?}", options.username);
+    }
+    assert!(!site.said().contains("SharedAccessSignature"), "{}", site.said());
+    assert_eq!(site.said().matches("a device is not let in").count(), 9, "{}", site.said());
+    // MQTT 5 is not spoken in this dialect, and says so.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(runtime.block_on(Connection::open(&own, Version::V5)).is_err());
+    Device::connect(&own).unwrap();
+    // Ten in a minute from one address, and the next ones are not listened to.
+    let wrong = ClientOptions { client_id: "d-002".to_string(), ..own.clone() };
+    assert!(matches!(Device::connect(&wrong).map(drop), Err(BrokerError::Credentials)));
+    wait_until("the address is not listened to", || {
+        !matches!(Device::connect(&wrong).map(drop), Err(BrokerError::Credentials)) && Device::connect(&own).is_err()
+    });
+}
+
+#[test]
+fn a_device_that_was_blocked_or_deleted_is_not_let_in() {
+    let site = Site::new(2);
+    let options = site.options("d-001");
+    let mut device = Device::new(&site, "d-001");
+    site.world.run(&["device", "block", "d-001", "--yes"]).expect(0);
+    // It says something, and is not heard any more.
+    device.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(device.message().0, "$iothub/twin/res/403/?$rid=r1");
+    assert!(device.next().is_err());
+    assert!(matches!(Device::connect(&options).map(drop), Err(BrokerError::Credentials)));
+    site.world.run(&["device", "unblock", "d-001", "--yes"]).expect(0);
+    Device::connect(&options).unwrap();
+    site.world.run(&["device", "delete", "d-001", "--yes"]).expect(0);
+    assert!(matches!(Device::connect(&options).map(drop), Err(BrokerError::Credentials)));
+}
+
+#[test]
+fn a_device_has_its_own_topics_only() {
+    let site = Site::new(2);
+    let options = site.options("d-001");
+    let mut device = Device::new(&site, "d-001");
+    assert!(device.subscribe(&["devices/d-001/messages/devicebound/#"]));
+    assert!(!device.subscribe(&["#"]));
+    assert!(!device.subscribe(&["devices/d-002/messages/devicebound/#"]));
+    device.connection.subscribe(&["$iothub/#".to_string()]).unwrap();
+    assert!(device.next().is_err(), "three of them end the connection");
+    for topic in [
+        "devices/d-002/messages/events/",
+        "$iothub/methods/POST/reboot/?$rid=1",
+        "$iothub/twin/PATCH/properties/desired/?$version=9",
+        "$iothub/twin/PATCH/properties/reported/",
+        "fleetform/d-002/presence",
+    ] {
+        let mut device = Device::connect(&options).unwrap();
+        assert!(device.publish_and_wait(topic, "{}").is_err(), "{topic}");
+    }
+    // An answer to what it was not asked is counted, and that is all.
+    let mut device = Device::connect(&options).unwrap();
+    for rid in ["x", "1-0-1-0123456789abcdef", "999999-0-1-0123456789abcdef"] {
+        device.publish_and_wait(&format!("$iothub/methods/res/200/?$rid={rid}"), "{}").unwrap();
+    }
+}
+
+#[test]
+fn a_new_connection_ends_the_old_one() {
+    let site = Site::new(1);
+    let mut one = Device::new(&site, "d-001");
+    let mut two = Device::connect(&site.options("d-001")).unwrap();
+    assert!(one.next().is_err());
+    assert!(two.was_kept, "it listens as it has said on the other connection");
+    job(&site, "reboot", "1", "{query: '*'}", REBOOT, "");
+    two.answer(200, "");
+    assert_eq!(site.wait_run("reboot", "1")["completed"], 1);
+    assert_eq!(site.state_of("d-001"), "Connected");
+    // A clean one listens to nothing yet.
+    let clean = ClientOptions { is_new_session: true, ..site.options("d-001") };
+    let mut three = Device::connect(&clean).unwrap();
+    assert!(!three.was_kept && two.next().is_err());
+    job(&site, "reboot", "2", "{query: '*'}", REBOOT, "");
+    assert_eq!(site.wait_run("reboot", "2")["failed"], 1);
+    assert!(three.subscribe(&[METHODS]));
+    job(&site, "reboot", "3", "{query: '*'}", REBOOT, "");
+    three.answer(500, "null");
+    let row = &site.world.rows("reboot", "3");
+    site.wait_run("reboot", "3");
+    assert!(row.is_empty() || row[0].reason == Reason::Rejected);
+}
+
+#[test]
+fn a_connection_ends_with_its_token() {
+    let site = Site::new(1);
+    let password = token(&site.key("d-001"), "127.0.0.1", 2);
+    let options = ClientOptions { password: Some(password.into_bytes()), ..site.options("d-001") };
+    let mut device = Device::connect(&options).unwrap();
+    assert!(device.next().is_err());
+    wait_until("it says why", || site.said().contains("the token is over"));
+    site.wait_state("d-001", "Disconnected");
+}
+
+#[test]
+fn a_gateway_that_is_killed_calls_no_method_twice() {
+    let mut site = Site::new(3);
+    let mut devices: Vec<Device> = ["d-001", "d-002"].iter().map(|id| Device::new(&site, id)).collect();
+    site.wait_state("d-002", "Connected");
+    job(&site, "reboot", "1", "{devices: [d-001, d-002]}", REBOOT, "");
+    let calls: Vec<(String, Value)> = devices.iter_mut().map(Device::message).collect();
+    site.kill();
+    drop(devices);
+    site.start();
+    // Nobody is connected to the new process, whatever the registry said.
+    site.wait_state("d-001", "Disconnected");
+    let mut devices: Vec<Device> =
+        ["d-001", "d-002"].iter().map(|id| Device::connect(&site.options(id)).unwrap()).collect();
+    // One answers what it was asked before, on its new connection.
+    let rid = calls[0].0.split_once("$rid=").unwrap().1.to_string();
+    devices[0].publish_and_wait(&format!("$iothub/methods/res/200/?$rid={rid}"), "{}").unwrap();
+    let record = site.wait_run("reboot", "1");
+    let rows = site.world.rows("reboot", "1");
+    assert!(rows.iter().all(|row| [Reason::Responded, Reason::OutcomeUnknown].contains(&row.reason)), "{rows:?}");
+    assert_eq!(rows[1].reason, Reason::OutcomeUnknown, "{record}");
+    // They have not subscribed again, and are called all the same: each once.
+    job(&site, "again", "1", "{devices: [d-001, d-002]}", "command: {name: again, connectTimeout: 5s}", "");
+    for device in &mut devices {
+        assert_eq!(device.answer(200, "").0, "again");
+    }
+    assert_eq!(site.wait_run("again", "1")["completed"], 2);
+}
+
+#[test]
+fn without_a_gateway_nobody_speaks_to_the_devices() {
+    let site = Site::without_gateway(2);
+    site.world.run(&["apply", "--yes"]).expect(0);
+    job(&site, "reboot", "1", "{query: '*'}", REBOOT, "");
+    site.world.run(&["plan"]).expect(0);
+    let refused = site.world.run(&["apply", "--yes"]);
+    assert!(refused.code == 69 && refused.stderr.contains("fleetform gateway"), "{refused:?}");
+    // What the gateway cannot use is one sentence, and nothing is lost.
+    let gateway = |certificate: &str| {
+        let mut command = fleetform();
+        command.arg("-C").arg(site.world.path()).args(["gateway", "--mqtt", "127.0.0.1:0"]);
+        command.args(["--certificate", certificate, "--key", certificate]);
+        command
+    };
+    let missing = Ran::of(fleetform().arg("-C").arg(site.world.path()).arg("gateway"));
+    assert!(missing.code == 64 && missing.stderr.contains("--certificate"), "{missing:?}");
+    let log = site.world.file(".git/none.log");
+    let mut command = gateway("/nonexistent.pem");
+    let _gateway = Process::start(command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()));
+    wait_until("it says what it cannot use", || {
+        fs::read_to_string(&log).unwrap().contains("/nonexistent.pem cannot be used")
+    });
+}
+
+/// A connection of bytes.
+struct Raw(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+
+impl Raw {
+    fn open(site: &Site) -> Raw {
+        let ca = site.certificate();
+        let config = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() }).unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
+        let connection = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        let stream = TcpStream::connect((HOST, site.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Raw(rustls::StreamOwned::new(connection, stream))
+    }
+
+    /// Sends bytes, and returns what comes until the end of the connection.
+    fn say(mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut heard = Vec::new();
+        if self.0.write_all(bytes).is_ok() {
+            drop(self.0.read_to_end(&mut heard));
+        }
+        heard
+    }
+}
+
+#[test]
+fn what_is_no_device_costs_nothing_but_its_connection() {
+    let site = Site::new(1);
+    let mut device = Device::new(&site, "d-001");
+    // Nothing of it is MQTT, or not what a device begins with.
+    assert!(Raw::open(&site).say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").is_empty());
+    assert!(Raw::open(&site).say(&[0xc0, 0]).is_empty());
+    let level = |level: u8| [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 10, 0, 2, b'd', b'1'];
+    assert_eq!(Raw::open(&site).say(&level(5)), [0x20, 2, 0, 1]);
+    assert_eq!(Raw::open(&site).say(&level(3)), [0x20, 2, 0, 1]);
+    assert_eq!(Raw::open(&site).say(&level(4)), [0x20, 2, 0, 5]);
+    // A packet that would not end.
+    let mut endless = vec![0x10, 0xff, 0xff, 0xff, 0x7f];
+    endless.resize(200_000, 0);
+    assert_eq!(Raw::open(&site).say(&endless), [0x20, 2, 0, 1]);
+    // Connections that say nothing: the device is served beside them.
+    let silent: Vec<TcpStream> = (0..150).map(|_| TcpStream::connect((HOST, site.port)).unwrap()).collect();
+    device.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(device.message().0, "$iothub/twin/res/200/?$rid=r1");
+    assert_eq!(silent.len(), 150);
+}
