@@ -1,12 +1,12 @@
 //! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::servers::{Process, free_port, wait_until};
-use crate::world::{Ran, World, fleetform};
+use crate::world::{Ran, World, fleetform, times};
 
 const HOST: &str = "127.0.0.1";
+const SDK_HOST: &str = "127.0.83.17";
 const METHODS: &str = "$iothub/methods/POST/#";
 const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
 const RESPONSES: &str = "$iothub/twin/res/#";
@@ -31,7 +32,8 @@ const RESPONSES: &str = "$iothub/twin/res/#";
 /// A fleet with so many devices, and its gateway.
 pub struct Site {
     pub world: World,
-    pub port: u16,
+    host: &'static str,
+    port: u16,
     gateway: Option<Process>,
 }
 
@@ -46,10 +48,15 @@ impl Site {
 
     fn without_gateway(devices: usize) -> Site {
         let world = World::with_devices(&format!("{{link: {{iotHub: {{hostName: {HOST}}}}}}}"), devices);
-        let own = rcgen::generate_simple_self_signed([HOST.to_string()]).unwrap();
-        fs::write(world.file(".git/cert.pem"), own.cert.pem()).unwrap();
-        fs::write(world.file(".git/key.pem"), own.signing_key.serialize_pem()).unwrap();
-        Site { world, port: free_port(), gateway: None }
+        let site = Site { world, host: HOST, port: free_port(), gateway: None };
+        site.make_certificate();
+        site
+    }
+
+    fn make_certificate(&self) {
+        let own = rcgen::generate_simple_self_signed([self.host.to_string()]).unwrap();
+        fs::write(self.certificate(), own.cert.pem()).unwrap();
+        fs::write(self.world.file(".git/key.pem"), own.signing_key.serialize_pem()).unwrap();
     }
 
     pub fn certificate(&self) -> PathBuf {
@@ -63,7 +70,11 @@ impl Site {
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = fleetform();
-        command.arg("-C").arg(self.world.path()).arg("gateway").args(["--mqtt", &format!("{HOST}:{}", self.port)]);
+        command
+            .arg("-C")
+            .arg(self.world.path())
+            .arg("gateway")
+            .args(["--mqtt", &format!("{}:{}", self.host, self.port)]);
         command.arg("--certificate").arg(self.certificate()).arg("--key").arg(self.world.file(".git/key.pem"));
         command.args(["--log-filter", "debug"]).stdout(Stdio::null()).stderr(log);
         let began = self.said().matches("listening for devices").count();
@@ -486,4 +497,99 @@ fn what_is_no_device_costs_nothing_but_its_connection() {
     device.publish("$iothub/twin/GET/?$rid=r1", "");
     assert_eq!(device.message().0, "$iothub/twin/res/200/?$rid=r1");
     assert_eq!(silent.len(), 150);
+}
+
+/// Microsoft's own client for devices, many in one process.
+struct Sdk {
+    process: std::process::Child,
+    told: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Sdk {
+    /// Starts all devices of a site; `None` where the client is not installed.
+    fn start(site: &Site) -> Option<Sdk> {
+        let Some(python) = std::env::var_os("FLEETFORM_TEST_AZURE_PYTHON") else {
+            eprintln!("left out: FLEETFORM_TEST_AZURE_PYTHON is no Python with azure-iot-device");
+            return None;
+        };
+        let devices = site.world.folder_file("devices.jsonl");
+        site.world.run(&["device", "export", "--format", "iothub", "-o", &devices]).expect(0);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/devices.py");
+        let mut command = std::process::Command::new(python);
+        command.arg(script).arg(site.host).arg(site.certificate()).arg(&devices);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (lines, kept) = (BufReader::new(process.stdout.take().unwrap()).lines(), Arc::clone(&told));
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Some(Sdk { process, told })
+    }
+
+    /// Returns how often each device has told of an event with a member.
+    fn count(&self, event: &str, name: &str, value: &Value) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for one in self.told.lock().unwrap().iter().filter(|one| one["event"] == event && one[name] == *value) {
+            *counts.entry(one["device"].as_str().unwrap().to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    fn calls(&self, method: &str) -> BTreeMap<String, usize> {
+        self.count("call", "method", &json!(method))
+    }
+}
+
+impl Drop for Sdk {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Microsoft's client connects to port 8883 and no other: this test has an address of its own.
+#[test]
+fn the_clients_of_microsoft_lose_and_double_nothing_over_a_kill() {
+    let count = times("FLEETFORM_TEST_AZURE_DEVICES", 12) as usize;
+    let mut site = Site::without_gateway(count);
+    (site.host, site.port) = (SDK_HOST, 8883);
+    site.make_certificate();
+    site.world.declare("fleetform.yaml", "Fleet", "acme", &format!("{{link: {{iotHub: {{hostName: {SDK_HOST}}}}}}}"));
+    site.world.commit("the host of the clients");
+    site.world.run(&["apply", "--yes"]).expect(0);
+    site.start();
+    let Some(sdk) = Sdk::start(&site) else { return };
+    let all = |counts: &BTreeMap<String, usize>| counts.len() == count && counts.values().all(|times| *times == 1);
+    wait_until("all are connected", || {
+        sdk.told.lock().unwrap().iter().filter(|one| one["event"] == "connected").count() == count
+    });
+    job(&site, "reboot", "1", "{query: '*'}", REBOOT, "");
+    assert_eq!(site.wait_run("reboot", "1")["completed"], count);
+    assert!(all(&sdk.calls("reboot")));
+    let twin = "twin: {tags: {ring: a}, property: {level: 4}}";
+    job(&site, "dim", "1", "{query: '*'}", twin, ", delivery: {confirm: acknowledged}");
+    assert_eq!(site.wait_run("dim", "1")["completed"], count);
+    assert!(all(&sdk.count("patch", "version", &json!(2))));
+    // The gateway dies while they work, and comes again.
+    job(&site, "slow", "1", "{query: '*'}", "command: {name: slow, responseTimeout: 60s}", "");
+    wait_until("half of them are called", || sdk.calls("slow").len() >= count / 2);
+    site.kill();
+    site.start();
+    let record = site.wait_run("slow", "1");
+    let rows = site.world.rows("slow", "1");
+    assert_eq!(rows.len(), count);
+    let known = [Reason::Responded, Reason::OutcomeUnknown];
+    assert!(rows.iter().all(|row| known.contains(&row.reason)), "{record} {rows:?}");
+    // They find their way back by themselves, within some ten seconds, and each is called once.
+    let wait = ", delivery: {offline: wait, expiresAfter: 2m}";
+    job(&site, "again", "1", "{query: '*'}", "command: {name: again, responseTimeout: 30s}", wait);
+    let record = site.wait_run("again", "1");
+    assert_eq!(record["completed"], count, "{record}");
+    assert!(all(&sdk.calls("again")));
+    let twice: Vec<_> = sdk.calls("slow").into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert!(!site.said().contains("SharedAccess"), "{}", site.said());
 }
