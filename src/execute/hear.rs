@@ -181,9 +181,11 @@ impl Hearing<'_> {
     /// Returns what a device proves who it is with.
     fn identity(&self, device_id: &str) -> Result<Option<Identity>, ExecuteError> {
         let Some(device) = self.registry.devices().get(device_id)? else { return Ok(None) };
-        let DeviceKeys { authentication, primary_key, secondary_key, .. } = self.registry.devices().keys(device_id)?;
+        let found = self.registry.devices().keys(device_id)?;
+        let DeviceKeys { authentication, primary_key, secondary_key, primary_thumbprint, secondary_thumbprint } = found;
         let keys = [primary_key, secondary_key].into_iter().flatten().collect();
-        Ok(Some(Identity { authentication, keys, is_blocked: device.blocked }))
+        let thumbprints = [primary_thumbprint, secondary_thumbprint].into_iter().flatten().collect();
+        Ok(Some(Identity { authentication, keys, thumbprints, is_blocked: device.blocked }))
     }
 
     /// Answers the devices, and returns what is news to runs.

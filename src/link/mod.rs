@@ -244,6 +244,8 @@ pub struct Identity {
     pub authentication: Authentication,
     /// Its keys, which are secrets.
     pub keys: Vec<Vec<u8>>,
+    /// Of its certificates: SHA-1 or SHA-256 of their DER, in hex.
+    pub thumbprints: Vec<String>,
     pub is_blocked: bool,
 }
 

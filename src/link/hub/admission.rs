@@ -1,8 +1,12 @@
 //! Who a device is, by what it says when it connects; pure.
 
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
 use super::token::{SasToken, is_host};
 use crate::link::Identity;
 use crate::model::device::Authentication;
+use crate::model::encoding::hex;
 use crate::model::limits;
 
 /// What a device says when it connects.
@@ -29,7 +33,13 @@ pub enum Refusal {
     Unknown,
     #[error("the device is blocked")]
     Blocked,
-    #[error("the device does not log in with keys")]
+    #[error("the device logs in with a certificate, and showed a token or nothing")]
+    NoCertificate,
+    #[error("the certificate is none of the device's: its thumbprint is another one")]
+    Thumbprint,
+    #[error("the device logs in with a certificate of an authority, and none is trusted here")]
+    Authority,
+    #[error("the device has neither keys nor a thumbprint, so it cannot log in")]
     Authentication,
     #[error("the password is no shared access signature")]
     Token,
@@ -65,11 +75,45 @@ pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
     Ok(device_id.to_string())
 }
 
-/// Returns until when a device is let in, in seconds since 1970. An unknown device takes as long as a wrong key.
+/// What a device proves who it is with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Proof<'a> {
+    /// A token.
+    pub password: Option<&'a [u8]>,
+    /// The certificate that it has the key of, in DER.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// Returns until when a device is let in, in seconds since 1970; `None` for as long as it likes. It is let in with what
+/// it is registered with, and nothing else. An unknown device takes as long as a wrong key.
 ///
 /// # Errors
 /// It is not the one that it says.
 pub fn admitted(
+    names: (&str, &str),
+    proof: Proof<'_>,
+    identity: Option<&Identity>,
+    now: i64,
+) -> Result<Option<i64>, Refusal> {
+    let ends_at = match identity.map(|identity| (identity, identity.authentication)) {
+        Some((identity, Authentication::SelfSigned)) => {
+            let shown = proof.certificate.ok_or(Refusal::NoCertificate)?;
+            let prints = [hex(&Sha1::digest(shown)), hex(&Sha256::digest(shown))];
+            let is_own = |known: &String| prints.iter().any(|print| print.eq_ignore_ascii_case(known));
+            if !identity.thumbprints.iter().any(is_own) {
+                return Err(Refusal::Thumbprint);
+            }
+            None
+        }
+        Some((_, Authentication::CertificateAuthority)) => return Err(Refusal::Authority),
+        Some((_, Authentication::None)) => return Err(Refusal::Authentication),
+        Some((_, Authentication::Sas)) | None => Some(signed(names, proof.password, identity, now)?),
+    };
+    if identity.is_some_and(|identity| identity.is_blocked) { Err(Refusal::Blocked) } else { Ok(ends_at) }
+}
+
+/// Returns until when a token is good.
+fn signed(
     (host_name, device_id): (&str, &str),
     password: Option<&[u8]>,
     identity: Option<&Identity>,
@@ -87,17 +131,13 @@ pub fn admitted(
     let keys = identity.map_or(&nobody, |identity| &identity.keys);
     // Both keys are tried, whichever it is.
     let is_signed = keys.iter().fold(false, |is_signed, key| token.is_signed_with(key) | is_signed);
-    let identity = identity.ok_or(Refusal::Unknown)?;
-    if identity.authentication != Authentication::Sas {
-        return Err(Refusal::Authentication);
+    if identity.is_none() {
+        return Err(Refusal::Unknown);
     }
     if !is_signed {
         return Err(Refusal::Key);
     }
-    if token.ends_at <= now {
-        return Err(Refusal::Expired);
-    }
-    if identity.is_blocked { Err(Refusal::Blocked) } else { Ok(token.ends_at) }
+    if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(token.ends_at) }
 }
 
 #[cfg(test)]
@@ -138,24 +178,51 @@ mod tests {
         let identity = |keys: &[&[u8]]| Identity {
             authentication: Authentication::Sas,
             keys: keys.iter().map(|key| key.to_vec()).collect(),
+            thumbprints: Vec::new(),
             is_blocked: false,
         };
         let check = |password: &[u8], identity: Option<&Identity>, now: i64| {
-            admitted(("h", "lamp-1"), Some(password), identity, now)
+            admitted(("h", "lamp-1"), Proof { password: Some(password), certificate: Some(b"any") }, identity, now)
         };
-        assert_eq!(check(password, Some(&identity(&[b"other", b"key"])), 0), Ok(1));
+        assert_eq!(check(password, Some(&identity(&[b"other", b"key"])), 0), Ok(Some(1)));
         assert_eq!(check(password, Some(&identity(&[b"key"])), 1), Err(Refusal::Expired));
         assert_eq!(check(password, Some(&identity(&[b"other"])), 0), Err(Refusal::Key));
         assert_eq!(check(password, Some(&identity(&[])), 0), Err(Refusal::Key));
         assert_eq!(check(password, None, 0), Err(Refusal::Unknown));
         let blocked = Identity { is_blocked: true, ..identity(&[b"key"]) };
         assert_eq!(check(password, Some(&blocked), 0), Err(Refusal::Blocked));
-        let other = Identity { authentication: Authentication::SelfSigned, ..identity(&[b"key"]) };
-        assert_eq!(check(password, Some(&other), 0), Err(Refusal::Authentication));
+        for (authentication, refusal) in [
+            (Authentication::SelfSigned, Refusal::Thumbprint),
+            (Authentication::CertificateAuthority, Refusal::Authority),
+            (Authentication::None, Refusal::Authentication),
+        ] {
+            let other = Identity { authentication, ..identity(&[b"key"]) };
+            assert_eq!(check(password, Some(&other), 0), Err(refusal));
+        }
         assert_eq!(check(b"secret", Some(&identity(&[b"key"])), 0), Err(Refusal::Token));
-        assert_eq!(admitted(("h", "lamp-1"), None, None, 0), Err(Refusal::Token));
-        assert_eq!(admitted(("g", "lamp-1"), Some(password), Some(&identity(&[b"key"])), 0), Err(Refusal::Resource));
+        assert_eq!(admitted(("h", "lamp-1"), Proof::default(), None, 0), Err(Refusal::Token));
+        let proof = Proof { password: Some(password), certificate: None };
+        assert_eq!(admitted(("g", "lamp-1"), proof, Some(&identity(&[b"key"])), 0), Err(Refusal::Resource));
         let policy = [password.as_slice(), b"&skn=device"].concat();
         assert_eq!(check(&policy, Some(&identity(&[b"key"])), 0), Err(Refusal::Policy));
+    }
+    #[test]
+    fn a_certificate_is_known_by_its_thumbprint() {
+        let sha1 = "A9993E364706816ABA3E25717850C26C9CD0D89D";
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let check = |thumbprint: &str, certificate: Option<&[u8]>| {
+            let identity = Identity {
+                authentication: Authentication::SelfSigned,
+                keys: Vec::new(),
+                thumbprints: vec!["00".to_string(), thumbprint.to_string()],
+                is_blocked: false,
+            };
+            admitted(("h", "lamp-1"), Proof { password: None, certificate }, Some(&identity), 0)
+        };
+        assert_eq!(check(sha1, Some(b"abc")), Ok(None));
+        assert_eq!(check(sha256, Some(b"abc")), Ok(None));
+        assert_eq!(check(sha1, Some(b"abd")), Err(Refusal::Thumbprint));
+        assert_eq!(check(sha1, None), Err(Refusal::NoCertificate));
+        assert_eq!(check("", Some(b"")), Err(Refusal::Thumbprint));
     }
 }

@@ -94,7 +94,11 @@ async fn serve(
         }
     };
     match begun.await {
-        Ok(stream) => Connection::new(stream).serve(host_name, exchange).await,
+        Ok(stream) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate = shown.map(|certificate| certificate.to_vec());
+            Connection::new(stream, certificate).serve(host_name, exchange).await
+        }
         Err(end) => (None, end),
     }
 }

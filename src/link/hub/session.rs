@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::admission::{Hello, Refusal, admitted, named};
+use super::admission::{Hello, Proof, Refusal, admitted, named};
 use super::exchange::{Closing, Exchange, Happened, OUTBOX_MAX, Out, Receipt};
 use super::topics::{Filter, Said, filter_of, said};
 use crate::link::Origin;
@@ -86,6 +86,8 @@ pub struct Connection<S> {
     packets: Vec<Packet>,
     alive_until: Option<Instant>,
     end: Option<End>,
+    /// The certificate that the device has the key of, in DER.
+    certificate: Option<Vec<u8>>,
 }
 
 /// Who is connected.
@@ -98,12 +100,12 @@ struct Device {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Takes over a stream.
-    pub fn new(stream: S) -> Connection<S> {
+    /// Takes over a stream, of a device that has shown this certificate.
+    pub fn new(stream: S, certificate: Option<Vec<u8>>) -> Connection<S> {
         let limits = ConnectionOptions::new().maximum_packet_size_recv(PACKET_BYTES_MAX);
         let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::V3_1_1, limits);
         core.set_auto_ping_response(true);
-        Connection { core, stream, output: Vec::new(), packets: Vec::new(), alive_until: None, end: None }
+        Connection { core, stream, output: Vec::new(), packets: Vec::new(), alive_until: None, end: None, certificate }
     }
 
     /// Serves a device until its connection ends, and returns its id, when it has said one, and why.
@@ -157,8 +159,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         let now = Timestamp::now().as_second();
-        let ends_at = match admitted((host_name, &device_id), hello.password(), identity.as_ref(), now) {
-            Ok(ends_at) => ends_at,
+        let certificate = self.certificate.take();
+        let proof = Proof { password: hello.password(), certificate: certificate.as_deref() };
+        let ends_at = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
+            Ok(ends_at) => ends_at.unwrap_or(i64::MAX),
             Err(refusal) => {
                 exchange.lock().refused += 1;
                 return Err(self.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
