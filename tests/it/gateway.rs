@@ -306,7 +306,7 @@ fn who_is_not_the_device_is_not_let_in() {
         assert!(matches!(refused, Err(BrokerError::Credentials)), "{:?}: {refused:?}", options.username);
     }
     assert!(!site.said().contains("SharedAccessSignature"), "{}", site.said());
-    assert_eq!(site.said().matches("a device is not let in").count(), 9, "{}", site.said());
+    wait_until("the log has all of them", || site.said().matches("a device is not let in").count() == 9);
     // MQTT 5 is not spoken in this dialect, and says so.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert!(runtime.block_on(Connection::open(&own, Version::V5)).is_err());
@@ -497,6 +497,24 @@ fn without_a_gateway_nobody_speaks_to_the_devices() {
     wait_until("it says what it cannot use", || {
         fs::read_to_string(&log).unwrap().contains("/nonexistent.pem cannot be used")
     });
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_to_new_connections() {
+    let site = Site::new(1);
+    let old = site.options("d-001");
+    let mut device = Device::connect(&old).unwrap();
+    // One without its key is told, and the old one goes on.
+    let other = rcgen::generate_simple_self_signed([HOST.to_string()]).unwrap();
+    let kept = fs::read(site.certificate()).unwrap();
+    fs::write(site.certificate(), other.cert.pem()).unwrap();
+    wait_until("it is told", || site.said().contains("the new certificate cannot be used"));
+    fs::write(site.certificate(), kept).unwrap();
+    drop(Device::connect(&old).unwrap());
+    site.make_certificate();
+    wait_until("it is shown", || Device::connect(&site.options("d-001")).is_ok());
+    assert!(matches!(Device::connect(&old).map(drop), Err(error) if !matches!(error, BrokerError::Credentials)));
+    assert!(device.next().is_err(), "a later connection of it has ended this one");
 }
 
 /// A connection of bytes.

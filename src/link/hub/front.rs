@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -14,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::exchange::Exchange;
 use super::session::{CONNECT_TIME_MAX, Connection, End};
 use crate::model::text::sanitize_line;
+use crate::tls::{TlsError, server_config};
 
 /// Connections that say who they are at the same time; others wait.
 const HANDSHAKES_MAX: usize = 200;
@@ -27,10 +29,13 @@ const ADDRESSES_MAX: usize = 10_000;
 /// How long the listener waits when the system has no more connections to give.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the files of the certificate are looked at: one that was renewed is used for new connections.
+const RENEWAL_TIME: Duration = Duration::from_secs(10);
+
 /// What the listener needs.
 pub(super) struct Front {
     pub listener: TcpListener,
-    pub acceptor: TlsAcceptor,
+    pub certificate: Certificate,
     pub host_name: Arc<str>,
     pub exchange: Arc<Exchange>,
 }
@@ -38,7 +43,7 @@ pub(super) struct Front {
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, acceptor, host_name, exchange } = self;
+        let Front { listener, mut certificate, host_name, exchange } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -48,13 +53,14 @@ impl Front {
         };
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
+        let mut renewal = tokio::time::interval(RENEWAL_TIME);
         loop {
             tokio::select! {
                 () = exchange.closing.notified() => return,
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
-                        let (acceptor, host_name) = (acceptor.clone(), Arc::clone(&host_name));
+                        let (acceptor, host_name) = (certificate.acceptor.clone(), Arc::clone(&host_name));
                         let (exchange, handshakes) = (Arc::clone(&exchange), Arc::clone(&handshakes));
                         connections.spawn(async move {
                             let end = serve(stream, acceptor, &host_name, &exchange, &handshakes).await;
@@ -63,6 +69,7 @@ impl Front {
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,
                 },
+                _ = renewal.tick() => certificate.renew(),
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok((address, (device_id, end))) = ended {
                         if matches!(end, End::Refused(_)) {
@@ -74,6 +81,47 @@ impl Front {
             }
         }
     }
+}
+
+/// The certificate that devices are shown, as its files were when they were read.
+pub(super) struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    changed_at: [Option<SystemTime>; 2],
+    acceptor: TlsAcceptor,
+}
+
+impl Certificate {
+    /// Reads a certificate and its key.
+    ///
+    /// # Errors
+    /// A file cannot be read, is none of its kind, or the two do not belong together.
+    pub fn read(certificate: PathBuf, key: PathBuf) -> Result<Certificate, TlsError> {
+        // What is written between the two is read the next time.
+        let changed_at = changed_at([&certificate, &key]);
+        let acceptor = TlsAcceptor::from(server_config(&certificate, &key)?);
+        Ok(Certificate { certificate, key, changed_at, acceptor })
+    }
+
+    /// Reads the files again when they have changed. What cannot be used is told, and the one before goes on.
+    fn renew(&mut self) {
+        let changed_at = changed_at([&self.certificate, &self.key]);
+        if changed_at == self.changed_at {
+            return;
+        }
+        self.changed_at = changed_at;
+        match server_config(&self.certificate, &self.key) {
+            Ok(config) => {
+                self.acceptor = TlsAcceptor::from(config);
+                tracing::info!("devices are shown the new certificate");
+            }
+            Err(error) => tracing::warn!(%error, "the new certificate cannot be used, and the old one is shown"),
+        }
+    }
+}
+
+fn changed_at(files: [&Path; 2]) -> [Option<SystemTime>; 2] {
+    files.map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok())
 }
 
 /// Serves a connection; who it was of, as far as that is known, and why it ended.

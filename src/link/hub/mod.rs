@@ -34,15 +34,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_rustls::TlsAcceptor;
 
 use super::protocol::{RequestId, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::fleet::HubLinkConfig;
 use crate::model::status::LinkStatus;
-use crate::tls::server_config;
 use exchange::{Closing, Exchange, Happened, INBOUND_MAX, Inbound, Out, Receipt};
-use front::Front;
+use front::{Certificate, Front};
 
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
@@ -79,7 +77,8 @@ impl HubLink {
             return Ok(HubLink { exchange: None, thread: None, returned: Vec::new(), expects_until: None });
         };
         let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
-        let tls = server_config(&gateway.certificate, &gateway.key).map_err(|error| failed(error.to_string()))?;
+        let GatewayOptions { certificate, key, .. } = gateway.clone();
+        let certificate = Certificate::read(certificate, key).map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
@@ -87,7 +86,7 @@ impl HubLink {
         exchange.happened(Happened::Began, None);
         let front = Front {
             listener,
-            acceptor: TlsAcceptor::from(tls),
+            certificate,
             host_name: config.host_name.as_str().into(),
             exchange: Arc::clone(&exchange),
         };
