@@ -167,7 +167,7 @@ fn problems_of_lines(fleet: &Path) -> (Vec<String>, usize) {
 fn committed_schemas_of_all_kinds_are_fresh() {
     let mut copies: Vec<PathBuf> = vec![root().join("schemas/fleetform.schema.json")];
     copies.extend(
-        ["quickstart", "maintenance", "mqtt", "postgres"]
+        ["quickstart", "maintenance", "mqtt", "postgres", "iothub"]
             .map(|name| root().join("examples").join(name).join(SCHEMA_PATH)),
     );
     for path in copies {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +20,9 @@ use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::mqtt::example::{blocks, shell};
 use crate::servers::{Process, free_port, wait_until};
-use crate::world::{Ran, World, fleetform, times};
+use crate::world::{Ran, World, fleetform, folder, times};
 
 const HOST: &str = "127.0.0.1";
 const SDK_HOST: &str = "127.0.83.17";
@@ -564,6 +565,15 @@ fn what_is_no_device_costs_nothing_but_its_connection() {
     assert_eq!(silent.len(), 150);
 }
 
+/// Returns the Python that has Microsoft's client, where it is installed.
+fn python() -> Option<String> {
+    let python = std::env::var("FLEETFORM_TEST_AZURE_PYTHON").ok();
+    if python.is_none() {
+        drop(writeln!(std::io::stderr(), "left out: FLEETFORM_TEST_AZURE_PYTHON is not set"));
+    }
+    python
+}
+
 /// Microsoft's own client for devices, many in one process.
 struct Sdk {
     process: std::process::Child,
@@ -573,14 +583,11 @@ struct Sdk {
 impl Sdk {
     /// Starts all devices of a site; `None` where the client is not installed.
     fn start(site: &Site) -> Option<Sdk> {
-        let Some(python) = std::env::var_os("FLEETFORM_TEST_AZURE_PYTHON") else {
-            drop(writeln!(std::io::stderr(), "left out: FLEETFORM_TEST_AZURE_PYTHON is not set"));
-            return None;
-        };
+        let python = python()?;
         let devices = site.world.folder_file("devices.jsonl");
         site.world.run(&["device", "export", "--format", "iothub", "-o", &devices]).expect(0);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/devices.py");
-        let mut command = std::process::Command::new(python);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/iothub/devices.py");
+        let mut command = Command::new(python);
         command.arg(script).arg(site.host).arg(site.certificate()).arg(&devices);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
@@ -657,4 +664,38 @@ fn the_clients_of_microsoft_lose_and_double_nothing_over_a_kill() {
     let twice: Vec<_> = sdk.calls("slow").into_iter().filter(|(_, times)| *times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     assert!(!site.said().contains("SharedAccess"), "{}", site.said());
+}
+
+#[test]
+fn the_page_of_the_example_works_in_order() {
+    let Some(python) = python() else { return };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/iothub");
+    let folder = folder();
+    let fleet = folder.path().join("fleet");
+    Ran::of(Command::new("cp").arg("-r").arg(&source).arg(&fleet)).expect(0);
+    let page = fs::read_to_string(fleet.join("README.md")).unwrap().replace("hub/bin/python", &python);
+    let blocks = blocks(&page);
+    let ran = |script: &str| Ran::of(&mut shell(script, 1883, &fleet)).expect(0);
+    let beside = |script: &str, log: &str| {
+        let file = File::create(folder.path().join(log)).unwrap();
+        let mut command = shell(script, 1883, &fleet);
+        Process::start(command.stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file))
+    };
+    let said = |log: &str| fs::read_to_string(folder.path().join(log)).unwrap();
+    assert!(ran(&blocks[0]).stderr.contains("import lamps: 6 imported"));
+    ran(&blocks[1]);
+    let _gateway = beside(&blocks[2], "gateway.log");
+    wait_until("the gateway listens", || said("gateway.log").contains("listening for devices"));
+    let _lamps = beside(&blocks[3], "lamps.log");
+    wait_until("the lamps are connected", || said("lamps.log").matches("\"connected\"").count() == 6);
+    let listed = ran(&blocks[4]).stdout;
+    assert!(listed.contains("lamp-0006"), "{listed}");
+    wait_until("a lamp is called", || said("gateway.log").contains("completed, 1 completed, 0 failed"));
+    ran(&blocks[5]);
+    wait_until("the north pier is dimmed", || said("gateway.log").contains("dim-north run 1: completed, 3 completed"));
+    let shown = ran(&blocks[6]).stdout;
+    for expected in ["acknowledged", "\"light\": \"low\"", "\"level\": 30", "Connected"] {
+        assert!(shown.contains(expected), "no {expected} in {shown}");
+    }
+    assert_eq!(blocks.len(), 7);
 }

@@ -4,7 +4,7 @@
 
 The last file has the lines of `fleetform device export --format iothub`. Each device answers every method with 200 and
 acknowledges desired properties. What happens is printed, a JSON object a line: `connected`, `call` with the name of the
-method, `patch` with the version. The process ends when its stdin does.
+method, `patch` with the version. The process ends with Ctrl-C, or when its stdin does.
 """
 
 import json
@@ -60,7 +60,10 @@ def main():
     for line in lines:
         key = line["authentication"]["symmetricKey"]["primaryKey"]
         clients.append(start(host, certificate, line["id"], key, delay=3))
-    sys.stdin.read()
+    try:
+        sys.stdin.read()
+    except KeyboardInterrupt:
+        pass
     # The clients are not told to leave: a process that dies does not do it either.
     os._exit(0)
 
