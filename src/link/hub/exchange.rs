@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::topics::Filter;
 use crate::link::answered::Answered;
@@ -15,6 +17,8 @@ use crate::model::text::sanitize_line;
 pub const INBOUND_MAX: usize = 8_192;
 /// Messages that wait to be sent to a device, and acknowledgements for it.
 pub const OUTBOX_MAX: usize = 256;
+/// How long a connection waits for room before it looks again.
+const ROOM_TIME: Duration = Duration::from_millis(100);
 /// Devices that are warned of.
 const WARNED_MAX: usize = 1_000;
 
@@ -165,7 +169,8 @@ impl Exchange {
     /// Waits until there is room for events.
     pub async fn room(&self) {
         while self.lock().inbound.len() >= INBOUND_MAX {
-            self.room.notified().await;
+            // It may have been called before it waited.
+            drop(timeout(ROOM_TIME, self.room.notified()).await);
         }
     }
 

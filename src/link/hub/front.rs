@@ -19,6 +19,8 @@ use crate::tls::{TlsError, server_config};
 
 /// Connections that say who they are at the same time; others wait.
 const HANDSHAKES_MAX: usize = 200;
+/// How long a handshake may take that has begun.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 100_000;
 /// Failed logins of an address in a minute, beyond which it is not listened to for as long.
@@ -133,10 +135,12 @@ async fn serve(
     handshakes: &Semaphore,
 ) -> (Option<String>, End) {
     let begun = async {
-        let _turn = handshakes.acquire().await;
         // Small packets wait for each other otherwise.
         stream.set_nodelay(true)?;
-        match timeout(CONNECT_TIME_MAX, acceptor.accept(stream)).await {
+        // Who says nothing takes nobody's turn.
+        timeout(CONNECT_TIME_MAX, stream.readable()).await.map_err(|_| End::Silent)??;
+        let _turn = handshakes.acquire().await;
+        match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
             Ok(stream) => Ok(stream?),
             Err(_) => Err(End::Silent),
         }
