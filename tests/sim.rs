@@ -92,6 +92,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use fleetform::execute::Side;
 use fleetform::model::delivery::{Amount, Threshold, ThresholdScope};
 use fleetform::sim::{
     DeclaredJob, Ended, Failure, Faults, JobKind, Session, run_daemon_seed, run_remote_seed, run_seed,
@@ -340,5 +341,47 @@ fn every_crash_point_with_a_remote_is_survived() {
         "note tip",
     ] {
         assert!(places.contains(place), "nobody died at `{place}`: {places:?}");
+    }
+}
+
+/// Applies with a process that dies before a step, and returns how often the devices have executed something by then.
+fn die(session: &mut Session, step: &str, occurrence: u64) -> usize {
+    let faults = Faults { crash_step: Some((Side::Before, step.to_string(), occurrence)), ..Faults::default() };
+    let (ended, _) = session.apply(&faults).unwrap();
+    assert!(matches!(ended, Ended::Died(_)), "{ended:?}");
+    session.world.journal().lines().count()
+}
+
+/// A branch is put back, a process does a part of its work on it and dies, and the next process does nothing: that one
+/// answers for nothing that was sent or written before it.
+#[test]
+fn no_process_is_blamed_for_what_one_before_it_has_done() {
+    let fleet = "{limits: {runningJobs: 2, inFlight: 1}, link: {simulated: {journal: devices.jsonl, latency: 500ms}}}";
+    for is_refused in [true, false] {
+        let folder = folder();
+        let mut session = Session::new(folder.path(), 4, fleet);
+        let often = DeclaredJob::new("often", JobKind::Command { idempotent: true });
+        for job in [DeclaredJob::new("tag", JobKind::Tags), often.clone()] {
+            session.people.declare(&session.world, job);
+        }
+        let executed = die(&mut session, "close run", 1);
+        let repository = git2::Repository::open(folder.path()).unwrap();
+        let mut branch = repository.find_reference("refs/heads/fleetform/results").unwrap();
+        let before = branch.peel_to_commit().unwrap().parent_id(0).unwrap();
+        branch.set_target(before, "people").unwrap();
+        session.auditor.put_back_branch(&before.to_string());
+        if is_refused {
+            assert!(die(&mut session, "record", 3) > executed, "it has sent something");
+            session.people.declare(&session.world, DeclaredJob { batch_size: Some(Amount::Count(2)), ..often });
+            session.people.edited.insert("often".to_string());
+            let (ended, _) = session.apply(&Faults::default()).unwrap();
+            assert!(matches!(&ended, Ended::Refused(_)), "{ended:?}");
+        } else {
+            session.people.declare(&session.world, DeclaredJob::new("more", JobKind::Cloud));
+            die(&mut session, "note tip", 1);
+            let (ended, _) = session.apply(&Faults::default()).unwrap();
+            assert!(matches!(&ended, Ended::Applied(applied) if applied.was_empty), "{ended:?}");
+        }
+        session.heal(HEALED).unwrap();
     }
 }

@@ -25,7 +25,11 @@ pub struct Auditor {
     tip: Option<String>,
     /// All files of the branch as it was last seen.
     files: WorldFiles,
-    /// Bytes of the devices' journal.
+    /// The tip and the files that the last process left on a branch that was put back, when it died or was refused: all
+    /// that was there before need not be back yet, so `tip` and `files` are still those from before. It may have sent
+    /// commands and claimed runs all the same, which the next process has not done.
+    left: Option<(Option<String>, WorldFiles)>,
+    /// Bytes of the devices' journal when the last process had ended.
     executed: usize,
     /// How often the registry was deleted.
     losses: u32,
@@ -106,9 +110,10 @@ impl Auditor {
     pub fn look(&mut self, world: &World, people: &People, ended: &Ended, faults: &Faults) -> Result<(), String> {
         let branch = Branch::read(world)?;
         let journal = world.journal();
-        let has_sent = journal.len() > self.executed;
+        // Each process answers for itself, also when the one before it was not judged (`left`).
+        let has_sent = journal.len() > std::mem::replace(&mut self.executed, journal.len());
         let was_lost = self.is_branch_lost;
-        let has_written = !was_lost && branch.tip != self.tip && !only_reports_differ(&branch.files, &self.files);
+        let has_written = !was_lost && self.has_written(&branch);
         match ended {
             Ended::Panicked(what) => return Err(format!("it panicked: {what}")),
             // An apply with nothing to do makes the push that an earlier apply could not make.
@@ -141,6 +146,7 @@ impl Auditor {
         }
         if self.put_back_to.is_some() && matches!(ended, Ended::Died(_) | Ended::Refused(_)) {
             // Some of it may be back, and the rest comes later.
+            self.left = Some((branch.tip, branch.files));
             return Ok(());
         }
         let was_put_back = self.put_back_to.take().is_some();
@@ -168,8 +174,15 @@ impl Auditor {
         if let Ended::Watched { looked_at: Some(looked_at), troubles: 0 } = ended {
             self.promises.check(&branch, *looked_at, false)?;
         }
-        (self.tip, self.files, self.executed) = (branch.tip, branch.files, journal.len());
+        (self.tip, self.files) = (branch.tip, branch.files);
         Ok(())
+    }
+
+    /// Returns true when the last process has written more than reports to the branch.
+    fn has_written(&mut self, branch: &Branch) -> bool {
+        let left = self.left.take();
+        let (tip, files) = left.as_ref().map_or((&self.tip, &self.files), |(tip, files)| (tip, files));
+        branch.tip != *tip && !only_reports_differ(&branch.files, files)
     }
 
     /// Checks a world that was healed and has come to rest. `watched_until` is the time of a daemon's last look, `None`
