@@ -52,16 +52,22 @@ impl Beginning<'_, '_> {
                 (Subject::Job(name), ActionKind::Stop) if running.has(name, run) => {
                     stop_running(name, head, running, observer);
                 }
-                (Subject::Job(name), ActionKind::Stop) if !is_declared(view, name, run) => {
-                    let record = Closing { view, crash, now: *now }.stop_undeclared(name, run)?;
-                    observer(&Progress::RunPaused { record: record.clone(), waiting: 0 });
-                    done.records.push(record);
+                (Subject::Job(name), ActionKind::Stop) => {
+                    let is_declared = is_declared(view, name, run);
+                    let mut closing = Closing { view, crash, now: *now };
+                    if let Some(record) = closing.end_again(name, run)? {
+                        observer(&Progress::RunFinished { record: record.clone() });
+                        done.records.push(record);
+                    } else if !is_declared {
+                        let record = closing.stop_undeclared(name, run)?;
+                        observer(&Progress::RunPaused { record: record.clone(), waiting: 0 });
+                        done.records.push(record);
+                    } else if !left.contains(name) {
+                        running.add(reopen(view, name, true)?);
+                    }
                 }
-                (Subject::Job(name), ActionKind::Continue | ActionKind::Stop)
-                    if !running.has(name, run) && !left.contains(name) =>
-                {
-                    let is_stop = change.action() == ActionKind::Stop;
-                    running.add(reopen(view, name, is_stop)?);
+                (Subject::Job(name), ActionKind::Continue) if !running.has(name, run) && !left.contains(name) => {
+                    running.add(reopen(view, name, false)?);
                 }
                 (Subject::Job(name), ActionKind::Close) => {
                     let record = Closing { view, crash, now: *now }.close_lost(name, run)?;

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 use super::ReconcileError;
-use crate::execute::{CrashPoints, publish_record, text_of};
+use crate::execute::{CrashPoints, publish_ended, publish_record, text_of};
 use crate::ledger::{BatchRecord, RunCause, RunRecord};
 use crate::model::id::{Name, RunToken};
 use crate::model::outcome::{Counts, Reason, RunStatus};
 use crate::prepare::{View, records_of};
-use crate::registry::{Change, JournaledRun, KeptFile};
+use crate::registry::{Change, JournaledRun, KeptFile, RememberedRun};
 
 /// Closes runs at a time.
 pub(super) struct Closing<'a, 'w> {
@@ -18,6 +18,28 @@ pub(super) struct Closing<'a, 'w> {
 }
 
 impl Closing<'_, '_> {
+    /// Publishes the end that an open run has had, as the journal keeps it, and closes the run. Returns `None` when it
+    /// has not ended.
+    ///
+    /// 1. A run ends, its end is published, and the process dies before it closes the run. 2. The branch is put back to
+    ///    a commit before that. 3. The run is suspended, or its file is deleted: it has ended all the same.
+    pub fn end_again(&mut self, name: &Name, run: Option<&RunToken>) -> Result<Option<RunRecord>, ReconcileError> {
+        let known = (name.clone(), run.expect("a plan names the run that it stops").clone());
+        let View { declared, ledger, branch, registry, .. } = &mut *self.view;
+        let journal = registry.journal().find(&known.0, &known.1)?;
+        let Some(JournaledRun { run_id, .. }) = journal.filter(|run| run.finished_at.is_some()) else {
+            return Ok(None);
+        };
+        let runs = registry.branch_copy().runs()?;
+        let is_final = |run: &RememberedRun| run.record.as_ref().is_some_and(|record| record.status.is_final());
+        let Some(ended) = runs.into_iter().find(|run| run.run_id == run_id && is_final(run)) else { return Ok(None) };
+        let key = ledger.claims.get(&known).expect("an open run is claimed").key(&declared.fleet.name);
+        let published = ledger.records.get(&known).map_or_else(Default::default, |record| record.published);
+        self.crash.around("publish end", || publish_ended(branch, registry, &ended, (&key, published)))?;
+        registry.write(Change::Close { run_id })?;
+        Ok(ended.record)
+    }
+
     /// Notes that an open run which nothing declares any more is stopped. It can be continued by declaring it again.
     pub fn stop_undeclared(&mut self, name: &Name, run: Option<&RunToken>) -> Result<RunRecord, ReconcileError> {
         let is_it = |record: &RunRecord| record.job == *name && Some(&record.run) == run;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use fleetform::execute::{Inbox, Progress};
+use fleetform::execute::{CrashPoints, Inbox, Progress, Side};
 use fleetform::model::outcome::RunStatus;
 use fleetform::ops::apply::ApplyOptions;
 use fleetform::plan::ActionKind;
@@ -161,10 +162,9 @@ fn a_process_that_dies_while_it_publishes_again_is_survived() {
         world.apply().unwrap();
         let before = said(&world);
         delete_branch(&world);
-        let crash = fleetform::execute::CrashPoints::at(point);
-        let options = ApplyOptions { ports: fleetform::sim::dying(crash), ..ApplyOptions::default() };
-        let apply = std::panic::AssertUnwindSafe(|| world.apply_with(&options, &Inbox::new(), &mut |_| {}));
-        let died = std::panic::catch_unwind(apply).is_err();
+        let options = ApplyOptions { ports: fleetform::sim::dying(CrashPoints::at(point)), ..ApplyOptions::default() };
+        let apply = AssertUnwindSafe(|| world.apply_with(&options, &Inbox::new(), &mut |_| {}));
+        let died = catch_unwind(apply).is_err();
         assert!(world.results().is_empty() || said(&world) == before, "all of it or nothing");
         assert!(world.apply().unwrap().was_empty, "after {point}");
         assert_eq!(said(&world), before);
@@ -503,4 +503,54 @@ fn a_branch_that_was_put_back_before_a_claim_holds_until_it_is_published_again()
     world.apply().unwrap();
     assert_eq!(world.record("more", "1")["status"], json!("completed"));
     assert!(world.apply().unwrap().was_empty);
+}
+
+/// Applies with a process that dies before or after the first step of a name.
+fn apply_dying(world: &World, side: Side, step: &str) {
+    let ports = fleetform::sim::dying(CrashPoints::at_step(side, step, 1));
+    let options = ApplyOptions { ports, ..ApplyOptions::default() };
+    let apply = AssertUnwindSafe(|| world.apply_with(&options, &Inbox::new(), &mut |_| {}));
+    assert!(catch_unwind(apply).is_err(), "it died at `{step}`");
+}
+
+/// Suspends the job `one`, or deletes its file.
+fn stop_or_delete(world: &World, spec: &str, is_deleted: bool) {
+    if is_deleted {
+        fs::remove_file(world.file("jobs/one.yaml")).unwrap();
+        world.commit("delete");
+    } else {
+        world.job("one", &format!("{}, suspend: true}}", spec.strip_suffix('}').unwrap()));
+    }
+}
+
+#[test]
+fn a_published_end_outlives_a_branch_that_is_put_back_and_a_stop() {
+    let devices = "devices: {d-004: {answers: 500}, d-005: {answers: 500}}";
+    let fleet = format!("{{link: {{simulated: {{journal: devices.jsonl, {devices}}}}}}}");
+    let deaths = [None, Some(Side::Before), Some(Side::After)];
+    let ends = [(TAG, RunStatus::Completed), (REBOOT, RunStatus::Canceled)];
+    let ways = ends.iter().flat_map(|end| [false, true].map(|is_deleted| (end, is_deleted)));
+    for (((spec, status), is_deleted), death) in ways.flat_map(|way| deaths.map(|death| (way, death))) {
+        let world = World::with_devices(&fleet, 10);
+        world.write(".gitignore", ".fleetform/\ndevices.jsonl\n");
+        world.job("one", spec);
+        apply_dying(&world, Side::Before, "close run");
+        let (before, executions) = (said(&world), world.executions());
+        assert_eq!(before.0["runs/one/1/run.json"]["status"], status.as_str());
+        let name = format!("refs/heads/{BRANCH}");
+        let tip = world.repository().find_reference(&name).unwrap().peel_to_commit().unwrap().parent_id(0).unwrap();
+        world.repository().reference(&name, tip, true, "put back").unwrap();
+        assert!(!said(&world).0.contains_key("runs/one/1/run.json"));
+        world.pass(Duration::from_secs(60));
+        stop_or_delete(&world, spec, is_deleted);
+        if let Some(side) = death {
+            apply_dying(&world, side, "publish end");
+            world.apply().unwrap();
+        } else {
+            assert_eq!(world.apply().unwrap().records[0].status, *status);
+        }
+        assert_eq!(said(&world), before, "its end and its rows are those that were published");
+        assert!(world.apply().unwrap().was_empty);
+        assert_eq!(world.executions(), executions, "nothing was sent");
+    }
 }
