@@ -41,9 +41,13 @@ pub(super) fn confirm(connection: &Connection, run_id: i64) -> Result<(), Fault>
     connection.execute("UPDATE run SET is_claimed = true WHERE run_id = $1", &[&run_id]).map(drop)
 }
 
-/// Forgets a run whose claim did not reach the results branch.
+/// Forgets a run whose claim did not reach the results branch, with the marks that a backup which was put back got of
+/// it.
 pub(super) fn drop_unclaimed(connection: &Connection, run_id: i64) -> Result<(), Fault> {
-    connection.execute("DELETE FROM run WHERE run_id = $1 AND NOT is_claimed", &[&run_id]).map(drop)
+    match connection.execute("DELETE FROM run WHERE run_id = $1 AND NOT is_claimed", &[&run_id])? {
+        0 => Ok(()),
+        _ => super::journal::forget(connection, run_id),
+    }
 }
 
 /// Returns the documents of claimed runs, by their path on the results branch.

@@ -48,10 +48,14 @@ pub(super) fn confirm(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::R
     transaction.prepare_cached(text)?.execute([run_id]).map(drop)
 }
 
-/// Forgets a run whose claim did not reach the results branch.
+/// Forgets a run whose claim did not reach the results branch, with the marks that a backup which was put back got of
+/// it: the next run may have its number.
 pub(super) fn drop_unclaimed(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Result<()> {
     let text = "DELETE FROM run WHERE run_id = ?1 AND is_claimed = 0";
-    transaction.prepare_cached(text)?.execute([run_id]).map(drop)
+    match transaction.prepare_cached(text)?.execute([run_id])? {
+        0 => Ok(()),
+        _ => super::journal::forget(transaction, run_id),
+    }
 }
 
 impl SqliteStore {

@@ -89,13 +89,18 @@ pub fn runs_are_in_the_order_in_which_they_were_journaled(fresh: Fresh) {
 pub fn a_dropped_run_is_gone_and_can_be_claimed_again(fresh: Fresh) {
     let mut fleet = Fleet::with_devices(fresh, 3);
     let run_id = fleet.run("dim");
+    let at = "2026-11-20T10:00:00Z".parse().unwrap();
+    // A backup that was put back: whether the run was sent is not known.
+    fleet.registry.write(Change::CatchUp { sends: 3, runs: &[(run_id, 3)], at }).unwrap();
     fleet.registry.write(Change::Drop { run_id }).unwrap();
     assert_eq!(fleet.registry.journal().unclosed().unwrap(), []);
+    assert_eq!(fleet.registry.journal().sent_marks(run_id).unwrap(), []);
     assert!(fleet.registry.journal().targets(run_id).unwrap().is_empty());
     let ids: DeviceIds = ["d-0001"].into_iter().collect();
     let again = fleet.run_over("dim", &ids);
     assert_eq!(jobs(&fleet.registry), ["dim"]);
     assert_eq!(fleet.registry.journal().targets(again).unwrap(), ids);
+    assert_eq!(fleet.registry.journal().sent_marks(again).unwrap(), [], "also when it has the same number");
 }
 
 pub fn a_confirmed_run_is_not_dropped(fresh: Fresh) {
