@@ -352,6 +352,15 @@ fn die(session: &mut Session, step: &str, occurrence: u64) -> usize {
     session.world.journal().lines().count()
 }
 
+/// Puts the results branch back by one commit, as people do.
+fn take_back_commit(session: &mut Session, folder: &Path) {
+    let repository = git2::Repository::open(folder).unwrap();
+    let mut branch = repository.find_reference("refs/heads/fleetform/results").unwrap();
+    let before = branch.peel_to_commit().unwrap().parent_id(0).unwrap();
+    branch.set_target(before, "people").unwrap();
+    session.auditor.put_back_branch(&before.to_string());
+}
+
 /// A branch is put back, a process does a part of its work on it and dies, and the next process does nothing: that one
 /// answers for nothing that was sent or written before it.
 #[test]
@@ -365,11 +374,7 @@ fn no_process_is_blamed_for_what_one_before_it_has_done() {
             session.people.declare(&session.world, job);
         }
         let executed = die(&mut session, "close run", 1);
-        let repository = git2::Repository::open(folder.path()).unwrap();
-        let mut branch = repository.find_reference("refs/heads/fleetform/results").unwrap();
-        let before = branch.peel_to_commit().unwrap().parent_id(0).unwrap();
-        branch.set_target(before, "people").unwrap();
-        session.auditor.put_back_branch(&before.to_string());
+        take_back_commit(&mut session, folder.path());
         if is_refused {
             assert!(die(&mut session, "record", 3) > executed, "it has sent something");
             session.people.declare(&session.world, DeclaredJob { batch_size: Some(Amount::Count(2)), ..often });
@@ -384,4 +389,27 @@ fn no_process_is_blamed_for_what_one_before_it_has_done() {
         }
         session.heal(HEALED).unwrap();
     }
+}
+
+/// A commit says that a run was stopped, and is taken back with the stop. Nothing is missing then: the run goes on
+/// without a word to the branch.
+#[test]
+fn a_run_goes_on_where_only_its_stop_was_taken_back() {
+    let folder = folder();
+    let fleet = "{link: {simulated: {journal: devices.jsonl, devices: {d-002: {offline: true}}}}}";
+    let mut session = Session::new(folder.path(), 2, fleet);
+    let command = DeclaredJob::new("reboot", JobKind::Command { idempotent: false });
+    let waits = DeclaredJob { waits_online: true, ..command };
+    session.people.declare(&session.world, waits.clone());
+    session.apply(&Faults::default()).unwrap();
+    session.people.declare(&session.world, DeclaredJob { suspend: true, ..waits.clone() });
+    die(&mut session, "note tip", 1);
+    take_back_commit(&mut session, folder.path());
+    session.people.declare(&session.world, waits);
+    let tip = |session: &Session| session.world.results().unwrap().0;
+    let before = tip(&session);
+    let (ended, _) = session.apply(&Faults::default()).unwrap();
+    assert!(matches!(&ended, Ended::Applied(applied) if !applied.was_empty), "{ended:?}");
+    assert_eq!(tip(&session), before);
+    session.heal(HEALED).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::job::{DeclaredJob, device_id, random_job};
-use super::ledger::{Branch, Run};
+use super::ledger::{Branch, Key, Run};
 use super::schedules::DeclaredSchedule;
 use super::{Random, World};
 use crate::execute::Clock as _;
@@ -82,6 +82,11 @@ impl People {
         *newest = job.run.max(*newest);
         self.deleted.remove(&job.name);
         self.jobs.insert(job.name.clone(), job);
+    }
+
+    /// Returns true when a run is declared and not suspended.
+    pub(super) fn lets_go_on(&self, (job, run): &Key) -> bool {
+        self.jobs.values().any(|one| one.had_name(job) && one.run.to_string() == *run && !one.suspend)
     }
 
     /// Commits what was changed; nothing when nothing was.
