@@ -61,7 +61,7 @@ pub struct Hearing<'a> {
 
 impl Hearing<'_> {
     /// Writes what has come and answers the devices, while nothing runs. With `is_beside` another process works on the
-    /// registry: it hears the same, and what devices report and ask for is left to it, so that nothing is written twice.
+    /// registry and hears the same: what devices report and ask for is left to it, so that nothing is written twice.
     /// Devices repeat what neither has answered. Returns true when something had come.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ pub trait DeviceLink {
         false
     }
 
+    /// Returns true when nobody else hears what devices say to this process: what it leaves out is lost.
+    fn hears_alone(&self) -> bool {
+        false
+    }
+
     /// Returns how the link is; `None` for one that cannot be unwell.
     fn status(&self) -> Option<LinkStatus> {
         None

@@ -128,7 +128,7 @@ impl KeptLink {
             none => none.insert(options.ports.registry(own.open_for_writing()?)),
         };
         let masks = workspace.masks();
-        let is_beside = own.is_worked_on();
+        let is_beside = !self.link.hears_alone() && own.is_worked_on();
         let heard = Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(is_beside, now);
         if !matches!(heard, Ok(true)) {
             // It may be put back from a backup, or moved, while devices are silent.

@@ -6,8 +6,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -384,6 +385,76 @@ fn a_device_that_was_blocked_or_deleted_is_not_let_in() {
 }
 
 #[test]
+fn what_a_device_says_is_kept_while_another_process_works() {
+    let site = Site::new(1);
+    let mut device = Device::new(&site, "d-001");
+    site.wait_state("d-001", "Connected");
+    // As an apply, or a device that is blocked, has the registry.
+    let lock = File::options().write(true).open(site.world.file(".fleetform/fleet.lock")).unwrap();
+    lock.lock().unwrap();
+    for n in 1..4 {
+        device.publish(&format!("$iothub/twin/PATCH/properties/reported/?$rid=r{n}"), &format!("{{\"n\": {n}}}"));
+        assert_eq!(device.message().0, format!("$iothub/twin/res/204/?$rid=r{n}&$version={}", n + 1));
+        device.publish(&format!("$iothub/twin/GET/?$rid=g{n}"), "");
+        let (topic, twin) = device.message();
+        assert_eq!((topic, &twin["reported"]["n"]), (format!("$iothub/twin/res/200/?$rid=g{n}"), &json!(n)));
+    }
+}
+
+#[test]
+fn a_device_that_asks_without_a_pause_leaves_others_their_turn() {
+    let site = Site::new(3);
+    let mut greedy = Device::new(&site, "d-001");
+    let large: String = (0..300).map(|n| format!("\"k{n}\": \"{}\",", "x".repeat(80))).collect();
+    let large = format!("{{{}}}", large.trim_end_matches(','));
+    greedy.publish("$iothub/twin/PATCH/properties/reported/?$rid=r1", &large);
+    assert_eq!(greedy.message().0, "$iothub/twin/res/204/?$rid=r1&$version=2");
+    let mut modest = Device::new(&site, "d-002");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let asking = std::thread::spawn(move || {
+        let mut asked = 0_u64;
+        while !over.load(Ordering::SeqCst) {
+            for _ in 0..20 {
+                asked += 1;
+                greedy.publish(&format!("$iothub/twin/GET/?$rid=g{asked}"), "");
+            }
+            // It reads what it is sent, and asks for more.
+            greedy.message();
+        }
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    for n in 0..10 {
+        modest.publish(&format!("$iothub/twin/GET/?$rid=m{n}"), "");
+        assert_eq!(modest.message().0, format!("$iothub/twin/res/200/?$rid=m{n}"));
+    }
+    drop(Device::new(&site, "d-003"));
+    let took = began.elapsed();
+    is_over.store(true, Ordering::SeqCst);
+    asking.join().unwrap();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_device_that_subscribes_late_is_called() {
+    let site = Site::new(1);
+    let wait = ", delivery: {offline: wait, expiresAfter: 5m}";
+    job(&site, "reboot", "1", "{query: '*'}", "command: {name: reboot, responseTimeout: 30s}", wait);
+    wait_until("it waits", || site.said().contains("job reboot run 1: running"));
+    let clean = ClientOptions { is_new_session: true, ..site.options("d-001") };
+    let mut device = Device::connect(&clean).unwrap();
+    site.wait_state("d-001", "Connected");
+    assert!(device.subscribe(&[METHODS]));
+    device.answer(200, "");
+    assert_eq!(site.wait_run("reboot", "1")["completed"], 1);
+    // Nothing of a clean session is kept.
+    drop(device);
+    site.wait_state("d-001", "Disconnected");
+    assert!(!Device::connect(&site.options("d-001")).unwrap().was_kept);
+}
+
+#[test]
 fn a_device_has_its_own_topics_only() {
     let site = Site::new(2);
     let options = site.options("d-001");
@@ -545,7 +616,6 @@ impl Raw {
 #[test]
 fn what_is_no_device_costs_nothing_but_its_connection() {
     let site = Site::new(1);
-    let mut device = Device::new(&site, "d-001");
     // Nothing of it is MQTT, or not what a device begins with.
     assert!(Raw::open(&site).say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").is_empty());
     assert!(Raw::open(&site).say(&[0xc0, 0]).is_empty());
@@ -553,6 +623,17 @@ fn what_is_no_device_costs_nothing_but_its_connection() {
     assert_eq!(Raw::open(&site).say(&level(5)), [0x20, 2, 0, 1]);
     assert_eq!(Raw::open(&site).say(&level(3)), [0x20, 2, 0, 1]);
     assert_eq!(Raw::open(&site).say(&level(4)), [0x20, 2, 0, 5]);
+    // What comes right behind CONNECT is taken, too.
+    let options = site.options("d-001");
+    let text = |text: &[u8]| [&u16::try_from(text.len()).unwrap().to_be_bytes(), text].concat();
+    let fields = [options.client_id.as_bytes(), options.username.as_ref().unwrap().as_bytes()].map(text).concat();
+    let body = [&[0, 4][..], b"MQTT", &[4, 0xc2, 0, 60], &fields, &text(options.password.as_ref().unwrap())].concat();
+    assert!(body.len() >= 128 && body.len() < 16_384);
+    let length = [(body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
+    let subscribe = [&[0x82, 23, 0, 7][..], &text(RESPONSES.as_bytes()), &[1]].concat();
+    let hello = [&[0x10][..], &length, &body, &subscribe, &[0xe0, 0]].concat();
+    assert_eq!(Raw::open(&site).say(&hello), [0x20, 2, 0, 0, 0x90, 3, 0, 7, 1]);
+    let mut device = Device::new(&site, "d-001");
     // A packet that would not end.
     let mut endless = vec![0x10, 0xff, 0xff, 0xff, 0x7f];
     endless.resize(200_000, 0);

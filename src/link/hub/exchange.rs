@@ -13,8 +13,14 @@ use crate::link::answered::Answered;
 use crate::link::{Identity, Origin, Token, Wake};
 use crate::model::text::sanitize_line;
 
-/// Events that wait to be taken, beyond which nothing more is read.
-pub const INBOUND_MAX: usize = 8_192;
+/// Events that wait to be taken, and their bytes, beyond which nothing more is read.
+const INBOUND_MAX: usize = 8_192;
+const INBOUND_BYTES_MAX: usize = 32 << 20;
+/// Events of one device that wait to be taken, beyond which nothing more is read of it: others have their turn.
+const INBOUND_OF_DEVICE_MAX: usize = 8;
+/// Events that are taken at once, and their bytes: they are written in one commit.
+const TAKEN_MAX: usize = 2_048;
+const TAKEN_BYTES_MAX: usize = 4 << 20;
 /// Messages that wait to be sent to a device, and acknowledgements for it.
 pub const OUTBOX_MAX: usize = 256;
 /// How long a connection waits for room before it looks again.
@@ -56,6 +62,8 @@ pub struct Receipt {
 pub struct Inbound {
     pub happened: Happened,
     pub receipt: Option<Receipt>,
+    /// Of what came, about as much as it takes in memory.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -74,9 +82,11 @@ pub enum Happened {
     NotDelivered {
         token: Token,
     },
+    /// `is_news` is false for a device that was online before.
     Presence {
         device_id: String,
         is_online: bool,
+        is_news: bool,
     },
     Reported {
         device_id: String,
@@ -112,16 +122,38 @@ impl Subscriptions {
     }
 }
 
+impl Happened {
+    /// Returns the device whose turn it takes.
+    fn device_id(&self) -> Option<&str> {
+        match self {
+            Happened::Reported { device_id, .. } | Happened::TwinWanted { device_id, .. } => Some(device_id),
+            Happened::Answered { origin, .. } => Some(&origin.device_id),
+            Happened::Began
+            | Happened::LoginWanted { .. }
+            | Happened::NotDelivered { .. }
+            | Happened::Presence { .. }
+            | Happened::Again => None,
+        }
+    }
+}
+
 /// A connected device.
 #[derive(Debug)]
 struct Session {
     number: u64,
     outbox: mpsc::Sender<Out>,
+    /// Nothing of it is kept when it ends.
+    is_clean: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct State {
-    pub inbound: VecDeque<Inbound>,
+    inbound: VecDeque<Inbound>,
+    inbound_bytes: usize,
+    /// Events in `inbound`, by device.
+    waiting: BTreeMap<String, usize>,
+    /// Who wants to be let in does not wait behind what others say.
+    wanted: VecDeque<Happened>,
     sessions: BTreeMap<String, Session>,
     /// Of devices that are or were connected since the process began.
     subscriptions: BTreeMap<String, Subscriptions>,
@@ -155,10 +187,17 @@ impl Exchange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands something to the reconciler, and wakes it unless it was woken and has not come yet.
-    pub fn happened(&self, happened: Happened, receipt: Option<Receipt>) {
+    /// Hands something of so many bytes to the reconciler, and wakes it unless it was woken and has not come yet.
+    pub fn happened(&self, happened: Happened, receipt: Option<Receipt>, bytes: usize) {
         let mut state = self.lock();
-        state.inbound.push_back(Inbound { happened, receipt });
+        if let Some(device_id) = happened.device_id() {
+            *state.waiting.entry(device_id.to_string()).or_default() += 1;
+        }
+        state.inbound_bytes += bytes;
+        match happened {
+            Happened::LoginWanted { .. } => state.wanted.push_back(happened),
+            _ => state.inbound.push_back(Inbound { happened, receipt, bytes }),
+        }
         let was_signaled = std::mem::replace(&mut state.is_signaled, true);
         drop(state);
         if !was_signaled {
@@ -166,9 +205,9 @@ impl Exchange {
         }
     }
 
-    /// Waits until there is room for events.
-    pub async fn room(&self) {
-        while self.lock().inbound.len() >= INBOUND_MAX {
+    /// Waits until there is room for events of a device.
+    pub async fn room(&self, device_id: &str) {
+        while self.lock().is_full(device_id) {
             // It may have been called before it waited.
             drop(timeout(ROOM_TIME, self.room.notified()).await);
         }
@@ -183,7 +222,7 @@ impl Exchange {
     pub fn login(&self, device_id: &str, rid: String) -> oneshot::Receiver<Option<Identity>> {
         let (sender, receiver) = oneshot::channel();
         self.lock().logins.insert(rid.clone(), sender);
-        self.happened(Happened::LoginWanted { device_id: device_id.to_string(), rid }, None);
+        self.happened(Happened::LoginWanted { device_id: device_id.to_string(), rid }, None, 0);
         receiver
     }
 }
@@ -192,6 +231,37 @@ impl State {
     /// Notes that the reconciler has come.
     pub fn answer_signal(&mut self) {
         self.is_signaled = false;
+    }
+
+    /// Returns true while nothing more is to be read of a device.
+    pub fn is_full(&self, device_id: &str) -> bool {
+        self.inbound.len() >= INBOUND_MAX
+            || self.inbound_bytes >= INBOUND_BYTES_MAX
+            || self.waiting.get(device_id).is_some_and(|waiting| *waiting >= INBOUND_OF_DEVICE_MAX)
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.wanted.is_empty() || !self.inbound.is_empty()
+    }
+
+    /// Takes out what is handled at once, in order but for who wants to be let in.
+    pub fn take(&mut self) -> Vec<Inbound> {
+        let wanted = self.wanted.drain(..);
+        let mut taken: Vec<Inbound> = wanted.map(|happened| Inbound { happened, receipt: None, bytes: 0 }).collect();
+        let mut bytes = 0;
+        while taken.len() < TAKEN_MAX
+            && bytes < TAKEN_BYTES_MAX
+            && let Some(one) = self.inbound.pop_front()
+        {
+            bytes += one.bytes;
+            if let Some(waiting) = one.happened.device_id().and_then(|id| self.waiting.get_mut(id)) {
+                *waiting -= 1;
+            }
+            taken.push(one);
+        }
+        self.inbound_bytes -= bytes;
+        self.waiting.retain(|_, waiting| *waiting > 0);
+        taken
     }
 
     /// Answers a connection that waits to be let in.
@@ -212,8 +282,12 @@ impl State {
     pub fn begin(&mut self, device_id: &str, is_clean: bool, outbox: mpsc::Sender<Out>) -> (u64, bool) {
         self.last_number += 1;
         let number = self.last_number;
-        if let Some(earlier) = self.sessions.insert(device_id.to_string(), Session { number, outbox }) {
+        let session = Session { number, outbox, is_clean };
+        if let Some(earlier) = self.sessions.insert(device_id.to_string(), session) {
             drop(earlier.outbox.try_send(Out::Close(Closing::Replaced)));
+            if earlier.is_clean {
+                self.subscriptions.remove(device_id);
+            }
         }
         let was_known = !is_clean && self.subscriptions.contains_key(device_id);
         if !was_known {
@@ -225,15 +299,21 @@ impl State {
 
     /// Ends a session; returns false when another one is in its place.
     pub fn end(&mut self, device_id: &str, number: u64) -> bool {
-        let is_own = self.sessions.get(device_id).is_some_and(|session| session.number == number);
-        if is_own {
-            self.sessions.remove(device_id);
+        let own = self.sessions.get(device_id).filter(|session| session.number == number);
+        let Some(is_clean) = own.map(|session| session.is_clean) else { return false };
+        self.sessions.remove(device_id);
+        if is_clean {
+            self.subscriptions.remove(device_id);
         }
-        is_own
+        true
     }
 
-    pub fn subscribe(&mut self, device_id: &str, filter: Filter, is_on: bool) {
-        self.subscriptions.entry(device_id.to_string()).or_default().set(filter, is_on);
+    /// Notes what a device listens to from now on. Returns true when it can be called now, and could not before.
+    pub fn subscribe(&mut self, device_id: &str, filter: Filter, is_on: bool) -> bool {
+        let subscriptions = self.subscriptions.entry(device_id.to_string()).or_default();
+        let before = *subscriptions;
+        subscriptions.set(filter, is_on);
+        subscriptions.methods && !before.methods
     }
 
     /// Returns what a connected device listens to; `None` for one that is not connected.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::Refusal;
 use super::exchange::Exchange;
 use super::session::{CONNECT_TIME_MAX, Connection, End};
 use crate::model::text::sanitize_line;
@@ -74,7 +75,8 @@ impl Front {
                 _ = renewal.tick() => certificate.renew(),
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok((address, (device_id, end))) = ended {
-                        if matches!(end, End::Refused(_)) {
+                        // Who is blocked, or was away for too long, is who it says.
+                        if matches!(end, End::Refused(why) if !matches!(why, Refusal::Blocked | Refusal::Expired)) {
                             failures.count(address);
                         }
                         note(address, device_id.as_deref(), &end, &exchange);

@@ -39,13 +39,11 @@ use super::protocol::{RequestId, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::fleet::HubLinkConfig;
 use crate::model::status::LinkStatus;
-use exchange::{Closing, Exchange, Happened, INBOUND_MAX, Inbound, Out, Receipt};
+use exchange::{Closing, Exchange, Happened, Inbound, Out, Receipt};
 use front::{Certificate, Front};
 
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
-/// Events that are returned at once.
-const EVENTS_MAX: usize = 2_048;
 
 /// Where the gateway of a machine listens, and as whom.
 #[derive(Debug, Clone)]
@@ -83,7 +81,7 @@ impl HubLink {
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let exchange = Arc::new(Exchange::new(surroundings.wake));
-        exchange.happened(Happened::Began, None);
+        exchange.happened(Happened::Began, None, 0);
         let front = Front {
             listener,
             certificate,
@@ -119,7 +117,7 @@ impl DeviceLink for HubLink {
                 let is_sent = listens_to.methods
                     && self.publish(&device_id, topics::method(&method, &rid), payload.to_string().into_bytes());
                 if !is_sent {
-                    exchange.happened(Happened::NotDelivered { token }, None);
+                    exchange.happened(Happened::NotDelivered { token }, None, 0);
                 }
             }
             Ask::Desired { patch, version } => {
@@ -136,11 +134,11 @@ impl DeviceLink for HubLink {
         let Some(exchange) = &self.exchange else { return Ok(Vec::new()) };
         let mut state = exchange.lock();
         state.answer_signal();
-        let was_full = state.inbound.len() >= INBOUND_MAX;
-        let mut events = Vec::new();
-        while events.len() < EVENTS_MAX
-            && let Some(Inbound { happened, receipt }) = state.inbound.pop_front()
-        {
+        let taken = state.take();
+        drop(state);
+        exchange.make_room();
+        let mut events = Vec::with_capacity(taken.len());
+        for Inbound { happened, receipt, .. } in taken {
             self.returned.extend(receipt);
             events.push(match happened {
                 Happened::Again => continue,
@@ -150,8 +148,8 @@ impl DeviceLink for HubLink {
                     LinkEvent::Answered { token, origin: Some(origin), code, body }
                 }
                 Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
-                Happened::Presence { device_id, is_online } => {
-                    LinkEvent::Presence { device_id, is_online, is_news: true, at: now }
+                Happened::Presence { device_id, is_online, is_news } => {
+                    LinkEvent::Presence { device_id, is_online, is_news, at: now }
                 }
                 Happened::Reported { device_id, patch, rid } => {
                     LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
@@ -159,16 +157,12 @@ impl DeviceLink for HubLink {
                 Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
             });
         }
-        drop(state);
-        if was_full {
-            exchange.make_room();
-        }
         Ok(events)
     }
 
     fn due(&self) -> Option<Timestamp> {
         let exchange = self.exchange.as_ref()?;
-        (!exchange.lock().inbound.is_empty()).then_some(Timestamp::MIN)
+        exchange.lock().has_events().then_some(Timestamp::MIN)
     }
 
     fn under_way(&self) -> usize {
@@ -220,6 +214,10 @@ impl DeviceLink for HubLink {
     }
 
     fn tells_desired(&self) -> bool {
+        true
+    }
+
+    fn hears_alone(&self) -> bool {
         true
     }
 

@@ -46,6 +46,8 @@ const HELLO_BYTES_MAX: usize = 16 * 1024;
 const BAD_FILTERS_MAX: u32 = 3;
 /// Reported patches a second, beyond which they are refused (IoT Hub throttles them, too).
 const REPORTS_PER_SECOND_MAX: u32 = 50;
+/// Bytes that a byte of JSON may take in memory.
+const MEMORY_OF_BYTE: usize = 8;
 /// Bytes of an answer that are kept: the results keep less.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
@@ -84,6 +86,8 @@ pub struct Connection<S> {
     stream: S,
     output: Vec<u8>,
     packets: Vec<Packet>,
+    /// What has come behind CONNECT.
+    ahead: Vec<u8>,
     alive_until: Option<Instant>,
     end: Option<End>,
     /// The certificate that the device has the key of, in DER.
@@ -105,7 +109,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let limits = ConnectionOptions::new().maximum_packet_size_recv(PACKET_BYTES_MAX);
         let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::V3_1_1, limits);
         core.set_auto_ping_response(true);
-        Connection { core, stream, output: Vec::new(), packets: Vec::new(), alive_until: None, end: None, certificate }
+        Connection {
+            core,
+            stream,
+            output: Vec::new(),
+            packets: Vec::new(),
+            ahead: Vec::new(),
+            alive_until: None,
+            end: None,
+            certificate,
+        }
     }
 
     /// Serves a device until its connection ends, and returns its id, when it has said one, and why.
@@ -116,8 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(found) => found,
             Err(end) => return (who, end),
         };
-        let online = |is_online| Happened::Presence { device_id: device.id.clone(), is_online };
-        exchange.happened(online(true), None);
+        let online = |is_online| Happened::Presence { device_id: device.id.clone(), is_online, is_news: true };
+        exchange.happened(online(true), None, 0);
         let gone = online(false);
         let end = match self.serve_device(&mut device, ends_at, orders, exchange).await {
             Ok(never) => match never {},
@@ -126,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // It is told what it was to be told, as far as it listens.
         drop(timeout(FAREWELL_TIME_MAX, self.flush()).await);
         if exchange.lock().end(&device.id, device.session) {
-            exchange.happened(gone, None);
+            exchange.happened(gone, None, 0);
         }
         (who, end)
     }
@@ -181,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut input = [0; READ_BYTES];
         let mut read = 0;
         loop {
-            match self.packets.drain(..).next() {
+            match self.packets.pop() {
                 Some(Packet::V3_1_1Connect(hello)) => return Ok(hello),
                 Some(_) => return Err(End::Protocol("it does not begin with CONNECT".to_string())),
                 None => {}
@@ -203,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if read > HELLO_BYTES_MAX {
                 return Err(End::Protocol("CONNECT is too large".to_string()));
             }
-            self.feed(&input[..length]);
+            self.feed(&input[..length], true);
         }
     }
 
@@ -211,6 +224,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let packet = v3_1_1::Connack::builder().return_code(code).session_present(session_present).build();
         if let Ok(packet) = packet {
             self.send(packet.into());
+        }
+        if code == ConnectReturnCode::Accepted {
+            let ahead = std::mem::take(&mut self.ahead);
+            self.feed(&ahead, false);
         }
     }
 
@@ -238,14 +255,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(end) = self.end.take() {
                 return Err(end);
             }
-            let is_full = exchange.lock().inbound.len() >= super::exchange::INBOUND_MAX;
+            let is_full = exchange.lock().is_full(&device.id);
             let until = self.alive_until.unwrap_or_else(|| Instant::now() + KEEP_ALIVE_MAX).min(ends_at);
             tokio::select! {
                 read = self.stream.read(&mut input), if !is_full => match read? {
                     0 => return Err(End::Left),
-                    length => self.feed(&input[..length]),
+                    length => self.feed(&input[..length], false),
                 },
-                () = exchange.room(), if is_full => {}
+                () = exchange.room(&device.id), if is_full => {}
                 order = orders.recv() => {
                     self.give_out(order)?;
                     while let Ok(order) = orders.try_recv() {
@@ -297,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 for entry in wanted.entries() {
                     codes.push(match filter_of(&device.id, entry.topic_filter()) {
                         Some(filter) => {
-                            exchange.lock().subscribe(&device.id, filter, true);
+                            self.subscribe(device, filter, exchange);
                             match entry.sub_opts().qos() {
                                 Qos::AtMostOnce => SubackReturnCode::SuccessMaximumQos0,
                                 Qos::AtLeastOnce | Qos::ExactlyOnce => SubackReturnCode::SuccessMaximumQos1,
@@ -318,7 +335,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Packet::V3_1_1Unsubscribe(unwanted) => {
                 let filters = unwanted.entries().iter().filter_map(|entry| filter_of(&device.id, entry.as_str()));
                 let filters: Vec<Filter> = filters.collect();
-                filters.into_iter().for_each(|filter| exchange.lock().subscribe(&device.id, filter, false));
+                for filter in filters {
+                    exchange.lock().subscribe(&device.id, filter, false);
+                }
                 let packet = v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build();
                 self.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
             }
@@ -328,6 +347,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             _ => return Err(End::Protocol("the packet is none of a device".to_string())),
         }
         Ok(())
+    }
+
+    /// Notes what the device listens to. What waits for a device that can be called goes on.
+    fn subscribe(&self, device: &Device, filter: Filter, exchange: &Arc<Exchange>) {
+        let can_be_called = exchange.lock().subscribe(&device.id, filter, true);
+        if can_be_called {
+            let device_id = device.id.clone();
+            exchange.happened(Happened::Presence { device_id, is_online: true, is_news: false }, None, 0);
+        }
     }
 
     /// Takes a message of the device.
@@ -372,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         match (happened, packet_id) {
-            (Some(happened), _) => exchange.happened(happened, receipt),
+            (Some(happened), _) => exchange.happened(happened, receipt, payload.len() * MEMORY_OF_BYTE),
             (None, Some(packet_id)) => self.acknowledge(packet_id),
             (None, None) => {}
         }
@@ -403,9 +431,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.take(events);
     }
 
-    fn feed(&mut self, bytes: &[u8]) {
+    /// Takes bytes of the device, with `is_first` up to its first packet: what comes right behind it is for when it is
+    /// let in.
+    fn feed(&mut self, bytes: &[u8], is_first: bool) {
         let mut cursor = mqtt::common::Cursor::new(bytes);
         while (cursor.position() as usize) < bytes.len() && self.end.is_none() {
+            if is_first && !self.packets.is_empty() {
+                self.ahead = bytes[cursor.position() as usize..].to_vec();
+                return;
+            }
             let events = self.core.recv(&mut cursor);
             self.take(events);
         }
