@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Refusal;
+use super::end::End;
 use super::exchange::Exchange;
-use super::session::{CONNECT_TIME_MAX, Connection, End};
+use super::session::{CONNECT_TIME_MAX, Connection};
 use crate::model::text::sanitize_line;
 use crate::tls::{TlsError, server_config};
 

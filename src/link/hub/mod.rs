@@ -21,6 +21,7 @@
 )]
 
 mod admission;
+mod end;
 mod exchange;
 mod front;
 mod session;

@@ -15,11 +15,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::admission::{Hello, Proof, Refusal, admitted, named};
+use super::admission::{Hello, Proof, admitted, named};
+use super::end::End;
 use super::exchange::{Closing, Exchange, Happened, OUTBOX_MAX, Out, Receipt};
 use super::topics::{Filter, Said, filter_of, said};
 use crate::link::Origin;
-use crate::link::protocol::{Malformed, RequestId, versioned};
+use crate::link::protocol::{RequestId, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 
@@ -50,35 +51,6 @@ const REPORTS_PER_SECOND_MAX: u32 = 50;
 const MEMORY_OF_BYTE: usize = 8;
 /// Bytes of an answer that are kept: the results keep less.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
-
-/// Why a connection has ended.
-#[derive(Debug, thiserror::Error)]
-pub enum End {
-    #[error("the device has left")]
-    Left,
-    #[error("the connection is lost")]
-    Lost(#[from] std::io::Error),
-    #[error("the device has another connection")]
-    Replaced,
-    #[error("the registry does not let the device in any more")]
-    NotAllowed,
-    #[error("the token is over")]
-    Expired,
-    #[error("the device was silent for longer than it said, or did not say who it is")]
-    Silent,
-    #[error("the device does not read what it is sent")]
-    Slow,
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    #[error("the registry does not answer")]
-    Busy,
-    #[error("{0}")]
-    Malformed(#[from] Malformed),
-    #[error("the connection breaks a rule of MQTT 3.1.1: {0}")]
-    Protocol(String),
-    #[error("the fleet's settings have changed, or the gateway ends")]
-    Closing,
-}
 
 /// A connection.
 pub struct Connection<S> {
