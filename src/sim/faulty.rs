@@ -226,6 +226,10 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
         self.port.tells_desired()
     }
 
+    fn hears_alone(&self) -> bool {
+        self.port.hears_alone()
+    }
+
     fn status(&self) -> Option<LinkStatus> {
         self.port.status()
     }

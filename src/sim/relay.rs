@@ -143,6 +143,10 @@ impl DeviceLink for Relayed {
         self.port.tells_desired()
     }
 
+    fn hears_alone(&self) -> bool {
+        self.port.hears_alone()
+    }
+
     fn status(&self) -> Option<LinkStatus> {
         self.port.status()
     }
