@@ -125,7 +125,7 @@ impl Hearing<'_> {
         }
         let heard: Vec<LinkEvent> = heard.into_iter().map(|event| self.masked(event)).collect();
         let left = if heard.contains(&LinkEvent::Began) { self.connected()? } else { DeviceIds::default() };
-        // When each of them left, nobody has seen.
+        // Nobody has seen when each of them left.
         let what = HeardOf::Presence { is_online: false, is_news: false };
         let mut from: Vec<Heard<'_>> = left.iter().map(|device_id| Heard { device_id, at: now, what }).collect();
         for event in &heard {

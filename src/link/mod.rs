@@ -13,10 +13,12 @@
 //! | `protocol` | topics and payloads of the device protocol, pure |
 //! | `mqtt` | devices behind an MQTT broker |
 //! | `hub` | devices of Azure IoT Hub, which connect to this process |
+//! | `happened` | what the thread of a link hands to the reconciler |
 //! | `answered` | answers that come again |
 //! | `simulated`, `journal` | devices that are a function of a seed |
 
 mod answered;
+mod happened;
 mod hub;
 mod journal;
 pub mod mqtt;

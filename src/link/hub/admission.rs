@@ -56,7 +56,7 @@ pub enum Refusal {
 /// Returns the id of the device that wants to connect.
 ///
 /// # Errors
-/// What it says cannot be right, whoever it is.
+/// The user name, the client id or the last will is not that of a device of this hub.
 pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
     let mut parts = hello.username.ok_or(Refusal::Username)?.splitn(3, '/');
     let (Some(host), Some(device_id)) = (parts.next(), parts.next()) else { return Err(Refusal::Username) };

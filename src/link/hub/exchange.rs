@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::topics::Filter;
 use crate::link::answered::Answered;
-use crate::link::{Identity, Origin, Token, Wake};
+use crate::link::happened::Happened;
+use crate::link::{Identity, Wake};
 use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, and their bytes, beyond which nothing more is read.
@@ -62,43 +62,8 @@ pub struct Receipt {
 pub struct Inbound {
     pub happened: Happened,
     pub receipt: Option<Receipt>,
-    /// Of what came, about as much as it takes in memory.
+    /// About the memory that it takes.
     bytes: usize,
-}
-
-#[derive(Debug)]
-pub enum Happened {
-    Began,
-    LoginWanted {
-        device_id: String,
-        rid: String,
-    },
-    Answered {
-        token: Token,
-        origin: Origin,
-        code: u16,
-        body: String,
-    },
-    NotDelivered {
-        token: Token,
-    },
-    /// `is_news` is false for a device that was online before.
-    Presence {
-        device_id: String,
-        is_online: bool,
-        is_news: bool,
-    },
-    Reported {
-        device_id: String,
-        patch: Value,
-        rid: String,
-    },
-    TwinWanted {
-        device_id: String,
-        rid: String,
-    },
-    /// An answer that came before. It is acknowledged after the first one.
-    Again,
 }
 
 /// What a device listens to.
@@ -118,21 +83,6 @@ impl Subscriptions {
             Filter::Methods => self.methods = is_on,
             Filter::Desired => self.desired = is_on,
             Filter::Responses | Filter::Messages => {}
-        }
-    }
-}
-
-impl Happened {
-    /// Returns the device whose turn it takes.
-    fn device_id(&self) -> Option<&str> {
-        match self {
-            Happened::Reported { device_id, .. } | Happened::TwinWanted { device_id, .. } => Some(device_id),
-            Happened::Answered { origin, .. } => Some(&origin.device_id),
-            Happened::Began
-            | Happened::LoginWanted { .. }
-            | Happened::NotDelivered { .. }
-            | Happened::Presence { .. }
-            | Happened::Again => None,
         }
     }
 }
@@ -190,7 +140,7 @@ impl Exchange {
     /// Hands something of so many bytes to the reconciler, and wakes it unless it was woken and has not come yet.
     pub fn happened(&self, happened: Happened, receipt: Option<Receipt>, bytes: usize) {
         let mut state = self.lock();
-        if let Some(device_id) = happened.device_id() {
+        if let Some(device_id) = happened.said_by() {
             *state.waiting.entry(device_id.to_string()).or_default() += 1;
         }
         state.inbound_bytes += bytes;
@@ -254,7 +204,7 @@ impl State {
             && let Some(one) = self.inbound.pop_front()
         {
             bytes += one.bytes;
-            if let Some(waiting) = one.happened.device_id().and_then(|id| self.waiting.get_mut(id)) {
+            if let Some(waiting) = one.happened.said_by().and_then(|id| self.waiting.get_mut(id)) {
                 *waiting -= 1;
             }
             taken.push(one);

@@ -36,11 +36,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::happened::Happened;
 use super::protocol::{RequestId, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::fleet::HubLinkConfig;
 use crate::model::status::LinkStatus;
-use exchange::{Closing, Exchange, Happened, Inbound, Out, Receipt};
+use exchange::{Closing, Exchange, Inbound, Out, Receipt};
 use front::{Certificate, Front};
 
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
@@ -141,22 +142,7 @@ impl DeviceLink for HubLink {
         let mut events = Vec::with_capacity(taken.len());
         for Inbound { happened, receipt, .. } in taken {
             self.returned.extend(receipt);
-            events.push(match happened {
-                Happened::Again => continue,
-                Happened::Began => LinkEvent::Began,
-                Happened::LoginWanted { device_id, rid } => LinkEvent::LoginWanted { device_id, rid },
-                Happened::Answered { token, origin, code, body } => {
-                    LinkEvent::Answered { token, origin: Some(origin), code, body }
-                }
-                Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
-                Happened::Presence { device_id, is_online, is_news } => {
-                    LinkEvent::Presence { device_id, is_online, is_news, at: now }
-                }
-                Happened::Reported { device_id, patch, rid } => {
-                    LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
-                }
-                Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
-            });
+            events.extend(happened.event(now));
         }
         Ok(events)
     }

@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::admission::{Hello, Proof, admitted, named};
 use super::end::End;
-use super::exchange::{Closing, Exchange, Happened, OUTBOX_MAX, Out, Receipt};
+use super::exchange::{Closing, Exchange, OUTBOX_MAX, Out, Receipt};
 use super::topics::{Filter, Said, filter_of, said};
 use crate::link::Origin;
+use crate::link::happened::Happened;
 use crate::link::protocol::{RequestId, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
@@ -461,11 +462,11 @@ fn answered(token: crate::link::Token, origin: Origin, status: u16, payload: &[u
     let is_json = payload.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(payload).is_ok();
     if !is_json {
         let body = "the answer of the device is no JSON".to_string();
-        return Happened::Answered { token, origin, code: 502, body };
+        return Happened::Answered { token, origin: Some(origin), code: 502, body };
     }
     let kept = &payload[..payload.len().min(ANSWER_BYTES_MAX)];
     let body = String::from_utf8_lossy(kept).into_owned();
-    Happened::Answered { token, origin, code: status, body }
+    Happened::Answered { token, origin: Some(origin), code: status, body }
 }
 
 fn random() -> std::io::Result<u64> {

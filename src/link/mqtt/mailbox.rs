@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::error::BrokerError;
 use super::terms::Publication;
 use crate::link::answered::Answered;
-use crate::link::{Origin, Token, Wake};
+use crate::link::happened::Happened;
+use crate::link::{Token, Wake};
 use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, beyond which nothing more is read: the broker keeps it.
@@ -69,35 +69,6 @@ pub(super) struct Receipt {
 pub(super) struct Inbound {
     pub happened: Happened,
     pub receipt: Option<Receipt>,
-}
-
-#[derive(Debug)]
-pub(super) enum Happened {
-    Answered {
-        token: Token,
-        origin: Option<Origin>,
-        code: u16,
-        body: String,
-    },
-    NotDelivered {
-        token: Token,
-    },
-    Presence {
-        device_id: String,
-        is_online: bool,
-        is_news: bool,
-    },
-    Reported {
-        device_id: String,
-        patch: Value,
-        rid: String,
-    },
-    TwinWanted {
-        device_id: String,
-        rid: String,
-    },
-    /// An answer that came before. It is acknowledged after the first one.
-    Again,
 }
 
 /// How a connection is.

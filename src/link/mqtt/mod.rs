@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::happened::Happened;
 use super::protocol::{RequestId, Topics, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::digest::Digest;
@@ -44,7 +45,7 @@ use crate::tls::{TlsFiles, tls_config};
 
 pub use client::Connection;
 pub use error::BrokerError;
-use mailbox::{About, Happened, Inbound, Mailbox, Order, Receipt, Standing};
+use mailbox::{About, Inbound, Mailbox, Order, Receipt, Standing};
 pub use terms::{ClientOptions, Publication, Received, Version};
 pub use worker::open as connect;
 use worker::{REPLY_SECONDS, Worker};
@@ -212,18 +213,7 @@ impl DeviceLink for MqttLink {
             && let Some(Inbound { happened, receipt }) = state.inbound.pop_front()
         {
             self.returned.extend(receipt);
-            events.push(match happened {
-                Happened::Again => continue,
-                Happened::Answered { token, origin, code, body } => LinkEvent::Answered { token, origin, code, body },
-                Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
-                Happened::Presence { device_id, is_online, is_news } => {
-                    LinkEvent::Presence { device_id, is_online, is_news, at: now }
-                }
-                Happened::Reported { device_id, patch, rid } => {
-                    LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
-                }
-                Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
-            });
+            events.extend(happened.event(now));
         }
         drop(state);
         if was_full {

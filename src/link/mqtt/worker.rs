@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::client::Connection;
 use super::error::BrokerError;
-use super::mailbox::{About, Happened, INBOUND_MAX, Inbound, Mailbox, ORDERS_MAX, Order, Receipt, Standing, State};
+use super::mailbox::{About, INBOUND_MAX, Inbound, Mailbox, ORDERS_MAX, Order, Receipt, Standing, State};
 use super::terms::{ClientOptions, Publication, Received, Version};
 use crate::link::Origin;
+use crate::link::happened::Happened;
 use crate::link::protocol::{Malformed, RequestId, Said, Topics, presence, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};

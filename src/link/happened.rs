@@ -1,0 +1,76 @@
+//! What has happened at devices, between the thread of a link and the reconciler.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{LinkEvent, Origin, Token};
+
+/// Something that happened, to be taken by the reconciler.
+#[derive(Debug)]
+pub enum Happened {
+    Began,
+    LoginWanted {
+        device_id: String,
+        rid: String,
+    },
+    /// `origin` is as in [`LinkEvent::Answered`].
+    Answered {
+        token: Token,
+        origin: Option<Origin>,
+        code: u16,
+        body: String,
+    },
+    NotDelivered {
+        token: Token,
+    },
+    /// `is_news` is false for what was so before.
+    Presence {
+        device_id: String,
+        is_online: bool,
+        is_news: bool,
+    },
+    Reported {
+        device_id: String,
+        patch: Value,
+        rid: String,
+    },
+    TwinWanted {
+        device_id: String,
+        rid: String,
+    },
+    /// An answer that came before. It is acknowledged after the first one.
+    Again,
+}
+
+impl Happened {
+    /// Returns it as an event that is taken now; `None` for what came before.
+    pub fn event(self, now: Timestamp) -> Option<LinkEvent> {
+        Some(match self {
+            Happened::Again => return None,
+            Happened::Began => LinkEvent::Began,
+            Happened::LoginWanted { device_id, rid } => LinkEvent::LoginWanted { device_id, rid },
+            Happened::Answered { token, origin, code, body } => LinkEvent::Answered { token, origin, code, body },
+            Happened::NotDelivered { token } => LinkEvent::NotDelivered { token },
+            Happened::Presence { device_id, is_online, is_news } => {
+                LinkEvent::Presence { device_id, is_online, is_news, at: now }
+            }
+            Happened::Reported { device_id, patch, rid } => {
+                LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
+            }
+            Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
+        })
+    }
+
+    /// Returns the device that said it; `None` for what no device says, and for what says that it is one.
+    pub fn said_by(&self) -> Option<&str> {
+        match self {
+            Happened::Reported { device_id, .. } | Happened::TwinWanted { device_id, .. } => Some(device_id),
+            Happened::Answered { origin, .. } => origin.as_ref().map(|origin| origin.device_id.as_str()),
+            Happened::Began
+            | Happened::LoginWanted { .. }
+            | Happened::NotDelivered { .. }
+            | Happened::Presence { .. }
+            | Happened::Again => None,
+        }
+    }
+}
