@@ -29,7 +29,9 @@ use serde_json::{Map, Number, Value, json};
 pub use access::{AccessSpec, Grant, GrantedKind, Role};
 pub use delivery::{Confirm, Delivery, Offline, Retry, Threshold, ThresholdScope};
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
-pub use link::{Behaviour, CredentialPlace, IotHub, Link, Mqtt, Simulated};
+pub use link::{
+    Behaviour, CredentialPlace, Direct, HubJobs, HubPolicy, HubRight, IotHub, Link, MethodFailure, Mqtt, Simulated,
+};
 pub use policy::{ActionWord, AppliesTo, Freeze, JudgedKind, PolicyForbid, PolicyLimits, PolicyRequire, PolicySpec};
 pub use schedule::{
     End, Missed, MissedPolicy, NOT_SCHEDULED, Overlap, Recurrence, ScheduleSpec, ScheduledJobSpec, Weekday,
@@ -97,7 +99,6 @@ pub struct JobMetadata {
     /// Words for people and tools to sort by. They change nothing, and changing them does not run the job again.
     #[schemars(example = json!({"team": "north"}))]
     #[serde(default)]
-    #[expect(dead_code, reason = "for people, and checked to be text")]
     pub labels: BTreeMap<String, String>,
     /// A sentence for people. It changes nothing, and changing it does not run the job again.
     #[schemars(example = &"Dims the lamps of hall A.")]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::access::Access;
 use super::digest::Digest;
+use super::hub::HubLinkConfig;
 use super::id::{DeviceId, Name};
 use super::job::{Action, Job};
 use super::kind::Kind;
@@ -56,7 +57,7 @@ pub struct Probability {
 pub enum LinkConfig {
     Simulated(SimulatedLink),
     Mqtt(Box<MqttLinkConfig>),
-    Hub(HubLinkConfig),
+    Hub(Box<HubLinkConfig>),
 }
 
 impl LinkConfig {
@@ -64,19 +65,20 @@ impl LinkConfig {
     pub fn has_connections(&self) -> bool {
         matches!(self, LinkConfig::Mqtt(_) | LinkConfig::Hub(_))
     }
+
+    /// Returns true when devices are reached in the same way: what back ends may do is no matter of theirs.
+    pub fn reaches_like(&self, other: &LinkConfig) -> bool {
+        match (self, other) {
+            (LinkConfig::Hub(one), LinkConfig::Hub(two)) => one.host_name == two.host_name,
+            (one, two) => one == two,
+        }
+    }
 }
 
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig::Simulated(SimulatedLink::default())
     }
-}
-
-/// Devices of Azure IoT Hub, which connect to the gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubLinkConfig {
-    /// What the connection strings of the devices say, in lower case and without a port.
-    pub host_name: String,
 }
 
 /// What all topics of a fleet begin with that names nothing.

@@ -1,5 +1,7 @@
 //! A job: which devices, what to do with them, how to reach them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,6 +18,8 @@ pub struct Job {
     pub name: Name,
     /// The name that it had before it was renamed on purpose.
     pub previous_names: Vec<Name>,
+    /// Words for people and tools, which change nothing.
+    pub labels: Arc<BTreeMap<String, String>>,
     pub run: RunToken,
     pub suspend: bool,
     /// SHA-256 of the canonical JSON of the spec as written, without the fields that may change while it runs (design:

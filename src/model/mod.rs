@@ -12,6 +12,7 @@ pub mod digest;
 pub mod encoding;
 pub mod entry;
 pub mod fleet;
+pub mod hub;
 pub mod id;
 pub mod job;
 pub mod kind;

@@ -1,5 +1,6 @@
 //! A schedule: a job that runs again and again, at times of a wall clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Schedule {
     pub name: Name,
     /// The name that it had before it was renamed on purpose: runs that were claimed under it are not run again.
     pub previous_names: Vec<Name>,
+    /// As those of a job.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The wall clock of the first occurrence, in `time_zone`; whole seconds, from the year 1970 on.
     pub start: DateTime,
     pub time_zone: TimeZone,
@@ -162,6 +165,7 @@ impl Schedule {
         Job {
             name: self.name.clone(),
             previous_names: self.previous_names.clone(),
+            labels: Arc::clone(&self.labels),
             run: occurrence_token(instant),
             suspend: false,
             spec_digest: *spec_digest,

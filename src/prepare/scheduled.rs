@@ -69,6 +69,7 @@ mod tests {
         Schedule {
             name: Name::parse(name).unwrap(),
             previous_names: Vec::new(),
+            labels: Default::default(),
             start: "2026-12-01T02:30:00".parse().unwrap(),
             time_zone: jiff::tz::TimeZone::UTC,
             time_zone_name: "UTC".to_string(),

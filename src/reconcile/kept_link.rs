@@ -86,7 +86,7 @@ impl KeptLink {
 
     /// Returns true for the link of other settings.
     pub fn is_other(&self, config: &LinkConfig) -> bool {
-        self.config != *config
+        !self.config.reaches_like(config)
     }
 
     /// Returns true when what devices say goes to this registry.

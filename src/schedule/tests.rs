@@ -18,6 +18,7 @@ fn schedule(start: &str, zone: &str, recurrence: Recurrence) -> Schedule {
     Schedule {
         name: Name::parse("nightly").unwrap(),
         previous_names: Vec::new(),
+        labels: Default::default(),
         start: start.parse().unwrap(),
         time_zone: TimeZone::get(zone).unwrap(),
         time_zone_name: zone.to_string(),

@@ -46,6 +46,7 @@ fn schedule(start: DateTime, zone: &str, recurrence: Recurrence, end: Option<End
     Schedule {
         name: Name::parse("nightly").unwrap(),
         previous_names: Vec::new(),
+        labels: Default::default(),
         start,
         time_zone: TimeZone::get(zone).unwrap(),
         time_zone_name: zone.to_string(),

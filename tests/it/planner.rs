@@ -153,6 +153,7 @@ impl Input {
         let job = Job {
             name: name(n),
             previous_names: Vec::new(),
+            labels: Default::default(),
             run: RunToken::default(),
             suspend: drawn.suspend,
             spec_digest: Digest::of_bytes(format!("{n}").as_bytes()),

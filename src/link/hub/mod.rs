@@ -39,7 +39,7 @@ use jiff::Timestamp;
 use super::happened::Happened;
 use super::protocol::{RequestId, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
-use crate::model::fleet::HubLinkConfig;
+use crate::model::hub::HubLinkConfig;
 use crate::model::status::LinkStatus;
 use exchange::{Closing, Exchange, Inbound, Out, Receipt};
 use front::{Certificate, Front};

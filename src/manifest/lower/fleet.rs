@@ -71,7 +71,7 @@ impl Lowering<'_> {
     }
 
     /// Checks a path of the disk where fleetform runs.
-    fn plain_path(&mut self, path: &str, pointer: &str) {
+    pub(super) fn plain_path(&mut self, path: &str, pointer: &str) {
         let problem = if path.trim().is_empty() {
             "A path cannot be empty."
         } else if path.chars().any(crate::model::text::is_unsafe) || path.contains('\n') {

@@ -51,8 +51,7 @@ fn pending_reason(written: v1::PendingReason) -> Reason {
 impl Lowering<'_> {
     pub(super) fn job(
         &mut self,
-        name: Name,
-        previous_names: Vec<Name>,
+        (name, previous_names, labels): (Name, Vec<Name>, BTreeMap<String, String>),
         spec: v1::JobSpec,
         mut written: Value,
     ) -> Draft {
@@ -65,6 +64,7 @@ impl Lowering<'_> {
         let job = Job {
             name,
             previous_names,
+            labels: Arc::new(labels),
             spec_digest: spec_digest(Some(&run), written),
             run,
             suspend,

@@ -3,7 +3,8 @@
 use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
-use crate::model::fleet::{HubLinkConfig, LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::model::hub::HubLinkConfig;
 use crate::model::secret::SecretRef;
 
 /// Bytes of a prefix: a topic has 65,535, and the longest of ours is a method of a long name.
@@ -78,15 +79,16 @@ impl Lowering<'_> {
     }
 
     pub(super) fn iot_hub(&mut self, hub: v1::IotHub) -> LinkConfig {
-        let host_name = hub.host_name.unwrap_or_default().to_ascii_lowercase();
+        let host_name = hub.host_name.as_deref().unwrap_or_default().to_ascii_lowercase();
         if let Some(problem) = host_problem(&host_name) {
             let detail = format!("`{}` is no host name: {problem}.", shown(&host_name));
             self.report(code::HUB_HOST, "/spec/link/iotHub/hostName", detail);
         }
-        LinkConfig::Hub(HubLinkConfig { host_name })
+        let api = self.hub_api(hub);
+        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, api }))
     }
 
-    fn credential(&mut self, place: v1::CredentialPlace, pointer: &str) -> Option<SecretRef> {
+    pub(super) fn credential(&mut self, place: v1::CredentialPlace, pointer: &str) -> Option<SecretRef> {
         self.exactly_one(pointer, &["env", "file"]);
         let v1::CredentialPlace { env, file } = place;
         let (reference, field) = match (env, file) {

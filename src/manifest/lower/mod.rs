@@ -6,6 +6,7 @@
 mod access;
 mod beside;
 mod fleet;
+mod hub;
 mod job;
 mod link;
 mod patch;
@@ -311,13 +312,13 @@ impl Lowering<'_> {
                 let (wire, value): (Document<JobMetadata, v1::JobSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name);
                 let previous = self.previous_names(wire.metadata.previous_name.as_ref());
-                Some(self.job(name, previous, wire.spec, value))
+                Some(self.job((name, previous, wire.metadata.labels), wire.spec, value))
             }
             Kind::Schedule => {
                 let (wire, value): (Document<JobMetadata, v1::ScheduleSpec>, Value) = self.read(kind, validators)?;
                 let name = self.own_name(&wire.metadata.name);
                 let previous = self.previous_names(wire.metadata.previous_name.as_ref());
-                Some(self.schedule(name, previous, wire.spec, value))
+                Some(self.schedule((name, previous, wire.metadata.labels), wire.spec, value))
             }
             Kind::Policy => {
                 let (wire, _): (Document<Metadata, v1::PolicySpec>, Value) = self.read(kind, validators)?;

@@ -1,5 +1,7 @@
 //! The Schedule document.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, Weekday};
@@ -23,8 +25,7 @@ const DATE_EXAMPLE: &str = "2027-03-31";
 impl Lowering<'_> {
     pub(super) fn schedule(
         &mut self,
-        name: Name,
-        previous_names: Vec<Name>,
+        (name, previous_names, labels): (Name, Vec<Name>, BTreeMap<String, String>),
         spec: v1::ScheduleSpec,
         mut written: Value,
     ) -> Draft {
@@ -43,6 +44,7 @@ impl Lowering<'_> {
         let schedule = Schedule {
             name,
             previous_names,
+            labels: Arc::new(labels),
             start: start.unwrap_or(DateTime::constant(START_YEAR_MIN, 1, 1, 0, 0, 0, 0)),
             time_zone,
             time_zone_name,

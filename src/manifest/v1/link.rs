@@ -30,6 +30,81 @@ pub struct IotHub {
     /// the gateway has it.
     #[schemars(example = &"hub.acme.example")]
     pub host_name: Option<String>,
+    /// What back ends may do that use the REST API, by the name of the policy that their connection string has as
+    /// `SharedAccessKeyName`. Default: those of `fleetform gateway init`, which are IoT Hub's five.
+    #[schemars(example = json!({"service": {"primary": {"env": "HUB_SERVICE"}, "rights": ["serviceConnect"]}}))]
+    pub policies: Option<BTreeMap<String, HubPolicy>>,
+    /// What a back end may do to single devices without a commit: `record` (default), it is done at once, and who did
+    /// it goes to the results branch; `refuse`, nothing.
+    pub direct: Option<Direct>,
+    /// How a back end reads a device of a method job that has answered 400 or more: `failed` (default), as fleetform
+    /// counts it; or `completed`, as IoT Hub does.
+    pub method_failure: Option<MethodFailure>,
+    /// Where the jobs of back ends are committed.
+    pub jobs: Option<HubJobs>,
+    /// How long the id of a job is taken, and what devices have answered is kept whole. Default: `30d`.
+    #[schemars(example = &"30d")]
+    pub retention: Option<DurationText>,
+}
+
+/// Who has one of its keys may do what its rights say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["primary", "rights"]))]
+pub struct HubPolicy {
+    /// Where its key is: 16 to 64 bytes in Base64. The operator allows it with `--allow-secret`.
+    #[schemars(example = json!({"env": "HUB_SERVICE"}))]
+    pub primary: Option<CredentialPlace>,
+    /// Where a second key is, which counts as the first: keys are changed one after the other. Default: none.
+    #[schemars(example = json!({"env": "HUB_SERVICE_2"}))]
+    pub secondary: Option<CredentialPlace>,
+    /// What it may do, in IoT Hub's words.
+    #[schemars(length(min = 1), extend("uniqueItems" = true), example = ["registryRead", "serviceConnect"])]
+    pub rights: Vec<HubRight>,
+    /// The most devices of one of its jobs. Default: any number.
+    #[schemars(range(min = 1), example = 1000)]
+    pub max_devices: Option<u64>,
+}
+
+/// What a policy allows, in IoT Hub's words.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum HubRight {
+    /// To read devices, twins and jobs.
+    RegistryRead,
+    /// To write devices and twins, and to make and cancel jobs.
+    RegistryWrite,
+    /// To call methods, send messages, and make jobs that call methods.
+    ServiceConnect,
+    /// To connect as any device.
+    DeviceConnect,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Direct {
+    Record,
+    Refuse,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MethodFailure {
+    Failed,
+    Completed,
+}
+
+/// Where the jobs of back ends are committed.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HubJobs {
+    /// The folder of their files, relative to that of the fleet. Default: `jobs/hub`.
+    #[schemars(example = &"jobs/hub")]
+    pub folder: Option<String>,
+    /// The branch: `followed` (default), so that they run at once; or a name with `{name}` in it, such as `hub/{name}`,
+    /// for a review before they run.
+    #[schemars(example = &"hub/{name}")]
+    pub branch: Option<String>,
 }
 
 /// Real devices behind an MQTT broker. MQTT 5 is spoken, and 3.1.1 with a broker that does not know it. The protocol of

@@ -1,0 +1,80 @@
+//! What back ends may do that use the REST API of IoT Hub.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Lowering;
+use crate::diag::{code, shown};
+use crate::manifest::node::pointer;
+use crate::manifest::v1;
+use crate::model::hub::{HubApi, HubPolicy, HubRight};
+use crate::model::secret::SecretRef;
+
+const FOLDER_DEFAULT: &str = "jobs/hub";
+/// As long as IoT Hub keeps its jobs.
+const RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
+/// The longest name of a policy of IoT Hub, in characters.
+const POLICY_NAME_CHARS_MAX: usize = 64;
+
+const AT: &str = "/spec/link/iotHub";
+
+impl Lowering<'_> {
+    pub(super) fn hub_api(&mut self, hub: v1::IotHub) -> HubApi {
+        let v1::IotHub { host_name: _, policies, direct, method_failure, jobs, retention } = hub;
+        let v1::HubJobs { folder, branch } = jobs.unwrap_or_default();
+        let folder = folder.unwrap_or_else(|| FOLDER_DEFAULT.to_string()).trim_end_matches('/').to_string();
+        self.plain_path(&folder, &format!("{AT}/jobs/folder"));
+        let review_branch = branch.filter(|branch| branch != "followed");
+        if let Some(branch) = &review_branch
+            && (branch.matches("{name}").count() != 1 || branch.contains(char::is_whitespace) || branch.contains(".."))
+        {
+            let detail = format!("`{}` is neither `followed` nor a branch with one `{{name}}` in it.", shown(branch));
+            self.report(code::HUB_API, &format!("{AT}/jobs/branch"), detail);
+        }
+        HubApi {
+            policies: policies.map(|policies| self.hub_policies(policies)),
+            refuses_direct: matches!(direct, Some(v1::Direct::Refuse)),
+            completes_failures: matches!(method_failure, Some(v1::MethodFailure::Completed)),
+            jobs_folder: folder,
+            review_branch,
+            retention: self.duration(retention.as_ref(), &format!("{AT}/retention"), RETENTION_DEFAULT),
+        }
+    }
+
+    fn hub_policies(&mut self, policies: BTreeMap<String, v1::HubPolicy>) -> BTreeMap<String, HubPolicy> {
+        let mut found = BTreeMap::new();
+        for (name, policy) in policies {
+            let at = pointer(["spec", "link", "iotHub", "policies", &name]);
+            let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if name.is_empty() || name.len() > POLICY_NAME_CHARS_MAX || !name.chars().all(is_legal) {
+                let detail = format!(
+                    "`{}` is no name of a policy: 1 to {POLICY_NAME_CHARS_MAX} letters, digits, `-`, `_` and `.`.",
+                    shown(&name)
+                );
+                self.report(code::HUB_API, &at, detail);
+            }
+            let v1::HubPolicy { primary, secondary, rights, max_devices } = policy;
+            if primary.is_none() {
+                self.report(code::HUB_API, &at, "A policy needs a key: `primary: {env: NAME}`.");
+            }
+            if rights.is_empty() {
+                self.report(code::HUB_API, &at, "A policy without `rights` allows nothing.");
+            }
+            let primary = primary.and_then(|place| self.credential(place, &format!("{at}/primary")));
+            let secondary = secondary.and_then(|place| self.credential(place, &format!("{at}/secondary")));
+            let rights = rights.into_iter().map(right).collect();
+            let primary = primary.unwrap_or(SecretRef::Env(String::new()));
+            found.insert(name, HubPolicy { primary, secondary, rights, devices_max: max_devices });
+        }
+        found
+    }
+}
+
+fn right(written: v1::HubRight) -> HubRight {
+    match written {
+        v1::HubRight::RegistryRead => HubRight::RegistryRead,
+        v1::HubRight::RegistryWrite => HubRight::RegistryWrite,
+        v1::HubRight::ServiceConnect => HubRight::ServiceConnect,
+        v1::HubRight::DeviceConnect => HubRight::DeviceConnect,
+    }
+}

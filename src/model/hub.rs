@@ -1,0 +1,72 @@
+//! What the clients of Azure IoT Hub find here: devices, and back ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::secret::SecretRef;
+
+/// Devices of Azure IoT Hub, which connect to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubLinkConfig {
+    /// What the connection strings of the devices say, in lower case and without a port.
+    pub host_name: String,
+    /// What back ends may do.
+    pub api: HubApi,
+}
+
+/// What back ends may do that use the REST API of IoT Hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubApi {
+    /// By name; `None` for those that this machine has made.
+    pub policies: Option<BTreeMap<String, HubPolicy>>,
+    /// Single devices are not changed or called without a commit.
+    pub refuses_direct: bool,
+    /// A device of a method job that has answered 400 or more reads as completed.
+    pub completes_failures: bool,
+    /// The folder of the jobs, relative to the fleet's, without a slash at its end.
+    pub jobs_folder: String,
+    /// The branch on which each job is reviewed, with `{name}` for the job's; `None` for the branch that is followed.
+    pub review_branch: Option<String>,
+    /// How long the id of a job is taken, and answers of devices are kept whole.
+    pub retention: Duration,
+}
+
+/// Who has one of its keys may do what its rights say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPolicy {
+    pub primary: SecretRef,
+    pub secondary: Option<SecretRef>,
+    pub rights: BTreeSet<HubRight>,
+    /// The most devices of one of its jobs.
+    pub devices_max: Option<u64>,
+}
+
+/// What a policy allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HubRight {
+    RegistryRead,
+    RegistryWrite,
+    ServiceConnect,
+    DeviceConnect,
+}
+
+impl HubRight {
+    /// Every right.
+    pub const ALL: [HubRight; 4] =
+        [HubRight::RegistryRead, HubRight::RegistryWrite, HubRight::ServiceConnect, HubRight::DeviceConnect];
+
+    /// Returns IoT Hub's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HubRight::RegistryRead => "registryRead",
+            HubRight::RegistryWrite => "registryWrite",
+            HubRight::ServiceConnect => "serviceConnect",
+            HubRight::DeviceConnect => "deviceConnect",
+        }
+    }
+
+    /// Returns the right of a word, or `None`.
+    pub fn parse(word: &str) -> Option<HubRight> {
+        HubRight::ALL.into_iter().find(|right| right.as_str() == word)
+    }
+}
