@@ -29,7 +29,7 @@ use daemon::Daemon;
 use follower::Follower;
 use source::Source;
 
-pub use crate::link::GatewayOptions;
+pub use crate::link::{GatewayOptions, Switchboard};
 pub use options::{RemoteSource, WatchOptions};
 
 /// Follows a branch until it is interrupted.

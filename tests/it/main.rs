@@ -69,6 +69,7 @@ mod simulate;
 mod sql;
 mod stand_in;
 mod stores;
+mod switchboard;
 mod targets;
 mod templates;
 mod threshold;

@@ -23,7 +23,7 @@ use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
-use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, WatchOptions, watch};
+use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, Switchboard, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, check_signing_key, without_secrets};
 
@@ -36,7 +36,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Output) -> CommandResult {
     let GatewayArgs { mqtt, certificate, key, watch } = arguments;
     let (certificate, key) = (std::path::absolute(certificate)?, std::path::absolute(key)?);
-    let gateway = GatewayOptions { mqtt: *mqtt, certificate, key };
+    let gateway = GatewayOptions { mqtt: *mqtt, certificate, key, switchboard: Switchboard::default() };
     run(environment, watch, Some(gateway), output)
 }
 

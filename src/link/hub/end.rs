@@ -1,6 +1,7 @@
 //! Why a connection of a device ends.
 
 use super::admission::Refusal;
+use super::exchange::Closing;
 use crate::link::protocol::Malformed;
 
 /// Why a connection has ended.
@@ -30,4 +31,13 @@ pub enum End {
     Protocol(String),
     #[error("the fleet's settings have changed, or the gateway ends")]
     Closing,
+}
+
+impl From<Closing> for End {
+    fn from(why: Closing) -> End {
+        match why {
+            Closing::Replaced => End::Replaced,
+            Closing::NotAllowed => End::NotAllowed,
+        }
+    }
 }

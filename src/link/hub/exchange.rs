@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::direct::DirectCalls;
 use super::topics::Filter;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
@@ -37,11 +38,10 @@ pub enum Out {
     },
     /// What the device has sent is durable.
     Acknowledge(u16),
-    Close(Closing),
 }
 
 /// Why a connection is to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Closing {
     /// Another connection of the device has begun.
     Replaced,
@@ -87,13 +87,32 @@ impl Subscriptions {
     }
 }
 
+/// The way to a connection.
+#[derive(Debug)]
+pub struct Orders {
+    pub outbox: mpsc::Sender<Out>,
+    /// Ends it, whatever else waits for it.
+    pub closing: oneshot::Sender<Closing>,
+}
+
 /// A connected device.
 #[derive(Debug)]
 struct Session {
     number: u64,
     outbox: mpsc::Sender<Out>,
+    /// `None` when it was told to end.
+    closing: Option<oneshot::Sender<Closing>>,
     /// Nothing of it is kept when it ends.
     is_clean: bool,
+}
+
+impl Session {
+    fn close(&mut self, why: Closing) {
+        if let Some(closing) = self.closing.take() {
+            // It may have ended by itself.
+            drop(closing.send(why));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -125,11 +144,13 @@ pub struct Exchange {
     room: Notify,
     /// The link is closed.
     pub closing: Notify,
+    /// Calls beside those of the reconciler.
+    pub calls: Arc<DirectCalls>,
 }
 
 impl Exchange {
-    pub fn new(wake: Wake) -> Exchange {
-        Exchange { state: Mutex::default(), wake, room: Notify::new(), closing: Notify::new() }
+    pub fn new(wake: Wake, calls: Arc<DirectCalls>) -> Exchange {
+        Exchange { state: Mutex::default(), wake, room: Notify::new(), closing: Notify::new(), calls }
     }
 
     /// A poisoned lock is safe to use: each change is made at once.
@@ -229,12 +250,13 @@ impl State {
 
     /// Begins the session of a device, in the place of an earlier one. Returns its number, and whether its subscriptions
     /// were known.
-    pub fn begin(&mut self, device_id: &str, is_clean: bool, outbox: mpsc::Sender<Out>) -> (u64, bool) {
+    pub fn begin(&mut self, device_id: &str, is_clean: bool, orders: Orders) -> (u64, bool) {
         self.last_number += 1;
         let number = self.last_number;
-        let session = Session { number, outbox, is_clean };
-        if let Some(earlier) = self.sessions.insert(device_id.to_string(), session) {
-            drop(earlier.outbox.try_send(Out::Close(Closing::Replaced)));
+        let Orders { outbox, closing } = orders;
+        let session = Session { number, outbox, closing: Some(closing), is_clean };
+        if let Some(mut earlier) = self.sessions.insert(device_id.to_string(), session) {
+            earlier.close(Closing::Replaced);
             if earlier.is_clean {
                 self.subscriptions.remove(device_id);
             }
@@ -275,6 +297,13 @@ impl State {
     /// Gives a connection something to do; returns false when it is gone or has too much to do already.
     pub fn order(&self, device_id: &str, out: Out) -> bool {
         self.sessions.get(device_id).is_some_and(|session| session.outbox.try_send(out).is_ok())
+    }
+
+    /// Ends the connection of a device, if it has one, after what it was to be told before.
+    pub fn close(&mut self, device_id: &str, why: Closing) {
+        if let Some(session) = self.sessions.get_mut(device_id) {
+            session.close(why);
+        }
     }
 
     /// Acknowledges what is durable. The device sends it again when its connection is another one now.

@@ -6,7 +6,8 @@
 //!             ──settle──────────────────> PUBACK
 //! ```
 //!
-//! One thread has all connections (`front`, `session`). Who may connect is asked of the reconciler, which has the
+//! One thread has all connections (`front`, `session`, `wire`). Other threads speak to connected devices beside the reconciler
+//! (`switchboard`, `direct`). Who may connect is asked of the reconciler, which has the
 //! registry. What comes from devices is acknowledged when the registry has it ([`DeviceLink::settle`]). A command is
 //! written to a connection once: when it is lost, nobody knows whether it was delivered, and it is not sent again. The
 //! protocol has no place for an execution id by which a device could tell.
@@ -21,12 +22,15 @@
 )]
 
 mod admission;
+mod direct;
 mod end;
 mod exchange;
 mod front;
 mod session;
+mod switchboard;
 mod token;
 mod topics;
+mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -44,6 +48,9 @@ use crate::model::status::LinkStatus;
 use exchange::{Closing, Exchange, Inbound, Out, Receipt};
 use front::{Certificate, Front};
 
+pub use direct::DirectAnswer;
+pub use switchboard::{CallError, DirectCall, Switchboard};
+
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
 
@@ -55,6 +62,8 @@ pub struct GatewayOptions {
     /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// How other threads speak to the devices.
+    pub switchboard: Switchboard,
 }
 
 /// The devices that are connected to this process.
@@ -77,12 +86,12 @@ impl HubLink {
             return Ok(HubLink { exchange: None, thread: None, returned: Vec::new(), expects_until: None });
         };
         let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
-        let GatewayOptions { certificate, key, .. } = gateway.clone();
+        let GatewayOptions { certificate, key, switchboard, .. } = gateway.clone();
         let certificate = Certificate::read(certificate, key).map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
-        let exchange = Arc::new(Exchange::new(surroundings.wake));
+        let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls()));
         exchange.happened(Happened::Began, None, 0);
         let front = Front {
             listener,
@@ -98,6 +107,7 @@ impl HubLink {
         };
         let thread = std::thread::Builder::new().name("gateway".to_string()).spawn(work);
         let thread = thread.map_err(|error| failed(error.to_string()))?;
+        switchboard.enter(&exchange);
         tracing::info!(%address, host = %config.host_name, "listening for devices");
         Ok(HubLink { exchange: Some(exchange), thread: Some(thread), returned: Vec::new(), expects_until: None })
     }
@@ -178,7 +188,7 @@ impl DeviceLink for HubLink {
                 self.publish(&device_id, topics::response(status, &rid, None), Vec::new());
                 // It was blocked, or is gone, since it was let in.
                 if let (403 | 404, Some(exchange)) = (status, &self.exchange) {
-                    exchange.lock().order(&device_id, Out::Close(Closing::NotAllowed));
+                    exchange.lock().close(&device_id, Closing::NotAllowed);
                 }
             }
         }

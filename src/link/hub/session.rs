@@ -6,44 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mqtt_protocol_core::mqtt;
-use mqtt_protocol_core::mqtt::connection::event::TimerKind;
-use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, role};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait as _, Packet, Qos, v3_1_1};
+use mqtt_protocol_core::mqtt::packet::{Packet, Qos, v3_1_1};
 use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, SubackReturnCode};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::admission::{Hello, Proof, admitted, named};
+use super::direct;
 use super::end::End;
-use super::exchange::{Closing, Exchange, OUTBOX_MAX, Out, Receipt};
+use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
 use super::topics::{Filter, Said, filter_of, said};
+use super::wire::{READ_BYTES, Wire};
 use crate::link::Origin;
 use crate::link::happened::Happened;
 use crate::link::protocol::{RequestId, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
+use crate::model::text::sanitize_line;
 
 /// How long a device may take to say who it is.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the registry is waited for before a device is told to come again.
 const LOGIN_TIME_MAX: Duration = Duration::from_secs(8);
-/// How long a device may read nothing of what it is sent.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the last bytes to a device may take.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
-/// The longest time without a message that a device may ask for (IoT Hub: 1,767 s), and the one of a device that asks
-/// for none.
-const KEEP_ALIVE_MAX: Duration = Duration::from_secs(1_767);
-/// Bytes that are read at once. Ten thousand devices have so much each.
-const READ_BYTES: usize = 2 * 1024;
-/// Bytes of the largest packet: telemetry of 256 KiB and its topic.
-const PACKET_BYTES_MAX: u32 = 300 * 1024;
-/// The first byte of the packet that every connection begins with.
-const CONNECT: u8 = 0x10;
-/// Bytes that are read of a device that nobody knows yet.
-const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Filters that do not exist, after which a connection ends.
 const BAD_FILTERS_MAX: u32 = 3;
 /// Reported patches a second, beyond which they are refused (IoT Hub throttles them, too).
@@ -55,16 +42,15 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 /// A connection.
 pub struct Connection<S> {
-    core: mqtt::Connection<role::Server>,
-    stream: S,
-    output: Vec<u8>,
-    packets: Vec<Packet>,
-    /// What has come behind CONNECT.
-    ahead: Vec<u8>,
-    alive_until: Option<Instant>,
-    end: Option<End>,
+    wire: Wire<S>,
     /// The certificate that the device has the key of, in DER.
     certificate: Option<Vec<u8>>,
+}
+
+/// What comes from the exchange.
+struct Ordered {
+    orders: mpsc::Receiver<Out>,
+    closed: oneshot::Receiver<Closing>,
 }
 
 /// Who is connected.
@@ -79,38 +65,28 @@ struct Device {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes over a stream, of a device that has shown this certificate.
     pub fn new(stream: S, certificate: Option<Vec<u8>>) -> Connection<S> {
-        let limits = ConnectionOptions::new().maximum_packet_size_recv(PACKET_BYTES_MAX);
-        let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::V3_1_1, limits);
-        core.set_auto_ping_response(true);
-        Connection {
-            core,
-            stream,
-            output: Vec::new(),
-            packets: Vec::new(),
-            ahead: Vec::new(),
-            alive_until: None,
-            end: None,
-            certificate,
-        }
+        Connection { wire: Wire::new(stream), certificate }
     }
 
     /// Serves a device until its connection ends, and returns its id, when it has said one, and why.
     pub async fn serve(mut self, host_name: &str, exchange: &Arc<Exchange>) -> (Option<String>, End) {
         let (outbox, orders) = mpsc::channel(OUTBOX_MAX);
+        let (closing, closed) = oneshot::channel();
+        let ordered = Ordered { orders, closed };
         let mut who = None;
-        let (mut device, ends_at) = match self.let_in(host_name, exchange, outbox, &mut who).await {
+        let (mut device, ends_at) = match self.let_in(host_name, exchange, Orders { outbox, closing }, &mut who).await {
             Ok(found) => found,
             Err(end) => return (who, end),
         };
         let online = |is_online| Happened::Presence { device_id: device.id.clone(), is_online, is_news: true };
         exchange.happened(online(true), None, 0);
         let gone = online(false);
-        let end = match self.serve_device(&mut device, ends_at, orders, exchange).await {
+        let end = match self.serve_device(&mut device, ends_at, ordered, exchange).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
         // It is told what it was to be told, as far as it listens.
-        drop(timeout(FAREWELL_TIME_MAX, self.flush()).await);
+        drop(timeout(FAREWELL_TIME_MAX, self.wire.flush()).await);
         if exchange.lock().end(&device.id, device.session) {
             exchange.happened(gone, None, 0);
         }
@@ -122,10 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self,
         host_name: &str,
         exchange: &Arc<Exchange>,
-        outbox: mpsc::Sender<Out>,
+        orders: Orders,
         who: &mut Option<String>,
     ) -> Result<(Device, Instant), End> {
-        let hello = match timeout(CONNECT_TIME_MAX, self.hello()).await {
+        let hello = match timeout(CONNECT_TIME_MAX, self.wire.hello()).await {
             Ok(hello) => hello?,
             Err(_) => return Err(End::Silent),
         };
@@ -154,7 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(self.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
             }
         };
-        let (session, was_known) = exchange.lock().begin(&device_id, hello.clean_session(), outbox);
+        let (session, was_known) = exchange.lock().begin(&device_id, hello.clean_session(), orders);
+        exchange.calls.can_be_called(&device_id);
         self.welcome(ConnectReturnCode::Accepted, was_known);
         let left = u64::try_from(ends_at.saturating_sub(now)).unwrap_or_default();
         // A token may be good for centuries, which a clock of the system does not reach.
@@ -162,45 +139,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok((Device { id: device_id, session, bad_filters: 0, reports: (Instant::now(), 0) }, ends_at))
     }
 
-    /// Reads until the device has said who it is.
-    async fn hello(&mut self) -> Result<v3_1_1::Connect, End> {
-        let mut input = [0; READ_BYTES];
-        let mut read = 0;
-        loop {
-            match self.packets.pop() {
-                Some(Packet::V3_1_1Connect(hello)) => return Ok(hello),
-                Some(_) => return Err(End::Protocol("it does not begin with CONNECT".to_string())),
-                None => {}
-            }
-            if let Some(end) = self.end.take() {
-                // Most likely it speaks another version: this answer is understood by all of them.
-                self.output = vec![0x20, 2, 0, ConnectReturnCode::UnacceptableProtocolVersion as u8];
-                self.flush().await?;
-                return Err(end);
-            }
-            let length = self.stream.read(&mut input).await?;
-            if length == 0 {
-                return Err(End::Left);
-            }
-            if read == 0 && input[0] != CONNECT {
-                return Err(End::Protocol("it does not begin with CONNECT".to_string()));
-            }
-            read += length;
-            if read > HELLO_BYTES_MAX {
-                return Err(End::Protocol("CONNECT is too large".to_string()));
-            }
-            self.feed(&input[..length], true);
-        }
-    }
-
     fn welcome(&mut self, code: ConnectReturnCode, session_present: bool) {
         let packet = v3_1_1::Connack::builder().return_code(code).session_present(session_present).build();
         if let Ok(packet) = packet {
-            self.send(packet.into());
+            self.wire.send(packet.into());
         }
         if code == ConnectReturnCode::Accepted {
-            let ahead = std::mem::take(&mut self.ahead);
-            self.feed(&ahead, false);
+            self.wire.go_on();
         }
     }
 
@@ -208,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn refuse(&mut self, code: ConnectReturnCode, end: End) -> End {
         self.welcome(code, false);
         // It is told as far as it listens.
-        drop(self.flush().await);
+        drop(self.wire.flush().await);
         end
     }
 
@@ -216,37 +161,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self,
         device: &mut Device,
         ends_at: Instant,
-        mut orders: mpsc::Receiver<Out>,
+        mut ordered: Ordered,
         exchange: &Arc<Exchange>,
     ) -> Result<std::convert::Infallible, End> {
         let mut input = [0; READ_BYTES];
         loop {
-            for packet in std::mem::take(&mut self.packets) {
+            for packet in std::mem::take(&mut self.wire.packets) {
                 self.take_in(device, packet, exchange)?;
             }
-            self.flush().await?;
-            if let Some(end) = self.end.take() {
+            self.wire.flush_unless(&mut ordered.closed).await?;
+            if let Some(end) = self.wire.end.take() {
                 return Err(end);
             }
             let is_full = exchange.lock().is_full(&device.id);
-            let until = self.alive_until.unwrap_or_else(|| Instant::now() + KEEP_ALIVE_MAX).min(ends_at);
+            let until = self.wire.alive_until().min(ends_at);
             tokio::select! {
-                read = self.stream.read(&mut input), if !is_full => match read? {
+                read = self.wire.stream.read(&mut input), if !is_full => match read? {
                     0 => return Err(End::Left),
-                    length => self.feed(&input[..length], false),
+                    length => self.wire.feed(&input[..length], false),
                 },
                 () = exchange.room(&device.id), if is_full => {}
-                order = orders.recv() => {
+                order = ordered.orders.recv() => {
                     self.give_out(order)?;
-                    while let Ok(order) = orders.try_recv() {
-                        self.give_out(Some(order))?;
-                    }
+                    self.give_out_all(&mut ordered)?;
+                }
+                why = &mut ordered.closed => {
+                    self.give_out_all(&mut ordered)?;
+                    return Err(why.map_or(End::Closing, End::from));
                 }
                 () = sleep_until(until) => {
                     return Err(if Instant::now() >= ends_at { End::Expired } else { End::Silent });
                 }
             }
         }
+    }
+
+    /// Does all that was ordered.
+    fn give_out_all(&mut self, ordered: &mut Ordered) -> Result<(), End> {
+        while let Ok(order) = ordered.orders.try_recv() {
+            self.give_out(Some(order))?;
+        }
+        Ok(())
     }
 
     /// Does what was ordered.
@@ -256,11 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let packet = v3_1_1::Publish::builder().topic_name(topic.as_str());
                 let packet = packet.and_then(|packet| packet.qos(Qos::AtMostOnce).payload(payload).build());
                 let packet = packet.map_err(|error| End::Protocol(error.to_string()))?;
-                self.send(packet.into());
+                self.wire.send(packet.into());
             }
             Some(Out::Acknowledge(packet_id)) => self.acknowledge(packet_id),
-            Some(Out::Close(Closing::Replaced)) => return Err(End::Replaced),
-            Some(Out::Close(Closing::NotAllowed)) => return Err(End::NotAllowed),
             None => return Err(End::Closing),
         }
         Ok(())
@@ -268,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn acknowledge(&mut self, packet_id: u16) {
         if let Ok(packet) = v3_1_1::Puback::builder().packet_id(packet_id).build() {
-            self.send(packet.into());
+            self.wire.send(packet.into());
         }
     }
 
@@ -303,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Err(End::Protocol("it subscribes to what is not its own".to_string()));
                 }
                 let packet = v3_1_1::Suback::builder().packet_id(wanted.packet_id()).return_codes(codes).build();
-                self.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+                self.wire.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
             }
             Packet::V3_1_1Unsubscribe(unwanted) => {
                 let filters = unwanted.entries().iter().filter_map(|entry| filter_of(&device.id, entry.as_str()));
@@ -312,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     exchange.lock().subscribe(&device.id, filter, false);
                 }
                 let packet = v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build();
-                self.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+                self.wire.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
             }
             Packet::V3_1_1Disconnect(_) => return Err(End::Left),
             // Answered by the core.
@@ -326,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn subscribe(&self, device: &Device, filter: Filter, exchange: &Arc<Exchange>) {
         let can_be_called = exchange.lock().subscribe(&device.id, filter, true);
         if can_be_called {
+            exchange.calls.can_be_called(&device.id);
             let device_id = device.id.clone();
             exchange.happened(Happened::Presence { device_id, is_online: true, is_news: false }, None, 0);
         }
@@ -357,7 +311,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     None
                 }
             },
+            Said::Answer { status, rid } if direct::is_rid(&rid) => {
+                if !exchange.calls.answered(&device.id, &rid, status, payload) {
+                    tracing::debug!(device = %sanitize_line(&device.id), "an answer is late, or not the first one");
+                }
+                None
+            }
             Said::Answer { status, rid } => {
+                let status = u16::try_from(status.clamp(0, u16::MAX.into())).unwrap_or_default();
                 let mut state = exchange.lock();
                 match RequestId::parse(&rid) {
                     Some(_) if !state.is_first_answer(&device.id, &rid) => Some(Happened::Again),
@@ -397,63 +358,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             true => Ok(serde_json::Value::Object(members)),
             false => Err(400),
         }
-    }
-
-    fn send(&mut self, packet: Packet) {
-        let events = self.core.send(packet);
-        self.take(events);
-    }
-
-    /// Takes bytes of the device, with `is_first` up to its first packet: what comes right behind it is for when it is
-    /// let in.
-    fn feed(&mut self, bytes: &[u8], is_first: bool) {
-        let mut cursor = mqtt::common::Cursor::new(bytes);
-        while (cursor.position() as usize) < bytes.len() && self.end.is_none() {
-            if is_first && !self.packets.is_empty() {
-                self.ahead = bytes[cursor.position() as usize..].to_vec();
-                return;
-            }
-            let events = self.core.recv(&mut cursor);
-            self.take(events);
-        }
-    }
-
-    fn take(&mut self, events: Vec<Event>) {
-        for event in events {
-            match event {
-                Event::NotifyPacketReceived(packet) => self.packets.push(packet),
-                Event::RequestSendPacket { packet, .. } => self.output.extend(packet.to_continuous_buffer()),
-                Event::RequestTimerReset { kind: TimerKind::PingreqRecv, duration_ms } => {
-                    let time = Duration::from_millis(duration_ms).min(KEEP_ALIVE_MAX);
-                    self.alive_until = Some(Instant::now() + time);
-                }
-                Event::RequestTimerReset { .. } | Event::RequestTimerCancel(_) | Event::NotifyPacketIdReleased(_) => {}
-                Event::NotifyError(error) => {
-                    // It comes behind the request to close, and says why.
-                    if matches!(self.end, None | Some(End::Left)) {
-                        self.end = Some(End::Protocol(error.to_string()));
-                    }
-                }
-                Event::RequestClose => {
-                    self.end.get_or_insert(End::Left);
-                }
-            }
-        }
-    }
-
-    /// Writes what there is to write.
-    async fn flush(&mut self) -> Result<(), End> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        let until = Instant::now() + WRITE_TIME_MAX;
-        let written = timeout_at(until, async {
-            self.stream.write_all(&self.output).await?;
-            self.stream.flush().await
-        });
-        written.await.map_err(|_| End::Slow)??;
-        self.output.clear();
-        Ok(())
     }
 }
 

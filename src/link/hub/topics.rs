@@ -29,9 +29,9 @@ pub enum Filter {
 /// What a device says with a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
-    /// The answer to a method; a status is any integer, and ours are from 0 to 65,535.
+    /// The answer to a method; a status is any integer.
     Answer {
-        status: u16,
+        status: i64,
         rid: String,
     },
     Reported {
@@ -71,8 +71,7 @@ pub fn is_telemetry(device_id: &str, topic: &str) -> bool {
 pub fn said(device_id: &str, topic: &str) -> Result<Said, Malformed> {
     if let Some(rest) = topic.strip_prefix("$iothub/methods/res/") {
         let (status, query) = rest.split_once('/').ok_or(Malformed::Topic)?;
-        let status: i64 = status.parse().map_err(|_| Malformed::Status)?;
-        let status = u16::try_from(status.clamp(0, u16::MAX.into())).map_err(|_| Malformed::Status)?;
+        let status = status.parse().map_err(|_| Malformed::Status)?;
         Ok(Said::Answer { status, rid: rid_of(query)? })
     } else if let Some(query) = topic.strip_prefix("$iothub/twin/PATCH/properties/reported/") {
         Ok(Said::Reported { rid: rid_of(query)? })
@@ -128,8 +127,8 @@ mod tests {
         let rid = || "r-1".to_string();
         let check = |topic: &str, expect| assert_eq!(said("a+b", topic), expect, "{topic}");
         check("$iothub/methods/res/200/?$rid=r-1", Ok(Said::Answer { status: 200, rid: rid() }));
-        check("$iothub/methods/res/-5/?$rid=r-1", Ok(Said::Answer { status: 0, rid: rid() }));
-        check("$iothub/methods/res/70000/?$rid=r-1", Ok(Said::Answer { status: u16::MAX, rid: rid() }));
+        check("$iothub/methods/res/-5/?$rid=r-1", Ok(Said::Answer { status: -5, rid: rid() }));
+        check("$iothub/methods/res/70000/?$rid=r-1", Ok(Said::Answer { status: 70_000, rid: rid() }));
         check("$iothub/methods/res/ok/?$rid=r-1", Err(Malformed::Status));
         check("$iothub/methods/res/200", Err(Malformed::Topic));
         check("$iothub/methods/res/200/", Err(Malformed::RequestId));

@@ -1,0 +1,237 @@
+//! Calls of devices beside the reconciler, over a link that is opened here.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleetform::link::mqtt::ClientOptions;
+use fleetform::link::{
+    CallError, Credentials, DeviceLink as _, DirectAnswer, DirectCall, GatewayOptions, HubLink, Identity, LinkEvent,
+    Reply, ReplyAnswer, Surroundings, Switchboard,
+};
+use fleetform::model::device::Authentication;
+use fleetform::model::fleet::HubLinkConfig;
+use fleetform::tls::{TlsFiles, tls_config};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::gateway::{DESIRED, Device, HOST, METHODS, token};
+use crate::servers::{free_port, wait_until};
+use crate::world::folder;
+
+const KEY: &[u8] = b"a key of sixteen or more";
+
+/// A link that lets everybody in who has the key, and what it has heard.
+struct Desk {
+    switchboard: Switchboard,
+    folder: tempfile::TempDir,
+    port: u16,
+    heard: Arc<Mutex<Vec<LinkEvent>>>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let folder = folder();
+        let own = rcgen::generate_simple_self_signed([HOST.to_string()]).unwrap();
+        fs::write(folder.path().join("cert.pem"), own.cert.pem()).unwrap();
+        fs::write(folder.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+        let (switchboard, heard, is_over) = (Switchboard::default(), Arc::default(), Arc::default());
+        let mut desk = Desk { switchboard, folder, port: free_port(), heard, is_over, thread: None };
+        desk.open();
+        desk
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    fn open(&mut self) {
+        let gateway = GatewayOptions {
+            mqtt: SocketAddr::new(HOST.parse().unwrap(), self.port),
+            certificate: self.certificate(),
+            key: self.folder.path().join("key.pem"),
+            switchboard: self.switchboard.clone(),
+        };
+        let surroundings = Surroundings {
+            folder: self.folder.path(),
+            registry: "test",
+            role: "watch",
+            credentials: Credentials::default(),
+            gateway: Some(gateway),
+            wake: Arc::new(|| {}),
+        };
+        let config = HubLinkConfig { host_name: HOST.to_string() };
+        self.is_over = Arc::default();
+        let (heard, is_over) = (Arc::clone(&self.heard), Arc::clone(&self.is_over));
+        let mut link = HubLink::open(&config, surroundings).unwrap();
+        let identity = Identity {
+            authentication: Authentication::Sas,
+            keys: vec![KEY.to_vec()],
+            thumbprints: Vec::new(),
+            is_blocked: false,
+        };
+        self.thread = Some(std::thread::spawn(move || {
+            while !is_over.load(Ordering::SeqCst) {
+                for event in link.poll(Timestamp::UNIX_EPOCH).unwrap() {
+                    if let LinkEvent::LoginWanted { device_id, rid } = &event {
+                        let answer = ReplyAnswer::Identity(Some(identity.clone()));
+                        link.reply(Reply { device_id: device_id.clone(), rid: rid.clone(), answer });
+                    }
+                    heard.lock().unwrap().push(event);
+                }
+                link.settle();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }));
+    }
+
+    fn close(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+    }
+
+    fn connect(&self, device: &str, is_new_session: bool) -> Device {
+        let ca = self.certificate();
+        let password = token(&STANDARD.encode(KEY), &format!("{HOST}%2Fdevices%2F{device}"), 3_600);
+        Device::connect(&ClientOptions {
+            host: HOST.to_string(),
+            port: self.port,
+            tls: Some(tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() }).unwrap()),
+            client_id: device.to_string(),
+            username: Some(format!("{HOST}/{device}/?api-version=2021-04-12")),
+            password: Some(password.into_bytes()),
+            session_seconds: 3_600,
+            is_new_session,
+            will: None,
+            packet_bytes_max: 1 << 20,
+            receive_max: 100,
+        })
+        .unwrap()
+    }
+
+    /// Calls on a thread of its own.
+    fn call(&self, call: DirectCall) -> JoinHandle<(Result<DirectAnswer, CallError>, Duration)> {
+        let switchboard = self.switchboard.clone();
+        std::thread::spawn(move || {
+            let began = Instant::now();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            (runtime.block_on(switchboard.call(call)), began.elapsed())
+        })
+    }
+
+    fn answers_to_jobs(&self) -> usize {
+        self.heard.lock().unwrap().iter().filter(|event| matches!(event, LinkEvent::Answered { .. })).count()
+    }
+}
+
+fn call(device: &str, connect: u64, response: u64) -> DirectCall {
+    DirectCall {
+        device_id: device.to_string(),
+        method: "lamp*reboot".to_string(),
+        payload: json!({"delay": 3}),
+        connect_timeout: Duration::from_millis(connect),
+        response_timeout: Duration::from_millis(response),
+    }
+}
+
+fn rid_of(topic: &str) -> String {
+    topic.strip_prefix("$iothub/methods/POST/lamp*reboot/?$rid=").unwrap().to_string()
+}
+
+#[test]
+fn a_device_is_called_at_once_and_answers_once() {
+    let desk = Desk::new();
+    let mut device = desk.connect("d-1", true);
+    assert!(device.subscribe(&[METHODS, DESIRED]));
+    let mut other = desk.connect("d-2", false);
+    assert_eq!(desk.switchboard.connected(), Some(2));
+    let called = desk.call(call("d-1", 0, 30_000));
+    let (topic, payload) = device.message();
+    assert_eq!(payload, json!({"delay": 3}));
+    let rid = rid_of(&topic);
+    assert!(rid.len() > 16 && rid.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{rid}");
+    // Another device cannot answer for it, and of two answers the first one counts.
+    let large = "x".repeat(128 * 1024 - 2);
+    other.publish_and_wait(&format!("$iothub/methods/res/500/?$rid={rid}"), "").unwrap();
+    device.publish_and_wait(&format!("$iothub/methods/res/-70000/?$rid={rid}"), &format!("\"{large}\"")).unwrap();
+    device.publish_and_wait(&format!("$iothub/methods/res/500/?$rid={rid}"), "").unwrap();
+    let (answer, _) = called.join().unwrap();
+    assert_eq!(answer, Ok(DirectAnswer { status: -70_000, payload: Value::String(large) }));
+    for (body, expected) in
+        [("", Ok(DirectAnswer { status: 200, payload: Value::Null })), ("no JSON", Err(CallError::BadAnswer))]
+    {
+        let called = desk.call(call("d-1", 0, 30_000));
+        assert_eq!(device.answer(200, body).0, "lamp*reboot");
+        assert_eq!(called.join().unwrap().0, expected);
+    }
+    assert_eq!(desk.answers_to_jobs(), 0);
+    desk.switchboard.tell_desired("d-1", &json!({"level": 4}), 7);
+    let told = ("$iothub/twin/PATCH/properties/desired/?$version=7".to_string(), json!({"$version": 7, "level": 4}));
+    assert_eq!(device.message(), told);
+    desk.switchboard.disconnect("d-1");
+    assert!(device.next().is_err());
+    wait_until("it is gone", || desk.switchboard.connected() == Some(1));
+}
+
+#[test]
+fn a_device_that_is_not_online_is_waited_for() {
+    let mut desk = Desk::new();
+    let (answer, took) = desk.call(call("d-1", 0, 30_000)).join().unwrap();
+    assert!(answer == Err(CallError::NotOnline) && took < Duration::from_secs(10), "{answer:?} {took:?}");
+    // Connected is not online before it listens.
+    let mut device = desk.connect("d-1", true);
+    let (answer, took) = desk.call(call("d-1", 300, 30_000)).join().unwrap();
+    assert!(answer == Err(CallError::NotOnline) && took >= Duration::from_millis(300), "{answer:?} {took:?}");
+    let called = desk.call(call("d-1", 60_000, 60_000));
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(device.subscribe(&[METHODS]));
+    device.answer(200, "1");
+    assert_eq!(called.join().unwrap().0.unwrap().payload, json!(1));
+    // One that says nothing is waited for as long as was said, and its answer is late.
+    let called = desk.call(call("d-1", 0, 400));
+    let (topic, _) = device.message();
+    let (answer, took) = called.join().unwrap();
+    assert!(answer == Err(CallError::TimedOut) && took >= Duration::from_millis(400), "{answer:?} {took:?}");
+    device.publish_and_wait(&format!("$iothub/methods/res/200/?$rid={}", rid_of(&topic)), "").unwrap();
+    // It leaves, and answers on its next connection, also when that is one of another link.
+    let called = desk.call(call("d-1", 0, 60_000));
+    let rid = rid_of(&device.message().0);
+    drop(device);
+    desk.close();
+    assert_eq!(desk.switchboard.connected(), None);
+    assert_eq!(desk.call(call("d-1", 1_000, 1_000)).join().unwrap().0, Err(CallError::NoGateway));
+    desk.open();
+    let mut device = desk.connect("d-1", false);
+    device.publish_and_wait(&format!("$iothub/methods/res/201/?$rid={rid}"), "").unwrap();
+    assert_eq!(called.join().unwrap().0.unwrap().status, 201);
+    assert_eq!(desk.answers_to_jobs(), 0);
+}
+
+#[test]
+fn a_caller_that_hangs_up_does_not_recall_the_call() {
+    let desk = Desk::new();
+    let mut device = desk.connect("d-1", true);
+    assert!(device.subscribe(&[METHODS]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut rids = Vec::new();
+    for _ in 0..10 {
+        let called = desk.switchboard.call(call("d-1", 0, 60_000));
+        assert!(runtime.block_on(async { tokio::time::timeout(Duration::from_millis(10), called).await }).is_err());
+        rids.push(rid_of(&device.message().0));
+    }
+    assert_eq!(desk.call(call("d-1", 0, 1_000)).join().unwrap().0, Err(CallError::TooMany));
+    // Another device has places of its own, and an answer gives one back.
+    assert_eq!(desk.call(call("d-2", 0, 1_000)).join().unwrap().0, Err(CallError::NotOnline));
+    device.publish_and_wait(&format!("$iothub/methods/res/200/?$rid={}", rids[3]), "").unwrap();
+    let called = desk.call(call("d-1", 0, 60_000));
+    device.answer(200, "");
+    assert!(called.join().unwrap().0.is_ok());
+}
