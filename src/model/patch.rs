@@ -135,6 +135,21 @@ pub fn merge_members(target: &mut Value, members: &Map<String, Value>) {
     }
 }
 
+/// Returns the merge patch that makes an object another one, without members that are equal in both; a member that is
+/// gone is `null`. It is empty when they are equal.
+pub fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+    let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = after.iter().filter_map(|(key, now)| {
+        let patch = match (before.get(key), now) {
+            (Some(then), now) if then == now => return None,
+            (Some(Value::Object(then)), Value::Object(now)) => Value::Object(difference(then, now)),
+            _ => now.clone(),
+        };
+        Some((key.clone(), patch))
+    });
+    gone.chain(changed).collect()
+}
+
 /// A broken twin rule; `path` leads to the key or value that breaks it and is empty for the section as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Violation {
@@ -268,6 +283,22 @@ mod tests {
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_difference_makes_one_object_the_other() {
+        let check = |before: Value, after: Value, expect: Value| {
+            let found = difference(&object(before.clone()), &object(after.clone()));
+            assert_eq!(Value::Object(found.clone()), expect);
+            let mut merged = before;
+            merge_members(&mut merged, &found);
+            assert_eq!(merged, after);
+        };
+        check(json!({"a": 1}), json!({"a": 1}), json!({}));
+        check(json!({"a": {"b": 1, "c": 2}, "d": 1}), json!({"a": {"b": 1}}), json!({"a": {"c": null}, "d": null}));
+        check(json!({"a": 1, "l": [1]}), json!({"a": {"b": {}}, "l": [1, 2]}), json!({"a": {"b": {}}, "l": [1, 2]}));
+        check(json!({"a": {"b": 1}}), json!({"a": 2}), json!({"a": 2}));
+        check(json!({"a": {"b": 1}}), json!({"a": {}}), json!({"a": {"b": null}}));
     }
 
     /// The examples of RFC 7396, appendix A.

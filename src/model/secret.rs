@@ -237,6 +237,31 @@ pub fn drop_reserved(members: &mut Map<String, Value>) {
     members.values_mut().filter_map(Value::as_object_mut).for_each(drop_reserved);
 }
 
+/// Returns the members that somebody has written who was shown a section without its marks: a value with a text of ours
+/// is what `before` has in its place, and is left out where that has none.
+pub fn with_marks_of(members: &Map<String, Value>, before: &Value) -> Map<String, Value> {
+    let kept = |(key, value): (&String, &Value)| {
+        let before = before.get(key).unwrap_or(&Value::Null);
+        let value = match value {
+            Value::Object(inner) => Value::Object(with_marks_of(inner, before)),
+            value if !has_reserved(value) => value.clone(),
+            _ if has_reserved(before) => before.clone(),
+            _ => return None,
+        };
+        Some((key.clone(), value))
+    };
+    members.iter().filter_map(kept).collect()
+}
+
+fn has_reserved(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_reserved(text),
+        Value::Array(items) => items.iter().any(has_reserved),
+        Value::Object(members) => members.values().any(has_reserved),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// The value of a secret: [`limits::SECRET_BYTES_MIN`] to [`limits::SECRET_BYTES_MAX`] bytes of UTF-8 without NUL. It is
 /// not in its `Debug`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Assignment, BranchCopy, Chunk, ImportSpec, IndexChanges, NewRun, Noted, OpenBatch};
+use super::{
+    Assignment, BranchCopy, Chunk, IdentityWrite, IfMatch, ImportSpec, IndexChanges, NewIdentity, NewRun, Noted,
+    OpenBatch, TwinWrite,
+};
 use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
@@ -94,10 +97,25 @@ pub enum Change<'a> {
     /// mark, in each of some runs those with an ordinal below the given end, and counts as many sends as the lost one
     /// had.
     CatchUp { sends: u64, runs: &'a [(i64, u32)], at: Timestamp },
-    /// Blocks or unblocks devices; answered with the ids of the devices that changed.
-    Block { device_ids: &'a [String], is_blocked: bool },
+    /// Blocks or unblocks devices at a time; answered with the ids of the devices that changed.
+    Block { device_ids: &'a [String], is_blocked: bool, at: Timestamp },
     /// Deletes devices with their keys; answered with the ids of the devices that existed.
     Delete { device_ids: &'a [String] },
+    /// Writes sections of one twin, when its ETag is the given one: with `replaces` each becomes the value, otherwise
+    /// the value is a merge patch of it. The values are objects whose keys and depth are legal. The version of the
+    /// desired properties grows by one when they are given, but for an empty merge patch. What stands in place of a
+    /// secret (`model::secret::SHOWN`) is left as it is. Answered with a [`TwinWrite`].
+    WriteTwin {
+        device_id: &'a str,
+        if_match: Option<&'a str>,
+        tags: Option<&'a Value>,
+        desired: Option<&'a Value>,
+        replaces: bool,
+    },
+    /// Makes a device, or changes the identity of one, at a time; answered with an [`IdentityWrite`].
+    PutIdentity { device_id: &'a str, if_match: IfMatch<'a>, identity: &'a NewIdentity, at: Timestamp },
+    /// Deletes a device with its keys, when its identity has the given ETag; answered with an [`IdentityWrite`].
+    DeleteIdentity { device_id: &'a str, if_match: Option<&'a str> },
     /// Puts an entry into the outbox.
     Report { about: &'a str, entry: &'a str },
     /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
@@ -164,6 +182,8 @@ pub enum Answer {
     /// Ids.
     Devices(Vec<String>),
     Indexes(IndexChanges),
+    Twin(TwinWrite),
+    Identity(IdentityWrite),
 }
 
 impl Change<'_> {
@@ -198,6 +218,9 @@ impl Change<'_> {
             Change::CatchUp { .. } => "catch up",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
+            Change::WriteTwin { .. } => "write twin",
+            Change::PutIdentity { .. } => "put identity",
+            Change::DeleteIdentity { .. } => "delete identity",
             Change::Report { .. } => "report",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
@@ -236,6 +259,9 @@ impl Change<'_> {
             | Change::CatchUp { .. }
             | Change::Block { .. }
             | Change::Delete { .. }
+            | Change::WriteTwin { .. }
+            | Change::PutIdentity { .. }
+            | Change::DeleteIdentity { .. }
             | Change::Report { .. }
             | Change::DropIndexes { .. }
             | Change::Index { .. } => false,
@@ -269,6 +295,9 @@ impl Change<'_> {
             Change::CatchUp { .. } => "catch up with a lost registry",
             Change::Block { .. } => "block devices",
             Change::Delete { .. } => "delete devices",
+            Change::WriteTwin { .. } => "write a twin",
+            Change::PutIdentity { .. } => "write an identity",
+            Change::DeleteIdentity { .. } => "delete a device",
             Change::Report { .. } => "put a report into the outbox",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
@@ -318,6 +347,28 @@ impl Answer {
         match self {
             Answer::Devices(ids) => ids,
             other => panic!("a change of devices is answered with their ids, not with {other:?}"),
+        }
+    }
+
+    /// Returns what came of a write of a twin.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_twin(self) -> TwinWrite {
+        match self {
+            Answer::Twin(written) => written,
+            other => panic!("a write of a twin is answered with what came of it, not with {other:?}"),
+        }
+    }
+
+    /// Returns what came of a write of an identity.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_identity(self) -> IdentityWrite {
+        match self {
+            Answer::Identity(written) => written,
+            other => panic!("a write of an identity is answered with what came of it, not with {other:?}"),
         }
     }
 

@@ -7,7 +7,7 @@ pub struct Flaw {
     pub kind: FlawKind,
     /// How many there are, at least 1.
     pub count: u64,
-    /// One of them: a device, or a run as `JOB run RUN`.
+    /// One of them: a device, a run as `JOB run RUN`, or a number and what was expected.
     pub example: String,
 }
 
@@ -16,8 +16,12 @@ pub struct Flaw {
 pub enum FlawKind {
     /// Keys of a device that is not there.
     KeysWithoutDevice,
+    /// What was said of a device that is not there.
+    StatusWithoutDevice,
     /// A device that left the file of its import, and is not there.
     LeftWithoutDevice,
+    /// The number of devices is not that of their rows.
+    DevicesMiscounted,
     /// A target, an outcome, a mark or a late answer of a run that is not there.
     RowsWithoutRun,
     /// An outcome of a place that the target of its run does not have.
@@ -32,9 +36,11 @@ pub enum FlawKind {
 }
 
 impl FlawKind {
-    pub const ALL: [FlawKind; 7] = [
+    pub const ALL: [FlawKind; 9] = [
         FlawKind::KeysWithoutDevice,
+        FlawKind::StatusWithoutDevice,
         FlawKind::LeftWithoutDevice,
+        FlawKind::DevicesMiscounted,
         FlawKind::RowsWithoutRun,
         FlawKind::OutcomeBeyondTarget,
         FlawKind::MarkBeyondTarget,
@@ -48,6 +54,15 @@ impl FlawKind {
             FlawKind::KeysWithoutDevice => {
                 "SELECT count(*), min(k.device_id) FROM device_key AS k
                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = k.device_id)"
+            }
+            FlawKind::StatusWithoutDevice => {
+                "SELECT count(*), min(s.device_id) FROM device_status AS s
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = s.device_id)"
+            }
+            FlawKind::DevicesMiscounted => {
+                "SELECT count(*), min(CAST(d.found AS text) || ' in place of ' || m.value)
+                 FROM (SELECT count(*) AS found FROM device) AS d, meta AS m
+                 WHERE m.key = 'devices' AND m.value <> CAST(d.found AS text)"
             }
             FlawKind::LeftWithoutDevice => {
                 "SELECT count(*), min(l.device_id) FROM left_device AS l

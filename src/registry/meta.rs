@@ -8,6 +8,8 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const COPY_OF: &str = "copy_of";
 /// The identity that this registry gave up, a space, and where the copy is.
 pub(super) const GAVE_UP: &str = "gave_up";
+/// How many devices there are.
+pub(super) const DEVICES: &str = "devices";
 /// The key of the marks of secrets.
 pub(super) const SECRET_KEY: &str = "secret_key";
 /// Another value with each change of the claims.

@@ -21,8 +21,10 @@ mod error;
 mod etag;
 mod file;
 mod flaws;
+mod identities;
 mod imports;
 mod journal;
+mod keys;
 mod marks;
 mod meta;
 mod path_indexes;
@@ -33,6 +35,7 @@ pub mod sqlite;
 mod staging;
 mod store;
 mod transfer;
+mod twin_write;
 
 use std::path::Path;
 
@@ -40,19 +43,22 @@ pub use branch_copy::{BranchCopy, KeptFile, Noted, OutboxEntry, RememberedRun};
 pub use change::{Answer, Change, Fence, Heard, HeardOf, Reported};
 pub use contents::Contents;
 use devices::STRAYS_NAMED;
-pub use devices::{DeviceFilter, DeviceKeys, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
+pub use devices::{DeviceFilter, Devices, IndexChanges, Needs, Request, Selection, Tally, Touched};
 pub use error::RegistryError;
 pub use etag::{Identity, twin_etag};
 pub use file::{RowNames, check_file};
 pub use flaws::{Flaw, FlawKind};
+pub use identities::{IdentityRow, IdentityWrite, IfMatch, NewIdentity, Statistics};
 pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
 };
+pub use keys::DeviceKeys;
 pub use store::{
     ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
 };
 pub use transfer::{Cell, ColumnKind, RowSink, RowSource, TABLES, Table};
+pub use twin_write::TwinWrite;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

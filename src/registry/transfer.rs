@@ -1,7 +1,7 @@
 //! A whole registry as rows, the same for every store: for copies into another store.
 
 use super::RegistryError;
-use super::meta::{COPY_OF, GAVE_UP, IDENTITY};
+use super::meta::{COPY_OF, DEVICES, GAVE_UP, IDENTITY};
 
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +44,9 @@ pub type RowSink<'a> = dyn FnMut(&'static Table, Vec<Cell>) -> Result<(), Regist
 /// Gives rows to a sink, the tables in their order.
 pub type RowSource<'a> = dyn FnMut(&mut RowSink<'_>) -> Result<(), RegistryError> + 'a;
 
-/// Keys of `meta` that belong to a store and not to what is in it.
-pub const OWN_KEYS: [&str; 2] = ["fleet", "schema_version"];
+/// Keys of `meta` that a store sets itself: whose it is, its version, and how many devices it has.
+pub const OWN_KEYS: [&str; 3] = ["fleet", "schema_version", DEVICES];
+
 /// Returns true for a row that says which registry it is.
 pub(super) fn names_one(table: &Table, cells: &[Cell]) -> bool {
     let names = |key: &str| [IDENTITY, COPY_OF, GAVE_UP].contains(&key);
@@ -90,6 +91,10 @@ pub const TABLES: &[Table] = &[
             ("secondary_thumbprint", Text),
             ("authentication", Text),
         ],
+    },
+    Table {
+        name: "device_status",
+        columns: &[("device_id", Text), ("generation", Text), ("reason", Text), ("updated_at", Integer)],
     },
     Table { name: "import", columns: &[("name", Text), ("digest", Text), ("applied_at", Text)] },
     Table {

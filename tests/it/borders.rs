@@ -303,7 +303,8 @@ fn a_device_that_is_blocked_between_its_batch_and_its_turn_is_not_sent_to() {
         if let fleetform::execute::Progress::Advanced { .. } = progress
             && !std::mem::replace(&mut has_blocked, true)
         {
-            let change = fleetform::registry::Change::Block { device_ids: &blocked, is_blocked: true };
+            let at = fleetform::execute::Clock::now(&world.clock);
+            let change = fleetform::registry::Change::Block { device_ids: &blocked, is_blocked: true, at };
             registry.write(change).unwrap();
         }
     });

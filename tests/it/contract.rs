@@ -17,6 +17,7 @@ mod fence;
 mod files;
 pub mod fleet;
 mod heard;
+mod identities;
 mod imports;
 mod indexes;
 mod marks;
@@ -26,6 +27,7 @@ mod results;
 mod runs;
 mod secrets;
 pub mod transfer;
+mod twins;
 mod writing;
 
 use std::path::PathBuf;
@@ -326,6 +328,29 @@ macro_rules! contract {
                 a_device_that_is_blocked_reports_in_vain
                 a_section_does_not_outgrow_a_twin
                 what_was_so_before_is_no_activity
+            }
+            twins {
+                a_merge_patch_changes_what_it_names
+                a_whole_section_takes_the_place_of_the_old_one
+                a_write_of_tags_leaves_the_desired_properties
+                a_write_of_the_same_properties_counts_and_tells_nothing
+                a_stale_etag_writes_nothing
+                a_device_that_is_not_there_has_no_twin
+                a_twin_does_not_outgrow_its_sections
+                secrets_survive_what_does_not_touch_them
+                what_is_written_at_once_is_found_by_conditions
+                awkward_sections_are_told_as_they_are_kept
+            }
+            identities {
+                a_device_is_made_once
+                a_device_is_made_with_its_twin
+                an_identity_is_changed_by_its_etag
+                an_identity_is_deleted_by_its_etag
+                a_device_that_is_made_anew_is_of_another_generation
+                a_device_of_an_import_has_a_generation
+                a_change_of_the_status_is_noted
+                identities_come_in_order_and_in_pages
+                devices_are_counted_whatever_makes_and_deletes_them
             }
             secrets {
                 a_key_is_made_once_and_stays

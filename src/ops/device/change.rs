@@ -75,8 +75,8 @@ pub fn change(
     refuse_unknown(&registry, &wanted)?;
     let owners = registry.devices().imports_of(&wanted)?;
     let write = match change {
-        DeviceChange::Block => Change::Block { device_ids: &wanted, is_blocked: true },
-        DeviceChange::Unblock => Change::Block { device_ids: &wanted, is_blocked: false },
+        DeviceChange::Block => Change::Block { device_ids: &wanted, is_blocked: true, at: now },
+        DeviceChange::Unblock => Change::Block { device_ids: &wanted, is_blocked: false, at: now },
         DeviceChange::Delete => Change::Delete { device_ids: &wanted },
     };
     let who = workspace.repo.person();

@@ -67,7 +67,9 @@ impl Rule {
             Rule::RowsDiffer => "rows-differ",
             Rule::FilesDiffer => "files-differ",
             Rule::Contradiction(FlawKind::KeysWithoutDevice) => "keys-without-device",
+            Rule::Contradiction(FlawKind::StatusWithoutDevice) => "status-without-device",
             Rule::Contradiction(FlawKind::LeftWithoutDevice) => "left-without-device",
+            Rule::Contradiction(FlawKind::DevicesMiscounted) => "devices-miscounted",
             Rule::Contradiction(FlawKind::RowsWithoutRun) => "rows-without-run",
             Rule::Contradiction(FlawKind::OutcomeBeyondTarget) => "outcome-beyond-target",
             Rule::Contradiction(FlawKind::MarkBeyondTarget) => "mark-beyond-target",
@@ -122,7 +124,9 @@ pub(super) fn of_flaw(flaw: &Flaw) -> Finding {
     let Flaw { kind, count, example } = flaw;
     let noun = match kind {
         FlawKind::KeysWithoutDevice => "keys of devices that are not there",
+        FlawKind::StatusWithoutDevice => "states of devices that are not there",
         FlawKind::LeftWithoutDevice => "devices that left their import and are not there",
+        FlawKind::DevicesMiscounted => "numbers of devices that are not right",
         FlawKind::RowsWithoutRun => "runs with rows and without a claim",
         FlawKind::OutcomeBeyondTarget => "outcomes beyond the target of their run",
         FlawKind::MarkBeyondTarget => "sent marks beyond the target of their run",

@@ -2,13 +2,14 @@
 
 use tokio_postgres::Row;
 
+use super::super::twin_write::Sections;
 use super::super::{Answer, Change, Fence, GivenUp, NextFile, Noted, RegistryError};
 use super::connection::{Connection, Params};
 use super::fault::Fault;
 use super::writer::{Standing, Writer};
 use super::{
-    PostgresStore, RECONNECT_PAUSE, claims, fence, heard, identity, import, indexes, journal, lease, marks, migrations,
-    now, outbox, remembered, secrets, single, write, writer,
+    PostgresStore, RECONNECT_PAUSE, claims, fence, heard, identities, identity, import, indexes, journal, lease, marks,
+    migrations, now, outbox, remembered, secrets, single, twins, write, writer,
 };
 use crate::model::limits;
 
@@ -224,8 +225,18 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
             return marks::mark(connection, *run_id, devices, ids, *at).map(Answer::Withheld);
         }
         Change::Heard { from } => return heard::hear(connection, from).map(Answer::Reported),
-        Change::Block { device_ids, is_blocked } => {
-            return single::set_blocked(connection, device_ids, *is_blocked).map(Answer::Devices);
+        Change::Block { device_ids, is_blocked, at } => {
+            return single::set_blocked(connection, device_ids, *is_blocked, *at).map(Answer::Devices);
+        }
+        Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
+            let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
+            return twins::write(connection, device_id, sections).map(Answer::Twin);
+        }
+        Change::PutIdentity { device_id, if_match, identity, at } => {
+            return identities::put(connection, device_id, *if_match, identity, *at).map(Answer::Identity);
+        }
+        Change::DeleteIdentity { device_id, if_match } => {
+            return identities::delete(connection, device_id, *if_match).map(Answer::Identity);
         }
         Change::Delete { device_ids } => return single::delete(connection, device_ids).map(Answer::Devices),
         Change::Index { wanted, changed } => {

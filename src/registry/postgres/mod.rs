@@ -14,6 +14,7 @@ mod devices;
 mod fault;
 mod fence;
 mod heard;
+mod identities;
 mod identity;
 mod idle;
 mod import;
@@ -36,7 +37,9 @@ mod scratch;
 mod secrets;
 mod settings;
 mod single;
+mod status;
 mod transfer;
+mod twins;
 mod write;
 mod writer;
 

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use super::super::branch_copy::visit_published;
 use super::super::meta::CLAIMS_VERSION;
 use super::super::{
-    BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
-    JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
-    StagedImport, Tally, Waits,
+    BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
+    ResultRow, StagedImport, Statistics, Tally, Waits,
 };
-use super::{Connection, PostgresStore, claims, devices, indexes, journal, marks, outbox, remembered, single, write};
+use super::{
+    Connection, PostgresStore, claims, devices, identities, indexes, journal, marks, outbox, remembered, single, write,
+};
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
 use crate::model::fleet::ImportFormat;
@@ -49,6 +51,18 @@ impl Devices for PostgresStore {
 
     fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
         self.read("read keys", |connection| devices::keys(connection, device_id))
+    }
+
+    fn identity(&self, device_id: &str) -> Result<Option<IdentityRow>, RegistryError> {
+        self.read("read an identity", |connection| identities::one(connection, device_id))
+    }
+
+    fn identities(&self, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, RegistryError> {
+        self.read("read identities", |connection| identities::after(connection, after, limit))
+    }
+
+    fn statistics(&self) -> Result<Statistics, RegistryError> {
+        self.read("count devices", identities::statistics)
     }
 
     fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {

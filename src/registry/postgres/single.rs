@@ -2,31 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::connection::Connection;
 use super::fault::Fault;
 use super::json::read_text;
 use super::rows::{first_column, number_of};
+use super::status;
 
 /// Ids beside the place where one would be that are looked at for a near one, on each side.
 const NEIGHBOURS: usize = 50;
 
-/// Blocks or unblocks devices, and returns those that were not so before.
+/// Blocks or unblocks devices at a time, and returns those that were not so before.
 pub(super) fn set_blocked(
     connection: &Connection,
     device_ids: &[String],
     is_blocked: bool,
+    at: Timestamp,
 ) -> Result<Vec<String>, Fault> {
     // From now on it is a person's decision.
     connection.execute("DELETE FROM left_device WHERE device_id = ANY($1)", &[&device_ids])?;
     let text = "UPDATE device SET blocked = $2 WHERE device_id = ANY($1) AND blocked <> $2 RETURNING device_id";
-    changed(device_ids, &connection.rows(text, &[&device_ids, &is_blocked])?)
+    let changed = changed(device_ids, &connection.rows(text, &[&device_ids, &is_blocked])?)?;
+    if !changed.is_empty() {
+        status::note_changes(connection, &changed, at)?;
+    }
+    Ok(changed)
 }
 
 /// Deletes devices with their keys, and returns those that were there.
 pub(super) fn delete(connection: &Connection, device_ids: &[String]) -> Result<Vec<String>, Fault> {
     connection.execute("DELETE FROM device_key WHERE device_id = ANY($1)", &[&device_ids])?;
     let text = "DELETE FROM device WHERE device_id = ANY($1) RETURNING device_id";
-    changed(device_ids, &connection.rows(text, &[&device_ids])?)
+    let rows = connection.rows(text, &[&device_ids])?;
+    status::count(connection, 0, rows.len() as u64)?;
+    changed(device_ids, &rows)
 }
 
 /// Returns those ids that a statement returned, in the order and as often as they were asked for first.

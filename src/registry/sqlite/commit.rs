@@ -2,10 +2,11 @@
 
 use rusqlite::Transaction;
 
+use super::super::twin_write::Sections;
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
 use super::{
-    SqliteStore, claims, failure, fence, heard, identity, import, indexes, journal, marks, outbox, remembered, secrets,
-    single, write,
+    SqliteStore, claims, failure, fence, heard, identities, identity, import, indexes, journal, marks, outbox,
+    remembered, secrets, single, twins, write,
 };
 
 impl SqliteStore {
@@ -57,8 +58,18 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
             return marks::mark(transaction, *run_id, devices, ids, *at).map(Answer::Withheld);
         }
         Change::Heard { from } => return heard::hear(transaction, from).map(Answer::Reported),
-        Change::Block { device_ids, is_blocked } => {
-            return single::set_blocked(transaction, device_ids, *is_blocked).map(Answer::Devices);
+        Change::Block { device_ids, is_blocked, at } => {
+            return single::set_blocked(transaction, device_ids, *is_blocked, *at).map(Answer::Devices);
+        }
+        Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
+            let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
+            return twins::write(transaction, device_id, sections).map(Answer::Twin);
+        }
+        Change::PutIdentity { device_id, if_match, identity, at } => {
+            return identities::put(transaction, device_id, *if_match, identity, *at).map(Answer::Identity);
+        }
+        Change::DeleteIdentity { device_id, if_match } => {
+            return identities::delete(transaction, device_id, *if_match).map(Answer::Identity);
         }
         Change::Delete { device_ids } => return single::delete(transaction, device_ids).map(Answer::Devices),
         Change::Index { wanted, changed } => {

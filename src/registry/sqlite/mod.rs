@@ -9,6 +9,7 @@ mod commit;
 mod devices;
 mod fence;
 mod heard;
+mod identities;
 mod identity;
 mod import;
 mod indexes;
@@ -26,7 +27,9 @@ mod rows;
 mod scratch;
 mod secrets;
 mod single;
+mod status;
 mod transfer;
+mod twins;
 mod write;
 
 use std::path::Path;

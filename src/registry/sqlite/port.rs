@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::super::branch_copy::visit_published;
 use super::super::meta::CLAIMS_VERSION;
 use super::super::{
-    BranchCopy, DeviceFilter, DeviceKeys, Devices, ImportFailure, ImportSpec, Imports, IndexChanges, Journal,
-    JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request, ResultRow,
-    StagedImport, Tally, Waits,
+    BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
+    ResultRow, StagedImport, Statistics, Tally, Waits,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -49,6 +49,18 @@ impl Devices for SqliteStore {
 
     fn keys(&self, device_id: &str) -> Result<DeviceKeys, RegistryError> {
         self.keys_of(device_id)
+    }
+
+    fn identity(&self, device_id: &str) -> Result<Option<IdentityRow>, RegistryError> {
+        self.identity_of(device_id)
+    }
+
+    fn identities(&self, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, RegistryError> {
+        self.identities_after(after, limit)
+    }
+
+    fn statistics(&self) -> Result<Statistics, RegistryError> {
+        self.device_counts()
     }
 
     fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {

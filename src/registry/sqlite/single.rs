@@ -2,37 +2,43 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::super::RegistryError;
-use super::SqliteStore;
+use super::{SqliteStore, status};
 
 /// Ids beside the place where one would be that are looked at for a near one, on each side.
 const NEIGHBOURS: usize = 50;
 
-/// Blocks or unblocks devices, and returns those that were not so before.
+/// Blocks or unblocks devices at a time, and returns those that were not so before.
 pub(super) fn set_blocked(
     transaction: &Transaction<'_>,
     device_ids: &[String],
     is_blocked: bool,
+    at: Timestamp,
 ) -> rusqlite::Result<Vec<String>> {
     let mut write = transaction.prepare("UPDATE device SET blocked = ?2 WHERE device_id = ?1 AND blocked <> ?2")?;
     // From now on it is a person's decision.
     let mut left = transaction.prepare("DELETE FROM left_device WHERE device_id = ?1")?;
-    changed(device_ids, |id| {
+    let changed = changed(device_ids, |id| {
         left.execute([id])?;
         write.execute(rusqlite::params![id, is_blocked])
-    })
+    })?;
+    status::note_changes(transaction, &changed, at)?;
+    Ok(changed)
 }
 
 /// Deletes devices with their keys, and returns those that were there.
 pub(super) fn delete(transaction: &Transaction<'_>, device_ids: &[String]) -> rusqlite::Result<Vec<String>> {
     let mut keys = transaction.prepare("DELETE FROM device_key WHERE device_id = ?1")?;
     let mut device = transaction.prepare("DELETE FROM device WHERE device_id = ?1")?;
-    changed(device_ids, |id| {
+    let deleted = changed(device_ids, |id| {
         keys.execute([id])?;
         device.execute([id])
-    })
+    })?;
+    status::count(transaction, 0, deleted.len())?;
+    Ok(deleted)
 }
 
 impl SqliteStore {

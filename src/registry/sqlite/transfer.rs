@@ -47,6 +47,7 @@ impl SqliteStore {
             let at = texts.binary_search_by_key(&table.name, |(name, _)| *name).expect("the tables are known");
             insert(&transaction, &texts[at].1, table, cells).map_err(fail)
         })?;
+        super::status::count_anew(&transaction).map_err(fail)?;
         transaction.commit().map_err(fail)
     }
 }

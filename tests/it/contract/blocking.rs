@@ -4,10 +4,10 @@ use fleetform::model::device::Authentication;
 use fleetform::registry::Change;
 
 use super::Fresh;
-use super::fleet::{Fleet, spec, texts};
+use super::fleet::{Fleet, now, spec, texts};
 
 fn set_blocked(fleet: &mut Fleet, ids: &[&str], is_blocked: bool) -> Vec<String> {
-    fleet.registry.write(Change::Block { device_ids: &texts(ids), is_blocked }).unwrap().into_devices()
+    fleet.registry.write(Change::Block { device_ids: &texts(ids), is_blocked, at: now() }).unwrap().into_devices()
 }
 
 fn blocked(fleet: &Fleet) -> Vec<String> {

@@ -38,7 +38,7 @@ fn takes_back(fleet: &mut Fleet, run_id: i64, failing: Change<'_>) {
         Change::Start { run_id, at: now() },
         Change::Mark { run_id, devices: &[(2, 1)], ids: &ids, at: now() },
         Change::Write { assignment: &assignment, chunk: chunk(run_id, &devices) },
-        Change::Block { device_ids: &blocked, is_blocked: true },
+        Change::Block { device_ids: &blocked, is_blocked: true, at: now() },
         Change::Delete { device_ids: &gone },
         Change::Note { what: Noted::AppliedHead, commit: "c1" },
         failing,
@@ -62,7 +62,7 @@ pub fn each_change_is_answered_in_order_and_by_its_kind(fresh: Fresh) {
     let report = Heard { device_id: "d-0001", at: now(), what: HeardOf::Report { patch: &patch } };
     let changes = [
         Change::Note { what: Noted::KeptTip, commit: "c1" },
-        Change::Block { device_ids: &blocked, is_blocked: true },
+        Change::Block { device_ids: &blocked, is_blocked: true, at: now() },
         Change::Claim(new_run(&other, &ids)),
         Change::Write { assignment: &assignment, chunk: chunk(run_id, &devices) },
         Change::Heard { from: &[report] },
@@ -145,7 +145,7 @@ pub fn a_change_sees_those_before_it(fresh: Fresh) {
     let (blocked, gone, assignment) = (texts(&["d-0001"]), texts(&["d-0002"]), level());
     let devices = [(1, "d-0001"), (2, "d-0002")];
     let answers = fleet.registry.commit(&[
-        Change::Block { device_ids: &blocked, is_blocked: true },
+        Change::Block { device_ids: &blocked, is_blocked: true, at: now() },
         Change::Delete { device_ids: &gone },
         Change::Write { assignment: &assignment, chunk: chunk(run_id, &devices) },
     ]);
@@ -157,7 +157,7 @@ pub fn a_commit_that_failed_can_be_tried_without_its_mistake(fresh: Fresh) {
     let (mut fleet, run_id) = under_way(fresh);
     let ids = fleet.registry.journal().targets(run_id).unwrap();
     let (again, blocked) = (claim("dim", &ids), texts(&["d-0000"]));
-    let block = || Change::Block { device_ids: &blocked, is_blocked: true };
+    let block = || Change::Block { device_ids: &blocked, is_blocked: true, at: now() };
     let failed: Result<_, RegistryError> = fleet.registry.commit(&[block(), Change::Claim(new_run(&again, &ids))]);
     assert!(failed.is_err());
     assert_eq!(fleet.registry.commit(&[block()]).unwrap(), [Answer::Devices(blocked.clone())]);

@@ -38,7 +38,7 @@ pub fn a_copy_has_what_the_registry_has(fresh: Fresh) {
 pub fn what_is_written_to_a_copy_stays_there(fresh: Fresh) {
     let (fleet, run_id) = in_use(fresh);
     let mut copy = fleet.registry.scratch_copy().unwrap();
-    copy.write(Change::Block { device_ids: &texts(&["d-0001"]), is_blocked: true }).unwrap();
+    copy.write(Change::Block { device_ids: &texts(&["d-0001"]), is_blocked: true, at: now() }).unwrap();
     copy.write(Change::Delete { device_ids: &texts(&["d-0002"]) }).unwrap();
     copy.write(Change::Close { run_id }).unwrap();
     assert!(copy.devices().get("d-0001").unwrap().unwrap().blocked);

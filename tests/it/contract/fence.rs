@@ -3,7 +3,7 @@
 use fleetform::registry::{Change, KeptFile, Registry, RegistryError};
 
 use super::Fresh;
-use super::fleet::{Fleet, texts};
+use super::fleet::{Fleet, now, texts};
 
 /// A fleet that works with epoch 4, and a registry of another process that has taken it over with epoch 5.
 fn taken_over(fresh: Fresh) -> (Fleet, Registry) {
@@ -15,7 +15,7 @@ fn taken_over(fresh: Fresh) -> (Fleet, Registry) {
 }
 
 fn block(registry: &mut Registry) -> Result<Vec<String>, RegistryError> {
-    let answer = registry.write(Change::Block { device_ids: &texts(&["d-0000"]), is_blocked: true })?;
+    let answer = registry.write(Change::Block { device_ids: &texts(&["d-0000"]), is_blocked: true, at: now() })?;
     Ok(answer.into_devices())
 }
 

@@ -243,7 +243,7 @@ impl Fleet {
     }
 
     pub fn block(&mut self, ids: &[&str]) {
-        self.registry.write(Change::Block { device_ids: &texts(ids), is_blocked: true }).unwrap();
+        self.registry.write(Change::Block { device_ids: &texts(ids), is_blocked: true, at: now() }).unwrap();
     }
 
     pub fn delete(&mut self, ids: &[&str]) {

@@ -5,7 +5,7 @@ use fleetform::registry::{Change, Heard, HeardOf, ImportSpec, Reported};
 use serde_json::{Value, json};
 
 use super::Fresh;
-use super::fleet::{Fleet, after, spec};
+use super::fleet::{Fleet, after, now, spec};
 
 /// Three devices with a template: `d-1`, `d-2` and `d-3`.
 fn registered(fresh: Fresh) -> Fleet {
@@ -101,7 +101,7 @@ pub fn a_device_that_is_gone_has_no_section(fresh: Fresh) {
 pub fn a_device_that_is_blocked_reports_in_vain(fresh: Fresh) {
     let mut fleet = registered(fresh);
     let ids = ["d-2".to_string()];
-    fleet.registry.write(Change::Block { device_ids: &ids, is_blocked: true }).unwrap();
+    fleet.registry.write(Change::Block { device_ids: &ids, is_blocked: true, at: now() }).unwrap();
     let before = fleet.device("d-2");
     let patch = json!({"lux": 1});
     assert_eq!(hear(&mut fleet, &[report("d-2", &patch, 5)]), [Reported::Blocked]);

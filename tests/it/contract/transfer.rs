@@ -122,7 +122,9 @@ pub fn awkward_texts_and_numbers_read_back(fresh: Fresh) {
 pub fn every_row_reads_back_in_another_store(fresh: Fresh) {
     let (fleet, run_id) = in_use(fresh);
     let expect = rows(&fleet.registry);
-    for table in ["device", "device_key", "import", "run", "run_target", "outcome", "sent", "late", "kept_file"] {
+    for table in
+        ["device", "device_key", "device_status", "import", "run", "run_target", "outcome", "sent", "late", "kept_file"]
+    {
         assert!(!expect[table].is_empty(), "{table}");
     }
     assert_eq!(expect["deleted_device"].len(), 1);
@@ -244,7 +246,7 @@ pub fn another_row_is_a_difference(fresh: Fresh) {
     let contents = |fleet: &Fleet| Contents::of(&fleet.registry, &mut |_| Ok(())).unwrap();
     let before = contents(&other);
     other.block(&["d-0005"]);
-    assert_eq!(before.differences(&contents(&other)), [("device", 7, 7)]);
+    assert_eq!(before.differences(&contents(&other)), [("device", 7, 7), ("device_status", 1, 2)]);
     other.delete(&["d-0005"]);
     let names: Vec<_> = before.differences(&contents(&other)).into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["deleted_device", "device", "device_key"]);
@@ -288,6 +290,7 @@ pub fn rows_that_contradict_each_other_are_found(fresh: Fresh) {
         assert_eq!(other.registry.flaws().unwrap(), expect.iter().map(flaw).collect::<Vec<_>>(), "{}", table.name);
     };
     check("device_key", &[], &[(FlawKind::KeysWithoutDevice, "x")]);
+    check("device_status", &[], &[(FlawKind::StatusWithoutDevice, "x")]);
     check("left_device", &[], &[(FlawKind::LeftWithoutDevice, "x")]);
     check("late", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
     check("outcome", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);

@@ -1,5 +1,6 @@
 //! What a daemon hears of devices while no job waits for it.
 
+use fleetform::execute::Clock as _;
 use fleetform::link::mqtt::Version;
 use fleetform::link::protocol::{Told, versioned};
 use fleetform::model::device::ConnectionState;
@@ -50,7 +51,8 @@ fn what_devices_say_is_written_down_at_any_time() {
     let stranger = Gadget::start(broker.port, "stranger", Version::V311, Box::new(|_, _| Vec::new()));
     wait_until("a stranger is refused", || responses(&stranger.gadget) == [("get".to_string(), 404, None)]);
     let mut registry = world.registry_to_write();
-    registry.write(Change::Block { device_ids: &["d-002".to_string()], is_blocked: true }).unwrap();
+    let at = world.clock.now();
+    registry.write(Change::Block { device_ids: &["d-002".to_string()], is_blocked: true, at }).unwrap();
     drop(registry);
     let blocked = Gadget::start(broker.port, "d-002", Version::V5, Box::new(|_, _| Vec::new()));
     wait_until("a blocked device is refused", || responses(&blocked.gadget) == [("get".to_string(), 403, None)]);

@@ -150,7 +150,7 @@ fn a_connection_that_is_lost_behind_the_last_import_is_made_again() {
     cut_off(&url, "postgres");
     assert!(registry.devices().get("d-1").unwrap().is_some());
     cut_off(&url, "postgres");
-    registry.write(Change::Block { device_ids: &["e-1".to_string()], is_blocked: true }).unwrap();
+    registry.write(Change::Block { device_ids: &["e-1".to_string()], is_blocked: true, at: now() }).unwrap();
     let blocked: Vec<bool> = devices(&registry).iter().map(|device| device.blocked).collect();
     assert_eq!(blocked, [false, false, true]);
 }

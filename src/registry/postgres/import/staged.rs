@@ -5,6 +5,7 @@ use super::super::connection::Connection;
 use super::super::fault::Fault;
 use super::super::json::{read_text, stored_text};
 use super::super::rows::number_of;
+use super::super::status;
 use crate::model::fleet::Removed;
 use crate::registry::StagedImport;
 use crate::registry::staging::{RowKind, Wanted, refuse};
@@ -130,6 +131,7 @@ pub fn write_staged(connection: &Connection, import_id: i32) -> Result<(), Fault
     ] {
         connection.execute(text, &[&import_id])?;
     }
+    let mut deleted = 0;
     for table in ["device_key", "device"] {
         let text = format!(
             "DELETE FROM fleetform.{table} AS t USING (
@@ -137,8 +139,9 @@ pub fn write_staged(connection: &Connection, import_id: i32) -> Result<(), Fault
                  UNION ALL SELECT device_id FROM pg_temp.staged WHERE import_id = $1 AND kind = 3) AS gone
              WHERE t.device_id = gone.device_id"
         );
-        connection.execute(&text, &[&import_id])?;
+        deleted = connection.execute(&text, &[&import_id])?;
     }
+    status::count(connection, new, deleted)?;
     analyze(connection, new)
 }
 

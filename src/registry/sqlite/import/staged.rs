@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::super::status;
 use super::StagedImport;
 use crate::model::fleet::Removed;
 use crate::registry::staging::{RowKind, Wanted, refuse};
@@ -112,9 +113,9 @@ pub fn write_staged(connection: &Connection, name: &str) -> rusqlite::Result<()>
         "(SELECT device_id FROM temp.staged_removed WHERE policy = 'delete' AND import_id = {of_import}
           UNION ALL SELECT device_id FROM temp.staged WHERE kind = 3 AND import_id = {of_import})"
     );
+    let made = connection.execute("INSERT INTO main.device SELECT * FROM temp.staged_new WHERE import = ?1", [name])?;
     for text in [
-        "INSERT INTO main.device SELECT * FROM temp.staged_new WHERE import = ?1",
-        &keys,
+        keys.as_str(),
         "INSERT OR REPLACE INTO main.device SELECT * FROM temp.staged_updated WHERE import = ?1",
         &format!(
             "UPDATE main.device SET blocked = 1 WHERE device_id IN
@@ -129,11 +130,11 @@ pub fn write_staged(connection: &Connection, name: &str) -> rusqlite::Result<()>
              (SELECT device_id FROM temp.staged WHERE kind = 1 AND import_id = {of_import})"
         ),
         &format!("DELETE FROM main.device_key WHERE device_id IN {deleted}"),
-        &format!("DELETE FROM main.device WHERE device_id IN {deleted}"),
     ] {
         connection.execute(text, [name])?;
     }
-    Ok(())
+    let deleted = connection.execute(&format!("DELETE FROM main.device WHERE device_id IN {deleted}"), [name])?;
+    status::count(connection, made, deleted)
 }
 
 /// Empties what is staged.
