@@ -57,8 +57,9 @@
 //! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
 //! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
-//! | 8 | [`cli`] | arguments, commands, views | ops, forge, device and the values that it shows |
-//! | 8 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
+//! | 8 | [`rest`] | IoT Hub's REST API, for back ends | ops, link, query, and the values that it shows |
+//! | 9 | [`cli`] | arguments, commands, views | rest, ops, forge, device and the values that it shows |
+//! | 9 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
 //! cannot call it, and apart from `ops` because every command has to open a fleet alike. `reconcile` is apart from
@@ -158,6 +159,7 @@ pub mod query;
 pub mod reconcile;
 pub mod registry;
 pub mod repo;
+pub mod rest;
 pub mod results;
 pub mod rollout;
 pub mod schedule;

@@ -223,19 +223,40 @@ pub struct WatchArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct GatewayArgs {
+    #[command(subcommand)]
+    pub command: Option<GatewayCommand>,
     /// Where devices connect, with MQTT over TLS
     #[arg(long, value_name = "ADDR:PORT", env = "FLEETFORM_MQTT", default_value = "0.0.0.0:8883")]
     #[arg(help_heading = "Gateway")]
     pub mqtt: std::net::SocketAddr,
+    /// Where back ends use IoT Hub's REST API, such as 0.0.0.0:443; absent: nowhere
+    #[arg(long, value_name = "ADDR:PORT", env = "FLEETFORM_HTTPS", help_heading = "Gateway")]
+    pub https: Option<std::net::SocketAddr>,
     /// The certificate of the fleet's `hostName` with its chain, in PEM
-    #[arg(long, value_name = "FILE", env = "FLEETFORM_CERTIFICATE", help_heading = "Gateway")]
-    pub certificate: PathBuf,
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_CERTIFICATE", help_heading = "Gateway", required = true)]
+    pub certificate: Option<PathBuf>,
     /// The key of the certificate, in PEM
-    #[arg(long, value_name = "FILE", env = "FLEETFORM_KEY", help_heading = "Gateway")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE", env = "FLEETFORM_KEY", help_heading = "Gateway", required = true)]
+    pub key: Option<PathBuf>,
     #[command(flatten)]
     pub watch: WatchArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GatewayCommand {
+    /// Make IoT Hub's five policies with new keys, in .fleetform/gateway.json
+    Init,
+    /// Print the connection string of a policy, for a back end
+    ConnectionString {
+        /// The policy
+        #[arg(default_value = "iothubowner")]
+        policy: String,
+        /// The port of the REST API, when it is not 443
+        #[arg(long)]
+        port: Option<u16>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -23,6 +23,11 @@ pub enum CommandError {
         what: String,
         help: String,
     },
+    /// The machine does not allow it.
+    Denied {
+        what: String,
+        help: String,
+    },
     /// The reader of stdout is gone: there is no message to print.
     BrokenPipe,
     Output(std::io::Error),
@@ -58,7 +63,9 @@ impl CommandError {
                 output.say("Nothing was changed.");
             }
             CommandError::Ops(error) => output.error(&sentence(error), &error.help(), self.code()),
-            CommandError::Usage { what, help } | CommandError::Unavailable { what, help } => {
+            CommandError::Usage { what, help }
+            | CommandError::Unavailable { what, help }
+            | CommandError::Denied { what, help } => {
                 output.error(what, help, self.code());
             }
             CommandError::Output(error) => {
@@ -74,6 +81,7 @@ impl CommandError {
             CommandError::BrokenPipe => exit::OK,
             CommandError::Usage { .. } => exit::USAGE,
             CommandError::Unavailable { .. } => exit::UNAVAILABLE,
+            CommandError::Denied { .. } => exit::REFUSED,
             CommandError::Output(_) => exit::ERROR,
             CommandError::Ops(error) => code_of(error),
         }

@@ -24,6 +24,8 @@ pub enum Wakeup {
     Push = 8,
     /// An outside program asks for a look, for example by a webhook.
     Doorbell = 16,
+    /// Something in the registry waits to be published.
+    Noted = 32,
 }
 
 /// A set of wakeups; empty when a wait ended because its time had come.

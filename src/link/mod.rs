@@ -25,7 +25,7 @@ pub mod mqtt;
 pub mod protocol;
 mod simulated;
 
-pub use hub::{CallError, DirectAnswer, DirectCall, GatewayOptions, HubLink, Switchboard};
+pub use hub::{CallError, DirectAnswer, DirectCall, GatewayOptions, HubLink, SasToken, ServerCertificate, Switchboard};
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;
 

@@ -31,6 +31,20 @@ pub struct HubApi {
     pub retention: Duration,
 }
 
+impl Default for HubApi {
+    fn default() -> HubApi {
+        HubApi {
+            policies: None,
+            refuses_direct: false,
+            completes_failures: false,
+            jobs_folder: "jobs/hub".to_string(),
+            review_branch: None,
+            // As long as IoT Hub keeps its jobs.
+            retention: Duration::from_secs(30 * 86_400),
+        }
+    }
+}
+
 /// Who has one of its keys may do what its rights say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubPolicy {

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod device;
 pub mod edit;
 pub mod group;
+pub mod hub;
 pub mod import;
 pub mod init;
 pub mod job;

@@ -26,6 +26,8 @@ mod lex;
 mod models;
 mod names;
 mod parse;
+mod rows;
+mod select;
 mod walk;
 
 pub use ast::{Expr, PathRef, Root};
@@ -33,6 +35,8 @@ pub use error::{QueryError, QueryErrorKind};
 pub use eval::{Answer, evaluate};
 pub(crate) use eval::{evaluate_with, status};
 pub use models::with_models;
+pub use rows::RowQuery;
+pub use select::{Aggregate, Collection, Column, ColumnValue, Columns, Select, is_same, parse_select};
 pub(crate) use walk::paths_of;
 pub use walk::{Lack, lacks, negated_paths, paths, searched_paths};
 

@@ -73,6 +73,9 @@ const OF_IOT_HUB: [(&str, Option<&str>); 16] = [
 const OF_IOT_HUB_FUNCTIONS: [&str; 3] = ["ARRAY_CONTAINS", "ARRAY_LENGTH", "AS_NUMBER"];
 const FUNCTIONS_HELP: &str = "Arrays are opaque here but for their `length`. Ask for a tag that says the same.";
 
+/// Returns what the segments of a path name.
+pub(super) type Resolve = fn(&[String]) -> Result<PathRef, QueryErrorKind>;
+
 /// Returns the property that the segments of a path name.
 ///
 /// `segments` is not empty. The optional prefix `devices` is dropped.

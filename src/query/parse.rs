@@ -8,14 +8,19 @@ mod mistake;
 use super::ast::{Arithmetic, Comparison, Expr, ExprKind, Literal, Membership, Number};
 use super::error::{QueryError, QueryErrorKind};
 use super::lex::{QueryToken, Symbol, TokenKind, tokens};
-use super::names::{resolve_function, resolve_path};
+use super::names::{Resolve, resolve_function, resolve_path};
 use crate::model::limits::QUERY_DEPTH_MAX;
 
 /// Returns the tree of a text and its errors; the tree has `undefined` at each error.
 pub(super) fn parse(text: &str) -> (Expr, Vec<QueryError>) {
-    let mut parser = Parser { text, tokens: tokens(text), at: 0, depth: 0, is_aborted: false, errors: Vec::new() };
-    let expr = parser.whole();
-    (expr, parser.errors)
+    parse_with(text, resolve_path)
+}
+
+/// Returns the tree of a text about something else than devices, whose names are those that `resolve` knows.
+pub(super) fn parse_with(text: &str, resolve: Resolve) -> (Expr, Vec<QueryError>) {
+    let tokens = tokens(text);
+    let mut parser = Parser { text, tokens, at: 0, depth: 0, is_aborted: false, errors: Vec::new(), resolve };
+    (parser.whole(), parser.errors)
 }
 
 /// How tightly an operator binds; a larger number binds tighter.
@@ -74,6 +79,7 @@ struct Parser<'a> {
     /// Set when the text is too deep: nothing after that can be trusted.
     is_aborted: bool,
     errors: Vec<QueryError>,
+    resolve: Resolve,
 }
 
 impl Parser<'_> {
@@ -455,7 +461,7 @@ impl Parser<'_> {
             }
         }
         let end = self.end();
-        match resolve_path(&segments) {
+        match (self.resolve)(&segments) {
             Ok(path) => Ok(Tree::leaf(ExprKind::Path(path), start, end)),
             Err(kind) => {
                 let kind = self.dashed_name(start, end).unwrap_or(kind);

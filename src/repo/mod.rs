@@ -5,6 +5,7 @@
 
 mod audit;
 mod commits;
+mod declare;
 mod format;
 mod mirror;
 mod order;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub use crate::model::entry::Entry;
 pub use audit::{Audit, Behind};
 pub use commits::CommitInfo;
+pub use declare::DeclaredFile;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;

@@ -22,7 +22,7 @@ pub fn check_signing_key(key: &Path) -> Result<(), String> {
 }
 
 /// Writes a commit with a signature of an SSH key; without a key, one without. No reference moves.
-fn write_commit(
+pub(super) fn write_commit(
     repository: &Repository,
     key: Option<&Path>,
     (author, committer): (&Signature<'_>, &Signature<'_>),

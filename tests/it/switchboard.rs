@@ -16,7 +16,7 @@ use fleetform::link::{
     Reply, ReplyAnswer, Surroundings, Switchboard,
 };
 use fleetform::model::device::Authentication;
-use fleetform::model::fleet::HubLinkConfig;
+use fleetform::model::hub::{HubApi, HubLinkConfig};
 use fleetform::tls::{TlsFiles, tls_config};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Desk {
             gateway: Some(gateway),
             wake: Arc::new(|| {}),
         };
-        let config = HubLinkConfig { host_name: HOST.to_string() };
+        let config = HubLinkConfig { host_name: HOST.to_string(), api: HubApi::default() };
         self.is_over = Arc::default();
         let (heard, is_over) = (Arc::clone(&self.heard), Arc::clone(&self.is_over));
         let mut link = HubLink::open(&config, surroundings).unwrap();

@@ -47,8 +47,13 @@ const ROOMS: &[(&str, &str)] = &[
         "diag model query schedule template manifest ledger plan results convert registry link repo prepare execute \
             reconcile listen",
     ),
-    // Level 8: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
-    ("cli", "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops"),
+    // Level 8. Connected devices are called at once, beside the machine.
+    ("rest", "model query link tls execute ops"),
+    // Level 9: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
+    (
+        "cli",
+        "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops rest",
+    ),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo prepare execute ops"),
 ];

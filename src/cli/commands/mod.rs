@@ -6,6 +6,7 @@ mod convert;
 mod device;
 mod follow;
 mod gadget;
+mod gateway;
 mod group;
 mod import;
 mod init;

@@ -21,11 +21,13 @@ use crate::forge::LOG_TARGET;
 use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
 use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
+use crate::ops::hub::Followed;
 use crate::ops::snapshot::take;
 use crate::ops::status::DaemonLock;
 use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, Switchboard, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, check_signing_key, without_secrets};
+use crate::rest::RestServer;
 
 /// The shortest interval: more frequent requests would overload a server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -34,17 +36,22 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `gateway --certificate FILE --key FILE [--mqtt ADDR]`, and the options of `watch`
 pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Output) -> CommandResult {
-    let GatewayArgs { mqtt, certificate, key, watch } = arguments;
-    let (certificate, key) = (std::path::absolute(certificate)?, std::path::absolute(key)?);
+    let GatewayArgs { command, mqtt, https, certificate, key, watch } = arguments;
+    if let Some(command) = command {
+        return super::gateway::run(environment, command, output);
+    }
+    let absolute = |path: &Option<PathBuf>| std::path::absolute(path.as_deref().unwrap_or(Path::new("")));
+    let (certificate, key) = (absolute(certificate)?, absolute(key)?);
+    let rest = https.map(|address| super::gateway::bind(address, &certificate, &key)).transpose()?;
     let gateway = GatewayOptions { mqtt: *mqtt, certificate, key, switchboard: Switchboard::default() };
-    run(environment, watch, Some(gateway), output)
+    run(environment, watch, Some((gateway, rest)), output)
 }
 
 /// `watch [--remote URL] [--branch B] [--interval 30s] [--listen ADDR]`
 pub fn run(
     environment: &Environment,
     arguments: &WatchArgs,
-    gateway: Option<GatewayOptions>,
+    gateway: Option<(GatewayOptions, Option<RestServer>)>,
     output: &Output,
 ) -> CommandResult {
     arguments.log.start(output)?;
@@ -57,13 +64,9 @@ pub fn run(
     check_interval(arguments.interval)?;
     let listening = arguments.listen.open()?;
     let mut teller = teller(environment, arguments, remote.as_deref())?;
-    if remote.is_some() {
-        std::fs::create_dir_all(&environment.folder)?;
-    }
-    if remote.is_none() {
-        // Nothing is made in a folder that is not a fleet's.
-        Workspace::open(environment).map_err(OpsError::from)?;
-    }
+    check_folder(environment, remote.as_deref())?;
+    let (gateway, rest) = gateway.unzip();
+    let rest = rest.flatten().zip(gateway.as_ref().map(|gateway| gateway.switchboard.clone()));
     let handle = StatusHandle::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
         trust: Trust { introduction: arguments.introduction.clone(), remembers: true },
@@ -104,6 +107,11 @@ pub fn run(
         teller.iter_mut().for_each(|teller| teller.note(note, environment));
     };
     stand_by(listening, handle, inbox.waker())?;
+    if let Some((rest, switchboard)) = rest {
+        let followed = Followed::of(environment, remote.as_deref(), options.branch.as_deref())?;
+        let waker = inbox.waker();
+        rest.start(environment, &followed, switchboard, Arc::new(move |wakeup| waker.wake(wakeup)))?;
+    }
     if let Some(path) = arguments.snapshot_to.clone() {
         keep_snapshot(environment.clone(), path, arguments.snapshot_every)?;
     }
@@ -117,6 +125,15 @@ pub fn run(
     teller.and_then(Teller::end).inspect(|error| tracing::warn!(target: LOG_TARGET, "the last status: {error}"));
     tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)
+}
+
+/// Makes the folder of a mirror. Nothing is made in a folder that is not a fleet's.
+fn check_folder(environment: &Environment, remote: Option<&str>) -> Result<(), CommandError> {
+    match remote {
+        Some(_) => std::fs::create_dir_all(&environment.folder)?,
+        None => drop(Workspace::open(environment).map_err(OpsError::from)?),
+    }
+    Ok(())
 }
 
 fn check_interval(interval: Duration) -> Result<(), CommandError> {

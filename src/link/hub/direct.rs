@@ -197,7 +197,8 @@ mod tests {
         assert_eq!(places, 9);
         let end = later + Duration::from_secs(60);
         let last = calls.begin("f", end, end).unwrap();
-        assert_eq!((calls.lock().calls.len(), calls.lock().ends.len(), calls.lock().devices.len()), (1, 1, 1));
+        let counts = |state: MutexGuard<'_, State>| (state.calls.len(), state.ends.len(), state.devices.len());
+        assert_eq!(counts(calls.lock()), (1, 1, 1));
         calls.forget(&last.rid);
         assert!(calls.lock().devices.is_empty());
     }

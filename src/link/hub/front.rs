@@ -88,8 +88,8 @@ impl Front {
     }
 }
 
-/// The certificate that devices are shown, as its files were when they were read.
-pub(super) struct Certificate {
+/// The certificate that clients are shown, as its files were when they were read.
+pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
     changed_at: [Option<SystemTime>; 2],
@@ -108,8 +108,13 @@ impl Certificate {
         Ok(Certificate { certificate, key, changed_at, acceptor })
     }
 
+    /// Returns what begins a connection with it.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+
     /// Reads the files again when they have changed. What cannot be used is told, and the one before goes on.
-    fn renew(&mut self) {
+    pub fn renew(&mut self) {
         let changed_at = changed_at([&self.certificate, &self.key]);
         if changed_at == self.changed_at {
             return;
@@ -118,7 +123,7 @@ impl Certificate {
         match server_config(&self.certificate, &self.key) {
             Ok(config) => {
                 self.acceptor = TlsAcceptor::from(config);
-                tracing::info!("devices are shown the new certificate");
+                tracing::info!("clients are shown the new certificate");
             }
             Err(error) => tracing::warn!(%error, "the new certificate cannot be used, and the old one is shown"),
         }

@@ -49,7 +49,9 @@ use exchange::{Closing, Exchange, Inbound, Out, Receipt};
 use front::{Certificate, Front};
 
 pub use direct::DirectAnswer;
+pub use front::Certificate as ServerCertificate;
 pub use switchboard::{CallError, DirectCall, Switchboard};
+pub use token::SasToken;
 
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);

@@ -61,6 +61,21 @@ impl<'a> SasToken<'a> {
     }
 }
 
+/// What a service asks for.
+impl SasToken<'_> {
+    /// Returns true when it is for a path of the API of a hub, such as `/devices/lamp-1`: its resource is the hub, or the
+    /// path or one above it. The name of the hub is compared without case and may have a port, the rest with case.
+    pub fn covers_path(&self, host_name: &str, path: &str) -> bool {
+        let Some(resource) = percent_decoded(self.resource) else { return false };
+        let resource = resource.strip_suffix('/').unwrap_or(&resource);
+        let (host, above) = resource.split_once('/').map_or((resource, None), |(host, path)| (host, Some(path)));
+        let path = path.trim_start_matches('/');
+        let is_above =
+            |above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_host(host_name, host) && above.is_none_or(is_above)
+    }
+}
+
 /// Returns true when a client names a hub: without case, and with or without a port.
 pub fn is_host(host_name: &str, named: &str) -> bool {
     let name = match named.rsplit_once(':') {

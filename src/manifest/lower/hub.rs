@@ -1,7 +1,6 @@
 //! What back ends may do that use the REST API of IoT Hub.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Lowering;
 use crate::diag::{code, shown};
@@ -10,9 +9,6 @@ use crate::manifest::v1;
 use crate::model::hub::{HubApi, HubPolicy, HubRight};
 use crate::model::secret::SecretRef;
 
-const FOLDER_DEFAULT: &str = "jobs/hub";
-/// As long as IoT Hub keeps its jobs.
-const RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
 /// The longest name of a policy of IoT Hub, in characters.
 const POLICY_NAME_CHARS_MAX: usize = 64;
 
@@ -21,8 +17,9 @@ const AT: &str = "/spec/link/iotHub";
 impl Lowering<'_> {
     pub(super) fn hub_api(&mut self, hub: v1::IotHub) -> HubApi {
         let v1::IotHub { host_name: _, policies, direct, method_failure, jobs, retention } = hub;
+        let default = HubApi::default();
         let v1::HubJobs { folder, branch } = jobs.unwrap_or_default();
-        let folder = folder.unwrap_or_else(|| FOLDER_DEFAULT.to_string()).trim_end_matches('/').to_string();
+        let folder = folder.unwrap_or(default.jobs_folder).trim_end_matches('/').to_string();
         self.plain_path(&folder, &format!("{AT}/jobs/folder"));
         let review_branch = branch.filter(|branch| branch != "followed");
         if let Some(branch) = &review_branch
@@ -37,7 +34,7 @@ impl Lowering<'_> {
             completes_failures: matches!(method_failure, Some(v1::MethodFailure::Completed)),
             jobs_folder: folder,
             review_branch,
-            retention: self.duration(retention.as_ref(), &format!("{AT}/retention"), RETENTION_DEFAULT),
+            retention: self.duration(retention.as_ref(), &format!("{AT}/retention"), default.retention),
         }
     }
 

@@ -138,7 +138,10 @@ impl<'w> Daemon<'w> {
     /// Asks the remote, when it is time to or the doorbell rang.
     fn fetch(&mut self, now: Timestamp, tell: &mut dyn FnMut(&Note<'_>)) -> Result<(), OpsError> {
         let source = &mut self.follower.source;
-        let (is_woken, was_well) = (std::mem::take(&mut self.woken).has(Wakeup::Doorbell), source.is_well());
+        let woken = std::mem::take(&mut self.woken);
+        // What waits is published by a round, whatever it finds to do.
+        self.is_due |= woken.has(Wakeup::Noted);
+        let (is_woken, was_well) = (woken.has(Wakeup::Doorbell), source.is_well());
         source.fetch(now, is_woken, tell)?;
         // A remote alone: what the daemon commits to the repository itself wakes it too.
         if source.is_well() == Some(true) && (is_woken || was_well == Some(false)) {

@@ -1,0 +1,173 @@
+//! What one thread answers back ends with: the declared files of the newest commit, and the way to the registry.
+
+use std::sync::Arc;
+
+use crate::manifest::ParsedFiles;
+use crate::model::fleet::{Declared, LinkConfig};
+use crate::model::hub::{HubApi, HubLinkConfig};
+use crate::ops::{Environment, OpsError, Workspace};
+use crate::prepare::{Files, OnError, Recorded, View};
+use crate::registry::Registry;
+use crate::repo::source_reference;
+
+use super::rows::KnownTarget;
+use super::{HubError, names};
+
+/// The branch whose files are declared, and to which jobs are committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// A branch of the repository itself, as a full reference; `None` for a `HEAD` that is on none.
+    Local { reference: Option<String> },
+    /// A branch of another repository, of which this one is a mirror.
+    Remote { branch: String },
+}
+
+impl Followed {
+    /// Returns the branch that a daemon with these options follows.
+    ///
+    /// # Errors
+    /// The folder has no repository.
+    pub fn of(environment: &Environment, remote: Option<&str>, branch: Option<&str>) -> Result<Followed, OpsError> {
+        if remote.is_some() {
+            return Ok(Followed::Remote { branch: branch.unwrap_or("main").to_string() });
+        }
+        let named = branch.map(|branch| format!("refs/heads/{branch}"));
+        Ok(Followed::Local { reference: named.or(Workspace::open(environment)?.repo.checked_out_branch()) })
+    }
+
+    /// Returns the reference of the branch; `None` for a `HEAD` that is on none.
+    pub fn reference(&self) -> Option<String> {
+        match self {
+            Followed::Local { reference } => reference.clone(),
+            Followed::Remote { branch } => Some(source_reference(branch)),
+        }
+    }
+
+    /// Returns the name of the branch; `None` for a `HEAD` that is on none.
+    pub fn branch(&self) -> Option<&str> {
+        match self {
+            Followed::Local { reference } => reference.as_deref().map(|one| one.trim_start_matches("refs/heads/")),
+            Followed::Remote { branch } => Some(branch),
+        }
+    }
+}
+
+/// What one thread answers with.
+pub struct Desk<'w> {
+    pub(super) workspace: &'w Workspace,
+    pub(super) followed: Followed,
+    parsed: ParsedFiles,
+    recorded: Recorded,
+    /// The files of a commit.
+    known: Option<(String, Files<'w>)>,
+    pub(super) known_target: KnownTarget,
+}
+
+impl<'w> Desk<'w> {
+    pub fn new(workspace: &'w Workspace, followed: Followed) -> Desk<'w> {
+        Desk {
+            workspace,
+            followed,
+            parsed: ParsedFiles::default(),
+            recorded: Recorded::default(),
+            known: None,
+            known_target: None,
+        }
+    }
+
+    /// Returns the newest commit that is here of the followed branch.
+    pub(super) fn head(&self) -> Result<String, HubError> {
+        Ok(match self.followed.reference() {
+            Some(reference) => self.workspace.repo.resolve(&reference)?,
+            None => self.workspace.repo.head()?,
+        })
+    }
+
+    /// Returns the files of the newest commit.
+    pub(super) fn files(&mut self) -> Result<Files<'w>, HubError> {
+        let head = self.head()?;
+        if let Some((commit, files)) = &self.known
+            && *commit == head
+        {
+            return Ok(files.clone());
+        }
+        let files = self.files_at(&head)?;
+        self.known = Some((head, files.clone()));
+        Ok(files)
+    }
+
+    /// Returns the files of a commit.
+    pub(super) fn files_at(&mut self, commit: &str) -> Result<Files<'w>, HubError> {
+        let before = self.known.as_ref().map(|(_, files)| &files.tree);
+        let tree = self.workspace.repo.tree_after(commit, before)?;
+        let named = (&self.workspace.repo, self.followed.branch());
+        Ok(Files::of_tree(tree, named, OnError::Hold, &mut self.parsed))
+    }
+
+    pub(super) fn declared(&mut self) -> Result<Arc<Declared>, HubError> {
+        Ok(Arc::clone(self.files()?.usable()?))
+    }
+
+    /// Returns the newest files with what was done, as a plan of them would see it.
+    pub(super) fn view(&mut self) -> Result<View<'w>, HubError> {
+        let files = self.files()?;
+        self.view_of(files)
+    }
+
+    pub(super) fn view_of(&mut self, files: Files<'w>) -> Result<View<'w>, HubError> {
+        let fleet = Arc::clone(files.usable()?);
+        let branch = self.workspace.repo.results(&fleet.fleet.results.branch);
+        let registry = self.workspace.open_for_reading(&fleet.fleet)?;
+        let mut view = View::unread(self.workspace, files, branch, registry)?;
+        view.add_occurrences()?;
+        view.read_ledger(&mut self.recorded)?;
+        Ok(view)
+    }
+
+    /// Opens the registry for reading.
+    pub(super) fn registry(&mut self) -> Result<Registry, HubError> {
+        let declared = self.declared()?;
+        Ok(self.workspace.open_for_reading(&declared.fleet)?)
+    }
+
+    /// Opens the registry for writing.
+    pub(super) fn registry_to_write(&mut self) -> Result<Registry, HubError> {
+        let declared = self.declared()?;
+        let own = self.workspace.own_registry(&declared.fleet)?;
+        Ok(Registry::new(own.open_for_writing()?))
+    }
+
+    /// Returns what the fleet says of its hub.
+    ///
+    /// # Errors
+    /// The Fleet document cannot be used, or has no `spec.link.iotHub`.
+    pub fn config(&mut self) -> Result<HubLinkConfig, HubError> {
+        match &self.declared()?.fleet.link {
+            LinkConfig::Hub(config) => Ok((**config).clone()),
+            LinkConfig::Simulated(_) | LinkConfig::Mqtt(_) => {
+                Err(HubError::Unavailable("the fleet has no `spec.link.iotHub`, so there is no hub here".to_string()))
+            }
+        }
+    }
+
+    /// Reads a secret that the operator allows.
+    ///
+    /// # Errors
+    /// A sentence on why it cannot be read, without it.
+    pub fn secret(&self, reference: &crate::model::secret::SecretRef) -> Result<String, String> {
+        let read = self.workspace.secret(reference);
+        read.map(|text| text.as_str().to_string()).map_err(|fault| format!("{reference} {fault}"))
+    }
+
+    pub(super) fn api(&mut self) -> Result<HubApi, HubError> {
+        Ok(self.config()?.api)
+    }
+
+    /// Returns true when something that cannot be used has a name that a job of this id may have.
+    pub(super) fn held(&mut self, id: &str) -> Result<Option<String>, HubError> {
+        let files = self.files()?;
+        let names = names::names_of(id);
+        let held = files.held.documents.iter().find(|((_, name), _)| names.contains(name));
+        Ok(held.map(|(_, hold)| hold.why.clone()))
+    }
+}

@@ -1,0 +1,384 @@
+//! Jobs of back ends: made, read, listed and canceled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::desk::Desk;
+use super::names::{CREATED_LABEL, HubWork, REQUEST_LABEL, find, named, names_of};
+use super::publish::{message, subject};
+use super::request::{HubAction, JobRequest};
+use super::{Caller, HubError};
+use crate::diag::{Diagnostic, Severity};
+use crate::ledger::{RunCause, RunRecord};
+use crate::manifest::edit;
+use crate::model::fleet::Declared;
+use crate::model::id::Name;
+use crate::model::job::{Action, Job, Selector};
+use crate::model::kind::Kind;
+use crate::model::limits;
+use crate::model::outcome::{Counts, RunStatus};
+use crate::plan::Refusal;
+use crate::prepare::{Purpose, View, records_of};
+use crate::repo::DeclaredFile;
+
+/// The status of a job in IoT Hub's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubStatus {
+    Queued,
+    Scheduled,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl HubStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HubStatus::Queued => "queued",
+            HubStatus::Scheduled => "scheduled",
+            HubStatus::Running => "running",
+            HubStatus::Completed => "completed",
+            HubStatus::Failed => "failed",
+            HubStatus::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How many devices a job has, and how far they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HubStatistics {
+    pub total: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub running: u64,
+    pub pending: u64,
+}
+
+/// A job as a back end reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubJob {
+    pub id: String,
+    pub name: Name,
+    pub action: HubAction,
+    pub status: HubStatus,
+    pub condition: String,
+    pub created: Option<Timestamp>,
+    /// When it has started, or is to start.
+    pub start: Option<Timestamp>,
+    pub end: Option<Timestamp>,
+    pub window: Option<Duration>,
+    /// Why it has failed.
+    pub failure: Option<String>,
+    /// Why it is where it is, for people.
+    pub message: Option<String>,
+    /// `None` before its devices are known.
+    pub statistics: Option<HubStatistics>,
+}
+
+impl Desk<'_> {
+    /// Makes a job: a document, committed and pushed when this returns. The same request again is the job that it has
+    /// made.
+    ///
+    /// # Errors
+    /// The id has another job, a plan or a policy of the fleet refuses it, or it could not be committed; nothing was
+    /// kept.
+    pub fn put_job(&mut self, request: &JobRequest, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
+        let folder = self.api()?.jobs_folder;
+        let made = self.publish(caller, &mut |desk: &mut Desk<'_>, tip: &str| {
+            let Some((name, file)) = desk.place_of(request, &folder, now)? else { return Ok(None) };
+            let text = request.document(&name, &caller.policy, now)?;
+            let files = vec![DeclaredFile { path: file, text }];
+            desk.check(tip, &name, &files, caller, now)?;
+            let subject = subject(&request.id, &request.verb(), &request.condition);
+            Ok(Some((files, message(&subject, &request.id, caller))))
+        })?;
+        let job = self.job(&request.id, now)?;
+        let job = job.ok_or_else(|| HubError::Unavailable("somebody removed the job meanwhile".to_string()))?;
+        if let Some(commit) = made {
+            tracing::info!(job = %request.id, policy = %caller.policy, %commit, "a back end has made a job");
+        }
+        Ok(job)
+    }
+
+    /// Returns the name and the file of a new job; `None` when this very request has made it before.
+    ///
+    /// # Errors
+    /// The id is taken.
+    fn place_of(
+        &mut self,
+        request: &JobRequest,
+        folder: &str,
+        now: Timestamp,
+    ) -> Result<Option<(Name, String)>, HubError> {
+        let exists = || HubError::JobExists(request.id.clone());
+        if self.held(&request.id)?.is_some() {
+            return Err(exists());
+        }
+        let view = self.view()?;
+        if let Some(work) = find(&view.declared, &request.id) {
+            let retention = self.api()?.retention;
+            let ended = describe(&view, work, now).end;
+            let is_free = ended.is_some_and(|end| now.duration_since(end).unsigned_abs() > retention && end < now);
+            let is_same = work.label(REQUEST_LABEL) == Some(request.digest.as_str());
+            return match (is_free, is_same) {
+                // After that time the id may be used again: in the place of the old document, with a token of its own.
+                (true, _) if work.file().starts_with(&format!("{folder}/")) => {
+                    Ok(Some((work.name().clone(), work.file().to_string())))
+                }
+                (_, true) => Ok(None),
+                _ => Err(exists()),
+            };
+        }
+        let is_free = |name: &Name| {
+            let file = format!("{folder}/{name}.yaml");
+            named(&view.declared, name).is_none() && !view.files.tree.entries.contains_key(&file)
+        };
+        let name = names_of(&request.id).into_iter().find(is_free).ok_or_else(exists)?;
+        let file = format!("{folder}/{name}.yaml");
+        Ok(Some((name, file)))
+    }
+
+    /// Refuses a job that makes the files invalid, or that their plan or a policy refuses.
+    fn check(
+        &mut self,
+        tip: &str,
+        name: &Name,
+        files: &[DeclaredFile],
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(), HubError> {
+        let commit =
+            self.workspace.repo.commit_declared(tip, files, "a job to be planned", ("plan", "plan@localhost"))?;
+        let files = self.files_at(&commit)?;
+        let own = files.held.documents.iter().find(|((_, held), _)| held == name).map(|(_, hold)| hold.why.clone());
+        let own = own.or_else(|| {
+            let is_own = |path: &&String| files.held.files.contains_key(*path);
+            let path = files.tree.entries.keys().find(|path| path.ends_with(&format!("/{name}.yaml")))?;
+            Some(&path).filter(|path| is_own(path)).map(|path| files.held.files[*path].why.clone())
+        });
+        if let Some(why) = own {
+            return Err(HubError::Argument(why));
+        }
+        let mut view = self.view_of(files)?;
+        let planned = view.plan(Purpose::Work, now)?;
+        if let Some(most) = caller.devices_max
+            && let Some(run) = planned.plan.runs.iter().find(|run| run.job == *name)
+            && run.ids.len() as u64 > most
+        {
+            return Err(HubError::Refused(format!(
+                "the job has {} devices, and a job of the policy `{}` has at most {most}",
+                run.ids.len(),
+                caller.policy
+            )));
+        }
+        let refused = planned.diagnostics.iter().find(|one| view.is_refused_by_policy(name, one));
+        if let Some(refused) = refused {
+            return Err(HubError::Refused(one_line(refused)));
+        }
+        let mut plan = planned.plan;
+        plan.refusals.retain(|refusal| refusal.is_about(name));
+        plan.notices.clear();
+        let is_conflict = plan.refusals.iter().any(|one| matches!(one, Refusal::Conflict(_)));
+        match view.diagnose(&plan).iter().find(|one| one.severity == Severity::Error) {
+            Some(error) if is_conflict => Err(HubError::Conflict(one_line(error))),
+            Some(error) => Err(HubError::Argument(one_line(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns a job; `None` when there is none of this id.
+    ///
+    /// # Errors
+    /// The repository or the registry cannot be read.
+    pub fn job(&mut self, id: &str, now: Timestamp) -> Result<Option<HubJob>, HubError> {
+        let view = self.view()?;
+        if let Some(work) = find(&view.declared, id) {
+            return Ok(Some(describe(&view, work, now)));
+        }
+        let Some(why) = self.held(id)? else { return Ok(None) };
+        let Some(name) = names_of(id).into_iter().next() else { return Ok(None) };
+        Ok(Some(HubJob {
+            id: id.to_string(),
+            name,
+            action: HubAction::Other,
+            status: HubStatus::Queued,
+            condition: String::new(),
+            created: None,
+            start: None,
+            end: None,
+            window: None,
+            failure: None,
+            message: Some(why),
+            statistics: None,
+        }))
+    }
+
+    /// Returns the jobs and schedules that are declared, the newest first, at most so many behind a name.
+    ///
+    /// # Errors
+    /// The repository or the registry cannot be read.
+    pub fn jobs(&mut self, now: Timestamp) -> Result<Vec<HubJob>, HubError> {
+        let view = self.view()?;
+        let jobs = view.declared.jobs.values().map(|job| HubWork::Job(job));
+        let schedules = view.declared.schedules.values().map(HubWork::Schedule);
+        let is_declared = |work: &HubWork<'_>| match work {
+            // An occurrence that is under way is a job of its schedule's name.
+            HubWork::Job(job) => !view.declared.schedules.contains_key(&job.name),
+            HubWork::Schedule(_) => true,
+        };
+        let mut found: Vec<HubJob> =
+            jobs.chain(schedules).filter(is_declared).map(|work| describe(&view, work, now)).collect();
+        found.sort_by(|one, two| two.created.cmp(&one.created).then_with(|| one.id.cmp(&two.id)));
+        Ok(found)
+    }
+
+    /// Cancels a job, also while it runs: no new device starts, and those in flight end. It is committed when this
+    /// returns.
+    ///
+    /// # Errors
+    /// There is no such job, it has ended, or it could not be committed.
+    pub fn cancel_job(&mut self, id: &str, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
+        self.publish(caller, &mut |desk: &mut Desk<'_>, _: &str| {
+            let view = desk.view()?;
+            let work = find(&view.declared, id).ok_or_else(|| HubError::NoJob(id.to_string()))?;
+            match describe(&view, work, now).status {
+                HubStatus::Cancelled => return Ok(None),
+                status @ (HubStatus::Completed | HubStatus::Failed) => {
+                    return Err(HubError::State(format!("the job has {} and cannot be cancelled", status.as_str())));
+                }
+                HubStatus::Queued | HubStatus::Scheduled | HubStatus::Running => {}
+            }
+            let bytes = view.files.tree.read(work.file(), limits::YAML_FILE_BYTES_MAX as u64)?;
+            let kind = match work {
+                HubWork::Job(_) => Kind::Job,
+                HubWork::Schedule(_) => Kind::Schedule,
+            };
+            let unusual = || HubError::Unavailable(format!("{} cannot be edited safely: edit it by hand", work.file()));
+            let text = String::from_utf8(bytes).map_err(|_| unusual())?;
+            let text = edit::set_suspend(&text, kind, work.name(), true).map_err(|_| unusual())?;
+            let file = DeclaredFile { path: work.file().to_string(), text };
+            Ok(Some((vec![file], message(&format!("Hub job {id}: cancel"), id, caller))))
+        })?;
+        self.job(id, now)?.ok_or_else(|| HubError::NoJob(id.to_string()))
+    }
+}
+
+/// Returns a finding as one line without `;`, at which clients cut messages.
+fn one_line(one: &Diagnostic) -> String {
+    let detail = crate::model::text::sanitize_line(&one.detail).replace(['\n', '\r'], " ");
+    let help = one.help.as_deref().map(|help| format!(" {help}")).unwrap_or_default();
+    format!("{}: {detail}{help}", one.code.0).replace(';', ",")
+}
+
+/// Returns a declared job or schedule with how far it is.
+pub(super) fn describe(view: &View<'_>, work: HubWork<'_>, now: Timestamp) -> HubJob {
+    let record = newest_run(view, work);
+    let (action, condition, window) = content(&view.declared, work);
+    let claim = record.as_ref().and_then(|one| view.ledger.claims.get(&(one.job.clone(), one.run.clone())));
+    let created = work.label(CREATED_LABEL).and_then(|text| text.parse().ok());
+    let created = created.or_else(|| claim.map(|claim| claim.claimed_at));
+    let planned = match work {
+        HubWork::Schedule(schedule) => schedule.time_zone.to_timestamp(schedule.start).ok(),
+        HubWork::Job(_) => created,
+    };
+    let is_suspended = match work {
+        HubWork::Job(job) => job.suspend,
+        HubWork::Schedule(schedule) => schedule.is_suspended,
+    };
+    let (status, failure, message) = status_of(record.as_ref(), is_suspended, planned, now);
+    let statistics = record.as_ref().map(|record| {
+        let open = view.ledger.open.get(&(record.job.clone(), record.run.clone()));
+        let Counts { total, completed, failed, .. } = record.counts;
+        let running = open.map_or(0, |open| open.in_flight).min(record.counts.pending());
+        HubStatistics { total, succeeded: completed, failed, running, pending: record.counts.pending() - running }
+    });
+    HubJob {
+        id: work.id().to_string(),
+        name: work.name().clone(),
+        action,
+        status,
+        condition,
+        created,
+        start: record.as_ref().and_then(|record| record.started_at).or(planned),
+        end: record.as_ref().and_then(|record| record.finished_at),
+        window,
+        failure,
+        message,
+        statistics,
+    }
+}
+
+/// Returns the newest run of a job as it is declared now, or of a schedule.
+pub(super) fn newest_run(view: &View<'_>, work: HubWork<'_>) -> Option<RunRecord> {
+    let is_own = |record: &RunRecord| match work {
+        HubWork::Job(job) => record.job == job.name && record.run == job.run,
+        HubWork::Schedule(schedule) => schedule.owns(&record.job, &record.run),
+    };
+    let claimed_at = |record: &RunRecord| {
+        view.ledger.claims.get(&(record.job.clone(), record.run.clone())).map(|claim| claim.claimed_at)
+    };
+    records_of(&view.ledger).into_iter().filter(is_own).max_by_key(claimed_at)
+}
+
+fn status_of(
+    record: Option<&RunRecord>,
+    is_suspended: bool,
+    planned: Option<Timestamp>,
+    now: Timestamp,
+) -> (HubStatus, Option<String>, Option<String>) {
+    let Some(record) = record else {
+        return match (is_suspended, planned) {
+            (true, _) => (HubStatus::Cancelled, None, Some("It was cancelled before it began.".to_string())),
+            (false, Some(start)) if start > now => (HubStatus::Scheduled, None, None),
+            (false, _) => (HubStatus::Queued, None, None),
+        };
+    };
+    let reason = record.reason.clone();
+    match record.status {
+        RunStatus::Completed => (HubStatus::Completed, None, reason),
+        RunStatus::Failed if matches!(record.cause, Some(RunCause::MaxExecutionTime { .. })) => {
+            (HubStatus::Completed, None, reason)
+        }
+        RunStatus::Failed if matches!(record.cause, Some(RunCause::Undeclared)) => (HubStatus::Cancelled, None, reason),
+        RunStatus::Failed => (HubStatus::Failed, reason.clone().or(Some("It failed.".to_string())), reason),
+        RunStatus::Canceled => (HubStatus::Cancelled, None, reason),
+        RunStatus::Stopped => (HubStatus::Cancelled, None, reason.or(Some("It was stopped.".to_string()))),
+        RunStatus::Pending | RunStatus::Running if is_suspended => {
+            (HubStatus::Cancelled, None, Some("It is being stopped: devices in flight end.".to_string()))
+        }
+        RunStatus::Pending => (HubStatus::Queued, None, reason),
+        RunStatus::Running => (HubStatus::Running, None, reason),
+    }
+}
+
+/// Returns what a job does, to which devices, and how long it may take.
+fn content(declared: &Declared, work: HubWork<'_>) -> (HubAction, String, Option<Duration>) {
+    let (action, target, delivery) = match work {
+        HubWork::Job(Job { action, target, delivery, .. }) => (action, target, delivery),
+        HubWork::Schedule(schedule) => (&schedule.job.action, &schedule.job.target, &schedule.job.delivery),
+    };
+    let members = |patch: &crate::model::patch::Patch| patch.to_value().as_object().cloned().unwrap_or_default();
+    let action = match action {
+        Action::Command(command) => HubAction::Method {
+            method: command.method(),
+            payload: Some(command.payload.clone()).filter(|payload| !payload.is_null()),
+            response_timeout: command.response_timeout,
+        },
+        Action::Tags(tags) => HubAction::Twin { tags: members(tags), desired: Default::default() },
+        Action::Property(desired) => HubAction::Twin { tags: Default::default(), desired: members(desired) },
+        Action::Twin { tags, desired } => HubAction::Twin { tags: members(tags), desired: members(desired) },
+        Action::CloudProperty(_) | Action::DeviceTemplate(_) | Action::EdgeManifest(_) => HubAction::Other,
+    };
+    let condition = match &target.selector {
+        Selector::Query(text) => text.clone(),
+        Selector::Group(name) => declared.groups.get(name).map_or_else(String::new, |group| group.query.clone()),
+        Selector::Devices(ids) => {
+            let ids: Vec<String> = ids.iter().map(|id| format!("'{}'", id.as_str().replace('\'', "\\'"))).collect();
+            format!("deviceId IN [{}]", ids.join(", "))
+        }
+        Selector::OfRun(_) => String::new(),
+    };
+    (action, condition, delivery.max_execution_time)
+}

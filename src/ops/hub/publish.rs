@@ -1,0 +1,118 @@
+//! A commit of a back end: written, pushed where the fleet has a remote, and only then the branch's.
+
+use super::desk::{Desk, Followed};
+use super::{Caller, HubError};
+use crate::model::fleet::Fleet;
+use crate::model::text::{sanitize_line, shorten};
+use crate::repo::{DeclaredFile, MIRRORED, Remote, RemoteError, source_reference};
+
+/// How often a commit is made again because somebody else was faster.
+const ATTEMPTS_MAX: usize = 5;
+/// Characters of the condition in the subject of a commit.
+const CONDITION_CHARS_MAX: usize = 48;
+
+/// Returns the files of a commit and its message.
+type Make<'a, D> = dyn FnMut(&mut D, &str) -> Result<Option<(Vec<DeclaredFile>, String)>, HubError> + 'a;
+
+/// Returns the message of the commit of a job.
+pub(super) fn message(subject: &str, id: &str, caller: &Caller) -> String {
+    let line = |text: &str| sanitize_line(text).replace(['\n', '\r'], " ");
+    format!(
+        "{}\n\nFleetform-Hub-Job: {}\nFleetform-Hub-Policy: {}\nFleetform-Hub-Request: {}\n",
+        line(subject),
+        line(id),
+        line(&caller.policy),
+        line(&caller.request_id),
+    )
+}
+
+/// Returns the subject of the commit of a job.
+pub(super) fn subject(id: &str, verb: &str, condition: &str) -> String {
+    format!("Hub job {id}: {verb} on {}", shorten(condition, CONDITION_CHARS_MAX))
+}
+
+impl Desk<'_> {
+    /// Commits files on the followed branch, pushes the commit, and returns it. `make` is called with the tip that the
+    /// commit comes after, again when somebody else has moved the branch meanwhile, and returns the files and the
+    /// message; `None` when there is nothing to do any more.
+    ///
+    /// # Errors
+    /// Nothing could be written or pushed, and nothing was kept; or the error of `make`.
+    pub(super) fn publish(&mut self, caller: &Caller, make: &mut Make<'_, Self>) -> Result<Option<String>, HubError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let tip = self.head()?;
+            let Some((files, message)) = make(self, &tip)? else { return Ok(None) };
+            let config = self.config()?;
+            let author = (format!("{} (IoT Hub API)", caller.policy), format!("gateway@{}", config.host_name));
+            let repo = &self.workspace.repo;
+            let commit = repo.commit_declared(&tip, &files, &message, (&author.0, &author.1))?;
+            if self.take(&tip, &commit, &files)? {
+                return Ok(Some(commit));
+            }
+        }
+        Err(HubError::Unavailable("others commit to the branch without a pause: try again".to_string()))
+    }
+
+    /// Makes a commit the tip of the followed branch, first at the remote. Returns false when somebody was faster.
+    fn take(&mut self, tip: &str, commit: &str, files: &[DeclaredFile]) -> Result<bool, HubError> {
+        let repo = &self.workspace.repo;
+        match self.followed.clone() {
+            Followed::Remote { branch } => {
+                let remote = Remote::new(repo.git_folder(), MIRRORED);
+                match remote.push(commit, &branch, Some(tip)) {
+                    Ok(()) => {
+                        repo.set_reference(&source_reference(&branch), commit)?;
+                        Ok(true)
+                    }
+                    Err(RemoteError::Rejected { .. }) => {
+                        let fetched = remote.fetch(&[(&branch, &source_reference(&branch))]);
+                        fetched.map_err(|error| unavailable(&error))?;
+                        if self.head()? == tip {
+                            return Err(HubError::Unavailable(
+                                "the remote does not take commits on its branch: allow the gateway to push, or let its \
+                                 jobs be reviewed with `jobs.branch`"
+                                    .to_string(),
+                            ));
+                        }
+                        Ok(false)
+                    }
+                    Err(error) => Err(unavailable(&error)),
+                }
+            }
+            Followed::Local { reference: Some(reference) } => {
+                let fleet = self.declared()?.fleet.clone();
+                if let Some(remote) = self.own_remote(&fleet) {
+                    let branch = reference.trim_start_matches("refs/heads/").to_string();
+                    self.push_local(&remote, &branch, (tip, commit))?;
+                }
+                Ok(self.workspace.repo.move_declared(&reference, (tip, commit), files)?)
+            }
+            Followed::Local { reference: None } => Err(HubError::Unavailable(
+                "HEAD is on no branch here, so a job cannot be committed: check out a branch".to_string(),
+            )),
+        }
+    }
+
+    /// Returns the remote of the fleet that is here.
+    pub(super) fn own_remote(&self, fleet: &Fleet) -> Option<Remote> {
+        let name = fleet.results.remote.as_deref().filter(|name| self.workspace.repo.has_remote(name))?;
+        Some(Remote::new(self.workspace.repo.git_folder(), name))
+    }
+
+    fn push_local(&self, remote: &Remote, branch: &str, (tip, commit): (&str, &str)) -> Result<(), HubError> {
+        let there = remote.heads(&[branch]).map_err(|error| unavailable(&error))?.into_iter().next().flatten();
+        if let Some(there) = &there
+            && there != tip
+            && self.workspace.repo.descends(tip, there) != Some(true)
+        {
+            return Err(HubError::Unavailable(format!(
+                "the remote has commits on `{branch}` that are not here: pull them where the gateway runs"
+            )));
+        }
+        remote.push(commit, branch, there.as_deref()).map_err(|error| unavailable(&error))
+    }
+}
+
+pub(super) fn unavailable(error: &RemoteError) -> HubError {
+    HubError::Unavailable(format!("the remote repository did not take the commit, nothing was kept: {error}"))
+}

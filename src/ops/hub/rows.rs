@@ -1,0 +1,275 @@
+//! The devices of jobs, `devices.jobs` of IoT Hub: from the journal while a run goes on, then from its results.
+//!
+//! A page begins behind a device, and costs the same at any depth: the target of a run is sorted by id, and so are its
+//! shards.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::HubError;
+use super::desk::Desk;
+use super::job::{HubJob, HubStatus, describe, newest_run};
+use super::names::{HubWork, find};
+use super::request::HubAction;
+use crate::ledger::{RunKey, RunRecord};
+use crate::model::observation::DeviceIds;
+use crate::model::outcome::{DeviceStatus, Reason};
+use crate::ops::OpsError;
+use crate::prepare::{View, remembered_rows};
+use crate::query::RowQuery;
+use crate::registry::PendingRows;
+use crate::results::{Row, read_shard, shard_path};
+
+/// Rows that are looked at for one page: a page may be shorter than asked for.
+const SCANNED_MAX: usize = 20_000;
+
+/// A page of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowPage {
+    pub rows: Vec<Value>,
+    /// The id of a job and of a device behind which the next page begins; `None` at the end.
+    pub next: Option<(String, String)>,
+}
+
+/// The target of a run, which never changes.
+pub(super) type KnownTarget = Option<(i64, Rc<DeviceIds>)>;
+
+impl Desk<'_> {
+    /// Returns the rows that a condition selects, by the ids of jobs and devices, at most `limit`, behind a place. Of a
+    /// job that ran twice, the newest run.
+    ///
+    /// # Errors
+    /// The repository or the registry cannot be read.
+    pub fn rows(
+        &mut self,
+        condition: &RowQuery,
+        after: Option<&(String, String)>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<RowPage, HubError> {
+        let completes_failures = self.api()?.completes_failures;
+        let mut known = self.known_target.take();
+        let view = self.view()?;
+        let mut page = RowPage { rows: Vec::new(), next: None };
+        let mut left = SCANNED_MAX;
+        for work in works(&view, condition) {
+            let behind = match after {
+                Some((job, _)) if work.id() < job.as_str() => continue,
+                Some((job, device)) if work.id() == job => Some(device.as_str()),
+                _ => None,
+            };
+            let Some(record) = newest_run(&view, work) else { continue };
+            let job = describe(&view, work, now);
+            let mut last = None;
+            let mut visit = |row: Row| {
+                if page.rows.len() >= limit || left == 0 {
+                    return false;
+                }
+                left -= 1;
+                last = Some(row.device_id.clone());
+                let row = json_of(&job, row, completes_failures);
+                if condition.matches(&row) {
+                    page.rows.push(row);
+                }
+                true
+            };
+            let is_whole = rows_behind(&view, &record, behind, &mut known, &mut visit)?;
+            if !is_whole || page.rows.len() >= limit || left == 0 {
+                let device = last.unwrap_or_else(|| behind.unwrap_or_default().to_string());
+                page.next = Some((work.id().to_string(), device));
+                break;
+            }
+        }
+        self.known_target = known;
+        Ok(page)
+    }
+}
+
+/// Returns the jobs that have rows for a condition, sorted by id.
+fn works<'v>(view: &'v View<'_>, condition: &RowQuery) -> Vec<HubWork<'v>> {
+    if let Some(id) = condition.only("jobId") {
+        return find(&view.declared, id).into_iter().collect();
+    }
+    let jobs = view.declared.jobs.values().map(|job| HubWork::Job(job));
+    let jobs = jobs.filter(|work| !view.declared.schedules.contains_key(work.name()));
+    let mut works: Vec<HubWork<'v>> = jobs.chain(view.declared.schedules.values().map(HubWork::Schedule)).collect();
+    works.sort_by(|one, two| one.id().cmp(two.id()));
+    works
+}
+
+/// Calls `visit` for the devices of a run behind an id, in order, until it returns false. Returns false when it did.
+fn rows_behind(
+    view: &View<'_>,
+    record: &RunRecord,
+    behind: Option<&str>,
+    known: &mut KnownTarget,
+    visit: &mut dyn FnMut(Row) -> bool,
+) -> Result<bool, HubError> {
+    /// Rows that are read from the journal at a time.
+    const CHUNK: u32 = 1_000;
+    let journaled =
+        if record.status.is_final() { None } else { view.registry.journal().find(&record.job, &record.run)? };
+    let Some(run) = journaled else { return published_behind(view, record, behind, visit) };
+    let ids = match known {
+        Some((run_id, ids)) if *run_id == run.run_id => Rc::clone(ids),
+        _ => Rc::new(view.registry.journal().targets(run.run_id)?),
+    };
+    *known = Some((run.run_id, Rc::clone(&ids)));
+    let mut from = behind.map_or(0, |behind| first_behind(ids.len(), &|at| ids.get(at) > behind)) as u32;
+    let (mut goes_on, sizes) = (true, run.sizes);
+    while goes_on && from < run.total {
+        let until = run.total.min(from + CHUNK);
+        view.registry.journal().each_result(run.run_id, &ids, from..until, PendingRows::UnderWay, &mut |row| {
+            let batch = u32::try_from(sizes.batch_of(u64::from(row.outcome.ordinal)) + 1).unwrap_or(u32::MAX);
+            goes_on = goes_on && visit(crate::prepare::published_row(row, batch));
+        })?;
+        from = until;
+    }
+    Ok(goes_on)
+}
+
+fn published_behind(
+    view: &View<'_>,
+    record: &RunRecord,
+    behind: Option<&str>,
+    visit: &mut dyn FnMut(Row) -> bool,
+) -> Result<bool, HubError> {
+    let fleet = view.declared.fleet.name.clone();
+    let key = RunKey { fleet, job: record.job.clone(), run: record.run.clone() };
+    let goes_on = Cell::new(true);
+    let mut take = |row: Row| {
+        if goes_on.get() && behind.is_none_or(|behind| row.device_id.as_str() > behind) {
+            goes_on.set(visit(row));
+        }
+    };
+    if view.branch.tip()?.is_none() {
+        remembered_rows(&view.registry, &key, &mut take).map_err(OpsError::from)?;
+        return Ok(goes_on.get());
+    }
+    let folder = key.results_folder();
+    let read = |number: usize| -> Result<Vec<u8>, HubError> {
+        let path = shard_path(&folder, number as u32 + 1);
+        view.branch.read(&path)?.ok_or_else(|| HubError::Unavailable(format!("the results branch lacks {path}")))
+    };
+    let shards = record.published.shards as usize;
+    let mut failure = None;
+    let first = behind.map_or(0, |behind| {
+        // The last shard that begins at or before it.
+        let begins_behind = |at: usize| match read(at) {
+            Ok(bytes) => first_id(&bytes).is_none_or(|first| first.as_str() > behind),
+            Err(error) => {
+                failure.get_or_insert(error);
+                true
+            }
+        };
+        first_behind_mut(shards, begins_behind).saturating_sub(1)
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    for number in first..shards {
+        read_shard(&read(number)?, &mut take).map_err(HubError::Unavailable)?;
+        if !goes_on.get() {
+            break;
+        }
+    }
+    Ok(goes_on.get())
+}
+
+/// Returns the first of so many places for which a monotone condition holds; their number when it holds for none.
+fn first_behind(count: usize, holds: &dyn Fn(usize) -> bool) -> usize {
+    first_behind_mut(count, holds)
+}
+
+fn first_behind_mut(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
+/// Returns the id of the first row of a shard.
+fn first_id(bytes: &[u8]) -> Option<String> {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (header, row) = (lines.next()?, lines.next()?);
+    let mut first = None;
+    let part = [header, b"\n", row, b"\n"].concat();
+    read_shard(&part, |row| first = Some(row.device_id)).ok()?;
+    first
+}
+
+/// Returns a row as IoT Hub has it.
+fn json_of(job: &HubJob, row: Row, completes_failures: bool) -> Value {
+    let is_method = matches!(job.action, HubAction::Method { .. });
+    let (job_type, is_over) = (job_type(&job.action), job.status == HubStatus::Cancelled || job.end.is_some());
+    let is_answer = matches!(row.reason, Reason::Responded | Reason::Rejected);
+    let is_forgiven = completes_failures && row.reason == Reason::Rejected && is_method;
+    let status = match (row.status, row.reason) {
+        (DeviceStatus::Pending, Reason::InFlight) if job.status == HubStatus::Running => "running",
+        (DeviceStatus::Pending, _) if is_over => "canceled",
+        (DeviceStatus::Pending, Reason::InFlight) => "running",
+        (DeviceStatus::Pending, Reason::Waiting) => "scheduled",
+        (DeviceStatus::Pending, _) => "pending",
+        (DeviceStatus::Completed, _) => "completed",
+        (DeviceStatus::Failed, _) if is_forgiven => "completed",
+        (DeviceStatus::Failed, _) => "failed",
+    };
+    let outcome = if is_method && is_answer {
+        let payload = serde_json::from_str(&row.message).unwrap_or_else(|_| match row.message.as_str() {
+            "" => Value::Null,
+            text => json!(text),
+        });
+        json!({"deviceMethodResponse": {"status": row.code, "payload": payload}})
+    } else {
+        Value::Null
+    };
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let updated = row.finished_at.or(row.started_at).or(job.created);
+    let mut found = json!({
+        "deviceId": row.device_id,
+        "jobId": job.id,
+        "jobType": job_type,
+        "status": status,
+        "startTimeUtc": time(row.started_at),
+        "endTimeUtc": time(row.finished_at),
+        "createdDateTimeUtc": time(job.created),
+        "lastUpdatedDateTimeUtc": time(updated),
+        "outcome": outcome,
+    });
+    if status == "failed" {
+        let (code, description) = fault(row.reason, &row.message);
+        found["error"] = json!({"code": code, "description": description});
+    }
+    found
+}
+
+/// Returns IoT Hub's word for what a job does.
+pub fn job_type(action: &HubAction) -> &'static str {
+    match action {
+        HubAction::Method { .. } => "scheduleDeviceMethod",
+        HubAction::Twin { .. } => "scheduleUpdateTwin",
+        HubAction::Other => "unknown",
+    }
+}
+
+/// Returns the code and the sentence of why a device has failed.
+fn fault(reason: Reason, message: &str) -> (&'static str, String) {
+    let said = |fallback: &str| if message.is_empty() { fallback.to_string() } else { message.to_string() };
+    match reason {
+        Reason::Rejected => ("DeviceRejected", said("The device answered with a status of 400 or more.")),
+        Reason::Timeout => ("GatewayTimeout", "Timed out waiting for the response from device.".to_string()),
+        Reason::Offline | Reason::Expired => {
+            ("DeviceNotOnline", "Timed out waiting for device to connect.".to_string())
+        }
+        Reason::Blocked => ("DeviceDisabled", "The device is disabled.".to_string()),
+        Reason::Deleted => ("DeviceNotFound", "The device is not registered any more.".to_string()),
+        Reason::TemplateMismatch => ("ArgumentInvalid", said("The job does not fit the template of the device.")),
+        Reason::OutcomeUnknown => ("OutcomeUnknown", said("It was sent, and its outcome is not known.")),
+        _ => ("ServerError", said("It failed.")),
+    }
+}

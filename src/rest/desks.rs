@@ -1,0 +1,111 @@
+//! The threads that answer: each has a desk of its own. One writes, so that jobs do not race for the branch.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::LOG_TARGET;
+use crate::ops::hub::{Desk, Followed, HubError};
+use crate::ops::{Environment, Workspace};
+
+/// Threads that read.
+const READERS: usize = 3;
+/// Requests that wait for a thread, beyond which more are refused.
+const WAITING_MAX: usize = 512;
+/// The pause before a repository is opened again that could not be.
+const PAUSE: Duration = Duration::from_millis(500);
+
+type Task = Box<dyn for<'w> FnOnce(&mut Desk<'w>) + Send>;
+
+/// The way to the threads.
+#[derive(Clone)]
+pub struct Desks {
+    readers: SyncSender<Task>,
+    writer: SyncSender<Task>,
+}
+
+impl Desks {
+    /// Starts the threads. They end when nobody has the way to them any more.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(environment: &Environment, followed: &Followed) -> std::io::Result<Desks> {
+        let (readers, to_read) = sync_channel::<Task>(WAITING_MAX);
+        let (writer, to_write) = sync_channel::<Task>(WAITING_MAX);
+        let (to_read, to_write) = (Arc::new(Mutex::new(to_read)), Arc::new(Mutex::new(to_write)));
+        for number in 0..=READERS {
+            let tasks = Arc::clone(if number == READERS { &to_write } else { &to_read });
+            let (environment, followed) = (environment.clone(), followed.clone());
+            let work = move || serve(&environment, &followed, &tasks);
+            std::thread::Builder::new().name(format!("desk-{number}")).spawn(work)?;
+        }
+        Ok(Desks { readers, writer })
+    }
+
+    /// Has something read.
+    ///
+    /// # Errors
+    /// Too much waits already, or there is no repository yet.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        hand(&self.readers, ask).await
+    }
+
+    /// Has something written: one after the other.
+    ///
+    /// # Errors
+    /// As [`Desks::read`].
+    pub async fn write<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        hand(&self.writer, ask).await
+    }
+}
+
+async fn hand<T: Send + 'static>(
+    to: &SyncSender<Task>,
+    ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
+) -> Result<T, HubError> {
+    let (sender, answer) = oneshot::channel();
+    let task: Task = Box::new(move |desk| drop(sender.send(ask(desk))));
+    let busy = || HubError::Unavailable("too many requests wait already: try again".to_string());
+    to.try_send(task).map_err(|_| busy())?;
+    let gone = || HubError::Unavailable("the fleet cannot be read now: the log of the gateway says why".to_string());
+    answer.await.map_err(|_| gone())?
+}
+
+/// Answers until nobody asks any more. What panics is logged, and answered as what cannot be read.
+fn serve(environment: &Environment, followed: &Followed, tasks: &Mutex<Receiver<Task>>) {
+    let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    loop {
+        let workspace = match Workspace::open(environment) {
+            Ok(workspace) => workspace,
+            Err(error) => {
+                tracing::warn!(target: LOG_TARGET, %error, "back ends cannot be answered yet");
+                // Who asks meanwhile is told so.
+                match next() {
+                    Ok(task) => drop(task),
+                    Err(_) => return,
+                }
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        let mut desk = Desk::new(&workspace, followed.clone());
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            while let Ok(task) = next() {
+                task(&mut desk);
+            }
+        }));
+        if ended.is_ok() {
+            return;
+        }
+        tracing::error!(target: LOG_TARGET, "a request of a back end has failed in a way that is a bug: please report it");
+    }
+}

@@ -1,0 +1,213 @@
+//! Which path is what.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
+
+use super::access::random_id;
+use super::answer::{self, Fault};
+use super::asked::{Asked, Served, time};
+use super::{LOG_TARGET, identities, jobs, queries, twins};
+use crate::model::encoding::percent_decoded;
+use crate::model::text::sanitize_line;
+use crate::ops::hub::Caller;
+
+const BODY_BYTES_MAX: usize = 256 * 1024;
+const BULK_BYTES_MAX: usize = 2 * 1024 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+
+/// Returns the routes for a connection.
+pub fn router(served: Arc<Served>, peer: SocketAddr) -> Router {
+    let handle = move |request: Request| {
+        let served = Arc::clone(&served);
+        async move { respond(served, peer, request).await }
+    };
+    Router::new().fallback(handle)
+}
+
+async fn respond(served: Arc<Served>, peer: SocketAddr, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_string());
+    let (policy, result) = match answered(&served, peer, request).await {
+        (policy, Ok(response)) => (policy, response),
+        (policy, Err(fault)) => {
+            if policy.is_none() && fault.status() == StatusCode::UNAUTHORIZED {
+                served.throttle.count_failure(peer.ip());
+            }
+            (policy, fault.into_response())
+        }
+    };
+    let (policy, request_id) =
+        policy.map_or_else(|| (String::new(), random_id()), |caller| (caller.policy, caller.request_id));
+    let path = sanitize_line(&path).into_owned();
+    let status = result.status().as_u16();
+    if method == Method::GET && status < 400 || status == 404 {
+        tracing::debug!(target: LOG_TARGET, %peer, %policy, %method, %path, status, "asked");
+    } else {
+        tracing::info!(target: LOG_TARGET, %peer, %policy, %method, %path, status, "asked");
+    }
+    let mut response = result;
+    if let Ok(request_id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, request_id);
+    }
+    response
+}
+
+/// Returns the answer, and who is let in.
+async fn answered(
+    served: &Arc<Served>,
+    peer: SocketAddr,
+    request: Request,
+) -> (Option<Caller>, Result<Response, Fault>) {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let decoded = percent_decoded(path).unwrap_or_default();
+    let rules = match served.access.rules(&served.desks).await {
+        Ok(rules) => rules,
+        Err(error) => return (None, Err(error.into())),
+    };
+    let admitted = match rules.admit(&decoded, &head.headers, peer, now()) {
+        Ok(admitted) => admitted,
+        Err(fault) => return (None, Err(fault)),
+    };
+    let policy = Some(admitted.caller.clone());
+    let Some(segments) = segments(path) else {
+        return (policy, Err(Fault::argument("the address is not percent-encoded as it should be")));
+    };
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let is_bulk = head.method == Method::POST && segments == ["devices"];
+    let most = if is_bulk { BULK_BYTES_MAX } else { BODY_BYTES_MAX };
+    let body = match read(body, most).await {
+        Ok(body) => body,
+        Err(fault) => return (policy, Err(fault)),
+    };
+    let parameters = parameters(head.uri.query().unwrap_or_default());
+    let asked = Asked { served: Arc::clone(served), rules, admitted, headers: head.headers, parameters, body };
+    if !asked.parameter("api-version").is_some_and(is_version) {
+        let sentence = "the parameter `api-version` is a date such as 2021-04-12";
+        return (policy, Err(Fault::new(StatusCode::BAD_REQUEST, "InvalidProtocolVersion", sentence)));
+    }
+    (policy, dispatch(&asked, &head.method, &segments).await)
+}
+
+async fn dispatch(asked: &Asked, method: &Method, segments: &[&str]) -> Result<Response, Fault> {
+    match (method.as_str(), segments) {
+        ("GET", ["jobs"] | ["configurations"]) => Ok(answer::ok(&Value::Array(Vec::new()))),
+        ("GET", ["jobs", "v2", "query"]) => jobs::list(asked).await,
+        ("PUT", ["jobs", "v2", id]) => jobs::put(asked, id).await,
+        ("GET", ["jobs", "v2", id]) => jobs::get(asked, id).await,
+        ("POST", ["jobs", "v2", id, "cancel"]) => jobs::cancel(asked, id).await,
+        ("POST", ["devices", "query"]) => queries::query(asked).await,
+        ("GET", ["devices"]) => identities::list(asked).await,
+        ("POST", ["devices"]) => identities::bulk(asked).await,
+        ("GET", ["devices", id]) => identities::get(asked, id).await,
+        ("PUT", ["devices", id]) => identities::put(asked, id).await,
+        ("DELETE", ["devices", id]) => identities::delete(asked, id).await,
+        ("GET", ["twins", id]) => twins::get(asked, id).await,
+        ("PATCH", ["twins", id]) => twins::write(asked, id, false).await,
+        ("PUT", ["twins", id]) => twins::write(asked, id, true).await,
+        ("POST", ["twins", id, "methods"]) => twins::call(asked, id).await,
+        ("GET", ["statistics", "devices"]) => identities::statistics(asked).await,
+        ("GET", ["statistics", "service"]) => identities::connected(asked),
+        ("GET", ["messages", "serviceBound", "feedback"]) => Ok(answer::nothing()),
+        ("GET", ["configurations", id]) => {
+            let sentence = format!("there is no configuration `{id}`: here it is a Job");
+            Err(Fault::new(StatusCode::NOT_FOUND, "ConfigurationNotFound", sentence))
+        }
+        _ => Err(refused(method, segments)),
+    }
+}
+
+/// Returns why a path is not served, with what there is in its place.
+fn refused(method: &Method, segments: &[&str]) -> Fault {
+    match segments {
+        ["devices" | "twins", _, "modules", ..] => {
+            Fault::refused("modules do not exist here: an `edgeManifest` job says what runs on an IoT Edge device")
+        }
+        ["devices", _, "applyConfigurationContent"] => {
+            Fault::refused("the content of an IoT Edge device is set by a job with `action.edgeManifest`")
+        }
+        ["configurations", ..] => {
+            Fault::refused("configurations do not exist here: commit a Job, or convert yours with `fleetform convert`")
+        }
+        ["digitaltwins", ..] => {
+            Fault::refused("use the twins, as `/twins/ID`: components are members of it with a mark")
+        }
+        ["jobs", "create"] => Fault::refused(
+            "devices are imported with a DeviceImport document, and exported with `fleetform device export`",
+        ),
+        ["devices", _, "files", ..] => Fault::refused("there is no file upload here"),
+        ["devices", _, "messages", "events"] => Fault::refused("telemetry comes over MQTT here"),
+        ["jobs", id] => {
+            Fault::new(StatusCode::NOT_FOUND, "JobNotFound", format!("there is no import or export job `{id}`"))
+        }
+        ["devices", ..] | ["twins", ..] | ["jobs", ..] | ["statistics", ..] => Fault::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "InvalidOperation",
+            format!("{method} is not possible of this address"),
+        ),
+        _ => Fault::new(StatusCode::NOT_FOUND, "NotFound", "there is nothing at this address"),
+    }
+}
+
+/// Returns the parts of a path, decoded; a slash at the end is none.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let path = path.trim_start_matches('/');
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.split('/').map(percent_decoded).collect()
+}
+
+fn parameters(query: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| percent_decoded(&text.replace('+', " ")).unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+/// Returns true for a version of IoT Hub's API: `20yy-mm-dd`, with `-preview` or without. All are answered alike.
+fn is_version(text: &str) -> bool {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    let is_digit = |at: usize, byte: u8| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+    date.len() == 10 && date.starts_with("20") && date.bytes().enumerate().all(|(at, byte)| is_digit(at, byte))
+}
+
+async fn read(body: Body, most: usize) -> Result<Vec<u8>, Fault> {
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Fault::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "MessageTooLarge",
+            format!("the body has more than {most} bytes"),
+        )),
+        Err(_) => Err(Fault::argument("the body did not arrive")),
+    }
+}
+
+/// Returns the seconds since 1970.
+fn now() -> i64 {
+    time().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_versions_are_read_as_clients_write_them() {
+        assert_eq!(segments("/devices/"), Some(vec!["devices".to_string()]));
+        assert_eq!(segments("/devices/a%2Fb%23/"), Some(vec!["devices".to_string(), "a/b#".to_string()]));
+        assert_eq!(segments("/devices/%zz"), None);
+        for good in ["2021-04-12", "2024-03-31", "2021-11-30-preview"] {
+            assert!(is_version(good), "{good}");
+        }
+        for bad in ["", "2021", "21-04-12", "2021-4-12", "2021-04-12x", "1999-01-01"] {
+            assert!(!is_version(bad), "{bad}");
+        }
+        assert_eq!(parameters("a=b%20c&d"), [("a".into(), "b c".into()), ("d".into(), String::new())]);
+    }
+}

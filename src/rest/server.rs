@@ -1,0 +1,144 @@
+//! The listener: TLS, HTTP/1.1, and the bounds of a connection.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::LOG_TARGET;
+use super::asked::{Served, Wake};
+use super::desks::Desks;
+use super::routes;
+use crate::link::{ServerCertificate, Switchboard};
+use crate::ops::Environment;
+use crate::ops::hub::Followed;
+use crate::tls::TlsError;
+
+/// Connections at the same time; beyond, others wait to be accepted.
+const CONNECTIONS_MAX: usize = 2_000;
+/// Handshakes at the same time.
+const HANDSHAKES_MAX: usize = 100;
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+const REST_TIME_MAX: Duration = Duration::from_secs(60);
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// How often the files of the certificate are looked at.
+const RENEWAL_TIME: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the API is served, and as whom.
+#[derive(Debug, Clone)]
+pub struct RestOptions {
+    pub address: SocketAddr,
+    /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The API of a gateway, not yet served.
+pub struct RestServer {
+    listener: std::net::TcpListener,
+    certificate: ServerCertificate,
+}
+
+impl RestServer {
+    /// Binds the address and reads the certificate, so that what is wrong with them is said at the start.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind(options: &RestOptions) -> std::io::Result<Result<RestServer, TlsError>> {
+        let listener = std::net::TcpListener::bind(options.address)?;
+        listener.set_nonblocking(true)?;
+        let certificate = ServerCertificate::read(options.certificate.clone(), options.key.clone());
+        Ok(certificate.map(|certificate| RestServer { listener, certificate }))
+    }
+
+    /// Serves on a thread of its own until the process ends. `wake` is called when the branch
+    /// may have moved, or when something waits to be published.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(
+        self,
+        environment: &Environment,
+        followed: &Followed,
+        switchboard: Switchboard,
+        wake: Wake,
+    ) -> std::io::Result<()> {
+        let desks = Desks::start(environment, followed)?;
+        let served = Arc::new(Served::new(desks, switchboard, wake));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = move || {
+            if let Err(error) = runtime.block_on(serve(self, served)) {
+                tracing::error!(target: LOG_TARGET, %error, "back ends are served no more; the gateway goes on");
+            }
+        };
+        std::thread::Builder::new().name("rest".to_string()).spawn(serve).map(drop)
+    }
+}
+
+async fn serve(RestServer { listener, mut certificate }: RestServer, served: Arc<Served>) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(target: LOG_TARGET, %address, "listening for back ends");
+    }
+    let (mut connections, handshakes) = (JoinSet::new(), Arc::new(Semaphore::new(HANDSHAKES_MAX)));
+    let mut renewal = tokio::time::interval(RENEWAL_TIME);
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((_, peer)) if served.throttle.is_out(peer.ip()) => {}
+                Ok((stream, peer)) => {
+                    let (acceptor, served) = (certificate.acceptor(), Arc::clone(&served));
+                    connections.spawn(converse(stream, peer, acceptor, Arc::clone(&handshakes), served));
+                }
+                // Out of file descriptors, mostly.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            },
+            _ = renewal.tick() => certificate.renew(),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    handshakes: Arc<Semaphore>,
+    served: Arc<Served>,
+) {
+    drop(stream.set_nodelay(true));
+    // Who says nothing takes nobody's turn.
+    if !matches!(timeout(HANDSHAKE_TIME_MAX, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let begun = {
+        let _turn = handshakes.acquire().await;
+        timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await
+    };
+    let Ok(Ok(stream)) = begun else { return };
+    let router: Router = routes::router(served, peer);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // It is also how long a connection may rest: clients keep theirs for the next request.
+        .header_read_timeout(REST_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(true)
+        .keep_alive(true);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.with_upgrades().await {
+        tracing::debug!(target: LOG_TARGET, %peer, error = &error as &dyn std::error::Error, "a client is cut");
+    }
+}

@@ -1,0 +1,111 @@
+//! How often a policy may ask for what, and an address may be wrong about who it is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Jobs,
+    Query,
+    Registry,
+    Twins,
+    Methods,
+}
+
+impl Operation {
+    /// Returns how many a second a policy may have, and how many at once.
+    fn bounds(self) -> (f64, f64) {
+        match self {
+            Operation::Jobs => (20.0, 100.0),
+            Operation::Query => (50.0, 100.0),
+            Operation::Registry => (200.0, 400.0),
+            Operation::Twins => (1_000.0, 2_000.0),
+            Operation::Methods => (2_000.0, 4_000.0),
+        }
+    }
+}
+
+/// Failed logins of an address in [`FAILURES_TIME`] after which it is not listened to.
+const FAILURES_MAX: u32 = 100;
+const FAILURES_TIME: Duration = Duration::from_secs(60);
+/// Addresses and policies that are counted.
+const COUNTED_MAX: usize = 10_000;
+
+/// What is left of an operation.
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+/// The counts of all policies and addresses.
+#[derive(Default)]
+pub struct Throttle {
+    buckets: Mutex<BTreeMap<(String, Operation), Bucket>>,
+    failures: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
+}
+
+impl Throttle {
+    /// Takes one operation of a policy; false when there is none left now.
+    pub fn take(&self, policy: &str, operation: Operation) -> bool {
+        let (rate, burst) = operation.bounds();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= COUNTED_MAX {
+            buckets.clear();
+        }
+        let now = now();
+        let bucket = buckets.entry((policy.to_string(), operation)).or_insert(Bucket { left: burst, at: now });
+        bucket.left = (bucket.left + now.duration_since(bucket.at).as_secs_f64() * rate).min(burst);
+        bucket.at = now;
+        let has_one = bucket.left >= 1.0;
+        if has_one {
+            bucket.left -= 1.0;
+        }
+        has_one
+    }
+
+    /// Counts a failed login of an address.
+    pub fn count_failure(&self, address: IpAddr) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= COUNTED_MAX {
+            failures.retain(|_, (since, _)| since.elapsed() < FAILURES_TIME);
+        }
+        if failures.len() >= COUNTED_MAX && !failures.contains_key(&address) {
+            return;
+        }
+        let (since, count) = failures.entry(address).or_insert_with(|| (now(), 0));
+        if since.elapsed() >= FAILURES_TIME {
+            (*since, *count) = (now(), 0);
+        }
+        *count += 1;
+    }
+
+    /// Returns true for an address that is not listened to now.
+    pub fn is_out(&self, address: IpAddr) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(&address).is_some_and(|(since, count)| *count >= FAILURES_MAX && since.elapsed() < FAILURES_TIME)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "requests are counted in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_taken_and_no_more() {
+        let throttle = Throttle::default();
+        let taken = (0..500).filter(|_| throttle.take("a", Operation::Jobs)).count();
+        assert!((100..150).contains(&taken), "{taken}");
+        assert!(throttle.take("b", Operation::Jobs), "another policy has its own");
+        let address = IpAddr::from([127, 0, 0, 1]);
+        (0..FAILURES_MAX).for_each(|_| throttle.count_failure(address));
+        assert!(throttle.is_out(address) && !throttle.is_out(IpAddr::from([127, 0, 0, 2])));
+    }
+}
