@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, header};
 
 use super::LOG_TARGET;
-use super::answer::Fault;
+use super::answer::{Fault, random_id};
 use super::desks::Desks;
 use crate::link::SasToken;
 use crate::model::hub::HubRight;
@@ -149,14 +149,6 @@ fn request_id(headers: &HeaderMap) -> String {
         Some(named) => sanitize_line(named.trim()).chars().take(REQUEST_CHARS_MAX).collect(),
         None => random_id(),
     }
-}
-
-/// Returns 32 hex digits that nothing else has.
-pub fn random_id() -> String {
-    let mut drawn = [0; 16];
-    // One without a name of its own is as good.
-    let _random = getrandom::fill(&mut drawn);
-    crate::model::encoding::hex(&drawn)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a moment of the process, not of the fleet")]

@@ -6,7 +6,6 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::LOG_TARGET;
-use super::access::random_id;
 use crate::model::text::{sanitize_line, shorten};
 use crate::ops::OpsError;
 use crate::ops::hub::HubError;
@@ -87,6 +86,14 @@ impl Fault {
 #[expect(clippy::disallowed_methods, reason = "an answer says when it was given")]
 fn jiff_now() -> String {
     jiff::Timestamp::now().strftime("%m/%d/%Y %H:%M:%S").to_string()
+}
+
+/// Returns 32 hex digits that nothing else has.
+pub fn random_id() -> String {
+    let mut drawn = [0; 16];
+    // One without a name of its own is as good.
+    let _random = getrandom::fill(&mut drawn);
+    crate::model::encoding::hex(&drawn)
 }
 
 impl From<HubError> for Fault {

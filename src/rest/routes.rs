@@ -11,8 +11,7 @@ use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::access::random_id;
-use super::answer::{self, Fault};
+use super::answer::{self, Fault, random_id};
 use super::asked::{Asked, Served, time};
 use super::{LOG_TARGET, identities, jobs, queries, twins};
 use crate::model::encoding::percent_decoded;

@@ -1,16 +1,17 @@
 //! What one thread answers back ends with: the declared files of the newest commit, and the way to the registry.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::manifest::ParsedFiles;
 use crate::model::fleet::{Declared, LinkConfig};
 use crate::model::hub::{HubApi, HubLinkConfig};
+use crate::model::observation::DeviceIds;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{Files, OnError, Recorded, View};
 use crate::registry::Registry;
 use crate::repo::source_reference;
 
-use super::rows::KnownTarget;
 use super::{HubError, names};
 
 /// The branch whose files are declared, and to which jobs are committed.
@@ -51,6 +52,9 @@ impl Followed {
         }
     }
 }
+
+/// The target of a run, which never changes, by the number of the run.
+pub(super) type KnownTarget = Option<(i64, Rc<DeviceIds>)>;
 
 /// What one thread answers with.
 pub struct Desk<'w> {

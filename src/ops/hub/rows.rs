@@ -10,12 +10,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::HubError;
-use super::desk::Desk;
+use super::desk::{Desk, KnownTarget};
 use super::job::{HubJob, HubStatus, describe, newest_run};
 use super::names::{HubWork, find};
 use super::request::HubAction;
 use crate::ledger::{RunKey, RunRecord};
-use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
@@ -33,9 +32,6 @@ pub struct RowPage {
     /// The id of a job and of a device behind which the next page begins; `None` at the end.
     pub next: Option<(String, String)>,
 }
-
-/// The target of a run, which never changes.
-pub(super) type KnownTarget = Option<(i64, Rc<DeviceIds>)>;
 
 impl Desk<'_> {
     /// Returns the rows that a condition selects, by the ids of jobs and devices, at most `limit`, behind a place. Of a
