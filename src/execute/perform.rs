@@ -14,7 +14,7 @@ use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
-use crate::registry::{Answer, Assignment, Change, Chunk, Needs, OpenBatch};
+use crate::registry::{Answer, Assignment, Change, Chunk, Heard, HeardOf, Needs, OpenBatch};
 use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
@@ -44,6 +44,14 @@ impl Bundle {
                 | Effect::Finish { .. }) => self.rest.push(other),
             }
         }
+    }
+
+    /// Returns the devices that count as offline and are connected: they do not listen to methods.
+    fn unheard<'a>(&self, run: &'a Active, is_connected: impl Fn(&str) -> bool, at: Timestamp) -> Vec<Heard<'a>> {
+        let offline = self.outcomes.iter().filter(|outcome| outcome.reason == Reason::Offline);
+        let ids = offline.map(|outcome| run.ids.get(outcome.ordinal as usize)).filter(|id| is_connected(id));
+        let what = HeardOf::Presence { is_online: true, is_news: false };
+        ids.map(|device_id| Heard { device_id, at, what }).collect()
     }
 
     /// Returns the changes to write: outcomes come before the marks of devices that they allow to start.
@@ -87,7 +95,12 @@ impl Executor<'_> {
     /// Performs a bundle and returns the events that follow. All changes are written in one commit, before any device
     /// is spoken to.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
-        let changes = bundle.changes(run, now);
+        let mut changes = bundle.changes(run, now);
+        let connected = bundle.unheard(run, |id| self.link.is_connected(id), now);
+        if !connected.is_empty() {
+            // Behind the outcomes, and before the marks, whose answer is the last one.
+            changes.insert(1, Change::Heard { from: &connected });
+        }
         let answers = self.registry.commit(&changes)?;
         let Bundle { outcomes, late, mut send, notify, rest, .. } = bundle;
         let withheld = match answers.into_iter().next_back() {

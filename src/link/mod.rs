@@ -105,6 +105,17 @@ pub trait DeviceLink {
         false
     }
 
+    /// Returns true for a device that is known to be connected now. What is not delivered to it is no sign that it is
+    /// not.
+    fn is_connected(&self, device_id: &str) -> bool {
+        let _ = device_id;
+        false
+    }
+
+    /// Takes notice that what devices log in with may have changed: a link that lets them in asks again
+    /// ([`LinkEvent::LoginWanted`]) for those that are connected.
+    fn look_again(&mut self) {}
+
     /// Returns how the link is; `None` for one that cannot be unwell.
     fn status(&self) -> Option<LinkStatus> {
         None
@@ -203,7 +214,7 @@ pub enum LinkEvent {
     TwinWanted { device_id: String, rid: String },
     /// The link has begun, and nobody is connected: who was connected to an earlier process connects again.
     Began,
-    /// Something says that it is the device, and is to be let in when it can prove it.
+    /// Something says that it is the device, and is to be let in, or stay, when it can prove it.
     LoginWanted { device_id: String, rid: String },
 }
 

@@ -20,6 +20,11 @@ impl Reconciler<'_> {
         heard
     }
 
+    /// Returns when to listen again although no device speaks; `None` when that is not needed.
+    pub fn hear_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.link.as_ref().filter(|_| self.session.is_none()).and_then(|link| link.look_at(now))
+    }
+
     /// Returns how the way to the devices is; `None` when none is open, or it cannot be unwell.
     pub fn link_status(&self) -> Option<LinkStatus> {
         self.link.as_ref().and_then(|kept| kept.link.status())

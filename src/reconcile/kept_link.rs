@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,7 +14,10 @@ use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
 use crate::prepare::{OwnRegistry, SecretFault, Workspace};
-use crate::registry::{Listening, Registry};
+use crate::registry::{Listening, Registry, RegistryError};
+
+/// How often the registry is looked at for what devices log in with.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The way to the devices.
 pub(super) struct KeptLink {
@@ -24,6 +28,8 @@ pub(super) struct KeptLink {
     own: Option<OwnRegistry>,
     /// It, while nothing else has it open.
     registry: Option<Registry>,
+    /// What the registry said of its admissions when it was looked at last, and when.
+    looked: Option<(Option<String>, Timestamp)>,
     /// The right to listen, of a daemon whose link stays open: a broker lets one client of its name in.
     seat: Option<Rc<dyn Listening>>,
 }
@@ -32,7 +38,7 @@ impl KeptLink {
     /// Returns the link of a rehearsal.
     pub fn rehearsed(fleet: &Fleet, link: Box<dyn DeviceLink>) -> KeptLink {
         let (config, fleet) = (fleet.link.clone(), fleet.name.clone());
-        KeptLink { config, fleet, link, own: None, registry: None, seat: None }
+        KeptLink { config, fleet, link, own: None, registry: None, looked: None, seat: None }
     }
 
     /// Takes the right to listen for a daemon that is about to open a link that stays open; `None` for all others.
@@ -81,7 +87,7 @@ impl KeptLink {
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);
         let (config, fleet) = (config.clone(), fleet.name.clone());
-        Ok(KeptLink { config, fleet, link, own: Some(own), registry: None, seat })
+        Ok(KeptLink { config, fleet, link, own: Some(own), registry: None, looked: None, seat })
     }
 
     /// Returns true for the link of other settings.
@@ -104,6 +110,33 @@ impl KeptLink {
         self.registry = None;
     }
 
+    /// Returns when to look at the registry again although no device speaks; `None` for a link that lets nobody in.
+    pub fn look_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.link.hears_alone() {
+            return None;
+        }
+        self.looked.as_ref().map_or(Some(now), |(_, at)| at.checked_add(LOOK_INTERVAL).ok())
+    }
+
+    /// Looks whether another process has blocked or deleted devices, or given them other keys: who is connected and
+    /// would not be let in any more loses its connection.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn look(&mut self, registry: &Registry, now: Timestamp) -> Result<(), RegistryError> {
+        // A clock that was put back makes it due.
+        let is_due = |at: Timestamp| now < at || at.checked_add(LOOK_INTERVAL).is_ok_and(|due| due <= now);
+        if !self.link.hears_alone() || !self.looked.as_ref().is_none_or(|(_, at)| is_due(*at)) {
+            return Ok(());
+        }
+        let admissions = registry.devices().admissions()?;
+        if self.looked.as_ref().is_none_or(|(before, _)| *before != admissions) {
+            self.link.look_again();
+        }
+        self.looked = Some((admissions, now));
+        Ok(())
+    }
+
     /// Writes what devices have said into the registry and answers them. Returns true when they had said something.
     ///
     /// # Errors
@@ -123,12 +156,14 @@ impl KeptLink {
                 help: "This one goes on when the other one ends.".to_string(),
             });
         }
-        let registry = match &mut self.registry {
+        let opened = match self.registry.take() {
             Some(registry) => registry,
-            none => none.insert(options.ports.registry(own.open_for_writing()?)),
+            None => options.ports.registry(own.open_for_writing()?),
         };
-        let masks = workspace.masks();
         let is_beside = !self.link.hears_alone() && own.is_worked_on();
+        self.look(&opened, now)?;
+        let registry = self.registry.insert(opened);
+        let masks = workspace.masks();
         let heard = Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(is_beside, now);
         if !matches!(heard, Ok(true)) {
             // It may be put back from a backup, or moved, while devices are silent.

@@ -356,10 +356,11 @@ impl<'w> Reconciler<'w> {
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Vec<RunRecord>, ReconcileError> {
         let (Some(session), Some(kept)) = (&mut self.session, &mut self.link) else { return Ok(Vec::new()) };
+        let looked = kept.look(&session.view.registry, clock.now()).map_err(ReconcileError::from);
         let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), observer);
-        let executed = executor.execute(&mut self.running, until);
+        let executed = looked.and_then(|()| Ok(executor.execute(&mut self.running, until)?));
         self.woken = self.woken.and(executor.woken);
-        let kept = executed.map_err(ReconcileError::from).and_then(|ended| {
+        let kept = executed.and_then(|ended| {
             // What ended last is pushed as the lease is given back.
             if let Some(upstream) = self.upstream.as_mut().filter(|_| !self.running.is_empty()) {
                 let View { branch, registry, .. } = &mut session.view;

@@ -80,6 +80,13 @@ pub trait Devices {
     /// The registry cannot be read.
     fn statistics(&self) -> Result<Statistics, RegistryError>;
 
+    /// Returns a text that is another one whenever what devices log in with may have changed: devices were imported,
+    /// blocked, unblocked or deleted. It costs one look-up.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn admissions(&self) -> Result<Option<String>, RegistryError>;
+
     /// Returns the digest of the edge manifest of a device, 64 hex digits; `None` when the device has none or the
     /// digest is not known.
     ///

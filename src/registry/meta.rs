@@ -14,6 +14,8 @@ pub(super) const DEVICES: &str = "devices";
 pub(super) const SECRET_KEY: &str = "secret_key";
 /// Another value with each change of the claims.
 pub(super) const CLAIMS_VERSION: &str = "claims_version";
+/// Another value whenever devices may have got other keys, were blocked or unblocked, or deleted.
+pub(super) const ADMISSIONS: &str = "admissions";
 /// An entry of the outbox has a key that begins so, and goes on with what the entry is about.
 pub(super) const OUTBOX: &str = "outbox:";
 

@@ -230,6 +230,14 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
         self.port.hears_alone()
     }
 
+    fn is_connected(&self, device_id: &str) -> bool {
+        self.port.is_connected(device_id)
+    }
+
+    fn look_again(&mut self) {
+        self.port.look_again();
+    }
+
     fn status(&self) -> Option<LinkStatus> {
         self.port.status()
     }

@@ -377,16 +377,51 @@ fn a_device_that_was_blocked_or_deleted_is_not_let_in() {
     let site = Site::new(2);
     let options = site.options("d-001");
     let mut device = Device::new(&site, "d-001");
+    // Another process blocks it: its connection ends, and no other one.
+    let mut other = Device::new(&site, "d-002");
     site.world.run(&["device", "block", "d-001", "--yes"]).expect(0);
-    // It says something, and is not heard any more.
-    device.publish("$iothub/twin/GET/?$rid=r1", "");
-    assert_eq!(device.message().0, "$iothub/twin/res/403/?$rid=r1");
+    let began = Instant::now();
     device.wait_end();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    other.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(other.message().0, "$iothub/twin/res/200/?$rid=r1");
     assert!(matches!(Device::connect(&options).map(drop), Err(BrokerError::Credentials)));
     site.world.run(&["device", "unblock", "d-001", "--yes"]).expect(0);
-    Device::connect(&options).unwrap();
+    let mut device = Device::connect(&options).unwrap();
     site.world.run(&["device", "delete", "d-001", "--yes"]).expect(0);
+    device.wait_end();
     assert!(matches!(Device::connect(&options).map(drop), Err(BrokerError::Credentials)));
+    other.publish("$iothub/twin/GET/?$rid=r2", "");
+    assert_eq!(other.message().0, "$iothub/twin/res/200/?$rid=r2");
+}
+
+#[test]
+fn a_device_that_gets_other_keys_loses_its_connection() {
+    let site = Site::new(1);
+    let key = |byte: u8| STANDARD.encode([byte; 32]);
+    let import = |primary: u8, secondary: u8, message: &str| {
+        let keys = json!({"primaryKey": key(primary), "secondaryKey": key(secondary)});
+        let line = json!({"id": "k-1", "authentication": {"type": "sas", "symmetricKey": keys}});
+        site.world.write("k.jsonl", format!("{line}\n"));
+        site.world.declare("k.yaml", "DeviceImport", "k", "{file: k.jsonl}");
+        site.world.commit(message);
+    };
+    let options = |byte: u8| {
+        let username = Some(format!("{HOST}/k-1/?api-version=2021-04-12"));
+        let password = Some(token(&key(byte), &format!("{HOST}%2Fdevices%2Fk-1"), 3_600).into_bytes());
+        ClientOptions { username, password, client_id: "k-1".to_string(), ..site.options("d-001") }
+    };
+    let mut beside = Device::new(&site, "d-001");
+    import(1, 2, "keys");
+    wait_until("it is imported", || Device::connect(&options(2)).is_ok());
+    let mut device = Device::connect(&options(2)).unwrap();
+    site.world.run(&["device", "delete", "k-1", "--yes"]).expect(0);
+    import(3, 4, "other keys");
+    device.wait_end();
+    assert!(matches!(Device::connect(&options(2)).map(drop), Err(BrokerError::Credentials)));
+    wait_until("it has the other keys", || Device::connect(&options(4)).is_ok());
+    beside.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(beside.message().0, "$iothub/twin/res/200/?$rid=r1");
 }
 
 #[test]
@@ -503,6 +538,7 @@ fn a_new_connection_ends_the_old_one() {
     assert!(!three.was_kept && two.next().is_err());
     job(&site, "reboot", "2", "{query: '*'}", REBOOT, "");
     assert_eq!(site.wait_run("reboot", "2")["failed"], 1);
+    assert_eq!(site.state_of("d-001"), "Connected", "it does not listen, and is there");
     assert!(three.subscribe(&[METHODS]));
     job(&site, "reboot", "3", "{query: '*'}", REBOOT, "");
     three.answer(500, "null");

@@ -84,8 +84,39 @@ pub struct Proof<'a> {
     pub certificate: Option<&'a [u8]>,
 }
 
-/// Returns until when a device is let in, in seconds since 1970; `None` for as long as it likes. It is let in with what
-/// it is registered with, and nothing else. An unknown device takes as long as a wrong key.
+/// How a device was let in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Until when, in seconds since 1970; `None` for as long as it likes.
+    pub ends_at: Option<i64>,
+    pub credential: Credential,
+}
+
+/// What a device was let in with, without the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The digest of a key.
+    Key([u8; 32]),
+    /// The thumbprint of a certificate, as it is registered.
+    Thumbprint(String),
+}
+
+impl Credential {
+    /// Returns true when a device with this identity is let in with it.
+    pub fn is_of(&self, identity: &Identity) -> bool {
+        let is_same = match (self, identity.authentication) {
+            (Credential::Key(digest), Authentication::Sas) => {
+                identity.keys.iter().any(|key| Sha256::digest(key).as_slice() == digest)
+            }
+            (Credential::Thumbprint(print), Authentication::SelfSigned) => identity.thumbprints.contains(print),
+            _ => false,
+        };
+        is_same && !identity.is_blocked
+    }
+}
+
+/// Returns how a device is let in. It is let in with what it is registered with, and nothing else. An unknown device
+/// takes as long as a wrong key.
 ///
 /// # Errors
 /// It is not the one that it says.
@@ -94,31 +125,29 @@ pub fn admitted(
     proof: Proof<'_>,
     identity: Option<&Identity>,
     now: i64,
-) -> Result<Option<i64>, Refusal> {
-    let ends_at = match identity.map(|identity| (identity, identity.authentication)) {
+) -> Result<Admitted, Refusal> {
+    let admitted = match identity.map(|identity| (identity, identity.authentication)) {
         Some((identity, Authentication::SelfSigned)) => {
             let shown = proof.certificate.ok_or(Refusal::NoCertificate)?;
             let prints = [hex(&Sha1::digest(shown)), hex(&Sha256::digest(shown))];
             let is_own = |known: &String| prints.iter().any(|print| print.eq_ignore_ascii_case(known));
-            if !identity.thumbprints.iter().any(is_own) {
-                return Err(Refusal::Thumbprint);
-            }
-            None
+            let print = identity.thumbprints.iter().find(|known| is_own(known)).ok_or(Refusal::Thumbprint)?;
+            Admitted { ends_at: None, credential: Credential::Thumbprint(print.clone()) }
         }
         Some((_, Authentication::CertificateAuthority)) => return Err(Refusal::Authority),
         Some((_, Authentication::None)) => return Err(Refusal::Authentication),
-        Some((_, Authentication::Sas)) | None => Some(signed(names, proof.password, identity, now)?),
+        Some((_, Authentication::Sas)) | None => signed(names, proof.password, identity, now)?,
     };
-    if identity.is_some_and(|identity| identity.is_blocked) { Err(Refusal::Blocked) } else { Ok(ends_at) }
+    if identity.is_some_and(|identity| identity.is_blocked) { Err(Refusal::Blocked) } else { Ok(admitted) }
 }
 
-/// Returns until when a token is good.
+/// Returns how a device is let in with a token.
 fn signed(
     (host_name, device_id): (&str, &str),
     password: Option<&[u8]>,
     identity: Option<&Identity>,
     now: i64,
-) -> Result<i64, Refusal> {
+) -> Result<Admitted, Refusal> {
     let text = password.and_then(|password| std::str::from_utf8(password).ok()).ok_or(Refusal::Token)?;
     let token = SasToken::parse(text).ok_or(Refusal::Token)?;
     if token.policy.is_some() {
@@ -130,14 +159,12 @@ fn signed(
     let nobody = vec![vec![0; 32]];
     let keys = identity.map_or(&nobody, |identity| &identity.keys);
     // Both keys are tried, whichever it is.
-    let is_signed = keys.iter().fold(false, |is_signed, key| token.is_signed_with(key) | is_signed);
+    let signed = keys.iter().fold(None, |signed, key| if token.is_signed_with(key) { Some(key) } else { signed });
     if identity.is_none() {
         return Err(Refusal::Unknown);
     }
-    if !is_signed {
-        return Err(Refusal::Key);
-    }
-    if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(token.ends_at) }
+    let credential = Credential::Key(Sha256::digest(signed.ok_or(Refusal::Key)?).into());
+    if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(Admitted { ends_at: Some(token.ends_at), credential }) }
 }
 
 #[cfg(test)]
@@ -183,6 +210,7 @@ mod tests {
         };
         let check = |password: &[u8], identity: Option<&Identity>, now: i64| {
             admitted(("h", "lamp-1"), Proof { password: Some(password), certificate: Some(b"any") }, identity, now)
+                .map(|admitted| admitted.ends_at)
         };
         assert_eq!(check(password, Some(&identity(&[b"other", b"key"])), 0), Ok(Some(1)));
         assert_eq!(check(password, Some(&identity(&[b"key"])), 1), Err(Refusal::Expired));
@@ -201,6 +229,15 @@ mod tests {
         }
         assert_eq!(check(b"secret", Some(&identity(&[b"key"])), 0), Err(Refusal::Token));
         assert_eq!(admitted(("h", "lamp-1"), Proof::default(), None, 0), Err(Refusal::Token));
+        let let_in = admitted(
+            ("h", "lamp-1"),
+            Proof { password: Some(password), certificate: None },
+            Some(&identity(&[b"key"])),
+            0,
+        );
+        let credential = let_in.unwrap().credential;
+        assert!(credential.is_of(&identity(&[b"other", b"key"])) && !credential.is_of(&identity(&[b"other"])));
+        assert!(!credential.is_of(&blocked));
         let proof = Proof { password: Some(password), certificate: None };
         assert_eq!(admitted(("g", "lamp-1"), proof, Some(&identity(&[b"key"])), 0), Err(Refusal::Resource));
         let policy = [password.as_slice(), b"&skn=device"].concat();
@@ -217,7 +254,9 @@ mod tests {
                 thumbprints: vec!["00".to_string(), thumbprint.to_string()],
                 is_blocked: false,
             };
-            admitted(("h", "lamp-1"), Proof { password: None, certificate }, Some(&identity), 0)
+            let admitted = admitted(("h", "lamp-1"), Proof { password: None, certificate }, Some(&identity), 0)?;
+            assert!(admitted.credential.is_of(&identity));
+            Ok(admitted.ends_at)
         };
         assert_eq!(check(sha1, Some(b"abc")), Ok(None));
         assert_eq!(check(sha256, Some(b"abc")), Ok(None));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::admission::Credential;
 use super::direct::DirectCalls;
 use super::topics::Filter;
 use crate::link::answered::Answered;
@@ -22,6 +23,10 @@ const INBOUND_OF_DEVICE_MAX: usize = 8;
 /// Events that are taken at once, and their bytes: they are written in one commit.
 const TAKEN_MAX: usize = 2_048;
 const TAKEN_BYTES_MAX: usize = 4 << 20;
+/// Connected devices that are asked for again at once.
+const AGAIN_MAX: usize = 1_024;
+/// The request id of a device that is connected and asked for again.
+pub const AGAIN: &str = "";
 /// Messages that wait to be sent to a device, and acknowledgements for it.
 pub const OUTBOX_MAX: usize = 256;
 /// How long a connection waits for room before it looks again.
@@ -104,6 +109,8 @@ struct Session {
     closing: Option<oneshot::Sender<Closing>>,
     /// Nothing of it is kept when it ends.
     is_clean: bool,
+    /// What it was let in with.
+    credential: Credential,
 }
 
 impl Session {
@@ -126,6 +133,9 @@ pub struct State {
     sessions: BTreeMap<String, Session>,
     /// Of devices that are or were connected since the process began.
     subscriptions: BTreeMap<String, Subscriptions>,
+    /// Connected devices that are to be asked for again, and how often that was wanted.
+    again: VecDeque<String>,
+    looks: u64,
     /// Connections that wait to be let in.
     logins: BTreeMap<String, oneshot::Sender<Option<Identity>>>,
     answered: Answered,
@@ -212,12 +222,14 @@ impl State {
     }
 
     pub fn has_events(&self) -> bool {
-        !self.wanted.is_empty() || !self.inbound.is_empty()
+        !self.wanted.is_empty() || !self.again.is_empty() || !self.inbound.is_empty()
     }
 
     /// Takes out what is handled at once, in order but for who wants to be let in.
     pub fn take(&mut self) -> Vec<Inbound> {
-        let wanted = self.wanted.drain(..);
+        let again = self.again.drain(..self.again.len().min(AGAIN_MAX));
+        let again = again.map(|device_id| Happened::LoginWanted { device_id, rid: AGAIN.to_string() });
+        let wanted = self.wanted.drain(..).chain(again);
         let mut taken: Vec<Inbound> = wanted.map(|happened| Inbound { happened, receipt: None, bytes: 0 }).collect();
         let mut bytes = 0;
         while taken.len() < TAKEN_MAX
@@ -243,18 +255,46 @@ impl State {
         }
     }
 
+    /// Returns how often connected devices were to be asked for again.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    /// Has all connected devices asked for again.
+    pub fn look_again(&mut self) {
+        self.looks += 1;
+        self.again = self.sessions.keys().cloned().collect();
+    }
+
+    /// Ends the connection of a device that would not be let in any more with what it was let in with.
+    pub fn look_again_at(&mut self, device_id: &str, identity: Option<&Identity>) {
+        let is_out = |session: &Session| !identity.is_some_and(|identity| session.credential.is_of(identity));
+        if self.sessions.get(device_id).is_some_and(is_out) {
+            self.close(device_id, Closing::NotAllowed);
+        }
+    }
+
     /// Forgets a connection that has given up waiting.
     pub fn forget_login(&mut self, rid: &str) {
         self.logins.remove(rid);
     }
 
-    /// Begins the session of a device, in the place of an earlier one. Returns its number, and whether its subscriptions
+    /// Begins the session of a device that was asked for after so many looks, in the place of an earlier one. Returns its number, and whether its subscriptions
     /// were known.
-    pub fn begin(&mut self, device_id: &str, is_clean: bool, orders: Orders) -> (u64, bool) {
+    pub fn begin(
+        &mut self,
+        device_id: &str,
+        is_clean: bool,
+        (credential, looks): (Credential, u64),
+        orders: Orders,
+    ) -> (u64, bool) {
+        if looks != self.looks {
+            self.again.push_back(device_id.to_string());
+        }
         self.last_number += 1;
         let number = self.last_number;
         let Orders { outbox, closing } = orders;
-        let session = Session { number, outbox, closing: Some(closing), is_clean };
+        let session = Session { number, outbox, closing: Some(closing), is_clean, credential };
         if let Some(mut earlier) = self.sessions.insert(device_id.to_string(), session) {
             earlier.close(Closing::Replaced);
             if earlier.is_clean {

@@ -45,7 +45,7 @@ use super::protocol::{RequestId, desired_payload, twin_payload};
 use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::hub::HubLinkConfig;
 use crate::model::status::LinkStatus;
-use exchange::{Closing, Exchange, Inbound, Out, Receipt};
+use exchange::{AGAIN, Closing, Exchange, Inbound, Out, Receipt};
 use front::{Certificate, Front};
 
 pub use direct::DirectAnswer;
@@ -176,8 +176,10 @@ impl DeviceLink for HubLink {
         let Reply { device_id, rid, answer } = reply;
         match answer {
             ReplyAnswer::Identity(identity) => {
-                if let Some(exchange) = &self.exchange {
-                    exchange.lock().answer_login(&rid, identity);
+                let Some(exchange) = &self.exchange else { return };
+                match rid.as_str() {
+                    AGAIN => exchange.lock().look_again_at(&device_id, identity.as_ref()),
+                    rid => exchange.lock().answer_login(rid, identity),
                 }
             }
             ReplyAnswer::Twin(twin) => {
@@ -218,6 +220,16 @@ impl DeviceLink for HubLink {
 
     fn hears_alone(&self) -> bool {
         true
+    }
+
+    fn is_connected(&self, device_id: &str) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.lock().listens_to(device_id).is_some())
+    }
+
+    fn look_again(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.lock().look_again();
+        }
     }
 
     fn status(&self) -> Option<LinkStatus> {

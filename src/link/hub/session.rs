@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::admission::{Hello, Proof, admitted, named};
+use super::admission::{Admitted, Hello, Proof, admitted, named};
 use super::direct;
 use super::end::End;
 use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
@@ -112,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         *who = Some(device_id.clone());
         let rid = format!("{:032x}", u128::from(random()?) << 64 | u128::from(random()?));
+        let looks = exchange.lock().looks();
         let identity = exchange.login(&device_id, rid.clone());
         let identity = match timeout(LOGIN_TIME_MAX, identity).await {
             Ok(Ok(identity)) => identity,
@@ -123,17 +124,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = Timestamp::now().as_second();
         let certificate = self.certificate.take();
         let proof = Proof { password: hello.password(), certificate: certificate.as_deref() };
-        let ends_at = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
-            Ok(ends_at) => ends_at.unwrap_or(i64::MAX),
+        let Admitted { ends_at, credential } = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 exchange.lock().refused += 1;
                 return Err(self.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
             }
         };
-        let (session, was_known) = exchange.lock().begin(&device_id, hello.clean_session(), orders);
+        let (session, was_known) =
+            exchange.lock().begin(&device_id, hello.clean_session(), (credential, looks), orders);
         exchange.calls.can_be_called(&device_id);
         self.welcome(ConnectReturnCode::Accepted, was_known);
-        let left = u64::try_from(ends_at.saturating_sub(now)).unwrap_or_default();
+        let left = u64::try_from(ends_at.unwrap_or(i64::MAX).saturating_sub(now)).unwrap_or_default();
         // A token may be good for centuries, which a clock of the system does not reach.
         let ends_at = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));
         Ok((Device { id: device_id, session, bad_filters: 0, reports: (Instant::now(), 0) }, ends_at))

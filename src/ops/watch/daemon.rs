@@ -216,12 +216,13 @@ impl<'w> Daemon<'w> {
                 hear_at = self.hear(clock, tell);
                 self.tell_link(now, tell);
             }
-            let woken = clock.wait(hear_at.map_or(look_at, |at| at.min(look_at)), inbox);
+            let beat_at = hear_at.or_else(|| self.reconciler.hear_at(now));
+            let woken = clock.wait(beat_at.map_or(look_at, |at| at.min(look_at)), inbox);
             self.wake(woken);
             if woken.is_for_others_than(Wakeup::Link) || look_at <= clock.now() {
                 return;
             }
-            if woken.has(Wakeup::Link) {
+            if woken.has(Wakeup::Link) || beat_at.is_some_and(|at| at <= clock.now()) {
                 hear_at.get_or_insert(Timestamp::MIN);
             }
         }

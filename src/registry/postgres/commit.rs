@@ -233,6 +233,7 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
             return twins::write(connection, device_id, sections).map(Answer::Twin);
         }
         Change::PutIdentity { device_id, if_match, identity, at } => {
+            single::note_admissions(connection)?;
             return identities::put(connection, device_id, *if_match, identity, *at).map(Answer::Identity);
         }
         Change::DeleteIdentity { device_id, if_match } => {

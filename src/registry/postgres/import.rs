@@ -196,6 +196,7 @@ pub(super) fn apply(
     at: jiff::Timestamp,
     outbox: &str,
 ) -> Result<(), Fault> {
+    super::single::note_admissions(connection)?;
     let import_id = id_of(connection, &spec.name)?;
     write_staged(connection, import_id)?;
     forget_staged(connection, import_id)?;

@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::super::branch_copy::visit_published;
-use super::super::meta::CLAIMS_VERSION;
+use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
     Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
@@ -63,6 +63,10 @@ impl Devices for PostgresStore {
 
     fn statistics(&self) -> Result<Statistics, RegistryError> {
         self.read("count devices", identities::statistics)
+    }
+
+    fn admissions(&self) -> Result<Option<String>, RegistryError> {
+        self.read("read devices", |connection| remembered::value_of(connection, ADMISSIONS))
     }
 
     fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::super::meta::ADMISSIONS;
 use super::connection::Connection;
 use super::fault::Fault;
 use super::json::read_text;
@@ -20,6 +21,7 @@ pub(super) fn set_blocked(
     is_blocked: bool,
     at: Timestamp,
 ) -> Result<Vec<String>, Fault> {
+    note_admissions(connection)?;
     // From now on it is a person's decision.
     connection.execute("DELETE FROM left_device WHERE device_id = ANY($1)", &[&device_ids])?;
     let text = "UPDATE device SET blocked = $2 WHERE device_id = ANY($1) AND blocked <> $2 RETURNING device_id";
@@ -30,8 +32,16 @@ pub(super) fn set_blocked(
     Ok(changed)
 }
 
+/// Notes that what devices log in with may have changed.
+pub(super) fn note_admissions(connection: &Connection) -> Result<(), Fault> {
+    let text = "INSERT INTO meta (key, value) VALUES ($1, '1')
+        ON CONFLICT (key) DO UPDATE SET value = (meta.value::bigint + 1)::text";
+    connection.execute(text, &[&ADMISSIONS]).map(drop)
+}
+
 /// Deletes devices with their keys, and returns those that were there.
 pub(super) fn delete(connection: &Connection, device_ids: &[String]) -> Result<Vec<String>, Fault> {
+    note_admissions(connection)?;
     connection.execute("DELETE FROM device_key WHERE device_id = ANY($1)", &[&device_ids])?;
     let text = "DELETE FROM device WHERE device_id = ANY($1) RETURNING device_id";
     let rows = connection.rows(text, &[&device_ids])?;

@@ -66,6 +66,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
             return twins::write(transaction, device_id, sections).map(Answer::Twin);
         }
         Change::PutIdentity { device_id, if_match, identity, at } => {
+            single::note_admissions(transaction)?;
             return identities::put(transaction, device_id, *if_match, identity, *at).map(Answer::Identity);
         }
         Change::DeleteIdentity { device_id, if_match } => {

@@ -105,6 +105,7 @@ pub(super) fn apply(
     outbox: &str,
 ) -> rusqlite::Result<()> {
     let name = spec.name.as_str();
+    super::single::note_admissions(transaction)?;
     write_staged(transaction, name)?;
     forget_staged(transaction, name)?;
     transaction.execute(

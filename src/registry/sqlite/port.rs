@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::super::branch_copy::visit_published;
-use super::super::meta::CLAIMS_VERSION;
+use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
     Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
@@ -61,6 +61,10 @@ impl Devices for SqliteStore {
 
     fn statistics(&self) -> Result<Statistics, RegistryError> {
         self.device_counts()
+    }
+
+    fn admissions(&self) -> Result<Option<String>, RegistryError> {
+        remembered::value_of(&self.connection, ADMISSIONS).map_err(|e| self.error("read devices", e))
     }
 
     fn edge_manifest_digest(&self, device_id: &str) -> Result<Option<String>, RegistryError> {

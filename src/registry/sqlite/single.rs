@@ -6,10 +6,18 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::super::RegistryError;
+use super::super::meta::ADMISSIONS;
 use super::{SqliteStore, status};
 
 /// Ids beside the place where one would be that are looked at for a near one, on each side.
 const NEIGHBOURS: usize = 50;
+
+/// Notes that what devices log in with may have changed.
+pub(super) fn note_admissions(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let text = "INSERT INTO meta (key, value) VALUES (?1, '1')
+         ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1";
+    transaction.execute(text, [ADMISSIONS]).map(drop)
+}
 
 /// Blocks or unblocks devices at a time, and returns those that were not so before.
 pub(super) fn set_blocked(
@@ -18,6 +26,7 @@ pub(super) fn set_blocked(
     is_blocked: bool,
     at: Timestamp,
 ) -> rusqlite::Result<Vec<String>> {
+    note_admissions(transaction)?;
     let mut write = transaction.prepare("UPDATE device SET blocked = ?2 WHERE device_id = ?1 AND blocked <> ?2")?;
     // From now on it is a person's decision.
     let mut left = transaction.prepare("DELETE FROM left_device WHERE device_id = ?1")?;
@@ -31,6 +40,7 @@ pub(super) fn set_blocked(
 
 /// Deletes devices with their keys, and returns those that were there.
 pub(super) fn delete(transaction: &Transaction<'_>, device_ids: &[String]) -> rusqlite::Result<Vec<String>> {
+    note_admissions(transaction)?;
     let mut keys = transaction.prepare("DELETE FROM device_key WHERE device_id = ?1")?;
     let mut device = transaction.prepare("DELETE FROM device WHERE device_id = ?1")?;
     let deleted = changed(device_ids, |id| {
