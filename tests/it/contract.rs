@@ -364,6 +364,7 @@ macro_rules! contract {
                 deleting_tells_who_was_there
                 a_deleted_device_takes_its_keys_along
                 a_deleted_device_is_imported_as_a_new_one
+                what_changes_admissions_is_counted
             }
             indexes {
                 indexes_change_nothing_in_what_is_selected

@@ -1,7 +1,7 @@
 //! Devices that a person blocks, unblocks or deletes.
 
 use fleetform::model::device::Authentication;
-use fleetform::registry::Change;
+use fleetform::registry::{Change, Heard, HeardOf};
 
 use super::Fresh;
 use super::fleet::{Fleet, now, spec, texts};
@@ -52,4 +52,27 @@ pub fn a_deleted_device_is_imported_as_a_new_one(fresh: Fresh) {
     assert_eq!(fleet.import(&spec("all"), "IOTC_DEVICEID\nd-0000\n").new, 1);
     assert!(!fleet.device("d-0000").blocked);
     assert_ne!(fleet.registry.devices().keys("d-0000").unwrap(), keys);
+}
+
+pub fn what_changes_admissions_is_counted(fresh: Fresh) {
+    let mut fleet = Fleet::with_devices(fresh, 2);
+    let mut seen = vec![fleet.registry.devices().admissions().unwrap()];
+    let mut is_news = |fleet: &Fleet| {
+        let found = fleet.registry.devices().admissions().unwrap();
+        let is_news = !seen.contains(&found);
+        seen.push(found);
+        is_news
+    };
+    let what = HeardOf::Presence { is_online: true, is_news: true };
+    let heard = [Heard { device_id: "d-0001", at: now(), what }];
+    fleet.registry.write(Change::Heard { from: &heard }).unwrap();
+    assert!(!is_news(&fleet), "a device that connects changes nothing");
+    set_blocked(&mut fleet, &["d-0001"], true);
+    assert!(is_news(&fleet));
+    set_blocked(&mut fleet, &["d-0001"], false);
+    assert!(is_news(&fleet));
+    fleet.delete(&["d-0001"]);
+    assert!(is_news(&fleet));
+    fleet.import(&spec("b"), "IOTC_DEVICEID\nd-9\n");
+    assert!(is_news(&fleet));
 }

@@ -246,10 +246,13 @@ pub fn another_row_is_a_difference(fresh: Fresh) {
     let contents = |fleet: &Fleet| Contents::of(&fleet.registry, &mut |_| Ok(())).unwrap();
     let before = contents(&other);
     other.block(&["d-0005"]);
-    assert_eq!(before.differences(&contents(&other)), [("device", 7, 7), ("device_status", 1, 2)]);
+    // What changes admissions is counted.
+    let rows = before.rows("meta");
+    let expected = [("device", 7, 7), ("device_status", 1, 2), ("meta", rows, rows)];
+    assert_eq!(before.differences(&contents(&other)), expected);
     other.delete(&["d-0005"]);
     let names: Vec<_> = before.differences(&contents(&other)).into_iter().map(|(name, ..)| name).collect();
-    assert_eq!(names, ["deleted_device", "device", "device_key"]);
+    assert_eq!(names, ["deleted_device", "device", "device_key", "meta"]);
 }
 
 pub fn rows_that_contradict_each_other_are_found(fresh: Fresh) {
