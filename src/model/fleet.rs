@@ -69,7 +69,9 @@ impl LinkConfig {
     /// Returns true when devices are reached in the same way: what back ends may do is no matter of theirs.
     pub fn reaches_like(&self, other: &LinkConfig) -> bool {
         match (self, other) {
-            (LinkConfig::Hub(one), LinkConfig::Hub(two)) => one.host_name == two.host_name,
+            (LinkConfig::Hub(one), LinkConfig::Hub(two)) => {
+                (&one.host_name, &one.device_authorities) == (&two.host_name, &two.device_authorities)
+            }
             (one, two) => one == two,
         }
     }

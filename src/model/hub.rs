@@ -10,6 +10,8 @@ use super::secret::SecretRef;
 pub struct HubLinkConfig {
     /// What the connection strings of the devices say, in lower case and without a port.
     pub host_name: String,
+    /// PEM files with the authorities that may have signed certificates of devices, relative to the folder of the fleet.
+    pub device_authorities: Vec<String>,
     /// What back ends may do.
     pub api: HubApi,
 }

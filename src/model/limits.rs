@@ -31,6 +31,8 @@ pub const NAME_CHARS_MAX: usize = 63;
 pub const RUN_TOKEN_CHARS_MAX: usize = 63;
 /// Characters of a device id (IoT Hub).
 pub const DEVICE_ID_CHARS_MAX: usize = 128;
+/// Files of authorities of devices that a Fleet names.
+pub const DEVICE_AUTHORITIES_MAX: usize = 100;
 /// Characters of a device name (IoT Central).
 pub const DEVICE_NAME_CHARS_MAX: usize = 148;
 /// Levels of organizations below the root (IoT Central).

@@ -372,6 +372,105 @@ fn a_device_with_a_certificate_is_known_by_its_thumbprint() {
     connect("d-001", own).unwrap();
 }
 
+/// An authority, and what it signs.
+struct Signer {
+    folder: PathBuf,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Signer {
+    /// Makes one whose certificate is in `ca.pem` of a folder.
+    fn new(folder: PathBuf) -> Signer {
+        fs::create_dir_all(&folder).unwrap();
+        let mut own = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        own.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(folder.join("ca.pem"), own.self_signed(&key).unwrap().pem()).unwrap();
+        Signer { folder, issuer: rcgen::Issuer::new(own, key) }
+    }
+
+    /// Signs a certificate, and returns its file and that of its key.
+    fn sign(&self, name: &str, change: impl Fn(&mut rcgen::CertificateParams)) -> (PathBuf, PathBuf) {
+        let mut own = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        own.distinguished_name = rcgen::DistinguishedName::new();
+        own.distinguished_name.push(rcgen::DnType::CommonName, name);
+        change(&mut own);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let signed = own.signed_by(&key, &self.issuer).unwrap();
+        let number = fs::read_dir(&self.folder).unwrap().count();
+        let file = |kind: &str| self.folder.join(format!("{name}-{number}.{kind}"));
+        let files = (file("pem"), file("key"));
+        fs::write(&files.0, signed.pem()).unwrap();
+        fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
+    }
+}
+
+#[test]
+fn a_device_with_a_certificate_of_an_authority_is_known_by_its_common_name() {
+    let site = Site::without_gateway(1);
+    let (ours, other) = (Signer::new(site.world.file(".git/ours")), Signer::new(site.world.file(".git/other")));
+    let link = format!("{{link: {{iotHub: {{hostName: {HOST}, deviceAuthorities: [{{file: .git/ours/ca.pem}}]}}}}}}");
+    site.world.declare("fleetform.yaml", "Fleet", "acme", &link);
+    let line = |id: &str| json!({"id": id, "authentication": {"type": "certificateAuthority"}});
+    site.world.write("x.jsonl", ["x-1", "x-2"].map(|id| format!("{}\n", line(id))).concat());
+    site.world.declare("x.yaml", "DeviceImport", "x", "{file: x.jsonl}");
+    site.world.commit("devices with certificates");
+    site.world.run(&["apply", "--yes"]).expect(0);
+    let mut site = site;
+    site.start();
+    let connect = |id: &str, shown: &(PathBuf, PathBuf)| {
+        let ca = site.certificate();
+        let (client_certificate, client_key) = (Some(shown.0.as_path()), Some(shown.1.as_path()));
+        let tls = tls_config(TlsFiles { ca: Some(&ca), client_certificate, client_key }).unwrap();
+        let username = Some(format!("{HOST}/{id}/?api-version=2021-04-12"));
+        let options = ClientOptions { tls: Some(tls), username, client_id: id.to_string(), ..site.options("d-001") };
+        Device::connect(&options)
+    };
+    let client = |own: &mut rcgen::CertificateParams| {
+        own.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    };
+    let mut device = connect("x-1", &ours.sign("x-1", |_| {})).unwrap();
+    device.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(device.message().0, "$iothub/twin/res/200/?$rid=r1");
+    let one = ours.sign("x-1", client);
+    connect("x-1", &one).unwrap();
+    let old = |own: &mut rcgen::CertificateParams| own.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let server = |own: &mut rcgen::CertificateParams| {
+        own.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    let cases = [
+        (one.clone(), "the common name of the certificate"),
+        (other.sign("x-2", client), "signed by no authority"),
+        (ours.sign("x-2", old), "is over or not good yet"),
+        (ours.sign("x-2", server), "lacks clientAuth"),
+    ];
+    for (shown, why) in cases {
+        assert!(matches!(connect("x-2", &shown).map(drop), Err(BrokerError::Credentials)), "{why}");
+        wait_until(why, || site.said().contains(why));
+    }
+    // Version 1 is what `openssl x509 -req` makes without extensions.
+    let folder = site.world.file(".git/ours");
+    let openssl = |arguments: &[&str]| Ran::of(Command::new("openssl").args(arguments).current_dir(&folder)).expect(0);
+    openssl(&[
+        "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "v1.key", "-out", "v1.csr", "-subj", "/CN=x-2",
+    ]);
+    openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "r.key", "-out", "r.pem", "-subj", "/CN=r"]);
+    openssl(&["x509", "-req", "-in", "v1.csr", "-CA", "r.pem", "-CAkey", "r.key", "-CAcreateserial", "-out", "v1.pem"]);
+    assert!(openssl(&["x509", "-in", "v1.pem", "-noout", "-text"]).stdout.contains("Version: 1"));
+    let at = format!("{HOST}:{}", site.port);
+    let mut shower = Command::new("openssl");
+    shower.args(["s_client", "-connect", &at, "-cert", "v1.pem", "-key", "v1.key"]).current_dir(&folder);
+    let mut shower = Process::start(shower.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    wait_until("it says why", || site.said().contains("X.509 of version 1"));
+    shower.kill();
+    // The file has another authority now, and the connection of the device goes on.
+    fs::copy(site.world.file(".git/other/ca.pem"), site.world.file(".git/ours/ca.pem")).unwrap();
+    wait_until("the new one is trusted", || site.said().contains("the new authorities of devices are trusted"));
+    connect("x-2", &other.sign("x-2", client)).unwrap();
+    assert!(matches!(connect("x-1", &one).map(drop), Err(BrokerError::Credentials)));
+}
+
 #[test]
 fn a_device_that_was_blocked_or_deleted_is_not_let_in() {
     let site = Site::new(2);

@@ -2,12 +2,14 @@
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::token::{SasToken, is_host};
 use crate::link::Identity;
 use crate::model::device::Authentication;
 use crate::model::encoding::hex;
 use crate::model::limits;
+use crate::tls::{Authorities, Untrusted, common_name};
 
 /// What a device says when it connects.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +39,18 @@ pub enum Refusal {
     NoCertificate,
     #[error("the certificate is none of the device's: its thumbprint is another one")]
     Thumbprint,
-    #[error("the device logs in with a certificate of an authority, and none is trusted here")]
+    #[error("the device logs in with a certificate of an authority, and `deviceAuthorities` names none")]
     Authority,
+    #[error("the certificate is signed by no authority of `deviceAuthorities`")]
+    Chain,
+    #[error("the certificate, or one that signed it, is over or not good yet")]
+    Time,
+    #[error("the certificate is not one for clients: its extended key usage lacks clientAuth")]
+    Purpose,
+    #[error("the common name of the certificate is not the device id")]
+    CommonName,
+    #[error("the certificate is X.509 of version 1 or 2: give the device one of version 3, such as with extensions")]
+    Version,
     #[error("the device has neither keys nor a thumbprint, so it cannot log in")]
     Authentication,
     #[error("the password is no shared access signature")]
@@ -80,8 +92,10 @@ pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
 pub struct Proof<'a> {
     /// A token.
     pub password: Option<&'a [u8]>,
-    /// The certificate that it has the key of, in DER.
-    pub certificate: Option<&'a [u8]>,
+    /// The certificate that it has the key of, and those that it has shown with it.
+    pub chain: &'a [CertificateDer<'a>],
+    /// Who may have signed it.
+    pub authorities: Option<&'a Authorities>,
 }
 
 /// How a device was let in.
@@ -99,6 +113,8 @@ pub enum Credential {
     Key([u8; 32]),
     /// The thumbprint of a certificate, as it is registered.
     Thumbprint(String),
+    /// The signature of an authority.
+    Authority,
 }
 
 impl Credential {
@@ -109,6 +125,7 @@ impl Credential {
                 identity.keys.iter().any(|key| Sha256::digest(key).as_slice() == digest)
             }
             (Credential::Thumbprint(print), Authentication::SelfSigned) => identity.thumbprints.contains(print),
+            (Credential::Authority, Authentication::CertificateAuthority) => true,
             _ => false,
         };
         is_same && !identity.is_blocked
@@ -128,17 +145,32 @@ pub fn admitted(
 ) -> Result<Admitted, Refusal> {
     let admitted = match identity.map(|identity| (identity, identity.authentication)) {
         Some((identity, Authentication::SelfSigned)) => {
-            let shown = proof.certificate.ok_or(Refusal::NoCertificate)?;
+            let shown = proof.chain.first().ok_or(Refusal::NoCertificate)?;
             let prints = [hex(&Sha1::digest(shown)), hex(&Sha256::digest(shown))];
             let is_own = |known: &String| prints.iter().any(|print| print.eq_ignore_ascii_case(known));
             let print = identity.thumbprints.iter().find(|known| is_own(known)).ok_or(Refusal::Thumbprint)?;
             Admitted { ends_at: None, credential: Credential::Thumbprint(print.clone()) }
         }
-        Some((_, Authentication::CertificateAuthority)) => return Err(Refusal::Authority),
+        Some((_, Authentication::CertificateAuthority)) => vouched_for(names.1, proof, now)?,
         Some((_, Authentication::None)) => return Err(Refusal::Authentication),
         Some((_, Authentication::Sas)) | None => signed(names, proof.password, identity, now)?,
     };
     if identity.is_some_and(|identity| identity.is_blocked) { Err(Refusal::Blocked) } else { Ok(admitted) }
+}
+
+/// Returns how a device is let in with a certificate of an authority.
+fn vouched_for(device_id: &str, proof: Proof<'_>, now: i64) -> Result<Admitted, Refusal> {
+    let shown = proof.chain.first().ok_or(Refusal::NoCertificate)?;
+    let authorities = proof.authorities.ok_or(Refusal::Authority)?;
+    authorities.check(proof.chain, u64::try_from(now).unwrap_or_default()).map_err(|why| match why {
+        Untrusted::Chain => Refusal::Chain,
+        Untrusted::Time => Refusal::Time,
+        Untrusted::Purpose => Refusal::Purpose,
+    })?;
+    match common_name(shown) {
+        Some(name) if name == device_id => Ok(Admitted { ends_at: None, credential: Credential::Authority }),
+        _ => Err(Refusal::CommonName),
+    }
 }
 
 /// Returns how a device is let in with a token.
@@ -209,8 +241,17 @@ mod tests {
             is_blocked: false,
         };
         let check = |password: &[u8], identity: Option<&Identity>, now: i64| {
-            admitted(("h", "lamp-1"), Proof { password: Some(password), certificate: Some(b"any") }, identity, now)
-                .map(|admitted| admitted.ends_at)
+            admitted(
+                ("h", "lamp-1"),
+                Proof {
+                    password: Some(password),
+                    chain: &[CertificateDer::from(b"any".as_slice())],
+                    authorities: None,
+                },
+                identity,
+                now,
+            )
+            .map(|admitted| admitted.ends_at)
         };
         assert_eq!(check(password, Some(&identity(&[b"other", b"key"])), 0), Ok(Some(1)));
         assert_eq!(check(password, Some(&identity(&[b"key"])), 1), Err(Refusal::Expired));
@@ -231,14 +272,14 @@ mod tests {
         assert_eq!(admitted(("h", "lamp-1"), Proof::default(), None, 0), Err(Refusal::Token));
         let let_in = admitted(
             ("h", "lamp-1"),
-            Proof { password: Some(password), certificate: None },
+            Proof { password: Some(password), ..Proof::default() },
             Some(&identity(&[b"key"])),
             0,
         );
         let credential = let_in.unwrap().credential;
         assert!(credential.is_of(&identity(&[b"other", b"key"])) && !credential.is_of(&identity(&[b"other"])));
         assert!(!credential.is_of(&blocked));
-        let proof = Proof { password: Some(password), certificate: None };
+        let proof = Proof { password: Some(password), ..Proof::default() };
         assert_eq!(admitted(("g", "lamp-1"), proof, Some(&identity(&[b"key"])), 0), Err(Refusal::Resource));
         let policy = [password.as_slice(), b"&skn=device"].concat();
         assert_eq!(check(&policy, Some(&identity(&[b"key"])), 0), Err(Refusal::Policy));
@@ -248,13 +289,14 @@ mod tests {
         let sha1 = "A9993E364706816ABA3E25717850C26C9CD0D89D";
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let check = |thumbprint: &str, certificate: Option<&[u8]>| {
+            let chain: Vec<CertificateDer<'_>> = certificate.into_iter().map(CertificateDer::from).collect();
             let identity = Identity {
                 authentication: Authentication::SelfSigned,
                 keys: Vec::new(),
                 thumbprints: vec!["00".to_string(), thumbprint.to_string()],
                 is_blocked: false,
             };
-            let admitted = admitted(("h", "lamp-1"), Proof { password: None, certificate }, Some(&identity), 0)?;
+            let admitted = admitted(("h", "lamp-1"), Proof { chain: &chain, ..Proof::default() }, Some(&identity), 0)?;
             assert!(admitted.credential.is_of(&identity));
             Ok(admitted.ends_at)
         };

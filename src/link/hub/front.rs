@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -15,9 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use super::admission::Refusal;
 use super::end::End;
 use super::exchange::Exchange;
-use super::session::{CONNECT_TIME_MAX, Connection};
+use super::files::{Certificate, DeviceAuthorities};
+use super::session::{CONNECT_TIME_MAX, Connection, House};
 use crate::model::text::sanitize_line;
-use crate::tls::{TlsError, server_config};
+use crate::tls::is_old_certificate;
 
 /// Connections that say who they are at the same time; others wait.
 const HANDSHAKES_MAX: usize = 200;
@@ -33,13 +33,14 @@ const ADDRESSES_MAX: usize = 10_000;
 /// How long the listener waits when the system has no more connections to give.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the files of the certificate are looked at: one that was renewed is used for new connections.
+/// How often the files are looked at: what was renewed is used for new connections.
 const RENEWAL_TIME: Duration = Duration::from_secs(10);
 
 /// What the listener needs.
 pub(super) struct Front {
     pub listener: TcpListener,
     pub certificate: Certificate,
+    pub authorities: DeviceAuthorities,
     pub host_name: Arc<str>,
     pub exchange: Arc<Exchange>,
 }
@@ -47,7 +48,7 @@ pub(super) struct Front {
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, mut certificate, host_name, exchange } = self;
+        let Front { listener, mut certificate, mut authorities, host_name, exchange } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -64,16 +65,20 @@ impl Front {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
-                        let (acceptor, host_name) = (certificate.acceptor.clone(), Arc::clone(&host_name));
-                        let (exchange, handshakes) = (Arc::clone(&exchange), Arc::clone(&handshakes));
+                        let (host_name, exchange) = (Arc::clone(&host_name), Arc::clone(&exchange));
+                        let house = House { host_name, authorities: authorities.authorities.clone(), exchange };
+                        let (acceptor, handshakes) = (certificate.acceptor.clone(), Arc::clone(&handshakes));
                         connections.spawn(async move {
-                            let end = serve(stream, acceptor, &host_name, &exchange, &handshakes).await;
+                            let end = serve(stream, acceptor, &house, &handshakes).await;
                             (peer.ip(), end)
                         });
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,
                 },
-                _ = renewal.tick() => certificate.renew(),
+                _ = renewal.tick() => {
+                    certificate.renew();
+                    authorities.renew();
+                }
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok((address, (device_id, end))) = ended {
                         // Who is blocked, or was away for too long, is who it says.
@@ -88,58 +93,11 @@ impl Front {
     }
 }
 
-/// The certificate that clients are shown, as its files were when they were read.
-pub struct Certificate {
-    certificate: PathBuf,
-    key: PathBuf,
-    changed_at: [Option<SystemTime>; 2],
-    acceptor: TlsAcceptor,
-}
-
-impl Certificate {
-    /// Reads a certificate and its key.
-    ///
-    /// # Errors
-    /// A file cannot be read, is none of its kind, or the two do not belong together.
-    pub fn read(certificate: PathBuf, key: PathBuf) -> Result<Certificate, TlsError> {
-        // What is written between the two is read the next time.
-        let changed_at = changed_at([&certificate, &key]);
-        let acceptor = TlsAcceptor::from(server_config(&certificate, &key)?);
-        Ok(Certificate { certificate, key, changed_at, acceptor })
-    }
-
-    /// Returns what begins a connection with it.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        self.acceptor.clone()
-    }
-
-    /// Reads the files again when they have changed. What cannot be used is told, and the one before goes on.
-    pub fn renew(&mut self) {
-        let changed_at = changed_at([&self.certificate, &self.key]);
-        if changed_at == self.changed_at {
-            return;
-        }
-        self.changed_at = changed_at;
-        match server_config(&self.certificate, &self.key) {
-            Ok(config) => {
-                self.acceptor = TlsAcceptor::from(config);
-                tracing::info!("clients are shown the new certificate");
-            }
-            Err(error) => tracing::warn!(%error, "the new certificate cannot be used, and the old one is shown"),
-        }
-    }
-}
-
-fn changed_at(files: [&Path; 2]) -> [Option<SystemTime>; 2] {
-    files.map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok())
-}
-
 /// Serves a connection; who it was of, as far as that is known, and why it ended.
 async fn serve(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    host_name: &str,
-    exchange: &Arc<Exchange>,
+    house: &House,
     handshakes: &Semaphore,
 ) -> (Option<String>, End) {
     let begun = async {
@@ -149,15 +107,16 @@ async fn serve(
         timeout(CONNECT_TIME_MAX, stream.readable()).await.map_err(|_| End::Silent)??;
         let _turn = handshakes.acquire().await;
         match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
+            Ok(Err(error)) if is_old_certificate(&error) => Err(Refusal::Version.into()),
             Ok(stream) => Ok(stream?),
             Err(_) => Err(End::Silent),
         }
     };
     match begun.await {
         Ok(stream) => {
-            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            let certificate = shown.map(|certificate| certificate.to_vec());
-            Connection::new(stream, certificate).serve(host_name, exchange).await
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let chain = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            Connection::new(stream, chain).serve(house).await
         }
         Err(end) => (None, end),
     }

@@ -25,6 +25,7 @@ mod admission;
 mod direct;
 mod end;
 mod exchange;
+mod files;
 mod front;
 mod session;
 mod switchboard;
@@ -46,10 +47,11 @@ use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, 
 use crate::model::hub::HubLinkConfig;
 use crate::model::status::LinkStatus;
 use exchange::{AGAIN, Closing, Exchange, Inbound, Out, Receipt};
-use front::{Certificate, Front};
+use files::{Certificate, DeviceAuthorities};
+use front::Front;
 
 pub use direct::DirectAnswer;
-pub use front::Certificate as ServerCertificate;
+pub use files::Certificate as ServerCertificate;
 pub use switchboard::{CallError, DirectCall, Switchboard};
 pub use token::SasToken;
 
@@ -90,6 +92,8 @@ impl HubLink {
         let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
         let GatewayOptions { certificate, key, switchboard, .. } = gateway.clone();
         let certificate = Certificate::read(certificate, key).map_err(|error| failed(error.to_string()))?;
+        let files = config.device_authorities.iter().map(|file| surroundings.folder.join(file)).collect();
+        let authorities = DeviceAuthorities::read(files).map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
@@ -98,6 +102,7 @@ impl HubLink {
         let front = Front {
             listener,
             certificate,
+            authorities,
             host_name: config.host_name.as_str().into(),
             exchange: Arc::clone(&exchange),
         };

@@ -11,6 +11,7 @@ use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, SubackReturnCode}
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::admission::{Admitted, Hello, Proof, admitted, named};
 use super::direct;
@@ -24,6 +25,7 @@ use crate::link::protocol::{RequestId, versioned};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use crate::model::text::sanitize_line;
+use crate::tls::Authorities;
 
 /// How long a device may take to say who it is.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -43,8 +45,16 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// A connection.
 pub struct Connection<S> {
     wire: Wire<S>,
-    /// The certificate that the device has the key of, in DER.
-    certificate: Option<Vec<u8>>,
+    /// The certificate that the device has the key of, and those that it has shown with it.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// Where a connection has come to.
+pub struct House {
+    pub host_name: Arc<str>,
+    /// Who may have signed certificates of devices.
+    pub authorities: Option<Authorities>,
+    pub exchange: Arc<Exchange>,
 }
 
 /// What comes from the exchange.
@@ -63,18 +73,19 @@ struct Device {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Takes over a stream, of a device that has shown this certificate.
-    pub fn new(stream: S, certificate: Option<Vec<u8>>) -> Connection<S> {
-        Connection { wire: Wire::new(stream), certificate }
+    /// Takes over a stream, of a device that has shown these certificates, and has the key of the first one.
+    pub fn new(stream: S, chain: Vec<CertificateDer<'static>>) -> Connection<S> {
+        Connection { wire: Wire::new(stream), chain }
     }
 
     /// Serves a device until its connection ends, and returns its id, when it has said one, and why.
-    pub async fn serve(mut self, host_name: &str, exchange: &Arc<Exchange>) -> (Option<String>, End) {
+    pub async fn serve(mut self, house: &House) -> (Option<String>, End) {
+        let exchange = &house.exchange;
         let (outbox, orders) = mpsc::channel(OUTBOX_MAX);
         let (closing, closed) = oneshot::channel();
         let ordered = Ordered { orders, closed };
         let mut who = None;
-        let (mut device, ends_at) = match self.let_in(host_name, exchange, Orders { outbox, closing }, &mut who).await {
+        let (mut device, ends_at) = match self.let_in(house, Orders { outbox, closing }, &mut who).await {
             Ok(found) => found,
             Err(end) => return (who, end),
         };
@@ -96,11 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Waits until the device has said who it is, and lets it in. Returns until when.
     async fn let_in(
         &mut self,
-        host_name: &str,
-        exchange: &Arc<Exchange>,
+        house: &House,
         orders: Orders,
         who: &mut Option<String>,
     ) -> Result<(Device, Instant), End> {
+        let House { host_name, authorities, exchange } = house;
         let hello = match timeout(CONNECT_TIME_MAX, self.wire.hello()).await {
             Ok(hello) => hello?,
             Err(_) => return Err(End::Silent),
@@ -122,8 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         let now = Timestamp::now().as_second();
-        let certificate = self.certificate.take();
-        let proof = Proof { password: hello.password(), certificate: certificate.as_deref() };
+        let chain = std::mem::take(&mut self.chain);
+        let proof = Proof { password: hello.password(), chain: &chain, authorities: authorities.as_ref() };
         let Admitted { ends_at, credential } = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
             Ok(admitted) => admitted,
             Err(refusal) => {

@@ -16,7 +16,7 @@ const AT: &str = "/spec/link/iotHub";
 
 impl Lowering<'_> {
     pub(super) fn hub_api(&mut self, hub: v1::IotHub) -> HubApi {
-        let v1::IotHub { host_name: _, policies, direct, method_failure, jobs, retention } = hub;
+        let v1::IotHub { host_name: _, device_authorities: _, policies, direct, method_failure, jobs, retention } = hub;
         let default = HubApi::default();
         let v1::HubJobs { folder, branch } = jobs.unwrap_or_default();
         let folder = folder.unwrap_or(default.jobs_folder).trim_end_matches('/').to_string();

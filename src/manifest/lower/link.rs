@@ -5,6 +5,7 @@ use crate::diag::{code, shown};
 use crate::manifest::v1;
 use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
 use crate::model::hub::HubLinkConfig;
+use crate::model::limits;
 use crate::model::secret::SecretRef;
 
 /// Bytes of a prefix: a topic has 65,535, and the longest of ours is a method of a long name.
@@ -84,8 +85,21 @@ impl Lowering<'_> {
             let detail = format!("`{}` is no host name: {problem}.", shown(&host_name));
             self.report(code::HUB_HOST, "/spec/link/iotHub/hostName", detail);
         }
+        let at = |place: usize| format!("/spec/link/iotHub/deviceAuthorities/{place}");
+        let named = hub.device_authorities.len();
+        if named > limits::DEVICE_AUTHORITIES_MAX {
+            let detail = format!("There are {named} files, and at most {} are read.", limits::DEVICE_AUTHORITIES_MAX);
+            self.report(code::PATH, &at(limits::DEVICE_AUTHORITIES_MAX), detail);
+        }
+        let mut device_authorities = Vec::new();
+        for (place, v1::DeviceAuthority { file }) in hub.device_authorities.iter().enumerate() {
+            match file.clone().filter(|file| !file.trim().is_empty()) {
+                Some(file) => device_authorities.push(file),
+                None => self.report(code::PATH, &at(place), "An authority is a PEM file: `file: PATH`."),
+            }
+        }
         let api = self.hub_api(hub);
-        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, api }))
+        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, device_authorities, api }))
     }
 
     pub(super) fn credential(&mut self, place: v1::CredentialPlace, pointer: &str) -> Option<SecretRef> {

@@ -30,6 +30,10 @@ pub struct IotHub {
     /// the gateway has it.
     #[schemars(example = &"hub.acme.example")]
     pub host_name: Option<String>,
+    /// The authorities that may have signed the certificates of devices that are registered as `certificateAuthority`. A
+    /// device has a certificate with its id as the common name. Default: none.
+    #[schemars(extend("maxItems" = crate::model::limits::DEVICE_AUTHORITIES_MAX), example = json!([{"file": "/etc/fleetform/device-ca.pem"}]))]
+    pub device_authorities: Vec<DeviceAuthority>,
     /// What back ends may do that use the REST API, by the name of the policy that their connection string has as
     /// `SharedAccessKeyName`. Default: those of `fleetform gateway init`, which are IoT Hub's five.
     #[schemars(example = json!({"service": {"primary": {"env": "HUB_SERVICE"}, "rights": ["serviceConnect"]}}))]
@@ -105,6 +109,17 @@ pub struct HubJobs {
     /// for a review before they run.
     #[schemars(example = &"hub/{name}")]
     pub branch: Option<String>,
+}
+
+/// Authorities that sign certificates of devices.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["file"]))]
+pub struct DeviceAuthority {
+    /// A PEM file with their certificates, absolute or relative to the folder of the fleet. It is read again when it
+    /// changes.
+    #[schemars(example = &"/etc/fleetform/device-ca.pem")]
+    pub file: Option<String>,
 }
 
 /// Real devices behind an MQTT broker. MQTT 5 is spoken, and 3.1.1 with a broker that does not know it. The protocol of
