@@ -72,7 +72,8 @@ pub trait DeviceLink {
         drop(reply);
     }
 
-    /// Takes notice that what the last poll returned is durable: what is between may forget it.
+    /// Takes notice that what the last poll returned is durable: what is between may forget it. A link that hears alone
+    /// returns what devices have said again until then.
     fn settle(&mut self) {}
 
     /// Returns true when requests reach devices now. While it is false nothing new is sent, and nothing fails for it.

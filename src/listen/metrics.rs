@@ -258,7 +258,7 @@ impl Page {
     /// The way to the devices, when there are connections.
     fn link(&self, families: &mut Families<'_>) -> fmt::Result {
         let Some(link) = &self.snapshot.link else { return Ok(()) };
-        let LinkStatus { connected, connections, fault: _, online, malformed, refused } = link;
+        let LinkStatus { connected, connections, fault: _, online, malformed, refused, telemetry } = link;
         let help = "Connections to the broker that are up";
         families.gauges(about("fleetform_link_connected", help), alone(Some(number(*connected))))?;
         let help = "Connections to the broker that are wanted";
@@ -266,7 +266,9 @@ impl Page {
         let help = "Devices that are online, as they or the broker said last";
         families.gauges(about("fleetform_link_online_devices", help), alone(Some(number(*online))))?;
         let refusals = vec![(vec![("cause", "malformed")], *malformed), (vec![("cause", "refused")], *refused)];
-        families.counters(about("fleetform_link_refusals", "Messages of devices that nothing came of"), refusals)
+        families.counters(about("fleetform_link_refusals", "Messages of devices that nothing came of"), refusals)?;
+        let help = "Messages of telemetry that devices have sent to the gateway";
+        families.counters(about("fleetform_link_telemetry", help), vec![(Vec::new(), *telemetry)])
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {

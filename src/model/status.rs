@@ -94,6 +94,9 @@ pub struct LinkStatus {
     /// Messages of devices that the registry does not have, or that are blocked.
     #[serde(default)]
     pub refused: u64,
+    /// Messages of telemetry that devices have sent to the gateway.
+    #[serde(default)]
+    pub telemetry: u64,
 }
 
 /// Where declared files come from, and the last ones that the daemon acted on.

@@ -13,7 +13,7 @@ impl Reconciler<'_> {
     pub fn hear(&mut self, now: Timestamp) -> Result<bool, ReconcileError> {
         let (Some(link), None) = (&mut self.link, &self.session) else { return Ok(false) };
         let heard = link.hear(self.workspace, &self.options, now);
-        if heard.is_err() {
+        if heard.as_ref().is_err_and(|error| !link.outlasts(error)) {
             // What was not written down is delivered again on a new connection, which the next round opens.
             self.link = None;
         }

@@ -105,6 +105,11 @@ impl KeptLink {
         self.config.has_connections()
     }
 
+    /// Returns true when it stays open although something failed: what is not written down is returned again.
+    pub fn outlasts(&self, error: &ReconcileError) -> bool {
+        self.link.hears_alone() && matches!(error, ReconcileError::Registry(_))
+    }
+
     /// Closes the registry: a session opens it.
     pub fn give_way(&mut self) {
         self.registry = None;

@@ -378,7 +378,7 @@ impl<'w> Reconciler<'w> {
                 Ok(ended)
             }
             Err(error) => {
-                self.abandon(clock, inbox, observer);
+                self.link = self.give_up(clock, inbox, observer).filter(|link| link.outlasts(&error));
                 Err(error)
             }
         }
@@ -389,19 +389,24 @@ impl<'w> Reconciler<'w> {
         self.session.as_mut().map(|session| std::mem::take(&mut session.done)).unwrap_or_default()
     }
 
-    /// Waits for what is in flight, and forgets what runs. The journal has what came of it.
+    /// Waits for what is in flight, and forgets what runs. The journal has what came of it, or devices say it again.
     pub fn abandon(&mut self, clock: &dyn Clock, inbox: &Inbox, observer: &mut dyn FnMut(&Progress)) {
+        drop(self.give_up(clock, inbox, observer));
+    }
+
+    /// As [`Reconciler::abandon`], and returns the link.
+    fn give_up(&mut self, clock: &dyn Clock, inbox: &Inbox, tell: &mut dyn FnMut(&Progress)) -> Option<KeptLink> {
         if let (Some(session), Some(kept)) = (&mut self.session, &mut self.link) {
-            let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), observer);
+            let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), tell);
             executor.drain(&mut self.running);
             self.woken = self.woken.and(executor.woken);
         }
         self.running = Running::default();
-        // What devices have said and nobody has written down is delivered again on a new connection.
-        (self.session, self.link) = (None, None);
+        self.session = None;
         if let Some(upstream) = &mut self.upstream {
             upstream.forget();
         }
+        self.link.take()
     }
 
     /// Gives back the right to work and the lock, and notes what was applied: there is nothing to execute.

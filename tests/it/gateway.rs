@@ -541,6 +541,46 @@ fn what_a_device_says_is_kept_while_another_process_works() {
 }
 
 #[test]
+fn a_registry_that_is_locked_for_long_ends_no_connection() {
+    let site = Site::new(1);
+    let mut device = Device::new(&site, "d-001");
+    site.wait_state("d-001", "Connected");
+    let connection = rusqlite::Connection::open(site.world.file(".fleetform/fleet.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reporting = std::thread::spawn(move || {
+        device.publish("$iothub/twin/PATCH/properties/reported/?$rid=r1", "{\"n\": 1}");
+        let answer = device.message().0;
+        (device, answer)
+    });
+    // SQLite waits for five seconds.
+    let began = Instant::now();
+    while !site.said().contains("is locked by another process") {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", site.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    let (mut device, answer) = reporting.join().unwrap();
+    assert_eq!(answer, "$iothub/twin/res/204/?$rid=r1&$version=2");
+    device.publish("$iothub/twin/GET/?$rid=r2", "");
+    let (topic, twin) = device.message();
+    assert_eq!((topic.as_str(), &twin["reported"]["n"]), ("$iothub/twin/res/200/?$rid=r2", &json!(1)));
+    assert_eq!(site.said().matches("listening for devices").count(), 1);
+}
+
+#[test]
+fn a_certificate_of_another_name_is_warned_of() {
+    let mut site = Site::without_gateway(1);
+    site.world.run(&["apply", "--yes"]).expect(0);
+    let own = rcgen::generate_simple_self_signed(["hub.example.com".to_string()]).unwrap();
+    fs::write(site.certificate(), own.cert.pem()).unwrap();
+    fs::write(site.world.file(".git/key.pem"), own.signing_key.serialize_pem()).unwrap();
+    site.start();
+    assert!(site.said().contains("the certificate is not for `hostName`"), "{}", site.said());
+    let right = Site::new(1);
+    assert!(!right.said().contains("the certificate is not for"), "{}", right.said());
+}
+
+#[test]
 fn a_device_that_asks_without_a_pause_leaves_others_their_turn() {
     let site = Site::new(3);
     let mut greedy = Device::new(&site, "d-001");
@@ -773,6 +813,22 @@ fn what_is_no_device_costs_nothing_but_its_connection() {
     let subscribe = [&[0x82, 23, 0, 7][..], &text(RESPONSES.as_bytes()), &[1]].concat();
     let hello = [&[0x10][..], &length, &body, &subscribe, &[0xe0, 0]].concat();
     assert_eq!(Raw::open(&site).say(&hello), [0x20, 2, 0, 0, 0x90, 3, 0, 7, 1]);
+    // The number 0, and NUL in a topic.
+    let connect = [&[0x10][..], &length, &body].concat();
+    let publish = |flags: u8, topic: &[u8], number: &[u8]| {
+        let rest = [&text(topic)[..], number].concat();
+        [&connect[..], &[flags, rest.len() as u8], &rest].concat()
+    };
+    let topic = b"devices/d-001/messages/events/";
+    for broken in [
+        [&connect[..], &[0x82, 23, 0, 0], &text(RESPONSES.as_bytes()), &[1]].concat(),
+        publish(0x32, topic, &[0, 0]),
+        publish(0x30, b"devices/d-001/messages/events/\0", &[]),
+    ] {
+        let began = Instant::now();
+        assert_eq!(Raw::open(&site).say(&broken), [0x20, 2, 0, 0]);
+        assert!(began.elapsed() < Duration::from_secs(20), "the connection goes on: {broken:?}");
+    }
     let mut device = Device::new(&site, "d-001");
     // A packet that would not end.
     let mut endless = vec![0x10, 0xff, 0xff, 0xff, 0x7f];

@@ -142,6 +142,7 @@ pub struct State {
     last_number: u64,
     pub malformed: u64,
     pub refused: u64,
+    pub telemetry: u64,
     is_signaled: bool,
     warned: BTreeSet<String>,
 }

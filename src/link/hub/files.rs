@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{Authorities, TlsError, server_config};
+use crate::model::text::sanitize_line;
+use crate::tls::{Authorities, TlsError, name_problem, server_config};
 
 /// The authorities that may have signed certificates of devices, as their files were when they were read.
 pub struct DeviceAuthorities {
@@ -47,20 +48,32 @@ impl DeviceAuthorities {
 pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
+    /// The name that devices connect to.
+    host_name: String,
     changed_at: Vec<Option<SystemTime>>,
     pub acceptor: TlsAcceptor,
 }
 
 impl Certificate {
-    /// Reads a certificate and its key.
+    /// Reads a certificate and its key. One that is not for the name that devices connect to is warned of.
     ///
     /// # Errors
     /// A file cannot be read, is none of its kind, or the two do not belong together.
-    pub fn read(certificate: PathBuf, key: PathBuf) -> Result<Certificate, TlsError> {
+    pub fn read(certificate: PathBuf, key: PathBuf, host_name: &str) -> Result<Certificate, TlsError> {
         // What is written between the two is read the next time.
         let changed_at = changed_at([&certificate, &key]);
         let acceptor = TlsAcceptor::from(server_config(&certificate, &key)?);
-        Ok(Certificate { certificate, key, changed_at, acceptor })
+        let own = Certificate { certificate, key, host_name: host_name.to_string(), changed_at, acceptor };
+        own.warn();
+        Ok(own)
+    }
+
+    /// Warns of a certificate with which devices do not connect.
+    fn warn(&self) {
+        if let Ok(Some(reason)) = name_problem(&self.certificate, &self.host_name) {
+            let (host, reason) = (&self.host_name, sanitize_line(&reason));
+            tracing::warn!(%host, %reason, "the certificate is not for `hostName`: devices that check it do not connect");
+        }
     }
 
     /// Returns what begins a connection with it.
@@ -79,6 +92,7 @@ impl Certificate {
             Ok(config) => {
                 self.acceptor = TlsAcceptor::from(config);
                 tracing::info!("clients are shown the new certificate");
+                self.warn();
             }
             Err(error) => tracing::warn!(%error, "the new certificate cannot be used, and the old one is shown"),
         }

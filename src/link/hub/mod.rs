@@ -75,8 +75,9 @@ pub struct HubLink {
     /// `None` in a process that is no gateway: nobody connects to it.
     exchange: Option<Arc<Exchange>>,
     thread: Option<JoinHandle<()>>,
-    /// Of the events that the last poll returned.
-    returned: Vec<Receipt>,
+    /// What was returned and is not settled, and the receipts for it.
+    returned: Vec<LinkEvent>,
+    receipts: Vec<Receipt>,
     expects_until: Option<Timestamp>,
 }
 
@@ -87,11 +88,18 @@ impl HubLink {
     /// The address cannot be listened on, or a file of the certificate cannot be used.
     pub fn open(config: &HubLinkConfig, surroundings: Surroundings<'_>) -> Result<HubLink, LinkError> {
         let Some(gateway) = surroundings.gateway else {
-            return Ok(HubLink { exchange: None, thread: None, returned: Vec::new(), expects_until: None });
+            return Ok(HubLink {
+                exchange: None,
+                thread: None,
+                returned: Vec::new(),
+                receipts: Vec::new(),
+                expects_until: None,
+            });
         };
         let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
         let GatewayOptions { certificate, key, switchboard, .. } = gateway.clone();
-        let certificate = Certificate::read(certificate, key).map_err(|error| failed(error.to_string()))?;
+        let certificate =
+            Certificate::read(certificate, key, &config.host_name).map_err(|error| failed(error.to_string()))?;
         let files = config.device_authorities.iter().map(|file| surroundings.folder.join(file)).collect();
         let authorities = DeviceAuthorities::read(files).map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
@@ -116,7 +124,13 @@ impl HubLink {
         let thread = thread.map_err(|error| failed(error.to_string()))?;
         switchboard.enter(&exchange);
         tracing::info!(%address, host = %config.host_name, "listening for devices");
-        Ok(HubLink { exchange: Some(exchange), thread: Some(thread), returned: Vec::new(), expects_until: None })
+        Ok(HubLink {
+            exchange: Some(exchange),
+            thread: Some(thread),
+            returned: Vec::new(),
+            receipts: Vec::new(),
+            expects_until: None,
+        })
     }
 
     fn publish(&self, device_id: &str, topic: String, payload: Vec<u8>) -> bool {
@@ -153,20 +167,27 @@ impl DeviceLink for HubLink {
         let Some(exchange) = &self.exchange else { return Ok(Vec::new()) };
         let mut state = exchange.lock();
         state.answer_signal();
-        let taken = state.take();
+        // What could not be written down is tried again alone.
+        let taken = if self.returned.is_empty() { state.take() } else { Vec::new() };
         drop(state);
         exchange.make_room();
+        if !self.returned.is_empty() {
+            return Ok(self.returned.clone());
+        }
         let mut events = Vec::with_capacity(taken.len());
         for Inbound { happened, receipt, .. } in taken {
-            self.returned.extend(receipt);
+            self.receipts.extend(receipt);
             events.extend(happened.event(now));
         }
+        // A device may have been called again since one of these: it would count for the later call.
+        let is_lasting = |event: &&LinkEvent| !matches!(event, LinkEvent::NotDelivered { .. });
+        self.returned = events.iter().filter(is_lasting).cloned().collect();
         Ok(events)
     }
 
     fn due(&self) -> Option<Timestamp> {
         let exchange = self.exchange.as_ref()?;
-        exchange.lock().has_events().then_some(Timestamp::MIN)
+        (!self.returned.is_empty() || exchange.lock().has_events()).then_some(Timestamp::MIN)
     }
 
     fn under_way(&self) -> usize {
@@ -205,9 +226,10 @@ impl DeviceLink for HubLink {
 
     fn settle(&mut self) {
         let Some(exchange) = &self.exchange else { return };
-        if !self.returned.is_empty() {
+        self.returned.clear();
+        if !self.receipts.is_empty() {
             let state = exchange.lock();
-            self.returned.drain(..).for_each(|receipt| state.acknowledge(&receipt));
+            self.receipts.drain(..).for_each(|receipt| state.acknowledge(&receipt));
         }
     }
 
@@ -247,6 +269,7 @@ impl DeviceLink for HubLink {
             online: state.connected() as u64,
             malformed: state.malformed,
             refused: state.refused,
+            telemetry: state.telemetry,
         })
     }
 }

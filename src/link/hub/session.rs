@@ -240,6 +240,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes a packet of the device.
     fn take_in(&mut self, device: &mut Device, packet: Packet, exchange: &Arc<Exchange>) -> Result<(), End> {
+        if let Some(rule) = broken_rule(&packet) {
+            return Err(End::Protocol(rule.to_string()));
+        }
         match packet {
             Packet::V3_1_1Publish(message) => {
                 if message.qos() == Qos::ExactlyOnce {
@@ -311,8 +314,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let receipt =
             packet_id.map(|packet_id| Receipt { device_id: device_id.clone(), session: device.session, packet_id });
         let happened = match said {
-            // Counted by nobody: it is not what fleetform is for.
-            Said::Telemetry => None,
+            Said::Telemetry => {
+                exchange.lock().telemetry += 1;
+                None
+            }
             Said::TwinWanted { rid } => Some(Happened::TwinWanted { device_id, rid }),
             Said::Reported { rid } => match self.reported(device, payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
@@ -371,6 +376,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             true => Ok(serde_json::Value::Object(members)),
             false => Err(400),
         }
+    }
+}
+
+/// Returns the rule of MQTT that a packet breaks, of those that the library does not check.
+fn broken_rule(packet: &Packet) -> Option<&'static str> {
+    let (number, has_null) = match packet {
+        Packet::V3_1_1Publish(message) => (message.packet_id(), message.topic_name().contains('\0')),
+        Packet::V3_1_1Subscribe(wanted) => {
+            let has_null = wanted.entries().iter().any(|entry| entry.topic_filter().contains('\0'));
+            (Some(wanted.packet_id()), has_null)
+        }
+        Packet::V3_1_1Unsubscribe(unwanted) => {
+            let has_null = unwanted.entries().iter().any(|entry| entry.as_str().contains('\0'));
+            (Some(unwanted.packet_id()), has_null)
+        }
+        _ => (None, false),
+    };
+    match number {
+        Some(0) => Some("the packet has the number 0"),
+        _ => has_null.then_some("a topic has the character NUL"),
     }
 }
 

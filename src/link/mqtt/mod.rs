@@ -304,6 +304,7 @@ impl DeviceLink for MqttLink {
             online: state.presence.values().filter(|is_online| **is_online).count() as u64,
             malformed: state.malformed,
             refused: state.refused,
+            telemetry: 0,
         })
     }
 }
