@@ -18,8 +18,11 @@ use fleetform::link::{
 use fleetform::model::device::Authentication;
 use fleetform::model::hub::{HubApi, HubLinkConfig};
 use fleetform::tls::{TlsFiles, tls_config};
+use futures_util::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
 use crate::gateway::{DESIRED, Device, HOST, METHODS, token};
 use crate::servers::{free_port, wait_until};
@@ -238,4 +241,70 @@ fn a_caller_that_hangs_up_does_not_recall_the_call() {
     let called = desk.call(call("d-1", 0, 60_000));
     device.answer(200, "");
     assert!(called.join().unwrap().0.is_ok());
+}
+
+/// Returns a field of a packet: its length in two bytes, and it.
+fn field(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+}
+
+fn hello(device: &str, key: &[u8]) -> Vec<u8> {
+    let password = token(&STANDARD.encode(key), &format!("{HOST}%2Fdevices%2F{device}"), 3_600);
+    let username = format!("{HOST}/{device}/?api-version=2021-04-12");
+    let fields = [device.as_bytes(), username.as_bytes(), password.as_bytes()].map(field).concat();
+    let body = [&[0, 4][..], b"MQTT", &[4, 0xc2, 0, 60], &fields].concat();
+    let length = [(body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
+    [&[0x10][..], &length, &body].concat()
+}
+
+#[test]
+fn a_device_comes_by_a_websocket() {
+    let desk = Desk::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let peer = SocketAddr::new("192.0.2.1".parse().unwrap(), 1_234);
+    runtime.block_on(async {
+        let open = async || {
+            let (near, far) = tokio::io::duplex(1_000);
+            desk.switchboard.serve_websocket(near, peer, None);
+            WebSocketStream::from_raw_socket(far, Role::Client, None).await
+        };
+        let mut device = open().await;
+        // A packet in two frames, and two packets in one.
+        let hello_bytes = hello("d-1", KEY);
+        device.send(Message::binary(hello_bytes[..50].to_vec())).await.unwrap();
+        device.send(Message::binary(hello_bytes[50..].to_vec())).await.unwrap();
+        let welcome = device.next().await.unwrap().unwrap().into_data();
+        assert_eq!(welcome.as_ref(), [0x20, 2, 0, 0]);
+        let body = [&[0, 7][..], &field(METHODS.as_bytes()), &[0]].concat();
+        let subscribe = [&[0x82, body.len() as u8][..], &body, &[0xc0, 0]].concat();
+        device.send(Message::binary(subscribe)).await.unwrap();
+        let mut told = Vec::new();
+        while told.len() < 7 {
+            told.extend(device.next().await.unwrap().unwrap().into_data());
+        }
+        told.sort_unstable();
+        let mut expected = [0x90, 3, 0, 7, 0, 0xd0, 0];
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+        let called = desk.call(call("d-1", 0, 30_000));
+        let packet = device.next().await.unwrap().unwrap().into_data();
+        let text = String::from_utf8_lossy(&packet).into_owned();
+        let rid = text.split_once("$rid=").unwrap().1[..36].to_string();
+        let topic = field(format!("$iothub/methods/res/200/?$rid={rid}").as_bytes());
+        let answer = [&[0x30, topic.len() as u8 + 1][..], &topic, b"1"].concat();
+        device.send(Message::binary(answer)).await.unwrap();
+        assert_eq!(called.join().unwrap().0.unwrap().payload, json!(1));
+        // Who is not the device is not let in, and not listened to after ten times.
+        for _ in 0..10 {
+            let mut other = open().await;
+            other.send(Message::binary(hello("d-2", b"another key"))).await.unwrap();
+            let refused = other.next().await.unwrap().unwrap().into_data();
+            assert_eq!(refused.as_ref(), [0x20, 2, 0, 5]);
+            assert!(!matches!(other.next().await, Some(Ok(Message::Binary(_)))));
+        }
+        let mut other = open().await;
+        drop(other.send(Message::binary(hello("d-1", KEY))).await);
+        assert!(!matches!(other.next().await, Some(Ok(Message::Binary(_)))));
+        assert_eq!(desk.switchboard.connected(), Some(1));
+    });
 }

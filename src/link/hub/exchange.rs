@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::admission::Credential;
 use super::direct::DirectCalls;
 use super::topics::Filter;
+use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
 use crate::link::{Identity, Wake};
@@ -157,11 +158,13 @@ pub struct Exchange {
     pub closing: Notify,
     /// Calls beside those of the reconciler.
     pub calls: Arc<DirectCalls>,
+    /// Where connections come that somebody else has accepted.
+    pub door: mpsc::Sender<Visitor>,
 }
 
 impl Exchange {
-    pub fn new(wake: Wake, calls: Arc<DirectCalls>) -> Exchange {
-        Exchange { state: Mutex::default(), wake, room: Notify::new(), closing: Notify::new(), calls }
+    pub fn new(wake: Wake, calls: Arc<DirectCalls>, door: mpsc::Sender<Visitor>) -> Exchange {
+        Exchange { state: Mutex::default(), wake, room: Notify::new(), closing: Notify::new(), calls, door }
     }
 
     /// A poisoned lock is safe to use: each change is made at once.

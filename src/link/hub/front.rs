@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -16,6 +16,7 @@ use super::end::End;
 use super::exchange::Exchange;
 use super::files::{Certificate, DeviceAuthorities};
 use super::session::{CONNECT_TIME_MAX, Connection, House};
+use super::websocket::{FramedBytes, Visitor};
 use crate::model::text::sanitize_line;
 use crate::tls::is_old_certificate;
 
@@ -41,6 +42,8 @@ pub(super) struct Front {
     pub listener: TcpListener,
     pub certificate: Certificate,
     pub authorities: DeviceAuthorities,
+    /// Connections that somebody else has accepted.
+    pub visitors: mpsc::Receiver<Visitor>,
     pub host_name: Arc<str>,
     pub exchange: Arc<Exchange>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Front {
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, mut certificate, mut authorities, host_name, exchange } = self;
+        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -75,6 +78,17 @@ impl Front {
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,
                 },
+                Some(visitor) = visitors.recv(), if connections.len() < CONNECTIONS_MAX => {
+                    let Visitor { io, peer, chain } = visitor;
+                    if !failures.is_out(peer.ip()) {
+                        let (host_name, exchange) = (Arc::clone(&host_name), Arc::clone(&exchange));
+                        let house = House { host_name, authorities: authorities.authorities.clone(), exchange };
+                        connections.spawn(async move {
+                            let stream = FramedBytes::new(io).await;
+                            (peer.ip(), Connection::new(stream, chain).serve(&house).await)
+                        });
+                    }
+                }
                 _ = renewal.tick() => {
                     certificate.renew();
                     authorities.renew();

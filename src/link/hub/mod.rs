@@ -31,6 +31,7 @@ mod session;
 mod switchboard;
 mod token;
 mod topics;
+mod websocket;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
@@ -40,6 +41,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::happened::Happened;
 use super::protocol::{RequestId, desired_payload, twin_payload};
@@ -57,6 +59,8 @@ pub use token::SasToken;
 
 /// How long a device may take to acknowledge new desired properties before an apply no longer waits for it.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(10);
+/// Connections of WebSockets that wait to be taken over.
+const VISITORS_MAX: usize = 256;
 
 /// Where the gateway of a machine listens, and as whom.
 #[derive(Debug, Clone)]
@@ -105,12 +109,14 @@ impl HubLink {
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
-        let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls()));
+        let (door, visitors) = mpsc::channel(VISITORS_MAX);
+        let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls(), door));
         exchange.happened(Happened::Began, None, 0);
         let front = Front {
             listener,
             certificate,
             authorities,
+            visitors,
             host_name: config.host_name.as_str().into(),
             exchange: Arc::clone(&exchange),
         };

@@ -1,15 +1,19 @@
 //! How threads beside the reconciler speak to connected devices, at once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::direct::{Begun, DirectAnswer, DirectCalls, Unreadable};
 use super::exchange::{Closing, Exchange, Out};
 use super::topics;
+use super::websocket::Visitor;
 use crate::link::protocol::desired_payload;
 
 /// How often a call that waits for a device looks for it, beside being told.
@@ -161,6 +165,22 @@ impl Switchboard {
     pub fn disconnect(&self, device_id: &str) {
         if let Some(exchange) = self.exchange() {
             exchange.lock().close(device_id, Closing::NotAllowed);
+        }
+    }
+
+    /// Serves a device on a connection that was upgraded to a WebSocket for MQTT, and returns at once. Who is let in, and
+    /// what is bounded, is as where devices connect with TLS. `peer` is the device's address, or that of a proxy, and
+    /// `certificate` the one that the device has the key of, in DER. The connection ends when nobody listens for devices.
+    pub fn serve_websocket(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        certificate: Option<Vec<u8>>,
+    ) {
+        if let Some(exchange) = self.exchange() {
+            let chain = certificate.into_iter().map(CertificateDer::from).collect();
+            // With too many at once it is dropped, and the device comes again.
+            drop(exchange.door.try_send(Visitor { io: Box::new(io), peer, chain }));
         }
     }
 
