@@ -6,10 +6,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use sha1::{Digest as _, Sha1};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Fault, random_id};
 use super::asked::{Asked, Served, time};
@@ -22,13 +27,65 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 const BULK_BYTES_MAX: usize = 2 * 1024 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
+/// Where a device opens a WebSocket for MQTT.
+const WEBSOCKET: &str = "/$iothub/websocket";
+
+/// Who has made a connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub address: SocketAddr,
+    /// The certificate that it has the key of, with those that sign it; empty for none.
+    pub chain: Vec<CertificateDer<'static>>,
+}
+
 /// Returns the routes for a connection.
-pub fn router(served: Arc<Served>, peer: SocketAddr) -> Router {
+pub fn router(served: Arc<Served>, client: Client) -> Router {
     let handle = move |request: Request| {
-        let served = Arc::clone(&served);
-        async move { respond(served, peer, request).await }
+        let (served, client) = (Arc::clone(&served), client.clone());
+        async move {
+            match request.uri().path() == WEBSOCKET && request.method() == Method::GET {
+                true => upgrade(&served, client, request).unwrap_or_else(Fault::into_response),
+                false => respond(served, client.address, request).await,
+            }
+        }
     };
     Router::new().fallback(handle)
+}
+
+/// Takes a connection of a device over to MQTT (RFC 6455, 4.2). Who it is is asked there.
+fn upgrade(served: &Arc<Served>, client: Client, mut request: Request) -> Result<Response, Fault> {
+    let header =
+        |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let has = |name: HeaderName, word: &str| header(name).split(',').any(|one| one.trim().eq_ignore_ascii_case(word));
+    let key = header(header::SEC_WEBSOCKET_KEY).to_string();
+    let is_upgrade = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
+    if !is_upgrade || key.is_empty() || !has(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err(Fault::argument("this is where devices open a WebSocket of version 13"));
+    }
+    if !has(header::SEC_WEBSOCKET_PROTOCOL, "mqtt") {
+        return Err(Fault::argument("the subprotocol of the WebSocket is `mqtt`, and AMQP is not spoken"));
+    }
+    let (switchboard, upgraded) = (served.switchboard.clone(), hyper::upgrade::on(&mut request));
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgraded.await {
+            switchboard.serve_websocket(TokioIo::new(upgraded), client.address, client.chain);
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("mqtt"));
+    if let Ok(accept) = HeaderValue::from_str(&accept_key(&key)) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Ok(response)
+}
+
+/// Returns what a server answers to the key of a handshake (RFC 6455, 4.2.2).
+fn accept_key(key: &str) -> String {
+    STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
 }
 
 async fn respond(served: Arc<Served>, peer: SocketAddr, request: Request) -> Response {
@@ -198,6 +255,8 @@ mod tests {
 
     #[test]
     fn paths_and_versions_are_read_as_clients_write_them() {
+        // The example of the RFC.
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzZhZRbK+xOo=");
         assert_eq!(segments("/devices/"), Some(vec!["devices".to_string()]));
         assert_eq!(segments("/devices/a%2Fb%23/"), Some(vec!["devices".to_string(), "a/b#".to_string()]));
         assert_eq!(segments("/devices/%zz"), None);

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::LOG_TARGET;
 use super::asked::{Served, Wake};
 use super::desks::Desks;
-use super::routes;
+use super::routes::{self, Client};
 use crate::link::{ServerCertificate, Switchboard};
 use crate::ops::Environment;
 use crate::ops::hub::Followed;
@@ -59,7 +59,12 @@ impl RestServer {
     pub fn bind(options: &RestOptions) -> std::io::Result<Result<RestServer, TlsError>> {
         let listener = std::net::TcpListener::bind(options.address)?;
         listener.set_nonblocking(true)?;
-        let certificate = ServerCertificate::read(options.certificate.clone(), options.key.clone());
+        let certificate = ServerCertificate::read(
+            options.certificate.clone(),
+            options.key.clone(),
+            // The listener of devices warns of another name.
+            None,
+        );
         Ok(certificate.map(|certificate| RestServer { listener, certificate }))
     }
 
@@ -128,7 +133,9 @@ async fn converse(
         timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await
     };
     let Ok(Ok(stream)) = begun else { return };
-    let router: Router = routes::router(served, peer);
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let router: Router = routes::router(served, Client { address: peer, chain });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // It is also how long a connection may rest: clients keep theirs for the next request.

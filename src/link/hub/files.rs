@@ -49,29 +49,31 @@ pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
     /// The name that devices connect to.
-    host_name: String,
+    host_name: Option<String>,
     changed_at: Vec<Option<SystemTime>>,
     pub acceptor: TlsAcceptor,
 }
 
 impl Certificate {
-    /// Reads a certificate and its key. One that is not for the name that devices connect to is warned of.
+    /// Reads a certificate and its key. One that is not for the name that devices connect
+    /// to, where that is given, is warned of.
     ///
     /// # Errors
     /// A file cannot be read, is none of its kind, or the two do not belong together.
-    pub fn read(certificate: PathBuf, key: PathBuf, host_name: &str) -> Result<Certificate, TlsError> {
+    pub fn read(certificate: PathBuf, key: PathBuf, host_name: Option<&str>) -> Result<Certificate, TlsError> {
         // What is written between the two is read the next time.
         let changed_at = changed_at([&certificate, &key]);
         let acceptor = TlsAcceptor::from(server_config(&certificate, &key)?);
-        let own = Certificate { certificate, key, host_name: host_name.to_string(), changed_at, acceptor };
+        let own = Certificate { certificate, key, host_name: host_name.map(str::to_string), changed_at, acceptor };
         own.warn();
         Ok(own)
     }
 
     /// Warns of a certificate with which devices do not connect.
     fn warn(&self) {
-        if let Ok(Some(reason)) = name_problem(&self.certificate, &self.host_name) {
-            let (host, reason) = (&self.host_name, sanitize_line(&reason));
+        let Some(host) = &self.host_name else { return };
+        if let Ok(Some(reason)) = name_problem(&self.certificate, host) {
+            let reason = sanitize_line(&reason);
             tracing::warn!(%host, %reason, "the certificate is not for `hostName`: devices that check it do not connect");
         }
     }

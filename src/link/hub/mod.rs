@@ -103,7 +103,7 @@ impl HubLink {
         let failed = |reason: String| LinkError::Gateway { address: gateway.mqtt, reason };
         let GatewayOptions { certificate, key, switchboard, .. } = gateway.clone();
         let certificate =
-            Certificate::read(certificate, key, &config.host_name).map_err(|error| failed(error.to_string()))?;
+            Certificate::read(certificate, key, Some(&config.host_name)).map_err(|error| failed(error.to_string()))?;
         let files = config.device_authorities.iter().map(|file| surroundings.folder.join(file)).collect();
         let authorities = DeviceAuthorities::read(files).map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;

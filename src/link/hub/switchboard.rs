@@ -170,15 +170,14 @@ impl Switchboard {
 
     /// Serves a device on a connection that was upgraded to a WebSocket for MQTT, and returns at once. Who is let in, and
     /// what is bounded, is as where devices connect with TLS. `peer` is the device's address, or that of a proxy, and
-    /// `certificate` the one that the device has the key of, in DER. The connection ends when nobody listens for devices.
+    /// `chain` the certificate that the device has the key of, with those that sign it. The connection ends when nobody listens for devices.
     pub fn serve_websocket(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
-        certificate: Option<Vec<u8>>,
+        chain: Vec<CertificateDer<'static>>,
     ) {
         if let Some(exchange) = self.exchange() {
-            let chain = certificate.into_iter().map(CertificateDer::from).collect();
             // With too many at once it is dropped, and the device comes again.
             drop(exchange.door.try_send(Visitor { io: Box::new(io), peer, chain }));
         }
