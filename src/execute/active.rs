@@ -10,10 +10,11 @@ use crate::link::Origin;
 use crate::model::delivery::Confirm;
 use crate::model::id::Name;
 use crate::model::job::{Action, Job};
+use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
+use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 use crate::model::secret::Secrets;
-use crate::registry::{Assignment, OpenBatch, Registry};
+use crate::registry::{Assignment, OpenBatch, Registry, WholeAnswer};
 use crate::rollout::{Event, Rollout, RolloutSpec, WorkKind};
 
 /// A claimed run to be started, continued or stopped.
@@ -37,6 +38,8 @@ pub struct RunInput {
     pub open_batch: Option<OpenBatch>,
     /// How much of its results is on the branch.
     pub published: Published,
+    /// Answers of its devices are kept whole.
+    pub keeps_answers: bool,
     /// True when no device is to be started: the executor only notes that the run is stopped.
     pub is_stop: bool,
 }
@@ -83,6 +86,8 @@ pub(super) struct Active {
     pub published: Published,
     /// When it ended, if a process died before the results branch had that.
     pub finished_at: Option<Timestamp>,
+    /// Answers that were heard and whose outcomes are not recorded yet; `None` when they are not kept.
+    heard: Option<BTreeMap<u32, WholeAnswer>>,
     /// Late answers that are recorded.
     pub late: u64,
     /// Devices that became terminal since the last progress event.
@@ -110,6 +115,7 @@ impl Active {
             finished_at,
             open_batch,
             published,
+            keeps_answers,
             is_stop,
         } = input;
         let total = u32::try_from(ids.len()).expect("a target is bounded by the arena of its ids");
@@ -147,6 +153,7 @@ impl Active {
             open_batch,
             published,
             finished_at,
+            heard: keeps_answers.then(BTreeMap::new),
             late: journal.count_late(run_id)?,
             write: None,
             is_replaying: true,
@@ -170,6 +177,24 @@ impl Active {
         let Some(origin) = origin else { return true };
         let is_of = |id: &str| origin.is_of(id, &self.claim.key(fleet).execution_id(id));
         at < self.ids.len() && is_of(self.ids.get(at))
+    }
+
+    /// Takes what a device answered, when it is to be kept whole.
+    pub fn hear(&mut self, (ordinal, code): (u32, u16), body: &str, at: Timestamp) {
+        if let Some(heard) = &mut self.heard {
+            let mut payload = body.as_bytes().to_vec();
+            payload.truncate(limits::PAYLOAD_BYTES_MAX);
+            heard.insert(ordinal, WholeAnswer { ordinal, code, payload, at });
+        }
+    }
+
+    /// Returns the whole answers that outcomes are. What else was heard came too late, and is forgotten.
+    pub fn answers_of(&mut self, outcomes: &[Outcome]) -> Vec<WholeAnswer> {
+        let Some(heard) = self.heard.as_mut().filter(|heard| !heard.is_empty()) else { return Vec::new() };
+        let answered = outcomes.iter().filter(|outcome| outcome.code.is_some());
+        let answers = answered.filter_map(|outcome| heard.remove(&outcome.ordinal)).collect();
+        heard.clear();
+        answers
     }
 
     /// Returns true when the run has something to say to devices.

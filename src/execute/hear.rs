@@ -245,7 +245,7 @@ impl Executor<'_> {
     /// of the runs.
     pub(super) fn hear(
         &mut self,
-        active: &[Active],
+        active: &mut [Active],
         events: Vec<LinkEvent>,
         now: Timestamp,
     ) -> Result<Vec<Vec<Event>>, ExecuteError> {
@@ -258,7 +258,9 @@ impl Executor<'_> {
             match event {
                 LinkEvent::Answered { token, origin, code, body } => match run_of(token) {
                     Some(at) if active[at].has_asked(hearing.fleet, token.ordinal, origin.as_ref()) => {
-                        let (ordinal, message) = (token.ordinal, kept(&hearing.masks.text(&body)));
+                        let (ordinal, body) = (token.ordinal, hearing.masks.text(&body));
+                        active[at].hear((ordinal, code), &body, now);
+                        let message = kept(&body);
                         fed[at].push(Event::Answered { ordinal, code, message });
                     }
                     Some(_) => {}

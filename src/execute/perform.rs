@@ -14,7 +14,7 @@ use crate::link::{Ask, Request, Token};
 use crate::model::job::Action;
 use crate::model::limits;
 use crate::model::outcome::{Outcome, Reason, RunStatus};
-use crate::registry::{Answer, Assignment, Change, Chunk, Heard, HeardOf, Needs, OpenBatch};
+use crate::registry::{Answer, Assignment, Change, Chunk, Heard, HeardOf, Needs, OpenBatch, WholeAnswer};
 use crate::rollout::{Effect, Event, WorkKind};
 
 /// The effects of a step, in the order in which they are performed.
@@ -55,11 +55,14 @@ impl Bundle {
     }
 
     /// Returns the changes to write: outcomes come before the marks of devices that they allow to start.
-    fn changes<'a>(&'a self, run: &'a Active, at: Timestamp) -> Vec<Change<'a>> {
+    fn changes<'a>(&'a self, run: &'a Active, answers: &'a [WholeAnswer], at: Timestamp) -> Vec<Change<'a>> {
         let run_id = run.run_id;
         let mut changes = Vec::new();
         if !self.outcomes.is_empty() {
             changes.push(Change::Record { run_id, outcomes: &self.outcomes, ids: &run.ids });
+        }
+        if !answers.is_empty() {
+            changes.push(Change::KeepAnswers { run_id, answers });
         }
         changes.extend(self.late.iter().map(|(ordinal, code, message)| {
             let (ordinal, code) = (*ordinal, *code);
@@ -95,7 +98,8 @@ impl Executor<'_> {
     /// Performs a bundle and returns the events that follow. All changes are written in one commit, before any device
     /// is spoken to.
     fn perform(&mut self, run: &mut Active, now: Timestamp, bundle: Bundle) -> Result<Vec<Event>, ExecuteError> {
-        let mut changes = bundle.changes(run, now);
+        let whole = run.answers_of(&bundle.outcomes);
+        let mut changes = bundle.changes(run, &whole, now);
         let connected = bundle.unheard(run, |id| self.link.is_connected(id), now);
         if !connected.is_empty() {
             // Behind the outcomes, and before the marks, whose answer is the last one.

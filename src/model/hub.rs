@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::secret::SecretRef;
 
+/// The label of a job that a back end of IoT Hub has made: the id that it goes by there.
+pub const JOB_LABEL: &str = "iothub/job";
+
 /// Devices of Azure IoT Hub, which connect to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubLinkConfig {

@@ -8,6 +8,7 @@ use super::indexes::drop_indexes_for;
 use super::{ReconcileError, Upstream};
 use crate::execute::{CrashPoints, RunInput, claims_commit, publish_claim};
 use crate::ledger::{Claim, Published};
+use crate::model::hub::JOB_LABEL;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::secret::Secrets;
@@ -110,7 +111,10 @@ impl Claims<'_, '_> {
         // The document of a schedule may be edited while an occurrence is under way.
         let spec = self.view.declared.schedules.get(&run.job).map(|schedule| &*schedule.job.spec);
         let manifest = self.view.declared.manifest_digest(&job.action);
-        let new = NewRun { claim: &claim, document: text, spec, manifest, ids: &run.ids, sizes };
+        // Its back end asks for what devices answered.
+        let keeps_answers = job.labels.contains_key(JOB_LABEL);
+        let ids = &run.ids;
+        let new = NewRun { claim: &claim, document: text, spec, manifest, ids, sizes, keeps_answers };
         let run_id = self.view.registry.write(Change::Claim(new))?.into_run();
         Ok(RunInput {
             run_id,
@@ -124,6 +128,7 @@ impl Claims<'_, '_> {
             finished_at: None,
             open_batch: None,
             published: Published::default(),
+            keeps_answers,
             is_stop: false,
         })
     }
@@ -206,6 +211,7 @@ pub(super) fn reopen(view: &mut View<'_>, name: &Name, is_stop: bool) -> Result<
         finished_at: run.finished_at,
         open_batch: run.open_batch,
         published,
+        keeps_answers: run.keeps_answers,
         is_stop,
     })
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Assignment, BranchCopy, Chunk, IdentityWrite, IfMatch, ImportSpec, IndexChanges, NewIdentity, NewRun, Noted,
-    OpenBatch, TwinWrite,
+    OpenBatch, TwinWrite, WholeAnswer,
 };
 use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
@@ -58,6 +58,11 @@ pub enum Change<'a> {
     Unmark { run_id: i64, ordinals: &'a [u32] },
     /// Records outcomes, and the connection state of the devices that follows from them.
     Record { run_id: i64, outcomes: &'a [Outcome], ids: &'a DeviceIds },
+    /// Keeps answers whole, of a run that asks for it: beside the outcomes that they are.
+    KeepAnswers { run_id: i64, answers: &'a [WholeAnswer] },
+    /// Forgets the whole answers that came before a time; answered with how many they were. It walks over all that are
+    /// kept, and reads none of what the devices sent.
+    DropAnswers { before: Timestamp },
     /// Notes an answer that came after its device had an outcome.
     Late { run_id: i64, ordinal: u32, code: u16, message: &'a str, at: Timestamp },
     /// Writes devices one after the other, each with its outcome; answered with the outcomes of the devices that were
@@ -182,6 +187,7 @@ pub enum Answer {
     /// Ids.
     Devices(Vec<String>),
     Indexes(IndexChanges),
+    Count(u64),
     Twin(TwinWrite),
     Identity(IdentityWrite),
 }
@@ -198,6 +204,8 @@ impl Change<'_> {
             Change::Mark { .. } => "mark sent",
             Change::Unmark { .. } => "unmark",
             Change::Record { .. } => "record",
+            Change::KeepAnswers { .. } => "keep answers",
+            Change::DropAnswers { .. } => "drop answers",
             Change::Late { .. } => "record late",
             Change::Write { .. } => "write",
             Change::Heard { .. } => "take reports",
@@ -243,6 +251,8 @@ impl Change<'_> {
             | Change::Mark { .. }
             | Change::Unmark { .. }
             | Change::Record { .. }
+            | Change::KeepAnswers { .. }
+            | Change::DropAnswers { .. }
             | Change::Late { .. }
             | Change::Write { .. }
             | Change::Heard { .. }
@@ -279,6 +289,8 @@ impl Change<'_> {
             Change::Mark { .. } => "mark devices as sent",
             Change::Unmark { .. } => "take back sent marks",
             Change::Record { .. } => "record outcomes",
+            Change::KeepAnswers { .. } => "keep answers",
+            Change::DropAnswers { .. } => "forget answers",
             Change::Late { .. } => "note a late answer",
             Change::Write { .. } => "write devices",
             Change::Heard { .. } => "take in what devices report",
@@ -347,6 +359,17 @@ impl Answer {
         match self {
             Answer::Devices(ids) => ids,
             other => panic!("a change of devices is answered with their ids, not with {other:?}"),
+        }
+    }
+
+    /// Returns a number of rows.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_count(self) -> u64 {
+        match self {
+            Answer::Count(count) => count,
+            other => panic!("what is forgotten is answered with how much it was, not with {other:?}"),
         }
     }
 

@@ -71,7 +71,7 @@ impl FlawKind {
             FlawKind::RowsWithoutRun => {
                 "SELECT count(*), min('run number ' || CAST(rows.run_id AS text)) FROM (
                      SELECT run_id FROM run_target UNION SELECT run_id FROM outcome
-                     UNION SELECT run_id FROM sent UNION SELECT run_id FROM late
+                     UNION SELECT run_id FROM sent UNION SELECT run_id FROM late UNION SELECT run_id FROM answer
                  ) AS rows
                  WHERE NOT EXISTS (SELECT 1 FROM run AS r WHERE r.run_id = rows.run_id)"
             }

@@ -114,6 +114,17 @@ pub trait Journal {
     /// The registry cannot be read.
     fn late_answers(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError>;
 
+    /// Calls `visit` for the whole answers to a run that are still kept, of devices with ordinals in `range`, in order.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn each_answer(
+        &self,
+        run_id: i64,
+        range: Range<u32>,
+        visit: &mut dyn FnMut(WholeAnswer),
+    ) -> Result<(), RegistryError>;
+
     /// Returns the claim documents of all claimed runs, by their path on the results branch.
     ///
     /// # Errors
@@ -149,6 +160,8 @@ pub struct JournaledRun {
     pub finished_at: Option<Timestamp>,
     /// The batch that was opened last, from 0, and when; `None` when no device of the run may wait.
     pub open_batch: Option<OpenBatch>,
+    /// As in [`NewRun`].
+    pub keeps_answers: bool,
 }
 
 /// A batch of a run, from 0, and when it was opened.
@@ -170,6 +183,8 @@ pub struct NewRun<'a> {
     pub manifest: Option<Digest>,
     pub ids: &'a DeviceIds,
     pub sizes: BatchSizes,
+    /// Answers of its devices are kept whole beside the outcomes.
+    pub keeps_answers: bool,
 }
 
 /// What is written to each device of a job.
@@ -290,6 +305,19 @@ pub struct LateAnswer {
     /// What the device said; untrusted, sanitised and cut when it was recorded.
     pub message: String,
     /// When it came, UTC.
+    pub at: Timestamp,
+}
+
+/// The answer of a device to a run that keeps answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeAnswer {
+    /// The place of the device in the run's sorted target, from 0.
+    pub ordinal: u32,
+    pub code: u16,
+    /// What the device sent without the values of secrets, untrusted: at most
+    /// [`limits::PAYLOAD_BYTES_MAX`](crate::model::limits::PAYLOAD_BYTES_MAX) bytes; none when it sent nothing.
+    pub payload: Vec<u8>,
+    /// When it came.
     pub at: Timestamp,
 }
 

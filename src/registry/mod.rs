@@ -51,7 +51,7 @@ pub use flaws::{Flaw, FlawKind};
 pub use identities::{IdentityRow, IdentityWrite, IfMatch, NewIdentity, Statistics};
 pub use imports::{Alike, ChangedTag, CloudCell, ImportFailure, ImportSpec, Imports, RowError, StagedImport};
 pub use journal::{
-    Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits,
+    Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits, WholeAnswer,
 };
 pub use keys::DeviceKeys;
 pub use store::{

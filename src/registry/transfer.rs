@@ -119,6 +119,7 @@ pub const TABLES: &[Table] = &[
             ("batch", Integer),
             ("batch_opened_at", Integer),
             ("first_batch", Integer),
+            ("keeps_answers", Bool),
         ],
     },
     Table { name: "run_target", columns: &[("run_id", Integer), ("first", Integer), ("ids", Text)] },
@@ -149,6 +150,10 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "late",
         columns: &[("run_id", Integer), ("ordinal", Integer), ("code", Integer), ("message", Text), ("at", Integer)],
+    },
+    Table {
+        name: "answer",
+        columns: &[("run_id", Integer), ("ordinal", Integer), ("code", Integer), ("at", Integer), ("payload", Bytes)],
     },
     Table { name: "kept_file", columns: &[("path", Text), ("content", Bytes), ("blob_id", Text)] },
     Table { name: "deleted_device", columns: &[("device_id", Text), ("device_name", Text)] },

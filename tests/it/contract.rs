@@ -4,6 +4,7 @@
 //! test of each promise for a store, so another store is another line at the end of this file. A promise that is
 //! missing in the list is unused code, which the lints refuse.
 
+mod answers;
 mod blocking;
 mod branch;
 mod claims;
@@ -166,6 +167,11 @@ macro_rules! contract {
                 an_outcome_takes_the_mark
                 marks_are_of_their_run
                 late_answers_come_in_order_and_change_no_outcome
+            }
+            answers {
+                an_answer_is_kept_whole_beside_its_outcome
+                a_second_answer_takes_the_commit_back
+                answers_are_forgotten_with_time_and_with_their_run
             }
             results {
                 outcomes_come_in_order

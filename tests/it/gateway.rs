@@ -14,7 +14,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetform::link::BrokerError;
 use fleetform::link::mqtt::{ClientOptions, Connection, Publication, Received, Version};
+use fleetform::model::id::{Name, RunToken};
 use fleetform::model::outcome::Reason;
+use fleetform::registry::WholeAnswer;
 use fleetform::tls::{TlsFiles, tls_config};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustls::pki_types::ServerName;
@@ -171,9 +173,17 @@ impl Device {
     pub fn subscribe(&mut self, filters: &[&str]) -> bool {
         let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
         self.connection.subscribe(&filters).unwrap();
-        match self.next().expect("an answer") {
-            Received::Subscribed { is_granted, .. } => is_granted,
-            other => panic!("{other:?}"),
+        let mut before = Vec::new();
+        loop {
+            match self.next().expect("an answer") {
+                Received::Subscribed { is_granted, .. } => {
+                    before.into_iter().rev().for_each(|message| self.heard.push_front(message));
+                    return is_granted;
+                }
+                // What waits for the device may come before the answer.
+                message @ Received::Message { .. } => before.push(message),
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -289,6 +299,57 @@ fn jobs_reach_devices_that_are_connected() {
     device.publish_and_wait("devices/d-001/messages/events/%24.ct=application%2Fjson", "{}").unwrap();
     drop(device);
     site.wait_state("d-001", "Disconnected");
+}
+
+/// Returns the whole answers to the first run of a job.
+fn whole_answers(world: &World, job: &str) -> Vec<(u32, u16, String)> {
+    let registry = world.registry();
+    let found = registry.journal().find(&Name::parse(job).unwrap(), &RunToken::default()).unwrap();
+    let mut answers = Vec::new();
+    if let Some(run) = found {
+        let keep = &mut |one: WholeAnswer| {
+            answers.push((one.ordinal, one.code, String::from_utf8(one.payload).unwrap()));
+        };
+        registry.journal().each_answer(run.run_id, 0..run.total, keep).unwrap();
+    }
+    answers
+}
+
+/// The results have the beginning of an answer only.
+#[test]
+fn answers_to_a_job_of_a_back_end_are_kept_whole() {
+    let mut site = Site::new(2);
+    let mut device = Device::new(&site, "d-001");
+    site.wait_state("d-001", "Connected");
+    let ask = |site: &Site, name: &str, labels: &str| {
+        let spec = "{target: {query: '*'}, delivery: {offline: wait, expiresAfter: 1h}, \
+                    action: {command: {name: ask, responseTimeout: 30s}}}";
+        let text = format!(
+            "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}, labels: {labels}}}\nspec: {spec}\n"
+        );
+        site.world.write(&format!("jobs/{name}.yaml"), text);
+        site.world.commit(name);
+    };
+    ask(&site, "asked", "{iothub/job: Ask-1}");
+    let large = format!("[\"{}\"]", "x".repeat(100_000));
+    device.answer(200, &large);
+    wait_until("the answer is kept", || whole_answers(&site.world, "asked") == [(0, 200, large.clone())]);
+    // Another process goes on with the run.
+    site.kill();
+    site.start();
+    let mut late = Device::new(&site, "d-002");
+    late.answer(404, "\"no\"");
+    let record = site.wait_run("asked", "1");
+    assert_eq!((&record["completed"], &record["failed"]), (&json!(1), &json!(1)));
+    let rows = site.world.rows("asked", "1");
+    assert_eq!((rows[0].message.chars().count(), rows[1].message.as_str()), (256, "\"no\""));
+    assert_eq!(whole_answers(&site.world, "asked"), [(0, 200, large), (1, 404, "\"no\"".to_string())]);
+    let mut device = Device::new(&site, "d-001");
+    ask(&site, "other", "{team: north}");
+    device.answer(200, "1");
+    late.answer(200, "2");
+    site.wait_run("other", "1");
+    assert_eq!(whole_answers(&site.world, "other"), []);
 }
 
 #[test]

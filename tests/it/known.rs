@@ -450,6 +450,7 @@ impl Past {
                         manifest: None,
                         ids: &ids,
                         sizes: BatchSizes { first: 2, size: 2 },
+                        keeps_answers: false,
                     };
                     // It may have been journaled before.
                     if let Ok(answer) = self.registry.write(Change::Claim(new))

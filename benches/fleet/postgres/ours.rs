@@ -67,6 +67,7 @@ impl Work {
             manifest: None,
             ids,
             sizes,
+            keeps_answers: false,
         };
         let run_id = self.registry.write(Change::Claim(new))?.into_run();
         self.registry.write(Change::Confirm { run_id })?;

@@ -39,8 +39,6 @@ const BAD_FILTERS_MAX: u32 = 3;
 const REPORTS_PER_SECOND_MAX: u32 = 50;
 /// Bytes that a byte of JSON may take in memory.
 const MEMORY_OF_BYTE: usize = 8;
-/// Bytes of an answer that are kept: the results keep less.
-const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 /// A connection.
 pub struct Connection<S> {
@@ -406,7 +404,7 @@ fn answered(token: crate::link::Token, origin: Origin, status: u16, payload: &[u
         let body = "the answer of the device is no JSON".to_string();
         return Happened::Answered { token, origin: Some(origin), code: 502, body };
     }
-    let kept = &payload[..payload.len().min(ANSWER_BYTES_MAX)];
+    let kept = &payload[..payload.len().min(limits::PAYLOAD_BYTES_MAX)];
     let body = String::from_utf8_lossy(kept).into_owned();
     Happened::Answered { token, origin: Some(origin), code: status, body }
 }

@@ -7,13 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::encoding::hex;
 use crate::model::fleet::Declared;
+pub use crate::model::hub::JOB_LABEL;
 use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::model::schedule::Schedule;
 
-/// The label with the id of the job.
-pub const JOB_LABEL: &str = "iothub/job";
 /// The label with the policy of the back end that made it.
 pub const POLICY_LABEL: &str = "iothub/policy";
 /// The label with the digest of the request: the same request again is no second job.

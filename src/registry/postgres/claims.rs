@@ -11,12 +11,13 @@ use crate::model::limits;
 /// Writes a run with its target, not yet claimed, and returns its number.
 pub(super) fn journal(connection: &Connection, new: &NewRun<'_>) -> Result<i64, Fault> {
     let text = "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec, edge_manifest_digest,
-                                 first_batch)
-                VALUES ($1, $2, false, 'pending', $3, $4, $5, $6, $7, $8) RETURNING run_id";
+                                 first_batch, keeps_answers)
+                VALUES ($1, $2, false, 'pending', $3, $4, $5, $6, $7, $8, $9) RETURNING run_id";
     let (total, size) = (number(new.claim.total), number(new.sizes.size));
     let (manifest, first) = (new.manifest.map(|digest| digest.to_string()), number(new.sizes.first));
     let (job, run) = (new.claim.job.as_str(), new.claim.run.as_str());
-    let row = connection.one(text, &[&job, &run, &total, &new.document, &size, &new.spec, &manifest, &first])?;
+    let row = connection
+        .one(text, &[&job, &run, &total, &new.document, &size, &new.spec, &manifest, &first, &new.keeps_answers])?;
     let run_id: i64 = row.try_get(0)?;
     let text = "INSERT INTO run_target (run_id, first, ids) VALUES ($1, $2, $3)";
     let (mut first, mut ids) = (0_i64, String::new());

@@ -8,8 +8,8 @@ use super::connection::{Connection, Params};
 use super::fault::Fault;
 use super::writer::{Standing, Writer};
 use super::{
-    PostgresStore, RECONNECT_PAUSE, claims, fence, heard, identities, identity, import, indexes, journal, lease, marks,
-    migrations, now, outbox, remembered, secrets, single, twins, write, writer,
+    PostgresStore, RECONNECT_PAUSE, answers, claims, fence, heard, identities, identity, import, indexes, journal,
+    lease, marks, migrations, now, outbox, remembered, secrets, single, twins, write, writer,
 };
 use crate::model::limits;
 
@@ -228,6 +228,7 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
         Change::Block { device_ids, is_blocked, at } => {
             return single::set_blocked(connection, device_ids, *is_blocked, *at).map(Answer::Devices);
         }
+        Change::DropAnswers { before } => return answers::drop_before(connection, *before).map(Answer::Count),
         Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
             let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
             return twins::write(connection, device_id, sections).map(Answer::Twin);
@@ -249,6 +250,7 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
         Change::OpenBatch { run_id, opened } => journal::open_batch(connection, *run_id, *opened),
         Change::Unmark { run_id, ordinals } => marks::unmark(connection, *run_id, ordinals),
         Change::Record { run_id, outcomes, ids } => journal::record(connection, *run_id, outcomes, ids),
+        Change::KeepAnswers { run_id, answers } => answers::keep(connection, *run_id, answers),
         Change::Late { run_id, ordinal, code, message, at } => {
             marks::note_late(connection, *run_id, (*ordinal, *code, message), *at)
         }

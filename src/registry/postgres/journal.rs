@@ -24,7 +24,7 @@ use crate::model::outcome::{DeviceStatus, Outcome, Reason, RunStatus};
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
-            spec, edge_manifest_digest, batch, batch_opened_at, first_batch
+            spec, edge_manifest_digest, batch, batch_opened_at, first_batch, keeps_answers
      FROM run";
 
 /// Devices of which results are read at once.
@@ -235,7 +235,7 @@ pub(super) fn close(connection: &Connection, run_id: i64) -> Result<(), Fault> {
 
 /// Forgets a run with all that is journaled of it.
 pub(super) fn forget(connection: &Connection, run_id: i64) -> Result<(), Fault> {
-    for table in ["outcome", "sent", "late", "run"] {
+    for table in ["outcome", "sent", "late", "answer", "run"] {
         connection.execute(&format!("DELETE FROM {table} WHERE run_id = $1"), &[&run_id])?;
     }
     Ok(())
@@ -388,6 +388,7 @@ fn journaled_run(row: &Row) -> Result<JournaledRun, Fault> {
         manifest: manifest.and_then(|text| Digest::parse(&text)),
         started_at: started.and_then(|text| text.parse().ok()),
         finished_at: finished.and_then(|text| text.parse().ok()),
+        keeps_answers: row.try_get(16)?,
         open_batch: match batch {
             Some(_) => Some(OpenBatch { batch: number_of(row, 13)?, at: time_of(row, 14)? }),
             None => None,

@@ -7,6 +7,7 @@
 //! again on another connection, unless the number that it wrote first is there: then it was committed (`writer`). Who
 //! may work is a row (`lease`), because a session's lock ends with its connection, and the session's owner does not know.
 
+mod answers;
 mod claims;
 mod commit;
 mod connection;

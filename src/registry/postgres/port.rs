@@ -11,10 +11,11 @@ use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
     Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
-    ResultRow, StagedImport, Statistics, Tally, Waits,
+    ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{
-    Connection, PostgresStore, claims, devices, identities, indexes, journal, marks, outbox, remembered, single, write,
+    Connection, PostgresStore, answers, claims, devices, identities, indexes, journal, marks, outbox, remembered,
+    single, write,
 };
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
@@ -173,6 +174,15 @@ impl Journal for PostgresStore {
 
     fn late_answers(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError> {
         self.read("read late answers", |connection| marks::late_answers(connection, run_id, most))
+    }
+
+    fn each_answer(
+        &self,
+        run_id: i64,
+        range: Range<u32>,
+        visit: &mut dyn FnMut(WholeAnswer),
+    ) -> Result<(), RegistryError> {
+        self.visit("read answers", |connection| answers::visit(connection, run_id, range, visit))
     }
 
     fn claim_documents(&self) -> Result<BTreeMap<String, String>, RegistryError> {

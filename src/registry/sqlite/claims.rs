@@ -14,8 +14,8 @@ pub(super) fn journal(transaction: &Transaction<'_>, new: &NewRun<'_>) -> rusqli
     transaction
         .prepare_cached(
             "INSERT INTO run (job, run, is_claimed, status, total, claim, batch_size, spec, edge_manifest_digest,
-                              first_batch)
-             VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6, ?7, ?8)",
+                              first_batch, keeps_answers)
+             VALUES (?1, ?2, 0, 'pending', ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             new.claim.job.as_str(),
@@ -25,7 +25,8 @@ pub(super) fn journal(transaction: &Transaction<'_>, new: &NewRun<'_>) -> rusqli
             new.sizes.size,
             new.spec,
             new.manifest.map(|digest| digest.to_string()),
-            new.sizes.first
+            new.sizes.first,
+            new.keeps_answers
         ])?;
     let run_id = transaction.last_insert_rowid();
     let mut insert = transaction.prepare_cached("INSERT INTO run_target (run_id, first, ids) VALUES (?1, ?2, ?3)")?;

@@ -5,7 +5,7 @@ use rusqlite::Transaction;
 use super::super::twin_write::Sections;
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
 use super::{
-    SqliteStore, claims, failure, fence, heard, identities, identity, import, indexes, journal, marks, outbox,
+    SqliteStore, answers, claims, failure, fence, heard, identities, identity, import, indexes, journal, marks, outbox,
     remembered, secrets, single, twins, write,
 };
 
@@ -61,6 +61,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Block { device_ids, is_blocked, at } => {
             return single::set_blocked(transaction, device_ids, *is_blocked, *at).map(Answer::Devices);
         }
+        Change::DropAnswers { before } => return answers::drop_before(transaction, *before).map(Answer::Count),
         Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
             let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
             return twins::write(transaction, device_id, sections).map(Answer::Twin);
@@ -82,6 +83,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::OpenBatch { run_id, opened } => journal::open_batch(transaction, *run_id, *opened),
         Change::Unmark { run_id, ordinals } => marks::unmark(transaction, *run_id, ordinals),
         Change::Record { run_id, outcomes, ids } => journal::record(transaction, *run_id, outcomes, ids),
+        Change::KeepAnswers { run_id, answers } => answers::keep(transaction, *run_id, answers),
         Change::Late { run_id, ordinal, code, message, at } => {
             marks::note_late(transaction, *run_id, (*ordinal, *code, message), *at)
         }

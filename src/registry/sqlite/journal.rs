@@ -23,7 +23,7 @@ pub(super) const INSERT_OUTCOME: &str =
 
 const SELECT_RUN: &str =
     "SELECT run_id, job, run, is_claimed, status, reason, total, claim, started_at, finished_at, batch_size,
-            spec, edge_manifest_digest, batch, batch_opened_at, first_batch
+            spec, edge_manifest_digest, batch, batch_opened_at, first_batch, keeps_answers
      FROM run";
 
 /// The number of devices that are looked up together.
@@ -263,7 +263,7 @@ pub(super) fn close(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Res
 
 /// Forgets a run with all that is journaled of it.
 pub(super) fn forget(transaction: &Transaction<'_>, run_id: i64) -> rusqlite::Result<()> {
-    for table in ["outcome", "sent", "late", "run"] {
+    for table in ["outcome", "sent", "late", "answer", "run"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE run_id = ?1"), [run_id])?;
     }
     Ok(())
@@ -338,6 +338,7 @@ fn journaled_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournaledRun> {
         manifest: manifest.and_then(|text| Digest::parse(&text)),
         started_at: started.and_then(|text| text.parse().ok()),
         finished_at: finished.and_then(|text| text.parse().ok()),
+        keeps_answers: row.get(16)?,
         open_batch: match row.get::<_, Option<u32>>(13)? {
             Some(batch) => Some(OpenBatch { batch, at: super::rows::time_of(row, 14)? }),
             None => None,

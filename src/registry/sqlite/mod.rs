@@ -4,6 +4,7 @@
 //! `remembered`; writing in the same files, as functions over a transaction that `commit` calls. `import` stages files
 //! in temporary tables. `rusqlite` brings SQLite; to replace SQLite, implement another [`Store`].
 
+mod answers;
 mod claims;
 mod commit;
 mod devices;

@@ -11,7 +11,7 @@ use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
     Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
-    ResultRow, StagedImport, Statistics, Tally, Waits,
+    ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -162,6 +162,15 @@ impl Journal for SqliteStore {
 
     fn late_answers(&self, run_id: i64, most: u32) -> Result<Vec<LateAnswer>, RegistryError> {
         self.late_of(run_id, most)
+    }
+
+    fn each_answer(
+        &self,
+        run_id: i64,
+        range: Range<u32>,
+        visit: &mut dyn FnMut(WholeAnswer),
+    ) -> Result<(), RegistryError> {
+        self.visit_answers(run_id, range, visit)
     }
 
     fn claim_documents(&self) -> Result<BTreeMap<String, String>, RegistryError> {

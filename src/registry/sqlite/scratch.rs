@@ -41,11 +41,12 @@ impl SqliteStore {
         Ok(copy)
     }
 
-    /// Writes the copy into a new file without the keys of devices and of the marks of secrets; a page with a deleted one does not get into it.
+    /// Writes the copy into a new file without the keys of devices and of the marks of secrets, and without what devices
+    /// sent or are to be sent, which no plan needs; a page with a deleted one does not get into it.
     pub(super) fn vacuum_without_keys(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         let target = path.display().to_string();
-        let written = self.connection.execute("DELETE FROM main.device_key", []);
-        let written = written.and_then(|_| super::secrets::remove(&self.connection));
+        let written = self.connection.execute_batch("DELETE FROM main.device_key; DELETE FROM main.answer;");
+        let written = written.and_then(|()| super::secrets::remove(&self.connection));
         let written = written.and_then(|()| self.connection.execute("VACUUM INTO ?1", [&target]));
         written.map(drop).map_err(|source| failure(&target, "write a copy without keys", source))
     }

@@ -33,6 +33,7 @@ pub fn a_claim_is_journaled_with_all_that_it_says(fresh: Fresh) {
         manifest: Some(Digest::of_bytes(b"manifest")),
         ids: &ids,
         sizes: BatchSizes { first: 2, size: 2 },
+        keeps_answers: true,
     };
     let run_id = fleet.registry.write(Change::Claim(new)).unwrap().into_run();
     let expect = JournaledRun {
@@ -50,6 +51,7 @@ pub fn a_claim_is_journaled_with_all_that_it_says(fresh: Fresh) {
         started_at: None,
         finished_at: None,
         open_batch: None,
+        keeps_answers: true,
     };
     assert_eq!(fleet.registry.journal().unclosed().unwrap(), [expect]);
     assert_eq!(fleet.registry.journal().targets(run_id).unwrap(), ids);

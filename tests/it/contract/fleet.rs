@@ -115,6 +115,7 @@ pub fn new_run<'a>(claim: &'a Claim, ids: &'a DeviceIds) -> NewRun<'a> {
         manifest: None,
         ids,
         sizes: BatchSizes { first: 3, size: 3 },
+        keeps_answers: false,
     }
 }
 
