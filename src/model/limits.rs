@@ -57,6 +57,12 @@ pub const PROPERTIES_SIZE_MAX: usize = 32 * 1024;
 pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
 /// Bytes of a command payload (IoT Hub, 128 KiB).
 pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a message to a device (IoT Hub, 64 KiB).
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Messages that wait for one device (IoT Hub).
+pub const MESSAGES_MAX: u64 = 50;
+/// How often a message is handed over to its device (IoT Hub).
+pub const DELIVERIES_MAX: u32 = 10;
 /// Bytes of a JSON file that a document names (a DTDL model, a deployment manifest).
 pub const JSON_FILE_BYTES_MAX: usize = 1 << 20;
 /// Modules of an edge deployment manifest beside those of the runtime (IoT Hub).

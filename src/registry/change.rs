@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Assignment, BranchCopy, Chunk, IdentityWrite, IfMatch, ImportSpec, IndexChanges, NewIdentity, NewRun, Noted,
-    OpenBatch, TwinWrite, WholeAnswer,
+    Assignment, BranchCopy, Chunk, Enqueued, IdentityWrite, IfMatch, ImportSpec, IndexChanges, NewIdentity, NewMessage,
+    NewRun, Noted, OpenBatch, TwinWrite, WholeAnswer,
 };
 use crate::model::fleet::ResultDevices;
 use crate::model::observation::DeviceIds;
@@ -121,6 +121,15 @@ pub enum Change<'a> {
     PutIdentity { device_id: &'a str, if_match: IfMatch<'a>, identity: &'a NewIdentity, at: Timestamp },
     /// Deletes a device with its keys, when its identity has the given ETag; answered with an [`IdentityWrite`].
     DeleteIdentity { device_id: &'a str, if_match: Option<&'a str> },
+    /// Queues a message to a device at a time; answered with an [`Enqueued`].
+    Enqueue { device_id: &'a str, message: &'a NewMessage, at: Timestamp },
+    /// Counts that messages are about to be handed over to their devices, given by their numbers; answered with those
+    /// that may be. The others are gone, or were handed over as often as may be and are removed.
+    HandOver { sequences: &'a [i64] },
+    /// Removes messages that their devices have acknowledged.
+    Settle { sequences: &'a [i64] },
+    /// Removes all messages to a device; answered with how many of them had not expired.
+    Purge { device_id: &'a str, at: Timestamp },
     /// Puts an entry into the outbox.
     Report { about: &'a str, entry: &'a str },
     /// Drops the indexes over a section, or all, before a write to this many devices, when making them again takes less
@@ -188,6 +197,9 @@ pub enum Answer {
     Devices(Vec<String>),
     Indexes(IndexChanges),
     Count(u64),
+    Enqueued(Enqueued),
+    /// Numbers of messages, in the order in which they were given.
+    Messages(Vec<i64>),
     Twin(TwinWrite),
     Identity(IdentityWrite),
 }
@@ -229,6 +241,10 @@ impl Change<'_> {
             Change::WriteTwin { .. } => "write twin",
             Change::PutIdentity { .. } => "put identity",
             Change::DeleteIdentity { .. } => "delete identity",
+            Change::Enqueue { .. } => "queue message",
+            Change::HandOver { .. } => "hand messages over",
+            Change::Settle { .. } => "settle messages",
+            Change::Purge { .. } => "purge messages",
             Change::Report { .. } => "report",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
@@ -272,6 +288,10 @@ impl Change<'_> {
             | Change::WriteTwin { .. }
             | Change::PutIdentity { .. }
             | Change::DeleteIdentity { .. }
+            | Change::Enqueue { .. }
+            | Change::HandOver { .. }
+            | Change::Settle { .. }
+            | Change::Purge { .. }
             | Change::Report { .. }
             | Change::DropIndexes { .. }
             | Change::Index { .. } => false,
@@ -310,6 +330,9 @@ impl Change<'_> {
             Change::WriteTwin { .. } => "write a twin",
             Change::PutIdentity { .. } => "write an identity",
             Change::DeleteIdentity { .. } => "delete a device",
+            Change::Enqueue { .. } => "queue a message",
+            Change::HandOver { .. } => "count a delivery",
+            Change::Settle { .. } | Change::Purge { .. } => "remove messages",
             Change::Report { .. } => "put a report into the outbox",
             Change::DropIndexes { .. } => "drop indexes",
             Change::Index { .. } => "make indexes",
@@ -370,6 +393,28 @@ impl Answer {
         match self {
             Answer::Count(count) => count,
             other => panic!("what is forgotten is answered with how much it was, not with {other:?}"),
+        }
+    }
+
+    /// Returns what came of a message that was to be queued.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_enqueued(self) -> Enqueued {
+        match self {
+            Answer::Enqueued(enqueued) => enqueued,
+            other => panic!("a message is answered with what came of it, not with {other:?}"),
+        }
+    }
+
+    /// Returns the numbers of messages.
+    ///
+    /// # Panics
+    /// As [`Answer::into_run`].
+    pub fn into_messages(self) -> Vec<i64> {
+        match self {
+            Answer::Messages(sequences) => sequences,
+            other => panic!("a delivery is answered with numbers of messages, not with {other:?}"),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 
-use super::{DeviceKeys, IdentityRow, RegistryError, Statistics};
+use jiff::Timestamp;
+
+use super::{DeviceKeys, IdentityRow, QueuedMessage, RegistryError, Statistics};
 use crate::model::device::Device;
 use crate::model::digest::Digest;
 use crate::model::id::Name;
@@ -71,6 +73,19 @@ pub trait Devices {
     /// # Errors
     /// The registry cannot be read.
     fn identities(&self, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, RegistryError>;
+
+    /// Returns the messages that wait for a device and have not expired at a time, in the order in which it is to get
+    /// them; at most [`limits::MESSAGES_MAX`](crate::model::limits::MESSAGES_MAX).
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn messages(&self, device_id: &str, now: Timestamp) -> Result<Vec<QueuedMessage>, RegistryError>;
+
+    /// Returns how many such messages wait for each of some devices; devices that have none are absent.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError>;
 
     /// Returns how many devices there are. No twin is read: it takes a number that is kept, and a walk over the ids of
     /// the blocked devices and of those that are connected, in indexes of these alone: some 20 ms for each million.

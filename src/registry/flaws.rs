@@ -18,6 +18,8 @@ pub enum FlawKind {
     KeysWithoutDevice,
     /// What was said of a device that is not there.
     StatusWithoutDevice,
+    /// A message to a device that is not there.
+    MessageWithoutDevice,
     /// A device that left the file of its import, and is not there.
     LeftWithoutDevice,
     /// The number of devices is not that of their rows.
@@ -36,9 +38,10 @@ pub enum FlawKind {
 }
 
 impl FlawKind {
-    pub const ALL: [FlawKind; 9] = [
+    pub const ALL: [FlawKind; 10] = [
         FlawKind::KeysWithoutDevice,
         FlawKind::StatusWithoutDevice,
+        FlawKind::MessageWithoutDevice,
         FlawKind::LeftWithoutDevice,
         FlawKind::DevicesMiscounted,
         FlawKind::RowsWithoutRun,
@@ -58,6 +61,10 @@ impl FlawKind {
             FlawKind::StatusWithoutDevice => {
                 "SELECT count(*), min(s.device_id) FROM device_status AS s
                  WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = s.device_id)"
+            }
+            FlawKind::MessageWithoutDevice => {
+                "SELECT count(*), min(m.device_id) FROM message AS m
+                 WHERE NOT EXISTS (SELECT 1 FROM device AS d WHERE d.device_id = m.device_id)"
             }
             FlawKind::DevicesMiscounted => {
                 "SELECT count(*), min(CAST(d.found AS text) || ' in place of ' || m.value)

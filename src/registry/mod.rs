@@ -26,6 +26,7 @@ mod imports;
 mod journal;
 mod keys;
 mod marks;
+mod messages;
 mod meta;
 mod path_indexes;
 pub mod postgres;
@@ -54,6 +55,7 @@ pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits, WholeAnswer,
 };
 pub use keys::DeviceKeys;
+pub use messages::{Enqueued, NewMessage, QueuedMessage};
 pub use store::{
     ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
 };

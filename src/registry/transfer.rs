@@ -156,6 +156,18 @@ pub const TABLES: &[Table] = &[
         columns: &[("run_id", Integer), ("ordinal", Integer), ("code", Integer), ("at", Integer), ("payload", Bytes)],
     },
     Table { name: "kept_file", columns: &[("path", Text), ("content", Bytes), ("blob_id", Text)] },
+    Table {
+        name: "message",
+        columns: &[
+            ("sequence", Integer),
+            ("device_id", Text),
+            ("message_id", Text),
+            ("properties", Json),
+            ("expires_at", Integer),
+            ("deliveries", Integer),
+            ("body", Bytes),
+        ],
+    },
     Table { name: "deleted_device", columns: &[("device_id", Text), ("device_name", Text)] },
     Table { name: "left_device", columns: &[("device_id", Text)] },
     Table { name: "meta", columns: &[("key", Text), ("value", Text)] },

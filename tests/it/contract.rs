@@ -22,6 +22,7 @@ mod identities;
 mod imports;
 mod indexes;
 mod marks;
+mod messages;
 mod observing;
 mod place;
 mod results;
@@ -357,6 +358,14 @@ macro_rules! contract {
                 a_change_of_the_status_is_noted
                 identities_come_in_order_and_in_pages
                 devices_are_counted_whatever_makes_and_deletes_them
+            }
+            messages {
+                messages_wait_in_their_order
+                a_queue_takes_no_more_than_its_limit
+                a_message_is_handed_over_a_few_times
+                an_acknowledged_message_is_gone
+                a_queue_is_purged
+                a_deleted_device_takes_its_messages_along
             }
             secrets {
                 a_key_is_made_once_and_stays

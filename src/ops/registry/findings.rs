@@ -68,6 +68,7 @@ impl Rule {
             Rule::FilesDiffer => "files-differ",
             Rule::Contradiction(FlawKind::KeysWithoutDevice) => "keys-without-device",
             Rule::Contradiction(FlawKind::StatusWithoutDevice) => "status-without-device",
+            Rule::Contradiction(FlawKind::MessageWithoutDevice) => "message-without-device",
             Rule::Contradiction(FlawKind::LeftWithoutDevice) => "left-without-device",
             Rule::Contradiction(FlawKind::DevicesMiscounted) => "devices-miscounted",
             Rule::Contradiction(FlawKind::RowsWithoutRun) => "rows-without-run",
@@ -125,6 +126,7 @@ pub(super) fn of_flaw(flaw: &Flaw) -> Finding {
     let noun = match kind {
         FlawKind::KeysWithoutDevice => "keys of devices that are not there",
         FlawKind::StatusWithoutDevice => "states of devices that are not there",
+        FlawKind::MessageWithoutDevice => "messages to devices that are not there",
         FlawKind::LeftWithoutDevice => "devices that left their import and are not there",
         FlawKind::DevicesMiscounted => "numbers of devices that are not right",
         FlawKind::RowsWithoutRun => "runs with rows and without a claim",

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::writer::{Standing, Writer};
 use super::{
     PostgresStore, RECONNECT_PAUSE, answers, claims, fence, heard, identities, identity, import, indexes, journal,
-    lease, marks, migrations, now, outbox, remembered, secrets, single, twins, write, writer,
+    lease, marks, messages, migrations, now, outbox, remembered, secrets, single, twins, write, writer,
 };
 use crate::model::limits;
 
@@ -229,6 +229,11 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
             return single::set_blocked(connection, device_ids, *is_blocked, *at).map(Answer::Devices);
         }
         Change::DropAnswers { before } => return answers::drop_before(connection, *before).map(Answer::Count),
+        Change::Enqueue { device_id, message, at } => {
+            return messages::enqueue(connection, device_id, message, *at).map(Answer::Enqueued);
+        }
+        Change::HandOver { sequences } => return messages::hand_over(connection, sequences).map(Answer::Messages),
+        Change::Purge { device_id, at } => return messages::purge(connection, device_id, *at).map(Answer::Count),
         Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
             let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
             return twins::write(connection, device_id, sections).map(Answer::Twin);
@@ -263,6 +268,7 @@ fn written(connection: &Connection, change: &Change<'_>) -> Result<Answer, Fault
         Change::Inherit { identity } => identity::inherit(connection, identity),
         Change::GiveUp { identity, to } => identity::give_up(connection, identity, to),
         Change::CatchUp { sends, runs, at } => identity::catch_up(connection, *sends, runs, *at),
+        Change::Settle { sequences } => messages::settle(connection, sequences),
         Change::Report { about, entry } => outbox::put(connection, about, entry),
         Change::Delivered { about, files } => outbox::deliver(connection, about, files),
         Change::Note { what, commit } => remembered::note(connection, *what, commit),

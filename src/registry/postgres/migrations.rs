@@ -8,8 +8,12 @@ use super::connection::{Connection, SCHEMA};
 use super::fault::Fault;
 
 /// One script for each version, from 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001.sql"), include_str!("migrations/002.sql"), include_str!("migrations/003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001.sql"),
+    include_str!("migrations/002.sql"),
+    include_str!("migrations/003.sql"),
+    include_str!("migrations/004.sql"),
+];
 
 /// The version of the schema that this fleetform reads and writes.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

@@ -25,6 +25,7 @@ pub mod json;
 mod lease;
 mod listener;
 mod marks;
+mod messages;
 mod migrations;
 mod observe;
 mod outbox;

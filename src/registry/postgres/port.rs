@@ -10,12 +10,12 @@ use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
-    ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, QueuedMessage, RegistryError,
+    RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{
-    Connection, PostgresStore, answers, claims, devices, identities, indexes, journal, marks, outbox, remembered,
-    single, write,
+    Connection, PostgresStore, answers, claims, devices, identities, indexes, journal, marks, messages, outbox,
+    remembered, single, write,
 };
 use crate::ledger::OpenRun;
 use crate::model::device::Device;
@@ -60,6 +60,14 @@ impl Devices for PostgresStore {
 
     fn identities(&self, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, RegistryError> {
         self.read("read identities", |connection| identities::after(connection, after, limit))
+    }
+
+    fn messages(&self, device_id: &str, now: Timestamp) -> Result<Vec<QueuedMessage>, RegistryError> {
+        self.read("read messages", |connection| messages::queued(connection, device_id, now))
+    }
+
+    fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {
+        self.read("count messages", |connection| messages::lengths(connection, device_ids, now))
     }
 
     fn statistics(&self) -> Result<Statistics, RegistryError> {

@@ -46,8 +46,12 @@ impl PostgresStore {
             loaded.map_err(Fault::Registry)?;
             loader.finish()?;
             super::status::count_anew(connection)?;
-            let text = "SELECT setval(pg_get_serial_sequence('fleetform.run', 'run_id'), max(run_id)) FROM run";
-            connection.rows(text, &[])?;
+            for text in [
+                "SELECT setval(pg_get_serial_sequence('fleetform.run', 'run_id'), max(run_id)) FROM run",
+                "SELECT setval(pg_get_serial_sequence('fleetform.message', 'sequence'), max(sequence)) FROM message",
+            ] {
+                connection.rows(text, &[])?;
+            }
             connection.batch("ANALYZE device; ANALYZE outcome; ANALYZE run")
         })
     }

@@ -5,8 +5,8 @@ use rusqlite::Transaction;
 use super::super::twin_write::Sections;
 use super::super::{Answer, Change, Fence, Noted, RegistryError};
 use super::{
-    SqliteStore, answers, claims, failure, fence, heard, identities, identity, import, indexes, journal, marks, outbox,
-    remembered, secrets, single, twins, write,
+    SqliteStore, answers, claims, failure, fence, heard, identities, identity, import, indexes, journal, marks,
+    messages, outbox, remembered, secrets, single, twins, write,
 };
 
 impl SqliteStore {
@@ -62,6 +62,11 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
             return single::set_blocked(transaction, device_ids, *is_blocked, *at).map(Answer::Devices);
         }
         Change::DropAnswers { before } => return answers::drop_before(transaction, *before).map(Answer::Count),
+        Change::Enqueue { device_id, message, at } => {
+            return messages::enqueue(transaction, device_id, message, *at).map(Answer::Enqueued);
+        }
+        Change::HandOver { sequences } => return messages::hand_over(transaction, sequences).map(Answer::Messages),
+        Change::Purge { device_id, at } => return messages::purge(transaction, device_id, *at).map(Answer::Count),
         Change::WriteTwin { device_id, if_match, tags, desired, replaces } => {
             let sections = Sections { if_match: *if_match, tags: *tags, desired: *desired, replaces: *replaces };
             return twins::write(transaction, device_id, sections).map(Answer::Twin);
@@ -96,6 +101,7 @@ fn written(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::Resu
         Change::Inherit { identity } => identity::inherit(transaction, identity),
         Change::GiveUp { identity, to } => identity::give_up(transaction, identity, to),
         Change::CatchUp { sends, runs, at } => identity::catch_up(transaction, *sends, runs, *at),
+        Change::Settle { sequences } => messages::settle(transaction, sequences),
         Change::Report { about, entry } => outbox::put(transaction, about, entry),
         Change::Delivered { about, files } => outbox::deliver(transaction, about, files),
         Change::Note { what, commit } => remembered::note(transaction, *what, commit),

@@ -17,6 +17,7 @@ mod indexes;
 mod journal;
 mod lock;
 mod marks;
+mod messages;
 mod migrations;
 mod observe;
 mod outbox;

@@ -10,8 +10,8 @@ use super::super::branch_copy::visit_published;
 use super::super::meta::{ADMISSIONS, CLAIMS_VERSION};
 use super::super::{
     BranchCopy, DeviceFilter, DeviceKeys, Devices, IdentityRow, ImportFailure, ImportSpec, Imports, IndexChanges,
-    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, RegistryError, RememberedRun, Request,
-    ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
+    Journal, JournaledRun, LateAnswer, Needs, Noted, OutboxEntry, PendingRows, QueuedMessage, RegistryError,
+    RememberedRun, Request, ResultRow, StagedImport, Statistics, Tally, Waits, WholeAnswer,
 };
 use super::{SqliteStore, indexes, remembered};
 use crate::ledger::OpenRun;
@@ -57,6 +57,14 @@ impl Devices for SqliteStore {
 
     fn identities(&self, after: Option<&str>, limit: u64) -> Result<Vec<IdentityRow>, RegistryError> {
         self.identities_after(after, limit)
+    }
+
+    fn messages(&self, device_id: &str, now: Timestamp) -> Result<Vec<QueuedMessage>, RegistryError> {
+        self.queued(device_id, now)
+    }
+
+    fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {
+        self.queue_lengths(device_ids, now)
     }
 
     fn statistics(&self) -> Result<Statistics, RegistryError> {

@@ -43,7 +43,8 @@ pub(super) fn time_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestam
     Timestamp::from_microsecond(micros).map_err(|_| malformed(column, &micros.to_string()))
 }
 
-fn json_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+/// Returns a value of a column that is one text of JSON.
+pub(super) fn json_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|_| malformed(column, &text))
 }

@@ -45,7 +45,9 @@ impl SqliteStore {
     /// sent or are to be sent, which no plan needs; a page with a deleted one does not get into it.
     pub(super) fn vacuum_without_keys(&self, path: &std::path::Path) -> Result<(), RegistryError> {
         let target = path.display().to_string();
-        let written = self.connection.execute_batch("DELETE FROM main.device_key; DELETE FROM main.answer;");
+        let written = self
+            .connection
+            .execute_batch("DELETE FROM main.device_key; DELETE FROM main.answer; DELETE FROM main.message;");
         let written = written.and_then(|()| super::secrets::remove(&self.connection));
         let written = written.and_then(|()| self.connection.execute("VACUUM INTO ?1", [&target]));
         written.map(drop).map_err(|source| failure(&target, "write a copy without keys", source))

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fleetform::model::outcome::{Reason, RunStatus};
 use fleetform::registry::{
-    Cell, Change, ColumnKind, Contents, Flaw, FlawKind, KeptFile, Moved, Noted, Registry, RegistryError, TABLES, Table,
+    Cell, Change, ColumnKind, Contents, Flaw, FlawKind, KeptFile, Moved, NewMessage, Noted, Registry, RegistryError,
+    TABLES, Table, WholeAnswer,
 };
 use serde_json::{Value, json};
 
@@ -78,6 +79,16 @@ fn in_use(fresh: Fresh) -> (Fleet, i64) {
     fleet.registry.write(Change::Note { what: Noted::AppliedHead, commit: "c1" }).unwrap();
     fleet.registry.write(Change::Report { about: "direct", entry: "{\"text\": \"\\u0001\"}" }).unwrap();
     fleet.registry.write(Change::UsePlan { plan_id: "p", at: now() }).unwrap();
+    let payload = vec![0, 255, 10, 92];
+    let answers = [WholeAnswer { ordinal: 3, code: 500, payload: payload.clone(), at: now() }];
+    fleet.registry.write(Change::KeepAnswers { run_id, answers: &answers }).unwrap();
+    let message = NewMessage {
+        message_id: Some("a\u{0}b".to_string()),
+        properties: json!({"text": "a\u{0}b"}),
+        body: payload,
+        expires_at: after(60),
+    };
+    fleet.registry.write(Change::Enqueue { device_id: "d-0003", message: &message, at: now() }).unwrap();
     fleet.block(&["d-0004"]);
     fleet.delete(&["d-0002"]);
     fleet.registry.enter_epoch(4).unwrap();
@@ -122,9 +133,20 @@ pub fn awkward_texts_and_numbers_read_back(fresh: Fresh) {
 pub fn every_row_reads_back_in_another_store(fresh: Fresh) {
     let (fleet, run_id) = in_use(fresh);
     let expect = rows(&fleet.registry);
-    for table in
-        ["device", "device_key", "device_status", "import", "run", "run_target", "outcome", "sent", "late", "kept_file"]
-    {
+    for table in [
+        "answer",
+        "message",
+        "device",
+        "device_key",
+        "device_status",
+        "import",
+        "run",
+        "run_target",
+        "outcome",
+        "sent",
+        "late",
+        "kept_file",
+    ] {
         assert!(!expect[table].is_empty(), "{table}");
     }
     assert_eq!(expect["deleted_device"].len(), 1);
@@ -139,6 +161,8 @@ pub fn every_row_reads_back_in_another_store(fresh: Fresh) {
     assert_eq!(copied.journal().sent_marks(run_id).unwrap(), original.journal().sent_marks(run_id).unwrap());
     assert_eq!(copied.journal().claims_version().unwrap(), original.journal().claims_version().unwrap());
     assert_eq!(copied.branch_copy().outbox().unwrap(), original.branch_copy().outbox().unwrap());
+    let messages = |registry: &Registry| registry.devices().messages("d-0003", now()).unwrap();
+    assert_eq!(messages(copied), messages(original));
     assert_eq!(copied.secret_key().unwrap(), original.secret_key().unwrap());
     assert_eq!(copied.noted_epoch().unwrap(), 4);
     assert_eq!(copied.flaws().unwrap(), []);
@@ -294,8 +318,10 @@ pub fn rows_that_contradict_each_other_are_found(fresh: Fresh) {
     };
     check("device_key", &[], &[(FlawKind::KeysWithoutDevice, "x")]);
     check("device_status", &[], &[(FlawKind::StatusWithoutDevice, "x")]);
+    check("message", &[], &[(FlawKind::MessageWithoutDevice, "x")]);
     check("left_device", &[], &[(FlawKind::LeftWithoutDevice, "x")]);
     check("late", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
+    check("answer", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
     check("outcome", &[("run_id", number("99"))], &[(FlawKind::RowsWithoutRun, "run number 99")]);
     let (dim, done) = (of_job("dim"), of_job("done"));
     let beyond = [("run_id", dim.clone()), ("ordinal", number("8"))];
