@@ -88,7 +88,8 @@ pub trait Devices {
     fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError>;
 
     /// Returns how many devices there are. No twin is read: it takes a number that is kept, and a walk over the ids of
-    /// the blocked devices and of those that are connected, in indexes of these alone: some 20 ms for each million.
+    /// the blocked devices and of those that are connected, in indexes of these alone: some 50 ms for each million of
+    /// these.
     /// Staged imports do not count.
     ///
     /// # Errors

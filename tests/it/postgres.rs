@@ -5,6 +5,7 @@ mod failover;
 mod imports;
 mod indexes;
 mod json;
+mod migrations;
 mod observing;
 mod refused;
 mod roles;

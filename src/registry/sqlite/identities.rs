@@ -19,6 +19,11 @@ const COLUMNS: &str = "d.device_id, d.connection_state, d.last_activity, d.block
 const TABLES: &str = "main.device AS d LEFT JOIN main.device_key AS k ON k.device_id = d.device_id
     LEFT JOIN main.device_status AS s ON s.device_id = d.device_id";
 
+const COUNT_ALL: &str = "SELECT CAST(value AS INTEGER) FROM main.meta WHERE key = 'devices'";
+const COUNT_BLOCKED: &str = "SELECT count(*) FROM main.device INDEXED BY device_blocked WHERE blocked = 1";
+const COUNT_CONNECTED: &str =
+    "SELECT count(*) FROM main.device INDEXED BY device_connected WHERE connection_state = 'Connected'";
+
 impl SqliteStore {
     pub(super) fn identity_of(&self, device_id: &str) -> Result<Option<IdentityRow>, RegistryError> {
         find(&self.connection, device_id).map_err(|e| self.error("read an identity", e))
@@ -42,13 +47,7 @@ impl SqliteStore {
     pub(super) fn device_counts(&self) -> Result<Statistics, RegistryError> {
         let read = || {
             let count = |text: &str| self.connection.prepare_cached(text)?.query_row([], |row| row.get::<_, u64>(0));
-            Ok(Statistics::of(
-                count("SELECT CAST(value AS INTEGER) FROM main.meta WHERE key = 'devices'")?,
-                count("SELECT count(*) FROM main.device INDEXED BY device_blocked WHERE blocked = 1")?,
-                count(
-                    "SELECT count(*) FROM main.device INDEXED BY device_connected WHERE connection_state = 'Connected'",
-                )?,
-            ))
+            Ok(Statistics::of(count(COUNT_ALL)?, count(COUNT_BLOCKED)?, count(COUNT_CONNECTED)?))
         };
         read().map_err(|e: rusqlite::Error| self.error("count devices", e))
     }
@@ -166,4 +165,19 @@ fn row_of(row: &Row<'_>, registry: &str) -> rusqlite::Result<IdentityRow> {
         keys: keys_of_row(row, 8)?,
     };
     Ok(columns.into_row(registry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_twin_is_read_to_count_devices() {
+        let store = SqliteStore::in_memory("x".to_string(), "acme").unwrap();
+        for text in [COUNT_BLOCKED, COUNT_CONNECTED] {
+            let mut plan = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+            let plan: String = plan.query_row([], |row| row.get(3)).unwrap();
+            assert!(plan.contains("USING COVERING INDEX"), "{plan}");
+        }
+    }
 }
