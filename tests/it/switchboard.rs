@@ -262,7 +262,7 @@ fn a_device_comes_by_a_websocket() {
     runtime.block_on(async {
         let open = async || {
             let (near, far) = tokio::io::duplex(1_000);
-            desk.switchboard.serve_websocket(near, peer, None);
+            desk.switchboard.serve_websocket(near, peer, Vec::new());
             WebSocketStream::from_raw_socket(far, Role::Client, None).await
         };
         let mut device = open().await;
