@@ -130,6 +130,8 @@
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | certificates of a broker, and our key | `link`, read only | where `spec.link.mqtt` says |
+//! | the policies that `gateway init` makes | `ops::hub` | `.fleetform/gateway.json`, mode 0600 |
+//! | the jobs of back ends | `ops::hub`, `repo` | the folder of `jobs.folder`, a commit of the followed branch |
 //! | the certificate of the gateway, and its key | `link`, read only | where `--certificate` and `--key` say |
 //! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |

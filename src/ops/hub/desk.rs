@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::manifest::ParsedFiles;
 use crate::model::fleet::{Declared, LinkConfig};
 use crate::model::hub::{HubApi, HubLinkConfig};
@@ -65,6 +67,8 @@ pub struct Desk<'w> {
     /// The files of a commit.
     known: Option<(String, Files<'w>)>,
     pub(super) known_target: KnownTarget,
+    /// When the answers of devices were dropped last that are too old.
+    pub(super) dropped_at: Option<Timestamp>,
 }
 
 impl<'w> Desk<'w> {
@@ -76,6 +80,7 @@ impl<'w> Desk<'w> {
             recorded: Recorded::default(),
             known: None,
             known_target: None,
+            dropped_at: None,
         }
     }
 

@@ -20,7 +20,11 @@ use crate::model::limits;
 use crate::model::outcome::{Counts, RunStatus};
 use crate::plan::Refusal;
 use crate::prepare::{Purpose, View, records_of};
+use crate::registry::Change;
 use crate::repo::DeclaredFile;
+
+/// How often answers of devices are looked for that are too old.
+const DROP_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The status of a job in IoT Hub's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +100,23 @@ impl Desk<'_> {
         })?;
         let job = self.job(&request.id, now)?;
         let job = job.ok_or_else(|| HubError::Unavailable("somebody removed the job meanwhile".to_string()))?;
+        self.drop_old_answers(now)?;
         if let Some(commit) = made {
             tracing::info!(job = %request.id, policy = %caller.policy, %commit, "a back end has made a job");
         }
         Ok(job)
+    }
+
+    /// Drops the whole answers of devices that are older than the fleet keeps them, at most once an hour.
+    fn drop_old_answers(&mut self, now: Timestamp) -> Result<(), HubError> {
+        let is_recent = |then: Timestamp| now.duration_since(then).unsigned_abs() < DROP_INTERVAL;
+        if self.dropped_at.is_some_and(is_recent) {
+            return Ok(());
+        }
+        self.dropped_at = Some(now);
+        let before = now.checked_sub(self.api()?.retention).unwrap_or(Timestamp::MIN);
+        self.registry_to_write()?.write(Change::DropAnswers { before })?;
+        Ok(())
     }
 
     /// Returns the name and the file of a new job; `None` when this very request has made it before.

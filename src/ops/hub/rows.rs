@@ -4,6 +4,7 @@
 //! shards.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use super::job::{HubJob, HubStatus, describe, newest_run};
 use super::names::{HubWork, find};
 use super::request::HubAction;
 use crate::ledger::{RunKey, RunRecord};
+use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
@@ -60,19 +62,31 @@ impl Desk<'_> {
             let Some(record) = newest_run(&view, work) else { continue };
             let job = describe(&view, work, now);
             let mut last = None;
+            let mut answers = Answers::of(&view, &record, &job, &mut known)?;
+            let mut failure = None;
             let mut visit = |row: Row| {
                 if page.rows.len() >= limit || left == 0 {
                     return false;
                 }
                 left -= 1;
                 last = Some(row.device_id.clone());
-                let row = json_of(&job, row, completes_failures);
+                let answer = match answers.get(&view, &row.device_id) {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        failure = Some(error);
+                        return false;
+                    }
+                };
+                let row = json_of(&job, row, answer, completes_failures);
                 if condition.matches(&row) {
                     page.rows.push(row);
                 }
                 true
             };
             let is_whole = rows_behind(&view, &record, behind, &mut known, &mut visit)?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
             if !is_whole || page.rows.len() >= limit || left == 0 {
                 let device = last.unwrap_or_else(|| behind.unwrap_or_default().to_string());
                 page.next = Some((work.id().to_string(), device));
@@ -82,6 +96,56 @@ impl Desk<'_> {
         self.known_target = known;
         Ok(page)
     }
+}
+
+/// The whole answers of the devices of a run, as long as they are kept: a part of them at a time.
+struct Answers {
+    /// `None` for a run of which no answers are kept.
+    run: Option<(i64, Rc<DeviceIds>)>,
+    /// The ordinals of the part that was read.
+    read: std::ops::Range<u32>,
+    part: BTreeMap<u32, (u16, Value)>,
+}
+
+impl Answers {
+    /// Answers that are read at a time.
+    const PART: u32 = 200;
+
+    fn of(view: &View<'_>, record: &RunRecord, job: &HubJob, known: &mut KnownTarget) -> Result<Answers, HubError> {
+        let is_method = matches!(job.action, HubAction::Method { .. });
+        let run = if is_method { view.registry.journal().find(&record.job, &record.run)? } else { None };
+        let run = run.map(|run| target_of(view, run.run_id, known).map(|ids| (run.run_id, ids))).transpose()?;
+        Ok(Answers { run, read: 0..0, part: BTreeMap::new() })
+    }
+
+    fn get(&mut self, view: &View<'_>, device_id: &str) -> Result<Option<(u16, Value)>, HubError> {
+        let Some((run_id, ids)) = &self.run else { return Ok(None) };
+        let at = first_behind(ids.len(), |at| ids.get(at) >= device_id);
+        if at == ids.len() || ids.get(at) != device_id {
+            return Ok(None);
+        }
+        let ordinal = u32::try_from(at).unwrap_or(u32::MAX);
+        if !self.read.contains(&ordinal) {
+            self.read = ordinal..ordinal.saturating_add(Answers::PART);
+            self.part.clear();
+            let part = &mut self.part;
+            view.registry.journal().each_answer(*run_id, self.read.clone(), &mut |answer| {
+                let payload = serde_json::from_slice(&answer.payload).unwrap_or(Value::Null);
+                part.insert(answer.ordinal, (answer.code, payload));
+            })?;
+        }
+        Ok(self.part.remove(&ordinal))
+    }
+}
+
+/// Returns the target of a run, read once.
+fn target_of(view: &View<'_>, run_id: i64, known: &mut KnownTarget) -> Result<Rc<DeviceIds>, HubError> {
+    let ids = match known {
+        Some((known_id, ids)) if *known_id == run_id => Rc::clone(ids),
+        _ => Rc::new(view.registry.journal().targets(run_id)?),
+    };
+    *known = Some((run_id, Rc::clone(&ids)));
+    Ok(ids)
 }
 
 /// Returns the jobs that have rows for a condition, sorted by id.
@@ -109,12 +173,9 @@ fn rows_behind(
     let journaled =
         if record.status.is_final() { None } else { view.registry.journal().find(&record.job, &record.run)? };
     let Some(run) = journaled else { return published_behind(view, record, behind, visit) };
-    let ids = match known {
-        Some((run_id, ids)) if *run_id == run.run_id => Rc::clone(ids),
-        _ => Rc::new(view.registry.journal().targets(run.run_id)?),
-    };
-    *known = Some((run.run_id, Rc::clone(&ids)));
-    let mut from = behind.map_or(0, |behind| first_behind(ids.len(), &|at| ids.get(at) > behind)) as u32;
+    let ids = target_of(view, run.run_id, known)?;
+    let from = behind.map_or(0, |behind| first_behind(ids.len(), |at| ids.get(at) > behind));
+    let mut from = u32::try_from(from).unwrap_or(u32::MAX);
     let (mut goes_on, sizes) = (true, run.sizes);
     while goes_on && from < run.total {
         let until = run.total.min(from + CHUNK);
@@ -161,7 +222,7 @@ fn published_behind(
                 true
             }
         };
-        first_behind_mut(shards, begins_behind).saturating_sub(1)
+        first_behind(shards, begins_behind).saturating_sub(1)
     });
     if let Some(error) = failure {
         return Err(error);
@@ -176,11 +237,7 @@ fn published_behind(
 }
 
 /// Returns the first of so many places for which a monotone condition holds; their number when it holds for none.
-fn first_behind(count: usize, holds: &dyn Fn(usize) -> bool) -> usize {
-    first_behind_mut(count, holds)
-}
-
-fn first_behind_mut(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
+fn first_behind(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -199,8 +256,8 @@ fn first_id(bytes: &[u8]) -> Option<String> {
     first
 }
 
-/// Returns a row as IoT Hub has it.
-fn json_of(job: &HubJob, row: Row, completes_failures: bool) -> Value {
+/// Returns a row as IoT Hub has it. Without the whole answer of the device, with what its row has of it.
+fn json_of(job: &HubJob, row: Row, answer: Option<(u16, Value)>, completes_failures: bool) -> Value {
     let is_method = matches!(job.action, HubAction::Method { .. });
     let (job_type, is_over) = (job_type(&job.action), job.status == HubStatus::Cancelled || job.end.is_some());
     let is_answer = matches!(row.reason, Reason::Responded | Reason::Rejected);
@@ -216,11 +273,15 @@ fn json_of(job: &HubJob, row: Row, completes_failures: bool) -> Value {
         (DeviceStatus::Failed, _) => "failed",
     };
     let outcome = if is_method && is_answer {
-        let payload = serde_json::from_str(&row.message).unwrap_or_else(|_| match row.message.as_str() {
-            "" => Value::Null,
-            text => json!(text),
-        });
-        json!({"deviceMethodResponse": {"status": row.code, "payload": payload}})
+        let kept = || {
+            let payload = serde_json::from_str(&row.message).unwrap_or_else(|_| match row.message.as_str() {
+                "" => Value::Null,
+                text => json!(text),
+            });
+            (row.code.unwrap_or_default(), payload)
+        };
+        let (status, payload) = answer.unwrap_or_else(kept);
+        json!({"deviceMethodResponse": {"status": status, "payload": payload}})
     } else {
         Value::Null
     };
