@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
+use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Fault, random_id};
@@ -25,6 +27,7 @@ use crate::ops::hub::Caller;
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const BULK_BYTES_MAX: usize = 2 * 1024 * 1024;
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// Where a device opens a WebSocket for MQTT.
@@ -233,7 +236,11 @@ fn is_version(text: &str) -> bool {
 }
 
 async fn read(body: Body, most: usize) -> Result<Vec<u8>, Fault> {
-    match Limited::new(body, most).collect().await {
+    let read = timeout(BODY_TIME_MAX, Limited::new(body, most).collect());
+    let Ok(read) = read.await else {
+        return Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", "the body did not arrive in time"));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes().to_vec()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Fault::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -30,6 +30,9 @@ const CONNECTIONS_MAX: usize = 2_000;
 const HANDSHAKES_MAX: usize = 100;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const REST_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a connection lives, with all its requests: a client that reads nothing holds it no longer. A method may take
+/// ten minutes.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(1_800);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// How often the files of the certificate are looked at.
@@ -145,7 +148,11 @@ async fn converse(
         .half_close(true)
         .keep_alive(true);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = connection.with_upgrades().await {
-        tracing::debug!(target: LOG_TARGET, %peer, error = &error as &dyn std::error::Error, "a client is cut");
+    match timeout(CONNECTION_TIME_MAX, connection.with_upgrades()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(target: LOG_TARGET, %peer, error = &error as &dyn std::error::Error, "a client is cut");
+        }
+        Err(_) => tracing::debug!(target: LOG_TARGET, %peer, "a client is cut: its connection is old"),
     }
 }

@@ -90,6 +90,9 @@ impl Desk<'_> {
     /// kept.
     pub fn put_job(&mut self, request: &JobRequest, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
         let folder = self.api()?.jobs_folder;
+        if let Some(job) = self.put_for_review(request, &folder, caller, now)? {
+            return Ok(job);
+        }
         let made = self.publish(caller, &mut |desk: &mut Desk<'_>, tip: &str| {
             let Some((name, file)) = desk.place_of(request, &folder, now)? else { return Ok(None) };
             let text = request.document(&name, &caller.policy, now)?;
@@ -117,6 +120,33 @@ impl Desk<'_> {
         let before = now.checked_sub(self.api()?.retention).unwrap_or(Timestamp::MIN);
         self.registry_to_write()?.write(Change::DropAnswers { before })?;
         Ok(())
+    }
+
+    /// Makes a job on a branch of its own; `None` where jobs run without a review.
+    fn put_for_review(
+        &mut self,
+        request: &JobRequest,
+        folder: &str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Option<HubJob>, HubError> {
+        if self.api()?.review_branch.is_none() {
+            return Ok(None);
+        }
+        if let Some(reviewed) = self.reviewed(&request.id, now)? {
+            return match reviewed.request.as_deref() == Some(&request.digest) {
+                true => Ok(Some(reviewed.job)),
+                false => Err(HubError::JobExists(request.id.clone())),
+            };
+        }
+        let Some((name, path)) = self.place_of(request, folder, now)? else { return self.job(&request.id, now) };
+        let Some(branch) = self.review_branch(&name)? else { return Ok(None) };
+        let files = [DeclaredFile { path, text: request.document(&name, &caller.policy, now)? }];
+        let tip = self.head()?;
+        self.check(&tip, &name, &files, caller, now)?;
+        let subject = subject(&request.id, &request.verb(), &request.condition);
+        self.propose(&branch, (&files, &message(&subject, &request.id, caller)), caller)?;
+        Ok(self.reviewed(&request.id, now)?.map(|reviewed| reviewed.job))
     }
 
     /// Returns the name and the file of a new job; `None` when this very request has made it before.
@@ -214,6 +244,9 @@ impl Desk<'_> {
         if let Some(work) = find(&view.declared, id) {
             return Ok(Some(describe(&view, work, now)));
         }
+        if let Some(reviewed) = self.reviewed(id, now)? {
+            return Ok(Some(reviewed.job));
+        }
         let Some(why) = self.held(id)? else { return Ok(None) };
         let Some(name) = names_of(id).into_iter().next() else { return Ok(None) };
         Ok(Some(HubJob {
@@ -257,6 +290,12 @@ impl Desk<'_> {
     /// # Errors
     /// There is no such job, it has ended, or it could not be committed.
     pub fn cancel_job(&mut self, id: &str, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
+        let is_declared = find(&self.view()?.declared, id).is_some();
+        if !is_declared && let Some(reviewed) = self.reviewed(id, now)? {
+            self.withdraw(&reviewed)?;
+            let message = Some("It was cancelled before its review.".to_string());
+            return Ok(HubJob { status: HubStatus::Cancelled, message, ..reviewed.job });
+        }
         self.publish(caller, &mut |desk: &mut Desk<'_>, _: &str| {
             let view = desk.view()?;
             let work = find(&view.declared, id).ok_or_else(|| HubError::NoJob(id.to_string()))?;

@@ -16,6 +16,7 @@ mod names;
 mod policies;
 mod publish;
 mod request;
+mod review;
 mod rows;
 
 pub use crate::registry::IdentityRow;

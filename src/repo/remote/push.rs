@@ -92,6 +92,21 @@ impl Remote {
         RemoteError::Alone { remote: self.shown(), branch: branch.to_string(), message }
     }
 
+    /// Removes a branch of the remote that is at a commit.
+    ///
+    /// # Errors
+    /// The branch is elsewhere, or the remote does not take it.
+    pub fn remove(&self, branch: &str, expected: &str) -> Result<(), RemoteError> {
+        check_branch(branch)?;
+        check_ids(&Move { branch, commit: expected, expected: None })?;
+        // A push of nothing removes it.
+        let said = self.run_push(&[], &[&Move { branch, commit: "", expected: Some(expected) }])?;
+        match said.is_success() {
+            true => Ok(()),
+            false => Err(self.error(self.fault(&said), "push to", self.push_time_max, &said)),
+        }
+    }
+
     /// Refuses a move that git would force: it does when the lease holds.
     fn check_move(&self, moved: &Move<'_>) -> Result<(), RemoteError> {
         check_branch(moved.branch)?;
