@@ -1,7 +1,7 @@
 //! The threads that answer: each has a desk of its own. One writes, so that jobs do not race for the branch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::ops::{Environment, Workspace};
 const READERS: usize = 3;
 /// Requests that wait for a thread, beyond which more are refused.
 const WAITING_MAX: usize = 512;
-/// The pause before a repository is opened again that could not be.
+/// The longest pause before a repository is opened again that could not be.
 const PAUSE: Duration = Duration::from_millis(500);
 
 type Task = Box<dyn for<'w> FnOnce(&mut Desk<'w>) + Send>;
@@ -83,17 +83,22 @@ async fn hand<T: Send + 'static>(
 /// Answers until nobody asks any more. What panics is logged, and answered as what cannot be read.
 fn serve(environment: &Environment, followed: &Followed, tasks: &Mutex<Receiver<Task>>) {
     let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    let mut is_first = true;
     loop {
         let workspace = match Workspace::open(environment) {
             Ok(workspace) => workspace,
             Err(error) => {
-                tracing::warn!(target: LOG_TARGET, %error, "back ends cannot be answered yet");
-                // Who asks meanwhile is told so.
-                match next() {
-                    Ok(task) => drop(task),
-                    Err(_) => return,
+                if is_first {
+                    tracing::warn!(target: LOG_TARGET, %error, "back ends cannot be answered yet");
                 }
-                std::thread::sleep(PAUSE);
+                is_first = false;
+                // Who asks meanwhile is told so.
+                let waiting = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PAUSE);
+                match waiting {
+                    Ok(task) => drop(task),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
                 continue;
             }
         };
