@@ -34,6 +34,27 @@ pub struct HubApi {
     pub review_branch: Option<String>,
     /// How long the id of a job is taken, and answers of devices are kept whole.
     pub retention: Duration,
+    /// How new devices register themselves; `None` for not at all.
+    pub provisioning: Option<Provisioning>,
+}
+
+/// How new devices register themselves, as with the Device Provisioning Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioning {
+    pub id_scope: String,
+    /// By name.
+    pub groups: BTreeMap<String, EnrolmentGroup>,
+}
+
+/// Devices with keys that were derived from one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrolmentGroup {
+    pub primary: SecretRef,
+    pub secondary: Option<SecretRef>,
+    /// What a new device gets: the name or path of an organization, a device template, and tags.
+    pub organization: Option<String>,
+    pub template: Option<String>,
+    pub tags: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Default for HubApi {
@@ -46,6 +67,7 @@ impl Default for HubApi {
             review_branch: None,
             // As long as IoT Hub keeps its jobs.
             retention: Duration::from_secs(30 * 86_400),
+            provisioning: None,
         }
     }
 }

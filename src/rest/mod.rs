@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Shapes, headers and codes are those of IoT Hub's REST API 2021-04-12, whatever version a client names. Use cases are
-//! synchronous and wait for git and the registry, so they run on threads of their own ([`desks`]); nothing here holds
-//! the daemon up. Each request is signed with the key of a policy ([`access`]); nothing is answered before that.
+//! synchronous and wait for git and the registry, so they run on threads of their own (`desks`); nothing here holds
+//! the daemon up. Each request is signed with the key of a policy (`access`); nothing is answered before that.
 //!
-//! `hyper` serves, as in `listen`; to leave it: [`server`].
+//! `hyper` serves, as in `listen`; to leave it: `server`.
 
 mod access;
 mod aggregate;
@@ -18,6 +18,7 @@ mod asked;
 mod desks;
 mod identities;
 mod jobs;
+mod provisioning;
 mod queries;
 mod routes;
 mod server;

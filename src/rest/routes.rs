@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Fault, random_id};
 use super::asked::{Asked, Served, time};
-use super::{LOG_TARGET, identities, jobs, queries, twins};
+use super::{LOG_TARGET, identities, jobs, provisioning, queries, twins};
 use crate::model::encoding::percent_decoded;
 use crate::model::text::sanitize_line;
 use crate::ops::hub::Caller;
@@ -127,6 +127,12 @@ async fn answered(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let decoded = percent_decoded(path).unwrap_or_default();
+    let parts = segments(path).unwrap_or_default();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if let Some(step) = provisioning::step(head.method.as_str(), &parts) {
+        let text = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        return (None, provisioning::answer(served, step, text, peer.ip()).await);
+    }
     let rules = match served.access.rules(&served.desks).await {
         Ok(rules) => rules,
         Err(error) => return (None, Err(error.into())),

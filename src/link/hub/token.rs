@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::model::encoding::percent_decoded;
 
-/// A token as it was sent. It is checked with [`Token::is_signed_with`].
+/// A token as it was sent. It is checked with [`SasToken::is_signed_with`].
 pub struct SasToken<'a> {
     resource: &'a str,
     expiry: &'a str,
@@ -61,8 +61,15 @@ impl<'a> SasToken<'a> {
     }
 }
 
-/// What a service asks for.
+/// What a service, or a device that registers, asks for.
 impl SasToken<'_> {
+    /// Returns true when it is for the registration of a device: `{scope}/registrations/{id}`, the id without case.
+    pub fn covers_registration(&self, scope: &str, id: &str) -> bool {
+        let Some(resource) = percent_decoded(self.resource) else { return false };
+        let parts: Vec<&str> = resource.split('/').collect();
+        matches!(parts[..], [own, "registrations", own_id] if own == scope && own_id.eq_ignore_ascii_case(id))
+    }
+
     /// Returns true when it is for a path of the API of a hub, such as `/devices/lamp-1`: its resource is the hub, or the
     /// path or one above it. The name of the hub is compared without case and may have a port, the rest with case.
     pub fn covers_path(&self, host_name: &str, path: &str) -> bool {

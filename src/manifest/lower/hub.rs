@@ -6,7 +6,9 @@ use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::node::pointer;
 use crate::manifest::v1;
-use crate::model::hub::{HubApi, HubPolicy, HubRight};
+use crate::model::hub::{EnrolmentGroup, HubApi, HubPolicy, HubRight, Provisioning};
+use crate::model::kind::Kind;
+use crate::model::patch::{Section, violations};
 use crate::model::secret::SecretRef;
 
 /// The longest name of a policy of IoT Hub, in characters.
@@ -16,7 +18,16 @@ const AT: &str = "/spec/link/iotHub";
 
 impl Lowering<'_> {
     pub(super) fn hub_api(&mut self, hub: v1::IotHub) -> HubApi {
-        let v1::IotHub { host_name: _, device_authorities: _, policies, direct, method_failure, jobs, retention } = hub;
+        let v1::IotHub {
+            host_name: _,
+            device_authorities: _,
+            policies,
+            direct,
+            method_failure,
+            jobs,
+            retention,
+            provisioning,
+        } = hub;
         let default = HubApi::default();
         let v1::HubJobs { folder, branch } = jobs.unwrap_or_default();
         let folder = folder.unwrap_or(default.jobs_folder).trim_end_matches('/').to_string();
@@ -35,7 +46,40 @@ impl Lowering<'_> {
             jobs_folder: folder,
             review_branch,
             retention: self.duration(retention.as_ref(), &format!("{AT}/retention"), default.retention),
+            provisioning: provisioning.map(|provisioning| self.provisioning(provisioning)),
         }
+    }
+
+    fn provisioning(&mut self, written: v1::Provisioning) -> Provisioning {
+        let v1::Provisioning { id_scope, groups } = written;
+        let id_scope = id_scope.unwrap_or_default();
+        if id_scope.is_empty() || !id_scope.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            let detail = format!("`{}` is no scope of ids: it has letters and digits.", shown(&id_scope));
+            self.report(code::HUB_API, &format!("{AT}/provisioning/idScope"), detail);
+        }
+        if groups.is_empty() {
+            self.report(code::HUB_API, &format!("{AT}/provisioning"), "Without `groups` no device can register.");
+        }
+        let mut found = BTreeMap::new();
+        for (name, group) in groups {
+            let at = pointer(["spec", "link", "iotHub", "provisioning", "groups", &name]);
+            let v1::EnrolmentGroup { primary, secondary, organization, template, tags } = group;
+            if primary.is_none() {
+                self.report(code::HUB_API, &at, "A group needs a key: `primary: {env: NAME}`.");
+            }
+            if let Some(broken) = violations(&tags, Section::Tags).first() {
+                let detail = format!("{}: {}.", broken.path.join("."), broken.rule);
+                self.report(code::HUB_API, &format!("{at}/tags"), detail);
+            }
+            let primary = primary.and_then(|place| self.credential(place, &format!("{at}/primary")));
+            let secondary = secondary.and_then(|place| self.credential(place, &format!("{at}/secondary")));
+            let template = template
+                .map(|text| self.reference(Kind::DeviceTemplate, &text.0, format!("{at}/template")).to_string());
+            let organization = self.organization_reference(organization, &format!("{at}/organization"));
+            let primary = primary.unwrap_or(SecretRef::Env(String::new()));
+            found.insert(name, EnrolmentGroup { primary, secondary, organization, template, tags });
+        }
+        Provisioning { id_scope, groups: found }
     }
 
     fn hub_policies(&mut self, policies: BTreeMap<String, v1::HubPolicy>) -> BTreeMap<String, HubPolicy> {

@@ -49,6 +49,41 @@ pub struct IotHub {
     /// How long the id of a job is taken, and what devices have answered is kept whole. Default: `30d`.
     #[schemars(example = &"30d")]
     pub retention: Option<DurationText>,
+    /// How new devices register themselves, as with the Device Provisioning Service. Default: not at all.
+    pub provisioning: Option<Provisioning>,
+}
+
+/// How new devices register themselves, as with the Device Provisioning Service, over HTTPS.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["idScope", "groups"]))]
+pub struct Provisioning {
+    /// What devices name as the scope of their ids.
+    #[schemars(example = &"0ne00A1B2C3")]
+    pub id_scope: Option<String>,
+    /// The enrolment groups, by name: a device has a key that was derived from one of its group.
+    #[schemars(example = json!({"line-3": {"primary": {"env": "LINE_3"}, "tags": {"line": "3"}}}))]
+    pub groups: BTreeMap<String, EnrolmentGroup>,
+}
+
+/// Devices with keys that were derived from one key.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["primary"]))]
+pub struct EnrolmentGroup {
+    /// Where the key of the group is: 16 to 64 bytes in Base64. The operator allows it with `--allow-secret`.
+    #[schemars(example = json!({"env": "LINE_3"}))]
+    pub primary: Option<CredentialPlace>,
+    /// Where a second key is, which counts as the first. Default: none.
+    #[schemars(example = json!({"env": "LINE_3_NEXT"}))]
+    pub secondary: Option<CredentialPlace>,
+    /// The organization that a new device gets. Default: none.
+    pub organization: Option<super::OrganizationText>,
+    /// The device template that a new device gets. Default: none.
+    pub template: Option<super::NameText>,
+    /// The tags that a new device gets. Default: none.
+    #[schemars(example = json!({"line": "3"}))]
+    pub tags: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Who has one of its keys may do what its rights say.

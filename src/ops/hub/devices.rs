@@ -320,7 +320,7 @@ impl Desk<'_> {
 }
 
 /// What a back end did to a device, for the results branch: no values and no keys.
-struct Noted<'a> {
+pub(super) struct Noted<'a> {
     action: &'a str,
     device_id: &'a str,
     who: String,
@@ -328,7 +328,7 @@ struct Noted<'a> {
 }
 
 impl<'a> Noted<'a> {
-    fn new(action: &'a str, device_id: &'a str, paths: &str, caller: &Caller) -> Noted<'a> {
+    pub fn new(action: &'a str, device_id: &'a str, paths: &str, caller: &Caller) -> Noted<'a> {
         let paths = crate::model::text::shorten(paths, 200).into_owned();
         Noted { action, device_id, who: format!("{} at {}", caller.policy, caller.address), reason: paths }
     }
@@ -346,7 +346,7 @@ fn about(now: Timestamp) -> String {
 }
 
 /// Commits a write of an identity with what is noted of it.
-fn commit_identity(
+pub(super) fn commit_identity(
     registry: &mut Registry,
     write: Change<'_>,
     note: &Noted<'_>,

@@ -14,6 +14,7 @@ mod error;
 mod job;
 mod names;
 mod policies;
+mod provisioning;
 mod publish;
 mod request;
 mod review;
@@ -25,6 +26,7 @@ pub use devices::{Expected, GivenIdentity, HubTwin, TwinPatch, TwinWritten};
 pub use error::HubError;
 pub use job::{HubJob, HubStatistics, HubStatus};
 pub use policies::{KeyedPolicy, connection_string, make_policies};
+pub use provisioning::{NotRegistered, Registration};
 pub use request::{HubAction, JobRequest, timeout};
 pub use rows::{RowPage, job_type};
 

@@ -66,16 +66,19 @@ impl Desk<'_> {
         Ok((found, faults))
     }
 
-    fn keyed(&self, policy: &HubPolicy) -> Result<KeyedPolicy, String> {
+    /// Reads keys that lie on this machine, one or two.
+    pub(super) fn keys(&self, primary: &SecretRef, secondary: Option<&SecretRef>) -> Result<Vec<Vec<u8>>, String> {
         let read = |reference: &SecretRef| {
             let key = STANDARD.decode(self.secret(reference)?.trim()).ok();
             let key = key.filter(|key| KEY_BYTES.contains(&key.len()));
             key.ok_or_else(|| format!("{reference} is no key of 16 to 64 bytes in Base64"))
         };
-        let keys = std::iter::once(&policy.primary).chain(&policy.secondary).map(read);
-        let keys: Result<Vec<Vec<u8>>, String> = keys.collect();
+        std::iter::once(primary).chain(secondary).map(read).collect()
+    }
+
+    fn keyed(&self, policy: &HubPolicy) -> Result<KeyedPolicy, String> {
         Ok(KeyedPolicy {
-            keys: keys?,
+            keys: self.keys(&policy.primary, policy.secondary.as_ref())?,
             rights: policy.rights.iter().copied().collect(),
             devices_max: policy.devices_max,
         })
