@@ -18,19 +18,23 @@ use crate::ops::hub::{Desk, NotRegistered, Registration};
 
 /// What a device asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<'a> {
     Register,
     /// How a registration that it began is.
-    Operation,
+    Operation {
+        operation: &'a str,
+    },
     /// How its registration is.
     State,
 }
 
 /// Returns what a device asks for with a path, its scope and its registration id; `None` for what is no registration.
-pub fn step<'a>(method: &str, segments: &[&'a str]) -> Option<(Step, &'a str, &'a str)> {
+pub fn step<'a>(method: &str, segments: &[&'a str]) -> Option<(Step<'a>, &'a str, &'a str)> {
     match (method, segments) {
         ("PUT", [scope, "registrations", id, "register"]) => Some((Step::Register, scope, id)),
-        ("GET", [scope, "registrations", id, "operations", _]) => Some((Step::Operation, scope, id)),
+        ("GET", [scope, "registrations", id, "operations", operation]) => {
+            Some((Step::Operation { operation }, scope, id))
+        }
         ("POST", [scope, "registrations", id]) => Some((Step::State, scope, id)),
         _ => None,
     }
@@ -42,7 +46,7 @@ pub fn step<'a>(method: &str, segments: &[&'a str]) -> Option<(Step, &'a str, &'
 /// The registry cannot be read or written.
 pub async fn answer(
     served: &Arc<Served>,
-    (step, scope, id): (Step, &str, &str),
+    (step, scope, id): (Step<'_>, &str, &str),
     authorization: &str,
     address: std::net::IpAddr,
 ) -> Result<Response, Fault> {
@@ -80,8 +84,8 @@ pub async fn answer(
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             response
         }
-        Step::Operation => answer::ok(&json!({
-            "operationId": "5.0", "status": "assigned", "registrationState": state_json(&registration, id),
+        Step::Operation { operation } => answer::ok(&json!({
+            "operationId": operation, "status": "assigned", "registrationState": state_json(&registration, id),
         })),
         Step::State => answer::ok(&state_json(&registration, id)),
     })
@@ -125,7 +129,10 @@ mod tests {
     #[test]
     fn registrations_are_known_by_their_paths() {
         assert_eq!(step("PUT", &["s", "registrations", "d", "register"]), Some((Step::Register, "s", "d")));
-        assert_eq!(step("GET", &["s", "registrations", "d", "operations", "5.0"]), Some((Step::Operation, "s", "d")));
+        assert_eq!(
+            step("GET", &["s", "registrations", "d", "operations", "5.0"]),
+            Some((Step::Operation { operation: "5.0" }, "s", "d"))
+        );
         assert_eq!(step("POST", &["s", "registrations", "d"]), Some((Step::State, "s", "d")));
         assert_eq!(step("GET", &["s", "registrations", "d"]), None);
         assert_eq!(step("PUT", &["devices", "d"]), None);
