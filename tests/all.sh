@@ -59,13 +59,26 @@ if ! python3 -c 'import paho.mqtt.client' 2>/dev/null; then
         exit 1
     fi
 fi
-# Microsoft's client for devices, at the gateway. Where it cannot be installed its test is left out, and says so.
+# Microsoft's clients for devices and back ends, at the gateway. Where they cannot be installed their tests are left out,
+# and say so.
 azure="$PWD/target/azure"
-if ! "$azure/bin/python" -c 'import azure.iot.device' 2>/dev/null; then
+if ! "$azure/bin/python" -c 'import azure.iot.device, azure.iot.hub, six' 2>/dev/null; then
     python3 -m venv "$azure" 2>/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -y -qq python3-venv && python3 -m venv "$azure"; } || true
-    "$azure/bin/pip" install --quiet azure-iot-device==2.14.0 || echo "azure-iot-device cannot be installed: its test is left out."
+    "$azure/bin/pip" install --quiet azure-iot-device==2.14.0 azure-iot-hub==2.7.0 six ||
+        echo "the clients of IoT Hub in Python cannot be installed: their tests are left out."
 fi
-if "$azure/bin/python" -c 'import azure.iot.device' 2>/dev/null; then export FLEETFORM_TEST_AZURE_PYTHON="$azure/bin/python"; fi
+if "$azure/bin/python" -c 'import azure.iot.device, azure.iot.hub, six' 2>/dev/null; then
+    export FLEETFORM_TEST_AZURE_PYTHON="$azure/bin/python"
+fi
+# The same in Node, where there is one.
+if command -v npm >/dev/null; then
+    if ! [ -d target/azure-node/node_modules/azure-iothub ]; then
+        npm install --silent --no-audit --no-fund --prefix target/azure-node \
+            azure-iothub@1.16.6 azure-iot-device@1.18.4 azure-iot-device-mqtt@1.16.4 ||
+            echo "the clients of IoT Hub in Node cannot be installed: their test is left out."
+    fi
+    if [ -d target/azure-node/node_modules/azure-iothub ]; then export FLEETFORM_TEST_AZURE_NODE="$PWD/target/azure-node"; fi
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

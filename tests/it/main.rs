@@ -56,6 +56,7 @@ mod registry;
 mod remote;
 mod renames;
 mod renewal;
+mod rest;
 mod review;
 mod said;
 mod saved;
