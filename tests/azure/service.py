@@ -341,9 +341,16 @@ def before():
             faults.append(error)
             raise
 
-    # Each waits for something of its own.
+    is_over = threading.Event()
+
+    def read_on():
+        while not is_over.wait(0.03):
+            registry.query_iot_hub(QuerySpecification(query="SELECT * FROM devices.jobs"), None, 10)
+
+    # Each waits for something of its own. One reads what the gateway is about to write.
+    reader = threading.Thread(target=run, args=(read_on,), daemon=True)
     threads = [threading.Thread(target=run, args=(part,), daemon=True) for part in parts]
-    for thread in threads:
+    for thread in [reader, *threads]:
         thread.start()
     paging()
     twins()
@@ -351,6 +358,8 @@ def before():
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
+    is_over.set()
+    reader.join(PATIENCE)
     assert not faults, faults
     with open(state_path, "w", encoding="utf-8") as file:
         json.dump(read_all(), file)

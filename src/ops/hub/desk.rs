@@ -16,6 +16,9 @@ use crate::repo::source_reference;
 
 use super::{HubError, names};
 
+/// How often what was done is read at most, while the daemon goes on.
+const READS_MAX: usize = 10;
+
 /// The branch whose files are declared, and to which jobs are committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
@@ -129,6 +132,15 @@ impl<'w> Desk<'w> {
         let registry = self.workspace.open_for_reading(&fleet.fleet)?;
         let mut view = View::unread(self.workspace, files, branch, registry)?;
         view.add_occurrences()?;
+        for _ in 1..READS_MAX {
+            let tip = view.branch.tip()?;
+            let read = view.read_ledger(&mut self.recorded);
+            // The daemon writes to the branch and to the registry meanwhile: what was read of both may not fit.
+            if read.is_ok() || view.branch.tip()? == tip {
+                read?;
+                return Ok(view);
+            }
+        }
         view.read_ledger(&mut self.recorded)?;
         Ok(view)
     }
