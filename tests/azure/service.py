@@ -201,6 +201,8 @@ def scheduled_and_cancelled():
     assert rows("runs-1")["d-006"]["status"] == "scheduled", rows("runs-1")
     assert jobs.cancel_scheduled_job("runs-1").status == "cancelled"
     assert is_status("runs-1", "cancelled")()
+    found = {device: row["status"] for device, row in rows("runs-1").items()}
+    assert found == {"d-001": "completed", "d-005": "running", "d-006": "canceled"}, found
     wait("what was sent ends", lambda: rows("runs-1")["d-005"]["status"] == "failed")
     found = rows("runs-1")
     assert found["d-005"]["error"]["code"] == "GatewayTimeout" and found["d-006"]["status"] == "canceled", found

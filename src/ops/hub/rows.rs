@@ -263,9 +263,9 @@ fn json_of(job: &HubJob, row: Row, answer: Option<(u16, Value)>, completes_failu
     let is_answer = matches!(row.reason, Reason::Responded | Reason::Rejected);
     let is_forgiven = completes_failures && row.reason == Reason::Rejected && is_method;
     let status = match (row.status, row.reason) {
-        (DeviceStatus::Pending, Reason::InFlight) if job.status == HubStatus::Running => "running",
+        // Also of a job that was cancelled: what was sent ends.
+        (DeviceStatus::Pending, Reason::InFlight) if job.end.is_none() => "running",
         (DeviceStatus::Pending, _) if is_over => "canceled",
-        (DeviceStatus::Pending, Reason::InFlight) => "running",
         (DeviceStatus::Pending, Reason::Waiting) => "scheduled",
         (DeviceStatus::Pending, _) => "pending",
         (DeviceStatus::Completed, _) => "completed",
