@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
@@ -28,6 +28,8 @@ use crate::ops::hub::Caller;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const BULK_BYTES_MAX: usize = 2 * 1024 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read and dropped: a client that still sends does not hear why it is refused.
+const DROPPED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 
 /// Where a device opens a WebSocket for MQTT.
@@ -242,19 +244,28 @@ fn is_version(text: &str) -> bool {
 }
 
 async fn read(body: Body, most: usize) -> Result<Vec<u8>, Fault> {
-    let read = timeout(BODY_TIME_MAX, Limited::new(body, most).collect());
-    let Ok(read) = read.await else {
-        return Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", "the body did not arrive in time"));
-    };
-    match read {
-        Ok(collected) => Ok(collected.to_bytes().to_vec()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Fault::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "MessageTooLarge",
-            format!("the body has more than {most} bytes"),
-        )),
-        Err(_) => Err(Fault::argument("the body did not arrive")),
+    timeout(BODY_TIME_MAX, received(body, most)).await.unwrap_or_else(|_| {
+        Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", "the body did not arrive in time"))
+    })
+}
+
+async fn received(mut body: Body, most: usize) -> Result<Vec<u8>, Fault> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Fault::argument("the body did not arrive"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= most {
+            bytes.extend_from_slice(&data);
+        } else if length > DROPPED_BYTES_MAX {
+            break;
+        }
     }
+    if length <= most {
+        return Ok(bytes);
+    }
+    let sentence = format!("the body has more than {most} bytes");
+    Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "MessageTooLarge", sentence))
 }
 
 /// Returns the seconds since 1970.

@@ -586,6 +586,10 @@ fn what_there_is_not_is_refused_with_what_there_is() {
     for body in [&b"{\"type\": "[..], b"\xff\xfe", b"[]", b"3", b""] {
         hub.send("PUT", &jobs, Some(&owner), body).expect_fault(400, "ArgumentInvalid");
     }
+    let large = vec![b' '; 3 << 20];
+    for (method, path) in [("PUT", jobs.as_str()), ("POST", &format!("/devices?{VERSION}"))] {
+        hub.send(method, path, Some(&owner), &large).expect_fault(413, "MessageTooLarge");
+    }
     // Jobs that can be none say so before anything is written.
     for condition in ["tags.a = ", "SELECT * FROM devices", "FROM devices.modules WHERE moduleId = 'a'", ""] {
         hub.put_job("job1", &twin_job(condition, &json!({"a": 1}))).expect_fault(400, "ArgumentInvalid");
