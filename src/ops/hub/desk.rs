@@ -171,15 +171,6 @@ impl<'w> Desk<'w> {
         }
     }
 
-    /// Reads a secret that the operator allows.
-    ///
-    /// # Errors
-    /// A sentence on why it cannot be read, without it.
-    pub fn secret(&self, reference: &crate::model::secret::SecretRef) -> Result<String, String> {
-        let read = self.workspace.secret(reference);
-        read.map(|text| text.as_str().to_string()).map_err(|fault| format!("{reference} {fault}"))
-    }
-
     pub(super) fn api(&mut self) -> Result<HubApi, HubError> {
         Ok(self.config()?.api)
     }

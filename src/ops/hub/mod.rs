@@ -20,12 +20,13 @@ mod request;
 mod review;
 mod rows;
 
+pub use crate::prepare::KeyedPolicy;
 pub use crate::registry::IdentityRow;
 pub use desk::{Desk, Followed};
 pub use devices::{Expected, GivenIdentity, HubTwin, TwinPatch, TwinWritten};
 pub use error::HubError;
 pub use job::{HubJob, HubStatistics, HubStatus};
-pub use policies::{KeyedPolicy, connection_string, make_policies};
+pub use policies::{connection_string, make_policies};
 pub use provisioning::{NotRegistered, Registration};
 pub use request::{HubAction, JobRequest, timeout};
 pub use rows::{RowPage, job_type};

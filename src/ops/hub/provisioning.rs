@@ -109,7 +109,7 @@ impl Desk<'_> {
             return None;
         }
         for (name, group) in &provisioning.groups {
-            let keys = match self.keys(&group.primary, group.secondary.as_ref()) {
+            let keys = match self.workspace.keys_of_hub(&group.primary, group.secondary.as_ref()) {
                 Ok(keys) => keys,
                 Err(fault) => {
                     tracing::warn!(group = %sanitize_line(name), %fault, "an enrolment group cannot be used");
