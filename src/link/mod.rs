@@ -29,6 +29,7 @@ pub use hub::{CallError, DirectAnswer, DirectCall, GatewayOptions, HubLink, SasT
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -117,6 +118,12 @@ pub trait DeviceLink {
     /// ([`LinkEvent::LoginWanted`]) for those that are connected.
     fn look_again(&mut self) {}
 
+    /// Takes the keys of the policies with which any device may log in. Who is connected with a key that is none of them
+    /// any more loses its connection.
+    fn take_policies(&mut self, policies: PolicyKeys) {
+        drop(policies);
+    }
+
     /// Returns how the link is; `None` for one that cannot be unwell.
     fn status(&self) -> Option<LinkStatus> {
         None
@@ -136,6 +143,8 @@ pub struct Surroundings<'a> {
     pub role: &'a str,
     /// What stands for the references in the settings.
     pub credentials: Credentials,
+    /// The keys of the policies with which any device may log in.
+    pub policies: PolicyKeys,
     /// Where this process listens for devices; `None` for one that is no gateway.
     pub gateway: Option<GatewayOptions>,
     /// Called by a link with a thread of its own when it has events.
@@ -272,6 +281,17 @@ pub struct Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("authentication", &self.authentication).finish_non_exhaustive()
+    }
+}
+
+/// The keys of the policies with which any device may log in, by the name of the policy. They are secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PolicyKeys(pub BTreeMap<String, Vec<Vec<u8>>>);
+
+/// Leaves the keys out.
+impl fmt::Debug for PolicyKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

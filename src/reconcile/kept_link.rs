@@ -9,15 +9,19 @@ use jiff::Timestamp;
 
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Hearing, Waker, Wakeup};
-use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, Surroundings};
+use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, PolicyKeys, Surroundings};
 use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
+use crate::model::hub::{HubLinkConfig, HubRight};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
-use crate::prepare::{OwnRegistry, SecretFault, Workspace};
+use crate::model::text::sanitize_line;
+use crate::prepare::{KeyedPolicy, OwnRegistry, SecretFault, View, Workspace};
 use crate::registry::{Listening, Registry, RegistryError};
 
 /// How often the registry is looked at for what devices log in with.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the policies of a hub are read again.
+const POLICIES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The way to the devices.
 pub(super) struct KeptLink {
@@ -30,6 +34,8 @@ pub(super) struct KeptLink {
     registry: Option<Registry>,
     /// What the registry said of its admissions when it was looked at last, and when.
     looked: Option<(Option<String>, Timestamp)>,
+    /// When the policies of a hub were read last, and why some cannot be used; `None` for a process that lets nobody in.
+    policies: Option<(Timestamp, Vec<String>)>,
     /// The right to listen, of a daemon whose link stays open: a broker lets one client of its name in.
     seat: Option<Rc<dyn Listening>>,
 }
@@ -38,7 +44,16 @@ impl KeptLink {
     /// Returns the link of a rehearsal.
     pub fn rehearsed(fleet: &Fleet, link: Box<dyn DeviceLink>) -> KeptLink {
         let (config, fleet) = (fleet.link.clone(), fleet.name.clone());
-        KeptLink { config, fleet, link, own: None, registry: None, looked: None, seat: None }
+        KeptLink {
+            config,
+            fleet,
+            link,
+            own: None,
+            registry: None,
+            looked: None,
+            policies: None,
+            seat: None,
+        }
     }
 
     /// Takes the right to listen for a daemon that is about to open a link that stays open; `None` for all others.
@@ -76,18 +91,26 @@ impl KeptLink {
             LinkConfig::Mqtt(mqtt) => credentials(mqtt, workspace)?,
             LinkConfig::Hub(_) => Credentials::default(),
         };
+        let (policies, faults) = match (config, &options.gateway) {
+            (LinkConfig::Hub(hub), Some(_)) => policy_keys(hub, workspace),
+            _ => (PolicyKeys::default(), Vec::new()),
+        };
+        tell_faults(&faults);
+        let policies_read = options.gateway.as_ref().map(|_| (Timestamp::MIN, faults));
         let waker = waker.clone();
         let surroundings = Surroundings {
             folder: workspace.repo.folder(),
             registry,
             role: if options.outlasts_outages { "watch" } else { "apply" },
             credentials,
+            policies,
             gateway: options.gateway.clone(),
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
         };
         let link = options.ports.link(crate::link::open(config, surroundings)?);
         let (config, fleet) = (config.clone(), fleet.name.clone());
-        Ok(KeptLink { config, fleet, link, own: Some(own), registry: None, looked: None, seat })
+        let (own, registry, looked) = (Some(own), None, None);
+        Ok(KeptLink { config, fleet, link, own, registry, looked, policies: policies_read, seat })
     }
 
     /// Returns true for the link of other settings.
@@ -123,17 +146,44 @@ impl KeptLink {
         self.looked.as_ref().map_or(Some(now), |(_, at)| at.checked_add(LOOK_INTERVAL).ok())
     }
 
+    /// Looks as [`KeptLink::look`] does while a session is open, which has the newest settings.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    pub fn look_in(&mut self, workspace: &Workspace, view: &View, now: Timestamp) -> Result<(), RegistryError> {
+        let config = &view.declared.fleet.link;
+        if self.config != *config && !self.is_other(config) {
+            self.config = config.clone();
+        }
+        self.look(workspace, &view.registry, now)
+    }
+
+    /// Reads the policies of a hub again when it is time, and hands them to the link.
+    fn look_at_policies(&mut self, workspace: &Workspace, now: Timestamp) {
+        let (LinkConfig::Hub(hub), Some((read_at, told))) = (&self.config, &mut self.policies) else { return };
+        if *read_at <= now && read_at.checked_add(POLICIES_INTERVAL).is_ok_and(|due| due > now) {
+            return;
+        }
+        let (keys, faults) = policy_keys(hub, workspace);
+        if *told != faults {
+            tell_faults(&faults);
+        }
+        (*read_at, *told) = (now, faults);
+        self.link.take_policies(keys);
+    }
+
     /// Looks whether another process has blocked or deleted devices, or given them other keys: who is connected and
     /// would not be let in any more loses its connection.
     ///
     /// # Errors
     /// The registry cannot be read.
-    pub fn look(&mut self, registry: &Registry, now: Timestamp) -> Result<(), RegistryError> {
+    fn look(&mut self, workspace: &Workspace, registry: &Registry, now: Timestamp) -> Result<(), RegistryError> {
         // A clock that was put back makes it due.
         let is_due = |at: Timestamp| now < at || at.checked_add(LOOK_INTERVAL).is_ok_and(|due| due <= now);
         if !self.link.hears_alone() || !self.looked.as_ref().is_none_or(|(_, at)| is_due(*at)) {
             return Ok(());
         }
+        self.look_at_policies(workspace, now);
         let admissions = registry.devices().admissions()?;
         if self.looked.as_ref().is_none_or(|(before, _)| *before != admissions) {
             self.link.look_again();
@@ -166,7 +216,7 @@ impl KeptLink {
             None => options.ports.registry(own.open_for_writing()?),
         };
         let is_beside = !self.link.hears_alone() && own.is_worked_on();
-        self.look(&opened, now)?;
+        self.look(workspace, &opened, now)?;
         let registry = self.registry.insert(opened);
         let masks = workspace.masks();
         let heard = Hearing { fleet: &self.fleet, registry, link: &mut *self.link, masks: &masks }.hear(is_beside, now);
@@ -175,6 +225,24 @@ impl KeptLink {
             self.registry = None;
         }
         Ok(heard?)
+    }
+}
+
+/// Returns the keys with which any device of a hub may log in, and why some cannot be used.
+fn policy_keys(hub: &HubLinkConfig, workspace: &Workspace) -> (PolicyKeys, Vec<String>) {
+    match workspace.hub_policies(&hub.api) {
+        Ok((policies, faults)) => {
+            let connects = |policy: &KeyedPolicy| policy.rights.contains(&HubRight::DeviceConnect);
+            let keys = policies.into_iter().filter(|(_, policy)| connects(policy));
+            (PolicyKeys(keys.map(|(name, policy)| (name, policy.keys)).collect()), faults)
+        }
+        Err(error) => (PolicyKeys::default(), vec![error.to_string()]),
+    }
+}
+
+fn tell_faults(faults: &[String]) {
+    for fault in faults {
+        tracing::warn!(fault = %sanitize_line(fault), "devices cannot log in with a policy");
     }
 }
 

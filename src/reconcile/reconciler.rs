@@ -356,7 +356,7 @@ impl<'w> Reconciler<'w> {
         observer: &mut dyn FnMut(&Progress),
     ) -> Result<Vec<RunRecord>, ReconcileError> {
         let (Some(session), Some(kept)) = (&mut self.session, &mut self.link) else { return Ok(Vec::new()) };
-        let looked = kept.look(&session.view.registry, clock.now()).map_err(ReconcileError::from);
+        let looked = kept.look_in(self.workspace, &session.view, clock.now()).map_err(ReconcileError::from);
         let mut executor = session.executor(&mut *kept.link, (&self.options, clock, inbox), observer);
         let executed = looked.and_then(|()| Ok(executor.execute(&mut self.running, until)?));
         self.woken = self.woken.and(executor.woken);

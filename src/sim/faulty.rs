@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Random;
 use crate::execute::{CrashPoints, Ports};
-use crate::link::{DeviceLink, LinkError, LinkEvent, Reply, Request};
+use crate::link::{DeviceLink, LinkError, LinkEvent, PolicyKeys, Reply, Request};
 use crate::model::secret::SecretKey;
 use crate::model::status::LinkStatus;
 use crate::registry::{
@@ -236,6 +236,10 @@ impl DeviceLink for Faulty<dyn DeviceLink> {
 
     fn look_again(&mut self) {
         self.port.look_again();
+    }
+
+    fn take_policies(&mut self, policies: PolicyKeys) {
+        self.port.take_policies(policies);
     }
 
     fn status(&self) -> Option<LinkStatus> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Random;
 use crate::execute::Ports;
-use crate::link::{DeviceLink, LinkError, LinkEvent, Origin, Reply, Request, Token};
+use crate::link::{DeviceLink, LinkError, LinkEvent, Origin, PolicyKeys, Reply, Request, Token};
 use crate::model::status::LinkStatus;
 
 /// What the broker still has, which outlives the processes of fleetform.
@@ -153,6 +153,10 @@ impl DeviceLink for Relayed {
 
     fn look_again(&mut self) {
         self.port.look_again();
+    }
+
+    fn take_policies(&mut self, policies: PolicyKeys) {
+        self.port.take_policies(policies);
     }
 
     fn status(&self) -> Option<LinkStatus> {

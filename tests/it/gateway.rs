@@ -758,6 +758,61 @@ fn a_connection_ends_with_its_token() {
     site.wait_state("d-001", "Disconnected");
 }
 
+/// Returns a key of a policy that `gateway init` has made, in Base64.
+pub fn policy_key(site: &Site, policy: &str, which: &str) -> String {
+    let text = fs::read_to_string(site.world.file(".fleetform/gateway.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["policies"][policy][which].as_str().unwrap().to_string()
+}
+
+#[test]
+fn a_token_of_a_policy_is_one_of_every_device() {
+    let site = Site::new(2);
+    site.world.run(&["gateway", "init"]).expect(0);
+    let connect = |device: &str, policy: &str, key: &str| {
+        let password = format!("{}&skn={policy}", token(key, HOST, 3_600)).into_bytes();
+        let username = Some(format!("{HOST}/{device}/?api-version=2021-04-12"));
+        let client_id = device.to_string();
+        Device::connect(&ClientOptions { client_id, username, password: Some(password), ..site.options("d-001") })
+    };
+    let key = |policy: &str, which: &str| policy_key(&site, policy, which);
+    let first = key("device", "primary");
+    // The gateway began before there were any. It listens to few failed logins of an address.
+    let mut kept = None;
+    wait_until("the keys are known", || {
+        std::thread::sleep(Duration::from_secs(1));
+        kept = connect("d-001", "device", &first).ok();
+        kept.is_some()
+    });
+    let mut owner = connect("d-002", "iothubowner", &key("iothubowner", "secondary")).unwrap();
+    owner.publish("$iothub/twin/GET/?$rid=r1", "");
+    assert_eq!(owner.message().0, "$iothub/twin/res/200/?$rid=r1");
+    let refused = |device: &str, policy: &str, key: &str, why: &str| {
+        let before = site.said().matches(why).count();
+        assert!(matches!(connect(device, policy, key).map(drop), Err(BrokerError::Credentials)), "{policy}");
+        wait_until(why, || site.said().matches(why).count() > before);
+    };
+    refused("d-001", "service", &key("service", "primary"), "does not have the right deviceConnect");
+    refused("d-001", "nobody", &first, "does not have the right deviceConnect");
+    refused("d-001", "device", &key("service", "primary"), "not signed with a key of its policy");
+    refused("d-003", "device", &first, "the registry has no such device");
+    site.world.run(&["device", "block", "d-002", "--yes"]).expect(0);
+    owner.wait_end();
+    refused("d-002", "device", &first, "the device is blocked");
+    // A key that changes ends the connections that were made with it, and no other one.
+    let mut other = connect("d-001", "device", &key("device", "secondary")).unwrap();
+    kept.unwrap().wait_end();
+    site.world.run(&["device", "unblock", "d-002", "--yes"]).expect(0);
+    let mut kept = connect("d-002", "device", &first).unwrap();
+    let file = site.world.file(".fleetform/gateway.json");
+    let text = fs::read_to_string(&file).unwrap().replace(&first, &STANDARD.encode([7; 32]));
+    fs::write(&file, text).unwrap();
+    kept.wait_end();
+    other.publish("$iothub/twin/GET/?$rid=r2", "");
+    assert_eq!(other.message().0, "$iothub/twin/res/200/?$rid=r2");
+    connect("d-002", "device", &STANDARD.encode([7; 32])).unwrap();
+    assert!(!site.said().contains("SharedAccess") && !site.said().contains(&first), "{}", site.said());
+}
+
 #[test]
 fn a_gateway_that_is_killed_calls_no_method_twice() {
     let mut site = Site::new(3);

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use fleetform::link::mqtt::ClientOptions;
 use fleetform::link::{
     CallError, Credentials, DeviceLink as _, DirectAnswer, DirectCall, GatewayOptions, HubLink, Identity, LinkEvent,
-    Reply, ReplyAnswer, Surroundings, Switchboard,
+    PolicyKeys, Reply, ReplyAnswer, Surroundings, Switchboard,
 };
 use fleetform::model::device::Authentication;
 use fleetform::model::hub::{HubApi, HubLinkConfig};
@@ -68,6 +68,7 @@ impl Desk {
             registry: "test",
             role: "watch",
             credentials: Credentials::default(),
+            policies: PolicyKeys::default(),
             gateway: Some(gateway),
             wake: Arc::new(|| {}),
         };

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::token::{SasToken, is_host};
-use crate::link::Identity;
+use crate::link::{Identity, PolicyKeys};
 use crate::model::device::Authentication;
 use crate::model::encoding::hex;
 use crate::model::limits;
@@ -55,8 +55,10 @@ pub enum Refusal {
     Authentication,
     #[error("the password is no shared access signature")]
     Token,
-    #[error("the token is signed with the key of a policy, and only keys of devices are taken here")]
+    #[error("the policy of the token does not exist, or does not have the right deviceConnect")]
     Policy,
+    #[error("the token is not signed with a key of its policy")]
+    PolicyKey,
     #[error("the token is for another resource")]
     Resource,
     #[error("the token is over")]
@@ -96,6 +98,8 @@ pub struct Proof<'a> {
     pub chain: &'a [CertificateDer<'a>],
     /// Who may have signed it.
     pub authorities: Option<&'a Authorities>,
+    /// Whose tokens are taken for any device.
+    pub policies: Option<&'a PolicyKeys>,
 }
 
 /// How a device was let in.
@@ -109,8 +113,10 @@ pub struct Admitted {
 /// What a device was let in with, without the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// The digest of a key.
+    /// The digest of a key of the device.
     Key([u8; 32]),
+    /// The digest of a key of a policy.
+    Policy([u8; 32]),
     /// The thumbprint of a certificate, as it is registered.
     Thumbprint(String),
     /// The signature of an authority.
@@ -118,11 +124,12 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// Returns true when a device with this identity is let in with it.
-    pub fn is_of(&self, identity: &Identity) -> bool {
+    /// Returns true when a device with this identity is let in with it, beside these policies.
+    pub fn is_of(&self, identity: &Identity, policies: &PolicyKeys) -> bool {
         let is_same = match (self, identity.authentication) {
-            (Credential::Key(digest), Authentication::Sas) => {
-                identity.keys.iter().any(|key| Sha256::digest(key).as_slice() == digest)
+            (Credential::Key(digest), Authentication::Sas) => identity.keys.iter().any(|key| digest_of(key) == *digest),
+            (Credential::Policy(digest), Authentication::Sas) => {
+                policies.0.values().flatten().any(|key| digest_of(key) == *digest)
             }
             (Credential::Thumbprint(print), Authentication::SelfSigned) => identity.thumbprints.contains(print),
             (Credential::Authority, Authentication::CertificateAuthority) => true,
@@ -130,6 +137,10 @@ impl Credential {
         };
         is_same && !identity.is_blocked
     }
+}
+
+fn digest_of(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
 }
 
 /// Returns how a device is let in. It is let in with what it is registered with, and nothing else. An unknown device
@@ -153,7 +164,7 @@ pub fn admitted(
         }
         Some((_, Authentication::CertificateAuthority)) => vouched_for(names.1, proof, now)?,
         Some((_, Authentication::None)) => return Err(Refusal::Authentication),
-        Some((_, Authentication::Sas)) | None => signed(names, proof.password, identity, now)?,
+        Some((_, Authentication::Sas)) | None => signed(names, proof, identity, now)?,
     };
     if identity.is_some_and(|identity| identity.is_blocked) { Err(Refusal::Blocked) } else { Ok(admitted) }
 }
@@ -176,26 +187,31 @@ fn vouched_for(device_id: &str, proof: Proof<'_>, now: i64) -> Result<Admitted, 
 /// Returns how a device is let in with a token.
 fn signed(
     (host_name, device_id): (&str, &str),
-    password: Option<&[u8]>,
+    proof: Proof<'_>,
     identity: Option<&Identity>,
     now: i64,
 ) -> Result<Admitted, Refusal> {
-    let text = password.and_then(|password| std::str::from_utf8(password).ok()).ok_or(Refusal::Token)?;
+    let text = proof.password.and_then(|password| std::str::from_utf8(password).ok()).ok_or(Refusal::Token)?;
     let token = SasToken::parse(text).ok_or(Refusal::Token)?;
-    if token.policy.is_some() {
-        return Err(Refusal::Policy);
-    }
     if !token.covers(host_name, device_id) {
         return Err(Refusal::Resource);
     }
     let nobody = vec![vec![0; 32]];
-    let keys = identity.map_or(&nobody, |identity| &identity.keys);
+    let of_policy = token.policy.as_ref().map(|name| proof.policies.and_then(|policies| policies.0.get(name)));
+    let keys = match of_policy {
+        Some(keys) => keys.unwrap_or(&nobody),
+        None => identity.map_or(&nobody, |identity| &identity.keys),
+    };
     // Both keys are tried, whichever it is.
     let signed = keys.iter().fold(None, |signed, key| if token.is_signed_with(key) { Some(key) } else { signed });
-    if identity.is_none() {
-        return Err(Refusal::Unknown);
-    }
-    let credential = Credential::Key(Sha256::digest(signed.ok_or(Refusal::Key)?).into());
+    let credential = match (of_policy, signed) {
+        (Some(None), _) => return Err(Refusal::Policy),
+        (Some(Some(_)), None) => return Err(Refusal::PolicyKey),
+        _ if identity.is_none() => return Err(Refusal::Unknown),
+        (None, None) => return Err(Refusal::Key),
+        (Some(Some(_)), Some(key)) => Credential::Policy(digest_of(key)),
+        (None, Some(key)) => Credential::Key(digest_of(key)),
+    };
     if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(Admitted { ends_at: Some(token.ends_at), credential }) }
 }
 
@@ -246,7 +262,7 @@ mod tests {
                 Proof {
                     password: Some(password),
                     chain: &[CertificateDer::from(b"any".as_slice())],
-                    authorities: None,
+                    ..Proof::default()
                 },
                 identity,
                 now,
@@ -277,13 +293,28 @@ mod tests {
             0,
         );
         let credential = let_in.unwrap().credential;
-        assert!(credential.is_of(&identity(&[b"other", b"key"])) && !credential.is_of(&identity(&[b"other"])));
-        assert!(!credential.is_of(&blocked));
+        let none = PolicyKeys::default();
+        let is_of = |identity: &Identity| credential.is_of(identity, &none);
+        assert!(is_of(&identity(&[b"other", b"key"])) && !is_of(&identity(&[b"other"])) && !is_of(&blocked));
         let proof = Proof { password: Some(password), ..Proof::default() };
         assert_eq!(admitted(("g", "lamp-1"), proof, Some(&identity(&[b"key"])), 0), Err(Refusal::Resource));
         let policy = [password.as_slice(), b"&skn=device"].concat();
         assert_eq!(check(&policy, Some(&identity(&[b"key"])), 0), Err(Refusal::Policy));
+        // The key of a policy is one for every device that has keys, and for no other.
+        let keys = |key: &[u8]| PolicyKeys([("device".to_string(), vec![b"other".to_vec(), key.to_vec()])].into());
+        let check = |policies: &PolicyKeys, identity: Option<&Identity>| {
+            let proof = Proof { password: Some(&policy), policies: Some(policies), ..Proof::default() };
+            admitted(("h", "lamp-1"), proof, identity, 0).map(|admitted| admitted.credential)
+        };
+        let credential = check(&keys(b"key"), Some(&identity(&[]))).unwrap();
+        assert!(credential.is_of(&identity(&[]), &keys(b"key")) && !credential.is_of(&identity(&[]), &keys(b"new")));
+        assert_eq!(check(&keys(b"new"), Some(&identity(&[b"key"]))), Err(Refusal::PolicyKey));
+        assert_eq!(check(&keys(b"key"), None), Err(Refusal::Unknown));
+        assert_eq!(check(&keys(b"key"), Some(&blocked)), Err(Refusal::Blocked));
+        let other = Identity { authentication: Authentication::SelfSigned, ..identity(&[]) };
+        assert_eq!(check(&keys(b"key"), Some(&other)), Err(Refusal::NoCertificate));
     }
+
     #[test]
     fn a_certificate_is_known_by_its_thumbprint() {
         let sha1 = "A9993E364706816ABA3E25717850C26C9CD0D89D";
@@ -297,7 +328,7 @@ mod tests {
                 is_blocked: false,
             };
             let admitted = admitted(("h", "lamp-1"), Proof { chain: &chain, ..Proof::default() }, Some(&identity), 0)?;
-            assert!(admitted.credential.is_of(&identity));
+            assert!(admitted.credential.is_of(&identity, &PolicyKeys::default()));
             Ok(admitted.ends_at)
         };
         assert_eq!(check(sha1, Some(b"abc")), Ok(None));

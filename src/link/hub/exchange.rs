@@ -13,7 +13,7 @@ use super::topics::Filter;
 use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
-use crate::link::{Identity, Wake};
+use crate::link::{Identity, PolicyKeys, Wake};
 use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, and their bytes, beyond which nothing more is read.
@@ -137,6 +137,7 @@ pub struct State {
     /// Connected devices that are to be asked for again, and how often that was wanted.
     again: VecDeque<String>,
     looks: u64,
+    policies: Arc<PolicyKeys>,
     /// Connections that wait to be let in.
     logins: BTreeMap<String, oneshot::Sender<Option<Identity>>>,
     answered: Answered,
@@ -270,10 +271,23 @@ impl State {
         self.again = self.sessions.keys().cloned().collect();
     }
 
+    /// Returns the keys with which any device may log in.
+    pub fn policies(&self) -> Arc<PolicyKeys> {
+        Arc::clone(&self.policies)
+    }
+
+    /// Lets devices in with these keys of policies from now on.
+    pub fn take_policies(&mut self, policies: PolicyKeys) {
+        if *self.policies != policies {
+            self.policies = Arc::new(policies);
+            self.look_again();
+        }
+    }
+
     /// Ends the connection of a device that would not be let in any more with what it was let in with.
     pub fn look_again_at(&mut self, device_id: &str, identity: Option<&Identity>) {
-        let is_out = |session: &Session| !identity.is_some_and(|identity| session.credential.is_of(identity));
-        if self.sessions.get(device_id).is_some_and(is_out) {
+        let is_in = |session: &Session| identity.is_some_and(|one| session.credential.is_of(one, &self.policies));
+        if !self.sessions.get(device_id).is_none_or(is_in) {
             self.close(device_id, Closing::NotAllowed);
         }
     }

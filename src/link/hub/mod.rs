@@ -45,7 +45,7 @@ use tokio::sync::mpsc;
 
 use super::happened::Happened;
 use super::protocol::{RequestId, desired_payload, twin_payload};
-use super::{Ask, DeviceLink, LinkError, LinkEvent, Reply, ReplyAnswer, Request, Surroundings};
+use super::{Ask, DeviceLink, LinkError, LinkEvent, PolicyKeys, Reply, ReplyAnswer, Request, Surroundings};
 use crate::model::hub::HubLinkConfig;
 use crate::model::status::LinkStatus;
 use exchange::{AGAIN, Closing, Exchange, Inbound, Out, Receipt};
@@ -111,6 +111,7 @@ impl HubLink {
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let (door, visitors) = mpsc::channel(VISITORS_MAX);
         let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls(), door));
+        exchange.lock().take_policies(surroundings.policies);
         exchange.happened(Happened::Began, None, 0);
         let front = Front {
             listener,
@@ -262,6 +263,12 @@ impl DeviceLink for HubLink {
     fn look_again(&mut self) {
         if let Some(exchange) = &self.exchange {
             exchange.lock().look_again();
+        }
+    }
+
+    fn take_policies(&mut self, policies: PolicyKeys) {
+        if let Some(exchange) = &self.exchange {
+            exchange.lock().take_policies(policies);
         }
     }
 

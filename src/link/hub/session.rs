@@ -122,6 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         *who = Some(device_id.clone());
         let rid = format!("{:032x}", u128::from(random()?) << 64 | u128::from(random()?));
         let looks = exchange.lock().looks();
+        let policies = exchange.lock().policies();
         let identity = exchange.login(&device_id, rid.clone());
         let identity = match timeout(LOGIN_TIME_MAX, identity).await {
             Ok(Ok(identity)) => identity,
@@ -132,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let now = Timestamp::now().as_second();
         let chain = std::mem::take(&mut self.chain);
-        let proof = Proof { password: hello.password(), chain: &chain, authorities: authorities.as_ref() };
+        let (password, authorities) = (hello.password(), authorities.as_ref());
+        let proof = Proof { password, chain: &chain, authorities, policies: Some(&policies) };
         let Admitted { ends_at, credential } = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
             Ok(admitted) => admitted,
             Err(refusal) => {
