@@ -61,6 +61,14 @@ pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Messages that wait for one device (IoT Hub).
 pub const MESSAGES_MAX: u64 = 50;
+/// Bytes of what stands beside the body of a message to a device, names and values. As IoT Hub's headers, and below what
+/// a topic of MQTT takes when each is percent-encoded.
+pub const MESSAGE_PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// How long a message waits for its device that does not say it (IoT Hub), and the most that it may say.
+pub const MESSAGE_LIFETIME: Duration = Duration::from_secs(3_600);
+pub const MESSAGE_LIFETIME_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// New messages of all devices that are named at once.
+pub const MESSAGES_NAMED_MAX: u64 = 1_000;
 /// How often a message is handed over to its device (IoT Hub).
 pub const DELIVERIES_MAX: u32 = 10;
 /// Bytes of a JSON file that a document names (a DTDL model, a deployment manifest).

@@ -81,6 +81,14 @@ pub trait Devices {
     /// The registry cannot be read.
     fn messages(&self, device_id: &str, now: Timestamp) -> Result<Vec<QueuedMessage>, RegistryError>;
 
+    /// Returns the numbers of messages above one, with their devices, the lowest first; at most
+    /// [`limits::MESSAGES_NAMED_MAX`](crate::model::limits::MESSAGES_NAMED_MAX). It costs one look-up when there are
+    /// none.
+    ///
+    /// # Errors
+    /// The registry cannot be read.
+    fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError>;
+
     /// Returns how many such messages wait for each of some devices; devices that have none are absent.
     ///
     /// # Errors

@@ -1,7 +1,68 @@
 //! Messages to devices, which wait in a queue until their device has acknowledged them.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::model::{limits, text};
+
+/// A message as its sender gives it.
+#[derive(Clone, Default, PartialEq)]
+pub struct GivenMessage {
+    pub message_id: Option<String>,
+    /// Texts by the names that they have on the way to the device: `$.ct` for the content type, an own name for an own
+    /// property.
+    pub properties: Map<String, Value>,
+    pub body: Vec<u8>,
+    /// `None` for IoT Hub's hour.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Why a message is not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageFault {
+    #[error("the message has more than {} bytes", limits::MESSAGE_BYTES_MAX)]
+    Body,
+    #[error("the properties of the message have more than {} bytes", limits::MESSAGE_PROPERTIES_BYTES_MAX)]
+    Properties,
+    #[error("a property of the message has no name")]
+    Name,
+    #[error("a message expires in the future, and within {}", text::duration(limits::MESSAGE_LIFETIME_MAX))]
+    Time,
+}
+
+impl MessageFault {
+    /// Returns true when there is too much of it.
+    pub fn is_size(self) -> bool {
+        matches!(self, MessageFault::Body | MessageFault::Properties)
+    }
+}
+
+impl GivenMessage {
+    /// Returns the message as it is queued at a time.
+    ///
+    /// # Errors
+    /// It is too large, or its time is over or too far away.
+    pub fn checked(self, now: Timestamp) -> Result<NewMessage, MessageFault> {
+        let GivenMessage { message_id, properties, body, expires_at } = self;
+        if body.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(MessageFault::Body);
+        }
+        let size = |(name, value): (&String, &Value)| name.len() + value.as_str().map_or(0, str::len);
+        let bytes = properties.iter().map(size).sum::<usize>() + message_id.as_ref().map_or(0, String::len);
+        if bytes > limits::MESSAGE_PROPERTIES_BYTES_MAX {
+            return Err(MessageFault::Properties);
+        }
+        if properties.keys().any(String::is_empty) {
+            return Err(MessageFault::Name);
+        }
+        let in_time = |time| now.checked_add(time).map_err(|_| MessageFault::Time);
+        let expires_at = expires_at.map_or_else(|| in_time(limits::MESSAGE_LIFETIME), Ok)?;
+        if expires_at <= now || expires_at > in_time(limits::MESSAGE_LIFETIME_MAX)? {
+            return Err(MessageFault::Time);
+        }
+        Ok(NewMessage { message_id, properties: Value::Object(properties), body, expires_at })
+    }
+}
 
 /// A message to queue.
 #[derive(Clone, PartialEq)]
@@ -39,6 +100,12 @@ pub enum Enqueued {
 }
 
 /// Leaves out what the sender says.
+impl std::fmt::Debug for GivenMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GivenMessage").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for NewMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewMessage").field("expires_at", &self.expires_at).finish_non_exhaustive()

@@ -55,7 +55,7 @@ pub use journal::{
     Assignment, Chunk, Journal, JournaledRun, LateAnswer, NewRun, OpenBatch, PendingRows, ResultRow, Waits, WholeAnswer,
 };
 pub use keys::DeviceKeys;
-pub use messages::{Enqueued, NewMessage, QueuedMessage};
+pub use messages::{Enqueued, GivenMessage, MessageFault, NewMessage, QueuedMessage};
 pub use store::{
     ExclusionFailure, Exclusive, GivenUp, Listening, Moved, NextFile, RegistryIdentity, Store, StorePlace,
 };

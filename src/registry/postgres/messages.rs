@@ -20,6 +20,14 @@ pub(super) fn queued(connection: &Connection, device_id: &str, now: Timestamp) -
     rows.iter().map(message_of_row).collect()
 }
 
+/// Returns numbers of messages above one, with their devices.
+pub(super) fn queued_after(connection: &Connection, sequence: i64) -> Result<Vec<(i64, String)>, Fault> {
+    let text = "SELECT sequence, device_id FROM message WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+    let most = i64::try_from(limits::MESSAGES_NAMED_MAX).unwrap_or(i64::MAX);
+    let rows = connection.rows(text, &[&sequence, &most])?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, read_text(row.try_get(1)?)))).collect()
+}
+
 /// Returns how many messages wait for devices, of those that have some.
 pub(super) fn lengths(
     connection: &Connection,

@@ -66,6 +66,10 @@ impl Devices for PostgresStore {
         self.read("read messages", |connection| messages::queued(connection, device_id, now))
     }
 
+    fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError> {
+        self.read("read messages", |connection| messages::queued_after(connection, sequence))
+    }
+
     fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {
         self.read("count messages", |connection| messages::lengths(connection, device_ids, now))
     }

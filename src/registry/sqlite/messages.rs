@@ -25,6 +25,17 @@ impl SqliteStore {
         read().map_err(|e| self.error("read messages", e))
     }
 
+    pub(super) fn queued_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError> {
+        let read = || {
+            let text = "SELECT sequence, device_id FROM message WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+            let mut statement = self.connection.prepare_cached(text)?;
+            let named = statement
+                .query_map(params![sequence, limits::MESSAGES_NAMED_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            named.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|e| self.error("read messages", e))
+    }
+
     pub(super) fn queue_lengths(
         &self,
         device_ids: &[String],

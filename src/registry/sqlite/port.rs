@@ -63,6 +63,10 @@ impl Devices for SqliteStore {
         self.queued(device_id, now)
     }
 
+    fn messages_after(&self, sequence: i64) -> Result<Vec<(i64, String)>, RegistryError> {
+        self.queued_after(sequence)
+    }
+
     fn message_counts(&self, device_ids: &[String], now: Timestamp) -> Result<BTreeMap<String, u64>, RegistryError> {
         self.queue_lengths(device_ids, now)
     }

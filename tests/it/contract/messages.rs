@@ -64,6 +64,11 @@ pub fn messages_wait_in_their_order(fresh: Fresh) {
     assert!(waiting(&fleet, "d-0001", 10) == [one, three], "what has expired is not delivered");
     assert_eq!(sequences(&fleet, "d-0000"), [other]);
     assert_eq!(sequences(&fleet, "d-0002"), [0; 0]);
+    let named = |sequence| fleet.registry.devices().messages_after(sequence).unwrap();
+    let id = |id: &str| id.to_string();
+    let all = [(first, id("d-0001")), (second, id("d-0001")), (other, id("d-0000")), (third, id("d-0001"))];
+    assert_eq!(named(0), all);
+    assert_eq!((named(second), named(third)), (all[2..].to_vec(), Vec::new()));
     let counts = |seconds| {
         let ids = texts(&["d-0000", "d-0001", "d-0002", "x"]);
         fleet.registry.devices().message_counts(&ids, after(seconds)).unwrap()
