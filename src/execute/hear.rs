@@ -1,7 +1,7 @@
 //! Handles events of the link: writes them to the registry first, then passes them to their runs.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::active::Active;
 use super::{ExecuteError, Executor};
 use crate::ledger::RunKey;
-use crate::link::{DeviceLink, Identity, LinkEvent, Origin, Reply, ReplyAnswer, Token, Twin};
+use crate::link::{DeviceLink, DeviceMessage, Identity, LinkEvent, Origin, Reply, ReplyAnswer, Token, Twin};
 use crate::model::acknowledgement::{Acknowledgement, acknowledgement};
 use crate::model::device::Device;
 use crate::model::id::Name;
@@ -18,12 +18,28 @@ use crate::model::observation::DeviceIds;
 use crate::model::secret::Masks;
 use crate::model::text::{sanitize_line, shorten};
 use crate::query;
-use crate::registry::{Change, DeviceKeys, Heard, HeardOf, Registry, Reported, Request, Selection};
+use crate::registry::{
+    Answer, Change, DeviceKeys, Heard, HeardOf, NewMessage, QueuedMessage, Registry, Reported, Request, Selection,
+};
 use crate::rollout::{Event, WorkKind};
 
 /// Returns a device's text as it is kept: sanitised and cut.
 fn kept(text: &str) -> String {
     shorten(&sanitize_line(text), limits::MESSAGE_CHARS_MAX).into_owned()
+}
+
+/// Bytes of messages beyond which devices get theirs the next time.
+const HANDED_BYTES_MAX: usize = 4 << 20;
+
+/// Returns the number of the message that an event is about.
+fn taken_message(event: &LinkEvent) -> Option<i64> {
+    if let LinkEvent::MessageTaken { sequence } = event { Some(*sequence) } else { None }
+}
+
+/// Returns a message as its device gets it.
+fn handed(QueuedMessage { sequence, deliveries, message }: QueuedMessage) -> DeviceMessage {
+    let NewMessage { message_id, properties, body, expires_at } = message;
+    DeviceMessage { sequence, is_again: deliveries > 0, message_id, properties, expires_at, body }
 }
 
 /// An answer to a run that has ended in this process; its device has an outcome, or stays pending.
@@ -140,6 +156,8 @@ impl Hearing<'_> {
                 // Who it is is not known yet.
                 LinkEvent::Began
                 | LinkEvent::LoginWanted { .. }
+                | LinkEvent::MessagesWanted { .. }
+                | LinkEvent::MessageTaken { .. }
                 | LinkEvent::Answered { .. }
                 | LinkEvent::NotDelivered { .. } => continue,
             };
@@ -148,6 +166,10 @@ impl Hearing<'_> {
         let mut changes = Vec::with_capacity(late.len() + 1);
         if !from.is_empty() {
             changes.push(Change::Heard { from: &from });
+        }
+        let taken: Vec<i64> = heard.iter().filter_map(taken_message).collect();
+        if !taken.is_empty() {
+            changes.push(Change::Settle { sequences: &taken });
         }
         changes.extend(late.iter().map(|Late { token, code, message }| Change::Late {
             run_id: token.run_id,
@@ -158,7 +180,42 @@ impl Hearing<'_> {
         }));
         let mut answers = if changes.is_empty() { Vec::new() } else { self.registry.commit(&changes)? };
         let reported = if from.is_empty() { Vec::new() } else { answers.swap_remove(0).into_reported() };
+        self.hand_over(&heard, now)?;
         self.answer(heard, reported)
+    }
+
+    /// Hands messages over to the devices that listen to them, and counts it before.
+    fn hand_over(&mut self, heard: &[LinkEvent], now: Timestamp) -> Result<(), ExecuteError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for event in heard {
+            let LinkEvent::MessagesWanted { device_id, rid, after, most } = event else { continue };
+            let (mut messages, mut has_more) = (Vec::new(), bytes >= HANDED_BYTES_MAX);
+            let waiting = if has_more { Vec::new() } else { self.registry.devices().messages(device_id, now)? };
+            for one in waiting.into_iter().filter(|one| one.sequence > *after) {
+                if messages.len() >= *most || bytes >= HANDED_BYTES_MAX {
+                    has_more = true;
+                    break;
+                }
+                bytes += one.message.body.len();
+                messages.push(one);
+            }
+            found.push((device_id, rid, messages, has_more));
+        }
+        let all = || found.iter().flat_map(|(_, _, messages, _)| messages);
+        let sequences: Vec<i64> = all().map(|one| one.sequence).collect();
+        let may = match sequences.is_empty() {
+            true => BTreeSet::new(),
+            false => {
+                let answers = self.registry.commit(&[Change::HandOver { sequences: &sequences }])?;
+                answers.into_iter().flat_map(Answer::into_messages).collect()
+            }
+        };
+        for (device_id, rid, messages, has_more) in found {
+            let messages = messages.into_iter().filter(|one| may.contains(&one.sequence)).map(handed).collect();
+            let answer = ReplyAnswer::Messages { messages, has_more };
+            self.link.reply(Reply { device_id: device_id.clone(), rid: rid.clone(), answer });
+        }
+        Ok(())
     }
 
     /// Returns an event without the values of secrets.
@@ -231,6 +288,8 @@ impl Hearing<'_> {
                     self.link.reply(Reply { device_id, rid, answer });
                 }
                 LinkEvent::Began
+                | LinkEvent::MessagesWanted { .. }
+                | LinkEvent::MessageTaken { .. }
                 | LinkEvent::Presence { is_online: false, .. }
                 | LinkEvent::Answered { .. }
                 | LinkEvent::NotDelivered { .. } => {}

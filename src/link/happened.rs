@@ -38,6 +38,16 @@ pub enum Happened {
         device_id: String,
         rid: String,
     },
+    /// Fields are as in [`LinkEvent::MessagesWanted`].
+    MessagesWanted {
+        device_id: String,
+        rid: String,
+        after: i64,
+        most: usize,
+    },
+    MessageTaken {
+        sequence: i64,
+    },
     /// An answer that came before. It is acknowledged after the first one.
     Again,
 }
@@ -58,10 +68,15 @@ impl Happened {
                 LinkEvent::Reported { device_id, patch, rid: Some(rid), at: now }
             }
             Happened::TwinWanted { device_id, rid } => LinkEvent::TwinWanted { device_id, rid },
+            Happened::MessagesWanted { device_id, rid, after, most } => {
+                LinkEvent::MessagesWanted { device_id, rid, after, most }
+            }
+            Happened::MessageTaken { sequence } => LinkEvent::MessageTaken { sequence },
         })
     }
 
-    /// Returns the device that said it; `None` for what no device says, and for what says that it is one.
+    /// Returns the device that said it; `None` for what no device says, for what says that it is one, and for what is
+    /// bounded by what it was given.
     pub fn said_by(&self) -> Option<&str> {
         match self {
             Happened::Reported { device_id, .. } | Happened::TwinWanted { device_id, .. } => Some(device_id),
@@ -70,6 +85,8 @@ impl Happened {
             | Happened::LoginWanted { .. }
             | Happened::NotDelivered { .. }
             | Happened::Presence { .. }
+            | Happened::MessagesWanted { .. }
+            | Happened::MessageTaken { .. }
             | Happened::Again => None,
         }
     }

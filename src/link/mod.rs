@@ -124,6 +124,12 @@ pub trait DeviceLink {
         drop(policies);
     }
 
+    /// Takes notice that messages may wait for devices: a link that hands them over asks for those of devices that listen
+    /// to them ([`LinkEvent::MessagesWanted`]).
+    fn messages_wait(&mut self, device_ids: &[String]) {
+        let _ = device_ids;
+    }
+
     /// Returns how the link is; `None` for one that cannot be unwell.
     fn status(&self) -> Option<LinkStatus> {
         None
@@ -224,6 +230,10 @@ pub enum LinkEvent {
     TwinWanted { device_id: String, rid: String },
     /// The link has begun, and nobody is connected: who was connected to an earlier process connects again.
     Began,
+    /// The device listens to messages: it is to get those that wait, with a higher number than `after`, at most so many.
+    MessagesWanted { device_id: String, rid: String, after: i64, most: usize },
+    /// The device has acknowledged the message of a number.
+    MessageTaken { sequence: i64 },
     /// Something says that it is the device, and is to be let in, or stay, when it can prove it.
     LoginWanted { device_id: String, rid: String },
 }
@@ -259,6 +269,8 @@ pub enum ReplyAnswer {
     Twin(Twin),
     /// What the device proves who it is with; `None` for one that the registry does not have.
     Identity(Option<Identity>),
+    /// The messages that it is to get, in order. There are more of them with `has_more`.
+    Messages { messages: Vec<DeviceMessage>, has_more: bool },
     /// Its patch is written and made this version of the reported section.
     Written { version: u64 },
     /// Its request was refused, with an HTTP-like code: 400 and 413 for what it sent, 403 for a device that is blocked,
@@ -282,6 +294,21 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("authentication", &self.authentication).finish_non_exhaustive()
     }
+}
+
+/// A message to a device. It may be a secret.
+#[derive(Clone, PartialEq)]
+pub struct DeviceMessage {
+    /// Its number: a device gets the lower one first.
+    pub sequence: i64,
+    /// It was handed over before, and may have arrived.
+    pub is_again: bool,
+    /// As its sender names it.
+    pub message_id: Option<String>,
+    /// An object of texts: what stands beside the body, by the names of the protocol.
+    pub properties: Value,
+    pub expires_at: Timestamp,
+    pub body: Vec<u8>,
 }
 
 /// The keys of the policies with which any device may log in, by the name of the policy. They are secrets.

@@ -34,6 +34,8 @@ pub(super) struct KeptLink {
     registry: Option<Registry>,
     /// What the registry said of its admissions when it was looked at last, and when.
     looked: Option<(Option<String>, Timestamp)>,
+    /// The highest number of a message that was seen to be queued.
+    message: i64,
     /// When the policies of a hub were read last, and why some cannot be used; `None` for a process that lets nobody in.
     policies: Option<(Timestamp, Vec<String>)>,
     /// The right to listen, of a daemon whose link stays open: a broker lets one client of its name in.
@@ -51,6 +53,7 @@ impl KeptLink {
             own: None,
             registry: None,
             looked: None,
+            message: 0,
             policies: None,
             seat: None,
         }
@@ -110,7 +113,7 @@ impl KeptLink {
         let link = options.ports.link(crate::link::open(config, surroundings)?);
         let (config, fleet) = (config.clone(), fleet.name.clone());
         let (own, registry, looked) = (Some(own), None, None);
-        Ok(KeptLink { config, fleet, link, own, registry, looked, policies: policies_read, seat })
+        Ok(KeptLink { config, fleet, link, own, registry, looked, message: 0, policies: policies_read, seat })
     }
 
     /// Returns true for the link of other settings.
@@ -173,7 +176,7 @@ impl KeptLink {
     }
 
     /// Looks whether another process has blocked or deleted devices, or given them other keys: who is connected and
-    /// would not be let in any more loses its connection.
+    /// would not be let in any more loses its connection. And whether one has queued messages.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -189,6 +192,12 @@ impl KeptLink {
             self.link.look_again();
         }
         self.looked = Some((admissions, now));
+        let named = registry.devices().messages_after(self.message)?;
+        if let Some((last, _)) = named.last() {
+            self.message = *last;
+            let devices: Vec<String> = named.into_iter().map(|(_, device_id)| device_id).collect();
+            self.link.messages_wait(&devices);
+        }
         Ok(())
     }
 

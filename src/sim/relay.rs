@@ -155,6 +155,10 @@ impl DeviceLink for Relayed {
         self.port.look_again();
     }
 
+    fn messages_wait(&mut self, device_ids: &[String]) {
+        self.port.messages_wait(device_ids);
+    }
+
     fn take_policies(&mut self, policies: PolicyKeys) {
         self.port.take_policies(policies);
     }

@@ -9,11 +9,12 @@ use tokio::time::timeout;
 
 use super::admission::Credential;
 use super::direct::DirectCalls;
+use super::messages::Delivery;
 use super::topics::Filter;
 use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
-use crate::link::{Identity, PolicyKeys, Wake};
+use crate::link::{DeviceMessage, Identity, PolicyKeys, Wake};
 use crate::model::text::sanitize_line;
 
 /// Events that wait to be taken, and their bytes, beyond which nothing more is read.
@@ -42,6 +43,8 @@ pub enum Out {
         topic: String,
         payload: Arc<[u8]>,
     },
+    /// There are messages to hand over.
+    Messages,
     /// What the device has sent is durable.
     Acknowledge(u16),
 }
@@ -77,18 +80,22 @@ pub struct Inbound {
 pub struct Subscriptions {
     pub methods: bool,
     pub desired: bool,
+    pub messages: bool,
+    /// It does not acknowledge them.
+    pub is_silent: bool,
 }
 
 impl Subscriptions {
     /// What a device is taken to listen to whose session is not known any more: the clients of IoT Hub subscribe once,
     /// and never again.
-    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true };
+    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true, messages: true, is_silent: false };
 
     pub fn set(&mut self, filter: Filter, is_on: bool) {
         match filter {
             Filter::Methods => self.methods = is_on,
             Filter::Desired => self.desired = is_on,
-            Filter::Responses | Filter::Messages => {}
+            Filter::Messages => self.messages = is_on,
+            Filter::Responses => {}
         }
     }
 }
@@ -112,6 +119,7 @@ struct Session {
     is_clean: bool,
     /// What it was let in with.
     credential: Credential,
+    delivery: Delivery,
 }
 
 impl Session {
@@ -202,6 +210,30 @@ impl Exchange {
     /// Tells connections that events were taken.
     pub fn make_room(&self) {
         self.room.notify_waiters();
+    }
+
+    /// Asks for messages to a device that listens to them, when there is room for some.
+    pub fn messages_wait(&self, device_id: &str) {
+        let wanted = self.lock().wanted_messages(device_id, None, Delivery::may_wait);
+        wanted.into_iter().for_each(|wanted| self.happened(wanted, None, 0));
+    }
+
+    /// Takes messages to a device that a session has asked for. When it is gone they come again.
+    pub fn messages_came(&self, device_id: &str, rid: &str, messages: Vec<DeviceMessage>, has_more: bool) {
+        let Ok(number) = rid.parse() else { return };
+        let mut state = self.lock();
+        let wanted = state.wanted_messages(device_id, Some(number), |delivery| delivery.come(messages, has_more));
+        // One that has too much to do already looks when it has done it.
+        state.order(device_id, Out::Messages);
+        drop(state);
+        wanted.into_iter().for_each(|wanted| self.happened(wanted, None, 0));
+    }
+
+    /// Notes that the device of a session has a message.
+    pub fn message_taken(&self, device_id: &str, number: u64, sequence: i64) {
+        self.happened(Happened::MessageTaken { sequence }, None, 0);
+        let wanted = self.lock().wanted_messages(device_id, Some(number), Delivery::acknowledged);
+        wanted.into_iter().for_each(|wanted| self.happened(wanted, None, 0));
     }
 
     /// Asks who a device is, and returns where the answer comes.
@@ -311,8 +343,8 @@ impl State {
         }
         self.last_number += 1;
         let number = self.last_number;
-        let Orders { outbox, closing } = orders;
-        let session = Session { number, outbox, closing: Some(closing), is_clean, credential };
+        let (Orders { outbox, closing }, delivery) = (orders, Delivery::default());
+        let session = Session { number, outbox, closing: Some(closing), is_clean, credential, delivery };
         if let Some(mut earlier) = self.sessions.insert(device_id.to_string(), session) {
             earlier.close(Closing::Replaced);
             if earlier.is_clean {
@@ -344,6 +376,34 @@ impl State {
         let before = *subscriptions;
         subscriptions.set(filter, is_on);
         subscriptions.methods && !before.methods
+    }
+
+    /// Notes whether a device acknowledges messages.
+    pub fn acknowledges(&mut self, device_id: &str, does: bool) {
+        self.subscriptions.entry(device_id.to_string()).or_default().is_silent = !does;
+    }
+
+    /// Does something about the messages of a session, or of the one that there is. Returns what is to be asked for.
+    fn wanted_messages(
+        &mut self,
+        device_id: &str,
+        number: Option<u64>,
+        act: impl FnOnce(&mut Delivery) -> Option<(i64, usize)>,
+    ) -> Option<Happened> {
+        let session = self.sessions.get_mut(device_id)?;
+        if number.is_some_and(|number| number != session.number) {
+            return None;
+        }
+        session.delivery.is_listening = self.subscriptions.get(device_id).is_some_and(|listens| listens.messages);
+        let (after, most) = act(&mut session.delivery)?;
+        let rid = session.number.to_string();
+        Some(Happened::MessagesWanted { device_id: device_id.to_string(), rid, after, most })
+    }
+
+    /// Takes out the messages that are to be written to a session.
+    pub fn take_messages(&mut self, device_id: &str, number: u64) -> VecDeque<DeviceMessage> {
+        let session = self.sessions.get_mut(device_id).filter(|session| session.number == number);
+        session.map(|session| session.delivery.take()).unwrap_or_default()
     }
 
     /// Returns what a connected device listens to; `None` for one that is not connected.

@@ -12,6 +12,9 @@
 //! written to a connection once: when it is lost, nobody knows whether it was delivered, and it is not sent again. The
 //! protocol has no place for an execution id by which a device could tell.
 //!
+//! Messages wait in the registry. A connection asks the reconciler for some of them, when the device listens and when
+//! another thread or process has queued one, and says which ones the device has acknowledged (`messages`).
+//!
 //! A device that connects without `CleanSession` listens as it has said before, also on earlier connections: the clients
 //! of IoT Hub do not say it again. Of a session from before this process began nothing is known, so it is taken to
 //! listen to everything.
@@ -27,6 +30,7 @@ mod end;
 mod exchange;
 mod files;
 mod front;
+mod messages;
 mod session;
 mod switchboard;
 mod token;
@@ -218,6 +222,11 @@ impl DeviceLink for HubLink {
             ReplyAnswer::Twin(twin) => {
                 self.publish(&device_id, topics::response(200, &rid, None), twin_payload(&twin));
             }
+            ReplyAnswer::Messages { messages, has_more } => {
+                if let Some(exchange) = &self.exchange {
+                    exchange.messages_came(&device_id, &rid, messages, has_more);
+                }
+            }
             ReplyAnswer::Written { version } => {
                 self.publish(&device_id, topics::response(204, &rid, Some(version)), Vec::new());
             }
@@ -263,6 +272,12 @@ impl DeviceLink for HubLink {
     fn look_again(&mut self) {
         if let Some(exchange) = &self.exchange {
             exchange.lock().look_again();
+        }
+    }
+
+    fn messages_wait(&mut self, device_ids: &[String]) {
+        if let Some(exchange) = &self.exchange {
+            device_ids.iter().for_each(|device_id| exchange.messages_wait(device_id));
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A message of the device is acknowledged when its effect is durable. What the device may not do ends its connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::admission::{Admitted, Hello, Proof, admitted, named};
 use super::direct;
 use super::end::End;
 use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
-use super::topics::{Filter, Said, filter_of, said};
+use super::topics::{self, Filter, Said, filter_of, said};
 use super::wire::{READ_BYTES, Wire};
 use crate::link::Origin;
 use crate::link::happened::Happened;
@@ -68,6 +69,8 @@ struct Device {
     bad_filters: u32,
     /// Reported patches of the second that began then.
     reports: (Instant, u32),
+    /// The messages that it has not acknowledged, by the number of their packet.
+    unacknowledged: BTreeMap<u16, i64>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -146,10 +149,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             exchange.lock().begin(&device_id, hello.clean_session(), (credential, looks), orders);
         exchange.calls.can_be_called(&device_id);
         self.welcome(ConnectReturnCode::Accepted, was_known);
+        exchange.messages_wait(&device_id);
         let left = u64::try_from(ends_at.unwrap_or(i64::MAX).saturating_sub(now)).unwrap_or_default();
         // A token may be good for centuries, which a clock of the system does not reach.
         let ends_at = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));
-        Ok((Device { id: device_id, session, bad_filters: 0, reports: (Instant::now(), 0) }, ends_at))
+        let (reports, unacknowledged) = ((Instant::now(), 0), BTreeMap::new());
+        Ok((Device { id: device_id, session, bad_filters: 0, reports, unacknowledged }, ends_at))
     }
 
     fn welcome(&mut self, code: ConnectReturnCode, session_present: bool) {
@@ -197,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 order = ordered.orders.recv() => {
                     self.give_out(order)?;
                     self.give_out_all(&mut ordered)?;
+                    self.hand_over(device, exchange)?;
                 }
                 why = &mut ordered.closed => {
                     self.give_out_all(&mut ordered)?;
@@ -226,8 +232,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let packet = packet.map_err(|error| End::Protocol(error.to_string()))?;
                 self.wire.send(packet.into());
             }
+            // They are looked for behind all that was ordered.
+            Some(Out::Messages) => {}
             Some(Out::Acknowledge(packet_id)) => self.acknowledge(packet_id),
             None => return Err(End::Closing),
+        }
+        Ok(())
+    }
+
+    /// Writes the messages that have come for the device.
+    fn hand_over(&mut self, device: &mut Device, exchange: &Exchange) -> Result<(), End> {
+        let mut state = exchange.lock();
+        let messages = state.take_messages(&device.id, device.session);
+        let is_silent = state.listens_to(&device.id).is_some_and(|listens| listens.is_silent);
+        drop(state);
+        for message in messages {
+            let failed = |error: String| End::Protocol(error);
+            let packet = v3_1_1::Publish::builder().topic_name(topics::message(&device.id, &message));
+            let packet = packet.map_err(|error| failed(error.to_string()))?.payload(message.body);
+            let packet = if is_silent {
+                packet.qos(Qos::AtMostOnce)
+            } else {
+                let packet_id = self.wire.packet_id().ok_or_else(|| failed("it acknowledges nothing".to_string()))?;
+                device.unacknowledged.insert(packet_id, message.sequence);
+                packet.qos(Qos::AtLeastOnce).dup(message.is_again).packet_id(packet_id)
+            };
+            self.wire.send(packet.build().map_err(|error| failed(error.to_string()))?.into());
+            if is_silent {
+                exchange.message_taken(&device.id, device.session, message.sequence);
+            }
         }
         Ok(())
     }
@@ -256,8 +289,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 for entry in wanted.entries() {
                     codes.push(match filter_of(&device.id, entry.topic_filter()) {
                         Some(filter) => {
-                            self.subscribe(device, filter, exchange);
-                            match entry.sub_opts().qos() {
+                            let qos = entry.sub_opts().qos();
+                            self.subscribe(device, filter, qos, exchange);
+                            match qos {
                                 Qos::AtMostOnce => SubackReturnCode::SuccessMaximumQos0,
                                 Qos::AtLeastOnce | Qos::ExactlyOnce => SubackReturnCode::SuccessMaximumQos1,
                             }
@@ -283,6 +317,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let packet = v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build();
                 self.wire.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
             }
+            Packet::V3_1_1Puback(taken) => {
+                if let Some(sequence) = device.unacknowledged.remove(&taken.packet_id()) {
+                    exchange.message_taken(&device.id, device.session, sequence);
+                }
+            }
             Packet::V3_1_1Disconnect(_) => return Err(End::Left),
             // Answered by the core.
             Packet::V3_1_1Pingreq(_) => {}
@@ -292,8 +331,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Notes what the device listens to. What waits for a device that can be called goes on.
-    fn subscribe(&self, device: &Device, filter: Filter, exchange: &Arc<Exchange>) {
+    fn subscribe(&self, device: &Device, filter: Filter, qos: Qos, exchange: &Arc<Exchange>) {
         let can_be_called = exchange.lock().subscribe(&device.id, filter, true);
+        if filter == Filter::Messages {
+            exchange.lock().acknowledges(&device.id, qos != Qos::AtMostOnce);
+            exchange.messages_wait(&device.id);
+        }
         if can_be_called {
             exchange.calls.can_be_called(&device.id);
             let device_id = device.id.clone();
@@ -323,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
                 Err(status) => {
                     exchange.lock().count_malformed(&device.id, &format_args!("a reported patch is refused: {status}"));
-                    let order = Out::Publish { topic: super::topics::response(status, &rid, None), payload: [].into() };
+                    let order = Out::Publish { topic: topics::response(status, &rid, None), payload: [].into() };
                     // What it is told comes behind what it waits for already.
                     exchange.lock().order(&device.id, order);
                     None

@@ -161,6 +161,13 @@ impl Switchboard {
         }
     }
 
+    /// Tells a connected device's connection that a message was queued. One that connects later asks by itself.
+    pub fn messages_wait(&self, device_id: &str) {
+        if let Some(exchange) = self.exchange() {
+            exchange.messages_wait(device_id);
+        }
+    }
+
     /// Ends the connection of a device, if it has one. It may connect again when the registry lets it in.
     pub fn disconnect(&self, device_id: &str) {
         if let Some(exchange) = self.exchange() {

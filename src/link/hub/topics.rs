@@ -10,10 +10,13 @@
 //! | device | `$iothub/twin/GET/?$rid={rid}` | ignored |
 //! | us | `$iothub/twin/res/{status}/?$rid={rid}`, with `&$version={version}` for a patch | the twin, or nothing |
 //! | device | `devices/{id}/messages/events/{properties}` | telemetry |
+//! | us | `devices/{id}/messages/devicebound/{properties}` | a message to the device |
 //!
 //! Source: Microsoft, "Communicate with an IoT hub using the MQTT protocol".
 
+use crate::link::DeviceMessage;
 use crate::link::protocol::{Malformed, rid_of};
+use crate::model::encoding::percent_encoded;
 
 /// What a device subscribes to. Other filters do not exist: these are compared as texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub enum Filter {
     Desired,
     /// Answers to its twin requests, which it gets whether it has subscribed or not.
     Responses,
-    /// Messages from the cloud. There are none.
+    /// Messages from the cloud.
     Messages,
 }
 
@@ -109,6 +112,20 @@ pub fn response(status: u16, rid: &str, version: Option<u64>) -> String {
     format!("$iothub/twin/res/{status}/?$rid={rid}{version}")
 }
 
+/// Returns where a message to a device comes. Its properties are `{name}={value}`, percent-encoded, with `&` between them.
+pub fn message(device_id: &str, message: &DeviceMessage) -> String {
+    let own = [
+        ("$.mid", message.message_id.clone()),
+        ("$.to", Some(format!("/devices/{device_id}/messages/devicebound"))),
+        ("$.exp", Some(message.expires_at.to_string())),
+    ];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    let given = message.properties.as_object().into_iter().flatten();
+    let given = given.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())));
+    let pairs = own.chain(given).map(|(name, value)| format!("{}={}", percent_encoded(&name), percent_encoded(&value)));
+    format!("devices/{device_id}/messages/devicebound/{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +137,21 @@ mod tests {
         assert_eq!(desired(3), "$iothub/twin/PATCH/properties/desired/?$version=3");
         assert_eq!(response(204, "r", Some(4)), "$iothub/twin/res/204/?$rid=r&$version=4");
         assert_eq!(response(200, "r", None), "$iothub/twin/res/200/?$rid=r");
+    }
+
+    #[test]
+    fn the_properties_of_a_message_break_no_topic() {
+        let one = DeviceMessage {
+            sequence: 1,
+            is_again: false,
+            message_id: Some("m+1".to_string()),
+            properties: serde_json::json!({"$.ct": "text/plain", "a b": "ü=#"}),
+            expires_at: "2026-12-01T02:30:00Z".parse().unwrap(),
+            body: Vec::new(),
+        };
+        let to = "%24.to=%2Fdevices%2Fd-1%2Fmessages%2Fdevicebound";
+        let rest = "%24.exp=2026-12-01T02%3A30%3A00Z&%24.ct=text%2Fplain&a%20b=%C3%BC%3D%23";
+        assert_eq!(message("d-1", &one), format!("devices/d-1/messages/devicebound/%24.mid=m%2B1&{to}&{rest}"));
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.feed(&ahead, false);
     }
 
+    /// Returns a number for a packet that is to be acknowledged; `None` when all are taken.
+    pub fn packet_id(&mut self) -> Option<u16> {
+        self.core.acquire_packet_id().ok()
+    }
+
     pub fn send(&mut self, packet: Packet) {
         let events = self.core.send(packet);
         self.take(events);

@@ -248,7 +248,7 @@ impl DeviceLink for MqttLink {
                 (self.topics.response(&device_id, 204, &rid, Some(version)), Vec::new())
             }
             // Who may connect is the broker's to say.
-            ReplyAnswer::Identity(_) => return,
+            ReplyAnswer::Identity(_) | ReplyAnswer::Messages { .. } => return,
             ReplyAnswer::Refused { status } => {
                 self.mailbox.lock().refused += u64::from(matches!(status, 403 | 404));
                 (self.topics.response(&device_id, status, &rid, None), Vec::new())
