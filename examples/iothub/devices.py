@@ -4,7 +4,7 @@
 
 The last file has the lines of `fleetform device export --format iothub`. Each device answers every method with 200 and
 acknowledges desired properties. What happens is printed, a JSON object a line: `connected`, `call` with the name of the
-method, `patch` with the version. The process ends with Ctrl-C, or when its stdin does.
+method, `patch` with the version, `message` with its text. The process ends with Ctrl-C, or when its stdin does.
 """
 
 import json
@@ -43,6 +43,11 @@ def start(host, certificate, device, key, delay):
         reported = {name: {"value": value, "ac": 200, "av": version} for name, value in desired.items()}
         client.patch_twin_reported_properties(reported)
 
+    def take(message):
+        text = message.data.decode("utf-8", "replace")
+        tell("message", device, text=text, id=message.message_id, properties=message.custom_properties)
+
+    client.on_message_received = take
     client.on_method_request_received = call
     client.on_twin_desired_properties_patch_received = patch
     client.connect()

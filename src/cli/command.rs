@@ -141,6 +141,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("device set", &[("fleetform device set lamp-0001 light.level=40", "commits a job for one device")]),
     ("device call", &[("fleetform device call lamp-0001 reboot '{\"delay\": 5}'", "commits a job for one device")]),
     (
+        "device send",
+        &[("fleetform device send lamp-0001 'open' --property level=3 --expires 30m", "waits for the device")],
+    ),
+    (
         "device run",
         &[
             ("fleetform device run --id lamp-0001", "a device of the fleet here, at the fleet's broker"),

@@ -77,6 +77,18 @@ pub enum DeviceCommand {
         #[command(flatten)]
         edit: EditArgs,
     },
+    /// Send a message to one device of IoT Hub: it waits until the device has connected to the gateway
+    Send {
+        device_id: String,
+        /// What the device gets
+        text: String,
+        /// An own property, beside it
+        #[arg(long, value_name = "NAME=VALUE", value_parser = super::values::parse_property)]
+        property: Vec<(String, String)>,
+        /// How long it waits, such as 30m; 1h when absent
+        #[arg(long, value_name = "DURATION", value_parser = super::values::parse_seconds)]
+        expires: Option<std::time::Duration>,
+    },
     /// Be a device: connect to the broker, execute methods, acknowledge properties, until Ctrl-C
     ///
     /// The reference device of the device protocol. It reconnects for ever, and says on stderr what happens to it.

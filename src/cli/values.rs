@@ -6,6 +6,15 @@ pub fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     if time < std::time::Duration::from_secs(1) { Err("it is shorter than 1s".to_string()) } else { Ok(time) }
 }
 
+/// Reads a name and a value with `=` between them.
+pub fn parse_property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    if name.is_empty() || name.starts_with("$.") {
+        return Err("it is NAME=VALUE, and the name does not begin with `$.`".to_string());
+    }
+    Ok((name.to_string(), value.to_string()))
+}
+
 pub fn parse_probability(text: &str) -> Result<crate::model::fleet::Probability, String> {
     crate::manifest::parse_probability(text)
 }

@@ -3,6 +3,7 @@
 mod change;
 mod export;
 mod mosquitto;
+mod send;
 mod work;
 
 use super::{Environment, Findings, OpsError, Workspace};
@@ -15,6 +16,7 @@ use crate::query;
 use crate::registry::{DeviceFilter, Registry};
 pub use change::{Changed, DeviceChange, change};
 pub use export::{ExportFormat, export, export_to};
+pub use send::send;
 pub use work::{Call, Work, WrittenJob, work};
 
 /// Which devices.

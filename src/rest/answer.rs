@@ -106,6 +106,7 @@ impl From<HubError> for Fault {
             HubError::NoJob(_) => Fault::new(StatusCode::NOT_FOUND, "JobNotFound", sentence),
             HubError::JobExists(_) => Fault::new(StatusCode::CONFLICT, "JobAlreadyExists", sentence),
             HubError::DeviceExists(_) => Fault::new(StatusCode::CONFLICT, "DeviceAlreadyExists", sentence),
+            HubError::QueueFull(_) => Fault::new(StatusCode::FORBIDDEN, "DeviceMaximumQueueDepthExceeded", sentence),
             HubError::Stale => Fault::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", sentence),
             HubError::Conflict(_) => Fault::throttled("ThrottlingMaxActiveJobCountExceeded", sentence, 10),
             HubError::Refused(_) => Fault::new(StatusCode::FORBIDDEN, "InvalidOperation", sentence),

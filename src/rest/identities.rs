@@ -25,8 +25,9 @@ pub async fn get(asked: &Asked, id: &str) -> Result<Response, Fault> {
     asked.take(Operation::Registry)?;
     asked.admitted.needs(HubRight::RegistryRead)?;
     let (id, shows_keys) = (id.to_string(), asked.admitted.has(HubRight::RegistryWrite));
-    let row = asked.served.desks.read(move |desk| desk.identity(&id)).await?;
-    Ok(answer::tagged(&identity_json(&row, shows_keys), &row.etag))
+    let read = move |desk: &mut Desk<'_>| Ok((desk.identity(&id)?, desk.message_counts(&[id], time())?));
+    let (row, messages) = asked.served.desks.read(read).await?;
+    Ok(answer::tagged(&identity_json(&row, messages[0], shows_keys), &row.etag))
 }
 
 /// `GET /devices?top=`
@@ -42,8 +43,14 @@ pub async fn list(asked: &Asked) -> Result<Response, Fault> {
             .ok_or_else(|| Fault::argument("`top` is a number from 1 to 1000"))?,
     };
     let shows_keys = asked.admitted.has(HubRight::RegistryWrite);
-    let rows = asked.served.desks.read(move |desk| desk.identities(top)).await?;
-    Ok(answer::ok(&rows.iter().map(|row| identity_json(row, shows_keys)).collect()))
+    let read = move |desk: &mut Desk<'_>| {
+        let rows = desk.identities(top)?;
+        let ids: Vec<String> = rows.iter().map(|row| row.device_id.clone()).collect();
+        Ok((rows, desk.message_counts(&ids, time())?))
+    };
+    let (rows, messages) = asked.served.desks.read(read).await?;
+    let shown = rows.iter().zip(messages).map(|(row, messages)| identity_json(row, messages, shows_keys));
+    Ok(answer::ok(&shown.collect()))
 }
 
 /// `PUT /devices/{id}`: makes it without If-Match, and updates it with one
@@ -62,14 +69,17 @@ pub async fn put(asked: &Asked, id: &str) -> Result<Response, Fault> {
     };
     let (device_id, caller) = (id.to_string(), asked.admitted.caller.clone());
     let is_blocked = given.is_blocked;
-    let row =
-        asked.served.desks.write(move |desk| desk.put_identity(&device_id, &given, &expected, &caller, time())).await?;
+    let write = move |desk: &mut Desk<'_>| {
+        let row = desk.put_identity(&device_id, &given, &expected, &caller, time())?;
+        Ok((row, desk.message_counts(&[device_id], time())?))
+    };
+    let (row, messages) = asked.served.desks.write(write).await?;
     if is_blocked {
         asked.served.switchboard.disconnect(id);
     }
     asked.served.noted();
     let shows_keys = asked.admitted.has(HubRight::RegistryRead);
-    Ok(answer::tagged(&identity_json(&row, shows_keys), &row.etag))
+    Ok(answer::tagged(&identity_json(&row, messages[0], shows_keys), &row.etag))
 }
 
 /// `DELETE /devices/{id}`
@@ -274,7 +284,7 @@ fn read_identity(body: &Value) -> Result<GivenIdentity, String> {
 }
 
 /// Returns an identity as IoT Hub shows it.
-fn identity_json(row: &IdentityRow, shows_keys: bool) -> Value {
+fn identity_json(row: &IdentityRow, messages: u64, shows_keys: bool) -> Value {
     let key = |key: &Option<Vec<u8>>| key.as_ref().filter(|_| shows_keys).map(|key| STANDARD.encode(key));
     let is_connected = row.connection_state == ConnectionState::Connected;
     json!({
@@ -287,7 +297,7 @@ fn identity_json(row: &IdentityRow, shows_keys: bool) -> Value {
         "statusReason": row.status_reason,
         "statusUpdatedTime": time_or_never(row.status_updated),
         "lastActivityTime": time_or_never(row.last_activity),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": messages,
         "authentication": {
             "type": row.keys.authentication.as_str(),
             "symmetricKey": {"primaryKey": key(&row.keys.primary_key), "secondaryKey": key(&row.keys.secondary_key)},

@@ -18,6 +18,7 @@ mod asked;
 mod desks;
 mod identities;
 mod jobs;
+mod messages;
 mod provisioning;
 mod queries;
 mod routes;

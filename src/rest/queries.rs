@@ -77,7 +77,7 @@ async fn devices(
             if select.is_aggregate() {
                 return Ok((aggregated(desk, &select, condition.as_ref())?, None));
             }
-            let (found, next) = desk.twins(condition.as_ref(), after.as_deref(), most)?;
+            let (found, next) = desk.twins(condition.as_ref(), after.as_deref(), (most, time()))?;
             let items = found.iter().map(|one| match &select.columns {
                 Columns::All => twins::twin_json(one),
                 Columns::Listed(columns) => twins::projected(&twins::twin_json(one), columns),

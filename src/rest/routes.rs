@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Fault, random_id};
 use super::asked::{Asked, Served, time};
-use super::{LOG_TARGET, identities, jobs, provisioning, queries, twins};
+use super::{LOG_TARGET, identities, jobs, messages, provisioning, queries, twins};
 use crate::model::encoding::percent_decoded;
 use crate::model::text::sanitize_line;
 use crate::ops::hub::Caller;
@@ -176,6 +176,8 @@ async fn dispatch(asked: &Asked, method: &Method, segments: &[&str]) -> Result<R
         ("GET", ["devices", id]) => identities::get(asked, id).await,
         ("PUT", ["devices", id]) => identities::put(asked, id).await,
         ("DELETE", ["devices", id]) => identities::delete(asked, id).await,
+        ("POST", ["devices", id, "messages", "devicebound"]) => messages::send(asked, id).await,
+        ("DELETE", ["devices", id, "commands"]) => messages::purge(asked, id).await,
         ("GET", ["twins", id]) => twins::get(asked, id).await,
         ("PATCH", ["twins", id]) => twins::write(asked, id, false).await,
         ("PUT", ["twins", id]) => twins::write(asked, id, true).await,

@@ -29,7 +29,7 @@ pub async fn get(asked: &Asked, id: &str) -> Result<Response, Fault> {
     asked.take(Operation::Twins)?;
     asked.admitted.needs(HubRight::RegistryRead)?;
     let id = id.to_string();
-    let twin = asked.served.desks.read(move |desk| desk.twin(&id)).await?;
+    let twin = asked.served.desks.read(move |desk| desk.twin(&id, time())).await?;
     Ok(answer::tagged(&twin_json(&twin), &twin.etag))
 }
 
@@ -126,7 +126,9 @@ fn call_fault(error: &CallError, id: &str) -> Fault {
     }
 }
 
-fn refuse_direct(asked: &Asked) -> Result<(), Fault> {
+/// # Errors
+/// The fleet lets nobody change or call single devices without a commit.
+pub fn refuse_direct(asked: &Asked) -> Result<(), Fault> {
     if !asked.rules.refuses_direct {
         return Ok(());
     }
@@ -154,11 +156,11 @@ pub fn time_or_never(time: Option<Timestamp>) -> String {
 
 /// Returns a twin as IoT Hub shows it.
 pub fn twin_json(twin: &HubTwin) -> Value {
-    let HubTwin { device, etag, identity } = twin;
+    let HubTwin { device, etag, identity, messages } = twin;
     let mut shown = facts(device);
     shown["etag"] = json!(etag);
     shown["version"] = json!(device.desired_version);
-    shown["cloudToDeviceMessageCount"] = json!(0);
+    shown["cloudToDeviceMessageCount"] = json!(messages);
     if let Some(identity) = identity {
         shown["deviceEtag"] = json!(identity.etag);
         shown["statusReason"] = json!(identity.status_reason);

@@ -1,5 +1,7 @@
 //! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
 
+mod messages;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -38,6 +40,8 @@ pub struct Site {
     pub world: World,
     host: &'static str,
     port: u16,
+    /// Where back ends are served, when they are.
+    https: Option<u16>,
     gateway: Option<Process>,
 }
 
@@ -50,9 +54,19 @@ impl Site {
         site
     }
 
+    /// With the REST API.
+    pub fn with_back_ends(devices: usize) -> Site {
+        let mut site = Site::without_gateway(devices);
+        site.world.run(&["apply", "--yes"]).expect(0);
+        site.world.run(&["gateway", "init"]).expect(0);
+        site.https = Some(free_port());
+        site.start();
+        site
+    }
+
     fn without_gateway(devices: usize) -> Site {
         let world = World::with_devices(&format!("{{link: {{iotHub: {{hostName: {HOST}}}}}}}"), devices);
-        let site = Site { world, host: HOST, port: free_port(), gateway: None };
+        let site = Site { world, host: HOST, port: free_port(), https: None, gateway: None };
         site.make_certificate();
         site
     }
@@ -80,6 +94,9 @@ impl Site {
             .arg("gateway")
             .args(["--mqtt", &format!("{}:{}", self.host, self.port)]);
         command.arg("--certificate").arg(self.certificate()).arg("--key").arg(self.world.file(".git/key.pem"));
+        if let Some(port) = self.https {
+            command.args(["--https", &format!("{}:{port}", self.host)]);
+        }
         command.args(["--log-filter", "debug"]).stdout(Stdio::null()).stderr(log);
         let began = self.said().matches("listening for devices").count();
         self.gateway = Some(Process::start(&mut command));
@@ -102,7 +119,19 @@ impl Site {
         row.split(',').nth(2).unwrap().to_string()
     }
 
-    fn options(&self, device: &str) -> ClientOptions {
+    /// Asks the REST API as a policy. Returns the status, and the body as JSON.
+    pub fn ask(&self, policy: &str, request: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+        let token = format!("{}&skn={policy}", token(&policy_key(self, policy, "primary"), self.host, 60));
+        let mut text =
+            format!("{request}?api-version=2021-04-12 HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.host);
+        headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
+        text.push_str(&format!("Authorization: {token}\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let heard = String::from_utf8(Raw::to(self, self.https.unwrap()).say(text.as_bytes())).unwrap();
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    pub fn options(&self, device: &str) -> ClientOptions {
         let ca = self.certificate();
         ClientOptions {
             host: HOST.to_string(),
@@ -132,7 +161,7 @@ impl Site {
         shown[0]["connection_state"].as_str().unwrap().to_string()
     }
 
-    fn wait_state(&self, device: &str, state: &str) {
+    pub fn wait_state(&self, device: &str, state: &str) {
         wait_until(&format!("{device} is {state}"), || self.state_of(device) == state);
     }
 }
@@ -164,7 +193,7 @@ impl Device {
         Ok(Device { runtime, connection, heard: VecDeque::new(), id: options.client_id.clone(), was_kept })
     }
 
-    fn new(site: &Site, id: &str) -> Device {
+    pub fn new(site: &Site, id: &str) -> Device {
         let mut device = Device::connect(&site.options(id)).unwrap();
         assert!(device.subscribe(&[METHODS, DESIRED, RESPONSES]));
         device
@@ -890,11 +919,15 @@ struct Raw(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
 
 impl Raw {
     fn open(site: &Site) -> Raw {
+        Raw::to(site, site.port)
+    }
+
+    fn to(site: &Site, port: u16) -> Raw {
         let ca = site.certificate();
         let config = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() }).unwrap();
-        let name = ServerName::try_from(HOST).unwrap();
+        let name = ServerName::try_from(site.host).unwrap();
         let connection = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
-        let stream = TcpStream::connect((HOST, site.port)).unwrap();
+        let stream = TcpStream::connect((site.host, port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         Raw(rustls::StreamOwned::new(connection, stream))
     }
@@ -968,14 +1001,14 @@ fn python() -> Option<String> {
 }
 
 /// Microsoft's own client for devices, many in one process.
-struct Sdk {
+pub struct Sdk {
     process: std::process::Child,
     told: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Sdk {
     /// Starts all devices of a site; `None` where the client is not installed.
-    fn start(site: &Site) -> Option<Sdk> {
+    pub fn start(site: &Site) -> Option<Sdk> {
         let python = python()?;
         let devices = site.world.folder_file("devices.jsonl");
         site.world.run(&["device", "export", "--format", "iothub", "-o", &devices]).expect(0);
@@ -992,6 +1025,11 @@ impl Sdk {
             }
         });
         Some(Sdk { process, told })
+    }
+
+    /// Returns what was told of an event.
+    pub fn told(&self, event: &str) -> Vec<Value> {
+        self.told.lock().unwrap().iter().filter(|one| one["event"] == event).cloned().collect()
     }
 
     /// Returns how often each device has told of an event with a member.

@@ -1,4 +1,4 @@
-//! `device list|show|export|block|unblock|delete|set|call|run|fleet`
+//! `device list|show|export|block|unblock|delete|set|call|send|run|fleet`
 
 use super::{CommandResult, Output, ask, can_ask, folder_option};
 use crate::cli::devices::{ChangeArgs, DeviceArgs, DeviceCommand, DeviceFormat, PageArgs};
@@ -10,7 +10,8 @@ use crate::execute::{Clock as _, SystemClock};
 use crate::model::patch::Section;
 use crate::model::text::sanitize_line;
 use crate::ops::device::{
-    Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, export_to, list, show, work,
+    Call, Changed, DeviceChange, DeviceChoice, ExportFormat, Work, change, count, export, export_to, list, send, show,
+    work,
 };
 use crate::ops::job::{self, JobFilter};
 use crate::ops::{Caveats, Environment, OpsError};
@@ -47,6 +48,11 @@ pub fn run(environment: &Environment, command: &DeviceCommand, output: &Output) 
             };
             let wanted = Work::Set { section, assignments: assignments.clone() };
             write_job(environment, device_id, &wanted, edit, output)
+        }
+        DeviceCommand::Send { device_id, text, property, expires } => {
+            send(environment, device_id, (text, property), *expires, SystemClock.now())?;
+            output.say(&format!("Queued for {}.", crate::diag::shown(device_id)));
+            Ok(exit::OK)
         }
         DeviceCommand::Run { id, gadget } => super::gadget::run(environment, id, gadget, output),
         DeviceCommand::Fleet(arguments) => super::gadget::fleet(environment, arguments, output),

@@ -104,7 +104,7 @@ pub fn change(
 
 /// Writes what was done to the results branch, where no other process works on the fleet and none has to be asked.
 /// What fails now is for the next apply.
-fn publish(workspace: &Workspace, fleet: &Fleet, own: &OwnRegistry, registry: &mut Registry) {
+pub(super) fn publish(workspace: &Workspace, fleet: &Fleet, own: &OwnRegistry, registry: &mut Registry) {
     let Ok(_lock) = own.lock(&owner()) else { return };
     if fleet.results.remote.is_some() || workspace.repo.is_mirror() {
         return;

@@ -31,6 +31,8 @@ pub struct HubTwin {
     pub device: Device,
     pub etag: String,
     pub identity: Option<IdentityRow>,
+    /// Messages that wait for the device.
+    pub messages: u64,
 }
 
 /// What is to become of a twin. A section that is absent stays.
@@ -81,10 +83,11 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// There is no such device, or the registry cannot be read.
-    pub fn twin(&mut self, device_id: &str) -> Result<HubTwin, HubError> {
+    pub fn twin(&mut self, device_id: &str, now: Timestamp) -> Result<HubTwin, HubError> {
         let registry = self.registry()?;
         let device = registry.devices().get(device_id)?.ok_or_else(|| no_device(device_id))?;
-        twin_of(&registry, device)
+        let messages = registry.devices().message_counts(&[device_id.to_string()], now)?.into_values().sum();
+        twin_of(&registry, device, messages)
     }
 
     /// Returns the twins that a condition selects, behind an id, at most `limit`, with the id behind which the next ones
@@ -96,7 +99,7 @@ impl Desk<'_> {
         &mut self,
         condition: Option<&Query>,
         after: Option<&str>,
-        limit: usize,
+        (limit, now): (usize, Timestamp),
     ) -> Result<(Vec<HubTwin>, Option<String>), HubError> {
         let filter = DeviceFilter {
             query: self.with_models(condition)?,
@@ -113,7 +116,15 @@ impl Desk<'_> {
         })?;
         let next = if found.len() > limit { found.get(limit - 1).map(|last| last.device_id.clone()) } else { None };
         found.truncate(limit);
-        let twins: Result<Vec<HubTwin>, HubError> = found.into_iter().map(|one| twin_of(&registry, one)).collect();
+        let ids: Vec<String> = found.iter().map(|one| one.device_id.clone()).collect();
+        let counts = registry.devices().message_counts(&ids, now)?;
+        let twins: Result<Vec<HubTwin>, HubError> = found
+            .into_iter()
+            .map(|one| {
+                let messages = counts.get(&one.device_id).copied().unwrap_or_default();
+                twin_of(&registry, one, messages)
+            })
+            .collect();
         Ok((twins?, next))
     }
 
@@ -185,7 +196,8 @@ impl Desk<'_> {
         let written = answers.into_iter().next().map(Answer::into_twin);
         match written.unwrap_or(TwinWrite::Unknown) {
             TwinWrite::Written { device, desired_changed } => {
-                let twin = twin_of(&registry, *device)?;
+                let messages = registry.devices().message_counts(&[device_id.to_string()], now)?.into_values().sum();
+                let twin = twin_of(&registry, *device, messages)?;
                 let told = if patch.replaces { Some(twin.device.desired.clone()) } else { desired_changed };
                 Ok(TwinWritten { twin, told: told.filter(|_| patch.desired.is_some()) })
             }
@@ -328,12 +340,12 @@ pub(super) struct Noted<'a> {
 }
 
 impl<'a> Noted<'a> {
-    pub fn new(action: &'a str, device_id: &'a str, paths: &str, caller: &Caller) -> Noted<'a> {
+    pub(super) fn new(action: &'a str, device_id: &'a str, paths: &str, caller: &Caller) -> Noted<'a> {
         let paths = crate::model::text::shorten(paths, 200).into_owned();
         Noted { action, device_id, who: format!("{} at {}", caller.policy, caller.address), reason: paths }
     }
 
-    fn entry(&self, at: Timestamp) -> String {
+    pub(super) fn entry(&self, at: Timestamp) -> String {
         let Noted { action, device_id, who, reason } = self;
         let row = DirectRow { at, who, action, device_id, reason };
         direct_entry(&[row], &format!("device {action}: {device_id}"))
@@ -341,7 +353,7 @@ impl<'a> Noted<'a> {
 }
 
 /// Returns a name for an entry of the outbox, unlike every other one.
-fn about(now: Timestamp) -> String {
+pub(super) fn about(now: Timestamp) -> String {
     format!("direct/{now}/{}", owner())
 }
 
@@ -357,10 +369,10 @@ pub(super) fn commit_identity(
     Ok(answers.into_iter().next().map_or(IdentityWrite::Unknown, Answer::into_identity))
 }
 
-fn twin_of(registry: &Registry, device: Device) -> Result<HubTwin, HubError> {
+fn twin_of(registry: &Registry, device: Device, messages: u64) -> Result<HubTwin, HubError> {
     let etag = twin_etag(&device.tags, &device.desired);
     let identity = registry.devices().identity(&device.device_id)?;
-    Ok(HubTwin { device, etag, identity })
+    Ok(HubTwin { device, etag, identity, messages })
 }
 
 /// Returns an identity as the registry takes it. A key that is not given stays, or is made.
@@ -421,6 +433,6 @@ fn new_identity(given: &GivenIdentity, before: Option<&IdentityRow>) -> Result<N
     })
 }
 
-fn no_device(device_id: &str) -> HubError {
+pub(super) fn no_device(device_id: &str) -> HubError {
     HubError::NoDevice(crate::diag::shown(device_id))
 }

@@ -22,6 +22,8 @@ pub enum HubError {
     JobExists(String),
     #[error("there is a device `{0}` already: give If-Match to update it")]
     DeviceExists(String),
+    #[error("as many messages wait for the device `{0}` already as may: it is to take some, or purge them")]
+    QueueFull(String),
     #[error("it was changed meanwhile, so the ETag of If-Match is an old one: read it again")]
     Stale,
     /// Another job that has not ended writes something else to the same devices.

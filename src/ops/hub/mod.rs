@@ -12,6 +12,7 @@ mod desk;
 mod devices;
 mod error;
 mod job;
+mod messages;
 mod names;
 mod policies;
 mod provisioning;
@@ -21,7 +22,7 @@ mod review;
 mod rows;
 
 pub use crate::prepare::KeyedPolicy;
-pub use crate::registry::IdentityRow;
+pub use crate::registry::{GivenMessage, IdentityRow};
 pub use desk::{Desk, Followed};
 pub use devices::{Expected, GivenIdentity, HubTwin, TwinPatch, TwinWritten};
 pub use error::HubError;
