@@ -86,6 +86,20 @@ impl Repo {
         self.repository.reference(reference, commit, true, "commit").map(drop).map_err(fail)
     }
 
+    /// Makes a branch at a commit. Returns false when there is such a branch.
+    ///
+    /// # Errors
+    /// The repository cannot be written, or there cannot be a branch of this name.
+    pub fn make_reference(&self, reference: &str, commit: &str) -> Result<bool, RepoError> {
+        let fail = |e| RepoError::git("make the branch", self.repository.path(), e);
+        let commit = Oid::from_str(commit).map_err(fail)?;
+        match self.repository.reference(reference, commit, false, "commit") {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == git2::ErrorCode::Exists => Ok(false),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
     /// Removes a branch; one that is not there is no error.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ type Task = Box<dyn for<'w> FnOnce(&mut Desk<'w>) + Send>;
 pub struct Desks {
     readers: SyncSender<Task>,
     writer: SyncSender<Task>,
+    committer: SyncSender<Task>,
 }
 
 impl Desks {
@@ -35,14 +36,16 @@ impl Desks {
     pub fn start(environment: &Environment, followed: &Followed) -> std::io::Result<Desks> {
         let (readers, to_read) = sync_channel::<Task>(WAITING_MAX);
         let (writer, to_write) = sync_channel::<Task>(WAITING_MAX);
-        let (to_read, to_write) = (Arc::new(Mutex::new(to_read)), Arc::new(Mutex::new(to_write)));
-        for number in 0..=READERS {
-            let tasks = Arc::clone(if number == READERS { &to_write } else { &to_read });
+        let (committer, to_commit) = sync_channel::<Task>(WAITING_MAX);
+        let shared = |tasks: Receiver<Task>| Arc::new(Mutex::new(tasks));
+        let (to_read, to_write, to_commit) = (shared(to_read), shared(to_write), shared(to_commit));
+        let readers_of = std::iter::repeat_n(to_read, READERS);
+        for (number, tasks) in readers_of.chain([to_write, to_commit]).enumerate() {
             let (environment, followed) = (environment.clone(), followed.clone());
             let work = move || serve(&environment, &followed, &tasks);
             std::thread::Builder::new().name(format!("desk-{number}")).spawn(work)?;
         }
-        Ok(Desks { readers, writer })
+        Ok(Desks { readers, writer, committer })
     }
 
     /// Has something read.
@@ -56,7 +59,18 @@ impl Desks {
         hand(&self.readers, ask).await
     }
 
-    /// Has something written: one after the other.
+    /// Has something committed, one after the other: a remote that does not answer holds up nobody else.
+    ///
+    /// # Errors
+    /// As [`Desks::read`].
+    pub async fn commit<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
+    ) -> Result<T, HubError> {
+        hand(&self.committer, ask).await
+    }
+
+    /// Has something written to the registry, one after the other.
     ///
     /// # Errors
     /// As [`Desks::read`].

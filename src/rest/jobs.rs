@@ -24,7 +24,7 @@ pub async fn put(asked: &Asked, id: &str) -> Result<Response, Fault> {
     let now = time();
     let request = JobRequest::parse(id, &body, now)?;
     let caller = asked.admitted.caller.clone();
-    let job = asked.served.desks.write(move |desk| desk.put_job(&request, &caller, now)).await?;
+    let job = asked.served.desks.commit(move |desk| desk.put_job(&request, &caller, now)).await?;
     asked.served.committed();
     Ok(answer::ok(&json!({"jobId": job.id, "type": job_type(&job.action), "status": job.status.as_str()})))
 }
@@ -55,7 +55,7 @@ pub async fn cancel(asked: &Asked, id: &str) -> Result<Response, Fault> {
     if is_method {
         asked.admitted.needs(HubRight::ServiceConnect)?;
     }
-    let job = asked.served.desks.write(move |desk| desk.cancel_job(&id, &caller, time())).await?;
+    let job = asked.served.desks.commit(move |desk| desk.cancel_job(&id, &caller, time())).await?;
     asked.served.committed();
     Ok(answer::ok(&job_json(&job)))
 }

@@ -135,6 +135,10 @@ async fn answered(
         let text = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         return (None, provisioning::answer(served, step, text, peer.ip()).await);
     }
+    if served.throttle.is_out(peer.ip()) {
+        let sentence = "too many failed logins from this address: wait a minute";
+        return (None, Err(Fault::throttled("ThrottlingException", sentence, 60)));
+    }
     let rules = match served.access.rules(&served.desks).await {
         Ok(rules) => rules,
         Err(error) => return (None, Err(error.into())),

@@ -127,6 +127,11 @@ impl<'w> Desk<'w> {
     }
 
     pub(super) fn view_of(&mut self, files: Files<'w>) -> Result<View<'w>, HubError> {
+        // The daemon may claim a run between the look at the branch and the one at the registry.
+        self.view_once(files.clone()).or_else(|_| self.view_once(files))
+    }
+
+    fn view_once(&mut self, files: Files<'w>) -> Result<View<'w>, HubError> {
         let fleet = Arc::clone(files.usable()?);
         let branch = self.workspace.repo.results(&fleet.fleet.results.branch);
         let registry = self.workspace.open_for_reading(&fleet.fleet)?;

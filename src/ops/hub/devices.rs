@@ -176,6 +176,9 @@ impl Desk<'_> {
             }
             paths.extend(members.keys().map(|key| format!("{name}.{key}")));
         }
+        if patch.replaces {
+            paths.insert(0, "replaces".to_string());
+        }
         let (tags, desired) = (patch.tags.clone().map(Value::Object), patch.desired.clone().map(Value::Object));
         let write = Change::WriteTwin {
             device_id,

@@ -103,7 +103,9 @@ impl Desk<'_> {
         })?;
         let job = self.job(&request.id, now)?;
         let job = job.ok_or_else(|| HubError::Unavailable("somebody removed the job meanwhile".to_string()))?;
-        self.drop_old_answers(now)?;
+        if let Err(error) = self.drop_old_answers(now) {
+            tracing::warn!(%error, "answers of devices that are too old are still kept");
+        }
         if let Some(commit) = made {
             tracing::info!(job = %request.id, policy = %caller.policy, %commit, "a back end has made a job");
         }
@@ -139,14 +141,21 @@ impl Desk<'_> {
                 false => Err(HubError::JobExists(request.id.clone())),
             };
         }
-        let Some((name, path)) = self.place_of(request, folder, now)? else { return self.job(&request.id, now) };
-        let Some(branch) = self.review_branch(&name)? else { return Ok(None) };
+        let gone = || HubError::Unavailable("the fleet changes at this moment: try again".to_string());
+        let Some((name, path)) = self.place_of(request, folder, now)? else {
+            return Ok(Some(self.job(&request.id, now)?.ok_or_else(gone)?));
+        };
+        let branch = self.review_branch(&name)?.ok_or_else(gone)?;
         let files = [DeclaredFile { path, text: request.document(&name, &caller.policy, now)? }];
         let tip = self.head()?;
         self.check(&tip, &name, &files, caller, now)?;
         let subject = subject(&request.id, &request.verb(), &request.condition);
         self.propose(&branch, (&files, &message(&subject, &request.id, caller)), caller)?;
-        Ok(self.reviewed(&request.id, now)?.map(|reviewed| reviewed.job))
+        // It must never run without its review.
+        let reviewed = self.reviewed(&request.id, now)?.ok_or_else(|| {
+            HubError::Unavailable(format!("the job was proposed on {branch}, and cannot be read from there"))
+        })?;
+        Ok(Some(reviewed.job))
     }
 
     /// Returns the name and the file of a new job; `None` when this very request has made it before.
@@ -166,7 +175,9 @@ impl Desk<'_> {
         let view = self.view()?;
         if let Some(work) = find(&view.declared, &request.id) {
             let retention = self.api()?.retention;
-            let ended = describe(&view, work, now).end;
+            let job = describe(&view, work, now);
+            // One that was cancelled before it began has no end.
+            let ended = job.end.or(job.created.filter(|_| job.status == HubStatus::Cancelled));
             let is_free = ended.is_some_and(|end| now.duration_since(end).unsigned_abs() > retention && end < now);
             let is_same = work.label(REQUEST_LABEL) == Some(request.digest.as_str());
             return match (is_free, is_same) {
@@ -207,6 +218,9 @@ impl Desk<'_> {
         });
         if let Some(why) = own {
             return Err(HubError::Argument(why));
+        }
+        if files.usable()?.jobs.get(name).is_none() && files.usable()?.schedules.get(name).is_none() {
+            return Err(HubError::Argument("the job would not be declared by its file: choose another id".to_string()));
         }
         let mut view = self.view_of(files)?;
         let planned = view.plan(Purpose::Work, now)?;

@@ -12,6 +12,7 @@ use crate::model::id::Name;
 use crate::model::job::Job;
 use crate::model::limits;
 use crate::model::schedule::Schedule;
+use crate::repo::FLEET_FILE;
 
 /// The label with the policy of the back end that made it.
 pub const POLICY_LABEL: &str = "iothub/policy";
@@ -67,7 +68,9 @@ pub fn is_job_id(id: &str) -> bool {
 
 /// Returns the names that the document of an id may have, the first that is free wins.
 pub fn names_of(id: &str) -> Vec<Name> {
-    let mut names: Vec<Name> = Name::parse(id).into_iter().collect();
+    // A file of that name makes a fleet of its folder.
+    let is_free = |name: &Name| format!("{name}.yaml") != FLEET_FILE;
+    let mut names: Vec<Name> = Name::parse(id).into_iter().filter(is_free).collect();
     let digest = hex(&Sha256::digest(id.as_bytes()));
     let digits: &[usize] = if names.is_empty() { &[8, 16] } else { &[16] };
     names.extend(digits.iter().filter_map(|digits| Name::parse(&with_digits(id, &digest[..*digits])).ok()));
@@ -109,6 +112,7 @@ mod tests {
     fn ids_that_differ_have_names_that_differ() {
         let first = |id: &str| names_of(id)[0].to_string();
         assert_eq!(first("job1"), "job1");
+        assert!(first("fleetform").starts_with("fleetform-"), "its file would be that of a fleet");
         let long = "x".repeat(64);
         let guid = "0D9E7F30-6D3A-4C0E-9C1A-3F5D6A1B2C3D";
         let ids =

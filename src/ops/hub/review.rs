@@ -58,12 +58,17 @@ impl Desk<'_> {
         caller: &Caller,
     ) -> Result<String, HubError> {
         let (tip, config) = (self.head()?, self.config()?);
+        if self.workspace.repo.resolve(&self.review_reference(branch)).is_ok() {
+            return Err(HubError::Unavailable(format!("there is a branch {branch} already, which is not the job's")));
+        }
         let author = (format!("{} (IoT Hub API)", caller.policy), format!("gateway@{}", config.host_name));
         let commit = self.workspace.repo.commit_declared(&tip, files, message, (&author.0, &author.1))?;
         if let Some(remote) = self.remote()? {
             remote.push(&commit, branch, None).map_err(|error| unavailable(&error))?;
         }
-        self.workspace.repo.set_reference(&self.review_reference(branch), &commit)?;
+        if !self.workspace.repo.make_reference(&self.review_reference(branch), &commit)? {
+            return Err(HubError::Unavailable(format!("there is a branch {branch} already, which is not the job's")));
+        }
         Ok(commit)
     }
 
@@ -72,6 +77,10 @@ impl Desk<'_> {
     /// # Errors
     /// It cannot be removed.
     pub(super) fn withdraw(&mut self, reviewed: &Reviewed) -> Result<(), HubError> {
+        if self.workspace.repo.checked_out_branch() == Some(self.review_reference(&reviewed.branch)) {
+            let branch = &reviewed.branch;
+            return Err(HubError::Unavailable(format!("{branch} is checked out where the gateway runs: leave it there")));
+        }
         if let Some(remote) = self.remote()? {
             let found = remote.heads(&[&reviewed.branch]).map_err(|error| unavailable(&error))?;
             // Reviewers may have removed it, or put commits on it.
