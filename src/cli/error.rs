@@ -178,7 +178,7 @@ fn code_of_repo(error: &RepoError) -> u8 {
         | RepoError::Mirror { .. }
         | RepoError::NoRevision { .. } => exit::USAGE,
         RepoError::InTheWay { .. } => exit::INVALID,
-        RepoError::NoCommit => exit::HELD,
+        RepoError::NoCommit | RepoError::CheckedOut { .. } => exit::HELD,
         RepoError::Unsigned { .. }
         | RepoError::NotAFile { .. }
         | RepoError::TooLarge { .. }

@@ -1,10 +1,15 @@
 //! Commits of declared files that no person makes in a work tree: on a branch as it is, without a checkout.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use git2::{FileMode, Oid, Signature, Tree};
 
 use super::{Repo, RepoError};
+
+/// How often, and with what pause, an index is tried that another git has.
+const INDEX_TRIES: usize = 50;
+const INDEX_PAUSE: Duration = Duration::from_millis(40);
 
 /// A declared file as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +49,34 @@ impl Repo {
     }
 
     /// Moves a branch, given as a full reference, to a commit of [`Repo::commit_declared`]. Where the branch is checked
-    /// out its files follow, but for those that somebody has edited. Returns false when the branch is not at `from` any
-    /// more.
+    /// out its files follow, but for those that somebody has edited. Right before it moves `publish` is called. Returns
+    /// false when the branch is not at `from` any more.
     ///
     /// # Errors
-    /// The repository or the work tree cannot be written.
-    pub fn move_declared(
+    /// The repository or the work tree cannot be written, or another work tree has the branch checked out; or the error
+    /// of `publish`. Nothing was moved then.
+    pub fn move_declared<E: From<RepoError>>(
         &self,
         reference: &str,
         (from, to): (&str, &str),
         files: &[DeclaredFile],
-    ) -> Result<bool, RepoError> {
+        publish: impl FnOnce() -> Result<(), E>,
+    ) -> Result<bool, E> {
         let fail = |e| RepoError::git("move the branch", self.repository.path(), e);
         let (before, after) = (Oid::from_str(from).map_err(fail)?, Oid::from_str(to).map_err(fail)?);
         if self.repository.refname_to_id(reference).map_err(fail)? != before {
             return Ok(false);
         }
+        if let Some(path) = self.other_work_tree(reference) {
+            return Err(RepoError::CheckedOut { path }.into());
+        }
         let is_checked_out = self.checked_out_branch().as_deref() == Some(reference) && !self.is_bare();
         // First the files: who commits what is in the index right after the branch has moved would take it back.
         let undo = if is_checked_out { self.check_out(before, files)? } else { Vec::new() };
+        if let Err(error) = publish() {
+            self.take_back(undo)?;
+            return Err(error);
+        }
         let log = format!("commit: {to}");
         match self.repository.reference_matching(reference, after, true, before, &log) {
             Ok(_) => Ok(true),
@@ -70,7 +84,7 @@ impl Repo {
                 self.take_back(undo)?;
                 match error.code() {
                     git2::ErrorCode::Modified | git2::ErrorCode::Locked => Ok(false),
-                    _ => Err(fail(error)),
+                    _ => Err(fail(error).into()),
                 }
             }
         }
@@ -132,28 +146,59 @@ impl Repo {
         PathBuf::from(format!("{}{path}", self.prefix))
     }
 
-    /// Writes files to the work tree and the index where they are as the commit has them. Returns what the index had of
-    /// these.
+    /// Puts files into the index, and into the work tree where they are as the commit has them. Returns what was there of
+    /// these. What somebody has staged stays, and what somebody has edited.
     fn check_out(&self, commit: Oid, files: &[DeclaredFile]) -> Result<Vec<Before>, RepoError> {
         let fail = |e| RepoError::git("check out the files", self.repository.path(), e);
         let tree = self.repository.find_commit(commit).and_then(|commit| commit.tree()).map_err(fail)?;
         let mut index = self.repository.index().map_err(fail)?;
+        index.read(true).map_err(fail)?;
         let mut before = Vec::new();
         for file in files {
-            let (path, from_root) = (self.folder().join(&file.path), self.path_from_root(&file.path));
-            let io = |source| RepoError::Io { path: path.clone(), doing: "written", source };
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(io)?;
+            let from_root = self.path_from_root(&file.path);
+            let committed = tree.get_path(&from_root).map(|entry| entry.id()).ok();
+            let entry = index.get_path(&from_root, 0);
+            // Who commits the index takes the file as it was there: so it has to be the new one, edited or not.
+            if entry.as_ref().map(|entry| entry.id) == committed {
+                let id = self.repository.blob(file.text.as_bytes()).map_err(fail)?;
+                index.add(&entry_of(&from_root, id)).map_err(fail)?;
             }
-            if !self.is_inside(&path) || !is_untouched(&tree, &from_root, &path) {
+            before.push(Before { path: file.path.clone(), entry, text: None });
+        }
+        // First the index: while another git has it, nothing is written at all.
+        self.write_index(&mut index)?;
+        let mut failure = None;
+        for (file, before) in files.iter().zip(&mut before) {
+            let (path, from_root) = (self.folder().join(&file.path), self.path_from_root(&file.path));
+            let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+            if made.is_err() || !self.is_inside(&path) || !is_untouched(&tree, &from_root, &path) {
                 continue;
             }
-            before.push(Before { path: file.path.clone(), entry: index.get_path(&from_root, 0) });
-            std::fs::write(&path, &file.text).map_err(io)?;
-            index.add_path(&from_root).map_err(fail)?;
+            before.text = Some(std::fs::read(&path).ok());
+            if let Err(source) = std::fs::write(&path, &file.text) {
+                failure = Some(RepoError::Io { path, doing: "written", source });
+                break;
+            }
         }
-        index.write().map_err(fail)?;
-        Ok(before)
+        match failure {
+            None => Ok(before),
+            Some(error) => {
+                self.take_back(before)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the index, and waits a while for another git that has it.
+    fn write_index(&self, index: &mut git2::Index) -> Result<(), RepoError> {
+        for _ in 0..INDEX_TRIES {
+            match index.write() {
+                Err(error) if error.code() == git2::ErrorCode::Locked => std::thread::sleep(INDEX_PAUSE),
+                written => return written.map_err(|e| RepoError::git("write the index", self.repository.path(), e)),
+            }
+        }
+        let what = "another git has the index: its `index.lock` is there";
+        Err(RepoError::git("write the index", self.repository.path(), git2::Error::from_str(what)))
     }
 
     /// Returns true for a path that no link leads out of the work tree.
@@ -170,27 +215,61 @@ impl Repo {
             return Ok(());
         }
         let mut index = self.repository.index().map_err(fail)?;
-        for Before { path, entry } in before {
+        for Before { path, entry, text } in before {
             match entry {
-                Some(entry) => {
-                    let content = self.repository.find_blob(entry.id).map_err(fail)?;
-                    index.add(&entry).map_err(fail)?;
-                    drop(std::fs::write(self.folder().join(path), content.content()));
-                }
-                None => {
-                    drop(index.remove_path(&self.path_from_root(&path)));
-                    drop(std::fs::remove_file(self.folder().join(path)));
-                }
+                Some(entry) => index.add(&entry).map_err(fail)?,
+                None => drop(index.remove_path(&self.path_from_root(&path))),
+            }
+            let file = self.folder().join(&path);
+            match text {
+                Some(Some(text)) => drop(std::fs::write(file, text)),
+                Some(None) => drop(std::fs::remove_file(file)),
+                None => {}
             }
         }
-        index.write().map_err(fail)
+        self.write_index(&mut index)
+    }
+
+    /// Returns another work tree of the repository that has a branch checked out: its files cannot follow.
+    fn other_work_tree(&self, reference: &str) -> Option<PathBuf> {
+        let names = self.repository.worktrees().ok()?;
+        let found = names.iter().filter_map(|name| self.repository.find_worktree(name.ok()??).ok());
+        let own = self.folder().canonicalize().ok();
+        let has_it = |folder: &PathBuf| {
+            let there = git2::Repository::open(folder).ok();
+            let head = there.and_then(|there| there.head().ok().and_then(|head| head.name().ok().map(str::to_string)));
+            folder.canonicalize().ok() != own && head.as_deref() == Some(reference)
+        };
+        found.map(|one| one.path().to_path_buf()).find(has_it)
     }
 }
 
-/// What the index had of a file.
+/// What was there of a file.
 struct Before {
     path: String,
+    /// In the index.
     entry: Option<git2::IndexEntry>,
+    /// In the work tree, `Some(None)` for nothing; `None` where it was left as it is.
+    text: Option<Option<Vec<u8>>>,
+}
+
+/// Returns an entry of the index that git looks at again: the file may be another one.
+fn entry_of(path: &Path, id: Oid) -> git2::IndexEntry {
+    let never = git2::IndexTime::new(0, 0);
+    git2::IndexEntry {
+        ctime: never,
+        mtime: never,
+        dev: 0,
+        ino: 0,
+        mode: i32::from(FileMode::Blob) as u32,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.to_string_lossy().into_owned().into_bytes(),
+    }
 }
 
 /// Returns true when the work tree has a file as a tree has it, or neither has it.

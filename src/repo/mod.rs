@@ -64,6 +64,9 @@ pub enum RepoError {
     Mirror { path: PathBuf, address: String },
     #[error("{} lies in a git repository", path.display())]
     InsideRepository { path: PathBuf },
+    /// Of another work tree of the repository.
+    #[error("the branch is checked out at {}, whose files would not follow", path.display())]
+    CheckedOut { path: PathBuf },
     #[error("the repository has no commit yet")]
     NoCommit,
     #[error("the revision `{revision}` is not a commit of this repository")]
@@ -128,6 +131,9 @@ impl RepoError {
             RepoError::InsideRepository { .. } => {
                 "Give the daemon that follows a remote a folder of its own with -C, outside of any repository."
                     .to_string()
+            }
+            RepoError::CheckedOut { .. } => {
+                "Check out another branch there, or run the gateway with --remote, in a folder of its own.".to_string()
             }
             RepoError::NoCommit => "Commit the fleet's files first: `git add . && git commit`.".to_string(),
             RepoError::NoRevision { .. } => "Name a branch, a tag or a commit.".to_string(),

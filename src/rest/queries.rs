@@ -45,15 +45,13 @@ async fn rows(
         None => RowQuery::all(),
         Some(condition) => RowQuery::parse(condition).map_err(|errors| wrong(condition, &errors))?,
     };
-    let after = match place {
-        None => None,
-        Some(place) => match <[String; 2]>::try_from(place) {
-            Ok([job, device]) => Some((job, device)),
-            Err(_) => return Err(Fault::argument("the continuation token is of another query: begin this one anew")),
-        },
-    };
+    let left = left_of(select, place.as_deref());
+    let after = place.and_then(|place| <[String; 3]>::try_from(place).ok()).map(|[job, device, _]| (job, device));
+    let most = left.map_or(most, |left| most.min(left));
     let page = asked.served.desks.read(move |desk| desk.rows(&condition, after.as_ref(), most, time())).await?;
-    let next = page.next.as_ref().map(|(job, device)| asked.token(text, &[job, device]));
+    let left = left.map(|left| left.saturating_sub(page.rows.len()));
+    let next = page.next.as_ref().filter(|_| left != Some(0));
+    let next = next.map(|(job, device)| asked.token(text, &[job, device, &left_text(left)]));
     Ok(answer::page(page.rows, "DeviceJob", next))
 }
 
@@ -69,7 +67,9 @@ async fn devices(
         Some(condition) => Some(crate::query::parse(condition).map_err(|errors| wrong(condition, &errors))?),
     };
     let item_type = if select.columns == Columns::All { "Twin" } else { "Raw" };
+    let left = left_of(&select, place.as_deref());
     let after = place.and_then(|place| place.into_iter().next());
+    let most = left.map_or(most, |left| most.min(left));
     let (items, next) = asked
         .served
         .desks
@@ -82,20 +82,22 @@ async fn devices(
                 Columns::All => twins::twin_json(one),
                 Columns::Listed(columns) => twins::projected(&twins::twin_json(one), columns),
             });
-            let mut items: Vec<Value> = items.collect();
-            let mut next = next;
-            if let Some(top) = select.top
-                && after.is_none()
-                && (items.len() as u64) >= top
-            {
-                items.truncate(usize::try_from(top).unwrap_or(usize::MAX));
-                next = None;
-            }
-            Ok((items, next))
+            Ok((items.collect::<Vec<Value>>(), next))
         })
         .await?;
-    let next = next.map(|device| asked.token(text, &[&device]));
+    let left = left.map(|left| left.saturating_sub(items.len()));
+    let next = next.filter(|_| left != Some(0)).map(|device| asked.token(text, &[&device, &left_text(left)]));
     Ok(answer::page(items, item_type, next))
+}
+
+/// Returns how many items of `TOP` are left at a place, whose last part says so; `None` without it.
+fn left_of(select: &Select, place: Option<&[String]>) -> Option<usize> {
+    let top = usize::try_from(select.top?).unwrap_or(usize::MAX);
+    Some(place.and_then(|place| place.last()?.parse().ok()).unwrap_or(top))
+}
+
+fn left_text(left: Option<usize>) -> String {
+    left.map(|left| left.to_string()).unwrap_or_default()
 }
 
 /// Returns what is wrong with a condition, with its place.

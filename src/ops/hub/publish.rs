@@ -3,11 +3,16 @@
 use super::desk::{Desk, Followed};
 use super::{Caller, HubError};
 use crate::model::fleet::Fleet;
+use crate::model::limits;
 use crate::model::text::{sanitize_line, shorten};
 use crate::repo::{DeclaredFile, MIRRORED, Remote, RemoteError, source_reference};
 
 /// How often a commit is made again because somebody else was faster.
 const ATTEMPTS_MAX: usize = 5;
+/// The trailer with the id of the job.
+const JOB_TRAILER: &str = "Fleetform-Hub-Job";
+/// Where the branch of the remote is kept when it was fetched.
+const FETCHED_PREFIX: &str = "refs/fleetform/fetched/source/";
 /// Characters of the condition in the subject of a commit.
 const CONDITION_CHARS_MAX: usize = 48;
 
@@ -18,7 +23,7 @@ type Make<'a, D> = dyn FnMut(&mut D, &str) -> Result<Option<(Vec<DeclaredFile>, 
 pub(super) fn message(subject: &str, id: &str, caller: &Caller) -> String {
     let line = |text: &str| sanitize_line(text).replace(['\n', '\r'], " ");
     format!(
-        "{}\n\nFleetform-Hub-Job: {}\nFleetform-Hub-Policy: {}\nFleetform-Hub-Request: {}\n",
+        "{}\n\n{JOB_TRAILER}: {}\nFleetform-Hub-Policy: {}\nFleetform-Hub-Request: {}\n",
         line(subject),
         line(id),
         line(&caller.policy),
@@ -81,11 +86,23 @@ impl Desk<'_> {
             }
             Followed::Local { reference: Some(reference) } => {
                 let fleet = self.declared()?.fleet.clone();
-                if let Some(remote) = self.own_remote(&fleet) {
-                    let branch = reference.trim_start_matches("refs/heads/").to_string();
-                    self.push_local(&remote, &branch, (tip, commit))?;
+                let branch = reference.trim_start_matches("refs/heads/").to_string();
+                let remote = self.own_remote(&fleet);
+                let there = match &remote {
+                    Some(remote) => remote.heads(&[&branch]).map_err(|error| unavailable(&error))?.pop().flatten(),
+                    None => None,
+                };
+                if let (Some(remote), Some(there)) = (&remote, &there)
+                    && there != tip
+                    && self.workspace.repo.descends(tip, there) != Some(true)
+                {
+                    self.catch_up(remote, &reference, (tip, there))?;
+                    return Ok(false);
                 }
-                Ok(self.workspace.repo.move_declared(&reference, (tip, commit), files)?)
+                self.workspace.repo.move_declared(&reference, (tip, commit), files, || match &remote {
+                    Some(remote) => remote.push(commit, &branch, there.as_deref()).map_err(|error| unavailable(&error)),
+                    None => Ok(()),
+                })
             }
             Followed::Local { reference: None } => Err(HubError::Unavailable(
                 "HEAD is on no branch here, so a job cannot be committed: check out a branch".to_string(),
@@ -99,17 +116,34 @@ impl Desk<'_> {
         Some(Remote::new(self.workspace.repo.git_folder(), name))
     }
 
-    fn push_local(&self, remote: &Remote, branch: &str, (tip, commit): (&str, &str)) -> Result<(), HubError> {
-        let there = remote.heads(&[branch]).map_err(|error| unavailable(&error))?.into_iter().next().flatten();
-        if let Some(there) = &there
-            && there != tip
-            && self.workspace.repo.descends(tip, there) != Some(true)
-        {
-            return Err(HubError::Unavailable(format!(
+    /// Takes up a commit of a back end that was pushed and did not become the branch's here: the process died between the
+    /// two.
+    ///
+    /// # Errors
+    /// The remote has something else, which a person has to pull.
+    fn catch_up(&mut self, remote: &Remote, reference: &str, (tip, there): (&str, &str)) -> Result<(), HubError> {
+        let branch = reference.trim_start_matches("refs/heads/");
+        let pull = || {
+            HubError::Unavailable(format!(
                 "the remote has commits on `{branch}` that are not here: pull them where the gateway runs"
-            )));
+            ))
+        };
+        let repo = &self.workspace.repo;
+        remote.fetch(&[(branch, &format!("{FETCHED_PREFIX}{branch}"))]).map_err(|error| unavailable(&error))?;
+        let commit = repo.commit(there)?;
+        if commit.parents != [tip] || commit.trailer(JOB_TRAILER).is_none() {
+            return Err(pull());
         }
-        remote.push(commit, branch, there.as_deref()).map_err(|error| unavailable(&error))
+        let mut files = Vec::new();
+        for path in repo.changed_paths(Some(tip), there)? {
+            let bytes = repo.file_at(there, &path, limits::YAML_FILE_BYTES_MAX);
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            files.push(DeclaredFile { path, text: text.ok_or_else(pull)? });
+        }
+        match repo.move_declared::<HubError>(reference, (tip, there), &files, || Ok(()))? {
+            true => Ok(()),
+            false => Err(pull()),
+        }
     }
 }
 

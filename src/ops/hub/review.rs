@@ -79,7 +79,9 @@ impl Desk<'_> {
     pub(super) fn withdraw(&mut self, reviewed: &Reviewed) -> Result<(), HubError> {
         if self.workspace.repo.checked_out_branch() == Some(self.review_reference(&reviewed.branch)) {
             let branch = &reviewed.branch;
-            return Err(HubError::Unavailable(format!("{branch} is checked out where the gateway runs: leave it there")));
+            return Err(HubError::Unavailable(format!(
+                "{branch} is checked out where the gateway runs: leave it there"
+            )));
         }
         if let Some(remote) = self.remote()? {
             let found = remote.heads(&[&reviewed.branch]).map_err(|error| unavailable(&error))?;
