@@ -671,6 +671,17 @@ fn a_fleet_says_what_back_ends_may_not() {
     hub.ask_with(&reader, "PUT", "/jobs/v2/r1", &twin_job("*", &json!({"a": 1})))
         .expect_fault(401, "IotHubUnauthorizedAccess");
     assert_eq!(hub.commits(), [""; 0]);
+    // Nor are they sent what the operator lets the fleet read.
+    let secret = json!({"a": [{"$secret": {"env": "HUB_READER"}}]});
+    let mut method = method_job("deviceId = 'd-001'", 60);
+    method["cloudToDeviceMethod"]["payload"] = secret.clone();
+    let mut twin = twin_job("deviceId = 'd-001'", &json!({"a": 1}));
+    twin["updateTwin"]["properties"] = json!({"desired": secret});
+    for body in [method, twin] {
+        let refused = hub.ask_with(&owner, "PUT", "/jobs/v2/secret", &body).expect_fault(400, "ArgumentInvalid");
+        assert!(message(refused).contains("refers to a secret"));
+    }
+    assert_eq!(hub.commits(), [""; 0]);
     put("two", "deviceId IN ['d-001', 'd-002']", &json!({"a": 1})).expect(200);
     assert_eq!(hub.commits().len(), 1);
     hub.tells_no_secret(&[]);

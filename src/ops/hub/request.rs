@@ -13,6 +13,7 @@ use crate::manifest::{API_VERSION, document_text};
 use crate::model::digest::{Digest, canonical_json};
 use crate::model::id::Name;
 use crate::model::limits;
+use crate::model::secret;
 use crate::model::text;
 
 /// How long a job may take that does not say it: IoT Hub's default.
@@ -208,6 +209,7 @@ fn method(members: &Map<String, Value>) -> Result<HubAction, HubError> {
     let response_timeout = timeout(called, "responseTimeoutInSeconds", RESPONSE_TIMEOUT, RESPONSE_TIMEOUT_DEFAULT)?;
     timeout(called, "connectTimeoutInSeconds", (0, 300), 0)?;
     let payload = called.get("payload").filter(|payload| !payload.is_null()).cloned();
+    payload.as_ref().map_or(Ok(()), |payload| without_secrets(payload, "cloudToDeviceMethod.payload"))?;
     if payload.as_ref().is_some_and(|payload| payload.to_string().len() > limits::PAYLOAD_BYTES_MAX) {
         return Err(HubError::TooLarge(format!(
             "`cloudToDeviceMethod.payload` has more than {} bytes",
@@ -236,6 +238,15 @@ pub fn timeout(
     Ok(Duration::from_secs(seconds.unsigned_abs()))
 }
 
+/// Refuses references to secrets. A document may have some, and a back end's data would become one: it would be sent what
+/// the operator lets the fleet read, the keys of other policies too.
+fn without_secrets(value: &Value, what: &str) -> Result<(), HubError> {
+    if secret::places(value).is_empty() {
+        return Ok(());
+    }
+    Err(HubError::Argument(format!("`{what}` refers to a secret of the fleet: commit a Job instead")))
+}
+
 /// Returns the twin update of a job.
 fn update(members: &Map<String, Value>) -> Result<HubAction, HubError> {
     let twin = members.get("updateTwin").and_then(Value::as_object);
@@ -254,6 +265,9 @@ fn update(members: &Map<String, Value>) -> Result<HubAction, HubError> {
     let properties = section(twin.get("properties"), "properties")?;
     let mut desired = section(properties.get("desired"), "properties.desired")?;
     desired.retain(|key, _| !matches!(key.as_str(), "$metadata" | "$version"));
+    for (members, what) in [(&tags, "updateTwin.tags"), (&desired, "updateTwin.properties.desired")] {
+        without_secrets(&Value::Object(members.clone()), what)?;
+    }
     if tags.is_empty() && desired.is_empty() {
         return Err(argument("`updateTwin` has neither `tags` nor `properties.desired`"));
     }
@@ -347,6 +361,14 @@ mod tests {
         check(json!({"type": "scheduleUpdateTwin", "queryCondition": "*", "updateTwin": {"etag": "*"}}), "neither");
         check(json!({"type": "scheduleUpdateTwin", "queryCondition": "*", "updateTwin": {"etag": "x"}}), "ETag");
         check(json!({"type": "scheduleDeviceMethod", "queryCondition": "*"}), "is missing");
+        let secret = json!({"a": [{"$secret": {"env": "HUB_OWNER"}}]});
+        let (called, twin) =
+            (json!({"methodName": "m", "payload": secret}), json!({"properties": {"desired": secret}}));
+        check(
+            json!({"type": "scheduleDeviceMethod", "queryCondition": "*", "cloudToDeviceMethod": called}),
+            "a secret",
+        );
+        check(json!({"type": "scheduleUpdateTwin", "queryCondition": "*", "updateTwin": twin}), "a secret");
         let mut long = of("*");
         long["maxExecutionTimeInSeconds"] = json!(3_000_000);
         check(long, "2592000");
