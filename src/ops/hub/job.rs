@@ -219,7 +219,8 @@ impl Desk<'_> {
         if let Some(why) = own {
             return Err(HubError::Argument(why));
         }
-        if files.usable()?.jobs.get(name).is_none() && files.usable()?.schedules.get(name).is_none() {
+        let declared = files.usable()?;
+        if !declared.jobs.contains_key(name) && !declared.schedules.contains_key(name) {
             return Err(HubError::Argument("the job would not be declared by its file: choose another id".to_string()));
         }
         let mut view = self.view_of(files)?;
