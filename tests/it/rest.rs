@@ -2,6 +2,8 @@
 //! `az` among them.
 
 use std::cell::RefCell;
+mod kept;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

@@ -1,0 +1,171 @@
+//! Jobs of back ends in a repository that people work in: nothing of either is lost.
+
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::{HOST, Hub, OWNER_KEY, twin_job};
+use crate::gateway::token;
+use crate::servers::{bare, git};
+use crate::world::Ran;
+
+/// Runs git as the person who has the work tree.
+fn by_hand(hub: &Hub, arguments: &[&str]) -> Ran {
+    let mut command = git();
+    Ran::of(command.arg("-C").arg(hub.world.path()).args(arguments))
+}
+
+fn status(hub: &Hub) -> String {
+    by_hand(hub, &["status", "--porcelain"]).expect(0).stdout
+}
+
+#[test]
+fn no_id_of_a_job_hides_another_job() {
+    let hub = Hub::new(1);
+    hub.put_job("job1", &twin_job("*", &json!({"a": 1}))).expect(200);
+    // A file of this name makes a fleet of its folder.
+    hub.put_job("fleetform", &twin_job("*", &json!({"b": 1}))).expect(200);
+    hub.wait_job("fleetform", "completed");
+    hub.wait_job("job1", "completed");
+    assert!(!hub.world.file("jobs/hub/fleetform.yaml").exists());
+}
+
+#[test]
+fn the_next_commit_of_a_person_keeps_the_jobs() {
+    let hub = Hub::new(1);
+    hub.world.write("jobs/hub/mine.yaml", "# not yet a job\n");
+    let ahead = json!({"startTime": "2099-01-01T00:00:00Z"});
+    let mut later = twin_job("*", &json!({"a": 1}));
+    later["startTime"] = ahead["startTime"].clone();
+    hub.put_job("mine", &later).expect(200);
+    // What somebody has written is left as it is, and is a change of the job now.
+    assert_eq!(fs::read_to_string(hub.world.file("jobs/hub/mine.yaml")).unwrap(), "# not yet a job\n");
+    assert_eq!(status(&hub), " M jobs/hub/mine.yaml\n");
+    by_hand(&hub, &["checkout", "--", "jobs/hub/mine.yaml"]).expect(0);
+    // An edit that is not committed, and a cancel of the same job.
+    let text = fs::read_to_string(hub.world.file("jobs/hub/mine.yaml")).unwrap();
+    hub.world.write("jobs/hub/mine.yaml", format!("# why\n{text}"));
+    hub.ask("POST", "/jobs/v2/mine/cancel", &Value::Null).expect(200);
+    hub.world.write("notes.md", "a note\n");
+    by_hand(&hub, &["add", "notes.md"]).expect(0);
+    let person = ["-c", "user.name=p", "-c", "user.email=p@localhost", "commit", "-m", "a note"];
+    by_hand(&hub, &person).expect(0);
+    assert_eq!(hub.job("mine")["status"], "cancelled");
+}
+
+#[test]
+fn a_repository_that_another_git_has_keeps_nothing_of_a_job() {
+    let hub = Hub::new(1);
+    let lock = hub.world.file(".git/index.lock");
+    fs::write(&lock, "").unwrap();
+    hub.put_job("job1", &twin_job("*", &json!({"a": 1}))).expect_fault(503, "ServiceUnavailable");
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(status(&hub), "");
+    assert_eq!(hub.job("job1")["status"], "unknown");
+    hub.put_job("job1", &twin_job("*", &json!({"a": 1}))).expect(200);
+    assert_eq!((hub.commits().len(), status(&hub)), (1, String::new()));
+    // A branch that another work tree has checked out: the files there would not follow.
+    let other = hub.world.folder_file("other");
+    by_hand(&hub, &["checkout", "-q", "-b", "aside"]).expect(0);
+    by_hand(&hub, &["worktree", "add", "-q", &other, "main"]).expect(0);
+    let head = by_hand(&hub, &["rev-parse", "main"]).expect(0).stdout;
+    hub.put_job("job2", &twin_job("*", &json!({"b": 1}))).expect_fault(503, "ServiceUnavailable");
+    assert_eq!(by_hand(&hub, &["rev-parse", "main"]).expect(0).stdout, head);
+}
+
+#[test]
+fn a_commit_that_only_the_remote_has_is_taken_up() {
+    let mut hub = Hub::unapplied(HOST, "", ", results: {remote: origin}", 1);
+    let origin = bare(hub.world.path(), ".git/origin.git");
+    by_hand(&hub, &["remote", "add", "origin", origin.to_str().unwrap()]).expect(0);
+    by_hand(&hub, &["push", "-q", "origin", "main"]).expect(0);
+    hub.world.run(&["apply", "--yes"]).expect(0);
+    hub.world.run(&["gateway", "init"]).expect(0);
+    hub.start();
+    let before = hub.world.head();
+    hub.put_job("job1", &twin_job("*", &json!({"a": 1}))).expect(200);
+    hub.wait_job("job1", "completed");
+    let after = hub.world.head();
+    // As a process leaves it that dies between the push and the move of the branch.
+    hub.kill();
+    by_hand(&hub, &["update-ref", "refs/heads/main", &before]).expect(0);
+    hub.start();
+    hub.put_job("job2", &twin_job("*", &json!({"b": 1}))).expect(200);
+    hub.wait_job("job2", "completed");
+    let parent = by_hand(&hub, &["rev-parse", "HEAD~1"]).expect(0).stdout;
+    assert_eq!((parent.trim(), status(&hub)), (after.as_str(), String::new()));
+    assert_eq!(hub.job("job1")["status"], "completed");
+}
+
+#[test]
+fn a_job_for_review_runs_when_its_branch_is_merged() {
+    let mut hub = Hub::without_gateway(HOST, ", jobs: {branch: \"hub/{name}\"}", 1);
+    hub.world.run(&["gateway", "init"]).expect(0);
+    hub.start();
+    let head = hub.world.head();
+    let body = twin_job("*", &json!({"a": 1}));
+    for _ in 0..3 {
+        let put = hub.put_job("job1", &body).expect(200);
+        assert_eq!(put.body["status"], "queued");
+        assert_eq!(hub.world.head(), head, "it is on no other branch than its own");
+    }
+    assert!(hub.job("job1")["statusMessage"].as_str().unwrap().contains("hub/job1"));
+    hub.put_job("job1", &twin_job("*", &json!({"a": 2}))).expect_fault(409, "JobAlreadyExists");
+    // One that is withdrawn leaves nothing.
+    hub.put_job("job2", &twin_job("*", &json!({"b": 1}))).expect(200);
+    let canceled = hub.ask("POST", "/jobs/v2/job2/cancel", &Value::Null).expect(200);
+    assert_eq!(canceled.body["status"], "cancelled");
+    let branches = by_hand(&hub, &["branch", "--list", "hub/*", "--format", "%(refname:short)"]).expect(0).stdout;
+    assert_eq!(branches, "hub/job1\n");
+    // A branch of somebody else is not touched.
+    by_hand(&hub, &["branch", "hub/job3", "main"]).expect(0);
+    hub.put_job("job3", &twin_job("*", &json!({"c": 1}))).expect_fault(503, "ServiceUnavailable");
+    assert_eq!(by_hand(&hub, &["rev-parse", "hub/job3"]).expect(0).stdout.trim(), head);
+    by_hand(&hub, &["merge", "-q", "--ff-only", "hub/job1"]).expect(0);
+    hub.wait_job("job1", "completed");
+}
+
+#[test]
+fn a_new_device_registers_with_a_key_of_its_group() {
+    let of_hub = ", provisioning: {idScope: 0ne1, groups: {line: {primary: {env: HUB_OWNER}, tags: {line: '3'}}}}";
+    let mut hub = Hub::without_gateway(HOST, of_hub, 1);
+    hub.world.run(&["gateway", "init"]).expect(0);
+    hub.start();
+    let derived = |id: &str| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(OWNER_KEY).unwrap()).unwrap();
+        mac.update(id.as_bytes());
+        STANDARD.encode(mac.finalize().into_bytes())
+    };
+    let step = |method: &str, scope: &str, rest: &str, key: &str| {
+        let signed = format!("{}&skn=registration", token(key, "0ne1%2Fregistrations%2FSn-7", 600));
+        hub.ask_with(&signed, method, &format!("/{scope}/registrations/Sn-7{rest}"), &json!({"registrationId": "Sn-7"}))
+    };
+    let own = derived("sn-7");
+    // A device that asks without having registered, the key of the group itself, another device's, another scope.
+    assert_eq!(step("GET", "0ne1", "/operations/5.1", &own).status, 404);
+    for key in [OWNER_KEY, &derived("sn-8")] {
+        assert_eq!(step("PUT", "0ne1", "/register", key).expect(401).body["errorCode"], 401_002);
+    }
+    assert_eq!(step("PUT", "other", "/register", &own).status, 404);
+    for _ in 0..2 {
+        let begun = step("PUT", "0ne1", "/register", &own).expect(202);
+        assert_eq!((&begun.body["status"], begun.headers["retry-after"].as_str()), (&json!("assigning"), "1"));
+        let operation = begun.body["operationId"].as_str().unwrap().to_string();
+        let done = step("GET", "0ne1", &format!("/operations/{operation}"), &own).expect(200).body;
+        let state = &done["registrationState"];
+        assert_eq!((&done["status"], &done["operationId"]), (&json!("assigned"), &json!(operation)));
+        assert_eq!((&state["deviceId"], &state["assignedHub"]), (&json!("sn-7"), &json!(HOST)));
+    }
+    let identity = hub.ask("GET", "/devices/sn-7", &Value::Null).expect(200).body;
+    assert_eq!(identity["authentication"]["symmetricKey"]["primaryKey"], json!(own));
+    let twin = hub.ask("GET", "/twins/sn-7", &Value::Null).expect(200).body;
+    assert_eq!(twin["tags"], json!({"line": "3"}));
+    // A blocked device is told so.
+    hub.world.run(&["device", "block", "sn-7", "--reason", "lost", "--yes"]).expect(0);
+    assert_eq!(step("PUT", "0ne1", "/register", &own).status, 403);
+    hub.tells_no_secret(&[]);
+}
