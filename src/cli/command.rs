@@ -67,6 +67,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
+    ("gateway init", &[("fleetform gateway init", "policies with keys, for back ends")]),
+    (
+        "gateway connection-string",
+        &[
+            ("fleetform gateway connection-string service", "for a back end that calls methods"),
+            ("fleetform gateway connection-string iothubowner --port 8443", "where the port is not 443"),
+        ],
+    ),
     ("snapshot", &[("fleetform snapshot --out fleet.snapshot", "for `plan --snapshot` in CI")]),
     ("status", &[("fleetform status", "what the daemon does, and what waits")]),
     (

@@ -57,6 +57,8 @@ pub const PROPERTIES_SIZE_MAX: usize = 32 * 1024;
 pub const TWIN_INTEGER_MAX: i64 = 4_503_599_627_370_495;
 /// Bytes of a command payload (IoT Hub, 128 KiB).
 pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
+/// The longest name of a command, in characters: a direct method of IoT Hub.
+pub const COMMAND_NAME_CHARS_MAX: usize = 128;
 /// Bytes of a message to a device (IoT Hub, 64 KiB).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Messages that wait for one device (IoT Hub).

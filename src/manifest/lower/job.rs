@@ -248,7 +248,7 @@ impl Lowering<'_> {
         let v1::Command { name, component, payload, connect_timeout, response_timeout, idempotent } = command;
         self.command_name(&name, "/spec/action/command/name");
         if let Some(component) = &component {
-            self.command_name(component, "/spec/action/command/component");
+            self.component_name(component, "/spec/action/command/component");
         }
         let bytes = payload.to_string().len();
         if bytes > limits::PAYLOAD_BYTES_MAX {
@@ -273,12 +273,25 @@ impl Lowering<'_> {
         }
     }
 
-    /// A command is a part of a topic and of a DTDL model; the names of DTDL fit both.
+    /// A command is a part of a topic. The names of DTDL are among those that fit, and those of most direct methods.
     fn command_name(&mut self, name: &str, pointer: &str) {
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+        if name.is_empty() || name.len() > limits::COMMAND_NAME_CHARS_MAX || !name.chars().all(is_legal) {
+            let detail = format!(
+                "`{}` cannot be the name of a command: 1 to {} letters, digits, `_`, `-`, `.` and `:`.",
+                shown(name),
+                limits::COMMAND_NAME_CHARS_MAX
+            );
+            self.report(code::COMMAND_NAME, pointer, detail);
+        }
+    }
+
+    /// A component is one of a DTDL model.
+    fn component_name(&mut self, name: &str, pointer: &str) {
         if !super::beside::is_dtdl_name(name) {
             let detail = format!(
-                "`{}` cannot be the name of a command or component: a letter, then at most 63 letters, digits and \
-                 `_`, and no `_` at the end.",
+                "`{}` cannot be the name of a component: a letter, then at most 63 letters, digits and `_`, and no `_` \
+                 at the end.",
                 shown(name)
             );
             self.report(code::COMMAND_NAME, pointer, detail);
