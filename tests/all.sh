@@ -23,6 +23,8 @@ fi
 if ! python3 -c 'import dateutil, zoneinfo' 2>/dev/null || [ ! -e /usr/share/zoneinfo/Europe/Amsterdam ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-dateutil tzdata
+        # A python3 that is not the system's has packages of its own.
+        python3 -c 'import dateutil' 2>/dev/null || python3 -m pip install --quiet python-dateutil
     else
         echo "python3 with dateutil, and tzdata, are needed: install python3-dateutil and tzdata, then run this again." >&2
         exit 1
@@ -54,6 +56,7 @@ fi
 if ! python3 -c 'import paho.mqtt.client' 2>/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-paho-mqtt
+        python3 -c 'import paho.mqtt.client' 2>/dev/null || python3 -m pip install --quiet 'paho-mqtt==1.6.1'
     else
         echo "paho-mqtt for python3 is needed: install python3-paho-mqtt, then run this again." >&2
         exit 1
