@@ -101,8 +101,10 @@ export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
 step "tests"
 cargo test --locked
 
+# Where runs are executed, ended and taken up again. FLEETFORM_TEST_REGISTRY=postgres does it for every test.
 step "tests, with registries in PostgreSQL"
-FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it
+FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it -- apply:: daemon:: delivery:: edge:: imports:: lifecycle:: \
+    occurrences:: order:: outcomes:: ownership:: recovery:: rest::
 
 step "kills at system calls, each fortieth"
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
