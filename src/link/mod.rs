@@ -25,7 +25,10 @@ pub mod mqtt;
 pub mod protocol;
 mod simulated;
 
-pub use hub::{CallError, DirectAnswer, DirectCall, GatewayOptions, HubLink, SasToken, ServerCertificate, Switchboard};
+pub use hub::{
+    CallError, DirectAnswer, DirectCall, FailedLogins, GatewayOptions, HubLink, SasToken, ServerCertificate,
+    Switchboard,
+};
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;
 

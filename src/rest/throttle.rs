@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::link::FailedLogins;
 
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,10 +30,9 @@ impl Operation {
     }
 }
 
-/// Failed logins of an address in [`FAILURES_TIME`] after which it is not listened to.
+/// Failed logins of an address in a minute, after which it is not listened to.
 const FAILURES_MAX: u32 = 100;
-const FAILURES_TIME: Duration = Duration::from_secs(60);
-/// Addresses and policies that are counted.
+/// Policies that are counted.
 const COUNTED_MAX: usize = 10_000;
 
 /// What is left of an operation.
@@ -41,10 +42,15 @@ struct Bucket {
 }
 
 /// The counts of all policies and addresses.
-#[derive(Default)]
 pub struct Throttle {
     buckets: Mutex<BTreeMap<(String, Operation), Bucket>>,
-    failures: Mutex<BTreeMap<IpAddr, (Instant, u32)>>,
+    failures: Mutex<FailedLogins>,
+}
+
+impl Default for Throttle {
+    fn default() -> Throttle {
+        Throttle { buckets: Mutex::default(), failures: Mutex::new(FailedLogins::new(FAILURES_MAX)) }
+    }
 }
 
 impl Throttle {
@@ -68,24 +74,12 @@ impl Throttle {
 
     /// Counts a failed login of an address.
     pub fn count_failure(&self, address: IpAddr) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= COUNTED_MAX {
-            failures.retain(|_, (since, _)| since.elapsed() < FAILURES_TIME);
-        }
-        if failures.len() >= COUNTED_MAX && !failures.contains_key(&address) {
-            return;
-        }
-        let (since, count) = failures.entry(address).or_insert_with(|| (now(), 0));
-        if since.elapsed() >= FAILURES_TIME {
-            (*since, *count) = (now(), 0);
-        }
-        *count += 1;
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
     }
 
     /// Returns true for an address that is not listened to now.
     pub fn is_out(&self, address: IpAddr) -> bool {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&address).is_some_and(|(since, count)| *count >= FAILURES_MAX && since.elapsed() < FAILURES_TIME)
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_out(address)
     }
 }
 

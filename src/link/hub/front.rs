@@ -1,9 +1,8 @@
 //! The listener of the devices: connections, their encryption, and what is bounded before anybody knows who it is.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -14,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::admission::Refusal;
 use super::end::End;
 use super::exchange::Exchange;
+use super::failed_logins::FailedLogins;
 use super::files::{Certificate, DeviceAuthorities};
 use super::session::{CONNECT_TIME_MAX, Connection, House};
 use super::websocket::{FramedBytes, Visitor};
@@ -28,9 +28,6 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 100_000;
 /// Failed logins of an address in a minute, beyond which it is not listened to for as long.
 const FAILURES_MAX: u32 = 10;
-const FAILURES_TIME: Duration = Duration::from_secs(60);
-/// Addresses whose failed logins are counted.
-const ADDRESSES_MAX: usize = 10_000;
 /// How long the listener waits when the system has no more connections to give.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -60,7 +57,7 @@ impl Front {
             }
         };
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
+        let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX));
         let mut renewal = tokio::time::interval(RENEWAL_TIME);
         loop {
             tokio::select! {
@@ -146,30 +143,5 @@ fn note(address: IpAddr, device_id: Option<&str>, end: &End, exchange: &Exchange
             tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended");
         }
         _ => tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended"),
-    }
-}
-
-/// Failed logins, by address.
-#[derive(Default)]
-struct Failures(BTreeMap<IpAddr, (Instant, u32)>);
-
-impl Failures {
-    fn count(&mut self, address: IpAddr) {
-        if self.0.len() >= ADDRESSES_MAX {
-            self.0.retain(|_, (since, _)| since.elapsed() < FAILURES_TIME);
-        }
-        if self.0.len() >= ADDRESSES_MAX && !self.0.contains_key(&address) {
-            return;
-        }
-        let (since, count) = self.0.entry(address).or_insert_with(|| (Instant::now(), 0));
-        if since.elapsed() >= FAILURES_TIME {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-    }
-
-    /// Returns true for an address that is not listened to now.
-    fn is_out(&self, address: IpAddr) -> bool {
-        self.0.get(&address).is_some_and(|(since, count)| *count >= FAILURES_MAX && since.elapsed() < FAILURES_TIME)
     }
 }

@@ -28,6 +28,7 @@ mod admission;
 mod direct;
 mod end;
 mod exchange;
+mod failed_logins;
 mod files;
 mod front;
 mod messages;
@@ -57,6 +58,7 @@ use files::{Certificate, DeviceAuthorities};
 use front::Front;
 
 pub use direct::DirectAnswer;
+pub use failed_logins::FailedLogins;
 pub use files::Certificate as ServerCertificate;
 pub use switchboard::{CallError, DirectCall, Switchboard};
 pub use token::SasToken;
