@@ -125,23 +125,6 @@ impl Repo {
         }
     }
 
-    /// Returns the branches below a prefix such as `refs/heads/hub/`, with their commits, sorted by name.
-    ///
-    /// # Errors
-    /// The repository cannot be read.
-    pub fn references_below(&self, prefix: &str) -> Result<Vec<(String, String)>, RepoError> {
-        let fail = |e| RepoError::git("read the branches", self.repository.path(), e);
-        let mut found = Vec::new();
-        for reference in self.repository.references_glob(&format!("{prefix}*")).map_err(fail)? {
-            let reference = reference.map_err(fail)?;
-            if let (Ok(name), Some(target)) = (reference.name(), reference.target()) {
-                found.push((name.to_string(), target.to_string()));
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
     fn path_from_root(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("{}{path}", self.prefix))
     }

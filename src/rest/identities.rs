@@ -10,9 +10,10 @@ use super::answer::{self, Fault, IfMatch};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
 use super::twins::time_or_never;
-use crate::model::device::{Authentication, ConnectionState};
+use crate::model::device::Authentication;
 use crate::model::hub::HubRight;
 use crate::ops::hub::{Caller, Desk, Expected, GivenIdentity, HubError, IdentityRow, TwinPatch};
+use crate::query;
 
 /// Devices of one bulk request.
 const BULK_MAX: usize = 100;
@@ -286,14 +287,13 @@ fn read_identity(body: &Value) -> Result<GivenIdentity, String> {
 /// Returns an identity as IoT Hub shows it.
 fn identity_json(row: &IdentityRow, messages: u64, shows_keys: bool) -> Value {
     let key = |key: &Option<Vec<u8>>| key.as_ref().filter(|_| shows_keys).map(|key| STANDARD.encode(key));
-    let is_connected = row.connection_state == ConnectionState::Connected;
     json!({
         "deviceId": row.device_id,
         "generationId": row.generation_id,
         "etag": row.etag,
-        "connectionState": if is_connected { "Connected" } else { "Disconnected" },
+        "connectionState": row.connection_state.as_str(),
         "connectionStateUpdatedTime": time_or_never(row.last_activity),
-        "status": if row.blocked { "disabled" } else { "enabled" },
+        "status": query::status(row.blocked),
         "statusReason": row.status_reason,
         "statusUpdatedTime": time_or_never(row.status_updated),
         "lastActivityTime": time_or_never(row.last_activity),

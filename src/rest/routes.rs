@@ -129,9 +129,9 @@ async fn answered(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let decoded = percent_decoded(path).unwrap_or_default();
-    let parts = segments(path).unwrap_or_default();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if let Some(step) = provisioning::step(head.method.as_str(), &parts) {
+    let parts = segments(path);
+    let segments: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
+    if let Some(step) = provisioning::step(head.method.as_str(), &segments) {
         let text = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         return (None, provisioning::answer(served, step, text, peer.ip()).await);
     }
@@ -148,10 +148,9 @@ async fn answered(
         Err(fault) => return (None, Err(fault)),
     };
     let policy = Some(admitted.caller.clone());
-    let Some(segments) = segments(path) else {
+    if parts.is_none() {
         return (policy, Err(Fault::argument("the address is not percent-encoded as it should be")));
-    };
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    }
     let is_bulk = head.method == Method::POST && segments == ["devices"];
     let most = if is_bulk { BULK_BYTES_MAX } else { BODY_BYTES_MAX };
     let body = match read(body, most).await {

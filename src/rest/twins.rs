@@ -10,12 +10,12 @@ use super::answer::{self, Fault, IfMatch};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
 use crate::link::{CallError, DirectAnswer, DirectCall};
-use crate::model::device::{ConnectionState, Device};
+use crate::model::device::Device;
 use crate::model::hub::HubRight;
 use crate::model::limits;
 use crate::model::text::sanitize_line;
 use crate::ops::hub::{HubTwin, TwinPatch, timeout};
-use crate::query::{Column, ColumnValue};
+use crate::query::{self, Column, ColumnValue};
 
 /// What IoT Hub says of a time that never was.
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -184,12 +184,11 @@ pub fn twin_json(twin: &HubTwin) -> Value {
 
 /// Returns what a query can read of a device.
 pub fn facts(device: &Device) -> Value {
-    let is_connected = device.connection_state == ConnectionState::Connected;
     json!({
         "deviceId": device.device_id,
         "deviceName": device.device_name,
-        "status": if device.blocked { "disabled" } else { "enabled" },
-        "connectionState": if is_connected { "Connected" } else { "Disconnected" },
+        "status": query::status(device.blocked),
+        "connectionState": device.connection_state.as_str(),
         "lastActivityTime": time_or_never(device.last_activity),
         "template": device.template,
         "organization": device.organization,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::desk::Desk;
-use super::names::{CREATED_LABEL, HubWork, REQUEST_LABEL, find, named, names_of};
+use super::names::{CREATED_LABEL, HubWork, REQUEST_LABEL, all, find, named, names_of};
 use super::publish::{message, subject};
 use super::request::{HubAction, JobRequest};
 use super::{Caller, HubError};
@@ -280,21 +280,13 @@ impl Desk<'_> {
         }))
     }
 
-    /// Returns the jobs and schedules that are declared, the newest first, at most so many behind a name.
+    /// Returns the jobs and schedules that are declared, the newest first.
     ///
     /// # Errors
     /// The repository or the registry cannot be read.
     pub fn jobs(&mut self, now: Timestamp) -> Result<Vec<HubJob>, HubError> {
         let view = self.view()?;
-        let jobs = view.declared.jobs.values().map(|job| HubWork::Job(job));
-        let schedules = view.declared.schedules.values().map(HubWork::Schedule);
-        let is_declared = |work: &HubWork<'_>| match work {
-            // An occurrence that is under way is a job of its schedule's name.
-            HubWork::Job(job) => !view.declared.schedules.contains_key(&job.name),
-            HubWork::Schedule(_) => true,
-        };
-        let mut found: Vec<HubJob> =
-            jobs.chain(schedules).filter(is_declared).map(|work| describe(&view, work, now)).collect();
+        let mut found: Vec<HubJob> = all(&view.declared).map(|work| describe(&view, work, now)).collect();
         found.sort_by(|one, two| two.created.cmp(&one.created).then_with(|| one.id.cmp(&two.id)));
         Ok(found)
     }

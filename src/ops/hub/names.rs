@@ -98,6 +98,12 @@ pub fn find<'a>(declared: &'a Declared, id: &str) -> Option<HubWork<'a>> {
     names_of(id).iter().filter_map(|name| named(declared, name)).find(|work| work.id() == id)
 }
 
+/// Returns all jobs and schedules. An occurrence that is under way is a job of its schedule's name, and no other one.
+pub fn all(declared: &Declared) -> impl Iterator<Item = HubWork<'_>> {
+    let jobs = declared.jobs.values().filter(|job| !declared.schedules.contains_key(&job.name));
+    jobs.map(|job| HubWork::Job(job)).chain(declared.schedules.values().map(HubWork::Schedule))
+}
+
 /// Returns the job or schedule of a name.
 pub fn named<'a>(declared: &'a Declared, name: &Name) -> Option<HubWork<'a>> {
     let job = declared.jobs.get(name).map(|job| HubWork::Job(job));

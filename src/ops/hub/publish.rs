@@ -47,15 +47,24 @@ impl Desk<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let tip = self.head()?;
             let Some((files, message)) = make(self, &tip)? else { return Ok(None) };
-            let config = self.config()?;
-            let author = (format!("{} (IoT Hub API)", caller.policy), format!("gateway@{}", config.host_name));
-            let repo = &self.workspace.repo;
-            let commit = repo.commit_declared(&tip, &files, &message, (&author.0, &author.1))?;
+            let commit = self.written(&tip, (&files, &message), caller)?;
             if self.take(&tip, &commit, &files)? {
                 return Ok(Some(commit));
             }
         }
         Err(HubError::Unavailable("others commit to the branch without a pause: try again".to_string()))
+    }
+
+    /// Writes a commit of a back end, and returns it. No branch moves.
+    pub(super) fn written(
+        &mut self,
+        tip: &str,
+        (files, message): (&[DeclaredFile], &str),
+        caller: &Caller,
+    ) -> Result<String, HubError> {
+        let (name, host) = (format!("{} (IoT Hub API)", caller.policy), self.config()?.host_name);
+        let author = (name.as_str(), &*format!("gateway@{host}"));
+        Ok(self.workspace.repo.commit_declared(tip, files, message, author)?)
     }
 
     /// Makes a commit the tip of the followed branch, first at the remote. Returns false when somebody was faster.

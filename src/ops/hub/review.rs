@@ -57,12 +57,11 @@ impl Desk<'_> {
         (files, message): (&[DeclaredFile], &str),
         caller: &Caller,
     ) -> Result<String, HubError> {
-        let (tip, config) = (self.head()?, self.config()?);
+        let tip = self.head()?;
         if self.workspace.repo.resolve(&self.review_reference(branch)).is_ok() {
             return Err(HubError::Unavailable(format!("there is a branch {branch} already, which is not the job's")));
         }
-        let author = (format!("{} (IoT Hub API)", caller.policy), format!("gateway@{}", config.host_name));
-        let commit = self.workspace.repo.commit_declared(&tip, files, message, (&author.0, &author.1))?;
+        let commit = self.written(&tip, (files, message), caller)?;
         if let Some(remote) = self.remote()? {
             remote.push(&commit, branch, None).map_err(|error| unavailable(&error))?;
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::HubError;
 use super::desk::{Desk, KnownTarget};
 use super::job::{HubJob, HubStatus, describe, newest_run};
-use super::names::{HubWork, find};
+use super::names::{HubWork, all, find};
 use super::request::HubAction;
 use crate::ledger::{RunKey, RunRecord};
 use crate::model::observation::DeviceIds;
@@ -153,9 +153,7 @@ fn works<'v>(view: &'v View<'_>, condition: &RowQuery) -> Vec<HubWork<'v>> {
     if let Some(id) = condition.only("jobId") {
         return find(&view.declared, id).into_iter().collect();
     }
-    let jobs = view.declared.jobs.values().map(|job| HubWork::Job(job));
-    let jobs = jobs.filter(|work| !view.declared.schedules.contains_key(work.name()));
-    let mut works: Vec<HubWork<'v>> = jobs.chain(view.declared.schedules.values().map(HubWork::Schedule)).collect();
+    let mut works: Vec<HubWork<'v>> = all(&view.declared).collect();
     works.sort_by(|one, two| one.id().cmp(two.id()));
     works
 }
