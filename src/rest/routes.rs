@@ -129,15 +129,15 @@ async fn answered(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let decoded = percent_decoded(path).unwrap_or_default();
+    if served.throttle.is_out(peer.ip()) {
+        let sentence = "too many failed logins from this address: wait a minute";
+        return (None, Err(Fault::throttled("ThrottlingException", sentence, 60)));
+    }
     let parts = segments(path);
     let segments: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
     if let Some(step) = provisioning::step(head.method.as_str(), &segments) {
         let text = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         return (None, provisioning::answer(served, step, text, peer.ip()).await);
-    }
-    if served.throttle.is_out(peer.ip()) {
-        let sentence = "too many failed logins from this address: wait a minute";
-        return (None, Err(Fault::throttled("ThrottlingException", sentence, 60)));
     }
     let rules = match served.access.rules(&served.desks).await {
         Ok(rules) => rules,
