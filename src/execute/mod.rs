@@ -9,6 +9,7 @@ mod crash;
 mod driver;
 mod hear;
 mod inbox;
+mod outbox;
 mod perform;
 mod ports;
 mod progress;
@@ -22,11 +23,10 @@ pub use crash::{CrashPoints, Died, Side};
 pub use driver::Executor;
 pub use hear::Hearing;
 pub use inbox::{Inbox, Waker, Wakeup, Wakeups};
+pub use outbox::{adoption_entry, direct_entry, empty_outbox, import_entry};
 pub use ports::{Ports, Wrap};
 pub use progress::Progress;
-pub use publish::{
-    adoption_entry, claims_commit, direct_entry, import_entry, publish_claim, publish_entry, publish_record, text_of,
-};
+pub use publish::{claims_commit, publish_claim, publish_record, text_of};
 pub use republish::{fleet_file, publish_ended, republish};
 pub use running::Running;
 

@@ -1,21 +1,16 @@
 //! Publishes to the results branch: the claim before the first device, a shard when enough batches are done, the rest
 //! at the end.
 
-use serde_json::{Map, Value, json};
-
 use super::{ExecuteError, writer};
-use crate::ledger::{Claim, ImportReport, Published, RunKey, RunRecord};
+use crate::ledger::{Claim, Published, RunKey, RunRecord};
 use crate::model::delivery::BatchSizes;
 use crate::model::fleet::ResultDevices;
 use crate::model::id::Name;
 use crate::model::limits;
 use crate::model::observation::DeviceIds;
-use crate::registry::{Change, PendingRows, Registry, ResultRow, RowError};
+use crate::registry::{Change, PendingRows, Registry, ResultRow};
 use crate::repo::{FileChange, RepoError, ResultsBranch};
-use crate::results::{
-    DIRECT_HEADER, DirectRow, ImportErrors, Shard, Trailers, claim_subject, document, import_subject, run_subject,
-    shard_path, with_trailers,
-};
+use crate::results::{Shard, Trailers, claim_subject, document, run_subject, shard_path, with_trailers};
 
 /// Commits a claim, which must be the first for its run.
 ///
@@ -47,85 +42,6 @@ pub fn claims_commit(
     let writer = writer();
     let trailers = Trailers { run: &keys[..], source: Some(source), plan: Some(plan), writer: &writer };
     (changes, with_trailers(&subject, &trailers))
-}
-
-/// Returns the report of an import, with its rejected rows, as an entry of the outbox for [`publish_entry`].
-pub fn import_entry(import: &Name, digest: &str, report: &ImportReport, errors: &[RowError]) -> String {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a report is UTF-8");
-    let folder = format!("imports/{import}/{digest}");
-    let mut files = Map::new();
-    files.insert(format!("{folder}/report.json"), text(document(&report.to_json())).into());
-    if !errors.is_empty() {
-        let mut file = ImportErrors::new();
-        errors.iter().for_each(|error| file.push(error.line, &error.device_id, &error.message));
-        files.insert(format!("{folder}/errors.csv"), text(file.into_bytes()).into());
-    }
-    let writer = writer();
-    let trailers =
-        Trailers { run: &[], source: Some(&report.source_commit), plan: Some(&report.plan_id), writer: &writer };
-    json!({"message": with_trailers(&import_subject(import, report), &trailers), "files": files}).to_string()
-}
-
-/// Returns rows about what a person did to devices at once, as an entry of the outbox for [`publish_entry`]: they go to
-/// the end of the file of their day.
-pub fn direct_entry(rows: &[DirectRow<'_>], subject: &str) -> String {
-    let path = rows.first().map_or_else(String::new, DirectRow::path);
-    let lines: String = rows.iter().map(DirectRow::line).collect();
-    let writer = writer();
-    let message = with_trailers(subject, &Trailers { writer: &writer, ..Trailers::default() });
-    json!({"message": message, "files": {}, "append": {"path": path, "header": DIRECT_HEADER, "lines": lines}})
-        .to_string()
-}
-
-/// Returns claims with their records, of runs that nothing executes, as an entry of the outbox for [`publish_entry`].
-pub fn adoption_entry(files: &[(String, Vec<u8>)], subject: &str, source: &str) -> String {
-    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
-    let files: Map<String, Value> = files.iter().map(|(path, bytes)| (path.clone(), text(bytes))).collect();
-    let writer = writer();
-    let trailers = Trailers { source: Some(source), writer: &writer, ..Trailers::default() };
-    json!({"message": with_trailers(subject, &trailers), "files": files}).to_string()
-}
-
-/// Returns the file that an entry adds lines to, with them; `None` when it adds none. Lines that the file has at its
-/// end are not added again: a process died before it could note that they were.
-fn appended(branch: &ResultsBranch<'_>, append: &Value) -> Result<Option<(String, Vec<u8>)>, RepoError> {
-    let text = |member: &str| append[member].as_str();
-    let (Some(path), Some(header), Some(lines)) = (text("path"), text("header"), text("lines")) else {
-        return Ok(None);
-    };
-    let mut bytes = branch.read(path)?.unwrap_or_else(|| header.as_bytes().to_vec());
-    if !bytes.ends_with(lines.as_bytes()) {
-        bytes.extend_from_slice(lines.as_bytes());
-    }
-    Ok(Some((path.to_string(), bytes)))
-}
-
-/// Commits an entry of the outbox, unless the branch has it already, and returns its files as (path, bytes). An entry
-/// with a claim that is on the branch is dropped: a claim never changes.
-///
-/// # Errors
-/// The repository cannot be written, or the entry is not one of [`import_entry`], [`direct_entry`] or
-/// [`adoption_entry`].
-pub fn publish_entry(branch: &ResultsBranch<'_>, entry: &str) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
-    let malformed = || RepoError::Malformed {
-        path: "the outbox".to_string(),
-        what: "it has an entry that cannot be read".to_string(),
-    };
-    let entry: Value = serde_json::from_str(entry).map_err(|_| malformed())?;
-    let files = entry["files"].as_object().ok_or_else(malformed)?;
-    let bytes_of = |text: &Value| Ok(text.as_str().ok_or_else(malformed)?.as_bytes().to_vec());
-    let mut files =
-        files.iter().map(|(path, text)| Ok((path.clone(), bytes_of(text)?))).collect::<Result<Vec<_>, _>>()?;
-    for (path, _) in files.iter().filter(|(path, _)| path.starts_with("claims/")) {
-        if branch.read(path)?.is_some() {
-            return Ok(Vec::new());
-        }
-    }
-    files.extend(appended(branch, &entry["append"])?);
-    let changes: Vec<FileChange> =
-        files.iter().map(|(path, bytes)| FileChange::bytes(path.clone(), bytes.clone())).collect();
-    branch.commit(&changes, entry["message"].as_str().ok_or_else(malformed)?)?;
-    Ok(files)
 }
 
 /// Commits the record of a run without new devices: one whose journal was lost, or that nothing declares any more.
@@ -237,7 +153,7 @@ impl<'a> Cutter<'a> {
 
 /// Returns true for the record of a run that has ended.
 fn is_final(record: &[u8]) -> bool {
-    let record: Option<Value> = serde_json::from_slice(record).ok();
+    let record: Option<serde_json::Value> = serde_json::from_slice(record).ok();
     record.and_then(|record| RunRecord::from_json(&record).ok()).is_some_and(|record| record.status.is_final())
 }
 

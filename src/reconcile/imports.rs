@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::ReconcileError;
 use super::indexes::drop_indexes_for;
-use crate::execute::{CrashPoints, import_entry, publish_entry};
+use crate::execute::{CrashPoints, empty_outbox, import_entry};
 use crate::ledger::ImportReport;
 use crate::prepare::{StagedFile, View};
-use crate::registry::{Change, OutboxEntry};
+use crate::registry::Change;
 
 /// Writes the devices of an import, and publishes its report.
 ///
@@ -33,18 +33,6 @@ pub(super) fn import(
     let outbox = import_entry(&file.import, &file.spec.digest.to_string(), &report, &found.errors);
     drop_indexes_for(&mut view.registry, None, found.new + found.updated)?;
     view.registry.write(Change::Import { spec: &file.spec, at: now, outbox: &outbox })?;
-    empty_outbox(view, crash)?;
+    empty_outbox(&view.branch, &mut view.registry, crash)?;
     Ok(report)
-}
-
-/// Publishes what the registry has done and the branch does not have.
-///
-/// # Errors
-/// The registry or the results branch cannot be written.
-pub(super) fn empty_outbox(view: &mut View<'_>, crash: &CrashPoints) -> Result<(), ReconcileError> {
-    for OutboxEntry { about, text } in view.registry.branch_copy().outbox()? {
-        let files = crash.around("publish import", || publish_entry(&view.branch, &text))?;
-        view.registry.write(Change::Delivered { about: &about, files: &files })?;
-    }
-    Ok(())
 }

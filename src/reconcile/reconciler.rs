@@ -15,7 +15,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::beginning::Beginning;
-use super::imports::empty_outbox;
 use super::indexes::make_indexes;
 use super::kept_link::KeptLink;
 use super::occurrences::{agenda_of, settle_agenda};
@@ -30,7 +29,7 @@ use super::terms::{Done, Ending, Rested, Round, RoundEvent, Terms};
 use super::upstream::{HURRY_MIN, Upstream};
 use super::{ReconcileError, ReconcileOptions, Seen};
 use crate::diag::{Diagnostics, Severity};
-use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups};
+use crate::execute::{Clock, Inbox, Progress, Running, Waker, Wakeups, empty_outbox};
 use crate::ledger::RunRecord;
 use crate::link::DeviceLink;
 use crate::model::fleet::HeldDocuments;
@@ -416,7 +415,7 @@ impl<'w> Reconciler<'w> {
         let may_write = self.upstream.as_ref().is_none_or(|upstream| upstream.lease().is_some());
         if let Some(session) = session.as_mut().filter(|session| may_write && !session.only_looks()) {
             // What people did to devices meanwhile. What fails now is published by the next round.
-            drop(empty_outbox(&mut session.view, &self.options.ports.crash));
+            drop(empty_outbox(&session.view.branch, &mut session.view.registry, &self.options.ports.crash));
         }
         if ending == Ending::Interrupt {
             self.hurry();

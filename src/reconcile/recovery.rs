@@ -4,9 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::imports::empty_outbox;
 use super::{ReconcileError, Upstream};
-use crate::execute::{CrashPoints, Progress, publish_ended, republish, writer};
+use crate::execute::{CrashPoints, Progress, empty_outbox, publish_ended, republish, writer};
 use crate::ledger::{Claim, LEASE_PATH, Renamed, Standing, claim_path_of};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Recorded, View, host};
@@ -217,7 +216,7 @@ impl<'a, 'w> Recovery<'a, 'w> {
         self.forget_superseded()?;
         let mut has_moved = self.keep_results()?;
         if !self.view.registry.branch_copy().outbox()?.is_empty() {
-            empty_outbox(self.view, self.crash)?;
+            empty_outbox(&self.view.branch, &mut self.view.registry, self.crash)?;
             has_moved = true;
         }
         if has_moved {

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use fleetform::execute::direct_entry;
 use fleetform::model::outcome::{Reason, RunStatus};
+use fleetform::registry::Change;
+use fleetform::results::DirectRow;
 
 use crate::world::{Ran, World, fleetform};
 
@@ -285,6 +288,32 @@ fn a_device_is_blocked_at_once_while_a_job_waits() {
     let text = world.results().into_iter().find(|(path, _)| path.starts_with("direct/")).unwrap().1;
     assert_eq!(String::from_utf8(text).unwrap().lines().count(), 3);
     world.run(&["plan"]).expect(0);
+}
+
+#[test]
+fn what_was_done_to_many_devices_is_one_commit_and_no_row_is_doubled() {
+    let world = World::with_devices("{}", 3);
+    world.apply().unwrap();
+    let times: Vec<jiff::Timestamp> = (0..3).map(|n| format!("2026-11-20T10:00:0{n}.5Z").parse().unwrap()).collect();
+    let entries = times.iter().map(|at| {
+        let row = DirectRow { at: *at, who: "hub at 127.0.0.1", action: "method", device_id: "d-001", reason: "ping" };
+        (format!("direct/{at}/1"), direct_entry(&[row], "device method: d-001"))
+    });
+    let entries: Vec<(String, String)> = entries.collect();
+    let report = |upto: usize| {
+        let changes = entries[..upto].iter().map(|(about, entry)| Change::Report { about, entry });
+        world.registry_to_write().commit(&changes.collect::<Vec<_>>()).unwrap();
+        world.apply().unwrap();
+    };
+    let lines = || String::from_utf8(world.results()["direct/2026-11-20.csv"].clone()).unwrap().lines().count();
+    let before = world.subjects().len();
+    report(2);
+    assert_eq!((lines(), world.subjects().len()), (3, before + 1));
+    assert!(world.subjects().contains(&"devices: 2 direct changes".to_string()), "{:?}", world.subjects());
+    // A process died between the commit and its note, and one more was done meanwhile.
+    report(3);
+    assert_eq!(lines(), 4);
+    assert!(world.registry().branch_copy().outbox().unwrap().is_empty());
 }
 
 #[test]

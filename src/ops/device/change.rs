@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::missing;
-use crate::execute::{direct_entry, publish_entry};
+use crate::execute::{CrashPoints, direct_entry, empty_outbox};
 use crate::model::fleet::Fleet;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{Files, OnError, OwnRegistry, TreeChoice, owner};
-use crate::registry::{Answer, Change, OutboxEntry, Registry};
+use crate::registry::{Answer, Change, Registry};
 use crate::results::DirectRow;
 
 /// What to do to devices.
@@ -110,12 +110,7 @@ pub(super) fn publish(workspace: &Workspace, fleet: &Fleet, own: &OwnRegistry, r
         return;
     }
     let branch = workspace.repo.results(&fleet.results.branch);
-    for OutboxEntry { about, text } in registry.branch_copy().outbox().unwrap_or_default() {
-        let Ok(files) = publish_entry(&branch, &text) else { return };
-        if registry.write(Change::Delivered { about: &about, files: &files }).is_err() {
-            return;
-        }
-    }
+    let _later = empty_outbox(&branch, registry, &CrashPoints::default());
 }
 
 fn refuse_unknown(registry: &Registry, device_ids: &[String]) -> Result<(), OpsError> {
