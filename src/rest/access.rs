@@ -70,13 +70,25 @@ impl Access {
     /// Returns the rules, as of at most a moment ago.
     ///
     /// # Errors
-    /// The fleet cannot be read, or has no hub.
+    /// The fleet cannot be read, or has no hub, and it never could since the start.
     pub async fn rules(&self, desks: &Desks) -> Result<Arc<Rules>, HubError> {
         let known = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(known) = known.as_ref().filter(|known| known.read_at.elapsed() < FRESH) {
             return Ok(Arc::clone(known));
         }
-        let (config, (policies, faults)) = desks.read(|desk| Ok((desk.config()?, desk.policies()?))).await?;
+        let read = desks.read(|desk| Ok((desk.config()?, desk.policies()?))).await;
+        let (config, (policies, faults)) = match (read, known.as_ref()) {
+            (Ok(read), _) => read,
+            // Who is let in by the last rules that could be read is told what is wrong now.
+            (Err(_), Some(known)) => return Ok(Arc::clone(known)),
+            // Nobody is known yet, so nobody is told more than that.
+            (Err(error), None) => {
+                tracing::warn!(target: LOG_TARGET, error = %sanitize_line(&error.to_string()), "the policies of the \
+                    hub cannot be read");
+                let what = "the policies of the hub cannot be read now: the log of the gateway says why";
+                return Err(HubError::Unavailable(what.to_string()));
+            }
+        };
         if known.is_none_or(|known| known.faults != faults) {
             for fault in &faults {
                 tracing::warn!(target: LOG_TARGET, fault = %sanitize_line(fault), "a policy cannot be used");

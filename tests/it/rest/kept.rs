@@ -169,3 +169,26 @@ fn a_new_device_registers_with_a_key_of_its_group() {
     assert_eq!(step("PUT", "0ne1", "/register", &own).status, 403);
     hub.tells_no_secret(&[]);
 }
+
+#[test]
+fn only_who_is_known_hears_that_the_fleet_is_invalid() {
+    let mut hub = Hub::new(1);
+    hub.ask("GET", "/jobs/v2/query", &Value::Null).expect(200);
+    let whole = fs::read_to_string(hub.world.file("fleetform.yaml")).unwrap();
+    let signed = hub.signed("iothubowner");
+    hub.world.write("fleetform.yaml", format!("{whole}\ncolour: red\n"));
+    hub.world.commit("a mistake in the Fleet document");
+    let asked = |hub: &Hub, signed: Option<&str>| {
+        let answer = hub.send("GET", "/jobs/v2/query?api-version=2021-04-12", signed, b"");
+        (answer.status, answer.body["Message"].as_str().unwrap_or_default().to_string())
+    };
+    let (status, message) = asked(&hub, Some(&signed));
+    assert!(status == 503 && message.contains("fleetform validate"), "{status} {message}");
+    assert_eq!(asked(&hub, None).0, 401);
+    hub.kill();
+    hub.world.run(&["validate"]).expect(65);
+    fs::write(hub.world.file("fleetform.yaml"), &whole).unwrap();
+    hub.world.commit("as it was");
+    hub.start();
+    hub.ask("GET", "/jobs/v2/query", &Value::Null).expect(200);
+}
