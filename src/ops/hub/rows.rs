@@ -26,6 +26,8 @@ use crate::results::{Row, read_shard, shard_path};
 
 /// Rows that are looked at for one page: a page may be shorter than asked for.
 const SCANNED_MAX: usize = 20_000;
+/// How often a page is read anew because a run has ended meanwhile.
+const RUNS_ENDED_MAX: usize = 5;
 
 /// A page of rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +50,22 @@ impl Desk<'_> {
         limit: usize,
         now: Timestamp,
     ) -> Result<RowPage, HubError> {
+        for _ in 0..RUNS_ENDED_MAX {
+            if let Some(page) = self.rows_once(condition, after, limit, now)? {
+                return Ok(page);
+            }
+        }
+        Err(HubError::Unavailable("runs end faster than their rows can be read: try again".to_string()))
+    }
+
+    /// Returns `None` when a run has ended meanwhile: its rows went from the journal to the results.
+    fn rows_once(
+        &mut self,
+        condition: &RowQuery,
+        after: Option<&(String, String)>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Option<RowPage>, HubError> {
         let completes_failures = self.api()?.completes_failures;
         let mut known = self.known_target.take();
         let view = self.view()?;
@@ -87,6 +105,7 @@ impl Desk<'_> {
             if let Some(error) = failure {
                 return Err(error);
             }
+            let Some(is_whole) = is_whole else { return Ok(None) };
             if !is_whole || page.rows.len() >= limit || left == 0 {
                 let device = last.unwrap_or_else(|| behind.unwrap_or_default().to_string());
                 page.next = Some((work.id().to_string(), device));
@@ -94,7 +113,7 @@ impl Desk<'_> {
             }
         }
         self.known_target = known;
-        Ok(page)
+        Ok(Some(page))
     }
 }
 
@@ -158,19 +177,22 @@ fn works<'v>(view: &'v View<'_>, condition: &RowQuery) -> Vec<HubWork<'v>> {
     works
 }
 
-/// Calls `visit` for the devices of a run behind an id, in order, until it returns false. Returns false when it did.
+/// Calls `visit` for the devices of a run behind an id, in order, until it returns false. Returns false when it did, and
+/// `None` when the run has ended since its record was read.
 fn rows_behind(
     view: &View<'_>,
     record: &RunRecord,
     behind: Option<&str>,
     known: &mut KnownTarget,
     visit: &mut dyn FnMut(Row) -> bool,
-) -> Result<bool, HubError> {
+) -> Result<Option<bool>, HubError> {
     /// Rows that are read from the journal at a time.
     const CHUNK: u32 = 1_000;
-    let journaled =
-        if record.status.is_final() { None } else { view.registry.journal().find(&record.job, &record.run)? };
-    let Some(run) = journaled else { return published_behind(view, record, behind, visit) };
+    let key = (record.job.clone(), record.run.clone());
+    if record.status.is_final() || !view.ledger.open.contains_key(&key) {
+        return published_behind(view, record, behind, visit).map(Some);
+    }
+    let Some(run) = view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
     let ids = target_of(view, run.run_id, known)?;
     let from = behind.map_or(0, |behind| first_behind(ids.len(), |at| ids.get(at) > behind));
     let mut from = u32::try_from(from).unwrap_or(u32::MAX);
@@ -183,7 +205,7 @@ fn rows_behind(
         })?;
         from = until;
     }
-    Ok(goes_on)
+    Ok(Some(goes_on))
 }
 
 fn published_behind(
