@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::access::{Access, Admitted, Rules};
 use super::answer::Fault;
 use super::desks::Desks;
+use super::notes::Notes;
 use super::throttle::{Operation, Throttle};
 use crate::execute::Wakeup;
 use crate::link::Switchboard;
@@ -22,6 +23,7 @@ pub type Wake = Arc<dyn Fn(Wakeup) + Send + Sync>;
 /// What all requests are answered with.
 pub struct Served {
     pub desks: Desks,
+    pub notes: Arc<Notes>,
     pub switchboard: Switchboard,
     wake: Wake,
     /// When the daemon was told last that something waits to be published; it is told at most once in
@@ -34,7 +36,7 @@ pub struct Served {
 impl Served {
     pub fn new(desks: Desks, switchboard: Switchboard, wake: Wake) -> Served {
         let (throttle, access, told_at) = (Throttle::default(), Access::default(), Mutex::default());
-        Served { desks, switchboard, wake, told_at, throttle, access }
+        Served { desks, notes: Arc::default(), switchboard, wake, told_at, throttle, access }
     }
 
     /// Tells the daemon that the branch has moved.

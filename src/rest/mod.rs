@@ -19,6 +19,7 @@ mod desks;
 mod identities;
 mod jobs;
 mod messages;
+mod notes;
 mod provisioning;
 mod queries;
 mod routes;

@@ -14,7 +14,7 @@ use crate::model::device::Device;
 use crate::model::hub::HubRight;
 use crate::model::limits;
 use crate::model::text::sanitize_line;
-use crate::ops::hub::{HubTwin, TwinPatch, timeout};
+use crate::ops::hub::{HubTwin, NotedCall, TwinPatch, timeout};
 use crate::query::{self, Column, ColumnValue};
 
 /// What IoT Hub says of a time that never was.
@@ -78,9 +78,10 @@ pub async fn call(asked: &Asked, id: &str) -> Result<Response, Fault> {
     }
     let response_timeout = timeout(body, "responseTimeoutInSeconds", RESPONSE_TIMEOUT, 30)?;
     let connect_timeout = timeout(body, "connectTimeoutInSeconds", CONNECT_TIMEOUT, 0)?;
-    let (device_id, caller, noted) = (id.to_string(), asked.admitted.caller.clone(), method.clone());
+    let (device_id, caller) = (id.to_string(), asked.admitted.caller.clone());
     // It is noted before it is called: afterwards nobody may be there to do it.
-    asked.served.desks.write(move |desk| desk.note_call(&device_id, &noted, &caller, time())).await?;
+    let call = NotedCall { device_id, method: method.clone(), caller, at: time() };
+    asked.served.notes.note(&asked.served.desks, call).await?;
     asked.served.noted();
     let call = DirectCall { device_id: id.to_string(), method, payload, connect_timeout, response_timeout };
     // Whoever asked may hang up: the call goes on.

@@ -214,26 +214,33 @@ impl Desk<'_> {
         }
     }
 
-    /// Notes that a method is called on a device.
+    /// Notes that methods are called on devices, with one commit of the registry. Returns what becomes of each call.
     ///
     /// # Errors
-    /// There is no such device, it is disabled, or it cannot be noted.
-    pub fn note_call(
-        &mut self,
-        device_id: &str,
-        method: &str,
-        caller: &Caller,
-        now: Timestamp,
-    ) -> Result<(), HubError> {
+    /// Of a call: there is no such device, or it is disabled. Of all: they cannot be noted.
+    pub fn note_calls(&mut self, calls: &[NotedCall]) -> Result<Vec<Result<(), HubError>>, HubError> {
         let mut registry = self.registry_to_write()?;
-        let device = registry.devices().get(device_id)?.ok_or_else(|| no_device(device_id))?;
-        if device.blocked {
-            return Err(HubError::Refused(format!("the device `{}` is disabled", crate::diag::shown(device_id))));
+        let (mut verdicts, mut notes) = (Vec::new(), Vec::new());
+        for NotedCall { device_id, method, caller, at } in calls {
+            let verdict = match registry.devices().get(device_id)? {
+                None => Err(no_device(device_id)),
+                Some(device) if device.blocked => {
+                    let what = format!("the device `{}` is disabled", crate::diag::shown(device_id));
+                    Err(HubError::Refused(what))
+                }
+                Some(_) => {
+                    let note = Noted::new("call", device_id, method, caller);
+                    notes.push((format!("{}/{}", about(*at), notes.len()), note.entry(*at)));
+                    Ok(())
+                }
+            };
+            verdicts.push(verdict);
         }
-        let (note, about) = (Noted::new("call", device_id, method, caller), about(now));
-        let entry = note.entry(now);
-        registry.write(Change::Report { about: &about, entry: &entry })?;
-        Ok(())
+        let changes: Vec<Change<'_>> = notes.iter().map(|(about, entry)| Change::Report { about, entry }).collect();
+        if !changes.is_empty() {
+            registry.commit(&changes)?;
+        }
+        Ok(verdicts)
     }
 
     /// Returns an identity.
@@ -332,6 +339,15 @@ impl Desk<'_> {
         }
         Ok(())
     }
+}
+
+/// A method that is about to be called on a device.
+#[derive(Debug)]
+pub struct NotedCall {
+    pub device_id: String,
+    pub method: String,
+    pub caller: Caller,
+    pub at: Timestamp,
 }
 
 /// What a back end did to a device, for the results branch: no values and no keys.

@@ -24,7 +24,7 @@ mod rows;
 pub use crate::prepare::KeyedPolicy;
 pub use crate::registry::{GivenMessage, IdentityRow};
 pub use desk::{Desk, Followed};
-pub use devices::{Expected, GivenIdentity, HubTwin, TwinPatch, TwinWritten};
+pub use devices::{Expected, GivenIdentity, HubTwin, NotedCall, TwinPatch, TwinWritten};
 pub use error::HubError;
 pub use job::{HubJob, HubStatistics, HubStatus};
 pub use policies::{connection_string, make_policies};
