@@ -6,6 +6,7 @@
 //! cargo bench --bench fleet -- --imports            # the imports only
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
+//! cargo bench --bench fleet -- --gateway            # devices and back ends of IoT Hub only, to 10,000 devices
 //! cargo bench --bench fleet -- --postgres           # a registry in PostgreSQL only; see `fleet/postgres.rs`
 //! ```
 //!
@@ -23,11 +24,14 @@
 //! * reconcile: resolving the reference; with one file changed also the comparison of the two trees, and the file. What
 //!   it must reach is a time, with 10,000 files;
 //! * commands: the same messages to the same devices through the same broker, and their answers, with the same window;
+//! * the gateway: the same devices on TLS, at a listener that speaks the protocol and keeps nothing;
 //! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the
 //!   index that an apply makes and (another tag, one of 7 values) without one.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints and looks at the clock")]
 
+#[path = "fleet/gateway.rs"]
+mod gateway;
 #[path = "fleet/mqtt.rs"]
 mod mqtt;
 #[path = "fleet/postgres.rs"]
@@ -75,6 +79,8 @@ fn main() -> Result<(), Failure> {
         measure_reconciles(&folder, devices)
     } else if has("--mqtt") {
         mqtt::measure(&folder, devices.min(100_000))
+    } else if has("--gateway") {
+        gateway::measure(&folder, devices.min(10_000))
     } else if has("--postgres") {
         let rounds: u32 = after("--rounds").map_or(Ok(2), |text| text.parse())?;
         match has("--alone") {
@@ -241,6 +247,8 @@ fn run_phase(name: &str, folder: &Path) -> Result<(), Failure> {
         "reconcile-halves" => return reconcile::measure(&folder.join("fleet"), Mix::Halves),
         "mqtt-devices" => return mqtt::devices(folder, false),
         "mqtt-devices-slow" => return mqtt::devices(folder, true),
+        "hub-devices" => return gateway::devices(folder),
+        "bare-hub" => return gateway::bare(folder),
         "raw-mqtt" => mqtt::raw_round_trips(folder)?,
         "raw-import" => raw_import(folder)?,
         "raw-plan" => raw_plan(folder)?,
