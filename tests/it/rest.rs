@@ -351,6 +351,88 @@ fn the_clients_of_node_find_a_hub_at_port_443() {
     hub.tells_no_secret(&[]);
 }
 
+/// What the clients send for the samples of `docs/azure.md`, in its order: `az` with numbers as text, then .NET.
+fn samples() -> [(&'static str, Value); 4] {
+    let on = |condition: &str, kind: &str, of_kind: Value| {
+        let mut body = json!({"type": kind, "queryCondition": condition});
+        body.as_object_mut().unwrap().extend(of_kind.as_object().unwrap().clone());
+        body
+    };
+    let (one, dotnet) = ("deviceId = 'myExampleDevice'", "DeviceId IN ['Device-1']");
+    let lock = |timeout: Value| json!({"methodName": "LockDoor", "payload": null, "responseTimeoutInSeconds": timeout});
+    let began = json!("2026-11-20T10:00:00Z");
+    [
+        (
+            "lock-43",
+            on(one, METHOD, json!({"cloudToDeviceMethod": lock(json!("30")), "maxExecutionTimeInSeconds": "3600"})),
+        ),
+        (
+            "building-45",
+            on(
+                one,
+                TWIN,
+                json!({
+                    "updateTwin": {"etag": "*", "properties": {"desired": {"BuildingNo": 45}}},
+                    "maxExecutionTimeInSeconds": "3600",
+                }),
+            ),
+        ),
+        (
+            "0b7e2f1c-6f5e-4c0f-9a53-0f6f0d1f8a11",
+            on(
+                dotnet,
+                METHOD,
+                json!({"cloudToDeviceMethod": lock(json!(5)), "startTime": began, "maxExecutionTimeInSeconds": 120}),
+            ),
+        ),
+        (
+            "2d4c6f0e-31a7-4f4e-8c9a-7f3f5f1f2b22",
+            on(
+                dotnet,
+                TWIN,
+                json!({
+                    "updateTwin": {
+                        "deviceId": "Device-1", "etag": "*", "tags": {"Building": "43", "Floor": "3"},
+                        "properties": {"desired": {"LocationUpdate": began}, "reported": {}},
+                    },
+                    "startTime": began,
+                    "maxExecutionTimeInSeconds": 120,
+                }),
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn the_samples_of_the_documentation_become_the_documents_that_it_shows() {
+    let hub = Hub::new(1);
+    for device in ["myExampleDevice", "Device-1"] {
+        let identity = json!({"deviceId": device, "authentication": {"type": "sas", "symmetricKey": {}}});
+        hub.ask("PUT", &format!("/devices/{device}"), &identity).expect(200);
+    }
+    let page = include_str!("../../docs/azure.md");
+    let section = page.split_once("## The samples of Azure's documentation").unwrap().1;
+    let shown: Vec<&str> = section.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let mut made = Vec::new();
+    for (id, body) in samples() {
+        let before = hub.world.head();
+        hub.put_job(id, &body).expect(200);
+        let repository = hub.world.repository();
+        let tree = |rev: &str| repository.revparse_single(rev).unwrap().peel_to_tree().unwrap();
+        let diff = repository.diff_tree_to_tree(Some(&tree(&before)), Some(&tree("HEAD")), None).unwrap();
+        assert_eq!(diff.deltas().len(), 1, "{id}");
+        let blob = repository.find_blob(diff.get_delta(0).unwrap().new_file().id()).unwrap();
+        let text = String::from_utf8(blob.content().to_vec()).unwrap();
+        let masked = |line: &str| match line.trim_start() {
+            rest if rest.starts_with("iothub/created:") => "    iothub/created: \"2026-11-20T10:00:00Z\"".to_string(),
+            rest if rest.starts_with("run:") => "  run: 0ffcfe7372af".to_string(),
+            _ => line.to_string(),
+        };
+        made.push(text.lines().map(|line| masked(line) + "\n").collect::<String>());
+    }
+    assert_eq!(made, shown, "{}", made.join("\n"));
+}
+
 #[test]
 fn jobs_of_az_are_commits() {
     let hub = Hub::new(2);
