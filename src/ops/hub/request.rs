@@ -68,6 +68,10 @@ impl JobRequest {
         if !super::names::is_job_id(id) {
             return Err(argument("the id of a job has 1 to 64 letters, digits and `-`"));
         }
+        // `GET /jobs/v2/query` is the list of jobs.
+        if id.eq_ignore_ascii_case("query") {
+            return Err(argument("a job cannot have the id `query`: its address is that of the list of jobs"));
+        }
         let members = body.as_object().ok_or_else(|| argument("the body is no JSON object"))?;
         if members.get("jobId").and_then(Value::as_str).is_some_and(|named| named != id) {
             return Err(argument("`jobId` is another one than in the address"));
@@ -93,6 +97,13 @@ impl JobRequest {
             let says = ["type", "queryCondition", "cloudToDeviceMethod", "updateTwin", "maxExecutionTimeInSeconds"];
             !value.is_null() && (says.contains(&name.as_str()) || name == "startTime")
         });
+        // A number and its text are the same.
+        meant.insert("maxExecutionTimeInSeconds".to_string(), json!(window));
+        if let Some(method) = meant.get_mut("cloudToDeviceMethod").and_then(Value::as_object_mut) {
+            for (_, seconds) in method.iter_mut().filter(|(name, _)| name.ends_with("InSeconds")) {
+                *seconds = whole(seconds).map_or(Value::Null, Value::from);
+            }
+        }
         let digest = Digest::of_bytes(canonical_json(&Value::Object(meant)).as_bytes()).to_string();
         let window = Duration::from_secs(window);
         Ok(JobRequest { id: id.to_string(), condition, action, start, window, digest: digest[..16].to_string() })
@@ -319,7 +330,12 @@ mod tests {
         }
         let digest = request.digest;
         body["x"] = json!(2);
+        body["maxExecutionTimeInSeconds"] = json!(60);
+        body["cloudToDeviceMethod"]["responseTimeoutInSeconds"] = json!(30);
         assert_eq!(parse(body.clone()).unwrap().digest, digest);
+        let named = |id: &str| JobRequest::parse(id, &body, Timestamp::UNIX_EPOCH);
+        assert!(named("query").unwrap_err().to_string().contains("list of jobs"));
+        assert!(named("query1").is_ok());
         body["queryCondition"] = json!("tags.a = 1");
         assert_ne!(parse(body).unwrap().digest, digest);
     }
