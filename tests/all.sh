@@ -75,12 +75,14 @@ if "$azure/bin/python" -c 'import azure.iot.device, azure.iot.hub, six' 2>/dev/n
 fi
 # The same in Node, where there is one.
 if command -v npm >/dev/null; then
-    if ! [ -d target/azure-node/node_modules/azure-iothub ]; then
+    if ! [ -d target/azure-node/node_modules/azure-iot-provisioning-device ]; then
         npm install --silent --no-audit --no-fund --prefix target/azure-node \
-            azure-iothub@1.16.6 azure-iot-device@1.18.4 azure-iot-device-mqtt@1.16.4 ||
-            echo "the clients of IoT Hub in Node cannot be installed: their test is left out."
+            azure-iothub@1.16.6 azure-iot-device@1.18.4 azure-iot-device-mqtt@1.16.4 \
+            azure-iot-provisioning-device@1.9.1 azure-iot-provisioning-device-mqtt@1.8.1 \
+            azure-iot-provisioning-device-http@1.9.1 azure-iot-security-symmetric-key@1.8.2 azure-iot-security-x509@1.7.12 ||
+            echo "the clients of IoT Hub in Node cannot be installed: their tests are left out."
     fi
-    if [ -d target/azure-node/node_modules/azure-iothub ]; then export FLEETFORM_TEST_AZURE_NODE="$PWD/target/azure-node"; fi
+    if [ -d target/azure-node/node_modules/azure-iot-provisioning-device ]; then export FLEETFORM_TEST_AZURE_NODE="$PWD/target/azure-node"; fi
 fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -26,8 +26,8 @@ pub mod protocol;
 mod simulated;
 
 pub use hub::{
-    CallError, DirectAnswer, DirectCall, FailedLogins, GatewayOptions, HubLink, SasToken, ServerCertificate,
-    Switchboard,
+    CallError, DirectAnswer, DirectCall, FailedLogins, GatewayOptions, HubLink, Registering, Registrar,
+    RegistrarAnswer, RegistrationStep, SasToken, ServerCertificate, Switchboard,
 };
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;

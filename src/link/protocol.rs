@@ -301,7 +301,7 @@ pub(super) fn rid_of(query: &str) -> Result<String, Malformed> {
 }
 
 /// Returns a member of `?name=value&name=value`.
-fn member<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+pub(super) fn member<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     let members = query.strip_prefix('?')?.split('&');
     members.filter_map(|member| member.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }

@@ -13,7 +13,8 @@ pub const JOB_LABEL: &str = "iothub/job";
 pub struct HubLinkConfig {
     /// What the connection strings of the devices say, in lower case and without a port.
     pub host_name: String,
-    /// PEM files with the authorities that may have signed certificates of devices, relative to the folder of the fleet.
+    /// PEM files with the authorities that may have signed certificates of devices, relative to the folder of the fleet;
+    /// those of enrolment groups are among them.
     pub device_authorities: Vec<String>,
     /// What back ends may do.
     pub api: HubApi,
@@ -46,15 +47,23 @@ pub struct Provisioning {
     pub groups: BTreeMap<String, EnrolmentGroup>,
 }
 
-/// Devices with keys that were derived from one key.
+/// Devices that prove in one way that they may register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentGroup {
-    pub primary: SecretRef,
-    pub secondary: Option<SecretRef>,
+    pub attestation: Attestation,
     /// What a new device gets: the name or path of an organization, a device template, and tags.
     pub organization: Option<String>,
     pub template: Option<String>,
     pub tags: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What the devices of a group prove with that they are of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attestation {
+    /// Keys that were derived from one of these.
+    Keys { primary: SecretRef, secondary: Option<SecretRef> },
+    /// Certificates that were signed by an authority of a PEM file, relative to the folder of the fleet.
+    Authority { file: String },
 }
 
 impl Default for HubApi {

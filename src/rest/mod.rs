@@ -28,7 +28,7 @@ mod throttle;
 mod tokens;
 mod twins;
 
-pub use server::{RestOptions, RestServer};
+pub use server::{Office, RestOptions, RestServer};
 
 /// The target of all lines that are logged here: a name for filters, which stays the same when code moves.
 pub const LOG_TARGET: &str = "fleetform::rest";

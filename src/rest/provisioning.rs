@@ -1,8 +1,10 @@
-//! Registrations of new devices, as with Azure's Device Provisioning Service over HTTPS.
+//! New devices that register themselves, as with Azure's Device Provisioning Service, over HTTPS and MQTT alike.
 //!
-//! Source: Microsoft, "Runtime Registration: Register Device, Operation Status Lookup" (2019-03-31). Clients expect to be
-//! told that it is under way first, and ask again.
+//! Source: Microsoft, "Runtime Registration - Register Device" and "Operation Status Lookup" (2019-03-31). Clients expect
+//! to be told that it is under way first, and ask again. Nothing is kept of a registration but the device, so a gateway
+//! that was killed in between goes on with it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,85 +15,154 @@ use super::LOG_TARGET;
 use super::answer::{self, Fault, random_id};
 use super::asked::{Served, time};
 use super::throttle::Operation;
+use crate::link::{Registering, Registrar, RegistrarAnswer, RegistrationStep};
 use crate::model::text::sanitize_line;
-use crate::ops::hub::{Desk, NotRegistered, Registration};
+use crate::ops::hub::{Desk, HubError, NotRegistered, Registration, Shown};
 
-/// What a device asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
-    Register,
-    /// How a registration that it began is.
-    Operation {
-        operation: &'a str,
-    },
-    /// How its registration is.
-    State,
-}
+/// In how many seconds a device asks again whose registration is under way.
+const POLL_SECONDS: u32 = 1;
+/// The code of a device that is disabled.
+const DISABLED: u32 = 403_001;
+/// In how many seconds a device asks again when there is too much to do.
+const BUSY_SECONDS: u32 = 2;
 
 /// Returns what a device asks for with a path, its scope and its registration id; `None` for what is no registration.
-pub fn step<'a>(method: &str, segments: &[&'a str]) -> Option<(Step<'a>, &'a str, &'a str)> {
+pub fn step<'a>(method: &str, segments: &[&'a str]) -> Option<(RegistrationStep, &'a str, &'a str)> {
     match (method, segments) {
-        ("PUT", [scope, "registrations", id, "register"]) => Some((Step::Register, scope, id)),
+        ("PUT", [scope, "registrations", id, "register"]) => Some((RegistrationStep::Register, scope, id)),
         ("GET", [scope, "registrations", id, "operations", operation]) => {
-            Some((Step::Operation { operation }, scope, id))
+            let operation = (*operation).to_string();
+            Some((RegistrationStep::Operation { operation }, scope, id))
         }
-        ("POST", [scope, "registrations", id]) => Some((Step::State, scope, id)),
+        ("POST", [scope, "registrations", id]) => Some((RegistrationStep::State, scope, id)),
         _ => None,
     }
 }
 
-/// Answers a step of a registration.
+/// Answers a step of a registration over HTTPS.
 ///
 /// # Errors
 /// The registry cannot be read or written.
-pub async fn answer(
-    served: &Arc<Served>,
-    (step, scope, id): (Step<'_>, &str, &str),
-    authorization: &str,
-    address: std::net::IpAddr,
-) -> Result<Response, Fault> {
-    let (key, text) = ((scope.to_string(), id.to_string()), authorization.to_string());
-    if !served.throttle.take(&format!("registrations {scope}"), Operation::Registry) {
-        return Ok(refused(StatusCode::TOO_MANY_REQUESTS, 429_001, "too many registrations: wait a moment"));
+pub async fn answer(served: &Arc<Served>, asked: Registering) -> Result<Response, Fault> {
+    let address = asked.address;
+    let told = told(served, asked).await?;
+    if told.is_failed_login {
+        served.throttle.count_failure(address);
     }
-    let from = address.to_string();
-    let makes = step == Step::Register;
-    let register = move |desk: &mut Desk<'_>| desk.register((&key.0, &key.1), makes, (&text, &from), time());
-    let found = served.desks.write(register).await?;
-    let registration = match found {
-        Ok(registration) => registration,
-        Err(reason) => {
-            let device = sanitize_line(id);
-            tracing::warn!(target: LOG_TARGET, %address, %device, %reason, "a device is not registered");
-            served.throttle.count_failure(address);
-            return Ok(match reason {
-                NotRegistered::Off | NotRegistered::Scope | NotRegistered::Id | NotRegistered::Never => {
-                    refused(StatusCode::NOT_FOUND, 404_201, "there is no such enrollment")
-                }
-                NotRegistered::Token => refused(StatusCode::UNAUTHORIZED, 401_002, "Unauthorized"),
-                NotRegistered::Disabled => refused(StatusCode::FORBIDDEN, 403_001, "the device is disabled"),
+    let status = StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = answer::answer(status, &told.body);
+    if let Some(seconds) = told.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(response)
+}
+
+/// Registers devices that connect with MQTT.
+pub struct Registrations(pub Arc<Served>);
+
+impl Registrar for Registrations {
+    fn ask(&self, asked: Registering) -> Pin<Box<dyn Future<Output = RegistrarAnswer> + Send>> {
+        let served = Arc::clone(&self.0);
+        Box::pin(async move {
+            let told = told(&served, asked).await.unwrap_or_else(|error| {
+                tracing::warn!(target: LOG_TARGET, %error, "a device cannot be registered now");
+                Told::refused(503, 503_001, "the gateway cannot do this now").again(BUSY_SECONDS)
             });
-        }
+            let Told { status, retry_after, body, is_failed_login } = told;
+            RegistrarAnswer { status, retry_after, body: body.to_string(), is_failed_login }
+        })
+    }
+}
+
+/// What a device is told.
+struct Told {
+    status: u16,
+    retry_after: Option<u32>,
+    body: Value,
+    is_failed_login: bool,
+}
+
+impl Told {
+    fn new(status: u16, body: Value) -> Told {
+        Told { status, retry_after: None, body, is_failed_login: false }
+    }
+
+    fn refused(status: u16, code: u32, message: &str) -> Told {
+        let body = json!({
+            "errorCode": code,
+            "trackingId": random_id(),
+            "message": message,
+            "timestampUtc": time().to_string(),
+        });
+        Told::new(status, body)
+    }
+
+    fn again(self, seconds: u32) -> Told {
+        Told { retry_after: Some(seconds), ..self }
+    }
+}
+
+/// Returns what a device is told of a step. Who is not registered is logged.
+async fn told(served: &Arc<Served>, asked: Registering) -> Result<Told, HubError> {
+    let (id, step, address) = (asked.id.clone(), asked.step.clone(), asked.address);
+    if !served.throttle.take("devices that register", Operation::Registry) {
+        return Ok(Told::refused(429, 429_001, "too many registrations: wait a moment").again(BUSY_SECONDS));
+    }
+    let makes = step == RegistrationStep::Register;
+    let register = move |desk: &mut Desk<'_>| {
+        let from = asked.address.to_string();
+        let shown = Shown { token: asked.token.as_deref(), chain: &asked.chain, address: &from };
+        desk.register((&asked.scope, &asked.id), makes, shown, time())
     };
-    if registration.is_new {
+    let found = if makes { served.desks.write(register).await? } else { served.desks.read(register).await? };
+    if let Err(reason) = found
+        && !(step == RegistrationStep::Admission && reason == NotRegistered::Never)
+    {
+        let device = sanitize_line(&id);
+        tracing::warn!(target: LOG_TARGET, %address, %device, %reason, "a device is not registered");
+    }
+    if found.as_ref().is_ok_and(|registration| registration.is_new) {
         served.noted();
     }
+    let state = match found {
+        Ok(registration) => assigned(&registration, &id),
+        Err(NotRegistered::Disabled) => disabled(&id),
+        // It may, and has not yet.
+        Err(NotRegistered::Never) if step == RegistrationStep::Admission => Value::Null,
+        Err(reason) => return Ok(refused(reason)),
+    };
     Ok(match step {
-        Step::Register => {
+        RegistrationStep::Admission => Told::new(200, json!({})),
+        RegistrationStep::Register => {
             let operation = format!("5.{}", random_id());
-            let mut response =
-                answer::answer(StatusCode::ACCEPTED, &json!({"operationId": operation, "status": "assigning"}));
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            response
+            Told::new(202, json!({"operationId": operation, "status": "assigning"})).again(POLL_SECONDS)
         }
-        Step::Operation { operation } => answer::ok(&json!({
-            "operationId": operation, "status": "assigned", "registrationState": state_json(&registration, id),
-        })),
-        Step::State => answer::ok(&state_json(&registration, id)),
+        RegistrationStep::Operation { operation } => {
+            let body = json!({"operationId": operation, "status": state["status"], "registrationState": state});
+            Told::new(200, body)
+        }
+        RegistrationStep::State => Told::new(200, state),
     })
 }
 
-fn state_json(registration: &Registration, id: &str) -> Value {
+/// Returns what a device is told that is not registered.
+fn refused(reason: NotRegistered) -> Told {
+    let told = match reason {
+        NotRegistered::Off | NotRegistered::Scope | NotRegistered::Id | NotRegistered::Never => {
+            Told::refused(404, 404_201, "there is no such enrollment")
+        }
+        NotRegistered::Token | NotRegistered::Certificate | NotRegistered::CommonName | NotRegistered::Nothing => {
+            Told::refused(401, 401_002, "Unauthorized")
+        }
+        NotRegistered::Disabled => Told::refused(403, DISABLED, "the device is disabled"),
+        NotRegistered::TooMany { seconds } => {
+            Told::refused(429, 429_001, "too many new devices: wait a moment").again(seconds)
+        }
+    };
+    Told { is_failed_login: reason.is_failed_login(), ..told }
+}
+
+fn assigned(registration: &Registration, id: &str) -> Value {
     let Registration { identity, host_name, is_new: _ } = registration;
     let at = time().to_string();
     json!({
@@ -106,20 +177,17 @@ fn state_json(registration: &Registration, id: &str) -> Value {
     })
 }
 
-fn refused(status: StatusCode, code: u32, message: &str) -> Response {
-    let mut response = answer::answer(
-        status,
-        &json!({
-            "errorCode": code,
-            "trackingId": random_id(),
-            "message": message,
-            "timestampUtc": time().to_string(),
-        }),
-    );
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-    }
-    response
+/// Returns the state of a registration whose device is disabled: it has failed, and clients do not try again.
+fn disabled(id: &str) -> Value {
+    let at = time().to_string();
+    json!({
+        "registrationId": id,
+        "status": "failed",
+        "errorCode": DISABLED,
+        "errorMessage": "the device is disabled",
+        "createdDateTimeUtc": at,
+        "lastUpdatedDateTimeUtc": at,
+    })
 }
 
 #[cfg(test)]
@@ -128,12 +196,11 @@ mod tests {
 
     #[test]
     fn registrations_are_known_by_their_paths() {
-        assert_eq!(step("PUT", &["s", "registrations", "d", "register"]), Some((Step::Register, "s", "d")));
-        assert_eq!(
-            step("GET", &["s", "registrations", "d", "operations", "5.0"]),
-            Some((Step::Operation { operation: "5.0" }, "s", "d"))
-        );
-        assert_eq!(step("POST", &["s", "registrations", "d"]), Some((Step::State, "s", "d")));
+        let of = |step| Some((step, "s", "d"));
+        assert_eq!(step("PUT", &["s", "registrations", "d", "register"]), of(RegistrationStep::Register));
+        let operation = RegistrationStep::Operation { operation: "5.0".to_string() };
+        assert_eq!(step("GET", &["s", "registrations", "d", "operations", "5.0"]), of(operation));
+        assert_eq!(step("POST", &["s", "registrations", "d"]), of(RegistrationStep::State));
         assert_eq!(step("GET", &["s", "registrations", "d"]), None);
         assert_eq!(step("PUT", &["devices", "d"]), None);
     }

@@ -21,6 +21,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use super::answer::{self, Fault, random_id};
 use super::asked::{Asked, Served, time};
 use super::{LOG_TARGET, identities, jobs, messages, provisioning, queries, twins};
+use crate::link::Registering;
 use crate::model::encoding::percent_decoded;
 use crate::model::text::sanitize_line;
 use crate::ops::hub::Caller;
@@ -50,7 +51,7 @@ pub fn router(served: Arc<Served>, client: Client) -> Router {
         async move {
             match request.uri().path() == WEBSOCKET && request.method() == Method::GET {
                 true => upgrade(&served, client, request).unwrap_or_else(Fault::into_response),
-                false => respond(served, client.address, request).await,
+                false => respond(served, client, request).await,
             }
         }
     };
@@ -93,9 +94,10 @@ fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
 }
 
-async fn respond(served: Arc<Served>, peer: SocketAddr, request: Request) -> Response {
+async fn respond(served: Arc<Served>, client: Client, request: Request) -> Response {
+    let peer = client.address;
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
-    let (policy, result) = match answered(&served, peer, request).await {
+    let (policy, result) = match answered(&served, client, request).await {
         (policy, Ok(response)) => (policy, response),
         (policy, Err(fault)) => {
             if policy.is_none() && fault.status() == StatusCode::UNAUTHORIZED {
@@ -121,11 +123,8 @@ async fn respond(served: Arc<Served>, peer: SocketAddr, request: Request) -> Res
 }
 
 /// Returns the answer, and who is let in.
-async fn answered(
-    served: &Arc<Served>,
-    peer: SocketAddr,
-    request: Request,
-) -> (Option<Caller>, Result<Response, Fault>) {
+async fn answered(served: &Arc<Served>, client: Client, request: Request) -> (Option<Caller>, Result<Response, Fault>) {
+    let Client { address: peer, chain } = client;
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let decoded = percent_decoded(path).unwrap_or_default();
@@ -135,9 +134,11 @@ async fn answered(
     }
     let parts = segments(path);
     let segments: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
-    if let Some(step) = provisioning::step(head.method.as_str(), &segments) {
-        let text = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        return (None, provisioning::answer(served, step, text, peer.ip()).await);
+    if let Some((step, scope, id)) = provisioning::step(head.method.as_str(), &segments) {
+        let token = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_string);
+        let (scope, id) = (scope.to_string(), id.to_string());
+        let asked = Registering { scope, id, step, token, chain, address: peer.ip() };
+        return (None, provisioning::answer(served, asked).await);
     }
     let rules = match served.access.rules(&served.desks).await {
         Ok(rules) => rules,
@@ -208,6 +209,9 @@ fn refused(method: &Method, segments: &[&str]) -> Fault {
         ["configurations", ..] => {
             Fault::refused("configurations do not exist here: commit a Job, or convert yours with `fleetform convert`")
         }
+        ["enrollments" | "enrollmentGroups", ..] => Fault::refused(
+            "enrollments are `provisioning.groups` of the fleet's document, and devices that are there already",
+        ),
         ["digitaltwins", ..] => {
             Fault::refused("use the twins, as `/twins/ID`: components are members of it with a mark")
         }

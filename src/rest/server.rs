@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::LOG_TARGET;
 use super::asked::{Served, Wake};
 use super::desks::Desks;
+use super::provisioning::Registrations;
 use super::routes::{self, Client};
 use crate::link::{ServerCertificate, Switchboard};
 use crate::ops::Environment;
@@ -71,20 +72,12 @@ impl RestServer {
         Ok(certificate.map(|certificate| RestServer { listener, certificate }))
     }
 
-    /// Serves on a thread of its own until the process ends. `wake` is called when the branch
-    /// may have moved, or when something waits to be published.
+    /// Serves on a thread of its own until the process ends.
     ///
     /// # Errors
     /// The system gives no threads.
-    pub fn start(
-        self,
-        environment: &Environment,
-        followed: &Followed,
-        switchboard: Switchboard,
-        wake: Wake,
-    ) -> std::io::Result<()> {
-        let desks = Desks::start(environment, followed)?;
-        let served = Arc::new(Served::new(desks, switchboard, wake));
+    pub fn start(self, office: &Office) -> std::io::Result<()> {
+        let served = Arc::clone(&office.0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = move || {
             if let Err(error) = runtime.block_on(serve(self, served)) {
@@ -92,6 +85,28 @@ impl RestServer {
             }
         };
         std::thread::Builder::new().name("rest".to_string()).spawn(serve).map(drop)
+    }
+}
+
+/// What answers back ends, and devices that register themselves.
+pub struct Office(Arc<Served>);
+
+impl Office {
+    /// Starts the threads that answer, and has the devices that connect with MQTT register with them. `wake` is called
+    /// when the branch may have moved, or when something waits to be published.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn open(
+        environment: &Environment,
+        followed: &Followed,
+        switchboard: Switchboard,
+        wake: Wake,
+    ) -> std::io::Result<Office> {
+        let desks = Desks::start(environment, followed)?;
+        let served = Arc::new(Served::new(desks, switchboard.clone(), wake));
+        switchboard.take_registrar(Arc::new(Registrations(Arc::clone(&served))));
+        Ok(Office(served))
     }
 }
 

@@ -463,14 +463,14 @@ fn a_device_with_a_certificate_is_known_by_its_thumbprint() {
 }
 
 /// An authority, and what it signs.
-struct Signer {
+pub struct Signer {
     folder: PathBuf,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Signer {
     /// Makes one whose certificate is in `ca.pem` of a folder.
-    fn new(folder: PathBuf) -> Signer {
+    pub fn new(folder: PathBuf) -> Signer {
         fs::create_dir_all(&folder).unwrap();
         let mut own = rcgen::CertificateParams::new(Vec::new()).unwrap();
         own.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -480,7 +480,7 @@ impl Signer {
     }
 
     /// Signs a certificate, and returns its file and that of its key.
-    fn sign(&self, name: &str, change: impl Fn(&mut rcgen::CertificateParams)) -> (PathBuf, PathBuf) {
+    pub fn sign(&self, name: &str, change: impl Fn(&mut rcgen::CertificateParams)) -> (PathBuf, PathBuf) {
         let mut own = rcgen::CertificateParams::new(Vec::new()).unwrap();
         own.distinguished_name = rcgen::DistinguishedName::new();
         own.distinguished_name.push(rcgen::DnType::CommonName, name);

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 mod kept;
+mod registering;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 7.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan results convert registry link repo prepare execute \
+        "diag model query schedule template manifest ledger plan results convert tls registry link repo prepare execute \
             reconcile listen",
     ),
     // Level 8. Connected devices are called at once, beside the machine.

@@ -27,7 +27,7 @@ use crate::ops::status::DaemonLock;
 use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, Switchboard, WatchOptions, watch};
 use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, check_signing_key, without_secrets};
-use crate::rest::RestServer;
+use crate::rest::{Office, RestServer};
 
 /// The shortest interval: more frequent requests would overload a server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -66,7 +66,7 @@ pub fn run(
     let mut teller = teller(environment, arguments, remote.as_deref())?;
     check_folder(environment, remote.as_deref())?;
     let (gateway, rest) = gateway.unzip();
-    let rest = rest.flatten().zip(gateway.as_ref().map(|gateway| gateway.switchboard.clone()));
+    let switchboard = gateway.as_ref().map(|gateway| gateway.switchboard.clone());
     let handle = StatusHandle::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
         trust: Trust { introduction: arguments.introduction.clone(), remembers: true },
@@ -107,10 +107,12 @@ pub fn run(
         teller.iter_mut().for_each(|teller| teller.note(note, environment));
     };
     stand_by(listening, handle, inbox.waker())?;
-    if let Some((rest, switchboard)) = rest {
+    if let Some(switchboard) = switchboard {
         let followed = Followed::of(environment, remote.as_deref(), options.branch.as_deref())?;
         let waker = inbox.waker();
-        rest.start(environment, &followed, switchboard, Arc::new(move |wakeup| waker.wake(wakeup)))?;
+        let wake = Arc::new(move |wakeup| waker.wake(wakeup));
+        let office = Office::open(environment, &followed, switchboard, wake)?;
+        rest.flatten().map(|rest| rest.start(&office)).transpose()?;
     }
     if let Some(path) = arguments.snapshot_to.clone() {
         keep_snapshot(environment.clone(), path, arguments.snapshot_every)?;

@@ -23,6 +23,8 @@ pub enum End {
     Slow,
     #[error("{0}")]
     Refused(#[from] Refusal),
+    #[error("the device may not register: the line before says why")]
+    NotRegistered,
     #[error("the registry does not answer")]
     Busy,
     #[error("{0}")]

@@ -1,6 +1,6 @@
 //! The listener of the devices: connections, their encryption, and what is bounded before anybody knows who it is.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::exchange::Exchange;
 use super::failed_logins::FailedLogins;
 use super::files::{Certificate, DeviceAuthorities};
 use super::session::{CONNECT_TIME_MAX, Connection, House};
+use super::switchboard::Switchboard;
 use super::websocket::{FramedBytes, Visitor};
 use crate::model::text::sanitize_line;
 use crate::tls::is_old_certificate;
@@ -43,12 +44,14 @@ pub(super) struct Front {
     pub visitors: mpsc::Receiver<Visitor>,
     pub host_name: Arc<str>,
     pub exchange: Arc<Exchange>,
+    /// It knows who registers new devices.
+    pub switchboard: Switchboard,
 }
 
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange } = self;
+        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange, switchboard } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -59,14 +62,20 @@ impl Front {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX));
         let mut renewal = tokio::time::interval(RENEWAL_TIME);
+        let house = |authorities: &DeviceAuthorities, peer: SocketAddr| House {
+            host_name: Arc::clone(&host_name),
+            authorities: authorities.authorities.clone(),
+            exchange: Arc::clone(&exchange),
+            registrar: switchboard.registrar(),
+            address: peer.ip(),
+        };
         loop {
             tokio::select! {
                 () = exchange.closing.notified() => return,
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
-                        let (host_name, exchange) = (Arc::clone(&host_name), Arc::clone(&exchange));
-                        let house = House { host_name, authorities: authorities.authorities.clone(), exchange };
+                        let house = house(&authorities, peer);
                         let (acceptor, handshakes) = (certificate.acceptor.clone(), Arc::clone(&handshakes));
                         connections.spawn(async move {
                             let end = serve(stream, acceptor, &house, &handshakes).await;
@@ -78,8 +87,7 @@ impl Front {
                 Some(visitor) = visitors.recv(), if connections.len() < CONNECTIONS_MAX => {
                     let Visitor { io, peer, chain } = visitor;
                     if !failures.is_out(peer.ip()) {
-                        let (host_name, exchange) = (Arc::clone(&host_name), Arc::clone(&exchange));
-                        let house = House { host_name, authorities: authorities.authorities.clone(), exchange };
+                        let house = house(&authorities, peer);
                         connections.spawn(async move {
                             let stream = FramedBytes::new(io).await;
                             (peer.ip(), Connection::new(stream, chain).serve(&house).await)
@@ -92,8 +100,7 @@ impl Front {
                 }
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     if let Ok((address, (device_id, end))) = ended {
-                        // Who is blocked, or was away for too long, is who it says.
-                        if matches!(end, End::Refused(why) if !matches!(why, Refusal::Blocked | Refusal::Expired)) {
+                        if is_failed_login(&end) {
                             failures.count(address);
                         }
                         note(address, device_id.as_deref(), &end, &exchange);
@@ -101,6 +108,15 @@ impl Front {
                 }
             }
         }
+    }
+}
+
+/// Returns true for who is not the device that it says. One that is blocked, or was away for too long, is.
+fn is_failed_login(end: &End) -> bool {
+    match end {
+        End::Refused(why) => !matches!(why, Refusal::Blocked | Refusal::Expired),
+        End::NotRegistered => true,
+        _ => false,
     }
 }
 
@@ -142,6 +158,11 @@ fn note(address: IpAddr, device_id: Option<&str>, end: &End, exchange: &Exchange
             exchange.lock().count_malformed(device_id.unwrap_or_default(), end);
             tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended");
         }
-        _ => tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended"),
+        _ => {
+            if matches!(end, End::NotRegistered) {
+                exchange.lock().refused += 1;
+            }
+            tracing::debug!(%address, %device, reason = %end, "a connection of a device has ended");
+        }
     }
 }

@@ -15,6 +15,8 @@
 //! Messages wait in the registry. A connection asks the reconciler for some of them, when the device listens and when
 //! another thread or process has queued one, and says which ones the device has acknowledged (`messages`).
 //!
+//! A device that registers itself is not yet one of the registry: `registration` says whom it asks.
+//!
 //! A device that connects without `CleanSession` listens as it has said before, also on earlier connections: the clients
 //! of IoT Hub do not say it again. Of a session from before this process began nothing is known, so it is taken to
 //! listen to everything.
@@ -32,6 +34,7 @@ mod failed_logins;
 mod files;
 mod front;
 mod messages;
+mod registration;
 mod session;
 mod switchboard;
 mod token;
@@ -60,6 +63,7 @@ use front::Front;
 pub use direct::DirectAnswer;
 pub use failed_logins::FailedLogins;
 pub use files::Certificate as ServerCertificate;
+pub use registration::{Registering, Registrar, RegistrarAnswer, RegistrationStep};
 pub use switchboard::{CallError, DirectCall, Switchboard};
 pub use token::SasToken;
 
@@ -126,6 +130,7 @@ impl HubLink {
             visitors,
             host_name: config.host_name.as_str().into(),
             exchange: Arc::clone(&exchange),
+            switchboard: switchboard.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;

@@ -3,6 +3,7 @@
 //! A message of the device is acknowledged when its effect is durable. What the device may not do ends its connection.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use super::admission::{Admitted, Hello, Proof, admitted, named};
 use super::direct;
 use super::end::End;
 use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
+use super::registration::{self, Newcomer, Registering, Registrar, RegistrationStep};
 use super::topics::{self, Filter, Said, filter_of, said};
-use super::wire::{READ_BYTES, Wire};
+use super::wire::{READ_BYTES, Wire, broken_rule};
 use crate::link::Origin;
 use crate::link::happened::Happened;
 use crate::link::protocol::{RequestId, versioned};
@@ -54,6 +56,10 @@ pub struct House {
     /// Who may have signed certificates of devices.
     pub authorities: Option<Authorities>,
     pub exchange: Arc<Exchange>,
+    /// Who registers new devices.
+    pub registrar: Option<Arc<dyn Registrar>>,
+    /// That of the device, or of a proxy.
+    pub address: IpAddr,
 }
 
 /// What comes from the exchange.
@@ -85,8 +91,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (outbox, orders) = mpsc::channel(OUTBOX_MAX);
         let (closing, closed) = oneshot::channel();
         let ordered = Ordered { orders, closed };
+        let hello = match timeout(CONNECT_TIME_MAX, self.wire.hello()).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(end)) => return (None, end),
+            Err(_) => return (None, End::Silent),
+        };
+        if let Some(newcomer) = registration::newcomer(&house.host_name, said_by(&hello)) {
+            return self.register(house, &hello, newcomer).await;
+        }
         let mut who = None;
-        let (mut device, ends_at) = match self.let_in(house, Orders { outbox, closing }, &mut who).await {
+        let (mut device, ends_at) = match self.let_in(house, &hello, Orders { outbox, closing }, &mut who).await {
             Ok(found) => found,
             Err(end) => return (who, end),
         };
@@ -105,22 +119,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         (who, end)
     }
 
-    /// Waits until the device has said who it is, and lets it in. Returns until when.
+    /// Serves a device that registers.
+    async fn register(mut self, house: &House, hello: &v3_1_1::Connect, newcomer: Newcomer) -> (Option<String>, End) {
+        let (Newcomer { scope, id }, chain) = (newcomer, std::mem::take(&mut self.chain));
+        let token = hello.password().map(|password| String::from_utf8_lossy(password).into_owned());
+        let step = RegistrationStep::Admission;
+        let asked = Registering { scope, id: id.clone(), step, token, chain, address: house.address };
+        let end = registration::serve(&mut self.wire, hello, asked, house.registrar.clone()).await;
+        (Some(id), end)
+    }
+
+    /// Lets in a device that has said who it is. Returns until when.
     async fn let_in(
         &mut self,
         house: &House,
+        hello: &v3_1_1::Connect,
         orders: Orders,
         who: &mut Option<String>,
     ) -> Result<(Device, Instant), End> {
-        let House { host_name, authorities, exchange } = house;
-        let hello = match timeout(CONNECT_TIME_MAX, self.wire.hello()).await {
-            Ok(hello) => hello?,
-            Err(_) => return Err(End::Silent),
-        };
-        let said = Hello { client_id: hello.client_id(), username: hello.user_name(), will_topic: hello.will_topic() };
-        let device_id = match named(host_name, said) {
+        let House { host_name, authorities, exchange, .. } = house;
+        let device_id = match named(host_name, said_by(hello)) {
             Ok(id) => id,
-            Err(refusal) => return Err(self.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await),
+            Err(refusal) => return Err(self.wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await),
         };
         *who = Some(device_id.clone());
         let rid = format!("{:032x}", u128::from(random()?) << 64 | u128::from(random()?));
@@ -131,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => {
                 exchange.lock().forget_login(&rid);
-                return Err(self.refuse(ConnectReturnCode::ServerUnavailable, End::Busy).await);
+                return Err(self.wire.refuse(ConnectReturnCode::ServerUnavailable, End::Busy).await);
             }
         };
         let now = Timestamp::now().as_second();
@@ -142,37 +162,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 exchange.lock().refused += 1;
-                return Err(self.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
+                return Err(self.wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
             }
         };
         let (session, was_known) =
             exchange.lock().begin(&device_id, hello.clean_session(), (credential, looks), orders);
         exchange.calls.can_be_called(&device_id);
-        self.welcome(ConnectReturnCode::Accepted, was_known);
+        self.wire.welcome(ConnectReturnCode::Accepted, was_known);
         exchange.messages_wait(&device_id);
         let left = u64::try_from(ends_at.unwrap_or(i64::MAX).saturating_sub(now)).unwrap_or_default();
         // A token may be good for centuries, which a clock of the system does not reach.
         let ends_at = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));
         let (reports, unacknowledged) = ((Instant::now(), 0), BTreeMap::new());
         Ok((Device { id: device_id, session, bad_filters: 0, reports, unacknowledged }, ends_at))
-    }
-
-    fn welcome(&mut self, code: ConnectReturnCode, session_present: bool) {
-        let packet = v3_1_1::Connack::builder().return_code(code).session_present(session_present).build();
-        if let Ok(packet) = packet {
-            self.wire.send(packet.into());
-        }
-        if code == ConnectReturnCode::Accepted {
-            self.wire.go_on();
-        }
-    }
-
-    /// Tells a device that it is not let in.
-    async fn refuse(&mut self, code: ConnectReturnCode, end: End) -> End {
-        self.welcome(code, false);
-        // It is told as far as it listens.
-        drop(self.wire.flush().await);
-        end
     }
 
     async fn serve_device(
@@ -226,15 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does what was ordered.
     fn give_out(&mut self, order: Option<Out>) -> Result<(), End> {
         match order {
-            Some(Out::Publish { topic, payload }) => {
-                let packet = v3_1_1::Publish::builder().topic_name(topic.as_str());
-                let packet = packet.and_then(|packet| packet.qos(Qos::AtMostOnce).payload(payload).build());
-                let packet = packet.map_err(|error| End::Protocol(error.to_string()))?;
-                self.wire.send(packet.into());
-            }
+            Some(Out::Publish { topic, payload }) => self.wire.publish(&topic, payload)?,
             // They are looked for behind all that was ordered.
             Some(Out::Messages) => {}
-            Some(Out::Acknowledge(packet_id)) => self.acknowledge(packet_id),
+            Some(Out::Acknowledge(packet_id)) => self.wire.acknowledge(packet_id),
             None => return Err(End::Closing),
         }
         Ok(())
@@ -263,12 +260,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(())
-    }
-
-    fn acknowledge(&mut self, packet_id: u16) {
-        if let Ok(packet) = v3_1_1::Puback::builder().packet_id(packet_id).build() {
-            self.wire.send(packet.into());
-        }
     }
 
     /// Takes a packet of the device.
@@ -305,8 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if device.bad_filters >= BAD_FILTERS_MAX {
                     return Err(End::Protocol("it subscribes to what is not its own".to_string()));
                 }
-                let packet = v3_1_1::Suback::builder().packet_id(wanted.packet_id()).return_codes(codes).build();
-                self.wire.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+                self.wire.build(v3_1_1::Suback::builder().packet_id(wanted.packet_id()).return_codes(codes).build())?;
             }
             Packet::V3_1_1Unsubscribe(unwanted) => {
                 let filters = unwanted.entries().iter().filter_map(|entry| filter_of(&device.id, entry.as_str()));
@@ -314,8 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 for filter in filters {
                     exchange.lock().subscribe(&device.id, filter, false);
                 }
-                let packet = v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build();
-                self.wire.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+                self.wire.build(v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build())?;
             }
             Packet::V3_1_1Puback(taken) => {
                 if let Some(sequence) = device.unacknowledged.remove(&taken.packet_id()) {
@@ -396,7 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         match (happened, packet_id) {
             (Some(happened), _) => exchange.happened(happened, receipt, payload.len() * MEMORY_OF_BYTE),
-            (None, Some(packet_id)) => self.acknowledge(packet_id),
+            (None, Some(packet_id)) => self.wire.acknowledge(packet_id),
             (None, None) => {}
         }
     }
@@ -422,24 +411,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Returns the rule of MQTT that a packet breaks, of those that the library does not check.
-fn broken_rule(packet: &Packet) -> Option<&'static str> {
-    let (number, has_null) = match packet {
-        Packet::V3_1_1Publish(message) => (message.packet_id(), message.topic_name().contains('\0')),
-        Packet::V3_1_1Subscribe(wanted) => {
-            let has_null = wanted.entries().iter().any(|entry| entry.topic_filter().contains('\0'));
-            (Some(wanted.packet_id()), has_null)
-        }
-        Packet::V3_1_1Unsubscribe(unwanted) => {
-            let has_null = unwanted.entries().iter().any(|entry| entry.as_str().contains('\0'));
-            (Some(unwanted.packet_id()), has_null)
-        }
-        _ => (None, false),
-    };
-    match number {
-        Some(0) => Some("the packet has the number 0"),
-        _ => has_null.then_some("a topic has the character NUL"),
-    }
+fn said_by(hello: &v3_1_1::Connect) -> Hello<'_> {
+    Hello { client_id: hello.client_id(), username: hello.user_name(), will_topic: hello.will_topic() }
 }
 
 /// Returns an answer as it is kept. Text that is no JSON is an answer of a device that failed to make one.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::direct::{Begun, DirectAnswer, DirectCalls, Unreadable};
 use super::exchange::{Closing, Exchange, Out};
+use super::registration::Registrar;
 use super::topics;
 use super::websocket::Visitor;
 use crate::link::protocol::desired_payload;
@@ -33,6 +34,7 @@ struct Inner {
     /// Of the link that is open.
     exchange: Mutex<Weak<Exchange>>,
     calls: Arc<DirectCalls>,
+    registrar: OnceLock<Arc<dyn Registrar>>,
 }
 
 impl fmt::Debug for Switchboard {
@@ -91,6 +93,15 @@ impl Switchboard {
 
     pub(super) fn calls(&self) -> Arc<DirectCalls> {
         Arc::clone(&self.inner.calls)
+    }
+
+    /// Has devices that register themselves asked of this registrar. The first one counts.
+    pub fn take_registrar(&self, registrar: Arc<dyn Registrar>) {
+        drop(self.inner.registrar.set(registrar));
+    }
+
+    pub(super) fn registrar(&self) -> Option<Arc<dyn Registrar>> {
+        self.inner.registrar.get().cloned()
     }
 
     fn exchange(&self) -> Option<Arc<Exchange>> {

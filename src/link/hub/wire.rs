@@ -1,12 +1,13 @@
 //! MQTT 3.1.1 on any stream of bytes: the packets of one connection, and when it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_protocol_core::mqtt;
 use mqtt_protocol_core::mqtt::connection::event::TimerKind;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, role};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait as _, Packet, v3_1_1};
-use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait as _, Packet, Qos, v3_1_1};
+use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -165,5 +166,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         written.await.map_err(|_| End::Slow)??;
         self.output.clear();
         Ok(())
+    }
+
+    /// Answers CONNECT.
+    pub fn welcome(&mut self, code: ConnectReturnCode, session_present: bool) {
+        let packet = v3_1_1::Connack::builder().return_code(code).session_present(session_present).build();
+        if let Ok(packet) = packet {
+            self.send(packet.into());
+        }
+        if code == ConnectReturnCode::Accepted {
+            self.go_on();
+        }
+    }
+
+    /// Tells a device that it is not let in.
+    pub async fn refuse(&mut self, code: ConnectReturnCode, end: End) -> End {
+        self.welcome(code, false);
+        // It is told as far as it listens.
+        drop(self.flush().await);
+        end
+    }
+
+    /// Writes a message that nobody acknowledges.
+    pub fn publish(&mut self, topic: &str, payload: Arc<[u8]>) -> Result<(), End> {
+        let packet = v3_1_1::Publish::builder().topic_name(topic);
+        self.build(packet.and_then(|packet| packet.qos(Qos::AtMostOnce).payload(payload).build()))
+    }
+
+    /// Writes a packet, when it is a legal one.
+    pub fn build<P: Into<Packet>>(&mut self, packet: Result<P, MqttError>) -> Result<(), End> {
+        self.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+        Ok(())
+    }
+
+    pub fn acknowledge(&mut self, packet_id: u16) {
+        if let Ok(packet) = v3_1_1::Puback::builder().packet_id(packet_id).build() {
+            self.send(packet.into());
+        }
+    }
+}
+
+/// Returns the rule of MQTT that a packet breaks, of those that the library does not check.
+pub fn broken_rule(packet: &Packet) -> Option<&'static str> {
+    let (number, has_null) = match packet {
+        Packet::V3_1_1Publish(message) => (message.packet_id(), message.topic_name().contains('\0')),
+        Packet::V3_1_1Subscribe(wanted) => {
+            let has_null = wanted.entries().iter().any(|entry| entry.topic_filter().contains('\0'));
+            (Some(wanted.packet_id()), has_null)
+        }
+        Packet::V3_1_1Unsubscribe(unwanted) => {
+            let has_null = unwanted.entries().iter().any(|entry| entry.as_str().contains('\0'));
+            (Some(unwanted.packet_id()), has_null)
+        }
+        _ => (None, false),
+    };
+    match number {
+        Some(0) => Some("the packet has the number 0"),
+        _ => has_null.then_some("a topic has the character NUL"),
     }
 }

@@ -6,7 +6,7 @@ use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::node::pointer;
 use crate::manifest::v1;
-use crate::model::hub::{EnrolmentGroup, HubApi, HubPolicy, HubRight, Provisioning};
+use crate::model::hub::{Attestation, EnrolmentGroup, HubApi, HubPolicy, HubRight, Provisioning};
 use crate::model::kind::Kind;
 use crate::model::patch::{Section, violations};
 use crate::model::secret::SecretRef;
@@ -63,23 +63,48 @@ impl Lowering<'_> {
         let mut found = BTreeMap::new();
         for (name, group) in groups {
             let at = pointer(["spec", "link", "iotHub", "provisioning", "groups", &name]);
-            let v1::EnrolmentGroup { primary, secondary, organization, template, tags } = group;
-            if primary.is_none() {
-                self.report(code::HUB_API, &at, "A group needs a key: `primary: {env: NAME}`.");
-            }
+            let v1::EnrolmentGroup { primary, secondary, authority, organization, template, tags } = group;
+            let attestation = self.attestation(primary, secondary, authority, &at);
             if let Some(broken) = violations(&tags, Section::Tags).first() {
                 let detail = format!("{}: {}.", broken.path.join("."), broken.rule);
                 self.report(code::HUB_API, &format!("{at}/tags"), detail);
             }
-            let primary = primary.and_then(|place| self.credential(place, &format!("{at}/primary")));
-            let secondary = secondary.and_then(|place| self.credential(place, &format!("{at}/secondary")));
             let template = template
                 .map(|text| self.reference(Kind::DeviceTemplate, &text.0, format!("{at}/template")).to_string());
             let organization = self.organization_reference(organization, &format!("{at}/organization"));
-            let primary = primary.unwrap_or(SecretRef::Env(String::new()));
-            found.insert(name, EnrolmentGroup { primary, secondary, organization, template, tags });
+            found.insert(name, EnrolmentGroup { attestation, organization, template, tags });
         }
         Provisioning { id_scope, groups: found }
+    }
+
+    /// Returns what the devices of a group prove themselves with: keys, or an authority.
+    fn attestation(
+        &mut self,
+        primary: Option<v1::CredentialPlace>,
+        secondary: Option<v1::CredentialPlace>,
+        authority: Option<v1::DeviceAuthority>,
+        at: &str,
+    ) -> Attestation {
+        let Some(v1::DeviceAuthority { file }) = authority else {
+            if primary.is_none() {
+                let detail =
+                    "A group needs a key or an authority: `primary: {env: NAME}`, or `authority: {file: PATH}`.";
+                self.report(code::HUB_API, at, detail);
+            }
+            let primary = primary.and_then(|place| self.credential(place, &format!("{at}/primary")));
+            let secondary = secondary.and_then(|place| self.credential(place, &format!("{at}/secondary")));
+            return Attestation::Keys { primary: primary.unwrap_or(SecretRef::Env(String::new())), secondary };
+        };
+        if primary.is_some() || secondary.is_some() {
+            let detail = "A group has keys or an authority, not both: make two groups.";
+            self.report(code::HUB_API, &format!("{at}/authority"), detail);
+        }
+        let file = file.filter(|file| !file.trim().is_empty());
+        if file.is_none() {
+            let detail = "An authority is a PEM file: `file: PATH`.";
+            self.report(code::HUB_API, &format!("{at}/authority"), detail);
+        }
+        Attestation::Authority { file: file.unwrap_or_default() }
     }
 
     fn hub_policies(&mut self, policies: BTreeMap<String, v1::HubPolicy>) -> BTreeMap<String, HubPolicy> {

@@ -4,7 +4,7 @@ use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
 use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
-use crate::model::hub::HubLinkConfig;
+use crate::model::hub::{Attestation, HubLinkConfig};
 use crate::model::limits;
 use crate::model::secret::SecretRef;
 
@@ -99,6 +99,15 @@ impl Lowering<'_> {
             }
         }
         let api = self.hub_api(hub);
+        // Who registers with a certificate connects with it.
+        let groups = api.provisioning.iter().flat_map(|provisioning| provisioning.groups.values());
+        for group in groups {
+            if let Attestation::Authority { file } = &group.attestation
+                && !device_authorities.contains(file)
+            {
+                device_authorities.push(file.clone());
+            }
+        }
         LinkConfig::Hub(Box::new(HubLinkConfig { host_name, device_authorities, api }))
     }
 

@@ -53,7 +53,7 @@ pub struct IotHub {
     pub provisioning: Option<Provisioning>,
 }
 
-/// How new devices register themselves, as with the Device Provisioning Service, over HTTPS.
+/// How new devices register themselves, as with the Device Provisioning Service.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("required" = ["idScope", "groups"]))]
@@ -61,15 +61,17 @@ pub struct Provisioning {
     /// What devices name as the scope of their ids.
     #[schemars(example = &"0ne00A1B2C3")]
     pub id_scope: Option<String>,
-    /// The enrolment groups, by name: a device has a key that was derived from one of its group.
+    /// The enrolment groups, by name: a device has a key that was derived from one of its group, or a certificate that
+    /// its authority has signed.
     #[schemars(example = json!({"line-3": {"primary": {"env": "LINE_3"}, "tags": {"line": "3"}}}))]
     pub groups: BTreeMap<String, EnrolmentGroup>,
 }
 
-/// Devices with keys that were derived from one key.
+/// Devices that may register with a key that was derived from one of the group, or with a certificate of an authority:
+/// either `primary` or `authority`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("required" = ["primary"]))]
+#[schemars(extend("oneOf" = [{"required": ["primary"]}, {"required": ["authority"]}]))]
 pub struct EnrolmentGroup {
     /// Where the key of the group is: 16 to 64 bytes in Base64. The operator allows it with `--allow-secret`.
     #[schemars(example = json!({"env": "LINE_3"}))]
@@ -77,6 +79,10 @@ pub struct EnrolmentGroup {
     /// Where a second key is, which counts as the first. Default: none.
     #[schemars(example = json!({"env": "LINE_3_NEXT"}))]
     pub secondary: Option<CredentialPlace>,
+    /// Who has signed the certificates of the devices: their common name is the registration id. It is one of
+    /// `deviceAuthorities`, too.
+    #[schemars(example = json!({"file": "/etc/fleetform/line-4-ca.pem"}))]
+    pub authority: Option<DeviceAuthority>,
     /// The organization that a new device gets. Default: none.
     pub organization: Option<super::OrganizationText>,
     /// The device template that a new device gets. Default: none.

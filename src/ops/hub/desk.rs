@@ -1,5 +1,6 @@
 //! What one thread answers back ends with: the declared files of the newest commit, and the way to the registry.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub struct Desk<'w> {
     pub(super) known_target: KnownTarget,
     /// When the answers of devices were dropped last that are too old.
     pub(super) dropped_at: Option<Timestamp>,
+    /// How many new devices of each group have registered in the minute that began then.
+    pub(super) new_devices: BTreeMap<String, (Timestamp, u32)>,
 }
 
 impl<'w> Desk<'w> {
@@ -84,6 +87,7 @@ impl<'w> Desk<'w> {
             known: None,
             known_target: None,
             dropped_at: None,
+            new_devices: BTreeMap::new(),
         }
     }
 

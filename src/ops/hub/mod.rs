@@ -28,7 +28,7 @@ pub use devices::{Expected, GivenIdentity, HubTwin, NotedCall, TwinPatch, TwinWr
 pub use error::HubError;
 pub use job::{HubJob, HubStatistics, HubStatus};
 pub use policies::{connection_string, make_policies};
-pub use provisioning::{NotRegistered, Registration};
+pub use provisioning::{NotRegistered, Registration, Shown};
 pub use request::{HubAction, JobRequest, timeout};
 pub use rows::{RowPage, job_type};
 

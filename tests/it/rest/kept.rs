@@ -2,14 +2,9 @@
 
 use std::fs;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
-use super::{HOST, Hub, OWNER_KEY, twin_job};
-use crate::gateway::token;
+use super::{HOST, Hub, twin_job};
 use crate::servers::{bare, git};
 use crate::world::Ran;
 
@@ -127,47 +122,6 @@ fn a_job_for_review_runs_when_its_branch_is_merged() {
     assert_eq!(by_hand(&hub, &["rev-parse", "hub/job3"]).expect(0).stdout.trim(), head);
     by_hand(&hub, &["merge", "-q", "--ff-only", "hub/job1"]).expect(0);
     hub.wait_job("job1", "completed");
-}
-
-#[test]
-fn a_new_device_registers_with_a_key_of_its_group() {
-    let of_hub = ", provisioning: {idScope: 0ne1, groups: {line: {primary: {env: HUB_OWNER}, tags: {line: '3'}}}}";
-    let mut hub = Hub::without_gateway(HOST, of_hub, 1);
-    hub.world.run(&["gateway", "init"]).expect(0);
-    hub.start();
-    let derived = |id: &str| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(OWNER_KEY).unwrap()).unwrap();
-        mac.update(id.as_bytes());
-        STANDARD.encode(mac.finalize().into_bytes())
-    };
-    let step = |method: &str, scope: &str, rest: &str, key: &str| {
-        let signed = format!("{}&skn=registration", token(key, "0ne1%2Fregistrations%2FSn-7", 600));
-        hub.ask_with(&signed, method, &format!("/{scope}/registrations/Sn-7{rest}"), &json!({"registrationId": "Sn-7"}))
-    };
-    let own = derived("sn-7");
-    // A device that asks without having registered, the key of the group itself, another device's, another scope.
-    assert_eq!(step("GET", "0ne1", "/operations/5.1", &own).status, 404);
-    for key in [OWNER_KEY, &derived("sn-8")] {
-        assert_eq!(step("PUT", "0ne1", "/register", key).expect(401).body["errorCode"], 401_002);
-    }
-    assert_eq!(step("PUT", "other", "/register", &own).status, 404);
-    for _ in 0..2 {
-        let begun = step("PUT", "0ne1", "/register", &own).expect(202);
-        assert_eq!((&begun.body["status"], begun.headers["retry-after"].as_str()), (&json!("assigning"), "1"));
-        let operation = begun.body["operationId"].as_str().unwrap().to_string();
-        let done = step("GET", "0ne1", &format!("/operations/{operation}"), &own).expect(200).body;
-        let state = &done["registrationState"];
-        assert_eq!((&done["status"], &done["operationId"]), (&json!("assigned"), &json!(operation)));
-        assert_eq!((&state["deviceId"], &state["assignedHub"]), (&json!("sn-7"), &json!(HOST)));
-    }
-    let identity = hub.ask("GET", "/devices/sn-7", &Value::Null).expect(200).body;
-    assert_eq!(identity["authentication"]["symmetricKey"]["primaryKey"], json!(own));
-    let twin = hub.ask("GET", "/twins/sn-7", &Value::Null).expect(200).body;
-    assert_eq!(twin["tags"], json!({"line": "3"}));
-    // A blocked device is told so.
-    hub.world.run(&["device", "block", "sn-7", "--reason", "lost", "--yes"]).expect(0);
-    assert_eq!(step("PUT", "0ne1", "/register", &own).status, 403);
-    hub.tells_no_secret(&[]);
 }
 
 #[test]
