@@ -130,6 +130,7 @@
 //! | secrets that the operator allows | `prepare`, read only | where a job's reference says |
 //! | what simulated devices executed | `link` | where `spec.link.simulated.journal` says |
 //! | certificates of a broker, and our key | `link`, read only | where `spec.link.mqtt` says |
+//! | telemetry of devices of IoT Hub | `link`, appended | where `spec.link.iotHub.telemetry` says |
 //! | the policies that `gateway init` makes | `ops::hub` | `.fleetform/gateway.json`, mode 0600 |
 //! | the jobs of back ends | `ops::hub`, `repo` | the folder of `jobs.folder`, a commit of the followed branch |
 //! | the certificate of the gateway, and its key | `link`, read only | where `--certificate` and `--key` say |

@@ -307,7 +307,7 @@ pub(super) fn member<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 }
 
 /// Returns a text as one level of a topic.
-fn level(text: &str) -> String {
+pub(super) fn level(text: &str) -> String {
     let mut level = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

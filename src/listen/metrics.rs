@@ -258,7 +258,8 @@ impl Page {
     /// The way to the devices, when there are connections.
     fn link(&self, families: &mut Families<'_>) -> fmt::Result {
         let Some(link) = &self.snapshot.link else { return Ok(()) };
-        let LinkStatus { connected, connections, fault: _, online, malformed, refused, telemetry } = link;
+        let LinkStatus { connected, connections, fault: _, online, malformed, refused, telemetry, telemetry_lost } =
+            link;
         let help = "Connections to the broker that are up";
         families.gauges(about("fleetform_link_connected", help), alone(Some(number(*connected))))?;
         let help = "Connections to the broker that are wanted";
@@ -268,7 +269,9 @@ impl Page {
         let refusals = vec![(vec![("cause", "malformed")], *malformed), (vec![("cause", "refused")], *refused)];
         families.counters(about("fleetform_link_refusals", "Messages of devices that nothing came of"), refusals)?;
         let help = "Messages of telemetry that devices have sent to the gateway";
-        families.counters(about("fleetform_link_telemetry", help), vec![(Vec::new(), *telemetry)])
+        families.counters(about("fleetform_link_telemetry", help), vec![(Vec::new(), *telemetry)])?;
+        let help = "Messages of telemetry that were to be passed on and were dropped";
+        families.counters(about("fleetform_link_telemetry_lost", help), vec![(Vec::new(), *telemetry_lost)])
     }
 
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {

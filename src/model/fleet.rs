@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::access::Access;
+pub use super::broker::MqttLinkConfig;
 use super::digest::Digest;
 use super::hub::HubLinkConfig;
 use super::id::{DeviceId, Name};
@@ -16,7 +17,6 @@ use super::marks::Marks;
 use super::outcome::{DeviceStatus, Reason};
 use super::policy::Policy;
 use super::schedule::Schedule;
-use super::secret::SecretRef;
 
 /// The one Fleet document.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,10 @@ impl LinkConfig {
     pub fn reaches_like(&self, other: &LinkConfig) -> bool {
         match (self, other) {
             (LinkConfig::Hub(one), LinkConfig::Hub(two)) => {
-                (&one.host_name, &one.device_authorities) == (&two.host_name, &two.device_authorities)
+                let of = |hub: &HubLinkConfig| {
+                    (hub.host_name.clone(), hub.device_authorities.clone(), hub.telemetry.clone())
+                };
+                of(one) == of(two)
             }
             (one, two) => one == two,
         }
@@ -85,25 +88,6 @@ impl Default for LinkConfig {
 
 /// What all topics of a fleet begin with that names nothing.
 pub const TOPIC_PREFIX_DEFAULT: &str = "fleetform";
-
-/// Devices behind an MQTT broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MqttLinkConfig {
-    pub host: String,
-    pub port: u16,
-    /// The connection is encrypted and the broker's certificate checked.
-    pub is_tls: bool,
-    pub username: Option<SecretRef>,
-    pub password: Option<SecretRef>,
-    /// PEM files, absolute or relative to the fleet's folder. Without `ca` the system's authorities are trusted.
-    pub ca: Option<String>,
-    pub client_certificate: Option<String>,
-    pub client_key: Option<String>,
-    /// What all topics begin with, without a slash at its end.
-    pub topic_prefix: String,
-    /// From 1.
-    pub connections: u32,
-}
 
 /// Simulated devices: their behaviour is a function of the seed and the device id, so every run meets the same devices.
 #[derive(Debug, Clone, PartialEq)]

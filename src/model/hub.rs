@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::broker::MqttLinkConfig;
 use super::secret::SecretRef;
 
 /// The label of a job that a back end of IoT Hub has made: the id that it goes by there.
@@ -16,8 +17,20 @@ pub struct HubLinkConfig {
     /// PEM files with the authorities that may have signed certificates of devices, relative to the folder of the fleet;
     /// those of enrolment groups are among them.
     pub device_authorities: Vec<String>,
+    /// Where telemetry goes; `None` for nowhere: it is counted and dropped.
+    pub telemetry: Option<TelemetrySink>,
     /// What back ends may do.
     pub api: HubApi,
+}
+
+/// Where the telemetry of devices goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TelemetrySink {
+    /// A file, relative to the folder of the fleet, to which lines of JSON are appended.
+    File {
+        path: String,
+    },
+    Broker(Box<MqttLinkConfig>),
 }
 
 /// What back ends may do that use the REST API of IoT Hub.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod acknowledgement;
 pub mod backoff;
+pub mod broker;
 pub mod delivery;
 pub mod device;
 pub mod digest;

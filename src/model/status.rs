@@ -97,6 +97,9 @@ pub struct LinkStatus {
     /// Messages of telemetry that devices have sent to the gateway.
     #[serde(default)]
     pub telemetry: u64,
+    /// Those of them that were to be passed on and were not.
+    #[serde(default)]
+    pub telemetry_lost: u64,
 }
 
 /// Where declared files come from, and the last ones that the daemon acted on.

@@ -1,6 +1,6 @@
 //! The way to the devices, which may stay open while there is nothing to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Hearing, Waker, Wakeup};
 use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, PolicyKeys, Surroundings};
 use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
-use crate::model::hub::{HubLinkConfig, HubRight};
+use crate::model::hub::{HubLinkConfig, HubRight, TelemetrySink};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
 use crate::model::text::sanitize_line;
@@ -91,8 +91,17 @@ impl KeptLink {
                 }
                 Credentials::default()
             }
-            LinkConfig::Mqtt(mqtt) => credentials(mqtt, workspace)?,
-            LinkConfig::Hub(_) => Credentials::default(),
+            LinkConfig::Mqtt(mqtt) => credentials(mqtt, "mqtt", workspace)?,
+            LinkConfig::Hub(hub) => match (&hub.telemetry, &options.gateway) {
+                (Some(TelemetrySink::Broker(broker)), Some(_)) => {
+                    credentials(broker, "iotHub.telemetry.mqtt", workspace)?
+                }
+                (Some(TelemetrySink::File { path }), Some(_)) => {
+                    workspace.refuse_tracked_link(Path::new(path))?;
+                    Credentials::default()
+                }
+                _ => Credentials::default(),
+            },
         };
         let (policies, faults) = match (config, &options.gateway) {
             (LinkConfig::Hub(hub), Some(_)) => policy_keys(hub, workspace),
@@ -256,10 +265,10 @@ fn tell_faults(faults: &[String]) {
 }
 
 /// Reads what the settings of a broker refer to.
-fn credentials(config: &MqttLinkConfig, workspace: &Workspace) -> Result<Credentials, ReconcileError> {
+fn credentials(config: &MqttLinkConfig, place: &str, workspace: &Workspace) -> Result<Credentials, ReconcileError> {
     let read = |field: &str, reference: &SecretRef| -> Result<SecretText, ReconcileError> {
         workspace.secret(reference).map_err(|fault| {
-            let (what, reason) = (format!("`spec.link.mqtt.{field}`"), format!("{reference} {fault}"));
+            let (what, reason) = (format!("`spec.link.{place}.{field}`"), format!("{reference} {fault}"));
             let help = match fault {
                 SecretFault::NotAllowed => format!("Allow it where fleetform runs: `--allow-secret {reference}`."),
                 other => other.help(reference),

@@ -72,8 +72,12 @@ impl Desk {
             gateway: Some(gateway),
             wake: Arc::new(|| {}),
         };
-        let config =
-            HubLinkConfig { host_name: HOST.to_string(), device_authorities: Vec::new(), api: HubApi::default() };
+        let config = HubLinkConfig {
+            host_name: HOST.to_string(),
+            device_authorities: Vec::new(),
+            telemetry: None,
+            api: HubApi::default(),
+        };
         self.is_over = Arc::default();
         let (heard, is_over) = (Arc::clone(&self.heard), Arc::clone(&self.is_over));
         let mut link = HubLink::open(&config, surroundings).unwrap();

@@ -43,7 +43,7 @@ pub enum Out {
         topic: String,
         payload: Arc<[u8]>,
     },
-    /// There are messages to hand over.
+    /// There are messages to hand over, or to acknowledge.
     Messages,
     /// What the device has sent is durable.
     Acknowledge(u16),
@@ -120,6 +120,8 @@ struct Session {
     /// What it was let in with.
     credential: Credential,
     delivery: Delivery,
+    /// Numbers of its packets that are to be acknowledged.
+    acknowledged: Vec<u16>,
 }
 
 impl Session {
@@ -153,6 +155,7 @@ pub struct State {
     pub malformed: u64,
     pub refused: u64,
     pub telemetry: u64,
+    pub telemetry_lost: u64,
     is_signaled: bool,
     warned: BTreeSet<String>,
 }
@@ -344,7 +347,15 @@ impl State {
         self.last_number += 1;
         let number = self.last_number;
         let (Orders { outbox, closing }, delivery) = (orders, Delivery::default());
-        let session = Session { number, outbox, closing: Some(closing), is_clean, credential, delivery };
+        let session = Session {
+            number,
+            outbox,
+            closing: Some(closing),
+            is_clean,
+            credential,
+            delivery,
+            acknowledged: Vec::new(),
+        };
         if let Some(mut earlier) = self.sessions.insert(device_id.to_string(), session) {
             earlier.close(Closing::Replaced);
             if earlier.is_clean {
@@ -431,6 +442,23 @@ impl State {
         }
     }
 
+    /// Acknowledges many messages, also of one device: they do not take its places for what waits.
+    pub fn acknowledge_all<'a>(&mut self, receipts: impl Iterator<Item = &'a Receipt>) {
+        for Receipt { device_id, session, packet_id } in receipts {
+            if let Some(own) = self.sessions.get_mut(device_id).filter(|one| one.number == *session) {
+                own.acknowledged.push(*packet_id);
+                // One that has too much to do already looks when it has done it.
+                drop(own.outbox.try_send(Out::Messages));
+            }
+        }
+    }
+
+    /// Takes out the numbers of packets that a session is to acknowledge.
+    pub fn take_acknowledged(&mut self, device_id: &str, number: u64) -> Vec<u16> {
+        let session = self.sessions.get_mut(device_id).filter(|session| session.number == number);
+        session.map(|session| std::mem::take(&mut session.acknowledged)).unwrap_or_default()
+    }
+
     pub fn connected(&self) -> usize {
         self.sessions.len()
     }
@@ -438,6 +466,12 @@ impl State {
     /// Notes an answer, and returns false for one that came before.
     pub fn is_first_answer(&mut self, device_id: &str, rid: &str) -> bool {
         self.answered.is_first(device_id, rid)
+    }
+
+    /// Counts a message of telemetry; one that was to be passed on and was not is lost.
+    pub fn count_telemetry(&mut self, is_lost: bool) {
+        self.telemetry += 1;
+        self.telemetry_lost += u64::from(is_lost);
     }
 
     /// Counts what a device should not have said, and logs the first time of each device.

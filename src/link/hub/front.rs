@@ -17,6 +17,7 @@ use super::failed_logins::FailedLogins;
 use super::files::{Certificate, DeviceAuthorities};
 use super::session::{CONNECT_TIME_MAX, Connection, House};
 use super::switchboard::Switchboard;
+use super::telemetry::Sink;
 use super::websocket::{FramedBytes, Visitor};
 use crate::model::text::sanitize_line;
 use crate::tls::is_old_certificate;
@@ -46,12 +47,14 @@ pub(super) struct Front {
     pub exchange: Arc<Exchange>,
     /// It knows who registers new devices.
     pub switchboard: Switchboard,
+    pub sink: Option<Arc<Sink>>,
 }
 
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange, switchboard } = self;
+        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange, switchboard, sink } =
+            self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -67,6 +70,7 @@ impl Front {
             authorities: authorities.authorities.clone(),
             exchange: Arc::clone(&exchange),
             registrar: switchboard.registrar(),
+            sink: sink.clone(),
             address: peer.ip(),
         };
         loop {

@@ -37,13 +37,15 @@ mod messages;
 mod registration;
 mod session;
 mod switchboard;
+mod telemetry;
+mod telemetry_broker;
 mod token;
 mod topics;
 mod websocket;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,13 +54,18 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::happened::Happened;
+use super::mqtt::client_of;
 use super::protocol::{RequestId, desired_payload, twin_payload};
-use super::{Ask, DeviceLink, LinkError, LinkEvent, PolicyKeys, Reply, ReplyAnswer, Request, Surroundings};
-use crate::model::hub::HubLinkConfig;
+use super::{
+    Ask, Credentials, DeviceLink, LinkError, LinkEvent, PolicyKeys, Reply, ReplyAnswer, Request, Surroundings,
+};
+use crate::model::hub::{HubLinkConfig, TelemetrySink};
 use crate::model::status::LinkStatus;
 use exchange::{AGAIN, Closing, Exchange, Inbound, Out, Receipt};
 use files::{Certificate, DeviceAuthorities};
 use front::Front;
+use telemetry::{Sink, write_lines};
+use telemetry_broker::publish_all;
 
 pub use direct::DirectAnswer;
 pub use failed_logins::FailedLogins;
@@ -123,6 +130,9 @@ impl HubLink {
         let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls(), door));
         exchange.lock().take_policies(surroundings.policies);
         exchange.happened(Happened::Began, None, 0);
+        let sink =
+            open_sink(config, (surroundings.folder, surroundings.registry), &surroundings.credentials, &exchange)
+                .map_err(failed)?;
         let front = Front {
             listener,
             certificate,
@@ -131,6 +141,7 @@ impl HubLink {
             host_name: config.host_name.as_str().into(),
             exchange: Arc::clone(&exchange),
             switchboard: switchboard.clone(),
+            sink,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
@@ -155,6 +166,32 @@ impl HubLink {
         let order = Out::Publish { topic, payload: payload.into() };
         self.exchange.as_ref().is_some_and(|exchange| exchange.lock().order(device_id, order))
     }
+}
+
+/// Starts the thread that passes telemetry on; `None` when it goes nowhere.
+fn open_sink(
+    config: &HubLinkConfig,
+    (folder, registry): (&Path, &str),
+    credentials: &Credentials,
+    exchange: &Arc<Exchange>,
+) -> Result<Option<Arc<Sink>>, String> {
+    let Some(telemetry) = &config.telemetry else { return Ok(None) };
+    let (sink, outlet) = Sink::new(Arc::clone(exchange));
+    let work: Box<dyn FnOnce() + Send> = match telemetry {
+        TelemetrySink::File { path } => {
+            let path = folder.join(path);
+            Box::new(move || write_lines(path, outlet))
+        }
+        TelemetrySink::Broker(broker) => {
+            let client_id = format!("fleetform-{registry}-telemetry");
+            let options = client_of(broker, folder, client_id, credentials).map_err(|error| error.to_string())?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (runtime, prefix) = (runtime.map_err(|error| error.to_string())?, broker.topic_prefix.clone());
+            Box::new(move || runtime.block_on(publish_all(options, prefix, outlet)))
+        }
+    };
+    let thread = std::thread::Builder::new().name("telemetry".to_string()).spawn(work);
+    thread.map(|_| Some(Arc::new(sink))).map_err(|error| error.to_string())
 }
 
 impl DeviceLink for HubLink {
@@ -305,6 +342,7 @@ impl DeviceLink for HubLink {
             malformed: state.malformed,
             refused: state.refused,
             telemetry: state.telemetry,
+            telemetry_lost: state.telemetry_lost,
         })
     }
 }

@@ -20,6 +20,7 @@ use super::direct;
 use super::end::End;
 use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
 use super::registration::{self, Newcomer, Registering, Registrar, RegistrationStep};
+use super::telemetry::{Sink, Telemetry};
 use super::topics::{self, Filter, Said, filter_of, said};
 use super::wire::{READ_BYTES, Wire, broken_rule};
 use crate::link::Origin;
@@ -58,6 +59,8 @@ pub struct House {
     pub exchange: Arc<Exchange>,
     /// Who registers new devices.
     pub registrar: Option<Arc<dyn Registrar>>,
+    /// Where telemetry goes; `None` for nowhere.
+    pub sink: Option<Arc<Sink>>,
     /// That of the device, or of a proxy.
     pub address: IpAddr,
 }
@@ -77,6 +80,7 @@ struct Device {
     reports: (Instant, u32),
     /// The messages that it has not acknowledged, by the number of their packet.
     unacknowledged: BTreeMap<u16, i64>,
+    sink: Option<Arc<Sink>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -137,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         orders: Orders,
         who: &mut Option<String>,
     ) -> Result<(Device, Instant), End> {
-        let House { host_name, authorities, exchange, .. } = house;
+        let House { host_name, authorities, exchange, sink, .. } = house;
         let device_id = match named(host_name, said_by(hello)) {
             Ok(id) => id,
             Err(refusal) => return Err(self.wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await),
@@ -174,7 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A token may be good for centuries, which a clock of the system does not reach.
         let ends_at = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));
         let (reports, unacknowledged) = ((Instant::now(), 0), BTreeMap::new());
-        Ok((Device { id: device_id, session, bad_filters: 0, reports, unacknowledged }, ends_at))
+        let sink = sink.clone();
+        Ok((Device { id: device_id, session, bad_filters: 0, reports, unacknowledged, sink }, ends_at))
     }
 
     async fn serve_device(
@@ -241,8 +246,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn hand_over(&mut self, device: &mut Device, exchange: &Exchange) -> Result<(), End> {
         let mut state = exchange.lock();
         let messages = state.take_messages(&device.id, device.session);
+        let acknowledged = state.take_acknowledged(&device.id, device.session);
         let is_silent = state.listens_to(&device.id).is_some_and(|listens| listens.is_silent);
         drop(state);
+        acknowledged.into_iter().for_each(|packet_id| self.wire.acknowledge(packet_id));
         for message in messages {
             let failed = |error: String| End::Protocol(error);
             let packet = v3_1_1::Publish::builder().topic_name(topics::message(&device.id, &message));
@@ -346,8 +353,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let receipt =
             packet_id.map(|packet_id| Receipt { device_id: device_id.clone(), session: device.session, packet_id });
         let happened = match said {
-            Said::Telemetry => {
-                exchange.lock().telemetry += 1;
+            Said::Telemetry { properties } => {
+                let is_passed = device.pass_on(properties, payload, receipt.clone());
+                exchange.lock().count_telemetry(is_passed == Some(false));
+                if is_passed == Some(true) {
+                    // It is acknowledged when it is there.
+                    return;
+                }
                 None
             }
             Said::TwinWanted { rid } => Some(Happened::TwinWanted { device_id, rid }),
@@ -413,6 +425,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 fn said_by(hello: &v3_1_1::Connect) -> Hello<'_> {
     Hello { client_id: hello.client_id(), username: hello.user_name(), will_topic: hello.will_topic() }
+}
+
+impl Device {
+    /// Passes telemetry on; false when too much waits already, and `None` when it goes nowhere.
+    fn pass_on(&self, properties: String, payload: &[u8], receipt: Option<Receipt>) -> Option<bool> {
+        let (device_id, at) = (self.id.clone(), Timestamp::now());
+        let one = |payload: &[u8]| Telemetry { device_id, properties, payload: payload.to_vec(), at, receipt };
+        self.sink.as_ref().map(|sink| sink.pass(one(payload)))
+    }
 }
 
 /// Returns an answer as it is kept. Text that is no JSON is an answer of a device that failed to make one.

@@ -43,7 +43,10 @@ pub enum Said {
     TwinWanted {
         rid: String,
     },
-    Telemetry,
+    /// With its properties, percent-encoded.
+    Telemetry {
+        properties: String,
+    },
 }
 
 /// Returns the filter that a text is for a device, or `None`.
@@ -62,9 +65,14 @@ fn is_of(device_id: &str, topic: &str, rest: &str) -> bool {
 
 /// Returns true for a topic to which a device sends telemetry.
 pub fn is_telemetry(device_id: &str, topic: &str) -> bool {
+    telemetry(device_id, topic).is_some()
+}
+
+/// Returns the properties of telemetry, as the device wrote them; `None` for another topic.
+fn telemetry<'t>(device_id: &str, topic: &'t str) -> Option<&'t str> {
     let rest = topic.strip_prefix("devices/").and_then(|topic| topic.strip_prefix(device_id));
-    rest.and_then(|rest| rest.strip_prefix("/messages/events"))
-        .is_some_and(|bag| bag.is_empty() || bag.starts_with('/'))
+    let bag = rest.and_then(|rest| rest.strip_prefix("/messages/events"))?;
+    if bag.is_empty() { Some(bag) } else { bag.strip_prefix('/') }
 }
 
 /// Returns what a device says with a topic.
@@ -80,8 +88,8 @@ pub fn said(device_id: &str, topic: &str) -> Result<Said, Malformed> {
         Ok(Said::Reported { rid: rid_of(query)? })
     } else if let Some(query) = topic.strip_prefix("$iothub/twin/GET/") {
         Ok(Said::TwinWanted { rid: rid_of(query)? })
-    } else if is_telemetry(device_id, topic) {
-        Ok(Said::Telemetry)
+    } else if let Some(properties) = telemetry(device_id, topic) {
+        Ok(Said::Telemetry { properties: properties.to_string() })
     } else {
         Err(Malformed::Topic)
     }
@@ -166,8 +174,9 @@ mod tests {
         check("$iothub/methods/res/200/", Err(Malformed::RequestId));
         check("$iothub/twin/PATCH/properties/reported/?$rid=r-1", Ok(Said::Reported { rid: rid() }));
         check("$iothub/twin/GET/?$rid=r-1", Ok(Said::TwinWanted { rid: rid() }));
-        check("devices/a+b/messages/events/", Ok(Said::Telemetry));
-        check("devices/a+b/messages/events/%24.mid=1&a=b", Ok(Said::Telemetry));
+        let telemetry = |properties: &str| Ok(Said::Telemetry { properties: properties.to_string() });
+        check("devices/a+b/messages/events/", telemetry(""));
+        check("devices/a+b/messages/events/%24.mid=1&a=b", telemetry("%24.mid=1&a=b"));
         for foreign in ["devices/a/messages/events/", "devices/a+b/messages/eventsx", "$iothub/methods/POST/x/?$rid=1"]
         {
             check(foreign, Err(Malformed::Topic));

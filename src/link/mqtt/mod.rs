@@ -28,11 +28,13 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::happened::Happened;
 use super::protocol::{RequestId, Topics, desired_payload, twin_payload};
@@ -84,6 +86,42 @@ pub struct MqttLink {
     polled_at: Option<(Timestamp, Instant)>,
 }
 
+/// Returns the encryption of a broker; `None` for one that is not encrypted.
+///
+/// # Errors
+/// A file of the settings cannot be used.
+fn tls_of(config: &MqttLinkConfig, folder: &Path) -> Result<Option<Arc<ClientConfig>>, BrokerError> {
+    let path = |path: &Option<String>| path.as_ref().map(|path| folder.join(path));
+    let (ca, certificate, key) = (path(&config.ca), path(&config.client_certificate), path(&config.client_key));
+    let files = TlsFiles { ca: ca.as_deref(), client_certificate: certificate.as_deref(), client_key: key.as_deref() };
+    Ok(if config.is_tls { Some(tls_config(files)?) } else { None })
+}
+
+/// Returns how to connect to a broker of some settings, without a session that it keeps.
+///
+/// # Errors
+/// A file of the settings cannot be used.
+pub fn client_of(
+    config: &MqttLinkConfig,
+    folder: &Path,
+    client_id: String,
+    credentials: &Credentials,
+) -> Result<ClientOptions, BrokerError> {
+    Ok(ClientOptions {
+        host: config.host.clone(),
+        port: config.port,
+        tls: tls_of(config, folder)?,
+        client_id,
+        username: credentials.username.clone(),
+        password: credentials.password.as_ref().map(|password| password.as_str().as_bytes().to_vec()),
+        session_seconds: 0,
+        is_new_session: true,
+        will: None,
+        packet_bytes_max: PACKET_BYTES_MAX,
+        receive_max: RECEIVE_MAX,
+    })
+}
+
 impl MqttLink {
     /// Begins to connect.
     ///
@@ -93,12 +131,7 @@ impl MqttLink {
         let Surroundings { folder, registry, role, credentials, wake, .. } = surroundings;
         let address = format!("{}:{}", config.host, config.port);
         let failed = |source| LinkError::Broker { address: address.clone(), source };
-        let path = |path: &Option<String>| path.as_ref().map(|path| folder.join(path));
-        let (ca, certificate, key) = (path(&config.ca), path(&config.client_certificate), path(&config.client_key));
-        let files =
-            TlsFiles { ca: ca.as_deref(), client_certificate: certificate.as_deref(), client_key: key.as_deref() };
-        let tls =
-            if config.is_tls { Some(tls_config(files).map_err(BrokerError::from).map_err(failed)?) } else { None };
+        let tls = tls_of(config, folder).map_err(failed)?;
         let connections = config.connections.max(1) as usize;
         let mailbox = Arc::new(Mailbox::new(connections, wake));
         let topics = Topics::new(&config.topic_prefix);
@@ -305,6 +338,7 @@ impl DeviceLink for MqttLink {
             malformed: state.malformed,
             refused: state.refused,
             telemetry: 0,
+            telemetry_lost: 0,
         })
     }
 }

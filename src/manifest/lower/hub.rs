@@ -27,6 +27,7 @@ impl Lowering<'_> {
             jobs,
             retention,
             provisioning,
+            telemetry: _,
         } = hub;
         let default = HubApi::default();
         let v1::HubJobs { folder, branch } = jobs.unwrap_or_default();

@@ -4,7 +4,7 @@ use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
 use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
-use crate::model::hub::{Attestation, HubLinkConfig};
+use crate::model::hub::{Attestation, HubLinkConfig, TelemetrySink};
 use crate::model::limits;
 use crate::model::secret::SecretRef;
 
@@ -16,8 +16,12 @@ const PORTS_DEFAULT: [u16; 2] = [8883, 1883];
 
 impl Lowering<'_> {
     pub(super) fn mqtt(&mut self, mqtt: v1::Mqtt) -> LinkConfig {
+        LinkConfig::Mqtt(Box::new(self.broker(mqtt, "/spec/link/mqtt")))
+    }
+
+    fn broker(&mut self, mqtt: v1::Mqtt, place: &str) -> MqttLinkConfig {
         let v1::Mqtt { url, username, password, ca, client_certificate, client_key, topic_prefix, connections } = mqtt;
-        let at = |field: &str| format!("/spec/link/mqtt/{field}");
+        let at = |field: &str| format!("{place}/{field}");
         let (host, port, is_tls) = match url.as_deref().map(parse_url) {
             Some(Ok(address)) => address,
             Some(Err(problem)) => {
@@ -30,11 +34,7 @@ impl Lowering<'_> {
                 (String::new(), 0, true)
             }
             None => {
-                self.report(
-                    code::BROKER_URL,
-                    "/spec/link/mqtt",
-                    "A broker needs an address: `url: mqtts://HOST:PORT`.",
-                );
+                self.report(code::BROKER_URL, place, "A broker needs an address: `url: mqtts://HOST:PORT`.");
                 (String::new(), 0, true)
             }
         };
@@ -65,7 +65,7 @@ impl Lowering<'_> {
         }
         let connections = connections.unwrap_or(1);
         let connections = self.range(connections, 1, CONNECTIONS_MAX, &at("connections"));
-        LinkConfig::Mqtt(Box::new(MqttLinkConfig {
+        MqttLinkConfig {
             host,
             port,
             is_tls,
@@ -76,7 +76,7 @@ impl Lowering<'_> {
             client_key,
             topic_prefix,
             connections,
-        }))
+        }
     }
 
     pub(super) fn iot_hub(&mut self, hub: v1::IotHub) -> LinkConfig {
@@ -98,6 +98,7 @@ impl Lowering<'_> {
                 None => self.report(code::PATH, &at(place), "An authority is a PEM file: `file: PATH`."),
             }
         }
+        let telemetry = hub.telemetry.clone().and_then(|telemetry| self.telemetry(telemetry));
         let api = self.hub_api(hub);
         // Who registers with a certificate connects with it.
         let groups = api.provisioning.iter().flat_map(|provisioning| provisioning.groups.values());
@@ -108,7 +109,22 @@ impl Lowering<'_> {
                 device_authorities.push(file.clone());
             }
         }
-        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, device_authorities, api }))
+        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, device_authorities, telemetry, api }))
+    }
+
+    fn telemetry(&mut self, telemetry: v1::HubTelemetry) -> Option<TelemetrySink> {
+        const AT: &str = "/spec/link/iotHub/telemetry";
+        self.exactly_one(AT, &["file", "mqtt"]);
+        match telemetry {
+            v1::HubTelemetry { file: Some(path), mqtt: None } => {
+                self.plain_path(&path, &format!("{AT}/file"));
+                Some(TelemetrySink::File { path })
+            }
+            v1::HubTelemetry { file: None, mqtt: Some(mqtt) } => {
+                Some(TelemetrySink::Broker(Box::new(self.broker(mqtt, &format!("{AT}/mqtt")))))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn credential(&mut self, place: v1::CredentialPlace, pointer: &str) -> Option<SecretRef> {

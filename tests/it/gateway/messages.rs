@@ -2,7 +2,7 @@
 
 use super::*;
 
-const OTHER_SDK_HOST: &str = "127.0.83.18";
+const OTHER_SDK_HOST: &str = "127.0.83.22";
 
 fn send(site: &Site, device: &str, headers: &[(&str, &str)], body: &str) -> u16 {
     site.ask("service", &format!("POST /devices/{device}/messages/devicebound"), headers, body).0
