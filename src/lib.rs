@@ -54,11 +54,12 @@
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
 //! | 5 | [`device`] | the reference device: the other side of the device protocol | model, tls, link |
-//! | 5 | [`listen`] | what the daemon shows and hears: health, metrics, webhooks, the service manager | model |
+//! | 5 | [`listen`] | what the daemon shows and hears: connections, health, metrics, webhooks, events | model |
 //! | 6 | [`reconcile`] | claims, recovery, the lease, pushes | ledger, manifest, plan, results, levels 0, 4, 5 |
 //! | 7 | [`ops`] | one use case a file | everything above |
 //! | 8 | [`rest`] | IoT Hub's REST API, for back ends | ops, link, query, and the values that it shows |
-//! | 9 | [`cli`] | arguments, commands, views | rest, ops, forge, device and the values that it shows |
+//! | 8 | [`web`] | pages for people, and their JSON | ops, listen, and the values that it shows |
+//! | 9 | [`cli`] | arguments, commands, views | rest, web, ops, forge, device and the values that it shows |
 //! | 9 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
@@ -169,3 +170,4 @@ pub mod schedule;
 pub mod sim;
 pub mod template;
 pub mod tls;
+pub mod web;

@@ -10,6 +10,7 @@ use super::forge::ForgeArgs;
 use super::global::Global;
 use super::listen::ListenArgs;
 use super::logs::LogArgs;
+use super::pages::ServeArgs;
 use super::plans::{PlanArgs, ReviewArgs};
 use super::registries::RegistryCommand;
 use super::secrets::SecretArgs;
@@ -74,6 +75,10 @@ pub enum Command {
     ///
     /// The fleet has `spec.link.iotHub`. Devices keep their clients: of their connection strings the host name changes.
     Gateway(GatewayArgs),
+    /// Serve pages for a browser: jobs, devices, schedules; reads only, and needs no daemon
+    ///
+    /// `watch --listen` serves the same pages, live.
+    Serve(ServeArgs),
     /// Show what the daemon last saw, did and holds
     Status,
     /// Write the registry without keys into one file, to plan with where the registry is not

@@ -76,6 +76,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("snapshot", &[("fleetform snapshot --out fleet.snapshot", "for `plan --snapshot` in CI")]),
+    (
+        "serve",
+        &[
+            ("fleetform serve", "pages on http://127.0.0.1:8080/"),
+            ("fleetform serve --listen 127.0.0.1:0", "on a free port"),
+        ],
+    ),
     ("status", &[("fleetform status", "what the daemon does, and what waits")]),
     (
         "adopt",

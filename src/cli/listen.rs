@@ -50,15 +50,7 @@ impl ListenArgs {
     pub fn open(&self) -> Result<Option<Listening>, CommandError> {
         let Some(address) = &self.listen else { return Ok(None) };
         let secrets = if self.no_webhooks { None } else { Some(self.secrets(&variable)?) };
-        let listener = TcpListener::bind(address.as_str()).map_err(|error| {
-            let what = format!("nothing can listen on {}: {error}", sanitize_line(address));
-            let help = "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string();
-            // An address that is taken may be free at the next start; an invalid one never is.
-            match error.kind() {
-                io::ErrorKind::InvalidInput => CommandError::Usage { what, help },
-                _ => CommandError::Unavailable { what, help },
-            }
-        })?;
+        let listener = bind(address)?;
         Ok(Some(Listening { listener, secrets }))
     }
 
@@ -94,6 +86,22 @@ impl ListenArgs {
             help: "`openssl rand -hex 32` makes a good one.".to_string(),
         })
     }
+}
+
+/// Binds an address, so that a taken port is reported before any work begins.
+///
+/// # Errors
+/// `CommandError::Unavailable`: it cannot be bound; `CommandError::Usage`: it is not valid.
+pub fn bind(address: &str) -> Result<TcpListener, CommandError> {
+    TcpListener::bind(address).map_err(|error| {
+        let what = format!("nothing can listen on {}: {error}", sanitize_line(address));
+        let help = "Give --listen a free address with a port, such as 127.0.0.1:8080.".to_string();
+        // An address that is taken may be free at the next start; an invalid one never is.
+        match error.kind() {
+            io::ErrorKind::InvalidInput => CommandError::Usage { what, help },
+            _ => CommandError::Unavailable { what, help },
+        }
+    })
 }
 
 /// Reads a variable of the environment; `None` when it is not set. Not an argument of clap: a flag would show the

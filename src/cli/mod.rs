@@ -16,6 +16,7 @@ mod global;
 pub mod listen;
 pub mod logs;
 mod output;
+mod pages;
 mod plans;
 mod registries;
 mod secrets;

@@ -5,33 +5,28 @@
 //! one thread.
 //!
 //! `axum` routes, `hyper` serves (axum's own server has no timeout for the head of a request), `hmac` and `subtle`
-//! compare, `prometheus-client` writes the metrics. To leave them: [`Server::serve`] and one file each.
+//! compare, `prometheus-client` writes the metrics. To leave them: [`serve`] and one file each.
 
+mod events;
 mod metrics;
 mod process;
 mod routes;
 mod sentence;
+mod served;
 mod service;
 mod status_handle;
 mod webhook;
 
-use std::collections::VecDeque;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout};
 
 use crate::model::limits;
 
+pub use events::{Event, EventLog, Missed};
+pub use served::{Acceptor, Peer, Places, serve};
 pub use service::ServiceManager;
 pub use status_handle::StatusHandle;
 pub use webhook::{SecretError, WebhookSecrets};
@@ -49,6 +44,10 @@ pub struct Server {
     /// The secrets that webhooks are signed with; without them webhooks answer 404.
     pub secrets: Option<WebhookSecrets>,
     pub bounds: Bounds,
+    /// What answers the paths that are none of these; a sentence when `None`.
+    pub pages: Option<Router>,
+    /// Encrypts connections; they are plain when `None`.
+    pub tls: Option<Acceptor>,
 }
 
 /// The resources that a client may use; [`Bounds::default`] has those of [`limits`].
@@ -84,6 +83,17 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// Returns the bounds of a server with pages for people: more connections, which may be those of downloads.
+    pub fn with_pages() -> Bounds {
+        Bounds {
+            connections_max: limits::PAGES_CONNECTIONS_MAX,
+            connection_time_max: limits::PAGES_CONNECTION_TIME_MAX,
+            ..Bounds::default()
+        }
+    }
+}
+
 impl Server {
     /// Serves until `shutdown` ends. Then no more connections are accepted, and open ones have one second left.
     ///
@@ -93,77 +103,8 @@ impl Server {
     /// # Errors
     /// The listener cannot be used with the runtime. A client never ends the service.
     pub async fn serve(self, listener: std::net::TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let bounds = self.bounds.clone();
-        let router = routes::router(self);
-        let mut shutdown = pin!(shutdown);
-        let (mut connections, mut open) = (JoinSet::new(), VecDeque::<(Instant, AbortHandle)>::new());
-        loop {
-            open.retain(|(_, connection)| !connection.is_finished());
-            let is_full = open.len() >= bounds.connections_max;
-            let cut_at = open.front().map_or_else(Instant::now, |(since, _)| *since + bounds.patience);
-            tokio::select! {
-                () = &mut shutdown => break,
-                // A question of a monitor takes a millisecond. When all places are taken, what has been open for
-                // longest is slow, and makes room.
-                () = tokio::time::sleep_until(cut_at), if is_full => {
-                    if let Some((_, slow)) = open.pop_front() {
-                        slow.abort();
-                    }
-                }
-                // A connection that ended frees its place; a panic ends only its own connection.
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if !is_full => match accepted {
-                    Ok((stream, _)) => {
-                        let connection = connections.spawn(converse(stream, router.clone(), bounds.clone()));
-                        open.push_back((Instant::now(), connection));
-                    }
-                    Err(error) => {
-                        // Out of file descriptors, mostly: trying again at once would be a busy loop.
-                        tracing::warn!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a connection \
-                            cannot be accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
-        }
-        drop(listener);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
-        // Remaining connections are cut when the set is dropped.
-        let _in_time = timeout(limits::LISTEN_LINGER_TIME_MAX, all_ended).await;
-        Ok(())
+        let places = Places::of(&self.bounds);
+        let tls = self.tls.clone();
+        serve(listener, routes::router(self), (places, tls), shutdown).await
     }
-}
-
-/// Reads one request, answers it and closes, all within the bounds.
-async fn converse(stream: TcpStream, router: Router, bounds: Bounds) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_time_max)
-        .max_headers(limits::LISTEN_HEADERS_MAX)
-        .max_buf_size(limits::LISTEN_HEAD_BYTES_MAX)
-        // `nc -N` and similar clients close their side after the request.
-        .half_close(true)
-        .keep_alive(false);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(bounds.connection_time_max, connection.without_shutdown()).await {
-        Ok(Ok(parts)) => linger(parts.io.into_inner()).await,
-        Ok(Err(error)) => {
-            tracing::debug!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a client is cut")
-        }
-        Err(_) => tracing::debug!(target: LOG_TARGET, "a client is cut: it took too long"),
-    }
-}
-
-/// Closes our side and reads on for a moment: closing on unread bytes would reset the connection, and the answer with
-/// it.
-async fn linger(mut stream: TcpStream) {
-    let rest = async {
-        stream.shutdown().await?;
-        let mut scratch = [0; 8 * 1024];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _in_time = timeout(limits::LISTEN_LINGER_TIME_MAX, rest).await;
 }

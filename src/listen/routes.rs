@@ -24,7 +24,7 @@ struct Pages {
 
 /// Returns the routes of a server.
 pub fn router(server: Server) -> Router {
-    let Server { handle, bell, secrets, bounds } = server;
+    let Server { handle, bell, secrets, bounds, pages: site, tls: _ } = server;
     let hooks = match secrets {
         Some(secrets) => {
             let webhooks = Arc::new(Webhooks::new(handle.clone(), bell, secrets, bounds.clone()));
@@ -51,13 +51,16 @@ pub fn router(server: Server) -> Router {
         .with_state(Pages { handle, bounds });
     let nothing = async || sentence(StatusCode::NOT_FOUND, "There is nothing here. Try /status.");
     let not_so = async || sentence(StatusCode::METHOD_NOT_ALLOWED, "This is not asked for with this method.");
-    pages
-        .merge(hooks)
-        .fallback(nothing)
-        .method_not_allowed_fallback(not_so)
+    let own = |router: Router| {
         // The only bodies that are read are those of webhooks, and they are counted there.
-        .layer(DefaultBodyLimit::disable())
-        .layer(map_response(with_security_headers))
+        router.layer(DefaultBodyLimit::disable()).layer(map_response(with_security_headers))
+    };
+    let router = pages.merge(hooks).method_not_allowed_fallback(not_so);
+    match site {
+        // Pages have headers of their own.
+        Some(site) => own(router).fallback_service(site),
+        None => own(router.fallback(nothing)),
+    }
 }
 
 fn json_page(status: StatusCode, json: &str) -> Response {

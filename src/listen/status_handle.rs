@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::events::EventLog;
 use crate::model::status::Snapshot;
 
 /// The one [`Snapshot`] of a daemon. Clones are handles of the same snapshot.
 #[derive(Debug, Clone)]
 pub struct StatusHandle {
     shared: Arc<Mutex<Shared>>,
+    events: EventLog,
 }
 
 #[derive(Debug)]
@@ -23,12 +25,18 @@ struct Shared {
 impl StatusHandle {
     /// Returns a snapshot with its first heartbeat.
     pub fn new(snapshot: Snapshot) -> StatusHandle {
-        StatusHandle { shared: Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() })) }
+        let shared = Arc::new(Mutex::new(Shared { snapshot, heartbeat: Instant::now() }));
+        StatusHandle { shared, events: EventLog::default() }
     }
 
     /// Changes the snapshot. `change` must be quick: pages wait for it.
     pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock().snapshot);
+    }
+
+    /// Returns the log of what changed, for pages that are open. What changes the snapshot adds to it.
+    pub fn events(&self) -> &EventLog {
+        &self.events
     }
 
     /// Returns a copy of the snapshot.

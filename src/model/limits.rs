@@ -243,3 +243,40 @@ pub const REGISTRY_LEASE: Duration = Duration::from_secs(15);
 pub const REGISTRY_LEASE_RENEWAL: Duration = Duration::from_secs(5);
 /// How long a database that was lost is waited for, before a command gives up.
 pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(30);
+/// Devices of a run that a page looks at to find those that it shows: reading so many takes some 50 ms, and the next
+/// page goes on behind them.
+pub const GRID_ROWS_LOOKED_AT_MAX: usize = 50_000;
+/// Rows of runs that are read to find the devices that fail again and again: a second or two.
+pub const FAILING_ROWS_MAX: usize = 2_000_000;
+/// Rows of a page with a table; the whole of it is a download.
+pub const PAGE_ROWS: usize = 100;
+/// The most rows of a page that a request may ask for.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+/// Threads that read what pages show. The daemon is not among them, and a machine with two cores has one left for it.
+pub const PAGE_THREADS: usize = 2;
+/// Requests for pages that wait for such a thread: some seconds of work. Beyond, others are told to come again.
+pub const PAGES_WAITING_MAX: usize = 64;
+/// Downloads at the same time, each with a thread of its own that waits for its reader.
+pub const DOWNLOADS_MAX: usize = 4;
+/// How long a reader of a download may take for the next part of it.
+pub const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Streams of events that are open at the same time.
+pub const EVENT_STREAMS_MAX: usize = 128;
+/// Events that are kept for who comes again; one who missed more reads the page anew.
+pub const EVENTS_KEPT: usize = 1_000;
+/// How long a stream of events lasts; a browser opens it again, and goes on where it was.
+pub const EVENT_STREAM_TIME_MAX: Duration = Duration::from_secs(300);
+/// Connections that are served at once where pages are: a browser opens six, and a page one for its events.
+pub const PAGES_CONNECTIONS_MAX: usize = 512;
+/// How long a connection may live that may be that of a download.
+pub const PAGES_CONNECTION_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// Bytes of a form: a reason of some lines.
+pub const FORM_BYTES_MAX: usize = 16 * 1024;
+/// Characters of the reason of an action.
+pub const REASON_CHARS_MAX: usize = 500;
+/// Bytes of a file of tokens: ten thousand people.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Sessions of browsers; a new one ends the oldest.
+pub const SESSIONS_MAX: usize = 1_000;
+/// How long a session lasts that nothing is asked with.
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);

@@ -2,9 +2,13 @@
 
 mod cause;
 mod crossing;
+mod failing;
 mod fetch;
+mod grid;
 mod history;
+mod look;
 mod planned;
+mod source;
 mod why;
 
 use super::{Environment, Findings, OpsError, Workspace};
@@ -18,7 +22,11 @@ use history::with_history;
 
 pub use cause::{Cause, Predecessor, Refused, RunProgress, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
+pub use failing::{Failing, FailingDevice, failing};
 pub use fetch::fetch_results;
+pub use grid::{Fate, Grid, GridChoice, fates, grid};
+pub use look::{Looked, look};
+pub use source::Source;
 pub use why::why;
 
 /// Which runs to list.
@@ -27,6 +35,11 @@ pub struct JobFilter {
     pub status: Option<RunStatus>,
     /// Runs that started (or, when they have not, were claimed) at or after this time.
     pub since: Option<jiff::Timestamp>,
+    /// Runs that have not ended.
+    pub is_open: bool,
+    /// The path or the name of an organization: runs of jobs and schedules that are declared now, of it and of all below
+    /// it.
+    pub organization: Option<String>,
     /// Runs whose target has a device with such an id, with `*` and `?`.
     pub device: Option<String>,
     /// At most so many, the newest.
@@ -128,6 +141,8 @@ pub fn list(
             }
             let time = record.started_at.unwrap_or(claimed_at);
             let is_wanted = filter.status.is_none_or(|status| record.status == status)
+                && (!filter.is_open || !record.status.is_final())
+                && filter.organization.as_ref().is_none_or(|wanted| history.is_within(&record, wanted))
                 && filter.since.is_none_or(|since| time >= since);
             if !is_wanted {
                 continue;

@@ -1,5 +1,7 @@
 //! When schedules run: lists, and the next occurrences of one.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
@@ -30,6 +32,16 @@ pub struct LastOccurrence {
     pub cause: Option<&'static str>,
 }
 
+/// A schedule with its occurrences before and after now.
+#[derive(Debug, Clone)]
+pub struct ScheduleOccurrences {
+    pub listed: ListedSchedule,
+    /// Soonest first; empty when it is suspended or has ended.
+    pub next: Vec<Occurrence>,
+    /// Those that were claimed, the newest first, with what became of them.
+    pub past: Vec<LastOccurrence>,
+}
+
 /// The next occurrences of a schedule.
 #[derive(Debug, Clone)]
 pub struct NextOccurrences {
@@ -46,22 +58,55 @@ pub struct NextOccurrences {
 /// # Errors
 /// The Fleet document is invalid, or something cannot be read.
 pub fn list(environment: &Environment, now: Timestamp) -> Result<(Vec<ListedSchedule>, HeldDocuments), OpsError> {
+    let (found, held) = occurrences(environment, TreeChoice::WorkTree, (1, 1), now)?;
+    Ok((found.into_iter().map(|one| one.listed).collect(), held))
+}
+
+/// Returns the schedules as they are carried out, by name, each with at most so many occurrences after and before
+/// `now`, and what cannot be used of the files.
+///
+/// # Errors
+/// As [`list`].
+pub fn around(
+    environment: &Environment,
+    (next, past): (usize, usize),
+    now: Timestamp,
+) -> Result<(Vec<ScheduleOccurrences>, HeldDocuments), OpsError> {
+    occurrences(environment, TreeChoice::Newest, (next, past), now)
+}
+
+fn occurrences(
+    environment: &Environment,
+    choice: TreeChoice<'_>,
+    (most_next, most_past): (usize, usize),
+    now: Timestamp,
+) -> Result<(Vec<ScheduleOccurrences>, HeldDocuments), OpsError> {
     let workspace = Workspace::open(environment)?;
-    let view = View::open(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
+    let view = View::open(&workspace, choice, OnError::Hold)?;
     let (declared, ledger) = (&view.declared, &view.ledger);
-    let records = records_of(ledger);
-    let last = |schedule: &Schedule| {
-        let claims = ledger.claims.values().filter(|claim| schedule.owns(&claim.job, &claim.run));
-        let claimed = claims.filter_map(|claim| Some((occurrence_instant(&claim.run)?, claim)));
-        let (instant, claim) = claimed.max_by_key(|(instant, _)| *instant)?;
-        let record = records.iter().find(|record| record.job == claim.job && record.run == claim.run);
-        let cause = record.and_then(|record| record.hindrance());
-        Some(LastOccurrence { instant, status: record.map(|record| record.status), cause })
+    let records: BTreeMap<_, _> =
+        records_of(ledger).into_iter().map(|record| ((record.job.clone(), record.run.clone()), record)).collect();
+    let past = |schedule: &Schedule| {
+        let claims = ledger.claims.iter().filter(|(_, claim)| schedule.owns(&claim.job, &claim.run));
+        let mut claimed: Vec<_> =
+            claims.filter_map(|(key, claim)| Some((occurrence_instant(&claim.run)?, key))).collect();
+        claimed.sort_by(|left, right| right.0.cmp(&left.0));
+        let occurrence = |(instant, key)| {
+            let record = records.get(key);
+            let cause = record.and_then(|record| record.hindrance());
+            LastOccurrence { instant, status: record.map(|record| record.status), cause }
+        };
+        claimed.into_iter().take(most_past).map(occurrence).collect::<Vec<_>>()
     };
-    let listed = declared.schedules.values().map(|schedule| ListedSchedule {
-        last: last(schedule),
-        next: if schedule.is_suspended { None } else { Occurrences::after(schedule, now).next() },
-        schedule: schedule.clone(),
+    let listed = declared.schedules.values().map(|schedule| {
+        let next: Vec<Occurrence> = match schedule.is_suspended {
+            true => Vec::new(),
+            false => Occurrences::after(schedule, now).take(most_next).collect(),
+        };
+        let past = past(schedule);
+        let listed =
+            ListedSchedule { next: next.first().copied(), last: past.first().cloned(), schedule: schedule.clone() };
+        ScheduleOccurrences { listed, next, past }
     });
     Ok((listed.collect(), view.held.clone()))
 }

@@ -49,10 +49,12 @@ const ROOMS: &[(&str, &str)] = &[
     ),
     // Level 8. Connected devices are called at once, beside the machine.
     ("rest", "model query link tls execute ops"),
+    // What people see, as they are told on the command line.
+    ("web", "diag model schedule ledger results registry repo tls link listen execute ops"),
     // Level 9: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
     (
         "cli",
-        "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops rest",
+        "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops rest web",
     ),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo prepare execute ops"),

@@ -16,6 +16,7 @@ mod reference;
 mod registry;
 mod review;
 mod schedule;
+mod serve;
 mod simulate;
 mod snapshot;
 mod status;
@@ -56,6 +57,7 @@ pub fn run(cli: &Cli, output: &Output) -> CommandResult {
         Command::Apply(arguments) => apply::run(&environment, arguments, output),
         Command::Watch(arguments) => watch::run(&environment, arguments, None, output),
         Command::Gateway(arguments) => watch::gateway(&environment, arguments, output),
+        Command::Serve(arguments) => serve::run(&environment, arguments, output),
         Command::Status => status::run(&environment, output),
         Command::Snapshot { out } => snapshot::run(&environment, out, output),
         Command::Adopt(arguments) => adopt::run(&environment, arguments, output),

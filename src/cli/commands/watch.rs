@@ -240,7 +240,7 @@ async fn serve(listening: Listening, handle: StatusHandle, waker: Waker) {
         tracing::info!(target: LISTEN, %address, "listening");
     }
     let bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
-    let server = Server { handle, bell, secrets, bounds: Bounds::default() };
+    let server = Server { handle, bell, secrets, bounds: Bounds::default(), pages: None, tls: None };
     if let Err(error) = server.serve(listener, std::future::pending()).await {
         tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon \
             goes on without them");

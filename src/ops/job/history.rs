@@ -1,5 +1,7 @@
 //! What is known of runs: the ledger, and the devices of a run from wherever they are.
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
@@ -62,6 +64,15 @@ impl History<'_> {
     pub(super) fn claimed_at(&self, record: &RunRecord) -> jiff::Timestamp {
         let claim = self.view.ledger.claims.get(&(record.job.clone(), record.run.clone()));
         claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
+    }
+
+    /// Returns the records of all runs, the newest first.
+    pub(super) fn newest_first(&self) -> Vec<RunRecord> {
+        let records = records_of(&self.view.ledger).into_iter();
+        let mut records: Vec<(jiff::Timestamp, RunRecord)> =
+            records.map(|record| (self.claimed_at(&record), record)).collect();
+        records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
+        records.into_iter().map(|(_, record)| record).collect()
     }
 
     pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
@@ -127,6 +138,17 @@ impl History<'_> {
         occurrence_instant(&record.run).map(|instant| Arc::new(schedule.job_at(instant)))
     }
 
+    /// Returns true for a run of a job or schedule that is declared now with an organization, of a name or a path, or one
+    /// below it.
+    pub(super) fn is_within(&self, record: &RunRecord, wanted: &str) -> bool {
+        let Some(name) = self.declared_run(record).and_then(|job| job.organization.clone()) else { return false };
+        let known = &self.view.declared.organizations;
+        let Some(own) = known.get(&name).map(|organization| organization.path.as_str()) else { return false };
+        let named = known.values().find(|one| one.name.as_str() == wanted || one.path == wanted);
+        let rest = named.and_then(|named| own.strip_prefix(named.path.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Returns true when what cannot be used of the files may be, or is, what declares a job of a name.
     pub(super) fn may_be_held(&self, name: &Name) -> bool {
         let is_it = |kind: Kind| self.view.held.of_kind(kind).any(|(held, _)| held == name);
@@ -154,7 +176,7 @@ impl History<'_> {
 
     /// Returns a run that has not ended as the journal of this registry has it; `None` when the results branch has all
     /// that is known of it.
-    fn journal_of(&self, record: &RunRecord) -> Result<Option<JournaledRun>, OpsError> {
+    pub(super) fn journal_of(&self, record: &RunRecord) -> Result<Option<JournaledRun>, OpsError> {
         if record.status.is_final() {
             return Ok(None);
         }
@@ -235,21 +257,59 @@ impl History<'_> {
     }
 
     pub(super) fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
+        self.published_rows_from(record, 1, &mut |row| {
+            each(row);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Calls `visit` for the devices of the results from a shard on, which is counted from 1, until it breaks.
+    pub(super) fn published_rows_from(
+        &self,
+        record: &RunRecord,
+        first: u32,
+        visit: &mut dyn FnMut(Row) -> ControlFlow<()>,
+    ) -> Result<(), OpsError> {
         let key = self.key(&record.job, &record.run);
+        let flow = Cell::new(ControlFlow::Continue(()));
+        let mut each = |row: Row| {
+            if flow.get().is_continue() {
+                flow.set(visit(row));
+            }
+        };
         if self.view.branch.tip()?.is_none() {
-            return Ok(remembered_rows(&self.view.registry, &key, &mut *each)?);
+            return Ok(remembered_rows(&self.view.registry, &key, &mut each)?);
         }
-        let folder = key.results_folder();
-        for number in 1..=record.published.shards {
-            let path = crate::results::shard_path(&folder, number);
-            let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
-            let bytes = self.view.branch.read(&path)?.ok_or_else(missing)?;
-            read_shard(&bytes, &mut *each).map_err(|what| RepoError::Malformed { path, what })?;
+        for number in first..=record.published.shards {
+            let (path, bytes) = self.shard(record, number)?;
+            read_shard(&bytes, &mut each).map_err(|what| RepoError::Malformed { path, what })?;
+            if flow.get().is_break() {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn journaled_rows_in(
+    /// Returns the id of the first device of a shard; `None` when the branch is gone, or the shard is empty.
+    pub(super) fn first_of_shard(&self, record: &RunRecord, number: u32) -> Result<Option<String>, OpsError> {
+        if self.view.branch.tip()?.is_none() {
+            return Ok(None);
+        }
+        let (_, bytes) = self.shard(record, number)?;
+        let rows = bytes.splitn(3, |byte| *byte == b'\n').nth(1).unwrap_or_default();
+        // An id has no comma, no quote and no line feed.
+        let id = rows.split(|byte| *byte == b',').next().unwrap_or_default();
+        Ok(Some(String::from_utf8_lossy(id).trim_matches('"').to_string()).filter(|id| !id.is_empty()))
+    }
+
+    fn shard(&self, record: &RunRecord, number: u32) -> Result<(String, Vec<u8>), OpsError> {
+        let path = crate::results::shard_path(&self.key(&record.job, &record.run).results_folder(), number);
+        let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
+        let bytes = self.view.branch.read(&path)?.ok_or_else(missing)?;
+        Ok((path, bytes))
+    }
+
+    pub(super) fn journaled_rows_in(
         &self,
         run: &JournaledRun,
         ids: &DeviceIds,

@@ -59,7 +59,7 @@ pub fn why(
     }))
 }
 
-fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError> {
+pub(super) fn of_record(history: &History<'_>, record: &RunRecord) -> Result<Why, OpsError> {
     let key = (record.job.clone(), record.run.clone());
     let journal = history.view.registry.journal().find(&record.job, &record.run)?;
     let mut causes = match history.view.ledger.open.get(&key) {

@@ -1,0 +1,52 @@
+//! All that a page shows of one run, read at once: its numbers agree with each other.
+
+use super::grid::{Grid, GridChoice};
+use super::history::with_history;
+use super::source::Source;
+use super::why::of_record;
+use super::{Environment, OpsError, RunChoice, ShownRun, Why};
+use crate::prepare::Caveats;
+
+/// A run as a page shows it.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    pub shown: ShownRun,
+    pub why: Why,
+    pub grid: Grid,
+    /// `None` when its commit or its file is not here.
+    pub source: Option<Source>,
+    /// The runs of the job, the newest first.
+    pub runs: Vec<String>,
+    /// It is a job that is declared with this run token now: it can be stopped.
+    pub is_declared: bool,
+}
+
+/// Returns a run with a page of its devices.
+///
+/// # Errors
+/// There is no such run, or something cannot be read.
+pub fn look(
+    environment: &Environment,
+    choice: &RunChoice,
+    wanted: &GridChoice,
+    tell: &mut dyn FnMut(&Caveats),
+) -> Result<Looked, OpsError> {
+    with_history(environment, tell, |history| {
+        let record = history.find(choice)?;
+        let runs = history.newest_first().into_iter().filter(|one| one.job == record.job);
+        let declared = history.view.declared.jobs.get(&record.job);
+        Ok(Looked {
+            why: of_record(history, &record)?,
+            grid: history.grid(&record, wanted)?,
+            source: history.source(&record),
+            runs: runs.map(|one| one.run.to_string()).collect(),
+            is_declared: declared.is_some_and(|job| job.run == record.run),
+            shown: ShownRun {
+                claimed_at: history.claimed_at(&record),
+                failures: history.failures(&record)?,
+                life: history.life(&record),
+                record,
+            },
+        })
+    })
+}

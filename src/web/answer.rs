@@ -1,0 +1,76 @@
+//! The answer to a request for a page: read on a thread of its own, in the form that was asked for.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::asked::{Asked, Form};
+use super::fault::{Fault, respond};
+use super::html::{self, Around};
+use super::pages::Page;
+use super::site::Site;
+use super::table::Sink;
+use crate::model::text::sanitize_line;
+use crate::ops::Environment;
+
+impl Site {
+    /// Answers with a page, or with its whole table as CSV.
+    pub(super) async fn answer<P: Page + Send + 'static>(
+        self,
+        asked: Asked,
+        read: impl FnOnce(&Environment, &Asked, &Site) -> Result<P, Fault> + Send + 'static,
+        write: impl FnOnce(&Environment, &Asked, &mut Sink) -> Result<(), Fault> + Send + 'static,
+    ) -> Response {
+        if asked.form == Form::Csv {
+            let (wanted, name) = (asked.clone(), name_of(&asked.path));
+            let written = self.downloads().answer(&name, move |environment, sink| write(environment, &wanted, sink));
+            return match written.await {
+                Ok(response) => response,
+                Err(fault) => self.fault(&asked, &fault),
+            };
+        }
+        let (wanted, site) = (asked.clone(), self.clone());
+        match self.pool().read(move |environment| read(environment, &wanted, &site)).await {
+            Ok(page) => self.page(&asked, &page),
+            Err(fault) => self.fault(&asked, &fault),
+        }
+    }
+
+    fn page<P: Page>(&self, asked: &Asked, page: &P) -> Response {
+        let status = if page.is_well() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        match asked.form {
+            Form::Json | Form::Csv => html::json(status, page),
+            Form::Html => {
+                let mut around = self.around(asked);
+                (around.title, around.is_live) = (page.title(), P::IS_LIVE);
+                html::page(status, P::TEMPLATE, page, &around)
+            }
+        }
+    }
+
+    /// Answers with what went wrong.
+    pub(super) fn fault(&self, asked: &Asked, fault: &Fault) -> Response {
+        let findings = self.voice().findings;
+        respond(asked.form, fault.status(), &fault.problem(findings), Some(&self.around(asked)))
+    }
+
+    fn around(&self, asked: &Asked) -> Around {
+        Around {
+            title: String::new(),
+            fleet: sanitize_line(&self.fleet()).into_owned(),
+            address: asked.address(&[]),
+            is_live: false,
+            events: String::new(),
+            user: String::new(),
+            token: String::new(),
+            has_actions: false,
+            json: asked.address(&[("format", "json")]),
+            csv: asked.address(&[("format", "csv"), ("after", ""), ("limit", "")]),
+        }
+    }
+}
+
+/// Returns the name of a download by the path of its page, such as `jobs-dim-runs-1`.
+fn name_of(path: &str) -> String {
+    let name = path.trim_matches('/').replace('/', "-");
+    if name.is_empty() { "now".to_string() } else { name }
+}

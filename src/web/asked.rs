@@ -1,0 +1,194 @@
+//! What a request asks for: the form of the answer and its parameters.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::header;
+use axum::http::request::Parts;
+use jiff::{SignedDuration, Timestamp};
+
+use super::fault::Fault;
+use crate::diag::shown;
+use crate::execute::{Clock as _, SystemClock};
+use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Html,
+    Json,
+    /// Of one table, whole.
+    Csv,
+}
+
+/// A request for a page.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub form: Form,
+    /// The path, percent-encoded as it came.
+    pub path: String,
+    pub parameters: BTreeMap<String, String>,
+    /// When it was asked.
+    pub now: Timestamp,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked, Fault> {
+        let path = parts.uri.path().to_string();
+        let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let accepts_json = accept.contains("application/json") && !accept.contains("text/html");
+        let mut form = if accepts_json { Form::Json } else { Form::Html };
+        let query = Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let Query(mut parameters) = query.map_err(|_| {
+            Fault::asked(form, "the part of the address behind the `?` is not understood", "Follow a link of a page.")
+        })?;
+        // An empty field of a form is one that was left out.
+        parameters.retain(|_, value| !value.is_empty());
+        form = match parameters.get("format").map(String::as_str) {
+            None => form,
+            Some("html") => Form::Html,
+            Some("json") => Form::Json,
+            Some("csv") => Form::Csv,
+            Some(other) => {
+                let what = format!("there is no format `{}`", shown(other));
+                return Err(Fault::asked(form, &what, "Ask for html, json or csv."));
+            }
+        };
+        Ok(Asked { form, path, parameters, now: SystemClock.now() })
+    }
+}
+
+impl Asked {
+    /// Returns a parameter; `None` when it is absent or empty.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.parameters.get(name).cloned()
+    }
+
+    /// Returns a parameter that is one of some words.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn word<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>, words: &str) -> Result<Option<T>, Fault> {
+        let Some(text) = self.parameters.get(name) else { return Ok(None) };
+        let unknown = || {
+            let what = format!("`{}` is no {name}", shown(text));
+            Fault::asked(self.form, &what, &format!("Choose one of {words}."))
+        };
+        parse(text).map(Some).ok_or_else(unknown)
+    }
+
+    /// Returns a parameter that is a number.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
+        self.word(name, |text| text.parse().ok(), "the whole numbers from 0")
+    }
+
+    /// Returns how many rows a page has.
+    ///
+    /// # Errors
+    /// `limit` is not a number from 1 to [`PAGE_ROWS_MAX`].
+    pub fn limit(&self) -> Result<usize, Fault> {
+        let fits = |text: &str| text.parse().ok().filter(|rows| (1..=PAGE_ROWS_MAX).contains(rows));
+        Ok(self.word("limit", fits, &format!("the numbers from 1 to {PAGE_ROWS_MAX}"))?.unwrap_or(PAGE_ROWS))
+    }
+
+    /// Returns the beginning of a period: a date, an instant, or a time back from now such as `30d` or `12h`. That of
+    /// `otherwise` when none is asked for, which is `None` for all times.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn since(&self, otherwise: &str) -> Result<(String, Option<Timestamp>), Fault> {
+        let text = self.text("since").unwrap_or_else(|| otherwise.to_string());
+        if text == "all" {
+            return Ok((text, None));
+        }
+        let back = || {
+            let (digits, unit) = text.split_at(text.len().checked_sub(1)?);
+            let hours = match unit {
+                "h" => 1,
+                "d" => 24,
+                "w" => 7 * 24,
+                _ => return None,
+            };
+            let hours = digits.parse::<i64>().ok()?.checked_mul(hours).filter(|hours| *hours <= 24 * 366 * 100)?;
+            self.now.checked_sub(SignedDuration::from_hours(hours)).ok()
+        };
+        let of_date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let found = text
+            .is_ascii()
+            .then(|| text.parse().ok().or_else(back).or_else(|| of_date().map(|at| at.timestamp())))
+            .flatten();
+        let unknown = || {
+            let what = format!("`{}` is no beginning of a period", shown(&text));
+            Fault::asked(self.form, &what, "Write 30d, 12h, 4w, a date such as 2027-03-01, or all.")
+        };
+        Ok((text.clone(), Some(found.ok_or_else(unknown)?)))
+    }
+
+    /// Returns the address of the same page with other parameters; an empty value leaves one out.
+    pub fn address(&self, changes: &[(&str, &str)]) -> String {
+        let mut parameters = self.parameters.clone();
+        parameters.remove("format");
+        for (name, value) in changes {
+            match value.is_empty() {
+                true => drop(parameters.remove(*name)),
+                false => drop(parameters.insert((*name).to_string(), (*value).to_string())),
+            }
+        }
+        let query: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+        if query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, query.join("&")) }
+    }
+}
+
+/// Returns a text as one segment of a path, or one name or value of a query (RFC 3986).
+pub fn encoded(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => safe.push(char::from(byte)),
+            other => safe.push_str(&format!("%{other:02X}")),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(parameters: &[(&str, &str)]) -> Asked {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
+        Asked { form: Form::Html, path: "/jobs".to_string(), parameters, now: "2026-12-01T10:00:00Z".parse().unwrap() }
+    }
+
+    #[test]
+    fn a_period_begins_at_a_date_an_instant_or_so_long_ago() {
+        let check = |text: &str, expect: Option<&str>| {
+            let since = asked(&[("since", text)]).since("30d").ok().map(|(_, at)| at.map(|at| at.to_string()));
+            assert_eq!(since, expect.map(|at| (at != "all").then(|| at.to_string())), "{text}");
+        };
+        check("1d", Some("2026-11-30T10:00:00Z"));
+        check("12h", Some("2026-11-30T22:00:00Z"));
+        check("2w", Some("2026-11-17T10:00:00Z"));
+        check("2026-11-01", Some("2026-11-01T00:00:00Z"));
+        check("2026-11-01T02:00:00+01:00", Some("2026-11-01T01:00:00Z"));
+        check("all", Some("all"));
+        for wrong in ["d", "1", "1y", "-1e9d", "99999999999999d", "é", "yesterday"] {
+            check(wrong, None);
+        }
+        assert_eq!(asked(&[]).since("30d").unwrap().1.unwrap().to_string(), "2026-11-01T10:00:00Z");
+    }
+
+    #[test]
+    fn an_address_keeps_what_was_asked_and_is_encoded() {
+        let asked = asked(&[("status", "failed"), ("after", "a/b"), ("format", "csv")]);
+        assert_eq!(asked.address(&[("after", "x y&=é")]), "/jobs?after=x%20y%26%3D%C3%A9&status=failed");
+        assert_eq!(asked.address(&[("after", ""), ("status", "")]), "/jobs");
+    }
+}

@@ -1,0 +1,35 @@
+//! Pages for people with a browser, each with a JSON twin under the same path: what runs, what is held, what failed.
+//!
+//! ```text
+//!  browser ──> guard (who may look) ──> routes ──> a reader (pool) ──> pages: one value each, by way of ops
+//!                                                                        ├─> html: a template
+//!                                                                        ├─> json: the value itself, by openapi
+//!                                                                        └─> table: CSV, whole and streamed
+//! ```
+//!
+//! A page is a value ([`pages`]) that is read from the repository and the registry whenever it is asked for, never a
+//! second truth that is kept here. Reading is synchronous, so it has a few threads of its own ([`limits`]), and what
+//! waits for them is bounded: nothing here holds the daemon up. A live page is told that something has changed
+//! (`events`) and asks for itself again.
+//!
+//! Everything that a page shows may be hostile: a value is sanitized once, before it is written, and templates escape
+//! it. `axum` routes, `minijinja` renders; to leave it: `html`.
+//!
+//! [`limits`]: crate::model::limits
+
+mod answer;
+mod asked;
+mod assets;
+mod fault;
+mod html;
+mod openapi;
+pub mod pages;
+mod pool;
+mod routes;
+mod site;
+mod table;
+
+pub use site::{Site, SiteOptions, Voice};
+
+/// The target of all lines that are logged here: a name for filters, which stays the same when code moves.
+pub const LOG_TARGET: &str = "fleetform::web";

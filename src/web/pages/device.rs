@@ -1,0 +1,201 @@
+//! One device: its twin, what it belongs to, and what became of it in jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::devices::RegisteredRow;
+use super::{Notes, Page};
+use crate::model::secret;
+use crate::ops::device::{ShownDevice, show};
+use crate::ops::job::{Fate, fates};
+use crate::ops::{Environment, OpsError};
+use crate::web::fault::Fault;
+use crate::web::table::{Row, Sink};
+
+/// Jobs that are shown, and runs that are searched for them.
+const JOBS_SHOWN: usize = 50;
+const SEARCHED_MAX: usize = 200;
+
+/// The page `/devices/{id}`. It has no keys.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct DevicePage {
+    #[serde(flatten)]
+    pub device: RegisteredRow,
+    pub blocked: bool,
+    /// How it proves who it is, such as `sas`.
+    pub authentication: String,
+    /// The import that brought it.
+    pub import: Option<String>,
+    /// The groups that it is in now.
+    pub groups: Vec<String>,
+    pub edge_manifest: Option<String>,
+    pub iot_edge: bool,
+    pub desired_version: u64,
+    pub reported_version: u64,
+    /// Each property, desired and reported side by side.
+    pub properties: Vec<PropertyRow>,
+    pub tags: Value,
+    pub cloud: Value,
+    pub desired: Value,
+    pub reported: Value,
+    /// What became of it in jobs, the newest first.
+    pub jobs: Vec<FateRow>,
+    #[serde(flatten)]
+    pub notes: Notes,
+}
+
+/// A property of a twin.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct PropertyRow {
+    /// Such as `light.threshold`.
+    pub path: String,
+    /// As JSON; null when it is absent.
+    pub desired: Option<String>,
+    pub reported: Option<String>,
+    /// `same`, `differs`, `only desired` or `only reported`.
+    pub state: String,
+}
+
+/// What became of a device in a run.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct FateRow {
+    pub job: String,
+    pub run: String,
+    pub run_status: String,
+    /// Of the device; null when the results keep failures only, and it is not among them.
+    pub status: Option<String>,
+    pub reason: Option<String>,
+    pub code: Option<u16>,
+    pub message: Option<String>,
+    pub attempts: Option<u32>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+}
+
+impl Page for DevicePage {
+    const TEMPLATE: &'static str = "device.html";
+
+    fn title(&self) -> String {
+        format!("Device {}", self.device.device_id)
+    }
+}
+
+impl Row for FateRow {
+    const COLUMNS: &'static [&'static str] =
+        &["job", "run", "run_status", "status", "reason", "code", "message", "attempts", "started_at", "finished_at"];
+}
+
+impl From<Fate> for FateRow {
+    fn from(fate: Fate) -> FateRow {
+        let row = fate.row.as_ref();
+        FateRow {
+            job: fate.job.to_string(),
+            run: fate.run.to_string(),
+            run_status: fate.run_status.as_str().to_string(),
+            status: row.map(|row| row.status.as_str().to_string()),
+            reason: row.map(|row| row.reason.as_str().to_string()),
+            code: row.and_then(|row| row.code),
+            message: row.map(|row| row.message.clone()),
+            attempts: row.map(|row| row.attempts),
+            started_at: row.and_then(|row| row.started_at).map(|at| at.to_string()),
+            finished_at: row.and_then(|row| row.finished_at).map(|at| at.to_string()),
+        }
+    }
+}
+
+/// Reads the page.
+///
+/// # Errors
+/// There is no such device, or the fleet cannot be read.
+pub fn read(environment: &Environment, device_id: &str) -> Result<DevicePage, OpsError> {
+    let ShownDevice { device, authentication, edge_manifest_digest: _, import, groups } = show(environment, device_id)?;
+    let mut notes = Notes::default();
+    // A device can be shown whatever happened to the history of jobs.
+    let found = fates(environment, device_id, (JOBS_SHOWN, SEARCHED_MAX), &mut |caveats| notes.take(caveats));
+    let (jobs, is_all) = found.unwrap_or_else(|error| {
+        notes.notes.push(format!("Its jobs cannot be told: {error}."));
+        (Vec::new(), true)
+    });
+    if !is_all {
+        notes.notes.push(format!("At most {JOBS_SHOWN} jobs are shown, of the newest {SEARCHED_MAX} runs."));
+    }
+    let (desired, reported) = (secret::shown(&device.desired), secret::shown(&device.reported));
+    Ok(DevicePage {
+        blocked: device.blocked,
+        authentication: authentication.as_str().to_string(),
+        import,
+        groups: groups.iter().map(ToString::to_string).collect(),
+        edge_manifest: device.edge_manifest.clone(),
+        iot_edge: device.iot_edge,
+        desired_version: device.desired_version,
+        reported_version: device.reported_version,
+        properties: side_by_side(&desired, &reported),
+        tags: secret::shown(&device.tags),
+        cloud: secret::shown(&device.cloud),
+        desired,
+        reported,
+        jobs: jobs.into_iter().map(FateRow::from).collect(),
+        device: RegisteredRow::of(&device),
+        notes,
+    })
+}
+
+/// Writes what became of the device in jobs.
+///
+/// # Errors
+/// As [`read`].
+pub fn write(environment: &Environment, device_id: &str, sink: &mut Sink) -> Result<(), Fault> {
+    show(environment, device_id)?;
+    let (jobs, _) = fates(environment, device_id, (usize::MAX, usize::MAX), &mut |_| ())?;
+    sink.begin::<FateRow>()?;
+    Ok(jobs.into_iter().map(FateRow::from).try_for_each(|row| sink.push(&row))?)
+}
+
+/// Returns the values of two sections by their paths.
+fn side_by_side(desired: &Value, reported: &Value) -> Vec<PropertyRow> {
+    let (mut left, mut right) = (BTreeMap::new(), BTreeMap::new());
+    leaves(desired, "", &mut left);
+    leaves(reported, "", &mut right);
+    let paths: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let row = |path: &String| {
+        let (desired, reported) = (left.get(path), right.get(path));
+        let state = match (desired, reported) {
+            (Some(one), Some(other)) if one == other => "same",
+            (Some(_), Some(_)) => "differs",
+            (Some(_), None) => "only desired",
+            (None, _) => "only reported",
+        };
+        let text = |value: Option<&Value>| value.map(ToString::to_string);
+        PropertyRow { path: path.clone(), desired: text(desired), reported: text(reported), state: state.to_string() }
+    };
+    paths.into_iter().map(row).collect()
+}
+
+fn leaves(value: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
+    match value.as_object().filter(|members| !members.is_empty() || path.is_empty()) {
+        Some(members) => {
+            for (name, value) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(value, &path, found);
+            }
+        }
+        None => drop(found.insert(path.to_string(), value.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sections_stand_side_by_side() {
+        let rows = side_by_side(&json!({"a": {"b": 1, "c": {}}, "d": 2}), &json!({"a": {"b": 1}, "d": 3, "e": [1]}));
+        let shown: Vec<(&str, &str)> = rows.iter().map(|row| (row.path.as_str(), row.state.as_str())).collect();
+        assert_eq!(shown, [("a.b", "same"), ("a.c", "only desired"), ("d", "differs"), ("e", "only reported")]);
+        assert_eq!(side_by_side(&json!({}), &json!({})), []);
+    }
+}

@@ -1,0 +1,183 @@
+//! The paths and their pages.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+
+use super::asked::Asked;
+use super::fault::Fault;
+use super::pages;
+use super::site::Site;
+use super::{assets, html, openapi};
+
+/// What a browser may do with a page: show it with our style and our script, and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+     frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Returns what answers every path, those that are no page as well.
+pub fn router(site: Site) -> Router {
+    let pages = Router::new()
+        .route("/", get(now))
+        .route("/jobs", get(jobs))
+        .route("/jobs/{name}", get(job))
+        .route("/jobs/{name}/runs/{run}", get(run))
+        .route("/schedules", get(schedules))
+        .route("/devices", get(devices))
+        .route("/devices/{id}", get(device))
+        .route("/groups", get(groups))
+        .route("/groups/{name}", get(group))
+        .route("/imports", get(imports))
+        .route("/imports/{name}", get(import))
+        .route("/failing", get(failing))
+        .route("/openapi.json", get(async || html::json(StatusCode::OK, &*openapi::DOCUMENT)));
+    pages
+        .merge(assets::router())
+        .fallback(nothing)
+        .method_not_allowed_fallback(not_so)
+        .layer(map_response(with_security_headers))
+        .with_state(site)
+}
+
+async fn with_security_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // A page is of one moment and of one person; the style and the script say otherwise.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, cookie"));
+    response
+}
+
+async fn nothing(State(site): State<Site>, asked: Asked) -> Response {
+    let fault = Fault::not_found(
+        asked.form,
+        "there is no such page",
+        "The links above lead to all pages; /openapi.json lists their addresses.",
+    );
+    site.fault(&asked, &fault)
+}
+
+async fn not_so(State(site): State<Site>, asked: Asked) -> Response {
+    let (what, help) = ("this page is not asked for with this method", "Pages are read with GET.");
+    site.fault(&asked, &Fault::of(asked.form, StatusCode::METHOD_NOT_ALLOWED, what, help))
+}
+
+async fn now(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(
+        asked,
+        |environment, asked, site| {
+            let live = site.live().map(|live| live.snapshot());
+            let page = pages::now::read(environment, live, asked.now)?;
+            page.fleet.iter().for_each(|fleet| site.is_of(fleet));
+            Ok(page)
+        },
+        |environment, asked, sink| {
+            let page = pages::now::read(environment, None, asked.now)?;
+            sink.begin::<pages::RunRow>()?;
+            Ok(page.running.iter().chain(&page.waiting).try_for_each(|row| sink.push(row))?)
+        },
+    )
+    .await
+}
+
+async fn jobs(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(asked, |environment, asked, _| pages::jobs::read(environment, asked), pages::jobs::write).await
+}
+
+async fn job(State(site): State<Site>, Path(name): Path<String>, asked: Asked) -> Response {
+    one_run(site, name, None, asked).await
+}
+
+async fn run(State(site): State<Site>, Path((name, run)): Path<(String, String)>, asked: Asked) -> Response {
+    one_run(site, name, Some(run), asked).await
+}
+
+async fn one_run(site: Site, name: String, run: Option<String>, asked: Asked) -> Response {
+    let (other, other_run) = (name.clone(), run.clone());
+    site.answer(
+        asked,
+        move |environment, asked, site| pages::job::read(environment, (&name, run.as_deref()), asked, site.voice()),
+        move |environment, asked, sink| pages::job::write(environment, (&other, other_run.as_deref()), asked, sink),
+    )
+    .await
+}
+
+async fn schedules(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(
+        asked,
+        |environment, asked, _| Ok(pages::schedules::read(environment, asked.now)?),
+        |environment, asked, sink| pages::schedules::write(environment, asked.now, sink),
+    )
+    .await
+}
+
+async fn devices(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(
+        asked,
+        |environment, asked, site| pages::devices::read(environment, asked, site.voice()),
+        pages::devices::write,
+    )
+    .await
+}
+
+async fn device(State(site): State<Site>, Path(id): Path<String>, asked: Asked) -> Response {
+    let other = id.clone();
+    site.answer(
+        asked,
+        move |environment, _, _| Ok(pages::device::read(environment, &id)?),
+        move |environment, _, sink| pages::device::write(environment, &other, sink),
+    )
+    .await
+}
+
+async fn groups(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(
+        asked,
+        |environment, _, _| Ok(pages::groups::read(environment)?),
+        |environment, _, sink| pages::groups::write(environment, sink),
+    )
+    .await
+}
+
+async fn group(State(site): State<Site>, Path(name): Path<String>, asked: Asked) -> Response {
+    let other = name.clone();
+    site.answer(
+        asked,
+        move |environment, asked, _| pages::groups::read_one(environment, &name, asked),
+        move |environment, _, sink| pages::groups::write_one(environment, &other, sink),
+    )
+    .await
+}
+
+async fn imports(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(
+        asked,
+        |environment, _, _| Ok(pages::imports::read(environment)?),
+        |environment, _, sink| pages::imports::write(environment, sink),
+    )
+    .await
+}
+
+async fn import(State(site): State<Site>, Path(name): Path<String>, asked: Asked) -> Response {
+    let other = name.clone();
+    site.answer(
+        asked,
+        move |environment, asked, _| pages::imports::read_one(environment, &name, asked),
+        move |environment, _, sink| pages::imports::write_one(environment, &other, sink),
+    )
+    .await
+}
+
+async fn failing(State(site): State<Site>, asked: Asked) -> Response {
+    site.answer(asked, |environment, asked, _| pages::failing::read(environment, asked), pages::failing::write).await
+}
