@@ -65,6 +65,23 @@ pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
+/// Returns the settings of a server of pages, as [`server_config`], which asks no client for a certificate: a browser
+/// would ask its user for one.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn page_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Failed { reason: error.to_string() })?
+        .with_no_client_auth()
+        .with_single_cert(certificates(certificate)?, private)
+        .map_err(|error| unusable(key, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// Returns why a certificate is not that of a server of this name, or not now; `None` when it is.
 ///
 /// # Errors

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::CommandError;
-use crate::listen::WebhookSecrets;
+use super::pages::PagesArgs;
+use crate::listen::{Acceptor, WebhookSecrets};
 use crate::model::limits::{WEBHOOK_SECRET_CHARS_MIN, WEBHOOK_SECRET_FILE_BYTES_MAX};
 use crate::model::text::sanitize_line;
+use crate::web::Access;
 
 /// The secret of the webhooks.
 const SECRET: &str = "FLEETFORM_WEBHOOK_SECRET";
@@ -20,7 +22,8 @@ const SECRET_PREVIOUS: &str = "FLEETFORM_WEBHOOK_SECRET_PREVIOUS";
 /// Where the daemon serves its pages and receives webhooks.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ListenArgs {
-    /// Serve webhooks, health and metrics over HTTP, such as on 127.0.0.1:8080. The secret of the webhooks comes from
+    /// Serve pages, webhooks, health and metrics over HTTP, such as on 127.0.0.1:8080. On any address but a loopback one
+    /// pages need --auth or --trust-header. The secret of the webhooks comes from
     /// FLEETFORM_WEBHOOK_SECRET, and the previous one, while it changes, from FLEETFORM_WEBHOOK_SECRET_PREVIOUS
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
@@ -30,15 +33,22 @@ pub struct ListenArgs {
     /// Serve health and metrics, and no webhooks
     #[arg(long, requires = "listen")]
     pub no_webhooks: bool,
+    /// Serve no pages for a browser
+    #[arg(long, requires = "listen", help_heading = "Pages")]
+    pub no_pages: bool,
+    #[command(flatten)]
+    pub pages: PagesArgs,
 }
 
 /// What [`ListenArgs`] ask for.
-#[derive(Debug)]
 pub struct Listening {
     /// Bound early, so that a taken port is reported before the fleet's work begins.
     pub listener: TcpListener,
     /// `None` with `--no-webhooks`.
     pub secrets: Option<WebhookSecrets>,
+    /// Who may look at pages; `None` when there are none.
+    pub access: Option<Access>,
+    pub tls: Option<Acceptor>,
 }
 
 impl ListenArgs {
@@ -51,7 +61,11 @@ impl ListenArgs {
         let Some(address) = &self.listen else { return Ok(None) };
         let secrets = if self.no_webhooks { None } else { Some(self.secrets(&variable)?) };
         let listener = bind(address)?;
-        Ok(Some(Listening { listener, secrets }))
+        let access = match self.no_pages {
+            true => None,
+            false => self.pages.access(listener.local_addr()?)?,
+        };
+        Ok(Some(Listening { listener, secrets, access, tls: self.pages.acceptor()? }))
     }
 
     fn secrets(

@@ -90,7 +90,7 @@ fn occurrences(
         let claims = ledger.claims.iter().filter(|(_, claim)| schedule.owns(&claim.job, &claim.run));
         let mut claimed: Vec<_> =
             claims.filter_map(|(key, claim)| Some((occurrence_instant(&claim.run)?, key))).collect();
-        claimed.sort_by(|left, right| right.0.cmp(&left.0));
+        claimed.sort_by_key(|(instant, _)| std::cmp::Reverse(*instant));
         let occurrence = |(instant, key)| {
             let record = records.get(key);
             let cause = record.and_then(|record| record.hindrance());

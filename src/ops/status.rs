@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
-use crate::prepare::{OWN_FOLDER, OnError, TreeChoice, View, records_of};
+use crate::prepare::{Files, OWN_FOLDER, OnError, TreeChoice, View, records_of};
 use crate::registry::Noted;
 use crate::repo::Behind;
 
@@ -100,6 +100,49 @@ pub struct FleetStatus {
     /// The remote that has more of the results branch, as of the last fetch.
     pub behind: Option<Behind>,
     pub branch: String,
+}
+
+/// Whether something of a fleet has changed: its files, its results, its registry or what its daemon says. It reads
+/// little, and says when to look, not what is there.
+pub struct Changes {
+    environment: Environment,
+    seen: Vec<String>,
+    /// The registry; `None` for a database, of which only what is published is seen.
+    registry: Option<PathBuf>,
+    branch: String,
+}
+
+impl Changes {
+    /// Returns the changes from now on.
+    pub fn of(environment: Environment) -> Changes {
+        let mut changes = Changes { environment, seen: Vec::new(), registry: None, branch: String::new() };
+        changes.look();
+        changes
+    }
+
+    /// Returns true when something has changed since the last look. What cannot be read has not.
+    pub fn look(&mut self) -> bool {
+        let Ok(workspace) = Workspace::open(&self.environment) else { return false };
+        let head = workspace.repo.head().unwrap_or_default();
+        if self.seen.first() != Some(&head) {
+            // The Fleet document may name another one.
+            let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold);
+            if let Ok(Ok(fleet)) = files.as_ref().map(|files| files.usable().map(|declared| &declared.fleet)) {
+                self.branch.clone_from(&fleet.results.branch);
+                self.registry = workspace.registry_place(fleet).ok().and_then(|own| own.file());
+            }
+        }
+        let tip = workspace.repo.results(&self.branch).tip().ok().flatten().unwrap_or_default();
+        let own = self.environment.folder.join(OWN_FOLDER);
+        let log = self.registry.as_ref().map(|file| PathBuf::from(format!("{}-wal", file.display())));
+        let files = [Some(own.join(SNAPSHOT)), self.registry.clone(), log];
+        let state = |file: PathBuf| {
+            let found = std::fs::metadata(file).ok();
+            found.map_or_else(String::new, |found| format!("{:?} {}", found.modified().ok(), found.len()))
+        };
+        let now: Vec<String> = [head, tip].into_iter().chain(files.into_iter().flatten().map(state)).collect();
+        std::mem::replace(&mut self.seen, now.clone()) != now
+    }
 }
 
 /// Returns the status of the environment's folder.

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::access::Visitor;
 use super::asked::{Asked, Form};
 use super::fault::{Fault, respond};
 use super::html::{self, Around};
@@ -40,8 +41,11 @@ impl Site {
         match asked.form {
             Form::Json | Form::Csv => html::json(status, page),
             Form::Html => {
-                let mut around = self.around(asked);
-                (around.title, around.is_live) = (page.title(), P::IS_LIVE);
+                let mut around = self.around(asked, &asked.visitor);
+                (around.title, around.is_live) = (page.title(), P::IS_LIVE && self.events().is_some());
+                if around.is_live {
+                    around.events = self.events().map(|events| events.address(page.about())).unwrap_or_default();
+                }
                 html::page(status, P::TEMPLATE, page, &around)
             }
         }
@@ -50,18 +54,20 @@ impl Site {
     /// Answers with what went wrong.
     pub(super) fn fault(&self, asked: &Asked, fault: &Fault) -> Response {
         let findings = self.voice().findings;
-        respond(asked.form, fault.status(), &fault.problem(findings), Some(&self.around(asked)))
+        respond(asked.form, fault.status(), &fault.problem(findings), Some(&self.around(asked, &asked.visitor)))
     }
 
-    fn around(&self, asked: &Asked) -> Around {
+    /// Returns what stands around every page.
+    pub(super) fn around(&self, asked: &Asked, visitor: &Visitor) -> Around {
         Around {
             title: String::new(),
             fleet: sanitize_line(&self.fleet()).into_owned(),
             address: asked.address(&[]),
             is_live: false,
             events: String::new(),
-            user: String::new(),
-            token: String::new(),
+            user: visitor.name.clone(),
+            token: visitor.token.clone(),
+            has_session: visitor.has_session,
             has_actions: false,
             json: asked.address(&[("format", "json")]),
             csv: asked.address(&[("format", "csv"), ("after", ""), ("limit", "")]),

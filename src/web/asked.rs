@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 
+use super::access::Visitor;
 use super::fault::Fault;
 use crate::diag::shown;
 use crate::execute::{Clock as _, SystemClock};
@@ -31,6 +32,8 @@ pub struct Asked {
     pub parameters: BTreeMap<String, String>,
     /// When it was asked.
     pub now: Timestamp,
+    /// Who asks.
+    pub visitor: Visitor,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asked {
@@ -57,7 +60,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
                 return Err(Fault::asked(form, &what, "Ask for html, json or csv."));
             }
         };
-        Ok(Asked { form, path, parameters, now: SystemClock.now() })
+        let visitor = parts.extensions.get::<Visitor>().cloned().unwrap_or_default();
+        Ok(Asked { form, path, parameters, now: SystemClock.now(), visitor })
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
 
     fn asked(parameters: &[(&str, &str)]) -> Asked {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
-        Asked { form: Form::Html, path: "/jobs".to_string(), parameters, now: "2026-12-01T10:00:00Z".parse().unwrap() }
+        Asked { form: Form::Html, path: "/jobs".to_string(), parameters, now: "2026-12-01T10:00:00Z".parse().unwrap(), visitor: Visitor::default() }
     }
 
     #[test]

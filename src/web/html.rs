@@ -36,6 +36,7 @@ const TEMPLATES: &[(&str, &str)] = templates![
     "imports.html",
     "import.html",
     "failing.html",
+    "login.html",
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -70,6 +71,8 @@ pub struct Around {
     pub user: String,
     /// What a form has to bring to be taken; empty where no form is.
     pub token: String,
+    /// Who looks can log out.
+    pub has_session: bool,
     /// The page offers to stop and to block.
     pub has_actions: bool,
     /// The address of the same page as JSON, and of its table as CSV.
@@ -113,6 +116,7 @@ pub fn problem(status: StatusCode, problem: &Problem, around: Option<&Around>) -
         events: String::new(),
         user: String::new(),
         token: String::new(),
+        has_session: false,
         has_actions: false,
         json: String::new(),
         csv: String::new(),
@@ -183,7 +187,8 @@ mod tests {
         let problem = Problem { error: hostile.to_string(), help: Some(hostile.to_string()), detail: None };
         let context = serde_json::json!({"page": sanitized(serde_json::to_value(&problem).unwrap()), "around": Around {
             title: hostile.to_string(), fleet: hostile.to_string(), address: String::new(), is_live: false,
-            events: String::new(), user: String::new(), token: String::new(), has_actions: false,
+            events: String::new(), user: String::new(), token: String::new(), has_session: false,
+            has_actions: false,
             json: String::new(), csv: String::new(),
         }});
         let text = ENVIRONMENT.get_template("problem.html").unwrap().render(Value::from(Serde(&context))).unwrap();

@@ -17,19 +17,28 @@
 //!
 //! [`limits`]: crate::model::limits
 
+mod access;
 mod answer;
 mod asked;
 mod assets;
+mod certificate;
+mod events;
 mod fault;
+mod guard;
 mod html;
 mod openapi;
 pub mod pages;
 mod pool;
 mod routes;
+mod sessions;
 mod site;
 mod table;
+mod tokens;
 
+pub use access::{Access, TrustedProxy};
+pub use certificate::certificate;
 pub use site::{Site, SiteOptions, Voice};
+pub use tokens::new_token;
 
 /// The target of all lines that are logged here: a name for filters, which stays the same when code moves.
 pub const LOG_TARGET: &str = "fleetform::web";

@@ -1,17 +1,18 @@
 //! The paths and their pages.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::asked::Asked;
 use super::fault::Fault;
 use super::pages;
 use super::site::Site;
-use super::{assets, html, openapi};
+use super::{assets, events, guard, html, openapi};
+use crate::model::limits::FORM_BYTES_MAX;
 
 /// What a browser may do with a page: show it with our style and our script, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -32,11 +33,16 @@ pub fn router(site: Site) -> Router {
         .route("/imports", get(imports))
         .route("/imports/{name}", get(import))
         .route("/failing", get(failing))
+        .route("/events", get(events::events))
+        .route("/login", get(guard::login_page).post(guard::log_in))
+        .route("/logout", post(guard::log_out))
         .route("/openapi.json", get(async || html::json(StatusCode::OK, &*openapi::DOCUMENT)));
     pages
         .merge(assets::router())
         .fallback(nothing)
         .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(from_fn_with_state(site.clone(), guard::guard))
         .layer(map_response(with_security_headers))
         .with_state(site)
 }
@@ -54,7 +60,7 @@ async fn with_security_headers(mut response: Response) -> Response {
     }
     // A page is of one moment and of one person; the style and the script say otherwise.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("accept, cookie"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, authorization, cookie"));
     response
 }
 

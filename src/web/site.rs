@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use serde_json::Value;
 
+use super::access::{Access, Gate};
+use super::events::Events;
 use super::pool::Pool;
 use super::routes;
+use super::sessions::random;
 use super::table::Downloads;
-use crate::listen::StatusHandle;
+use crate::listen::{EventLog, StatusHandle};
 use crate::ops::job::Why;
 use crate::ops::{Environment, Findings};
 
@@ -31,6 +34,11 @@ pub struct SiteOptions {
     pub fleet: String,
     /// What the daemon of this process says; `None` where there is none.
     pub live: Option<StatusHandle>,
+    /// What tells that something has changed; `None` where nothing does.
+    pub events: Option<EventLog>,
+    pub access: Access,
+    /// Connections are encrypted.
+    pub is_encrypted: bool,
 }
 
 /// The pages of a fleet. Clones are the same ones.
@@ -42,6 +50,9 @@ struct Inner {
     pool: Pool,
     downloads: Downloads,
     live: Option<StatusHandle>,
+    events: Option<Events>,
+    gate: Gate,
+    is_encrypted: bool,
     /// The name of the fleet, as the last page had it.
     fleet: Mutex<String>,
 }
@@ -50,12 +61,21 @@ impl Site {
     /// Starts the threads that read.
     ///
     /// # Errors
-    /// The system gives no threads.
+    /// The system gives no threads, or no randomness.
     pub fn start(options: SiteOptions) -> std::io::Result<Site> {
-        let SiteOptions { environment, voice, fleet, live } = options;
-        let pool = Pool::start(&environment)?;
-        let downloads = Downloads::new(environment);
-        Ok(Site(Arc::new(Inner { voice, pool, downloads, live, fleet: Mutex::new(fleet) })))
+        let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted } = options;
+        let random = || random().map_err(|error| std::io::Error::other(error.to_string()));
+        let process: String = random()?.chars().take(8).collect();
+        Ok(Site(Arc::new(Inner {
+            voice,
+            pool: Pool::start(&environment)?,
+            downloads: Downloads::new(environment),
+            live,
+            events: events.map(|log| Events::of(log, process)),
+            gate: Gate::new(access, random()?),
+            is_encrypted,
+            fleet: Mutex::new(fleet),
+        })))
     }
 
     /// Returns what answers the paths of the pages.
@@ -73,6 +93,18 @@ impl Site {
 
     pub(super) fn downloads(&self) -> &Downloads {
         &self.0.downloads
+    }
+
+    pub(super) fn events(&self) -> Option<&Events> {
+        self.0.events.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.0.is_encrypted
     }
 
     pub(super) fn live(&self) -> Option<&StatusHandle> {

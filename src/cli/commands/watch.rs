@@ -12,13 +12,14 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::forge::{Teller, variable};
 use crate::cli::listen::Listening;
+use crate::cli::pages::VOICE;
 use crate::cli::signals::on_signals;
 use crate::cli::view::held as view;
 use crate::cli::view::log::{LISTEN, WATCH, log};
 use crate::cli::view::progress::event_json;
 use crate::execute::{Clock as _, Inbox, Ports, Progress, SystemClock, Waker, Wakeup};
 use crate::forge::LOG_TARGET;
-use crate::listen::{Bounds, Server, ServiceManager, StatusHandle};
+use crate::listen::{Bell, Bounds, Server, ServiceManager, StatusHandle};
 use crate::model::status::{Due, Lease, LinkStatus, RunningRun, Snapshot};
 use crate::model::text::sanitize_line;
 use crate::ops::hub::Followed;
@@ -28,6 +29,7 @@ use crate::ops::watch::{GatewayOptions, Look, Note, RemoteSource, Switchboard, W
 use crate::ops::{Environment, OpsError, Trust, Workspace};
 use crate::repo::{Pulse, check_signing_key, without_secrets};
 use crate::rest::{Office, RestServer};
+use crate::web::{Site, SiteOptions};
 
 /// The shortest interval: more frequent requests would overload a server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -106,7 +108,7 @@ pub fn run(
         shown.note(note);
         teller.iter_mut().for_each(|teller| teller.note(note, environment));
     };
-    stand_by(listening, handle, inbox.waker())?;
+    stand_by(environment, listening, handle, inbox.waker())?;
     if let Some(switchboard) = switchboard {
         let followed = Followed::of(environment, remote.as_deref(), options.branch.as_deref())?;
         let waker = inbox.waker();
@@ -198,12 +200,38 @@ fn first_snapshot(environment: &Environment, remote: Option<&str>) -> Snapshot {
 
 /// Listens for signals, and serves the pages on a thread of its own: git may block the daemon, but must not block the
 /// pages.
-fn stand_by(listening: Option<Listening>, handle: StatusHandle, waker: Waker) -> std::io::Result<()> {
+fn stand_by(
+    environment: &Environment,
+    listening: Option<Listening>,
+    handle: StatusHandle,
+    waker: Waker,
+) -> std::io::Result<()> {
     let interrupts = waker.clone();
     on_signals(move || stop(&interrupts))?;
     let Some(listening) = listening else { return Ok(()) };
+    let Listening { listener, secrets, access, tls } = listening;
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let pages = access.map(|access| {
+        if tls.is_none() && !is_loopback {
+            tracing::warn!(target: LISTEN, "connections are not encrypted, and tokens go over them: add --tls-cert and \
+                --tls-key, unless a proxy before it encrypts them");
+        }
+        Site::start(SiteOptions {
+            environment: environment.clone(),
+            voice: VOICE,
+            fleet: String::new(),
+            live: Some(handle.clone()),
+            events: Some(handle.events().clone()),
+            access,
+            is_encrypted: tls.is_some(),
+        })
+    });
+    let pages = pages.transpose()?.map(|site| site.router());
+    let bounds = if pages.is_some() { Bounds::with_pages() } else { Bounds::default() };
+    let bell: Bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
+    let server = Server { handle, bell, secrets, bounds, pages, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = move || runtime.block_on(serve(listening, handle, waker));
+    let serve = move || runtime.block_on(serve(server, listener));
     std::thread::Builder::new().name("pages".to_string()).spawn(serve).map(drop)
 }
 
@@ -234,13 +262,11 @@ fn stop(waker: &Waker) {
     waker.interrupt();
 }
 
-async fn serve(listening: Listening, handle: StatusHandle, waker: Waker) {
-    let Listening { listener, secrets } = listening;
+async fn serve(server: Server, listener: std::net::TcpListener) {
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(target: LISTEN, %address, "listening");
+        let pages = if server.pages.is_some() { "on" } else { "off" };
+        tracing::info!(target: LISTEN, %address, pages, "listening");
     }
-    let bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
-    let server = Server { handle, bell, secrets, bounds: Bounds::default(), pages: None, tls: None };
     if let Err(error) = server.serve(listener, std::future::pending()).await {
         tracing::error!(target: LISTEN, error = %sanitize_line(&error.to_string()), "the pages are gone; the daemon \
             goes on without them");
@@ -267,6 +293,11 @@ impl Shown {
         );
         if !is_frequent {
             self.write();
+        }
+        // After what it is about was written: a page that is told reads that.
+        let is_quiet = matches!(note, Note::Looked(Look { is_reconciled: false, .. }));
+        if !is_quiet {
+            self.handle.events().add(run_of(note));
         }
     }
 
@@ -340,6 +371,14 @@ impl Shown {
                 written");
         }
     }
+}
+
+/// Returns the run that a note is about; `None` when it is about more.
+fn run_of(note: &Note<'_>) -> Option<(String, String)> {
+    let Note::Progress(Progress::Advanced { job, run, .. } | Progress::BatchFinished { job, run, .. }) = note else {
+        return None;
+    };
+    Some((job.to_string(), run.to_string()))
 }
 
 fn take_progress(snapshot: &mut Snapshot, progress: &Progress) {

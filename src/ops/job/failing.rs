@@ -79,7 +79,7 @@ pub fn failing(
             })?;
         }
         failing.devices = found.into_values().collect();
-        failing.devices.sort_by(|left, right| right.failed_runs.cmp(&left.failed_runs));
+        failing.devices.sort_by_key(|device| std::cmp::Reverse(device.failed_runs));
         Ok(failing)
     })
 }

@@ -131,6 +131,10 @@ impl Page for Job {
     fn title(&self) -> String {
         format!("Job {} run {}", self.job, self.run)
     }
+
+    fn about(&self) -> Option<(&str, &str)> {
+        Some((&self.job, &self.run))
+    }
 }
 
 impl Row for DeviceRow {

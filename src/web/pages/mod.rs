@@ -31,6 +31,11 @@ pub trait Page: Serialize + JsonSchema {
     /// Returns the title, of a browser's tab.
     fn title(&self) -> String;
 
+    /// Returns the job and the run that it is about; `None` for a page about more.
+    fn about(&self) -> Option<(&str, &str)> {
+        None
+    }
+
     /// Returns false when it says what is wrong with what was asked.
     fn is_well(&self) -> bool {
         true

@@ -1,0 +1,241 @@
+//! Who may look: everybody of this machine, or those who have a token, or those whom a proxy has let through.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::{HeaderMap, HeaderName, header};
+use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
+
+use super::sessions::{Session, Sessions};
+use super::tokens::Tokens;
+use crate::link::FailedLogins;
+use crate::model::text::{sanitize_line, shorten};
+
+/// The cookie of a session.
+pub const COOKIE: &str = "fleetform_session";
+/// Failed logins of an address in a minute, after which it is not listened to.
+const FAILURES_MAX: u32 = 10;
+/// Requests of an address: so many a second, and so many at once.
+const RATE: f64 = 100.0;
+const BURST: f64 = 400.0;
+/// Addresses that are counted.
+const COUNTED_MAX: usize = 10_000;
+/// Characters of the name that a proxy gives.
+const NAME_CHARS_MAX: usize = 100;
+
+/// Who may look.
+pub enum Access {
+    /// Whoever reaches a loopback address: the people of this machine.
+    Open,
+    /// Those who say who they are.
+    Named { tokens: Option<Tokens>, proxy: Option<TrustedProxy> },
+}
+
+/// A proxy that says who asks.
+#[derive(Debug, Clone)]
+pub struct TrustedProxy {
+    /// The header with the name.
+    pub header: HeaderName,
+    /// Where the proxy connects from.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Visitor {
+    /// Empty where nobody has to say who it is.
+    pub name: String,
+    /// What a form of this visitor has to bring.
+    pub token: String,
+    /// It came with a cookie: it can log out.
+    pub has_session: bool,
+}
+
+/// What is counted of each address, and the sessions.
+pub struct Gate {
+    pub access: Access,
+    pub sessions: Sessions,
+    /// The token of forms for visitors without a session.
+    token: String,
+    failures: Mutex<FailedLogins>,
+    buckets: Mutex<BTreeMap<IpAddr, (f64, Instant)>>,
+}
+
+impl Access {
+    /// Returns the access of those who have a token of a file, or come by a proxy.
+    ///
+    /// # Errors
+    /// The file cannot be used; the error says why.
+    pub fn named(file: Option<&Path>, proxy: Option<TrustedProxy>) -> Result<Access, String> {
+        Ok(Access::Named { tokens: file.map(Tokens::open).transpose()?, proxy })
+    }
+}
+
+impl Gate {
+    /// Returns a gate; `token` is what forms of visitors without a session have to bring.
+    pub fn new(access: Access, token: String) -> Gate {
+        Gate {
+            access,
+            token,
+            sessions: Sessions::default(),
+            failures: Mutex::new(FailedLogins::new(FAILURES_MAX)),
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes one request of an address; false when it has none left now.
+    pub fn take(&self, address: IpAddr) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= COUNTED_MAX {
+            buckets.clear();
+        }
+        let now = Instant::now();
+        let (left, at) = buckets.entry(address).or_insert((BURST, now));
+        *left = (*left + now.duration_since(*at).as_secs_f64() * RATE).min(BURST);
+        *at = now;
+        let has_one = *left >= 1.0;
+        if has_one {
+            *left -= 1.0;
+        }
+        has_one
+    }
+
+    /// Returns true for an address that had too many failed logins.
+    pub fn is_out(&self, address: IpAddr) -> bool {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_out(address)
+    }
+
+    /// Returns who has a token, and counts a wrong one.
+    pub fn log_in(&self, token: &str, address: IpAddr) -> Option<String> {
+        let Access::Named { tokens: Some(tokens), .. } = &self.access else { return None };
+        let name = tokens.name_of(token.trim());
+        if name.is_none() {
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
+        }
+        name
+    }
+
+    /// Returns who asks; `None` when it has to say so first.
+    pub fn visitor(&self, headers: &HeaderMap, address: IpAddr) -> Option<Visitor> {
+        let without_session = |name: String| Visitor { name, token: self.token.clone(), has_session: false };
+        let Access::Named { proxy, .. } = &self.access else { return Some(without_session(String::new())) };
+        if let Some(name) = proxy.as_ref().and_then(|proxy| name_by(proxy, headers, address)) {
+            return Some(without_session(name));
+        }
+        if let Some(Session { name, token, .. }) = session_id(headers).and_then(|id| self.sessions.find(id)) {
+            return Some(Visitor { name, token, has_session: true });
+        }
+        let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = bearer.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        self.log_in(token, address).map(without_session)
+    }
+
+    /// Returns true when a form has what it has to bring.
+    pub fn is_own_form(visitor: &Visitor, token: &str) -> bool {
+        !visitor.token.is_empty() && bool::from(visitor.token.as_bytes().ct_eq(token.as_bytes()))
+    }
+}
+
+/// Returns the name that a proxy gives, where it is the proxy that asks.
+fn name_by(proxy: &TrustedProxy, headers: &HeaderMap, address: IpAddr) -> Option<String> {
+    if !proxy.addresses.contains(&address.to_canonical()) {
+        return None;
+    }
+    let mut values = headers.get_all(&proxy.header).iter();
+    let name = values.next()?.to_str().ok()?.trim();
+    // Two of them: the proxy has let one of the client through.
+    if name.is_empty() || values.next().is_some() {
+        return None;
+    }
+    Some(shorten(&sanitize_line(name), NAME_CHARS_MAX).into_owned())
+}
+
+/// Returns what the cookie of a session says.
+pub fn session_id(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+/// Returns true when a request names this machine by a name that no other machine can have: a page of another site
+/// cannot reach us by a name of its own that leads here.
+pub fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Returns true when a form comes from a page of ours: the browser says so, or says nothing as programs do.
+pub fn is_own_origin(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin");
+    let host = text(header::HOST).unwrap_or_default();
+    let is_origin = match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
+        None => true,
+        Some(Ok(origin)) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
+        Some(Err(_)) => false,
+    };
+    is_site && is_origin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:8080"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1", "[::2]", "::"] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_believed_where_it_connects_from_and_says_one_name() {
+        let header = HeaderName::from_static("x-user");
+        let proxy = TrustedProxy { header: header.clone(), addresses: vec![IpAddr::from([10, 0, 0, 1])] };
+        let mut headers = HeaderMap::new();
+        let name = |headers: &HeaderMap, address: [u8; 4]| name_by(&proxy, headers, IpAddr::from(address));
+        assert_eq!(name(&headers, [10, 0, 0, 1]), None);
+        headers.append(&header, "ann".parse().unwrap());
+        assert_eq!(name(&headers, [10, 0, 0, 1]).as_deref(), Some("ann"));
+        assert_eq!(name(&headers, [10, 0, 0, 2]), None);
+        headers.append(&header, "root".parse().unwrap());
+        assert_eq!(name(&headers, [10, 0, 0, 1]), None);
+    }
+
+    #[test]
+    fn a_form_of_another_site_is_none_of_ours() {
+        let check = |pairs: &[(&'static str, &'static str)], expect: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "fleet.example:8080".parse().unwrap());
+            pairs.iter().for_each(|(name, value)| drop(headers.insert(*name, value.parse().unwrap())));
+            assert_eq!(is_own_origin(&headers), expect, "{pairs:?}");
+        };
+        check(&[], true);
+        check(&[("origin", "https://fleet.example:8080"), ("sec-fetch-site", "same-origin")], true);
+        check(&[("origin", "https://evil.example")], false);
+        check(&[("origin", "null")], false);
+        check(&[("sec-fetch-site", "cross-site")], false);
+        check(&[("sec-fetch-site", "same-site")], false);
+    }
+
+    #[tokio::test]
+    async fn an_address_has_a_burst_and_no_more() {
+        let gate = Gate::new(Access::Open, String::new());
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let taken = (0..1_000).filter(|_| gate.take(address)).count();
+        assert!((400..500).contains(&taken), "{taken}");
+        assert!(gate.take(IpAddr::from([127, 0, 0, 2])));
+    }
+}

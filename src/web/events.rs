@@ -1,0 +1,134 @@
+//! Server-sent events: a page that is open is told that something has changed, and goes on where it was.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream::unfold;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::asked::{Asked, encoded};
+use super::fault::Fault;
+use super::site::Site;
+use crate::listen::{EventLog, Missed};
+use crate::model::limits::{EVENT_STREAM_TIME_MAX, EVENT_STREAMS_MAX};
+
+/// The shortest time between two events of a stream: a person sees no more.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often a stream without events says that it lives.
+const ALIVE: Duration = Duration::from_secs(15);
+/// How long a browser waits before it opens a stream again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The events of a site, and the places of streams.
+pub struct Events {
+    log: EventLog,
+    /// Names this process: a number of another one means nothing here.
+    process: String,
+    places: Arc<Semaphore>,
+}
+
+impl Events {
+    /// Returns the events of a log.
+    pub fn of(log: EventLog, process: String) -> Events {
+        Events { log, process, places: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)) }
+    }
+
+    /// Returns where a page hears what happens from now on: about a run, or about everything.
+    pub fn address(&self, run: Option<(&str, &str)>) -> String {
+        let about = run.map_or(String::new(), |(job, run)| format!("&job={}&run={}", encoded(job), encoded(run)));
+        format!("/events?after={}{about}", self.id(self.log.newest()))
+    }
+
+    fn id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.process)
+    }
+
+    /// Returns the number of an id; `None` for one of another process.
+    fn seq(&self, id: &str) -> Option<u64> {
+        id.strip_prefix(&self.process)?.strip_prefix('-')?.parse().ok()
+    }
+}
+
+/// What a stream is at.
+struct Stream {
+    site: Site,
+    newest: watch::Receiver<u64>,
+    /// The last event that was told; `None` when there is a gap before the next one.
+    told: Option<u64>,
+    about: Option<(String, String)>,
+    ends_at: Instant,
+    not_before: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+/// `GET /events`: resumes behind `Last-Event-ID`, or `after`.
+pub async fn events(State(site): State<Site>, headers: HeaderMap, asked: Asked) -> Response {
+    let Some(events) = site.events() else {
+        let help = "Read the page again in a while.";
+        return site.fault(&asked, &Fault::not_found(asked.form, "nothing tells of events here", help));
+    };
+    let Ok(place) = Arc::clone(&events.places).try_acquire_owned() else { return site.fault(&asked, &Fault::Busy) };
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_string);
+    let told = match last.or_else(|| asked.text("after")) {
+        Some(id) => events.seq(&id),
+        None => Some(events.log.newest()),
+    };
+    let (newest, now) = (events.log.subscribe(), Instant::now());
+    let stream = Stream {
+        newest,
+        told,
+        about: asked.text("job").zip(asked.text("run")),
+        ends_at: now + EVENT_STREAM_TIME_MAX,
+        not_before: now,
+        site: site.clone(),
+        _place: place,
+    };
+    let stream = unfold(stream, async |mut stream| {
+        let event = stream.next().await?;
+        Some((Ok::<_, Infallible>(event), stream))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+}
+
+impl Stream {
+    /// Waits for the next event; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Event> {
+        let site = self.site.clone();
+        let events = site.events()?;
+        loop {
+            sleep_until(self.not_before).await;
+            let newest = *self.newest.borrow_and_update();
+            let missed = self.told.map_or(Missed::Gap, |told| events.log.since(told));
+            self.told = Some(newest);
+            let event = match missed {
+                Missed::Gap => Some(Event::default().event("reload").data("{}")),
+                Missed::Events(found) => {
+                    let is_wanted = |run: &Option<(String, String)>| {
+                        self.about.is_none() || run.is_none() || *run == self.about
+                    };
+                    // One event says it all: the page is read anew.
+                    let last = found.into_iter().rfind(|event| is_wanted(&event.run));
+                    last.map(|last| {
+                        let (job, run) = last.run.unzip();
+                        Event::default().event("change").data(json!({"job": job, "run": run}).to_string())
+                    })
+                }
+            };
+            if let Some(event) = event {
+                self.not_before = Instant::now() + PAUSE;
+                return Some(event.id(events.id(newest)).retry(RETRY));
+            }
+            match timeout_at(self.ends_at, self.newest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    }
+}

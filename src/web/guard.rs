@@ -1,0 +1,172 @@
+//! What stands before every page: how often an address may ask, by which name, and who it is.
+
+use axum::extract::{Form, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::{Extension, extract::FromRequestParts as _};
+use serde::Deserialize;
+
+use super::access::{Access, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
+use super::asked::{Asked, Form as AnswerForm, encoded};
+use super::fault::{Fault, Problem};
+use super::site::Site;
+use super::{LOG_TARGET, html};
+use crate::listen::Peer;
+
+/// Headers that a proxy adds: what comes with one does not come from this machine alone.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+
+/// The form of a login.
+#[derive(Deserialize)]
+pub struct Login {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// The form that ends a session.
+#[derive(Deserialize)]
+pub struct Logout {
+    #[serde(default)]
+    token: String,
+}
+
+/// Lets a request through, with its [`Visitor`].
+pub async fn guard(State(site): State<Site>, Extension(Peer(peer)): Extension<Peer>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let asked = match Asked::from_request_parts(&mut parts, &site).await {
+        Ok(asked) => asked,
+        Err(fault) => return fault.into_response(),
+    };
+    let gate = site.gate();
+    let refuse = |status: StatusCode, what: &str, help: &str| site.fault(&asked, &Fault::of(asked.form, status, what, help));
+    if !gate.take(peer.ip()) || gate.is_out(peer.ip()) {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in a minute.");
+    }
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if matches!(gate.access, Access::Open) {
+        if !is_loopback_host(host) {
+            let help = "Ask for localhost or 127.0.0.1; for other names, start it with --auth or --trust-header.";
+            return refuse(StatusCode::MISDIRECTED_REQUEST, "these pages are not served under this name", help);
+        }
+        if FORWARDED.iter().any(|name| parts.headers.contains_key(*name)) {
+            let help = "Whoever reaches the proxy would see them: start it with --auth or --trust-header.";
+            return refuse(StatusCode::FORBIDDEN, "these pages are for this machine, and a proxy asks for them", help);
+        }
+    }
+    if parts.method == Method::POST && !is_own_origin(&parts.headers) {
+        return refuse(StatusCode::FORBIDDEN, "the form is of another site", "Use the form of the page itself.");
+    }
+    let is_open = asked.path == "/login" || asked.path.starts_with("/assets/");
+    match gate.visitor(&parts.headers, peer.ip()) {
+        Some(visitor) => drop(parts.extensions.insert(visitor)),
+        None if is_open => drop(parts.extensions.insert(Visitor::default())),
+        None if asked.form == AnswerForm::Html && parts.method == Method::GET && accepts_html(&parts.headers) => {
+            return Redirect::to(&format!("/login?next={}", encoded(&asked.address(&[])))).into_response();
+        }
+        None => {
+            let help = "Send `Authorization: Bearer` with a token, or log in at /login.";
+            let mut response = refuse(StatusCode::UNAUTHORIZED, "it is not known who asks", help);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return response;
+        }
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.contains("text/html")
+}
+
+/// `GET /login`
+pub async fn login_page(State(site): State<Site>, asked: Asked) -> Response {
+    form(&site, &asked, StatusCode::OK, None)
+}
+
+fn form(site: &Site, asked: &Asked, status: StatusCode, error: Option<&str>) -> Response {
+    #[derive(serde::Serialize)]
+    struct Page<'a> {
+        error: Option<&'a str>,
+        next: String,
+    }
+    if !matches!(site.gate().access, Access::Named { tokens: Some(_), .. }) {
+        let help = "Whoever reaches these pages may look.";
+        return site.fault(asked, &Fault::not_found(asked.form, "nobody logs in here", help));
+    }
+    if asked.form == AnswerForm::Json {
+        let error = error.unwrap_or("log in with a form, or send `Authorization: Bearer`").to_string();
+        return html::json(status, &Problem { error, help: None, detail: None });
+    }
+    let page = Page { error, next: asked.text("next").unwrap_or_default() };
+    let mut around = site.around(asked, &Visitor::default());
+    (around.title, around.json, around.csv) = ("Log in".to_string(), String::new(), String::new());
+    html::page(status, "login.html", &page, &around)
+}
+
+/// `POST /login`
+pub async fn log_in(
+    State(site): State<Site>,
+    Extension(Peer(peer)): Extension<Peer>,
+    asked: Asked,
+    Form(login): Form<Login>,
+) -> Response {
+    let Some(name) = site.gate().log_in(&login.token, peer.ip()) else {
+        tracing::warn!(target: LOG_TARGET, address = %peer.ip(), "a login has failed");
+        return form(&site, &asked, StatusCode::UNAUTHORIZED, Some("No one has this token."));
+    };
+    let Ok(id) = site.gate().sessions.begin(&name) else { return site.fault(&asked, &Fault::Busy) };
+    tracing::info!(target: LOG_TARGET, name, address = %peer.ip(), "logged in");
+    let mut response = Redirect::to(own_address(&login.next)).into_response();
+    let secure = if site.is_encrypted() { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Strict{secure}");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Returns an address of ours; that of the first page for any other.
+fn own_address(text: &str) -> &str {
+    let is_own = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
+    if is_own && text.chars().all(|c| c.is_ascii_graphic()) { text } else { "/" }
+}
+
+/// `POST /logout`
+pub async fn log_out(
+    State(site): State<Site>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    asked: Asked,
+    Form(Logout { token }): Form<Logout>,
+) -> Response {
+    if !Gate::is_own_form(&visitor, &token) {
+        return site.fault(&asked, &not_own_form(&asked));
+    }
+    session_id(&headers).iter().for_each(|id| site.gate().sessions.end(id));
+    let mut response = Redirect::to("/login").into_response();
+    let cookie = HeaderValue::from_static("fleetform_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
+}
+
+/// Returns that a form was made by nobody whom we know.
+pub fn not_own_form(asked: &Asked) -> Fault {
+    let help = "Read the page again, and use the form that it has then.";
+    Fault::of(asked.form, StatusCode::FORBIDDEN, "the form is old, or of somebody else", help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_leads_to_no_other_site() {
+        assert_eq!(own_address("/jobs?status=failed"), "/jobs?status=failed");
+        for other in ["", "https://evil.example", "//evil.example", "/\\evil.example", "/a b", "/\u{e9}", "jobs"] {
+            assert_eq!(own_address(other), "/", "{other}");
+        }
+    }
+}

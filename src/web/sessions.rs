@@ -1,0 +1,88 @@
+//! Sessions of browsers that have logged in. They end with the process, and with a browser that forgets its cookie.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::tokens::hex;
+use crate::model::limits::{SESSION_TIME_MAX, SESSIONS_MAX};
+
+/// Bytes of the name of a session.
+const BYTES: usize = 32;
+
+/// A session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Who has logged in.
+    pub name: String,
+    /// What a form has to bring.
+    pub token: String,
+    used_at: Instant,
+}
+
+/// All sessions, by what their cookie says.
+#[derive(Default)]
+pub struct Sessions {
+    open: Mutex<BTreeMap<String, Session>>,
+}
+
+impl Sessions {
+    /// Begins a session, and returns what its cookie says. When there are as many as may be, the one that was used
+    /// longest ago ends.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn begin(&self, name: &str) -> Result<String, getrandom::Error> {
+        let (id, token) = (random()?, random()?);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, session| session.used_at.elapsed() < SESSION_TIME_MAX);
+        if open.len() >= SESSIONS_MAX {
+            let oldest = open.iter().min_by_key(|(_, session)| session.used_at).map(|(id, _)| id.clone());
+            oldest.map(|id| open.remove(&id));
+        }
+        open.insert(id.clone(), Session { name: name.to_string(), token, used_at: Instant::now() });
+        Ok(id)
+    }
+
+    /// Returns a session that is open.
+    pub fn find(&self, id: &str) -> Option<Session> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = open.get_mut(id).filter(|session| session.used_at.elapsed() < SESSION_TIME_MAX)?;
+        session.used_at = Instant::now();
+        Some(session.clone())
+    }
+
+    /// Ends a session.
+    pub fn end(&self, id: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// Returns a text that nobody guesses.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn random() -> Result<String, getrandom::Error> {
+    let mut drawn = [0; BYTES];
+    getrandom::fill(&mut drawn)?;
+    Ok(hex(&drawn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_until_it_ends_and_the_oldest_makes_room() {
+        let sessions = Sessions::default();
+        let first = sessions.begin("ann").unwrap();
+        assert_eq!(sessions.find(&first).unwrap().name, "ann");
+        let second = sessions.begin("bob").unwrap();
+        sessions.end(&second);
+        assert!(sessions.find(&second).is_none() && sessions.find("").is_none());
+        (0..SESSIONS_MAX).for_each(|_| drop(sessions.begin("eve").unwrap()));
+        assert!(sessions.find(&first).is_none());
+        assert_eq!(sessions.open.lock().unwrap().len(), SESSIONS_MAX);
+    }
+}
