@@ -50,6 +50,7 @@
 //! | 4 | [`registry`] | devices, imports, the journal: a port, SQLite and PostgreSQL behind it | diag, model, query, ledger, tls |
 //! | 4 | [`link`] | the way to the devices: a port, and simulated devices, an MQTT broker or IoT Hub's clients behind it | model, tls |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
+//! | 4 | [`alert`] | messages to people: webhooks, and commands of the operator | model |
 //! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
@@ -59,7 +60,7 @@
 //! | 7 | [`ops`] | one use case a file | everything above |
 //! | 8 | [`rest`] | IoT Hub's REST API, for back ends | ops, link, query, and the values that it shows |
 //! | 8 | [`web`] | pages for people, and their JSON | ops, listen, and the values that it shows |
-//! | 9 | [`cli`] | arguments, commands, views | rest, web, ops, forge, device and the values that it shows |
+//! | 9 | [`cli`] | arguments, commands, views | rest, web, ops, alert, forge, device and the values that it shows |
 //! | 9 | [`sim`] | a seeded world around `ops`: faults, people, an auditor | ops, and the rooms that it replaces or judges |
 //!
 //! Three rooms are ours beyond the usual. `prepare` is apart from `plan` so that a planner that cannot see the registry
@@ -144,6 +145,7 @@
 //! | converted documents | `ops::convert` | where `-o` says, and never over a file that is there |
 
 pub mod access;
+pub mod alert;
 pub mod cli;
 pub mod convert;
 pub mod device;

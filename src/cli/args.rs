@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::alerts::AlertArgs;
 use super::devices::DeviceCommand;
 use super::edits::EditArgs;
 use super::forge::ForgeArgs;
@@ -209,6 +210,8 @@ pub struct WatchArgs {
     pub secrets: SecretArgs,
     #[command(flatten)]
     pub listen: ListenArgs,
+    #[command(flatten)]
+    pub alerts: AlertArgs,
     #[command(flatten)]
     pub log: LogArgs,
     /// Sign the commits of results with this SSH key

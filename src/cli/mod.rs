@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, talk to stderr. This room owns all access to the terminal, the environment and the process.
 
+mod alerts;
 mod args;
 mod columns;
 mod command;

@@ -112,6 +112,7 @@ codes! {
     REGISTRY_URL = "FF328", Error, "the address of a database cannot stand here";
     HUB_HOST = "FF329", Error, "not the host name of a hub";
     HUB_API = "FF330", Error, "back ends of a hub cannot be served so";
+    ALERT = "FF331", Error, "nobody can be told of alerts so";
 
     UNKNOWN_REFERENCE = "FF401", Error, "reference to nothing";
     DUPLICATE_NAME = "FF402", Error, "two documents of one kind and name";

@@ -14,6 +14,7 @@ macro_rules! text {
 }
 
 mod access;
+mod alert;
 mod delivery;
 mod import;
 mod link;
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 
 pub use access::{AccessSpec, Grant, GrantedKind, Role};
+pub use alert::{AlertBody, AlertOn, AlertTo, AlertWebhook};
 pub use delivery::{Confirm, Delivery, Offline, Retry, Threshold, ThresholdScope};
 pub use import::{DeviceImportSpec, ImportExpect, Removed, RowField};
 pub use link::{
@@ -176,6 +178,9 @@ pub struct FleetSpec {
     /// its own.
     #[schemars(example = &"Europe/Amsterdam")]
     pub time_zone: Option<String>,
+    /// Who is told when something goes wrong, by a name of their own. `fleetform watch` tells them.
+    #[schemars(example = json!({"chat": {"webhook": {"url": {"env": "CHAT_WEBHOOK"}, "body": "text"}}}))]
+    pub alerts: BTreeMap<String, AlertTo>,
 }
 
 /// Where the devices are kept.

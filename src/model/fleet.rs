@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::access::Access;
+use super::alert::AlertConfig;
 pub use super::broker::MqttLinkConfig;
 use super::digest::Digest;
 use super::hub::HubLinkConfig;
@@ -29,6 +30,8 @@ pub struct Fleet {
     /// An IANA time-zone name that has been checked, for schedules that name none; `None` when the fleet names none
     /// either.
     pub time_zone: Option<String>,
+    /// Who is told when something goes wrong, by name.
+    pub alerts: Vec<AlertConfig>,
 }
 
 /// Where the devices are kept.

@@ -208,6 +208,20 @@ pub const LISTEN_CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the rest of a request is read after the answer, so that a reset does not lose the answer (RFC 9112, section
 /// 9.6).
 pub const LISTEN_LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Alerts that a message has whole: as many as somebody reads.
+pub const ALERTS_OF_MESSAGE_MAX: usize = 100;
+/// Characters of the reason of an alert: a hundred of them stay below what chats take.
+pub const ALERT_REASON_CHARS_MAX: usize = 300;
+/// How long the first alert waits for others that belong to it.
+pub const ALERT_GATHER_TIME: Duration = Duration::from_secs(2);
+/// The shortest time between two messages that a fleet may ask for.
+pub const ALERT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// How long a webhook or a command may take for one message.
+pub const ALERT_CALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Tries to send a message, with pauses of 1, 3, 9 and 27 s.
+pub const ALERT_TRIES_MAX: u32 = 5;
+/// How long the end of a process waits for the last message.
+pub const ALERT_END_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of the token of a forge: the longest known ones, of GitHub's apps, have some hundreds.
 pub const FORGE_TOKEN_BYTES_MAX: u64 = 4 * 1024;
 /// How long one call of a forge may take, with connecting and all of its answer. GitHub ends its own after 10 s.

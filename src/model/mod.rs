@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod acknowledgement;
+pub mod alert;
 pub mod backoff;
 pub mod broker;
 pub mod delivery;

@@ -3,6 +3,7 @@
 //! A use case fails as a reconcile does, or as its preparation: [`OpsError`] is the error of all of them.
 
 pub mod adopt;
+pub mod alerts;
 pub mod apply;
 pub mod convert;
 pub mod device;

@@ -68,7 +68,7 @@ pub use remembered::{devices_of_run, published_row, published_rows, remembered_r
 pub use rewind::{declares_the_same, not_after};
 pub use scratch::ScratchFolder;
 pub use searches::{Searches, searched_paths};
-pub use secrets::{AllowedSecrets, SecretFault};
+pub use secrets::{AllowedSecrets, SecretFault, SecretStore};
 pub use selection::{models_of, query_of};
 pub use snapshot::OpenSnapshot;
 pub use templates::mismatching;

@@ -175,7 +175,7 @@ impl SecretFault {
 
 /// The secrets of a fleet that is open.
 #[derive(Debug, Default)]
-pub(super) struct SecretStore {
+pub struct SecretStore {
     allowed: AllowedSecrets,
     /// What was read last, also of what cannot be read any more: a run that goes on needs it.
     known: RefCell<BTreeMap<SecretRef, SecretText>>,

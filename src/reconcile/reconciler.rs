@@ -203,7 +203,7 @@ impl<'w> Reconciler<'w> {
         }
         if terms.on_error == OnError::Hold && (!seen.is_told.replace(true) || self.held != session.view.held) {
             self.held.clone_from(&session.view.held);
-            let (fleet, findings) = (session.view.declared.fleet.name.as_str(), session.view.findings(found));
+            let (fleet, findings) = (&session.view.declared.fleet, session.view.findings(found));
             tell(&RoundEvent::TakenUp { fleet, commit: &seen.head, held: &self.held, findings: &findings });
         }
         if !(terms.accept)(&session.view, &mut planned)? {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::ReconcileError;
 use crate::execute::Progress;
 use crate::ledger::{ImportReport, RunRecord};
-use crate::model::fleet::HeldDocuments;
+use crate::model::fleet::{Fleet, HeldDocuments};
 use crate::model::id::{Name, RunToken};
 use crate::prepare::{Findings, OnError, Planned, View};
 use crate::registry::IndexChanges;
@@ -50,7 +50,7 @@ pub enum RoundEvent<'a> {
     /// An occurrence of a schedule did not run.
     Missed { job: &'a Name, run: &'a RunToken, reason: &'a str },
     /// A commit was taken up that declares something new, or the documents that are held are others than before.
-    TakenUp { fleet: &'a str, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
+    TakenUp { fleet: &'a Fleet, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
 }
 
 /// What was done since the registry was opened.

@@ -195,7 +195,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:8080"] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1", "[::2]", "::"] {
+        for host in
+            ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1", "[::2]", "::"]
+        {
             assert!(!is_loopback_host(host), "{host}");
         }
     }

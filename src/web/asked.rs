@@ -168,7 +168,13 @@ mod tests {
 
     fn asked(parameters: &[(&str, &str)]) -> Asked {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
-        Asked { form: Form::Html, path: "/jobs".to_string(), parameters, now: "2026-12-01T10:00:00Z".parse().unwrap(), visitor: Visitor::default() }
+        Asked {
+            form: Form::Html,
+            path: "/jobs".to_string(),
+            parameters,
+            now: "2026-12-01T10:00:00Z".parse().unwrap(),
+            visitor: Visitor::default(),
+        }
     }
 
     #[test]

@@ -110,9 +110,8 @@ impl Stream {
             let event = match missed {
                 Missed::Gap => Some(Event::default().event("reload").data("{}")),
                 Missed::Events(found) => {
-                    let is_wanted = |run: &Option<(String, String)>| {
-                        self.about.is_none() || run.is_none() || *run == self.about
-                    };
+                    let is_wanted =
+                        |run: &Option<(String, String)>| self.about.is_none() || run.is_none() || *run == self.about;
                     // One event says it all: the page is read anew.
                     let last = found.into_iter().rfind(|event| is_wanted(&event.run));
                     last.map(|last| {

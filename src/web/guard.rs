@@ -34,14 +34,20 @@ pub struct Logout {
 }
 
 /// Lets a request through, with its [`Visitor`].
-pub async fn guard(State(site): State<Site>, Extension(Peer(peer)): Extension<Peer>, request: Request, next: Next) -> Response {
+pub async fn guard(
+    State(site): State<Site>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let asked = match Asked::from_request_parts(&mut parts, &site).await {
         Ok(asked) => asked,
         Err(fault) => return fault.into_response(),
     };
     let gate = site.gate();
-    let refuse = |status: StatusCode, what: &str, help: &str| site.fault(&asked, &Fault::of(asked.form, status, what, help));
+    let refuse =
+        |status: StatusCode, what: &str, help: &str| site.fault(&asked, &Fault::of(asked.form, status, what, help));
     if !gate.take(peer.ip()) || gate.is_out(peer.ip()) {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in a minute.");
     }

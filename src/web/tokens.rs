@@ -103,9 +103,8 @@ fn read(file: &Path) -> Result<Vec<(String, [u8; 32])>, String> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let person = |(number, line)| {
-        person(line).ok_or_else(|| {
-            format!("line {number} of {} is not `name sha256:` and 64 hex digits", file.display())
-        })
+        person(line)
+            .ok_or_else(|| format!("line {number} of {} is not `name sha256:` and 64 hex digits", file.display()))
     };
     lines.map(person).collect()
 }

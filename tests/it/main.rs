@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod alerts;
 mod apply;
 mod borders;
 mod broker;

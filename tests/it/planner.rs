@@ -37,6 +37,7 @@ fn fleet() -> Fleet {
         results: ResultsConfig { branch: "fleetform/results".to_string(), devices: ResultDevices::All, remote: None },
         limits: FleetLimits { running_jobs: 5, in_flight: 1000 },
         time_zone: None,
+        alerts: Vec::new(),
     }
 }
 

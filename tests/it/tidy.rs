@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("registry", "diag model query ledger tls"),
     ("link", "model tls"),
     ("repo", "diag model results"),
+    ("alert", "model"),
     ("forge", "model"),
     // Level 5.
     ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
@@ -44,7 +45,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 7.
     (
         "ops",
-        "diag model query schedule template manifest ledger plan results convert tls registry link repo prepare execute \
+        "diag model query schedule template manifest ledger plan results convert tls registry link repo alert prepare execute \
             reconcile listen",
     ),
     // Level 8. Connected devices are called at once, beside the machine.
@@ -54,7 +55,7 @@ const ROOMS: &[(&str, &str)] = &[
     // Level 9: `ops` and the value types that it shows; never the queries, the machine or the link themselves.
     (
         "cli",
-        "diag model manifest ledger plan results convert registry repo forge prepare execute listen device ops rest web",
+        "diag model manifest ledger plan results convert registry repo alert forge prepare execute listen device ops rest web",
     ),
     // A world is judged by what it leaves behind: in the registry, in the repository and at the devices.
     ("sim", "model ledger results registry link repo prepare execute ops"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{CommandResult, Output};
+use crate::cli::alerts::Alarm;
 use crate::cli::args::{GatewayArgs, WatchArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
@@ -66,6 +67,7 @@ pub fn run(
     check_interval(arguments.interval)?;
     let listening = arguments.listen.open()?;
     let mut teller = teller(environment, arguments, remote.as_deref())?;
+    let mut alarm = Alarm::new(arguments.alerts.open()?);
     check_folder(environment, remote.as_deref())?;
     let (gateway, rest) = gateway.unzip();
     let switchboard = gateway.as_ref().map(|gateway| gateway.switchboard.clone());
@@ -107,6 +109,7 @@ pub fn run(
         }
         shown.note(note);
         teller.iter_mut().for_each(|teller| teller.note(note, environment));
+        alarm.note(note, environment, SystemClock.now());
     };
     stand_by(environment, listening, handle, inbox.waker())?;
     if let Some(switchboard) = switchboard {
@@ -126,6 +129,7 @@ pub fn run(
         snapshot.lease = None;
     });
     shown.write();
+    alarm.end();
     teller.and_then(Teller::end).inspect(|error| tracing::warn!(target: LOG_TARGET, "the last status: {error}"));
     tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)
@@ -313,7 +317,7 @@ impl Shown {
             Note::TakenUp { fleet, held, .. } => {
                 let rows = held.rows().map(view::row).collect();
                 self.handle.update(|snapshot| {
-                    snapshot.fleet = fleet.to_string();
+                    snapshot.fleet = fleet.name.to_string();
                     snapshot.set_held(rows);
                 });
             }

@@ -181,7 +181,7 @@ impl Teller {
         match note {
             Note::TakenUp { fleet, commit, held, findings } => {
                 let past = if self.standing.is_new() { past_runs(environment, commit) } else { Vec::new() };
-                self.standing.take_up(fleet, commit, undone(held, findings), &past);
+                self.standing.take_up(fleet.name.as_str(), commit, undone(held, findings), &past);
             }
             Note::Trouble { error, is_news: true, passed_over: Some(commit), .. } => {
                 self.standing.pass_over(commit, &first_of(error));

@@ -18,7 +18,7 @@ const RESULTS_BRANCH_DEFAULT: &str = "fleetform/results";
 
 impl Lowering<'_> {
     pub(super) fn fleet(&mut self, name: Name, spec: v1::FleetSpec) -> Draft {
-        let v1::FleetSpec { registry, link, results, limits, time_zone } = spec;
+        let v1::FleetSpec { registry, link, results, limits, time_zone, alerts } = spec;
         let fleet = Fleet {
             name,
             registry: self.registry(registry),
@@ -26,6 +26,7 @@ impl Lowering<'_> {
             results: self.results(results.unwrap_or_default()),
             limits: self.limits(limits.unwrap_or_default()),
             time_zone: time_zone.map(|name| self.time_zone(&name, "/spec/timeZone").1),
+            alerts: self.alerts(alerts),
         };
         Draft::Fleet(Box::new(fleet))
     }

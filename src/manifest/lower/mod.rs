@@ -4,6 +4,7 @@
 //! for a value that could not be read.
 
 mod access;
+mod alert;
 mod beside;
 mod fleet;
 mod hub;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::execute::Progress;
 use crate::ledger::Lease;
-use crate::model::fleet::HeldDocuments;
+use crate::model::fleet::{Fleet, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::status::{Attempts, LinkStatus};
 use crate::ops::{Findings, OpsError};
@@ -23,7 +23,7 @@ pub enum Note<'a> {
     /// Something happened to an import or a run.
     Progress(&'a Progress),
     /// A commit was taken up that declares something new, or the documents that are held are others than before.
-    TakenUp { fleet: &'a str, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
+    TakenUp { fleet: &'a Fleet, commit: &'a str, held: &'a HeldDocuments, findings: &'a Findings },
     /// The branch was looked at, and the fleet reconciled if that was due.
     Looked(Look<'a>),
     /// It cannot go on, and tries again: at once when another commit comes, otherwise at this time.

@@ -1,0 +1,112 @@
+//! An address that messages are posted to.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use ureq::Agent;
+use ureq::http::{Request, Uri, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::Batch;
+use crate::model::alert::AlertBody;
+use crate::model::encoding::hex;
+use crate::model::limits::{ALERT_CALL_TIME_MAX, FORGE_CONNECT_TIME_MAX};
+use crate::model::text::{sanitize_line, shorten};
+
+/// The header with `sha256=` and the HMAC-SHA-256 (RFC 2104) of the body, in hex, as GitHub signs its webhooks.
+pub const SIGNATURE: &str = "X-Fleetform-Signature-256";
+
+/// An address with its key. Neither is ever shown: that of a chat is a secret.
+pub struct Webhook {
+    uri: Uri,
+    host: String,
+    secret: Option<Vec<u8>>,
+    body: AlertBody,
+    agent: Agent,
+}
+
+impl Webhook {
+    /// Returns the webhook of an address.
+    ///
+    /// # Errors
+    /// A phrase about the address, without it.
+    pub fn new(url: &str, secret: Option<Vec<u8>>, body: AlertBody) -> Result<Webhook, String> {
+        let uri: Uri = url.trim().parse().map_err(|_| "is not a URL".to_string())?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
+        let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if is_local => {}
+            Some("http") => return Err("is of `http://` and another machine: use `https://`".to_string()),
+            _ => return Err("is not of `https://`".to_string()),
+        }
+        let found = rustls_native_certs::load_native_certs().certs;
+        let trusted: Vec<_> = found.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::from(trusted))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let mut config = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            // The message is for nobody else.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(ALERT_CALL_TIME_MAX))
+            .timeout_connect(Some(FORGE_CONNECT_TIME_MAX))
+            .user_agent(concat!("fleetform/", env!("CARGO_PKG_VERSION")));
+        if is_local {
+            config = config.proxy(None);
+        }
+        Ok(Webhook { uri, host, secret, body, agent: config.build().new_agent() })
+    }
+
+    /// Posts a message.
+    ///
+    /// # Errors
+    /// A sentence: nobody is there, or the message is not taken.
+    pub fn post(&self, batch: &Batch) -> Result<(), String> {
+        let body = batch.body(self.body).to_string();
+        let mut request =
+            Request::builder().method("POST").uri(self.uri.clone()).header(header::CONTENT_TYPE, "application/json");
+        if let Some(secret) = &self.secret {
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| "the key cannot sign".to_string())?;
+            mac.update(body.as_bytes());
+            request = request.header(SIGNATURE, format!("sha256={}", hex(&mac.finalize().into_bytes())));
+        }
+        let request = request.body(body).map_err(|_| "the request cannot be made".to_string())?;
+        let host = &self.host;
+        match self.agent.run(request) {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("{host} answers with {}", answer.status().as_u16())),
+            Err(error) => {
+                let text = sanitize_line(&error.to_string()).replace(&self.uri.to_string(), "(the address)");
+                Err(format!("{host} cannot be reached: {}", shorten(&text, 200)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_of_https_or_of_this_machine() {
+        let fault = |url: &str| Webhook::new(url, None, AlertBody::Json).err();
+        assert_eq!(fault("https://chat.example/hooks/T1?x=1"), None);
+        assert_eq!(fault("http://127.0.0.1:9/"), None);
+        assert_eq!(fault("http://[::1]:9/"), None);
+        for url in ["http://chat.example/", "ftp://chat.example/", "chat.example", "", "https://"] {
+            let why = fault(url).unwrap_or_else(|| panic!("`{url}` is refused"));
+            assert!(!why.contains("chat.example"), "{why}");
+        }
+    }
+}
