@@ -14,6 +14,7 @@ mod routes;
 mod sentence;
 mod served;
 mod service;
+mod sockets;
 mod status_handle;
 mod webhook;
 
@@ -28,6 +29,7 @@ use crate::model::limits;
 pub use events::{Event, EventLog, Missed};
 pub use served::{Acceptor, Peer, Places, serve};
 pub use service::ServiceManager;
+pub use sockets::GivenSockets;
 pub use status_handle::StatusHandle;
 pub use webhook::{SecretError, WebhookSecrets};
 

@@ -44,6 +44,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct RestOptions {
     pub address: SocketAddr,
+    /// What listens there already; `None` to be bound.
+    pub listener: Option<Arc<std::net::TcpListener>>,
     /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -61,7 +63,10 @@ impl RestServer {
     /// # Errors
     /// The address cannot be listened on.
     pub fn bind(options: &RestOptions) -> std::io::Result<Result<RestServer, TlsError>> {
-        let listener = std::net::TcpListener::bind(options.address)?;
+        let listener = match &options.listener {
+            Some(given) => given.try_clone()?,
+            None => std::net::TcpListener::bind(options.address)?,
+        };
         listener.set_nonblocking(true)?;
         let certificate = ServerCertificate::read(
             options.certificate.clone(),

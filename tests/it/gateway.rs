@@ -1,6 +1,7 @@
 //! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
 
 mod messages;
+mod sockets;
 mod telemetry;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -59,6 +59,7 @@ impl Desk {
     fn open(&mut self) {
         let gateway = GatewayOptions {
             mqtt: SocketAddr::new(HOST.parse().unwrap(), self.port),
+            listener: None,
             certificate: self.certificate(),
             key: self.folder.path().join("key.pem"),
             switchboard: self.switchboard.clone(),

@@ -45,8 +45,11 @@ pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Outp
     }
     let absolute = |path: &Option<PathBuf>| std::path::absolute(path.as_deref().unwrap_or(Path::new("")));
     let (certificate, key) = (absolute(certificate)?, absolute(key)?);
-    let rest = https.map(|address| super::gateway::bind(address, &certificate, &key)).transpose()?;
-    let gateway = GatewayOptions { mqtt: *mqtt, certificate, key, switchboard: Switchboard::default() };
+    let [given_mqtt, given_https] = super::gateway::sockets()?;
+    let (https, https_listener) = given_https.map_or((*https, None), |(at, given)| (Some(at), Some(given)));
+    let rest = https.map(|at| super::gateway::bind(at, https_listener, (&certificate, &key))).transpose()?;
+    let (mqtt, listener) = given_mqtt.map_or((*mqtt, None), |(at, given)| (at, Some(given)));
+    let gateway = GatewayOptions { mqtt, listener, certificate, key, switchboard: Switchboard::default() };
     run(environment, watch, Some((gateway, rest)), output)
 }
 

@@ -84,6 +84,8 @@ const VISITORS_MAX: usize = 256;
 pub struct GatewayOptions {
     /// Where devices connect with MQTT over TLS.
     pub mqtt: SocketAddr,
+    /// What listens there already; `None` to be bound.
+    pub listener: Option<Arc<TcpListener>>,
     /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -123,7 +125,11 @@ impl HubLink {
             Certificate::read(certificate, key, Some(&config.host_name)).map_err(|error| failed(error.to_string()))?;
         let files = config.device_authorities.iter().map(|file| surroundings.folder.join(file)).collect();
         let authorities = DeviceAuthorities::read(files).map_err(|error| failed(error.to_string()))?;
-        let listener = TcpListener::bind(gateway.mqtt).map_err(|error| failed(error.to_string()))?;
+        let listener = match &gateway.listener {
+            Some(given) => given.try_clone(),
+            None => TcpListener::bind(gateway.mqtt),
+        };
+        let listener = listener.map_err(|error| failed(error.to_string()))?;
         listener.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let (door, visitors) = mpsc::channel(VISITORS_MAX);
