@@ -1,5 +1,6 @@
 //! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
 
+mod crowd;
 mod messages;
 mod sockets;
 mod telemetry;

@@ -1,5 +1,6 @@
 //! The listener of the devices: connections, their encryption, and what is bounded before anybody knows who it is.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,10 @@ use crate::tls::is_old_certificate;
 
 /// Connections that say who they are at the same time; others wait.
 const HANDSHAKES_MAX: usize = 200;
+/// Those of one address: who begins handshakes and ends none leaves others theirs.
+const HANDSHAKES_OF_ADDRESS_MAX: usize = 50;
+/// Addresses of which it is known how many they have.
+const ADDRESSES_MAX: usize = 10_000;
 /// How long a handshake may take that has begun.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections at the same time.
@@ -62,7 +67,7 @@ impl Front {
                 return;
             }
         };
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut turns = Turns { all: Arc::new(Semaphore::new(HANDSHAKES_MAX)), of: BTreeMap::new() };
         let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX));
         let mut renewal = tokio::time::interval(RENEWAL_TIME);
         let house = |authorities: &DeviceAuthorities, peer: SocketAddr| House {
@@ -80,7 +85,7 @@ impl Front {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
                         let house = house(&authorities, peer);
-                        let (acceptor, handshakes) = (certificate.acceptor.clone(), Arc::clone(&handshakes));
+                        let (acceptor, handshakes) = (certificate.acceptor.clone(), turns.of(peer.ip()));
                         connections.spawn(async move {
                             let end = serve(stream, acceptor, &house, &handshakes).await;
                             (peer.ip(), end)
@@ -115,6 +120,23 @@ impl Front {
     }
 }
 
+/// Who may begin a handshake now.
+struct Turns {
+    all: Arc<Semaphore>,
+    of: BTreeMap<IpAddr, Arc<Semaphore>>,
+}
+
+impl Turns {
+    /// Returns the turns of an address, and those of all.
+    fn of(&mut self, address: IpAddr) -> [Arc<Semaphore>; 2] {
+        if self.of.len() >= ADDRESSES_MAX {
+            self.of.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let own = self.of.entry(address).or_insert_with(|| Arc::new(Semaphore::new(HANDSHAKES_OF_ADDRESS_MAX)));
+        [Arc::clone(own), Arc::clone(&self.all)]
+    }
+}
+
 /// Returns true for who is not the device that it says. One that is blocked, or was away for too long, is.
 fn is_failed_login(end: &End) -> bool {
     match end {
@@ -129,14 +151,15 @@ async fn serve(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     house: &House,
-    handshakes: &Semaphore,
+    handshakes: &[Arc<Semaphore>; 2],
 ) -> (Option<String>, End) {
     let begun = async {
         // Small packets wait for each other otherwise.
         stream.set_nodelay(true)?;
         // Who says nothing takes nobody's turn.
         timeout(CONNECT_TIME_MAX, stream.readable()).await.map_err(|_| End::Silent)??;
-        let _turn = handshakes.acquire().await;
+        let [of_address, all] = handshakes;
+        let _turns = (of_address.acquire().await, all.acquire().await);
         match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
             Ok(Err(error)) if is_old_certificate(&error) => Err(Refusal::Version.into()),
             Ok(stream) => Ok(stream?),
