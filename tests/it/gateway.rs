@@ -2,6 +2,7 @@
 
 mod crowd;
 mod messages;
+mod renewal;
 mod sockets;
 mod telemetry;
 

@@ -16,7 +16,7 @@ use sha2::Sha256;
 
 use super::{HOST, Hub, OWNER_KEY, installed, run_within};
 use crate::gateway::{Device, Signer, token};
-use crate::servers::wait_until;
+use crate::servers::{Process, wait_until};
 
 /// Each test that needs the ports of the clients has an address of its own.
 const PYTHON_HOST: &str = "127.0.83.20";
@@ -301,6 +301,18 @@ fn the_client_of_python_registers_and_connects() {
     let folder = certificates(&hub, &signer);
     let mut command = script(&hub, &python, "provision.py", &folder);
     run_within("provision.py", &mut command, &hub.world.file(".git/provision.log"));
+    // The client has been told that its registration is under way, and is to ask in a second.
+    let log = hub.world.file(".git/killed.log");
+    let file = fs::File::create(&log).unwrap();
+    let mut command = script(&hub, &python, "provision.py", &folder);
+    let mut client = Process::start(command.arg("killed").stdout(file.try_clone().unwrap()).stderr(file));
+    wait_until("it registers", || hub.said().contains("a new device has registered device=sn-k"));
+    hub.kill();
+    hub.start();
+    wait_until("it is registered and has connected", || client.has_ended());
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.ends_with("all of it holds\n"), "{said}");
+    assert_eq!(hub.said().matches("a new device has registered device=sn-k").count(), 1);
     hub.tells_no_secret(&[derived("sn-1")]);
 }
 
