@@ -248,6 +248,10 @@ pub struct GatewayArgs {
     /// The key of the certificate, in PEM
     #[arg(long, value_name = "FILE", env = "FLEETFORM_KEY", help_heading = "Gateway", required = true)]
     pub key: Option<PathBuf>,
+    /// Addresses of proxies in front of the gateway, whose failed logins are not counted: many clients have them
+    #[arg(long = "trusted-proxy", value_name = "ADDR", env = "FLEETFORM_TRUSTED_PROXIES", value_delimiter = ',')]
+    #[arg(help_heading = "Gateway")]
+    pub trusted_proxies: Vec<std::net::IpAddr>,
     #[command(flatten)]
     pub watch: WatchArgs,
 }

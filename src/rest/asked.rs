@@ -34,8 +34,8 @@ pub struct Served {
 }
 
 impl Served {
-    pub fn new(desks: Desks, switchboard: Switchboard, wake: Wake) -> Served {
-        let (throttle, access, told_at) = (Throttle::default(), Access::default(), Mutex::default());
+    pub fn new(desks: Desks, switchboard: Switchboard, throttle: Throttle, wake: Wake) -> Served {
+        let (access, told_at) = (Access::default(), Mutex::default());
         Served { desks, notes: Arc::default(), switchboard, wake, told_at, throttle, access }
     }
 

@@ -1,6 +1,6 @@
 //! The listener: TLS, HTTP/1.1, and the bounds of a connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use super::asked::{Served, Wake};
 use super::desks::Desks;
 use super::provisioning::Registrations;
 use super::routes::{self, Client};
+use super::throttle::Throttle;
 use crate::link::{ServerCertificate, Switchboard};
 use crate::ops::Environment;
 use crate::ops::hub::Followed;
@@ -98,18 +99,18 @@ pub struct Office(Arc<Served>);
 
 impl Office {
     /// Starts the threads that answer, and has the devices that connect with MQTT register with them. `wake` is called
-    /// when the branch may have moved, or when something waits to be published.
+    /// when the branch may have moved, or when something waits to be published. Failed logins of proxies are not counted.
     ///
     /// # Errors
     /// The system gives no threads.
     pub fn open(
         environment: &Environment,
         followed: &Followed,
-        switchboard: Switchboard,
+        (switchboard, proxies): (Switchboard, Vec<IpAddr>),
         wake: Wake,
     ) -> std::io::Result<Office> {
         let desks = Desks::start(environment, followed)?;
-        let served = Arc::new(Served::new(desks, switchboard.clone(), wake));
+        let served = Arc::new(Served::new(desks, switchboard.clone(), Throttle::new(proxies), wake));
         switchboard.take_registrar(Arc::new(Registrations(Arc::clone(&served))));
         Ok(Office(served))
     }

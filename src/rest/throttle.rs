@@ -47,13 +47,12 @@ pub struct Throttle {
     failures: Mutex<FailedLogins>,
 }
 
-impl Default for Throttle {
-    fn default() -> Throttle {
-        Throttle { buckets: Mutex::default(), failures: Mutex::new(FailedLogins::new(FAILURES_MAX)) }
-    }
-}
-
 impl Throttle {
+    /// Failed logins from the addresses of proxies are not counted.
+    pub fn new(proxies: Vec<IpAddr>) -> Throttle {
+        Throttle { buckets: Mutex::default(), failures: Mutex::new(FailedLogins::new(FAILURES_MAX, proxies)) }
+    }
+
     /// Takes one operation of a policy; false when there is none left now.
     pub fn take(&self, policy: &str, operation: Operation) -> bool {
         let (rate, burst) = operation.bounds();
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_taken_and_no_more() {
-        let throttle = Throttle::default();
+        let throttle = Throttle::new(Vec::new());
         let taken = (0..500).filter(|_| throttle.take("a", Operation::Jobs)).count();
         assert!((100..150).contains(&taken), "{taken}");
         assert!(throttle.take("b", Operation::Jobs), "another policy has its own");

@@ -60,6 +60,7 @@ impl Desk {
         let gateway = GatewayOptions {
             mqtt: SocketAddr::new(HOST.parse().unwrap(), self.port),
             listener: None,
+            proxies: Vec::new(),
             certificate: self.certificate(),
             key: self.folder.path().join("key.pem"),
             switchboard: self.switchboard.clone(),

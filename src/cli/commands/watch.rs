@@ -39,7 +39,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `gateway --certificate FILE --key FILE [--mqtt ADDR]`, and the options of `watch`
 pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Output) -> CommandResult {
-    let GatewayArgs { command, mqtt, https, certificate, key, watch } = arguments;
+    let GatewayArgs { command, mqtt, https, certificate, key, trusted_proxies, watch } = arguments;
     if let Some(command) = command {
         return super::gateway::run(environment, command, output);
     }
@@ -48,8 +48,9 @@ pub fn gateway(environment: &Environment, arguments: &GatewayArgs, output: &Outp
     let [given_mqtt, given_https] = super::gateway::sockets()?;
     let (https, https_listener) = given_https.map_or((*https, None), |(at, given)| (Some(at), Some(given)));
     let rest = https.map(|at| super::gateway::bind(at, https_listener, (&certificate, &key))).transpose()?;
+    let proxies = trusted_proxies.clone();
     let (mqtt, listener) = given_mqtt.map_or((*mqtt, None), |(at, given)| (at, Some(given)));
-    let gateway = GatewayOptions { mqtt, listener, certificate, key, switchboard: Switchboard::default() };
+    let gateway = GatewayOptions { mqtt, listener, certificate, key, proxies, switchboard: Switchboard::default() };
     run(environment, watch, Some((gateway, rest)), output)
 }
 
@@ -73,7 +74,7 @@ pub fn run(
     let mut alarm = Alarm::new(arguments.alerts.open()?);
     check_folder(environment, remote.as_deref())?;
     let (gateway, rest) = gateway.unzip();
-    let switchboard = gateway.as_ref().map(|gateway| gateway.switchboard.clone());
+    let switchboard = gateway.as_ref().map(|gateway| (gateway.switchboard.clone(), gateway.proxies.clone()));
     let handle = StatusHandle::new(first_snapshot(environment, remote.as_deref()));
     let options = WatchOptions {
         trust: Trust { introduction: arguments.introduction.clone(), remembers: true },

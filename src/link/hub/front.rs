@@ -53,13 +53,23 @@ pub(super) struct Front {
     /// It knows who registers new devices.
     pub switchboard: Switchboard,
     pub sink: Option<Arc<Sink>>,
+    pub proxies: Vec<IpAddr>,
 }
 
 impl Front {
     /// Serves devices until the link is closed.
     pub async fn run(self) {
-        let Front { listener, mut certificate, mut authorities, mut visitors, host_name, exchange, switchboard, sink } =
-            self;
+        let Front {
+            listener,
+            mut certificate,
+            mut authorities,
+            mut visitors,
+            host_name,
+            exchange,
+            switchboard,
+            sink,
+            proxies,
+        } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -68,7 +78,7 @@ impl Front {
             }
         };
         let mut turns = Turns { all: Arc::new(Semaphore::new(HANDSHAKES_MAX)), of: BTreeMap::new() };
-        let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX));
+        let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX, proxies));
         let mut renewal = tokio::time::interval(RENEWAL_TIME);
         let house = |authorities: &DeviceAuthorities, peer: SocketAddr| House {
             host_name: Arc::clone(&host_name),
@@ -85,7 +95,7 @@ impl Front {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
                         let house = house(&authorities, peer);
-                        let (acceptor, handshakes) = (certificate.acceptor.clone(), turns.of(peer.ip()));
+                        let (acceptor, handshakes) = (certificate.acceptor.clone(), turns.of(peer.ip(), failures.is_proxy(peer.ip())));
                         connections.spawn(async move {
                             let end = serve(stream, acceptor, &house, &handshakes).await;
                             (peer.ip(), end)
@@ -127,10 +137,13 @@ struct Turns {
 }
 
 impl Turns {
-    /// Returns the turns of an address, and those of all.
-    fn of(&mut self, address: IpAddr) -> [Arc<Semaphore>; 2] {
+    /// Returns the turns of an address, and those of all. A proxy may have all of them.
+    fn of(&mut self, address: IpAddr, is_proxy: bool) -> [Arc<Semaphore>; 2] {
         if self.of.len() >= ADDRESSES_MAX {
             self.of.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        if is_proxy {
+            return [Arc::clone(&self.all), Arc::new(Semaphore::new(1))];
         }
         let own = self.of.entry(address).or_insert_with(|| Arc::new(Semaphore::new(HANDSHAKES_OF_ADDRESS_MAX)));
         [Arc::clone(own), Arc::clone(&self.all)]

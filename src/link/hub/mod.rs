@@ -44,7 +44,7 @@ mod topics;
 mod websocket;
 mod wire;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -89,6 +89,8 @@ pub struct GatewayOptions {
     /// PEM files: the certificate of `spec.link.iotHub.hostName` with its chain, and its key.
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Proxies in front of it, whose failed logins are not counted: they are those of many clients.
+    pub proxies: Vec<IpAddr>,
     /// How other threads speak to the devices.
     pub switchboard: Switchboard,
 }
@@ -148,6 +150,7 @@ impl HubLink {
             exchange: Arc::clone(&exchange),
             switchboard: switchboard.clone(),
             sink,
+            proxies: gateway.proxies.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
