@@ -84,6 +84,25 @@ if command -v npm >/dev/null; then
     fi
     if [ -d target/azure-node/node_modules/azure-iot-provisioning-device ]; then export FLEETFORM_TEST_AZURE_NODE="$PWD/target/azure-node"; fi
 fi
+# A browser for the pages, what drives it, and what finds barriers. Where they cannot be installed their test is left out.
+web="$PWD/target/web"
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core; } ||
+        echo "chromium cannot be installed: the test of the pages in a browser is left out."
+fi
+if ! "$web/bin/python" -c 'import selenium' 2>/dev/null; then
+    { python3 -m venv "$web" && "$web/bin/pip" install --quiet selenium==4.51.0; } ||
+        echo "selenium cannot be installed: the test of the pages in a browser is left out."
+fi
+if command -v npm >/dev/null && ! [ -f "$web-node/node_modules/axe-core/axe.min.js" ]; then
+    npm install --silent --no-audit --no-fund --prefix "$web-node" axe-core@4.14.1 ||
+        echo "axe-core cannot be installed: the test of the pages in a browser is left out."
+fi
+if command -v chromium >/dev/null && command -v chromedriver >/dev/null && "$web/bin/python" -c 'import selenium' 2>/dev/null &&
+    [ -f "$web-node/node_modules/axe-core/axe.min.js" ]; then
+    export FLEETFORM_TEST_BROWSER="$web/bin/python" FLEETFORM_TEST_AXE="$web-node/node_modules/axe-core/axe.min.js"
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

@@ -49,6 +49,13 @@ pub struct Listening {
     /// Who may look at pages; `None` when there are none.
     pub access: Option<Access>,
     pub tls: Option<Acceptor>,
+    pub has_actions: bool,
+}
+
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listening").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl ListenArgs {
@@ -65,7 +72,7 @@ impl ListenArgs {
             true => None,
             false => self.pages.access(listener.local_addr()?)?,
         };
-        Ok(Some(Listening { listener, secrets, access, tls: self.pages.acceptor()? }))
+        Ok(Some(Listening { listener, secrets, access, tls: self.pages.acceptor()?, has_actions: self.pages.actions }))
     }
 
     fn secrets(

@@ -61,6 +61,10 @@ pub struct PagesArgs {
     /// The key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Pages")]
     pub tls_key: Option<PathBuf>,
+    /// Let those who may look stop jobs and block devices, each with a reason: written as `job stop` and `device block`
+    /// do
+    #[arg(long, help_heading = "Pages")]
+    pub actions: bool,
 }
 
 impl PagesArgs {

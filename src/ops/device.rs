@@ -14,7 +14,7 @@ use crate::model::id::Name;
 use crate::prepare::{Files, OnError, TreeChoice, models_of, query_of};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
-pub use change::{Changed, DeviceChange, change};
+pub use change::{Changed, DeviceChange, block_for, change};
 pub use export::{ExportFormat, export, export_to};
 pub use send::send;
 pub use work::{Call, Work, WrittenJob, work};

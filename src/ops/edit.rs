@@ -10,6 +10,7 @@ use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::outcome::RunStatus;
+use crate::model::text::sanitize_line;
 use crate::prepare::{Files, OnError, PrepareError, TreeChoice, View, records_of, with_schema_line};
 use crate::repo::FleetTree;
 
@@ -48,12 +49,45 @@ pub struct Edited {
     pub remote: Option<String>,
 }
 
+/// Who wants something done, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    pub who: &'a str,
+    pub reason: &'a str,
+}
+
+impl Wish<'_> {
+    /// Returns what it adds to a commit's message, behind the subject.
+    fn body(&self) -> String {
+        format!("\n\n{}\n\nFleetform-Asked-By: {}\n", sanitize_line(self.reason), sanitize_line(self.who))
+    }
+}
+
+/// Stops a job for somebody, with one commit that says who and why.
+///
+/// # Errors
+/// As [`edit`].
+pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result<Edited, OpsError> {
+    edit_with(environment, name, &Edit::Stop, true, &wish.body())
+}
+
 /// Edits a job or a schedule.
 ///
 /// # Errors
 /// The folder is a mirror, its own document is invalid, there is no such job or schedule, its file cannot be edited
 /// safely or has changes that are not committed.
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
+    edit_with(environment, name, edit, commits, "")
+}
+
+/// Edits a job or a schedule; `body` is what the message of a stop has behind its subject.
+fn edit_with(
+    environment: &Environment,
+    name: &str,
+    edit: &Edit,
+    commits: bool,
+    body: &str,
+) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     if workspace.repo.is_mirror() {
         return Err(OpsError::Usage {
@@ -67,8 +101,8 @@ pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -
         files.declared = None;
     }
     let edited = match edit {
-        Edit::Stop => suspend(&workspace, &files, name, true, commits),
-        Edit::Continue => suspend(&workspace, &files, name, false, commits),
+        Edit::Stop => suspend(&workspace, &files, name, (true, body), commits),
+        Edit::Continue => suspend(&workspace, &files, name, (false, ""), commits),
         Edit::Unschedule => unschedule(&workspace, &files, name, true, commits),
         Edit::Reschedule => unschedule(&workspace, &files, name, false, commits),
         Edit::Copy { new_name } => derive(&workspace, &files, name, (new_name.as_deref(), None), commits),
@@ -129,7 +163,7 @@ fn suspend(
     workspace: &Workspace,
     files: &Files<'_>,
     name: &str,
-    stops: bool,
+    (stops, body): (bool, &str),
     commits: bool,
 ) -> Result<Edited, OpsError> {
     let Some(seen) = files.loaded.job(name) else {
@@ -152,7 +186,7 @@ fn suspend(
             remote: None,
         });
     }
-    write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}"), commits)
+    write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}{body}"), commits)
 }
 
 /// Unschedules or reschedules. What is wrong with other files is no reason not to.

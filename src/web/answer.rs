@@ -68,7 +68,7 @@ impl Site {
             user: visitor.name.clone(),
             token: visitor.token.clone(),
             has_session: visitor.has_session,
-            has_actions: false,
+            has_actions: self.has_actions(),
             json: asked.address(&[("format", "json")]),
             csv: asked.address(&[("format", "csv"), ("after", ""), ("limit", "")]),
         }

@@ -1,5 +1,6 @@
 //! Server-sent events: a page that is open is told that something has changed, and goes on where it was.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,12 +113,12 @@ impl Stream {
                 Missed::Events(found) => {
                     let is_wanted =
                         |run: &Option<(String, String)>| self.about.is_none() || run.is_none() || *run == self.about;
+                    let found: Vec<_> = found.into_iter().map(|event| event.run).filter(is_wanted).collect();
                     // One event says it all: the page is read anew.
-                    let last = found.into_iter().rfind(|event| is_wanted(&event.run));
-                    last.map(|last| {
-                        let (job, run) = last.run.unzip();
-                        Event::default().event("change").data(json!({"job": job, "run": run}).to_string())
-                    })
+                    let runs: BTreeSet<_> = found.iter().flatten().collect();
+                    let runs: Vec<_> = runs.into_iter().map(|(job, run)| json!({"job": job, "run": run})).collect();
+                    let data = json!({"runs": runs}).to_string();
+                    (!found.is_empty()).then(|| Event::default().event("change").data(data))
                 }
             };
             if let Some(event) = event {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::access::{Access, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
 use super::asked::{Asked, Form as AnswerForm, encoded};
-use super::fault::{Fault, Problem};
+use super::fault::{Fault, Problem, respond};
 use super::site::Site;
 use super::{LOG_TARGET, html};
 use crate::listen::Peer;
@@ -46,8 +46,11 @@ pub async fn guard(
         Err(fault) => return fault.into_response(),
     };
     let gate = site.gate();
-    let refuse =
-        |status: StatusCode, what: &str, help: &str| site.fault(&asked, &Fault::of(asked.form, status, what, help));
+    // Nothing of the fleet is told to whom it is not known yet.
+    let refuse = |status: StatusCode, what: &str, help: &str| {
+        let problem = Fault::of(asked.form, status, what, help).problem(|_| String::new());
+        respond(asked.form, status, &problem, None)
+    };
     if !gate.take(peer.ip()) || gate.is_out(peer.ip()) {
         return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in a minute.");
     }
@@ -108,7 +111,8 @@ fn form(site: &Site, asked: &Asked, status: StatusCode, error: Option<&str>) -> 
     }
     let page = Page { error, next: asked.text("next").unwrap_or_default() };
     let mut around = site.around(asked, &Visitor::default());
-    (around.title, around.json, around.csv) = ("Log in".to_string(), String::new(), String::new());
+    (around.title, around.fleet) = ("Log in".to_string(), String::new());
+    (around.json, around.csv) = (String::new(), String::new());
     html::page(status, "login.html", &page, &around)
 }
 

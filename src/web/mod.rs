@@ -18,6 +18,7 @@
 //! [`limits`]: crate::model::limits
 
 mod access;
+mod actions;
 mod answer;
 mod asked;
 mod assets;

@@ -11,7 +11,7 @@ use super::asked::Asked;
 use super::fault::Fault;
 use super::pages;
 use super::site::Site;
-use super::{assets, events, guard, html, openapi};
+use super::{actions, assets, events, guard, html, openapi};
 use crate::model::limits::FORM_BYTES_MAX;
 
 /// What a browser may do with a page: show it with our style and our script, and nothing else.
@@ -33,6 +33,8 @@ pub fn router(site: Site) -> Router {
         .route("/imports", get(imports))
         .route("/imports/{name}", get(import))
         .route("/failing", get(failing))
+        .route("/jobs/{name}/runs/{run}/stop", post(actions::stop))
+        .route("/devices/{id}/block", post(actions::block))
         .route("/events", get(events::events))
         .route("/login", get(guard::login_page).post(guard::log_in))
         .route("/logout", post(guard::log_out))

@@ -39,6 +39,8 @@ pub struct SiteOptions {
     pub access: Access,
     /// Connections are encrypted.
     pub is_encrypted: bool,
+    /// Jobs can be stopped and devices be blocked.
+    pub has_actions: bool,
 }
 
 /// The pages of a fleet. Clones are the same ones.
@@ -53,6 +55,7 @@ struct Inner {
     events: Option<Events>,
     gate: Gate,
     is_encrypted: bool,
+    has_actions: bool,
     /// The name of the fleet, as the last page had it.
     fleet: Mutex<String>,
 }
@@ -63,7 +66,7 @@ impl Site {
     /// # Errors
     /// The system gives no threads, or no randomness.
     pub fn start(options: SiteOptions) -> std::io::Result<Site> {
-        let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted } = options;
+        let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted, has_actions } = options;
         let random = || random().map_err(|error| std::io::Error::other(error.to_string()));
         let process: String = random()?.chars().take(8).collect();
         Ok(Site(Arc::new(Inner {
@@ -74,6 +77,7 @@ impl Site {
             events: events.map(|log| Events::of(log, process)),
             gate: Gate::new(access, random()?),
             is_encrypted,
+            has_actions,
             fleet: Mutex::new(fleet),
         })))
     }
@@ -105,6 +109,10 @@ impl Site {
 
     pub(super) fn is_encrypted(&self) -> bool {
         self.0.is_encrypted
+    }
+
+    pub(super) fn has_actions(&self) -> bool {
+        self.0.has_actions
     }
 
     pub(super) fn live(&self) -> Option<&StatusHandle> {

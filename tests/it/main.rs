@@ -80,4 +80,5 @@ mod told;
 mod twins;
 mod upstream;
 mod watch;
+mod web;
 mod world;

@@ -52,6 +52,7 @@ pub fn run(environment: &Environment, arguments: &ServeArgs, output: &Output) ->
         events: Some(events.clone()),
         access,
         is_encrypted: tls.is_some(),
+        has_actions: arguments.pages.actions,
     })?;
     follow(environment.clone(), events)?;
     if output.is_json {

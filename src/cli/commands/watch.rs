@@ -217,7 +217,7 @@ fn stand_by(
     let interrupts = waker.clone();
     on_signals(move || stop(&interrupts))?;
     let Some(listening) = listening else { return Ok(()) };
-    let Listening { listener, secrets, access, tls } = listening;
+    let Listening { listener, secrets, access, tls, has_actions } = listening;
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let pages = access.map(|access| {
         if tls.is_none() && !is_loopback {
@@ -232,6 +232,7 @@ fn stand_by(
             events: Some(handle.events().clone()),
             access,
             is_encrypted: tls.is_some(),
+            has_actions,
         })
     });
     let pages = pages.transpose()?.map(|site| site.router());

@@ -61,6 +61,30 @@ pub fn change(
     now: Timestamp,
     agree: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Changed, OpsError> {
+    change_as(environment, change, (device_ids, reason, None), now, agree)
+}
+
+/// Blocks a device for somebody who says why, as [`change`] does.
+///
+/// # Errors
+/// As [`change`].
+pub fn block_for(
+    environment: &Environment,
+    device_id: &str,
+    (who, reason): (&str, &str),
+    now: Timestamp,
+) -> Result<Changed, OpsError> {
+    let device_ids = [device_id.to_string()];
+    change_as(environment, DeviceChange::Block, (&device_ids, reason, Some(who)), now, &mut |_| true)
+}
+
+fn change_as(
+    environment: &Environment,
+    change: DeviceChange,
+    (device_ids, reason, who): (&[String], &str, Option<&str>),
+    now: Timestamp,
+    agree: &mut dyn FnMut(usize) -> bool,
+) -> Result<Changed, OpsError> {
     let wanted: BTreeSet<&String> = device_ids.iter().collect();
     let wanted: Vec<String> = wanted.into_iter().cloned().collect();
     let workspace = Workspace::open(environment)?;
@@ -79,7 +103,7 @@ pub fn change(
         DeviceChange::Unblock => Change::Block { device_ids: &wanted, is_blocked: false, at: now },
         DeviceChange::Delete => Change::Delete { device_ids: &wanted },
     };
-    let who = workspace.repo.person();
+    let who = who.map_or_else(|| workspace.repo.person(), str::to_string);
     let row = |device_id| DirectRow { at: now, who: &who, action: change.word(), device_id, reason };
     let rows: Vec<DirectRow<'_>> = wanted.iter().map(|id| row(id)).collect();
     let devices = match &*wanted {
