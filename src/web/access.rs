@@ -173,17 +173,18 @@ pub fn is_loopback_host(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns true when a form comes from a page of ours: the browser says so, or says nothing as programs do.
+/// Returns true when a form comes from a page of ours: the browser says so, or says nothing as programs do. Our pages name
+/// no referrer, so their forms have no origin: then `Sec-Fetch-Site` decides, which no page can set.
 pub fn is_own_origin(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin");
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let site = text(HeaderName::from_static("sec-fetch-site"));
     let host = text(header::HOST).unwrap_or_default();
-    let is_origin = match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
-        None => true,
-        Some(Ok(origin)) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
-        Some(Err(_)) => false,
-    };
-    is_site && is_origin
+    let is_ours = |origin: &str| origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host));
+    match (site, text(header::ORIGIN)) {
+        (None | Some("same-origin"), None) | (Some("same-origin"), Some("null")) => true,
+        (None | Some("same-origin"), Some(origin)) => is_ours(origin),
+        (Some(_), _) => false,
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +229,9 @@ mod tests {
         check(&[("origin", "https://fleet.example:8080"), ("sec-fetch-site", "same-origin")], true);
         check(&[("origin", "https://evil.example")], false);
         check(&[("origin", "null")], false);
+        check(&[("origin", "null"), ("sec-fetch-site", "same-origin")], true);
+        check(&[("origin", "null"), ("sec-fetch-site", "cross-site")], false);
+        check(&[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], false);
         check(&[("sec-fetch-site", "cross-site")], false);
         check(&[("sec-fetch-site", "same-site")], false);
     }

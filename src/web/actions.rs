@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::LOG_TARGET;
 use super::access::{Gate, Visitor};
-use super::asked::{Asked, encoded};
+use super::asked::Asked;
 use super::fault::Fault;
+use super::form::encoded;
 use super::guard::not_own_form;
 use super::site::Site;
 use crate::model::limits::REASON_CHARS_MAX;

@@ -4,8 +4,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::access::Visitor;
-use super::asked::{Asked, Form};
+use super::asked::Asked;
 use super::fault::{Fault, respond};
+use super::form::Form;
 use super::html::{self, Around};
 use super::pages::Page;
 use super::site::Site;

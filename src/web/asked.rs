@@ -10,18 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::access::Visitor;
 use super::fault::Fault;
+use super::form::{Form, encoded};
 use crate::diag::shown;
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
-
-/// The form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Html,
-    Json,
-    /// Of one table, whole.
-    Csv,
-}
 
 /// A request for a page.
 #[derive(Debug, Clone)]
@@ -148,18 +140,6 @@ impl Asked {
             parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
         if query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, query.join("&")) }
     }
-}
-
-/// Returns a text as one segment of a path, or one name or value of a query (RFC 3986).
-pub fn encoded(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => safe.push(char::from(byte)),
-            other => safe.push_str(&format!("%{other:02X}")),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::unfold;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::asked::{Asked, encoded};
+use super::asked::Asked;
 use super::fault::Fault;
 use super::site::Site;
-use crate::listen::{EventLog, Missed};
-use crate::model::limits::{EVENT_STREAM_TIME_MAX, EVENT_STREAMS_MAX};
+use crate::listen::Missed;
+use crate::model::limits::EVENT_STREAM_TIME_MAX;
 
 /// The shortest time between two events of a stream: a person sees no more.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -26,36 +26,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser waits before it opens a stream again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// The events of a site, and the places of streams.
-pub struct Events {
-    log: EventLog,
-    /// Names this process: a number of another one means nothing here.
-    process: String,
-    places: Arc<Semaphore>,
-}
-
-impl Events {
-    /// Returns the events of a log.
-    pub fn of(log: EventLog, process: String) -> Events {
-        Events { log, process, places: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)) }
-    }
-
-    /// Returns where a page hears what happens from now on: about a run, or about everything.
-    pub fn address(&self, run: Option<(&str, &str)>) -> String {
-        let about = run.map_or(String::new(), |(job, run)| format!("&job={}&run={}", encoded(job), encoded(run)));
-        format!("/events?after={}{about}", self.id(self.log.newest()))
-    }
-
-    fn id(&self, seq: u64) -> String {
-        format!("{}-{seq}", self.process)
-    }
-
-    /// Returns the number of an id; `None` for one of another process.
-    fn seq(&self, id: &str) -> Option<u64> {
-        id.strip_prefix(&self.process)?.strip_prefix('-')?.parse().ok()
-    }
-}
 
 /// What a stream is at.
 struct Stream {

@@ -2,11 +2,10 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::asked::Form;
+use super::form::Form;
 use super::html;
+use super::problem::Problem;
 use crate::ops::OpsError;
 
 /// Why a page cannot be shown.
@@ -18,17 +17,6 @@ pub enum Fault {
     Ops(OpsError),
     /// Too much is asked for at once.
     Busy,
-}
-
-/// The JSON of an answer that is no page.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct Problem {
-    /// A sentence without a full stop.
-    pub error: String,
-    /// What to do, whole sentences; null when there is nothing to say.
-    pub help: Option<String>,
-    /// Where a text goes wrong: its lines, with a mark below the place; null without one.
-    pub detail: Option<String>,
 }
 
 impl From<OpsError> for Fault {

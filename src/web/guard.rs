@@ -8,8 +8,10 @@ use axum::{Extension, extract::FromRequestParts as _};
 use serde::Deserialize;
 
 use super::access::{Access, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
-use super::asked::{Asked, Form as AnswerForm, encoded};
-use super::fault::{Fault, Problem, respond};
+use super::asked::Asked;
+use super::fault::{Fault, respond};
+use super::form::{Form as AnswerForm, encoded};
+use super::problem::Problem;
 use super::site::Site;
 use super::{LOG_TARGET, html};
 use crate::listen::Peer;

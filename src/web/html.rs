@@ -10,9 +10,10 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize;
 
 use super::LOG_TARGET;
-use super::asked::encoded;
+
 use super::assets::{SCRIPT, STYLE};
-use super::fault::Problem;
+use super::form::encoded;
+use super::problem::Problem;
 use crate::model::text::{sanitize, sanitize_json};
 
 macro_rules! templates {

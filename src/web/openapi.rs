@@ -6,8 +6,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::fault::Problem;
 use super::pages;
+use super::problem::Problem;
 use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
 
 /// The document.

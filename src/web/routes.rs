@@ -18,8 +18,14 @@ use crate::model::limits::FORM_BYTES_MAX;
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-/// Returns what answers every path, those that are no page as well.
-pub fn router(site: Site) -> Router {
+impl Site {
+    /// Returns what answers every path, those that are no page as well.
+    pub fn router(&self) -> Router {
+        router(self.clone())
+    }
+}
+
+fn router(site: Site) -> Router {
     let pages = Router::new()
         .route("/", get(now))
         .route("/jobs", get(jobs))

@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use serde_json::Value;
 
 use super::access::{Access, Gate};
-use super::events::Events;
 use super::pool::Pool;
-use super::routes;
+use super::resumed::Events;
 use super::sessions::random;
 use super::table::Downloads;
 use crate::listen::{EventLog, StatusHandle};
@@ -80,11 +78,6 @@ impl Site {
             has_actions,
             fleet: Mutex::new(fleet),
         })))
-    }
-
-    /// Returns what answers the paths of the pages.
-    pub fn router(&self) -> Router {
-        routes::router(self.clone())
     }
 
     pub(super) fn voice(&self) -> Voice {

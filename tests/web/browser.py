@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -55,7 +56,9 @@ def need(is_so, what):
 
 def until(driver, what, test, seconds=60):
     try:
-        return WebDriverWait(driver, seconds, poll_frequency=0.2).until(lambda _: test())
+        # A live part may be swapped between finding and reading it.
+        wait = WebDriverWait(driver, seconds, poll_frequency=0.2, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: test())
     except Exception as error:  # noqa: BLE001
         print("FAILED:", what, repr(error)[:500], flush=True)
         print(driver.find_element(By.TAG_NAME, "main").text[:2000])
@@ -63,6 +66,11 @@ def until(driver, what, test, seconds=60):
 
 
 def text(driver, selector):
+    for _ in range(20):
+        try:
+            return driver.find_element(By.CSS_SELECTOR, selector).text
+        except StaleElementReferenceException:
+            time.sleep(0.05)
     return driver.find_element(By.CSS_SELECTOR, selector).text
 
 
