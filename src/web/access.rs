@@ -77,11 +77,15 @@ impl Access {
 impl Gate {
     /// Returns a gate; `token` is what forms of visitors without a session have to bring.
     pub fn new(access: Access, token: String) -> Gate {
+        let proxies = match &access {
+            Access::Named { proxy: Some(proxy), .. } => proxy.addresses.clone(),
+            _ => Vec::new(),
+        };
         Gate {
             access,
             token,
             sessions: Sessions::default(),
-            failures: Mutex::new(FailedLogins::new(FAILURES_MAX)),
+            failures: Mutex::new(FailedLogins::new(FAILURES_MAX, proxies)),
             buckets: Mutex::default(),
         }
     }
