@@ -106,7 +106,7 @@ impl Site {
     fn fail(&self, name: &str) {
         self.world.job(
             name,
-            "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {threshold: {failures: 10%}}}",
+            "{target: {query: '*'}, action: {command: {name: reboot}}, delivery: {cancellationThreshold: {failures: 10%}}}",
         );
     }
 }
@@ -125,7 +125,7 @@ fn a_run_that_crosses_its_threshold_is_told_with_a_signature() {
     let alert = &body["alerts"][0];
     assert_eq!((&alert["kind"], &alert["address"]), (&"threshold_crossed".into(), &"job/reboot run 1".into()));
     assert_eq!(alert["commit"], site.world.head());
-    assert_eq!(body["summary"], "test: 1 run was canceled");
+    assert_eq!(body["summary"], "acme: 1 run was canceled");
     // A document that cannot be used, and a device that is called as nobody should be.
     site.world.write("bad.yaml", "apiVersion: fleetform/v1\nkind: Job\nmetadata: {name: bad}\nspec: {target: {}}\n");
     site.world.commit("a mistake");
@@ -151,7 +151,7 @@ fn a_burst_is_one_message_for_people() {
     let (signature, body) = hook.next();
     assert_eq!(signature, None);
     let text = body["text"].as_str().unwrap();
-    assert!(text.starts_with("test: 3 documents are held\njob/one: "), "{text}");
+    assert!(text.starts_with("acme: 3 documents are held\njob/one: "), "{text}");
     // What comes within the hour waits, and is sent at the end.
     site.fail("reboot");
     wait_until("the run is over", || site.world.results().contains_key("runs/reboot/1/run.json"));
@@ -181,7 +181,7 @@ fn a_command_of_the_operator_gets_the_message() {
     wait_until("the command was run", || told.exists());
     let text = fs::read_to_string(&told).unwrap();
     let (summary, message) = text.split_once('\n').unwrap();
-    assert_eq!(summary, "test: 1 run was canceled");
+    assert_eq!(summary, "acme: 1 run was canceled");
     let message: Value = serde_json::from_str(message).unwrap();
     assert_eq!(message["alerts"][0]["kind"], "threshold_crossed");
     world.run(&["watch", "--alert-command", "mail"]).expect(64);
