@@ -109,9 +109,7 @@ impl Alarm {
             RunStatus::Canceled | RunStatus::Failed => AlertKind::RunFailed,
             _ => return,
         };
-        let counts = &record.counts;
         let reason = record.reason.clone().unwrap_or_else(|| record.status.as_str().to_string());
-        let reason = format!("{reason} ({} of {} failed)", counts.failed, counts.total);
         self.tell(kind, format!("job/{} run {}", record.job, record.run), reason, now);
     }
 
