@@ -187,7 +187,7 @@ mod tests {
         let hostile = "<script>alert(1)</script>\u{1b}[2J\u{202e}\"'&";
         let problem = Problem { error: hostile.to_string(), help: Some(hostile.to_string()), detail: None };
         let context = serde_json::json!({"page": sanitized(serde_json::to_value(&problem).unwrap()), "around": Around {
-            title: hostile.to_string(), fleet: hostile.to_string(), address: String::new(), is_live: false,
+            title: "Not found".to_string(), fleet: hostile.to_string(), address: String::new(), is_live: false,
             events: String::new(), user: String::new(), token: String::new(), has_session: false,
             has_actions: false,
             json: String::new(), csv: String::new(),

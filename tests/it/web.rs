@@ -489,31 +489,32 @@ fn a_job_is_stopped_and_a_device_blocked_with_a_reason() {
     served.post("/devices/nope/block", &[], &format!("token={token}&reason=burnt")).expect(404);
 }
 
-/// A daemon that listens, and the address of it.
-fn daemon(fleet: &Path, listen: &str, arguments: &[&str]) -> (Child, SocketAddr, BufReader<std::process::ChildStderr>) {
+/// A daemon that listens. What it logs later is read and left.
+fn daemon(fleet: &Path, listen: &str, arguments: &[&str]) -> Served {
     let mut command = fleetform();
     command.arg("-C").arg(fleet).args(["watch", "--log", "json", "--no-webhooks", "--listen", listen]);
-    let mut child = spawn(command.args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()));
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    loop {
+    let child = spawn(command.args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()));
+    let mut served = Served { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+    let mut log = BufReader::new(served.child.stderr.take().unwrap());
+    let address = loop {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "the daemon has ended");
-        let value: Value = serde_json::from_str(&line).unwrap();
         if line.contains("\"listening\"") {
-            let find =
-                |value: &Value| value["address"].as_str().or(value["fields"]["address"].as_str()).map(str::to_string);
-            return (child, find(&value).unwrap_or_else(|| panic!("{line}")).parse().unwrap(), log);
+            let value: Value = serde_json::from_str(&line).unwrap();
+            let address = value["address"].as_str().or(value["fields"]["address"].as_str());
+            break address.unwrap_or_else(|| panic!("{line}")).parse::<SocketAddr>().unwrap();
         }
-    }
+    };
+    served.address.set_port(address.port());
+    std::thread::spawn(move || log.lines().for_each(drop));
+    served
 }
 
 #[test]
 fn the_daemon_serves_the_pages_beside_its_health_and_tells_what_happens() {
     let world = World::with_devices("{link: {simulated: {latency: 300ms}}, limits: {inFlight: 1}}", 8);
     world.apply().unwrap();
-    let (child, address, log) = daemon(world.path(), "127.0.0.1:0", &[]);
-    let served = Served { child, address };
-    std::thread::spawn(move || log.lines().for_each(drop));
+    let served = daemon(world.path(), "127.0.0.1:0", &[]);
     assert_eq!(served.ask("/healthz", &[]).expect(200).json()["status"], "alive");
     assert!(served.ask("/metrics", &[]).expect(200).body.contains("fleetform"));
     let page = served.html("/").expect(200).body;
@@ -565,9 +566,7 @@ fn a_daemon_on_another_address_serves_as_before_and_no_pages() {
     let world = World::with_devices(SPEC, 3);
     world.apply().unwrap();
     for (listen, arguments) in [("0.0.0.0:0", &[][..]), ("127.0.0.1:0", &["--no-pages"][..])] {
-        let (child, address, log) = daemon(world.path(), listen, arguments);
-        let served = Served { child, address: SocketAddr::from(([127, 0, 0, 1], address.port())) };
-        std::thread::spawn(move || log.lines().for_each(drop));
+        let served = daemon(world.path(), listen, arguments);
         served.ask("/healthz", &[]).expect(200);
         let nothing = served.ask("/jobs", &[]).expect(404);
         assert_eq!(nothing.body, "There is nothing here. Try /status.\n");
@@ -615,7 +614,8 @@ fn a_browser_finds_its_way_on_every_page() {
     };
     let folder = crate::world::folder();
     let fleet = folder.path().join("lamps");
-    Ran::of(fleetform().arg("quickstart").arg(&fleet)).expect(0);
+    std::fs::write(folder.path().join(".gitconfig"), "[user]\nname = Ann\nemail = ann@example.com\n").unwrap();
+    Ran::of(fleetform().env("HOME", folder.path()).arg("quickstart").arg(&fleet)).expect(0);
     let write = |path: &str, text: &str| std::fs::write(fleet.join(path), text).unwrap();
     let settings = std::fs::read_to_string(fleet.join("fleetform.yaml")).unwrap();
     write(
@@ -639,9 +639,7 @@ fn a_browser_finds_its_way_on_every_page() {
     let ann = git2::Signature::now("Ann", "ann@example.com").unwrap();
     let parent = repository.head().unwrap().peel_to_commit().unwrap();
     repository.commit(Some("HEAD"), &ann, &ann, "Check all lamps (#12)", &tree, &[&parent]).unwrap();
-    let (child, address, log) = daemon(&fleet, "127.0.0.1:0", &["--actions"]);
-    let served = Served { child, address };
-    std::thread::spawn(move || log.lines().for_each(drop));
+    let served = daemon(&fleet, "127.0.0.1:0", &["--actions"]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web/browser.py");
     let mut command = std::process::Command::new(python);
     command.arg(script).arg(format!("http://{}", served.address)).arg(axe);

@@ -74,6 +74,11 @@ def text(driver, selector):
     return driver.find_element(By.CSS_SELECTOR, selector).text
 
 
+def click(driver, element):
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
 def axe(driver, name):
     driver.execute_script(AXE)
     found = driver.execute_async_script(
@@ -123,10 +128,10 @@ def live(driver):
 def stop(driver):
     driver.get(URL + "/jobs/slow")
     button = driver.find_element(By.CSS_SELECTOR, ".action button")
-    button.click()
+    click(driver, button)
     need("/stop" not in driver.current_url, "a stop without a reason is not sent")
     driver.find_element(By.CSS_SELECTOR, ".action input[name=reason]").send_keys("smoke in hall a")
-    button.click()
+    click(driver, button)
     until(driver, "the job is stopped", lambda: "stopped" in text(driver, "#state-part"))
     done("a job is stopped with a reason")
 
@@ -134,16 +139,16 @@ def stop(driver):
 def grid(driver, folder):
     driver.get(URL + "/jobs/reboot-hall-c")
     Select(driver.find_element(By.CSS_SELECTOR, "#devices select[name=status]")).select_by_visible_text("failed")
-    driver.find_element(By.CSS_SELECTOR, "#devices .filter button").click()
+    click(driver, driver.find_element(By.CSS_SELECTOR, "#devices .filter button"))
     until(driver, "the grid is filtered", lambda: "status=failed" in driver.current_url)
     rows = driver.find_elements(By.CSS_SELECTOR, "#grid-part tbody tr")
     need(len(rows) == 7 and all("failed" in row.text for row in rows), f"seven devices failed: {len(rows)}")
     driver.get(URL + "/jobs/reboot-hall-c")
     first = text(driver, "#grid-part tbody tr:last-child th")
-    driver.find_element(By.CSS_SELECTOR, "a[rel=next]").click()
+    click(driver, driver.find_element(By.CSS_SELECTOR, "a[rel=next]"))
     until(driver, "the next page comes", lambda: "after=" in driver.current_url)
     need(text(driver, "#grid-part tbody tr th") > first, "the next page goes on behind the last device")
-    driver.find_element(By.LINK_TEXT, "Results of all devices as CSV").click()
+    click(driver, driver.find_element(By.LINK_TEXT, "Results of all devices as CSV"))
     file = pathlib.Path(folder) / "jobs-reboot-hall-c-runs-1.csv"
     until(driver, "the download ends", file.exists)
     with file.open(newline="") as lines:
