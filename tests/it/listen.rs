@@ -478,6 +478,18 @@ fn the_page_of_docs_names_every_metric() {
         let is_metric = name.starts_with("fleetform_") || name.starts_with("process_");
         assert!(!is_metric || names.contains(&name), "docs/watch.md has {name}");
     }
+    // The board shows all of them, and none that is gone.
+    let board: serde_json::Value = serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
+    let mut shown = std::collections::BTreeSet::new();
+    for panel in board["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            shown.extend(words.filter(|word| word.starts_with("fleetform_") || word.starts_with("process_")));
+        }
+    }
+    let names: std::collections::BTreeSet<&str> = names.into_iter().collect();
+    assert_eq!(shown, names);
 }
 
 #[test]
