@@ -83,6 +83,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fleetform serve --listen 127.0.0.1:0", "on a free port"),
         ],
     ),
+    ("serve token", &[("fleetform serve token ann", "a token for Ann, and the line for --auth")]),
     ("status", &[("fleetform status", "what the daemon does, and what waits")]),
     (
         "adopt",

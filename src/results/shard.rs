@@ -4,6 +4,7 @@
 //! (OWASP, CSV injection). Ids are never changed; they cannot begin with such a character.
 
 use std::borrow::Cow;
+use std::ops::{Bound, ControlFlow};
 
 use jiff::Timestamp;
 
@@ -117,6 +118,36 @@ pub fn read_shard(bytes: &[u8], mut visit: impl FnMut(Row)) -> Result<(), String
     Ok(())
 }
 
+/// Calls `visit` for the rows of a shard from an id on, until it breaks: rows before it are passed over unread.
+///
+/// # Errors
+/// As [`read_shard`].
+pub fn read_shard_from(
+    bytes: &[u8],
+    from: Bound<&str>,
+    mut visit: impl FnMut(Row) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, String> {
+    let is_before = |id: &[u8]| match from {
+        Bound::Unbounded => false,
+        Bound::Included(least) => id < least.as_bytes(),
+        Bound::Excluded(before) => id <= before.as_bytes(),
+    };
+    let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
+    let mut record = csv::ByteRecord::new();
+    while reader.read_byte_record(&mut record).map_err(|error| format!("a shard is no CSV: {error}"))? {
+        if record.get(0).is_some_and(is_before) {
+            continue;
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        let text = csv::StringRecord::from_byte_record(record.clone()).ok();
+        let row = text.as_ref().and_then(row_of).ok_or_else(|| format!("line {line} of a shard is malformed"))?;
+        if visit(row).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
 fn row_of(record: &csv::StringRecord) -> Option<Row> {
     let optional = |at: usize| record.get(at).filter(|cell| !cell.is_empty());
     Some(Row {
@@ -200,5 +231,37 @@ mod tests {
         assert!(!rows[0].message.contains('\u{1b}'));
         assert_eq!((rows[0].reason, rows[0].code, rows[0].batch), (Reason::Rejected, Some(500), 4));
         assert!(String::from_utf8(bytes).unwrap().starts_with("device_id,device_name,status,reason,code,"));
+    }
+
+    #[test]
+    fn a_shard_is_read_from_an_id_on_until_enough() {
+        let mut shard = Shard::new();
+        let outcome = |ordinal| Outcome {
+            ordinal,
+            reason: Reason::Written,
+            code: None,
+            message: String::new(),
+            attempts: 1,
+            started_at: None,
+            finished_at: None,
+        };
+        (0..9).for_each(|n| shard.push(&format!("d-{n}"), "", &outcome(n), 1));
+        let bytes = shard.into_bytes();
+        let check = |from: Bound<&str>, most: usize, expect: &[&str]| {
+            let mut ids = Vec::new();
+            let flow = read_shard_from(&bytes, from, |row| {
+                ids.push(row.device_id);
+                if ids.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(
+                (ids.iter().map(String::as_str).collect::<Vec<_>>(), flow.unwrap().is_break()),
+                (expect.to_vec(), expect.len() == most)
+            );
+        };
+        check(Bound::Excluded("d-3"), 2, &["d-4", "d-5"]);
+        check(Bound::Included("d-3"), 1, &["d-3"]);
+        check(Bound::Excluded("d-75"), 9, &["d-8"]);
+        check(Bound::Unbounded, 1, &["d-0"]);
+        check(Bound::Included("e"), 1, &[]);
     }
 }

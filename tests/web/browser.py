@@ -203,7 +203,7 @@ def without_script(folder):
     driver = browser(folder, script=False)
     try:
         for page, expect in [("/", "Running"), ("/jobs", "reboot-hall-c"), ("/jobs/reboot-hall-c", "Threshold 5 per job"),
-                             ("/devices", "lamp-0001"), ("/devices/lamp-0701", "light.level"), ("/failing", "lamp-0701")]:
+                             ("/devices", "lamp-0001"), ("/devices/lamp-0701", "Lamp 0701"), ("/failing", "lamp-0701")]:
             driver.get(URL + page)
             need(expect in text(driver, "main"), f"{page} says {expect} without a script")
         driver.get(URL + "/devices")

@@ -164,19 +164,8 @@ impl History<'_> {
             }
             return Ok(());
         }
-        let is_wanted = |id: &str| match from {
-            Bound::Unbounded => true,
-            Bound::Included(least) => id >= least,
-            Bound::Excluded(before) => id > before,
-        };
         let first = self.shard_with(record, from)?;
-        let mut flow = ControlFlow::Continue(());
-        self.published_rows_from(record, first, &mut |row| {
-            if flow.is_continue() && is_wanted(&row.device_id) {
-                flow = visit(row);
-            }
-            flow
-        })
+        self.published_rows_from(record, (first, from), visit)
     }
 
     /// Returns the number of the shard that has the first device from an id on: shards are sorted among each other.

@@ -1,7 +1,6 @@
 //! What is known of runs: the ledger, and the devices of a run from wherever they are.
 
-use std::cell::Cell;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
@@ -18,7 +17,7 @@ use crate::model::text::matches_wildcard;
 use crate::prepare::{Caveats, Files, OnError, TreeChoice, View, records_of, remembered_rows};
 use crate::registry::{JournaledRun, PendingRows};
 use crate::repo::RepoError;
-use crate::results::{Row, read_shard};
+use crate::results::{Row, read_shard_from};
 
 /// The runs of a fleet.
 pub(super) struct History<'a> {
@@ -257,33 +256,37 @@ impl History<'_> {
     }
 
     pub(super) fn published_rows(&self, record: &RunRecord, each: &mut dyn FnMut(Row)) -> Result<(), OpsError> {
-        self.published_rows_from(record, 1, &mut |row| {
+        self.published_rows_from(record, (1, Bound::Unbounded), &mut |row| {
             each(row);
             ControlFlow::Continue(())
         })
     }
 
-    /// Calls `visit` for the devices of the results from a shard on, which is counted from 1, until it breaks.
+    /// Calls `visit` for the devices of the results from an id on, which is in a shard that is counted from 1, until it
+    /// breaks.
     pub(super) fn published_rows_from(
         &self,
         record: &RunRecord,
-        first: u32,
+        (first, from): (u32, Bound<&str>),
         visit: &mut dyn FnMut(Row) -> ControlFlow<()>,
     ) -> Result<(), OpsError> {
-        let key = self.key(&record.job, &record.run);
-        let flow = Cell::new(ControlFlow::Continue(()));
-        let mut each = |row: Row| {
-            if flow.get().is_continue() {
-                flow.set(visit(row));
-            }
-        };
         if self.view.branch.tip()?.is_none() {
-            return Ok(remembered_rows(&self.view.registry, &key, &mut each)?);
+            let is_wanted = |id: &str| match from {
+                Bound::Unbounded => true,
+                Bound::Included(least) => id >= least,
+                Bound::Excluded(before) => id > before,
+            };
+            let mut flow = ControlFlow::Continue(());
+            return Ok(remembered_rows(&self.view.registry, &self.key(&record.job, &record.run), |row| {
+                if flow.is_continue() && is_wanted(&row.device_id) {
+                    flow = visit(row);
+                }
+            })?);
         }
         for number in first..=record.published.shards {
             let (path, bytes) = self.shard(record, number)?;
-            read_shard(&bytes, &mut each).map_err(|what| RepoError::Malformed { path, what })?;
-            if flow.get().is_break() {
+            let read = read_shard_from(&bytes, from, &mut *visit);
+            if read.map_err(|what| RepoError::Malformed { path, what })?.is_break() {
                 break;
             }
         }
