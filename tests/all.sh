@@ -157,7 +157,14 @@ set -m
 ) >"$busy_log" 2>&1 </dev/null &
 busy_pid=$!
 set +m
-trap 'kill -- -"$busy_pid" 2>/dev/null || true; rm -f "$busy_log"' EXIT
+leave() {
+    local status=$?
+    kill -- -"$busy_pid" 2>/dev/null || true
+    wait "$busy_pid" 2>/dev/null || true
+    if [ "$status" != 0 ]; then cat "$busy_log"; fi
+    rm -f "$busy_log"
+}
+trap leave EXIT
 
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
 
@@ -168,10 +175,7 @@ step "tests, with registries in PostgreSQL"
 FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it
 
 step "what ran beside them"
-if ! wait "$busy_pid"; then
-    cat "$busy_log"
-    exit 1
-fi
+wait "$busy_pid"
 cat "$busy_log"
 
 step "licences, bans and sources"

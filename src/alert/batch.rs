@@ -88,9 +88,11 @@ impl Batch {
 
     /// Returns it for people: a line for each, and one for those that are left out.
     fn text(&self) -> String {
-        let mut text = self.summary();
+        // In chats `<…>` is a link or calls everybody.
+        let plain = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let mut text = plain(&self.summary());
         for alert in self.gathered.alerts.iter().map(safe) {
-            text.push_str(&format!("\n{}: {}", alert.address, alert.reason));
+            text.push_str(&plain(&format!("\n{}: {}", alert.address, alert.reason)));
         }
         if self.omitted() > 0 {
             text.push_str(&format!("\n… {} more", self.omitted()));
@@ -142,5 +144,9 @@ mod tests {
         gathered.add(alert(AlertKind::RunFailed, 1));
         let text = gathered.take("acme", Timestamp::UNIX_EPOCH).body(AlertBody::Text);
         assert!(text["text"].as_str().unwrap().ends_with("1001 earlier ones could not be delivered"), "{text}");
+        let reason = "<!channel> <https://evil.example|Sign in> & more".to_string();
+        gathered.add(Alert { reason, ..alert(AlertKind::DocumentHeld, 1) });
+        let text = gathered.take("acme", Timestamp::UNIX_EPOCH).body(AlertBody::Text)["text"].to_string();
+        assert!(!text.contains('<') && text.contains("&lt;!channel&gt;") && text.contains("&amp; more"), "{text}");
     }
 }

@@ -1,10 +1,13 @@
 //! A command of the operator, which gets messages on its stdin.
 
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::Instant;
 
 use super::Batch;
@@ -14,6 +17,9 @@ use crate::model::text::duration;
 
 /// How often a command that runs is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The variables that a command keeps.
+const KEPT: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +34,10 @@ impl Command {
     /// A sentence: it cannot be started, does not end in time, or says that it failed.
     pub fn run(&self, batch: &Batch) -> Result<(), String> {
         let mut command = std::process::Command::new(&self.path);
-        command.env("FLEETFORM_ALERT_SUMMARY", batch.summary());
+        // The secrets of the daemon are not for it.
+        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, variable(name)?))));
+        // What it starts is ended with it.
+        command.env("FLEETFORM_ALERT_SUMMARY", batch.summary()).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let path = self.path.display();
         let mut child = command.spawn().map_err(|error| format!("{path} cannot be started: {error}"))?;
@@ -58,7 +67,15 @@ fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
             Err(_) => break,
         }
     }
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _is_gone = kill_process_group(group, Signal::KILL);
+    }
     let _is_gone = child.kill();
     drop(child.wait());
     None
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command of the operator needs a little of their environment")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }

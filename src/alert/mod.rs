@@ -17,7 +17,7 @@ mod webhook;
 
 pub use batch::{Batch, Gathered};
 pub use command::Command;
-pub use receiver::{Receiver, Way};
+pub use receiver::{Receiver, Way, end_all};
 pub use webhook::{SIGNATURE, Webhook};
 
 /// The target of all lines that are logged here: a name for filters, which stays the same when code moves.

@@ -67,21 +67,32 @@ impl Receiver {
         self.shared.bell.notify_all();
     }
 
-    /// Sends what waits, and ends. At most some seconds are waited for it.
-    pub fn end(self) {
-        let mut state = self.shared.lock();
-        state.is_ended = true;
+    /// Has it send what waits at once: nothing more is told.
+    pub fn hurry(&self) {
+        self.shared.lock().is_ended = true;
         self.shared.bell.notify_all();
-        let is_open = |state: &mut State| state.is_sending || !state.gathered.is_empty();
-        drop(self.shared.bell.wait_timeout_while(state, ALERT_END_TIME_MAX, is_open));
     }
+
+    /// Waits until what waits was sent, or it is time to go.
+    pub fn end(self, until: Instant) {
+        self.hurry();
+        let is_open = |state: &mut State| state.is_sending || !state.gathered.is_empty();
+        let left = until.saturating_duration_since(Instant::now());
+        drop(self.shared.bell.wait_timeout_while(self.shared.lock(), left, is_open));
+    }
+}
+
+/// Sends what waits at all receivers, and ends them. At most some seconds are waited for it.
+pub fn end_all(receivers: Vec<Receiver>) {
+    let until = Instant::now() + ALERT_END_TIME_MAX;
+    receivers.iter().for_each(Receiver::hurry);
+    receivers.into_iter().for_each(|receiver| receiver.end(until));
 }
 
 /// A receiver that is dropped ends its thread.
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.shared.lock().is_ended = true;
-        self.shared.bell.notify_all();
+        self.hurry();
     }
 }
 
@@ -146,7 +157,9 @@ fn deliver(shared: &Shared, name: &str, way: &Way, batch: &Batch) -> Result<(), 
         }
         let pause_s = pause.as_secs();
         tracing::warn!(target: LOG_TARGET, alert = name, pause_s, "a message is not sent: {error}; it is tried again");
-        std::thread::sleep(pause);
+        // The end does not wait for a pause: then it is tried once more.
+        let is_open = |state: &mut State| !state.is_ended;
+        drop(shared.bell.wait_timeout_while(shared.lock(), pause, is_open));
         (tries, pause) = (tries + 1, pause * 3);
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::error::CommandError;
-use crate::alert::{LOG_TARGET, Receiver};
+use crate::alert::{LOG_TARGET, Receiver, end_all};
 use crate::execute::Progress;
 use crate::ledger::{RunCause, RunRecord};
 use crate::model::alert::{Alert, AlertConfig, AlertKind};
@@ -99,7 +99,7 @@ impl Alarm {
 
     /// Sends what waits.
     pub fn end(self) {
-        self.receivers.into_iter().for_each(|(_, receiver)| receiver.end());
+        end_all(self.receivers.into_iter().map(|(_, receiver)| receiver).collect());
     }
 
     fn ended(&mut self, record: &RunRecord, now: Timestamp) {
@@ -139,7 +139,8 @@ impl Alarm {
             }
         }
         for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
-            tracing::error!(target: LOG_TARGET, fault = %sanitize_line(fault), "nobody is told");
+            tracing::error!(target: LOG_TARGET, fault = %sanitize_line(fault), "a receiver of alerts cannot be \
+                used");
         }
         self.faults = faults;
     }

@@ -179,6 +179,7 @@ pub struct FleetSpec {
     #[schemars(example = &"Europe/Amsterdam")]
     pub time_zone: Option<String>,
     /// Who is told when something goes wrong, by a name of their own. `fleetform watch` tells them.
+    #[schemars(extend("maxProperties" = crate::model::limits::ALERT_RECEIVERS_MAX))]
     #[schemars(example = json!({"chat": {"webhook": {"url": {"env": "CHAT_WEBHOOK"}, "body": "text"}}}))]
     pub alerts: BTreeMap<String, AlertTo>,
 }

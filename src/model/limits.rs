@@ -208,6 +208,8 @@ pub const LISTEN_CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the rest of a request is read after the answer, so that a reset does not lose the answer (RFC 9112, section
 /// 9.6).
 pub const LISTEN_LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Receivers of alerts of a fleet: each has a thread.
+pub const ALERT_RECEIVERS_MAX: usize = 16;
 /// Alerts that a message has whole: as many as somebody reads.
 pub const ALERTS_OF_MESSAGE_MAX: usize = 100;
 /// Characters of the reason of an alert: a hundred of them stay below what chats take.

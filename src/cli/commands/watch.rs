@@ -126,14 +126,15 @@ pub fn run(
     if let Some(path) = arguments.snapshot_to.clone() {
         keep_snapshot(environment.clone(), path, arguments.snapshot_every)?;
     }
-    watch(environment, &options, &SystemClock, &inbox, &mut tell)?;
+    let watched = watch(environment, &options, &SystemClock, &inbox, &mut tell);
+    alarm.end();
+    watched?;
     // After the end, no run goes on and no lease is held.
     shown.handle.update(|snapshot| {
         snapshot.running.clear();
         snapshot.lease = None;
     });
     shown.write();
-    alarm.end();
     teller.and_then(Teller::end).inspect(|error| tracing::warn!(target: LOG_TARGET, "the last status: {error}"));
     tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)

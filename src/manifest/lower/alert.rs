@@ -9,7 +9,7 @@ use crate::manifest::node::pointer;
 use crate::manifest::v1;
 use crate::model::alert::{AlertBody, AlertConfig, AlertKind, AlertTarget};
 use crate::model::id::Name;
-use crate::model::limits::ALERT_INTERVAL_MIN;
+use crate::model::limits::{ALERT_INTERVAL_MIN, ALERT_RECEIVERS_MAX};
 use crate::model::secret::SecretRef;
 use crate::model::text::duration;
 
@@ -18,7 +18,12 @@ const EVERY_DEFAULT: Duration = Duration::from_secs(300);
 
 impl Lowering<'_> {
     pub(super) fn alerts(&mut self, alerts: BTreeMap<String, v1::AlertTo>) -> Vec<AlertConfig> {
-        alerts.into_iter().map(|(name, alert)| self.alert(name, alert)).collect()
+        if alerts.len() > ALERT_RECEIVERS_MAX {
+            let detail =
+                format!("A fleet tells at most {ALERT_RECEIVERS_MAX} receivers, and these are {}.", alerts.len());
+            self.report(code::ALERT, "/spec/alerts", detail);
+        }
+        alerts.into_iter().take(ALERT_RECEIVERS_MAX).map(|(name, alert)| self.alert(name, alert)).collect()
     }
 
     fn alert(&mut self, name: String, written: v1::AlertTo) -> AlertConfig {
