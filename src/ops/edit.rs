@@ -66,7 +66,7 @@ impl Wish<'_> {
 /// Stops a job for somebody, with one commit that says who and why.
 ///
 /// # Errors
-/// As [`edit`].
+/// As [`edit()`].
 pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result<Edited, OpsError> {
     edit_with(environment, name, &Edit::Stop, true, &wish.body())
 }
