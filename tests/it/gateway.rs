@@ -232,7 +232,7 @@ impl Device {
                 connection.turn(true).await?;
             }
         };
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_secs(120);
         runtime.block_on(async { tokio::time::timeout(patience, received).await.expect("something comes") })
     }
 
@@ -706,7 +706,7 @@ fn a_device_that_asks_without_a_pause_leaves_others_their_turn() {
     let took = began.elapsed();
     is_over.store(true, Ordering::SeqCst);
     asking.join().unwrap();
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[test]
