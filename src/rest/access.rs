@@ -38,6 +38,8 @@ pub struct Rules {
 #[derive(Default)]
 pub struct Access {
     rules: Mutex<Option<Arc<Rules>>>,
+    /// When they were to be read last and could not be.
+    failed_at: Mutex<Option<Instant>>,
 }
 
 /// A request that is let in.
@@ -73,14 +75,23 @@ impl Access {
     /// The fleet cannot be read, or has no hub, and it never could since the start.
     pub async fn rules(&self, desks: &Desks) -> Result<Arc<Rules>, HubError> {
         let known = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.as_ref().filter(|known| known.read_at.elapsed() < FRESH) {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_just_failed = failed_at.is_some_and(|at| at.elapsed() < FRESH);
+        if let Some(known) = known.as_ref().filter(|known| has_just_failed || known.read_at.elapsed() < FRESH) {
             return Ok(Arc::clone(known));
         }
         let read = desks.read(|desk| Ok((desk.config()?, desk.policies()?))).await;
         let (config, (policies, faults)) = match (read, known.as_ref()) {
             (Ok(read), _) => read,
             // Who is let in by the last rules that could be read is told what is wrong now.
-            (Err(_), Some(known)) => return Ok(Arc::clone(known)),
+            (Err(error), Some(known)) => {
+                if failed_at.is_none_or(|at| at < known.read_at) {
+                    tracing::warn!(target: LOG_TARGET, error = %sanitize_line(&error.to_string()), "the policies of the \
+                        hub cannot be read: the last ones stay in force");
+                }
+                *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
+                return Ok(Arc::clone(known));
+            }
             // Nobody is known yet, so nobody is told more than that.
             (Err(error), None) => {
                 tracing::warn!(target: LOG_TARGET, error = %sanitize_line(&error.to_string()), "the policies of the \

@@ -332,8 +332,8 @@ impl State {
         self.logins.remove(rid);
     }
 
-    /// Begins the session of a device that was asked for after so many looks, in the place of an earlier one. Returns its number, and whether its subscriptions
-    /// were known.
+    /// Begins the session of a device that was asked for after so many looks, in the place of an earlier one. Returns its
+    /// number, and whether its subscriptions were known.
     pub fn begin(
         &mut self,
         device_id: &str,

@@ -95,9 +95,10 @@ impl Front {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
                         let house = house(&authorities, peer);
-                        let (acceptor, handshakes) = (certificate.acceptor.clone(), turns.of(peer.ip(), failures.is_proxy(peer.ip())));
+                        let acceptor = certificate.acceptor.clone();
+                        let handshakes = turns.of(peer.ip(), failures.is_proxy(peer.ip()));
                         connections.spawn(async move {
-                            let end = serve(stream, acceptor, &house, &handshakes).await;
+                            let end = serve(stream, acceptor, &house, handshakes).await;
                             (peer.ip(), end)
                         });
                     }
@@ -164,14 +165,15 @@ async fn serve(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     house: &House,
-    handshakes: &[Arc<Semaphore>; 2],
+    handshakes: [Arc<Semaphore>; 2],
 ) -> (Option<String>, End) {
-    let begun = async {
+    // What counts the handshakes of an address is given back with the last of them.
+    let begun = async move {
         // Small packets wait for each other otherwise.
         stream.set_nodelay(true)?;
         // Who says nothing takes nobody's turn.
         timeout(CONNECT_TIME_MAX, stream.readable()).await.map_err(|_| End::Silent)??;
-        let [of_address, all] = handshakes;
+        let [of_address, all] = &handshakes;
         let _turns = (of_address.acquire().await, all.acquire().await);
         match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
             Ok(Err(error)) if is_old_certificate(&error) => Err(Refusal::Version.into()),
