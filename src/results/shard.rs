@@ -199,6 +199,17 @@ fn csv_writer() -> csv::Writer<Vec<u8>> {
     csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new())
 }
 
+/// Returns the id of the first row of a shard; `None` when it has none, or a malformed one.
+pub fn first_id(bytes: &[u8]) -> Option<String> {
+    // A row is one line: what it quotes has no line feed.
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (header, row) = (lines.next()?, lines.next()?);
+    let mut first = None;
+    let part = [header, b"\n", row, b"\n"].concat();
+    read_shard(&part, |row| first = Some(row.device_id)).ok()?;
+    first
+}
+
 /// Puts a `'` before a cell that a spreadsheet would run, and removes control characters.
 pub fn defuse(cell: &str) -> Cow<'_, str> {
     let clean = crate::model::text::sanitize_line(cell);
@@ -263,5 +274,25 @@ mod tests {
         check(Bound::Excluded("d-75"), 9, &["d-8"]);
         check(Bound::Unbounded, 1, &["d-0"]);
         check(Bound::Included("e"), 1, &[]);
+    }
+
+    #[test]
+    fn the_first_id_is_whole_whatever_it_has() {
+        let outcome = Outcome {
+            ordinal: 0,
+            reason: Reason::Responded,
+            code: None,
+            message: String::new(),
+            attempts: 1,
+            started_at: None,
+            finished_at: None,
+        };
+        for id in ["d-1", "d,1", "d,1,", ",", "d'1"] {
+            let mut shard = Shard::new();
+            assert_eq!(first_id(&Shard::new().into_bytes()), None);
+            shard.push(id, "a \"name\", quoted", &outcome, 1);
+            shard.push("z", "", &outcome, 1);
+            assert_eq!(first_id(&shard.into_bytes()).as_deref(), Some(id));
+        }
     }
 }

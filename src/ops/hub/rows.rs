@@ -22,7 +22,7 @@ use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
 use crate::query::RowQuery;
 use crate::registry::PendingRows;
-use crate::results::{Row, read_shard, shard_path};
+use crate::results::{Row, first_id, read_shard, shard_path};
 
 /// Rows that are looked at for one page: a page may be shorter than asked for.
 const SCANNED_MAX: usize = 20_000;
@@ -264,16 +264,6 @@ fn first_behind(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
         if holds(middle) { high = middle } else { low = middle + 1 }
     }
     low
-}
-
-/// Returns the id of the first row of a shard.
-fn first_id(bytes: &[u8]) -> Option<String> {
-    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
-    let (header, row) = (lines.next()?, lines.next()?);
-    let mut first = None;
-    let part = [header, b"\n", row, b"\n"].concat();
-    read_shard(&part, |row| first = Some(row.device_id)).ok()?;
-    first
 }
 
 /// Returns a row as IoT Hub has it. Without the whole answer of the device, with what its row has of it.

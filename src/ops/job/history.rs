@@ -17,7 +17,7 @@ use crate::model::text::matches_wildcard;
 use crate::prepare::{Caveats, Files, OnError, TreeChoice, View, records_of, remembered_rows};
 use crate::registry::{JournaledRun, PendingRows};
 use crate::repo::RepoError;
-use crate::results::{Row, read_shard_from};
+use crate::results::{Row, first_id, read_shard_from};
 
 /// The runs of a fleet.
 pub(super) struct History<'a> {
@@ -299,10 +299,7 @@ impl History<'_> {
             return Ok(None);
         }
         let (_, bytes) = self.shard(record, number)?;
-        let rows = bytes.splitn(3, |byte| *byte == b'\n').nth(1).unwrap_or_default();
-        // An id has no comma, no quote and no line feed.
-        let id = rows.split(|byte| *byte == b',').next().unwrap_or_default();
-        Ok(Some(String::from_utf8_lossy(id).trim_matches('"').to_string()).filter(|id| !id.is_empty()))
+        Ok(first_id(&bytes))
     }
 
     fn shard(&self, record: &RunRecord, number: u32) -> Result<(String, Vec<u8>), OpsError> {
