@@ -294,5 +294,5 @@ pub const REASON_CHARS_MAX: usize = 500;
 pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Sessions of browsers; a new one ends the oldest.
 pub const SESSIONS_MAX: usize = 1_000;
-/// How long a session lasts that nothing is asked with.
+/// How long a session lasts: who looks on then logs in again.
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
 use super::sessions::{Session, Sessions};
-use super::tokens::Tokens;
+use super::tokens::{Tokens, digest_of};
 use crate::link::FailedLogins;
 use crate::model::text::{sanitize_line, shorten};
 
@@ -112,14 +112,27 @@ impl Gate {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_out(address)
     }
 
-    /// Returns who has a token, and counts a wrong one.
-    pub fn log_in(&self, token: &str, address: IpAddr) -> Option<String> {
+    /// Returns who has a token, with its digest, and counts a wrong one.
+    pub fn log_in(&self, token: &str, address: IpAddr) -> Option<(String, [u8; 32])> {
         let Access::Named { tokens: Some(tokens), .. } = &self.access else { return None };
-        let name = tokens.name_of(token.trim());
+        let digest = digest_of(token.trim());
+        let name = tokens.name_by(&digest);
         if name.is_none() {
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
         }
-        name
+        Some((name?, digest))
+    }
+
+    /// Returns the session that a cookie names, while the file of tokens has the token that it began with.
+    fn session(&self, headers: &HeaderMap) -> Option<Session> {
+        let Access::Named { tokens: Some(tokens), .. } = &self.access else { return None };
+        let id = session_id(headers)?;
+        let session = self.sessions.find(id)?;
+        if tokens.name_by(&session.digest).as_ref() != Some(&session.name) {
+            self.sessions.end(id);
+            return None;
+        }
+        Some(session)
     }
 
     /// Returns who asks; `None` when it has to say so first.
@@ -129,7 +142,7 @@ impl Gate {
         if let Some(name) = proxy.as_ref().and_then(|proxy| name_by(proxy, headers, address)) {
             return Some(without_session(name));
         }
-        if let Some(Session { name, token, .. }) = session_id(headers).and_then(|id| self.sessions.find(id)) {
+        if let Some(Session { name, token, .. }) = self.session(headers) {
             return Some(Visitor { name, token, has_session: true });
         }
         let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -137,7 +150,7 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        self.log_in(token, address).map(without_session)
+        self.log_in(token, address).map(|(name, _)| without_session(name))
     }
 
     /// Returns true when a form has what it has to bring.

@@ -125,11 +125,11 @@ pub async fn log_in(
     asked: Asked,
     Form(login): Form<Login>,
 ) -> Response {
-    let Some(name) = site.gate().log_in(&login.token, peer.ip()) else {
+    let Some((name, digest)) = site.gate().log_in(&login.token, peer.ip()) else {
         tracing::warn!(target: LOG_TARGET, address = %peer.ip(), "a login has failed");
         return form(&site, &asked, StatusCode::UNAUTHORIZED, Some("No one has this token."));
     };
-    let Ok(id) = site.gate().sessions.begin(&name) else { return site.fault(&asked, &Fault::Busy) };
+    let Ok(id) = site.gate().sessions.begin(&name, digest) else { return site.fault(&asked, &Fault::Busy) };
     tracing::info!(target: LOG_TARGET, name, address = %peer.ip(), "logged in");
     let mut response = Redirect::to(own_address(&login.next)).into_response();
     let secure = if site.is_encrypted() { "; Secure" } else { "" };

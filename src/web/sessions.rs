@@ -18,6 +18,9 @@ pub struct Session {
     pub name: String,
     /// What a form has to bring.
     pub token: String,
+    /// Of the token that it began with: it ends when the file of tokens has it no more.
+    pub digest: [u8; 32],
+    begun_at: Instant,
     used_at: Instant,
 }
 
@@ -33,23 +36,28 @@ impl Sessions {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub fn begin(&self, name: &str) -> Result<String, getrandom::Error> {
+    pub fn begin(&self, name: &str, digest: [u8; 32]) -> Result<String, getrandom::Error> {
         let (id, token) = (random()?, random()?);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, session| session.used_at.elapsed() < SESSION_TIME_MAX);
+        open.retain(|_, session| session.begun_at.elapsed() < SESSION_TIME_MAX);
         if open.len() >= SESSIONS_MAX {
             let oldest = open.iter().min_by_key(|(_, session)| session.used_at).map(|(id, _)| id.clone());
             oldest.map(|id| open.remove(&id));
         }
-        open.insert(id.clone(), Session { name: name.to_string(), token, used_at: Instant::now() });
+        let now = Instant::now();
+        open.insert(id.clone(), Session { name: name.to_string(), token, digest, begun_at: now, used_at: now });
         Ok(id)
     }
 
     /// Returns a session that is open.
     pub fn find(&self, id: &str) -> Option<Session> {
+        self.find_at(id, Instant::now())
+    }
+
+    fn find_at(&self, id: &str, now: Instant) -> Option<Session> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = open.get_mut(id).filter(|session| session.used_at.elapsed() < SESSION_TIME_MAX)?;
-        session.used_at = Instant::now();
+        let session = open.get_mut(id).filter(|session| now.duration_since(session.begun_at) < SESSION_TIME_MAX)?;
+        session.used_at = now;
         Some(session.clone())
     }
 
@@ -76,13 +84,22 @@ mod tests {
     #[test]
     fn a_session_is_found_until_it_ends_and_the_oldest_makes_room() {
         let sessions = Sessions::default();
-        let first = sessions.begin("ann").unwrap();
+        let first = sessions.begin("ann", [1; 32]).unwrap();
         assert_eq!(sessions.find(&first).unwrap().name, "ann");
-        let second = sessions.begin("bob").unwrap();
+        let second = sessions.begin("bob", [2; 32]).unwrap();
         sessions.end(&second);
         assert!(sessions.find(&second).is_none() && sessions.find("").is_none());
-        (0..SESSIONS_MAX).for_each(|_| drop(sessions.begin("eve").unwrap()));
+        (0..SESSIONS_MAX).for_each(|_| drop(sessions.begin("eve", [3; 32]).unwrap()));
         assert!(sessions.find(&first).is_none());
         assert_eq!(sessions.open.lock().unwrap().len(), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn a_session_ends_half_a_day_after_it_began_however_it_is_used() {
+        let sessions = Sessions::default();
+        let id = sessions.begin("ann", [1; 32]).unwrap();
+        let begun = Instant::now();
+        assert!(sessions.find_at(&id, begun + SESSION_TIME_MAX / 2).is_some());
+        assert!(sessions.find_at(&id, begun + SESSION_TIME_MAX).is_none());
     }
 }

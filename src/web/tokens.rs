@@ -42,6 +42,11 @@ impl Tokens {
 
     /// Returns who has a token. A file that was edited is read again; while it cannot be, what it had counts.
     pub fn name_of(&self, token: &str) -> Option<String> {
+        self.name_by(&digest_of(token))
+    }
+
+    /// Returns who has the token of a digest, as [`Tokens::name_of`] does.
+    pub fn name_by(&self, digest: &[u8; 32]) -> Option<String> {
         let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let now = changed(&self.file);
         if now != known.changed {
@@ -51,7 +56,6 @@ impl Tokens {
             }
             known.changed = now;
         }
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let mut found = None;
         // All are compared: how long it takes says nothing.
         for (name, other) in &known.people {
@@ -61,6 +65,11 @@ impl Tokens {
         }
         found
     }
+}
+
+/// Returns the digest of a token.
+pub fn digest_of(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }
 
 /// Returns a new token, and the line of the file for it.
@@ -74,7 +83,7 @@ pub fn new_token(name: &str) -> Result<(String, String), String> {
     let mut drawn = [0; TOKEN_BYTES];
     getrandom::fill(&mut drawn).map_err(|error| format!("the system has no randomness: {error}"))?;
     let token = hex(&drawn);
-    let line = format!("{name} sha256:{}", hex(&Sha256::digest(token.as_bytes())));
+    let line = format!("{name} sha256:{}", hex(&digest_of(&token)));
     Ok((token, line))
 }
 

@@ -409,6 +409,14 @@ fn other_addresses_than_loopback_ones_need_to_know_who_asks() {
     let own = page.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     served.post("/logout", &[&session], &format!("token={own}")).expect(303);
     served.ask("/", &[&session]).expect(401);
+    // A session ends with its token.
+    let cookie = served.post("/login", &[], &format!("token={token}")).expect(303);
+    let session = format!("Cookie: {}", cookie.header("set-cookie").unwrap().split(';').next().unwrap());
+    served.ask("/", &[&session]).expect(200);
+    world.write(".git/tokens", "# nobody\n");
+    served.ask("/", &[&session]).expect(401);
+    world.write(".git/tokens", format!("{}\n", made["line"].as_str().unwrap()));
+    served.ask("/", &[&session]).expect(401);
     // Guessing ends soon.
     let guesses: Vec<u16> = (0..12).map(|n| served.post("/login", &[], &format!("token={n}")).status).collect();
     assert!(guesses.ends_with(&[429]) && guesses.starts_with(&[401]), "{guesses:?}");
