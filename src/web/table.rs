@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream::unfold;
+use futures_util::stream::{Stream, unfold};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
@@ -21,6 +21,9 @@ const PART_BYTES: usize = 64 * 1024;
 /// Parts that wait for a slow reader.
 const PARTS_WAITING: usize = 4;
 
+/// A part of a table; `None` is its end, without which nobody takes what there is for the whole.
+type Part = Result<Option<Bytes>, Fault>;
+
 /// A row of a table, of which a page shows some and a download all.
 pub trait Row: Serialize {
     /// The columns of the download, members of the row as JSON.
@@ -30,7 +33,7 @@ pub trait Row: Serialize {
 /// Where the rows of a download go.
 pub struct Sink {
     writer: csv::Writer<Vec<u8>>,
-    parts: mpsc::Sender<Result<Bytes, Fault>>,
+    parts: mpsc::Sender<Part>,
     has_header: bool,
 }
 
@@ -42,7 +45,7 @@ pub struct Downloads {
 }
 
 impl Sink {
-    fn new(parts: mpsc::Sender<Result<Bytes, Fault>>) -> Sink {
+    fn new(parts: mpsc::Sender<Part>) -> Sink {
         Sink { writer: writer(), parts, has_header: false }
     }
 
@@ -71,7 +74,16 @@ impl Sink {
 
     fn flush(&mut self) -> Result<(), OpsError> {
         let part = std::mem::replace(&mut self.writer, writer()).into_inner();
-        let part = Bytes::from(part.map_err(|_| gone(std::io::Error::other("memory is gone")))?);
+        self.send(Some(Bytes::from(part.map_err(|_| gone(std::io::Error::other("memory is gone")))?)))
+    }
+
+    /// Writes the rest, and that it is the rest.
+    fn end(&mut self) -> Result<(), OpsError> {
+        self.flush()?;
+        self.send(None)
+    }
+
+    fn send(&self, part: Option<Bytes>) -> Result<(), OpsError> {
         let runtime = tokio::runtime::Handle::current();
         let sent = runtime.block_on(tokio::time::timeout(DOWNLOAD_PATIENCE, self.parts.send(Ok(part))));
         match sent {
@@ -98,38 +110,43 @@ impl Downloads {
         write: impl FnOnce(&Environment, &mut Sink) -> Result<(), Fault> + Send + 'static,
     ) -> Result<Response, Fault> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Fault::Busy)?;
-        let (sender, mut parts) = mpsc::channel(PARTS_WAITING);
+        let (sender, mut parts) = mpsc::channel::<Part>(PARTS_WAITING);
         let environment = self.environment.clone();
         tokio::task::spawn_blocking(move || {
             let _place = place;
             let mut sink = Sink::new(sender.clone());
-            let ended = write(&environment, &mut sink).and_then(|()| Ok(sink.flush()?));
+            let ended = write(&environment, &mut sink).and_then(|()| Ok(sink.end()?));
             if let Err(fault) = ended {
-                drop(sender.blocking_send(Err(fault)));
+                // Without room for it the missing end says the same: nobody waits here for a reader that is gone.
+                drop(sender.try_send(Err(fault)));
             }
         });
         let first = parts.recv().await.unwrap_or(Err(Fault::Busy))?;
-        let parts = unfold((Some(first), parts, false), async |(first, mut parts, has_failed)| {
-            if has_failed {
-                return None;
-            }
-            let next = match first {
-                Some(first) => Ok(first),
-                None => parts.recv().await?,
-            };
-            let next = next.map_err(|_| {
-                tracing::debug!(target: LOG_TARGET, "a download is cut: the rest of it cannot be read");
-                std::io::Error::other("the rest of the table cannot be read")
-            });
-            let has_failed = next.is_err();
-            Some((next, (None, parts, has_failed)))
-        });
         let kind = (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_string());
         let safe: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
         let disposition = (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{safe}.csv\""));
-        Ok((StatusCode::OK, [kind, disposition], Body::from_stream(parts)).into_response())
+        Ok((StatusCode::OK, [kind, disposition], Body::from_stream(body(first, parts))).into_response())
     }
+}
+
+/// Returns the parts up to the end. What has no end fails, whatever kept the rest from being written.
+fn body(first: Option<Bytes>, parts: mpsc::Receiver<Part>) -> impl Stream<Item = std::io::Result<Bytes>> {
+    unfold(Some((first, parts)), async |state| {
+        let (first, mut parts) = state?;
+        let part = match first {
+            Some(first) => Ok(Some(first)),
+            None => parts.recv().await.unwrap_or(Err(Fault::Busy)),
+        };
+        match part {
+            Ok(Some(part)) => Some((Ok(part), Some((None, parts)))),
+            Ok(None) => None,
+            Err(_) => {
+                tracing::debug!(target: LOG_TARGET, "a download is cut: the rest of it cannot be read");
+                Some((Err(std::io::Error::other("the rest of the table cannot be read")), None))
+            }
+        }
+    })
 }
 
 fn writer() -> csv::Writer<Vec<u8>> {
@@ -147,5 +164,40 @@ fn cell(value: &Value) -> String {
         Value::String(text) => defuse(text).into_owned(),
         Value::Array(items) => defuse(&items.iter().map(cell).collect::<Vec<_>>().join(" ")).into_owned(),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_without_its_end_is_cut() {
+        let part = || Ok(Some(Bytes::from_static(b"a\r\n")));
+        for (last, is_whole) in [(Some(Ok(None)), true), (None, false), (Some(Err(Fault::Busy)), false)] {
+            let (sender, mut parts) = mpsc::channel::<Part>(PARTS_WAITING);
+            for part in [part(), part()].into_iter().chain(last) {
+                sender.try_send(part).unwrap();
+            }
+            drop(sender);
+            let first = parts.recv().await.unwrap().unwrap();
+            let found: Vec<bool> = body(first, parts).map(|part| part.is_ok()).collect().await;
+            let expect: &[bool] = if is_whole { &[true, true] } else { &[true, true, false] };
+            assert_eq!(found, expect);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_holds_no_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let (sender, parts) = mpsc::channel::<Part>(1);
+        let mut sink = Sink::new(sender.clone());
+        sink.flush().unwrap();
+        assert!(sender.try_send(Err(Fault::Busy)).is_err(), "there is no room");
+        drop(parts);
+        assert!(sink.end().is_err());
     }
 }
