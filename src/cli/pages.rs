@@ -52,8 +52,9 @@ pub struct PagesArgs {
     /// Show pages to those whom a proxy names in this header
     #[arg(long, value_name = "HEADER", requires = "trust_proxy", help_heading = "Pages")]
     pub trust_header: Option<HeaderName>,
-    /// The address that this proxy connects from; several are possible
-    #[arg(long, value_name = "ADDR", requires = "trust_header", help_heading = "Pages")]
+    /// The address that a proxy connects from; several are possible. Requests and failed logins of it are not counted:
+    /// they are those of many people
+    #[arg(long, value_name = "ADDR", help_heading = "Pages")]
     pub trust_proxy: Vec<IpAddr>,
     /// Encrypt connections with this certificate and its chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Pages")]
@@ -73,11 +74,17 @@ impl PagesArgs {
     /// # Errors
     /// `CommandError::Usage`: the file of tokens cannot be used.
     pub fn access(&self, address: SocketAddr) -> Result<Option<Access>, CommandError> {
-        let proxy = self.trust_header.clone().map(|header| TrustedProxy {
-            header,
+        let proxy = (!self.trust_proxy.is_empty()).then(|| TrustedProxy {
+            header: self.trust_header.clone(),
             addresses: self.trust_proxy.iter().map(IpAddr::to_canonical).collect(),
         });
-        if self.auth.is_none() && proxy.is_none() {
+        if self.auth.is_none() && self.trust_header.is_none() {
+            if proxy.is_some() {
+                return Err(CommandError::Usage {
+                    what: "--trust-proxy alone says of nobody who it is".to_string(),
+                    help: "Add --auth FILE, or --trust-header NAME when the proxy says who asks.".to_string(),
+                });
+            }
             return Ok(address.ip().is_loopback().then_some(Access::Open));
         }
         let named = Access::named(self.auth.as_deref(), proxy).map_err(|what| CommandError::Usage {

@@ -34,11 +34,11 @@ pub enum Access {
     Named { tokens: Option<Tokens>, proxy: Option<TrustedProxy> },
 }
 
-/// A proxy that says who asks.
+/// A proxy before the pages: many people have its address.
 #[derive(Debug, Clone)]
 pub struct TrustedProxy {
-    /// The header with the name.
-    pub header: HeaderName,
+    /// The header in which it says who asks; `None` when it does not.
+    pub header: Option<HeaderName>,
     /// Where the proxy connects from.
     pub addresses: Vec<IpAddr>,
 }
@@ -52,6 +52,15 @@ pub struct Visitor {
     pub token: String,
     /// It came with a cookie: it can log out.
     pub has_session: bool,
+}
+
+/// Whether it is known who asks.
+#[derive(Debug)]
+pub enum Asker {
+    Known(Visitor),
+    Unknown,
+    /// Its address had too many failed logins, and no token of it is looked at.
+    Out,
 }
 
 /// What is counted of each address, and the sessions.
@@ -90,8 +99,11 @@ impl Gate {
         }
     }
 
-    /// Takes one request of an address; false when it has none left now.
+    /// Takes one request of an address; false when it has none left now. A proxy has as many as it asks for.
     pub fn take(&self, address: IpAddr) -> bool {
+        if self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_proxy(address) {
+            return true;
+        }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= COUNTED_MAX {
             buckets.clear();
@@ -135,22 +147,22 @@ impl Gate {
         Some(session)
     }
 
-    /// Returns who asks; `None` when it has to say so first.
-    pub fn visitor(&self, headers: &HeaderMap, address: IpAddr) -> Option<Visitor> {
+    /// Returns who asks.
+    pub fn asker(&self, headers: &HeaderMap, address: IpAddr) -> Asker {
         let without_session = |name: String| Visitor { name, token: self.token.clone(), has_session: false };
-        let Access::Named { proxy, .. } = &self.access else { return Some(without_session(String::new())) };
+        let Access::Named { proxy, .. } = &self.access else { return Asker::Known(without_session(String::new())) };
         if let Some(name) = proxy.as_ref().and_then(|proxy| name_by(proxy, headers, address)) {
-            return Some(without_session(name));
+            return Asker::Known(without_session(name));
         }
         if let Some(Session { name, token, .. }) = self.session(headers) {
-            return Some(Visitor { name, token, has_session: true });
+            return Asker::Known(Visitor { name, token, has_session: true });
         }
-        let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = bearer.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
+        let Some(token) = bearer(headers) else { return Asker::Unknown };
+        // Only now: who is known already is not locked out by others of the address.
+        if self.is_out(address) {
+            return Asker::Out;
         }
-        self.log_in(token, address).map(|(name, _)| without_session(name))
+        self.log_in(token, address).map_or(Asker::Unknown, |(name, _)| Asker::Known(without_session(name)))
     }
 
     /// Returns true when a form has what it has to bring.
@@ -159,12 +171,18 @@ impl Gate {
     }
 }
 
+/// Returns the token that a program sends.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token)
+}
+
 /// Returns the name that a proxy gives, where it is the proxy that asks.
 fn name_by(proxy: &TrustedProxy, headers: &HeaderMap, address: IpAddr) -> Option<String> {
     if !proxy.addresses.contains(&address.to_canonical()) {
         return None;
     }
-    let mut values = headers.get_all(&proxy.header).iter();
+    let mut values = headers.get_all(proxy.header.as_ref()?).iter();
     let name = values.next()?.to_str().ok()?.trim();
     // Two of them: the proxy has let one of the client through.
     if name.is_empty() || values.next().is_some() {
@@ -223,7 +241,7 @@ mod tests {
     #[test]
     fn a_proxy_is_believed_where_it_connects_from_and_says_one_name() {
         let header = HeaderName::from_static("x-user");
-        let proxy = TrustedProxy { header: header.clone(), addresses: vec![IpAddr::from([10, 0, 0, 1])] };
+        let proxy = TrustedProxy { header: Some(header.clone()), addresses: vec![IpAddr::from([10, 0, 0, 1])] };
         let mut headers = HeaderMap::new();
         let name = |headers: &HeaderMap, address: [u8; 4]| name_by(&proxy, headers, IpAddr::from(address));
         assert_eq!(name(&headers, [10, 0, 0, 1]), None);
@@ -260,5 +278,8 @@ mod tests {
         let taken = (0..1_000).filter(|_| gate.take(address)).count();
         assert!((400..500).contains(&taken), "{taken}");
         assert!(gate.take(IpAddr::from([127, 0, 0, 2])));
+        let proxy = TrustedProxy { header: None, addresses: vec![address] };
+        let gate = Gate::new(Access::Named { tokens: None, proxy: Some(proxy) }, String::new());
+        assert!((0..1_000).all(|_| gate.take(address)), "everybody has the address of a proxy");
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, extract::FromRequestParts as _};
 use serde::Deserialize;
 
-use super::access::{Access, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
+use super::access::{Access, Asker, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
 use super::asked::Asked;
 use super::fault::{Fault, respond};
 use super::form::{Form as AnswerForm, encoded};
@@ -18,6 +18,9 @@ use crate::listen::Peer;
 
 /// Headers that a proxy adds: what comes with one does not come from this machine alone.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+
+const TOO_MANY_LOGINS: &str = "too many logins from this address have failed";
+const LATER: &str = "Come again in a minute.";
 
 /// The form of a login.
 #[derive(Deserialize)]
@@ -53,8 +56,8 @@ pub async fn guard(
         let problem = Fault::of(asked.form, status, what, help).problem(|_| String::new());
         respond(asked.form, status, &problem, None)
     };
-    if !gate.take(peer.ip()) || gate.is_out(peer.ip()) {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in a minute.");
+    if !gate.take(peer.ip()) {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "this address asks too often", "Come again in some seconds.");
     }
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if matches!(gate.access, Access::Open) {
@@ -71,13 +74,16 @@ pub async fn guard(
         return refuse(StatusCode::FORBIDDEN, "the form is of another site", "Use the form of the page itself.");
     }
     let is_open = asked.path == "/login" || asked.path.starts_with("/assets/");
-    match gate.visitor(&parts.headers, peer.ip()) {
-        Some(visitor) => drop(parts.extensions.insert(visitor)),
-        None if is_open => drop(parts.extensions.insert(Visitor::default())),
-        None if asked.form == AnswerForm::Html && parts.method == Method::GET && accepts_html(&parts.headers) => {
+    match gate.asker(&parts.headers, peer.ip()) {
+        Asker::Known(visitor) => drop(parts.extensions.insert(visitor)),
+        Asker::Out => return refuse(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER),
+        Asker::Unknown if is_open => drop(parts.extensions.insert(Visitor::default())),
+        Asker::Unknown
+            if asked.form == AnswerForm::Html && parts.method == Method::GET && accepts_html(&parts.headers) =>
+        {
             return Redirect::to(&format!("/login?next={}", encoded(&asked.address(&[])))).into_response();
         }
-        None => {
+        Asker::Unknown => {
             let help = "Send `Authorization: Bearer` with a token, or log in at /login.";
             let mut response = refuse(StatusCode::UNAUTHORIZED, "it is not known who asks", help);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -125,6 +131,9 @@ pub async fn log_in(
     asked: Asked,
     Form(login): Form<Login>,
 ) -> Response {
+    if site.gate().is_out(peer.ip()) {
+        return site.fault(&asked, &Fault::of(asked.form, StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER));
+    }
     let Some((name, digest)) = site.gate().log_in(&login.token, peer.ip()) else {
         tracing::warn!(target: LOG_TARGET, address = %peer.ip(), "a login has failed");
         return form(&site, &asked, StatusCode::UNAUTHORIZED, Some("No one has this token."));

@@ -417,10 +417,23 @@ fn other_addresses_than_loopback_ones_need_to_know_who_asks() {
     served.ask("/", &[&session]).expect(401);
     world.write(".git/tokens", format!("{}\n", made["line"].as_str().unwrap()));
     served.ask("/", &[&session]).expect(401);
-    // Guessing ends soon.
+    // Guessing ends soon, and a session goes on.
+    let cookie = served.post("/login", &[], &format!("token={token}")).expect(303);
+    let open = format!("Cookie: {}", cookie.header("set-cookie").unwrap().split(';').next().unwrap());
     let guesses: Vec<u16> = (0..12).map(|n| served.post("/login", &[], &format!("token={n}")).status).collect();
+    let guessed = served.post("/login", &["Accept: text/html"], "token=12").expect(429);
     assert!(guesses.ends_with(&[429]) && guesses.starts_with(&[401]), "{guesses:?}");
-    served.ask("/", &[&format!("Authorization: Bearer {token}")]).expect(429);
+    let bearer = format!("Authorization: Bearer {token}");
+    let out = served.ask("/", &[&bearer, "Accept: application/json"]).expect(429);
+    assert!(out.body.contains("too many logins"), "{out:?}");
+    assert!(guessed.body.contains("too many logins"), "{guessed:?}");
+    served.ask("/", &[&open]).expect(200);
+    // Everybody has the address of a proxy.
+    let served = Served::of(world.path(), &["--auth", &tokens, "--trust-proxy", "127.0.0.1"]);
+    (0..12).for_each(|n| drop(served.post("/login", &[], &format!("token={n}")).expect(401)));
+    served.ask("/", &[&bearer]).expect(200);
+    let alone = world.run(&["serve", "--trust-proxy", "127.0.0.1"]).expect(64);
+    assert!(alone.stderr.contains("--auth"), "{alone:?}");
 }
 
 #[test]
