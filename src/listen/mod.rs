@@ -27,7 +27,7 @@ use axum::Router;
 use crate::model::limits;
 
 pub use events::{Event, EventLog, Missed};
-pub use served::{Acceptor, Peer, Places, serve};
+pub use served::{Acceptor, Patience, Peer, Places, serve};
 pub use service::ServiceManager;
 pub use sockets::GivenSockets;
 pub use status_handle::StatusHandle;
@@ -60,6 +60,8 @@ pub struct Bounds {
     pub patience: Duration,
     pub head_time_max: Duration,
     pub connection_time_max: Duration,
+    /// The same of a connection whose answer has [`Patience`].
+    pub download_time_max: Duration,
     pub body_time_max: Duration,
     pub body_bytes_max: u64,
     /// For each webhook.
@@ -76,6 +78,7 @@ impl Default for Bounds {
             patience: limits::LISTEN_PATIENCE,
             head_time_max: limits::LISTEN_HEAD_TIME_MAX,
             connection_time_max: limits::LISTEN_CONNECTION_TIME_MAX,
+            download_time_max: limits::LISTEN_CONNECTION_TIME_MAX,
             body_time_max: limits::WEBHOOK_READ_TIME_MAX,
             body_bytes_max: limits::WEBHOOK_BODY_BYTES_MAX,
             accepted_per_minute_max: limits::WEBHOOKS_ACCEPTED_PER_MINUTE_MAX,
@@ -91,6 +94,7 @@ impl Bounds {
         Bounds {
             connections_max: limits::PAGES_CONNECTIONS_MAX,
             connection_time_max: limits::PAGES_CONNECTION_TIME_MAX,
+            download_time_max: limits::PAGES_DOWNLOAD_TIME_MAX,
             ..Bounds::default()
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,6 +31,17 @@ pub type Acceptor = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Lets an answer take as long as a download may, an extension of each request: any other is cut sooner.
+#[derive(Debug, Clone, Default)]
+pub struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// Asks for the time of a download.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The places of connections.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -37,13 +49,14 @@ pub struct Places {
     patience: Duration,
     head_time_max: Duration,
     connection_time_max: Duration,
+    download_time_max: Duration,
 }
 
 impl Places {
     /// Returns the places that bounds allow.
     pub fn of(bounds: &Bounds) -> Places {
-        let Bounds { connections_max, patience, head_time_max, connection_time_max, .. } = *bounds;
-        Places { connections_max, patience, head_time_max, connection_time_max }
+        let Bounds { connections_max, patience, head_time_max, connection_time_max, download_time_max, .. } = *bounds;
+        Places { connections_max, patience, head_time_max, connection_time_max, download_time_max }
     }
 }
 
@@ -121,12 +134,21 @@ where
         // `nc -N` and similar clients close their side after the request.
         .half_close(true)
         .keep_alive(false);
+    let patience = Patience::default();
+    let asked = patience.clone();
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(asked.clone());
         request
     });
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(places.connection_time_max, connection.without_shutdown()).await {
+    let mut connection = pin!(connection.without_shutdown());
+    let mut ended = timeout(places.connection_time_max, &mut connection).await;
+    if ended.is_err() && patience.0.load(Ordering::Relaxed) {
+        let rest = places.download_time_max.saturating_sub(places.connection_time_max);
+        ended = timeout(rest, connection).await;
+    }
+    match ended {
         Ok(Ok(parts)) => linger(parts.io.into_inner()).await,
         Ok(Err(error)) => {
             tracing::debug!(target: LOG_TARGET, error = &error as &dyn std::error::Error, "a client is cut")

@@ -284,8 +284,12 @@ pub const EVENTS_KEPT: usize = 1_000;
 pub const EVENT_STREAM_TIME_MAX: Duration = Duration::from_secs(300);
 /// Connections that are served at once where pages are: a browser opens six, and a page one for its events.
 pub const PAGES_CONNECTIONS_MAX: usize = 512;
-/// How long a connection may live that may be that of a download.
-pub const PAGES_CONNECTION_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// How long a connection may live where pages are: one waits for those before it, and is read.
+pub const PAGES_CONNECTION_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long the connection of a download or of a stream of events may live.
+pub const PAGES_DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// How long a form may take to arrive.
+pub const FORM_READ_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a form: a reason of some lines.
 pub const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Characters of the reason of an action.

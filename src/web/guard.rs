@@ -1,11 +1,13 @@
 //! What stands before every page: how often an address may ask, by which name, and who it is.
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{Form, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, extract::FromRequestParts as _};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::access::{Access, Asker, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
 use super::asked::Asked;
@@ -14,7 +16,8 @@ use super::form::{Form as AnswerForm, encoded};
 use super::problem::Problem;
 use super::site::Site;
 use super::{LOG_TARGET, html};
-use crate::listen::Peer;
+use crate::listen::{Patience, Peer};
+use crate::model::limits::{FORM_BYTES_MAX, FORM_READ_TIME_MAX};
 
 /// Headers that a proxy adds: what comes with one does not come from this machine alone.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
@@ -41,7 +44,7 @@ pub struct Logout {
 /// Lets a request through, with its [`Visitor`].
 pub async fn guard(
     State(site): State<Site>,
-    Extension(Peer(peer)): Extension<Peer>,
+    (Extension(Peer(peer)), Extension(patience)): (Extension<Peer>, Extension<Patience>),
     request: Request,
     next: Next,
 ) -> Response {
@@ -90,7 +93,23 @@ pub async fn guard(
             return response;
         }
     }
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(status) => return refuse(status, "the form is too long, or took too long", "Send it again."),
+    };
+    if parts.method == Method::GET && (asked.form == AnswerForm::Csv || asked.path == "/events") {
+        patience.ask();
+    }
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Reads a form: a slow one would hold its place for as long as a page may take.
+async fn whole(body: Body) -> Result<Body, StatusCode> {
+    match timeout(FORM_READ_TIME_MAX, to_bytes(body, FORM_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok(Body::from(bytes)),
+        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+    }
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

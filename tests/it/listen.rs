@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fleetform::listen::{Bounds, Server, StatusHandle, WebhookSecrets};
+use axum::routing::get;
+use axum::{Extension, Router};
+use fleetform::listen::{Bounds, Patience, Server, StatusHandle, WebhookSecrets};
 use fleetform::model::status::Snapshot;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
@@ -59,6 +61,10 @@ impl Served {
     }
 
     fn with_secrets(bounds: Bounds, secrets: Option<WebhookSecrets>) -> Served {
+        Served::with_pages(bounds, secrets, None)
+    }
+
+    fn with_pages(bounds: Bounds, secrets: Option<WebhookSecrets>, pages: Option<Router>) -> Served {
         let snapshot = Snapshot::new("0.1.0", "acme", "2026-11-20T10:00:00Z".parse().unwrap());
         let (handle, rings) = (StatusHandle::new(snapshot), Arc::new(AtomicUsize::new(0)));
         let counted = rings.clone();
@@ -68,7 +74,7 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = Server { handle: handle.clone(), bell, secrets, bounds, pages: None, tls: None };
+        let server = Server { handle: handle.clone(), bell, secrets, bounds, pages, tls: None };
         let serve = async move { server.serve(listener, async { drop(stopped.await) }).await };
         let thread = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve)
@@ -228,6 +234,24 @@ fn slow_clients_are_cut_and_do_not_keep_others_from_their_answer() {
     body.read_to_string(&mut text).unwrap();
     assert_eq!(Answer::of(&text).status, 408);
     assert!(!served.has_rung());
+}
+
+#[test]
+fn an_answer_that_asks_for_it_has_the_time_of_a_download() {
+    async fn slow() -> &'static str {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        "whole"
+    }
+    let patient = async |Extension(patience): Extension<Patience>| {
+        patience.ask();
+        slow().await
+    };
+    let pages = Router::new().route("/page", get(slow)).route("/download", get(patient));
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(20));
+    let bounds = Bounds { connection_time_max: short, download_time_max: long, ..Bounds::default() };
+    let served = Served::with_pages(bounds, None, Some(pages));
+    assert_eq!(served.get("/download").body, "whole");
+    assert_eq!(served.raw(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"), "");
 }
 
 #[test]
