@@ -37,6 +37,17 @@ impl Gathered {
         }
     }
 
+    /// Takes back what was told of something that is mended meanwhile; what was only counted stays counted.
+    pub fn withdraw(&mut self, kind: AlertKind, address: &str) {
+        let before = self.alerts.len();
+        self.alerts.retain(|alert| alert.kind != kind || alert.address != address);
+        let gone = (before - self.alerts.len()) as u64;
+        if let Some(count) = self.counts.get_mut(&kind) {
+            *count -= gone;
+        }
+        self.counts.retain(|_, count| *count > 0);
+    }
+
     /// Notes that a message was not delivered: the next one says how much it missed.
     pub fn lose(&mut self, batch: &Batch) {
         self.lost += batch.count() + batch.gathered.lost;
@@ -140,6 +151,9 @@ mod tests {
         assert_eq!(body["counts"], json!({"run_failed": 1_000, "document_held": 1}));
         let reason = body["alerts"][0]["reason"].as_str().unwrap();
         assert!(!reason.contains('\u{1b}') && !reason.contains('\n'), "{reason}");
+        gathered.add(alert(AlertKind::DocumentHeld, 7));
+        gathered.withdraw(AlertKind::DocumentHeld, "job/dim run 7");
+        assert!(gathered.is_empty());
         gathered.lose(&batch);
         gathered.add(alert(AlertKind::RunFailed, 1));
         let text = gathered.take("acme", Timestamp::UNIX_EPOCH).body(AlertBody::Text);

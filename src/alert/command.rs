@@ -1,6 +1,5 @@
 //! A command of the operator, which gets messages on its stdin.
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -35,7 +34,7 @@ impl Command {
     pub fn run(&self, batch: &Batch) -> Result<(), String> {
         let mut command = std::process::Command::new(&self.path);
         // The secrets of the daemon are not for it.
-        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, variable(name)?))));
+        command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         // What it starts is ended with it.
         command.env("FLEETFORM_ALERT_SUMMARY", batch.summary()).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -73,9 +72,4 @@ fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     let _is_gone = child.kill();
     drop(child.wait());
     None
-}
-
-#[expect(clippy::disallowed_methods, reason = "a command of the operator needs a little of their environment")]
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Batch, Command, Gathered, LOG_TARGET, Webhook};
-use crate::model::alert::Alert;
+use crate::model::alert::{Alert, AlertKind};
 use crate::model::limits::{ALERT_END_TIME_MAX, ALERT_GATHER_TIME, ALERT_TRIES_MAX};
 
 /// The first pause after a failure; each next one is three times as long.
@@ -65,6 +65,11 @@ impl Receiver {
     pub fn tell(&self, alert: Alert) {
         self.shared.lock().gathered.add(alert);
         self.shared.bell.notify_all();
+    }
+
+    /// Takes back what it was not told yet of something that is mended.
+    pub fn withdraw(&self, kind: AlertKind, address: &str) {
+        self.shared.lock().gathered.withdraw(kind, address);
     }
 
     /// Has it send what waits at once: nothing more is told.

@@ -74,6 +74,10 @@ impl Alarm {
                 for (document, why) in rows.iter().filter(|(document, _)| !self.held.contains(*document)) {
                     self.tell(AlertKind::DocumentHeld, document.clone(), why.clone(), now);
                 }
+                for document in self.held.iter().filter(|document| !rows.contains_key(*document)) {
+                    let receivers = self.receivers.iter().map(|(_, receiver)| receiver);
+                    receivers.for_each(|receiver| receiver.withdraw(AlertKind::DocumentHeld, document));
+                }
                 self.held = rows.into_keys().collect();
             }
             Note::Progress(Progress::RunFinished { record }) => self.ended(record, now),

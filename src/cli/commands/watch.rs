@@ -1,5 +1,6 @@
 //! `watch`: the daemon, its log, its pages and its place with the service manager.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,10 +119,7 @@ pub fn run(
     stand_by(environment, listening, handle, inbox.waker())?;
     if let Some(switchboard) = switchboard {
         let followed = Followed::of(environment, remote.as_deref(), options.branch.as_deref())?;
-        let waker = inbox.waker();
-        let wake = Arc::new(move |wakeup| waker.wake(wakeup));
-        let office = Office::open(environment, &followed, switchboard, wake)?;
-        rest.flatten().map(|rest| rest.start(&office)).transpose()?;
+        serve_back_ends(environment, &followed, switchboard, rest.flatten(), inbox.waker())?;
     }
     if let Some(path) = arguments.snapshot_to.clone() {
         keep_snapshot(environment.clone(), path, arguments.snapshot_every)?;
@@ -129,15 +127,24 @@ pub fn run(
     let watched = watch(environment, &options, &SystemClock, &inbox, &mut tell);
     alarm.end();
     watched?;
-    // After the end, no run goes on and no lease is held.
-    shown.handle.update(|snapshot| {
-        snapshot.running.clear();
-        snapshot.lease = None;
-    });
-    shown.write();
+    shown.end();
     teller.and_then(Teller::end).inspect(|error| tracing::warn!(target: LOG_TARGET, "the last status: {error}"));
     tracing::info!(target: WATCH, "stopped");
     Ok(exit::OK)
+}
+
+/// Registers new devices, and answers back ends where they are served.
+fn serve_back_ends(
+    environment: &Environment,
+    followed: &Followed,
+    switchboard: (Switchboard, Vec<IpAddr>),
+    rest: Option<RestServer>,
+    waker: Waker,
+) -> Result<(), CommandError> {
+    let wake = Arc::new(move |wakeup| waker.wake(wakeup));
+    let office = Office::open(environment, followed, switchboard, wake)?;
+    rest.map(|rest| rest.start(&office)).transpose()?;
+    Ok(())
 }
 
 /// Makes the folder of a mirror. Nothing is made in a folder that is not a fleet's.
@@ -364,6 +371,15 @@ impl Shown {
             self.written_at = Some(look.at);
             self.write();
         }
+    }
+
+    /// After the end, no run goes on and no lease is held.
+    fn end(&mut self) {
+        self.handle.update(|snapshot| {
+            snapshot.running.clear();
+            snapshot.lease = None;
+        });
+        self.write();
     }
 
     /// Tells the service manager that the daemon does what it is for: it has reconciled, or stands by.

@@ -95,11 +95,10 @@ impl Front {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
                         let house = house(&authorities, peer);
-                        let acceptor = certificate.acceptor.clone();
                         let handshakes = turns.of(peer.ip(), failures.is_proxy(peer.ip()));
+                        let acceptor = certificate.acceptor.clone();
                         connections.spawn(async move {
-                            let end = serve(stream, acceptor, &house, handshakes).await;
-                            (peer.ip(), end)
+                            (peer.ip(), serve(stream, acceptor, &house, handshakes).await)
                         });
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,
