@@ -262,6 +262,8 @@ pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(30);
 /// Devices of a run that a page looks at to find those that it shows: reading so many takes some 50 ms, and the next
 /// page goes on behind them.
 pub const GRID_ROWS_LOOKED_AT_MAX: usize = 50_000;
+/// Runs in which a download of the jobs of a device looks for it: each is a shard or some to read.
+pub const DEVICE_RUNS_MAX: usize = 2_000;
 /// Rows of runs that are read to find the devices that fail again and again: a second or two.
 pub const FAILING_ROWS_MAX: usize = 2_000_000;
 /// Rows of a page with a table; the whole of it is a download.

@@ -124,16 +124,34 @@ impl History<'_> {
     /// Returns what became of a device in a run; `None` when it was not in it.
     fn fate(&self, record: &RunRecord, device_id: &str) -> Result<Option<Option<Row>>, OpsError> {
         let mut found = None;
-        self.rows_from(record, Bound::Included(device_id), &mut |row| {
+        if let Some(run) = self.journal_of(record)? {
+            let ids = self.view.registry.journal().targets(run.run_id)?;
+            let Some(at) = ids.find(device_id) else { return Ok(None) };
+            let ordinal = u32::try_from(at).expect("a target is bounded by the arena of its ids");
+            self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |row| found = Some(row))?;
+            return Ok(Some(found));
+        }
+        // Results that keep failures only have nothing else: any other row says that they have all devices.
+        let (mut has_all, mut behind) = (false, 0);
+        let first = self.shard_with(record, Bound::Included(device_id))?;
+        self.published_rows_from(record, first, &mut |row| {
+            has_all |= row.status != DeviceStatus::Failed;
+            behind += u32::from(row.device_id.as_str() > device_id);
             if row.device_id == device_id {
                 found = Some(row);
             }
-            ControlFlow::Break(())
+            if found.is_some() || (behind > 0 && has_all) || behind == CHUNK {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         })?;
         if found.is_some() {
             return Ok(Some(found));
         }
-        // The results may keep failures only: the devices that were meant are in the journal, if anywhere.
+        if has_all {
+            return Ok(None);
+        }
+        // The devices that were meant are in the journal, if anywhere.
         let Some(run) = self.view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
         let is_meant = self.view.registry.journal().targets(run.run_id)?.find(device_id).is_some();
         Ok(is_meant.then_some(None))

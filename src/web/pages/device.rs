@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::devices::RegisteredRow;
 use super::{Notes, Page};
+use crate::model::limits::DEVICE_RUNS_MAX;
 use crate::model::secret;
 use crate::ops::device::{ShownDevice, show};
 use crate::ops::job::{Fate, fates};
@@ -143,13 +144,13 @@ pub fn read(environment: &Environment, device_id: &str) -> Result<DevicePage, Op
     })
 }
 
-/// Writes what became of the device in jobs.
+/// Writes what became of the device in jobs, of the newest [`DEVICE_RUNS_MAX`] runs.
 ///
 /// # Errors
 /// As [`read`].
 pub fn write(environment: &Environment, device_id: &str, sink: &mut Sink) -> Result<(), Fault> {
     show(environment, device_id)?;
-    let (jobs, _) = fates(environment, device_id, (usize::MAX, usize::MAX), &mut |_| ())?;
+    let (jobs, _) = fates(environment, device_id, (DEVICE_RUNS_MAX, DEVICE_RUNS_MAX), &mut |_| ())?;
     sink.begin::<FateRow>()?;
     Ok(jobs.into_iter().map(FateRow::from).try_for_each(|row| sink.push(&row))?)
 }
