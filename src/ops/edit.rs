@@ -52,6 +52,8 @@ pub struct Edited {
 /// Who wants something done, and why.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
+    /// The run that is meant, by its token.
+    pub run: &'a str,
     pub who: &'a str,
     pub reason: &'a str,
 }
@@ -66,9 +68,9 @@ impl Wish<'_> {
 /// Stops a job for somebody, with one commit that says who and why.
 ///
 /// # Errors
-/// As [`edit()`].
+/// As [`edit()`], and [`OpsError::Held`] when the job has another run by now.
 pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result<Edited, OpsError> {
-    edit_with(environment, name, &Edit::Stop, true, &wish.body())
+    edit_with(environment, name, &Edit::Stop, true, Some(wish))
 }
 
 /// Edits a job or a schedule.
@@ -77,16 +79,16 @@ pub fn stop_for(environment: &Environment, name: &str, wish: Wish<'_>) -> Result
 /// The folder is a mirror, its own document is invalid, there is no such job or schedule, its file cannot be edited
 /// safely or has changes that are not committed.
 pub fn edit(environment: &Environment, name: &str, edit: &Edit, commits: bool) -> Result<Edited, OpsError> {
-    edit_with(environment, name, edit, commits, "")
+    edit_with(environment, name, edit, commits, None)
 }
 
-/// Edits a job or a schedule; `body` is what the message of a stop has behind its subject.
+/// Edits a job or a schedule; `wish` is whose and which run's stop it is.
 fn edit_with(
     environment: &Environment,
     name: &str,
     edit: &Edit,
     commits: bool,
-    body: &str,
+    wish: Option<Wish<'_>>,
 ) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     if workspace.repo.is_mirror() {
@@ -101,8 +103,8 @@ fn edit_with(
         files.declared = None;
     }
     let edited = match edit {
-        Edit::Stop => suspend(&workspace, &files, name, (true, body), commits),
-        Edit::Continue => suspend(&workspace, &files, name, (false, ""), commits),
+        Edit::Stop => suspend(&workspace, &files, name, (true, wish), commits),
+        Edit::Continue => suspend(&workspace, &files, name, (false, None), commits),
         Edit::Unschedule => unschedule(&workspace, &files, name, true, commits),
         Edit::Reschedule => unschedule(&workspace, &files, name, false, commits),
         Edit::Copy { new_name } => derive(&workspace, &files, name, (new_name.as_deref(), None), commits),
@@ -163,7 +165,7 @@ fn suspend(
     workspace: &Workspace,
     files: &Files<'_>,
     name: &str,
-    (stops, body): (bool, &str),
+    (stops, wish): (bool, Option<Wish<'_>>),
     commits: bool,
 ) -> Result<Edited, OpsError> {
     let Some(seen) = files.loaded.job(name) else {
@@ -171,6 +173,12 @@ fn suspend(
     };
     let job = &seen.name;
     let verb = if stops { "stop" } else { "continue" };
+    if let Some(Wish { run, .. }) = wish.filter(|wish| wish.run != seen.run.as_str()) {
+        return Err(OpsError::Held {
+            what: format!("job `{job}` has run {} now, and {} was meant", seen.run, sanitize_line(run)),
+            help: "Look at the run that it has now, and stop that one.".to_string(),
+        });
+    }
     if files.declared.is_some() {
         refuse_ended(workspace, files, job, &seen.run, verb)?;
     }
@@ -186,7 +194,14 @@ fn suspend(
             remote: None,
         });
     }
-    write(workspace, seen.file.clone(), written, job.clone(), &format!("job {job}: {verb}{body}"), commits)
+    write(
+        workspace,
+        seen.file.clone(),
+        written,
+        job.clone(),
+        &format!("job {job}: {verb}{}", wish.map_or_else(String::new, |wish| wish.body())),
+        commits,
+    )
 }
 
 /// Unschedules or reschedules. What is wrong with other files is no reason not to.

@@ -41,8 +41,9 @@ pub async fn stop(
 ) -> Response {
     let page = format!("/jobs/{}/runs/{}", encoded(&name), encoded(&run));
     let act = move |environment: &Environment, who: &str, reason: &str| {
-        stop_for(environment, &name, Wish { who, reason })?;
-        tracing::info!(target: LOG_TARGET, job = name, who, "a job was stopped on a page");
+        if stop_for(environment, &name, Wish { run: &run, who, reason })?.has_changed {
+            tracing::info!(target: LOG_TARGET, job = name, run, who, "a job was stopped on a page");
+        }
         Ok(())
     };
     site.act(&asked, visitor, action, page, act).await
@@ -59,8 +60,9 @@ pub async fn block(
     let page = format!("/devices/{}", encoded(&id));
     let now = asked.now;
     let act = move |environment: &Environment, who: &str, reason: &str| {
-        block_for(environment, &id, (who, reason), now)?;
-        tracing::info!(target: LOG_TARGET, device = id, who, "a device was blocked on a page");
+        if !block_for(environment, &id, (who, reason), now)?.changed.is_empty() {
+            tracing::info!(target: LOG_TARGET, device = id, who, "a device was blocked on a page");
+        }
         Ok(())
     };
     site.act(&asked, visitor, action, page, act).await
