@@ -12,16 +12,27 @@
     asked = true;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
-      if (answer.ok) {
+      if (answer.redirected) {
+        events.close();
+        status.textContent = "Not live: log in again, this page is old.";
+      } else if (answer.ok) {
+        let isCurrent = true;
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of document.querySelectorAll("[data-live]")) {
           const other = page.getElementById(part.id);
+          if (other && other.innerHTML === part.innerHTML) continue;
           // Who reads with the keyboard keeps the place.
-          if (other && other.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) {
+          if (other && !part.contains(document.activeElement)) {
             part.replaceWith(document.importNode(other, true));
+          } else {
+            isCurrent = false;
           }
         }
-        status.textContent = "Live: as of " + new Date().toISOString().slice(11, 19) + "Z";
+        if (isCurrent && events.readyState !== EventSource.CLOSED) {
+          status.textContent = "Live: as of " + new Date().toISOString().slice(11, 19) + "Z";
+        }
+      } else {
+        status.textContent = "The server does not answer with this page: it may be old.";
       }
     } catch {
       status.textContent = "The server does not answer: this page may be old.";
@@ -41,5 +52,9 @@
   events.addEventListener("change", later);
   events.addEventListener("reload", later);
   events.addEventListener("open", () => { if (!status.textContent) status.textContent = "Live"; });
+  events.addEventListener("error", () => {
+    // Any other error is one that the browser tries again after.
+    if (events.readyState === EventSource.CLOSED) status.textContent = "Not live any more: load the page again.";
+  });
   addEventListener("pagehide", () => events.close());
 })();
