@@ -5,6 +5,16 @@ use serde_json::Value;
 
 use super::id::Name;
 
+/// Returns the first of so many places for which a monotone condition holds; their number when it holds for none.
+pub fn first_place(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
 /// Sorted device ids in one arena of bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceIds {

@@ -11,9 +11,9 @@ use super::LOG_TARGET;
 use super::access::{Gate, Visitor};
 use super::asked::Asked;
 use super::fault::Fault;
-use super::form::encoded;
 use super::guard::not_own_form;
 use super::site::Site;
+use crate::model::encoding::percent_encoded;
 use crate::model::limits::REASON_CHARS_MAX;
 use crate::ops::Environment;
 use crate::ops::device::block_for;
@@ -39,7 +39,7 @@ pub async fn stop(
     asked: Asked,
     Form(action): Form<Action>,
 ) -> Response {
-    let page = format!("/jobs/{}/runs/{}", encoded(&name), encoded(&run));
+    let page = format!("/jobs/{}/runs/{}", percent_encoded(&name), percent_encoded(&run));
     let act = move |environment: &Environment, who: &str, reason: &str| {
         if stop_for(environment, &name, Wish { run: &run, who, reason })?.has_changed {
             tracing::info!(target: LOG_TARGET, job = name, run, who, "a job was stopped on a page");
@@ -57,7 +57,7 @@ pub async fn block(
     asked: Asked,
     Form(action): Form<Action>,
 ) -> Response {
-    let page = format!("/devices/{}", encoded(&id));
+    let page = format!("/devices/{}", percent_encoded(&id));
     let now = asked.now;
     let act = move |environment: &Environment, who: &str, reason: &str| {
         if !block_for(environment, &id, (who, reason), now)?.changed.is_empty() {

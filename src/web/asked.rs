@@ -10,9 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::access::Visitor;
 use super::fault::Fault;
-use super::form::{Form, encoded};
+use super::form::Form;
 use crate::diag::shown;
 use crate::execute::{Clock as _, SystemClock};
+use crate::model::encoding::percent_encoded;
 use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
 
 /// A request for a page.
@@ -136,8 +137,10 @@ impl Asked {
                 false => drop(parameters.insert((*name).to_string(), (*value).to_string())),
             }
         }
-        let query: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+        let query: Vec<String> = parameters
+            .iter()
+            .map(|(name, value)| format!("{}={}", percent_encoded(name), percent_encoded(value)))
+            .collect();
         if query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, query.join("&")) }
     }
 }

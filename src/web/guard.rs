@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use super::access::{Access, Asker, COOKIE, Gate, Visitor, is_loopback_host, is_own_origin, session_id};
 use super::asked::Asked;
 use super::fault::{Fault, respond};
-use super::form::{Form as AnswerForm, encoded};
+use super::form::Form as AnswerForm;
 use super::problem::Problem;
 use super::site::Site;
 use super::{LOG_TARGET, html};
 use crate::listen::{Patience, Peer};
+use crate::model::encoding::percent_encoded;
 use crate::model::limits::{FORM_BYTES_MAX, FORM_READ_TIME_MAX};
 
 /// Headers that a proxy adds: what comes with one does not come from this machine alone.
@@ -84,7 +85,7 @@ pub async fn guard(
         Asker::Unknown
             if asked.form == AnswerForm::Html && parts.method == Method::GET && accepts_html(&parts.headers) =>
         {
-            return Redirect::to(&format!("/login?next={}", encoded(&asked.address(&[])))).into_response();
+            return Redirect::to(&format!("/login?next={}", percent_encoded(&asked.address(&[])))).into_response();
         }
         Asker::Unknown => {
             let help = "Send `Authorization: Bearer` with a token, or log in at /login.";

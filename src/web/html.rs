@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::LOG_TARGET;
 
 use super::assets::{SCRIPT, STYLE};
-use super::form::encoded;
 use super::problem::Problem;
+use crate::model::encoding::percent_encoded;
 use crate::model::text::{sanitize, sanitize_json};
 
 macro_rules! templates {
@@ -48,7 +48,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     }
     environment.add_filter("number", |value: u64| number(value));
     environment.add_filter("instant", |text: &str| instant(text));
-    environment.add_filter("segment", |text: &str| encoded(text));
+    environment.add_filter("segment", |text: &str| percent_encoded(text));
     environment.add_filter("short", |text: &str| text.chars().take(12).collect::<String>());
     environment.add_filter("pretty", |value: Value| pretty(&value));
     environment.add_global("style", STYLE.address.as_str());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::form::encoded;
 use crate::listen::EventLog;
+use crate::model::encoding::percent_encoded;
 use crate::model::limits::EVENT_STREAMS_MAX;
 
 /// The events of a site, and the places of streams.
@@ -24,7 +24,8 @@ impl Events {
 
     /// Returns where a page hears what happens from now on: about a run, or about everything.
     pub fn address(&self, run: Option<(&str, &str)>) -> String {
-        let about = run.map_or(String::new(), |(job, run)| format!("&job={}&run={}", encoded(job), encoded(run)));
+        let about = run
+            .map_or(String::new(), |(job, run)| format!("&job={}&run={}", percent_encoded(job), percent_encoded(run)));
         format!("/events?after={}{about}", self.id(self.log.newest()))
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::tokens::hex;
+use crate::model::encoding::hex;
 use crate::model::limits::{SESSION_TIME_MAX, SESSIONS_MAX};
 
 /// Bytes of the name of a session.

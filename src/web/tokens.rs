@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::LOG_TARGET;
+use crate::model::encoding::hex;
 use crate::model::limits::TOKEN_FILE_BYTES_MAX;
 use crate::model::text::sanitize_line;
 
@@ -85,11 +86,6 @@ pub fn new_token(name: &str) -> Result<(String, String), String> {
     let token = hex(&drawn);
     let line = format!("{name} sha256:{}", hex(&digest_of(&token)));
     Ok((token, line))
-}
-
-/// Returns bytes as hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_name(name: &str) -> bool {

@@ -16,7 +16,7 @@ use super::job::{HubJob, HubStatus, describe, newest_run};
 use super::names::{HubWork, all, find};
 use super::request::HubAction;
 use crate::ledger::{RunKey, RunRecord};
-use crate::model::observation::DeviceIds;
+use crate::model::observation::{DeviceIds, first_place};
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
@@ -139,7 +139,7 @@ impl Answers {
 
     fn get(&mut self, view: &View<'_>, device_id: &str) -> Result<Option<(u16, Value)>, HubError> {
         let Some((run_id, ids)) = &self.run else { return Ok(None) };
-        let at = first_behind(ids.len(), |at| ids.get(at) >= device_id);
+        let at = first_place(ids.len(), |at| ids.get(at) >= device_id);
         if at == ids.len() || ids.get(at) != device_id {
             return Ok(None);
         }
@@ -194,7 +194,7 @@ fn rows_behind(
     }
     let Some(run) = view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
     let ids = target_of(view, run.run_id, known)?;
-    let from = behind.map_or(0, |behind| first_behind(ids.len(), |at| ids.get(at) > behind));
+    let from = behind.map_or(0, |behind| first_place(ids.len(), |at| ids.get(at) > behind));
     let mut from = u32::try_from(from).unwrap_or(u32::MAX);
     let (mut goes_on, sizes) = (true, run.sizes);
     while goes_on && from < run.total {
@@ -242,7 +242,7 @@ fn published_behind(
                 true
             }
         };
-        first_behind(shards, begins_behind).saturating_sub(1)
+        first_place(shards, begins_behind).saturating_sub(1)
     });
     if let Some(error) = failure {
         return Err(error);
@@ -254,16 +254,6 @@ fn published_behind(
         }
     }
     Ok(goes_on.get())
-}
-
-/// Returns the first of so many places for which a monotone condition holds; their number when it holds for none.
-fn first_behind(count: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if holds(middle) { high = middle } else { low = middle + 1 }
-    }
-    low
 }
 
 /// Returns a row as IoT Hub has it. Without the whole answer of the device, with what its row has of it.

@@ -7,7 +7,7 @@ use super::{Environment, OpsError, RunChoice};
 use crate::ledger::RunRecord;
 use crate::model::id::Name;
 use crate::model::limits;
-use crate::model::observation::DeviceIds;
+use crate::model::observation::{DeviceIds, first_place};
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::text::matches_wildcard;
 use crate::prepare::Caveats;
@@ -201,17 +201,12 @@ impl History<'_> {
 
 /// Returns the place of the first device from an id on.
 fn first_from(ids: &DeviceIds, from: Bound<&str>) -> u32 {
-    let is_before = |at: usize| match from {
-        Bound::Unbounded => false,
-        Bound::Included(least) => ids.get(at) < least,
-        Bound::Excluded(before) => ids.get(at) <= before,
-    };
-    let (mut low, mut high) = (0, ids.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if is_before(middle) { low = middle + 1 } else { high = middle }
-    }
-    u32::try_from(low).expect("a target is bounded by the arena of its ids")
+    let place = first_place(ids.len(), |at| match from {
+        Bound::Unbounded => true,
+        Bound::Included(least) => ids.get(at) >= least,
+        Bound::Excluded(before) => ids.get(at) > before,
+    });
+    u32::try_from(place).expect("a target is bounded by the arena of its ids")
 }
 
 #[cfg(test)]
