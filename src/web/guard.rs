@@ -152,13 +152,13 @@ pub async fn log_in(
     Form(login): Form<Login>,
 ) -> Response {
     if site.gate().is_out(peer.ip()) {
-        return site.fault(&asked, &Fault::of(asked.form, StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER));
+        return Fault::of(asked.form, StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER).into_response();
     }
     let Some((name, digest)) = site.gate().log_in(&login.token, peer.ip()) else {
         tracing::warn!(target: LOG_TARGET, address = %peer.ip(), "a login has failed");
         return form(&site, &asked, StatusCode::UNAUTHORIZED, Some("No one has this token."));
     };
-    let Ok(id) = site.gate().sessions.begin(&name, digest) else { return site.fault(&asked, &Fault::Busy) };
+    let Ok(id) = site.gate().sessions.begin(&name, digest) else { return Fault::Busy.into_response() };
     tracing::info!(target: LOG_TARGET, name, address = %peer.ip(), "logged in");
     let mut response = Redirect::to(own_address(&login.next)).into_response();
     let secure = if site.is_encrypted() { "; Secure" } else { "" };
