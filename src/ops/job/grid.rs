@@ -134,7 +134,7 @@ impl History<'_> {
         // Results that keep failures only have nothing else: any other row says that they have all devices.
         let (mut has_all, mut behind) = (false, 0);
         let first = self.shard_with(record, Bound::Included(device_id))?;
-        self.published_rows_from(record, first, &mut |row| {
+        self.published_rows_from(record, (first, Bound::Unbounded), &mut |row| {
             has_all |= row.status != DeviceStatus::Failed;
             behind += u32::from(row.device_id.as_str() > device_id);
             if row.device_id == device_id {
