@@ -112,7 +112,8 @@ impl Asked {
                 "w" => 7 * 24,
                 _ => return None,
             };
-            let hours = digits.parse::<i64>().ok()?.checked_mul(hours).filter(|hours| *hours <= 24 * 366 * 100)?;
+            let hours =
+                digits.parse::<i64>().ok()?.checked_mul(hours).filter(|hours| (1..=24 * 366 * 100).contains(hours))?;
             self.now.checked_sub(SignedDuration::from_hours(hours)).ok()
         };
         let of_date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
@@ -172,7 +173,7 @@ mod tests {
         check("2026-11-01", Some("2026-11-01T00:00:00Z"));
         check("2026-11-01T02:00:00+01:00", Some("2026-11-01T01:00:00Z"));
         check("all", Some("all"));
-        for wrong in ["d", "1", "1y", "-1e9d", "99999999999999d", "é", "yesterday"] {
+        for wrong in ["d", "1", "1y", "0d", "-1d", "-1e9d", "99999999999999d", "é", "yesterday"] {
             check(wrong, None);
         }
         assert_eq!(asked(&[]).since("30d").unwrap().1.unwrap().to_string(), "2026-11-01T10:00:00Z");

@@ -339,6 +339,7 @@ fn what_cannot_be_asked_is_answered_with_a_page_that_helps() {
     check("/devices?organization=nope", 404, "There is no organization `nope`");
     // The mark is below the place.
     check("/devices?query=tags.n%20%3D%3D%201", 400, "1 | tags.n == 1\n  |        ^^");
+    check("/devices?query=tags.n%20%3D%3D%201&format=csv", 400, "the condition cannot be understood");
     check("/devices?query=%3Cscript%3E", 400, "&lt;script&gt;");
     served.post("/jobs", &[], "").expect(405);
     served.post("/jobs", &["Origin: https://evil.example"], "").expect(403);

@@ -102,13 +102,13 @@ fn condition(query: Option<&str>, search: Option<&str>) -> Option<String> {
     }
 }
 
-/// Returns why a condition of a person is none; `None` when it is one.
-fn problem(environment: &Environment, query: &str, voice: Voice) -> Result<Option<String>, Fault> {
+/// Returns what `tell` makes of what is wrong with a condition of a person; `None` when nothing is.
+fn problem<T>(environment: &Environment, query: &str, tell: impl FnOnce(&Findings) -> T) -> Result<Option<T>, Fault> {
     let choice = DeviceChoice { query: Some(query.to_string()), limit: Some(0), ..DeviceChoice::default() };
     match list(environment, &choice, &mut |_| Ok(())) {
         // It is the condition that is wrong, and no file.
         Err(OpsError::Invalid(found)) if found.diagnostics.iter().any(|one| is_of_condition(&found, one)) => {
-            Ok(Some((voice.findings)(&found)))
+            Ok(Some(tell(&found)))
         }
         other => Ok(other.map(|()| None)?),
     }
@@ -134,7 +134,7 @@ pub fn read(environment: &Environment, asked: &Asked, voice: Voice) -> Result<De
     let limit = asked.limit()?;
     let query = asked.text("query");
     let mut page = Devices {
-        problem: query.as_deref().map(|query| problem(environment, query, voice)).transpose()?.flatten(),
+        problem: query.as_deref().map(|query| problem(environment, query, voice.findings)).transpose()?.flatten(),
         query,
         search: asked.text("search"),
         organization: asked.text("organization"),
@@ -168,6 +168,12 @@ pub fn read(environment: &Environment, asked: &Asked, voice: Voice) -> Result<De
 /// # Errors
 /// As [`read`]; or the condition is none.
 pub fn write(environment: &Environment, asked: &Asked, sink: &mut Sink) -> Result<(), Fault> {
+    if let Some(query) = asked.text("query")
+        && problem(environment, &query, |_| ())?.is_some()
+    {
+        let help = "Ask for the page without `format=csv`: it shows where the condition goes wrong.";
+        return Err(Fault::asked(asked.form, "the condition cannot be understood", help));
+    }
     sink.begin::<RegisteredRow>()?;
     Ok(list(environment, &choice_of(asked), &mut |device| sink.push(&RegisteredRow::of(&device)))?)
 }
