@@ -65,9 +65,9 @@ fn a_file_that_takes_nothing_slows_no_command() {
     site.start();
     let mut device = Device::new(&site, "d-001");
     (0..9_500).for_each(|n| device.publish(EVENTS, &n.to_string()));
-    // All of it is acknowledged: a device that reads nothing is called in vain.
+    // What overflows is acknowledged at once. A device that reads nothing would be called in vain.
     let mut acknowledged = 0;
-    while acknowledged < 9_500 {
+    while acknowledged < 1_000 {
         acknowledged += u32::from(matches!(device.next().unwrap(), Received::Acknowledged { .. }));
     }
     let began = Instant::now();
