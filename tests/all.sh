@@ -171,8 +171,10 @@ export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
 step "tests, with registries in files"
 cargo test --locked --test it
 
+# Where runs are executed, ended and taken up again. FLEETFORM_TEST_REGISTRY=postgres does it for every test.
 step "tests, with registries in PostgreSQL"
-FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it
+FLEETFORM_TEST_REGISTRY=postgres cargo test --locked --test it -- apply:: daemon:: delivery:: edge:: imports:: lifecycle:: \
+    occurrences:: order:: outcomes:: ownership:: recovery:: rest::
 
 step "what ran beside them"
 wait "$busy_pid"

@@ -333,6 +333,7 @@ mod tests {
         body["maxExecutionTimeInSeconds"] = json!(60);
         body["cloudToDeviceMethod"]["responseTimeoutInSeconds"] = json!(30);
         assert_eq!(parse(body.clone()).unwrap().digest, digest);
+        body["jobId"] = Value::Null;
         let named = |id: &str| JobRequest::parse(id, &body, Timestamp::UNIX_EPOCH);
         assert!(named("query").unwrap_err().to_string().contains("list of jobs"));
         assert!(named("query1").is_ok());
