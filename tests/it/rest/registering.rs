@@ -311,7 +311,8 @@ fn the_client_of_python_registers_and_connects() {
     hub.start();
     wait_until("it is registered and has connected", || client.has_ended());
     let said = fs::read_to_string(&log).unwrap();
-    assert!(said.ends_with("all of it holds\n"), "{said}");
+    // What the client says of its threads when it ends may come behind it.
+    assert!(said.contains("all of it holds\n"), "{said}");
     assert_eq!(hub.said().matches("a new device has registered device=sn-k").count(), 1);
     hub.tells_no_secret(&[derived("sn-1")]);
 }
