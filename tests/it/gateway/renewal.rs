@@ -58,5 +58,5 @@ fn the_client_of_python_renews_its_token_and_loses_no_call() {
     assert_eq!(site.wait_run("two", "1")["completed"], 1);
     wait_until("it ends", || device.has_ended());
     let said = fs::read_to_string(&log).unwrap();
-    assert!(said.ends_with("all of it holds\n"), "{said}");
+    assert!(said.contains("all of it holds\n"), "{said}");
 }
