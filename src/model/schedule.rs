@@ -155,6 +155,26 @@ pub struct ScheduledJob {
 }
 
 impl Schedule {
+    /// Returns how it repeats, such as `weekly on mon, thu at 02:30:00, until 2027-03-31`.
+    pub fn recurrence_phrase(&self) -> String {
+        let time = self.start.time();
+        let mut text = match &self.recurrence {
+            Recurrence::Once => format!("once, {} {time}", self.start.date()),
+            Recurrence::Daily => format!("daily at {time}"),
+            Recurrence::Weekly { weekdays } => {
+                let words: Vec<&str> = weekdays.iter().copied().map(weekday_word).collect();
+                format!("weekly on {} at {time}", words.join(", "))
+            }
+            Recurrence::Monthly => format!("monthly on day {} at {time}", self.start.day()),
+        };
+        match self.end {
+            Some(End::Until(date)) => text.push_str(&format!(", until {date}")),
+            Some(End::After(count)) => text.push_str(&format!(", {count} times")),
+            None => {}
+        }
+        text
+    }
+
     /// Returns the job of the occurrence at an instant: its name is that of the schedule, its run token that of the
     /// instant.
     ///

@@ -14,7 +14,7 @@ use super::LOG_TARGET;
 use super::assets::{SCRIPT, STYLE};
 use super::problem::Problem;
 use crate::model::encoding::percent_encoded;
-use crate::model::text::{sanitize, sanitize_json};
+use crate::model::text::{number, sanitize, sanitize_json};
 
 macro_rules! templates {
     ($($name:literal),* $(,)?) => {
@@ -46,7 +46,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).expect("a test renders every template");
     }
-    environment.add_filter("number", |value: u64| number(value));
+    environment.add_filter("number", number);
     environment.add_filter("instant", |text: &str| instant(text));
     environment.add_filter("segment", |text: &str| percent_encoded(text));
     environment.add_filter("short", |text: &str| text.chars().take(12).collect::<String>());
@@ -153,19 +153,6 @@ fn sanitized(value: serde_json::Value) -> serde_json::Value {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
-}
-
-/// Returns a number with a comma between thousands.
-fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns an instant in UTC to the second, as the command line shows it; a text that is none as it is.

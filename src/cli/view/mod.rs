@@ -26,6 +26,8 @@ pub use table::TextTable;
 
 use jiff::Timestamp;
 
+pub use crate::model::text::number;
+
 /// Returns an instant as every view shows it, in UTC to the second: `2026-12-01 01:30:00Z`.
 pub fn instant(at: Timestamp) -> String {
     at.strftime("%F %TZ").to_string()
@@ -34,19 +36,6 @@ pub fn instant(at: Timestamp) -> String {
 /// Returns an instant, `-` where there is none.
 pub fn instant_or_dash(at: Option<Timestamp>) -> String {
     at.map_or("-".to_string(), instant)
-}
-
-/// Returns a number with a comma between thousands.
-pub fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns a number with its noun, which gets an `s` unless there is one.

@@ -23,7 +23,7 @@ pub fn list(schedules: &[ListedSchedule]) -> String {
         });
         table.push(vec![
             schedule.name.to_string(),
-            recurrence(schedule),
+            schedule.recurrence_phrase(),
             schedule.time_zone_name.clone(),
             next,
             last.as_ref().map_or("-".to_string(), |last| local(schedule, last.instant)),
@@ -84,32 +84,12 @@ pub fn occurrences(found: &NextOccurrences) -> String {
             note,
         ]);
     }
-    format!("{} ({}), {}\n{}", schedule.name, schedule.time_zone_name, recurrence(schedule), table.render())
+    format!("{} ({}), {}\n{}", schedule.name, schedule.time_zone_name, schedule.recurrence_phrase(), table.render())
 }
 
 /// Returns an occurrence as an object.
 pub fn occurrence_json(schedule: &Schedule, occurrence: &Occurrence) -> Value {
     json!({"occurrence": occurrence.instant.to_string(), "local": zoned(schedule, occurrence.instant)})
-}
-
-/// Returns how a schedule repeats, such as `weekly on mon, thu at 02:30:00, until 2027-03-31`.
-fn recurrence(schedule: &Schedule) -> String {
-    let time = schedule.start.time();
-    let mut text = match &schedule.recurrence {
-        Recurrence::Once => format!("once, {} {time}", schedule.start.date()),
-        Recurrence::Daily => format!("daily at {time}"),
-        Recurrence::Weekly { weekdays } => {
-            let words: Vec<&str> = weekdays.iter().copied().map(weekday_word).collect();
-            format!("weekly on {} at {time}", words.join(", "))
-        }
-        Recurrence::Monthly => format!("monthly on day {} at {time}", schedule.start.day()),
-    };
-    match schedule.end {
-        Some(End::Until(date)) => text.push_str(&format!(", until {date}")),
-        Some(End::After(count)) => text.push_str(&format!(", {count} times")),
-        None => {}
-    }
-    text
 }
 
 fn local(schedule: &Schedule, instant: Timestamp) -> String {

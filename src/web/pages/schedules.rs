@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Notes, Page};
-use crate::model::schedule::{End, Recurrence, Schedule, occurrence_token, weekday_word};
+use crate::model::schedule::occurrence_token;
 use crate::ops::schedule::{ScheduleOccurrences, around};
 use crate::ops::{Environment, OpsError};
 use crate::web::fault::Fault;
@@ -105,7 +105,7 @@ fn schedule_of(found: &ScheduleOccurrences) -> ScheduleOf {
     };
     ScheduleOf {
         schedule: schedule.name.to_string(),
-        recurrence: recurrence(schedule),
+        recurrence: schedule.recurrence_phrase(),
         time_zone: schedule.time_zone_name.clone(),
         suspended: schedule.is_suspended,
         work: schedule.job.action.word().to_string(),
@@ -116,23 +116,4 @@ fn schedule_of(found: &ScheduleOccurrences) -> ScheduleOf {
             .map(|past| row(past.instant, past.status.map(|status| status.as_str()), past.cause))
             .collect(),
     }
-}
-
-fn recurrence(schedule: &Schedule) -> String {
-    let time = schedule.start.time();
-    let mut text = match &schedule.recurrence {
-        Recurrence::Once => format!("once, {} {time}", schedule.start.date()),
-        Recurrence::Daily => format!("daily at {time}"),
-        Recurrence::Weekly { weekdays } => {
-            let words: Vec<&str> = weekdays.iter().copied().map(weekday_word).collect();
-            format!("weekly on {} at {time}", words.join(", "))
-        }
-        Recurrence::Monthly => format!("monthly on day {} at {time}", schedule.start.day()),
-    };
-    match schedule.end {
-        Some(End::Until(date)) => text.push_str(&format!(", until {date}")),
-        Some(End::After(count)) => text.push_str(&format!(", {count} times")),
-        None => {}
-    }
-    text
 }
