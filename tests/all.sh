@@ -152,7 +152,7 @@ busy_log="$(mktemp)"
 set -m
 (
     set -e
-    renice -n 19 -p "$BASHPID" >/dev/null
+    renice -n 10 -p "$BASHPID" >/dev/null
     busy
 ) >"$busy_log" 2>&1 </dev/null &
 busy_pid=$!
