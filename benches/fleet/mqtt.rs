@@ -184,7 +184,7 @@ pub fn raw_round_trips(folder: &Path) -> Result<(), Failure> {
                 let device = format!("device-{sent:07}");
                 let xid = Digest::of_bytes(device.as_bytes());
                 let token = Token { run_id: 1, ordinal: u32::try_from(sent)?, attempt: 1 };
-                let topic = topics.method(&device, "reboot", &RequestId::new(token, &xid).to_string(), &xid);
+                let topic = topics.method(&device, "reboot", &RequestId::new(token, &xid).to_string(), xid);
                 let payload = Arc::clone(&payload);
                 connection.publish(&Publication { topic, payload, is_retained: false, expires_after: Some(30) })?;
                 sent += 1;

@@ -108,7 +108,7 @@ impl Topics {
         [below("methods/POST/#"), below("twin/PATCH/properties/desired/#"), below("twin/res/#")]
     }
 
-    pub fn method(&self, device_id: &str, method: &str, rid: &str, xid: &Digest) -> String {
+    pub fn method(&self, device_id: &str, method: &str, rid: &str, xid: impl fmt::Display) -> String {
         let (prefix, device) = (&self.prefix, level(device_id));
         format!("{prefix}/{device}/methods/POST/{}/?$rid={rid}&$xid={xid}", level(method))
     }
@@ -343,7 +343,7 @@ mod tests {
         let topics = Topics::new("fleetform");
         let xid = Digest::of_bytes(b"x");
         assert_eq!(
-            topics.method("lamp-1", "lamp1*reboot", "12-3-1-ab", &xid),
+            topics.method("lamp-1", "lamp1*reboot", "12-3-1-ab", xid),
             format!("fleetform/lamp-1/methods/POST/lamp1*reboot/?$rid=12-3-1-ab&$xid={xid}")
         );
         assert_eq!(topics.desired("lamp-1", 7), "fleetform/lamp-1/twin/PATCH/properties/desired/?$version=7");
@@ -366,7 +366,7 @@ mod tests {
             assert_eq!(said(topics.reported(device, &rid)), (device.into(), Said::Reported { rid: rid.clone() }));
             assert_eq!(said(topics.twin_wanted(device, &rid)), (device.into(), Said::TwinWanted { rid: rid.clone() }));
             assert_eq!(said(topics.presence(device)), (device.into(), Said::Presence));
-            let told = topics.told(&topics.method(device, "say+hello", &rid, &Digest::of_bytes(b""))).unwrap();
+            let told = topics.told(&topics.method(device, "say+hello", &rid, Digest::of_bytes(b""))).unwrap();
             assert!(matches!(told, (id, Told::Method { method, .. }) if id == device && method == "say+hello"));
             let response = topics.told(&topics.response(device, 200, &rid, None)).unwrap().1;
             assert_eq!(response, Told::Response { status: 200, rid: rid.clone(), version: None });

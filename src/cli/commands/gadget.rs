@@ -163,12 +163,13 @@ struct Place {
 }
 
 fn of_fleet(environment: &Environment) -> Result<Place, CommandError> {
-    const HELP: &str = "Name it with `--broker mqtt://HOST:PORT`, or go to a fleet with `spec.link.mqtt`.";
+    const HELP: &str = "Name it with `--broker mqtt://HOST:PORT`, or go to a fleet with `spec.link.mqtt`. A gateway is \
+                        named `--broker mqtts://HOST:8883 --username '{id}' --password-file KEY`.";
     let config = broker(environment).map_err(|error| {
         usage(format!("no broker is named, and there is no fleet to ask: {}", sentence(&error)), HELP)
     })?;
     let Some(config) = config else {
-        return Err(usage("no broker is named, and the fleet here has simulated devices".to_string(), HELP));
+        return Err(usage("no broker is named, and the fleet here has none".to_string(), HELP));
     };
     let address = BrokerAddress { host: config.host, port: config.port, is_tls: config.is_tls };
     let ca = config.ca.map(|ca| environment.folder.join(ca));

@@ -1,9 +1,12 @@
 //! Who a device is, by what it says when it connects; pure.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use super::dialect::Dialect;
 use super::token::{SasToken, is_host};
 use crate::link::{Identity, PolicyKeys};
 use crate::model::device::Authentication;
@@ -15,7 +18,7 @@ use crate::tls::{Authorities, Untrusted, common_name};
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'a> {
     pub client_id: &'a str,
-    /// `{host}/{device}/?api-version=…`.
+    /// `{host}/{device}/?api-version=…`, or `{device}`.
     pub username: Option<&'a str>,
     pub will_topic: Option<&'a str>,
 }
@@ -23,13 +26,13 @@ pub struct Hello<'a> {
 /// Why a device is not let in. It is told nothing of this: the log has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("the user name is not `HOST/DEVICE/?api-version=…`")]
+    #[error("the user name is neither `HOST/DEVICE/?api-version=…` nor the id of the device")]
     Username,
     #[error("the user name has another host name than `spec.link.iotHub.hostName`")]
     Host,
     #[error("the client id is not the device id of the user name")]
     ClientId,
-    #[error("the last will has a topic of something else than its own telemetry")]
+    #[error("the last will has a topic of something else than its own telemetry or presence")]
     Will,
     #[error("the registry has no such device")]
     Unknown,
@@ -53,7 +56,7 @@ pub enum Refusal {
     Version,
     #[error("the device has neither keys nor a thumbprint, so it cannot log in")]
     Authentication,
-    #[error("the password is no shared access signature")]
+    #[error("the password is no shared access signature, and no key of a user name that is an id")]
     Token,
     #[error("the policy of the token does not exist, or does not have the right deviceConnect")]
     Policy,
@@ -67,13 +70,21 @@ pub enum Refusal {
     Key,
 }
 
-/// Returns the id of the device that wants to connect.
+/// Returns the id of the device that wants to connect, and the topics that it speaks with.
 ///
 /// # Errors
 /// The user name, the client id or the last will is not that of a device of this hub.
-pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
-    let mut parts = hello.username.ok_or(Refusal::Username)?.splitn(3, '/');
-    let (Some(host), Some(device_id)) = (parts.next(), parts.next()) else { return Err(Refusal::Username) };
+pub fn named(host_name: &str, hello: Hello<'_>) -> Result<(Dialect, String), Refusal> {
+    let username = hello.username.ok_or(Refusal::Username)?;
+    let dialect = Dialect::of(username);
+    let (host, device_id) = match dialect {
+        Dialect::Own => (host_name, username),
+        Dialect::Hub => {
+            let mut parts = username.splitn(3, '/');
+            let (Some(host), Some(device_id)) = (parts.next(), parts.next()) else { return Err(Refusal::Username) };
+            (host, device_id)
+        }
+    };
     if device_id.is_empty() || device_id.chars().count() > limits::DEVICE_ID_CHARS_MAX {
         return Err(Refusal::Username);
     }
@@ -83,10 +94,10 @@ pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
     if hello.client_id != device_id {
         return Err(Refusal::ClientId);
     }
-    if hello.will_topic.is_some_and(|topic| !super::topics::is_telemetry(device_id, topic)) {
+    if hello.will_topic.is_some_and(|topic| !dialect.is_of_will(device_id, topic)) {
         return Err(Refusal::Will);
     }
-    Ok(device_id.to_string())
+    Ok((dialect, device_id.to_string()))
 }
 
 /// What a device proves who it is with.
@@ -94,6 +105,8 @@ pub fn named(host_name: &str, hello: Hello<'_>) -> Result<String, Refusal> {
 pub struct Proof<'a> {
     /// A token.
     pub password: Option<&'a [u8]>,
+    /// The password may be a key of the device itself, in Base64.
+    pub takes_keys: bool,
     /// The certificate that it has the key of, and those that it has shown with it.
     pub chain: &'a [CertificateDer<'a>],
     /// Who may have signed it.
@@ -192,7 +205,10 @@ fn signed(
     now: i64,
 ) -> Result<Admitted, Refusal> {
     let text = proof.password.and_then(|password| std::str::from_utf8(password).ok()).ok_or(Refusal::Token)?;
-    let token = SasToken::parse(text).ok_or(Refusal::Token)?;
+    let Some(token) = SasToken::parse(text) else {
+        let key = STANDARD.decode(text).ok().filter(|key| proof.takes_keys && !key.is_empty());
+        return keyed(&key.ok_or(Refusal::Token)?, identity);
+    };
     if !token.covers(host_name, device_id) {
         return Err(Refusal::Resource);
     }
@@ -215,6 +231,15 @@ fn signed(
     if token.ends_at <= now { Err(Refusal::Expired) } else { Ok(Admitted { ends_at: Some(token.ends_at), credential }) }
 }
 
+/// Returns how a device is let in with a key that it has shown. Digests are compared: how long that takes says nothing of
+/// the key.
+fn keyed(shown: &[u8], identity: Option<&Identity>) -> Result<Admitted, Refusal> {
+    let digest = digest_of(shown);
+    let keys = &identity.ok_or(Refusal::Unknown)?.keys;
+    let is_own = keys.iter().fold(false, |is_own, key| is_own | (digest_of(key) == digest));
+    if is_own { Ok(Admitted { ends_at: None, credential: Credential::Key(digest) }) } else { Err(Refusal::Key) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,11 +256,13 @@ mod tests {
             "HUB.example.com:8883/lamp-1/api-version=2019-10-01&DeviceClientType=py",
             "hub.example.com/lamp-1",
         ] {
-            assert_eq!(named(hello(username)), Ok("lamp-1".to_string()), "{username}");
+            assert_eq!(named(hello(username)), Ok((Dialect::Hub, "lamp-1".to_string())), "{username}");
         }
+        assert_eq!(named(hello("lamp-1")), Ok((Dialect::Own, "lamp-1".to_string())));
         let refused = |hello, expect| assert_eq!(named(hello), Err(expect), "{hello:?}");
         refused(Hello { username: None, ..hello("") }, Refusal::Username);
-        refused(hello("lamp-1"), Refusal::Username);
+        refused(hello("lamp-2"), Refusal::ClientId);
+        refused(hello(""), Refusal::Username);
         refused(hello("hub.example.com//?api-version=1"), Refusal::Username);
         refused(hello("other.example.com/lamp-1/?api-version=1"), Refusal::Host);
         refused(hello("hub.example.com/lamp-2/?api-version=1"), Refusal::ClientId);

@@ -14,6 +14,7 @@ use super::topics::Filter;
 use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
+use crate::link::protocol::Told;
 use crate::link::{DeviceMessage, Identity, PolicyKeys, Wake};
 use crate::model::text::sanitize_line;
 
@@ -39,8 +40,8 @@ const WARNED_MAX: usize = 1_000;
 /// What a connection is to do.
 #[derive(Debug)]
 pub enum Out {
-    Publish {
-        topic: String,
+    Tell {
+        told: Told,
         payload: Arc<[u8]>,
     },
     /// There are messages to hand over, or to acknowledge.
@@ -98,6 +99,19 @@ impl Subscriptions {
             Filter::Responses => {}
         }
     }
+}
+
+/// How a session begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Nothing of an earlier one counts, and nothing of it is kept.
+    pub is_clean: bool,
+    /// What it listens to when it is not, and nothing is known of an earlier one.
+    pub unknown: Subscriptions,
+    /// What the device was let in with.
+    pub credential: Credential,
+    /// How often connected devices were to be asked for again before it was asked for.
+    pub looks: u64,
 }
 
 /// The way to a connection.
@@ -332,15 +346,10 @@ impl State {
         self.logins.remove(rid);
     }
 
-    /// Begins the session of a device that was asked for after so many looks, in the place of an earlier one. Returns its
-    /// number, and whether its subscriptions were known.
-    pub fn begin(
-        &mut self,
-        device_id: &str,
-        is_clean: bool,
-        (credential, looks): (Credential, u64),
-        orders: Orders,
-    ) -> (u64, bool) {
+    /// Begins a session of a device, in the place of an earlier one. Returns its number, and whether its subscriptions
+    /// were known.
+    pub fn begin(&mut self, device_id: &str, beginning: Beginning, orders: Orders) -> (u64, bool) {
+        let Beginning { is_clean, unknown, credential, looks } = beginning;
         if looks != self.looks {
             self.again.push_back(device_id.to_string());
         }
@@ -364,7 +373,7 @@ impl State {
         }
         let was_known = !is_clean && self.subscriptions.contains_key(device_id);
         if !was_known {
-            let begins_with = if is_clean { Subscriptions::default() } else { Subscriptions::ALL };
+            let begins_with = if is_clean { Subscriptions::default() } else { unknown };
             self.subscriptions.insert(device_id.to_string(), begins_with);
         }
         (number, was_known)

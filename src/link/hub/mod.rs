@@ -6,6 +6,8 @@
 //!             ──settle──────────────────> PUBACK
 //! ```
 //!
+//! A device speaks with IoT Hub's topics, or with fleetform's own (`dialect`): what it is told is a value until then.
+//!
 //! One thread has all connections (`front`, `session`, `wire`). Other threads speak to connected devices beside the reconciler
 //! (`switchboard`, `direct`). Who may connect is asked of the reconciler, which has the
 //! registry. What comes from devices is acknowledged when the registry has it ([`DeviceLink::settle`]). A command is
@@ -27,6 +29,7 @@
 )]
 
 mod admission;
+mod dialect;
 mod direct;
 mod end;
 mod exchange;
@@ -34,6 +37,7 @@ mod failed_logins;
 mod files;
 mod front;
 mod messages;
+mod packets;
 mod registration;
 mod session;
 mod switchboard;
@@ -55,7 +59,7 @@ use tokio::sync::mpsc;
 
 use super::happened::Happened;
 use super::mqtt::client_of;
-use super::protocol::{RequestId, desired_payload, twin_payload};
+use super::protocol::{RequestId, Told, desired_payload, twin_payload};
 use super::{
     Ask, Credentials, DeviceLink, LinkError, LinkEvent, PolicyKeys, Reply, ReplyAnswer, Request, Surroundings,
 };
@@ -171,8 +175,8 @@ impl HubLink {
         })
     }
 
-    fn publish(&self, device_id: &str, topic: String, payload: Vec<u8>) -> bool {
-        let order = Out::Publish { topic, payload: payload.into() };
+    fn tell(&self, device_id: &str, told: Told, payload: Vec<u8>) -> bool {
+        let order = Out::Tell { told, payload: payload.into() };
         self.exchange.as_ref().is_some_and(|exchange| exchange.lock().order(device_id, order))
     }
 }
@@ -211,8 +215,8 @@ impl DeviceLink for HubLink {
         match ask {
             Ask::Command { method, payload, .. } => {
                 let rid = RequestId::new(token, &execution_id).to_string();
-                let is_sent = listens_to.methods
-                    && self.publish(&device_id, topics::method(&method, &rid), payload.to_string().into_bytes());
+                let told = Told::Method { method, rid, xid: execution_id.to_string() };
+                let is_sent = listens_to.methods && self.tell(&device_id, told, payload.to_string().into_bytes());
                 if !is_sent {
                     exchange.happened(Happened::NotDelivered { token }, None, 0);
                 }
@@ -220,7 +224,7 @@ impl DeviceLink for HubLink {
             Ask::Desired { patch, version } => {
                 if listens_to.desired {
                     // A device that is not told asks for its twin when it connects.
-                    self.publish(&device_id, topics::desired(version), desired_payload(&patch, version));
+                    self.tell(&device_id, Told::Desired { version }, desired_payload(&patch, version));
                 }
                 self.expects_until = now.checked_add(ACKNOWLEDGE_TIME).ok();
             }
@@ -273,7 +277,7 @@ impl DeviceLink for HubLink {
                 }
             }
             ReplyAnswer::Twin(twin) => {
-                self.publish(&device_id, topics::response(200, &rid, None), twin_payload(&twin));
+                self.tell(&device_id, Told::Response { status: 200, rid, version: None }, twin_payload(&twin));
             }
             ReplyAnswer::Messages { messages, has_more } => {
                 if let Some(exchange) = &self.exchange {
@@ -281,10 +285,10 @@ impl DeviceLink for HubLink {
                 }
             }
             ReplyAnswer::Written { version } => {
-                self.publish(&device_id, topics::response(204, &rid, Some(version)), Vec::new());
+                self.tell(&device_id, Told::Response { status: 204, rid, version: Some(version) }, Vec::new());
             }
             ReplyAnswer::Refused { status } => {
-                self.publish(&device_id, topics::response(status, &rid, None), Vec::new());
+                self.tell(&device_id, Told::Response { status, rid, version: None }, Vec::new());
                 // It was blocked, or is gone, since it was let in.
                 if let (403 | 404, Some(exchange)) = (status, &self.exchange) {
                     exchange.lock().close(&device_id, Closing::NotAllowed);

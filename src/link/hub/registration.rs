@@ -20,16 +20,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_protocol_core::mqtt::packet::{Packet, Qos, v3_1_1};
-use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, SubackReturnCode};
+use mqtt_protocol_core::mqtt::packet::{Packet, Qos};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::admission::{Hello, Refusal};
 use super::end::End;
+use super::packets::{Greeting, Incoming, Message, Verdict};
 use super::token::is_host;
-use super::wire::{READ_BYTES, Wire, broken_rule};
+use super::wire::{READ_BYTES, Wire, read};
 use crate::link::protocol::{Malformed, member, rid_of};
 use crate::model::limits;
 
@@ -40,7 +40,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
 /// How long a connection lives: a registration takes seconds.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
 /// Filters that do not exist, after which a connection ends.
-const BAD_FILTERS_MAX: u32 = 3;
+const BAD_FILTERS_MAX: usize = 3;
 
 /// Who says which devices may register, and registers them.
 pub trait Registrar: Send + Sync {
@@ -126,28 +126,28 @@ fn response(rid: &str, answer: &RegistrarAnswer) -> String {
 /// it shows, with any step.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
-    hello: &v3_1_1::Connect,
+    hello: &Greeting,
     asked: Registering,
     registrar: Option<Arc<dyn Registrar>>,
 ) -> End {
-    let refusal = match (hello.client_id().eq_ignore_ascii_case(&asked.id), hello.will_topic()) {
+    let refusal = match (hello.client_id.eq_ignore_ascii_case(&asked.id), &hello.will_topic) {
         (false, _) => Some(Refusal::ClientId),
         (true, Some(_)) => Some(Refusal::Will),
         (true, None) => None,
     };
     if let Some(refusal) = refusal {
-        return wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await;
+        return wire.refuse(hello, Verdict::NotAuthorized, refusal.into()).await;
     }
     let Some(registrar) = registrar else {
-        return wire.refuse(ConnectReturnCode::ServerUnavailable, End::Busy).await;
+        return wire.refuse(hello, Verdict::Unavailable, End::Busy).await;
     };
     let mut registering = Counter { asked, registrar, bad_filters: 0 };
     match registering.ask(RegistrationStep::Admission).await {
         Some(answer) if answer.is_failed_login => {
-            return wire.refuse(ConnectReturnCode::NotAuthorized, End::NotRegistered).await;
+            return wire.refuse(hello, Verdict::NotAuthorized, End::NotRegistered).await;
         }
-        Some(answer) if answer.status < 300 => wire.welcome(ConnectReturnCode::Accepted, false),
-        _ => return wire.refuse(ConnectReturnCode::ServerUnavailable, End::Busy).await,
+        Some(answer) if answer.status < 300 => wire.answer(hello, Verdict::Welcome, false),
+        _ => return wire.refuse(hello, Verdict::Unavailable, End::Busy).await,
     }
     let end = match registering.converse(wire).await {
         Ok(never) => match never {},
@@ -162,7 +162,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 struct Counter {
     asked: Registering,
     registrar: Arc<dyn Registrar>,
-    bad_filters: u32,
+    bad_filters: usize,
 }
 
 impl Counter {
@@ -202,42 +202,31 @@ impl Counter {
         wire: &mut Wire<S>,
         packet: Packet,
     ) -> Result<(), End> {
-        if let Some(rule) = broken_rule(&packet) {
-            return Err(End::Protocol(rule.to_string()));
-        }
-        match packet {
-            Packet::V3_1_1Publish(message) if message.qos() != Qos::ExactlyOnce => {
-                let (step, rid) = said(message.topic_name())?;
+        match read(packet)? {
+            Incoming::Message { topic, qos, packet_id, .. } if qos != Qos::ExactlyOnce => {
+                let (step, rid) = said(&topic)?;
                 let answer = self.ask(step).await.ok_or(End::Busy)?;
-                if let Some(packet_id) = message.packet_id() {
+                if let Some(packet_id) = packet_id {
                     wire.acknowledge(packet_id);
                 }
-                wire.publish(&response(&rid, &answer), answer.body.as_bytes().into())
+                let payload = answer.body.as_bytes().into();
+                wire.publish(Message { payload, ..Message::unacknowledged(response(&rid, &answer)) })
             }
-            Packet::V3_1_1Subscribe(wanted) => {
-                let mut codes = Vec::with_capacity(wanted.entries().len());
-                for entry in wanted.entries() {
-                    codes.push(match (entry.topic_filter() == RESPONSES, entry.sub_opts().qos()) {
-                        (true, Qos::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
-                        (true, _) => SubackReturnCode::SuccessMaximumQos1,
-                        (false, _) => {
-                            self.bad_filters += 1;
-                            SubackReturnCode::Failure
-                        }
-                    });
-                }
+            Incoming::Subscribe { packet_id, filters } => {
+                let granted: Vec<Option<Qos>> =
+                    filters.iter().map(|(filter, qos)| (filter == RESPONSES).then_some(*qos)).collect();
+                self.bad_filters += granted.iter().filter(|granted| granted.is_none()).count();
                 if self.bad_filters >= BAD_FILTERS_MAX {
                     return Err(End::Protocol("it subscribes to what is not its own".to_string()));
                 }
-                wire.build(v3_1_1::Suback::builder().packet_id(wanted.packet_id()).return_codes(codes).build())
+                wire.subscribed(packet_id, &granted)
             }
-            Packet::V3_1_1Unsubscribe(unwanted) => {
-                wire.build(v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build())
+            Incoming::Unsubscribe { packet_id, filters } => wire.unsubscribed(packet_id, filters.len()),
+            Incoming::Farewell => Err(End::Left),
+            Incoming::Ping => Ok(()),
+            Incoming::Message { .. } | Incoming::Acknowledged { .. } | Incoming::Other => {
+                Err(End::Protocol("the packet is none of a device that registers".to_string()))
             }
-            Packet::V3_1_1Disconnect(_) => Err(End::Left),
-            // Answered by the core.
-            Packet::V3_1_1Pingreq(_) => Ok(()),
-            _ => Err(End::Protocol("the packet is none of a device that registers".to_string())),
         }
     }
 }

@@ -1,31 +1,34 @@
-//! One connection of a device: MQTT 3.1.1 in IoT Hub's dialect, on any stream of bytes.
+//! One connection of a device, on any stream of bytes: MQTT 3.1.1 with IoT Hub's topics, or either version of MQTT with
+//! fleetform's own.
 //!
 //! A message of the device is acknowledged when its effect is durable. What the device may not do ends its connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mqtt_protocol_core::mqtt::packet::{Packet, Qos, v3_1_1};
-use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, SubackReturnCode};
+use mqtt_protocol_core::mqtt::packet::{Packet, Qos};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::admission::{Admitted, Hello, Proof, admitted, named};
+use super::dialect::Dialect;
 use super::direct;
 use super::end::End;
-use super::exchange::{Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt};
+use super::exchange::{Beginning, Closing, Exchange, OUTBOX_MAX, Orders, Out, Receipt, Subscriptions};
+use super::packets::{Greeting, Incoming, Message, Verdict};
 use super::registration::{self, Newcomer, Registering, Registrar, RegistrationStep};
 use super::telemetry::{Sink, Telemetry};
-use super::topics::{self, Filter, Said, filter_of, said};
-use super::wire::{READ_BYTES, Wire, broken_rule};
-use crate::link::Origin;
+use super::topics::{Filter, Said};
+use super::wire::{READ_BYTES, Wire, read};
 use crate::link::happened::Happened;
-use crate::link::protocol::{RequestId, versioned};
+use crate::link::mqtt::Version;
+use crate::link::protocol::{RequestId, Told, versioned};
+use crate::link::{DeviceMessage, Origin};
 use crate::model::limits;
 use crate::model::patch::{Section, violations};
 use crate::model::text::sanitize_line;
@@ -74,12 +77,15 @@ struct Ordered {
 /// Who is connected.
 struct Device {
     id: String,
+    dialect: Dialect,
     session: u64,
     bad_filters: u32,
     /// Reported patches of the second that began then.
     reports: (Instant, u32),
     /// The messages that it has not acknowledged, by the number of their packet.
     unacknowledged: BTreeMap<u16, i64>,
+    /// Messages that it does not take yet.
+    later: VecDeque<DeviceMessage>,
     sink: Option<Arc<Sink>>,
 }
 
@@ -100,6 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Err(end)) => return (None, end),
             Err(_) => return (None, End::Silent),
         };
+        let is_of_hub = hello.username.as_deref().is_none_or(|username| Dialect::of(username) == Dialect::Hub);
+        if is_of_hub && hello.version != Version::V311 {
+            let end = End::Protocol("IoT Hub's topics are spoken with version 3.1.1 alone".to_string());
+            return (None, self.wire.refuse(&hello, Verdict::Version, end).await);
+        }
         if let Some(newcomer) = registration::newcomer(&house.host_name, said_by(&hello)) {
             return self.register(house, &hello, newcomer).await;
         }
@@ -124,9 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Serves a device that registers.
-    async fn register(mut self, house: &House, hello: &v3_1_1::Connect, newcomer: Newcomer) -> (Option<String>, End) {
+    async fn register(mut self, house: &House, hello: &Greeting, newcomer: Newcomer) -> (Option<String>, End) {
         let (Newcomer { scope, id }, chain) = (newcomer, std::mem::take(&mut self.chain));
-        let token = hello.password().map(|password| String::from_utf8_lossy(password).into_owned());
+        let token = hello.password.as_ref().map(|password| String::from_utf8_lossy(password).into_owned());
         let step = RegistrationStep::Admission;
         let asked = Registering { scope, id: id.clone(), step, token, chain, address: house.address };
         let end = registration::serve(&mut self.wire, hello, asked, house.registrar.clone()).await;
@@ -137,14 +148,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn let_in(
         &mut self,
         house: &House,
-        hello: &v3_1_1::Connect,
+        hello: &Greeting,
         orders: Orders,
         who: &mut Option<String>,
     ) -> Result<(Device, Instant), End> {
         let House { host_name, authorities, exchange, sink, .. } = house;
-        let device_id = match named(host_name, said_by(hello)) {
-            Ok(id) => id,
-            Err(refusal) => return Err(self.wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await),
+        let (dialect, device_id) = match named(host_name, said_by(hello)) {
+            Ok(named) => named,
+            Err(refusal) => return Err(self.wire.refuse(hello, Verdict::NotAuthorized, refusal.into()).await),
         };
         *who = Some(device_id.clone());
         let rid = format!("{:032x}", u128::from(random()?) << 64 | u128::from(random()?));
@@ -155,31 +166,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Ok(identity)) => identity,
             Ok(Err(_)) | Err(_) => {
                 exchange.lock().forget_login(&rid);
-                return Err(self.wire.refuse(ConnectReturnCode::ServerUnavailable, End::Busy).await);
+                return Err(self.wire.refuse(hello, Verdict::Unavailable, End::Busy).await);
             }
         };
         let now = Timestamp::now().as_second();
         let chain = std::mem::take(&mut self.chain);
-        let (password, authorities) = (hello.password(), authorities.as_ref());
-        let proof = Proof { password, chain: &chain, authorities, policies: Some(&policies) };
+        let (password, authorities) = (hello.password.as_deref(), authorities.as_ref());
+        let takes_keys = dialect == Dialect::Own;
+        let proof = Proof { password, takes_keys, chain: &chain, authorities, policies: Some(&policies) };
         let Admitted { ends_at, credential } = match admitted((host_name, &device_id), proof, identity.as_ref(), now) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 exchange.lock().refused += 1;
-                return Err(self.wire.refuse(ConnectReturnCode::NotAuthorized, refusal.into()).await);
+                return Err(self.wire.refuse(hello, Verdict::NotAuthorized, refusal.into()).await);
             }
         };
-        let (session, was_known) =
-            exchange.lock().begin(&device_id, hello.clean_session(), (credential, looks), orders);
+        let unknown = match dialect {
+            Dialect::Hub => Subscriptions::ALL,
+            Dialect::Own => Subscriptions::default(),
+        };
+        let beginning = Beginning { is_clean: hello.is_clean, unknown, credential, looks };
+        let (session, was_known) = exchange.lock().begin(&device_id, beginning, orders);
         exchange.calls.can_be_called(&device_id);
-        self.wire.welcome(ConnectReturnCode::Accepted, was_known);
+        self.wire.answer(hello, Verdict::Welcome, was_known);
         exchange.messages_wait(&device_id);
         let left = u64::try_from(ends_at.unwrap_or(i64::MAX).saturating_sub(now)).unwrap_or_default();
         // A token may be good for centuries, which a clock of the system does not reach.
         let ends_at = Instant::now() + Duration::from_secs(left.min(100 * 365 * 86_400));
-        let (reports, unacknowledged) = ((Instant::now(), 0), BTreeMap::new());
-        let sink = sink.clone();
-        Ok((Device { id: device_id, session, bad_filters: 0, reports, unacknowledged, sink }, ends_at))
+        let device = Device {
+            id: device_id,
+            dialect,
+            session,
+            bad_filters: 0,
+            reports: (Instant::now(), 0),
+            unacknowledged: BTreeMap::new(),
+            later: VecDeque::new(),
+            sink: sink.clone(),
+        };
+        Ok((device, ends_at))
     }
 
     async fn serve_device(
@@ -207,12 +231,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 },
                 () = exchange.room(&device.id), if is_full => {}
                 order = ordered.orders.recv() => {
-                    self.give_out(order)?;
-                    self.give_out_all(&mut ordered)?;
+                    self.give_out(device, order)?;
+                    self.give_out_all(device, &mut ordered)?;
                     self.hand_over(device, exchange)?;
                 }
                 why = &mut ordered.closed => {
-                    self.give_out_all(&mut ordered)?;
+                    self.give_out_all(device, &mut ordered)?;
                     return Err(why.map_or(End::Closing, End::from));
                 }
                 () = sleep_until(until) => {
@@ -223,17 +247,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Does all that was ordered.
-    fn give_out_all(&mut self, ordered: &mut Ordered) -> Result<(), End> {
+    fn give_out_all(&mut self, device: &Device, ordered: &mut Ordered) -> Result<(), End> {
         while let Ok(order) = ordered.orders.try_recv() {
-            self.give_out(Some(order))?;
+            self.give_out(device, Some(order))?;
         }
         Ok(())
     }
 
     /// Does what was ordered.
-    fn give_out(&mut self, order: Option<Out>) -> Result<(), End> {
+    fn give_out(&mut self, device: &Device, order: Option<Out>) -> Result<(), End> {
         match order {
-            Some(Out::Publish { topic, payload }) => self.wire.publish(&topic, payload)?,
+            Some(Out::Tell { told, payload }) => {
+                let topic = device.dialect.told(&device.id, &told);
+                self.wire.publish(Message { payload, ..Message::unacknowledged(topic) })?;
+            }
             // They are looked for behind all that was ordered.
             Some(Out::Messages) => {}
             Some(Out::Acknowledge(packet_id)) => self.wire.acknowledge(packet_id),
@@ -250,20 +277,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let is_silent = state.listens_to(&device.id).is_some_and(|listens| listens.is_silent);
         drop(state);
         acknowledged.into_iter().for_each(|packet_id| self.wire.acknowledge(packet_id));
-        for message in messages {
-            let failed = |error: String| End::Protocol(error);
-            let packet = v3_1_1::Publish::builder().topic_name(topics::message(&device.id, &message));
-            let packet = packet.map_err(|error| failed(error.to_string()))?.payload(message.body);
-            let packet = if is_silent {
-                packet.qos(Qos::AtMostOnce)
-            } else {
-                let packet_id = self.wire.packet_id().ok_or_else(|| failed("it acknowledges nothing".to_string()))?;
-                device.unacknowledged.insert(packet_id, message.sequence);
-                packet.qos(Qos::AtLeastOnce).dup(message.is_again).packet_id(packet_id)
-            };
-            self.wire.send(packet.build().map_err(|error| failed(error.to_string()))?.into());
+        device.later.extend(messages);
+        while (is_silent || self.wire.room() > 0)
+            && let Some(message) = device.later.pop_front()
+        {
+            let topic = device.dialect.message(&device.id, &message);
+            let DeviceMessage { sequence, is_again, body, .. } = message;
+            let mut sent = Message { payload: body.into(), is_again, ..Message::unacknowledged(topic) };
             if is_silent {
-                exchange.message_taken(&device.id, device.session, message.sequence);
+                sent.is_again = false;
+            } else {
+                let none = || End::Protocol("it acknowledges nothing".to_string());
+                let packet_id = self.wire.packet_id().ok_or_else(none)?;
+                device.unacknowledged.insert(packet_id, sequence);
+                sent.packet_id = Some(packet_id);
+            }
+            self.wire.publish(sent)?;
+            if is_silent {
+                exchange.message_taken(&device.id, device.session, sequence);
             }
         }
         Ok(())
@@ -271,59 +302,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes a packet of the device.
     fn take_in(&mut self, device: &mut Device, packet: Packet, exchange: &Arc<Exchange>) -> Result<(), End> {
-        if let Some(rule) = broken_rule(&packet) {
-            return Err(End::Protocol(rule.to_string()));
-        }
-        match packet {
-            Packet::V3_1_1Publish(message) => {
-                if message.qos() == Qos::ExactlyOnce {
-                    return Err(End::Protocol("there is no QoS 2".to_string()));
-                }
-                let topic = said(&device.id, message.topic_name())?;
-                self.heard(device, topic, message.payload().as_slice(), message.packet_id(), exchange);
+        match read(packet)? {
+            Incoming::Message { qos: Qos::ExactlyOnce, .. } => Err(End::Protocol("there is no QoS 2".to_string())),
+            Incoming::Message { topic, payload, packet_id, .. } => {
+                let said = device.dialect.said(&device.id, &topic)?;
+                self.heard(device, said, payload.as_slice(), packet_id, exchange);
+                Ok(())
             }
-            Packet::V3_1_1Subscribe(wanted) => {
-                let mut codes = Vec::with_capacity(wanted.entries().len());
-                for entry in wanted.entries() {
-                    codes.push(match filter_of(&device.id, entry.topic_filter()) {
-                        Some(filter) => {
-                            let qos = entry.sub_opts().qos();
-                            self.subscribe(device, filter, qos, exchange);
-                            match qos {
-                                Qos::AtMostOnce => SubackReturnCode::SuccessMaximumQos0,
-                                Qos::AtLeastOnce | Qos::ExactlyOnce => SubackReturnCode::SuccessMaximumQos1,
-                            }
-                        }
-                        None => {
-                            device.bad_filters += 1;
-                            SubackReturnCode::Failure
-                        }
-                    });
+            Incoming::Subscribe { packet_id, filters } => {
+                let mut granted = Vec::with_capacity(filters.len());
+                for (filter, qos) in filters {
+                    let filter = device.dialect.filter_of(&device.id, &filter);
+                    match filter {
+                        Some(filter) => self.subscribe(device, filter, qos, exchange),
+                        None => device.bad_filters += 1,
+                    }
+                    granted.push(filter.map(|_| qos));
                 }
                 if device.bad_filters >= BAD_FILTERS_MAX {
                     return Err(End::Protocol("it subscribes to what is not its own".to_string()));
                 }
-                self.wire.build(v3_1_1::Suback::builder().packet_id(wanted.packet_id()).return_codes(codes).build())?;
+                self.wire.subscribed(packet_id, &granted)
             }
-            Packet::V3_1_1Unsubscribe(unwanted) => {
-                let filters = unwanted.entries().iter().filter_map(|entry| filter_of(&device.id, entry.as_str()));
-                let filters: Vec<Filter> = filters.collect();
-                for filter in filters {
+            Incoming::Unsubscribe { packet_id, filters } => {
+                for filter in filters.iter().filter_map(|text| device.dialect.filter_of(&device.id, text)) {
                     exchange.lock().subscribe(&device.id, filter, false);
                 }
-                self.wire.build(v3_1_1::Unsuback::builder().packet_id(unwanted.packet_id()).build())?;
+                self.wire.unsubscribed(packet_id, filters.len())
             }
-            Packet::V3_1_1Puback(taken) => {
-                if let Some(sequence) = device.unacknowledged.remove(&taken.packet_id()) {
+            Incoming::Acknowledged { packet_id } => {
+                if let Some(sequence) = device.unacknowledged.remove(&packet_id) {
                     exchange.message_taken(&device.id, device.session, sequence);
+                    self.hand_over(device, exchange)?;
                 }
+                Ok(())
             }
-            Packet::V3_1_1Disconnect(_) => return Err(End::Left),
-            // Answered by the core.
-            Packet::V3_1_1Pingreq(_) => {}
-            _ => return Err(End::Protocol("the packet is none of a device".to_string())),
+            Incoming::Farewell => Err(End::Left),
+            Incoming::Ping => Ok(()),
+            Incoming::Other => Err(End::Protocol("the packet is none of a device".to_string())),
         }
-        Ok(())
     }
 
     /// Notes what the device listens to. What waits for a device that can be called goes on.
@@ -362,12 +379,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 None
             }
+            Said::Presence => None,
             Said::TwinWanted { rid } => Some(Happened::TwinWanted { device_id, rid }),
             Said::Reported { rid } => match self.reported(device, payload) {
                 Ok(patch) => Some(Happened::Reported { device_id, patch, rid }),
                 Err(status) => {
                     exchange.lock().count_malformed(&device.id, &format_args!("a reported patch is refused: {status}"));
-                    let order = Out::Publish { topic: topics::response(status, &rid, None), payload: [].into() };
+                    let told = Told::Response { status, rid, version: None };
+                    let order = Out::Tell { told, payload: [].into() };
                     // What it is told comes behind what it waits for already.
                     exchange.lock().order(&device.id, order);
                     None
@@ -423,8 +442,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-fn said_by(hello: &v3_1_1::Connect) -> Hello<'_> {
-    Hello { client_id: hello.client_id(), username: hello.user_name(), will_topic: hello.will_topic() }
+fn said_by(hello: &Greeting) -> Hello<'_> {
+    Hello { client_id: &hello.client_id, username: hello.username.as_deref(), will_topic: hello.will_topic.as_deref() }
 }
 
 impl Device {

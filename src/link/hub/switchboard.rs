@@ -13,9 +13,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use super::direct::{Begun, DirectAnswer, DirectCalls, Unreadable};
 use super::exchange::{Closing, Exchange, Out};
 use super::registration::Registrar;
-use super::topics;
 use super::websocket::Visitor;
-use crate::link::protocol::desired_payload;
+use crate::link::protocol::{Told, desired_payload};
 
 /// How often a call that waits for a device looks for it, beside being told.
 const LOOK_TIME: Duration = Duration::from_secs(1);
@@ -127,11 +126,12 @@ impl Switchboard {
         let begun = self.inner.calls.begin(&device_id, now, until).ok_or(CallError::TooMany)?;
         let Begun { rid, answer, ready } = begun;
         let mut place = Place { calls: &self.inner.calls, rid: &rid, is_given_back: true };
-        let (topic, payload) = (topics::method(&method, &rid), Arc::from(payload.to_string().into_bytes()));
+        let told = Told::Method { method, rid: rid.clone(), xid: rid.clone() };
+        let payload = Arc::from(payload.to_string().into_bytes());
         loop {
             // It may connect right behind the look.
             let is_ready = ready.notified();
-            if self.is_called(&device_id, &topic, &payload) {
+            if self.is_called(&device_id, &told, &payload) {
                 break;
             }
             let now = Instant::now();
@@ -154,10 +154,10 @@ impl Switchboard {
         }
     }
 
-    fn is_called(&self, device_id: &str, topic: &str, payload: &Arc<[u8]>) -> bool {
+    fn is_called(&self, device_id: &str, told: &Told, payload: &Arc<[u8]>) -> bool {
         let Some(exchange) = self.exchange() else { return false };
         let state = exchange.lock();
-        let order = Out::Publish { topic: topic.to_string(), payload: Arc::clone(payload) };
+        let order = Out::Tell { told: told.clone(), payload: Arc::clone(payload) };
         state.listens_to(device_id).is_some_and(|listens_to| listens_to.methods) && state.order(device_id, order)
     }
 
@@ -168,7 +168,7 @@ impl Switchboard {
         let state = exchange.lock();
         if state.listens_to(device_id).is_some_and(|listens_to| listens_to.desired) {
             let payload = desired_payload(patch, version).into();
-            state.order(device_id, Out::Publish { topic: topics::desired(version), payload });
+            state.order(device_id, Out::Tell { told: Told::Desired { version }, payload });
         }
     }
 

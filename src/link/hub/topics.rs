@@ -47,6 +47,8 @@ pub enum Said {
     Telemetry {
         properties: String,
     },
+    /// That it is there, which its connection says better. Only fleetform's own topics have it.
+    Presence,
 }
 
 /// Returns the filter that a text is for a device, or `None`.
@@ -120,8 +122,8 @@ pub fn response(status: u16, rid: &str, version: Option<u64>) -> String {
     format!("$iothub/twin/res/{status}/?$rid={rid}{version}")
 }
 
-/// Returns where a message to a device comes. Its properties are `{name}={value}`, percent-encoded, with `&` between them.
-pub fn message(device_id: &str, message: &DeviceMessage) -> String {
+/// Returns the properties of a message to a device: `{name}={value}`, percent-encoded, with `&` between them.
+pub fn properties(device_id: &str, message: &DeviceMessage) -> String {
     let own = [
         ("$.mid", message.message_id.clone()),
         ("$.to", Some(format!("/devices/{device_id}/messages/devicebound"))),
@@ -131,7 +133,7 @@ pub fn message(device_id: &str, message: &DeviceMessage) -> String {
     let given = message.properties.as_object().into_iter().flatten();
     let given = given.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_string())));
     let pairs = own.chain(given).map(|(name, value)| format!("{}={}", percent_encoded(&name), percent_encoded(&value)));
-    format!("devices/{device_id}/messages/devicebound/{}", pairs.collect::<Vec<_>>().join("&"))
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]
@@ -159,7 +161,7 @@ mod tests {
         };
         let to = "%24.to=%2Fdevices%2Fd-1%2Fmessages%2Fdevicebound";
         let rest = "%24.exp=2026-12-01T02%3A30%3A00Z&%24.ct=text%2Fplain&a%20b=%C3%BC%3D%23";
-        assert_eq!(message("d-1", &one), format!("devices/d-1/messages/devicebound/%24.mid=m%2B1&{to}&{rest}"));
+        assert_eq!(properties("d-1", &one), format!("%24.mid=m%2B1&{to}&{rest}"));
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! MQTT 3.1.1 on any stream of bytes: the packets of one connection, and when it ends.
+//! MQTT on any stream of bytes: the packets of one connection, and when it ends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_protocol_core::mqtt;
 use mqtt_protocol_core::mqtt::connection::event::TimerKind;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, role};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait as _, Packet, Qos, v3_1_1};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait as _, Packet, Qos};
 use mqtt_protocol_core::mqtt::result_code::{ConnectReturnCode, MqttError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
@@ -14,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::end::End;
 use super::exchange::Closing;
+use super::packets::{self, Greeting, Incoming, Message, Verdict};
+use crate::link::mqtt::Version;
 
 /// How long a device may read nothing of what it is sent.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -32,6 +33,7 @@ const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// The packets of a connection.
 pub struct Wire<S> {
     core: mqtt::Connection<role::Server>,
+    version: Version,
     pub stream: S,
     output: Vec<u8>,
     /// What has come, to be taken.
@@ -46,10 +48,10 @@ pub struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn new(stream: S) -> Wire<S> {
         let limits = ConnectionOptions::new().maximum_packet_size_recv(PACKET_BYTES_MAX);
-        let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::V3_1_1, limits);
+        let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::Undetermined, limits);
         core.set_auto_ping_response(true);
         let (output, packets, ahead) = (Vec::new(), Vec::new(), Vec::new());
-        Wire { core, stream, output, packets, ahead, alive_until: None, end: None }
+        Wire { core, version: Version::V311, stream, output, packets, ahead, alive_until: None, end: None }
     }
 
     /// Returns until when the device is to say something.
@@ -58,18 +60,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Reads until the device has said who it is.
-    pub async fn hello(&mut self) -> Result<v3_1_1::Connect, End> {
+    pub async fn hello(&mut self) -> Result<Greeting, End> {
         let mut input = [0; READ_BYTES];
         let mut read = 0;
         loop {
-            match self.packets.pop() {
-                Some(Packet::V3_1_1Connect(hello)) => return Ok(hello),
-                Some(_) => return Err(End::Protocol("it does not begin with CONNECT".to_string())),
-                None => {}
+            if let Some(packet) = self.packets.pop() {
+                let greeting = packets::greeting(&packet);
+                let greeting = greeting.ok_or(End::Protocol("it does not begin with CONNECT".to_string()))?;
+                self.version = greeting.version;
+                return Ok(greeting);
             }
             if let Some(end) = self.end.take() {
-                // Most likely it speaks another version: this answer is understood by all of them.
-                self.output = vec![0x20, 2, 0, ConnectReturnCode::UnacceptableProtocolVersion as u8];
+                if self.output.is_empty() {
+                    // Most likely it speaks another version: this answer is understood by all of them.
+                    self.output = vec![0x20, 2, 0, ConnectReturnCode::UnacceptableProtocolVersion as u8];
+                }
                 self.flush().await?;
                 return Err(end);
             }
@@ -99,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.core.acquire_packet_id().ok()
     }
 
-    pub fn send(&mut self, packet: Packet) {
+    fn send(&mut self, packet: Packet) {
         let events = self.core.send(packet);
         self.take(events);
     }
@@ -169,59 +174,65 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Answers CONNECT.
-    pub fn welcome(&mut self, code: ConnectReturnCode, session_present: bool) {
-        let packet = v3_1_1::Connack::builder().return_code(code).session_present(session_present).build();
-        if let Ok(packet) = packet {
-            self.send(packet.into());
+    pub fn answer(&mut self, greeting: &Greeting, verdict: Verdict, session_present: bool) {
+        if let Ok(packet) = packets::verdict(greeting, verdict, session_present) {
+            self.send(packet);
         }
-        if code == ConnectReturnCode::Accepted {
+        if verdict == Verdict::Welcome {
             self.go_on();
         }
     }
 
     /// Tells a device that it is not let in.
-    pub async fn refuse(&mut self, code: ConnectReturnCode, end: End) -> End {
-        self.welcome(code, false);
+    pub async fn refuse(&mut self, greeting: &Greeting, verdict: Verdict, end: End) -> End {
+        self.answer(greeting, verdict, false);
         // It is told as far as it listens.
         drop(self.flush().await);
         end
     }
 
-    /// Writes a message that nobody acknowledges.
-    pub fn publish(&mut self, topic: &str, payload: Arc<[u8]>) -> Result<(), End> {
-        let packet = v3_1_1::Publish::builder().topic_name(topic);
-        self.build(packet.and_then(|packet| packet.qos(Qos::AtMostOnce).payload(payload).build()))
+    /// Writes a message.
+    pub fn publish(&mut self, message: Message) -> Result<(), End> {
+        self.build(packets::publish(self.version, message))
+    }
+
+    /// Answers subscriptions: the quality that each gets, or `None` for one that it does not get.
+    pub fn subscribed(&mut self, packet_id: u16, granted: &[Option<Qos>]) -> Result<(), End> {
+        self.build(packets::subscribed(self.version, packet_id, granted))
+    }
+
+    /// Answers the end of so many subscriptions.
+    pub fn unsubscribed(&mut self, packet_id: u16, count: usize) -> Result<(), End> {
+        self.build(packets::unsubscribed(self.version, packet_id, count))
+    }
+
+    /// Acknowledges a message of the device.
+    pub fn acknowledge(&mut self, packet_id: u16) {
+        if let Ok(packet) = packets::acknowledgement(self.version, packet_id) {
+            self.send(packet);
+        }
+    }
+
+    /// Returns how many more messages with a number the device takes now.
+    pub fn room(&self) -> usize {
+        self.core.get_receive_maximum_vacancy_for_send().map_or(usize::MAX, usize::from)
     }
 
     /// Writes a packet, when it is a legal one.
-    pub fn build<P: Into<Packet>>(&mut self, packet: Result<P, MqttError>) -> Result<(), End> {
-        self.send(packet.map_err(|error| End::Protocol(error.to_string()))?.into());
+    fn build(&mut self, packet: Result<Packet, MqttError>) -> Result<(), End> {
+        self.send(packet.map_err(|error| End::Protocol(error.to_string()))?);
         Ok(())
-    }
-
-    pub fn acknowledge(&mut self, packet_id: u16) {
-        if let Ok(packet) = v3_1_1::Puback::builder().packet_id(packet_id).build() {
-            self.send(packet.into());
-        }
     }
 }
 
-/// Returns the rule of MQTT that a packet breaks, of those that the library does not check.
-pub fn broken_rule(packet: &Packet) -> Option<&'static str> {
-    let (number, has_null) = match packet {
-        Packet::V3_1_1Publish(message) => (message.packet_id(), message.topic_name().contains('\0')),
-        Packet::V3_1_1Subscribe(wanted) => {
-            let has_null = wanted.entries().iter().any(|entry| entry.topic_filter().contains('\0'));
-            (Some(wanted.packet_id()), has_null)
-        }
-        Packet::V3_1_1Unsubscribe(unwanted) => {
-            let has_null = unwanted.entries().iter().any(|entry| entry.as_str().contains('\0'));
-            (Some(unwanted.packet_id()), has_null)
-        }
-        _ => (None, false),
-    };
-    match number {
-        Some(0) => Some("the packet has the number 0"),
-        _ => has_null.then_some("a topic has the character NUL"),
+/// Returns what a packet of a device says.
+///
+/// # Errors
+/// It breaks a rule of MQTT.
+pub fn read(packet: Packet) -> Result<Incoming, End> {
+    let incoming = packets::incoming(packet);
+    match packets::broken_rule(&incoming) {
+        Some(rule) => Err(End::Protocol(rule.to_string())),
+        None => Ok(incoming),
     }
 }

@@ -223,7 +223,7 @@ impl DeviceLink for MqttLink {
         match ask {
             Ask::Command { method, payload, expires_after, .. } => {
                 let rid = RequestId::new(token, &execution_id).to_string();
-                let topic = self.topics.method(&device_id, &method, &rid, &execution_id);
+                let topic = self.topics.method(&device_id, &method, &rid, execution_id);
                 let message = (topic, payload.to_string().into_bytes());
                 let about = About::Command { token, device_id: device_id.clone() };
                 self.publish(&device_id, message, Some(expires_after), about);
