@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use rustix::process::{Signal, getuid};
+use tokio_postgres::error::SqlState;
 
 use crate::servers::{Process, answers, start_on_free_port, wait_until};
 use programs::{Watcher, give_to_user, initialize, program, server, user};
@@ -214,11 +215,18 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Runs statements in a database.
+/// Runs statements in a database, again when they lose a deadlock against what another connection does.
 pub fn run(url: &str, statements: &str) {
     block_on(async {
         let client = connect(url).await.unwrap();
-        client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+        for _ in 0..10 {
+            match client.batch_execute(statements).await {
+                Ok(()) => return,
+                Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {}
+                Err(error) => panic!("{statements}: {error:?}"),
+            }
+        }
+        panic!("{statements}: a deadlock each time");
     });
 }
 

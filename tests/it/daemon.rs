@@ -665,7 +665,7 @@ fn daemons_beside_a_database_that_are_killed_lose_and_double_nothing() {
 
 #[test]
 fn renewals_are_no_results_and_a_clone_that_fetches_sees_who_works() {
-    let site = Site::new("latency: 300ms", 60);
+    let site = Site::new("latency: 300ms", 120);
     let server = Daemon::start(&site.served());
     let watch = Watch::eager(&site, "one", &server.url("fleet.git"), &["--lease-time", "3s"]);
     watch.wait_said("following");

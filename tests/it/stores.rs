@@ -1,7 +1,12 @@
 //! Which registry the fleets of the tests have: a file, or with `FLEETFORM_TEST_REGISTRY=postgres` in the environment a
 //! fresh database each. Tests of the file itself have a file in either case.
+//!
+//! With `FLEETFORM_TEST_NOTE` in the environment, the names of the tests that a database makes a difference to are
+//! written to that file, one a line: those whose fleets have had a registry. `tests/all.sh` runs them again.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -64,8 +69,24 @@ pub fn database_of(folder: &Path, spec: &str) -> Option<String> {
     Some(url)
 }
 
+/// Notes the test of this thread when its fleet, with this spec and in this folder, has had a registry.
+pub fn note(folder: &Path, spec: &str) {
+    if !spec.contains("registry:") && !is_of_file() && folder.join(".fleetform").exists() {
+        note_test();
+    }
+}
+
+fn note_test() {
+    static NOTED: Mutex<()> = Mutex::new(());
+    let Some(path) = std::env::var_os("FLEETFORM_TEST_NOTE") else { return };
+    let _alone = NOTED.lock().unwrap();
+    let mut file = File::options().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{}", std::thread::current().name().unwrap_or_default()).unwrap();
+}
+
 /// Returns the value of `--registry` for processes that share a registry, which is in a folder when it is a file.
 pub fn shared_registry(folder: &Path) -> String {
+    note_test();
     if is_postgres() && !is_of_file() {
         return fresh_database();
     }

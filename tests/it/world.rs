@@ -22,7 +22,7 @@ use fleetform::results::{Row, read_shard};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::stores::{database_of, name_database};
+use crate::stores::{database_of, name_database, note};
 
 /// The branch that results go to.
 pub const BRANCH: &str = "fleetform/results";
@@ -96,6 +96,8 @@ impl Clock for VirtualClock {
 /// A fleet repository with its results branch.
 pub struct World {
     folder: tempfile::TempDir,
+    /// Of its document.
+    spec: String,
     /// The URL of the database that its registry is in; `None` for a file.
     database: Option<String>,
     pub clock: VirtualClock,
@@ -105,6 +107,12 @@ pub struct World {
     pub named: RefCell<Option<String>>,
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        note(self.path(), &self.spec);
+    }
+}
+
 impl World {
     /// Returns a fleet `acme` with a spec in YAML's flow style, such as `{link: {simulated: {seed: 3}}}`, committed.
     pub fn new(spec: &str) -> World {
@@ -112,6 +120,7 @@ impl World {
         let database = database_of(folder.path(), spec);
         let world = World {
             folder,
+            spec: spec.to_string(),
             database,
             clock: VirtualClock::new(),
             secrets: RefCell::default(),
