@@ -13,11 +13,13 @@
 //! | `protocol` | topics and payloads of the device protocol, pure |
 //! | `mqtt` | devices behind an MQTT broker |
 //! | `hub` | devices of Azure IoT Hub, which connect to this process |
+//! | `both` | the two in one fleet |
 //! | `happened` | what the thread of a link hands to the reconciler |
 //! | `answered` | answers that come again |
 //! | `simulated`, `journal` | devices that are a function of a seed |
 
 mod answered;
+mod both;
 mod happened;
 mod hub;
 mod journal;
@@ -25,6 +27,7 @@ pub mod mqtt;
 pub mod protocol;
 mod simulated;
 
+pub use both::BothLinks;
 pub use hub::{
     CallError, DirectAnswer, DirectCall, FailedLogins, GatewayOptions, HubLink, Registering, Registrar,
     RegistrarAnswer, RegistrationStep, SasToken, ServerCertificate, Switchboard,
@@ -143,6 +146,7 @@ pub trait DeviceLink {
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// What a link needs beside its settings.
+#[derive(Clone)]
 pub struct Surroundings<'a> {
     /// The fleet's; paths in the settings are relative to it.
     pub folder: &'a Path,
@@ -150,8 +154,10 @@ pub struct Surroundings<'a> {
     pub registry: &'a str,
     /// The command, such as `watch`: a daemon and an apply of one registry are two clients of a broker.
     pub role: &'a str,
-    /// What stands for the references in the settings.
+    /// What stands for the references in the settings of the broker that devices are behind.
     pub credentials: Credentials,
+    /// The same, of the broker that telemetry goes to.
+    pub telemetry: Credentials,
     /// The keys of the policies with which any device may log in.
     pub policies: PolicyKeys,
     /// Where this process listens for devices; `None` for one that is no gateway.
@@ -171,6 +177,10 @@ pub fn open(config: &LinkConfig, surroundings: Surroundings<'_>) -> Result<Box<d
         LinkConfig::Simulated(config) => Ok(Box::new(SimulatedDevices::new(config, surroundings.folder)?)),
         LinkConfig::Mqtt(config) => Ok(Box::new(MqttLink::open(config, surroundings)?)),
         LinkConfig::Hub(config) => Ok(Box::new(HubLink::open(config, surroundings)?)),
+        LinkConfig::Both { mqtt, hub } => {
+            let gateway = HubLink::open(hub, surroundings.clone())?;
+            Ok(Box::new(BothLinks::new(MqttLink::open(mqtt, surroundings)?, gateway)))
+        }
     }
 }
 

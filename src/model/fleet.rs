@@ -61,24 +61,45 @@ pub enum LinkConfig {
     Simulated(SimulatedLink),
     Mqtt(Box<MqttLinkConfig>),
     Hub(Box<HubLinkConfig>),
+    /// A device is reached where it was seen last.
+    Both {
+        mqtt: Box<MqttLinkConfig>,
+        hub: Box<HubLinkConfig>,
+    },
 }
 
 impl LinkConfig {
     /// Returns true for a link that has connections: it stays open while nothing is to be done.
     pub fn has_connections(&self) -> bool {
-        matches!(self, LinkConfig::Mqtt(_) | LinkConfig::Hub(_))
+        !matches!(self, LinkConfig::Simulated(_))
+    }
+
+    /// Returns the broker that devices are behind, if any are.
+    pub fn mqtt(&self) -> Option<&MqttLinkConfig> {
+        match self {
+            LinkConfig::Mqtt(mqtt) | LinkConfig::Both { mqtt, .. } => Some(mqtt),
+            LinkConfig::Simulated(_) | LinkConfig::Hub(_) => None,
+        }
+    }
+
+    /// Returns how devices connect to a gateway, if any do.
+    pub fn hub(&self) -> Option<&HubLinkConfig> {
+        match self {
+            LinkConfig::Hub(hub) | LinkConfig::Both { hub, .. } => Some(hub),
+            LinkConfig::Simulated(_) | LinkConfig::Mqtt(_) => None,
+        }
     }
 
     /// Returns true when devices are reached in the same way: what back ends may do is no matter of theirs.
     pub fn reaches_like(&self, other: &LinkConfig) -> bool {
-        match (self, other) {
-            (LinkConfig::Hub(one), LinkConfig::Hub(two)) => {
+        match (self.hub(), other.hub()) {
+            (Some(one), Some(two)) => {
                 let of = |hub: &HubLinkConfig| {
                     (hub.host_name.clone(), hub.device_authorities.clone(), hub.telemetry.clone())
                 };
-                of(one) == of(two)
+                of(one) == of(two) && self.mqtt() == other.mqtt()
             }
-            (one, two) => one == two,
+            _ => self == other,
         }
     }
 }

@@ -144,7 +144,7 @@ fn overridden(link: &LinkConfig, options: &RehearsalOptions) -> SimulatedLink {
     let link = match link {
         LinkConfig::Simulated(link) => link,
         // No device is spoken to in a rehearsal.
-        LinkConfig::Mqtt(_) | LinkConfig::Hub(_) => {
+        LinkConfig::Mqtt(_) | LinkConfig::Hub(_) | LinkConfig::Both { .. } => {
             own = SimulatedLink::default();
             &own
         }

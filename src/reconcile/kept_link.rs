@@ -1,6 +1,6 @@
 //! The way to the devices, which may stay open while there is nothing to do.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{ReconcileError, ReconcileOptions};
 use crate::execute::{Hearing, Waker, Wakeup};
 use crate::link::{BrokerError, Credentials, DeviceLink, LinkError, PolicyKeys, Surroundings};
-use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig};
+use crate::model::fleet::{Fleet, LinkConfig, MqttLinkConfig, SimulatedLink};
 use crate::model::hub::{HubLinkConfig, HubRight, TelemetrySink};
 use crate::model::id::Name;
 use crate::model::secret::{SecretRef, SecretText};
@@ -84,28 +84,27 @@ impl KeptLink {
         waker: &Waker,
     ) -> Result<KeptLink, ReconcileError> {
         let config = &fleet.link;
-        let credentials = match config {
-            LinkConfig::Simulated(simulated) => {
-                for journal in simulated.journal.iter().map(PathBuf::from) {
-                    workspace.refuse_tracked_link(&journal)?;
-                }
-                Credentials::default()
-            }
-            LinkConfig::Mqtt(mqtt) => credentials(mqtt, "mqtt", workspace)?,
-            LinkConfig::Hub(hub) => match (&hub.telemetry, &options.gateway) {
-                (Some(TelemetrySink::Broker(broker)), Some(_)) => {
-                    credentials(broker, "iotHub.telemetry.mqtt", workspace)?
-                }
-                (Some(TelemetrySink::File { path }), Some(_)) => {
-                    workspace.refuse_tracked_link(Path::new(path))?;
-                    Credentials::default()
-                }
-                _ => Credentials::default(),
-            },
+        if let LinkConfig::Simulated(SimulatedLink { journal: Some(journal), .. }) = config {
+            workspace.refuse_tracked_link(Path::new(journal))?;
+        }
+        let read = |broker: Option<&MqttLinkConfig>, place| match broker {
+            Some(broker) => credentials(broker, place, workspace),
+            None => Ok(Credentials::default()),
         };
-        let (policies, faults) = match (config, &options.gateway) {
-            (LinkConfig::Hub(hub), Some(_)) => policy_keys(hub, workspace),
-            _ => (PolicyKeys::default(), Vec::new()),
+        // Of a process that is a gateway.
+        let hub = config.hub().filter(|_| options.gateway.is_some());
+        let telemetry = match hub.and_then(|hub| hub.telemetry.as_ref()) {
+            Some(TelemetrySink::Broker(broker)) => Some(&**broker),
+            Some(TelemetrySink::File { path }) => {
+                workspace.refuse_tracked_link(Path::new(path))?;
+                None
+            }
+            None => None,
+        };
+        let telemetry = read(telemetry, "iotHub.telemetry.mqtt")?;
+        let (policies, faults) = match hub {
+            Some(hub) => policy_keys(hub, workspace),
+            None => (PolicyKeys::default(), Vec::new()),
         };
         tell_faults(&faults);
         let policies_read = options.gateway.as_ref().map(|_| (Timestamp::MIN, faults));
@@ -114,7 +113,8 @@ impl KeptLink {
             folder: workspace.repo.folder(),
             registry,
             role: if options.outlasts_outages { "watch" } else { "apply" },
-            credentials,
+            credentials: read(config.mqtt(), "mqtt")?,
+            telemetry,
             policies,
             gateway: options.gateway.clone(),
             wake: Arc::new(move || waker.wake(Wakeup::Link)),
@@ -172,7 +172,7 @@ impl KeptLink {
 
     /// Reads the policies of a hub again when it is time, and hands them to the link.
     fn look_at_policies(&mut self, workspace: &Workspace, now: Timestamp) {
-        let (LinkConfig::Hub(hub), Some((read_at, told))) = (&self.config, &mut self.policies) else { return };
+        let (Some(hub), Some((read_at, told))) = (self.config.hub(), &mut self.policies) else { return };
         if *read_at <= now && read_at.checked_add(POLICIES_INTERVAL).is_ok_and(|due| due > now) {
             return;
         }

@@ -1,5 +1,6 @@
 //! Devices of IoT Hub at the gateway: as they are with a client that keeps to the protocol, and with what does not.
 
+mod both;
 mod crowd;
 mod messages;
 mod own;
@@ -70,7 +71,12 @@ impl Site {
     }
 
     fn without_gateway(devices: usize) -> Site {
-        let world = World::with_devices(&format!("{{link: {{iotHub: {{hostName: {HOST}}}}}}}"), devices);
+        Site::of_fleet(&format!("{{link: {{iotHub: {{hostName: {HOST}}}}}}}"), devices)
+    }
+
+    /// With a spec in YAML's flow style.
+    fn of_fleet(spec: &str, devices: usize) -> Site {
+        let world = World::with_devices(spec, devices);
         let site = Site { world, host: HOST, port: free_port(), https: None, gateway: None };
         site.make_certificate();
         site

@@ -70,6 +70,7 @@ impl Desk {
             registry: "test",
             role: "watch",
             credentials: Credentials::default(),
+            telemetry: Credentials::default(),
             policies: PolicyKeys::default(),
             gateway: Some(gateway),
             wake: Arc::new(|| {}),

@@ -142,9 +142,8 @@ impl HubLink {
         let exchange = Arc::new(Exchange::new(surroundings.wake, switchboard.calls(), door));
         exchange.lock().take_policies(surroundings.policies);
         exchange.happened(Happened::Began, None, 0);
-        let sink =
-            open_sink(config, (surroundings.folder, surroundings.registry), &surroundings.credentials, &exchange)
-                .map_err(failed)?;
+        let sink = open_sink(config, (surroundings.folder, surroundings.registry), &surroundings.telemetry, &exchange)
+            .map_err(failed)?;
         let front = Front {
             listener,
             certificate,

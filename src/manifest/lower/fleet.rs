@@ -91,12 +91,17 @@ impl Lowering<'_> {
     }
 
     fn link(&mut self, link: Option<v1::Link>) -> LinkConfig {
-        if link.is_some() {
-            self.exactly_one("/spec/link", &["simulated", "mqtt", "iotHub"]);
+        match &link {
+            // Real devices of both kinds.
+            Some(v1::Link { simulated: None, mqtt: Some(_), iot_hub: Some(_) }) | None => {}
+            Some(_) => self.exactly_one("/spec/link", &["simulated", "mqtt", "iotHub"]),
         }
         match link {
-            Some(v1::Link { mqtt: Some(mqtt), .. }) => self.mqtt(mqtt),
-            Some(v1::Link { iot_hub: Some(hub), .. }) => self.iot_hub(hub),
+            Some(v1::Link { mqtt: Some(mqtt), iot_hub: Some(hub), .. }) => {
+                LinkConfig::Both { mqtt: Box::new(self.mqtt(mqtt)), hub: Box::new(self.iot_hub(hub)) }
+            }
+            Some(v1::Link { mqtt: Some(mqtt), .. }) => LinkConfig::Mqtt(Box::new(self.mqtt(mqtt))),
+            Some(v1::Link { iot_hub: Some(hub), .. }) => LinkConfig::Hub(Box::new(self.iot_hub(hub))),
             link => self.simulated(link.and_then(|link| link.simulated).unwrap_or_default()),
         }
     }

@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::diag::{code, shown};
 use crate::manifest::v1;
-use crate::model::fleet::{LinkConfig, MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::model::fleet::{MqttLinkConfig, TOPIC_PREFIX_DEFAULT};
 use crate::model::hub::{Attestation, HubLinkConfig, TelemetrySink};
 use crate::model::limits;
 use crate::model::secret::SecretRef;
@@ -15,8 +15,8 @@ const CONNECTIONS_MAX: u32 = 16;
 const PORTS_DEFAULT: [u16; 2] = [8883, 1883];
 
 impl Lowering<'_> {
-    pub(super) fn mqtt(&mut self, mqtt: v1::Mqtt) -> LinkConfig {
-        LinkConfig::Mqtt(Box::new(self.broker(mqtt, "/spec/link/mqtt")))
+    pub(super) fn mqtt(&mut self, mqtt: v1::Mqtt) -> MqttLinkConfig {
+        self.broker(mqtt, "/spec/link/mqtt")
     }
 
     fn broker(&mut self, mqtt: v1::Mqtt, place: &str) -> MqttLinkConfig {
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn iot_hub(&mut self, hub: v1::IotHub) -> LinkConfig {
+    pub(super) fn iot_hub(&mut self, hub: v1::IotHub) -> HubLinkConfig {
         let host_name = hub.host_name.as_deref().unwrap_or_default().to_ascii_lowercase();
         if let Some(problem) = host_problem(&host_name) {
             let detail = format!("`{}` is no host name: {problem}.", shown(&host_name));
@@ -109,7 +109,7 @@ impl Lowering<'_> {
                 device_authorities.push(file.clone());
             }
         }
-        LinkConfig::Hub(Box::new(HubLinkConfig { host_name, device_authorities, telemetry, api }))
+        HubLinkConfig { host_name, device_authorities, telemetry, api }
     }
 
     fn telemetry(&mut self, telemetry: v1::HubTelemetry) -> Option<TelemetrySink> {

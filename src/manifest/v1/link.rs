@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::{DurationText, ProbabilityText};
 
-/// How devices are reached.
+/// How devices are reached: one of the three, or `mqtt` and `iotHub`. With both, a device is reached where it was seen
+/// last.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 2, "not" = {"required": ["simulated"], "minProperties": 2}))]
 pub struct Link {
     /// Simulated devices: no hardware is needed, and every run meets the same devices.
     pub simulated: Option<Simulated>,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{DeviceChoice, mosquitto, open};
 use crate::model::device::{Authentication, Device, IOTC_COLUMNS};
-use crate::model::fleet::{LinkConfig, TOPIC_PREFIX_DEFAULT};
+use crate::model::fleet::TOPIC_PREFIX_DEFAULT;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{Destination, Files, OnError, TreeChoice, real_path};
 use crate::registry::{DeviceFilter, DeviceKeys, Identity, Registry, twin_etag};
@@ -95,10 +95,8 @@ fn topic_prefix(environment: &Environment) -> String {
         let files = Files::read(&workspace, TreeChoice::Head, OnError::Hold)?;
         Ok(files.usable()?.fleet.link.clone())
     });
-    match link {
-        Ok(LinkConfig::Mqtt(config)) => config.topic_prefix,
-        Ok(LinkConfig::Simulated(_) | LinkConfig::Hub(_)) | Err(_) => TOPIC_PREFIX_DEFAULT.to_string(),
-    }
+    let prefix = link.ok().and_then(|link| Some(link.mqtt()?.topic_prefix.clone()));
+    prefix.unwrap_or_else(|| TOPIC_PREFIX_DEFAULT.to_string())
 }
 
 fn write_passwords(

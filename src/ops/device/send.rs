@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::change::publish;
 use super::missing;
 use crate::execute::direct_entry;
-use crate::model::fleet::LinkConfig;
 use crate::model::limits;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{Files, OnError, TreeChoice, owner};
@@ -31,7 +30,7 @@ pub fn send(
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
-    if !matches!(declared.fleet.link, LinkConfig::Hub(_)) {
+    if declared.fleet.link.hub().is_none() {
         let help = "Messages are for devices of IoT Hub, at a gateway. `fleetform device call` reaches all devices.";
         return Err(usage("the fleet has no `spec.link.iotHub`, so nobody would get the message".to_string(), help));
     }

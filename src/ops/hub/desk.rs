@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::manifest::ParsedFiles;
-use crate::model::fleet::{Declared, LinkConfig};
+use crate::model::fleet::Declared;
 use crate::model::hub::{HubApi, HubLinkConfig};
 use crate::model::observation::DeviceIds;
 use crate::ops::{Environment, OpsError, Workspace};
@@ -172,12 +172,8 @@ impl<'w> Desk<'w> {
     /// # Errors
     /// The Fleet document cannot be used, or has no `spec.link.iotHub`.
     pub fn config(&mut self) -> Result<HubLinkConfig, HubError> {
-        match &self.declared()?.fleet.link {
-            LinkConfig::Hub(config) => Ok((**config).clone()),
-            LinkConfig::Simulated(_) | LinkConfig::Mqtt(_) => {
-                Err(HubError::Unavailable("the fleet has no `spec.link.iotHub`, so there is no hub here".to_string()))
-            }
-        }
+        let none = || HubError::Unavailable("the fleet has no `spec.link.iotHub`, so there is no hub here".to_string());
+        self.declared()?.fleet.link.hub().cloned().ok_or_else(none)
     }
 
     pub(super) fn api(&mut self) -> Result<HubApi, HubError> {
