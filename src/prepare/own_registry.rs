@@ -179,6 +179,16 @@ impl OwnRegistry {
         self.place.open_for_reading()
     }
 
+    /// Has stores stay open that are no longer used, as [`StorePlace::keep_open`].
+    pub fn keep_open(&self) {
+        self.place.keep_open();
+    }
+
+    /// Closes the stores that stay open, as [`StorePlace::close_kept`].
+    pub fn close_kept(&self) {
+        self.place.close_kept();
+    }
+
     /// Returns the process that has the right to work on the registry, empty when its name is not known; `None` when
     /// none has.
     pub fn holder(&self) -> Option<String> {

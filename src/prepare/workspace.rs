@@ -42,6 +42,8 @@ pub struct Workspace {
     secrets: SecretStore,
     /// Where the registry is, and what named it.
     registry: RefCell<Option<((RegistryConfig, Name), OwnRegistry)>>,
+    /// Stores stay open between two uses.
+    keeps_open: bool,
 }
 
 /// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
@@ -72,13 +74,26 @@ impl Workspace {
     fn of(mut repo: Repo, environment: &Environment) -> Workspace {
         repo.sign_with(environment.signing_key.as_deref());
         let secrets = SecretStore::new(environment.secrets.clone());
-        Workspace { repo, environment: environment.clone(), secrets, registry: RefCell::default() }
+        Workspace { repo, environment: environment.clone(), secrets, registry: RefCell::default(), keeps_open: false }
     }
 
     /// Reads no secrets from now on: jobs that need them have values that are none.
     #[must_use]
     pub fn rehearsing(self) -> Workspace {
         Workspace { secrets: SecretStore::pretended(), ..self }
+    }
+
+    /// Keeps the registry open between two uses from now on, for who looks often; [`Workspace::rest`] closes it.
+    #[must_use]
+    pub fn keeping_open(self) -> Workspace {
+        Workspace { keeps_open: true, ..self }
+    }
+
+    /// Closes the registry where it is kept open and not in use.
+    pub fn rest(&self) {
+        if let Some((_, own)) = &*self.registry.borrow() {
+            own.close_kept();
+        }
     }
 
     pub(super) fn secrets(&self) -> &SecretStore {
@@ -160,6 +175,9 @@ impl Workspace {
                 OwnRegistry::of_variable(variable, self.environment.variables, name)?
             }
         };
+        if self.keeps_open {
+            own.keep_open();
+        }
         *kept = Some((key, own.clone()));
         Ok(own)
     }

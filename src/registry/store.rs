@@ -162,6 +162,15 @@ pub trait StorePlace {
     /// As [`StorePlace::open`].
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError>;
 
+    /// Has connections stay open that are no longer used, to be lent by the next [`StorePlace::open`] and
+    /// [`StorePlace::open_for_reading`]. What these return is the same: a registry that was replaced, or is of another
+    /// fleet or version now, is opened anew. While connections are open, the registry of a file may have others beside
+    /// it, so a process that rests closes them.
+    fn keep_open(&self);
+
+    /// Closes the connections that stay open and are not in use.
+    fn close_kept(&self);
+
     /// Returns the name of the process that has the exclusive right to work on the registry now, empty when it is not
     /// known; `None` when no process has. Nothing is made or changed.
     fn holder(&self) -> Option<String>;

@@ -75,6 +75,12 @@ impl StorePlace for PostgresPlace {
         }
     }
 
+    fn keep_open(&self) {
+        // Connections to a server are kept anyway.
+    }
+
+    fn close_kept(&self) {}
+
     fn holder(&self) -> Option<String> {
         let connection = self.writing.connect(&self.settings.for_writing()).ok()?;
         let holder = lease::holder(&connection);

@@ -22,6 +22,7 @@ impl SqliteStore {
         // Waiting for the disk would take most of the time of a reconcile with nothing to do.
         let may_be_lost = changes.iter().all(|change| matches!(change, Change::Seen { .. }));
         if may_be_lost {
+            self.connection.close_afterwards();
             self.synchronous("NORMAL")?;
         }
         let location = &self.location;

@@ -24,6 +24,8 @@ impl SqliteStore {
     pub(super) fn stage_file(&mut self, spec: &ImportSpec, file: &mut dyn Read) -> Result<StagedImport, ImportFailure> {
         let location = self.location.clone();
         let fail = |e| failure(&location, "stage an import", e);
+        // What is staged belongs to who staged it.
+        self.connection.close_afterwards();
         self.connection.execute_batch(STAGE).map_err(fail)?;
         // The transaction writes the temporary database only: the registry's file is just read.
         let transaction = self.connection.transaction().map_err(fail)?;

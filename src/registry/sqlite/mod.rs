@@ -15,6 +15,7 @@ mod identity;
 mod import;
 mod indexes;
 mod journal;
+mod kept;
 mod lock;
 mod marks;
 mod messages;
@@ -44,6 +45,7 @@ use super::{
     RegistryIdentity, RowSink, RowSource, Store,
 };
 use crate::model::secret::SecretKey;
+use kept::{Kept, Lent};
 
 pub use migrations::SCHEMA_VERSION;
 pub use place::SqlitePlace;
@@ -53,13 +55,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open registry in an SQLite file.
 pub struct SqliteStore {
-    connection: Connection,
+    connection: Lent,
     /// The path, for messages.
     location: String,
     /// True when staged imports are laid over the devices: queries then read the view `fleet`.
     is_overlaid: bool,
-    /// Dropped after `connection`: removes the files that it leaves beside the registry.
-    _sweeper: Option<Connection>,
 }
 
 /// Opens the registry of a fleet for writing; makes the file and its folder when they do not exist.
@@ -67,7 +67,7 @@ pub struct SqliteStore {
 /// # Errors
 /// The file cannot be made, is not a registry, belongs to another fleet or is of a newer version.
 pub fn open(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
-    Ok(Registry::new(Box::new(SqliteStore::open(path, fleet)?)))
+    Ok(Registry::new(Box::new(SqliteStore::open(path, fleet, &Kept::default())?)))
 }
 
 /// Opens the registry of a fleet for reading; one that does not exist yet reads as empty, and no file is made.
@@ -75,7 +75,7 @@ pub fn open(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
 /// # Errors
 /// As [`open`].
 pub fn open_for_reading(path: &Path, fleet: &str) -> Result<Registry, RegistryError> {
-    Ok(Registry::new(Box::new(SqliteStore::open_for_reading(path, fleet)?)))
+    Ok(Registry::new(Box::new(SqliteStore::open_for_reading(path, fleet, &Kept::default())?)))
 }
 
 /// Returns the identity of the registry in a file, whoever's it is; `None` when it cannot be read.
@@ -87,48 +87,84 @@ pub fn identity_at(path: &Path) -> Option<String> {
 }
 
 impl SqliteStore {
-    fn open(path: &Path, fleet: &str) -> Result<SqliteStore, RegistryError> {
+    fn open(path: &Path, fleet: &str, kept: &Kept) -> Result<SqliteStore, RegistryError> {
         let location = path.display().to_string();
+        if let Some(store) = SqliteStore::lent(kept.lend(path, true), &location, fleet)? {
+            return Ok(store);
+        }
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .map_err(|source| RegistryError::Folder { location: folder.display().to_string(), source })?;
         }
-        let is_new = make_private(path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(path, flags);
-        let connection = opened.map_err(|source| failure(&location, "open it", source))?;
-        let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
-        store.configure()?;
-        if !is_new {
-            // What is not ours is left as it is.
-            migrations::check_ours(&store.connection, &store.location)?;
-            restrict(path);
-        }
-        let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-        store.connection.execute_batch(journal).map_err(|e| store.error("prepare it", e))?;
-        store.migrate(fleet)?;
-        Ok(store)
+        let connection = kept.open(path, true, || {
+            let is_new = make_private(path);
+            let flags =
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let opened = Connection::open_with_flags(path, flags);
+            let connection = opened.map_err(|source| failure(&location, "open it", source))?;
+            let mut store = SqliteStore::over(connection, location.clone());
+            store.configure()?;
+            if !is_new {
+                // What is not ours is left as it is.
+                migrations::check_ours(&store.connection, &store.location)?;
+                restrict(path);
+            }
+            let journal = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+            store.connection.execute_batch(journal).map_err(|e| store.error("prepare it", e))?;
+            store.migrate(fleet)?;
+            Ok(store.connection)
+        })?;
+        Ok(SqliteStore { connection, location, is_overlaid: false })
     }
 
-    fn open_for_reading(path: &Path, fleet: &str) -> Result<SqliteStore, RegistryError> {
+    fn open_for_reading(path: &Path, fleet: &str, kept: &Kept) -> Result<SqliteStore, RegistryError> {
         let location = path.display().to_string();
+        if let Some(store) = SqliteStore::lent(kept.lend(path, false), &location, fleet)? {
+            return Ok(store);
+        }
         let fail = |source| failure(&location, "open it", source);
         if !path.exists() {
             return SqliteStore::in_memory(location, fleet);
         }
-        let sweeper = sweeper(path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
-        let store = SqliteStore { connection, location, is_overlaid: false, _sweeper: sweeper };
-        store.configure()?;
-        store.check_identity(fleet)?;
-        Ok(store)
+        let connection = kept.open(path, false, || {
+            let sweeper = sweeper(path);
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+            let store = SqliteStore {
+                connection: Lent::new(connection, sweeper),
+                location: location.clone(),
+                is_overlaid: false,
+            };
+            store.configure()?;
+            store.check_identity(fleet)?;
+            Ok(store.connection)
+        })?;
+        Ok(SqliteStore { connection, location, is_overlaid: false })
+    }
+
+    /// Returns a store over a connection that was kept, as if it was opened now; `None` without one, and when it cannot
+    /// be used any more.
+    fn lent(lent: Option<Lent>, location: &str, fleet: &str) -> Result<Option<SqliteStore>, RegistryError> {
+        let Some(connection) = lent else { return Ok(None) };
+        let mut store = SqliteStore { connection, location: location.to_string(), is_overlaid: false };
+        match store.check_identity(fleet) {
+            Ok(()) => Ok(Some(store)),
+            // What is wrong is told by who opens it anew.
+            Err(_) => {
+                store.connection.close_afterwards();
+                Ok(None)
+            }
+        }
+    }
+
+    fn over(connection: Connection, location: String) -> SqliteStore {
+        SqliteStore { connection: connection.into(), location, is_overlaid: false }
     }
 
     /// Returns an empty registry in memory, in the place of one that does not exist.
     pub(super) fn in_memory(location: String, fleet: &str) -> Result<SqliteStore, RegistryError> {
         let connection = Connection::open_in_memory().map_err(|source| failure(&location, "open it", source))?;
-        let mut store = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        let mut store = SqliteStore::over(connection, location);
         store.configure()?;
         store.migrate(fleet)?;
         Ok(store)
@@ -256,6 +292,7 @@ impl Store for SqliteStore {
     }
 
     fn limit_growth(&mut self, pages: u32) -> Result<(), RegistryError> {
+        self.connection.close_afterwards();
         let limit = || {
             let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
             let most = now + i64::from(pages);
@@ -317,7 +354,10 @@ fn restrict(path: &Path) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
+        // It changes the time of the file's last change, also to the same.
+        if !std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o777 == 0o600) {
+            drop(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)));
+        }
     }
     #[cfg(not(unix))]
     let _ = path;

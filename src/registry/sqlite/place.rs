@@ -1,5 +1,6 @@
 //! The file of a registry that is not open.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::rc::Rc;
 
 use super::super::{ExclusionFailure, Exclusive, Listening, RegistryError, Store, StorePlace};
 use super::SqliteStore;
+use super::kept::Kept;
 use super::lock::LockFile;
 
 /// The registry of a fleet at a path.
@@ -14,12 +16,15 @@ use super::lock::LockFile;
 pub struct SqlitePlace {
     path: PathBuf,
     fleet: String,
+    kept: Kept,
+    /// SQLite has read the file.
+    is_known: Cell<bool>,
 }
 
 impl SqlitePlace {
     /// Returns the place of a fleet's registry.
     pub fn new(path: PathBuf, fleet: &str) -> SqlitePlace {
-        SqlitePlace { path, fleet: fleet.to_string() }
+        SqlitePlace { path, fleet: fleet.to_string(), kept: Kept::default(), is_known: Cell::default() }
     }
 
     /// Returns the path of the lock beside a registry.
@@ -52,11 +57,23 @@ impl StorePlace for SqlitePlace {
     }
 
     fn open(&self) -> Result<Box<dyn Store>, RegistryError> {
-        Ok(Box::new(SqliteStore::open(&self.path, &self.fleet)?))
+        let store = SqliteStore::open(&self.path, &self.fleet, &self.kept)?;
+        self.is_known.set(true);
+        Ok(Box::new(store))
     }
 
     fn open_for_reading(&self) -> Result<Box<dyn Store>, RegistryError> {
-        Ok(Box::new(SqliteStore::open_for_reading(&self.path, &self.fleet)?))
+        let store = SqliteStore::open_for_reading(&self.path, &self.fleet, &self.kept)?;
+        self.is_known.set(self.path.exists());
+        Ok(Box::new(store))
+    }
+
+    fn keep_open(&self) {
+        self.kept.begin();
+    }
+
+    fn close_kept(&self) {
+        self.kept.close();
     }
 
     fn holder(&self) -> Option<String> {
@@ -64,8 +81,11 @@ impl StorePlace for SqlitePlace {
     }
 
     fn exclude(&self, owner: &str) -> Result<Rc<dyn Exclusive>, ExclusionFailure> {
-        // A lock is made beside a registry only.
-        if let Ok(file) = File::open(&self.path)
+        // A lock is made beside a registry only. One that is open in this process is not looked at: when the system closes
+        // the file, the locks are gone that SQLite has on it for its connections, and another process that closes the
+        // registry removes the write-ahead log that is written here.
+        if !self.is_known.get()
+            && let Ok(file) = File::open(&self.path)
             && !is_sqlite(&file)
         {
             let location = self.path.display().to_string();

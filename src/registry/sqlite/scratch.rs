@@ -25,7 +25,7 @@ impl SqliteStore {
             StepResult::Done => {}
             _ => return Err(RegistryError::Locked { location: self.location.clone() }),
         }
-        let copy = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        let copy = SqliteStore::over(connection, location);
         copy.configure()?;
         Ok(copy)
     }
@@ -35,7 +35,7 @@ impl SqliteStore {
         let fail = |source| failure(&location, "copy it", source);
         let connection = Connection::open("").map_err(fail)?;
         connection.execute_batch(SCRATCH).map_err(fail)?;
-        let mut copy = SqliteStore { connection, location, is_overlaid: false, _sweeper: None };
+        let mut copy = SqliteStore::over(connection, location);
         copy.configure()?;
         copy.migrate(fleet)?;
         Ok(copy)

@@ -1,0 +1,178 @@
+//! Connections that stay open between two uses: to open a registry takes longer than most answers from it.
+//!
+//! A connection is lent again only while its file is the one that it was opened on: one that was replaced, deleted or
+//! put back from a backup since is opened anew. Whose registry it is, and of which version, is asked at each loan.
+
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rusqlite::Connection;
+
+/// The most connections that are kept, of each kind.
+const KEPT_MAX: usize = 2;
+
+/// What tells a file from another one at its path, and from itself with other content that no connection has written:
+/// device, inode, length and the time of its last change, in seconds and nanoseconds; device and inode of its
+/// write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Face {
+    file: (u64, u64, u64, i64, i64),
+    log: Option<(u64, u64)>,
+}
+
+impl Face {
+    /// Returns that of a registry; `None` when there is none, or the system does not tell.
+    #[cfg(unix)]
+    fn of(path: &Path) -> Option<Face> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata(path).ok()?;
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = std::fs::metadata(log).ok().map(|log| (log.dev(), log.ino()));
+        Some(Face { file: (found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()), log })
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Path) -> Option<Face> {
+        None
+    }
+}
+
+/// The connections to one registry that are kept. Copies share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept(Rc<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    is_open: Cell<bool>,
+    reading: RefCell<Vec<Idle>>,
+    writing: RefCell<Vec<Idle>>,
+}
+
+/// A connection that nobody uses now.
+#[derive(Debug)]
+struct Idle {
+    // Closed before the sweeper.
+    connection: Connection,
+    _sweeper: Option<Connection>,
+    face: Face,
+}
+
+impl Kept {
+    /// Keeps connections from here on.
+    pub fn begin(&self) {
+        self.0.is_open.set(true);
+    }
+
+    /// Closes what is kept and not in use.
+    pub fn close(&self) {
+        let Shelf { reading, writing, .. } = &*self.0;
+        drop((reading.take(), writing.take()));
+    }
+
+    fn shelf(&self, writes: bool) -> &RefCell<Vec<Idle>> {
+        if writes { &self.0.writing } else { &self.0.reading }
+    }
+
+    /// Returns a connection to the file that is at a path now; `None` when none is kept.
+    pub fn lend(&self, path: &Path, writes: bool) -> Option<Lent> {
+        let mut shelf = self.shelf(writes).borrow_mut();
+        if shelf.is_empty() {
+            return None;
+        }
+        let face = Face::of(path);
+        // Others are closed here.
+        shelf.retain(|idle| Some(&idle.face) == face.as_ref());
+        let Idle { connection, _sweeper, face } = shelf.pop()?;
+        Some(Lent { connection: Some(connection), sweeper: _sweeper, home: Some(self.home(path, writes, face)) })
+    }
+
+    /// Opens a connection that is kept afterwards, when connections are.
+    ///
+    /// # Errors
+    /// That of `open`.
+    pub fn open<E>(&self, path: &Path, writes: bool, open: impl FnOnce() -> Result<Lent, E>) -> Result<Lent, E> {
+        if !self.0.is_open.get() {
+            return open();
+        }
+        let before = Face::of(path);
+        let mut lent = open()?;
+        // A new file, or one that was replaced meanwhile, is opened once more by who needs it next.
+        lent.home = Face::of(path)
+            .filter(|after| before.is_some_and(|before| before.file == after.file))
+            .map(|face| self.home(path, writes, face));
+        Ok(lent)
+    }
+
+    fn home(&self, path: &Path, writes: bool, face: Face) -> Home {
+        Home { kept: self.clone(), path: path.to_path_buf(), writes, face }
+    }
+}
+
+/// A connection in use, and where it is kept afterwards.
+pub(super) struct Lent {
+    /// `Some` until it is dropped.
+    connection: Option<Connection>,
+    /// Dropped after `connection`: removes the files that it leaves beside the registry.
+    sweeper: Option<Connection>,
+    /// `None` for one that is closed.
+    home: Option<Home>,
+}
+
+struct Home {
+    kept: Kept,
+    path: PathBuf,
+    writes: bool,
+    face: Face,
+}
+
+impl Lent {
+    pub fn new(connection: Connection, sweeper: Option<Connection>) -> Lent {
+        Lent { connection: Some(connection), sweeper, home: None }
+    }
+
+    /// Makes sure that nobody uses the connection after this one: it is not as it was opened.
+    pub fn close_afterwards(&mut self) {
+        self.home = None;
+    }
+}
+
+impl From<Connection> for Lent {
+    fn from(connection: Connection) -> Lent {
+        Lent::new(connection, None)
+    }
+}
+
+impl Deref for Lent {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let (Some(connection), Some(home)) = (self.connection.take(), self.home.take()) else { return };
+        let Home { kept, path, writes, face } = home;
+        let is_at_rest = connection.is_autocommit() && !connection.is_busy();
+        // A checkpoint has changed the file, or somebody else: it cannot be told which.
+        if !is_at_rest || !kept.0.is_open.get() || Face::of(&path).as_ref() != Some(&face) {
+            // Before the sweeper, which closes last.
+            drop(connection);
+            return;
+        }
+        let mut shelf = kept.shelf(writes).borrow_mut();
+        if shelf.len() < KEPT_MAX {
+            shelf.push(Idle { connection, _sweeper: self.sweeper.take(), face });
+        }
+    }
+}
