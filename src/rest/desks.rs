@@ -1,13 +1,13 @@
 //! The threads that answer: each has a desk of its own. One writes, so that jobs do not race for the branch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::LOG_TARGET;
+use super::queue::{Next, Queue};
 use crate::ops::hub::{Desk, Followed, HubError};
 use crate::ops::{Environment, Workspace};
 
@@ -17,15 +17,25 @@ const READERS: usize = 3;
 const WAITING_MAX: usize = 512;
 /// The longest pause before a repository is opened again that could not be.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long the registry stays open when nothing is asked: a gateway that rests has its files to itself no longer.
+const REST: Duration = Duration::from_millis(500);
 
 type Task = Box<dyn for<'w> FnOnce(&mut Desk<'w>) + Send>;
 
 /// The way to the threads.
 #[derive(Clone)]
-pub struct Desks {
-    readers: SyncSender<Task>,
-    writer: SyncSender<Task>,
-    committer: SyncSender<Task>,
+pub struct Desks(Arc<Queues>);
+
+struct Queues {
+    readers: Arc<Queue<Task>>,
+    writer: Arc<Queue<Task>>,
+    committer: Arc<Queue<Task>>,
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        [&self.readers, &self.writer, &self.committer].iter().for_each(|queue| queue.close());
+    }
 }
 
 impl Desks {
@@ -34,18 +44,14 @@ impl Desks {
     /// # Errors
     /// The system gives no threads.
     pub fn start(environment: &Environment, followed: &Followed) -> std::io::Result<Desks> {
-        let (readers, to_read) = sync_channel::<Task>(WAITING_MAX);
-        let (writer, to_write) = sync_channel::<Task>(WAITING_MAX);
-        let (committer, to_commit) = sync_channel::<Task>(WAITING_MAX);
-        let shared = |tasks: Receiver<Task>| Arc::new(Mutex::new(tasks));
-        let (to_read, to_write, to_commit) = (shared(to_read), shared(to_write), shared(to_commit));
-        let readers_of = std::iter::repeat_n(to_read, READERS);
-        for (number, tasks) in readers_of.chain([to_write, to_commit]).enumerate() {
-            let (environment, followed) = (environment.clone(), followed.clone());
+        let [readers, writer, committer] = [(); 3].map(|()| Arc::new(Queue::new(WAITING_MAX)));
+        let of_readers = std::iter::repeat_n(&readers, READERS);
+        for (number, tasks) in of_readers.chain([&writer, &committer]).enumerate() {
+            let (environment, followed, tasks) = (environment.clone(), followed.clone(), Arc::clone(tasks));
             let work = move || serve(&environment, &followed, &tasks);
             std::thread::Builder::new().name(format!("desk-{number}")).spawn(work)?;
         }
-        Ok(Desks { readers, writer, committer })
+        Ok(Desks(Arc::new(Queues { readers, writer, committer })))
     }
 
     /// Has something read.
@@ -56,7 +62,7 @@ impl Desks {
         &self,
         ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
     ) -> Result<T, HubError> {
-        hand(&self.readers, ask).await
+        hand(&self.0.readers, ask).await
     }
 
     /// Has something committed, one after the other: a remote that does not answer holds up nobody else.
@@ -67,7 +73,7 @@ impl Desks {
         &self,
         ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
     ) -> Result<T, HubError> {
-        hand(&self.committer, ask).await
+        hand(&self.0.committer, ask).await
     }
 
     /// Has something written to the registry, one after the other.
@@ -78,48 +84,58 @@ impl Desks {
         &self,
         ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
     ) -> Result<T, HubError> {
-        hand(&self.writer, ask).await
+        hand(&self.0.writer, ask).await
     }
 }
 
 async fn hand<T: Send + 'static>(
-    to: &SyncSender<Task>,
+    to: &Queue<Task>,
     ask: impl FnOnce(&mut Desk<'_>) -> Result<T, HubError> + Send + 'static,
 ) -> Result<T, HubError> {
     let (sender, answer) = oneshot::channel();
     let task: Task = Box::new(move |desk| drop(sender.send(ask(desk))));
-    let busy = || HubError::Unavailable("too many requests wait already: try again".to_string());
-    to.try_send(task).map_err(|_| busy())?;
+    if !to.put(task) {
+        return Err(HubError::Unavailable("too many requests wait already: try again".to_string()));
+    }
     let gone = || HubError::Unavailable("the fleet cannot be read now: the log of the gateway says why".to_string());
     answer.await.map_err(|_| gone())?
 }
 
 /// Answers until nobody asks any more. What panics is logged, and answered as what cannot be read.
-fn serve(environment: &Environment, followed: &Followed, tasks: &Mutex<Receiver<Task>>) {
-    let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+fn serve(environment: &Environment, followed: &Followed, tasks: &Queue<Task>) {
     let mut is_first = true;
     loop {
         let workspace = match Workspace::open(environment) {
-            Ok(workspace) => workspace,
+            Ok(workspace) => workspace.keeping_open(),
             Err(error) => {
                 if is_first {
                     tracing::warn!(target: LOG_TARGET, %error, "back ends cannot be answered yet");
                 }
                 is_first = false;
                 // Who asks meanwhile is told so.
-                let waiting = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PAUSE);
-                match waiting {
-                    Ok(task) => drop(task),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
+                match tasks.next(Some(PAUSE)) {
+                    Next::Task(task) => drop(task),
+                    Next::Nothing => {}
+                    Next::Closed => return,
                 }
                 continue;
             }
         };
         let mut desk = Desk::new(&workspace, followed.clone());
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            while let Ok(task) = next() {
-                task(&mut desk);
+            let mut rest = Some(REST);
+            loop {
+                match tasks.next(rest) {
+                    Next::Task(task) => {
+                        task(&mut desk);
+                        rest = Some(REST);
+                    }
+                    Next::Nothing => {
+                        workspace.rest();
+                        rest = None;
+                    }
+                    Next::Closed => return,
+                }
             }
         }));
         if ended.is_ok() {

@@ -22,6 +22,7 @@ mod messages;
 mod notes;
 mod provisioning;
 mod queries;
+mod queue;
 mod routes;
 mod server;
 mod throttle;
