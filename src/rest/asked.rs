@@ -9,13 +9,37 @@ use serde_json::Value;
 use super::access::{Access, Admitted, Rules};
 use super::answer::Fault;
 use super::desks::Desks;
-use super::notes::Notes;
 use super::throttle::{Operation, Throttle};
+use super::together::{Doing, Together};
 use crate::execute::Wakeup;
 use crate::link::Switchboard;
+use crate::ops::hub::{GivenJob, HubError, HubJob, NotedCall};
 
 /// The shortest time between two publications of what back ends did to single devices.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Calls that are noted with one commit of the registry.
+const CALLS_MAX: usize = 256;
+/// Jobs that become the branch's together: who waits for the first also waits for the last.
+const PUTS_MAX: usize = 16;
+
+/// What is noted before a method is called.
+pub struct Notes;
+
+impl Doing<NotedCall, ()> for Notes {
+    async fn all(&self, desks: &Desks, calls: Vec<NotedCall>) -> Result<Vec<Result<(), HubError>>, HubError> {
+        desks.write(move |desk| desk.note_calls(&calls)).await
+    }
+}
+
+/// Jobs, with a commit of git each, which are pushed together.
+pub struct Puts;
+
+impl Doing<GivenJob, HubJob> for Puts {
+    async fn all(&self, desks: &Desks, jobs: Vec<GivenJob>) -> Result<Vec<Result<HubJob, HubError>>, HubError> {
+        desks.commit(move |desk| Ok(desk.put_jobs(&jobs, time()))).await
+    }
+}
 
 /// Wakes the daemon, and returns at once.
 pub type Wake = Arc<dyn Fn(Wakeup) + Send + Sync>;
@@ -23,7 +47,8 @@ pub type Wake = Arc<dyn Fn(Wakeup) + Send + Sync>;
 /// What all requests are answered with.
 pub struct Served {
     pub desks: Desks,
-    pub notes: Arc<Notes>,
+    pub notes: Arc<Together<NotedCall, (), Notes>>,
+    pub puts: Arc<Together<GivenJob, HubJob, Puts>>,
     pub switchboard: Switchboard,
     wake: Wake,
     /// When the daemon was told last that something waits to be published; it is told at most once in
@@ -36,7 +61,9 @@ pub struct Served {
 impl Served {
     pub fn new(desks: Desks, switchboard: Switchboard, throttle: Throttle, wake: Wake) -> Served {
         let (access, told_at) = (Access::default(), Mutex::default());
-        Served { desks, notes: Arc::default(), switchboard, wake, told_at, throttle, access }
+        let notes = Arc::new(Together::new(CALLS_MAX, Notes));
+        let puts = Arc::new(Together::new(PUTS_MAX, Puts));
+        Served { desks, notes, puts, switchboard, wake, told_at, throttle, access }
     }
 
     /// Tells the daemon that the branch has moved.

@@ -7,7 +7,7 @@ use super::answer::{self, Fault};
 use super::asked::{Asked, time};
 use super::throttle::Operation;
 use crate::model::hub::HubRight;
-use crate::ops::hub::{HubAction, HubJob, JobRequest, job_type};
+use crate::ops::hub::{GivenJob, HubAction, HubJob, JobRequest, job_type};
 
 /// Jobs on one page of a list, unless the client asks for fewer.
 const PAGE_MAX: usize = 1_000;
@@ -23,8 +23,8 @@ pub async fn put(asked: &Asked, id: &str) -> Result<Response, Fault> {
     }
     let now = time();
     let request = JobRequest::parse(id, &body, now)?;
-    let caller = asked.admitted.caller.clone();
-    let job = asked.served.desks.commit(move |desk| desk.put_job(&request, &caller, now)).await?;
+    let given = GivenJob { request, caller: asked.admitted.caller.clone(), at: now };
+    let job = asked.served.puts.ask(&asked.served.desks, given).await?;
     asked.served.committed();
     Ok(answer::ok(&json!({"jobId": job.id, "type": job_type(&job.action), "status": job.status.as_str()})))
 }

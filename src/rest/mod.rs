@@ -19,13 +19,13 @@ mod desks;
 mod identities;
 mod jobs;
 mod messages;
-mod notes;
 mod provisioning;
 mod queries;
 mod queue;
 mod routes;
 mod server;
 mod throttle;
+mod together;
 mod tokens;
 mod twins;
 

@@ -81,7 +81,7 @@ pub async fn call(asked: &Asked, id: &str) -> Result<Response, Fault> {
     let (device_id, caller) = (id.to_string(), asked.admitted.caller.clone());
     // It is noted before it is called: afterwards nobody may be there to do it.
     let call = NotedCall { device_id, method: method.clone(), caller, at: time() };
-    asked.served.notes.note(&asked.served.desks, call).await?;
+    asked.served.notes.ask(&asked.served.desks, call).await?;
     asked.served.noted();
     let call = DirectCall { device_id: id.to_string(), method, payload, connect_timeout, response_timeout };
     // Whoever asked may hang up: the call goes on.

@@ -17,6 +17,8 @@ use crate::repo::source_reference;
 
 use super::{HubError, names};
 
+/// Commits whose files are kept: that of the branch, and one that is to become it.
+const KNOWN_MAX: usize = 2;
 /// How often what was done is read at most, while the daemon goes on.
 const READS_MAX: usize = 10;
 
@@ -68,8 +70,8 @@ pub struct Desk<'w> {
     pub(super) followed: Followed,
     parsed: ParsedFiles,
     recorded: Recorded,
-    /// The files of a commit.
-    known: Option<(String, Files<'w>)>,
+    /// The files of commits that were looked at last, the newest look last.
+    known: Vec<(String, Files<'w>)>,
     pub(super) known_target: KnownTarget,
     /// When the answers of devices were dropped last that are too old.
     pub(super) dropped_at: Option<Timestamp>,
@@ -84,7 +86,7 @@ impl<'w> Desk<'w> {
             followed,
             parsed: ParsedFiles::default(),
             recorded: Recorded::default(),
-            known: None,
+            known: Vec::new(),
             known_target: None,
             dropped_at: None,
             new_devices: BTreeMap::new(),
@@ -102,22 +104,26 @@ impl<'w> Desk<'w> {
     /// Returns the files of the newest commit.
     pub(super) fn files(&mut self) -> Result<Files<'w>, HubError> {
         let head = self.head()?;
-        if let Some((commit, files)) = &self.known
-            && *commit == head
-        {
-            return Ok(files.clone());
-        }
-        let files = self.files_at(&head)?;
-        self.known = Some((head, files.clone()));
-        Ok(files)
+        self.files_at(&head)
     }
 
     /// Returns the files of a commit.
     pub(super) fn files_at(&mut self, commit: &str) -> Result<Files<'w>, HubError> {
-        let before = self.known.as_ref().map(|(_, files)| &files.tree);
-        let tree = self.workspace.repo.tree_after(commit, before)?;
-        let named = (&self.workspace.repo, self.followed.branch());
-        Ok(Files::of_tree(tree, named, OnError::Hold, &mut self.parsed))
+        if let Some(at) = self.known.iter().position(|(known, _)| known == commit) {
+            let known = self.known.remove(at);
+            self.known.push(known);
+        } else {
+            let before = self.known.last().map(|(_, files)| &files.tree);
+            let tree = self.workspace.repo.tree_after(commit, before)?;
+            let named = (&self.workspace.repo, self.followed.branch());
+            let files = Files::of_tree(tree, named, OnError::Hold, &mut self.parsed);
+            if self.known.len() == KNOWN_MAX {
+                self.known.remove(0);
+            }
+            self.known.push((commit.to_string(), files));
+        }
+        let (_, files) = self.known.last().expect("it was just put there");
+        Ok(files.clone())
     }
 
     pub(super) fn declared(&mut self) -> Result<Arc<Declared>, HubError> {
@@ -182,9 +188,13 @@ impl<'w> Desk<'w> {
 
     /// Returns true when something that cannot be used has a name that a job of this id may have.
     pub(super) fn held(&mut self, id: &str) -> Result<Option<String>, HubError> {
-        let files = self.files()?;
-        let names = names::names_of(id);
-        let held = files.held.documents.iter().find(|((_, name), _)| names.contains(name));
-        Ok(held.map(|(_, hold)| hold.why.clone()))
+        Ok(held(&self.files()?, id))
     }
+}
+
+/// Returns why something of these files cannot be used that has a name that a job of this id may have.
+pub(super) fn held(files: &Files<'_>, id: &str) -> Option<String> {
+    let names = names::names_of(id);
+    let held = files.held.documents.iter().find(|((_, name), _)| names.contains(name));
+    held.map(|(_, hold)| hold.why.clone())
 }

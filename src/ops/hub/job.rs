@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::desk::Desk;
+use super::desk::{Desk, held};
 use super::names::{CREATED_LABEL, HubWork, REQUEST_LABEL, all, find, named, names_of};
-use super::publish::{message, subject};
+use super::publish::{Made, all_failed, message, subject};
 use super::request::{HubAction, JobRequest};
 use super::{Caller, HubError};
 use crate::diag::{Diagnostic, Severity};
@@ -19,7 +19,7 @@ use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::model::outcome::{Counts, RunStatus};
 use crate::plan::Refusal;
-use crate::prepare::{Purpose, View, records_of};
+use crate::prepare::{Files, Purpose, View, records_of};
 use crate::registry::Change;
 use crate::repo::DeclaredFile;
 
@@ -81,35 +81,55 @@ pub struct HubJob {
     pub statistics: Option<HubStatistics>,
 }
 
-impl Desk<'_> {
-    /// Makes a job: a document, committed and pushed when this returns. The same request again is the job that it has
-    /// made.
+/// A job that a back end asks for.
+#[derive(Debug, Clone)]
+pub struct GivenJob {
+    pub request: JobRequest,
+    pub caller: Caller,
+    /// When it was asked.
+    pub at: Timestamp,
+}
+
+impl<'w> Desk<'w> {
+    /// Makes jobs: each a document and a commit, pushed when this returns. The same request again is the job that it has
+    /// made. Returns what becomes of each.
     ///
     /// # Errors
-    /// The id has another job, a plan or a policy of the fleet refuses it, or it could not be committed; nothing was
-    /// kept.
-    pub fn put_job(&mut self, request: &JobRequest, caller: &Caller, now: Timestamp) -> Result<HubJob, HubError> {
-        let folder = self.api()?.jobs_folder;
-        if let Some(job) = self.put_for_review(request, &folder, caller, now)? {
-            return Ok(job);
+    /// Of a job: its id has another one, a plan or a policy of the fleet refuses it, or it could not be committed; nothing
+    /// of it was kept.
+    pub fn put_jobs(&mut self, asked: &[GivenJob], now: Timestamp) -> Vec<Result<HubJob, HubError>> {
+        let api = self.api();
+        let api = match api {
+            Ok(api) => api,
+            Err(error) => return all_failed(asked.len(), error),
+        };
+        if api.review_branch.is_some() {
+            let review = |one: &GivenJob| self.put_for_review(&one.request, &api.jobs_folder, &one.caller, one.at);
+            return asked.iter().map(review).collect();
         }
-        let made = self.publish(caller, &mut |desk: &mut Desk<'_>, tip: &str| {
-            let Some((name, file)) = desk.place_of(request, &folder, now)? else { return Ok(None) };
-            let text = request.document(&name, &caller.policy, now)?;
-            let files = vec![DeclaredFile { path: file, text }];
-            desk.check(tip, &name, &files, caller, now)?;
+        let made = self.publish(asked, &mut |desk: &mut Desk<'_>, tip: &str, one: &GivenJob| {
+            let GivenJob { request, caller, at } = one;
+            let files = desk.files_at(tip)?;
+            let Some((name, path)) = desk.place_of(request, files, &api.jobs_folder, *at)? else { return Ok(None) };
+            let files = vec![DeclaredFile { path, text: request.document(&name, &caller.policy, *at)? }];
             let subject = subject(&request.id, &request.verb(), &request.condition);
-            Ok(Some((files, message(&subject, &request.id, caller))))
-        })?;
-        let job = self.job(&request.id, now)?;
-        let job = job.ok_or_else(|| HubError::Unavailable("somebody removed the job meanwhile".to_string()))?;
+            let commit = desk.written(tip, (&files, &message(&subject, &request.id, caller)), caller)?;
+            desk.check(&commit, &name, caller, *at)?;
+            Ok(Some(Made { commit, files }))
+        });
         if let Err(error) = self.drop_old_answers(now) {
             tracing::warn!(%error, "answers of devices that are too old are still kept");
         }
-        if let Some(commit) = made {
-            tracing::info!(job = %request.id, policy = %caller.policy, %commit, "a back end has made a job");
-        }
-        Ok(job)
+        let shown = |(one, made): (&GivenJob, Result<Option<String>, HubError>)| {
+            let GivenJob { request, caller, at } = one;
+            let commit = made?;
+            if let Some(commit) = &commit {
+                tracing::info!(job = %request.id, policy = %caller.policy, %commit, "a back end has made a job");
+            }
+            let gone = || HubError::Unavailable("somebody removed the job meanwhile".to_string());
+            self.job(&request.id, *at)?.ok_or_else(gone)
+        };
+        asked.iter().zip(made).map(shown).collect()
     }
 
     /// Drops the whole answers of devices that are older than the fleet keeps them, at most once an hour.
@@ -124,55 +144,55 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Makes a job on a branch of its own; `None` where jobs run without a review.
+    /// Makes a job on a branch of its own, where it waits for a review.
     fn put_for_review(
         &mut self,
         request: &JobRequest,
         folder: &str,
         caller: &Caller,
         now: Timestamp,
-    ) -> Result<Option<HubJob>, HubError> {
-        if self.api()?.review_branch.is_none() {
-            return Ok(None);
-        }
+    ) -> Result<HubJob, HubError> {
         if let Some(reviewed) = self.reviewed(&request.id, now)? {
             return match reviewed.request.as_deref() == Some(&request.digest) {
-                true => Ok(Some(reviewed.job)),
+                true => Ok(reviewed.job),
                 false => Err(HubError::JobExists(request.id.clone())),
             };
         }
         let gone = || HubError::Unavailable("the fleet changes at this moment: try again".to_string());
-        let Some((name, path)) = self.place_of(request, folder, now)? else {
-            return Ok(Some(self.job(&request.id, now)?.ok_or_else(gone)?));
+        let tip = self.head()?;
+        let files = self.files_at(&tip)?;
+        let Some((name, path)) = self.place_of(request, files, folder, now)? else {
+            return self.job(&request.id, now)?.ok_or_else(gone);
         };
         let branch = self.review_branch(&name)?.ok_or_else(gone)?;
         let files = [DeclaredFile { path, text: request.document(&name, &caller.policy, now)? }];
-        let tip = self.head()?;
-        self.check(&tip, &name, &files, caller, now)?;
         let subject = subject(&request.id, &request.verb(), &request.condition);
-        self.propose(&branch, (&files, &message(&subject, &request.id, caller)), caller)?;
+        let commit = self.written(&tip, (&files, &message(&subject, &request.id, caller)), caller)?;
+        self.check(&commit, &name, caller, now)?;
+        self.propose(&branch, &commit)?;
         // It must never run without its review.
         let reviewed = self.reviewed(&request.id, now)?.ok_or_else(|| {
             HubError::Unavailable(format!("the job was proposed on {branch}, and cannot be read from there"))
         })?;
-        Ok(Some(reviewed.job))
+        Ok(reviewed.job)
     }
 
-    /// Returns the name and the file of a new job; `None` when this very request has made it before.
+    /// Returns the name and the file of a new job beside these files; `None` when this very request has made it before.
     ///
     /// # Errors
     /// The id is taken.
     fn place_of(
         &mut self,
         request: &JobRequest,
+        files: Files<'w>,
         folder: &str,
         now: Timestamp,
     ) -> Result<Option<(Name, String)>, HubError> {
         let exists = || HubError::JobExists(request.id.clone());
-        if self.held(&request.id)?.is_some() {
+        if held(&files, &request.id).is_some() {
             return Err(exists());
         }
-        let view = self.view()?;
+        let view = self.view_of(files)?;
         if let Some(work) = find(&view.declared, &request.id) {
             let retention = self.api()?.retention;
             let job = describe(&view, work, now);
@@ -198,18 +218,9 @@ impl Desk<'_> {
         Ok(Some((name, file)))
     }
 
-    /// Refuses a job that makes the files invalid, or that their plan or a policy refuses.
-    fn check(
-        &mut self,
-        tip: &str,
-        name: &Name,
-        files: &[DeclaredFile],
-        caller: &Caller,
-        now: Timestamp,
-    ) -> Result<(), HubError> {
-        let commit =
-            self.workspace.repo.commit_declared(tip, files, "a job to be planned", ("plan", "plan@localhost"))?;
-        let files = self.files_at(&commit)?;
+    /// Refuses a job whose commit makes the files invalid, or that their plan or a policy refuses.
+    fn check(&mut self, commit: &str, name: &Name, caller: &Caller, now: Timestamp) -> Result<(), HubError> {
+        let files = self.files_at(commit)?;
         let own = files.held.documents.iter().find(|((_, held), _)| held == name).map(|(_, hold)| hold.why.clone());
         let own = own.or_else(|| {
             let is_own = |path: &&String| files.held.files.contains_key(*path);
@@ -303,9 +314,10 @@ impl Desk<'_> {
             let message = Some("It was cancelled before its review.".to_string());
             return Ok(HubJob { status: HubStatus::Cancelled, message, ..reviewed.job });
         }
-        self.publish(caller, &mut |desk: &mut Desk<'_>, _: &str| {
-            let view = desk.view()?;
-            let work = find(&view.declared, id).ok_or_else(|| HubError::NoJob(id.to_string()))?;
+        let mut made = self.publish(&[id], &mut |desk: &mut Desk<'_>, tip: &str, id: &&str| {
+            let files = desk.files_at(tip)?;
+            let view = desk.view_of(files)?;
+            let work = find(&view.declared, id).ok_or_else(|| HubError::NoJob((*id).to_string()))?;
             match describe(&view, work, now).status {
                 HubStatus::Cancelled => return Ok(None),
                 status @ (HubStatus::Completed | HubStatus::Failed) => {
@@ -321,9 +333,12 @@ impl Desk<'_> {
             let unusual = || HubError::Unavailable(format!("{} cannot be edited safely: edit it by hand", work.file()));
             let text = String::from_utf8(bytes).map_err(|_| unusual())?;
             let text = edit::set_suspend(&text, kind, work.name(), true).map_err(|_| unusual())?;
-            let file = DeclaredFile { path: work.file().to_string(), text };
-            Ok(Some((vec![file], message(&format!("Hub job {id}: cancel"), id, caller))))
-        })?;
+            let files = vec![DeclaredFile { path: work.file().to_string(), text }];
+            let message = message(&format!("Hub job {id}: cancel"), id, caller);
+            let commit = desk.written(tip, (&files, &message), caller)?;
+            Ok(Some(Made { commit, files }))
+        });
+        made.pop().unwrap_or(Ok(None))?;
         self.job(id, now)?.ok_or_else(|| HubError::NoJob(id.to_string()))
     }
 }

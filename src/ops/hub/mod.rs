@@ -26,7 +26,7 @@ pub use crate::registry::{GivenMessage, IdentityRow};
 pub use desk::{Desk, Followed};
 pub use devices::{Expected, GivenIdentity, HubTwin, NotedCall, TwinPatch, TwinWritten};
 pub use error::HubError;
-pub use job::{HubJob, HubStatistics, HubStatus};
+pub use job::{GivenJob, HubJob, HubStatistics, HubStatus};
 pub use policies::{connection_string, make_policies};
 pub use provisioning::{NotRegistered, Registration, Shown};
 pub use request::{HubAction, JobRequest, timeout};

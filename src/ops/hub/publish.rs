@@ -16,8 +16,18 @@ const FETCHED_PREFIX: &str = "refs/fleetform/fetched/source/";
 /// Characters of the condition in the subject of a commit.
 const CONDITION_CHARS_MAX: usize = 48;
 
-/// Returns the files of a commit and its message.
-type Make<'a, D> = dyn FnMut(&mut D, &str) -> Result<Option<(Vec<DeclaredFile>, String)>, HubError> + 'a;
+/// Commits that become the branch's together, each of one thing that was asked.
+const CHAIN_MAX: usize = 64;
+
+/// Makes the commit after another one that does what is asked, and returns it; `None` when there is nothing to do.
+type Make<'a, D, T> = dyn FnMut(&mut D, &str, &T) -> Result<Option<Made>, HubError> + 'a;
+
+/// A commit that no branch has yet.
+pub(super) struct Made {
+    pub commit: String,
+    /// What it changes.
+    pub files: Vec<DeclaredFile>,
+}
 
 /// Returns the message of the commit of a job.
 pub(super) fn message(subject: &str, id: &str, caller: &Caller) -> String {
@@ -37,22 +47,63 @@ pub(super) fn subject(id: &str, verb: &str, condition: &str) -> String {
 }
 
 impl Desk<'_> {
-    /// Commits files on the followed branch, pushes the commit, and returns it. `make` is called with the tip that the
-    /// commit comes after, again when somebody else has moved the branch meanwhile, and returns the files and the
-    /// message; `None` when there is nothing to do any more.
+    /// Has each of the things that are asked made a commit, one after the other, and makes them the followed branch's
+    /// together, pushed. Returns the commit of each; `None` where there is nothing to do any more. `make` is called with
+    /// the commit that the new one comes after: that of the one before, or the tip. It is called again when somebody
+    /// else has moved the branch meanwhile.
     ///
     /// # Errors
-    /// Nothing could be written or pushed, and nothing was kept; or the error of `make`.
-    pub(super) fn publish(&mut self, caller: &Caller, make: &mut Make<'_, Self>) -> Result<Option<String>, HubError> {
+    /// Nothing could be written or pushed, and nothing of it was kept; or the error of `make`.
+    pub(super) fn publish<T>(
+        &mut self,
+        asked: &[T],
+        make: &mut Make<'_, Self, T>,
+    ) -> Vec<Result<Option<String>, HubError>> {
+        let mut verdicts = Vec::with_capacity(asked.len());
+        for part in asked.chunks(CHAIN_MAX) {
+            verdicts.extend(self.publish_chain(part, make));
+        }
+        verdicts
+    }
+
+    fn publish_chain<T>(&mut self, asked: &[T], make: &mut Make<'_, Self, T>) -> Vec<Result<Option<String>, HubError>> {
         for _ in 0..ATTEMPTS_MAX {
-            let tip = self.head()?;
-            let Some((files, message)) = make(self, &tip)? else { return Ok(None) };
-            let commit = self.written(&tip, (&files, &message), caller)?;
-            if self.take(&tip, &commit, &files)? {
-                return Ok(Some(commit));
+            let tip = match self.head() {
+                Ok(tip) => tip,
+                Err(error) => return all_failed(asked.len(), error),
+            };
+            let (mut last, mut files, mut verdicts) = (tip.clone(), Vec::new(), Vec::new());
+            // Those before the first commit hold, whatever becomes of that.
+            let mut settled = 0;
+            for one in asked {
+                let made = make(self, &last, one);
+                if last == tip && !matches!(made, Ok(Some(_))) {
+                    settled += 1;
+                }
+                verdicts.push(made.map(|made| {
+                    made.map(|Made { commit, files: own }| {
+                        files.retain(|file: &DeclaredFile| own.iter().all(|own| own.path != file.path));
+                        files.extend(own);
+                        last.clone_from(&commit);
+                        commit
+                    })
+                }));
+            }
+            if last == tip {
+                return verdicts;
+            }
+            match self.take(&tip, &last, &files) {
+                Ok(true) => return verdicts,
+                Ok(false) => {}
+                Err(error) => {
+                    verdicts.truncate(settled);
+                    verdicts.extend(all_failed(asked.len() - settled, error));
+                    return verdicts;
+                }
             }
         }
-        Err(HubError::Unavailable("others commit to the branch without a pause: try again".to_string()))
+        let busy = "others commit to the branch without a pause: try again".to_string();
+        all_failed(asked.len(), HubError::Unavailable(busy))
     }
 
     /// Writes a commit of a back end, and returns it. No branch moves.
@@ -125,7 +176,7 @@ impl Desk<'_> {
         Some(Remote::new(self.workspace.repo.git_folder(), name))
     }
 
-    /// Takes up a commit of a back end that was pushed and did not become the branch's here: the process died between the
+    /// Takes up commits of back ends that were pushed and did not become the branch's here: the process died between the
     /// two.
     ///
     /// # Errors
@@ -139,8 +190,19 @@ impl Desk<'_> {
         };
         let repo = &self.workspace.repo;
         remote.fetch(&[(branch, &format!("{FETCHED_PREFIX}{branch}"))]).map_err(|error| unavailable(&error))?;
-        let commit = repo.commit(there)?;
-        if commit.parents != [tip] || commit.trailer(JOB_TRAILER).is_none() {
+        let mut below = there.to_string();
+        for _ in 0..CHAIN_MAX {
+            let commit = repo.commit(&below)?;
+            let [parent] = commit.parents.as_slice() else { return Err(pull()) };
+            if commit.trailer(JOB_TRAILER).is_none() {
+                return Err(pull());
+            }
+            below.clone_from(parent);
+            if below == tip {
+                break;
+            }
+        }
+        if below != tip {
             return Err(pull());
         }
         let mut files = Vec::new();
@@ -154,6 +216,13 @@ impl Desk<'_> {
             false => Err(pull()),
         }
     }
+}
+
+/// Returns what each is told when all fail for one reason.
+pub(super) fn all_failed<T>(count: usize, error: HubError) -> Vec<Result<T, HubError>> {
+    let text = error.to_string();
+    let others = (1..count).map(|_| Err(HubError::Unavailable(text.clone())));
+    std::iter::once(Err(error)).chain(others).take(count).collect()
 }
 
 pub(super) fn unavailable(error: &RemoteError) -> HubError {

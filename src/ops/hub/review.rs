@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
+use super::HubError;
 use super::desk::{Desk, Followed};
 use super::job::{HubJob, HubStatus, describe};
 use super::names::{REQUEST_LABEL, find, names_of};
 use super::publish::unavailable;
-use super::{Caller, HubError};
 use crate::model::id::Name;
-use crate::repo::{DeclaredFile, MIRRORED, Remote};
+use crate::repo::{MIRRORED, Remote};
 
 /// Where a mirror keeps the branches that it has pushed: its own `refs/heads` are the remote's.
 const MIRROR_PREFIX: &str = "refs/fleetform/review/";
@@ -51,24 +51,17 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// There is such a branch, or it cannot be pushed; nothing was kept.
-    pub(super) fn propose(
-        &mut self,
-        branch: &str,
-        (files, message): (&[DeclaredFile], &str),
-        caller: &Caller,
-    ) -> Result<String, HubError> {
-        let tip = self.head()?;
+    pub(super) fn propose(&mut self, branch: &str, commit: &str) -> Result<(), HubError> {
         if self.workspace.repo.resolve(&self.review_reference(branch)).is_ok() {
             return Err(HubError::Unavailable(format!("there is a branch {branch} already, which is not the job's")));
         }
-        let commit = self.written(&tip, (files, message), caller)?;
         if let Some(remote) = self.remote()? {
-            remote.push(&commit, branch, None).map_err(|error| unavailable(&error))?;
+            remote.push(commit, branch, None).map_err(|error| unavailable(&error))?;
         }
-        if !self.workspace.repo.make_reference(&self.review_reference(branch), &commit)? {
+        if !self.workspace.repo.make_reference(&self.review_reference(branch), commit)? {
             return Err(HubError::Unavailable(format!("there is a branch {branch} already, which is not the job's")));
         }
-        Ok(commit)
+        Ok(())
     }
 
     /// Removes the branch of a job, at the remote too.
