@@ -18,7 +18,7 @@ use crate::model::secret::{Masks, SecretRef, SecretText, Secrets};
 use crate::model::text::sanitize_line;
 use crate::registry::sqlite::SqlitePlace;
 use crate::registry::{Change, Registry, RegistryError};
-use crate::repo::{Remote, RemoteError, Repo, ResultsBranch};
+use crate::repo::{Remote, RemoteError, Repo, ResultsBranch, Tracking, file_id};
 
 /// What a command is told by its surroundings, read once.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,16 @@ pub struct Workspace {
     registry: RefCell<Option<((RegistryConfig, Name), OwnRegistry)>>,
     /// Stores stay open between two uses.
     keeps_open: bool,
+    /// When git had none of the registry's files.
+    untracked: RefCell<Option<Untracked>>,
+}
+
+/// What git tracked at a moment, and which file the registry was, with device and inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Untracked {
+    tracking: Tracking,
+    file: PathBuf,
+    id: (u64, u64),
 }
 
 /// Returns a name for a process that works on a fleet, unlike every one before: `host/process/random`.
@@ -74,7 +84,14 @@ impl Workspace {
     fn of(mut repo: Repo, environment: &Environment) -> Workspace {
         repo.sign_with(environment.signing_key.as_deref());
         let secrets = SecretStore::new(environment.secrets.clone());
-        Workspace { repo, environment: environment.clone(), secrets, registry: RefCell::default(), keeps_open: false }
+        Workspace {
+            repo,
+            environment: environment.clone(),
+            secrets,
+            registry: RefCell::default(),
+            keeps_open: false,
+            untracked: RefCell::default(),
+        }
     }
 
     /// Reads no secrets from now on: jobs that need them have values that are none.
@@ -190,6 +207,12 @@ impl Workspace {
     pub fn own_registry(&self, fleet: &Fleet) -> Result<OwnRegistry, PrepareError> {
         let own = self.registry_place(fleet)?;
         let Some(file) = own.file() else { return Ok(own) };
+        // Before it is looked for: what comes meanwhile is looked for the next time.
+        let now = if self.keeps_open { self.repo.tracking().zip(file_id(&file)) } else { None };
+        let now = now.map(|(tracking, id)| Untracked { tracking, file: file.clone(), id });
+        if now.is_some() && *self.untracked.borrow() == now {
+            return Ok(own);
+        }
         let mut places = Vec::new();
         if self.environment.registry.is_none() {
             places.push(PathBuf::from(OWN_FOLDER));
@@ -197,6 +220,7 @@ impl Workspace {
         places.extend([SqlitePlace::lock_path(&file), SqlitePlace::listener_path(&file)]);
         places.extend(SqlitePlace::files(&file));
         self.refuse_tracked(&places)?;
+        *self.untracked.borrow_mut() = now;
         Ok(own)
     }
 

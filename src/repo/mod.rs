@@ -38,8 +38,9 @@ pub use remote::{Call, Move, Pulse, Remote, RemoteError, init_mirror, without_se
 pub use sign::check_signing_key;
 pub use signatures::{Signature, SigningKeys};
 pub use touched::NamedCommit;
+pub use tracked::Tracking;
 pub use upstream::{Beside, Exchange, Landed, Outgoing, Sent, StillRenewed, Tip, UpstreamError};
-pub use witness::{Witness, is_same_file};
+pub use witness::{Witness, file_id, is_same_file};
 pub use work::work_tree_taking;
 pub use write::{BlobId, Changes, Content, FileChange, ResultsBranch};
 

@@ -7,7 +7,31 @@ use git2::{ObjectType, Tree};
 
 use super::{Repo, RepoError};
 
+/// What git tracks, as far as it can be told at once: while it stays the same, [`Repo::tracked`] finds the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracking {
+    /// The commit of `HEAD`; `None` when there is none yet.
+    head: Option<git2::Oid>,
+    /// Device, inode, length and the time of the last change of the index; `None` when there is none.
+    index: Option<(u64, u64, u64, i64, i64)>,
+}
+
 impl Repo {
+    /// Returns what git tracks now; `None` where the system does not tell whether a file has changed.
+    #[cfg(unix)]
+    pub fn tracking(&self) -> Option<Tracking> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata(self.repository.path().join("index"));
+        let index = found.ok().map(|found| (found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()));
+        Some(Tracking { head: self.repository.refname_to_id("HEAD").ok(), index })
+    }
+
+    /// Returns what git tracks now; `None` where the system does not tell whether a file has changed.
+    #[cfg(not(unix))]
+    pub fn tracking(&self) -> Option<Tracking> {
+        None
+    }
+
     /// Returns the first tracked path at some places, from the root of the repository: the file or folder itself,
     /// something in it, or a link or submodule on the way to it. Both `HEAD` and the index count: a clone gets what
     /// `HEAD` has, and the next commit will have what the index has. Relative places start at the fleet's folder.

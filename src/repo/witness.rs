@@ -127,13 +127,26 @@ impl Witness {
 pub fn is_same_file(one: &Path, two: &Path) -> bool {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::MetadataExt as _;
-        let id = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
-        id(one).is_some() && id(one) == id(two)
+        file_id(one).is_some() && file_id(one) == file_id(two)
     }
     #[cfg(not(unix))]
     {
         one.canonicalize().ok() == two.canonicalize().ok()
+    }
+}
+
+/// Returns device and inode of the file that a path leads to; `None` when there is none, or the system has no such
+/// numbers.
+pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        path.metadata().map(|found| (found.dev(), found.ino())).ok()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
     }
 }
 
