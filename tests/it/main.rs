@@ -34,6 +34,7 @@ mod indexes;
 mod kinds;
 mod known;
 mod leaving;
+mod lending;
 mod lifecycle;
 mod listen;
 mod looking;

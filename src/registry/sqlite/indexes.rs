@@ -185,7 +185,7 @@ mod tests {
 
     /// Returns a registry of devices with one of 50 lines; every tenth device has no line.
     fn registry(devices: usize) -> SqliteStore {
-        let registry = SqliteStore::open_for_reading(std::path::Path::new("/nowhere/fleet.db"), "acme").unwrap();
+        let registry = SqliteStore::in_memory("memory".to_string(), "acme").unwrap();
         let text = format!(
             "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT {devices})
              INSERT INTO device SELECT printf('d-%06d', n), 'x', NULL, NULL, 'registered', 0, 0, 0, 'Connected', NULL, \

@@ -56,7 +56,7 @@ struct Shelf {
 struct Idle {
     // Closed before the sweeper.
     connection: Connection,
-    _sweeper: Option<Connection>,
+    sweeper: Option<Connection>,
     face: Face,
 }
 
@@ -78,15 +78,17 @@ impl Kept {
 
     /// Returns a connection to the file that is at a path now; `None` when none is kept.
     pub fn lend(&self, path: &Path, writes: bool) -> Option<Lent> {
-        let mut shelf = self.shelf(writes).borrow_mut();
-        if shelf.is_empty() {
+        let Shelf { reading, writing, .. } = &*self.0;
+        if reading.borrow().is_empty() && writing.borrow().is_empty() {
             return None;
         }
         let face = Face::of(path);
-        // Others are closed here.
-        shelf.retain(|idle| Some(&idle.face) == face.as_ref());
-        let Idle { connection, _sweeper, face } = shelf.pop()?;
-        Some(Lent { connection: Some(connection), sweeper: _sweeper, home: Some(self.home(path, writes, face)) })
+        // Others are closed, of both kinds: SQLite takes two connections of a process to one file for one.
+        for shelf in [reading, writing] {
+            shelf.borrow_mut().retain(|idle| Some(&idle.face) == face.as_ref());
+        }
+        let Idle { connection, sweeper, face } = self.shelf(writes).borrow_mut().pop()?;
+        Some(Lent { connection: Some(connection), sweeper, home: Some(self.home(path, writes, face)) })
     }
 
     /// Opens a connection that is kept afterwards, when connections are.
@@ -172,7 +174,7 @@ impl Drop for Lent {
         }
         let mut shelf = kept.shelf(writes).borrow_mut();
         if shelf.len() < KEPT_MAX {
-            shelf.push(Idle { connection, _sweeper: self.sweeper.take(), face });
+            shelf.push(Idle { connection, sweeper: self.sweeper.take(), face });
         }
     }
 }
