@@ -5,11 +5,11 @@
 //! slow disk or broker slows no command and no report. A message with QoS 1 is acknowledged when it was passed on, or
 //! dropped.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -72,37 +72,90 @@ impl Telemetry {
 /// The way to where telemetry goes.
 pub struct Sink {
     queue: mpsc::Sender<Telemetry>,
-    bytes: Arc<AtomicUsize>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// What waits to be passed on.
+#[derive(Debug, Default)]
+struct Waiting {
+    all: Amount,
+    of: BTreeMap<String, Amount>,
+}
+
+/// Messages, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Amount {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Notes a message; false when there is no room for it. No more may wait of a device than there is room left for
+    /// others, so that one that floods the queue leaves them half of it.
+    fn add(&mut self, device_id: &str, bytes: usize) -> bool {
+        let own = self.of.get(device_id).copied().unwrap_or_default();
+        let is_alone = own == Amount::default();
+        let left = Amount {
+            messages: QUEUE_MAX.saturating_sub(self.all.messages),
+            bytes: QUEUE_BYTES_MAX.saturating_sub(self.all.bytes),
+        };
+        let has_room = left.messages > 0 && bytes <= left.bytes;
+        let has_share = own.messages < left.messages && own.bytes + bytes <= left.bytes;
+        if !has_room || !(is_alone || has_share) {
+            return false;
+        }
+        for amount in [&mut self.all, self.of.entry(device_id.to_string()).or_default()] {
+            amount.messages += 1;
+            amount.bytes += bytes;
+        }
+        true
+    }
+
+    fn remove(&mut self, device_id: &str, bytes: usize) {
+        self.all.messages -= 1;
+        self.all.bytes -= bytes;
+        let Some(own) = self.of.get_mut(device_id) else { return };
+        own.messages -= 1;
+        own.bytes -= bytes;
+        if own.messages == 0 {
+            self.of.remove(device_id);
+        }
+    }
 }
 
 impl Sink {
     /// Returns the two ends of a queue. The outlet ends when there is no way to it any more.
     pub fn new(exchange: Arc<Exchange>) -> (Sink, Outlet) {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let outlet = Outlet { waiting, bytes: Arc::clone(&bytes), exchange, warned_at: None };
-        (Sink { queue, bytes }, outlet)
+        let amounts = Arc::new(Mutex::default());
+        let outlet = Outlet { waiting, amounts: Arc::clone(&amounts), exchange, warned_at: None };
+        (Sink { queue, waiting: amounts }, outlet)
     }
 
-    /// Has a message passed on; false when too much waits already.
+    /// Has a message passed on; false when too much waits already, of all or of its device.
     pub fn pass(&self, one: Telemetry) -> bool {
-        let bytes = one.bytes();
-        if self.bytes.load(Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX {
+        let mut waiting = lock(&self.waiting);
+        let (device_id, bytes) = (one.device_id.clone(), one.bytes());
+        if !waiting.add(&device_id, bytes) {
             return false;
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_passed = self.queue.try_send(one).is_ok();
         if !is_passed {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            waiting.remove(&device_id, bytes);
         }
         is_passed
     }
 }
 
+/// A poisoned lock is safe to use: each change is made at once.
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Where telemetry comes out.
 pub struct Outlet {
     waiting: mpsc::Receiver<Telemetry>,
-    bytes: Arc<AtomicUsize>,
+    amounts: Arc<Mutex<Waiting>>,
     exchange: Arc<Exchange>,
     warned_at: Option<Instant>,
 }
@@ -127,7 +180,7 @@ impl Outlet {
     }
 
     fn taken(&self, one: Telemetry) -> Telemetry {
-        self.bytes.fetch_sub(one.bytes(), Ordering::Relaxed);
+        lock(&self.amounts).remove(&one.device_id, one.bytes());
         one
     }
 
@@ -242,6 +295,22 @@ mod tests {
         assert_eq!(line(properties, b"{\"a\":\n 1}"), with("body", json!({"a": 1})));
         assert_eq!(line(properties, b"one\ntwo"), with("text", json!("one\ntwo")));
         assert_eq!(line(properties, b"\xff"), with("base64", json!("/w==")));
+    }
+
+    #[test]
+    fn a_device_that_floods_the_queue_leaves_others_their_share() {
+        let mut waiting = Waiting::default();
+        let flood =
+            |waiting: &mut Waiting, device: &str, bytes| (0..QUEUE_MAX).filter(|_| waiting.add(device, bytes)).count();
+        assert_eq!(flood(&mut waiting, "one", 1), QUEUE_MAX / 2);
+        assert_eq!(flood(&mut waiting, "two", 1), QUEUE_MAX / 4);
+        assert!(waiting.add("three", 1) && waiting.add("three", 1));
+        (0..QUEUE_MAX / 2).for_each(|_| waiting.remove("one", 1));
+        assert!(!waiting.of.contains_key("one") && waiting.add("one", 1));
+        // The same of bytes; and what is large is taken of who has nothing there.
+        let mut waiting = Waiting::default();
+        assert_eq!(flood(&mut waiting, "one", 1 << 20), (QUEUE_BYTES_MAX >> 20) / 2);
+        assert!(waiting.add("two", QUEUE_BYTES_MAX / 2) && !waiting.add("three", 1));
     }
 
     #[test]
