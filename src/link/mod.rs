@@ -30,7 +30,7 @@ mod simulated;
 pub use both::BothLinks;
 pub use hub::{
     CallError, DirectAnswer, DirectCall, FailedLogins, GatewayOptions, HubLink, Registering, Registrar,
-    RegistrarAnswer, RegistrationStep, SasToken, ServerCertificate, Switchboard,
+    RegistrarAnswer, RegistrationStep, SasToken, ServerCertificate, Shares, Switchboard,
 };
 pub use mqtt::{BrokerError, Credentials, MqttLink};
 pub use simulated::SimulatedDevices;

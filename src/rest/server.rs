@@ -21,15 +21,19 @@ use super::desks::Desks;
 use super::provisioning::Registrations;
 use super::routes::{self, Client};
 use super::throttle::Throttle;
-use crate::link::{ServerCertificate, Switchboard};
+use crate::link::{ServerCertificate, Shares, Switchboard};
 use crate::ops::Environment;
 use crate::ops::hub::Followed;
 use crate::tls::TlsError;
 
 /// Connections at the same time; beyond, others wait to be accepted.
 const CONNECTIONS_MAX: usize = 2_000;
+/// Those of one address; it is not accepted any further. A connection that was taken over to MQTT does not count.
+const CONNECTIONS_OF_ADDRESS_MAX: usize = 500;
 /// Handshakes at the same time.
 const HANDSHAKES_MAX: usize = 100;
+/// Those of one address: who begins handshakes and ends none leaves others theirs.
+const HANDSHAKES_OF_ADDRESS_MAX: usize = 25;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const REST_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a connection lives, with all its requests: a client that reads nothing holds it no longer. A method may take
@@ -122,14 +126,23 @@ async fn serve(RestServer { listener, mut certificate }: RestServer, served: Arc
         tracing::info!(target: LOG_TARGET, %address, "listening for back ends");
     }
     let (mut connections, handshakes) = (JoinSet::new(), Arc::new(Semaphore::new(HANDSHAKES_MAX)));
+    let (mut places, mut turns) = (Shares::new(CONNECTIONS_OF_ADDRESS_MAX), Shares::new(HANDSHAKES_OF_ADDRESS_MAX));
     let mut renewal = tokio::time::interval(RENEWAL_TIME);
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((_, peer)) if served.throttle.is_out(peer.ip()) => {}
                 Ok((stream, peer)) => {
-                    let (acceptor, served) = (certificate.acceptor(), Arc::clone(&served));
-                    connections.spawn(converse(stream, peer, acceptor, Arc::clone(&handshakes), served));
+                    let (address, is_proxy) = (peer.ip(), served.throttle.is_proxy(peer.ip()));
+                    // It is closed at once when the address has its share.
+                    if let Ok(place) = places.of(address, is_proxy).try_acquire_owned() {
+                        let handshakes = [turns.of(address, is_proxy), Arc::clone(&handshakes)];
+                        let (acceptor, served) = (certificate.acceptor(), Arc::clone(&served));
+                        connections.spawn(async move {
+                            converse(stream, peer, acceptor, handshakes, served).await;
+                            drop(place);
+                        });
+                    }
                 }
                 // Out of file descriptors, mostly.
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -144,7 +157,7 @@ async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: TlsAcceptor,
-    handshakes: Arc<Semaphore>,
+    handshakes: [Arc<Semaphore>; 2],
     served: Arc<Served>,
 ) {
     drop(stream.set_nodelay(true));
@@ -153,7 +166,8 @@ async fn converse(
         return;
     }
     let begun = {
-        let _turn = handshakes.acquire().await;
+        let [of_address, all] = &handshakes;
+        let _turns = (of_address.acquire().await, all.acquire().await);
         timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await
     };
     let Ok(Ok(stream)) = begun else { return };

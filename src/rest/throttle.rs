@@ -76,6 +76,11 @@ impl Throttle {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
     }
 
+    /// Returns true for the address of a proxy.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_proxy(address)
+    }
+
     /// Returns true for an address that is not listened to now.
     pub fn is_out(&self, address: IpAddr) -> bool {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_out(address)

@@ -21,8 +21,10 @@ use crate::model::text::sanitize_line;
 /// Events that wait to be taken, and their bytes, beyond which nothing more is read.
 const INBOUND_MAX: usize = 8_192;
 const INBOUND_BYTES_MAX: usize = 32 << 20;
-/// Events of one device that wait to be taken, beyond which nothing more is read of it: others have their turn.
+/// Events of one device that wait to be taken, beyond which nothing more is taken of it: others have their turn.
 const INBOUND_OF_DEVICE_MAX: usize = 8;
+/// As how many events a wanted twin counts: it is read, and may be large, so a device gets one after the other.
+const TWIN_WEIGHT: usize = INBOUND_OF_DEVICE_MAX;
 /// Events that are taken at once, and their bytes: they are written in one commit.
 const TAKEN_MAX: usize = 2_048;
 const TAKEN_BYTES_MAX: usize = 4 << 20;
@@ -151,7 +153,7 @@ impl Session {
 pub struct State {
     inbound: VecDeque<Inbound>,
     inbound_bytes: usize,
-    /// Events in `inbound`, by device.
+    /// The weight of the events in `inbound`, by device.
     waiting: BTreeMap<String, usize>,
     /// Who wants to be let in does not wait behind what others say.
     wanted: VecDeque<Happened>,
@@ -202,7 +204,7 @@ impl Exchange {
     pub fn happened(&self, happened: Happened, receipt: Option<Receipt>, bytes: usize) {
         let mut state = self.lock();
         if let Some(device_id) = happened.said_by() {
-            *state.waiting.entry(device_id.to_string()).or_default() += 1;
+            *state.waiting.entry(device_id.to_string()).or_default() += weight(&happened);
         }
         state.inbound_bytes += bytes;
         match happened {
@@ -292,7 +294,7 @@ impl State {
         {
             bytes += one.bytes;
             if let Some(waiting) = one.happened.said_by().and_then(|id| self.waiting.get_mut(id)) {
-                *waiting -= 1;
+                *waiting -= weight(&one.happened);
             }
             taken.push(one);
         }
@@ -489,5 +491,13 @@ impl State {
         if self.warned.len() < WARNED_MAX && self.warned.insert(device_id.to_string()) {
             tracing::warn!(device = %sanitize_line(device_id), fault = %why, "a device does not keep to the protocol");
         }
+    }
+}
+
+/// Returns as how many events something counts.
+fn weight(happened: &Happened) -> usize {
+    match happened {
+        Happened::TwinWanted { .. } => TWIN_WEIGHT,
+        _ => 1,
     }
 }

@@ -1,6 +1,5 @@
 //! The listener of the devices: connections, their encryption, and what is bounded before anybody knows who it is.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::exchange::Exchange;
 use super::failed_logins::FailedLogins;
 use super::files::{Certificate, DeviceAuthorities};
 use super::session::{CONNECT_TIME_MAX, Connection, House};
+use super::shares::Shares;
 use super::switchboard::Switchboard;
 use super::telemetry::Sink;
 use super::websocket::{FramedBytes, Visitor};
@@ -27,8 +27,6 @@ use crate::tls::is_old_certificate;
 const HANDSHAKES_MAX: usize = 200;
 /// Those of one address: who begins handshakes and ends none leaves others theirs.
 const HANDSHAKES_OF_ADDRESS_MAX: usize = 50;
-/// Addresses of which it is known how many they have.
-const ADDRESSES_MAX: usize = 10_000;
 /// How long a handshake may take that has begun.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections at the same time.
@@ -77,7 +75,7 @@ impl Front {
                 return;
             }
         };
-        let mut turns = Turns { all: Arc::new(Semaphore::new(HANDSHAKES_MAX)), of: BTreeMap::new() };
+        let (all, mut shares) = (Arc::new(Semaphore::new(HANDSHAKES_MAX)), Shares::new(HANDSHAKES_OF_ADDRESS_MAX));
         let (mut connections, mut failures) = (JoinSet::new(), FailedLogins::new(FAILURES_MAX, proxies));
         let mut renewal = tokio::time::interval(RENEWAL_TIME);
         let house = |authorities: &DeviceAuthorities, peer: SocketAddr| House {
@@ -95,7 +93,7 @@ impl Front {
                     Ok((_, peer)) if failures.is_out(peer.ip()) => {}
                     Ok((stream, peer)) => {
                         let house = house(&authorities, peer);
-                        let handshakes = turns.of(peer.ip(), failures.is_proxy(peer.ip()));
+                        let handshakes = [shares.of(peer.ip(), failures.is_proxy(peer.ip())), Arc::clone(&all)];
                         let acceptor = certificate.acceptor.clone();
                         connections.spawn(async move {
                             (peer.ip(), serve(stream, acceptor, &house, handshakes).await)
@@ -127,26 +125,6 @@ impl Front {
                 }
             }
         }
-    }
-}
-
-/// Who may begin a handshake now.
-struct Turns {
-    all: Arc<Semaphore>,
-    of: BTreeMap<IpAddr, Arc<Semaphore>>,
-}
-
-impl Turns {
-    /// Returns the turns of an address, and those of all. A proxy may have all of them.
-    fn of(&mut self, address: IpAddr, is_proxy: bool) -> [Arc<Semaphore>; 2] {
-        if self.of.len() >= ADDRESSES_MAX {
-            self.of.retain(|_, turns| Arc::strong_count(turns) > 1);
-        }
-        if is_proxy {
-            return [Arc::clone(&self.all), Arc::new(Semaphore::new(1))];
-        }
-        let own = self.of.entry(address).or_insert_with(|| Arc::new(Semaphore::new(HANDSHAKES_OF_ADDRESS_MAX)));
-        [Arc::clone(own), Arc::clone(&self.all)]
     }
 }
 

@@ -40,6 +40,7 @@ mod messages;
 mod packets;
 mod registration;
 mod session;
+mod shares;
 mod switchboard;
 mod telemetry;
 mod telemetry_broker;
@@ -75,6 +76,7 @@ pub use direct::DirectAnswer;
 pub use failed_logins::FailedLogins;
 pub use files::Certificate as ServerCertificate;
 pub use registration::{Registering, Registrar, RegistrarAnswer, RegistrationStep};
+pub use shares::Shares;
 pub use switchboard::{CallError, DirectCall, Switchboard};
 pub use token::SasToken;
 

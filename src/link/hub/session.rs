@@ -215,14 +215,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Result<std::convert::Infallible, End> {
         let mut input = [0; READ_BYTES];
         loop {
-            for packet in std::mem::take(&mut self.wire.packets) {
+            // What comes with one read may be a hundred questions: the rest waits for its turn.
+            while !exchange.lock().is_full(&device.id)
+                && let Some(packet) = self.wire.packets.pop_front()
+            {
                 self.take_in(device, packet, exchange)?;
             }
             self.wire.flush_unless(&mut ordered.closed).await?;
             if let Some(end) = self.wire.end.take() {
                 return Err(end);
             }
-            let is_full = exchange.lock().is_full(&device.id);
+            let is_full = !self.wire.packets.is_empty() || exchange.lock().is_full(&device.id);
             let until = self.wire.alive_until().min(ends_at);
             tokio::select! {
                 read = self.wire.stream.read(&mut input), if !is_full => match read? {

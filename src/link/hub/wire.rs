@@ -1,5 +1,6 @@
 //! MQTT on any stream of bytes: the packets of one connection, and when it ends.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use mqtt_protocol_core::mqtt;
@@ -37,7 +38,7 @@ pub struct Wire<S> {
     pub stream: S,
     output: Vec<u8>,
     /// What has come, to be taken.
-    pub packets: Vec<Packet>,
+    pub packets: VecDeque<Packet>,
     /// What has come behind CONNECT.
     ahead: Vec<u8>,
     alive_until: Option<Instant>,
@@ -50,7 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let limits = ConnectionOptions::new().maximum_packet_size_recv(PACKET_BYTES_MAX);
         let mut core = mqtt::Connection::<role::Server>::with_options(mqtt::Version::Undetermined, limits);
         core.set_auto_ping_response(true);
-        let (output, packets, ahead) = (Vec::new(), Vec::new(), Vec::new());
+        let (output, packets, ahead) = (Vec::new(), VecDeque::new(), Vec::new());
         Wire { core, version: Version::V311, stream, output, packets, ahead, alive_until: None, end: None }
     }
 
@@ -64,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut input = [0; READ_BYTES];
         let mut read = 0;
         loop {
-            if let Some(packet) = self.packets.pop() {
+            if let Some(packet) = self.packets.pop_front() {
                 let greeting = packets::greeting(&packet);
                 let greeting = greeting.ok_or(End::Protocol("it does not begin with CONNECT".to_string()))?;
                 self.version = greeting.version;
@@ -126,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn take(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::NotifyPacketReceived(packet) => self.packets.push(packet),
+                Event::NotifyPacketReceived(packet) => self.packets.push_back(packet),
                 Event::RequestSendPacket { packet, .. } => self.output.extend(packet.to_continuous_buffer()),
                 Event::RequestTimerReset { kind: TimerKind::PingreqRecv, duration_ms } => {
                     let time = Duration::from_millis(duration_ms).min(KEEP_ALIVE_MAX);
