@@ -176,33 +176,11 @@ impl Hub {
 
     /// Sends a request, and returns what it is answered with.
     fn send(&self, method: &str, path: &str, authorization: Option<&str>, body: &[u8]) -> Answer {
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", self.host, self.https);
-        if let Some(authorization) = authorization {
-            head.push_str(&format!("Authorization: {authorization}\r\n"));
+        let answer = send((self.host, self.https), &self.certificate(), (method, path), authorization, body);
+        if answer.status >= 400 {
+            self.faults.borrow_mut().push_str(&answer.body.to_string());
         }
-        head.push_str("Content-Type: application/json; charset=utf-8\r\n");
-        head.push_str(&format!("x-ms-client-request-id: r-{method}\r\nContent-Length: {}\r\n\r\n", body.len()));
-        let ca = self.certificate();
-        let config = tls_config(TlsFiles { ca: Some(&ca), ..TlsFiles::default() }).unwrap();
-        let connection = rustls::ClientConnection::new(Arc::clone(&config), ServerName::try_from(self.host).unwrap());
-        let stream = TcpStream::connect((self.host, self.https)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut stream = rustls::StreamOwned::new(connection.unwrap(), stream);
-        // The answer to a body that is too large may come before all of it was sent.
-        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        let mut heard = Vec::new();
-        let read = stream.read_to_end(&mut heard);
-        let text = String::from_utf8(heard).unwrap();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { panic!("{sent:?} {read:?}: {text}") };
-        let mut lines = head.lines();
-        let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        if status >= 400 {
-            self.faults.borrow_mut().push_str(body);
-        }
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_string())).collect();
-        Answer { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        answer
     }
 
     /// Sends a request that a key of a declared or a made policy signs.
@@ -270,6 +248,38 @@ impl Hub {
             }
         }
     }
+}
+
+/// Sends a request to a hub with a certificate, and returns what it is answered with.
+fn send(
+    (host, port): (&'static str, u16),
+    certificate: &Path,
+    (method, path): (&str, &str),
+    authorization: Option<&str>,
+    body: &[u8],
+) -> Answer {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n");
+    if let Some(authorization) = authorization {
+        head.push_str(&format!("Authorization: {authorization}\r\n"));
+    }
+    head.push_str("Content-Type: application/json; charset=utf-8\r\n");
+    head.push_str(&format!("x-ms-client-request-id: r-{method}\r\nContent-Length: {}\r\n\r\n", body.len()));
+    let config = tls_config(TlsFiles { ca: Some(certificate), ..TlsFiles::default() }).unwrap();
+    let connection = rustls::ClientConnection::new(Arc::clone(&config), ServerName::try_from(host).unwrap());
+    let stream = TcpStream::connect((host, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection.unwrap(), stream);
+    // The answer to a body that is too large may come before all of it was sent.
+    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let mut heard = Vec::new();
+    let read = stream.read_to_end(&mut heard);
+    let text = String::from_utf8(heard).unwrap();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { panic!("{sent:?} {read:?}: {text}") };
+    let mut lines = head.lines();
+    let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_string())).collect();
+    Answer { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null) }
 }
 
 fn twin_job(condition: &str, tags: &Value) -> Value {

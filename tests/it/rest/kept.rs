@@ -1,11 +1,13 @@
 //! Jobs of back ends in a repository that people work in: nothing of either is lost.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{HOST, Hub, twin_job};
-use crate::servers::{bare, git};
+use crate::servers::{Gate, bare, git, hook};
 use crate::world::Ran;
 
 /// Runs git as the person who has the work tree.
@@ -94,6 +96,125 @@ fn a_commit_that_only_the_remote_has_is_taken_up() {
     let parent = by_hand(&hub, &["rev-parse", "HEAD~1"]).expect(0).stdout;
     assert_eq!((parent.trim(), status(&hub)), (after.as_str(), String::new()));
     assert_eq!(hub.job("job1")["status"], "completed");
+}
+
+/// A hub whose fleet has a remote, with its gateway.
+fn with_remote() -> (Hub, PathBuf) {
+    let mut hub = Hub::unapplied(HOST, "", ", results: {remote: origin}", 1);
+    let origin = bare(hub.world.path(), ".git/origin.git");
+    by_hand(&hub, &["remote", "add", "origin", origin.to_str().unwrap()]).expect(0);
+    by_hand(&hub, &["push", "-q", "origin", "main"]).expect(0);
+    hub.world.run(&["apply", "--yes"]).expect(0);
+    hub.world.run(&["gateway", "init"]).expect(0);
+    hub.start();
+    (hub, origin)
+}
+
+/// A job that begins in a hundred years.
+fn later(tag: usize) -> Value {
+    let mut job = twin_job("*", &json!({"n": tag}));
+    job["startTime"] = json!("2099-01-01T00:00:00Z");
+    job
+}
+
+/// Puts jobs at the same time, each on a connection of its own, and returns the statuses.
+fn put_together(hub: &Hub, jobs: &[(String, Value)]) -> Vec<u16> {
+    // What a hub keeps for its end is not to be shared by threads.
+    let (signed, port, certificate) = (hub.signed("iothubowner"), hub.https, hub.certificate());
+    std::thread::scope(|scope| {
+        let put = |(id, body): &(String, Value)| {
+            let (path, body) = (format!("/jobs/v2/{id}?api-version=2021-04-12"), body.to_string());
+            let (signed, certificate) = (&signed, &certificate);
+            scope.spawn(move || {
+                super::send((HOST, port), certificate, ("PUT", &path), Some(signed), body.as_bytes()).status
+            })
+        };
+        let all: Vec<_> = jobs.iter().map(put).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+fn tip(hub: &Hub, repository: &Path) -> String {
+    let repository = repository.to_str().unwrap();
+    by_hand(hub, &["--git-dir", repository, "rev-parse", "main"]).expect(0).stdout.trim().to_string()
+}
+
+#[test]
+fn jobs_that_come_together_are_pushed_together_with_a_commit_each() {
+    let (hub, origin) = with_remote();
+    let pushes = hub.world.folder_file("pushes");
+    hook(&origin, "post-receive", &format!("grep refs/heads/main >> {pushes} || true"));
+    let gate = Gate::hold(&origin);
+    // Of two with the same id one is made; the one that says the same is that one, the other one is refused.
+    let mut jobs: Vec<(String, Value)> = (0..10).map(|n| (format!("job{n}"), later(n))).collect();
+    jobs.extend([("job3".to_string(), later(3)), ("job4".to_string(), later(44))]);
+    let before = tip(&hub, &origin);
+    let statuses = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait();
+            // The others come while the first one is on its way.
+            std::thread::sleep(Duration::from_secs(2));
+            gate.open();
+        });
+        put_together(&hub, &jobs)
+    });
+    let refused = statuses.iter().filter(|status| **status == 409).count();
+    let taken = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!((taken, refused), (11, 1), "{statuses:?}");
+    let commits = hub.commits();
+    let mut ids: Vec<&str> =
+        commits.iter().filter_map(|one| one.split("Fleetform-Hub-Job: ").nth(1)?.lines().next()).collect();
+    ids.sort_unstable();
+    let expect: Vec<String> = (0..10).map(|n| format!("job{n}")).collect();
+    assert_eq!(ids, expect, "each has one commit, with its trailers");
+    assert!(commits.iter().all(|one| one.contains("Fleetform-Hub-Policy: iothubowner")), "{commits:?}");
+    // All of it is at the remote, in fewer pushes than commits, and in the work tree.
+    assert_eq!(tip(&hub, &origin), hub.world.head());
+    assert_ne!(tip(&hub, &origin), before);
+    let pushed = fs::read_to_string(&pushes).unwrap().lines().count();
+    assert!((1..=5).contains(&pushed), "{pushed} pushes");
+    assert_eq!(status(&hub), "");
+    assert!((0..10).all(|n| hub.world.file(&format!("jobs/hub/job{n}.yaml")).exists()));
+}
+
+#[test]
+fn a_remote_that_refuses_keeps_nothing_of_jobs_that_come_together() {
+    let (hub, origin) = with_remote();
+    hook(&origin, "pre-receive", "sleep 0.2; exit 1");
+    let before = (hub.world.head(), tip(&hub, &origin));
+    let jobs: Vec<(String, Value)> = (0..6).map(|n| (format!("job{n}"), later(n))).collect();
+    assert_eq!(put_together(&hub, &jobs), [503; 6]);
+    assert_eq!((hub.world.head(), tip(&hub, &origin)), before);
+    assert!(status(&hub).is_empty() && hub.commits().is_empty());
+    assert_eq!(hub.job("job0")["status"], "unknown");
+    fs::remove_file(origin.join("hooks/pre-receive")).unwrap();
+    assert_eq!(put_together(&hub, &jobs), [200; 6]);
+    assert_eq!((hub.commits().len(), tip(&hub, &origin)), (6, hub.world.head()));
+}
+
+#[test]
+fn commits_that_only_the_remote_has_are_taken_up_all_of_them() {
+    let (mut hub, origin) = with_remote();
+    let before = hub.world.head();
+    let jobs: Vec<(String, Value)> = (0..3).map(|n| (format!("job{n}"), later(n))).collect();
+    assert_eq!(put_together(&hub, &jobs), [200; 3]);
+    let after = hub.world.head();
+    // As a process leaves it that dies between the push and the move of the branch.
+    hub.kill();
+    by_hand(&hub, &["update-ref", "refs/heads/main", &before]).expect(0);
+    hub.start();
+    hub.put_job("job9", &later(9)).expect(200);
+    let parent = by_hand(&hub, &["rev-parse", "HEAD~1"]).expect(0).stdout;
+    assert_eq!((parent.trim(), status(&hub)), (after.as_str(), String::new()));
+    assert_eq!((hub.commits().len(), tip(&hub, &origin)), (4, hub.world.head()));
+    // One of somebody else among them is for a person to pull.
+    hub.kill();
+    hub.world.write("notes.md", "a note\n");
+    hub.world.commit("a note");
+    by_hand(&hub, &["push", "-q", "origin", "main"]).expect(0);
+    by_hand(&hub, &["reset", "-q", "--hard", "HEAD~1"]).expect(0);
+    hub.start();
+    hub.put_job("job8", &later(8)).expect_fault(503, "ServiceUnavailable");
 }
 
 #[test]
