@@ -41,8 +41,9 @@ const KEY: &str = "YmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggMDE=";
 /// Direct methods of one connection, one after the other, and of many.
 const METHODS: usize = 2_000;
 const CALLERS: usize = 32;
-/// Jobs that are made.
+/// Jobs that are made one after the other, and by many connections at once.
 const JOBS: usize = 200;
+const MAKERS: usize = 16;
 
 /// A process that ends with this value.
 struct Running(Child);
@@ -130,7 +131,9 @@ pub fn measure(folder: &Path, devices: u32) -> Result<(), Failure> {
         "",
         "20 ms"
     );
-    println!("{:<34} {:>10} {:>8.0}/s {:>7} {:>11}", "  one after the other", "", rate, "", "100/s");
+    println!("{:<34} {:>10} {:>8.0}/s {:>7} {:>11}", "  one after the other", "", rate, "", "");
+    let rate = jobs_together(folder)?;
+    println!("{:<34} {:>10} {:>8.0}/s {:>7} {:>11}", format!("  of {MAKERS} connections"), "", rate, "", "100/s");
 
     gateway.0.kill()?;
     gateway.0.wait()?;
@@ -284,6 +287,23 @@ impl BackEnd {
         }
     }
 
+    /// Makes a job that begins in a hundred years, and returns how long it took.
+    fn make_job(&mut self, id: &str, tag: usize) -> Result<Duration, Failure> {
+        let body = format!(
+            r#"{{"jobId":"{id}","type":"scheduleUpdateTwin","queryCondition":"deviceId = 'device-0000000'",
+                "startTime":"2099-01-01T00:00:00Z","maxExecutionTimeInSeconds":60,
+                "updateTwin":{{"tags":{{"n":{tag}}},"etag":"*"}}}}"#
+        );
+        loop {
+            let began = Instant::now();
+            match self.ask("PUT", &format!("/jobs/v2/{id}"), &body)? {
+                200 => return Ok(began.elapsed()),
+                429 => std::thread::sleep(Duration::from_millis(20)),
+                status => return Err(format!("a job was answered with {status}").into()),
+            }
+        }
+    }
+
     fn call(&mut self, device: usize) -> Result<u16, Failure> {
         let body = r#"{"methodName":"ping","responseTimeoutInSeconds":30,"payload":null}"#;
         self.ask("POST", &format!("/twins/device-{device:07}/methods"), body)
@@ -341,25 +361,32 @@ fn calls_per_second(folder: &Path) -> Result<f64, Failure> {
 fn jobs_per_second(folder: &Path) -> Result<(Duration, f64), Failure> {
     let mut back_end = BackEnd::connect(folder)?;
     let mut trips = Vec::new();
-    while trips.len() < JOBS {
-        let id = format!("later-{}", trips.len());
-        let body = format!(
-            r#"{{"jobId":"{id}","type":"scheduleUpdateTwin","queryCondition":"deviceId = 'device-0000000'",
-                "startTime":"2099-01-01T00:00:00Z","maxExecutionTimeInSeconds":60,
-                "updateTwin":{{"tags":{{"n":{}}},"etag":"*"}}}}"#,
-            trips.len()
-        );
-        let began = Instant::now();
-        match back_end.ask("PUT", &format!("/jobs/v2/{id}"), &body)? {
-            200 => trips.push(began.elapsed()),
-            429 => std::thread::sleep(Duration::from_millis(20)),
-            status => return Err(format!("a job was answered with {status}").into()),
-        }
+    for n in 0..JOBS {
+        trips.push(back_end.make_job(&format!("later-{n}"), n)?);
     }
     let all: Duration = trips.iter().sum();
     let rate = trips.len() as f64 / all.as_secs_f64();
     trips.sort();
     Ok((trips[trips.len() / 2], rate))
+}
+
+/// Makes such jobs by many connections at once. Returns how many a second were made.
+fn jobs_together(folder: &Path) -> Result<f64, Failure> {
+    let began = Instant::now();
+    let made = std::thread::scope(|scope| {
+        let make = |maker: usize| -> Result<(), String> {
+            let mut back_end = BackEnd::connect(folder).map_err(|error| error.to_string())?;
+            back_end.asked = maker;
+            for n in 0..JOBS / MAKERS {
+                back_end.make_job(&format!("together-{maker}-{n}"), n).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        let makers: Vec<_> = (0..MAKERS).map(|maker| scope.spawn(move || make(maker))).collect();
+        makers.into_iter().map(|maker| maker.join().unwrap_or(Err("a maker failed".to_string()))).collect::<Vec<_>>()
+    });
+    made.into_iter().collect::<Result<(), String>>()?;
+    Ok((JOBS / MAKERS * MAKERS) as f64 / began.elapsed().as_secs_f64())
 }
 
 /// All devices, until stdin is closed. Says `connected` and how long it took whenever all of them are connected, and
