@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 /// The most connections that are kept, of each kind.
 const KEPT_MAX: usize = 2;
@@ -40,6 +41,23 @@ impl Face {
     }
 }
 
+impl Face {
+    /// Returns true when another file, or another write-ahead log, is in the place of this one.
+    fn is_replaced(&self, now: Option<&Face>) -> bool {
+        let file = |face: &Face| (face.file.0, face.file.1, face.log);
+        now.is_none_or(|now| file(now) != file(self))
+    }
+}
+
+/// Closes the connections to a file that was replaced. The last one of a process would write its log into what is in
+/// its place, and remove the log of that.
+fn close_replaced(connections: [Option<&Connection>; 2]) {
+    for connection in connections.into_iter().flatten() {
+        // Without it the connection is closed as others are.
+        drop(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
+    }
+}
+
 /// The connections to one registry that are kept. Copies share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kept(Rc<Shelf>);
@@ -66,10 +84,22 @@ impl Kept {
         self.0.is_open.set(true);
     }
 
-    /// Closes what is kept and not in use.
-    pub fn close(&self) {
+    /// Closes what is kept of the file at a path and not in use.
+    pub fn close(&self, path: &Path) {
+        self.close_all_but(None, Face::of(path).as_ref());
+    }
+
+    /// Closes what is kept, but for the connections to a file that is as it was.
+    fn close_all_but(&self, same: Option<&Face>, now: Option<&Face>) {
         let Shelf { reading, writing, .. } = &*self.0;
-        drop((reading.take(), writing.take()));
+        for shelf in [reading, writing] {
+            shelf.borrow_mut().retain(|Idle { connection, sweeper, face }| {
+                if face.is_replaced(now) {
+                    close_replaced([Some(connection), sweeper.as_ref()]);
+                }
+                Some(face) == same
+            });
+        }
     }
 
     fn shelf(&self, writes: bool) -> &RefCell<Vec<Idle>> {
@@ -84,9 +114,7 @@ impl Kept {
         }
         let face = Face::of(path);
         // Others are closed, of both kinds: SQLite takes two connections of a process to one file for one.
-        for shelf in [reading, writing] {
-            shelf.borrow_mut().retain(|idle| Some(&idle.face) == face.as_ref());
-        }
+        self.close_all_but(face.as_ref(), face.as_ref());
         let Idle { connection, sweeper, face } = self.shelf(writes).borrow_mut().pop()?;
         Some(Lent { connection: Some(connection), sweeper, home: Some(self.home(path, writes, face)) })
     }
@@ -166,8 +194,12 @@ impl Drop for Lent {
         let (Some(connection), Some(home)) = (self.connection.take(), self.home.take()) else { return };
         let Home { kept, path, writes, face } = home;
         let is_at_rest = connection.is_autocommit() && !connection.is_busy();
+        let now = Face::of(&path);
+        if face.is_replaced(now.as_ref()) {
+            close_replaced([Some(&connection), self.sweeper.as_ref()]);
+        }
         // A checkpoint has changed the file, or somebody else: it cannot be told which.
-        if !is_at_rest || !kept.0.is_open.get() || Face::of(&path).as_ref() != Some(&face) {
+        if !is_at_rest || !kept.0.is_open.get() || now.as_ref() != Some(&face) {
             // Before the sweeper, which closes last.
             drop(connection);
             return;

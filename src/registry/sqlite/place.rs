@@ -73,7 +73,7 @@ impl StorePlace for SqlitePlace {
     }
 
     fn close_kept(&self) {
-        self.kept.close();
+        self.kept.close(&self.path);
     }
 
     fn holder(&self) -> Option<String> {
