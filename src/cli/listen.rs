@@ -72,6 +72,16 @@ impl ListenArgs {
             true => None,
             false => self.pages.access(listener.local_addr()?)?,
         };
+        if self.pages.actions && access.is_none() {
+            let (what, help) = match self.no_pages {
+                true => ("--actions is of the pages, and there are none", "Leave out --no-pages or --actions."),
+                false => (
+                    "--actions would let whoever reaches this address stop jobs and block devices",
+                    "Add --auth FILE or --trust-header, or listen on a loopback address.",
+                ),
+            };
+            return Err(CommandError::Usage { what: what.to_string(), help: help.to_string() });
+        }
         Ok(Some(Listening { listener, secrets, access, tls: self.pages.acceptor()?, has_actions: self.pages.actions }))
     }
 

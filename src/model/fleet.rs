@@ -351,6 +351,11 @@ impl Declared {
         }
     }
 
+    /// Returns the path of an organization; `None` for none.
+    pub fn path_of(&self, organization: Option<&Name>) -> Option<&str> {
+        self.organizations.get(organization?).map(|one| one.path.as_str())
+    }
+
     /// Gives a job or a schedule, and an occurrence of it, other former names.
     pub fn set_previous_names(&mut self, name: &Name, names: &[Name]) {
         if let Some(job) = self.jobs.get_mut(name) {

@@ -35,6 +35,8 @@ pub const DEVICE_ID_CHARS_MAX: usize = 128;
 pub const DEVICE_AUTHORITIES_MAX: usize = 100;
 /// Characters of a device name (IoT Central).
 pub const DEVICE_NAME_CHARS_MAX: usize = 148;
+/// Sentences about what was done that are kept for the pages of those who did it.
+pub const PAGE_NOTES_MAX: usize = 256;
 /// Levels of organizations below the root (IoT Central).
 pub const ORGANIZATION_DEPTH_MAX: usize = 5;
 /// Characters of a query (IoT Hub).

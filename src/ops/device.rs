@@ -1,5 +1,6 @@
 //! The devices of a fleet: lists, one with its twin, exports, and what is done to single ones.
 
+mod blocked;
 mod change;
 mod export;
 mod mosquitto;
@@ -8,12 +9,14 @@ mod work;
 
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, SourceMap, Span, code};
+use crate::model::access::{Sight, is_within};
 use crate::model::device::{Authentication, Device};
 use crate::model::fleet::{Declared, DeviceGroup};
 use crate::model::id::Name;
 use crate::prepare::{Files, OnError, TreeChoice, models_of, query_of};
 use crate::query;
 use crate::registry::{DeviceFilter, Registry};
+pub use blocked::{BlockedBy, blocked_by};
 pub use change::{Changed, DeviceChange, block_for, change};
 pub use export::{ExportFormat, export, export_to};
 pub use send::send;
@@ -24,6 +27,8 @@ pub use work::{Call, Work, WrittenJob, work};
 pub struct DeviceChoice {
     /// A condition of the query language.
     pub query: Option<String>,
+    /// What messages about the condition call it; `--query` when empty.
+    pub called: &'static str,
     /// The path or the name of an organization.
     pub organization: Option<String>,
     /// The page of a list: only ids that come after this one, at most so many. A count has no pages.
@@ -76,15 +81,24 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    let Some(device) = registry.devices().get(device_id)? else { return Err(missing(&registry, device_id)?) };
-    let groups =
-        declared.groups.values().filter(|group| is_in(&device, group, declared)).map(|group| group.name.clone());
+    let sight = &environment.sight;
+    let device = registry.devices().get(device_id)?;
+    let Some(device) = device.filter(|device| sight.has(device.organization.as_deref())) else {
+        return Err(missing(&registry, device_id, sight)?);
+    };
+    let shown = declared.groups.values().filter(|group| sight.has(group.organization.as_deref()));
+    let groups = shown.filter(|group| is_in(&device, group, declared)).map(|group| group.name.clone());
     let id = device.device_id.clone();
+    let import = registry.devices().imports_of(std::slice::from_ref(&id))?.remove(&id);
+    let is_shown = |import: &String| {
+        let declared = declared.imports.get(import.as_str());
+        sight.has(declared.and_then(|import| import.organization.as_deref()))
+    };
     Ok(ShownDevice {
         groups: groups.collect(),
         authentication: registry.devices().keys(device_id)?.authentication,
         edge_manifest_digest: registry.devices().edge_manifest_digest(&id)?,
-        import: registry.devices().imports_of(std::slice::from_ref(&id))?.remove(&id),
+        import: import.filter(is_shown),
         device,
     })
 }
@@ -93,16 +107,22 @@ pub fn show(environment: &Environment, device_id: &str) -> Result<ShownDevice, O
 fn is_in(device: &Device, group: &DeviceGroup, declared: &Declared) -> bool {
     let has_template =
         group.template.as_ref().is_none_or(|template| device.template.as_deref() == Some(template.as_str()));
-    let is_within = group.organization.as_ref().is_none_or(|path| {
-        let own = device.organization.as_deref().unwrap_or_default();
-        own.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let is_within = group
+        .organization
+        .as_ref()
+        .is_none_or(|path| device.organization.as_deref().is_some_and(|own| is_within(own, path)));
     // Queries were checked with the files.
     has_template && is_within && query::matches(&query_of(&group.query, declared), device)
 }
 
-/// Returns that a device is not there, with a near id.
-fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
+/// Returns that a device is not there, or not to be seen; with a near id where all are.
+fn missing(registry: &Registry, device_id: &str, sight: &Sight) -> Result<OpsError, OpsError> {
+    if !sight.is_whole() {
+        return Ok(OpsError::NotFound {
+            what: format!("there is no device `{}` that you may see", crate::diag::shown(device_id)),
+            help: "Ids are case-sensitive. Your grants say whose devices you see.".to_string(),
+        });
+    }
     let ids = registry.devices().ids_near(device_id)?;
     if ids.is_empty() {
         return Ok(OpsError::NotFound {
@@ -126,20 +146,54 @@ fn missing(registry: &Registry, device_id: &str) -> Result<OpsError, OpsError> {
     })
 }
 
+/// Returns the registry, and what of it is asked for and to be seen.
 fn open(environment: &Environment, choice: &DeviceChoice) -> Result<(Registry, DeviceFilter), OpsError> {
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
-    let query =
-        choice.query.as_deref().map(parse).transpose()?.map(|query| query::with_models(&query, &models_of(declared)));
-    let organization = choice.organization.as_deref().map(|wanted| path_of(declared, wanted)).transpose()?;
+    let called = if choice.called.is_empty() { "--query" } else { choice.called };
+    let parse = |text: &str| parse(called, text);
+    let asked = choice.query.as_deref().map(parse).transpose()?;
+    let sight = &environment.sight;
+    let organization = choice.organization.as_deref().map(|wanted| path_of(declared, wanted, sight)).transpose()?;
+    let (organization, shown) = match (sight, organization) {
+        (Sight::Whole, organization) => (organization, None),
+        (sight, Some(path)) if sight.has(Some(&path)) => (Some(path), None),
+        (Sight::Within(paths), asked) => {
+            let within = |path: &&String| asked.as_ref().is_none_or(|asked| is_within(path, asked));
+            let paths: Vec<&String> = paths.iter().filter(within).collect();
+            match &*paths {
+                // No device is of it.
+                [] => (Some("/".to_string()), None),
+                [one] => (Some((*one).clone()), None),
+                many => (None, Some(many.iter().map(|path| in_or_below(path)).collect::<Vec<_>>().join(" OR "))),
+            }
+        }
+    };
+    let query = match (asked, shown) {
+        (Some(asked), Some(shown)) if !asked.is_all() => Some(parse(&format!("({}) AND ({shown})", asked.text()))?),
+        (_, Some(shown)) => Some(parse(&shown)?),
+        (asked, None) => asked,
+    };
+    let query = query.map(|query| query::with_models(&query, &models_of(declared)));
     let registry = workspace.open_for_reading(&declared.fleet)?;
     Ok((registry, DeviceFilter { query, organization, after: choice.after.clone(), limit: choice.limit }))
 }
 
+/// Returns the condition of devices in an organization or below. Its path has nothing that a literal would escape.
+fn in_or_below(path: &str) -> String {
+    format!("organization = '{path}' OR startswith(organization, '{path}/')")
+}
+
 /// Returns the path of an organization that is given by its name or path.
-fn path_of(declared: &Declared, wanted: &str) -> Result<String, OpsError> {
-    let known = || declared.organizations.values();
+fn path_of(declared: &Declared, wanted: &str, sight: &Sight) -> Result<String, OpsError> {
+    // One above what is seen is asked for by those who know it.
+    let is_above = |path: &str| match sight {
+        Sight::Whole => true,
+        Sight::Within(paths) => paths.iter().any(|own| is_within(own, path)),
+    };
+    let shown = |path: &str| sight.has(Some(path)) || is_above(path);
+    let known = || declared.organizations.values().filter(|organization| shown(&organization.path));
     let found = known().find(|organization| organization.name.as_str() == wanted || organization.path == wanted);
     found.map(|organization| organization.path.clone()).ok_or_else(|| {
         let near = crate::diag::nearest(wanted, known().map(|organization| organization.path.as_str()));
@@ -151,10 +205,10 @@ fn path_of(declared: &Declared, wanted: &str) -> Result<String, OpsError> {
 }
 
 /// Returns the condition, or what is wrong with it as findings over the text itself.
-fn parse(text: &str) -> Result<query::Query, OpsError> {
+fn parse(called: &str, text: &str) -> Result<query::Query, OpsError> {
     query::parse(text).map_err(|errors| {
         let mut sources = SourceMap::new();
-        let file = sources.add("--query", text);
+        let file = sources.add(called, text);
         let mut diagnostics = Diagnostics::new();
         for error in errors {
             let span = Span { file, start: error.start, end: error.end };

@@ -1,9 +1,12 @@
 //! Stop, continue, copy and rerun a job, unschedule and reschedule a schedule: edits of its YAML, committed unless told
 //! otherwise. Nothing is sent here; `apply` and the daemon act on the commit.
 
+mod pushed;
+
 use super::{Environment, OpsError, Workspace};
 use crate::ledger::{Ledger, RunRecord, Standing};
 use crate::manifest::edit::{self, EditError};
+use crate::model::access::Sight;
 use crate::model::fleet::Declared;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::{Job, Left};
@@ -41,12 +44,30 @@ pub struct Edited {
     pub name: Name,
     /// `None` when it was not asked for.
     pub commit: Option<String>,
+    /// The branch that the commit was pushed to for a review: the followed one does not take it. `None` when it counts
+    /// already.
+    pub proposed: Option<String>,
     /// False when the file said so already.
     pub has_changed: bool,
     /// How many documents and files have errors.
     pub held: usize,
     /// The git remote that the fleet's results are pushed to.
     pub remote: Option<String>,
+}
+
+impl Edited {
+    /// Returns that a file says so already.
+    fn unchanged(file: &str, name: &Name) -> Edited {
+        Edited {
+            file: file.to_string(),
+            name: name.clone(),
+            commit: None,
+            proposed: None,
+            has_changed: false,
+            held: 0,
+            remote: None,
+        }
+    }
 }
 
 /// Who wants something done, and why.
@@ -92,6 +113,9 @@ fn edit_with(
 ) -> Result<Edited, OpsError> {
     let workspace = Workspace::open(environment)?;
     if workspace.repo.is_mirror() {
+        if let (Edit::Stop, Some(wish)) = (edit, wish) {
+            return pushed::stop(&workspace, environment, name, wish);
+        }
         return Err(OpsError::Usage {
             what: format!("{}: no file is edited here", workspace.repo.is_a_mirror()),
             help: "This is the folder of a daemon. Do it in a clone of that repository, and push.".to_string(),
@@ -102,6 +126,7 @@ fn edit_with(
     if files.declared().is_err() && files.held.count() == 0 && !files.held.is_partial {
         files.declared = None;
     }
+    refuse_unseen(&files, name, &environment.sight)?;
     let edited = match edit {
         Edit::Stop => suspend(&workspace, &files, name, (true, wish), commits),
         Edit::Continue => suspend(&workspace, &files, name, (false, None), commits),
@@ -114,6 +139,19 @@ fn edit_with(
     }?;
     let remote = files.declared.as_ref().and_then(|declared| declared.fleet.results.remote.clone());
     Ok(Edited { held: files.held.count(), remote, ..edited })
+}
+
+/// Refuses a job that may not be looked at, and where some may not one of which that is not known.
+fn refuse_unseen(files: &Files<'_>, name: &str, sight: &Sight) -> Result<(), OpsError> {
+    let declared = files.declared.as_ref();
+    let job = declared.and_then(|declared| declared.path_of(declared.jobs.get(name)?.organization.as_ref()));
+    if sight.has(job) {
+        return Ok(());
+    }
+    Err(OpsError::NotFound {
+        what: format!("there is no job `{}` that you may see", crate::diag::shown(name)),
+        help: "Your grants say whose jobs you see.".to_string(),
+    })
 }
 
 /// Returns true when something cannot be used that is, or may be, a job or schedule of a name.
@@ -160,7 +198,17 @@ fn derive(
     write(workspace, file, written, target, &subject, commits)
 }
 
-/// Stops or continues a job. What is wrong with other files is no reason not to: a stop may be urgent.
+/// A job's file as it is to be.
+struct Suspended {
+    file: String,
+    name: Name,
+    /// `None` when it says so already.
+    written: Option<String>,
+    /// Of the commit.
+    message: String,
+}
+
+/// Stops or continues a job.
 fn suspend(
     workspace: &Workspace,
     files: &Files<'_>,
@@ -168,6 +216,22 @@ fn suspend(
     (stops, wish): (bool, Option<Wish<'_>>),
     commits: bool,
 ) -> Result<Edited, OpsError> {
+    let Suspended { file, name, written, message } = suspended(workspace, files, name, (stops, wish), commits)?;
+    match written {
+        Some(written) => write(workspace, file, written, name, &message, commits),
+        None => Ok(Edited::unchanged(&file, &name)),
+    }
+}
+
+/// Returns the file of a job that is stopped or goes on. What is wrong with other files is no reason not to: a stop may
+/// be urgent.
+fn suspended(
+    workspace: &Workspace,
+    files: &Files<'_>,
+    name: &str,
+    (stops, wish): (bool, Option<Wish<'_>>),
+    commits: bool,
+) -> Result<Suspended, OpsError> {
     let Some(seen) = files.loaded.job(name) else {
         return Err(no_job(name, files.declared()?));
     };
@@ -184,24 +248,12 @@ fn suspend(
     }
     let text = editable(workspace, &files.tree, &seen.file, commits)?;
     let written = edit::set_suspend(&text, Kind::Job, job, stops).map_err(|e| cannot(&seen.file, &e))?;
-    if written == text {
-        return Ok(Edited {
-            file: seen.file.clone(),
-            name: job.clone(),
-            commit: None,
-            has_changed: false,
-            held: 0,
-            remote: None,
-        });
-    }
-    write(
-        workspace,
-        seen.file.clone(),
-        written,
-        job.clone(),
-        &format!("job {job}: {verb}{}", wish.map_or_else(String::new, |wish| wish.body())),
-        commits,
-    )
+    Ok(Suspended {
+        file: seen.file.clone(),
+        name: job.clone(),
+        written: (written != text).then_some(written),
+        message: format!("job {job}: {verb}{}", wish.map_or_else(String::new, |wish| wish.body())),
+    })
 }
 
 /// Unschedules or reschedules. What is wrong with other files is no reason not to.
@@ -218,14 +270,7 @@ fn unschedule(
     let text = editable(workspace, &files.tree, file, commits)?;
     let written = edit::set_suspend(&text, Kind::Schedule, schedule, stops).map_err(|e| cannot(file, &e))?;
     if written == text {
-        return Ok(Edited {
-            file: file.to_string(),
-            name: schedule.clone(),
-            commit: None,
-            has_changed: false,
-            held: 0,
-            remote: None,
-        });
+        return Ok(Edited::unchanged(file, schedule));
     }
     let verb = if stops { "unschedule" } else { "reschedule" };
     let subject = format!("schedule {schedule}: {verb}");
@@ -283,7 +328,7 @@ fn write(
     std::fs::write(&path, written)
         .map_err(|source| OpsError::Output { what: format!("{} cannot be written", path.display()), source })?;
     let commit = if commits { Some(workspace.repo.commit_files(std::slice::from_ref(&file), subject)?) } else { None };
-    Ok(Edited { file, name, commit, has_changed: true, held: 0, remote: None })
+    Ok(Edited { commit, has_changed: true, ..Edited::unchanged(&file, &name) })
 }
 
 fn no_job(name: &str, declared: &Declared) -> OpsError {

@@ -1,6 +1,7 @@
 //! Device groups: how many devices are in each now, and what uses them.
 
 use super::{Environment, OpsError, Workspace};
+use crate::model::access::Sight;
 use crate::model::fleet::{Declared, DeviceGroup, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Selector;
@@ -13,6 +14,8 @@ pub struct ListedGroup {
     pub group: DeviceGroup,
     /// Devices that are in it now.
     pub devices: u64,
+    /// There is a registry here; without one, nothing is known of devices.
+    pub is_counted: bool,
     /// The jobs and schedules that target it, as addresses such as `job/dim-line-3`, sorted.
     pub used_by: Vec<String>,
 }
@@ -26,8 +29,12 @@ pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocument
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
     let registry = workspace.open_for_reading(&declared.fleet)?;
-    let groups = declared.groups.values().map(|group| listed(group, declared, &registry));
-    Ok((groups.collect::<Result<_, _>>()?, HeldDocuments::clone(&files.held)))
+    let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
+    let is_counted = place.is_none_or(|file| file.exists());
+    let sight = &environment.sight;
+    let shown = declared.groups.values().filter(|group| sight.has(group.organization.as_deref()));
+    let groups = shown.map(|group| listed(group, declared, (&registry, is_counted), sight));
+    Ok((groups.collect::<Result<_, _>>()?, files.held_within(sight, &declared.organizations)))
 }
 
 /// Returns one group.
@@ -41,19 +48,27 @@ pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsErr
     found.ok_or_else(|| OpsError::not_declared("group", name, names.iter().map(Name::as_str)))
 }
 
-fn listed(group: &DeviceGroup, declared: &Declared, registry: &Registry) -> Result<ListedGroup, OpsError> {
+fn listed(
+    group: &DeviceGroup,
+    declared: &Declared,
+    (registry, is_counted): (&Registry, bool),
+    sight: &Sight,
+) -> Result<ListedGroup, OpsError> {
     let condition = query_of(&group.query, declared);
     let template = group.template.as_ref().map(Name::to_string);
     let selection = Selection::Matching { template, conditions: vec![condition] };
     let request = Request::new(selection, group.organization.iter().cloned().collect());
     let targets = |selector: &Selector| *selector == Selector::Group(group.name.clone());
-    let jobs =
-        declared.jobs.values().filter(|job| targets(&job.target.selector)).map(|job| format!("job/{}", job.name));
+    let is_shown = |organization: &Option<Name>| sight.has(declared.path_of(organization.as_ref()));
+    let jobs = declared.jobs.values().filter(|job| targets(&job.target.selector) && is_shown(&job.organization));
+    let jobs = jobs.map(|job| format!("job/{}", job.name));
     let schedules = declared.schedules.values().filter(|schedule| targets(&schedule.job.target.selector));
+    let schedules = schedules.filter(|schedule| is_shown(&schedule.job.organization));
     let schedules = schedules.map(|schedule| format!("schedule/{}", schedule.name));
     Ok(ListedGroup {
         group: group.clone(),
         devices: registry.devices().count(&request)?.selected,
+        is_counted,
         used_by: jobs.chain(schedules).collect(),
     })
 }

@@ -31,8 +31,10 @@ pub struct ShownImport {
 pub fn list(environment: &Environment, tell: &mut dyn FnMut(&Caveats)) -> Result<Vec<ListedImport>, OpsError> {
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
-    tell(&Caveats::of(view.held.clone(), &view.branch)?);
-    Ok(view.declared.imports.values().map(|import| listed(import, &view.ledger)).collect())
+    let sight = &environment.sight;
+    tell(&Caveats::of(view.files.held_within(sight, &view.declared.organizations), &view.branch)?);
+    let shown = view.declared.imports.values().filter(|import| sight.has(import.organization.as_deref()));
+    Ok(shown.map(|import| listed(import, &view.ledger)).collect())
 }
 
 /// Returns one import with its rejected rows.
@@ -42,9 +44,11 @@ pub fn list(environment: &Environment, tell: &mut dyn FnMut(&Caveats)) -> Result
 pub fn show(environment: &Environment, name: &str, tell: &mut dyn FnMut(&Caveats)) -> Result<ShownImport, OpsError> {
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
-    tell(&Caveats::of(view.held.clone(), &view.branch)?);
-    let Some(import) = view.declared.imports.get(name) else {
-        return Err(OpsError::not_declared("import", name, view.declared.imports.keys().map(Name::as_str)));
+    let sight = &environment.sight;
+    tell(&Caveats::of(view.files.held_within(sight, &view.declared.organizations), &view.branch)?);
+    let shown = || view.declared.imports.values().filter(|import| sight.has(import.organization.as_deref()));
+    let Some(import) = shown().find(|import| import.name.as_str() == name) else {
+        return Err(OpsError::not_declared("import", name, shown().map(|import| import.name.as_str())));
     };
     let import = listed(import, &view.ledger);
     let rejected = match &import.digest {

@@ -5,6 +5,7 @@ mod crossing;
 mod failing;
 mod fetch;
 mod grid;
+mod held;
 mod history;
 mod look;
 mod planned;
@@ -16,7 +17,6 @@ use crate::ledger::RunRecord;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::text::matches_wildcard;
 use crate::prepare::Caveats;
-use crate::prepare::records_of;
 use crate::results::Row;
 use history::with_history;
 
@@ -25,6 +25,7 @@ pub use crossing::{After, CountedFailure, Crossed};
 pub use failing::{Failing, FailingDevice, failing};
 pub use fetch::fetch_results;
 pub use grid::{Fate, Grid, GridChoice, fates, grid};
+pub use held::{HeldJob, held};
 pub use look::{Looked, look};
 pub use source::Source;
 pub use why::why;
@@ -129,9 +130,8 @@ pub fn list(
     tell: &mut dyn FnMut(&Caveats),
 ) -> Result<Vec<ListedRun>, OpsError> {
     with_history(environment, tell, |history| {
-        let records = records_of(&history.view.ledger);
         let mut records: Vec<(jiff::Timestamp, RunRecord)> =
-            records.into_iter().map(|record| (history.claimed_at(&record), record)).collect();
+            history.records().into_iter().map(|record| (history.claimed_at(&record), record)).collect();
         records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
         records.truncate(filter.newest.unwrap_or(usize::MAX));
         let mut found = Vec::new();

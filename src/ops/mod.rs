@@ -20,6 +20,7 @@ pub mod registry;
 pub mod rehearse;
 pub mod schedule;
 pub mod schema;
+pub mod sight;
 pub mod snapshot;
 pub mod status;
 pub mod validate;

@@ -98,7 +98,9 @@ fn occurrences(
         };
         claimed.into_iter().take(most_past).map(occurrence).collect::<Vec<_>>()
     };
-    let listed = declared.schedules.values().map(|schedule| {
+    let sight = &environment.sight;
+    let shown = declared.schedules.values().filter(|one| sight.has(declared.path_of(one.job.organization.as_ref())));
+    let listed = shown.map(|schedule| {
         let next: Vec<Occurrence> = match schedule.is_suspended {
             true => Vec::new(),
             false => Occurrences::after(schedule, now).take(most_next).collect(),
@@ -108,7 +110,7 @@ fn occurrences(
             ListedSchedule { next: next.first().copied(), last: past.first().cloned(), schedule: schedule.clone() };
         ScheduleOccurrences { listed, next, past }
     });
-    Ok((listed.collect(), view.held.clone()))
+    Ok((listed.collect(), view.files.held_within(sight, &declared.organizations)))
 }
 
 /// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock,

@@ -180,7 +180,8 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
             None => branch.last_source()?,
         },
         open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
-        lacks: view.lacks()?,
+        // It counts what may not be looked at.
+        lacks: if environment.sight.is_whole() { view.lacks()? } else { None },
         worker: workspace.worker(fleet, branch, SystemClock.now())?,
         behind: branch.behind_tracked()?,
         branch: branch.name().to_string(),

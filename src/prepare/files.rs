@@ -1,6 +1,6 @@
 //! The declared files of a fleet: which tree they are read from, and what of them can be used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load::{load, load_valid_again, load_valid_without};
@@ -8,8 +8,10 @@ use super::verified::{Trust, Verified};
 use super::verify::verify;
 use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
-use crate::manifest::{Loaded, ParsedFiles, ValidSubset, may_mention};
-use crate::model::fleet::{Declared, HeldDocuments};
+use crate::manifest::{Loaded, ParsedFiles, ValidSubset, may_mention, outline};
+use crate::model::access::Sight;
+use crate::model::fleet::{Declared, HeldDocuments, Hold, Organization};
+use crate::model::id::Name;
 use crate::model::kind::Kind;
 use crate::model::limits;
 use crate::repo::{Entry, FLEET_FILE, FleetTree, Repo, RepoError};
@@ -206,6 +208,28 @@ impl<'w> Files<'w> {
     pub fn puts_results_on_source(&self) -> bool {
         let codes = [code::RESULTS_ON_SOURCE, code::BRANCH_IN_THE_WAY];
         self.loaded.diagnostics.iter().any(|found| codes.contains(&found.code))
+    }
+
+    /// Returns what cannot be used of what may be looked at. A file that cannot be read may be about any device.
+    pub fn held_within(&self, sight: &Sight, organizations: &BTreeMap<Name, Organization>) -> HeldDocuments {
+        if sight.is_whole() {
+            return HeldDocuments::clone(&self.held);
+        }
+        let is_seen = |kind: Kind, name: &Name, hold: &Hold| {
+            let path = &hold.place.as_ref()?.path;
+            let bytes = self.tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).ok()?;
+            let outline = outline(path, bytes);
+            let one = outline.documents.into_iter().find(|one| (one.kind, one.name.as_ref()) == (kind, Some(name)))?;
+            let text = one.organization?;
+            let known = organizations.values().find(|known| known.name.as_str() == text || known.path == text)?;
+            Some(sight.has(Some(&known.path)))
+        };
+        let documents = self.held.documents.iter();
+        let documents = documents.filter(|((kind, name), hold)| is_seen(*kind, name, hold).unwrap_or_default());
+        HeldDocuments {
+            documents: documents.map(|(key, hold)| (key.clone(), hold.clone())).collect(),
+            ..HeldDocuments::default()
+        }
     }
 
     /// Returns true when a document that cannot be used is of a kind and name, or may be.

@@ -6,6 +6,7 @@ use super::PrepareError;
 use super::touched::Change;
 use crate::access::Touched;
 use crate::diag::{Diagnostic, Diagnostics, code};
+use crate::model::access::Access;
 use crate::model::fleet::{HeldDocuments, Hold};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
@@ -42,6 +43,10 @@ pub struct Verified {
     pub(super) is_introduced: bool,
     /// Commits that were looked at.
     pub commits: usize,
+    /// The Access document that is trusted, with the paths that its organizations have; `None` without one.
+    pub access: Option<Access>,
+    /// An Access document restricts who may do what, one that is trusted or not.
+    pub is_governed: bool,
 }
 
 /// Why a document is refused.
@@ -60,7 +65,7 @@ pub(super) struct Refused {
 impl Verified {
     /// Returns what is found of a history that cannot be trusted at all, with why: a sentence.
     pub(super) fn distrusted(why: String) -> Verified {
-        Verified { distrust: Some(Refused { why, ..Refused::default() }), ..Verified::default() }
+        Verified { distrust: Some(Refused { why, ..Refused::default() }), is_governed: true, ..Verified::default() }
     }
 
     /// Returns true when everything may be used.

@@ -105,7 +105,10 @@ pub fn verify(
     // A fleet in a folder hides documents, or brings them in: which ones is not known.
     let hidden = walk.refused.iter().find(|(change, _)| change.kind.is_none() && change.path.contains(FLEET_FILE));
     let distrust = hidden.map(|(_, refused)| refused.clone());
-    Ok(Verified { refused: walk.refused, distrust, is_introduced, commits: walk.commits })
+    let access = walk.trusted.as_ref().map(|trusted| trusted.access.clone());
+    let access = access.map(|access| walk.outlines.placed(&access, head));
+    let is_governed = is_introduced || walk.outlines.has_access(head);
+    Ok(Verified { refused: walk.refused, distrust, is_introduced, commits: walk.commits, access, is_governed })
 }
 
 /// Returns true when the history was verified once.

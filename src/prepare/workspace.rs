@@ -11,6 +11,7 @@ use super::lease::at_work;
 use super::needed_secrets::has_secrets;
 use super::own_registry::{OWN_FOLDER, OwnRegistry, Variables};
 use super::secrets::{AllowedSecrets, SecretFault, SecretStore};
+use crate::model::access::Sight;
 use crate::model::fleet::{Declared, Fleet, RegistryConfig};
 use crate::model::id::Name;
 use crate::model::job::Job;
@@ -33,6 +34,8 @@ pub struct Environment {
     pub secrets: AllowedSecrets,
     /// The SSH key that signs the commits of results.
     pub signing_key: Option<PathBuf>,
+    /// What is shown: less than everything to somebody whom the Access document restricts.
+    pub sight: Sight,
 }
 
 /// An opened fleet repository.

@@ -13,6 +13,8 @@ use super::{Repo, RepoError, init_mirror};
 const MIRROR: &str = ".fleetform/mirror.git";
 /// The remote's name in the mirror's configuration.
 pub const MIRRORED: &str = "origin";
+/// Where the followed branch is kept.
+const SOURCES: &str = "refs/fleetform/source/";
 /// The key of the fleet's folder in the mirror's configuration.
 const PATH_KEY: &str = "fleetform.path";
 
@@ -67,6 +69,13 @@ impl Repo {
         self.repository.find_remote(MIRRORED).ok()?.url().ok().map(str::to_string)
     }
 
+    /// Returns the branch of the remote that is followed; `None` where this is no mirror.
+    pub fn followed_branch(&self) -> Option<String> {
+        let head = self.repository.find_reference("HEAD").ok()?;
+        let target = head.symbolic_target().ok().flatten()?;
+        target.strip_prefix(SOURCES).map(str::to_string)
+    }
+
     /// Returns the error for operations that a mirror does not support.
     pub fn is_a_mirror(&self) -> RepoError {
         let address = self.mirrored().map_or_else(String::new, |address| super::without_secrets(&address).into_owned());
@@ -97,5 +106,5 @@ pub fn is_branch_name(name: &str) -> bool {
 
 /// Returns the reference of the followed branch in the mirror.
 pub fn source_reference(branch: &str) -> String {
-    format!("refs/fleetform/source/{branch}")
+    format!("{SOURCES}{branch}")
 }

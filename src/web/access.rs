@@ -52,6 +52,8 @@ pub struct Visitor {
     pub token: String,
     /// It came with a cookie: it can log out.
     pub has_session: bool,
+    /// It came with a bearer token, as no browser does by itself.
+    pub is_program: bool,
 }
 
 /// Whether it is known who asks.
@@ -149,20 +151,21 @@ impl Gate {
 
     /// Returns who asks.
     pub fn asker(&self, headers: &HeaderMap, address: IpAddr) -> Asker {
-        let without_session = |name: String| Visitor { name, token: self.token.clone(), has_session: false };
+        let without_session = |name: String| Visitor { name, token: self.token.clone(), ..Visitor::default() };
         let Access::Named { proxy, .. } = &self.access else { return Asker::Known(without_session(String::new())) };
         if let Some(name) = proxy.as_ref().and_then(|proxy| name_by(proxy, headers, address)) {
             return Asker::Known(without_session(name));
         }
         if let Some(Session { name, token, .. }) = self.session(headers) {
-            return Asker::Known(Visitor { name, token, has_session: true });
+            return Asker::Known(Visitor { name, token, has_session: true, is_program: false });
         }
         let Some(token) = bearer(headers) else { return Asker::Unknown };
         // Only now: who is known already is not locked out by others of the address.
         if self.is_out(address) {
             return Asker::Out;
         }
-        self.log_in(token, address).map_or(Asker::Unknown, |(name, _)| Asker::Known(without_session(name)))
+        let program = |(name, _)| Asker::Known(Visitor { is_program: true, ..without_session(name) });
+        self.log_in(token, address).map_or(Asker::Unknown, program)
     }
 
     /// Returns true when a form has what it has to bring.

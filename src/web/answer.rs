@@ -22,16 +22,23 @@ impl Site {
         read: impl FnOnce(&Environment, &Asked, &Site) -> Result<P, Fault> + Send + 'static,
         write: impl FnOnce(&Environment, &Asked, &mut Sink) -> Result<(), Fault> + Send + 'static,
     ) -> Response {
+        if let Err(fault) = asked.only(P::PARAMETERS) {
+            return self.fault(&asked, &fault);
+        }
         if asked.form == Form::Csv {
-            let (wanted, name) = (asked.clone(), name_of(&asked.path));
-            let written = self.downloads().answer(&name, move |environment, sink| write(environment, &wanted, sink));
+            let (wanted, name, site) = (asked.clone(), name_of(&asked.path), self.clone());
+            let write = move |environment: &Environment, sink: &mut Sink| {
+                write(&site.as_seen_by(environment, &wanted)?, &wanted, sink)
+            };
+            let written = self.downloads().answer(&name, write);
             return match written.await {
                 Ok(response) => response,
                 Err(fault) => self.fault(&asked, &fault),
             };
         }
         let (wanted, site) = (asked.clone(), self.clone());
-        match self.pool().read(move |environment| read(environment, &wanted, &site)).await {
+        let read = move |environment: &Environment| read(&site.as_seen_by(environment, &wanted)?, &wanted, &site);
+        match self.pool().read(read).await {
             Ok(page) => self.page(&asked, &page),
             Err(fault) => self.fault(&asked, &fault),
         }
@@ -70,6 +77,7 @@ impl Site {
             token: visitor.token.clone(),
             has_session: visitor.has_session,
             has_actions: self.has_actions(),
+            note: asked.text("note").and_then(|note| self.said().find(&note)).unwrap_or_default(),
             json: asked.address(&[("format", "json")]),
             csv: asked.address(&[("format", "csv"), ("after", ""), ("limit", "")]),
         }

@@ -1,6 +1,6 @@
 //! What a request asks for: the form of the answer and its parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Query};
@@ -23,6 +23,8 @@ pub struct Asked {
     /// The path, percent-encoded as it came.
     pub path: String,
     pub parameters: BTreeMap<String, String>,
+    /// The names of all parameters, those without a value as well.
+    pub names: BTreeSet<String>,
     /// When it was asked.
     pub now: Timestamp,
     /// Who asks.
@@ -41,6 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Query(mut parameters) = query.map_err(|_| {
             Fault::asked(form, "the part of the address behind the `?` is not understood", "Follow a link of a page.")
         })?;
+        let names = parameters.keys().cloned().collect();
         // An empty field of a form is one that was left out.
         parameters.retain(|_, value| !value.is_empty());
         form = match parameters.get("format").map(String::as_str) {
@@ -54,11 +57,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             }
         };
         let visitor = parts.extensions.get::<Visitor>().cloned().unwrap_or_default();
-        Ok(Asked { form, path, parameters, now: SystemClock.now(), visitor })
+        Ok(Asked { form, path, parameters, names, now: SystemClock.now(), visitor })
     }
 }
 
 impl Asked {
+    /// Refuses parameters that a page does not know; each knows `format`.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        let is_known = |name: &&String| *name == "format" || known.contains(&name.as_str());
+        let unknown: Vec<String> =
+            self.names.iter().filter(|name| !is_known(name)).map(|name| format!("`{}`", shown(name))).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let of = |one: &str, many: &str| if unknown.len() == 1 { one.to_string() } else { many.to_string() };
+        let what = format!("{} {} here", unknown.join(", "), of("is no parameter", "are no parameters"));
+        let known: Vec<&str> = known.iter().filter(|name| **name != "note").copied().chain(["format"]).collect();
+        Err(Fault::asked(self.form, &what, &format!("This page knows {}.", known.join(", "))))
+    }
+
     /// Returns a parameter; `None` when it is absent or empty.
     pub fn text(&self, name: &str) -> Option<String> {
         self.parameters.get(name).cloned()
@@ -132,6 +152,7 @@ impl Asked {
     pub fn address(&self, changes: &[(&str, &str)]) -> String {
         let mut parameters = self.parameters.clone();
         parameters.remove("format");
+        parameters.remove("note");
         for (name, value) in changes {
             match value.is_empty() {
                 true => drop(parameters.remove(*name)),
@@ -151,8 +172,10 @@ mod tests {
     use super::*;
 
     fn asked(parameters: &[(&str, &str)]) -> Asked {
-        let parameters = parameters.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
+        let parameters: BTreeMap<String, String> =
+            parameters.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
         Asked {
+            names: parameters.keys().cloned().collect(),
             form: Form::Html,
             path: "/jobs".to_string(),
             parameters,
@@ -177,6 +200,17 @@ mod tests {
             check(wrong, None);
         }
         assert_eq!(asked(&[]).since("30d").unwrap().1.unwrap().to_string(), "2026-11-01T10:00:00Z");
+    }
+
+    #[test]
+    fn a_parameter_that_no_page_has_is_named() {
+        let asked = asked(&[("status", "failed"), ("stauts", "x"), ("format", "csv")]);
+        let Err(Fault::Asked { what, help, .. }) = asked.only(&["note", "status"]) else { panic!("it is known") };
+        assert_eq!(
+            (what.as_str(), help.as_str()),
+            ("`stauts` is no parameter here", "This page knows status, format.")
+        );
+        assert!(asked.only(&["status", "stauts"]).is_ok());
     }
 
     #[test]

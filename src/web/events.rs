@@ -18,7 +18,10 @@ use super::asked::Asked;
 use super::fault::Fault;
 use super::site::Site;
 use crate::listen::Missed;
+use crate::model::access::Sight;
 use crate::model::limits::EVENT_STREAM_TIME_MAX;
+use crate::ops::Environment;
+use crate::ops::job::{RunChoice, show};
 
 /// The shortest time between two events of a stream: a person sees no more.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -34,6 +37,8 @@ struct Stream {
     /// The last event that was told; `None` when there is a gap before the next one.
     told: Option<u64>,
     about: Option<(String, String)>,
+    /// What of it is told, with everything but the names of runs for the rest.
+    sight: Sight,
     ends_at: Instant,
     not_before: Instant,
     _place: OwnedSemaphorePermit,
@@ -45,8 +50,25 @@ pub async fn events(State(site): State<Site>, headers: HeaderMap, asked: Asked) 
         let help = "Read the page again in a while.";
         return site.fault(&asked, &Fault::not_found(asked.form, "nothing tells of events here", help));
     };
+    if let Err(fault) = asked.only(&["after", "job", "run"]) {
+        return site.fault(&asked, &fault);
+    }
     let Ok(place) = Arc::clone(&events.places).try_acquire_owned() else { return site.fault(&asked, &Fault::Busy) };
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_string);
+    let wanted = asked.clone();
+    let (seer, about) = (site.clone(), asked.text("job").zip(asked.text("run")));
+    let seen = move |environment: &Environment| {
+        let environment = seer.as_seen_by(environment, &wanted)?;
+        if let (false, Some((job, run))) = (environment.sight.is_whole(), about) {
+            // What happens to a run is for those who may see it.
+            show(&environment, &RunChoice { job, run: Some(run) }, &mut |_| ())?;
+        }
+        Ok(environment.sight)
+    };
+    let sight = match site.pool().read(seen).await {
+        Ok(sight) => sight,
+        Err(fault) => return site.fault(&asked, &fault),
+    };
     let told = match last.or_else(|| asked.text("after")) {
         Some(id) => events.seq(&id),
         None => Some(events.log.newest()),
@@ -56,6 +78,7 @@ pub async fn events(State(site): State<Site>, headers: HeaderMap, asked: Asked) 
         newest,
         told,
         about: asked.text("job").zip(asked.text("run")),
+        sight,
         ends_at: now + EVENT_STREAM_TIME_MAX,
         not_before: now,
         site: site.clone(),
@@ -81,8 +104,16 @@ impl Stream {
             let event = match missed {
                 Missed::Gap => Some(Event::default().event("reload").data("{}")),
                 Missed::Events(found) => {
-                    let is_wanted =
-                        |run: &Option<(String, String)>| self.about.is_none() || run.is_none() || *run == self.about;
+                    let sights = site.known_sights();
+                    let shows = |run: &(String, String)| {
+                        self.about.as_ref() == Some(run)
+                            || self.sight.is_whole()
+                            || sights.as_ref().is_some_and(|sights| sights.shows(&self.sight, &run.0))
+                    };
+                    let is_wanted = |run: &Option<(String, String)>| match run {
+                        None => true,
+                        Some(one) => (self.about.is_none() || *run == self.about) && shows(one),
+                    };
                     let found: Vec<_> = found.into_iter().map(|event| event.run).filter(is_wanted).collect();
                     // One event says it all: the page is read anew.
                     let runs: BTreeSet<_> = found.iter().flatten().collect();

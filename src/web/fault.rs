@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use super::form::Form;
 use super::html;
 use super::problem::Problem;
+use crate::model::text::sanitize;
 use crate::ops::OpsError;
 
 /// Why a page cannot be shown.
@@ -83,10 +84,20 @@ impl IntoResponse for Fault {
 pub fn respond(form: Form, status: StatusCode, problem: &Problem, around: Option<&html::Around>) -> Response {
     let mut response = match form {
         Form::Json => html::json(status, problem),
-        Form::Html | Form::Csv => html::problem(status, problem, around),
+        Form::Html => html::problem(status, problem, around),
+        Form::Csv => plain(status, problem),
     };
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
+}
+
+/// Returns what went wrong for a program that asked for a table.
+fn plain(status: StatusCode, problem: &Problem) -> Response {
+    let Problem { error, help, detail } = problem;
+    let help = help.iter().map(|help| format!("{help}\n")).collect::<String>();
+    let detail = detail.iter().map(|detail| format!("\n{detail}\n")).collect::<String>();
+    let text = sanitize(&format!("{error}\n{help}{detail}")).into_owned();
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

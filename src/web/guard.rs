@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::site::Site;
 use super::{LOG_TARGET, html};
 use crate::listen::{Patience, Peer};
-use crate::model::encoding::percent_encoded;
+use crate::model::encoding::{percent_decoded, percent_encoded};
 use crate::model::limits::{FORM_BYTES_MAX, FORM_READ_TIME_MAX};
 
 /// Headers that a proxy adds: what comes with one does not come from this machine alone.
@@ -94,6 +94,11 @@ pub async fn guard(
             return response;
         }
     }
+    if percent_decoded(&asked.path).is_none() {
+        let (what, help) = ("the address is not UTF-8", "A `%` begins two hex digits of a byte of UTF-8.");
+        let asked = Asked { visitor: parts.extensions.get::<Visitor>().cloned().unwrap_or_default(), ..asked };
+        return site.fault(&asked, &Fault::asked(asked.form, what, help));
+    }
     let body = match whole(body).await {
         Ok(body) => body,
         Err(status) => return refuse(status, "the form is too long, or took too long", "Send it again."),
@@ -120,6 +125,9 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 
 /// `GET /login`
 pub async fn login_page(State(site): State<Site>, asked: Asked) -> Response {
+    if let Err(fault) = asked.only(&["next"]) {
+        return site.fault(&asked, &fault);
+    }
     form(&site, &asked, StatusCode::OK, None)
 }
 

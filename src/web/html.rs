@@ -76,6 +76,8 @@ pub struct Around {
     pub has_session: bool,
     /// The page offers to stop and to block.
     pub has_actions: bool,
+    /// What was just done here, a sentence; empty when nothing was.
+    pub note: String,
     /// The address of the same page as JSON, and of its table as CSV.
     pub json: String,
     pub csv: String,
@@ -91,7 +93,8 @@ pub fn page(status: StatusCode, template: &str, value: &impl Serialize, around: 
     let render = || {
         let page = serde_json::to_value(value)
             .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-        let around = Around { title: sanitize(&around.title).into_owned(), ..around.clone() };
+        let safe = |text: &str| sanitize(text).into_owned();
+        let around = Around { title: safe(&around.title), note: safe(&around.note), ..around.clone() };
         let context = Context { page: sanitized(page), around: &around };
         ENVIRONMENT.get_template(template)?.render(Value::from(Serde(&context)))
     };
@@ -119,6 +122,7 @@ pub fn problem(status: StatusCode, problem: &Problem, around: Option<&Around>) -
         token: String::new(),
         has_session: false,
         has_actions: false,
+        note: String::new(),
         json: String::new(),
         csv: String::new(),
     };
@@ -176,7 +180,7 @@ mod tests {
         let context = serde_json::json!({"page": sanitized(serde_json::to_value(&problem).unwrap()), "around": Around {
             title: "Not found".to_string(), fleet: hostile.to_string(), address: String::new(), is_live: false,
             events: String::new(), user: String::new(), token: String::new(), has_session: false,
-            has_actions: false,
+            has_actions: false, note: String::new(),
             json: String::new(), csv: String::new(),
         }});
         let text = ENVIRONMENT.get_template("problem.html").unwrap().render(Value::from(Serde(&context))).unwrap();

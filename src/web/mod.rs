@@ -34,6 +34,7 @@ mod pool;
 mod problem;
 mod resumed;
 mod routes;
+mod said;
 mod sessions;
 mod site;
 mod table;

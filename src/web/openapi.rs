@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::actions::{Acted, Action};
 use super::pages;
 use super::problem::Problem;
 use crate::model::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
@@ -35,7 +36,8 @@ fn document() -> Value {
     let status = ("status", "The status of the run.");
     let of_device = ("status", "The status of a device: `pending`, `completed` or `failed`.");
     let reason = ("reason", "The reason of a device, such as `timeout`.");
-    let grid = [of_device, reason, DEVICE, AFTER, LIMIT];
+    let table = ("table", "Of a download: `devices`, `batches` or `failures`.");
+    let grid = [of_device, reason, DEVICE, AFTER, LIMIT, table];
     let g = &mut generator;
     add("/", "What runs, waits and is held now.", schema_of::<pages::now::Now>(g), &[]);
     let listed = [status, ORGANIZATION, DEVICE, SINCE, AFTER, LIMIT];
@@ -56,6 +58,13 @@ fn document() -> Value {
     add("/imports/{name}", "A device import with its rejected rows.", import, &[AFTER, LIMIT]);
     let failing = schema_of::<pages::failing::Failing>(g);
     add("/failing", "Devices by the number of runs that they failed in.", failing, &[SINCE, AFTER, LIMIT]);
+    let (wanted, acted) = (schema_of::<Action>(g), schema_of::<Acted>(g));
+    for (path, summary) in [
+        ("/jobs/{name}/runs/{run}/stop", "Stops a job: a commit with `suspend: true`, or a branch to merge."),
+        ("/devices/{id}/block", "Blocks a device at once."),
+    ] {
+        paths.insert(path.to_string(), json!({"post": action(path, summary, (&wanted, &acted), &problem)}));
+    }
     let schemas = generator.take_definitions(true);
     json!({
         "openapi": "3.1.0",
@@ -81,9 +90,6 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 }
 
 fn operation(path: &str, summary: &str, schema: &Value, problem: &Value, parameters: &[Parameter]) -> Value {
-    let in_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let in_path =
-        in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
     let in_query = parameters.iter().map(|(name, description)| {
         let schema = match *name {
             "limit" => json!({"type": "integer", "minimum": 1, "maximum": PAGE_ROWS_MAX, "default": PAGE_ROWS}),
@@ -96,13 +102,11 @@ fn operation(path: &str, summary: &str, schema: &Value, problem: &Value, paramet
         "description": "The form of the answer, whatever `Accept` says. `csv` is the whole table.",
         "schema": {"type": "string", "enum": ["html", "json", "csv"]},
     });
-    let words: Vec<String> = path.split('/').map(|part| part.trim_matches(['{', '}']).to_string()).collect();
-    let id = words.join(" ").trim().replace(' ', "-");
     let failed = json!({"description": "Why not.", "content": {"application/json": {"schema": problem}}});
     json!({
-        "operationId": if id.is_empty() { "now" } else { &id },
+        "operationId": id_of(path),
         "summary": summary,
-        "parameters": in_path.chain(in_query).chain([format]).collect::<Vec<_>>(),
+        "parameters": in_path(path).chain(in_query).chain([format]).collect::<Vec<_>>(),
         "responses": {
             "200": {
                 "description": "The page.",
@@ -113,10 +117,43 @@ fn operation(path: &str, summary: &str, schema: &Value, problem: &Value, paramet
                 },
             },
             "400": failed,
+            "403": failed,
             "404": failed,
             "503": failed,
         },
     })
+}
+
+/// Returns the operation of an action. A program sends JSON with a bearer token, and needs no token of a form.
+fn action(path: &str, summary: &str, (wanted, acted): (&Value, &Value), problem: &Value) -> Value {
+    let failed = json!({"description": "Why not.", "content": {"application/json": {"schema": problem}}});
+    json!({
+        "operationId": id_of(path),
+        "summary": summary,
+        "description": "Only where the server was started with `--actions`, and for those whose grants are over jobs.",
+        "security": [{"token": []}],
+        "parameters": in_path(path).collect::<Vec<_>>(),
+        "requestBody": {"required": true, "content": {"application/json": {"schema": wanted}}},
+        "responses": {
+            "200": {"description": "What was done.", "content": {"application/json": {"schema": acted}}},
+            "400": failed,
+            "403": failed,
+            "404": failed,
+            "409": failed,
+            "503": failed,
+        },
+    })
+}
+
+fn in_path(path: &str) -> impl Iterator<Item = Value> {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+}
+
+fn id_of(path: &str) -> String {
+    let words: Vec<String> = path.split('/').map(|part| part.trim_matches(['{', '}']).to_string()).collect();
+    let id = words.join(" ").trim().replace(' ', "-");
+    if id.is_empty() { "now".to_string() } else { id }
 }
 
 #[cfg(test)]
@@ -131,7 +168,7 @@ mod tests {
             let pointer = &rest[..rest.find('"').unwrap()];
             assert!(DOCUMENT.pointer(pointer).is_some(), "{pointer}");
         }
-        assert!(DOCUMENT["paths"].as_object().unwrap().len() == 12, "{}", DOCUMENT["paths"]);
+        assert!(DOCUMENT["paths"].as_object().unwrap().len() == 14, "{}", DOCUMENT["paths"]);
         assert!(DOCUMENT.pointer("/components/schemas/Job/properties/devices").is_some());
     }
 }

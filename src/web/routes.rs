@@ -2,9 +2,9 @@
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 
 use super::asked::Asked;
@@ -72,7 +72,15 @@ async fn with_security_headers(mut response: Response) -> Response {
     response
 }
 
-async fn nothing(State(site): State<Site>, asked: Asked) -> Response {
+async fn nothing(State(site): State<Site>, method: Method, asked: Asked) -> Response {
+    // The page itself answers to its address alone.
+    let trimmed = asked.path.trim_end_matches('/');
+    if method == Method::GET && trimmed.len() < asked.path.len() && trimmed.len() > 1 && !trimmed.starts_with("//") {
+        let (asked, form) = (Asked { path: trimmed.to_string(), ..asked.clone() }, asked.text("format"));
+        let query = form.map(|form| ("format", form));
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, form)| (*name, form.as_str())).collect();
+        return Redirect::permanent(&asked.address(&query)).into_response();
+    }
     let fault = Fault::not_found(
         asked.form,
         "there is no such page",
@@ -91,12 +99,14 @@ async fn now(State(site): State<Site>, asked: Asked) -> Response {
         asked,
         |environment, asked, site| {
             let live = site.live().map(|live| live.snapshot());
-            let page = pages::now::read(environment, live, asked.now)?;
+            let sights = site.known_sights();
+            let sees = |name: &str| sights.as_ref().is_some_and(|sights| sights.shows(&environment.sight, name));
+            let page = pages::now::read(environment, live, &sees, asked.now)?;
             page.fleet.iter().for_each(|fleet| site.is_of(fleet));
             Ok(page)
         },
         |environment, asked, sink| {
-            let page = pages::now::read(environment, None, asked.now)?;
+            let page = pages::now::read(environment, None, &|_| false, asked.now)?;
             sink.begin::<pages::RunRow>()?;
             Ok(page.running.iter().chain(&page.waiting).try_for_each(|row| sink.push(row))?)
         },

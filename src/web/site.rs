@@ -2,16 +2,22 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::access::{Access, Gate};
+use super::asked::Asked;
+use super::fault::Fault;
 use super::pool::Pool;
 use super::resumed::Events;
+use super::said::Said;
 use super::sessions::random;
 use super::table::Downloads;
-use crate::listen::{EventLog, StatusHandle};
+use crate::listen::{Bell, EventLog, StatusHandle};
+use crate::model::text::sanitize_line;
 use crate::ops::job::Why;
-use crate::ops::{Environment, Findings};
+use crate::ops::sight::Sights;
+use crate::ops::{Environment, Findings, OpsError};
 
 /// How causes and findings are put: in the words of the command line.
 #[derive(Clone, Copy)]
@@ -39,6 +45,8 @@ pub struct SiteOptions {
     pub is_encrypted: bool,
     /// Jobs can be stopped and devices be blocked.
     pub has_actions: bool,
+    /// Tells the daemon of this process to look at its files at once; `None` where there is none.
+    pub bell: Option<Bell>,
 }
 
 /// The pages of a fleet. Clones are the same ones.
@@ -54,8 +62,12 @@ struct Inner {
     gate: Gate,
     is_encrypted: bool,
     has_actions: bool,
+    bell: Option<Bell>,
+    said: Said,
     /// The name of the fleet, as the last page had it.
     fleet: Mutex<String>,
+    /// Who may look at what, as of the last page.
+    sights: Mutex<Option<Arc<Sights>>>,
 }
 
 impl Site {
@@ -64,7 +76,7 @@ impl Site {
     /// # Errors
     /// The system gives no threads, or no randomness.
     pub fn start(options: SiteOptions) -> std::io::Result<Site> {
-        let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted, has_actions } = options;
+        let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted, has_actions, bell } = options;
         let random = || random().map_err(|error| std::io::Error::other(error.to_string()));
         let process: String = random()?.chars().take(8).collect();
         Ok(Site(Arc::new(Inner {
@@ -76,7 +88,10 @@ impl Site {
             gate: Gate::new(access, random()?),
             is_encrypted,
             has_actions,
+            bell,
+            said: Said::default(),
             fleet: Mutex::new(fleet),
+            sights: Mutex::default(),
         })))
     }
 
@@ -108,8 +123,56 @@ impl Site {
         self.0.has_actions
     }
 
+    /// Tells the daemon that there is something new.
+    pub(super) fn ring(&self) {
+        self.0.bell.iter().for_each(|bell| bell());
+    }
+
+    pub(super) fn said(&self) -> &Said {
+        &self.0.said
+    }
+
     pub(super) fn live(&self) -> Option<&StatusHandle> {
         self.0.live.as_ref()
+    }
+
+    /// Returns who may look at what now.
+    ///
+    /// # Errors
+    /// The fleet or its history cannot be read.
+    pub(super) fn sights(&self, environment: &Environment) -> Result<Arc<Sights>, OpsError> {
+        let known = self.known_sights();
+        let sights = Sights::read(environment, known)?;
+        *self.0.sights.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&sights));
+        Ok(sights)
+    }
+
+    /// Returns who may look at what, as of the last page.
+    pub(super) fn known_sights(&self) -> Option<Arc<Sights>> {
+        self.0.sights.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the environment in which only that is shown which the grants of who asks are over. Where nobody has to
+    /// say who it is, that is everything.
+    ///
+    /// # Errors
+    /// Nothing is shown to who asks; or the fleet cannot be read.
+    pub(super) fn as_seen_by(&self, environment: &Environment, asked: &Asked) -> Result<Environment, Fault> {
+        let name = &asked.visitor.name;
+        if name.is_empty() {
+            return Ok(environment.clone());
+        }
+        let sight = self.sights(environment)?.sight_of(name);
+        if sight.is_empty() {
+            let help = format!(
+                "Ask an administrator of the fleet for a grant to `{}` in its Access document; `who` has to be exactly \
+                 that name.",
+                sanitize_line(name)
+            );
+            let what = "no grant lets you see anything of this fleet";
+            return Err(Fault::of(asked.form, StatusCode::FORBIDDEN, what, &help));
+        }
+        Ok(Environment { sight, ..environment.clone() })
     }
 
     /// Returns the name of the fleet; empty while it is not known.

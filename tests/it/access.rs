@@ -10,14 +10,19 @@ const REBOOT: &str = "{organization: eu, target: {query: '*'}, action: {command:
 const PEOPLE: [&str; 6] = ["lead", "ops", "night", "forge", "stranger", "late"];
 
 /// A fleet with an Access document, and a key for each of some people.
-struct Team {
-    world: World,
+pub struct Team {
+    pub world: World,
     keys: tempfile::TempDir,
 }
 
 impl Team {
     fn new() -> Team {
-        let team = Team { world: World::with_devices("{}", 4), keys: crate::world::folder() };
+        Team::of("{}")
+    }
+
+    /// A team whose Access document is not committed yet, with a Fleet document of this spec.
+    pub fn of(spec: &str) -> Team {
+        let team = Team { world: World::with_devices(spec, 4), keys: crate::world::folder() };
         let world = &team.world;
         let mut signers = String::new();
         for who in PEOPLE {
@@ -48,7 +53,7 @@ impl Team {
         team
     }
 
-    fn access(&self, more: &str) -> String {
+    pub fn access(&self, more: &str) -> String {
         format!(
             "apiVersion: fleetform/v1\nkind: Access\nmetadata: {{name: team}}\nspec:\n  allowedSigners: allowed_signers\n  \
              roles:\n    rebooter: {{kinds: [Job], actions: [command], commands: [reboot]}}\n  grants:\n    \
@@ -74,7 +79,7 @@ impl Team {
         Ran::of(command.args(arguments).current_dir(self.world.path()))
     }
 
-    fn commit(&self, who: Option<&str>, message: &str) {
+    pub fn commit(&self, who: Option<&str>, message: &str) {
         self.git(None, &["add", "-A"]).expect(0);
         self.git(who, &["commit", "-q", "--allow-empty", "-m", message]).expect(0);
     }

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod acting;
 mod alerts;
 mod apply;
 mod borders;
@@ -63,6 +64,7 @@ mod review;
 mod said;
 mod saved;
 mod schedules;
+mod scoped;
 mod scripts;
 mod secrets;
 mod servers;

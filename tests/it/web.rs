@@ -15,9 +15,9 @@ const SCRIPT: &str = "<script>alert(1)</script>";
 const SPEC: &str = "{link: {simulated: {latency: 1ms, devices: {d-003: {answers: 500}, d-007: {answers: 418}}}}}";
 
 /// The binary, serving.
-struct Served {
+pub struct Served {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Drop for Served {
@@ -29,10 +29,10 @@ impl Drop for Served {
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -46,18 +46,18 @@ impl Answer {
         Answer { status, head, body: String::from_utf8(body).unwrap() }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
     #[track_caller]
-    fn expect(self, status: u16) -> Answer {
+    pub fn expect(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
@@ -78,7 +78,7 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
 
 impl Served {
     /// Serves the pages of a fleet.
-    fn of(folder: &Path, arguments: &[&str]) -> Served {
+    pub fn of(folder: &Path, arguments: &[&str]) -> Served {
         let mut command = fleetform();
         command.arg("-C").arg(folder).args(["--json", "-q", "serve", "--listen", "127.0.0.1:0"]).args(arguments);
         let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::inherit()));
@@ -89,7 +89,7 @@ impl Served {
         Served { child, address: address.parse().unwrap() }
     }
 
-    fn raw(&self, request: &str) -> Answer {
+    pub fn raw(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -98,17 +98,17 @@ impl Served {
         Answer::of(&answer)
     }
 
-    fn ask(&self, path: &str, headers: &[&str]) -> Answer {
+    pub fn ask(&self, path: &str, headers: &[&str]) -> Answer {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address))
     }
 
-    fn html(&self, path: &str) -> Answer {
+    pub fn html(&self, path: &str) -> Answer {
         self.ask(path, &["Accept: text/html,*/*"])
     }
 
     #[track_caller]
-    fn json(&self, path: &str) -> Value {
+    pub fn json(&self, path: &str) -> Value {
         let answer = self.ask(path, &["Accept: application/json"]).expect(200);
         assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
         answer.json()
@@ -124,7 +124,7 @@ impl Served {
         reader.records().map(|row| row.unwrap().iter().map(str::to_string).collect()).collect()
     }
 
-    fn post(&self, path: &str, headers: &[&str], form: &str) -> Answer {
+    pub fn post(&self, path: &str, headers: &[&str], form: &str) -> Answer {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         self.raw(&format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Type: application/x-www-form-urlencoded\r\n\
@@ -294,6 +294,7 @@ fn the_grid_of_a_run_is_paged_by_id() {
 #[test]
 fn a_clone_without_a_registry_has_the_history() {
     let world = World::with_devices(SPEC, 20);
+    world.declare("groups.yaml", "DeviceGroup", "odd", "{query: \"tags.parity = 'odd'\"}");
     world.job("reboot", "{target: {query: \"startswith(deviceId, 'd-')\"}, action: {command: {name: reboot}}}");
     world.apply().unwrap();
     let clone = crate::world::folder();
@@ -309,6 +310,12 @@ fn a_clone_without_a_registry_has_the_history() {
         assert_eq!(one, other, "{path}");
     }
     assert_eq!(here.json("/devices")["devices"], json!([]));
+    assert_eq!(
+        (&there.json("/groups")["groups"][0]["devices"], &here.json("/groups")["groups"][0]["devices"]),
+        (&json!(10), &json!(null))
+    );
+    assert!(here.html("/groups").body.contains("There is no registry here"));
+    assert!(here.html("/groups/odd").body.contains("unknown: there is no registry here"));
     let gone = here.ask("/devices/d-003", &[]).expect(404);
     assert!(gone.body.contains("this registry has none at all"), "{gone:?}");
     assert!(!clone.path().join(".fleetform").exists(), "looking makes nothing");
@@ -348,7 +355,26 @@ fn what_cannot_be_asked_is_answered_with_a_page_that_helps() {
     assert!(rebound.body.contains("not served under this name") && !rebound.body.contains("acme"), "{rebound:?}");
     served.raw("GET / HTTP/1.1\r\nHost: localhost:1\r\n\r\n").expect(200);
     served.ask("/", &["X-Forwarded-For: 10.0.0.1"]).expect(403);
-    served.ask("/devices/%ff", &[]).expect(400);
+    check("/devices/%ff", 400, "The address is not UTF-8");
+    check("/jobs/%ff/runs/%FE", 400, "The address is not UTF-8");
+    check("/jobs?stauts=failed", 400, "`stauts` is no parameter here");
+    check("/?x=1&y=", 400, "`x`, `y` are no parameters here");
+    check("/devices/d-001?status=x", 400, "`status` is no parameter here");
+    check("/devices?query=tags.n%20%3D%3D%201", 400, "condition:1:8");
+    for (path, place) in [
+        ("/jobs/?status=failed", "/jobs?status=failed"),
+        ("/devices/d-001/", "/devices/d-001"),
+        ("/devices/d-001//?format=json", "/devices/d-001?format=json"),
+    ] {
+        assert_eq!(served.html(path).expect(308).header("location"), Some(place), "{path}");
+    }
+    served.html("//evil.example/").expect(404);
+    // Who asks for a table gets no page of HTML.
+    for (path, status) in [("/jobs/nope?format=csv", 404), ("/jobs?status=x&format=csv", 400), ("/x?format=csv", 404)] {
+        let told = served.html(path).expect(status);
+        assert_eq!(told.header("content-type"), Some("text/plain; charset=utf-8"), "{path}");
+        assert!(!told.body.contains('<'), "{told:?}");
+    }
     let page = served.html("/").expect(200);
     let style = page.body.split("href=\"").find_map(|rest| rest.split('"').next().filter(|at| at.contains("assets")));
     let style = served.ask(&style.unwrap().replace("&#x2f;", "/"), &[]).expect(200);
@@ -494,8 +520,20 @@ fn a_job_is_stopped_and_a_device_blocked_with_a_reason() {
     assert!(other.body.contains("has run 1 now") && world.head() == before, "{other:?}");
     let done =
         served.post(stop, &[], &format!("token={token}&reason=smoke+in+hall+3%0aFleetform-Run%3a+x")).expect(303);
-    assert_eq!(done.header("location"), Some("/jobs/reboot/runs/1"));
+    let place = done.header("location").unwrap().to_string();
+    assert!(place.starts_with("/jobs/reboot/runs/1?note="), "{place}");
     assert_ne!(world.head(), before);
+    let told = served.html(&place).expect(200).body;
+    assert!(told.contains(&format!("The commit {} stops the job reboot", &world.head()[..12])), "{told}");
+    assert!(told.contains("Stopped by") && !told.contains("Stop job reboot"), "{told}");
+    assert!(!served.html("/jobs/reboot/runs/1?note=guessed").expect(200).body.contains("class=\"said\""));
+    // JSON without a bearer token needs that of the form.
+    let json = |body: &str| {
+        served.raw(&format!("POST /devices/d-004/block HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", served.address, body.len()))
+    };
+    assert!(json("{\"reason\": \"x\"}").expect(403).json()["error"].is_string());
+    json("no JSON").expect(400);
+    assert!(!world.device("d-004").blocked);
     let repository = world.repository();
     let message = repository.head().unwrap().peel_to_commit().unwrap().message().unwrap().to_string();
     assert_eq!(
@@ -511,11 +549,17 @@ fn a_job_is_stopped_and_a_device_blocked_with_a_reason() {
     let direct = world.results().into_iter().find(|(path, _)| path.starts_with("direct/")).unwrap().1;
     let direct = String::from_utf8(direct).unwrap();
     assert!(direct.contains("somebody at this machine,block,d-003,burnt"), "{direct}");
+    let page = served.html("/devices/d-003").expect(200).body;
+    assert!(
+        page.contains("by somebody at this machine at") && page.contains("fleetform device unblock d-003"),
+        "{page}"
+    );
+    assert_eq!(served.json("/devices/d-003")["blocked_by"]["reason"], "burnt");
     served.post("/devices/nope/block", &[], &format!("token={token}&reason=burnt")).expect(404);
 }
 
 /// A daemon that listens. What it logs later is read and left.
-fn daemon(fleet: &Path, listen: &str, arguments: &[&str]) -> Served {
+pub fn daemon(fleet: &Path, listen: &str, arguments: &[&str]) -> Served {
     let mut command = fleetform();
     command.arg("-C").arg(fleet).args(["watch", "--log", "json", "--no-webhooks", "--listen", listen]);
     let child = spawn(command.args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()));
@@ -596,6 +640,34 @@ fn a_daemon_on_another_address_serves_as_before_and_no_pages() {
         let nothing = served.ask("/jobs", &[]).expect(404);
         assert_eq!(nothing.body, "There is nothing here. Try /status.\n");
     }
+}
+
+#[test]
+fn actions_for_whoever_reaches_an_address_are_an_error_at_the_start() {
+    let world = World::with_devices(SPEC, 3);
+    world.apply().unwrap();
+    let start = ["watch", "--no-webhooks", "--listen", "0.0.0.0:0", "--actions"];
+    let refused = world.run(&start).expect(64);
+    assert!(refused.stderr.contains("would let whoever reaches this address"), "{refused:?}");
+    assert!(refused.stderr.contains("--auth FILE"), "{refused:?}");
+    let start = ["watch", "--no-webhooks", "--listen", "127.0.0.1:0", "--actions", "--no-pages"];
+    assert!(world.run(&start).expect(64).stderr.contains("--no-pages"));
+}
+
+#[test]
+fn a_job_that_is_held_has_a_page() {
+    let world = World::with_devices(SPEC, 3);
+    world.apply().unwrap();
+    world.job("dim", "{run: '7', target: {group: nope}, action: {command: {name: reboot}}}");
+    let served = Served::of(world.path(), &["--actions"]);
+    for path in ["/jobs/dim", "/jobs/dim/runs/7"] {
+        let page = served.json(path);
+        assert_eq!((&page["progress"], &page["can_stop"], &page["run"]), (&json!(null), &json!(false), &json!("7")));
+        assert!(page["life"].as_str().unwrap().contains("It is held"), "{page:#}");
+        assert!(page["why_text"].as_str().unwrap().contains("jobs/dim.yaml:"), "{page:#}");
+    }
+    served.html("/jobs/dim/runs/8").expect(404);
+    assert!(served.html("/jobs/dim").expect(200).body.contains("It is held"));
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub fn folder_around(named: Option<PathBuf>) -> PathBuf {
 
 /// Prints the result of an edit of a job or schedule.
 fn tell_edit(noun: &str, edited: &Edited, output: &Output) -> std::io::Result<()> {
-    let Edited { file, name, commit, has_changed, held, remote: _ } = edited;
+    let Edited { file, name, commit, proposed: _, has_changed, held, remote: _ } = edited;
     tell_held(*held, output);
     if output.is_json {
         return output.json_line(&json!({noun: name.as_str(), "file": file, "commit": commit, "changed": has_changed}));

@@ -53,6 +53,7 @@ pub fn run(environment: &Environment, arguments: &ServeArgs, output: &Output) ->
         access,
         is_encrypted: tls.is_some(),
         has_actions: arguments.pages.actions,
+        bell: None,
     })?;
     follow(environment.clone(), events)?;
     if output.is_json {

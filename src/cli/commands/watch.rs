@@ -227,6 +227,7 @@ fn stand_by(
     let Some(listening) = listening else { return Ok(()) };
     let Listening { listener, secrets, access, tls, has_actions } = listening;
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let bell: Bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
     let pages = access.map(|access| {
         if tls.is_none() && !is_loopback {
             tracing::warn!(target: LISTEN, "connections are not encrypted, and tokens go over them: add --tls-cert and \
@@ -241,11 +242,11 @@ fn stand_by(
             access,
             is_encrypted: tls.is_some(),
             has_actions,
+            bell: Some(bell.clone()),
         })
     });
     let pages = pages.transpose()?.map(|site| site.router());
     let bounds = if pages.is_some() { Bounds::with_pages() } else { Bounds::default() };
-    let bell: Bell = Arc::new(move || waker.wake(Wakeup::Doorbell));
     let server = Server { handle, bell, secrets, bounds, pages, tls };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || runtime.block_on(serve(server, listener));

@@ -10,7 +10,7 @@ use crate::ops::group::ListedGroup;
 /// Returns a table of groups.
 pub fn list(groups: &[ListedGroup]) -> String {
     let mut table = TextTable::new(&["GROUP", "DEVICES", "USED BY", "CONDITION"]);
-    for ListedGroup { group, devices, used_by } in groups {
+    for ListedGroup { group, devices, used_by, .. } in groups {
         let used_by = match &**used_by {
             [] => "-".to_string(),
             [one] => one.clone(),
@@ -23,7 +23,7 @@ pub fn list(groups: &[ListedGroup]) -> String {
 
 /// Returns a group with all that is known of it.
 pub fn show(listed: &ListedGroup, painter: Painter) -> String {
-    let ListedGroup { group, devices, used_by } = listed;
+    let ListedGroup { group, devices, used_by, .. } = listed;
     let mut text = format!("{}\n", painter.paint(Tone::Strong, &format!("group {}", group.name)));
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<13} {value}\n"));
     line("devices", &number(*devices));
@@ -37,7 +37,7 @@ pub fn show(listed: &ListedGroup, painter: Painter) -> String {
 
 /// Returns a group as an object.
 pub fn json(listed: &ListedGroup) -> Value {
-    let ListedGroup { group, devices, used_by } = listed;
+    let ListedGroup { group, devices, used_by, .. } = listed;
     json!({
         "group": group.name.as_str(),
         "devices": devices,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::missing;
 use crate::execute::{CrashPoints, direct_entry, empty_outbox};
+use crate::model::access::Sight;
 use crate::model::fleet::Fleet;
 use crate::ops::{Environment, OpsError, Workspace};
 use crate::prepare::{Files, OnError, OwnRegistry, TreeChoice, owner};
@@ -90,13 +91,13 @@ fn change_as(
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
-    refuse_unknown(&workspace.open_for_reading(&declared.fleet)?, &wanted)?;
+    refuse_unknown(&workspace.open_for_reading(&declared.fleet)?, &wanted, &environment.sight)?;
     if !agree(wanted.len()) {
         return Ok(Changed { was_declined: true, ..Changed::default() });
     }
     let own = workspace.own_registry(&declared.fleet)?;
     let mut registry = Registry::new(own.open_for_writing()?);
-    refuse_unknown(&registry, &wanted)?;
+    refuse_unknown(&registry, &wanted, &environment.sight)?;
     let owners = registry.devices().imports_of(&wanted)?;
     let write = match change {
         DeviceChange::Block => Change::Block { device_ids: &wanted, is_blocked: true, at: now },
@@ -137,10 +138,11 @@ pub(super) fn publish(workspace: &Workspace, fleet: &Fleet, own: &OwnRegistry, r
     let _later = empty_outbox(&branch, registry, &CrashPoints::default());
 }
 
-fn refuse_unknown(registry: &Registry, device_ids: &[String]) -> Result<(), OpsError> {
+fn refuse_unknown(registry: &Registry, device_ids: &[String], sight: &Sight) -> Result<(), OpsError> {
     for id in device_ids {
-        if registry.devices().get(id)?.is_none() {
-            return Err(missing(registry, id)?);
+        let device = registry.devices().get(id)?;
+        if !device.is_some_and(|device| sight.has(device.organization.as_deref())) {
+            return Err(missing(registry, id, sight)?);
         }
     }
     Ok(())

@@ -53,7 +53,7 @@ pub fn send(
     let own = workspace.own_registry(&declared.fleet)?;
     let mut registry = Registry::new(own.open_for_writing()?);
     if registry.devices().get(device_id)?.is_none() {
-        return Err(missing(&registry, device_id)?);
+        return Err(missing(&registry, device_id, &environment.sight)?);
     }
     // What would be refused is not noted as done.
     if registry.devices().messages(device_id, now)?.len() as u64 >= limits::MESSAGES_MAX {
@@ -68,7 +68,7 @@ pub fn send(
     publish(&workspace, &declared.fleet, &own, &mut registry);
     match answers.into_iter().next().map_or(Enqueued::Unknown, Answer::into_enqueued) {
         Enqueued::Queued(_) => Ok(()),
-        Enqueued::Unknown => Err(missing(&registry, device_id)?),
+        Enqueued::Unknown => Err(missing(&registry, device_id, &environment.sight)?),
         Enqueued::Full => Err(full()),
     }
 }

@@ -66,7 +66,7 @@ pub fn work(
     let view = View::open(&workspace, TreeChoice::WorkTree, OnError::Refuse)?;
     let (declared, tree, ledger) = (&view.declared, &view.files.tree, &view.ledger);
     if view.registry.devices().get(device_id)?.is_none() {
-        return Err(missing(&view.registry, device_id)?);
+        return Err(missing(&view.registry, device_id, &environment.sight)?);
     }
     // A name whose run was claimed once would never run again.
     let is_taken = |name: &Name| {

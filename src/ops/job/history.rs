@@ -6,10 +6,13 @@ use std::sync::Arc;
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
+use crate::manifest::outline;
+use crate::model::access::Sight;
 use crate::model::delivery::BatchSizes;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
 use crate::model::kind::Kind;
+use crate::model::limits;
 use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
@@ -24,6 +27,8 @@ pub(super) struct History<'a> {
     pub view: View<'a>,
     /// The process that works on the fleet now.
     worker: Option<String>,
+    /// Which runs are shown.
+    sight: Sight,
 }
 
 /// Opens the history of a fleet for a look at it, and tells first what the look does not show.
@@ -35,11 +40,11 @@ pub(super) fn with_history<T>(
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let branch = workspace.repo.results(&files.usable()?.fleet.results.branch);
-    let held = (*files.held).clone();
+    let held = files.held_within(&environment.sight, &files.usable()?.organizations);
     tell(&Caveats::of(held, &branch)?);
     let view = View::of_files(&workspace, files)?;
     let worker = workspace.worker(&view.declared.fleet, &view.branch, SystemClock.now())?;
-    body(&History { view, worker })
+    body(&History { view, worker, sight: environment.sight.clone() })
 }
 
 impl History<'_> {
@@ -65,9 +70,49 @@ impl History<'_> {
         claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
     }
 
-    /// Returns the records of all runs, the newest first.
+    /// Returns the records of the runs that are shown.
+    pub(super) fn records(&self) -> Vec<RunRecord> {
+        let mut records = records_of(&self.view.ledger);
+        if !self.sight.is_whole() {
+            records.retain(|record| self.sight.has(self.organization_of(record).as_deref()));
+        }
+        records
+    }
+
+    /// Returns the path of the organization whose devices a run is about; `None` when it may be about any device, or
+    /// that is not known. A run of a document that was edited since is of what it said at the commit of the run.
+    fn organization_of(&self, record: &RunRecord) -> Option<String> {
+        let declared = &self.view.declared;
+        let same = self.declared_run(record).filter(|job| job.spec_digest == record.spec_digest);
+        if let Some(job) = same {
+            return declared.path_of(job.organization.as_ref()).map(str::to_string);
+        }
+        let loaded = &self.view.files.loaded;
+        let job = loaded.job(record.job.as_str()).map(|job| (Kind::Job, job.file));
+        let schedule = || Some((Kind::Schedule, loaded.schedule(record.job.as_str())?.1.to_string()));
+        let (kind, file) = job.or_else(schedule)?;
+        let repo = &self.view.workspace.repo;
+        let bytes = repo.file_at(&record.source_commit, &file, limits::YAML_FILE_BYTES_MAX)?;
+        let documents = outline(&file, bytes).documents;
+        let one = documents.into_iter().find(|one| one.kind == kind && one.name.as_ref() == Some(&record.job))?;
+        let text = one.organization?;
+        let known = declared.organizations.values().find(|known| known.name.as_str() == text || known.path == text)?;
+        Some(known.path.clone())
+    }
+
+    /// Returns true for a declared job that is shown.
+    pub(super) fn shows(&self, job: &Job) -> bool {
+        self.sight.has(self.view.declared.path_of(job.organization.as_ref()))
+    }
+
+    /// Returns true when everything is shown.
+    pub(super) fn shows_all(&self) -> bool {
+        self.sight.is_whole()
+    }
+
+    /// Returns the records of all runs that are shown, the newest first.
     pub(super) fn newest_first(&self) -> Vec<RunRecord> {
-        let records = records_of(&self.view.ledger).into_iter();
+        let records = self.records().into_iter();
         let mut records: Vec<(jiff::Timestamp, RunRecord)> =
             records.map(|record| (self.claimed_at(&record), record)).collect();
         records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
@@ -75,7 +120,7 @@ impl History<'_> {
     }
 
     pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
-        let records = records_of(&self.view.ledger);
+        let records = self.records();
         let mut of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
         let declared = self.view.declared.jobs.get(choice.job.as_str());
         let is_wanted = |record: &RunRecord| match (&choice.run, declared) {
@@ -100,8 +145,9 @@ impl History<'_> {
             return Ok(record.clone());
         }
         let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
-        let is_declared = self.view.declared.jobs.contains_key(choice.job.as_str());
-        let names = self.view.declared.jobs.keys().map(Name::as_str);
+        let is_declared = declared.is_some_and(|job| self.shows(job));
+        let shown = self.view.declared.jobs.values().filter(|job| self.shows(job));
+        let names = shown.map(|job| job.name.as_str());
         let (what, help) = match &choice.run {
             Some(run) if !runs.is_empty() => {
                 (format!("job `{}` has no run {run}", choice.job), format!("Its runs are {}.", runs.join(", ")))

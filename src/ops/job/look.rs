@@ -6,6 +6,7 @@ use super::source::Source;
 use super::why::of_record;
 use super::{Environment, OpsError, RunChoice, ShownRun, Why};
 use crate::prepare::Caveats;
+use crate::repo::CommitInfo;
 
 /// A run as a page shows it.
 #[derive(Debug, Clone)]
@@ -19,6 +20,10 @@ pub struct Looked {
     pub runs: Vec<String>,
     /// It is a job that is declared with this run token now: it can be stopped.
     pub is_declared: bool,
+    /// It is declared with `suspend: true`.
+    pub is_suspended: bool,
+    /// The commit that changed the file of a suspended job last; `None` for any other one, and where that is not known.
+    pub suspended_by: Option<CommitInfo>,
 }
 
 /// Returns a run with a page of its devices.
@@ -34,13 +39,16 @@ pub fn look(
     with_history(environment, tell, |history| {
         let record = history.find(choice)?;
         let runs = history.newest_first().into_iter().filter(|one| one.job == record.job);
-        let declared = history.view.declared.jobs.get(&record.job);
+        let declared = history.view.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
+        let suspended = declared.filter(|job| job.suspend);
         Ok(Looked {
             why: of_record(history, &record)?,
             grid: history.grid(&record, wanted)?,
             source: history.source(&record),
             runs: runs.map(|one| one.run.to_string()).collect(),
-            is_declared: declared.is_some_and(|job| job.run == record.run),
+            is_declared: declared.is_some(),
+            is_suspended: suspended.is_some(),
+            suspended_by: suspended.and_then(|job| history.last_change(&job.file)),
             shown: ShownRun {
                 claimed_at: history.claimed_at(&record),
                 failures: history.failures(&record)?,

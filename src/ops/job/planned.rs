@@ -8,6 +8,7 @@ use super::cause::{Cause, Predecessor, Refused, Why};
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, Severity, code};
 use crate::ledger::{Ledger, Standing};
+use crate::model::access::Sight;
 use crate::model::id::Name;
 use crate::model::job::{Job, Left};
 use crate::model::kind::Kind;
@@ -30,23 +31,29 @@ pub(super) fn planned(
     if let Ok(files) = Files::read(&workspace, TreeChoice::Head, OnError::Hold)
         && files.declared.as_ref().is_some_and(|declared| declared.jobs.contains_key(name))
     {
-        return of_files(&workspace, files, (name, run), true, now);
+        return of_files(&workspace, files, (name, run), (true, &environment.sight), now);
     }
     let files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
-    of_files(&workspace, files, (name, run), false, now)
+    of_files(&workspace, files, (name, run), (false, &environment.sight), now)
 }
 
 fn of_files(
     workspace: &Workspace,
     files: Files<'_>,
     (name, run): (&str, Option<&str>),
-    is_committed: bool,
+    (is_committed, sight): (bool, &Sight),
     now: Timestamp,
 ) -> Result<Option<Why>, OpsError> {
     let declared = files.usable()?;
-    let Some(job) = declared.jobs.get(name).filter(|job| run.is_none_or(|run| job.run.as_str() == run)) else {
+    let shown = |job: &&Arc<Job>| sight.has(declared.path_of(job.organization.as_ref()));
+    let job = declared.jobs.get(name).filter(shown);
+    let Some(job) = job.filter(|job| run.is_none_or(|run| job.run.as_str() == run)) else {
         // It may be what cannot be read.
-        return if files.may_hold(Kind::Job, name) { Err(files.invalid().into()) } else { Ok(None) };
+        return if sight.is_whole() && files.may_hold(Kind::Job, name) {
+            Err(files.invalid().into())
+        } else {
+            Ok(None)
+        };
     };
     let job = Arc::clone(job);
     let mut view = View::of_files(workspace, files)?;

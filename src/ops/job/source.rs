@@ -20,7 +20,8 @@ pub struct Source {
 }
 
 impl History<'_> {
-    /// Returns what declared a run; `None` when its commit or its file is not here.
+    /// Returns what declared a run; `None` when its commit or its file is not here, or the file has documents that are
+    /// not to be shown.
     pub(super) fn source(&self, record: &RunRecord) -> Option<Source> {
         let repo = &self.view.workspace.repo;
         let commit = &record.source_commit;
@@ -30,9 +31,22 @@ impl History<'_> {
         };
         let file = self.file_of(record)?;
         let text = text_at(commit, &file)?;
+        if !self.shows_all() && is_of_many(&text) {
+            return None;
+        }
         let change = repo.last_change(&file, commit, None).and_then(|change| repo.commit(&change.id).ok());
         let before = change.as_ref().and_then(|change| text_at(change.parents.first()?, &file));
+        if !self.shows_all() && before.as_deref().is_some_and(is_of_many) {
+            return None;
+        }
         Some(Source { file, text, change, before })
+    }
+
+    /// Returns the newest commit that changed a file.
+    pub(super) fn last_change(&self, file: &str) -> Option<CommitInfo> {
+        let repo = &self.view.workspace.repo;
+        let change = repo.last_change(file, &repo.head().ok()?, None)?;
+        repo.commit(&change.id).ok()
     }
 
     /// Returns the file that declared a run: the one that does now where it did then, else one that is looked for.
@@ -51,4 +65,12 @@ impl History<'_> {
         let job = files.loaded.job(record.job.as_str()).map(|job| job.file);
         job.or_else(|| files.loaded.schedule(record.job.as_str()).map(|(_, file)| file.to_string()))
     }
+}
+
+/// Returns true for a file that may have several documents: others may be of another organization.
+fn is_of_many(text: &str) -> bool {
+    text.lines()
+        .skip_while(|line| line.trim().is_empty() || line.starts_with(['#', '%']))
+        .skip(1)
+        .any(|line| line.starts_with("---") || line.starts_with("..."))
 }

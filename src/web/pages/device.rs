@@ -10,7 +10,7 @@ use super::devices::RegisteredRow;
 use super::{Notes, Page};
 use crate::model::limits::DEVICE_RUNS_MAX;
 use crate::model::secret;
-use crate::ops::device::{ShownDevice, show};
+use crate::ops::device::{ShownDevice, blocked_by, show};
 use crate::ops::job::{Fate, fates};
 use crate::ops::{Environment, OpsError};
 use crate::web::fault::Fault;
@@ -26,6 +26,8 @@ pub struct DevicePage {
     #[serde(flatten)]
     pub device: RegisteredRow,
     pub blocked: bool,
+    /// Who blocked it at once; null when nobody did, when an import did, and before that is on the results branch.
+    pub blocked_by: Option<BlockOf>,
     /// How it proves who it is, such as `sas`.
     pub authentication: String,
     /// The import that brought it.
@@ -46,6 +48,15 @@ pub struct DevicePage {
     pub jobs: Vec<FateRow>,
     #[serde(flatten)]
     pub notes: Notes,
+}
+
+/// Who blocked a device.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BlockOf {
+    pub at: String,
+    pub who: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
 }
 
 /// A property of a twin.
@@ -78,6 +89,7 @@ pub struct FateRow {
 
 impl Page for DevicePage {
     const TEMPLATE: &'static str = "device.html";
+    const PARAMETERS: &'static [&'static str] = &["note"];
 
     fn title(&self) -> String {
         format!("Device {}", self.device.device_id)
@@ -123,9 +135,15 @@ pub fn read(environment: &Environment, device_id: &str) -> Result<DevicePage, Op
     if !is_all {
         notes.notes.push(format!("At most {JOBS_SHOWN} jobs are shown, of the newest {SEARCHED_MAX} runs."));
     }
+    let by = if device.blocked { blocked_by(environment, device_id) } else { Ok(None) };
+    let by = by.unwrap_or_else(|error| {
+        notes.notes.push(format!("Who blocked it cannot be told: {error}."));
+        None
+    });
     let (desired, reported) = (secret::shown(&device.desired), secret::shown(&device.reported));
     Ok(DevicePage {
         blocked: device.blocked,
+        blocked_by: by.map(|by| BlockOf { at: by.at.to_string(), who: by.who, reason: by.reason }),
         authentication: authentication.as_str().to_string(),
         import,
         groups: groups.iter().map(ToString::to_string).collect(),

@@ -13,6 +13,9 @@ use crate::web::fault::Fault;
 use crate::web::site::Voice;
 use crate::web::table::{Row, Sink};
 
+/// What messages call a condition.
+const CALLED: &str = "condition";
+
 /// The page `/devices`.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Devices {
@@ -52,6 +55,7 @@ pub struct RegisteredRow {
 
 impl Page for Devices {
     const TEMPLATE: &'static str = "devices.html";
+    const PARAMETERS: &'static [&'static str] = &["query", "search", "organization", "count", "after", "limit"];
 
     fn title(&self) -> String {
         "Devices".to_string()
@@ -104,7 +108,8 @@ fn condition(query: Option<&str>, search: Option<&str>) -> Option<String> {
 
 /// Returns what `tell` makes of what is wrong with a condition of a person; `None` when nothing is.
 fn problem<T>(environment: &Environment, query: &str, tell: impl FnOnce(&Findings) -> T) -> Result<Option<T>, Fault> {
-    let choice = DeviceChoice { query: Some(query.to_string()), limit: Some(0), ..DeviceChoice::default() };
+    let choice =
+        DeviceChoice { query: Some(query.to_string()), called: CALLED, limit: Some(0), ..DeviceChoice::default() };
     match list(environment, &choice, &mut |_| Ok(())) {
         // It is the condition that is wrong, and no file.
         Err(OpsError::Invalid(found)) if found.diagnostics.iter().any(|one| is_of_condition(&found, one)) => {
@@ -115,7 +120,7 @@ fn problem<T>(environment: &Environment, query: &str, tell: impl FnOnce(&Finding
 }
 
 fn is_of_condition(found: &Findings, one: &Diagnostic) -> bool {
-    one.span.is_some_and(|span| found.sources.path(span.file) == "--query")
+    one.span.is_some_and(|span| found.sources.path(span.file) == CALLED)
 }
 
 fn choice_of(asked: &Asked) -> DeviceChoice {

@@ -47,6 +47,7 @@ pub struct FailingRow {
 
 impl Page for Failing {
     const TEMPLATE: &'static str = "failing.html";
+    const PARAMETERS: &'static [&'static str] = &["since", "after", "limit"];
 
     fn title(&self) -> String {
         "Failing devices".to_string()

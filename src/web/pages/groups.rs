@@ -25,8 +25,8 @@ pub struct Groups {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GroupRow {
     pub group: String,
-    /// Devices that are in it now.
-    pub devices: u64,
+    /// Devices that are in it now; null where there is no registry to count them in.
+    pub devices: Option<u64>,
     /// Its condition, in the query language.
     pub query: String,
     pub template: Option<String>,
@@ -57,6 +57,7 @@ impl Page for Groups {
 
 impl Page for Group {
     const TEMPLATE: &'static str = "group.html";
+    const PARAMETERS: &'static [&'static str] = &["after", "limit"];
 
     fn title(&self) -> String {
         format!("Group {}", self.group.group)
@@ -68,10 +69,10 @@ impl Row for GroupRow {
 }
 
 fn row(listed: &ListedGroup) -> GroupRow {
-    let ListedGroup { group, devices, used_by } = listed;
+    let ListedGroup { group, devices, is_counted, used_by } = listed;
     GroupRow {
         group: group.name.to_string(),
-        devices: *devices,
+        devices: is_counted.then_some(*devices),
         query: group.query.clone(),
         template: group.template.as_ref().map(ToString::to_string),
         organization: group.organization.clone(),

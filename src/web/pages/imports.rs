@@ -67,6 +67,7 @@ impl Page for Imports {
 
 impl Page for Import {
     const TEMPLATE: &'static str = "import.html";
+    const PARAMETERS: &'static [&'static str] = &["after", "limit"];
 
     fn title(&self) -> String {
         format!("Import {}", self.import.import)

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::{Notes, Page, RunRow};
 use crate::model::outcome::{DeviceStatus, Reason};
 use crate::model::text::{sanitize_line, shorten};
-use crate::ops::job::{self, DeviceChoice, GridChoice, Life, Looked, RunChoice, ShownRun, Source, Why};
+use crate::ops::job::{self, DeviceChoice, GridChoice, HeldJob, Life, Looked, RunChoice, ShownRun, Source, Why};
 use crate::ops::{Environment, OpsError};
+use crate::repo::CommitInfo;
 use crate::results;
 use crate::web::asked::Asked;
 use crate::web::fault::Fault;
@@ -59,8 +60,10 @@ pub struct Job {
     pub source: Option<SourceOf>,
     /// The newest runs of the job.
     pub runs: Vec<String>,
-    /// It can be stopped: it is declared and has not ended.
+    /// It can be stopped: it is declared, goes on and has not ended.
     pub can_stop: bool,
+    /// What stopped it; null when it is not stopped, or that is not known.
+    pub stop: Option<StopOf>,
     #[serde(flatten)]
     pub notes: Notes,
 }
@@ -107,6 +110,18 @@ pub struct DeviceRow {
     pub finished_at: Option<String>,
 }
 
+/// The newest commit of the file of a job that was stopped.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StopOf {
+    pub commit: String,
+    pub author: String,
+    pub subject: String,
+    /// Who asked for it on a page; null when it was not done there.
+    pub asked_by: Option<String>,
+    /// Why, in their words; null when it was not done there.
+    pub why: Option<String>,
+}
+
 /// What declared a run.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct SourceOf {
@@ -126,10 +141,14 @@ pub struct SourceOf {
 
 impl Page for Job {
     const TEMPLATE: &'static str = "job.html";
+    const PARAMETERS: &'static [&'static str] = &["status", "reason", "device", "after", "limit", "table", "note"];
     const IS_LIVE: bool = true;
 
     fn title(&self) -> String {
-        format!("Job {} run {}", self.job, self.run)
+        match self.run.is_empty() {
+            true => format!("Job {}", self.job),
+            false => format!("Job {} run {}", self.job, self.run),
+        }
     }
 
     fn about(&self) -> Option<(&str, &str)> {
@@ -203,7 +222,10 @@ pub fn read(
         // It may be declared, and wait to be claimed.
         Err(error @ OpsError::NotFound { .. }) => match job::why(environment, &choice, asked.now, &mut |_| ()) {
             Ok(why) => of_plan(&why, voice),
-            Err(_) => return Err(error.into()),
+            Err(_) => match job::held(environment, name, run)? {
+                Some(held) => of_held(held),
+                None => return Err(error.into()),
+            },
         },
         Err(error) => return Err(error.into()),
     };
@@ -212,14 +234,33 @@ pub fn read(
 
 fn of_plan(why: &Why, voice: Voice) -> Job {
     Job {
-        job: why.job.to_string(),
-        run: why.run.to_string(),
-        progress: None,
-        life: Some("It has not run yet.".to_string()),
-        claimed_at: None,
-        late: 0,
         why: causes(why, voice),
         why_text: (voice.why)(why),
+        can_stop: true,
+        ..unclaimed(why.job.to_string(), why.run.to_string(), "It has not run yet.".to_string())
+    }
+}
+
+fn of_held(held: HeldJob) -> Job {
+    let HeldJob { job, run, hold } = held;
+    let place = hold.place.map_or_else(String::new, |place| format!("{}:{}: ", place.path, place.line));
+    Job {
+        why_text: format!("{place}{}", hold.why),
+        ..unclaimed(job.to_string(), run.unwrap_or_default(), "It is held, and has not run.".to_string())
+    }
+}
+
+/// Returns the page of a job that was not claimed.
+fn unclaimed(job: String, run: String, life: String) -> Job {
+    Job {
+        job,
+        run,
+        progress: None,
+        life: Some(life),
+        claimed_at: None,
+        late: 0,
+        why: Vec::new(),
+        why_text: String::new(),
         failures: Vec::new(),
         batches: Vec::new(),
         batches_total: 0,
@@ -231,14 +272,15 @@ fn of_plan(why: &Why, voice: Voice) -> Job {
         source_commit: None,
         source: None,
         runs: Vec::new(),
-        can_stop: true,
+        can_stop: false,
+        stop: None,
         notes: Notes::default(),
     }
 }
 
 fn of_run(looked: Looked, wanted: &GridChoice, asked: &Asked, voice: Voice) -> Job {
-    let Looked { shown: ShownRun { record, life, claimed_at, failures }, why, grid, source, runs, is_declared } =
-        looked;
+    let Looked { shown, why, grid, source, runs, is_declared, is_suspended, suspended_by } = looked;
+    let ShownRun { record, life, claimed_at, failures } = shown;
     let batches = record.per_batch.iter().enumerate().take(BATCHES_SHOWN);
     Job {
         job: record.job.to_string(),
@@ -262,7 +304,8 @@ fn of_run(looked: Looked, wanted: &GridChoice, asked: &Asked, voice: Voice) -> J
         source_commit: Some(record.source_commit.clone()),
         source: source.map(source_of),
         runs: runs.into_iter().take(RUNS_SHOWN).collect(),
-        can_stop: is_declared && !record.status.is_final(),
+        can_stop: is_declared && !is_suspended && !record.status.is_final(),
+        stop: suspended_by.map(stop_of),
         progress: Some(RunRow::of(&record, &life)),
         notes: Notes::default(),
     }
@@ -310,14 +353,28 @@ fn source_of(source: Source) -> SourceOf {
         file,
         text,
         commit: change.as_ref().map(|change| change.id.clone()),
-        // An address is of no use to who looks at a page.
-        author: change.as_ref().map(|change| {
-            let name = change.author.split(" <").next().unwrap_or_default();
-            shorten(&sanitize_line(name), 100).into_owned()
-        }),
+        author: change.as_ref().map(author_of),
         subject: change.as_ref().map(|change| change.subject.clone()),
         request: change.as_ref().and_then(|change| request_of(&change.message)),
         diff,
+    }
+}
+
+/// Returns the name of an author: an address is of no use to who looks at a page.
+fn author_of(change: &CommitInfo) -> String {
+    let name = change.author.split(" <").next().unwrap_or_default();
+    shorten(&sanitize_line(name), 100).into_owned()
+}
+
+fn stop_of(change: CommitInfo) -> StopOf {
+    let asked_by = change.trailer("Fleetform-Asked-By");
+    let body = change.message.split("\n\n").nth(1).filter(|_| asked_by.is_some());
+    StopOf {
+        author: author_of(&change),
+        why: body.map(str::to_string),
+        asked_by,
+        commit: change.id,
+        subject: change.subject,
     }
 }
 

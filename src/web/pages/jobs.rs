@@ -51,6 +51,7 @@ pub struct JobRow {
 
 impl Page for Jobs {
     const TEMPLATE: &'static str = "jobs.html";
+    const PARAMETERS: &'static [&'static str] = &["status", "organization", "device", "since", "after", "limit"];
     const IS_LIVE: bool = true;
 
     fn title(&self) -> String {

@@ -28,6 +28,9 @@ pub trait Page: Serialize + JsonSchema {
     /// It may change while somebody looks at it.
     const IS_LIVE: bool = false;
 
+    /// The parameters of its address, beside `format`.
+    const PARAMETERS: &'static [&'static str] = &[];
+
     /// Returns the title, of a browser's tab.
     fn title(&self) -> String;
 

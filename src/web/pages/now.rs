@@ -111,13 +111,23 @@ impl Row for RunRow {
     ];
 }
 
-/// Reads the page. `live` is what the daemon of this process says; that of the folder counts where there is none.
+/// Reads the page. `live` is what the daemon of this process says; that of the folder counts where there is none. Where
+/// not everything is in sight, `sees` tells which jobs and schedules are.
 ///
 /// # Errors
 /// There is neither a fleet nor a daemon.
-pub fn read(environment: &Environment, live: Option<Snapshot>, now: jiff::Timestamp) -> Result<Now, OpsError> {
+pub fn read(
+    environment: &Environment,
+    live: Option<Snapshot>,
+    sees: &dyn Fn(&str) -> bool,
+    now: jiff::Timestamp,
+) -> Result<Now, OpsError> {
     let Status { daemon, is_alive, fleet } = status(environment)?;
     let (daemon, is_alive) = live.map_or((daemon, is_alive), |snapshot| (Some(snapshot), true));
+    let daemon = daemon.map(|snapshot| match environment.sight.is_whole() {
+        true => snapshot,
+        false => in_sight(snapshot, sees),
+    });
     let mut notes = Notes::default();
     let fleet = fleet.map_err(|error| notes.notes.push(format!("The fleet cannot be read: {error}."))).ok();
     let (mut held, mut held_total) = (Vec::new(), 0);
@@ -169,6 +179,23 @@ pub fn read(environment: &Environment, live: Option<Snapshot>, now: jiff::Timest
         daemon: daemon.map(|snapshot| daemon_row(snapshot, is_alive)),
         notes,
     })
+}
+
+/// Returns what a daemon says without what may be about devices, jobs and documents that are not in sight.
+fn in_sight(snapshot: Snapshot, sees: &dyn Fn(&str) -> bool) -> Snapshot {
+    let mut snapshot = snapshot;
+    let is_seen = |address: &str| {
+        let name = address.strip_prefix("job/").or_else(|| address.strip_prefix("schedule/"));
+        name.is_some_and(sees)
+    };
+    snapshot.held.retain(|held| is_seen(&held.address));
+    snapshot.held_count = snapshot.held.len() as u64;
+    snapshot.waits_for = None;
+    snapshot.last_fetch_error = None;
+    snapshot.last_reconcile_error = None;
+    snapshot.outbox.last_push_error = None;
+    snapshot.link = None;
+    snapshot
 }
 
 fn held_row(address: String, hold: &crate::model::fleet::Hold) -> HeldRow {
