@@ -50,8 +50,8 @@
 //! | 4 | [`registry`] | devices, imports, the journal: a port, SQLite and PostgreSQL behind it | diag, model, query, ledger, tls |
 //! | 4 | [`link`] | the way to the devices: a port, and simulated devices, an MQTT broker or IoT Hub's clients behind it | model, tls |
 //! | 4 | [`repo`] | git: a fleet's tree out, results in | diag, model, results |
-//! | 4 | [`alert`] | messages to people: webhooks, and commands of the operator | model |
-//! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model |
+//! | 4 | [`alert`] | messages to people: webhooks, and commands of the operator | model, tls |
+//! | 4 | [`forge`] | comments and commit statuses at GitHub, GitLab, Gitea | model, tls |
 //! | 5 | [`prepare`] | a fleet that is open for planning: [`prepare::View`] | levels 0 to 3, registry, repo |
 //! | 5 | [`execute`] | the driver: performs effects, feeds back events | levels 0 to 3, registry, link, repo |
 //! | 5 | [`device`] | the reference device: the other side of the device protocol | model, tls, link |

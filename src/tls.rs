@@ -1,5 +1,7 @@
 //! What is trusted, and who we are, on an encrypted connection: to a broker, to a database, or of a device to us.
 
+mod http;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use tokio_rustls::rustls::{
     ServerConfig, SignatureScheme, crypto,
 };
 use x509_parser::x509::X509Version;
+
+pub use http::{HttpCalls, http_client};
 
 /// The files of an encrypted connection, in PEM.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,18 +1,16 @@
 //! An address that messages are posted to.
 
-use std::sync::Arc;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ureq::Agent;
 use ureq::http::{Request, Uri, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Batch;
 use crate::model::alert::AlertBody;
 use crate::model::encoding::hex;
 use crate::model::limits::{ALERT_CALL_TIME_MAX, FORGE_CONNECT_TIME_MAX};
 use crate::model::text::{sanitize_line, shorten};
+use crate::tls::{HttpCalls, http_client};
 
 /// The header with `sha256=` and the HMAC-SHA-256 (RFC 2104) of the body, in hex, as GitHub signs its webhooks.
 pub const SIGNATURE: &str = "X-Fleetform-Signature-256";
@@ -41,25 +39,13 @@ impl Webhook {
             Some("http") => return Err("is of `http://` and another machine: use `https://`".to_string()),
             _ => return Err("is not of `https://`".to_string()),
         }
-        let found = rustls_native_certs::load_native_certs().certs;
-        let trusted: Vec<_> = found.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::from(trusted))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let mut config = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            // The message is for nobody else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(ALERT_CALL_TIME_MAX))
-            .timeout_connect(Some(FORGE_CONNECT_TIME_MAX))
-            .user_agent(concat!("fleetform/", env!("CARGO_PKG_VERSION")));
-        if is_local {
-            config = config.proxy(None);
-        }
-        Ok(Webhook { uri, host, secret, body, agent: config.build().new_agent() })
+        let agent = http_client(HttpCalls {
+            time_max: ALERT_CALL_TIME_MAX,
+            connect_time_max: FORGE_CONNECT_TIME_MAX,
+            is_plain: uri.scheme_str() == Some("http"),
+            skips_proxy: is_local,
+        });
+        Ok(Webhook { uri, host, secret, body, agent })
     }
 
     /// Posts a message.

@@ -1,12 +1,10 @@
 //! One call of an API: its headers, and what its answer means.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 use serde_json::Value;
 use ureq::http::{HeaderMap, Request, Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::error::ForgeError;
@@ -14,6 +12,7 @@ use super::place::{Kind, Place};
 use super::token::Token;
 use crate::model::limits::{FORGE_ANSWER_BYTES_MAX, FORGE_CONNECT_TIME_MAX, FORGE_PAUSE_MAX};
 use crate::model::text::{duration, sanitize_line, shorten};
+use crate::tls::{HttpCalls, http_client};
 
 /// The version of GitHub's API that the requests are of.
 /// <https://docs.github.com/en/rest/about-the-rest-api/api-versions>
@@ -48,27 +47,15 @@ pub(super) struct Http {
 
 impl Http {
     pub fn new(place: &Place, time_max: Duration) -> Http {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::from(trusted(place)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let mut config = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            // The token would go with it.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(time_max))
-            .timeout_connect(Some(FORGE_CONNECT_TIME_MAX))
-            .user_agent(concat!("fleetform/", env!("CARGO_PKG_VERSION")));
-        config = if place.is_plain() {
-            // A proxy would read the token.
-            config.proxy(None)
-        } else {
-            config.https_only(true)
-        };
+        // The token would go with a redirect, and to a proxy that is asked without encryption.
+        let agent = http_client(HttpCalls {
+            time_max,
+            connect_time_max: FORGE_CONNECT_TIME_MAX,
+            is_plain: place.is_plain(),
+            skips_proxy: false,
+        });
         let (api, host) = (place.api().to_string(), place.host().to_string());
-        Http { agent: config.build().new_agent(), kind: place.kind(), api, host, time_max }
+        Http { agent, kind: place.kind(), api, host, time_max }
     }
 
     /// Makes a call and returns what it answers; null for no content.
@@ -159,15 +146,6 @@ impl Http {
     pub fn strange(&self, why: &str) -> ForgeError {
         ForgeError::Strange { host: self.host.clone(), why: why.to_string() }
     }
-}
-
-/// Returns the certificates that the system trusts; none for plain HTTP. Without any, no server is trusted.
-fn trusted(place: &Place) -> Vec<Certificate<'static>> {
-    if place.is_plain() {
-        return Vec::new();
-    }
-    let found = rustls_native_certs::load_native_certs().certs;
-    found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

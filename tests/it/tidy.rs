@@ -33,8 +33,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("registry", "diag model query ledger tls"),
     ("link", "model tls"),
     ("repo", "diag model results"),
-    ("alert", "model"),
-    ("forge", "model"),
+    ("alert", "model tls"),
+    ("forge", "model tls"),
     // Level 5.
     ("prepare", "diag model access query schedule template manifest ledger plan rollout policy results registry repo"),
     ("execute", "diag model query schedule template manifest ledger plan rollout results registry link repo"),
