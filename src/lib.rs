@@ -137,6 +137,7 @@
 //! | the jobs of back ends | `ops::hub`, `repo` | the folder of `jobs.folder`, a commit of the followed branch |
 //! | the certificate of the gateway, and its key | `link`, read only | where `--certificate` and `--key` say |
 //! | the tokens of those who may look, the certificate of pages and its key | `web`, read only | where `--auth`, `--tls-cert` and `--tls-key` say |
+//! | the secret of our client of OpenID Connect | `cli`, read only | where `--oidc-secret-file` says |
 //! | what reference devices executed | `device` | where `--state` and `--journal` say |
 //! | rehearsals | `ops::rehearse` | a nameless copy of the registry, a folder below the system's temporary one |
 //! | exports, saved plans and snapshots | `ops::device`, `ops::plan`, `ops::snapshot`, `cli` | where `-o` and `--out` say |

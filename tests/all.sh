@@ -103,6 +103,14 @@ if command -v chromium >/dev/null && command -v chromedriver >/dev/null && "$web
     [ -f "$web-node/node_modules/axe-core/axe.min.js" ]; then
     export FLEETFORM_TEST_BROWSER="$web/bin/python" FLEETFORM_TEST_AXE="$web-node/node_modules/axe-core/axe.min.js"
 fi
+# A provider of OpenID Connect for logins at the pages. Where it cannot be installed their tests are left out.
+if command -v npm >/dev/null; then
+    if ! [ -d target/oidc-node/node_modules/oidc-provider ]; then
+        npm install --silent --no-audit --no-fund --prefix target/oidc-node oidc-provider@9.13.3 jose@6 ||
+            echo "oidc-provider cannot be installed: the tests of logins by OpenID Connect are left out."
+    fi
+    if [ -d target/oidc-node/node_modules/oidc-provider ]; then export FLEETFORM_TEST_OIDC_NODE="$PWD/target/oidc-node"; fi
+fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

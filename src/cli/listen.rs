@@ -1,16 +1,16 @@
 //! The arguments of the daemon's pages: where they listen, and the secret of the webhooks.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::error::CommandError;
 use super::pages::PagesArgs;
+use super::secret_files::{read_secrets, variable};
 use crate::listen::{Acceptor, WebhookSecrets};
-use crate::model::limits::{WEBHOOK_SECRET_CHARS_MIN, WEBHOOK_SECRET_FILE_BYTES_MAX};
+use crate::model::limits::WEBHOOK_SECRET_CHARS_MIN;
 use crate::model::text::sanitize_line;
 use crate::web::Access;
 
@@ -23,7 +23,7 @@ const SECRET_PREVIOUS: &str = "FLEETFORM_WEBHOOK_SECRET_PREVIOUS";
 #[derive(Debug, Clone, Default, Args)]
 pub struct ListenArgs {
     /// Serve pages, webhooks, health and metrics over HTTP, such as on 127.0.0.1:8080. On any address but a loopback one
-    /// pages need --auth or --trust-header. The secret of the webhooks comes from
+    /// pages need --auth, --oidc-issuer or --trust-header. The secret of the webhooks comes from
     /// FLEETFORM_WEBHOOK_SECRET, and the previous one, while it changes, from FLEETFORM_WEBHOOK_SECRET_PREVIOUS
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
@@ -77,7 +77,7 @@ impl ListenArgs {
                 true => ("--actions is of the pages, and there are none", "Leave out --no-pages or --actions."),
                 false => (
                     "--actions would let whoever reaches this address stop jobs and block devices",
-                    "Add --auth FILE or --trust-header, or listen on a loopback address.",
+                    "Add --auth FILE, --oidc-issuer or --trust-header, or listen on a loopback address.",
                 ),
             };
             return Err(CommandError::Usage { what: what.to_string(), help: help.to_string() });
@@ -133,29 +133,6 @@ pub fn bind(address: &str) -> Result<TcpListener, CommandError> {
             _ => CommandError::Unavailable { what, help },
         }
     })
-}
-
-/// Reads a variable of the environment; `None` when it is not set. Not an argument of clap: a flag would show the
-/// secret to every user who can list processes.
-#[expect(clippy::disallowed_methods, reason = "a secret is no argument, and this room owns the environment")]
-fn variable(name: &str) -> Result<Option<String>, CommandError> {
-    match std::env::var(name) {
-        Ok(value) => Ok(Some(value)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(CommandError::Usage {
-            what: format!("{name} is not UTF-8"),
-            help: "`openssl rand -hex 32` makes a good secret.".to_string(),
-        }),
-    }
-}
-
-fn read_secrets(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(WEBHOOK_SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > WEBHOOK_SECRET_FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {WEBHOOK_SECRET_FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod output;
 mod pages;
 mod plans;
 mod registries;
+mod secret_files;
 mod secrets;
 mod shells;
 mod signals;

@@ -303,4 +303,18 @@ pub const TOKEN_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Sessions of browsers; a new one ends the oldest.
 pub const SESSIONS_MAX: usize = 1_000;
 /// How long a session lasts: who looks on then logs in again.
-pub const SESSION_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(8 * 3_600);
+/// Logins by a provider that were begun and did not come back yet; a new one ends the oldest.
+pub const OIDC_LOGINS_MAX: usize = 1_000;
+/// How long somebody may take to log in at the provider.
+pub const OIDC_LOGIN_TIME_MAX: Duration = Duration::from_secs(600);
+/// Calls of the provider at the same time, each on a thread that waits.
+pub const OIDC_CALLS_MAX: usize = 8;
+/// The most time of such a call.
+pub const OIDC_CALL_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bytes of an answer of the provider.
+pub const OIDC_ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// How long what is known of the provider counts: its addresses and its keys.
+pub const OIDC_KNOWN_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// The pause between two looks for a key that is not known.
+pub const OIDC_KEYS_PAUSE_MIN: Duration = Duration::from_secs(30);

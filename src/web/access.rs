@@ -1,15 +1,17 @@
-//! Who may look: everybody of this machine, or those who have a token, or those whom a proxy has let through.
+//! Who may look: everybody of this machine, or those who have a token, whom a proxy has let through, or who have logged
+//! in by a provider.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, header};
 use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
-use super::sessions::{Session, Sessions};
+use super::oidc::{Oidc, OidcOptions};
+use super::sessions::{Proof, Session, Sessions};
 use super::tokens::{Tokens, digest_of};
 use crate::link::FailedLogins;
 use crate::model::text::{sanitize_line, shorten};
@@ -31,7 +33,7 @@ pub enum Access {
     /// Whoever reaches a loopback address: the people of this machine.
     Open,
     /// Those who say who they are.
-    Named { tokens: Option<Tokens>, proxy: Option<TrustedProxy> },
+    Named { tokens: Option<Tokens>, proxy: Option<TrustedProxy>, oidc: Option<Arc<Oidc>> },
 }
 
 /// A proxy before the pages: many people have its address.
@@ -76,12 +78,17 @@ pub struct Gate {
 }
 
 impl Access {
-    /// Returns the access of those who have a token of a file, or come by a proxy.
+    /// Returns the access of those who have a token of a file, come by a proxy, or log in by a provider.
     ///
     /// # Errors
-    /// The file cannot be used; the error says why.
-    pub fn named(file: Option<&Path>, proxy: Option<TrustedProxy>) -> Result<Access, String> {
-        Ok(Access::Named { tokens: file.map(Tokens::open).transpose()?, proxy })
+    /// The file or the provider cannot be used; the error says why.
+    pub fn named(
+        file: Option<&Path>,
+        proxy: Option<TrustedProxy>,
+        oidc: Option<OidcOptions>,
+    ) -> Result<Access, String> {
+        let oidc = oidc.map(Oidc::new).transpose()?.map(Arc::new);
+        Ok(Access::Named { tokens: file.map(Tokens::open).transpose()?, proxy, oidc })
     }
 }
 
@@ -132,17 +139,24 @@ impl Gate {
         let digest = digest_of(token.trim());
         let name = tokens.name_by(&digest);
         if name.is_none() {
-            self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
+            self.count_failure(address);
         }
         Some((name?, digest))
     }
 
-    /// Returns the session that a cookie names, while the file of tokens has the token that it began with.
+    /// Counts a failed login of an address.
+    pub fn count_failure(&self, address: IpAddr) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).count(address);
+    }
+
+    /// Returns the session that a cookie names, while the file of tokens has the token that it began with, if any.
     fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let Access::Named { tokens: Some(tokens), .. } = &self.access else { return None };
+        let Access::Named { tokens, .. } = &self.access else { return None };
         let id = session_id(headers)?;
         let session = self.sessions.find(id)?;
-        if tokens.name_by(&session.digest).as_ref() != Some(&session.name) {
+        if let Proof::Token(digest) = session.proof
+            && tokens.as_ref().and_then(|tokens| tokens.name_by(&digest)).as_ref() != Some(&session.name)
+        {
             self.sessions.end(id);
             return None;
         }
@@ -196,9 +210,14 @@ fn name_by(proxy: &TrustedProxy, headers: &HeaderMap, address: IpAddr) -> Option
 
 /// Returns what the cookie of a session says.
 pub fn session_id(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, COOKIE)
+}
+
+/// Returns what a cookie says.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// Returns true when a request names this machine by a name that no other machine can have: a page of another site
@@ -282,7 +301,7 @@ mod tests {
         assert!((400..500).contains(&taken), "{taken}");
         assert!(gate.take(IpAddr::from([127, 0, 0, 2])));
         let proxy = TrustedProxy { header: None, addresses: vec![address] };
-        let gate = Gate::new(Access::Named { tokens: None, proxy: Some(proxy) }, String::new());
+        let gate = Gate::new(Access::Named { tokens: None, proxy: Some(proxy), oidc: None }, String::new());
         assert!((0..1_000).all(|_| gate.take(address)), "everybody has the address of a proxy");
     }
 }

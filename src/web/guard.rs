@@ -13,7 +13,9 @@ use super::access::{Access, Asker, COOKIE, Gate, Visitor, is_loopback_host, is_o
 use super::asked::Asked;
 use super::fault::{Fault, respond};
 use super::form::Form as AnswerForm;
+use super::oidc::CALLBACK;
 use super::problem::Problem;
+use super::sessions::Proof;
 use super::site::Site;
 use super::{LOG_TARGET, html};
 use crate::listen::{Patience, Peer};
@@ -77,7 +79,8 @@ pub async fn guard(
     if parts.method == Method::POST && !is_own_origin(&parts.headers) {
         return refuse(StatusCode::FORBIDDEN, "the form is of another site", "Use the form of the page itself.");
     }
-    let is_open = asked.path == "/login" || asked.path.starts_with("/assets/");
+    let is_open =
+        ["/login", "/oidc/login", CALLBACK].contains(&asked.path.as_str()) || asked.path.starts_with("/assets/");
     match gate.asker(&parts.headers, peer.ip()) {
         Asker::Known(visitor) => drop(parts.extensions.insert(visitor)),
         Asker::Out => return refuse(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_LOGINS, LATER),
@@ -136,8 +139,18 @@ fn form(site: &Site, asked: &Asked, status: StatusCode, error: Option<&str>) -> 
     struct Page<'a> {
         error: Option<&'a str>,
         next: String,
+        /// There is a file of tokens.
+        has_tokens: bool,
+        /// The machine of the provider; empty without one.
+        provider: String,
     }
-    if !matches!(site.gate().access, Access::Named { tokens: Some(_), .. }) {
+    let (has_tokens, provider) = match &site.gate().access {
+        Access::Named { tokens, oidc, .. } => {
+            (tokens.is_some(), oidc.as_ref().map_or(String::new(), |oidc| oidc.host().to_string()))
+        }
+        Access::Open => (false, String::new()),
+    };
+    if !has_tokens && provider.is_empty() {
         let help = "Whoever reaches these pages may look.";
         return site.fault(asked, &Fault::not_found(asked.form, "nobody logs in here", help));
     }
@@ -145,7 +158,7 @@ fn form(site: &Site, asked: &Asked, status: StatusCode, error: Option<&str>) -> 
         let error = error.unwrap_or("log in with a form, or send `Authorization: Bearer`").to_string();
         return html::json(status, &Problem { error, help: None, detail: None });
     }
-    let page = Page { error, next: asked.text("next").unwrap_or_default() };
+    let page = Page { error, next: asked.text("next").unwrap_or_default(), has_tokens, provider };
     let mut around = site.around(asked, &Visitor::default());
     (around.title, around.fleet) = ("Log in".to_string(), String::new());
     (around.json, around.csv) = (String::new(), String::new());
@@ -166,7 +179,7 @@ pub async fn log_in(
         tracing::warn!(target: LOG_TARGET, address = %peer.ip(), "a login has failed");
         return form(&site, &asked, StatusCode::UNAUTHORIZED, Some("No one has this token."));
     };
-    let Ok(id) = site.gate().sessions.begin(&name, digest) else { return Fault::Busy.into_response() };
+    let Ok(id) = site.gate().sessions.begin(&name, Proof::Token(digest)) else { return Fault::Busy.into_response() };
     tracing::info!(target: LOG_TARGET, name, address = %peer.ip(), "logged in");
     let mut response = Redirect::to(own_address(&login.next)).into_response();
     let secure = if site.is_encrypted() { "; Secure" } else { "" };
@@ -178,7 +191,7 @@ pub async fn log_in(
 }
 
 /// Returns an address of ours; that of the first page for any other.
-fn own_address(text: &str) -> &str {
+pub fn own_address(text: &str) -> &str {
     let is_own = text.starts_with('/') && !text.starts_with("//") && !text.contains('\\');
     if is_own && text.chars().all(|c| c.is_ascii_graphic()) { text } else { "/" }
 }

@@ -28,6 +28,8 @@ mod fault;
 mod form;
 mod guard;
 mod html;
+mod oidc;
+mod oidc_login;
 mod openapi;
 pub mod pages;
 mod pool;
@@ -42,6 +44,7 @@ mod tokens;
 
 pub use access::{Access, TrustedProxy};
 pub use certificate::certificate;
+pub use oidc::{CLAIM, OidcOptions};
 pub use site::{Site, SiteOptions, Voice};
 pub use tokens::new_token;
 

@@ -9,9 +9,10 @@ use axum::routing::{get, post};
 
 use super::asked::Asked;
 use super::fault::Fault;
+use super::oidc::CALLBACK;
 use super::pages;
 use super::site::Site;
-use super::{actions, assets, events, guard, html, openapi};
+use super::{actions, assets, events, guard, html, oidc_login, openapi};
 use crate::model::limits::FORM_BYTES_MAX;
 
 /// What a browser may do with a page: show it with our style and our script, and nothing else.
@@ -44,6 +45,8 @@ fn router(site: Site) -> Router {
         .route("/events", get(events::events))
         .route("/login", get(guard::login_page).post(guard::log_in))
         .route("/logout", post(guard::log_out))
+        .route("/oidc/login", get(oidc_login::begin))
+        .route(CALLBACK, get(oidc_login::end))
         .route("/openapi.json", get(async || html::json(StatusCode::OK, &*openapi::DOCUMENT)));
     pages
         .merge(assets::router())

@@ -11,6 +11,15 @@ use crate::model::limits::{SESSION_TIME_MAX, SESSIONS_MAX};
 /// Bytes of the name of a session.
 const BYTES: usize = 32;
 
+/// What a session began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The digest of a token: it ends when the file of tokens has it no more.
+    Token([u8; 32]),
+    /// A provider of OpenID Connect.
+    Provider,
+}
+
 /// A session.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -18,8 +27,7 @@ pub struct Session {
     pub name: String,
     /// What a form has to bring.
     pub token: String,
-    /// Of the token that it began with: it ends when the file of tokens has it no more.
-    pub digest: [u8; 32],
+    pub proof: Proof,
     begun_at: Instant,
     used_at: Instant,
 }
@@ -36,7 +44,7 @@ impl Sessions {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub fn begin(&self, name: &str, digest: [u8; 32]) -> Result<String, getrandom::Error> {
+    pub fn begin(&self, name: &str, proof: Proof) -> Result<String, getrandom::Error> {
         let (id, token) = (random()?, random()?);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| session.begun_at.elapsed() < SESSION_TIME_MAX);
@@ -45,7 +53,7 @@ impl Sessions {
             oldest.map(|id| open.remove(&id));
         }
         let now = Instant::now();
-        open.insert(id.clone(), Session { name: name.to_string(), token, digest, begun_at: now, used_at: now });
+        open.insert(id.clone(), Session { name: name.to_string(), token, proof, begun_at: now, used_at: now });
         Ok(id)
     }
 
@@ -84,20 +92,20 @@ mod tests {
     #[test]
     fn a_session_is_found_until_it_ends_and_the_oldest_makes_room() {
         let sessions = Sessions::default();
-        let first = sessions.begin("ann", [1; 32]).unwrap();
+        let first = sessions.begin("ann", Proof::Provider).unwrap();
         assert_eq!(sessions.find(&first).unwrap().name, "ann");
-        let second = sessions.begin("bob", [2; 32]).unwrap();
+        let second = sessions.begin("bob", Proof::Token([2; 32])).unwrap();
         sessions.end(&second);
         assert!(sessions.find(&second).is_none() && sessions.find("").is_none());
-        (0..SESSIONS_MAX).for_each(|_| drop(sessions.begin("eve", [3; 32]).unwrap()));
+        (0..SESSIONS_MAX).for_each(|_| drop(sessions.begin("eve", Proof::Provider).unwrap()));
         assert!(sessions.find(&first).is_none());
         assert_eq!(sessions.open.lock().unwrap().len(), SESSIONS_MAX);
     }
 
     #[test]
-    fn a_session_ends_half_a_day_after_it_began_however_it_is_used() {
+    fn a_session_ends_some_hours_after_it_began_however_it_is_used() {
         let sessions = Sessions::default();
-        let id = sessions.begin("ann", [1; 32]).unwrap();
+        let id = sessions.begin("ann", Proof::Provider).unwrap();
         let begun = Instant::now();
         assert!(sessions.find_at(&id, begun + SESSION_TIME_MAX / 2).is_some());
         assert!(sessions.find_at(&id, begun + SESSION_TIME_MAX).is_none());

@@ -159,8 +159,14 @@ impl Site {
     /// Nothing is shown to who asks; or the fleet cannot be read.
     pub(super) fn as_seen_by(&self, environment: &Environment, asked: &Asked) -> Result<Environment, Fault> {
         let name = &asked.visitor.name;
-        if name.is_empty() {
-            return Ok(environment.clone());
+        match (&self.gate().access, name.is_empty()) {
+            (Access::Open, _) => return Ok(environment.clone()),
+            (Access::Named { .. }, false) => {}
+            // The guard lets nobody this far.
+            (Access::Named { .. }, true) => {
+                let help = "Log in at /login.";
+                return Err(Fault::of(asked.form, StatusCode::UNAUTHORIZED, "it is not known who asks", help));
+            }
         }
         let sight = self.sights(environment)?.sight_of(name);
         if sight.is_empty() {

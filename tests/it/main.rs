@@ -43,6 +43,7 @@ mod manifests;
 mod mqtt;
 mod numbers;
 mod occurrences;
+mod oidc;
 mod operator;
 mod order;
 mod organizations;

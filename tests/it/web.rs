@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(bytes: &[u8]) -> Answer {
+    pub fn of(bytes: &[u8]) -> Answer {
         let at = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");
         let head = String::from_utf8(bytes[..at].to_vec()).unwrap();
         let status = head.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{head}"))[..3].parse().unwrap();
@@ -44,6 +44,12 @@ impl Answer {
         let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
         let body = if is_chunked { unchunked(rest) } else { rest.to_vec() };
         Answer { status, head, body: String::from_utf8(body).unwrap() }
+    }
+
+    /// Returns the values of a header that may be there again and again.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -80,7 +86,10 @@ impl Served {
     /// Serves the pages of a fleet.
     pub fn of(folder: &Path, arguments: &[&str]) -> Served {
         let mut command = fleetform();
-        command.arg("-C").arg(folder).args(["--json", "-q", "serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.arg("-C").arg(folder).args(["--json", "-q", "serve"]).args(arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::inherit()));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

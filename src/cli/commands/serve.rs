@@ -33,7 +33,7 @@ pub fn run(environment: &Environment, arguments: &ServeArgs, output: &Output) ->
     let Some(access) = arguments.pages.access(address)? else {
         return Err(CommandError::Usage {
             what: format!("whoever reaches {address} could look at the fleet"),
-            help: "Add --auth FILE or --trust-header, or serve on a loopback address such as 127.0.0.1:8080."
+            help: "Add --auth FILE, --oidc-issuer or --trust-header, or serve on a loopback address such as 127.0.0.1:8080."
                 .to_string(),
         });
     };
