@@ -78,7 +78,11 @@ async fn with_security_headers(mut response: Response) -> Response {
 async fn nothing(State(site): State<Site>, method: Method, asked: Asked) -> Response {
     // The page itself answers to its address alone.
     let trimmed = asked.path.trim_end_matches('/');
-    if method == Method::GET && trimmed.len() < asked.path.len() && trimmed.len() > 1 && !trimmed.starts_with("//") {
+    if [Method::GET, Method::HEAD].contains(&method)
+        && trimmed.len() < asked.path.len()
+        && trimmed.len() > 1
+        && !trimmed.starts_with("//")
+    {
         let (asked, form) = (Asked { path: trimmed.to_string(), ..asked.clone() }, asked.text("format"));
         let query = form.map(|form| ("format", form));
         let query: Vec<(&str, &str)> = query.iter().map(|(name, form)| (*name, form.as_str())).collect();

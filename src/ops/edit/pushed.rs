@@ -2,6 +2,7 @@
 //! branch of its own, where the remote takes no commits on the followed one.
 
 use super::{Edited, Environment, OpsError, Wish, Workspace, refuse_unseen, suspended};
+use crate::model::limits::STOP_CALL_TIME_MAX;
 use crate::model::text::sanitize_line;
 use crate::prepare::{Files, OnError, TreeChoice};
 use crate::repo::{DeclaredFile, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference};
@@ -27,7 +28,7 @@ pub(super) fn stop(
     let repo = &workspace.repo;
     let branch = repo.followed_branch().ok_or_else(|| repo.is_a_mirror())?;
     let reference = source_reference(&branch);
-    let remote = Remote::new(repo.git_folder(), MIRRORED);
+    let remote = Remote::new(repo.git_folder(), MIRRORED).with_time_at_most(STOP_CALL_TIME_MAX);
     for _ in 0..ATTEMPTS_MAX {
         let tip = repo.resolve(&reference)?;
         let mut files = Files::read(workspace, TreeChoice::Revision(&tip), OnError::Hold)?;
