@@ -46,7 +46,7 @@ impl Team {
     }
 
     /// A team whose Access document was introduced by the lead.
-    fn introduced() -> Team {
+    pub fn introduced() -> Team {
         let team = Team::new();
         team.commit(Some("lead"), "who may do what");
         team.apply(0);

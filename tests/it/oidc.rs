@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::access::Team;
 use crate::web::{Answer, Served};
 use crate::world::{World, folder};
 
@@ -227,6 +228,24 @@ fn a_login_that_is_not_of_the_provider_for_us_now_and_here_is_refused() {
     let back = ann.follow(&site.address, "/oidc/login");
     let answer = ann.get(&site.address, &back);
     assert!([303, 429].contains(&answer.status), "{answer:?}");
+}
+
+#[test]
+fn the_address_of_a_login_is_the_name_of_a_grant() {
+    let Some(modules) = modules() else {
+        println!("skipped: FLEETFORM_TEST_OIDC_NODE names no folder with oidc-provider in its node_modules");
+        return;
+    };
+    // Whoever is of example.com may look there.
+    let team = Team::introduced();
+    let site = Site::start(&modules, &team.world, "client_secret_basic", &[]);
+    let mut ann = site.browser("ann");
+    site.log_in(&mut ann, "/").expect(303);
+    assert!(ann.get(&site.address, "/devices").expect(200).body.contains("d-001"));
+    let mut bob = site.browser("bob");
+    site.log_in(&mut bob, "/").expect(303);
+    let page = bob.get(&site.address, "/devices").expect(403);
+    assert!(page.body.contains("a grant to `bob@elsewhere.example`") && !page.body.contains("d-001"), "{page:?}");
 }
 
 #[test]
