@@ -38,7 +38,7 @@ pub struct OidcOptions {
     pub client_id: String,
     /// `None` for a public client.
     pub secret: Option<String>,
-    /// Our address for the provider; its path is [`CALLBACK`].
+    /// Our address for the provider; it ends with `/oidc/callback`.
     pub redirect: String,
     /// What a name is taken from, such as `email`, which counts only when the provider has verified it.
     pub claim: String,
