@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::admission::Credential;
 use super::direct::DirectCalls;
 use super::messages::Delivery;
-use super::topics::Filter;
+use super::topics::{Filter, Subscriptions};
 use super::websocket::Visitor;
 use crate::link::answered::Answered;
 use crate::link::happened::Happened;
@@ -76,31 +76,6 @@ pub struct Inbound {
     pub receipt: Option<Receipt>,
     /// About the memory that it takes.
     bytes: usize,
-}
-
-/// What a device listens to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Subscriptions {
-    pub methods: bool,
-    pub desired: bool,
-    pub messages: bool,
-    /// It does not acknowledge them.
-    pub is_silent: bool,
-}
-
-impl Subscriptions {
-    /// What a device is taken to listen to whose session is not known any more: the clients of IoT Hub subscribe once,
-    /// and never again.
-    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true, messages: true, is_silent: false };
-
-    pub fn set(&mut self, filter: Filter, is_on: bool) {
-        match filter {
-            Filter::Methods => self.methods = is_on,
-            Filter::Desired => self.desired = is_on,
-            Filter::Messages => self.messages = is_on,
-            Filter::Responses => {}
-        }
-    }
 }
 
 /// How a session begins.

@@ -29,6 +29,31 @@ pub enum Filter {
     Messages,
 }
 
+/// What a device listens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Subscriptions {
+    pub methods: bool,
+    pub desired: bool,
+    pub messages: bool,
+    /// It does not acknowledge them.
+    pub is_silent: bool,
+}
+
+impl Subscriptions {
+    /// What a device is taken to listen to whose session is not known any more: the clients of IoT Hub subscribe once,
+    /// and never again.
+    pub const ALL: Subscriptions = Subscriptions { methods: true, desired: true, messages: true, is_silent: false };
+
+    pub fn set(&mut self, filter: Filter, is_on: bool) {
+        match filter {
+            Filter::Methods => self.methods = is_on,
+            Filter::Desired => self.desired = is_on,
+            Filter::Messages => self.messages = is_on,
+            Filter::Responses => {}
+        }
+    }
+}
+
 /// What a device says with a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
