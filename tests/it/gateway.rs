@@ -5,6 +5,7 @@ mod crowd;
 mod messages;
 mod own;
 mod renewal;
+mod rows;
 mod sockets;
 mod telemetry;
 

@@ -3,8 +3,8 @@
 //! A page begins behind a device, and costs the same at any depth: the target of a run is sorted by id, and so are its
 //! shards.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use crate::ops::OpsError;
 use crate::prepare::{View, remembered_rows};
 use crate::query::RowQuery;
 use crate::registry::PendingRows;
-use crate::results::{Row, first_id, read_shard, shard_path};
+use crate::results::{Row, first_id, read_shard_from, shard_path};
 
 /// Rows that are looked at for one page: a page may be shorter than asked for.
 const SCANNED_MAX: usize = 20_000;
@@ -189,7 +189,9 @@ fn rows_behind(
     /// Rows that are read from the journal at a time.
     const CHUNK: u32 = 1_000;
     let key = (record.job.clone(), record.run.clone());
-    if record.status.is_final() || !view.ledger.open.contains_key(&key) {
+    // A run that has ended is in the journal until its end is on the branch.
+    let is_published = view.ledger.records.get(&key).is_some_and(|known| known.status.is_final());
+    if is_published || !view.ledger.open.contains_key(&key) {
         return published_behind(view, record, behind, visit).map(Some);
     }
     let Some(run) = view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
@@ -197,9 +199,10 @@ fn rows_behind(
     let from = behind.map_or(0, |behind| first_place(ids.len(), |at| ids.get(at) > behind));
     let mut from = u32::try_from(from).unwrap_or(u32::MAX);
     let (mut goes_on, sizes) = (true, run.sizes);
+    let pending = if record.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
     while goes_on && from < run.total {
         let until = run.total.min(from + CHUNK);
-        view.registry.journal().each_result(run.run_id, &ids, from..until, PendingRows::UnderWay, &mut |row| {
+        view.registry.journal().each_result(run.run_id, &ids, from..until, pending, &mut |row| {
             let batch = u32::try_from(sizes.batch_of(u64::from(row.outcome.ordinal)) + 1).unwrap_or(u32::MAX);
             goes_on = goes_on && visit(crate::prepare::published_row(row, batch));
         })?;
@@ -216,15 +219,15 @@ fn published_behind(
 ) -> Result<bool, HubError> {
     let fleet = view.declared.fleet.name.clone();
     let key = RunKey { fleet, job: record.job.clone(), run: record.run.clone() };
-    let goes_on = Cell::new(true);
-    let mut take = |row: Row| {
-        if goes_on.get() && behind.is_none_or(|behind| row.device_id.as_str() > behind) {
-            goes_on.set(visit(row));
-        }
-    };
     if view.branch.tip()?.is_none() {
+        let mut goes_on = true;
+        let mut take = |row: Row| {
+            if goes_on && behind.is_none_or(|behind| row.device_id.as_str() > behind) {
+                goes_on = visit(row);
+            }
+        };
         remembered_rows(&view.registry, &key, &mut take).map_err(OpsError::from)?;
-        return Ok(goes_on.get());
+        return Ok(goes_on);
     }
     let folder = key.results_folder();
     let read = |number: usize| -> Result<Vec<u8>, HubError> {
@@ -247,13 +250,14 @@ fn published_behind(
     if let Some(error) = failure {
         return Err(error);
     }
+    let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
     for number in first..shards {
-        read_shard(&read(number)?, &mut take).map_err(HubError::Unavailable)?;
-        if !goes_on.get() {
-            break;
+        let take = |row: Row| if visit(row) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        if read_shard_from(&read(number)?, from, take).map_err(HubError::Unavailable)?.is_break() {
+            return Ok(false);
         }
     }
-    Ok(goes_on.get())
+    Ok(true)
 }
 
 /// Returns a row as IoT Hub has it. Without the whole answer of the device, with what its row has of it.
