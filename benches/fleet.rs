@@ -7,6 +7,7 @@
 //! cargo bench --bench fleet -- --reconciles         # the daemon only
 //! cargo bench --bench fleet -- --mqtt               # commands through Mosquitto only, to 100,000 devices
 //! cargo bench --bench fleet -- --gateway            # devices and back ends of IoT Hub only, to 10,000 devices
+//! cargo bench --bench fleet -- --pages              # the pages only; `--runs 10000` says of how many runs
 //! cargo bench --bench fleet -- --postgres           # a registry in PostgreSQL only; see `fleet/postgres.rs`
 //! ```
 //!
@@ -25,6 +26,7 @@
 //!   it must reach is a time, with 10,000 files;
 //! * commands: the same messages to the same devices through the same broker, and their answers, with the same window;
 //! * the gateway: the same devices on TLS, at a listener that speaks the protocol and keeps nothing;
+//! * pages: the same rows by SQL, or the same files of the results branch; what they must reach is a time;
 //! * group by a tag: the ids of the devices with one of 50 values, by the same condition written by hand, with the
 //!   index that an apply makes and (another tag, one of 7 values) without one.
 
@@ -34,6 +36,8 @@
 mod gateway;
 #[path = "fleet/mqtt.rs"]
 mod mqtt;
+#[path = "fleet/pages.rs"]
+mod pages;
 #[path = "fleet/postgres.rs"]
 mod postgres;
 #[path = "fleet/reconcile.rs"]
@@ -81,6 +85,9 @@ fn main() -> Result<(), Failure> {
         mqtt::measure(&folder, devices.min(100_000))
     } else if has("--gateway") {
         gateway::measure(&folder, devices.min(10_000))
+    } else if has("--pages") {
+        let runs: u32 = after("--runs").map_or(Ok(10_000), |text| text.parse())?;
+        pages::measure(&folder, devices, runs)
     } else if has("--postgres") {
         let rounds: u32 = after("--rounds").map_or(Ok(2), |text| text.parse())?;
         match has("--alone") {

@@ -29,7 +29,7 @@ use super::{Failure, peak_kib};
 const FILES: u32 = 10_000;
 /// Reconciles of each kind.
 const ROUNDS: usize = 21;
-const RESULTS: &str = "refs/heads/fleetform/results";
+pub const RESULTS: &str = "refs/heads/fleetform/results";
 
 /// What the files declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ fn runs(fleet: &Path, head: &str) -> Result<Vec<Run>, Failure> {
 }
 
 /// Commits files on top of a reference, in one pack.
-fn import(
+pub fn import(
     fleet: &Path,
     reference: &str,
     message: &str,

@@ -1,0 +1,587 @@
+//! The pages of a fleet with many devices and runs, each beside its raw floor: what it shows, read by hand.
+//!
+//! The runs have ended, a tenth of them with failures, and one of them has all devices. They are written by hand, with
+//! the writers of the results: one pack for git, one transaction for the registry. Pages are asked of the binary, each over a
+//! connection of its own, as the server wants it. A first request comes after the start, when nothing is known yet.
+//!
+//! Then a job on all devices runs beside the daemon's pages, in pairs: with nobody, with [`OPEN_PAGES`] open pages that
+//! each have a stream of events and are read again every five seconds, and in a flood of requests with slow readers and
+//! half-open connections.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fleetform::ledger::{Claim, Published, RunRecord, claim_path};
+use fleetform::model::digest::Digest;
+use fleetform::model::id::RunToken;
+use fleetform::model::job::Job;
+use fleetform::model::outcome::{Counts, Outcome, Reason, RunStatus};
+use fleetform::prepare::load;
+use fleetform::repo::Repo;
+use fleetform::results::{Shard, Trailers, document, shard_path, with_trailers};
+use git2::Repository;
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+
+use crate::reconcile::{RESULTS, import};
+use crate::{Failure, apply_at, commit, environment};
+
+/// Runs of each job.
+const RUNS_OF_JOB: u32 = 20;
+/// Devices of each run.
+const ROWS: u32 = 100;
+/// Devices of a shard of the large run.
+const SHARD_ROWS: u32 = 50_000;
+/// Runs that are committed together.
+const RUNS_OF_COMMIT: usize = 50;
+const GROUPS: u32 = 5;
+/// Requests of a page, unless they take too long together.
+const REQUESTS: usize = 200;
+const TIME_MAX: Duration = Duration::from_secs(4);
+const OPEN_PAGES: u32 = 100;
+const RELOAD: Duration = Duration::from_secs(5);
+/// Jobs of each kind.
+const PAIRS: u32 = 3;
+/// Requests a second of a flood, and its connections.
+const FLOOD: u64 = 10_000;
+const FLOODING: u64 = 16;
+const IDLING: usize = 50;
+
+/// A process that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Measures and prints the tables.
+pub fn measure(folder: &Path, devices: u32, runs: u32) -> Result<(), Failure> {
+    let began = Instant::now();
+    make(folder, devices, runs)?;
+    println!("{devices} devices, {runs} runs; made in {:.0} s\n", began.elapsed().as_secs_f64());
+    pages(folder, devices)?;
+    beside(folder, devices)
+}
+
+/// Makes the fleet.
+fn make(folder: &Path, devices: u32, runs: u32) -> Result<(), Failure> {
+    crate::make_fleet(folder, devices)?;
+    let fleet = environment(folder).folder;
+    commit(&fleet, "fleetform.yaml", &fleet_text(), &[])?;
+    apply_at(&environment(folder))?;
+    crate::give_twins(folder)?;
+    let jobs = (0..runs / RUNS_OF_JOB).map(|n| (format!("jobs/{n}.yaml"), job_text(&format!("job-{n}"), n % 7)));
+    let groups = (0..GROUPS).map(|n| {
+        let head = format!("apiVersion: fleetform/v1\nkind: DeviceGroup\nmetadata: {{name: group-{n}}}\n");
+        (format!("groups/{n}.yaml"), format!("{head}spec: {{query: \"tags.building = '{n}'\"}}\n"))
+    });
+    let schedule = "apiVersion: fleetform/v1\nkind: Schedule\nmetadata: {name: nightly}\nspec:\n  \
+                    start: 2099-01-01T02:30:00\n  timeZone: UTC\n  recurrence: daily\n  job:\n    \
+                    target: {query: \"tags.line = '3'\"}\n    action: {command: {name: reboot}}\n";
+    let others = [("big.yaml".to_string(), job_text("big", 0)), ("nightly.yaml".to_string(), schedule.to_string())];
+    let files = jobs.chain(groups).chain(others).map(|(path, text)| (path, text.into_bytes()));
+    import(&fleet, "HEAD", "declare", files)?;
+    let status = Command::new("git").args(["reset", "--quiet", "--hard"]).current_dir(&fleet).status()?;
+    assert!(status.success(), "the files are checked out");
+    write_runs(&fleet, devices)
+}
+
+fn fleet_text() -> String {
+    "apiVersion: fleetform/v1\nkind: Fleet\nmetadata: {name: fleet}\nspec: {link: {simulated: {latency: 0s}}}\n"
+        .to_string()
+}
+
+fn job_text(name: &str, line: u32) -> String {
+    format!(
+        "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  run: '{RUNS_OF_JOB}'\n  \
+         target: {{query: \"tags.line = '{line}'\"}}\n  action: {{property: {{light: {{threshold: 3}}}}}}\n"
+    )
+}
+
+/// A run that has ended, and the devices that it begins with.
+struct Ended {
+    claim: Claim,
+    record: RunRecord,
+    first: u32,
+    failing: u32,
+}
+
+impl Ended {
+    fn of(job: &Job, head: &str, (run, at): (&str, Timestamp), (first, rows, failing): (u32, u32, u32)) -> Ended {
+        let claim = Claim {
+            job: job.name.clone(),
+            run: RunToken::parse(run).expect("a number is a token"),
+            spec_digest: job.spec_digest,
+            total: u64::from(rows),
+            targets_digest: Digest::of_texts([]),
+            source_commit: head.to_string(),
+            plan_id: Digest::of_texts(["bench"]).to_string(),
+            claimed_at: at,
+        };
+        let failed = (0..rows).filter(|n| failing > 0 && n % failing == 0).count() as u64;
+        let total = u64::from(rows);
+        let counts = Counts { total, completed: total - failed, failed, unchanged: 0 };
+        let record = RunRecord {
+            status: RunStatus::Completed,
+            counts,
+            started_at: Some(at),
+            finished_at: Some(at),
+            per_batch: RunRecord::batches_of(&[counts]),
+            published: Published { devices: rows, shards: rows.div_ceil(SHARD_ROWS) },
+            ..RunRecord::of_claim(&claim)
+        };
+        Ended { claim, record, first, failing }
+    }
+
+    fn files(&self, fleet: &fleetform::model::id::Name) -> Vec<(String, Vec<u8>)> {
+        let Ended { claim, record, first, failing } = self;
+        let folder = claim.key(fleet).results_folder();
+        let mut files = vec![
+            (claim_path(&claim.job, &claim.run), document(&claim.to_json(fleet))),
+            (format!("{folder}/run.json"), document(&record.to_json())),
+        ];
+        let rows = record.published.devices;
+        for number in 0..record.published.shards {
+            let mut shard = Shard::new();
+            for n in number * SHARD_ROWS..rows.min((number + 1) * SHARD_ROWS) {
+                let is_failed = *failing > 0 && n % failing == 0;
+                let outcome = Outcome {
+                    ordinal: n,
+                    reason: if is_failed { Reason::Rejected } else { Reason::Written },
+                    code: is_failed.then_some(500),
+                    message: if is_failed { "the valve is stuck".to_string() } else { String::new() },
+                    attempts: 1,
+                    started_at: record.started_at,
+                    finished_at: record.finished_at,
+                };
+                let device = first + n;
+                shard.push(&format!("device-{device:07}"), &format!("Device {device}"), &outcome, 1);
+            }
+            files.push((shard_path(&folder, number + 1), shard.into_bytes()));
+        }
+        files
+    }
+}
+
+fn write_runs(fleet: &Path, devices: u32) -> Result<(), Failure> {
+    let repo = Repo::open(fleet)?;
+    let head = repo.head()?;
+    let declared = load(&repo.tree_at(&head)?).declared.ok_or("the files are valid")?;
+    let (mut runs, now) = (Vec::new(), Timestamp::now());
+    let jobs = declared.jobs.values().filter(|job| job.name.as_str() != "big");
+    for (n, job) in jobs.enumerate() {
+        for run in 1..=RUNS_OF_JOB {
+            let number = n as u32 * RUNS_OF_JOB + run;
+            let at = now.checked_sub(SignedDuration::from_mins(3 * i64::from(number) + 3))?;
+            let failing = if number.is_multiple_of(10) { 33 } else { 0 };
+            let first = number.wrapping_mul(7_919) % (devices - ROWS).max(1);
+            runs.push(Ended::of(job, &head, (&run.to_string(), at), (first, ROWS, failing)));
+        }
+    }
+    let big = declared.jobs.get("big").ok_or("the large job is declared")?;
+    let at = now.checked_sub(SignedDuration::from_mins(1))?;
+    runs.push(Ended::of(big, &head, (&RUNS_OF_JOB.to_string(), at), (0, devices, 1_000)));
+    let trailers = Trailers { source: Some(&head), writer: "bench", ..Trailers::default() };
+    for part in runs.chunks(RUNS_OF_COMMIT) {
+        let files = part.iter().flat_map(|run| run.files(&declared.fleet.name));
+        import(fleet, RESULTS, &with_trailers("what has run", &trailers), files)?;
+    }
+    let mut connection = Connection::open(fleet.join(".fleetform/fleet.db"))?;
+    let transaction = connection.transaction()?;
+    for Ended { claim, record, .. } in &runs {
+        let texts = [document(&claim.to_json(&declared.fleet.name)), document(&record.to_json())];
+        let [claim_text, record_text] = texts.map(String::from_utf8);
+        transaction.execute(
+            "INSERT INTO run (job, run, is_claimed, status, total, batch_size, claim, is_closed, record)
+             VALUES (?1, ?2, 1, 'completed', 0, 1, ?3, 1, ?4)",
+            (claim.job.as_str(), claim.run.as_str(), claim_text?, record_text?),
+        )?;
+    }
+    let tip = Repository::open(fleet)?.refname_to_id(RESULTS)?.to_string();
+    transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'results_tip'", [tip])?;
+    transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'applied_head'", [head])?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn fleetform(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleetform"));
+    command.arg("-C").arg(environment(folder).folder).arg("-q").stdout(Stdio::null());
+    command
+}
+
+/// Starts the binary, and returns when it listens.
+fn start(folder: &Path, arguments: &[&str]) -> Result<(Running, SocketAddr), Failure> {
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let log = std::fs::File::create(folder.join("server.log"))?;
+    let mut command = fleetform(folder);
+    let process = command.args(arguments).args(["--listen", &address.to_string()]).stderr(log).spawn()?;
+    let process = Running(process);
+    while TcpStream::connect(address).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok((process, address))
+}
+
+/// A browser with one connection.
+struct Browser {
+    stream: TcpStream,
+    address: SocketAddr,
+}
+
+impl Browser {
+    fn connect(address: SocketAddr) -> Result<Browser, Failure> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        Ok(Browser { stream, address })
+    }
+
+    fn send(&mut self, path: &str) -> Result<(), Failure> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n\r\n", self.address);
+        Ok(self.stream.write_all(head.as_bytes())?)
+    }
+
+    /// Asks for a page, and returns its status. The server closes a connection behind its answer.
+    fn ask(address: SocketAddr, path: &str) -> Result<u16, Failure> {
+        let mut browser = Browser::connect(address)?;
+        browser.send(path)?;
+        let mut heard = Vec::new();
+        browser.stream.read_to_end(&mut heard)?;
+        let head = heard.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(head).split(' ').nth(1).ok_or("a status")?.parse()?)
+    }
+}
+
+/// What stands beside a page.
+type Floor<'a> = Box<dyn Fn() -> Result<(), Failure> + 'a>;
+
+/// Reads by hand what pages show.
+struct Raw {
+    fleet: PathBuf,
+    repository: Repository,
+    connection: Connection,
+}
+
+impl Raw {
+    fn open(folder: &Path) -> Result<Raw, Failure> {
+        let fleet = environment(folder).folder;
+        let connection = Connection::open(fleet.join(".fleetform/fleet.db"))?;
+        Ok(Raw { repository: Repository::open(&fleet)?, connection, fleet })
+    }
+
+    fn tree(&self) -> Result<git2::Tree<'_>, Failure> {
+        Ok(self.repository.find_reference(RESULTS)?.peel_to_tree()?)
+    }
+
+    /// The references, and the runs that are open.
+    fn references(&self) -> Result<(), Failure> {
+        let repository = Repository::open(&self.fleet)?;
+        repository.head()?.peel_to_commit()?;
+        repository.refname_to_id(RESULTS)?;
+        let open: i64 =
+            self.connection.query_row("SELECT count(*) FROM run WHERE is_closed = 0", [], |row| row.get(0))?;
+        assert_eq!(open, 0, "all runs have ended");
+        Ok(())
+    }
+
+    /// Files of runs of the results branch.
+    fn blobs(&self, paths: &[String]) -> Result<(), Failure> {
+        let tree = self.tree()?;
+        for path in paths {
+            let entry = tree.get_path(Path::new(path))?;
+            assert!(!self.repository.find_blob(entry.id())?.content().is_empty(), "a file has content");
+        }
+        Ok(())
+    }
+
+    /// Rows of a query.
+    fn rows(&self, sql: &str) -> Result<(), Failure> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let _: rusqlite::types::ValueRef<'_> = row.get_ref(0)?;
+        }
+        Ok(())
+    }
+}
+
+fn run_files(jobs: u32, runs: u32, file: &str) -> Vec<String> {
+    let jobs = 0..jobs;
+    jobs.flat_map(|job| (1..=runs).map(move |run| format!("runs/job-{job}/{run}/{file}"))).collect()
+}
+
+/// Measures each page of `serve`.
+fn pages(folder: &Path, devices: u32) -> Result<(), Failure> {
+    let raw = Raw::open(folder)?;
+    let (server, address) = start(folder, &["serve"])?;
+    let before = resident_kib(&server);
+    let jobs = std::fs::read_dir(environment(folder).folder.join("jobs"))?.count() as u32;
+    let (middle, last) = (format!("device-{:07}", devices / 2), format!("device-{:07}", devices.saturating_sub(2)));
+    let big = format!("/jobs/big/runs/{RUNS_OF_JOB}");
+    let shards = devices.div_ceil(SHARD_ROWS);
+    let shard = |number: u32| vec![shard_path(&format!("runs/big/{RUNS_OF_JOB}"), number)];
+    let of_100 = run_files(100 / RUNS_OF_JOB, RUNS_OF_JOB, "run.json");
+    let of_200 = run_files((200 / RUNS_OF_JOB).min(jobs), RUNS_OF_JOB, "devices-00001.csv");
+    let of_500 = run_files((500 / RUNS_OF_JOB).min(jobs), RUNS_OF_JOB, "devices-00001.csv");
+    let failing: Vec<String> =
+        (0..jobs).flat_map(|job| [10, 20].map(|run| format!("runs/job-{job}/{run}/devices-00001.csv"))).collect();
+    let list = "SELECT device_id, device_name, template, organization, last_activity FROM device";
+    let sql = |tail: &str| format!("{list} {tail} ORDER BY device_id LIMIT 101");
+    let one = format!("SELECT * FROM device WHERE device_id = '{middle}'");
+    let (all, after) = (sql(""), sql(&format!("WHERE device_id > '{middle}'")));
+    let by_tag = sql("WHERE json_extract(tags, '$.line') = '3'");
+    let counted = "SELECT count(*) FROM device WHERE json_extract(tags, '$.building') = '3'";
+    let in_group = sql("WHERE json_extract(tags, '$.building') = '3'");
+    let grid = |after: &str| format!("{big}?after={after}");
+    let floors: Vec<(&str, String, Floor<'_>)> = vec![
+        ("now", "/".into(), Box::new(|| raw.references())),
+        ("jobs, 100 of 30 days", "/jobs".into(), Box::new(|| raw.blobs(&of_100))),
+        ("jobs of a device, 500 runs", format!("/jobs?device={middle}"), Box::new(|| raw.blobs(&of_500))),
+        (
+            "a run of 100 devices",
+            "/jobs/job-3/runs/10".into(),
+            Box::new(|| raw.blobs(&["runs/job-3/10/devices-00001.csv".into()])),
+        ),
+        ("the large run", big.clone(), Box::new(|| raw.blobs(&shard(1)))),
+        ("  its grid in the middle", grid(&middle), Box::new(|| raw.blobs(&shard(shards.div_ceil(2))))),
+        ("  its grid at the end", grid(&last), Box::new(|| raw.blobs(&shard(shards)))),
+        ("schedules", "/schedules".into(), Box::new(|| raw.references())),
+        ("devices", "/devices".into(), Box::new(|| raw.rows(&all))),
+        ("  in the middle", format!("/devices?after={middle}"), Box::new(|| raw.rows(&after))),
+        ("  by a condition", "/devices?query=tags.line%20%3D%20'3'".into(), Box::new(|| raw.rows(&by_tag))),
+        (
+            "a device, in 200 runs",
+            format!("/devices/{middle}"),
+            Box::new(|| raw.rows(&one).and_then(|()| raw.blobs(&of_200))),
+        ),
+        ("groups", "/groups".into(), Box::new(|| (0..GROUPS).try_for_each(|_| raw.rows(counted)))),
+        ("a group", "/groups/group-3".into(), Box::new(|| raw.rows(counted).and_then(|()| raw.rows(&in_group)))),
+        ("imports", "/imports".into(), Box::new(|| raw.references())),
+        ("failing, 30 days", "/failing".into(), Box::new(|| raw.blobs(&failing))),
+    ];
+    println!(
+        "{:<28} {:>9} {:>9} {:>9} {:>9} {:>7} {:>11}",
+        "page, ms", "raw p50", "first", "p50", "p99", "ratio", "must reach"
+    );
+    for (name, path, floor) in &floors {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let (first, times) = timed(|| match Browser::ask(address, path)? {
+            200 => Ok(()),
+            status => Err(format!("{path} was answered with {status}").into()),
+        })?;
+        let (_, raws) = timed(floor)?;
+        let (raw, middle, late) = (raws[raws.len() / 2], times[times.len() / 2], times[times.len() * 99 / 100]);
+        let ratio = ms(middle) / ms(raw);
+        println!(
+            "{name:<28} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {ratio:>7.1} {:>11}",
+            ms(raw),
+            ms(first),
+            ms(middle),
+            ms(late),
+            "100"
+        );
+    }
+    println!("memory of the server: {} MiB at first, {} MiB then\n", before / 1024, resident_kib(&server) / 1024);
+    Ok(())
+}
+
+/// Returns how long the first call took, and the others, sorted.
+fn timed(mut call: impl FnMut() -> Result<(), Failure>) -> Result<(Duration, Vec<Duration>), Failure> {
+    let began = Instant::now();
+    call()?;
+    let (first, mut times) = (began.elapsed(), Vec::new());
+    while times.len() < REQUESTS && (times.len() < 3 || began.elapsed() < TIME_MAX) {
+        let began = Instant::now();
+        call()?;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    Ok((first, times))
+}
+
+/// Returns the resident memory of a process (`VmRSS`, proc(5)); 0 where there is no /proc.
+fn resident_kib(process: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What is asked of the pages while a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Nobody,
+    Looking,
+    Flooding,
+}
+
+/// Answers of a flood, by what they are.
+#[derive(Default)]
+struct Told {
+    pages: AtomicU64,
+    busy: AtomicU64,
+    others: AtomicU64,
+}
+
+/// Measures jobs beside the pages of a daemon.
+fn beside(folder: &Path, devices: u32) -> Result<(), Failure> {
+    println!("{:<34} {:>9} {:>9} {:>9} {:>11}", "a job on all devices, s", "alone", "looked at", "ratio", "must reach");
+    let (server, address) = start(folder, &["watch", "--no-webhooks", "--interval", "100ms"])?;
+    Browser::ask(address, "/")?;
+    let job = |name: &str, crowd, told: &Arc<Told>| run_job(folder, name, devices, address, crowd, told);
+    let told = Arc::default();
+    job("warm", Crowd::Nobody, &told)?;
+    let before = resident_kib(&server);
+    let least = |crowd, word: &str| -> Result<(Duration, Duration), Failure> {
+        let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+        for n in 0..PAIRS {
+            alone = alone.min(job(&format!("{word}-alone-{n}"), Crowd::Nobody, &told)?);
+            beside = beside.min(job(&format!("{word}-beside-{n}"), crowd, &told)?);
+        }
+        Ok((alone, beside))
+    };
+    for (crowd, name, must) in
+        [(Crowd::Looking, "100 open pages", "1.03"), (Crowd::Flooding, "a flood of requests", "")]
+    {
+        let (alone, beside) = least(crowd, &format!("{crowd:?}").to_lowercase())?;
+        let (alone, beside) = (alone.as_secs_f64(), beside.as_secs_f64());
+        println!("{name:<34} {alone:>9.2} {beside:>9.2} {:>9.3} {must:>11}", beside / alone);
+    }
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    println!(
+        "the flood: {} pages, {} times busy, {} others",
+        count(&told.pages),
+        count(&told.busy),
+        count(&told.others)
+    );
+    println!("memory of the daemon: {} MiB before, {} MiB after", before / 1024, resident_kib(&server) / 1024);
+    Ok(())
+}
+
+/// Commits a job on all devices, and returns how long its run took.
+fn run_job(
+    folder: &Path,
+    name: &str,
+    devices: u32,
+    address: SocketAddr,
+    crowd: Crowd,
+    told: &Arc<Told>,
+) -> Result<Duration, Failure> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let page = format!("/jobs/{name}");
+    let crowd = gather(address, crowd, &page, (&is_over, told));
+    std::thread::sleep(Duration::from_millis(500));
+    let text = format!(
+        "apiVersion: fleetform/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  target: {{query: '*'}}\n  \
+         action: {{property: {{ticks: {{{name}: {}}}}}}}\n",
+        name.len()
+    );
+    commit(&environment(folder).folder, &format!("{name}.yaml"), &text, &[])?;
+    let path = format!("runs/{name}");
+    let repository = Repository::open(environment(folder).folder)?;
+    let record = loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let tree = repository.find_reference(RESULTS)?.peel_to_tree()?;
+        let Ok(entry) = tree.get_path(Path::new(&path)) else { continue };
+        let Some(run) = repository.find_tree(entry.id())?.iter().next().map(|run| run.id()) else { continue };
+        let Some(file) = repository.find_tree(run)?.get_name("run.json").map(|file| file.id()) else { continue };
+        let record = RunRecord::from_json(&serde_json::from_slice(repository.find_blob(file)?.content())?)?;
+        if record.status.is_final() {
+            break record;
+        }
+    };
+    is_over.store(true, Ordering::Relaxed);
+    for one in crowd {
+        one.join().map_err(|_| "one of the crowd has failed")?;
+    }
+    assert_eq!(record.counts.completed, u64::from(devices), "every device was written");
+    let times = record.started_at.zip(record.finished_at).ok_or("a run that has ended has times")?;
+    Ok(times.1.duration_since(times.0).unsigned_abs())
+}
+
+/// Starts who looks. An error of a connection is none here: the server may end it.
+fn gather(
+    address: SocketAddr,
+    crowd: Crowd,
+    page: &str,
+    (is_over, told): (&Arc<AtomicBool>, &Arc<Told>),
+) -> Vec<std::thread::JoinHandle<()>> {
+    let spawn = |work: Box<dyn FnOnce(&AtomicBool, &Told) + Send>| {
+        let (is_over, told) = (Arc::clone(is_over), Arc::clone(told));
+        std::thread::spawn(move || work(&is_over, &told))
+    };
+    match crowd {
+        Crowd::Nobody => Vec::new(),
+        Crowd::Looking => (0..OPEN_PAGES)
+            .map(|n| {
+                let page = page.to_string();
+                spawn(Box::new(move |is_over, _| drop(look(address, &page, n, is_over))))
+            })
+            .collect(),
+        Crowd::Flooding => {
+            let flood = (0..FLOODING).map(|_| spawn(Box::new(move |is_over, told| flood(address, is_over, told))));
+            let idle = spawn(Box::new(move |is_over, _| drop(idle(address, is_over))));
+            flood.chain([idle]).collect()
+        }
+    }
+}
+
+/// An open page: a stream of events, and the page again and again.
+fn look(address: SocketAddr, page: &str, n: u32, is_over: &AtomicBool) -> Result<(), Failure> {
+    let mut events = Browser::connect(address)?;
+    events.send("/events")?;
+    let mut next = Instant::now() + RELOAD * n / OPEN_PAGES;
+    while !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+        if Instant::now() >= next {
+            Browser::ask(address, page)?;
+            next += RELOAD;
+        }
+    }
+    Ok(())
+}
+
+/// Asks as often as its part of the flood says, or the server answers.
+fn flood(address: SocketAddr, is_over: &AtomicBool, told: &Told) {
+    let began = Instant::now();
+    let mut asked = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let due = began.elapsed().as_millis() as u64 * FLOOD / FLOODING / 1_000;
+        if asked > due {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        asked += 1;
+        let counter = match Browser::ask(address, "/") {
+            Ok(200) => &told.pages,
+            Ok(429 | 503) => &told.busy,
+            Ok(_) | Err(_) => &told.others,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Connections that say half of what they ask, and some that do not read what they asked for.
+fn idle(address: SocketAddr, is_over: &AtomicBool) -> Result<(), Failure> {
+    let mut open = Vec::new();
+    for n in 0..IDLING {
+        let mut browser = Browser::connect(address)?;
+        match n % 2 {
+            0 => browser.stream.write_all(b"GET / HTTP/1.1\r\nHost: 127")?,
+            _ => (0..50).try_for_each(|_| browser.send("/devices?limit=1000"))?,
+        }
+        open.push(browser);
+    }
+    while !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
