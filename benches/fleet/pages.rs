@@ -1,8 +1,9 @@
 //! The pages of a fleet with many devices and runs, each beside its raw floor: what it shows, read by hand.
 //!
 //! The runs have ended, a tenth of them with failures, and one of them has all devices. They are written by hand, with
-//! the writers of the results: one pack for git, one transaction for the registry. Pages are asked of the binary, each over a
-//! connection of its own, as the server wants it. A first request comes after the start, when nothing is known yet.
+//! the writers of the results: a pack for some of them, one transaction for the registry. Pages are asked of the binary,
+//! each over a connection of its own, as the server wants it. A first request comes after the start, when nothing is
+//! known yet.
 //!
 //! Then a job on all devices runs beside the daemon's pages, in pairs: with nobody, with [`OPEN_PAGES`] open pages that
 //! each have a stream of events and are read again every five seconds, and in a flood of requests with slow readers and

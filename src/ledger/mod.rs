@@ -12,7 +12,8 @@ mod past;
 mod record;
 mod renamed;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use cause::RunCause;
@@ -31,6 +32,9 @@ use crate::model::outcome::{Counts, RunStatus};
 /// The version of every document on the results branch. Readers refuse a larger one and tolerate unknown fields.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// A run in the order of claims; one without a claim comes last.
+pub type OrderedRun = (Reverse<jiff::Timestamp>, Name, RunToken);
+
 /// Everything that is known about past and open runs of one fleet. The maps that were read from the results branch are
 /// shared with the reader of the branch.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,6 +47,10 @@ pub struct Ledger {
     pub reports: Arc<BTreeMap<(Name, String), ImportReport>>,
     /// From `renames/*.json`: the former names of jobs and schedules.
     pub renames: Arc<BTreeMap<Name, Vec<Name>>>,
+    /// The runs by the time of their claims, the newest first, then by job and run.
+    pub order: Arc<BTreeSet<OrderedRun>>,
+    /// The runs whose end is not on the results branch.
+    pub unfinished: Arc<BTreeSet<(Name, RunToken)>>,
     /// From the registry: runs that it has a journal of and that are not closed.
     pub open: BTreeMap<(Name, RunToken), OpenRun>,
     /// From the registry: the digest of the last applied state of each import.

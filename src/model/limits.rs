@@ -274,6 +274,16 @@ pub const FAILING_ROWS_MAX: usize = 2_000_000;
 pub const PAGE_ROWS: usize = 100;
 /// The most rows of a page that a request may ask for.
 pub const PAGE_ROWS_MAX: usize = 1_000;
+/// Bytes of shards that are kept for pages: some of a large run.
+pub const KEPT_SHARD_BYTES_MAX: usize = 32 << 20;
+/// Shards of which the first device is kept for pages, and runs of which the organization is.
+pub const KEPT_SHARDS_MAX: usize = 20_000;
+/// Runs and failed devices that are kept for pages: 30 MiB or so.
+pub const KEPT_FAILURES_MAX: usize = 200_000;
+/// Counts of devices that are kept for pages, and runs of which a crossing is.
+pub const KEPT_COUNTS_MAX: usize = 500;
+/// Failed devices of one run that are kept for pages.
+pub const KEPT_FAILURES_OF_RUN_MAX: usize = 10_000;
 /// Threads that read what pages show. The daemon is not among them, and a machine with two cores has one left for it.
 pub const PAGE_THREADS: usize = 2;
 /// Requests for pages that wait for such a thread: some seconds of work. Beyond, others are told to come again.

@@ -1,12 +1,13 @@
 //! Device groups: how many devices are in each now, and what uses them.
 
 use super::{Environment, OpsError, Workspace};
+use crate::execute::{Clock as _, SystemClock};
 use crate::model::access::Sight;
 use crate::model::fleet::{Declared, DeviceGroup, HeldDocuments};
 use crate::model::id::Name;
 use crate::model::job::Selector;
 use crate::prepare::{Files, OnError, TreeChoice, query_of};
-use crate::registry::{Registry, Request, Selection};
+use crate::registry::{Request, Selection};
 
 /// A group of a list.
 #[derive(Debug, Clone)]
@@ -28,12 +29,20 @@ pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocument
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let declared = files.usable()?;
+    // Before its devices are counted.
+    let state = workspace.registry_state(&declared.fleet, SystemClock.now());
     let registry = workspace.open_for_reading(&declared.fleet)?;
     let place = workspace.registry_place(&declared.fleet).ok().and_then(|own| own.file());
     let is_counted = place.is_none_or(|file| file.exists());
     let sight = &environment.sight;
     let shown = declared.groups.values().filter(|group| sight.has(group.organization.as_deref()));
-    let groups = shown.map(|group| listed(group, declared, (&registry, is_counted), sight));
+    let count = |request: &Request| {
+        let fits = format!("{request:?}");
+        workspace
+            .kept()
+            .count(state.as_deref(), &fits, || Ok::<_, OpsError>(registry.devices().count(request)?.selected))
+    };
+    let groups = shown.map(|group| listed(group, declared, (&count, is_counted), sight));
     Ok((groups.collect::<Result<_, _>>()?, files.held_within(sight, &declared.organizations)))
 }
 
@@ -51,7 +60,7 @@ pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsErr
 fn listed(
     group: &DeviceGroup,
     declared: &Declared,
-    (registry, is_counted): (&Registry, bool),
+    (count, is_counted): (&dyn Fn(&Request) -> Result<u64, OpsError>, bool),
     sight: &Sight,
 ) -> Result<ListedGroup, OpsError> {
     let condition = query_of(&group.query, declared);
@@ -67,7 +76,7 @@ fn listed(
     let schedules = schedules.map(|schedule| format!("schedule/{}", schedule.name));
     Ok(ListedGroup {
         group: group.clone(),
-        devices: registry.devices().count(&request)?.selected,
+        devices: count(&request)?,
         is_counted,
         used_by: jobs.chain(schedules).collect(),
     })

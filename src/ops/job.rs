@@ -12,13 +12,15 @@ mod planned;
 mod source;
 mod why;
 
+use std::borrow::Cow;
+
 use super::{Environment, Findings, OpsError, Workspace};
 use crate::ledger::RunRecord;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::text::matches_wildcard;
 use crate::prepare::Caveats;
 use crate::results::Row;
-use history::with_history;
+use history::{History, with_history};
 
 pub use cause::{Cause, Predecessor, Refused, RunProgress, StopCause, Waiting, Why};
 pub use crossing::{After, CountedFailure, Crossed};
@@ -130,35 +132,80 @@ pub fn list(
     tell: &mut dyn FnMut(&Caveats),
 ) -> Result<Vec<ListedRun>, OpsError> {
     with_history(environment, tell, |history| {
-        let mut records: Vec<(jiff::Timestamp, RunRecord)> =
-            history.records().into_iter().map(|record| (history.claimed_at(&record), record)).collect();
-        records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
-        records.truncate(filter.newest.unwrap_or(usize::MAX));
-        let mut found = Vec::new();
-        for (claimed_at, record) in records {
-            if filter.limit.is_some_and(|limit| found.len() >= limit) {
-                break;
-            }
-            let time = record.started_at.unwrap_or(claimed_at);
-            let is_wanted = filter.status.is_none_or(|status| record.status == status)
-                && (!filter.is_open || !record.status.is_final())
-                && filter.organization.as_ref().is_none_or(|wanted| history.is_within(&record, wanted))
-                && filter.since.is_none_or(|since| time >= since);
-            if !is_wanted {
-                continue;
-            }
-            let fitting = match &filter.device {
-                None => None,
-                Some(pattern) => match history.fitting(&record, pattern)? {
-                    None => continue,
-                    fitting => fitting,
-                },
-            };
-            let life = history.life(&record);
-            found.push(ListedRun { record, life, fitting });
-        }
-        Ok(found)
+        let found = fitting(history, filter)?.into_iter();
+        Ok(found.map(|(record, fitting)| listed(history, record, fitting)).collect())
     })
+}
+
+/// A page of a list of runs.
+#[derive(Debug, Clone)]
+pub struct RunPage {
+    pub runs: Vec<ListedRun>,
+    /// How many fit, on all pages.
+    pub total: u64,
+    /// There are others behind these.
+    pub has_more: bool,
+}
+
+/// Returns a page of the runs of [`list`]: those behind `after`, a job and a run with `/` between them, or the first
+/// ones.
+///
+/// # Errors
+/// As [`list`].
+pub fn page(
+    environment: &Environment,
+    filter: &JobFilter,
+    (after, limit): (Option<&str>, usize),
+    tell: &mut dyn FnMut(&Caveats),
+) -> Result<RunPage, OpsError> {
+    with_history(environment, tell, |history| {
+        let found = fitting(history, filter)?;
+        let is_it = |record: &RunRecord, after: &str| {
+            after.split_once('/').is_some_and(|(job, run)| record.job.as_str() == job && record.run.as_str() == run)
+        };
+        let place = after.and_then(|after| found.iter().position(|(record, _)| is_it(record, after)));
+        let (begin, total) = (place.map_or(0, |at| at + 1), found.len());
+        let rows = found.into_iter().skip(begin).take(limit);
+        let runs: Vec<_> = rows.map(|(record, fitting)| listed(history, record, fitting)).collect();
+        Ok(RunPage { has_more: begin + runs.len() < total, total: total as u64, runs })
+    })
+}
+
+fn listed(history: &History<'_>, record: Cow<'_, RunRecord>, fitting: Option<Fitting>) -> ListedRun {
+    ListedRun { life: history.life(&record), record: record.into_owned(), fitting }
+}
+
+/// Returns the records of the runs that fit, with what is asked of their devices.
+fn fitting<'h>(
+    history: &'h History<'_>,
+    filter: &JobFilter,
+) -> Result<Vec<(Cow<'h, RunRecord>, Option<Fitting>)>, OpsError> {
+    let records: Box<dyn Iterator<Item = _>> = match filter.is_open {
+        true => Box::new(history.unfinished().into_iter()),
+        false => Box::new(history.newest_first()),
+    };
+    let mut found = Vec::new();
+    for record in records.take(filter.newest.unwrap_or(usize::MAX)) {
+        if filter.limit.is_some_and(|limit| found.len() >= limit) {
+            break;
+        }
+        let time = || record.started_at.unwrap_or_else(|| history.claimed_at(&record));
+        let is_wanted = filter.status.is_none_or(|status| record.status == status)
+            && filter.organization.as_ref().is_none_or(|wanted| history.is_within(&record, wanted))
+            && filter.since.is_none_or(|since| time() >= since);
+        if !is_wanted {
+            continue;
+        }
+        let fitting = match &filter.device {
+            None => None,
+            Some(pattern) => match history.fitting(&record, pattern)? {
+                None => continue,
+                fitting => fitting,
+            },
+        };
+        found.push((record, fitting));
+    }
+    Ok(found)
 }
 
 /// Returns one run.

@@ -26,5 +26,7 @@ pub mod status;
 pub mod validate;
 pub mod watch;
 
-pub use crate::prepare::{AllowedSecrets, Caveats, Destination, Environment, Findings, Trust, Variables, Workspace};
+pub use crate::prepare::{
+    AllowedSecrets, Caveats, Destination, Environment, Findings, Kept, Trust, Variables, Workspace,
+};
 pub use crate::reconcile::ReconcileError as OpsError;

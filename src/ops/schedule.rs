@@ -1,7 +1,5 @@
 //! When schedules run: lists, and the next occurrences of one.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
@@ -10,7 +8,7 @@ use crate::model::fleet::HeldDocuments;
 use crate::model::kind::Kind;
 use crate::model::outcome::RunStatus;
 use crate::model::schedule::{Occurrence, Schedule, occurrence_instant};
-use crate::prepare::{Files, OnError, TreeChoice, View, records_of};
+use crate::prepare::{Files, OnError, TreeChoice, View, open_records, record_in};
 use crate::schedule::Occurrences;
 
 /// A schedule of a list.
@@ -84,16 +82,15 @@ fn occurrences(
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, choice, OnError::Hold)?;
     let (declared, ledger) = (&view.declared, &view.ledger);
-    let records: BTreeMap<_, _> =
-        records_of(ledger).into_iter().map(|record| ((record.job.clone(), record.run.clone()), record)).collect();
+    let open = open_records(ledger);
     let past = |schedule: &Schedule| {
         let claims = ledger.claims.iter().filter(|(_, claim)| schedule.owns(&claim.job, &claim.run));
         let mut claimed: Vec<_> =
             claims.filter_map(|(key, claim)| Some((occurrence_instant(&claim.run)?, key))).collect();
         claimed.sort_by_key(|(instant, _)| std::cmp::Reverse(*instant));
         let occurrence = |(instant, key)| {
-            let record = records.get(key);
-            let cause = record.and_then(|record| record.hindrance());
+            let record = record_in(ledger, &open, key);
+            let cause = record.as_ref().and_then(|record| record.hindrance());
             LastOccurrence { instant, status: record.map(|record| record.status), cause }
         };
         claimed.into_iter().take(most_past).map(occurrence).collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Environment, OpsError, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::model::status::Snapshot;
-use crate::prepare::{Files, OWN_FOLDER, OnError, TreeChoice, View, records_of};
+use crate::prepare::{Files, OWN_FOLDER, OnError, TreeChoice, View, unfinished_of};
 use crate::registry::Noted;
 use crate::repo::Behind;
 
@@ -179,7 +179,7 @@ fn fleet_status(environment: &Environment) -> Result<FleetStatus, OpsError> {
             Some(applied) => Some(applied),
             None => branch.last_source()?,
         },
-        open_runs: records_of(ledger).iter().filter(|record| !record.status.is_final()).count() as u64,
+        open_runs: unfinished_of(ledger).len() as u64,
         // It counts what may not be looked at.
         lacks: if environment.sight.is_whole() { view.lacks()? } else { None },
         worker: workspace.worker(fleet, branch, SystemClock.now())?,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::kept::KeptFiles;
 use super::load::{load, load_valid_again, load_valid_without};
 use super::verified::{Trust, Verified};
 use super::verify::verify;
@@ -67,7 +68,12 @@ impl<'w> Files<'w> {
         on_error: OnError,
     ) -> Result<Files<'w>, PrepareError> {
         if let TreeChoice::Newest = choice {
-            return Files::read_newest(workspace, on_error);
+            if let Some(files) = Files::kept(workspace, on_error)? {
+                return Ok(files);
+            }
+            let files = Files::read_newest(workspace, on_error)?;
+            files.keep(workspace);
+            return Ok(files);
         }
         let files = Files::read_all(workspace, choice, on_error)?;
         if on_error == OnError::Refuse {
@@ -105,6 +111,42 @@ impl<'w> Files<'w> {
             files.declared.is_some().then_some(files)
         });
         usable.ok_or(error)
+    }
+
+    /// Returns what was read before, where it still holds.
+    fn kept(workspace: &'w Workspace, on_error: OnError) -> Result<Option<Files<'w>>, PrepareError> {
+        let repo = &workspace.repo;
+        let Some(kept) = workspace.kept().files() else { return Ok(None) };
+        let is_taken = !kept.is_partial || (repo.is_bare() && on_error == OnError::Hold);
+        // Another branch may have come in the way of the results.
+        let is_in_the_way = || repo.branch_in_the_way(&kept.declared.fleet.results.branch).is_some();
+        if !is_taken || kept.branch != repo.head_branch() || is_in_the_way() {
+            return Ok(None);
+        }
+        let tree = repo.tree_again(&repo.head()?, (&kept.tree, &kept.entries))?;
+        Ok(tree.map(|tree| Files {
+            tree,
+            loaded: Arc::clone(&kept.loaded),
+            declared: Some(Arc::clone(&kept.declared)),
+            held: Arc::clone(&kept.held),
+        }))
+    }
+
+    /// Keeps what was read of a commit: a work tree may be another one at the next look.
+    fn keep(&self, workspace: &Workspace) {
+        let (Some(tree), Some(declared)) = (&self.tree.tree, &self.declared) else { return };
+        if !workspace.kept().keeps() || self.puts_results_on_source() {
+            return;
+        }
+        workspace.kept().keep_files(KeptFiles {
+            tree: tree.clone(),
+            branch: workspace.repo.head_branch(),
+            is_partial: self.loaded.diagnostics.has_errors(),
+            entries: Arc::clone(&self.tree.entries),
+            loaded: Arc::clone(&self.loaded),
+            declared: Arc::clone(declared),
+            held: Arc::clone(&self.held),
+        });
     }
 
     /// Reads the files of a tree that is followed as `branch`. What is in `parsed` and has not changed is not read

@@ -1,5 +1,6 @@
 //! The ledger: what the results branch and the journal say together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::HistoryError;
@@ -59,22 +60,27 @@ pub fn read_ledger_again(
     let version = registry.journal().claims_version()?;
     if !is_known || version.is_none() || recorded.agreed != version {
         recorded.agreed = None;
-        check_claims(branch, registry, &documents)?;
+        check_claims(branch, registry, &documents, recorded)?;
         recorded.agreed = version;
     }
-    check_history(branch, registry)?;
+    check_history(branch, registry, recorded)?;
     let open = registry.journal().open_runs(&|run| {
         let path = claim_path(&run.job, &run.run);
         documents.claim_ids.get(&path) == Some(&BlobId::of_bytes(run.claim.as_bytes()))
     })?;
-    let Documents { claims, records, reports, renames, claim_ids: _ } = documents;
+    let Documents { claims, records, reports, renames, order, unfinished, claim_ids: _ } = documents;
     let gone_branch = tip.is_none().then(|| branch.name().to_string());
     let applied_imports = applied_imports(registry)?;
-    Ok(Ledger { claims, records, reports, renames, open, applied_imports, gone_branch })
+    Ok(Ledger { claims, records, reports, renames, order, unfinished, open, applied_imports, gone_branch })
 }
 
 /// Holds when the branch does not have a run as it was claimed here.
-fn check_claims(branch: &ResultsBranch<'_>, registry: &Registry, documents: &Documents) -> Result<(), HistoryError> {
+fn check_claims(
+    branch: &ResultsBranch<'_>,
+    registry: &Registry,
+    documents: &Documents,
+    recorded: &mut Recorded,
+) -> Result<(), HistoryError> {
     let mut missing = None;
     for (path, text) in registry.journal().claim_documents()? {
         match documents.claim_ids.get(&path) {
@@ -89,7 +95,7 @@ fn check_claims(branch: &ResultsBranch<'_>, registry: &Registry, documents: &Doc
     match missing {
         // That it was put back to where it was before is the better answer, where it holds.
         Some(path) => {
-            check_history(branch, registry)?;
+            check_history(branch, registry, recorded)?;
             Err(HistoryError::ClaimMissing { branch: branch.name().into(), path })
         }
         None => Ok(()),
@@ -103,12 +109,19 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
         // Nothing but the claim is on the branch yet.
         records.entry(key.clone()).or_insert_with(|| RunRecord::of_claim(claim));
     }
+    records.extend(open_records(ledger));
+    records.into_values().collect()
+}
+
+/// Returns the records of the runs that are open, with what the journal knows of them.
+pub fn open_records(ledger: &Ledger) -> BTreeMap<(Name, RunToken), RunRecord> {
+    let mut records = BTreeMap::new();
     for (key, open) in &ledger.open {
         let Some(claim) = ledger.claims.get(key) else { continue };
-        if records.get(key).is_some_and(|record| record.status.is_final()) {
+        let known = ledger.records.get(key);
+        if known.is_some_and(|record| record.status.is_final()) {
             continue;
         }
-        let known = records.get(key).cloned();
         let counts = crate::model::outcome::Counts {
             total: open.total,
             completed: open.completed,
@@ -117,25 +130,48 @@ pub fn records_of(ledger: &Ledger) -> Vec<RunRecord> {
         };
         let record = RunRecord {
             status: open.status,
-            reason: known.as_ref().and_then(|record| record.reason.clone()),
-            cause: known.as_ref().and_then(|record| record.cause),
+            reason: known.and_then(|record| record.reason.clone()),
+            cause: known.and_then(|record| record.cause),
             counts,
             started_at: open.started_at,
-            per_batch: known.as_ref().map_or_else(Vec::new, |record| record.per_batch.clone()),
+            per_batch: known.map_or_else(Vec::new, |record| record.per_batch.clone()),
             published: known.map_or_else(Default::default, |record| record.published),
             late: open.late,
             ..RunRecord::of_claim(claim)
         };
         records.insert(key.clone(), record);
     }
-    records.into_values().collect()
+    records
+}
+
+/// Returns the record of a run as [`records_of`] has it; `open` are those of [`open_records`].
+pub fn record_in<'a>(
+    ledger: &'a Ledger,
+    open: &'a BTreeMap<(Name, RunToken), RunRecord>,
+    key: &(Name, RunToken),
+) -> Option<Cow<'a, RunRecord>> {
+    let known = open.get(key).or_else(|| ledger.records.get(key)).map(Cow::Borrowed);
+    known.or_else(|| ledger.claims.get(key).map(|claim| Cow::Owned(RunRecord::of_claim(claim))))
+}
+
+/// Returns the records of the runs that have not ended, sorted by job and run.
+pub fn unfinished_of(ledger: &Ledger) -> Vec<RunRecord> {
+    let open = open_records(ledger);
+    let records = ledger.unfinished.iter().filter_map(|key| record_in(ledger, &open, key));
+    records.filter(|record| !record.status.is_final()).map(Cow::into_owned).collect()
 }
 
 /// Holds when another program has written to the branch or rewritten it since it was last used here.
-fn check_history(branch: &ResultsBranch<'_>, registry: &Registry) -> Result<(), HistoryError> {
+fn check_history(branch: &ResultsBranch<'_>, registry: &Registry, recorded: &mut Recorded) -> Result<(), HistoryError> {
     let seen = registry.branch_copy().noted(Noted::ResultsTip)?;
-    match branch.audit(seen.as_deref())? {
-        Audit::Sound => Ok(()),
+    let Some(tip) = branch.tip()? else { return Ok(()) };
+    let place = (branch.name().to_string(), seen.clone());
+    let sound = recorded.sound.take().filter(|(known, _)| *known == place).map(|(_, tip)| tip);
+    match branch.audit_of(&tip, seen.as_deref(), sound.as_deref())? {
+        Audit::Sound => {
+            recorded.sound = Some((place, tip));
+            Ok(())
+        }
         Audit::Rewritten => {
             Err(HistoryError::Rewritten { branch: branch.name().into(), seen: seen.unwrap_or_default() })
         }

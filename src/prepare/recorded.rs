@@ -4,13 +4,15 @@
 //! The branch only grows: files are added, `run.json` is replaced, and nothing ever goes. Whatever else is found
 //! between two tips is a reason to read all of it again.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::HistoryError;
-use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, RENAMES_FOLDER, Renamed, RunRecord, claim_path};
+use crate::ledger::{Claim, FORMAT_VERSION, ImportReport, OrderedRun, RENAMES_FOLDER, Renamed, RunRecord, claim_path};
 use crate::model::id::{Name, RunToken};
 use crate::repo::{BlobId, ResultsBranch};
 
@@ -22,6 +24,8 @@ pub struct Recorded {
     read: Option<(BranchState, Documents)>,
     /// What the registry's claims were when they were found to be those of the branch at the tip of `read`.
     pub(super) agreed: Option<String>,
+    /// The tip of a branch up to which its history was found to be sound, with the tip that the registry had seen.
+    pub(super) sound: Option<((String, Option<String>), String)>,
 }
 
 /// What of which branch.
@@ -39,6 +43,10 @@ pub(super) struct Documents {
     pub records: Arc<BTreeMap<(Name, RunToken), RunRecord>>,
     pub reports: Arc<BTreeMap<(Name, String), ImportReport>>,
     pub renames: Arc<BTreeMap<Name, Vec<Name>>>,
+    /// The runs, as [`crate::ledger::Ledger::order`] has them.
+    pub order: Arc<BTreeSet<OrderedRun>>,
+    /// The runs that have no end here.
+    pub unfinished: Arc<BTreeSet<(Name, RunToken)>>,
     /// The content of each claim, by its path.
     pub claim_ids: Arc<BTreeMap<String, BlobId>>,
 }
@@ -147,11 +155,31 @@ impl Documents {
             let claim = Claim::from_json(&document)?;
             check_place(path, &claim_path(&claim.job, &claim.run))?;
             Arc::make_mut(&mut self.claim_ids).insert(path.to_string(), blob);
-            Arc::make_mut(&mut self.claims).insert((claim.job.clone(), claim.run.clone()), claim);
+            let key = (claim.job.clone(), claim.run.clone());
+            let order = Arc::make_mut(&mut self.order);
+            if let Some(before) = self.claims.get(&key).map(|before| before.claimed_at) {
+                order.remove(&(Reverse(before), key.0.clone(), key.1.clone()));
+            }
+            order.remove(&(Reverse(Timestamp::UNIX_EPOCH), key.0.clone(), key.1.clone()));
+            order.insert((Reverse(claim.claimed_at), key.0.clone(), key.1.clone()));
+            if self.records.get(&key).is_none_or(|record| !record.status.is_final()) {
+                Arc::make_mut(&mut self.unfinished).insert(key.clone());
+            }
+            Arc::make_mut(&mut self.claims).insert(key, claim);
         } else if is_record(path) {
             let record = RunRecord::from_json(&document)?;
             check_place(path, &format!("runs/{}/{}/run.json", record.job, record.run))?;
-            Arc::make_mut(&mut self.records).insert((record.job.clone(), record.run.clone()), record);
+            let key = (record.job.clone(), record.run.clone());
+            if !self.claims.contains_key(&key) {
+                let ordered = (Reverse(Timestamp::UNIX_EPOCH), key.0.clone(), key.1.clone());
+                Arc::make_mut(&mut self.order).insert(ordered);
+            }
+            match record.status.is_final() {
+                true if !self.unfinished.contains(&key) => {}
+                true => drop(Arc::make_mut(&mut self.unfinished).remove(&key)),
+                false => drop(Arc::make_mut(&mut self.unfinished).insert(key.clone())),
+            }
+            Arc::make_mut(&mut self.records).insert(key, record);
         } else if path.starts_with(RENAMES_FOLDER) {
             let renamed = Renamed::from_json(&document)?;
             check_place(path, &renamed.path())?;

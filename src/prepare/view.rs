@@ -81,7 +81,7 @@ impl<'w> View<'w> {
         let registry = workspace.open_for_reading(fleet)?;
         let mut view = View::unread(workspace, files, branch, registry)?;
         view.add_occurrences()?;
-        view.read_ledger(&mut Recorded::default())?;
+        workspace.kept().with_recorded(|recorded| view.read_ledger(recorded))?;
         Ok(view)
     }
 

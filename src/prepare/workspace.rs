@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::PrepareError;
+use super::kept::Kept;
 use super::lease::at_work;
 use super::needed_secrets::has_secrets;
 use super::own_registry::{OWN_FOLDER, OwnRegistry, Variables};
@@ -34,6 +35,8 @@ pub struct Environment {
     pub secrets: AllowedSecrets,
     /// The SSH key that signs the commits of results.
     pub signing_key: Option<PathBuf>,
+    /// What was read before, for a process that looks again and again.
+    pub kept: Kept,
     /// What is shown: less than everything to somebody whom the Access document restricts.
     pub sight: Sight,
 }
@@ -114,6 +117,11 @@ impl Workspace {
         if let Some((_, own)) = &*self.registry.borrow() {
             own.close_kept();
         }
+    }
+
+    /// Returns what was read before.
+    pub fn kept(&self) -> &Kept {
+        &self.environment.kept
     }
 
     pub(super) fn secrets(&self) -> &SecretStore {
@@ -308,6 +316,14 @@ impl Workspace {
         }
     }
 
+    /// Returns what tells the content of the registry from any other one, where its files were left alone long enough for
+    /// that; `None` where it cannot be told. It has to be asked before what is read.
+    pub fn registry_state(&self, fleet: &Fleet, now: Timestamp) -> Option<String> {
+        let file = self.own_registry(fleet).ok()?.file()?;
+        let files: Vec<PathBuf> = SqlitePlace::files(&file).filter(|file| !is_shared_memory(file)).collect();
+        state_of(&files, now)
+    }
+
     /// Opens the registry for reading.
     ///
     /// # Errors
@@ -315,4 +331,38 @@ impl Workspace {
     pub fn open_for_reading(&self, fleet: &Fleet) -> Result<Registry, PrepareError> {
         Ok(Registry::new(self.own_registry(fleet)?.open_for_reading()?))
     }
+}
+
+/// The index of the write-ahead log is written by who reads, too.
+fn is_shared_memory(file: &Path) -> bool {
+    file.to_string_lossy().ends_with("-shm")
+}
+
+/// How long files have to be left alone until they are told apart by the times of their changes: the system counts these
+/// in steps, and two changes in one step have one time.
+const LEFT_ALONE: SignedDuration = SignedDuration::from_secs(1);
+
+/// Returns device, inode, length and the time of the last change of files, which need not be there.
+#[cfg(unix)]
+fn state_of(files: &[PathBuf], now: Timestamp) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut state = String::new();
+    for file in files {
+        let found = match std::fs::metadata(file) {
+            Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(_) => return None,
+        };
+        let changed = Timestamp::new(found.ctime(), i32::try_from(found.ctime_nsec()).ok()?).ok()?;
+        if now.duration_since(changed) < LEFT_ALONE {
+            return None;
+        }
+        state += &format!("{} {} {} {changed} ", found.dev(), found.ino(), found.len());
+    }
+    Some(state)
+}
+
+#[cfg(not(unix))]
+fn state_of(_: &[PathBuf], _: Timestamp) -> Option<String> {
+    None
 }

@@ -144,12 +144,24 @@ impl ResultsBranch<'_> {
     /// # Errors
     /// The history cannot be read.
     pub fn audit(&self, seen: Option<&str>) -> Result<Audit, RepoError> {
-        let Some(tip) = self.tip_id()? else { return Ok(Audit::Sound) };
+        match self.tip()? {
+            Some(tip) => self.audit_of(&tip, seen, None),
+            None => Ok(Audit::Sound),
+        }
+    }
+
+    /// Returns what [`ResultsBranch::audit`] finds at a tip; `sound` is one that was found to be sound with the same
+    /// `seen`, and what leads to it is not read again.
+    ///
+    /// # Errors
+    /// As [`ResultsBranch::audit`].
+    pub fn audit_of(&self, tip: &str, seen: Option<&str>, sound: Option<&str>) -> Result<Audit, RepoError> {
         let fail = |e| self.error("read the history of results", e);
-        let seen = seen.and_then(|seen| Oid::from_str(seen).ok());
+        let tip = Oid::from_str(tip).map_err(fail)?;
+        let [seen, sound] = [seen, sound].map(|id| id.and_then(|id| Oid::from_str(id).ok()));
         let mut at = tip;
         loop {
-            if Some(at) == seen {
+            if Some(at) == seen || Some(at) == sound {
                 return Ok(Audit::Sound);
             }
             let commit = self.repository().find_commit(at).map_err(fail)?;

@@ -6,6 +6,7 @@
 mod audit;
 mod commits;
 mod declare;
+mod folder;
 mod format;
 mod mirror;
 mod order;
@@ -31,6 +32,7 @@ pub use crate::model::entry::Entry;
 pub use audit::{Audit, Behind};
 pub use commits::CommitInfo;
 pub use declare::DeclaredFile;
+pub use folder::ResultsFolder;
 pub use mirror::{MIRRORED, is_branch_name, source_reference};
 pub use owner::{FLEET_JSON, Owner};
 pub use read::FleetTree;

@@ -58,16 +58,7 @@ impl Repo {
     /// As [`Repo::tree_at`].
     pub fn tree_after(&self, commit: &str, before: Option<&FleetTree<'_>>) -> Result<FleetTree<'_>, RepoError> {
         let fail = |e| RepoError::git(format!("read the commit {commit}"), self.repository.path(), e);
-        let id = Oid::from_str(commit).map_err(fail)?;
-        let root = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(fail)?;
-        let tree = if self.prefix.is_empty() {
-            root
-        } else {
-            let entry = root.get_path(Path::new(self.prefix.trim_end_matches('/')));
-            let missing = |_| RepoError::NoFleetAt { revision: commit.to_string() };
-            let object = entry.and_then(|entry| entry.to_object(&self.repository)).map_err(missing)?;
-            object.peel_to_tree().map_err(missing)?
-        };
+        let tree = self.fleet_tree_of(commit)?;
         let before = before.filter(|before| before.tree.is_some());
         if let Some(before) = before
             && before.tree == Some(tree.id().to_string())
@@ -114,6 +105,33 @@ impl Repo {
         }
         walked.map_err(fail)?;
         Ok(self.tree_of(commit, &tree, Arc::new(entries.into_iter().collect())))
+    }
+
+    /// Returns the files of a commit that were read before; `None` when it has another tree than they.
+    ///
+    /// # Errors
+    /// As [`Repo::tree_at`].
+    pub fn tree_again(
+        &self,
+        commit: &str,
+        (tree, entries): (&str, &Arc<BTreeMap<String, Entry>>),
+    ) -> Result<Option<FleetTree<'_>>, RepoError> {
+        let found = self.fleet_tree_of(commit)?;
+        Ok((found.id().to_string() == tree).then(|| self.tree_of(commit, &found, Arc::clone(entries))))
+    }
+
+    /// Returns the git tree of the fleet's folder at a commit.
+    fn fleet_tree_of(&self, commit: &str) -> Result<git2::Tree<'_>, RepoError> {
+        let fail = |e| RepoError::git(format!("read the commit {commit}"), self.repository.path(), e);
+        let id = Oid::from_str(commit).map_err(fail)?;
+        let root = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(fail)?;
+        if self.prefix.is_empty() {
+            return Ok(root);
+        }
+        let entry = root.get_path(Path::new(self.prefix.trim_end_matches('/')));
+        let missing = |_| RepoError::NoFleetAt { revision: commit.to_string() };
+        let object = entry.and_then(|entry| entry.to_object(&self.repository)).map_err(missing)?;
+        object.peel_to_tree().map_err(missing)
     }
 
     fn tree_of(&self, commit: &str, tree: &git2::Tree<'_>, entries: Arc<BTreeMap<String, Entry>>) -> FleetTree<'_> {

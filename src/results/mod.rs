@@ -7,7 +7,7 @@ mod shard;
 
 pub use direct::{DIRECT_HEADER, DirectRow};
 pub use message::{Trailers, claim_subject, import_subject, run_subject, with_trailers};
-pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, defuse, first_id, read_shard, read_shard_from};
+pub use shard::{ImportErrors, Row, SHARD_HEADER, Shard, defuse, first_id, read_failed, read_shard, read_shard_from};
 
 use serde_json::Value;
 

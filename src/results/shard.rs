@@ -132,20 +132,78 @@ pub fn read_shard_from(
         Bound::Included(least) => id < least.as_bytes(),
         Bound::Excluded(before) => id <= before.as_bytes(),
     };
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
+    let begin = begin_of(bytes, &is_before);
+    let mut reader = csv::ReaderBuilder::new().has_headers(begin == 0).from_reader(&bytes[begin..]);
     let mut record = csv::ByteRecord::new();
     while reader.read_byte_record(&mut record).map_err(|error| format!("a shard is no CSV: {error}"))? {
         if record.get(0).is_some_and(is_before) {
             continue;
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = || {
+            let here = record.position().map_or(0, csv::Position::line);
+            here + bytes[..begin].iter().filter(|byte| **byte == b'\n').count() as u64
+        };
         let text = csv::StringRecord::from_byte_record(record.clone()).ok();
-        let row = text.as_ref().and_then(row_of).ok_or_else(|| format!("line {line} of a shard is malformed"))?;
+        let row = text.as_ref().and_then(row_of).ok_or_else(|| format!("line {} of a shard is malformed", line()))?;
         if visit(row).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// Calls `visit` for each device of a shard that failed: others are passed over unread.
+///
+/// # Errors
+/// As [`read_shard`].
+pub fn read_failed(bytes: &[u8], mut visit: impl FnMut(Row)) -> Result<(), String> {
+    // The status is a cell of its own, and no quoted one.
+    const FAILED: &str = ",failed,";
+    let text = std::str::from_utf8(bytes).map_err(|_| "a shard is not UTF-8".to_string())?;
+    let mut from = 0;
+    while let Some(at) = text[from..].find(FAILED).map(|at| from + at) {
+        let begin = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let end = text[at..].find('\n').map_or(text.len(), |end| at + end + 1);
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&bytes[begin..end]);
+        let mut record = csv::StringRecord::new();
+        let is_read = begin > 0 && reader.read_record(&mut record).is_ok();
+        let row = if is_read { row_of(&record) } else { None };
+        let line = || bytes[..begin].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let row = row.ok_or_else(|| format!("line {} of a shard is malformed", line()))?;
+        if row.status == DeviceStatus::Failed {
+            visit(row);
+        }
+        from = end;
+    }
+    Ok(())
+}
+
+/// Returns where the row before the first one begins that is not to be passed over, or 0 where that is not found.
+fn begin_of(bytes: &[u8], is_before: &dyn Fn(&[u8]) -> bool) -> usize {
+    let line_from = |at: usize| bytes[at..].iter().position(|byte| *byte == b'\n').map(|end| at + end + 1);
+    let Some(mut low) = line_from(0) else { return 0 };
+    // Rows begin at `low`, and that one is passed over; the one that begins first from `high` on is not.
+    let mut high = bytes.len();
+    let id_at = |begin: usize| {
+        let line = &bytes[begin..line_from(begin).unwrap_or(bytes.len())];
+        let mut record = csv::ByteRecord::new();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line);
+        reader.read_byte_record(&mut record).ok()?;
+        record.get(0).map(<[u8]>::to_vec)
+    };
+    if !id_at(low).is_some_and(|id| is_before(&id)) {
+        return 0;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let Some(begin) = line_from(middle).filter(|begin| *begin < high) else { break };
+        match id_at(begin) {
+            Some(id) if is_before(&id) => low = begin,
+            Some(_) => high = middle,
+            None => return 0,
+        }
+    }
+    low
 }
 
 fn row_of(record: &csv::StringRecord) -> Option<Row> {

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! A page is a value ([`pages`]) that is read from the repository and the registry whenever it is asked for, never a
-//! second truth that is kept here. Reading is synchronous, so it has a few threads of its own ([`limits`]), and what
-//! waits for them is bounded: nothing here holds the daemon up. A live page is told that something has changed
-//! (`events`) and asks for itself again.
+//! second truth that is kept here: what [`crate::ops::Kept`] has of them is kept by the ids of commits, trees and
+//! blobs, and by the state of the registry's file. Reading is synchronous, so it has a few threads of its own
+//! ([`limits`]), and what waits for them is bounded: nothing here holds the daemon up. A live page is told that
+//! something has changed (`events`) and asks for itself again.
 //!
 //! Everything that a page shows may be hostile: a value is sanitized once, before it is written, and templates escape
 //! it. `axum` routes, `minijinja` renders; to leave it: `html`.

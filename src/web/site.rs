@@ -17,7 +17,7 @@ use crate::listen::{Bell, EventLog, StatusHandle};
 use crate::model::text::sanitize_line;
 use crate::ops::job::Why;
 use crate::ops::sight::Sights;
-use crate::ops::{Environment, Findings, OpsError};
+use crate::ops::{Environment, Findings, Kept, OpsError};
 
 /// How causes and findings are put: in the words of the command line.
 #[derive(Clone, Copy)]
@@ -77,6 +77,7 @@ impl Site {
     /// The system gives no threads, or no randomness.
     pub fn start(options: SiteOptions) -> std::io::Result<Site> {
         let SiteOptions { environment, voice, fleet, live, events, access, is_encrypted, has_actions, bell } = options;
+        let environment = Environment { kept: Kept::something(), ..environment };
         let random = || random().map_err(|error| std::io::Error::other(error.to_string()));
         let process: String = random()?.chars().take(8).collect();
         Ok(Site(Arc::new(Inner {

@@ -32,6 +32,7 @@ mod gone;
 mod hostile;
 mod imports;
 mod indexes;
+mod kept;
 mod kinds;
 mod known;
 mod leaving;

@@ -67,6 +67,14 @@ struct OrderedFailure {
 /// Replays the crossing of a canceled run; `None` when its threshold is not known any more, or the rows do not cross
 /// it.
 pub(super) fn replay(history: &History<'_>, record: &RunRecord) -> Result<Option<Crossed>, OpsError> {
+    let Some(tree) = history.tree_of(record)? else { return replay_rows(history, record) };
+    let declared = history.declared_job(record).and_then(|job| job.delivery.threshold);
+    let key = format!("crossing {tree} {declared:?}");
+    let found = history.view.workspace.kept().derived(&key, || replay_rows(history, record))?;
+    Ok(Option::clone(&found))
+}
+
+fn replay_rows(history: &History<'_>, record: &RunRecord) -> Result<Option<Crossed>, OpsError> {
     let declared = history.declared_job(record).and_then(|job| job.delivery.threshold);
     let recorded = match record.cause {
         Some(RunCause::Threshold(crossing)) => Some(crossing.threshold),

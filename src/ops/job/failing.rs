@@ -9,7 +9,7 @@ use super::{Environment, OpsError};
 use crate::model::id::{Name, RunToken};
 use crate::model::limits;
 use crate::model::outcome::{DeviceStatus, Reason};
-use crate::prepare::Caveats;
+use crate::prepare::{Caveats, FailedDevice};
 use crate::results::Row;
 
 /// A device that failed.
@@ -50,32 +50,43 @@ pub fn failing(
     with_history(environment, tell, |history| {
         let mut found: BTreeMap<String, FailingDevice> = BTreeMap::new();
         let mut failing = Failing { is_whole: true, ..Failing::default() };
-        let mut rows = 0;
+        let mut rows = 0_u64;
         for record in history.newest_first() {
             let time = record.started_at.unwrap_or_else(|| history.claimed_at(&record));
             if record.counts.failed == 0 || time < since {
                 continue;
             }
-            if rows >= limits::FAILING_ROWS_MAX {
+            if rows >= limits::FAILING_ROWS_MAX as u64 {
                 failing.is_whole = false;
                 break;
             }
             failing.runs += 1;
-            history.each_row(&record, &mut |row: Row| {
-                rows += 1;
-                if row.status != DeviceStatus::Failed {
+            let mut note = |failed: &FailedDevice| {
+                let FailedDevice { device_id, reason, message, at } = failed;
+                if let Some(device) = found.get_mut(device_id) {
+                    device.failed_runs += 1;
                     return;
                 }
-                let device = found.entry(row.device_id.clone()).or_insert_with(|| FailingDevice {
-                    device_id: row.device_id,
-                    failed_runs: 0,
-                    job: record.job.clone(),
-                    run: record.run.clone(),
-                    reason: row.reason,
-                    message: row.message,
-                    at: row.finished_at,
-                });
-                device.failed_runs += 1;
+                let (job, run, message) = (record.job.clone(), record.run.clone(), message.clone());
+                let device_id = device_id.clone();
+                let device = FailingDevice { device_id, failed_runs: 1, job, run, reason: *reason, message, at: *at };
+                found.insert(device.device_id.clone(), device);
+            };
+            let published = match history.journal_of(&record)? {
+                Some(_) => None,
+                None => Some(history.published_failures(&record)?),
+            };
+            if let Some(devices) = published.as_ref().and_then(|failures| failures.devices.as_ref()) {
+                rows += u64::from(record.published.devices);
+                devices.iter().for_each(note);
+                continue;
+            }
+            history.each_row(&record, &mut |row: Row| {
+                rows += 1;
+                if row.status == DeviceStatus::Failed {
+                    let Row { device_id, reason, message, finished_at, .. } = row;
+                    note(&FailedDevice { device_id, reason, message, at: finished_at });
+                }
             })?;
         }
         failing.devices = found.into_values().collect();

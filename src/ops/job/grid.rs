@@ -69,13 +69,12 @@ pub fn fates(
     tell: &mut dyn FnMut(&Caveats),
 ) -> Result<(Vec<Fate>, bool), OpsError> {
     with_history(environment, tell, |history| {
-        let records = history.newest_first();
         let mut found = Vec::new();
-        for (at, record) in records.iter().enumerate() {
+        for (at, record) in history.newest_first().enumerate() {
             if at == looked_at || found.len() == most {
                 return Ok((found, false));
             }
-            if let Some(row) = history.fate(record, device_id)? {
+            if let Some(row) = history.fate(&record, device_id)? {
                 let (job, run) = (record.job.clone(), record.run.clone());
                 found.push(Fate { job, run, run_status: record.status, row });
             }
@@ -122,7 +121,7 @@ impl History<'_> {
     }
 
     /// Returns what became of a device in a run; `None` when it was not in it.
-    fn fate(&self, record: &RunRecord, device_id: &str) -> Result<Option<Option<Row>>, OpsError> {
+    pub(super) fn fate(&self, record: &RunRecord, device_id: &str) -> Result<Option<Option<Row>>, OpsError> {
         let mut found = None;
         if let Some(run) = self.journal_of(record)? {
             let ids = self.view.registry.journal().targets(run.run_id)?;

@@ -1,5 +1,9 @@
 //! What is known of runs: the ledger, and the devices of a run from wherever they are.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -17,10 +21,12 @@ use crate::model::observation::DeviceIds;
 use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
-use crate::prepare::{Caveats, Files, OnError, TreeChoice, View, records_of, remembered_rows};
+use crate::prepare::{
+    Caveats, FailedDevice, Files, OnError, RunFailures, TreeChoice, View, open_records, record_in, remembered_rows,
+};
 use crate::registry::{JournaledRun, PendingRows};
-use crate::repo::RepoError;
-use crate::results::{Row, first_id, read_shard_from};
+use crate::repo::{BlobId, RepoError, ResultsFolder};
+use crate::results::{Row, first_id, read_failed, read_shard_from};
 
 /// The runs of a fleet.
 pub(super) struct History<'a> {
@@ -29,6 +35,10 @@ pub(super) struct History<'a> {
     worker: Option<String>,
     /// Which runs are shown.
     sight: Sight,
+    /// The runs that are open.
+    open: BTreeMap<(Name, RunToken), RunRecord>,
+    /// The results of all runs, once they were looked for; `None` when the branch is gone.
+    folder: OnceCell<Option<ResultsFolder<'a>>>,
 }
 
 /// Opens the history of a fleet for a look at it, and tells first what the look does not show.
@@ -44,10 +54,11 @@ pub(super) fn with_history<T>(
     tell(&Caveats::of(held, &branch)?);
     let view = View::of_files(&workspace, files)?;
     let worker = workspace.worker(&view.declared.fleet, &view.branch, SystemClock.now())?;
-    body(&History { view, worker, sight: environment.sight.clone() })
+    let (open, sight) = (open_records(&view.ledger), environment.sight.clone());
+    body(&History { view, worker, sight, open, folder: OnceCell::new() })
 }
 
-impl History<'_> {
+impl<'a> History<'a> {
     /// Returns whether a run goes on now.
     pub(super) fn life(&self, record: &RunRecord) -> Life {
         if record.status.is_final() || record.status == RunStatus::Stopped {
@@ -70,13 +81,14 @@ impl History<'_> {
         claim.map_or(jiff::Timestamp::UNIX_EPOCH, |claim| claim.claimed_at)
     }
 
-    /// Returns the records of the runs that are shown.
-    pub(super) fn records(&self) -> Vec<RunRecord> {
-        let mut records = records_of(&self.view.ledger);
-        if !self.sight.is_whole() {
-            records.retain(|record| self.sight.has(self.organization_of(record).as_deref()));
-        }
-        records
+    /// Returns true for a run that is shown.
+    fn shows_run(&self, record: &RunRecord) -> bool {
+        self.sight.is_whole() || self.sight.has(self.organization_of(record).as_deref())
+    }
+
+    /// Returns the record of a run; `None` when there is none that is shown.
+    fn record(&self, key: &(Name, RunToken)) -> Option<Cow<'_, RunRecord>> {
+        record_in(&self.view.ledger, &self.open, key).filter(|record| self.shows_run(record))
     }
 
     /// Returns the path of the organization whose devices a run is about; `None` when it may be about any device, or
@@ -87,7 +99,16 @@ impl History<'_> {
         if let Some(job) = same {
             return declared.path_of(job.organization.as_ref()).map(str::to_string);
         }
-        let loaded = &self.view.files.loaded;
+        let find = || self.organization_then(record);
+        match &self.view.files.tree.tree {
+            Some(tree) => self.view.workspace.kept().organization(tree, (&record.job, &record.run), find),
+            None => find(),
+        }
+    }
+
+    /// Returns what the document of a run said at the commit of the run.
+    fn organization_then(&self, record: &RunRecord) -> Option<String> {
+        let (declared, loaded) = (&self.view.declared, &self.view.files.loaded);
         let job = loaded.job(record.job.as_str()).map(|job| (Kind::Job, job.file));
         let schedule = || Some((Kind::Schedule, loaded.schedule(record.job.as_str())?.1.to_string()));
         let (kind, file) = job.or_else(schedule)?;
@@ -111,17 +132,40 @@ impl History<'_> {
     }
 
     /// Returns the records of all runs that are shown, the newest first.
-    pub(super) fn newest_first(&self) -> Vec<RunRecord> {
-        let records = self.records().into_iter();
-        let mut records: Vec<(jiff::Timestamp, RunRecord)> =
-            records.map(|record| (self.claimed_at(&record), record)).collect();
-        records.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.job.cmp(&right.1.job)));
-        records.into_iter().map(|(_, record)| record).collect()
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = Cow<'_, RunRecord>> {
+        let order = self.view.ledger.order.iter();
+        order.filter_map(|(_, job, run)| self.record(&(job.clone(), run.clone())))
+    }
+
+    /// Returns the records of the runs that are shown and have not ended, the newest first.
+    pub(super) fn unfinished(&self) -> Vec<Cow<'_, RunRecord>> {
+        let records = self.view.ledger.unfinished.iter().filter_map(|key| self.record(key));
+        let mut records: Vec<_> = records.filter(|record| !record.status.is_final()).collect();
+        records.sort_by_key(|record| Reverse(self.claimed_at(record)));
+        records
+    }
+
+    /// Returns the records of the runs of a job that are shown, sorted by token.
+    fn runs_of(&self, job: &Name) -> Vec<Cow<'_, RunRecord>> {
+        let ledger = &self.view.ledger;
+        let from = (job.clone(), RunToken::least());
+        let claims = ledger.claims.range(from.clone()..).map(|(key, _)| key);
+        let records = ledger.records.range(from..).map(|(key, _)| key);
+        let is_of = |key: &&(Name, RunToken)| key.0 == *job;
+        let keys: BTreeSet<_> = claims.take_while(is_of).chain(records.take_while(is_of)).collect();
+        keys.into_iter().filter_map(|key| self.record(key)).collect()
+    }
+
+    /// Returns the tokens of the runs of a job that are shown, the newest first.
+    pub(super) fn tokens_of(&self, job: &Name) -> Vec<RunToken> {
+        let mut runs = self.runs_of(job);
+        runs.sort_by_key(|record| Reverse(self.claimed_at(record)));
+        runs.into_iter().map(|record| record.run.clone()).collect()
     }
 
     pub(super) fn find(&self, choice: &RunChoice) -> Result<RunRecord, OpsError> {
-        let records = self.records();
-        let mut of_job: Vec<&RunRecord> = records.iter().filter(|record| record.job.as_str() == choice.job).collect();
+        let job = Name::parse(&choice.job).ok();
+        let mut of_job = job.as_ref().map_or_else(Vec::new, |job| self.runs_of(job));
         let declared = self.view.declared.jobs.get(choice.job.as_str());
         let is_wanted = |record: &RunRecord| match (&choice.run, declared) {
             (Some(run), _) => record.run.as_str() == run,
@@ -130,19 +174,18 @@ impl History<'_> {
         };
         if !of_job.iter().any(|record| choice.run.is_none() || is_wanted(record)) {
             // What ran under a name that it had.
-            let names = Name::parse(&choice.job).map_or_else(
-                |_| Vec::new(),
-                |name| self.view.ledger.names_of(&name, self.view.declared.previous_names(&name)),
-            );
-            let former = records.iter().filter(|record| names.contains(&record.job) && is_wanted(record));
-            of_job.extend(former.filter(|record| record.job.as_str() != choice.job));
+            let names = job
+                .as_ref()
+                .map_or_else(Vec::new, |name| self.view.ledger.names_of(name, self.view.declared.previous_names(name)));
+            let former = names.iter().filter(|name| name.as_str() != choice.job).flat_map(|name| self.runs_of(name));
+            of_job.extend(former.filter(|record| is_wanted(record)));
         }
         let found = match &choice.run {
-            Some(run) => of_job.iter().find(|record| record.run.as_str() == run).copied(),
-            None => of_job.iter().max_by_key(|record| self.claimed_at(record)).copied(),
+            Some(run) => of_job.iter().find(|record| record.run.as_str() == run),
+            None => of_job.iter().max_by_key(|record| self.claimed_at(record)),
         };
         if let Some(record) = found {
-            return Ok(record.clone());
+            return Ok(RunRecord::clone(record));
         }
         let runs: Vec<&str> = of_job.iter().map(|record| record.run.as_str()).collect();
         let is_declared = declared.is_some_and(|job| self.shows(job));
@@ -230,6 +273,10 @@ impl History<'_> {
 
     /// Returns the devices of a run that fit a pattern; `None` when there is none.
     pub(super) fn fitting(&self, record: &RunRecord, pattern: &str) -> Result<Option<Fitting>, OpsError> {
+        if record.status.is_final() && !pattern.contains(['*', '?']) {
+            let fate = self.fate(record, pattern)?;
+            return Ok(fate.map(|row| Fitting { devices: 1, device_id: pattern.to_string(), row }));
+        }
         let mut found: Option<Fitting> = None;
         let mut add = |device_id: &str, row: Option<Row>| match &mut found {
             Some(found) => {
@@ -272,29 +319,59 @@ impl History<'_> {
             return Ok(Vec::new());
         }
         let mut failures: Vec<(Reason, u64)> = Vec::new();
-        let mut count = |reason: Reason, devices: u64| match failures.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, known)) => *known += devices,
-            None => failures.push((reason, devices)),
-        };
-        let mut known = 0;
-        let mut each = |reason: Reason| {
-            if reason.status() == DeviceStatus::Failed {
-                known += 1;
-                count(reason, 1);
-            }
-        };
         match self.journal_of(record)? {
-            Some(run) => self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| each(reason))?,
-            None => self.published_rows(record, &mut |row| each(row.reason))?,
+            Some(run) => self.view.registry.journal().each_outcome(run.run_id, &mut |_, reason, _| {
+                if reason.status() == DeviceStatus::Failed {
+                    add(&mut failures, reason, 1);
+                }
+            })?,
+            None => failures.clone_from(&self.published_failures(record)?.by_reason),
         }
+        let known: u64 = failures.iter().map(|(_, devices)| devices).sum();
         // The devices of a run whose journal was lost are counted and have no row. Those of a run that goes on elsewhere
         // have none yet.
         let unknown = record.counts.failed.saturating_sub(known);
         if unknown > 0 && record.status.is_final() {
-            count(Reason::OutcomeUnknown, unknown);
+            add(&mut failures, Reason::OutcomeUnknown, unknown);
         }
         failures.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(&right.0)));
         Ok(failures)
+    }
+
+    /// Returns the id of the tree of the results of a run; `None` when they are not there.
+    pub(super) fn tree_of(&self, record: &RunRecord) -> Result<Option<String>, OpsError> {
+        Ok(self.folder()?.and_then(|folder| folder.tree(&format!("{}/{}", record.job, record.run))))
+    }
+
+    /// Returns what the results have of the failures of a run.
+    pub(super) fn published_failures(&self, record: &RunRecord) -> Result<Arc<RunFailures>, OpsError> {
+        let read = || {
+            let (mut found, mut devices) = (RunFailures::default(), Vec::new());
+            let mut note = |row: Row| {
+                add(&mut found.by_reason, row.reason, 1);
+                if devices.len() <= limits::KEPT_FAILURES_OF_RUN_MAX {
+                    let Row { device_id, reason, message, finished_at, .. } = row;
+                    devices.push(FailedDevice { device_id, reason, message, at: finished_at });
+                }
+            };
+            if self.folder()?.is_none() {
+                self.published_rows(record, &mut |row| {
+                    if row.status == DeviceStatus::Failed {
+                        note(row);
+                    }
+                })?;
+            }
+            for number in 1..=self.folder()?.map_or(0, |_| record.published.shards) {
+                let (path, bytes) = self.shard(record, number)?;
+                read_failed(&bytes, &mut note).map_err(|what| RepoError::Malformed { path, what })?;
+            }
+            found.devices = Some(devices).filter(|devices| devices.len() <= limits::KEPT_FAILURES_OF_RUN_MAX);
+            Ok(found)
+        };
+        match self.tree_of(record)? {
+            Some(tree) => self.view.workspace.kept().failures(&tree, read),
+            None => read().map(Arc::new),
+        }
     }
 
     fn key(&self, job: &Name, run: &RunToken) -> RunKey {
@@ -340,19 +417,36 @@ impl History<'_> {
     }
 
     /// Returns the id of the first device of a shard; `None` when the branch is gone, or the shard is empty.
-    pub(super) fn first_of_shard(&self, record: &RunRecord, number: u32) -> Result<Option<String>, OpsError> {
-        if self.view.branch.tip()?.is_none() {
+    pub(super) fn first_of_shard(&self, record: &RunRecord, number: u32) -> Result<Option<Arc<str>>, OpsError> {
+        if self.folder()?.is_none() {
             return Ok(None);
         }
-        let (_, bytes) = self.shard(record, number)?;
-        Ok(first_id(&bytes))
+        let (_, blob) = self.blob_of_shard(record, number)?;
+        let read = || Ok(first_id(&self.shard(record, number)?.1));
+        self.view.workspace.kept().first_of_shard(&blob.to_string(), read)
     }
 
-    fn shard(&self, record: &RunRecord, number: u32) -> Result<(String, Vec<u8>), OpsError> {
+    /// Returns the results of all runs; `None` when the branch is gone.
+    fn folder(&self) -> Result<Option<&ResultsFolder<'a>>, OpsError> {
+        if self.folder.get().is_none() {
+            drop(self.folder.set(self.view.branch.folder("runs")?));
+        }
+        Ok(self.folder.get().and_then(Option::as_ref))
+    }
+
+    fn blob_of_shard(&self, record: &RunRecord, number: u32) -> Result<(String, BlobId), OpsError> {
         let path = crate::results::shard_path(&self.key(&record.job, &record.run).results_folder(), number);
+        let inner = path.strip_prefix("runs/").unwrap_or(&path);
+        let blob = self.folder()?.and_then(|folder| folder.blob(inner));
         let missing = || RepoError::Malformed { path: path.clone(), what: "it is missing".to_string() };
-        let bytes = self.view.branch.read(&path)?.ok_or_else(missing)?;
-        Ok((path, bytes))
+        let blob = blob.ok_or_else(missing)?;
+        Ok((path, blob))
+    }
+
+    fn shard(&self, record: &RunRecord, number: u32) -> Result<(String, Arc<[u8]>), OpsError> {
+        let (path, blob) = self.blob_of_shard(record, number)?;
+        let read = || self.view.branch.read_blob(blob);
+        Ok((path, self.view.workspace.kept().shard(&blob.to_string(), read)?))
     }
 
     pub(super) fn journaled_rows_in(
@@ -379,5 +473,13 @@ impl History<'_> {
             });
         })?;
         Ok(())
+    }
+}
+
+/// Adds devices to those that failed for a reason.
+fn add(failures: &mut Vec<(Reason, u64)>, reason: Reason, devices: u64) {
+    match failures.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, known)) => *known += devices,
+        None => failures.push((reason, devices)),
     }
 }

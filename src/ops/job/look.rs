@@ -38,14 +38,13 @@ pub fn look(
 ) -> Result<Looked, OpsError> {
     with_history(environment, tell, |history| {
         let record = history.find(choice)?;
-        let runs = history.newest_first().into_iter().filter(|one| one.job == record.job);
         let declared = history.view.declared.jobs.get(&record.job).filter(|job| job.run == record.run);
         let suspended = declared.filter(|job| job.suspend);
         Ok(Looked {
             why: of_record(history, &record)?,
             grid: history.grid(&record, wanted)?,
             source: history.source(&record),
-            runs: runs.map(|one| one.run.to_string()).collect(),
+            runs: history.tokens_of(&record.job).iter().map(ToString::to_string).collect(),
             is_declared: declared.is_some(),
             is_suspended: suspended.is_some(),
             suspended_by: suspended.and_then(|job| history.last_change(&job.file)),

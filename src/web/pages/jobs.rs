@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Notes, Page, RunRow};
 use crate::model::outcome::RunStatus;
 use crate::ops::Environment;
-use crate::ops::job::{JobFilter, list};
+use crate::ops::job::{JobFilter, page};
 use crate::web::asked::Asked;
 use crate::web::fault::Fault;
 use crate::web::table::{Row, Sink};
@@ -81,7 +81,8 @@ impl Row for JobRow {
     ];
 }
 
-fn all(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
+/// Reads the runs behind one, at most so many.
+fn some(environment: &Environment, asked: &Asked, place: (Option<&str>, usize)) -> Result<Jobs, Fault> {
     let words = RunStatus::ALL.map(RunStatus::as_str).join(", ");
     let status = asked.word("status", RunStatus::parse, &words)?;
     let (period, since) = asked.since(PERIOD)?;
@@ -95,11 +96,12 @@ fn all(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
         device: device.clone(),
         ..JobFilter::default()
     };
-    let found = list(environment, &filter, &mut |caveats| notes.take(caveats))?;
+    let found = page(environment, &filter, place, &mut |caveats| notes.take(caveats))?;
     if device.is_some() {
         notes.notes.push(format!("The newest {SEARCHED_MAX} runs are searched for devices."));
     }
     let runs: Vec<JobRow> = found
+        .runs
         .iter()
         .map(|run| {
             let only = run.fitting.as_ref().filter(|found| found.devices == 1);
@@ -113,14 +115,15 @@ fn all(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
             }
         })
         .collect();
+    let last = runs.last().map(|row| format!("{}/{}", row.run.job, row.run.run));
     Ok(Jobs {
         status: status.map(|status| status.as_str().to_string()),
         organization,
         device,
         since: period,
-        total: runs.len() as u64,
+        total: found.total,
+        next: last.filter(|_| found.has_more).map(|last| asked.address(&[("after", &last)])),
         runs,
-        next: None,
         notes,
     })
 }
@@ -130,19 +133,7 @@ fn all(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
 /// # Errors
 /// What is asked for cannot be understood, or the fleet cannot be read.
 pub fn read(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
-    let limit = asked.limit()?;
-    let mut jobs = all(environment, asked)?;
-    if let Some(after) = asked.text("after") {
-        let place = |row: &JobRow| format!("{}/{}", row.run.job, row.run.run) == after;
-        let at = jobs.runs.iter().position(place).map_or(0, |at| at + 1);
-        jobs.runs.drain(..at);
-    }
-    if jobs.runs.len() > limit {
-        jobs.runs.truncate(limit);
-        let last = jobs.runs.last().map(|row| format!("{}/{}", row.run.job, row.run.run)).unwrap_or_default();
-        jobs.next = Some(asked.address(&[("after", &last)]));
-    }
-    Ok(jobs)
+    some(environment, asked, (asked.text("after").as_deref(), asked.limit()?))
 }
 
 /// Writes all rows.
@@ -150,7 +141,7 @@ pub fn read(environment: &Environment, asked: &Asked) -> Result<Jobs, Fault> {
 /// # Errors
 /// As [`read`].
 pub fn write(environment: &Environment, asked: &Asked, sink: &mut Sink) -> Result<(), Fault> {
-    let jobs = all(environment, asked)?;
+    let jobs = some(environment, asked, (None, usize::MAX))?;
     sink.begin::<JobRow>()?;
     Ok(jobs.runs.iter().try_for_each(|row| sink.push(row))?)
 }
