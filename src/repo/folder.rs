@@ -19,8 +19,8 @@ impl ResultsFolder<'_> {
         (entry.kind() == Some(ObjectType::Blob)).then(|| BlobId(entry.id()))
     }
 
-    /// Returns the id of the tree of a folder in it, which is another one when anything in that is; `None` when there is
-    /// none.
+    /// Returns the id of the tree of a folder in it, which is another one when anything in that is; `None` when
+    /// there is none.
     pub fn tree(&self, path: &str) -> Option<String> {
         let entry = self.tree.get_path(Path::new(path)).ok()?;
         self.repository.find_tree(entry.id()).ok().map(|tree| tree.id().to_string())
