@@ -262,10 +262,15 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Returns a run that has not ended as the journal of this registry has it; `None` when the results branch has all
-    /// that is known of it.
+    /// Returns true for a run whose end is on the results branch. One that has ended is in the journal until then.
+    fn is_published(&self, record: &RunRecord) -> bool {
+        record.status.is_final() && !self.open.contains_key(&(record.job.clone(), record.run.clone()))
+    }
+
+    /// Returns a run whose end is not on the results branch as the journal of this registry has it; `None` when that
+    /// branch has all that is known of it.
     pub(super) fn journal_of(&self, record: &RunRecord) -> Result<Option<JournaledRun>, OpsError> {
-        if record.status.is_final() {
+        if self.is_published(record) {
             return Ok(None);
         }
         Ok(self.view.registry.journal().find(&record.job, &record.run)?)
@@ -273,7 +278,7 @@ impl<'a> History<'a> {
 
     /// Returns the devices of a run that fit a pattern; `None` when there is none.
     pub(super) fn fitting(&self, record: &RunRecord, pattern: &str) -> Result<Option<Fitting>, OpsError> {
-        if record.status.is_final() && !pattern.contains(['*', '?']) {
+        if self.is_published(record) && !pattern.contains(['*', '?']) {
             let fate = self.fate(record, pattern)?;
             return Ok(fate.map(|row| Fitting { devices: 1, device_id: pattern.to_string(), row }));
         }
@@ -286,7 +291,7 @@ impl<'a> History<'a> {
             None => found = Some(Fitting { devices: 1, device_id: device_id.to_string(), row }),
         };
         let mut rows = 0;
-        if record.status.is_final() {
+        if self.is_published(record) {
             self.published_rows(record, &mut |row| {
                 rows += 1;
                 if matches_wildcard(pattern, &row.device_id) {
@@ -306,7 +311,7 @@ impl<'a> History<'a> {
         let Some((first, device_id)) = fitting.next() else { return Ok(found) };
         let devices = 1 + fitting.count() as u64;
         let mut row = found.filter(|found| found.devices == 1 && devices == 1).and_then(|found| found.row);
-        if devices == 1 && !record.status.is_final() {
+        if devices == 1 && !self.is_published(record) {
             let ordinal = u32::try_from(first).expect("a target is bounded by the arena of its ids");
             self.journaled_rows_in(&run, &ids, ordinal..ordinal + 1, &mut |one| row = Some(one))?;
         }
@@ -457,7 +462,8 @@ impl<'a> History<'a> {
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
         let sizes = run.sizes;
-        self.view.registry.journal().each_result(run.run_id, ids, range, PendingRows::UnderWay, &mut |row| {
+        let pending = if run.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
+        self.view.registry.journal().each_result(run.run_id, ids, range, pending, &mut |row| {
             let outcome = row.outcome;
             each(Row {
                 device_id: row.device_id,

@@ -35,6 +35,8 @@ fn they_are_there_before_the_results_are() {
     wait_until("the run is over", || site.ask("iothubowner", "GET /jobs/v2/ask", &[], "").1["status"] == "completed");
     let expected = [("d-001".to_string(), "completed".to_string())];
     assert_eq!(rows(&site), expected);
+    let page = site.world.run(&["job", "show", "ask", "--devices", "--json"]);
+    assert!(page.stdout.contains("d-001"), "{page:#?}");
     assert!(!site.said().contains("event=run_finished"), "no results are on the branch");
     fs::remove_file(lock).unwrap();
     wait_until("the results are there", || site.said().contains("event=run_finished"));
