@@ -369,11 +369,18 @@ fn pages(folder: &Path, devices: u32) -> Result<(), Failure> {
         ("imports", "/imports".into(), Box::new(|| raw.references())),
         ("failing, 30 days", "/failing".into(), Box::new(|| raw.blobs(&failing))),
     ];
+    compare(address, &floors)?;
+    println!("memory of the server: {} MiB at first, {} MiB then\n", before / 1024, resident_kib(&server) / 1024);
+    Ok(())
+}
+
+/// Prints how long each page takes, beside what it shows read by hand.
+fn compare(address: SocketAddr, floors: &[(&str, String, Floor<'_>)]) -> Result<(), Failure> {
     println!(
         "{:<28} {:>9} {:>9} {:>9} {:>9} {:>7} {:>11}",
         "page, ms", "raw p50", "first", "p50", "p99", "ratio", "must reach"
     );
-    for (name, path, floor) in &floors {
+    for (name, path, floor) in floors {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let (first, times) = timed(|| match Browser::ask(address, path)? {
             200 => Ok(()),
@@ -391,7 +398,6 @@ fn pages(folder: &Path, devices: u32) -> Result<(), Failure> {
             "100"
         );
     }
-    println!("memory of the server: {} MiB at first, {} MiB then\n", before / 1024, resident_kib(&server) / 1024);
     Ok(())
 }
 
@@ -508,6 +514,9 @@ fn run_job(
     Ok(times.1.duration_since(times.0).unsigned_abs())
 }
 
+/// What somebody does who looks.
+type Look = Box<dyn FnOnce(&AtomicBool, &Told) + Send>;
+
 /// Starts who looks. An error of a connection is none here: the server may end it.
 fn gather(
     address: SocketAddr,
@@ -515,7 +524,7 @@ fn gather(
     page: &str,
     (is_over, told): (&Arc<AtomicBool>, &Arc<Told>),
 ) -> Vec<std::thread::JoinHandle<()>> {
-    let spawn = |work: Box<dyn FnOnce(&AtomicBool, &Told) + Send>| {
+    let spawn = |work: Look| {
         let (is_over, told) = (Arc::clone(is_over), Arc::clone(told));
         std::thread::spawn(move || work(&is_over, &told))
     };

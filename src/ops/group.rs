@@ -57,10 +57,13 @@ pub fn show(environment: &Environment, name: &str) -> Result<ListedGroup, OpsErr
     found.ok_or_else(|| OpsError::not_declared("group", name, names.iter().map(Name::as_str)))
 }
 
+/// Counts the devices that a request selects.
+type Count<'c> = &'c dyn Fn(&Request) -> Result<u64, OpsError>;
+
 fn listed(
     group: &DeviceGroup,
     declared: &Declared,
-    (count, is_counted): (&dyn Fn(&Request) -> Result<u64, OpsError>, bool),
+    (count, is_counted): (Count<'_>, bool),
     sight: &Sight,
 ) -> Result<ListedGroup, OpsError> {
     let condition = query_of(&group.query, declared);

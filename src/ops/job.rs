@@ -175,11 +175,11 @@ fn listed(history: &History<'_>, record: Cow<'_, RunRecord>, fitting: Option<Fit
     ListedRun { life: history.life(&record), record: record.into_owned(), fitting }
 }
 
+/// A run that fits, and the devices of it that were asked for.
+type FittingRun<'h> = (Cow<'h, RunRecord>, Option<Fitting>);
+
 /// Returns the records of the runs that fit, with what is asked of their devices.
-fn fitting<'h>(
-    history: &'h History<'_>,
-    filter: &JobFilter,
-) -> Result<Vec<(Cow<'h, RunRecord>, Option<Fitting>)>, OpsError> {
+fn fitting<'h>(history: &'h History<'_>, filter: &JobFilter) -> Result<Vec<FittingRun<'h>>, OpsError> {
     let records: Box<dyn Iterator<Item = _>> = match filter.is_open {
         true => Box::new(history.unfinished().into_iter()),
         false => Box::new(history.newest_first()),
