@@ -50,20 +50,21 @@ impl Desk<'_> {
         limit: usize,
         now: Timestamp,
     ) -> Result<RowPage, HubError> {
-        for _ in 0..RUNS_ENDED_MAX {
-            if let Some(page) = self.rows_once(condition, after, limit, now)? {
+        for tries_left in (0..RUNS_ENDED_MAX).rev() {
+            if let Some(page) = self.rows_once(condition, after, (limit, tries_left == 0), now)? {
                 return Ok(page);
             }
         }
         Err(HubError::Unavailable("runs end faster than their rows can be read: try again".to_string()))
     }
 
-    /// Returns `None` when a run has ended meanwhile: its rows went from the journal to the results.
+    /// Returns `None` when a run has ended meanwhile: its rows went from the journal to the results. With `is_last` a run
+    /// that the journal does not have has none: its claim is on the branch, and is not noted yet.
     fn rows_once(
         &mut self,
         condition: &RowQuery,
         after: Option<&(String, String)>,
-        limit: usize,
+        (limit, is_last): (usize, bool),
         now: Timestamp,
     ) -> Result<Option<RowPage>, HubError> {
         let completes_failures = self.api()?.completes_failures;
@@ -105,7 +106,10 @@ impl Desk<'_> {
             if let Some(error) = failure {
                 return Err(error);
             }
-            let Some(is_whole) = is_whole else { return Ok(None) };
+            let is_whole = match is_whole {
+                None if !is_last => return Ok(None),
+                is_whole => is_whole.unwrap_or(true),
+            };
             if !is_whole || page.rows.len() >= limit || left == 0 {
                 let device = last.unwrap_or_else(|| behind.unwrap_or_default().to_string());
                 page.next = Some((work.id().to_string(), device));
