@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::WebPkiSupportedAlgorithms;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -42,7 +42,7 @@ pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
         .with_root_certificates(roots);
     let config = match (files.client_certificate, files.client_key) {
         (Some(certificate), Some(key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+            let private = private_key(key)?;
             builder.with_client_auth_cert(certificates(certificate)?, private).map_err(|error| unusable(key, &error))?
         }
         _ => builder.with_no_client_auth(),
@@ -57,7 +57,7 @@ pub fn tls_config(files: TlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
 /// # Errors
 /// A file cannot be read, is none of its kind, or the key is that of another certificate.
 pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let private = private_key(key)?;
     let provider = Arc::new(crypto::ring::default_provider());
     let clients = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
     let config = ServerConfig::builder_with_provider(provider)
@@ -75,7 +75,7 @@ pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>
 /// # Errors
 /// As [`server_config`].
 pub fn page_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let private = private_key(key)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Failed { reason: error.to_string() })?
@@ -252,6 +252,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(unusable(path, &"it has no certificate"));
     }
     Ok(found)
+}
+
+/// Reads the first private key of a file in PEM.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => unusable(path, &"it has no private key in PEM"),
+        error => unusable(path, &error),
+    })
 }
 
 fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {

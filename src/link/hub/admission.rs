@@ -66,7 +66,7 @@ pub enum Refusal {
     Resource,
     #[error("the token is over")]
     Expired,
-    #[error("the token is not signed with a key of the device")]
+    #[error("the token is not signed with a key of the device, or the password is none of its keys")]
     Key,
 }
 
