@@ -32,6 +32,10 @@ pub const OF_FILES: &[(&str, &str)] = &[
     ("devices::devices_are_blocked_unblocked_and_deleted_at_once", "It reads the file past fleetform."),
     ("delivery::a_registry_that_cannot_grow_loses_nothing", "The disk of a server is not limited by fleetform."),
     ("edge::a_manifest_without_a_digest_is_written_again", "It goes back to an old schema of the file."),
+    (
+        "gateway::crowd::a_crowd_that_says_nothing_slows_nobody",
+        "It measures connections, which take the processor of all other tests.",
+    ),
     ("gateway::a_registry_that_is_locked_for_long_ends_no_connection", "It locks the file as SQLite does."),
     ("gateway::what_a_device_says_is_kept_while_another_process_works", "It takes the lock that lies beside the file."),
     ("indexes", "It reads the indexes of SQLite; `postgres::indexes` has those of a database."),
