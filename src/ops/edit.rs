@@ -121,12 +121,7 @@ fn edit_with(
             help: "This is the folder of a daemon. Do it in a clone of that repository, and push.".to_string(),
         });
     }
-    let mut files = Files::read(&workspace, TreeChoice::WorkTree, OnError::Hold)?;
-    // What is wrong with the tree as a whole is wrong with every edit.
-    if files.declared().is_err() && files.held.count() == 0 && !files.held.is_partial {
-        files.declared = None;
-    }
-    refuse_unseen(&files, name, &environment.sight)?;
+    let files = files_to_edit(&workspace, TreeChoice::WorkTree, name, &environment.sight)?;
     let edited = match edit {
         Edit::Stop => suspend(&workspace, &files, name, (true, wish), commits),
         Edit::Continue => suspend(&workspace, &files, name, (false, None), commits),
@@ -139,6 +134,25 @@ fn edit_with(
     }?;
     let remote = files.declared.as_ref().and_then(|declared| declared.fleet.results.remote.clone());
     Ok(Edited { held: files.held.count(), remote, ..edited })
+}
+
+/// Reads the files in which something of a name is to be edited.
+///
+/// # Errors
+/// They cannot be read, or it may not be looked at.
+fn files_to_edit<'w>(
+    workspace: &'w Workspace,
+    choice: TreeChoice<'_>,
+    name: &str,
+    sight: &Sight,
+) -> Result<Files<'w>, OpsError> {
+    let mut files = Files::read(workspace, choice, OnError::Hold)?;
+    // What is wrong with the tree as a whole is wrong with every edit.
+    if files.declared().is_err() && files.held.count() == 0 && !files.held.is_partial {
+        files.declared = None;
+    }
+    refuse_unseen(&files, name, sight)?;
+    Ok(files)
 }
 
 /// Refuses a job that may not be looked at, and where some may not one of which that is not known.

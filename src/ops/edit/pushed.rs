@@ -1,10 +1,10 @@
 //! Stops a job where there is no work tree: a commit on the branch that a daemon follows, pushed to its remote; or a
 //! branch of its own, where the remote takes no commits on the followed one.
 
-use super::{Edited, Environment, OpsError, Wish, Workspace, refuse_unseen, suspended};
+use super::{Edited, Environment, OpsError, Wish, Workspace, files_to_edit, suspended};
 use crate::model::limits::STOP_CALL_TIME_MAX;
 use crate::model::text::sanitize_line;
-use crate::prepare::{Files, OnError, TreeChoice};
+use crate::prepare::TreeChoice;
 use crate::repo::{DeclaredFile, MIRRORED, Remote, RemoteError, RepoError, UpstreamError, source_reference};
 
 /// How often a commit is made again because somebody else was faster.
@@ -31,11 +31,7 @@ pub(super) fn stop(
     let remote = Remote::new(repo.git_folder(), MIRRORED).with_time_at_most(STOP_CALL_TIME_MAX);
     for _ in 0..ATTEMPTS_MAX {
         let tip = repo.resolve(&reference)?;
-        let mut files = Files::read(workspace, TreeChoice::Revision(&tip), OnError::Hold)?;
-        if files.declared().is_err() && files.held.count() == 0 && !files.held.is_partial {
-            files.declared = None;
-        }
-        refuse_unseen(&files, name, &environment.sight)?;
+        let files = files_to_edit(workspace, TreeChoice::Revision(&tip), name, &environment.sight)?;
         let made = suspended(workspace, &files, name, (true, Some(wish)), false)?;
         let mut edited = Edited { held: files.held.count(), ..Edited::unchanged(&made.file, &made.name) };
         let Some(text) = made.written else { return Ok(edited) };
