@@ -93,6 +93,11 @@ pub enum Standing<'a> {
 }
 
 impl Ledger {
+    /// Returns true for a run whose end is on the results branch. One that has ended is in the journal until then.
+    pub fn has_end(&self, run: &(Name, RunToken)) -> bool {
+        self.records.get(run).is_some_and(|record| record.status.is_final())
+    }
+
     /// Returns how far a run is. The results branch decides whether it was claimed and whether it ended.
     pub fn standing(&self, job: &Name, run: &RunToken) -> Standing<'_> {
         let key = (job.clone(), run.clone());

@@ -118,10 +118,10 @@ pub fn open_records(ledger: &Ledger) -> BTreeMap<(Name, RunToken), RunRecord> {
     let mut records = BTreeMap::new();
     for (key, open) in &ledger.open {
         let Some(claim) = ledger.claims.get(key) else { continue };
-        let known = ledger.records.get(key);
-        if known.is_some_and(|record| record.status.is_final()) {
+        if ledger.has_end(key) {
             continue;
         }
+        let known = ledger.records.get(key);
         let counts = crate::model::outcome::Counts {
             total: open.total,
             completed: open.completed,

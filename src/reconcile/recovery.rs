@@ -235,7 +235,7 @@ impl<'a, 'w> Recovery<'a, 'w> {
                     }
                     Some(_) | None => drop(self.view.registry.write(Change::Drop { run_id: run.run_id })?),
                 }
-            } else if self.view.ledger.records.get(&key).is_some_and(|record| record.status.is_final()) {
+            } else if self.view.ledger.has_end(&key) {
                 has_moved = true;
                 self.view.registry.write(Change::Close { run_id: run.run_id })?;
             }

@@ -296,6 +296,13 @@ pub enum PendingRows {
     Ended,
 }
 
+impl PendingRows {
+    /// Returns which rows a run has that is in a status.
+    pub fn of(status: RunStatus) -> PendingRows {
+        if status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay }
+    }
+}
+
 /// An answer that came after its device had an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LateAnswer {

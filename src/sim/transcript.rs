@@ -108,7 +108,7 @@ pub(super) fn run_lines(world: &World, job: &str, run: Option<&str>) -> Result<V
             let Outcome { reason, code, attempts, .. } = row.outcome;
             groups.add(row.device_id, reason, code, attempts);
         };
-        let pending = if open.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
+        let pending = PendingRows::of(open.status);
         let read = registry.journal().each_result(open.run_id, &ids, 0..open.total, pending, &mut visit);
         read.map_err(|error| error.to_string())?;
         let told = if open.is_claimed { "open" } else { "open, its claim not confirmed" };

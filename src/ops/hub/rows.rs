@@ -193,9 +193,7 @@ fn rows_behind(
     /// Rows that are read from the journal at a time.
     const CHUNK: u32 = 1_000;
     let key = (record.job.clone(), record.run.clone());
-    // A run that has ended is in the journal until its end is on the branch.
-    let is_published = view.ledger.records.get(&key).is_some_and(|known| known.status.is_final());
-    if is_published || !view.ledger.open.contains_key(&key) {
+    if view.ledger.has_end(&key) || !view.ledger.open.contains_key(&key) {
         return published_behind(view, record, behind, visit).map(Some);
     }
     let Some(run) = view.registry.journal().find(&record.job, &record.run)? else { return Ok(None) };
@@ -203,7 +201,7 @@ fn rows_behind(
     let from = behind.map_or(0, |behind| first_place(ids.len(), |at| ids.get(at) > behind));
     let mut from = u32::try_from(from).unwrap_or(u32::MAX);
     let (mut goes_on, sizes) = (true, run.sizes);
-    let pending = if record.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
+    let pending = PendingRows::of(record.status);
     while goes_on && from < run.total {
         let until = run.total.min(from + CHUNK);
         view.registry.journal().each_result(run.run_id, &ids, from..until, pending, &mut |row| {

@@ -262,9 +262,9 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Returns true for a run whose end is on the results branch. One that has ended is in the journal until then.
+    /// Returns true for a run whose end is on the results branch.
     fn is_published(&self, record: &RunRecord) -> bool {
-        record.status.is_final() && !self.open.contains_key(&(record.job.clone(), record.run.clone()))
+        self.view.ledger.has_end(&(record.job.clone(), record.run.clone()))
     }
 
     /// Returns a run whose end is not on the results branch as the journal of this registry has it; `None` when that
@@ -462,7 +462,7 @@ impl<'a> History<'a> {
         each: &mut dyn FnMut(Row),
     ) -> Result<(), OpsError> {
         let sizes = run.sizes;
-        let pending = if run.status.is_final() { PendingRows::Ended } else { PendingRows::UnderWay };
+        let pending = PendingRows::of(run.status);
         self.view.registry.journal().each_result(run.run_id, ids, range, pending, &mut |row| {
             let outcome = row.outcome;
             each(Row {
