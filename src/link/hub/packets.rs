@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mqtt_protocol_core::mqtt::common::ArcPayload;
 use mqtt_protocol_core::mqtt::packet::{
-    MaximumQos, MessageExpiryInterval, Packet, Property, Qos, ServerKeepAlive, SessionExpiryInterval,
-    SharedSubscriptionAvailable, SubscriptionIdentifierAvailable, v3_1_1, v5_0,
+    MaximumQos, Packet, Property, Qos, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
+    SubscriptionIdentifierAvailable, v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::{
     ConnectReasonCode, ConnectReturnCode, MqttError, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
@@ -80,14 +80,12 @@ pub struct Message {
     pub packet_id: Option<u16>,
     /// It was sent before, and may have arrived.
     pub is_again: bool,
-    /// In seconds, beyond which nobody waits for it. MQTT 3.1.1 cannot say it.
-    pub expires_after: Option<u32>,
 }
 
 impl Message {
     /// Returns a message of a topic that nobody acknowledges, without a payload.
     pub fn unacknowledged(topic: String) -> Message {
-        Message { topic, payload: [].into(), packet_id: None, is_again: false, expires_after: None }
+        Message { topic, payload: [].into(), packet_id: None, is_again: false }
     }
 }
 
@@ -214,7 +212,7 @@ fn terms(keep_alive: u16) -> Result<Vec<Property>, MqttError> {
 
 /// Returns the packet of a message to a device.
 pub fn publish(version: Version, message: Message) -> Result<Packet, MqttError> {
-    let Message { topic, payload, packet_id, is_again, expires_after } = message;
+    let Message { topic, payload, packet_id, is_again } = message;
     let qos = if packet_id.is_some() { Qos::AtLeastOnce } else { Qos::AtMostOnce };
     macro_rules! common {
         ($builder:expr) => {{
@@ -227,11 +225,7 @@ pub fn publish(version: Version, message: Message) -> Result<Packet, MqttError> 
     }
     match version {
         Version::V311 => Ok(common!(v3_1_1::Publish::builder()).build()?.into()),
-        Version::V5 => {
-            let expiry = expires_after.map(MessageExpiryInterval::new).transpose()?;
-            let props: Vec<Property> = expiry.into_iter().map(Property::from).collect();
-            Ok(common!(v5_0::Publish::builder()).props(props).build()?.into())
-        }
+        Version::V5 => Ok(common!(v5_0::Publish::builder()).build()?.into()),
     }
 }
 
