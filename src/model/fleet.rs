@@ -199,6 +199,13 @@ pub struct Organization {
     pub path: String,
 }
 
+impl Organization {
+    /// Returns true for its name and for its path.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.name.as_str() == text || self.path == text
+    }
+}
+
 /// A device template: a DTDL interface and the cloud properties beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceTemplate {
@@ -349,6 +356,11 @@ impl Declared {
             (None, Some(schedule)) => &schedule.previous_names,
             (None, None) => &[],
         }
+    }
+
+    /// Returns the organization that a text calls by its name or its path.
+    pub fn organization(&self, called: &str) -> Option<&Organization> {
+        self.organizations.values().find(|one| one.is_called(called))
     }
 
     /// Returns the path of an organization; `None` for none.

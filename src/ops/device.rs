@@ -194,7 +194,7 @@ fn path_of(declared: &Declared, wanted: &str, sight: &Sight) -> Result<String, O
     };
     let shown = |path: &str| sight.has(Some(path)) || is_above(path);
     let known = || declared.organizations.values().filter(|organization| shown(&organization.path));
-    let found = known().find(|organization| organization.name.as_str() == wanted || organization.path == wanted);
+    let found = known().find(|organization| organization.is_called(wanted));
     found.map(|organization| organization.path.clone()).ok_or_else(|| {
         let near = crate::diag::nearest(wanted, known().map(|organization| organization.path.as_str()));
         OpsError::NotFound {

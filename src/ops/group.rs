@@ -43,7 +43,7 @@ pub fn list(environment: &Environment) -> Result<(Vec<ListedGroup>, HeldDocument
             .count(state.as_deref(), &fits, || Ok::<_, OpsError>(registry.devices().count(request)?.selected))
     };
     let groups = shown.map(|group| listed(group, declared, (&count, is_counted), sight));
-    Ok((groups.collect::<Result<_, _>>()?, files.held_within(sight, &declared.organizations)))
+    Ok((groups.collect::<Result<_, _>>()?, files.held_within(sight, declared)))
 }
 
 /// Returns one group.

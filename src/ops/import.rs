@@ -32,7 +32,7 @@ pub fn list(environment: &Environment, tell: &mut dyn FnMut(&Caveats)) -> Result
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let sight = &environment.sight;
-    tell(&Caveats::of(view.files.held_within(sight, &view.declared.organizations), &view.branch)?);
+    tell(&Caveats::of(view.files.held_within(sight, &view.declared), &view.branch)?);
     let shown = view.declared.imports.values().filter(|import| sight.has(import.organization.as_deref()));
     Ok(shown.map(|import| listed(import, &view.ledger)).collect())
 }
@@ -45,7 +45,7 @@ pub fn show(environment: &Environment, name: &str, tell: &mut dyn FnMut(&Caveats
     let workspace = Workspace::open(environment)?;
     let view = View::open(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let sight = &environment.sight;
-    tell(&Caveats::of(view.files.held_within(sight, &view.declared.organizations), &view.branch)?);
+    tell(&Caveats::of(view.files.held_within(sight, &view.declared), &view.branch)?);
     let shown = || view.declared.imports.values().filter(|import| sight.has(import.organization.as_deref()));
     let Some(import) = shown().find(|import| import.name.as_str() == name) else {
         return Err(OpsError::not_declared("import", name, shown().map(|import| import.name.as_str())));

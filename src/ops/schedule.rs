@@ -107,7 +107,7 @@ fn occurrences(
             ListedSchedule { next: next.first().copied(), last: past.first().cloned(), schedule: schedule.clone() };
         ScheduleOccurrences { listed, next, past }
     });
-    Ok((listed.collect(), view.files.held_within(sight, &declared.organizations)))
+    Ok((listed.collect(), view.files.held_within(sight, declared)))
 }
 
 /// Returns at most `count` occurrences of a schedule at or after a time: a date, a time of the schedule's wall clock,

@@ -1,6 +1,6 @@
 //! The declared files of a fleet: which tree they are read from, and what of them can be used.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::kept::KeptFiles;
@@ -11,7 +11,7 @@ use super::{Findings, PrepareError, Workspace};
 use crate::diag::{Diagnostic, Diagnostics, code};
 use crate::manifest::{Loaded, ParsedFiles, ValidSubset, may_mention, outline};
 use crate::model::access::Sight;
-use crate::model::fleet::{Declared, HeldDocuments, Hold, Organization};
+use crate::model::fleet::{Declared, HeldDocuments, Hold};
 use crate::model::id::Name;
 use crate::model::kind::Kind;
 use crate::model::limits;
@@ -253,18 +253,14 @@ impl<'w> Files<'w> {
     }
 
     /// Returns what cannot be used of what may be looked at. A file that cannot be read may be about any device.
-    pub fn held_within(&self, sight: &Sight, organizations: &BTreeMap<Name, Organization>) -> HeldDocuments {
+    pub fn held_within(&self, sight: &Sight, declared: &Declared) -> HeldDocuments {
         if sight.is_whole() {
             return HeldDocuments::clone(&self.held);
         }
         let is_seen = |kind: Kind, name: &Name, hold: &Hold| {
             let path = &hold.place.as_ref()?.path;
             let bytes = self.tree.read(path, limits::YAML_FILE_BYTES_MAX as u64).ok()?;
-            let outline = outline(path, bytes);
-            let one = outline.documents.into_iter().find(|one| (one.kind, one.name.as_ref()) == (kind, Some(name)))?;
-            let text = one.organization?;
-            let known = organizations.values().find(|known| known.name.as_str() == text || known.path == text)?;
-            Some(sight.has(Some(&known.path)))
+            Some(sight.has(Some(organization_said((path, bytes), (kind, name), declared)?)))
         };
         let documents = self.held.documents.iter();
         let documents = documents.filter(|((kind, name), hold)| is_seen(*kind, name, hold).unwrap_or_default());
@@ -379,4 +375,15 @@ fn refuse_results_on(source: Option<&str>, repo: &Repo, loaded: &mut Loaded) {
     let detail = format!("`{branch}` is the branch that this file is declared on.");
     let help = "Give the results a branch of their own, such as `fleetform/results`, and run `fleetform init`.";
     loaded.diagnostics.push(Diagnostic::new(code::RESULTS_ON_SOURCE, span, detail).with_help(help));
+}
+
+/// Returns the path of the organization that a document says in a file, as it is declared now.
+pub fn organization_said<'d>(
+    (path, bytes): (&str, Vec<u8>),
+    (kind, name): (Kind, &Name),
+    declared: &'d Declared,
+) -> Option<&'d str> {
+    let documents = outline(path, bytes).documents;
+    let one = documents.into_iter().find(|one| one.kind == kind && one.name.as_ref() == Some(name))?;
+    Some(&declared.organization(&one.organization?)?.path)
 }

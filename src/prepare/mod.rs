@@ -52,7 +52,7 @@ pub use caveats::Caveats;
 pub use destination::{Destination, real_path};
 pub use editors::with_schema_line;
 pub use error::PrepareError;
-pub use files::{Files, OnError, TreeChoice};
+pub use files::{Files, OnError, TreeChoice, organization_said};
 pub use findings::Findings;
 pub use freshness::{Freshness, freshness};
 pub use history::{open_records, read_ledger, read_ledger_again, record_in, records_of, unfinished_of};

@@ -22,7 +22,7 @@ pub struct HeldJob {
 pub fn held(environment: &Environment, job: &str, run: Option<&str>) -> Result<Option<HeldJob>, OpsError> {
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
-    let held = files.held_within(&environment.sight, &files.usable()?.organizations);
+    let held = files.held_within(&environment.sight, files.usable()?);
     let is_it = |kind: Kind, name: &Name| matches!(kind, Kind::Job | Kind::Schedule) && name.as_str() == job;
     let found = held.documents.into_iter().find(|((kind, name), _)| is_it(*kind, name));
     let Some(((_, job), hold)) = found else { return Ok(None) };

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use super::{Environment, Fitting, Life, OpsError, RunChoice, Workspace};
 use crate::execute::{Clock as _, SystemClock};
 use crate::ledger::{RunKey, RunRecord};
-use crate::manifest::outline;
-use crate::model::access::Sight;
+use crate::model::access::{Sight, is_within};
 use crate::model::delivery::BatchSizes;
 use crate::model::id::{Name, RunToken};
 use crate::model::job::Job;
@@ -22,7 +21,8 @@ use crate::model::outcome::{DeviceStatus, Reason, RunStatus};
 use crate::model::schedule::occurrence_instant;
 use crate::model::text::matches_wildcard;
 use crate::prepare::{
-    Caveats, FailedDevice, Files, OnError, RunFailures, TreeChoice, View, open_records, record_in, remembered_rows,
+    Caveats, FailedDevice, Files, OnError, RunFailures, TreeChoice, View, open_records, organization_said, record_in,
+    remembered_rows,
 };
 use crate::registry::{JournaledRun, PendingRows};
 use crate::repo::{BlobId, RepoError, ResultsFolder};
@@ -50,7 +50,7 @@ pub(super) fn with_history<T>(
     let workspace = Workspace::open(environment)?;
     let files = Files::read(&workspace, TreeChoice::Newest, OnError::Hold)?;
     let branch = workspace.repo.results(&files.usable()?.fleet.results.branch);
-    let held = files.held_within(&environment.sight, &files.usable()?.organizations);
+    let held = files.held_within(&environment.sight, files.usable()?);
     tell(&Caveats::of(held, &branch)?);
     let view = View::of_files(&workspace, files)?;
     let worker = workspace.worker(&view.declared.fleet, &view.branch, SystemClock.now())?;
@@ -114,11 +114,7 @@ impl<'a> History<'a> {
         let (kind, file) = job.or_else(schedule)?;
         let repo = &self.view.workspace.repo;
         let bytes = repo.file_at(&record.source_commit, &file, limits::YAML_FILE_BYTES_MAX)?;
-        let documents = outline(&file, bytes).documents;
-        let one = documents.into_iter().find(|one| one.kind == kind && one.name.as_ref() == Some(&record.job))?;
-        let text = one.organization?;
-        let known = declared.organizations.values().find(|known| known.name.as_str() == text || known.path == text)?;
-        Some(known.path.clone())
+        organization_said((&file, bytes), (kind, &record.job), declared).map(str::to_string)
     }
 
     /// Returns true for a declared job that is shown.
@@ -229,12 +225,9 @@ impl<'a> History<'a> {
     /// Returns true for a run of a job or schedule that is declared now with an organization, of a name or a path, or one
     /// below it.
     pub(super) fn is_within(&self, record: &RunRecord, wanted: &str) -> bool {
-        let Some(name) = self.declared_run(record).and_then(|job| job.organization.clone()) else { return false };
-        let known = &self.view.declared.organizations;
-        let Some(own) = known.get(&name).map(|organization| organization.path.as_str()) else { return false };
-        let named = known.values().find(|one| one.name.as_str() == wanted || one.path == wanted);
-        let rest = named.and_then(|named| own.strip_prefix(named.path.as_str()));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let (declared, job) = (&self.view.declared, self.declared_run(record));
+        let own = job.as_ref().and_then(|job| declared.path_of(job.organization.as_ref()));
+        own.zip(declared.organization(wanted)).is_some_and(|(own, named)| is_within(own, &named.path))
     }
 
     /// Returns true when what cannot be used of the files may be, or is, what declares a job of a name.
