@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::happened::lasting;
 use super::{DeviceLink, HubLink, LinkError, LinkEvent, MqttLink, PolicyKeys, Reply, ReplyAnswer, Request};
 use crate::model::status::LinkStatus;
 
@@ -68,8 +69,7 @@ impl DeviceLink for BothLinks {
             events = self.broker.poll(now)?;
             self.note(&events, Side::Broker);
         }
-        let is_lasting = |event: &&LinkEvent| !matches!(event, LinkEvent::NotDelivered { .. });
-        self.returned = events.iter().filter(is_lasting).cloned().collect();
+        self.returned = lasting(&events);
         let others = self.gateway.poll(now)?;
         self.note(&others, Side::Gateway);
         events.extend(others);

@@ -58,7 +58,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::happened::Happened;
+use super::happened::{Happened, lasting};
 use super::mqtt::client_of;
 use super::protocol::{RequestId, Told, desired_payload, twin_payload};
 use super::{
@@ -248,9 +248,7 @@ impl DeviceLink for HubLink {
             self.receipts.extend(receipt);
             events.extend(happened.event(now));
         }
-        // A device may have been called again since one of these: it would count for the later call.
-        let is_lasting = |event: &&LinkEvent| !matches!(event, LinkEvent::NotDelivered { .. });
-        self.returned = events.iter().filter(is_lasting).cloned().collect();
+        self.returned = lasting(&events);
         Ok(events)
     }
 
